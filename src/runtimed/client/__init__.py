@@ -1,0 +1,1 @@
+"""How scripts join a session."""

@@ -1,0 +1,1 @@
+"""The process that serves documents, kernels and outputs to everybody."""

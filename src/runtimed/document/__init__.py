@@ -1,0 +1,1 @@
+"""The notebook as an Automerge document."""

@@ -1,0 +1,128 @@
+"""The errors of runtimed. Each says what happened, to which id, and what to do; its data are attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "CellNotFound",
+    "ConnectionLost",
+    "DaemonUnavailable",
+    "EnvironmentFailed",
+    "ExecutionCancelled",
+    "ExecutionTimeout",
+    "InvalidCell",
+    "KernelDied",
+    "KernelStartFailed",
+    "NoKernel",
+    "NotConnected",
+    "ProtocolError",
+    "RuntimedError",
+    "SessionClosed",
+    "SessionError",
+    "SessionNotFound",
+    "StorageError",
+    "error_from_wire",
+]
+
+
+class RuntimedError(Exception):
+    """Base of every error that runtimed raises.
+
+    Keyword arguments become attributes of the error, and travel with it from the daemon to the client.
+    """
+
+    def __init__(self, message: str, **data: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["data"][name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.data))
+
+
+class NotConnected(RuntimedError):
+    """An operation was asked of a session before `connect()`."""
+
+
+class ConnectionLost(RuntimedError):
+    """The connection to the daemon broke, and could not be made again in time."""
+
+
+class DaemonUnavailable(RuntimedError):
+    """No daemon answers, and none could be started."""
+
+
+class ProtocolError(RuntimedError):
+    """The other side sent what the protocol does not allow, or speaks another version of it."""
+
+
+class SessionError(RuntimedError):
+    """Something is wrong with a session or with the id that names it."""
+
+
+class SessionNotFound(SessionError):
+    """No session has this id."""
+
+
+class SessionClosed(SessionError):
+    """The session ended while it was being used."""
+
+
+class CellNotFound(RuntimedError):
+    """The document has no cell of this id (attribute `cell_id`)."""
+
+
+class InvalidCell(RuntimedError):
+    """A cell's source, type or index cannot be accepted."""
+
+
+class ExecutionTimeout(RuntimedError, TimeoutError):
+    """The waiting ended, not the execution (attributes `execution_id`, `timeout_secs`)."""
+
+
+class ExecutionCancelled(RuntimedError):
+    """The execution was taken from the queue before it began (attribute `execution_id`)."""
+
+
+class NoKernel(RuntimedError):
+    """The operation needs a running kernel and there is none."""
+
+
+class KernelDied(RuntimedError):
+    """The kernel ended without being asked to (attributes `exit_code`, `signal`, `stderr`)."""
+
+
+class KernelStartFailed(RuntimedError):
+    """A kernel could not be started (attributes `exit_code`, `signal`, `stderr` where known)."""
+
+
+class EnvironmentFailed(RuntimedError):
+    """The interpreter or the packages that were asked for cannot be had."""
+
+
+class StorageError(RuntimedError):
+    """Stored data cannot be read or written."""
+
+
+_BY_NAME: dict[str, type[RuntimedError]] = {
+    cls.__name__: cls
+    for cls in list(globals().values())
+    if isinstance(cls, type) and issubclass(cls, RuntimedError)
+}
+
+
+def _rebuild(cls: type[RuntimedError], message: str, data: Mapping[str, Any]) -> RuntimedError:
+    return cls(message, **data)
+
+
+def error_from_wire(name: str, message: str, data: Mapping[str, Any]) -> RuntimedError:
+    """Rebuild an error that the other side of a connection reported; an unknown name gives a RuntimedError."""
+    return _BY_NAME.get(name, RuntimedError)(message, **data)

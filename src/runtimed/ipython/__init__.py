@@ -1,0 +1,1 @@
+"""The magics, and how outputs are shown in IPython."""

@@ -1,0 +1,1 @@
+"""Runs inside the kernel's own interpreter, by file path."""

@@ -1,0 +1,166 @@
+"""What happens in a session, as frozen tagged values: the host makes them, storage keeps them, clients fold them.
+
+Text of JSON MIME types stays JSON text, and large values are replaced by a `Blob` that names them, so that an event
+always fits into one frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+__all__ = [
+    "MAX_INLINE",
+    "Blob",
+    "CellChanged",
+    "Clear",
+    "Display",
+    "Event",
+    "Failed",
+    "Finished",
+    "InputRequested",
+    "KernelState",
+    "Queued",
+    "Started",
+    "Stream",
+]
+
+MAX_INLINE: Final = 2**20
+"""Largest text or bytes value inside an event, in UTF-8 bytes; longer streams are split, other values become blobs."""
+
+
+class Blob(msgspec.Struct, frozen=True, tag="blob", tag_field="t"):
+    """A large value, kept in the blob folder.
+
+    Attributes:
+        sha256: The value's SHA-256 in hexadecimal; its name.
+        size: Its length in bytes.
+        text: True if the value is text (UTF-8, with surrogates passed), False for bytes.
+    """
+
+    sha256: str
+    size: int
+    text: bool
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
+    """Common to all: when it happened (Unix time in seconds), and to which execution of which cell."""
+
+    at: float
+    execution_id: str | None = None
+    cell_id: str | None = None
+
+
+class Queued(_Event, frozen=True, tag="queued"):
+    """An execution was accepted. Made by the room."""
+
+    author: str
+
+
+class Started(_Event, frozen=True, tag="started"):
+    """The kernel began with an execution.
+
+    `execution_count` is that of the kernel's execute_input message, None for a kernel that sends none.
+    """
+
+    execution_count: int | None = None
+
+
+class Stream(_Event, frozen=True, tag="stream"):
+    """Text written to `stdout` or `stderr`, at most MAX_INLINE bytes."""
+
+    name: str
+    text: str
+
+
+class Display(_Event, frozen=True, tag="display"):
+    """A display_data, execute_result or update_display_data message.
+
+    `data` maps a MIME type to text, to bytes for binary types (already decoded from base64), or to the map form of a
+    `Blob`; the value of a JSON MIME type is its JSON text. `metadata` is JSON text as well.
+    """
+
+    kind: Literal["display_data", "execute_result", "update_display_data"]
+    data: dict[str, Any]
+    metadata: str = "{}"
+    display_id: str | None = None
+    execution_count: int | None = None
+
+
+class Failed(_Event, frozen=True, tag="failed"):
+    """An error message of the kernel: the user's code raised."""
+
+    ename: str
+    evalue: str
+    traceback: tuple[str, ...] = ()
+
+
+class Clear(_Event, frozen=True, tag="clear"):
+    """A clear_output message."""
+
+    wait: bool = False
+
+
+class InputRequested(_Event, frozen=True, tag="input"):
+    """The kernel waits for a line from the client that started the execution."""
+
+    prompt: str
+    password: bool = False
+
+
+class Finished(_Event, frozen=True, tag="finished"):
+    """The last event of an execution, but for late outputs.
+
+    `cancelled` executions never began. `died` says that the kernel ended under it; a `Failed` event before says how.
+    """
+
+    status: Literal["ok", "error", "cancelled", "died"]
+    execution_count: int | None = None
+    message: str | None = None
+
+
+class KernelState(_Event, frozen=True, tag="kernel"):
+    """The kernel's status changed.
+
+    Attributes:
+        pid: The kernel's process id while it lives.
+        generation: 0 for the first kernel of a host, one more after each restart.
+        exit_code: Of the ended process, for `dead`; None when a signal ended it.
+        signal: The signal that ended it.
+        stderr: The last lines it wrote to its standard error before it ended.
+        expected: True if somebody asked for the end.
+        reason: What went wrong, in a sentence, where there is more to say than exit code and signal.
+        language: The kernel's language, once known.
+    """
+
+    status: Literal["starting", "idle", "busy", "restarting", "dead"]
+    pid: int | None = None
+    generation: int = 0
+    exit_code: int | None = None
+    signal: int | None = None
+    stderr: str = ""
+    expected: bool = False
+    reason: str | None = None
+    language: str | None = None
+
+
+class CellChanged(_Event, frozen=True, tag="cell"):
+    """A cell was added, edited, moved or deleted, or its outputs were cleared. Made by the room."""
+
+    change: Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared", "executed"]
+    author: str
+
+
+Event = (
+    Queued
+    | Started
+    | Stream
+    | Display
+    | Failed
+    | Clear
+    | InputRequested
+    | Finished
+    | KernelState
+    | CellChanged
+)

@@ -1,0 +1,117 @@
+"""The messages on a connection, as frozen tagged values. Clients ask daemons, and daemons ask hosts, in the same words.
+
+A connection opens with `Hello`, answered by `Welcome` or `Refusal`. Then the asking side sends `Request`s, any number of
+them in flight; each gets any number of `EventFrame`s and then exactly one `Reply` or `Failure` of the same id.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from runtimed.protocol.operations import Operation
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Ack",
+    "Cancel",
+    "EventFrame",
+    "Failure",
+    "Hello",
+    "Message",
+    "Refusal",
+    "Reply",
+    "Request",
+    "Welcome",
+]
+
+PROTOCOL_VERSION: Final = 1
+"""Raised by one with every change that an older side would misread."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
+    """The asking side's first message.
+
+    Attributes:
+        protocol: Its PROTOCOL_VERSION.
+        version: Its version of runtimed, for the sentence that says which side to upgrade.
+        client_id: Made by the client, the same after it reconnects: it owns its edits and its queue.
+        label: What people call the client; None if nobody named it.
+        pid: Its process id.
+    """
+
+    protocol: int
+    version: str
+    client_id: str
+    label: str | None
+    pid: int
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome", tag_field="t"):
+    """The handshake succeeded."""
+
+    version: str
+    pid: int
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
+    """The handshake failed, or the connection ends for this reason. The last message."""
+
+    message: str
+
+
+class Request(msgspec.Struct, frozen=True, tag="request", tag_field="t"):
+    """Something to do.
+
+    Attributes:
+        id: Chosen by the client, unique within its client_id, so that a resent request is recognised.
+    """
+
+    id: int
+    operation: Operation
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="t"):
+    """The client has lost interest in a request; it gets no more events and no reply. Executions go on."""
+
+    id: int
+
+
+class Reply(msgspec.Struct, frozen=True, tag="reply", tag_field="t"):
+    """A request succeeded. `result` is a map of the operation's own shape."""
+
+    id: int
+    result: dict[str, Any]
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure", tag_field="t"):
+    """A request failed. `error` names a class of `runtimed.errors`, `data` holds its attributes."""
+
+    id: int
+    error: str
+    message: str
+    data: dict[str, Any]
+
+
+class EventFrame(msgspec.Struct, frozen=True, tag="event", tag_field="t"):
+    """An event for one request. Sent as a fixed prefix and the shared bytes of the event (`encode_event_frame`).
+
+    Attributes:
+        id: The request whose answer it is part of; 0 on the connection from a host, which has one stream.
+        seq: The event's number: in the session's log, or the host's own.
+        event: The event as a map; `codec.decode_event` types it.
+    """
+
+    id: int
+    seq: int
+    event: dict[str, Any]
+
+
+class Ack(msgspec.Struct, frozen=True, tag="ack", tag_field="t"):
+    """To a host: all events up to and including this number are stored."""
+
+    seq: int
+
+
+Message = Hello | Welcome | Refusal | Request | Cancel | Reply | Failure | EventFrame | Ack

@@ -1,0 +1,404 @@
+"""What can be asked: of a daemon by its clients, and of a host by its daemon. Each operation's docstring gives its reply."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from runtimed.models import CellType
+
+__all__ = [
+    "AddCell",
+    "AppendSource",
+    "Attach",
+    "CancelExecution",
+    "ClearOutputs",
+    "Complete",
+    "DeleteCell",
+    "Enqueue",
+    "Execute",
+    "GetBlob",
+    "GetCell",
+    "GetCells",
+    "GetMetadata",
+    "GetSession",
+    "GetStatus",
+    "HostComplete",
+    "HostInput",
+    "HostInspect",
+    "HostInterrupt",
+    "HostRestart",
+    "HostShutdown",
+    "Input",
+    "Inspect",
+    "Interrupt",
+    "Join",
+    "ListSessions",
+    "MoveCell",
+    "Operation",
+    "ReadEvents",
+    "RestartKernel",
+    "SetCellMetadata",
+    "SetCellType",
+    "SetMetadata",
+    "SetSource",
+    "ShutdownDaemon",
+    "ShutdownKernel",
+    "StartKernel",
+    "StopSession",
+    "Subscribe",
+    "Watch",
+]
+
+
+class _Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
+    pass
+
+
+class _OnNotebook(_Operation, frozen=True, kw_only=True):
+    notebook_id: str
+
+
+# --- asked of the daemon by a client: sessions ------------------------------------------------------------------------
+
+
+class Join(_OnNotebook, frozen=True, tag="join"):
+    """Join a session, as long as this connection lasts. Changes nothing for a session that never started.
+
+    Reply: `{kernel: {...as GetSession} | None}`.
+    """
+
+    label: str | None = None
+    ephemeral: bool = False
+    keep_alive: float = 30.0
+    timeout_minutes: float | None = None
+    max_duration_minutes: float | None = None
+
+
+class GetSession(_OnNotebook, frozen=True, tag="session"):
+    """Read a session's status. Reply: the fields of `SessionStatus`, times as Unix seconds. Raises SessionNotFound."""
+
+
+class ListSessions(_Operation, frozen=True, tag="sessions"):
+    """Reply: `{sessions: [...]}`, newest access first."""
+
+    status: Literal["active", "closed", "error", "timed_out"] | None = None
+    kind: Literal["kernel", "browser"] | None = None
+    page: int = 1
+    page_size: int = 100
+
+
+class StopSession(_OnNotebook, frozen=True, tag="stop"):
+    """End a session for everybody; one that ended already stays as it is.
+
+    Reply: `{started_here: bool}`. With `only_if_started_by_me`, a session that another client started is only left.
+    """
+
+    reason: Literal["stopped", "error"] = "stopped"
+    only_if_started_by_me: bool = False
+
+
+class GetStatus(_Operation, frozen=True, tag="status"):
+    """Reply: the fields of `DaemonStatus`, times as Unix seconds, and `rooms: [...]`. Also serves as a ping."""
+
+
+class ShutdownDaemon(_Operation, frozen=True, tag="shutdown_daemon"):
+    """End the daemon, and every session with it unless `keep_kernels`. Reply: `{}`, then the connection ends."""
+
+    keep_kernels: bool = False
+
+
+# --- kernel -----------------------------------------------------------------------------------------------------------
+
+
+class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
+    """Start a kernel unless one runs. Reply: `{kernel_type, env_source, started: bool}`.
+
+    Attributes:
+        environment: The environment variables of the client.
+        cwd: The folder in which the kernel works.
+        interpreter: The client's Python, for `env_source="current"`.
+    """
+
+    kernel_type: str = "python"
+    env_source: str = "auto"
+    notebook_path: str | None = None
+    environment: dict[str, str] = {}
+    cwd: str = ""
+    interpreter: str = ""
+
+
+class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
+    """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready."""
+
+
+class ShutdownKernel(_OnNotebook, frozen=True, tag="shutdown_kernel"):
+    """End the kernel and leave the session active, without one. Reply: `{}`."""
+
+
+class Interrupt(_OnNotebook, frozen=True, tag="interrupt"):
+    """Interrupt what runs. Reply: `{}`. Raises NoKernel."""
+
+
+class Complete(_OnNotebook, frozen=True, tag="complete"):
+    """Reply: the content of Jupyter's complete_reply."""
+
+    code: str
+    cursor_pos: int
+
+
+class Inspect(_OnNotebook, frozen=True, tag="inspect"):
+    """Reply: the content of Jupyter's inspect_reply."""
+
+    code: str
+    cursor_pos: int
+
+
+# --- document ---------------------------------------------------------------------------------------------------------
+
+
+class AddCell(_OnNotebook, frozen=True, tag="add_cell"):
+    """Add a cell under an id that the client made. Reply: `{}`."""
+
+    cell_id: str
+    source: str = ""
+    cell_type: CellType = "code"
+    index: int | None = None
+
+
+class SetSource(_OnNotebook, frozen=True, tag="set_source"):
+    """Give a cell a new source, merging with what others did since `heads`. Reply: `{heads: [bytes]}`."""
+
+    cell_id: str
+    source: str
+    heads: list[bytes] | None = None
+
+
+class AppendSource(_OnNotebook, frozen=True, tag="append_source"):
+    """Append text to a cell's source. Reply: `{heads: [bytes]}`."""
+
+    cell_id: str
+    text: str
+
+
+class DeleteCell(_OnNotebook, frozen=True, tag="delete_cell"):
+    """Reply: `{}`."""
+
+    cell_id: str
+
+
+class MoveCell(_OnNotebook, frozen=True, tag="move_cell"):
+    """Move a cell behind another one, or to the front. Reply: `{}`."""
+
+    cell_id: str
+    after_cell_id: str | None = None
+
+
+class SetCellMetadata(_OnNotebook, frozen=True, tag="set_cell_metadata"):
+    """Set one value of a cell's metadata; `value` is a text, typically JSON. Reply: `{}`."""
+
+    cell_id: str
+    key: str
+    value: str
+
+
+class SetCellType(_OnNotebook, frozen=True, tag="set_cell_type"):
+    """Reply: `{}`."""
+
+    cell_id: str
+    cell_type: CellType
+
+
+class ClearOutputs(_OnNotebook, frozen=True, tag="clear_outputs"):
+    """Detach a cell from its latest execution, whose events stay readable by id. Reply: `{}`."""
+
+    cell_id: str
+
+
+class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
+    """Reply: `{cell: {...} | None, heads: [bytes]}`.
+
+    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (the raw
+    events of its latest execution, as maps) and `more`: the seq after which `ReadEvents` continues, or None.
+    """
+
+    cell_id: str
+    outputs: bool = True
+
+
+class GetCells(_OnNotebook, frozen=True, tag="get_cells"):
+    """Reply: `{cells: [...], heads: [bytes], next: int | None}`: cells from index `start`, until a page is full."""
+
+    start: int = 0
+    outputs: bool = True
+
+
+class SetMetadata(_OnNotebook, frozen=True, tag="set_metadata"):
+    """Reply: `{}`."""
+
+    key: str
+    value: str
+
+
+class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
+    """Reply: `{value: str | None}`."""
+
+    key: str
+
+
+# --- executions -------------------------------------------------------------------------------------------------------
+
+
+class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
+    """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
+
+    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is the stream of its
+    events and then `{status}`, as `Watch` gives it; else the reply is `{}` at once.
+    """
+
+    execution_id: str
+    cell_id: str
+    source: str | None = None
+    watch: bool = True
+    stdin: bool = False
+
+
+class Watch(_OnNotebook, frozen=True, tag="watch"):
+    """Stream the events of an execution with seq above `after`; reply `{status, cell_id}` when it has ended."""
+
+    execution_id: str
+    after: int = 0
+
+
+class ReadEvents(_OnNotebook, frozen=True, tag="read_events"):
+    """Read stored events of an execution. Reply: `{events: [[seq, event], ...], more: bool}`, one page of them."""
+
+    execution_id: str
+    after: int = 0
+
+
+class Subscribe(_OnNotebook, frozen=True, tag="subscribe"):
+    """Stream the events of the session with seq above `after` (None: from now on), until cancelled."""
+
+    cell_ids: list[str] | None = None
+    after: int | None = None
+
+
+class CancelExecution(_OnNotebook, frozen=True, tag="cancel_execution"):
+    """Take an execution from the queue, or interrupt it if it runs; one that ended stays as it is. Reply: `{}`."""
+
+    execution_id: str
+
+
+class Input(_OnNotebook, frozen=True, tag="input"):
+    """Answer an `InputRequested`. Reply: `{}`."""
+
+    execution_id: str
+    text: str
+
+
+class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
+    """Read part of a blob. Reply: `{data: bytes}`, at most 4 MiB from `offset`."""
+
+    sha256: str
+    offset: int = 0
+
+
+# --- asked of a host by its daemon ------------------------------------------------------------------------------------
+
+
+class Attach(_Operation, frozen=True, tag="attach"):
+    """Take the host's stream of events with numbers above `after`. Sent first; a newer daemon replaces an older one.
+
+    Reply: `{epoch: str, kernel_pid: int | None, last: int, executions: [ids of those accepted and not finished]}`.
+    """
+
+    after: int = 0
+
+
+class Execute(_Operation, frozen=True, tag="execute"):
+    """Execute code. Reply: `{}` once the host has taken it; an id that it has seen is not executed again."""
+
+    execution_id: str
+    cell_id: str
+    code: str
+    stdin: bool = False
+    silent: bool = False
+
+
+class HostInterrupt(_Operation, frozen=True, tag="host_interrupt"):
+    """Interrupt the kernel as its kernelspec says. Reply: `{}`."""
+
+
+class HostRestart(_Operation, frozen=True, tag="host_restart"):
+    """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not."""
+
+
+class HostShutdown(_Operation, frozen=True, tag="host_shutdown"):
+    """End the kernel and then the host. Reply: `{}`; the spool stays until the last event is acknowledged."""
+
+
+class HostComplete(_Operation, frozen=True, tag="host_complete"):
+    """Reply: the content of complete_reply."""
+
+    code: str
+    cursor_pos: int
+
+
+class HostInspect(_Operation, frozen=True, tag="host_inspect"):
+    """Reply: the content of inspect_reply."""
+
+    code: str
+    cursor_pos: int
+
+
+class HostInput(_Operation, frozen=True, tag="host_input"):
+    """Answer the pending input request of an execution. Reply: `{}`."""
+
+    execution_id: str
+    text: str
+
+
+Operation = (
+    Join
+    | GetSession
+    | ListSessions
+    | StopSession
+    | GetStatus
+    | ShutdownDaemon
+    | StartKernel
+    | RestartKernel
+    | ShutdownKernel
+    | Interrupt
+    | Complete
+    | Inspect
+    | AddCell
+    | SetSource
+    | AppendSource
+    | DeleteCell
+    | MoveCell
+    | SetCellMetadata
+    | SetCellType
+    | ClearOutputs
+    | GetCell
+    | GetCells
+    | SetMetadata
+    | GetMetadata
+    | Enqueue
+    | Watch
+    | ReadEvents
+    | Subscribe
+    | CancelExecution
+    | Input
+    | GetBlob
+    | Attach
+    | Execute
+    | HostInterrupt
+    | HostRestart
+    | HostShutdown
+    | HostComplete
+    | HostInspect
+    | HostInput
+)
+

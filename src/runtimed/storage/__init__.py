@@ -1,0 +1,1 @@
+"""SQLite databases, blobs and the host's spool: what was acknowledged stays."""

@@ -1,0 +1,1 @@
+"""Unix sockets, blocking and asyncio, and how the daemon is found and started."""
