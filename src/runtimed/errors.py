@@ -113,9 +113,7 @@ class StorageError(RuntimedError):
 
 
 _BY_NAME: dict[str, type[RuntimedError]] = {
-    cls.__name__: cls
-    for cls in list(globals().values())
-    if isinstance(cls, type) and issubclass(cls, RuntimedError)
+    cls.__name__: cls for cls in list(globals().values()) if isinstance(cls, type) and issubclass(cls, RuntimedError)
 }
 
 

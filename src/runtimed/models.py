@@ -27,9 +27,7 @@ __all__ = [
 CellType = Literal["code", "markdown", "raw"]
 OutputType = Literal["stream", "display_data", "execute_result", "error"]
 KernelStatus = Literal["not_started", "starting", "idle", "busy", "restarting", "dead"]
-EventType = Literal[
-    "execution_started", "output", "done", "error", "kernel_status", "cell_changed", "env_progress"
-]
+EventType = Literal["execution_started", "output", "done", "error", "kernel_status", "cell_changed", "env_progress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,6 @@ __all__ = [
     "encode_event",
     "encode_event_frame",
     "encode_message",
-    "event_from_map",
     "pack",
     "unpack",
 ]
@@ -90,15 +89,16 @@ def encode_event(event: Event) -> bytes:
     return pack(msgspec.to_builtins(event, builtin_types=(bytes,)))
 
 
-# The bytes of `EventFrame(id, seq, event)` up to the event: a map of 4 keys, in this order.
+# The bytes of an `EventFrame` around its id, its seq and its event: a map of 4 keys, in this order.
 _EVENT_HEAD: Final = b"\x84" + pack("t") + pack("event") + pack("id")
 _EVENT_SEQ: Final = pack("seq")
-_EVENT_BODY: Final = pack("event")
+_EVENT_BODY: Final = pack("event") + b"\xc6"
+"""Ends with the type byte of a MessagePack `bin 32`, whose length follows."""
 
 
 def encode_event_frame(request_id: int, seq: int, event: bytes) -> tuple[bytes, bytes]:
     """Return an event frame in two parts, to be sent one behind the other: its own prefix, and `event` untouched."""
-    head = b"".join((_EVENT_HEAD, _pack(request_id), _EVENT_SEQ, _pack(seq), _EVENT_BODY))
+    head = b"".join((_EVENT_HEAD, _pack(request_id), _EVENT_SEQ, _pack(seq), _EVENT_BODY, _LENGTH.pack(len(event))))
     return _LENGTH.pack(len(head) + len(event)) + head, event
 
 
@@ -115,25 +115,17 @@ def decode_message(body: bytes | memoryview) -> Message:
         raise ProtocolError(f"not a message: {exc}") from exc
 
 
-def event_from_map(value: Any) -> Event:
-    """Return an event from its map, as `EventFrame` and `GetCell` carry it.
-
-    Raises:
-        ProtocolError: If it is none.
-    """
-    try:
-        return msgspec.convert({"value": value}, _EventBox).value
-    except msgspec.ValidationError as exc:
-        raise ProtocolError(f"not an event: {exc}") from exc
-
-
 def decode_event(data: bytes | memoryview) -> Event:
     """Return an event from its own bytes.
 
     Raises:
         ProtocolError: If the bytes hold none.
     """
-    return event_from_map(unpack(data))
+    value = unpack(data)
+    try:
+        return msgspec.convert({"value": value}, _EventBox).value
+    except msgspec.ValidationError as exc:
+        raise ProtocolError(f"not an event: {exc}") from exc
 
 
 class FrameReader:

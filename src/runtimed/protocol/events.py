@@ -152,15 +152,4 @@ class CellChanged(_Event, frozen=True, tag="cell"):
     author: str
 
 
-Event = (
-    Queued
-    | Started
-    | Stream
-    | Display
-    | Failed
-    | Clear
-    | InputRequested
-    | Finished
-    | KernelState
-    | CellChanged
-)
+Event = Queued | Started | Stream | Display | Failed | Clear | InputRequested | Finished | KernelState | CellChanged

@@ -1,7 +1,7 @@
-"""The messages on a connection, as frozen tagged values. Clients ask daemons, and daemons ask hosts, in the same words.
+"""The messages on a connection, as frozen tagged values: clients ask daemons, and daemons ask hosts, in the same words.
 
-A connection opens with `Hello`, answered by `Welcome` or `Refusal`. Then the asking side sends `Request`s, any number of
-them in flight; each gets any number of `EventFrame`s and then exactly one `Reply` or `Failure` of the same id.
+A connection opens with `Hello`, answered by `Welcome` or `Refusal`. Then the asking side sends `Request`s, any number
+of them in flight; each gets any number of `EventFrame`s and then exactly one `Reply` or `Failure` of the same id.
 """
 
 from __future__ import annotations
@@ -100,12 +100,12 @@ class EventFrame(msgspec.Struct, frozen=True, tag="event", tag_field="t"):
     Attributes:
         id: The request whose answer it is part of; 0 on the connection from a host, which has one stream.
         seq: The event's number: in the session's log, or the host's own.
-        event: The event as a map; `codec.decode_event` types it.
+        event: The event's own bytes; `codec.decode_event` reads them.
     """
 
     id: int
     seq: int
-    event: dict[str, Any]
+    event: bytes
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack", tag_field="t"):

@@ -1,4 +1,7 @@
-"""What can be asked: of a daemon by its clients, and of a host by its daemon. Each operation's docstring gives its reply."""
+"""What can be asked: of a daemon by its clients, and of a host by its daemon.
+
+Each operation's docstring gives its reply.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ __all__ = [
     "GetSession",
     "GetStatus",
     "HostComplete",
+    "HostDetach",
     "HostInput",
     "HostInspect",
     "HostInterrupt",
@@ -219,8 +223,8 @@ class ClearOutputs(_OnNotebook, frozen=True, tag="clear_outputs"):
 class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
     """Reply: `{cell: {...} | None, heads: [bytes]}`.
 
-    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (the raw
-    events of its latest execution, as maps) and `more`: the seq after which `ReadEvents` continues, or None.
+    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (those of its
+    latest execution, each as its own bytes) and `more`: the seq after which `ReadEvents` continues, or None.
     """
 
     cell_id: str
@@ -253,14 +257,15 @@ class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
 class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
 
-    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is the stream of its
-    events and then `{status}`, as `Watch` gives it; else the reply is `{}` at once.
+    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`;
+    else the reply is `{}` at once. An id that is known already is not queued again.
     """
 
     execution_id: str
     cell_id: str
     source: str | None = None
     watch: bool = True
+    after: int = 0
     stdin: bool = False
 
 
@@ -272,7 +277,7 @@ class Watch(_OnNotebook, frozen=True, tag="watch"):
 
 
 class ReadEvents(_OnNotebook, frozen=True, tag="read_events"):
-    """Read stored events of an execution. Reply: `{events: [[seq, event], ...], more: bool}`, one page of them."""
+    """Read stored events of an execution. Reply: `{events: [[seq, bytes], ...], more: bool}`, one page."""
 
     execution_id: str
     after: int = 0
@@ -339,6 +344,10 @@ class HostShutdown(_Operation, frozen=True, tag="host_shutdown"):
     """End the kernel and then the host. Reply: `{}`; the spool stays until the last event is acknowledged."""
 
 
+class HostDetach(_Operation, frozen=True, tag="host_detach"):
+    """Live on without a daemon, and start none: this one ends on purpose. Reply: `{}`."""
+
+
 class HostComplete(_Operation, frozen=True, tag="host_complete"):
     """Reply: the content of complete_reply."""
 
@@ -397,8 +406,8 @@ Operation = (
     | HostInterrupt
     | HostRestart
     | HostShutdown
+    | HostDetach
     | HostComplete
     | HostInspect
     | HostInput
 )
-

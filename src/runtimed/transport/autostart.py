@@ -1,0 +1,132 @@
+"""Starts a daemon where none answers: one of many who try at once does it, the others wait for that one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from runtimed.errors import DaemonUnavailable
+from runtimed.settings import Settings
+from runtimed.transport.sockets import check_socket_path, make_private_folder
+
+__all__ = ["READY", "connect_socket", "daemon_answers", "ensure_daemon", "open_or_start"]
+
+READY: Final = b"ready\n"
+"""What a daemon writes to its standard output when it listens; anything else is the sentence that says why not."""
+
+
+def connect_socket(path: Path) -> socket.socket | None:
+    """Connect to a daemon's socket; None if nobody listens there.
+
+    Raises:
+        DaemonUnavailable: If the path cannot be a socket's, is something else, or belongs to somebody else.
+    """
+    check_socket_path(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(str(path))
+    except (FileNotFoundError, ConnectionRefusedError):
+        sock.close()
+        if path.exists() and not path.is_socket():
+            raise DaemonUnavailable(f"{path} exists and is not a socket; move it away", path=str(path)) from None
+        return None
+    except OSError as exc:
+        sock.close()
+        raise DaemonUnavailable(f"Cannot connect to {path}: {exc.strerror}", path=str(path)) from exc
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def open_or_start(settings: Settings) -> socket.socket:
+    """Connect to the daemon; start it first if none answers.
+
+    Raises:
+        DaemonUnavailable: If no daemon can be reached or started; the sentence says why.
+    """
+    sock = connect_socket(settings.socket_path)
+    if sock is None:
+        ensure_daemon(settings)
+        sock = connect_socket(settings.socket_path)
+    if sock is None:
+        raise DaemonUnavailable(
+            f"The daemon started and ended at once; its log is {settings.log_path}", path=str(settings.socket_path)
+        )
+    return sock
+
+
+def daemon_answers(settings: Settings) -> bool:
+    """Whether somebody listens on the daemon's socket."""
+    sock = connect_socket(settings.socket_path)
+    if sock is None:
+        return False
+    sock.close()
+    return True
+
+
+def ensure_daemon(settings: Settings) -> None:
+    """Start a daemon unless one answers, and return when it listens.
+
+    The lock is held until the daemon listens, so whoever waited for it finds that daemon and starts no second one.
+
+    Raises:
+        DaemonUnavailable: If the daemon cannot start; the sentence says why.
+    """
+    make_private_folder(settings.socket_path.parent)
+    with _start_lock(settings.socket_path.with_suffix(".start")):
+        if not daemon_answers(settings):
+            _start(settings)
+
+
+@contextlib.contextmanager
+def _start_lock(path: Path) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _start(settings: Settings) -> None:
+    if importlib.util.find_spec("automerge") is None:
+        raise DaemonUnavailable(
+            f"The daemon needs the package automerge, which {sys.executable} (Python {sys.version.split()[0]}) does not "
+            "have; start it from Python 3.11 or 3.12 with `runtimed start`"
+        )
+    environment = {
+        **os.environ,
+        "RUNTIMED_DATA_DIR": str(settings.data_dir),
+        "RUNTIMED_SOCKET_PATH": str(settings.socket_path),
+        "RUNTIMED_IDLE_EXIT": str(settings.idle_exit),
+    }
+    with subprocess.Popen(
+        # -P: the folder in which a client happens to work must not shadow the daemon's modules.
+        [sys.executable, "-P", "-m", "runtimed.daemon"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd="/",
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        if said == READY:
+            # It lives on by itself; without this, the end of the block would wait for it.
+            process.returncode = 0
+            return
+    sentence = said.decode(errors="replace").strip()
+    raise DaemonUnavailable(
+        sentence
+        or f"The daemon ended while it started (exit code {process.returncode}); its log is {settings.log_path}"
+    )

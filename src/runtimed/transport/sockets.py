@@ -1,0 +1,112 @@
+"""Unix sockets that only their owner can reach: private folders, safe binding, and who is at the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimed.errors import DaemonUnavailable
+from runtimed.settings import MAX_SOCKET_PATH
+
+__all__ = ["PeerCredentials", "check_socket_path", "listen", "make_private_folder", "peer_credentials"]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCredentials:
+    """The process at the other end of a Unix socket, as the kernel of the operating system names it."""
+
+    uid: int
+    pid: int | None
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder of mode 0700, or check one that is there.
+
+    Raises:
+        DaemonUnavailable: If it is a link or no folder, belongs to somebody else, or others may enter it.
+    """
+    try:
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        info = folder.lstat()
+    except OSError as exc:
+        raise DaemonUnavailable(f"Cannot create the folder {folder}: {exc.strerror}", path=str(folder)) from exc
+    if not stat.S_ISDIR(info.st_mode):
+        raise DaemonUnavailable(f"{folder} is not a folder (or a link to one); remove it", path=str(folder))
+    if info.st_uid != os.getuid():
+        raise DaemonUnavailable(
+            f"The folder {folder} belongs to user {info.st_uid}, not to you; name another place for the socket with "
+            "RUNTIMED_SOCKET_PATH",
+            path=str(folder),
+        )
+    if stat.S_IMODE(info.st_mode) & 0o077:
+        raise DaemonUnavailable(
+            f"Others may enter the folder {folder}; run `chmod 700 {folder}`, or name a private folder with "
+            "RUNTIMED_SOCKET_PATH",
+            path=str(folder),
+        )
+
+
+def check_socket_path(path: Path) -> None:
+    """Refuse a path that no Unix socket can have.
+
+    Raises:
+        DaemonUnavailable: If it is longer than the operating system takes.
+    """
+    size = len(os.fsencode(path))
+    if size > MAX_SOCKET_PATH:
+        raise DaemonUnavailable(
+            f"The socket path {path} has {size} bytes, the operating system takes {MAX_SOCKET_PATH}; name a shorter "
+            "one with RUNTIMED_SOCKET_PATH",
+            path=str(path),
+        )
+
+
+def listen(path: Path, backlog: int = 128) -> socket.socket:
+    """Bind a listening socket of mode 0600, replacing one that nobody serves any more.
+
+    The caller makes sure that no second process does this for the same path at the same time.
+
+    Raises:
+        DaemonUnavailable: If something else is at that path, or somebody listens there.
+    """
+    check_socket_path(path)
+    make_private_folder(path.parent)
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise DaemonUnavailable(f"{path} exists and is not a socket; move it away", path=str(path))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise DaemonUnavailable(f"Another process listens on {path}", path=str(path))
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The folder is private, so nobody can connect before the mode is set.
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(backlog)
+    except OSError as exc:
+        sock.close()
+        raise DaemonUnavailable(f"Cannot listen on {path}: {exc.strerror}", path=str(path)) from exc
+    return sock
+
+
+def peer_credentials(sock: socket.socket) -> PeerCredentials:
+    """Ask the operating system who is at the other end.
+
+    Source: unix(7) `SO_PEERCRED`; macOS `LOCAL_PEERCRED` (struct xucred) and `LOCAL_PEERPID` of sys/un.h.
+    """
+    if sys.platform == "darwin":
+        xucred = sock.getsockopt(0, 0x001, 8)
+        (pid,) = struct.unpack("i", sock.getsockopt(0, 0x002, 4))
+        return PeerCredentials(uid=struct.unpack("II", xucred)[1], pid=pid)
+    pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return PeerCredentials(uid=uid, pid=pid)
