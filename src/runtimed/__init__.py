@@ -1,3 +1,77 @@
 """Live sessions that notebooks, scripts and agents share, and that outlive them all."""
 
-__version__ = "0.1.0"
+from typing import Any
+
+from runtimed.client.async_session import AsyncSession
+from runtimed.client.client import AsyncClient, Client, DaemonClient, default_socket_path
+from runtimed.client.session import Session
+from runtimed.errors import (
+    CellNotFound,
+    ConnectionLost,
+    DaemonUnavailable,
+    EnvironmentFailed,
+    ExecutionCancelled,
+    ExecutionTimeout,
+    InvalidCell,
+    KernelDied,
+    KernelStartFailed,
+    NoKernel,
+    NotConnected,
+    ProtocolError,
+    RuntimedError,
+    SessionClosed,
+    SessionError,
+    SessionNotFound,
+    StorageError,
+)
+from runtimed.models import Cell, DaemonStatus, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.version import __version__
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSession",
+    "Cell",
+    "CellNotFound",
+    "Client",
+    "ConnectionLost",
+    "DaemonClient",
+    "DaemonStatus",
+    "DaemonUnavailable",
+    "EnvironmentFailed",
+    "ExecutionCancelled",
+    "ExecutionEvent",
+    "ExecutionResult",
+    "ExecutionTimeout",
+    "InvalidCell",
+    "KernelDied",
+    "KernelStartFailed",
+    "NoKernel",
+    "NotConnected",
+    "Output",
+    "ProtocolError",
+    "RuntimedError",
+    "Session",
+    "SessionClosed",
+    "SessionError",
+    "SessionNotFound",
+    "SessionStatus",
+    "StorageError",
+    "__version__",
+    "default_socket_path",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Give an IPython shell the magics: `%load_ext runtimed`."""
+    from runtimed.ipython.extension import load  # noqa: PLC0415  # scripts need no IPython
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magics away again: `%unload_ext runtimed`."""
+    from runtimed.ipython.extension import unload  # noqa: PLC0415  # scripts need no IPython
+
+    unload(shell)

@@ -70,7 +70,7 @@ class _OnNotebook(_Operation, frozen=True, kw_only=True):
 class Join(_OnNotebook, frozen=True, tag="join"):
     """Join a session, as long as this connection lasts. Changes nothing for a session that never started.
 
-    Reply: `{kernel: {...as GetSession} | None}`.
+    Reply: `{last: int}`, the number of the latest event in the session's log.
     """
 
     label: str | None = None
@@ -172,15 +172,18 @@ class AddCell(_OnNotebook, frozen=True, tag="add_cell"):
 
 
 class SetSource(_OnNotebook, frozen=True, tag="set_source"):
-    """Give a cell a new source, merging with what others did since `heads`. Reply: `{heads: [bytes]}`."""
+    """Give a cell a new source. Reply: `{}`.
+
+    With `base`, the text that the client knew, the difference from it to `source` is applied to the present text.
+    """
 
     cell_id: str
     source: str
-    heads: list[bytes] | None = None
+    base: str | None = None
 
 
 class AppendSource(_OnNotebook, frozen=True, tag="append_source"):
-    """Append text to a cell's source. Reply: `{heads: [bytes]}`."""
+    """Append text to a cell's source. Reply: `{}`."""
 
     cell_id: str
     text: str
@@ -221,7 +224,7 @@ class ClearOutputs(_OnNotebook, frozen=True, tag="clear_outputs"):
 
 
 class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
-    """Reply: `{cell: {...} | None, heads: [bytes]}`.
+    """Reply: `{cell: {...} | None}`.
 
     A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (those of its
     latest execution, each as its own bytes) and `more`: the seq after which `ReadEvents` continues, or None.
@@ -232,7 +235,7 @@ class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
 
 
 class GetCells(_OnNotebook, frozen=True, tag="get_cells"):
-    """Reply: `{cells: [...], heads: [bytes], next: int | None}`: cells from index `start`, until a page is full."""
+    """Reply: `{cells: [...], next: int | None}`: cells from index `start`, until a page is full."""
 
     start: int = 0
     outputs: bool = True

@@ -100,8 +100,8 @@ def _start_lock(path: Path) -> Iterator[None]:
 def _start(settings: Settings) -> None:
     if importlib.util.find_spec("automerge") is None:
         raise DaemonUnavailable(
-            f"The daemon needs the package automerge, which {sys.executable} (Python {sys.version.split()[0]}) does not "
-            "have; start it from Python 3.11 or 3.12 with `runtimed start`"
+            f"The daemon needs the package automerge, which {sys.executable} (Python {sys.version.split()[0]}) does "
+            "not have; start it from Python 3.11 or 3.12 with `runtimed start`"
         )
     environment = {
         **os.environ,
@@ -109,7 +109,8 @@ def _start(settings: Settings) -> None:
         "RUNTIMED_SOCKET_PATH": str(settings.socket_path),
         "RUNTIMED_IDLE_EXIT": str(settings.idle_exit),
     }
-    with subprocess.Popen(
+    # The process forks and its first half ends at once, so that no client is ever the daemon's parent.
+    process = subprocess.run(
         # -P: the folder in which a client happens to work must not shadow the daemon's modules.
         [sys.executable, "-P", "-m", "runtimed.daemon"],
         stdin=subprocess.DEVNULL,
@@ -118,15 +119,8 @@ def _start(settings: Settings) -> None:
         env=environment,
         cwd="/",
         start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        if said == READY:
-            # It lives on by itself; without this, the end of the block would wait for it.
-            process.returncode = 0
-            return
-    sentence = said.decode(errors="replace").strip()
-    raise DaemonUnavailable(
-        sentence
-        or f"The daemon ended while it started (exit code {process.returncode}); its log is {settings.log_path}"
+        check=False,
     )
+    if process.stdout != READY:
+        sentence = process.stdout.decode(errors="replace").strip()
+        raise DaemonUnavailable(sentence or f"The daemon ended while it started; its log is {settings.log_path}")

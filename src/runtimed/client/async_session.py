@@ -1,0 +1,374 @@
+"""`AsyncSession`: `Session` with coroutines. Every member is defined in `calls`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from runtimed.client import calls
+from runtimed.client.aio import AsyncConnection
+from runtimed.client.flows import Flow, Follow
+from runtimed.client.handle import Handle
+from runtimed.errors import NotConnected, RuntimedError
+from runtimed.execution.outputs import blobs_in
+from runtimed.ids import CellId, ExecutionId
+from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
+
+__all__ = ["AsyncSession", "EventStream"]
+
+T = TypeVar("T")
+
+
+class AsyncSession(Handle):
+    """A live notebook session, joined by its id, for asyncio.
+
+    The members are those of `Session`, as coroutines; so are `is_connected`, `kernel_started` and `env_source`. Many
+    calls may be in flight at a time.
+
+    Example:
+        >>> async with AsyncSession("analysis") as session:
+        ...     result = await session.run("6 * 7")
+    """
+
+    def __init__(
+        self,
+        notebook_id: str | None = None,
+        *,
+        label: str | None = None,
+        timeout_minutes: float | None = None,
+        max_duration_minutes: float | None = None,
+        keep_alive: float = 30.0,
+    ) -> None:
+        """Name a session; nothing happens before `connect`.
+
+        Args:
+            notebook_id: Its id; a generated one (`agent-session-<uuid4>`) if None.
+            label: What people call this client.
+            timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
+            max_duration_minutes: Minutes after which it times out in any case; None for never.
+            keep_alive: Seconds that a session of a generated id outlives its last client.
+
+        Raises:
+            SessionError: If the id cannot be one.
+        """
+        super().__init__(
+            notebook_id,
+            label=label,
+            timeout_minutes=timeout_minutes,
+            max_duration_minutes=max_duration_minutes,
+            keep_alive=keep_alive,
+        )
+        self._connection = AsyncConnection(self._identity, self._join)
+
+    # --- state ---
+
+    async def is_connected(self) -> bool:
+        """Whether this handle is connected to the daemon. Never raises."""
+        return self._connection.is_open
+
+    async def kernel_started(self) -> bool:
+        """Whether a kernel runs for this session; False when disconnected. Never raises."""
+        status = await self._look()
+        return status is not None and status.kernel_pid is not None
+
+    async def env_source(self) -> str | None:
+        """Where the running kernel's environment comes from; None without one. Never raises."""
+        status = await self._look()
+        return status.env_source if status is not None else None
+
+    def __repr__(self) -> str:
+        return (
+            f"AsyncSession(id={self.notebook_id}, status={'connected' if self._connection.is_open else 'disconnected'})"
+        )
+
+    async def _look(self) -> SessionStatus | None:
+        if not self._connection.is_open:
+            return None
+        try:
+            return await self._perform(calls.get_session(self._notebook))
+        except RuntimedError:
+            return None
+
+    # --- life ---
+
+    async def connect(self) -> None:
+        """Join the session, starting the daemon if none answers. Harmless when connected.
+
+        Raises:
+            DaemonUnavailable: If no daemon can be reached or started.
+            ProtocolError: If the daemon is of another version.
+        """
+        await self._connection.open()
+        self._was_connected = True
+
+    async def close(self) -> None:
+        """Leave the session; it lives on. Closing twice is harmless."""
+        self._connection.close()
+
+    async def stop(self) -> None:
+        """See `calls.stop`."""
+        self._check_was_connected()
+        await self._apart(calls.stop(self._notebook))
+        await self.close()
+
+    async def status(self) -> SessionStatus:
+        """See `calls.get_session`."""
+        self._check_was_connected()
+        return await self._apart(calls.get_session(self._notebook))
+
+    async def __aenter__(self) -> AsyncSession:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self._generated:
+                await self._apart(calls.leave(self._notebook, failed=exc_type is not None))
+        except RuntimedError:
+            # The error that ends the block is the one to see; without one, this is.
+            if exc_type is None:
+                raise
+        finally:
+            await self.close()
+
+    # --- kernel ---
+
+    async def start_kernel(
+        self, kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
+    ) -> None:
+        """See `calls.start_kernel`."""
+        await self.connect()
+        await self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
+
+    async def restart_kernel(self) -> None:
+        """See `calls.restart_kernel`."""
+        await self._perform(calls.restart_kernel(self._notebook))
+
+    async def shutdown_kernel(self) -> None:
+        """See `calls.shutdown_kernel`."""
+        await self._perform(calls.shutdown_kernel(self._notebook))
+
+    async def interrupt(self) -> None:
+        """See `calls.interrupt`."""
+        self._check_connected()
+        await self._apart(calls.interrupt(self._notebook))
+
+    async def complete(self, code: str, cursor_pos: int | None = None) -> dict[str, Any]:
+        """See `calls.complete`."""
+        return await self._perform(calls.complete(self._notebook, code, cursor_pos))
+
+    async def inspect(self, code: str, cursor_pos: int | None = None) -> dict[str, Any]:
+        """See `calls.inspect`."""
+        return await self._perform(calls.inspect(self._notebook, code, cursor_pos))
+
+    # --- cells ---
+
+    async def create_cell(self, source: str = "", cell_type: CellType = "code", index: int | None = None) -> CellId:
+        """See `calls.create_cell`."""
+        await self.connect()
+        return await self._perform(calls.create_cell(self._notebook, source, cell_type, index))
+
+    async def set_source(self, cell_id: str, source: str) -> None:
+        """See `calls.set_source`."""
+        await self._perform(calls.set_source(self._notebook, cell_id, source))
+
+    async def append_source(self, cell_id: str, text: str) -> None:
+        """See `calls.append_source`."""
+        await self._perform(calls.append_source(self._notebook, cell_id, text))
+
+    async def delete_cell(self, cell_id: str) -> None:
+        """See `calls.delete_cell`."""
+        await self._perform(calls.delete_cell(self._notebook, cell_id))
+
+    async def move_cell(self, cell_id: str, after_cell_id: str | None = None) -> None:
+        """See `calls.move_cell`."""
+        await self._perform(calls.move_cell(self._notebook, cell_id, after_cell_id))
+
+    async def clear_outputs(self, cell_id: str) -> None:
+        """See `calls.clear_outputs`."""
+        await self._perform(calls.clear_outputs(self._notebook, cell_id))
+
+    async def set_cell_metadata(self, cell_id: str, key: str, value: str) -> None:
+        """See `calls.set_cell_metadata`."""
+        await self._perform(calls.set_cell_metadata(self._notebook, cell_id, key, value))
+
+    async def set_cell_type(self, cell_id: str, cell_type: CellType) -> None:
+        """See `calls.set_cell_type`."""
+        await self._perform(calls.set_cell_type(self._notebook, cell_id, cell_type))
+
+    async def get_cell(self, cell_id: str) -> Cell:
+        """See `calls.get_cell`."""
+        return await self._perform(calls.get_cell(self._notebook, cell_id))
+
+    async def get_cells(self) -> list[Cell]:
+        """See `calls.get_cells`."""
+        return await self._perform(calls.get_cells(self._notebook))
+
+    async def get_cell_ids(self) -> list[CellId]:
+        """See `calls.get_cell_ids`."""
+        return await self._perform(calls.get_cell_ids(self._notebook))
+
+    async def get_cell_source(self, cell_id: str) -> str | None:
+        """See `calls.get_cell_source`."""
+        return await self._perform(calls.get_cell_source(self._notebook, cell_id))
+
+    async def get_cell_type(self, cell_id: str) -> CellType | None:
+        """See `calls.get_cell_type`."""
+        return await self._perform(calls.get_cell_type(self._notebook, cell_id))
+
+    async def get_cell_outputs(self, cell_id: str) -> list[Output] | None:
+        """See `calls.get_cell_outputs`."""
+        return await self._perform(calls.get_cell_outputs(self._notebook, cell_id))
+
+    async def get_cell_execution_count(self, cell_id: str) -> int | None:
+        """See `calls.get_cell_execution_count`."""
+        return await self._perform(calls.get_cell_execution_count(self._notebook, cell_id))
+
+    async def get_cell_position(self, cell_id: str) -> str | None:
+        """See `calls.get_cell_position`."""
+        return await self._perform(calls.get_cell_position(self._notebook, cell_id))
+
+    async def get_cell_metadata(self, cell_id: str) -> dict[str, str] | None:
+        """See `calls.get_cell_metadata`."""
+        return await self._perform(calls.get_cell_metadata(self._notebook, cell_id))
+
+    # --- executions ---
+
+    async def run(
+        self, code: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+    ) -> ExecutionResult:
+        """See `calls.run`."""
+        await self.connect()
+        return await self._perform(calls.run(self._notebook, code, timeout_secs, on_timeout))
+
+    async def execute_cell(
+        self, cell_id: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+    ) -> ExecutionResult:
+        """See `calls.execute_cell`."""
+        await self.connect()
+        return await self._perform(calls.execute_cell(self._notebook, cell_id, timeout_secs, on_timeout))
+
+    async def queue_cell(self, cell_id: str) -> ExecutionId:
+        """See `calls.queue_cell`."""
+        return await self._perform(calls.queue_cell(self._notebook, cell_id))
+
+    async def wait(
+        self, execution_id: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+    ) -> ExecutionResult:
+        """See `calls.wait`."""
+        return await self._perform(calls.wait(self._notebook, execution_id, timeout_secs, on_timeout))
+
+    async def cancel(self, execution_id: str) -> None:
+        """See `calls.cancel`."""
+        self._check_connected()
+        await self._apart(calls.cancel(self._notebook, execution_id))
+
+    def stream_execute(self, cell_id: str, timeout_secs: float | None = 60.0) -> EventStream:
+        """See `calls.stream_execute`."""
+        self._check_connected()
+        return EventStream(self, calls.stream_execute(self._notebook, cell_id, timeout_secs))
+
+    def subscribe(
+        self, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
+    ) -> EventStream:
+        """See `calls.subscribe`."""
+        self._check_connected()
+        return EventStream(self, calls.subscribe(self._notebook, cell_ids, event_types))
+
+    # --- metadata ---
+
+    async def set_metadata(self, key: str, value: str) -> None:
+        """See `calls.set_metadata`."""
+        await self.connect()
+        await self._perform(calls.set_metadata(self._notebook, key, value))
+
+    async def get_metadata(self, key: str) -> str | None:
+        """See `calls.get_metadata`."""
+        await self.connect()
+        return await self._perform(calls.get_metadata(self._notebook, key))
+
+    async def set_kernelspec(self, name: str, display_name: str, language: str | None = None) -> None:
+        """See `calls.set_kernelspec`."""
+        await self._perform(calls.set_kernelspec(self._notebook, name, display_name, language))
+
+    async def get_kernelspec(self) -> dict[str, str] | None:
+        """See `calls.get_kernelspec`."""
+        return await self._perform(calls.get_kernelspec(self._notebook))
+
+    # --- how a call is made ---
+
+    def _check_connected(self) -> None:
+        if not self._connection.was_opened:
+            raise NotConnected("Not connected", notebook_id=self.notebook_id)
+
+    async def _perform(self, flow: Flow[T]) -> T:
+        self._check_connected()
+        return await self._connection.perform(flow)
+
+    async def _apart(self, flow: Flow[T]) -> T:
+        """Use a short connection, so that it works after the end, too. Starts no daemon."""
+        connection = AsyncConnection(self._identity, start_daemon=False)
+        await connection.open()
+        try:
+            return await connection.perform(flow)
+        finally:
+            connection.close()
+
+
+class EventStream(AsyncIterator[ExecutionEvent]):
+    """The events of a session or of one execution.
+
+    Iterate with `async for`; awaiting it (`events = await session.subscribe()`) makes sure that it has begun. `aclose`
+    ends it early.
+    """
+
+    def __init__(self, session: AsyncSession, plan: calls.Stream) -> None:
+        self._session = session
+        self._plan = plan
+        self._connection = AsyncConnection(session._identity, session._join)
+        self._events: AsyncGenerator[ExecutionEvent] | None = None
+
+    def __await__(self) -> Generator[Any, None, EventStream]:
+        return self._begun().__await__()
+
+    async def __anext__(self) -> ExecutionEvent:
+        await self._begun()
+        assert self._events is not None  # noqa: S101  # _begun made it
+        return await anext(self._events)
+
+    async def aclose(self) -> None:
+        """End the stream; the execution goes on. Closing twice is harmless."""
+        if self._events is not None:
+            await self._events.aclose()
+        self._connection.close()
+
+    async def _begun(self) -> EventStream:
+        if self._events is None:
+            plan, session = self._plan, self._session
+            await self._connection.open()
+            execution_id = None if plan.prepare is None else await session._perform(plan.prepare)
+            self._events = self._follow(plan.begin(self._connection.joined, execution_id))
+        return self
+
+    async def _follow(self, follow: Follow) -> AsyncGenerator[ExecutionEvent]:
+        plan, session = self._plan, self._session
+        try:
+            with plan.translated_errors():
+                async with contextlib.aclosing(self._connection.stream(follow)) as events:
+                    async for event in events:
+                        blobs = await session._perform(calls.fetch_blobs(session._notebook, blobs_in(event)))
+                        public = plan.public(event, blobs)
+                        if public is not None:
+                            yield public
+                        if plan.is_last(event):
+                            return
+        finally:
+            self._connection.close()

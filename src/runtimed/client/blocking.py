@@ -1,0 +1,228 @@
+"""Drives flows over a blocking socket: no thread, no event loop, so it works in scripts and inside a running loop."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import msgspec
+
+from runtimed.client.flows import Flow, Follow, Step
+from runtimed.client.identity import RECONNECT_DEADLINE, Identity, check_welcome, unexpected
+from runtimed.errors import ConnectionLost, DaemonUnavailable, error_from_wire
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Event
+from runtimed.protocol.messages import Cancel, EventFrame, Failure, Message, Reply, Request
+from runtimed.protocol.operations import Join
+from runtimed.settings import Settings, read_settings
+from runtimed.transport.autostart import connect_socket, open_or_start
+from runtimed.transport.blocking import BlockingChannel, WaitTimeout
+
+__all__ = ["Connection"]
+
+T = TypeVar("T")
+
+HANDSHAKE_DEADLINE = 30.0
+"""Seconds that a daemon gets to answer a greeting."""
+
+
+class Connection:
+    """A connection to the daemon that mends itself. One call at a time; other threads wait for their turn.
+
+    Attributes:
+        joined: The reply to `Join` on the present connection.
+        was_opened: Whether it was opened and not closed since; it may be broken, and will mend itself.
+    """
+
+    def __init__(self, identity: Identity, join: Join | None = None, *, start_daemon: bool = True) -> None:
+        """Describe a connection; `open` makes it.
+
+        Args:
+            identity: Who asks.
+            join: Sent first, on each new connection.
+            start_daemon: Whether to start a daemon where none answers.
+        """
+        self._identity = identity
+        self._join = join
+        self._start_daemon = start_daemon
+        self._settings: Settings | None = None
+        self._channel: BlockingChannel | None = None
+        self._pid = identity.pid
+        self._lock = threading.RLock()
+        self.joined: dict[str, Any] = {}
+        self.was_opened = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, not closed since, and is not known to be broken."""
+        return self._channel is not None and self._channel.is_open and self._pid == self._identity.pid
+
+    def open(self) -> None:
+        """Connect; harmless if connected.
+
+        Raises:
+            DaemonUnavailable: If no daemon answers and none can be started (or should not be).
+            ProtocolError: If the daemon is of another version.
+        """
+        with self._lock:
+            if not self.is_open:
+                self._settings = read_settings()
+                self._connect(self._settings)
+                self.was_opened = True
+
+    def close(self) -> None:
+        """Disconnect. Closing twice is harmless."""
+        channel, self._channel = self._channel, None
+        self.was_opened = False
+        if channel is not None:
+            channel.close()
+
+    def perform(self, flow: Flow[T]) -> T:
+        """Drive a flow to its end."""
+        with self._lock, contextlib.closing(flow):
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        reply = self._do(step)
+                    except Exception as exc:  # noqa: BLE001  # it is the flow's to answer
+                        step = flow.throw(exc)
+                    else:
+                        step = flow.send(reply)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+
+    def stream(self, follow: Follow) -> Iterator[Event]:
+        """Give the events of a request as they come.
+
+        The consumer sets the pace: what it does not take stays with the daemon.
+
+        Raises:
+            WaitTimeout: If the reply did not come in time.
+        """
+        request = self._identity.request(follow.operation)
+        deadline = None if follow.timeout is None else time.monotonic() + follow.timeout
+        while True:
+            try:
+                for message in self._exchange(request, deadline):
+                    if isinstance(message, EventFrame):
+                        request = Request(request.id, msgspec.structs.replace(request.operation, after=message.seq))
+                        yield decode_event(message.event)
+            except ConnectionLost:
+                self._reconnect()
+            else:
+                return
+
+    def _do(self, step: Step) -> dict[str, Any]:
+        request = self._identity.request(step.operation)
+        deadline = None
+        if isinstance(step, Follow) and step.timeout is not None:
+            deadline = time.monotonic() + step.timeout
+        while True:
+            try:
+                for message in self._exchange(request, deadline):
+                    if isinstance(message, Reply):
+                        return message.result
+                    if isinstance(step, Follow):
+                        request = Request(request.id, msgspec.structs.replace(request.operation, after=message.seq))
+                        step.on_event(decode_event(message.event))
+            except ConnectionLost:
+                self._reconnect()
+
+    def _exchange(self, request: Request, deadline: float | None) -> Iterator[EventFrame | Reply]:
+        """Send a request and give what answers it, the reply last; what answers earlier, abandoned ones is dropped."""
+        if not self.is_open:
+            raise ConnectionLost("The connection to the daemon is closed")
+        channel = self._channel
+        assert channel is not None  # noqa: S101  # is_open says so
+        answered = False
+        try:
+            channel.send(request, deadline)
+            while not answered:
+                message = channel.receive(deadline)
+                match message:
+                    case Reply(id=request.id):
+                        answered = True
+                        yield message
+                    case EventFrame(id=request.id):
+                        yield message
+                    case Failure(id=request.id):
+                        answered = True
+                        raise error_from_wire(message.error, message.message, message.data)
+                    case Reply() | EventFrame() | Failure():
+                        pass
+                    case _:
+                        raise unexpected(message)
+        finally:
+            if not answered and channel.is_open:
+                self._abandon(channel, request)
+
+    @staticmethod
+    def _abandon(channel: BlockingChannel, request: Request) -> None:
+        with contextlib.suppress(ConnectionLost, WaitTimeout):
+            channel.send(Cancel(request.id), deadline=time.monotonic() + 1.0)
+
+    def _connect(self, settings: Settings) -> None:
+        if self._start_daemon:
+            sock = open_or_start(settings)
+        else:
+            found = connect_socket(settings.socket_path)
+            if found is None:
+                raise DaemonUnavailable(f"No daemon listens on {settings.socket_path}", path=str(settings.socket_path))
+            sock = found
+        channel = BlockingChannel(sock)
+        try:
+            deadline = time.monotonic() + HANDSHAKE_DEADLINE
+            channel.send(self._identity.hello(), deadline)
+            check_welcome(_receive_first(channel, deadline, settings))
+            if self._join is not None:
+                request = self._identity.request(self._join)
+                channel.send(request, deadline)
+                reply = channel.receive(deadline)
+                match reply:
+                    case Reply():
+                        self.joined = reply.result
+                    case Failure():
+                        raise error_from_wire(reply.error, reply.message, reply.data)
+                    case _:
+                        raise unexpected(reply)
+        except BaseException:
+            channel.close()
+            raise
+        self._channel = channel
+        self._pid = self._identity.pid
+
+    def _reconnect(self) -> None:
+        """Get the connection back after it broke.
+
+        Raises:
+            ConnectionLost: If that takes longer than RECONNECT_DEADLINE.
+        """
+        settings = self._settings or read_settings()
+        deadline = time.monotonic() + RECONNECT_DEADLINE
+        delay = 0.01
+        while True:
+            try:
+                self._connect(settings)
+            except (ConnectionLost, DaemonUnavailable, WaitTimeout) as exc:
+                if not self._start_daemon or time.monotonic() > deadline:
+                    raise ConnectionLost(f"The connection to the daemon broke and does not come back: {exc}") from exc
+                time.sleep(delay)
+                delay = min(2 * delay, 1.0)
+            else:
+                return
+
+
+def _receive_first(channel: BlockingChannel, deadline: float, settings: Settings) -> Message:
+    try:
+        return channel.receive(deadline)
+    except WaitTimeout:
+        raise DaemonUnavailable(
+            f"Whoever listens on {settings.socket_path} does not answer; if it is a daemon that hangs, end it with "
+            "`runtimed stop`",
+            path=str(settings.socket_path),
+        ) from None

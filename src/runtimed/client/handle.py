@@ -1,0 +1,54 @@
+"""What both faces of a session have in common: who they are, which session they name, and whether they joined it."""
+
+from __future__ import annotations
+
+from runtimed.client.calls import Notebook
+from runtimed.client.identity import Identity
+from runtimed.errors import NotConnected, SessionError
+from runtimed.ids import NotebookId, check_notebook_id, new_notebook_id
+from runtimed.protocol.operations import Join
+
+__all__ = ["Handle"]
+
+
+class Handle:
+    """A name for a session. Nothing here waits or opens a socket."""
+
+    def __init__(
+        self,
+        notebook_id: str | None,
+        *,
+        label: str | None,
+        timeout_minutes: float | None,
+        max_duration_minutes: float | None,
+        keep_alive: float,
+    ) -> None:
+        _check_duration("timeout_minutes", timeout_minutes)
+        _check_duration("max_duration_minutes", max_duration_minutes)
+        _check_duration("keep_alive", keep_alive)
+        self._generated = notebook_id is None
+        self._notebook = Notebook(new_notebook_id() if notebook_id is None else check_notebook_id(notebook_id))
+        self._identity = Identity(label)
+        self._join = Join(
+            notebook_id=self._notebook.id,
+            label=label,
+            ephemeral=self._generated,
+            keep_alive=keep_alive,
+            timeout_minutes=timeout_minutes,
+            max_duration_minutes=max_duration_minutes,
+        )
+        self._was_connected = False
+
+    @property
+    def notebook_id(self) -> NotebookId:
+        """The session's id."""
+        return self._notebook.id
+
+    def _check_was_connected(self) -> None:
+        if not self._was_connected:
+            raise NotConnected("Not connected", notebook_id=self.notebook_id)
+
+
+def _check_duration(name: str, value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
+        raise SessionError(f"{name} must be a number, not negative; not {value!r}")

@@ -1,0 +1,71 @@
+"""Who a client is to the daemon, and how it greets it. Nothing here waits or opens a socket."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from runtimed.errors import ProtocolError
+from runtimed.ids import new_client_id
+from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
+from runtimed.protocol.operations import Operation
+from runtimed.version import __version__
+
+__all__ = ["RECONNECT_DEADLINE", "Identity", "check_welcome", "unexpected"]
+
+RECONNECT_DEADLINE: Final = 30.0
+"""Seconds for which a client tries to get back a connection that broke, starting a daemon if need be."""
+
+
+class Identity:
+    """A client's id, its label, and the numbers of its requests; the same on all its connections.
+
+    After `fork` the child is another client: of two processes with one id, each would have its requests taken for the
+    other's, sent again.
+    """
+
+    def __init__(self, label: str | None = None) -> None:
+        self.label = label
+        self._pid = os.getpid()
+        self._client_id = new_client_id()
+        self._last_request = 0
+
+    @property
+    def pid(self) -> int:
+        """The process to which the id belongs; renewed after `fork`."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._client_id = new_client_id()
+        return self._pid
+
+    def hello(self) -> Hello:
+        """Return the greeting."""
+        pid = self.pid
+        return Hello(PROTOCOL_VERSION, __version__, self._client_id, self.label, pid)
+
+    def request(self, operation: Operation) -> Request:
+        """Number an operation."""
+        self._last_request += 1
+        return Request(self._last_request, operation)
+
+
+def check_welcome(message: Message) -> None:
+    """Read the answer to a greeting.
+
+    Raises:
+        ProtocolError: If the daemon refused; the message is its sentence.
+    """
+    match message:
+        case Welcome():
+            return
+        case Refusal():
+            raise ProtocolError(message.message)
+        case _:
+            raise unexpected(message)
+
+
+def unexpected(message: Message) -> ProtocolError:
+    """Return the error for a message that has no place here."""
+    if isinstance(message, Refusal):
+        return ProtocolError(message.message)
+    return ProtocolError(f"the daemon sent a {type(message).__name__} where none was expected")

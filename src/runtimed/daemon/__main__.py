@@ -1,0 +1,79 @@
+"""Runs the daemon: in a process of its own, with a log file, and one line to whoever started it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+
+import uvloop
+
+from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.errors import RuntimedError
+from runtimed.settings import Settings, read_settings
+from runtimed.transport.autostart import READY
+from runtimed.version import __version__
+
+logger = logging.getLogger("runtimed.daemon")
+
+
+def main() -> int:
+    """Run until the daemon ends.
+
+    Writes `READY` to standard output once it listens, or the sentence that says why it cannot.
+    """
+    if os.fork():
+        # The half that the client started ends here, so that the daemon is nobody's child.
+        os._exit(0)
+    settings = read_settings()
+    try:
+        with own_data_folder(settings):
+            _log_to_file(settings)
+            uvloop.run(_serve(settings))
+    except RuntimedError as exc:
+        logger.error("cannot serve: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
+        _say(f"{exc}\n".encode())
+        return 1
+    except Exception as exc:
+        logger.exception("the daemon failed")
+        _say(f"The daemon failed: {exc!r}; its log is {settings.log_path}\n".encode())
+        raise
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    daemon = Daemon(settings)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, daemon.request_end)
+    loop.add_signal_handler(signal.SIGINT, daemon.request_end)
+    logger.info("runtimed %s serves %s from %s", __version__, settings.socket_path, settings.data_dir)
+    # Imports are done: what they made lives as long as the process, and need not be looked at again.
+    gc.freeze()
+    await daemon.run(on_ready=lambda: _say(READY))
+    logger.info("the daemon ends")
+
+
+def _log_to_file(settings: Settings) -> None:
+    handler = logging.handlers.RotatingFileHandler(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
+    settings.log_path.chmod(0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=os.environ.get("RUNTIMED_LOG_LEVEL", "INFO"), handlers=[handler])
+
+
+def _say(line: bytes) -> None:
+    """Write to whoever started this, once; then standard output leads nowhere."""
+    try:
+        os.write(sys.stdout.fileno(), line)
+    except OSError as exc:
+        logger.info("whoever started this is gone: %s", exc)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The executions of a room: queued, handed to the kernel, ended, each step committed; and the displays they made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from runtimed.daemon.log import EventLog
+from runtimed.daemon.shared_document import SharedDocument
+from runtimed.document.checks import check_source
+from runtimed.errors import InvalidCell
+from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
+from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Display, Event, Failed, Finished, Queued, Started
+from runtimed.protocol.operations import Enqueue, Execute, HostInterrupt
+from runtimed.storage.session_store import SessionStore
+
+__all__ = ["Executions", "TellHost"]
+
+Displays = dict[str, dict[tuple[str, str | None], None]]
+"""By display id: the executions that show it, and their cells."""
+
+
+class TellHost(Protocol):
+    """Sends an operation to the host; without one it goes nowhere."""
+
+    def __call__(self, operation: Execute | HostInterrupt, /) -> None:
+        """Send it."""
+
+
+class Executions:
+    """What is queued and what runs."""
+
+    def __init__(
+        self,
+        store: SessionStore,
+        log: EventLog,
+        document: SharedDocument,
+        tell_host: TellHost,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._document = document
+        self._tell_host = tell_host
+        self._clock = clock
+        self._queue = ExecutionQueue()
+        self._displays: Displays | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits to run."""
+        return self._queue.busy
+
+    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+        """Queue an execution; when this returns it is committed, and the kernel may have begun already.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
+        source = self._source_of(request)
+        execution_id, now = ExecutionId(request.execution_id), self._clock()
+        with self._log.transaction():
+            self._store.add_execution(
+                execution_id=execution_id,
+                cell_id=CellId(request.cell_id),
+                author=client_id,
+                source=source,
+                queued_at=now,
+                stdin=request.stdin,
+            )
+            self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
+        # The kernel works while the document is written.
+        self._follow(self._queue.add(Ticket(execution_id, client_id)))
+        with self._log.transaction():
+            self._write_cell(request, client_id)
+
+    def is_known(self, execution_id: str) -> bool:
+        """Whether this execution was queued already, however it ended."""
+        return self._store.execution(ExecutionId(execution_id)) is not None
+
+    def _source_of(self, request: Enqueue) -> str:
+        if request.source is not None:
+            check_source(request.source)
+            record = self._document.content.cell(CellId(request.cell_id))
+            if record is None:
+                return request.source
+        record = self._document.cell(request.cell_id)
+        if record.cell_type != "code":
+            raise InvalidCell(
+                f"Cell {request.cell_id} is a {record.cell_type} cell; only code cells can be executed. Change it with "
+                "set_cell_type",
+                cell_id=request.cell_id,
+            )
+        return record.source if request.source is None else request.source
+
+    def _write_cell(self, request: Enqueue, author: ClientId) -> None:
+        cell_id, source = CellId(request.cell_id), request.source
+        if source is not None:
+            if self._document.content.cell(cell_id) is None:
+                self._document.edit("added", author, lambda d: d.add_cell(cell_id, source, "code", author=author))
+            else:
+                self._document.edit("source", author, lambda d: d.set_source(cell_id, source, base=None, author=author))
+        execution_id = ExecutionId(request.execution_id)
+        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, None, author=author))
+
+    def cancel(self, execution_id: str) -> None:
+        """Take an execution from the queue, or interrupt it."""
+        self._follow(self._queue.cancel(ExecutionId(execution_id)))
+
+    def outcome(self, execution_id: str) -> dict[str, Any] | None:
+        """Return the final reply about an execution, None while it is not final."""
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is None or row.status in ("queued", "running"):
+            return None
+        return {"status": row.status, "cell_id": row.cell_id}
+
+    # --- the kernel comes and goes ---
+
+    def kernel_ready(self) -> None:
+        """The kernel takes executions from now on."""
+        self._follow(self._queue.kernel_ready())
+
+    def kernel_started(self) -> None:
+        """A new kernel has shown nothing yet."""
+        self._displays = {}
+
+    def kernel_restarting(self) -> None:
+        """Cancel what waited for the old kernel; its host says how the running one ended."""
+        self._follow(self._queue.kernel_gone("the kernel was restarted"))
+
+    def kernel_gone(self, reason: str) -> None:
+        """End everything that the kernel had or was to have."""
+        with self._log.transaction():
+            running = self._queue.running
+            if running is not None and self.outcome(running) is None:
+                self._finish(running, "died", reason)
+            self._follow(self._queue.kernel_gone("the kernel ended"))
+        self._queue = ExecutionQueue()
+
+    def resume(self, accepted: Iterable[str]) -> None:
+        """Bring the queue in step with a host, after a connection to it was made.
+
+        Args:
+            accepted: The executions that the host has and did not finish.
+        """
+        known = {*self._queue.waiting, self._queue.running}
+        for row in self._store.unfinished_executions():
+            ticket = Ticket(row.execution_id, ClientId(row.author))
+            if row.execution_id in accepted:
+                if self._queue.running != row.execution_id:
+                    self._queue.adopt(ticket)
+            elif row.execution_id not in known:
+                self._follow(self._queue.add(ticket))
+            elif self._queue.running == row.execution_id:
+                # It was on its way when the connection broke; a host runs an id once.
+                self._follow([Begin(row.execution_id)])
+        self.kernel_ready()
+
+    def write_missing_cells(self) -> None:
+        """Add the cells of executions whose daemon died between queueing them and writing the document."""
+        for row in self._store.unfinished_executions():
+            cell_id, source, author = row.cell_id, row.source, ClientId(row.author)
+            if self._document.content.cell(cell_id) is None:
+                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=cell_id, source=source)
+                self._write_cell(request, author)
+
+    # --- what the host tells ---
+
+    def take(self, event: Event) -> None:
+        """Note what an event of the host, which was just appended, means."""
+        match event:
+            case Started(execution_id=str() as execution_id, cell_id=str() as cell_id):
+                self._store.update_execution(
+                    ExecutionId(execution_id),
+                    status="running",
+                    started_at=event.at,
+                    execution_count=event.execution_count,
+                )
+                self._write_count(CellId(cell_id), ExecutionId(execution_id), event.execution_count)
+            case Finished(execution_id=str() as execution_id):
+                self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
+                self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
+            case Display(display_id=str() as display_id):
+                self._note_display(event, display_id)
+            case _:
+                pass
+
+    def _write_count(self, cell_id: CellId, execution_id: ExecutionId, count: int | None) -> None:
+        record = self._document.content.cell(cell_id)
+        row = self._store.execution(execution_id)
+        if record is None or row is None or record.execution_id != execution_id or count is None:
+            return
+        author = ClientId(row.author)
+        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, count, author=author))
+
+    def _note_display(self, event: Display, display_id: str) -> None:
+        """Give an update of a display to every execution that showed it; the event names just the one that runs."""
+        if self._displays is None:
+            self._displays = self._stored_displays()
+        shown = self._displays.setdefault(display_id, {})
+        if event.kind != "update_display_data":
+            shown[event.execution_id or "", event.cell_id] = None
+            return
+        for execution_id, cell_id in shown:
+            if execution_id != event.execution_id:
+                self._log.append(msgspec.structs.replace(event, execution_id=execution_id, cell_id=cell_id))
+
+    def _stored_displays(self) -> Displays:
+        """Find the displays that the document's cells show, after a daemon took over a running kernel."""
+        displays: Displays = {}
+        for record in self._document.content.cells():
+            after = 0
+            while record.execution_id and (
+                page := self._log.read(after, execution_id=record.execution_id, max_bytes=2**20)
+            ):
+                after = page[-1][0]
+                for _seq, body in page:
+                    # The key of the field: to decode the text of every stream would take long.
+                    if b"display_id" in body:
+                        event = decode_event(body)
+                        if isinstance(event, Display) and event.display_id:
+                            displays.setdefault(event.display_id, {})[record.execution_id, record.id] = None
+        return displays
+
+    # --- instructions of the queue ---
+
+    def _follow(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Begin(execution_id):
+                    row = self._store.execution(execution_id)
+                    if row is not None:
+                        self._tell_host(
+                            Execute(execution_id=execution_id, cell_id=row.cell_id, code=row.source, stdin=row.stdin)
+                        )
+                case Drop(execution_id, reason):
+                    self._finish(execution_id, "cancelled", f"Cancelled: {reason}")
+                case Interrupt():
+                    self._tell_host(HostInterrupt())
+
+    def _finish(self, execution_id: ExecutionId, status: Literal["cancelled", "died"], message: str) -> None:
+        """End an execution about which the host will say nothing."""
+        row = self._store.execution(execution_id)
+        if row is None:
+            return
+        now = self._clock()
+        with self._log.transaction():
+            if status == "died":
+                self._log.append(
+                    Failed(
+                        at=now,
+                        execution_id=execution_id,
+                        cell_id=row.cell_id,
+                        ename="KernelDied",
+                        evalue=message,
+                        traceback=(f"KernelDied: {message}",),
+                    )
+                )
+            self._log.append(
+                Finished(at=now, execution_id=execution_id, cell_id=row.cell_id, status=status, message=message)
+            )
+            self._store.update_execution(execution_id, status=status, ended_at=now)

@@ -1,0 +1,241 @@
+"""The daemon's end of the connection to one host: starts or finds the host, asks it, and takes its numbered events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
+from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
+from runtimed.ids import HostEpoch
+from runtimed.protocol.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    EventFrame,
+    Failure,
+    Hello,
+    Message,
+    Refusal,
+    Reply,
+    Request,
+    Welcome,
+)
+from runtimed.protocol.operations import Attach, Operation
+from runtimed.storage.spool import Spool
+from runtimed.transport.aio import Channel, ChannelHandler, connect
+from runtimed.transport.sockets import make_private_folder
+from runtimed.version import __version__
+
+__all__ = ["HostLink", "HostOwner", "new_host_folder", "spawn_host"]
+
+logger = logging.getLogger(__name__)
+
+START_DEADLINE: Final = 30.0
+"""Seconds within which a host's process must listen."""
+
+_children: set[subprocess.Popen[bytes]] = set()
+
+
+class HostOwner(Protocol):
+    """What a link tells the room that owns it."""
+
+    def host_events(self, events: list[tuple[int, bytes]]) -> None:
+        """Store these events. After a normal return they are acknowledged.
+
+        Raises:
+            StorageError: If they could not be stored: the link closes, and they will come again.
+        """
+
+    def host_gone(self, link: HostLink) -> None:
+        """The connection to the host is closed."""
+
+
+def new_host_folder(hosts_dir: Path) -> Path:
+    """Create a private folder with a short name for a host."""
+    make_private_folder(hosts_dir)
+    folder = hosts_dir / secrets.token_hex(4)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+async def spawn_host(bootstrap: Bootstrap) -> int:
+    """Start a host's process; it listens when this returns.
+
+    Returns:
+        Its process id.
+
+    Raises:
+        KernelStartFailed: If it ends or says nothing in time.
+    """
+    _reap()
+    folder = Path(bootstrap.folder)
+    with (folder / "host.err").open("wb") as errors:
+        process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
+            [sys.executable, "-P", "-m", "runtimed.host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd="/",
+            start_new_session=True,
+        )
+    _children.add(process)
+    try:
+        async with asyncio.timeout(START_DEADLINE):
+            said = await asyncio.to_thread(_hand_over, process, encode_bootstrap(bootstrap))
+    except TimeoutError:
+        process.kill()
+        said = b""
+    if said != b"ready\n":
+        last_lines = (folder / "host.err").read_text(errors="replace")[-2000:]
+        shutil.rmtree(folder, ignore_errors=True)
+        raise KernelStartFailed(
+            f"The process that should own the kernel did not start: {last_lines.strip() or 'it said nothing'}",
+            stderr=last_lines,
+        )
+    return process.pid
+
+
+def _hand_over(process: subprocess.Popen[bytes], bootstrap: bytes) -> bytes:
+    assert process.stdin is not None  # noqa: S101  # both are pipes, see spawn_host
+    assert process.stdout is not None  # noqa: S101
+    with process.stdout, contextlib.suppress(BrokenPipeError):
+        with process.stdin:
+            process.stdin.write(bootstrap)
+        return process.stdout.readline()
+    return b""
+
+
+def _reap() -> None:
+    """Collect the exit codes of hosts that ended, so that none stays a zombie."""
+    _children.difference_update([child for child in _children if child.poll() is not None])
+
+
+class HostLink(ChannelHandler):
+    """A connection to the host in a folder."""
+
+    def __init__(self, folder: Path, epoch: HostEpoch, owner: HostOwner) -> None:
+        self.folder = folder
+        self.epoch = epoch
+        self._owner = owner
+        self._channel: Channel | None = None
+        self._next_request = 1
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._welcome: asyncio.Future[None] | None = None
+
+    async def open(self, after: int) -> dict[str, Any]:
+        """Connect, and take the events with numbers above `after`, which then come to the owner.
+
+        Returns:
+            The host's reply to `Attach`.
+
+        Raises:
+            OSError: If nobody listens in that folder.
+            ProtocolError: If the host speaks another protocol.
+            ConnectionLost: If the host ends meanwhile.
+        """
+        self._welcome = asyncio.get_running_loop().create_future()
+        self._channel = await connect(self.folder / "host.sock", lambda _channel: self)
+        self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
+        await self._welcome
+        return await self.ask(Attach(after=after))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the host can be asked now."""
+        return self._channel is not None and self._channel.is_open
+
+    def ask(self, operation: Operation) -> asyncio.Future[dict[str, Any]]:
+        """Send a request, at once; the future gives the reply or raises the error that the host reported."""
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        if self._channel is None or not self._channel.is_open:
+            future.set_exception(ConnectionLost("The connection to the kernel's host is closed"))
+        else:
+            request_id, self._next_request = self._next_request, self._next_request + 1
+            self._pending[request_id] = future
+            self._channel.send(Request(request_id, operation))
+        return future
+
+    def tell(self, operation: Operation) -> None:
+        """Send a request whose success shows in the events; a failure is logged."""
+        self.ask(operation).add_done_callback(_log_failure)
+
+    def close(self) -> None:
+        """Leave the host alone. Closing twice is harmless."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def is_alive(self) -> bool:
+        """Whether the host's process lives: the operating system releases its lock when it ends."""
+        _reap()
+        return Spool.is_alive(self.folder)
+
+    def received(self, messages: list[Message]) -> None:
+        """Called by the channel."""
+        events: list[tuple[int, bytes]] = []
+        for message in messages:
+            match message:
+                case EventFrame():
+                    events.append((message.seq, message.event))
+                case Reply():
+                    self._take(events)
+                    self._settle(message.id, message.result)
+                case Failure():
+                    self._take(events)
+                    self._settle(message.id, error_from_wire(message.error, message.message, message.data))
+                case Welcome():
+                    if self._welcome is not None and not self._welcome.done():
+                        self._welcome.set_result(None)
+                case Refusal():
+                    if self._welcome is not None and not self._welcome.done():
+                        self._welcome.set_exception(ProtocolError(message.message))
+                case _:
+                    logger.warning("a host sent an unexpected %s", type(message).__name__)
+        self._take(events)
+
+    def _take(self, events: list[tuple[int, bytes]]) -> None:
+        if not events or not self.is_open:
+            return
+        try:
+            self._owner.host_events(events)
+        except StorageError:
+            logger.exception("cannot store the events of the host in %s; it keeps them", self.folder)
+            self.close()
+        else:
+            if self._channel is not None:
+                self._channel.send(Ack(events[-1][0]))
+        events.clear()
+
+    def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
+        future = self._pending.pop(request_id, None)
+        if future is None or future.done():
+            return
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    def closed(self, error: Exception | None) -> None:
+        """Called by the channel."""
+        if error is not None:
+            logger.warning("lost the host in %s: %s", self.folder, error)
+        lost = ConnectionLost("The kernel's host has closed the connection")
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if not future.done():
+                future.set_exception(lost)
+        if self._welcome is not None and not self._welcome.done():
+            self._welcome.set_exception(lost)
+        self._owner.host_gone(self)
+
+
+def _log_failure(future: asyncio.Future[dict[str, Any]]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.warning("a host refused: %s", error)

@@ -1,0 +1,448 @@
+"""The kernel of a room: how its host is started, found again, asked and buried."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from runtimed.daemon.executions import Executions
+from runtimed.daemon.host_link import HostLink, new_host_folder, spawn_host
+from runtimed.daemon.log import EventLog
+from runtimed.daemon.shared_document import SharedDocument
+from runtimed.errors import (
+    ConnectionLost,
+    EnvironmentFailed,
+    KernelStartFailed,
+    NoKernel,
+    ProtocolError,
+    RuntimedError,
+    StorageError,
+)
+from runtimed.host.bootstrap import Bootstrap
+from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
+from runtimed.models import KernelStatus
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import KernelState
+from runtimed.protocol.operations import (
+    Enqueue,
+    Execute,
+    HostComplete,
+    HostDetach,
+    HostInput,
+    HostInspect,
+    HostInterrupt,
+    HostRestart,
+    HostShutdown,
+    StartKernel,
+)
+from runtimed.settings import Settings
+from runtimed.storage.registry_store import SessionRow
+from runtimed.storage.session_store import SessionStore
+from runtimed.storage.spool import Spool
+
+__all__ = ["KernelListener", "RoomKernel"]
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_DEADLINE: Final = 10.0
+"""Seconds that a host gets to end its kernel and itself before it is killed."""
+
+
+class KernelListener:
+    """What the kernel tells its room."""
+
+    def kernel_facts(self, **fields: Any) -> None:
+        """Facts for the session's row in the registry."""
+        raise NotImplementedError
+
+    def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """The kernel ended, and nobody had asked for it."""
+        raise NotImplementedError
+
+
+class RoomKernel:
+    """At most one kernel, and the executions that are meant for it."""
+
+    def __init__(
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        store: SessionStore,
+        log: EventLog,
+        document: SharedDocument,
+        listener: KernelListener,
+        clock: Callable[[], float],
+    ) -> None:
+        self._notebook_id = notebook_id
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._listener = listener
+        self._clock = clock
+        self.executions = Executions(store, log, document, self._tell_host, clock)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._starting: asyncio.Task[None] | None = None
+        self._link: HostLink | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._rejoining = False
+        self._pid: int | None = None
+        self._host_pid: int | None = None
+        self.status: KernelStatus = "not_started"
+        self.kernel_type: str | None = None
+        self.env_source: str | None = None
+
+    # --- facts ---
+
+    @property
+    def exists(self) -> bool:
+        """Whether a kernel runs or is being started."""
+        return self.status not in ("not_started", "dead")
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits to run, a start included."""
+        return self.executions.busy or self._starting is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The kernel's process id."""
+        return self._pid
+
+    # --- life ---
+
+    async def start(self, request: StartKernel) -> bool:
+        """Start a kernel unless there is one, and return when it is ready.
+
+        Returns:
+            Whether this call started it.
+
+        Raises:
+            KernelStartFailed: If it does not become ready; with the last lines of its standard error.
+            EnvironmentFailed: If this environment cannot be had.
+        """
+        started = False
+        if self._starting is None and not self.exists:
+            env_source = resolve_environment(request.kernel_type, request.env_source)
+            self.status = "starting"
+            self.kernel_type, self.env_source = request.kernel_type, env_source
+            self._starting = self._spawn(self._start(request, env_source))
+            self._starting.add_done_callback(self._start_ended)
+            started = True
+        if self._starting is not None:
+            # A client that leaves while it waits does not end the start: others may wait for it, too.
+            await asyncio.shield(self._starting)
+        return started
+
+    async def _start(self, request: StartKernel, env_source: str) -> None:
+        epoch = new_host_epoch()
+        folder = new_host_folder(self._settings.hosts_dir)
+        # Written before there is a host, so that a daemon that starts after this one died finds it.
+        self._listener.kernel_facts(
+            host_epoch=epoch, host_dir=str(folder), kernel_type=request.kernel_type, env_source=env_source
+        )
+        self._stopping = False
+        self._ready = asyncio.get_running_loop().create_future()
+        try:
+            self._host_pid = await spawn_host(
+                Bootstrap(
+                    folder=str(folder),
+                    epoch=epoch,
+                    data_dir=str(self._settings.data_dir),
+                    socket_path=str(self._settings.socket_path),
+                    blobs_dir=str(self._settings.data_dir / "blobs"),
+                    kernel_type=request.kernel_type,
+                    env_source=env_source,
+                    interpreter=request.interpreter,
+                    environment=request.environment,
+                    cwd=request.cwd,
+                    notebook_label=self._notebook_id,
+                )
+            )
+            self._listener.kernel_facts(host_pid=self._host_pid)
+            self._attach_to(HostLink(folder, epoch, self))
+            assert self._link is not None  # noqa: S101  # just set
+            await self._link.open(after=0)
+            await self._ready
+        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed) as exc:
+            error = exc if isinstance(exc, KernelStartFailed) else KernelStartFailed(f"The kernel did not start: {exc}")
+            if self.status != "dead":
+                self._kernel_is_gone(str(error))
+                self.status = "dead"
+            self._listener.kernel_lost("died", str(error))
+            raise error from exc
+
+    def _start_ended(self, task: asyncio.Task[None]) -> None:
+        self._starting = None
+        if not task.cancelled():
+            task.exception()  # it is raised to those who wait; without them it is told by the registry
+
+    def _attach_to(self, link: HostLink) -> None:
+        self._link = link
+        self._gone = asyncio.get_running_loop().create_future()
+
+    async def adopt(self, row: SessionRow) -> None:
+        """Find the host that an earlier daemon left, and take what it has kept.
+
+        If the host is dead its spool is read, and the room hears that the kernel is lost.
+        """
+        folder, epoch = Path(row.host_dir or ""), HostEpoch(row.host_epoch or "")
+        self.kernel_type, self.env_source = row.kernel_type, row.env_source
+        self._host_pid, self._pid = row.host_pid, row.kernel_pid
+        self.status = "idle"
+        self._attach_to(HostLink(folder, epoch, self))
+        self.executions.write_missing_cells()
+        try:
+            assert self._link is not None  # noqa: S101  # just set
+            reply = await self._link.open(after=self._store.last_event_of_host(epoch))
+        except (OSError, ConnectionLost, ProtocolError) as exc:
+            logger.warning("cannot adopt the host of session %r: %s", self._notebook_id, exc)
+            self._rejoin_host()
+        else:
+            self._continue_with(reply)
+
+    def _continue_with(self, reply: dict[str, Any]) -> None:
+        """Bring the queue in step with what the host says it has, after a connection to it was made."""
+        self._pid = reply["kernel_pid"]
+        self._listener.kernel_facts(kernel_pid=self._pid)
+        self.status = "busy" if reply["executions"] else "idle"
+        self.executions.resume(reply["executions"])
+
+    async def shutdown(self) -> None:
+        """End the kernel and its host; without one, do nothing."""
+        if self._starting is not None:
+            with contextlib.suppress(RuntimedError):
+                await asyncio.shield(self._starting)
+        if self._link is None or self._gone is None:
+            return
+        self._stopping = True
+        gone, folder = self._gone, self._link.folder
+        try:
+            async with asyncio.timeout(SHUTDOWN_DEADLINE):
+                with contextlib.suppress(RuntimedError):
+                    await self._link.ask(HostShutdown())
+                await asyncio.shield(gone)
+        except TimeoutError:
+            logger.warning("the host in %s does not end; it is killed", folder)
+            if self._host_pid is not None and Spool.is_alive(folder):
+                os.kill(self._host_pid, signal.SIGKILL)
+            await gone
+
+    async def restart(self) -> None:
+        """Replace the kernel's process, and return when the new one is ready.
+
+        Raises:
+            NoKernel: If there is none.
+            KernelStartFailed: If the new one does not become ready.
+        """
+        await self._running_link().ask(HostRestart())
+
+    def interrupt(self) -> asyncio.Future[dict[str, Any]]:
+        """Interrupt what runs.
+
+        Raises:
+            NoKernel: If there is no kernel.
+        """
+        return self._running_link().ask(HostInterrupt())
+
+    def complete(self, code: str, cursor_pos: int) -> asyncio.Future[dict[str, Any]]:
+        """Ask the kernel for completions; it answers while a cell runs."""
+        return self._running_link().ask(HostComplete(code=code, cursor_pos=cursor_pos))
+
+    def inspect(self, code: str, cursor_pos: int) -> asyncio.Future[dict[str, Any]]:
+        """Ask the kernel about the object at a place in code."""
+        return self._running_link().ask(HostInspect(code=code, cursor_pos=cursor_pos))
+
+    def answer_input(self, execution_id: str, text: str) -> asyncio.Future[dict[str, Any]]:
+        """Give the kernel the line that it waits for."""
+        return self._running_link().ask(HostInput(execution_id=execution_id, text=text))
+
+    async def detach(self) -> None:
+        """Leave the kernel running for the next daemon."""
+        if self._link is not None and self._link.is_open:
+            with contextlib.suppress(RuntimedError):
+                await self._link.ask(HostDetach())
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the host; it lives on. Closing twice is harmless."""
+        link, self._link = self._link, None
+        for task in self._tasks:
+            task.cancel()
+        if link is not None:
+            link.close()
+
+    def _running_link(self) -> HostLink:
+        if self._link is None or not self.exists:
+            raise NoKernel("No kernel running", notebook_id=self._notebook_id)
+        return self._link
+
+    def _tell_host(self, operation: Execute | HostInterrupt) -> None:
+        if self._link is not None:
+            self._link.tell(operation)
+
+    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+        """Queue an execution, once for each id; see `Executions.enqueue`.
+
+        Raises:
+            NoKernel: If there is no kernel.
+        """
+        if self.executions.is_known(request.execution_id):
+            return
+        if not self.exists or self._stopping:
+            raise NoKernel("No kernel running", notebook_id=self._notebook_id)
+        self.executions.enqueue(request, client_id)
+
+    # --- what the host tells ---
+
+    def host_events(self, events: list[tuple[int, bytes]]) -> None:
+        """See `HostOwner`."""
+        if self._link is None:
+            raise StorageError("The room has let go of this host")
+        with self._log.transaction():
+            for n, body in events:
+                event = decode_event(body)
+                if self._log.append(event, body=body, host=(self._link.epoch, n)):
+                    if isinstance(event, KernelState):
+                        self._kernel_changed(event)
+                    else:
+                        self.executions.take(event)
+
+    def _kernel_changed(self, event: KernelState) -> None:
+        self.status = event.status
+        match event.status:
+            case "starting":
+                self._pid = event.pid
+                self.executions.kernel_started()
+                self._listener.kernel_facts(kernel_pid=event.pid)
+            case "idle":
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_result(None)
+                self.executions.kernel_ready()
+            case "restarting":
+                self.executions.kernel_restarting()
+            case "dead":
+                reason = describe_end(event)
+                self._kernel_is_gone(reason)
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_exception(
+                        KernelStartFailed(
+                            f"The kernel did not start: {reason}",
+                            exit_code=event.exit_code,
+                            signal=event.signal,
+                            stderr=event.stderr,
+                        )
+                    )
+                elif not event.expected:
+                    self._listener.kernel_lost("died", reason)
+            case "busy":
+                pass
+
+    def _kernel_is_gone(self, reason: str) -> None:
+        self._pid = None
+        self.executions.kernel_gone(reason)
+
+    def host_gone(self, link: HostLink) -> None:
+        """See `HostOwner`."""
+        if link is self._link:
+            self._rejoin_host()
+
+    def _rejoin_host(self) -> None:
+        """The connection to the host broke: make it again, or take what a dead host has left."""
+        if self._link is None or self._rejoining:
+            return
+        if not self._link.is_alive():
+            self._bury(self._link)
+        else:
+            self._rejoining = True
+            self._spawn(self._keep_rejoining(self._link))
+
+    async def _keep_rejoining(self, link: HostLink) -> None:
+        delay = 0.01
+        try:
+            while link is self._link:
+                # A host that is ending still holds its lock for some milliseconds.
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 1.0)
+                if not link.is_alive():
+                    self._bury(link)
+                elif self.status != "dead":
+                    with contextlib.suppress(OSError, ConnectionLost, ProtocolError):
+                        self._continue_with(await link.open(after=self._store.last_event_of_host(link.epoch)))
+                        return
+        finally:
+            self._rejoining = False
+
+    def _bury(self, link: HostLink) -> None:
+        """Read the spool of a host whose process is gone, and forget it."""
+        try:
+            left = list(Spool.read_dead(link.folder, self._store.last_event_of_host(link.epoch)))
+            self.host_events(left)
+        except (StorageError, OSError) as exc:
+            logger.error("what the host in %s had kept cannot be read: %s", link.folder, exc)  # noqa: TRY400
+        self._link = None
+        if self.status != "dead":
+            reason = "The process that owned the kernel ended, and the kernel with it"
+            self._kernel_is_gone(reason)
+            self.status = "dead"
+            with self._log.transaction():
+                self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
+            if self._ready is not None and not self._ready.done():
+                self._ready.set_exception(KernelStartFailed(f"The kernel did not start: {reason}"))
+            elif not self._stopping:
+                self._listener.kernel_lost("host_lost", reason)
+        if self._stopping:
+            self.status = "not_started"
+            self._stopping = False
+        shutil.rmtree(link.folder, ignore_errors=True)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def resolve_environment(kernel_type: str, env_source: str) -> str:
+    """Return the environment that a request names, `auto` resolved.
+
+    Raises:
+        EnvironmentFailed: If it cannot be had.
+    """
+    if kernel_type != "python" and not env_source.startswith("kernelspec:"):
+        raise EnvironmentFailed(
+            f"There is no kernel of the type {kernel_type!r} here; a kernel that is installed on this machine starts "
+            'with env_source="kernelspec:NAME" (`jupyter kernelspec list` names them)',
+            kernel_type=kernel_type,
+        )
+    if env_source == "auto":
+        return "current"
+    if env_source == "current" or env_source.startswith(("python:/", "kernelspec:")):
+        return env_source
+    raise EnvironmentFailed(
+        f"The environment {env_source!r} is not available; use auto, current, python:/path/to/python or "
+        "kernelspec:NAME",
+        env_source=env_source,
+    )
+
+
+def describe_end(event: KernelState) -> str:
+    """Say in words how a kernel ended: reason, exit code or signal, and its last words."""
+    if event.signal is not None:
+        how = f"The kernel was ended by {signal.Signals(event.signal).name}"
+    elif event.exit_code is not None:
+        how = f"The kernel ended with exit code {event.exit_code}"
+    else:
+        how = "The kernel ended"
+    sentence = f"{event.reason} ({how})" if event.reason else how
+    return f"{sentence}. Its last words:\n{event.stderr.rstrip()}" if event.stderr.strip() else sentence

@@ -1,0 +1,127 @@
+"""One connected client: the handshake, its requests in flight, and the streams that answer them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from runtimed.daemon.dispatch import dispatch
+from runtimed.daemon.log import Stream
+from runtimed.errors import ProtocolError, RuntimedError
+from runtimed.ids import ClientId
+from runtimed.protocol.handshake import answer_hello
+from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.version import __version__
+
+if TYPE_CHECKING:
+    from runtimed.daemon.room import Room
+    from runtimed.daemon.server import Daemon
+
+__all__ = ["Peer"]
+
+logger = logging.getLogger(__name__)
+
+
+class Peer(ChannelHandler):
+    """A client as the daemon sees it, as long as one connection lasts."""
+
+    def __init__(self, daemon: Daemon, channel: Channel) -> None:
+        self.channel = channel
+        self.client_id = ClientId("")
+        self.label: str | None = None
+        self.rooms: set[Room] = set()
+        self._daemon = daemon
+        self._greeted = False
+        self._streams: dict[int, Stream] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def received(self, messages: list[Message]) -> None:
+        """Called by the channel."""
+        for message in messages:
+            if not self.channel.is_open:
+                return
+            match message:
+                case Request() if self._greeted:
+                    self._answer(message)
+                case Cancel() if self._greeted:
+                    self._forget(message.id)
+                case Hello() if not self._greeted:
+                    self._greet(message)
+                case _:
+                    self.channel.refuse(f"a {type(message).__name__} was not expected here")
+
+    def _greet(self, hello: Hello) -> None:
+        reply = answer_hello(hello, __version__, self._daemon.pid)
+        match reply:
+            case Welcome():
+                self.client_id, self.label = ClientId(hello.client_id), hello.label
+                self._greeted = True
+                self.channel.send(reply)
+            case Refusal():
+                self.channel.refuse(reply.message)
+
+    def _answer(self, request: Request) -> None:
+        try:
+            answer = dispatch(self._daemon, self, request.id, request.operation)
+        except RuntimedError as exc:
+            self._fail(request.id, exc)
+            return
+        except Exception:
+            logger.exception("request %s of client %s failed", type(request.operation).__name__, self.client_id)
+            self._fail(request.id, RuntimedError("The daemon made a mistake; its log has the details"))
+            return
+        if isinstance(answer, dict):
+            self._reply(request.id, answer)
+        elif isinstance(answer, Stream):
+            self._streams = {key: stream for key, stream in self._streams.items() if stream.is_open}
+            self._streams[request.id] = answer
+            answer.advance()
+        else:
+            self._tasks[request.id] = asyncio.get_running_loop().create_task(self._finish(request.id, answer))
+
+    async def _finish(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+        try:
+            self._reply(request_id, await work)
+        except RuntimedError as exc:
+            self._fail(request_id, exc)
+        except Exception:
+            logger.exception("a request of client %s failed", self.client_id)
+            self._fail(request_id, RuntimedError("The daemon made a mistake; its log has the details"))
+        finally:
+            self._tasks.pop(request_id, None)
+
+    def _reply(self, request_id: int, result: dict[str, Any]) -> None:
+        try:
+            self.channel.send(Reply(request_id, result))
+        except ProtocolError as exc:
+            self._fail(request_id, exc)
+
+    def _fail(self, request_id: int, error: RuntimedError) -> None:
+        self.channel.send(Failure(request_id, type(error).__name__, str(error), error.data))
+
+    def _forget(self, request_id: int) -> None:
+        stream = self._streams.pop(request_id, None)
+        if stream is not None:
+            stream.close()
+        # What a task does for the session (a kernel's start) goes on; just the waiting ends.
+        task = self._tasks.pop(request_id, None)
+        if task is not None:
+            task.cancel()
+
+    def writable(self) -> None:
+        """Called by the channel: the client has taken what was sent."""
+        for stream in list(self._streams.values()):
+            stream.advance()
+
+    def closed(self, error: Exception | None) -> None:
+        """Called by the channel."""
+        if error is not None:
+            logger.info("lost client %s: %s", self.client_id, error)
+        for request_id in [*self._streams, *self._tasks]:
+            self._forget(request_id)
+        for room in self.rooms:
+            room.leave(self)
+        self._daemon.peer_gone(self)

@@ -1,0 +1,135 @@
+"""The sessions that this daemon knows, their lifecycle and their history, each step committed as it is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from runtimed.errors import SessionNotFound
+from runtimed.ids import NotebookId
+from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
+from runtimed.storage.registry_store import RegistryStore, SessionRow
+
+__all__ = ["Registry"]
+
+logger = logging.getLogger(__name__)
+
+
+class Registry:
+    """All sessions, by id."""
+
+    def __init__(self, store: RegistryStore, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._used_at: dict[str, float] = {}
+
+    def find(self, session_id: str) -> SessionRow | None:
+        """Return what is known of a session, None if it never started."""
+        row = self._store.get(session_id)
+        if row is not None and (used_at := self._used_at.get(session_id)) is not None:
+            row = dataclasses.replace(row, last_accessed_at=max(used_at, row.last_accessed_at))
+        return row
+
+    def get(self, session_id: str) -> SessionRow:
+        """Return what is known of a session.
+
+        Raises:
+            SessionNotFound: If it never started.
+        """
+        row = self.find(session_id)
+        if row is None:
+            raise SessionNotFound(f"No session has the id {session_id!r}", session_id=session_id)
+        return row
+
+    def active(self) -> list[SessionRow]:
+        """Return the active sessions."""
+        return self._store.active()
+
+    def list(self, status: str | None, kind: str | None, page: int, page_size: int) -> list[SessionRow]:
+        """Return one page of the sessions, newest access first."""
+        self.flush()
+        return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
+
+    def start(self, session_id: NotebookId, *, creator: str, label: str | None, limits: Limits) -> SessionRow:
+        """Make a session active; one that is active already stays as it is."""
+        row = self.find(session_id)
+        if row is not None and row.status == "active":
+            return row
+        now = self._clock()
+        self._check(row, SessionEvent.STARTED)
+        row = SessionRow(
+            session_id=session_id,
+            kind="kernel",
+            status=SessionState.ACTIVE.value,
+            close_reason=None,
+            created_at=row.created_at if row else now,
+            started_at=now,
+            closed_at=None,
+            last_accessed_at=now,
+            timeout_minutes=limits.timeout_minutes,
+            max_duration_minutes=limits.max_duration_minutes,
+            keep_alive=limits.keep_alive,
+            ephemeral=limits.ephemeral,
+            creator=creator,
+            label=label,
+            error=None,
+            host_epoch=None,
+            host_dir=None,
+            host_pid=None,
+            kernel_type=None,
+            kernel_pid=None,
+            env_source=None,
+        )
+        self._put(row, SessionEvent.STARTED)
+        return row
+
+    def end(self, session_id: NotebookId, event: SessionEvent, *, error: str | None = None) -> bool:
+        """Take the step of an ending event.
+
+        Returns:
+            False if the session was not active: then nothing changed.
+        """
+        row = self.find(session_id)
+        state = self._check(row, event)
+        if row is None or state is None:
+            return False
+        row = dataclasses.replace(
+            row,
+            status=state.value,
+            close_reason=close_reason(event),
+            closed_at=self._clock(),
+            error=error,
+            host_epoch=None,
+            host_dir=None,
+            host_pid=None,
+            kernel_pid=None,
+        )
+        self._put(row, event)
+        return True
+
+    def update(self, session_id: NotebookId, **fields: Any) -> None:
+        """Change facts about a session that are no steps of its life."""
+        self._store.put(dataclasses.replace(self.get(session_id), **fields))
+
+    def touch(self, session_id: NotebookId) -> None:
+        """A peer did something: kept in memory, written by the next `flush`."""
+        self._used_at[session_id] = self._clock()
+
+    def flush(self) -> None:
+        """Write when each session was last used."""
+        used_at, self._used_at = self._used_at, {}
+        for session_id, at in used_at.items():
+            self._store.touch(session_id, at)
+
+    @staticmethod
+    def _check(row: SessionRow | None, event: SessionEvent) -> SessionState | None:
+        return step(SessionState(row.status) if row else None, event)
+
+    def _put(self, row: SessionRow, event: SessionEvent) -> None:
+        self._store.put(row)
+        self._store.add_history(
+            row.session_id, self._clock(), event.name.lower(), row.status, row.close_reason, row.error
+        )
+        logger.info("session %r is %s (%s)", row.session_id, row.status, event.name.lower())

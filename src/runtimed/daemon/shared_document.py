@@ -1,0 +1,110 @@
+"""The document of a room: loaded when first needed, every edit committed together with the event that tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from runtimed.daemon.log import EventLog
+from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
+from runtimed.errors import CellNotFound, StorageError
+from runtimed.ids import CellId, NotebookId
+from runtimed.protocol.events import CellChanged
+from runtimed.storage.session_store import SessionStore
+
+__all__ = ["SharedDocument"]
+
+MAX_FAILED_LOADS = 2
+"""Deaths of the daemon while it loads a document, after which the document is set aside."""
+
+ChangeKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared", "executed"]
+
+
+class SharedDocument:
+    """A notebook that several peers edit."""
+
+    def __init__(self, notebook_id: NotebookId, store: SessionStore, log: EventLog, clock: Callable[[], float]) -> None:
+        self._notebook_id = notebook_id
+        self._store = store
+        self._log = log
+        self._clock = clock
+        self._loaded: NotebookDocument | None = None
+        self._stored = False
+
+    @property
+    def content(self) -> NotebookDocument:
+        """The document itself, for reading.
+
+        Raises:
+            StorageError: If what is stored cannot be loaded; what was damaged is set aside, never overwritten.
+        """
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    def cell(self, cell_id: str) -> CellRecord:
+        """Return a cell.
+
+        Raises:
+            CellNotFound: If the document has none of this id.
+        """
+        record = self.content.cell(CellId(cell_id))
+        if record is None:
+            raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
+        return record
+
+    def edit(self, kind: ChangeKind, author: str, make: Callable[[NotebookDocument], Edit]) -> Edit:
+        """Make one edit; when this returns it is committed and on its way to every subscriber.
+
+        Args:
+            kind: What the event will say.
+            author: The client whose edit it is.
+            make: Makes the edit; it may refuse (CellNotFound, InvalidCell), then nothing has changed.
+
+        Raises:
+            StorageError: If the edit cannot be stored; it is undone.
+        """
+        document = self.content
+        edit = make(document)
+        if not edit.change:
+            return edit
+        try:
+            with self._log.transaction():
+                if not self._stored:
+                    # The document's beginning came from no change of a peer, so this snapshot, which has the first
+                    # edit already, is what there is to store.
+                    self._store.put_snapshot(document.save())
+                else:
+                    self._store.add_change(edit.change, author)
+                if edit.cell_id is not None:
+                    self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
+        except StorageError:
+            # The document in memory is ahead of what is stored: forget it.
+            self._loaded = None
+            raise
+        self._stored = True
+        return edit
+
+    def _load(self) -> NotebookDocument:
+        if self._store.failed_loads >= MAX_FAILED_LOADS:
+            raise self._set_aside("the daemon died while it loaded it")
+        self._store.begin_load()
+        try:
+            snapshot, changes = self._store.load_document()
+            self._stored = snapshot is not None
+            if snapshot is None and not changes:
+                return NotebookDocument.create(self._notebook_id)
+            return NotebookDocument.load(snapshot, changes)
+        except StorageError as exc:
+            raise self._set_aside(exc.message) from exc
+        finally:
+            self._store.end_load()
+
+    def _set_aside(self, reason: str) -> StorageError:
+        self._store.set_document_aside()
+        self._stored = False
+        return StorageError(
+            f"The document of session {self._notebook_id!r} was set aside ({reason}); outputs are still there by "
+            "execution id, and the session goes on with an empty document",
+            notebook_id=self._notebook_id,
+        )

@@ -1,0 +1,119 @@
+"""The queue of a session's executions: events in, instructions out. Nothing here waits or talks to anybody."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from runtimed.ids import ClientId, ExecutionId
+
+__all__ = ["Begin", "Drop", "ExecutionQueue", "Instruction", "Interrupt", "Ticket"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An execution in the queue, and the client that put it there."""
+
+    execution_id: ExecutionId
+    client_id: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Hand this execution to the kernel."""
+
+    execution_id: ExecutionId
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """This execution is cancelled; it never began."""
+
+    execution_id: ExecutionId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Interrupt the kernel, which runs this execution."""
+
+    execution_id: ExecutionId
+
+
+Instruction = Begin | Drop | Interrupt
+
+
+class ExecutionQueue:
+    """First in, first out; one runs at a time, and only while the kernel is ready."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Ticket] = deque()
+        self._running: Ticket | None = None
+        self._ready = False
+
+    @property
+    def running(self) -> ExecutionId | None:
+        """The execution that the kernel has."""
+        return self._running.execution_id if self._running else None
+
+    @property
+    def waiting(self) -> list[ExecutionId]:
+        """Those behind it, in order."""
+        return [ticket.execution_id for ticket in self._waiting]
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self._running is not None or bool(self._waiting)
+
+    def add(self, ticket: Ticket) -> list[Instruction]:
+        """Put an execution at the end."""
+        self._waiting.append(ticket)
+        return self._next()
+
+    def adopt(self, ticket: Ticket) -> None:
+        """Take note of an execution that the kernel has already."""
+        self._running = ticket
+
+    def kernel_ready(self) -> list[Instruction]:
+        """The kernel takes executions from now on."""
+        self._ready = True
+        return self._next()
+
+    def kernel_gone(self, reason: str) -> list[Instruction]:
+        """The kernel ended or is being replaced: what waited for it never begins.
+
+        The running one is not mentioned: whoever saw the kernel end says how it ended.
+        """
+        self._ready = False
+        return self._drop(lambda _ticket: True, reason)
+
+    def finished(self, execution_id: ExecutionId, *, success: bool) -> list[Instruction]:
+        """The running execution ended. A failure drops what the same client queued behind it, nobody else's."""
+        if self._running is None or self._running.execution_id != execution_id:
+            return []
+        client, self._running = self._running.client_id, None
+        dropped = []
+        if not success:
+            dropped = self._drop(
+                lambda ticket: ticket.client_id == client, "an execution that the same client queued before it failed"
+            )
+        return [*dropped, *self._next()]
+
+    def cancel(self, execution_id: ExecutionId) -> list[Instruction]:
+        """Somebody does not want an execution any more; one that is not here stays as it is."""
+        if self.running == execution_id:
+            return [Interrupt(execution_id)]
+        return self._drop(lambda ticket: ticket.execution_id == execution_id, "somebody cancelled it")
+
+    def _next(self) -> list[Instruction]:
+        if not self._ready or self._running is not None or not self._waiting:
+            return []
+        self._running = self._waiting.popleft()
+        return [Begin(self._running.execution_id)]
+
+    def _drop(self, unwanted: Callable[[Ticket], bool], reason: str) -> list[Instruction]:
+        dropped = [ticket for ticket in self._waiting if unwanted(ticket)]
+        self._waiting = deque(ticket for ticket in self._waiting if not unwanted(ticket))
+        return [Drop(ticket.execution_id, reason) for ticket in dropped]
