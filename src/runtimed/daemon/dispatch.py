@@ -169,6 +169,7 @@ def _edit(
     """Edit the document, once for each request, however often it is sent."""
     if not room.has_done(author, request_id):
         room.begin(author)
+        room.document.load()
         with room.log.transaction():
             _make_edit(room, author, operation)
             room.remember(author, request_id)

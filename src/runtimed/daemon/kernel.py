@@ -383,11 +383,7 @@ class RoomKernel:
 
     def _bury(self, link: HostLink) -> None:
         """Read the spool of a host whose process is gone, and forget it."""
-        try:
-            left = list(Spool.read_dead(link.folder, self._store.last_event_of_host(link.epoch)))
-            self.host_events(left)
-        except (StorageError, OSError) as exc:
-            logger.error("what the host in %s had kept cannot be read: %s", link.folder, exc)  # noqa: TRY400
+        self._take_what_is_left(link)
         self._link = None
         if self.status != "dead":
             reason = "The process that owned the kernel ended, and the kernel with it"
@@ -405,6 +401,17 @@ class RoomKernel:
         shutil.rmtree(link.folder, ignore_errors=True)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
+
+    def _take_what_is_left(self, link: HostLink) -> None:
+        after: int | None = self._store.last_event_of_host(link.epoch)
+        while after is not None:
+            try:
+                for n, body in Spool.read_dead(link.folder, after):
+                    self.host_events([(n, body)])
+                return
+            except StorageError as exc:
+                logger.error("lost an event that the host in %s had kept: %s", link.folder, exc)  # noqa: TRY400
+                after = exc.data.get("n")
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

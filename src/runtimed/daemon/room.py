@@ -12,7 +12,7 @@ from runtimed.daemon.log import EventLog
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
-from runtimed.errors import RuntimedError
+from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.operations import Join, StartKernel
@@ -133,8 +133,13 @@ class Room(KernelListener):
 
     async def adopt(self, row: SessionRow) -> None:
         """Take over from an earlier daemon."""
-        if row.host_dir is not None:
-            await self.kernel.adopt(row)
+        try:
+            self.document.load()
+        except StorageError:
+            # It is set aside now; the kernel goes on with an empty document.
+            logger.exception("the document of session %r cannot be loaded", self.notebook_id)
+            self.document.load()
+        await self.kernel.adopt(row)
 
     @property
     def in_use(self) -> bool:

@@ -38,6 +38,14 @@ class SharedDocument:
         Raises:
             StorageError: If what is stored cannot be loaded; what was damaged is set aside, never overwritten.
         """
+        return self.load()
+
+    def load(self) -> NotebookDocument:
+        """Make sure that the document is loaded. Not inside a transaction: loading leaves a mark that must be committed.
+
+        Raises:
+            StorageError: As `content`.
+        """
         if self._loaded is None:
             self._loaded = self._load()
         return self._loaded

@@ -1,1 +1,22 @@
-"""SQLite databases, blobs and the host's spool: what was acknowledged stays."""
+"""SQLite databases, blobs and the host's spool: what was acknowledged stays.
+
+Calls are synchronous and short, made for an event loop's thread; none waits for a disk to sync but SQLite's checkpoint
+(`database`). Nothing here opens a socket.
+"""
+
+from runtimed.storage.blobs import BlobStore
+from runtimed.storage.executions import ExecutionRow, ExecutionStatus
+from runtimed.storage.registry_store import HistoryRow, RegistryStore, SessionRow
+from runtimed.storage.session_store import SessionStore
+from runtimed.storage.spool import Spool
+
+__all__ = [
+    "BlobStore",
+    "ExecutionRow",
+    "ExecutionStatus",
+    "HistoryRow",
+    "RegistryStore",
+    "SessionRow",
+    "SessionStore",
+    "Spool",
+]

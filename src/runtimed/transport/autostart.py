@@ -81,6 +81,7 @@ def ensure_daemon(settings: Settings) -> None:
     Raises:
         DaemonUnavailable: If the daemon cannot start; the sentence says why.
     """
+    make_private_folder(settings.data_dir)
     make_private_folder(settings.socket_path.parent)
     with _start_lock(settings.socket_path.with_suffix(".start")):
         if not daemon_answers(settings):

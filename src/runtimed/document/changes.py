@@ -1,0 +1,130 @@
+"""Automerge's change chunks as bytes: where they end, their hashes, what they depend on. Nothing here keeps a document.
+
+Automerge drops damaged or premature changes without a word (`receive_sync_message`, `load`: automerge 1.0.0rc1),
+so whoever hands it changes must be able to tell which ones it should know afterwards.
+
+Source: Automerge binary format, https://automerge.org/automerge-binary-format-spec/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "encode_sync_message", "last_of", "read_changes"]
+
+MAX_CHANGE: Final = 64 * 2**20
+"""Largest change accepted, in bytes after decompression."""
+
+HASH_SIZE: Final = 32
+"""Length of a change's hash, in bytes."""
+
+_MAGIC: Final = b"\x85\x6f\x4a\x83"
+_CHECKSUM_END: Final = 8
+_CHANGE: Final = 1
+_COMPRESSED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RawChange:
+    """One change.
+
+    Attributes:
+        data: The whole chunk, as it came.
+        hash: The 32 bytes that name it, its `head` while nothing follows it.
+        deps: The hashes of the changes that must be known before it.
+    """
+
+    data: bytes
+    hash: bytes
+    deps: tuple[bytes, ...]
+
+
+def read_changes(pieces: Iterable[bytes]) -> list[RawChange]:
+    """Cut bytes into changes; each piece holds any number of whole ones.
+
+    Raises:
+        ValueError: If anything in them is no undamaged change chunk.
+    """
+    changes = []
+    for piece in pieces:
+        place = 0
+        while place < len(piece):
+            change = _read_change(piece, place)
+            changes.append(change)
+            place += len(change.data)
+    return changes
+
+
+def last_of(changes: Sequence[RawChange]) -> list[RawChange]:
+    """Return those that none of the others depends on: whoever knows them knows all."""
+    needed = {dep for change in changes for dep in change.deps}
+    return [change for change in changes if change.hash not in needed]
+
+
+def encode_sync_message(changes: Sequence[RawChange]) -> bytes:
+    """Return a version 1 sync message that holds changes and says nothing else."""
+    parts = [b"\x42\x00\x00\x00", _leb128(len(changes))]
+    for change in changes:
+        parts += _leb128(len(change.data)), change.data
+    return b"".join(parts)
+
+
+def _read_change(data: bytes, start: int) -> RawChange:
+    body_start = start + _CHECKSUM_END
+    if data[start : start + len(_MAGIC)] != _MAGIC or len(data) <= body_start:
+        raise ValueError(f"no Automerge chunk at byte {start}")
+    kind = data[body_start]
+    size, content_start = _read_leb128(data, body_start + 1)
+    end = content_start + size
+    if end > len(data):
+        raise ValueError(f"the chunk at byte {start} is cut off")
+    content = data[content_start:end]
+    if kind == _COMPRESSED:
+        content = _inflate(content)
+    elif kind != _CHANGE:
+        raise ValueError(f"the chunk at byte {start} is no change (type {kind})")
+    digest = hashlib.sha256(b"%c%b%b" % (_CHANGE, _leb128(len(content)), content)).digest()
+    if digest[:4] != data[start + len(_MAGIC) : body_start]:
+        raise ValueError(f"the chunk at byte {start} does not match its checksum")
+    count, place = _read_leb128(content, 0)
+    if place + count * HASH_SIZE > len(content):
+        raise ValueError(f"the chunk at byte {start} is cut off")
+    deps = tuple(content[at : at + HASH_SIZE] for at in range(place, place + count * HASH_SIZE, HASH_SIZE))
+    return RawChange(data[start:end], digest, deps)
+
+
+def _inflate(data: bytes) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        content = inflater.decompress(data, MAX_CHANGE)
+    except zlib.error as exc:
+        raise ValueError(f"a compressed change is damaged: {exc}") from exc
+    if not inflater.eof:
+        raise ValueError(f"a compressed change is cut off, or larger than {MAX_CHANGE} bytes")
+    return content
+
+
+def _read_leb128(data: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if place >= len(data) or shift > 63:
+            raise ValueError("a number in a change is damaged")
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+        shift += 7
+
+
+def _leb128(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,0 +1,136 @@
+"""What may go into a document. Values are checked here before a transaction opens; nothing here knows a document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, cast, get_args
+
+from runtimed.errors import InvalidCell, RuntimedError, SessionError
+from runtimed.ids import CellId
+from runtimed.models import CellType
+
+__all__ = [
+    "MAX_KEY",
+    "MAX_SOURCE",
+    "check_cell_id",
+    "check_cell_metadata",
+    "check_cell_type",
+    "check_execution",
+    "check_index",
+    "check_metadata",
+    "check_source",
+]
+
+MAX_SOURCE: Final = 10 * 2**20
+"""Largest source of a cell and largest metadata value, in bytes of UTF-8."""
+
+MAX_KEY: Final = 1024
+"""Longest cell id and metadata key, in bytes of UTF-8."""
+
+_CELL_TYPES: Final[Sequence[str]] = get_args(CellType)
+_MAX_INT: Final = 2**53 - 1
+"""Largest integer that JavaScript holds exactly."""
+
+
+def check_cell_id(value: object) -> CellId:
+    """Return the id of a new cell.
+
+    Raises:
+        InvalidCell: If it is no text, empty, or too long.
+    """
+    return CellId(_check_key(value, "A cell id", InvalidCell))
+
+
+def check_source(value: object) -> str:
+    """Return a cell's source.
+
+    Raises:
+        InvalidCell: If it is no text, no valid Unicode, or larger than MAX_SOURCE.
+    """
+    return _check_text(value, "A cell's source", InvalidCell)
+
+
+def check_cell_type(value: object) -> CellType:
+    """Return a cell type.
+
+    Raises:
+        InvalidCell: If there is no such type.
+    """
+    if value not in _CELL_TYPES:
+        raise InvalidCell(f"A cell is code, markdown or raw, not {value!r}", cell_type=str(value))
+    return cast("CellType", value)
+
+
+def check_index(value: object, count: int) -> int:
+    """Return the index at which a cell is inserted among `count` others; None means behind them.
+
+    Raises:
+        InvalidCell: If it is no integer from 0 to `count`.
+    """
+    if value is None:
+        return count
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= count:
+        raise InvalidCell(
+            f"A new cell's index must be an integer from 0 to {count}, or None to append it; not {value!r}"
+        )
+    return value
+
+
+def check_execution(execution_id: object, execution_count: object) -> None:
+    """Check what a cell keeps of its latest execution.
+
+    Raises:
+        InvalidCell: If the id is no text, or the count no integer that JavaScript can hold.
+    """
+    if execution_id is not None:
+        _check_key(execution_id, "An execution id", InvalidCell)
+    if execution_count is not None and (
+        not isinstance(execution_count, int)
+        or isinstance(execution_count, bool)
+        or not 0 <= execution_count <= _MAX_INT
+    ):
+        raise InvalidCell(f"An execution count must be an integer from 0 to {_MAX_INT}, not {execution_count!r}")
+
+
+def check_cell_metadata(key: object, value: object) -> None:
+    """Check an entry of a cell's metadata.
+
+    Raises:
+        InvalidCell: If key or value is no text, or too long.
+    """
+    _check_key(key, "A key of a cell's metadata", InvalidCell)
+    _check_text(value, "A value of a cell's metadata", InvalidCell, hint="; turn it into text first, with json.dumps")
+
+
+def check_metadata(key: object, value: object) -> None:
+    """Check an entry of the document's metadata.
+
+    Raises:
+        SessionError: If key or value is no text, or too long.
+    """
+    _check_key(key, "A metadata key", SessionError)
+    _check_text(value, "A metadata value", SessionError, hint="; turn it into text first, with json.dumps")
+
+
+def _check_key(value: object, what: str, error: type[RuntimedError]) -> str:
+    text = _check_text(value, what, error, limit=MAX_KEY)
+    if not text:
+        raise error(f"{what} must not be empty")
+    return text
+
+
+def _check_text(
+    value: object, what: str, error: type[RuntimedError], *, limit: int = MAX_SOURCE, hint: str = ""
+) -> str:
+    if not isinstance(value, str):
+        raise error(f"{what} must be a str, not {type(value).__name__}{hint}")
+    try:
+        size = len(value) if value.isascii() else len(value.encode())
+    except UnicodeEncodeError as exc:
+        raise error(
+            f"{what} must be valid Unicode; there is a lone surrogate at {exc.start}: remove it, or replace it with "
+            'text.encode(errors="replace").decode()'
+        ) from exc
+    if size > limit:
+        raise error(f"{what} may have at most {limit} bytes of UTF-8, this has {size}: keep large data in a file")
+    return value

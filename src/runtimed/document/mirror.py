@@ -1,0 +1,149 @@
+"""The notebook in plain Python, kept in step with its document: reading a cell costs no call into automerge.
+
+Documents come from elsewhere too: whatever a document holds, reading it gives cells, never an error of ours.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, cast, get_args
+
+from runtimed.document.engine import ROOT, Engine, Node
+from runtimed.ids import CellId, ExecutionId, NotebookId
+from runtimed.models import CellType
+
+__all__ = ["CellNodes", "CellRecord", "Mirror"]
+
+_CELL_TYPES: Final = frozenset(get_args(CellType))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """A cell as the document holds it.
+
+    Attributes:
+        position: Its place among the cells: compare as text, ties by id.
+    """
+
+    id: CellId
+    cell_type: CellType
+    source: str
+    position: str
+    execution_count: int | None
+    execution_id: ExecutionId | None
+    metadata: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class CellNodes:
+    """Where a cell is in its document; None for what is not there as a map or a text.
+
+    Attributes:
+        is_plain: Whether the source is known to have one element for each code point.
+    """
+
+    cell: bytes
+    source: bytes | None
+    metadata: bytes | None
+    is_plain: bool
+
+
+class Mirror:
+    """What a document holds, read once and then changed along with it.
+
+    Attributes:
+        cells_node: The map of cells, None in a foreign document that has none.
+        metadata_node: The map of the document's metadata, the same.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.records: dict[CellId, CellRecord] = {}
+        self.nodes: dict[CellId, CellNodes] = {}
+        self.order: list[tuple[str, CellId]] = []
+        root = engine.items(ROOT)
+        self.schema = root.get("schema")
+        notebook_id = root.get("notebook_id")
+        self.notebook_id = NotebookId(notebook_id) if isinstance(notebook_id, str) else None
+        self.metadata_node = _map_id(root.get("metadata"))
+        self.metadata = _texts(engine, self.metadata_node)
+        self.cells_node = _map_id(root.get("cells"))
+        for key, value in engine.items(self.cells_node).items() if self.cells_node is not None else ():
+            cell = _map_id(value)
+            if cell is not None:
+                self._read_cell(engine, CellId(key), cell)
+        self.order.sort()
+
+    def ids(self) -> list[CellId]:
+        """Return the ids of all cells in their order."""
+        return [cell_id for _, cell_id in self.order]
+
+    def put(self, record: CellRecord) -> None:
+        """Add a cell, or replace what is known of it."""
+        former = self.records.get(record.id)
+        if former is None or former.position != record.position:
+            if former is not None:
+                self._leave_order(former)
+            insort(self.order, (record.position, record.id))
+        self.records[record.id] = record
+
+    def remove(self, cell_id: CellId) -> None:
+        """Forget a cell."""
+        self._leave_order(self.records.pop(cell_id))
+        del self.nodes[cell_id]
+
+    def index(self, cell_id: CellId) -> int:
+        """Return how many cells come before this one."""
+        return bisect_left(self.order, (self.records[cell_id].position, cell_id))
+
+    def changed_from(self, former: Mirror) -> list[CellId]:
+        """Return the ids of the cells that differ, in document order, then of those that are gone."""
+        changed = [cell_id for cell_id in self.ids() if self.records[cell_id] != former.records.get(cell_id)]
+        return changed + [cell_id for cell_id in former.ids() if cell_id not in self.records]
+
+    def _leave_order(self, record: CellRecord) -> None:
+        del self.order[bisect_left(self.order, (record.position, record.id))]
+
+    def _read_cell(self, engine: Engine, cell_id: CellId, cell: bytes) -> None:
+        values = engine.items(cell)
+        source = values.get("source")
+        content = source if isinstance(source, str) else ""
+        source_node = None
+        if isinstance(source, Node) and source.kind == "text":
+            source_node = source.id
+            content = engine.text(source_node)
+        metadata_node = _map_id(values.get("metadata"))
+        cell_type, position = values.get("cell_type"), values.get("position")
+        count, execution_id = values.get("execution_count"), values.get("execution_id")
+        self.nodes[cell_id] = CellNodes(cell, source_node, metadata_node, is_plain=False)
+        record = CellRecord(
+            id=cell_id,
+            # A type that we do not know is shown as it is and never executed.
+            cell_type=cast("CellType", cell_type) if isinstance(cell_type, str) and cell_type in _CELL_TYPES else "raw",
+            source=content,
+            position=position if isinstance(position, str) else "",
+            execution_count=count if isinstance(count, int) and not isinstance(count, bool) else None,
+            execution_id=ExecutionId(execution_id) if isinstance(execution_id, str) else None,
+            metadata=_texts(engine, metadata_node),
+        )
+        self.records[cell_id] = record
+        self.order.append((record.position, cell_id))
+
+
+def _map_id(value: object) -> bytes | None:
+    return value.id if isinstance(value, Node) and value.kind == "map" else None
+
+
+def _texts(engine: Engine, node: bytes | None) -> dict[str, str]:
+    """Return a map's values as texts, without those that are something else."""
+    if node is None:
+        return {}
+    texts = {}
+    for key, value in engine.items(node).items():
+        match value:
+            case str():
+                texts[key] = value
+            case Node(kind="text", id=text):  # a plain string in JavaScript
+                texts[key] = engine.text(text)
+    return texts

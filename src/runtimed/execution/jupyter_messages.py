@@ -1,0 +1,301 @@
+"""Jupyter messages to events: what a kernel says, in the words of `runtimed.protocol.events`.
+
+Kernels of any make are heard here, so nothing in a message is trusted to have its documented shape: what cannot be
+read is left out and logged, never raised. Nothing here waits, and time is an argument.
+
+Source: Messaging in Jupyter 5.5, https://jupyter-client.readthedocs.io/en/stable/messaging.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import msgspec
+
+from runtimed.protocol.events import (
+    MAX_INLINE,
+    Blob,
+    Clear,
+    Display,
+    Event,
+    Failed,
+    InputRequested,
+    Started,
+    Stream,
+)
+
+__all__ = ["OUTPUT_TYPES", "Origin", "Store", "events_of", "failure_of_reply", "pager_of_reply", "summary_of_reply"]
+
+logger = logging.getLogger(__name__)
+
+Store = Callable[[bytes], str]
+"""Keeps a large value and gives its SHA-256 in hexadecimal. What it raises passes through."""
+
+OUTPUT_TYPES: Final = frozenset(
+    {"stream", "display_data", "execute_result", "update_display_data", "error", "clear_output"}
+)
+"""The message types that are output of an execution."""
+
+_DISPLAY_KINDS: Final[dict[str, Literal["display_data", "execute_result", "update_display_data"]]] = {
+    "display_data": "display_data",
+    "execute_result": "execute_result",
+    "update_display_data": "update_display_data",
+}
+_MAX_BUNDLE: Final = 4 * MAX_INLINE
+"""Bytes of all inline values of one display together; those beyond become blobs, so that the event fits a frame."""
+_MAX_MIME_TYPES: Final = 1000
+_MAX_NAME: Final = 1000
+"""Characters of a MIME type, a display id or the name of an exception."""
+_MAX_SUMMARY: Final = 2000
+"""Characters of the sentence that says how an execution ended."""
+_BINARY_APPLICATION: Final = frozenset(
+    {
+        "application/gzip",
+        "application/octet-stream",
+        "application/pdf",
+        "application/vnd.apache.arrow.file",
+        "application/vnd.apache.arrow.stream",
+        "application/zip",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """When something happened, and to which execution of which cell."""
+
+    at: float
+    execution_id: str | None = None
+    cell_id: str | None = None
+
+
+def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[Event]:
+    """Translate one message of the iopub or stdin channel.
+
+    Args:
+        message: Parsed, with `msg_type` and `content`; the rest is ignored, buffers included.
+        origin: What the events say about when and where.
+        store: Takes values that are too large for an event.
+
+    Returns:
+        The events, in order: several for a long stream, none for what is no output (status, comm, unreadable content).
+    """
+    content = message.get("content")
+    msg_type = message.get("msg_type")
+    if not isinstance(content, Mapping):
+        logger.warning("skipped a %s message whose content is %s", msg_type, type(content).__name__)
+        return []
+    match msg_type:
+        case "stream":
+            return _stream(content, origin)
+        case "display_data" | "execute_result" | "update_display_data":
+            return [_display(_DISPLAY_KINDS[msg_type], content, origin, store)]
+        case "error":
+            return [_failed(content, origin)]
+        case "clear_output":
+            return [Clear(wait=content.get("wait") is True, **_fields(origin))]
+        case "execute_input":
+            return [Started(execution_count=_count(content.get("execution_count")), **_fields(origin))]
+        case "input_request":
+            prompt = _shorten(_text(content.get("prompt")) or "", MAX_INLINE // 4)
+            return [InputRequested(prompt=prompt, password=content.get("password") is True, **_fields(origin))]
+        case _:
+            return []
+
+
+def failure_of_reply(content: Mapping[str, Any], origin: Origin) -> Failed:
+    """Return the error that an execute_reply reports, for a kernel that published no error message."""
+    return _failed(content, origin)
+
+
+def summary_of_reply(content: Mapping[str, Any]) -> str | None:
+    """Return a sentence that says how an execution ended; None if it ended well."""
+    match content.get("status"):
+        case "ok":
+            return None
+        case "aborted" | "abort":
+            return "The kernel skipped this execution"
+        case _:
+            ename, evalue = _text(content.get("ename")) or "Error", _text(content.get("evalue")) or ""
+            return _shorten(f"{ename}: {evalue}" if evalue else ename, _MAX_SUMMARY)
+
+
+def pager_of_reply(content: Mapping[str, Any], origin: Origin, store: Store) -> list[Display]:
+    """Return what an execute_reply wants shown in a pager (`print?`) as displays; other payloads are ignored."""
+    payload = content.get("payload")
+    if not isinstance(payload, list):
+        return []
+    return [
+        _display("display_data", page, origin, store)
+        for page in payload
+        if isinstance(page, Mapping) and page.get("source") == "page" and isinstance(page.get("data"), Mapping)
+    ]
+
+
+# --- streams and errors -----------------------------------------------------------------------------------------------
+
+
+def _fields(origin: Origin) -> dict[str, Any]:
+    return {"at": origin.at, "execution_id": origin.execution_id, "cell_id": origin.cell_id}
+
+
+def _stream(content: Mapping[str, Any], origin: Origin) -> list[Event]:
+    name, text = content.get("name"), _text(content.get("text"))
+    if text is None:
+        logger.warning("skipped a stream message without text")
+        return []
+    if not isinstance(name, str) or len(name) > _MAX_NAME:
+        name = "stdout"
+    return [Stream(name=name, text=piece, **_fields(origin)) for piece in _pieces(text) if piece]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text so that no piece has more than MAX_INLINE bytes."""
+    step = MAX_INLINE if text.isascii() else MAX_INLINE // 4  # a code point has at most four bytes
+    if len(text) <= step:
+        yield text
+        return
+    for start in range(0, len(text), step):
+        yield text[start : start + step]
+
+
+def _failed(content: Mapping[str, Any], origin: Origin) -> Failed:
+    traceback = content.get("traceback")
+    lines = [line for line in traceback if isinstance(line, str)] if isinstance(traceback, list) else []
+    return Failed(
+        ename=_shorten(_text(content.get("ename")) or "Error", _MAX_NAME),
+        evalue=_shorten(_text(content.get("evalue")) or "", MAX_INLINE // 4),
+        traceback=tuple(_shorten_lines(lines)),
+        **_fields(origin),
+    )
+
+
+def _shorten_lines(lines: list[str]) -> Iterator[str]:
+    """Keep a traceback within a frame: an exception may quote a value of any size, in several of its lines."""
+    left = MAX_INLINE // 2
+    for index, line in enumerate(lines):
+        if left <= 0:
+            yield f"… {len(lines) - index} more lines left out"
+            return
+        yield _shorten(line, left)
+        left -= len(line) + 1
+
+
+def _shorten(text: str, limit: int) -> str:
+    """Cut a text to about `limit` code points, and say so."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} characters left out)"
+
+
+def _text(value: object) -> str | None:
+    """Read a text that some kernels send as a list of lines, as it would stand in a notebook file."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
+        return "".join(value)
+    return None
+
+
+def _count(value: object) -> int | None:
+    # A larger number would not fit into MessagePack.
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
+
+
+# --- displays ---------------------------------------------------------------------------------------------------------
+
+
+def _display(
+    kind: Literal["display_data", "execute_result", "update_display_data"],
+    content: Mapping[str, Any],
+    origin: Origin,
+    store: Store,
+) -> Display:
+    transient = content.get("transient")
+    display_id = transient.get("display_id") if isinstance(transient, Mapping) else None
+    return Display(
+        kind=kind,
+        data=_bundle(content.get("data"), store),
+        metadata=_metadata(content.get("metadata")),
+        display_id=display_id if isinstance(display_id, str) and len(display_id) <= _MAX_NAME else None,
+        execution_count=_count(content.get("execution_count")),
+        **_fields(origin),
+    )
+
+
+def _bundle(data: object, store: Store) -> dict[str, Any]:
+    if not isinstance(data, Mapping):
+        logger.warning("skipped a display whose data are %s", type(data).__name__)
+        return {}
+    bundle: dict[str, Any] = {}
+    left = _MAX_BUNDLE
+    for mime_type, raw in data.items():
+        if not isinstance(mime_type, str) or len(mime_type) > _MAX_NAME or len(bundle) == _MAX_MIME_TYPES:
+            logger.warning("skipped a value of a display: its MIME type is no short text, or one of too many")
+            continue
+        value = _value(mime_type.lower(), raw)
+        if value is None:
+            logger.warning("skipped a value of type %s for %s", type(raw).__name__, mime_type)
+            continue
+        size = len(value) if isinstance(value, bytes) or value.isascii() else len(_encode(value))
+        if size <= min(MAX_INLINE, left):
+            bundle[mime_type] = value
+            left -= size
+        else:
+            encoded = value if isinstance(value, bytes) else _encode(value)
+            blob = Blob(sha256=store(encoded), size=size, text=isinstance(value, str))
+            bundle[mime_type] = msgspec.to_builtins(blob)
+    return bundle
+
+
+def _value(mime_type: str, raw: object) -> str | bytes | None:
+    if _is_json(mime_type):
+        return _json(raw)
+    text = _text(raw)
+    if text is not None and _is_binary(mime_type):
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            logger.warning("a value for %s is not base64; it stays text", mime_type)
+    return text
+
+
+def _is_json(mime_type: str) -> bool:
+    essence = mime_type.partition(";")[0].strip()
+    return essence == "application/json" or essence.endswith("+json")
+
+
+def _is_binary(mime_type: str) -> bool:
+    essence = mime_type.partition(";")[0].strip()
+    kind = essence.partition("/")[0]
+    return (
+        kind in {"audio", "font", "video"}
+        or (kind == "image" and not essence.endswith("+xml"))
+        or essence in _BINARY_APPLICATION
+    )
+
+
+def _json(value: object) -> str | None:
+    try:
+        # Non-finite numbers and lone surrogates must come out as they came in; msgspec, which is faster, refuses them.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
+def _metadata(value: object) -> str:
+    if not isinstance(value, Mapping) or not value:
+        return "{}"
+    text = _json(value)
+    if text is None or len(text) > MAX_INLINE // 4:
+        logger.warning("left out the metadata of a display: unreadable or too large")
+        return "{}"
+    return text
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

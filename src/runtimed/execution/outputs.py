@@ -1,0 +1,328 @@
+"""Folds the raw events of an execution into its outputs; the one place that does so. Nothing here waits or fetches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, assert_never
+
+import msgspec
+
+from runtimed.errors import ProtocolError
+from runtimed.execution.terminal import TerminalText
+from runtimed.ids import CellId, ExecutionId
+from runtimed.models import EventType, ExecutionEvent, ExecutionResult, Output
+from runtimed.protocol.events import (
+    Blob,
+    CellChanged,
+    Clear,
+    Display,
+    Event,
+    Failed,
+    Finished,
+    InputRequested,
+    KernelState,
+    Queued,
+    Started,
+    Stream,
+)
+
+__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "to_public"]
+
+Outcome = Literal["ok", "error", "cancelled", "died"]
+
+BlobValues = Mapping[str, bytes | str]
+"""Contents of blobs by SHA-256; a text may be given as its UTF-8 bytes."""
+
+
+class OutputFold:
+    """The outputs of one execution, brought up to date event by event.
+
+    Large values stay `Blob` references in `Output.data` until somebody gives their contents: a caller folds all events,
+    fetches `missing_blobs`, and builds the result with them. Values that an update or a `clear_output` took away
+    are never asked for.
+
+    Adding is linear in the size of the events. Reading costs the size of the outputs that changed since the last time.
+    """
+
+    def __init__(self, blobs: Callable[[Blob], bytes | str] | None = None) -> None:
+        """Start without outputs.
+
+        Args:
+            blobs: Reads a blob at once, for callers that can; each final blob is read once, when outputs are read.
+        """
+        self._blobs = blobs
+        self._parts: list[TerminalText | _DisplayPart | Output] = []
+        self._displays: dict[str, list[_DisplayPart]] = {}
+        self._clear_at_next = False
+        self.started_at: datetime | None = None
+        """When the kernel began with it, in UTC; None if it has not."""
+        self.ended_at: datetime | None = None
+        """When it ended, in UTC."""
+        self.execution_count: int | None = None
+        self.status: Outcome | None = None
+        """How it ended; None while it waits or runs."""
+
+    def add(self, event: Event) -> None:
+        """Fold the next event of this execution; late outputs, after `Finished`, count like any other.
+
+        An update of a display that is not here changes nothing: see `apply_update`.
+        """
+        match event:
+            case Stream():
+                if event.text:
+                    self._add_text(event.name, event.text)
+            case Display(kind="update_display_data"):
+                self.apply_update(event)
+            case Display():
+                self._begin_output()
+                part = _DisplayPart(event)
+                self._parts.append(part)
+                if event.display_id is not None:
+                    self._displays.setdefault(event.display_id, []).append(part)
+            case Failed():
+                self._begin_output()
+                self._parts.append(_error_output(event))
+            case Clear():
+                # A later clear without wait does at once what an earlier one put off.
+                self._clear_at_next = event.wait
+                if not event.wait:
+                    self._clear()
+            case Started():
+                self.started_at = _utc(event.at)
+                self.execution_count = event.execution_count
+            case Finished():
+                self.ended_at = _utc(event.at)
+                self.status = event.status
+                if event.execution_count is not None:
+                    self.execution_count = event.execution_count
+            case Queued() | InputRequested() | KernelState() | CellChanged():
+                pass
+            case _:
+                assert_never(event)
+
+    def apply_update(self, event: Display) -> bool:
+        """Give every output of the event's display id the event's data and metadata.
+
+        The update may come from another execution: Jupyter's display ids belong to the kernel, not to a cell.
+
+        Returns:
+            True if there was such an output.
+        """
+        parts = self._displays.get(event.display_id, []) if event.display_id is not None else []
+        for part in parts:
+            part.update(event)
+        return bool(parts)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The outputs so far. Without a reader of blobs, large values are `Blob` references."""
+        return tuple(self._output(part) for part in self._parts)
+
+    @property
+    def missing_blobs(self) -> list[Blob]:
+        """The blobs that the present outputs refer to and nobody has read, each once, in their order."""
+        found = (value for output in self.outputs for value in (output.data or {}).values() if isinstance(value, Blob))
+        return list({blob.sha256: blob for blob in found}.values())
+
+    def outputs_with(self, blob_values: BlobValues) -> tuple[Output, ...]:
+        """Return the outputs with the contents of blobs in place; a blob that is not given stays a reference."""
+        return tuple(_resolve(output, blob_values) for output in self.outputs)
+
+    def result(
+        self, cell_id: CellId, execution_id: ExecutionId, blob_values: BlobValues | None = None
+    ) -> ExecutionResult:
+        """Return the public result; `success` is False while it runs.
+
+        Args:
+            cell_id: The cell that was executed.
+            execution_id: The execution's id.
+            blob_values: Contents of `missing_blobs`.
+        """
+        return ExecutionResult(
+            cell_id=cell_id,
+            execution_id=execution_id,
+            success=self.status == "ok",
+            execution_count=self.execution_count,
+            outputs=self.outputs_with(blob_values or {}),
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+        )
+
+    def _add_text(self, name: str, text: str) -> None:
+        self._begin_output()
+        last = self._parts[-1] if self._parts else None
+        if not isinstance(last, TerminalText) or last.name != name:
+            last = TerminalText(name)
+            self._parts.append(last)
+        last.add(text)
+
+    def _begin_output(self) -> None:
+        if self._clear_at_next:
+            self._clear_at_next = False
+            self._clear()
+
+    def _clear(self) -> None:
+        self._parts.clear()
+        self._displays.clear()
+
+    def _output(self, part: TerminalText | _DisplayPart | Output) -> Output:
+        match part:
+            case TerminalText():
+                return part.output()
+            case _DisplayPart():
+                return part.output(self._blobs)
+            case _:
+                return part
+
+
+def blobs_in(event: Event) -> list[Blob]:
+    """Return the blobs that one event refers to, in its order."""
+    if not isinstance(event, Display):
+        return []
+    values = (_value(mime, raw) for mime, raw in event.data.items())
+    return [value for value in values if isinstance(value, Blob)]
+
+
+def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionEvent | None:
+    """Return the public view of one raw event, or None where there is none.
+
+    Args:
+        event: The raw event.
+        blob_values: Contents of `blobs_in(event)`; a blob that is not given stays a reference.
+    """
+    event_type: EventType
+    output: Output | None = None
+    count: int | None = None
+    message: str | None = None
+    status: str | None = None
+    match event:
+        case Started():
+            event_type, count = "execution_started", event.execution_count
+        case Stream():
+            event_type, output = "output", Output(output_type="stream", name=event.name, text=event.text)
+        case Display():
+            event_type, output = "output", _resolve(_display_output(event), blob_values or {})
+        case Failed():
+            event_type, output = "output", _error_output(event)
+        case Finished(status="ok"):
+            event_type, count = "done", event.execution_count
+        case Finished():
+            event_type, count, message = "error", event.execution_count, event.message or _OUTCOMES[event.status]
+        case KernelState():
+            event_type, status = "kernel_status", event.status
+        case CellChanged():
+            event_type, status = "cell_changed", event.change
+        case Clear() | Queued() | InputRequested():
+            return None
+        case _:
+            assert_never(event)
+    return ExecutionEvent(
+        event_type=event_type,
+        cell_id=None if event.cell_id is None else CellId(event.cell_id),
+        execution_id=None if event.execution_id is None else ExecutionId(event.execution_id),
+        output=output,
+        execution_count=count,
+        error_message=message,
+        status=status,
+    )
+
+
+_OUTCOMES: Final[Mapping[Outcome, str]] = {
+    "ok": "",
+    "error": "The code raised an error",
+    "cancelled": "The execution was cancelled before it began",
+    "died": "The kernel died during the execution",
+}
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+class _DisplayPart:
+    """A display_data or execute_result output; its values are parsed when somebody reads them, not at each update."""
+
+    __slots__ = ("_event", "_output")
+
+    def __init__(self, event: Display) -> None:
+        self._event = event
+        self._output: Output | None = None
+
+    def update(self, event: Display) -> None:
+        self._event = msgspec.structs.replace(self._event, data=event.data, metadata=event.metadata)
+        self._output = None
+
+    def output(self, blobs: Callable[[Blob], bytes | str] | None) -> Output:
+        if self._output is None:
+            values = {} if blobs is None else {blob.sha256: blobs(blob) for blob in blobs_in(self._event)}
+            self._output = _resolve(_display_output(self._event), values)
+        return self._output
+
+
+def _display_output(event: Display) -> Output:
+    return Output(
+        output_type="execute_result" if event.kind == "execute_result" else "display_data",
+        data={mime: _value(mime, raw) for mime, raw in event.data.items()},
+        metadata=_metadata(event.metadata),
+        execution_count=event.execution_count,
+        display_id=event.display_id,
+    )
+
+
+def _error_output(event: Failed) -> Output:
+    return Output(output_type="error", ename=event.ename, evalue=event.evalue, traceback=event.traceback)
+
+
+def _value(mime: str, raw: Any) -> Any:
+    """Return a value of a Display event as users see it; a blob's map as `Blob`.
+
+    Raises:
+        ProtocolError: If it is another map.
+    """
+    if isinstance(raw, dict):
+        try:
+            return msgspec.convert(raw, Blob)
+        except msgspec.ValidationError as exc:
+            raise ProtocolError(f"not a value of an output: {exc}") from exc
+    if isinstance(raw, str) and _is_json(mime):
+        try:
+            return json.loads(raw)
+        except (ValueError, RecursionError):
+            return raw  # what the kernel sent is better than nothing
+    return raw
+
+
+def _is_json(mime: str) -> bool:
+    essence = mime.partition(";")[0].strip().lower()
+    return essence == "application/json" or essence.endswith("+json")
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _resolve(output: Output, values: BlobValues) -> Output:
+    """Return the output with those of its blobs that are in `values` replaced by their contents."""
+    data = output.data or {}
+    if not any(isinstance(value, Blob) and value.sha256 in values for value in data.values()):
+        return output
+    return replace(output, data={mime: _content(mime, value, values) for mime, value in data.items()})
+
+
+def _content(mime: str, value: Any, values: BlobValues) -> Any:
+    if not isinstance(value, Blob) or value.sha256 not in values:
+        return value
+    content = values[value.sha256]
+    if value.text and isinstance(content, bytes):
+        content = content.decode("utf-8", "surrogatepass")
+    return _value(mime, content)
+
+
+def _utc(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

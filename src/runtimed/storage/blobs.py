@@ -1,0 +1,133 @@
+"""Large values as files, named by their SHA-256. Any number of processes may share a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from runtimed.errors import StorageError
+
+__all__ = ["BlobStore"]
+
+_NAME: Final = re.compile(r"[0-9a-f]{64}")
+_CHUNK: Final = 2**20
+_STALE: Final = 24 * 3600.0
+"""Age in seconds after which a temporary file belongs to a writer that died."""
+
+
+class BlobStore:
+    """A folder of blobs, files `aa/bb/<sha256>` with mode 0600.
+
+    A blob appears whole or not at all, whenever its writer dies. Like a database's commit (see `database`) this does
+    not wait for the disk: after a power cut the newest blobs may be damaged, which `verify` tells and `put` mends.
+
+    Args:
+        folder: Made if it does not exist, mode 0700.
+
+    Raises:
+        StorageError: If it cannot be made or read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._temporary = folder / "tmp"
+        try:
+            # `parents` would make the folder itself with the usual mode.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._temporary.mkdir(mode=0o700, exist_ok=True)
+            self._sweep()
+        except OSError as exc:
+            raise StorageError(f"the blob folder {folder} cannot be used: {exc}", path=str(folder)) from exc
+
+    def put(self, data: bytes) -> str:
+        """Store a value, unless it is there already, and return its SHA-256 in hexadecimal.
+
+        Raises:
+            StorageError: If it could not be written; nothing is left behind.
+        """
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self._path(sha256)
+        with suppress(OSError):
+            if path.stat().st_size == len(data) and path.read_bytes() == data:
+                return sha256
+        temporary = self._temporary / f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+            finally:
+                os.close(file)
+            temporary.replace(path)
+        except OSError as exc:
+            raise StorageError(f"a value of {len(data)} bytes cannot be stored in {self.folder}: {exc}") from exc
+        finally:
+            temporary.unlink(missing_ok=True)
+        return sha256
+
+    def read(self, sha256: str, offset: int, size: int) -> bytes:
+        """Return at most `size` bytes of a blob from `offset` on; fewer, or none, at its end.
+
+        Raises:
+            StorageError: If there is no such blob (attribute `sha256`), or it cannot be read.
+        """
+        if offset < 0 or size < 0:
+            raise ValueError(f"cannot read {size} bytes at {offset}")
+        try:
+            with self._path(sha256).open("rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except OSError as exc:
+            raise self._unreadable(sha256, exc) from exc
+
+    def size(self, sha256: str) -> int:
+        """Return the length of a blob in bytes.
+
+        Raises:
+            StorageError: If there is no such blob (attribute `sha256`).
+        """
+        try:
+            return self._path(sha256).stat().st_size
+        except OSError as exc:
+            raise self._unreadable(sha256, exc) from exc
+
+    def verify(self, sha256: str) -> bool:
+        """Read a whole blob and return whether its bytes are still those it is named after.
+
+        Raises:
+            StorageError: If there is no such blob (attribute `sha256`), or it cannot be read.
+        """
+        digest = hashlib.sha256()
+        try:
+            with self._path(sha256).open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+        except OSError as exc:
+            raise self._unreadable(sha256, exc) from exc
+        return digest.hexdigest() == sha256
+
+    def _path(self, sha256: str) -> Path:
+        # A name comes from a peer: nothing but 64 digits may become a path.
+        if not _NAME.fullmatch(sha256):
+            raise StorageError(f"{sha256[:80]!r} is not the name of a blob", sha256=sha256)
+        return self.folder / sha256[:2] / sha256[2:4] / sha256
+
+    def _unreadable(self, sha256: str, exc: OSError) -> StorageError:
+        reason = "is not stored here" if isinstance(exc, FileNotFoundError) else f"cannot be read: {exc}"
+        return StorageError(f"blob {sha256} {reason}", sha256=sha256, path=str(self.folder))
+
+    def _sweep(self) -> None:
+        oldest = time.time() - _STALE
+        for path in self._temporary.iterdir():
+            # Another process may sweep at the same time.
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()

@@ -1,0 +1,145 @@
+"""The executions of one session as a table: what was queued, by whom, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypedDict
+
+from runtimed.ids import CellId, ExecutionId
+from runtimed.protocol.codec import pack
+from runtimed.storage.database import Database
+from runtimed.storage.rows import checksum, damaged_row
+
+__all__ = ["SCHEMA", "ExecutionRow", "ExecutionStatus", "ExecutionTable", "ExecutionUpdate"]
+
+ExecutionStatus = Literal["queued", "running", "ok", "error", "cancelled", "died"]
+
+SCHEMA: Final = (
+    """CREATE TABLE executions(
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT NOT NULL UNIQUE, cell_id TEXT NOT NULL,
+        author TEXT NOT NULL, source TEXT NOT NULL, status TEXT NOT NULL, queued_at REAL NOT NULL, started_at REAL,
+        ended_at REAL, execution_count INTEGER, stdin INTEGER NOT NULL, checksum INTEGER NOT NULL)""",
+    "CREATE INDEX executions_by_cell ON executions(cell_id, sequence)",
+    "CREATE INDEX executions_unfinished ON executions(sequence) WHERE status IN ('queued', 'running')",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRow:
+    """One execution.
+
+    Attributes:
+        author: Who asked for it.
+        queued_at: Unix time in seconds, like the other times.
+        stdin: Whether its author answers questions of the code.
+        sequence: Grows with each execution of the session: the order of the queue.
+    """
+
+    execution_id: ExecutionId
+    cell_id: CellId
+    author: str
+    source: str
+    status: ExecutionStatus
+    queued_at: float
+    started_at: float | None
+    ended_at: float | None
+    execution_count: int | None
+    stdin: bool
+    sequence: int
+
+
+class ExecutionUpdate(TypedDict, total=False):
+    """What may change in an execution; a field left out stays as it is."""
+
+    status: ExecutionStatus
+    started_at: float | None
+    ended_at: float | None
+    execution_count: int | None
+
+
+# One text per field: no statement is put together at run time.
+_UPDATES: Final = {
+    "status": "UPDATE executions SET status = ? WHERE execution_id = ?",
+    "started_at": "UPDATE executions SET started_at = ? WHERE execution_id = ?",
+    "ended_at": "UPDATE executions SET ended_at = ? WHERE execution_id = ?",
+    "execution_count": "UPDATE executions SET execution_count = ? WHERE execution_id = ?",
+}
+
+
+class ExecutionTable:
+    """The table; `SessionStore` has its methods."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(
+        self,
+        execution_id: str,
+        cell_id: str,
+        author: str,
+        source: str,
+        *,
+        queued_at: float,
+        stdin: bool,
+        status: ExecutionStatus,
+    ) -> bool:
+        """See `SessionStore.add_execution`."""
+        fixed = (execution_id, cell_id, author, source, float(queued_at), int(stdin))
+        cursor = self._db.execute(
+            """INSERT INTO executions(execution_id, cell_id, author, source, status, queued_at, stdin, checksum)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(execution_id) DO NOTHING""",
+            (*fixed[:4], status, *fixed[4:], _checksum(fixed)),
+        )
+        return cursor.rowcount > 0
+
+    def update(self, execution_id: str, fields: ExecutionUpdate) -> bool:
+        """See `SessionStore.update_execution`."""
+        unknown = fields.keys() - _UPDATES.keys()
+        if unknown or not fields:
+            raise TypeError(f"an execution can change its {', '.join(_UPDATES)}, not {', '.join(unknown) or 'nothing'}")
+        with self._db.transaction():
+            counts = [
+                self._db.execute(_UPDATES[name], (value, execution_id)).rowcount for name, value in fields.items()
+            ]
+        return counts[0] > 0
+
+    def get(self, execution_id: str) -> ExecutionRow | None:
+        """See `SessionStore.execution`."""
+        return self._one(self._db.row("SELECT * FROM executions WHERE execution_id = ?", (execution_id,)))
+
+    def unfinished(self) -> list[ExecutionRow]:
+        """See `SessionStore.unfinished_executions`."""
+        query = "SELECT * FROM executions WHERE status IN ('queued', 'running') ORDER BY sequence"
+        return [self._row(row) for row in self._db.rows(query)]
+
+    def last_of_cell(self, cell_id: str) -> ExecutionRow | None:
+        """See `SessionStore.last_execution_of`."""
+        query = "SELECT * FROM executions WHERE cell_id = ? ORDER BY sequence DESC LIMIT 1"
+        return self._one(self._db.row(query, (cell_id,)))
+
+    def _one(self, row: Any) -> ExecutionRow | None:
+        return None if row is None else self._row(row)
+
+    def _row(self, row: Any) -> ExecutionRow:
+        sequence, execution_id, cell_id, author, source, status, queued, started, ended, count, stdin, check = row
+        if check != _checksum((execution_id, cell_id, author, source, queued, stdin)):
+            raise damaged_row(self._db.path, f"execution {execution_id}", execution_id=execution_id)
+        return ExecutionRow(
+            execution_id=ExecutionId(execution_id),
+            cell_id=CellId(cell_id),
+            author=author,
+            source=source,
+            status=status,
+            queued_at=queued,
+            started_at=started,
+            ended_at=ended,
+            execution_count=count,
+            stdin=bool(stdin),
+            sequence=sequence,
+        )
+
+
+def _checksum(fixed: Sequence[Any]) -> int:
+    """Return the checksum of what never changes in an execution."""
+    return checksum(pack(list(fixed)))

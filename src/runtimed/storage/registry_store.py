@@ -1,0 +1,271 @@
+"""The database of all sessions: which exist, how they are, and what became of them."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+from runtimed.protocol.codec import pack
+from runtimed.storage.database import Database
+from runtimed.storage.rows import checksum, damaged_row, from_text, to_text
+
+__all__ = ["SCHEMA_VERSION", "HistoryRow", "RegistryStore", "SessionRow"]
+
+SCHEMA_VERSION: Final = 1
+"""Of the registry; a file with a higher one is refused."""
+
+_APPLICATION_ID: Final = 0x52545247  # "RTRG"
+
+_SCHEMA: Final = (
+    """CREATE TABLE sessions(
+        session_id TEXT PRIMARY KEY, kind TEXT NOT NULL, status TEXT NOT NULL, close_reason TEXT,
+        created_at REAL NOT NULL, started_at REAL NOT NULL, closed_at REAL, last_accessed_at REAL NOT NULL,
+        timeout_minutes REAL, max_duration_minutes REAL, keep_alive REAL NOT NULL, ephemeral INTEGER NOT NULL,
+        creator TEXT NOT NULL, label TEXT, error TEXT, host_epoch TEXT, host_dir TEXT, host_pid INTEGER,
+        kernel_type TEXT, kernel_pid INTEGER, env_source TEXT, checksum INTEGER NOT NULL)""",
+    "CREATE INDEX sessions_by_access ON sessions(last_accessed_at DESC, session_id)",
+    "CREATE INDEX sessions_active ON sessions(session_id) WHERE status = 'active'",
+    """CREATE TABLE history(
+        id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, at REAL NOT NULL, event TEXT NOT NULL, status TEXT NOT NULL,
+        reason TEXT, detail TEXT, checksum INTEGER NOT NULL)""",
+    "CREATE INDEX history_by_session ON history(session_id)",
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRow:
+    """One session. Times are Unix times in seconds.
+
+    Attributes:
+        created_at: When the id was first used.
+        started_at: When it last became active.
+        keep_alive: Seconds that an ephemeral session outlives its last peer.
+        creator: Id of the client that started it.
+        error: For status `error`: exit code or signal, and the last lines of standard error.
+        host_epoch: Id of the host process, with its folder and process id.
+    """
+
+    session_id: str
+    kind: Literal["kernel", "browser"]
+    status: Literal["active", "closed", "error", "timed_out"]
+    close_reason: str | None
+    created_at: float
+    started_at: float
+    closed_at: float | None
+    last_accessed_at: float
+    timeout_minutes: float | None
+    max_duration_minutes: float | None
+    keep_alive: float
+    ephemeral: bool
+    creator: str
+    label: str | None
+    error: str | None
+    host_epoch: str | None
+    host_dir: str | None
+    host_pid: int | None
+    kernel_type: str | None
+    kernel_pid: int | None
+    env_source: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow:
+    """One step in a session's life.
+
+    Attributes:
+        at: Unix time in seconds.
+        event: What happened.
+        status: The session's status afterwards.
+        reason: Why, in a word.
+        detail: Why, in sentences.
+    """
+
+    session_id: str
+    at: float
+    event: str
+    status: str
+    reason: str | None
+    detail: str | None
+
+
+_FIELDS: Final = tuple(field.name for field in fields(SessionRow))
+_REAL: Final = frozenset(
+    {
+        "created_at",
+        "started_at",
+        "closed_at",
+        "last_accessed_at",
+        "timeout_minutes",
+        "max_duration_minutes",
+        "keep_alive",
+    }
+)
+
+
+class RegistryStore:
+    """The open registry; nobody else can open it meanwhile.
+
+    Args:
+        path: Made if it does not exist, mode 0600.
+        check: Whether to look through the whole file for damage first.
+
+    Raises:
+        StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
+            attribute `set_aside` says where it was moved, and opening the path again starts anew.
+    """
+
+    def __init__(self, path: Path, *, check: bool = False) -> None:
+        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID, check=check)
+
+    def __enter__(self) -> RegistryStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
+        self._db.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a context manager that commits everything its block writes at once, or nothing if it raises."""
+        return self._db.transaction()
+
+    def put(self, row: SessionRow) -> None:
+        """Store a session, in the place of an older row of the same id."""
+        values = _values(row)
+        query = "INSERT OR REPLACE INTO sessions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        self._db.execute(query, (*values, _checksum(values)))
+
+    def get(self, session_id: str) -> SessionRow | None:
+        """Return a session, or None.
+
+        Raises:
+            StorageError: If its row is damaged; attribute `session_id` names it.
+        """
+        row = self._db.row("SELECT * FROM sessions WHERE session_id = ?", (session_id,))
+        if row is None:
+            return None
+        if not _intact(row):
+            raise damaged_row(self._db.path, f"the row of session {session_id!r}", session_id=session_id)
+        return _session(row)
+
+    def list(
+        self, status: str | None = None, kind: str | None = None, page: int = 1, page_size: int = 100
+    ) -> builtins.list[SessionRow]:
+        """Return one page of the sessions, counted from 1, the one accessed last first.
+
+        Damaged rows are left out and logged; see `damaged`.
+        """
+        return self._sessions(
+            """SELECT * FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)
+            ORDER BY last_accessed_at DESC, session_id LIMIT ?3 OFFSET ?4""",
+            (status, kind, page_size, (page - 1) * page_size),
+        )
+
+    def count(self, status: str | None = None, kind: str | None = None) -> int:
+        """Return how many sessions `list` has on all its pages, damaged ones included."""
+        query = "SELECT count(*) FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)"
+        (count,) = self._db.row(query, (status, kind))
+        return int(count)
+
+    def active(self) -> builtins.list[SessionRow]:
+        """Return the active sessions, by id. Damaged rows are left out and logged; see `damaged`."""
+        return self._sessions("SELECT * FROM sessions WHERE status = 'active' ORDER BY session_id")
+
+    def damaged(self) -> builtins.list[str]:
+        """Return the ids of the sessions whose rows do not match their checksums."""
+        rows = self._db.rows("SELECT * FROM sessions ORDER BY session_id")
+        return [str(row[0]) for row in rows if not _intact(row)]
+
+    def touch(self, session_id: str, at: float) -> None:
+        """Set when a session was last accessed; does nothing if there is no such session.
+
+        Raises:
+            StorageError: If its row is damaged; it stays so.
+        """
+        with self._db.transaction():
+            row = self.get(session_id)
+            if row is not None:
+                self.put(replace(row, last_accessed_at=at))
+
+    def add_history(
+        self, session_id: str, at: float, event: str, status: str, reason: str | None = None, detail: str | None = None
+    ) -> None:
+        """Note one step in a session's life."""
+        values = (session_id, float(at), event, status, to_text(reason), to_text(detail))
+        query = """INSERT INTO history(session_id, at, event, status, reason, detail, checksum)
+            VALUES (?, ?, ?, ?, ?, ?, ?)"""
+        self._db.execute(query, (*values, _checksum(values)))
+
+    def history(self, session_id: str) -> builtins.list[HistoryRow]:
+        """Return the steps in a session's life, the oldest first.
+
+        Raises:
+            StorageError: If a row is damaged; attribute `session_id` names the session.
+        """
+        found = []
+        query = """SELECT session_id, at, event, status, reason, detail, checksum FROM history
+            WHERE session_id = ? ORDER BY id"""
+        for row in self._db.rows(query, (session_id,)):
+            if not _intact(row):
+                raise damaged_row(self._db.path, f"the history of session {session_id!r}", session_id=session_id)
+            _, at, event, status, reason, detail, _ = row
+            found.append(
+                HistoryRow(
+                    session_id=session_id,
+                    at=at,
+                    event=event,
+                    status=status,
+                    reason=from_text(reason),
+                    detail=from_text(detail),
+                )
+            )
+        return found
+
+    def _sessions(self, query: str, parameters: Sequence[Any] = ()) -> builtins.list[SessionRow]:
+        found = []
+        for row in self._db.rows(query, parameters):
+            if _intact(row):
+                found.append(_session(row))
+            else:
+                logger.error("%s: the row of session %r is damaged and left out", self._db.path, row[0])
+        return found
+
+
+def _values(session: SessionRow) -> list[Any]:
+    """Return a session's fields exactly as SQLite will give them back."""
+    values: list[Any] = []
+    for name in _FIELDS:
+        value = getattr(session, name)
+        if isinstance(value, str):
+            value = to_text(value)
+        elif value is not None:
+            value = float(value) if name in _REAL else int(value)
+        values.append(value)
+    return values
+
+
+def _session(row: Sequence[Any]) -> SessionRow:
+    values: dict[str, Any] = {
+        name: from_text(v) if isinstance(v, bytes) else v for name, v in zip(_FIELDS, row, strict=False)
+    }
+    values["ephemeral"] = bool(values["ephemeral"])
+    return SessionRow(**values)
+
+
+def _checksum(values: Sequence[Any]) -> int:
+    return checksum(pack(list(values)))
+
+
+def _intact(row: Sequence[Any]) -> bool:
+    *values, check = row
+    return bool(check == _checksum(values))

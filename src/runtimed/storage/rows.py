@@ -1,0 +1,43 @@
+"""What the values of a row go through on their way in and out: checksums, and text that is not Unicode."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+from runtimed.errors import StorageError
+
+__all__ = ["checksum", "damaged_row", "from_text", "is_intact", "to_text"]
+
+
+def checksum(payload: bytes | memoryview) -> int:
+    """Return the checksum of a payload's bytes (CRC-32): SQLite itself does not notice flipped bits in them."""
+    return zlib.crc32(payload)
+
+
+def is_intact(payload: object, expected: object) -> bool:
+    """Return whether a payload read from a row is what its checksum was made of."""
+    return isinstance(payload, bytes) and zlib.crc32(payload) == expected
+
+
+def damaged_row(path: Path, what: str, **data: Any) -> StorageError:
+    """Return the error that names a row whose payload does not match its checksum."""
+    message = f"{what} in {path} is damaged: its bytes do not match their checksum"
+    return StorageError(message, path=str(path), set_aside=None, **data)
+
+
+def to_text(value: str | None) -> str | bytes | None:
+    """Return a text as SQLite can hold it: one with lone surrogates (a file name, a kernel's words) as bytes."""
+    if value is None or value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def from_text(value: str | bytes | None) -> str | None:
+    """Return the text that `to_text` was given."""
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

@@ -1,0 +1,290 @@
+"""One session's database: its document, executions, events, and the requests it has answered.
+
+Every method commits before it returns, except inside `transaction()`; what was committed survives the death of any
+process (see `database` for what that means). Nothing here waits for anybody or opens a socket.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Unpack
+
+from runtimed.errors import StorageError
+from runtimed.ids import HostEpoch
+from runtimed.storage import event_log, executions
+from runtimed.storage.database import Database
+from runtimed.storage.event_log import EventLog
+from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
+from runtimed.storage.rows import checksum, damaged_row, is_intact
+
+__all__ = ["KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
+
+SCHEMA_VERSION: Final = 1
+"""Of a session's database; a file with a higher one is refused."""
+
+KEPT_REQUESTS: Final = 1000
+"""So many of the newest replies are remembered at least, for clients that send a request again."""
+
+_PRUNE_EVERY: Final = 128
+_APPLICATION_ID: Final = 0x52545353  # "RTSS"
+_LOADS: Final = "loads"
+
+_SCHEMA: Final = (
+    "CREATE TABLE counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE snapshot(id INTEGER PRIMARY KEY CHECK (id = 1), checksum INTEGER NOT NULL, data BLOB NOT NULL)",
+    """CREATE TABLE changes(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, author TEXT NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL)""",
+    """CREATE TABLE set_aside(
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, author TEXT, checksum INTEGER NOT NULL,
+        data BLOB NOT NULL)""",
+    """CREATE TABLE requests(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL, request_id INTEGER NOT NULL,
+        checksum INTEGER NOT NULL, reply BLOB NOT NULL, UNIQUE (client_id, request_id))""",
+    *executions.SCHEMA,
+    *event_log.SCHEMA,
+)
+
+
+class SessionStore:
+    """One open session database; nobody else can open it meanwhile.
+
+    Args:
+        path: Made if it does not exist, mode 0600.
+        check: Whether to look through the whole file for damage first.
+
+    Raises:
+        StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
+            attribute `set_aside` says where it was moved, and opening the path again starts anew.
+    """
+
+    def __init__(self, path: Path, *, check: bool = False) -> None:
+        self._db = Database(
+            path,
+            schema=_SCHEMA,
+            version=SCHEMA_VERSION,
+            application_id=_APPLICATION_ID,
+            check=check,
+            on_rollback=self._forget,
+        )
+        self._executions = ExecutionTable(self._db)
+        self._events = EventLog(self._db)
+        self._remembered = 0
+
+    def _forget(self) -> None:
+        self._events.forget()
+
+    def __enter__(self) -> SessionStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
+        self._db.close()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a context manager that commits everything its block writes at once, or nothing if it raises.
+
+        Inside another one it joins that: the outermost decides, and rolls back if any part has failed.
+        """
+        return self._db.transaction()
+
+    # The document
+
+    def add_change(self, change: bytes, author: str) -> None:
+        """Store one change of the document, behind those already there."""
+        query = "INSERT INTO changes(author, checksum, data) VALUES (?, ?, ?)"
+        self._db.execute(query, (author, checksum(change), change))
+
+    def put_snapshot(self, snapshot: bytes) -> None:
+        """Store the document as a whole; it takes the place of the snapshot and of all changes up to now."""
+        with self._db.transaction():
+            self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (checksum(snapshot), snapshot))
+            self._db.execute("DELETE FROM changes")
+
+    def load_document(self) -> tuple[bytes | None, list[bytes]]:
+        """Return the snapshot, if there is one, and the changes since, in order.
+
+        Raises:
+            StorageError: If a row is damaged; attribute `row` names it. See `set_document_aside`.
+        """
+        snapshot = None
+        for check, data in self._db.rows("SELECT checksum, data FROM snapshot"):
+            if not is_intact(data, check):
+                raise damaged_row(self._db.path, "the snapshot of the document", row="snapshot")
+            snapshot = data
+        changes: list[bytes] = []
+        for number, check, data in self._db.rows("SELECT id, checksum, data FROM changes ORDER BY id"):
+            if not is_intact(data, check):
+                raise damaged_row(self._db.path, f"change {number} of the document", row=f"change {number}")
+            changes.append(data)
+        return snapshot, changes
+
+    def begin_load(self) -> None:
+        """Mark, committed, that the document is about to be loaded: a death meanwhile is then counted.
+
+        Raises:
+            StorageError: If a transaction is open, since the mark would not be committed in time.
+        """
+        if self._db.in_transaction:
+            raise StorageError("begin_load() inside a transaction marks nothing in time", path=str(self._db.path))
+        query = "INSERT INTO counters VALUES (?, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1"
+        self._db.execute(query, (_LOADS,))
+
+    def end_load(self) -> None:
+        """Remove the marks: the document was loaded."""
+        self._db.execute("DELETE FROM counters WHERE name = ?", (_LOADS,))
+
+    @property
+    def failed_loads(self) -> int:
+        """How many loads began and never ended; between `begin_load` and `end_load` it counts the present one."""
+        row = self._db.row("SELECT value FROM counters WHERE name = ?", (_LOADS,))
+        return 0 if row is None else int(row[0])
+
+    def set_document_aside(self) -> int:
+        """Move the snapshot and the changes to the table `set_aside`, as they are, and remove the marks of loads.
+
+        Returns:
+            How many rows were moved; the document is empty now.
+        """
+        now = time.time()
+        with self._db.transaction():
+            snapshots = self._db.execute(
+                """INSERT INTO set_aside(at, kind, author, checksum, data)
+                SELECT ?, 'snapshot', NULL, checksum, data FROM snapshot""",
+                (now,),
+            )
+            changes = self._db.execute(
+                """INSERT INTO set_aside(at, kind, author, checksum, data)
+                SELECT ?, 'change', author, checksum, data FROM changes ORDER BY id""",
+                (now,),
+            )
+            self._db.execute("DELETE FROM snapshot")
+            self._db.execute("DELETE FROM changes")
+            self.end_load()
+        return snapshots.rowcount + changes.rowcount
+
+    # Requests
+
+    def remember_request(self, client_id: str, request_id: int, reply: bytes) -> None:
+        """Remember the reply to a request, in case the client sends it again; the first reply stays."""
+        self._db.execute(
+            """INSERT INTO requests(client_id, request_id, checksum, reply) VALUES (?, ?, ?, ?)
+            ON CONFLICT(client_id, request_id) DO NOTHING""",
+            (client_id, request_id, checksum(reply), reply),
+        )
+        self._remembered += 1
+        if self._remembered >= _PRUNE_EVERY:
+            self._remembered = 0
+            query = "DELETE FROM requests WHERE id <= (SELECT max(id) FROM requests) - ?"
+            self._db.execute(query, (KEPT_REQUESTS,))
+
+    def find_request(self, client_id: str, request_id: int) -> bytes | None:
+        """Return the reply that was given to a request, None if it is unknown or too old.
+
+        Raises:
+            StorageError: If it is damaged.
+        """
+        query = "SELECT checksum, reply FROM requests WHERE client_id = ? AND request_id = ?"
+        row = self._db.row(query, (client_id, request_id))
+        if row is None:
+            return None
+        check, reply = row
+        if not is_intact(reply, check):
+            raise damaged_row(self._db.path, f"the reply to request {request_id} of client {client_id}")
+        return bytes(reply)
+
+    # Executions
+
+    def add_execution(
+        self,
+        execution_id: str,
+        cell_id: str,
+        author: str,
+        source: str,
+        *,
+        queued_at: float,
+        stdin: bool = False,
+        status: ExecutionStatus = "queued",
+    ) -> bool:
+        """Store a new execution behind all others; return False, changing nothing, if the id exists."""
+        return self._executions.add(
+            execution_id, cell_id, author, source, queued_at=queued_at, stdin=stdin, status=status
+        )
+
+    def update_execution(self, execution_id: str, **fields: Unpack[ExecutionUpdate]) -> bool:
+        """Change an execution's status, started_at, ended_at or execution_count; return whether it exists."""
+        return self._executions.update(execution_id, fields)
+
+    def execution(self, execution_id: str) -> ExecutionRow | None:
+        """Return an execution, or None; raises StorageError (attribute `execution_id`) if it is damaged."""
+        return self._executions.get(execution_id)
+
+    def unfinished_executions(self) -> list[ExecutionRow]:
+        """Return the executions that are queued or running, in the order in which they were added."""
+        return self._executions.unfinished()
+
+    def last_execution_of(self, cell_id: str) -> ExecutionRow | None:
+        """Return the execution of a cell that was added last, or None."""
+        return self._executions.last_of_cell(cell_id)
+
+    # Events
+
+    def append_event(
+        self, body: bytes, *, execution_id: str | None, cell_id: str | None, host: tuple[HostEpoch, int] | None = None
+    ) -> int | None:
+        """Store one event.
+
+        Args:
+            host: The host that made it and its number there, counted from 1.
+
+        Returns:
+            Its number in this session: from 1, strictly growing, and never given again once committed, not even
+            after deletions. None if this event of the host is stored already.
+        """
+        return self._events.append(body, execution_id, cell_id, host)
+
+    def last_event_of_host(self, epoch: str) -> int:
+        """Return the highest number stored of a host's events, 0 if there is none."""
+        return self._events.last_of_host(epoch)
+
+    def read_events(
+        self,
+        after: int,
+        *,
+        execution_id: str | None = None,
+        upto: int | None = None,
+        max_bytes: int = 4 * 2**20,
+        max_rows: int = 2000,
+    ) -> list[tuple[int, bytes]]:
+        """Return events in order, as pairs of number and body: one page, at least one event if there is any.
+
+        Args:
+            after: The number behind which to begin.
+            execution_id: Only events of this execution.
+            upto: The last number wanted.
+            max_bytes: A page ends before its bodies would be larger than this.
+            max_rows: A page ends after so many events.
+
+        Raises:
+            StorageError: If the first event of the page is damaged: attribute `seq` names it, and reading after it
+                goes on behind it. A page ends before a damaged event.
+        """
+        return self._events.read(after, execution_id, upto, max_bytes, max_rows)
+
+    @property
+    def last_seq(self) -> int:
+        """The highest number given to an event of this session, 0 if there was none."""
+        return self._events.last_seq
+
+    def count_events(self, execution_id: str) -> int:
+        """Return how many events an execution has."""
+        return self._events.count(execution_id)
+
+    def first_seq_of_execution(self, execution_id: str) -> int | None:
+        """Return the number of an execution's first event, None if it has none."""
+        return self._events.first_seq(execution_id)

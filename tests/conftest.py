@@ -1,0 +1,59 @@
+"""What all tests share: short private folders, and a daemon of their own that leaves nothing running."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runtimed import Client
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A private folder with a path short enough for Unix sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="rt"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def data_dir(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data folder for this test alone; its daemon and all that belongs to it end with the test."""
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
+    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
+    yield short_folder
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
+    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
+    Client().shutdown()
+    wait_until(lambda: not processes_of(short_folder), "a process of the test lives on")
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """The daemon, hosts and kernels that use a data folder."""
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            if str(folder) in " ".join(process.cmdline()) or (
+                process.environ().get("RUNTIMED_DATA_DIR") == str(folder)
+                and any("runtimed" in part for part in process.cmdline())
+            ):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_until(condition: Callable[[], object], message: str, timeout: float = 30.0) -> None:
+    """Wait until a condition holds, or fail."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(message)
+        time.sleep(0.01)

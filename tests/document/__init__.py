@@ -1,0 +1,1 @@
+"""Tests of the notebook as an Automerge document."""

@@ -1,0 +1,165 @@
+"""Random edits: the document against a model, and copies of it against each other."""
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtimed.document.notebook import NotebookDocument
+from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+
+AUTHORS = [ClientId("a" * 32), ClientId("b" * 32)]
+TEXTS = st.one_of(st.text(max_size=30), st.sampled_from(["a = 1\nb = 2\nc = 3\n", "a = 1\nc = 3\n", "a\0b", "😀é\r\n"]))
+EDITS = st.tuples(
+    st.sampled_from(
+        ["add", "add", "set", "set", "append", "delete", "move", "type", "execution", "cell_metadata", "metadata"]
+    ),
+    st.integers(0, 1_000),
+    st.integers(0, 1_000),
+    TEXTS,
+    st.sampled_from(["code", "markdown", "raw"]),
+)
+
+
+@dataclass
+class ModelCell:
+    id: CellId
+    cell_type: str
+    source: str
+    execution: tuple[str | None, int | None] = (None, None)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class Model:
+    """What a notebook should be: a list of cells."""
+
+    def __init__(self) -> None:
+        self.cells: list[ModelCell] = []
+        self.metadata: dict[str, str] = {}
+        self.ids = count()
+
+    def apply(self, document: NotebookDocument, edit: tuple[str, int, int, str, Any]) -> bytes:
+        """Make one edit in the document and in the model."""
+        kind, one, other, text, cell_type = edit
+        author = AUTHORS[one % 2]
+        if kind == "metadata":
+            self.metadata["k"] = text
+            return document.set_metadata("k", text, author=author).change
+        if kind == "add" or not self.cells:
+            index = one % (len(self.cells) + 1)
+            cell = ModelCell(CellId(f"cell-{other}-{next(self.ids)}"), cell_type, text)
+            self.cells.insert(index, cell)
+            return document.add_cell(cell.id, text, cell_type, index, author=author).change
+        cell = self.cells[one % len(self.cells)]
+        match kind:
+            case "set":
+                cell.source = text
+                return document.set_source(cell.id, text, base=None, author=author).change
+            case "append":
+                cell.source += text
+                return document.append_source(cell.id, text, author=author).change
+            case "delete":
+                self.cells.remove(cell)
+                return document.delete_cell(cell.id, author=author).change
+            case "move":
+                self.cells.remove(cell)
+                index = other % (len(self.cells) + 1)
+                after = self.cells[index - 1].id if index else None
+                self.cells.insert(index, cell)
+                return document.move_cell(cell.id, after, author=author).change
+            case "type":
+                cell.cell_type = cell_type
+                return document.set_cell_type(cell.id, cell_type, author=author).change
+            case "execution":
+                cell.execution = (text or "e", other)
+                return document.set_execution(cell.id, ExecutionId(text or "e"), other, author=author).change
+            case _:
+                cell.metadata["k"] = text
+                return document.set_cell_metadata(cell.id, "k", text, author=author).change
+
+    def check(self, document: NotebookDocument) -> None:
+        assert document.metadata("k") == self.metadata.get("k")
+        assert document.cell_ids() == [cell.id for cell in self.cells]
+        assert [
+            ModelCell(
+                record.id,
+                record.cell_type,
+                record.source,
+                (record.execution_id, record.execution_count),
+                dict(record.metadata),
+            )
+            for record in document.cells()
+        ] == self.cells
+
+
+@settings(deadline=None)
+@given(st.lists(EDITS, max_size=30), st.integers(0, 30))
+def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edits: list[Any], saved_after: int):
+    document = NotebookDocument.create(NotebookId("n"))
+    model = Model()
+    snapshot = document.save()
+    changes: list[bytes] = []
+    for number, edit in enumerate(edits):
+        if number == saved_after:
+            snapshot, changes = document.save(), []
+        change = model.apply(document, edit)
+        changes += [change] if change else []
+        model.check(document)
+    for loaded in (NotebookDocument.load(snapshot, changes), NotebookDocument.load(document.save(), [])):
+        model.check(loaded)
+        assert (loaded.cells(), loaded.heads) == (document.cells(), document.heads)
+
+
+CONCURRENT = st.tuples(
+    st.sampled_from(["add", "set", "append", "delete", "move", "exchange"]), st.integers(0, 1_000), TEXTS
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 1), CONCURRENT), max_size=25))
+def test_two_copies_edited_at_the_same_time_agree_once_they_exchanged_their_changes(edits: list[Any]):
+    copies = [NotebookDocument.create(NotebookId("n")) for _ in range(2)]
+    for number, (side, (kind, choice, text)) in enumerate(edits):
+        document, author = copies[side], AUTHORS[side]
+        ids = document.cell_ids()
+        if kind == "exchange":
+            exchange(copies)
+        elif kind == "add" or not ids:
+            document.add_cell(CellId(f"cell-{number}"), text, "code", choice % (len(ids) + 1), author=author)
+            assert document.cell_ids()[choice % (len(ids) + 1)] == f"cell-{number}"
+        elif kind == "set":
+            document.set_source(ids[choice % len(ids)], text, base=None, author=author)
+        elif kind == "append":
+            document.append_source(ids[choice % len(ids)], text, author=author)
+        elif kind == "delete":
+            document.delete_cell(ids[choice % len(ids)], author=author)
+        else:
+            document.move_cell(ids[choice % len(ids)], None, author=author)
+    exchange(copies)
+    for document in copies:
+        assert NotebookDocument.load(document.save(), []).cells() == document.cells()
+
+
+def exchange(copies: list[NotebookDocument]) -> None:
+    one, other = copies
+    for_other, for_one = one.changes_since(other.heads), other.changes_since(one.heads)
+    one.merge_changes(for_one)
+    other.merge_changes(for_other)
+    assert (one.heads, one.cells()) == (other.heads, other.cells())
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS, TEXTS)
+def test_a_source_merged_from_any_base_is_what_the_document_then_holds(base: str, theirs: str, mine: str):
+    document = NotebookDocument.create(NotebookId("n"))
+    cell_id = CellId("c")
+    document.add_cell(cell_id, base, "code", author=AUTHORS[0])
+    document.set_source(cell_id, theirs, base=base, author=AUTHORS[1])
+    document.set_source(cell_id, mine, base=base, author=AUTHORS[0])
+    merged = document.cell(cell_id)
+    assert NotebookDocument.load(document.save(), []).cell(cell_id) == merged
+    if theirs == base:
+        assert merged is not None
+        assert merged.source == mine

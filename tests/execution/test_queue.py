@@ -1,0 +1,99 @@
+"""The queue of executions against a plain model."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Interrupt, Ticket
+from runtimed.ids import ClientId, ExecutionId
+
+FAILED_BEFORE = "an execution that the same client queued before it failed"
+
+
+def ticket(name: str, client: str = "ann") -> Ticket:
+    return Ticket(ExecutionId(name), ClientId(client))
+
+
+def ready_queue(*names: str) -> ExecutionQueue:
+    queue = ExecutionQueue()
+    queue.kernel_ready()
+    for name in names:
+        queue.add(ticket(name))
+    return queue
+
+
+def test_executions_begin_one_at_a_time_and_in_order():
+    queue = ExecutionQueue()
+
+    assert queue.add(ticket("a")) == []
+    assert queue.add(ticket("b")) == []
+    assert queue.kernel_ready() == [Begin(ExecutionId("a"))]
+    assert (queue.running, queue.waiting) == ("a", ["b"])
+    assert queue.finished(ExecutionId("a"), success=True) == [Begin(ExecutionId("b"))]
+    assert queue.finished(ExecutionId("b"), success=True) == []
+    assert not queue.busy
+
+
+def test_an_error_drops_what_the_same_client_queued_behind_it_and_nobody_elses():
+    queue = ready_queue("a", "b")
+    queue.add(ticket("theirs", "bob"))
+    queue.add(ticket("c"))
+
+    assert queue.finished(ExecutionId("a"), success=False) == [
+        Drop(ExecutionId("b"), FAILED_BEFORE),
+        Drop(ExecutionId("c"), FAILED_BEFORE),
+        Begin(ExecutionId("theirs")),
+    ]
+
+
+def test_cancelling_takes_a_waiting_execution_away_and_interrupts_a_running_one():
+    queue = ready_queue("a", "b")
+
+    assert queue.cancel(ExecutionId("b")) == [Drop(ExecutionId("b"), "somebody cancelled it")]
+    assert queue.cancel(ExecutionId("a")) == [Interrupt(ExecutionId("a"))]
+    assert queue.cancel(ExecutionId("unknown")) == []
+
+
+def test_a_kernel_that_goes_drops_what_waits_and_a_new_one_begins_afresh():
+    queue = ready_queue("a", "b")
+
+    assert queue.kernel_gone("the kernel ended") == [Drop(ExecutionId("b"), "the kernel ended")]
+    assert queue.running == "a"
+    assert queue.finished(ExecutionId("a"), success=False) == []
+    assert queue.add(ticket("c")) == []
+    assert queue.kernel_ready() == [Begin(ExecutionId("c"))]
+
+
+def test_news_of_an_execution_that_does_not_run_changes_nothing():
+    queue = ready_queue("a", "b")
+
+    assert queue.finished(ExecutionId("b"), success=False) == []
+    assert (queue.running, queue.waiting) == ("a", ["b"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "ok", "error", "cancel", "gone", "ready"]), st.integers(0, 5))))
+def test_every_execution_begins_or_is_dropped_once_and_never_both(steps):
+    queue = ExecutionQueue()
+    begun: list[str] = []
+    dropped: list[str] = []
+    added = 0
+    for action, number in steps:
+        match action:
+            case "add":
+                instructions = queue.add(ticket(f"e{added}", f"client{number % 2}"))
+                added += 1
+            case "ok" | "error":
+                running = queue.running or ExecutionId("none")
+                instructions = queue.finished(running, success=action == "ok")
+            case "cancel":
+                instructions = queue.cancel(ExecutionId(f"e{number}"))
+            case "gone":
+                instructions = queue.kernel_gone("gone")
+            case _:
+                instructions = queue.kernel_ready()
+        begun += [i.execution_id for i in instructions if isinstance(i, Begin)]
+        dropped += [i.execution_id for i in instructions if isinstance(i, Drop)]
+
+    accounted = begun + dropped + list(queue.waiting)
+    assert sorted(accounted) == sorted(f"e{n}" for n in range(added))
+    assert len(set(begun)) == len(begun)
+    assert begun == sorted(begun, key=lambda name: int(name[1:]))

@@ -1,0 +1,138 @@
+"""Frames and messages, chopped and mutated."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimed.errors import ProtocolError
+from runtimed.protocol import codec
+from runtimed.protocol.events import CellChanged, Display, Failed, Finished, KernelState, Stream
+from runtimed.protocol.messages import (
+    Ack,
+    Cancel,
+    EventFrame,
+    Failure,
+    Hello,
+    Message,
+    Refusal,
+    Reply,
+    Request,
+    Welcome,
+)
+from runtimed.protocol.operations import AddCell, Enqueue, Execute, Subscribe
+
+MESSAGES: list[Message] = [
+    Hello(1, "0.1.0", "c1", None, 42),
+    Welcome("0.1.0", 7),
+    Refusal("go away"),
+    Request(1, AddCell(notebook_id="n", cell_id="c", source="x\x00\U0001f600", cell_type="markdown", index=0)),
+    Request(2**40, Enqueue(notebook_id="n", execution_id="e", cell_id="c", source="1+1", stdin=True)),
+    Request(3, Subscribe(notebook_id="n", cell_ids=["a"], after=9)),
+    Request(4, Execute(execution_id="e", cell_id="c", code="1")),
+    Cancel(2),
+    Reply(2, {"cells": [], "next": None}),
+    Failure(2, "CellNotFound", "Cell not found: c", {"cell_id": "c"}),
+    Ack(12),
+]
+
+EVENTS = [
+    Stream(at=1.5, execution_id="e", cell_id="c", name="stdout", text="2\n\ud800"),
+    Display(at=1.5, execution_id="e", kind="display_data", data={"image/png": b"\x89", "text/plain": "x"}),
+    Failed(at=1.5, ename="ValueError", evalue="no", traceback=("a", "b")),
+    Finished(at=1.5, execution_id="e", status="error", message="ValueError: no"),
+    KernelState(at=1.5, status="dead", signal=9, stderr="last words"),
+    CellChanged(at=1.5, cell_id="c", change="moved", author="a"),
+]
+
+
+def read(data: bytes, size: int) -> list[Message]:
+    reader = codec.FrameReader()
+    found = []
+    for start in range(0, len(data), size):
+        found += [codec.decode_message(body) for body in reader.receive_data(data[start : start + size])]
+    assert reader.pending == 0
+    return found
+
+
+def test_a_stream_of_messages_reads_the_same_however_it_is_chopped():
+    data = b"".join(map(codec.encode_message, MESSAGES))
+
+    for size in range(1, len(data) + 1):
+        assert read(data, size) == MESSAGES
+
+
+def test_an_event_keeps_its_bytes_inside_a_frame_and_the_frame_reads_as_one_message():
+    for event in EVENTS:
+        body = codec.encode_event(event)
+        head, same = codec.encode_event_frame(7, 300, body)
+
+        assert same is body
+        assert read(head + same, 5) == [EventFrame(7, 300, body)]
+        assert codec.decode_event(body) == event
+
+
+def test_the_fixed_prefix_of_an_event_frame_is_what_a_plain_encoder_would_write():
+    body = codec.encode_event(EVENTS[0]).ljust(70_000, b"\x00")
+
+    parts = b"".join(codec.encode_event_frame(2**33, 2**40, body))
+
+    assert parts == codec.encode_message(EventFrame(2**33, 2**40, body))
+
+
+def test_a_frame_larger_than_the_cap_is_refused_before_it_is_read():
+    reader = codec.FrameReader()
+
+    with pytest.raises(ProtocolError, match="larger than allowed"):
+        list(reader.receive_data((codec.MAX_FRAME + 1).to_bytes(4, "big")))
+
+
+def test_a_message_larger_than_the_cap_is_not_sent():
+    with pytest.raises(ProtocolError, match="larger than a frame"):
+        codec.encode_message(Reply(1, {"data": b"x" * codec.MAX_FRAME}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        codec.pack({"t": "request", "id": "one", "operation": {"op": "sessions"}}),
+        codec.pack({"t": "request", "id": 1, "operation": {"op": "no such operation"}}),
+        codec.pack({"t": "no such message"}),
+        codec.pack(["request", 1]),
+        codec.pack({"t": "request", "id": 1, "operation": {"op": "get_cell", "notebook_id": "n"}}),
+        codec.pack({"t": "ack", "seq": 1}) + b"\x00",
+        b"\x91" * 5000,
+    ],
+)
+def test_what_is_no_message_is_a_protocol_error(body):
+    with pytest.raises(ProtocolError):
+        codec.decode_message(body)
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_a_message_or_a_protocol_error(body):
+    try:
+        message = codec.decode_message(body)
+    except ProtocolError:
+        return
+    assert isinstance(message, msgspec.Struct)
+
+
+@given(st.sampled_from(MESSAGES), st.data())
+def test_a_message_with_flipped_bytes_is_a_message_or_a_protocol_error(message, data):
+    frame = bytearray(codec.encode_message(message)[4:])
+    for _ in range(data.draw(st.integers(1, 4))):
+        frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        found = codec.decode_message(bytes(frame))
+    except ProtocolError:
+        return
+    assert isinstance(found, msgspec.Struct)
+
+
+def test_values_that_messagepack_does_not_know_are_a_protocol_error():
+    for value in (2**70, object(), {1, 2}):
+        with pytest.raises(ProtocolError, match="cannot encode"):
+            codec.pack(value)

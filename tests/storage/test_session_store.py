@@ -1,0 +1,280 @@
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtimed.errors import StorageError
+from runtimed.ids import CellId, ExecutionId
+from runtimed.storage.executions import ExecutionRow
+from runtimed.storage.session_store import KEPT_REQUESTS, SessionStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "session.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SessionStore]:
+    with SessionStore(path) as store:
+        yield store
+
+
+def alter(path: Path, statement: str, parameters: tuple[Any, ...] = ()) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        assert connection.execute(statement, parameters).rowcount > 0
+    connection.close()
+
+
+def test_a_new_session_is_empty(store: SessionStore) -> None:
+    assert store.load_document() == (None, [])
+    assert store.failed_loads == 0
+    assert store.find_request("client", 1) is None
+    assert store.execution("e") is None
+    assert store.unfinished_executions() == []
+    assert store.last_execution_of("c") is None
+    assert (store.last_seq, store.read_events(0), store.count_events("e")) == (0, [], 0)
+    assert store.first_seq_of_execution("e") is None
+    assert store.last_event_of_host("h") == 0
+
+
+def test_a_document_comes_back_in_order_after_reopening(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.add_change(b"one", "ann")
+        store.add_change(b"", "bob")
+        assert store.load_document() == (None, [b"one", b""])
+        store.put_snapshot(b"whole")
+        store.add_change(b"three", "ann")
+    with SessionStore(path, check=True) as store:
+        assert store.load_document() == (b"whole", [b"three"])
+        store.put_snapshot(b"whole again")
+        assert store.load_document() == (b"whole again", [])
+
+
+def test_loads_that_never_ended_are_counted(path: Path) -> None:
+    for expected in (0, 1, 2):
+        with SessionStore(path) as store:
+            assert store.failed_loads == expected
+            store.begin_load()
+            assert store.failed_loads == expected + 1
+    with SessionStore(path) as store:
+        store.end_load()
+        assert store.failed_loads == 0
+
+
+def test_a_load_cannot_be_marked_inside_a_transaction(store: SessionStore) -> None:
+    with pytest.raises(StorageError, match="inside a transaction"), store.transaction():
+        store.begin_load()
+
+
+def test_a_document_set_aside_is_kept_as_it_was(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.put_snapshot(b"whole")
+        store.add_change(b"one", "ann")
+        store.add_change(b"two", "bob")
+        store.begin_load()
+        store.begin_load()
+        assert store.set_document_aside() == 3
+        assert store.load_document() == (None, [])
+        assert store.failed_loads == 0
+        assert store.set_document_aside() == 0
+        store.add_change(b"new", "ann")
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT kind, author, data FROM set_aside ORDER BY id").fetchall()
+    ((at,),) = connection.execute("SELECT DISTINCT at FROM set_aside").fetchall()
+    connection.close()
+    assert rows == [("snapshot", None, b"whole"), ("change", "ann", b"one"), ("change", "bob", b"two")]
+    assert at > 1.6e9
+
+
+@pytest.mark.parametrize(
+    ("statement", "row"),
+    [
+        ("UPDATE snapshot SET data = x'00'", "snapshot"),
+        ("UPDATE snapshot SET checksum = 1", "snapshot"),
+        ("UPDATE snapshot SET data = 'whole'", "snapshot"),
+        ("UPDATE changes SET data = x'6f6e66' WHERE id = 2", "change 2"),
+    ],
+)
+def test_a_damaged_document_is_noticed_and_can_be_set_aside(path: Path, statement: str, row: str) -> None:
+    with SessionStore(path) as store:
+        store.put_snapshot(b"whole")
+        store.add_change(b"zero", "ann")
+        store.add_change(b"one", "ann")
+    alter(path, statement)
+    with SessionStore(path) as store:
+        with pytest.raises(StorageError, match="damaged") as info:
+            store.load_document()
+        assert info.value.row == row
+        assert store.set_document_aside() == 3
+        assert store.load_document() == (None, [])
+
+
+def test_a_reply_is_remembered_by_client_and_request(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.remember_request("ann", 1, b"yes")
+        store.remember_request("bob", 1, b"no")
+        store.remember_request("ann", 1, b"another")
+    with SessionStore(path) as store:
+        found = [store.find_request(*key) for key in (("ann", 1), ("bob", 1), ("ann", 2))]
+    assert found == [b"yes", b"no", None]
+
+
+def test_the_newest_replies_are_kept_and_the_old_ones_go(store: SessionStore) -> None:
+    with store.transaction():
+        for i in range(3 * KEPT_REQUESTS):
+            store.remember_request("ann", i, b"%d" % i)
+    kept = [i for i in range(3 * KEPT_REQUESTS) if store.find_request("ann", i) is not None]
+    assert kept == list(range(kept[0], 3 * KEPT_REQUESTS))
+    assert KEPT_REQUESTS <= len(kept) <= KEPT_REQUESTS + 200
+
+
+def test_a_damaged_reply_is_noticed(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.remember_request("ann", 1, b"yes")
+    alter(path, "UPDATE requests SET reply = x'00'")
+    with SessionStore(path) as store, pytest.raises(StorageError, match="request 1 of client ann"):
+        store.find_request("ann", 1)
+
+
+def row(sequence: int, **changes: Any) -> ExecutionRow:
+    values: dict[str, Any] = {
+        "execution_id": ExecutionId(f"e{sequence}"),
+        "cell_id": CellId("c"),
+        "author": "ann",
+        "source": "1 + 1\n\0é🎈",
+        "status": "queued",
+        "queued_at": 5.0,
+        "started_at": None,
+        "ended_at": None,
+        "execution_count": None,
+        "stdin": False,
+        "sequence": sequence,
+    }
+    return ExecutionRow(**values | changes)
+
+
+def test_an_execution_goes_through_its_life(path: Path) -> None:
+    with SessionStore(path) as store:
+        assert store.add_execution("e1", "c", "ann", "1 + 1\n\0é🎈", queued_at=5)
+        assert store.add_execution("e2", "c", "ann", "1 + 1\n\0é🎈", queued_at=5, stdin=True)
+        assert store.execution("e1") == row(1)
+        assert store.unfinished_executions() == [row(1), row(2, stdin=True)]
+        assert store.update_execution("e1", status="running", started_at=6.5, execution_count=3)
+        running = row(1, status="running", started_at=6.5, execution_count=3)
+        assert store.unfinished_executions() == [running, row(2, stdin=True)]
+        assert store.last_execution_of("c") == row(2, stdin=True)
+        assert store.update_execution("e1", status="ok", ended_at=7)
+    with SessionStore(path) as store:
+        done = row(1, status="ok", started_at=6.5, ended_at=7.0, execution_count=3)
+        assert store.execution("e1") == done
+        assert store.unfinished_executions() == [row(2, stdin=True)]
+        assert store.last_execution_of("other") is None
+
+
+def test_an_execution_is_added_once(store: SessionStore) -> None:
+    assert store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
+    assert not store.add_execution("e1", "d", "bob", "2", queued_at=9.0)
+    assert store.execution("e1") == row(1, source="1")
+    assert store.add_execution("e9", "c", "ann", "1", queued_at=5.0)
+
+
+def test_an_unknown_execution_is_not_updated_and_unknown_fields_are_refused(store: SessionStore) -> None:
+    assert not store.update_execution("e1", status="ok")
+    store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
+    with pytest.raises(TypeError, match="not source"):
+        store.update_execution("e1", source="2")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="not nothing"):
+        store.update_execution("e1")
+    assert store.execution("e1") == row(1, source="1")
+
+
+def test_a_damaged_execution_is_named(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
+    alter(path, "UPDATE executions SET source = '2'")
+    with SessionStore(path) as store:
+        with pytest.raises(StorageError, match="execution e1") as info:
+            store.unfinished_executions()
+        assert info.value.execution_id == "e1"
+
+
+def write_everywhere_and_fail(store: SessionStore) -> None:
+    store.add_change(b"one", "ann")
+    store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
+    store.remember_request("ann", 1, b"yes")
+    assert store.append_event(b"lost", execution_id="e1", cell_id="c2") == 2
+    raise KeyError
+
+
+def test_a_transaction_spans_all_tables_and_rolls_them_back_together(store: SessionStore) -> None:
+    store.append_event(b"before", execution_id="e0", cell_id="c")
+    with pytest.raises(KeyError), store.transaction():
+        write_everywhere_and_fail(store)
+    assert store.load_document() == (None, [])
+    assert store.execution("e1") is None
+    assert store.find_request("ann", 1) is None
+    assert store.append_event(b"after", execution_id="e1", cell_id="c2") == 2
+    assert store.read_events(0, execution_id="e1") == [(2, b"after")]
+
+
+def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
+    """Every answer is the right one, an older state of a counter, or a StorageError; no other exception."""
+    blob = bytes(range(256)) * 40
+    with SessionStore(path) as store:
+        store.put_snapshot(blob)
+        for i in range(20):
+            store.add_change(b"change %d" % i * 20, "ann")
+            store.add_execution(f"e{i}", f"c{i % 3}", "ann", f"print({i})" * 20, queued_at=float(i))
+            store.append_event(b"event %d" % i * 20, execution_id=f"e{i}", cell_id="c", host=("h", i + 1))  # type: ignore[arg-type]
+            store.remember_request("ann", i, b"reply %d" % i * 20)
+    pristine = path.read_bytes()
+    rng = random.Random(1)
+    noticed = 0
+    for _ in range(250):
+        content = bytearray(pristine)
+        at = rng.randrange(100, len(content))
+        content[at] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        try:
+            with SessionStore(path) as store:
+                noticed += _look(store, blob)
+        except StorageError:
+            noticed += 1
+        for leftover in path.parent.glob("session.db*"):
+            leftover.unlink()
+    assert noticed > 50
+
+
+def _look(store: SessionStore, blob: bytes) -> bool:
+    noticed = False
+    try:
+        snapshot, changes = store.load_document()
+        assert snapshot in (blob, None)
+        assert set(changes) <= {b"change %d" % i * 20 for i in range(20)}
+    except StorageError:
+        noticed = True
+    for i in range(20):
+        try:
+            execution = store.execution(f"e{i}")
+            assert execution is None or execution.source == f"print({i})" * 20
+            assert store.find_request("ann", i) in (b"reply %d" % i * 20, None)
+        except StorageError:
+            noticed = True
+    try:
+        assert {body for _, body in store.read_events(0)} <= {b"event %d" % i * 20 for i in range(20)}
+    except StorageError:
+        noticed = True
+    return noticed
+
+
+def test_closing_twice_is_harmless(path: Path) -> None:
+    store = SessionStore(path)
+    store.close()
+    store.close()
+    with pytest.raises(StorageError, match="closed"):
+        store.read_events(0)
