@@ -1,5 +1,6 @@
 """What all tests share: short private folders, and a daemon of their own that leaves nothing running."""
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -22,15 +23,33 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def data_dir(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def data_dir(short_folder: Path) -> Iterator[Path]:
     """A data folder for this test alone; its daemon and all that belongs to it end with the test."""
-    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
-    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
-    yield short_folder
-    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
-    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
-    Client().shutdown()
-    wait_until(lambda: not processes_of(short_folder), "a process of the test lives on")
+    with own_daemon(short_folder):
+        yield short_folder
+
+
+@pytest.fixture(scope="module")
+def shared_daemon() -> Iterator[Path]:
+    """A data folder, and so a daemon, for the tests of one module."""
+    folder = Path(tempfile.mkdtemp(prefix="rt"))
+    with own_daemon(folder):
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_daemon(folder: Path) -> Iterator[None]:
+    """Let clients find their daemon in this folder; afterwards nothing of it is left running."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_DATA_DIR", str(folder))
+        patch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
+        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_DATA_DIR", str(folder))
+        patch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
+        Client().shutdown()
+    wait_until(lambda: not processes_of(folder), "a process of the test lives on")
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

@@ -353,8 +353,8 @@ class EventStream(AsyncIterator[ExecutionEvent]):
     async def _begun(self) -> EventStream:
         if self._events is None:
             plan, session = self._plan, self._session
-            await self._connection.open()
             execution_id = None if plan.prepare is None else await session._perform(plan.prepare)
+            await self._connection.open()
             self._events = self._follow(plan.begin(self._connection.joined, execution_id))
         return self
 

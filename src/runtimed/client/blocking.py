@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -96,7 +96,7 @@ class Connection:
                 result: T = stop.value
                 return result
 
-    def stream(self, follow: Follow) -> Iterator[Event]:
+    def stream(self, follow: Follow) -> Generator[Event]:
         """Give the events of a request as they come.
 
         The consumer sets the pace: what it does not take stays with the daemon.

@@ -59,6 +59,7 @@ __all__ = [
     "get_session",
     "inspect",
     "interrupt",
+    "kernel_request",
     "leave",
     "move_cell",
     "queue_cell",
@@ -115,15 +116,16 @@ def start_kernel(
         KernelStartFailed: If the kernel does not become ready; the message has its last words.
         EnvironmentFailed: If that environment cannot be had.
     """
-    yield Ask(_kernel_request(notebook, kernel_type, env_source, notebook_path))
+    yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
 
 
-def _kernel_request(
+def kernel_request(
     notebook: Notebook,
     kernel_type: str = "python",
     env_source: str = "auto",
     notebook_path: str | Path | None = None,
 ) -> ops.StartKernel:
+    """Return what asks for a kernel with this process's environment variables and folder; see `start_kernel`."""
     cwd = Path.cwd()
     if notebook_path is not None:
         folder = Path(notebook_path).expanduser().absolute().parent
@@ -495,7 +497,7 @@ def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
     try:
         yield Ask(operation)
     except NoKernel:
-        yield Ask(_kernel_request(notebook))
+        yield Ask(kernel_request(notebook))
         yield Ask(operation)
     return ExecutionId(operation.execution_id)
 
@@ -552,7 +554,7 @@ def execute(
         try:
             reply = yield follow
         except NoKernel:
-            yield Ask(kernel or _kernel_request(notebook))
+            yield Ask(kernel or kernel_request(notebook))
             reply = yield follow
     except WaitTimeout:
         if on_timeout == "interrupt":

@@ -16,7 +16,7 @@ from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
 
-__all__ = ["Session"]
+__all__ = ["EventIterator", "Session"]
 
 T = TypeVar("T")
 
@@ -276,14 +276,14 @@ class Session(Handle):
         self._check_connected()
         self._apart(calls.cancel(self._notebook, execution_id))
 
-    def stream_execute(self, cell_id: str, timeout_secs: float | None = 60.0) -> Iterator[ExecutionEvent]:
+    def stream_execute(self, cell_id: str, timeout_secs: float | None = 60.0) -> EventIterator:
         """See `calls.stream_execute`."""
         self._check_connected()
         return self._stream(calls.stream_execute(self._notebook, cell_id, timeout_secs))
 
     def subscribe(
         self, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
-    ) -> Iterator[ExecutionEvent]:
+    ) -> EventIterator:
         """See `calls.subscribe`."""
         self._check_connected()
         return self._stream(calls.subscribe(self._notebook, cell_ids, event_types))
@@ -327,21 +327,50 @@ class Session(Handle):
         finally:
             connection.close()
 
-    def _stream(self, plan: calls.Stream) -> Iterator[ExecutionEvent]:
-        """Use a connection for this stream alone: a consumer that stops taking events holds up nothing else."""
+    def _stream(self, plan: calls.Stream) -> EventIterator:
+        execution_id = None if plan.prepare is None else self._perform(plan.prepare)
         connection = Connection(self._identity, self._join)
         connection.open()
-        follow = plan.begin(connection.joined, None if plan.prepare is None else self._perform(plan.prepare))
-        return self._events(connection, plan, follow)
+        return EventIterator(self, connection, plan, plan.begin(connection.joined, execution_id))
 
-    def _events(self, connection: Connection, plan: calls.Stream, follow: Follow) -> Iterator[ExecutionEvent]:
-        try:
-            with plan.translated_errors():
-                for event in connection.stream(follow):
-                    public = plan.public(event, self._perform(calls.fetch_blobs(self._notebook, blobs_in(event))))
-                    if public is not None:
-                        yield public
-                    if plan.is_last(event):
-                        return
-        finally:
-            connection.close()
+
+class EventIterator(Iterator[ExecutionEvent]):
+    """The events of a session or of one execution, on a connection of their own.
+
+    A consumer that stops taking events holds up nothing else. `close` ends it early.
+    """
+
+    def __init__(self, session: Session, connection: Connection, plan: calls.Stream, follow: Follow) -> None:
+        self._session = session
+        self._connection = connection
+        self._plan = plan
+        self._events = connection.stream(follow)
+        self._ended = False
+
+    def __next__(self) -> ExecutionEvent:
+        while not self._ended:
+            try:
+                with self._plan.translated_errors():
+                    event = next(self._events)
+            except BaseException:
+                self.close()
+                raise
+            blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))
+            public = self._plan.public(event, blobs)
+            if self._plan.is_last(event):
+                self.close()
+            if public is not None:
+                return public
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the stream; the execution goes on. Closing twice is harmless."""
+        self._ended = True
+        self._events.close()
+        self._connection.close()
+
+    def __enter__(self) -> EventIterator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -132,8 +132,6 @@ class RoomKernel:
         started = False
         if self._starting is None and not self.exists:
             env_source = resolve_environment(request.kernel_type, request.env_source)
-            self.status = "starting"
-            self.kernel_type, self.env_source = request.kernel_type, env_source
             self._starting = self._spawn(self._start(request, env_source))
             self._starting.add_done_callback(self._start_ended)
             started = True
@@ -143,6 +141,10 @@ class RoomKernel:
         return started
 
     async def _start(self, request: StartKernel, env_source: str) -> None:
+        # The host of a kernel that died may be about to end.
+        await self._host_end()
+        self.status = "starting"
+        self.kernel_type, self.env_source = request.kernel_type, env_source
         epoch = new_host_epoch()
         folder = new_host_folder(self._settings.hosts_dir)
         # Written before there is a host, so that a daemon that starts after this one died finds it.
@@ -224,15 +226,20 @@ class RoomKernel:
         if self._link is None or self._gone is None:
             return
         self._stopping = True
-        gone, folder = self._gone, self._link.folder
+        self._link.tell(HostShutdown())
+        await self._host_end()
+
+    async def _host_end(self) -> None:
+        """Wait until the present host, which is ending, is gone."""
+        gone, link = self._gone, self._link
+        if gone is None or link is None:
+            return
         try:
             async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                with contextlib.suppress(RuntimedError):
-                    await self._link.ask(HostShutdown())
                 await asyncio.shield(gone)
         except TimeoutError:
-            logger.warning("the host in %s does not end; it is killed", folder)
-            if self._host_pid is not None and Spool.is_alive(folder):
+            logger.warning("the host in %s does not end; it is killed", link.folder)
+            if self._host_pid is not None and link.is_alive():
                 os.kill(self._host_pid, signal.SIGKILL)
             await gone
 
@@ -348,6 +355,7 @@ class RoomKernel:
 
     def _kernel_is_gone(self, reason: str) -> None:
         self._pid = None
+        self._listener.kernel_facts(kernel_pid=None)
         self.executions.kernel_gone(reason)
 
     def host_gone(self, link: HostLink) -> None:
@@ -398,6 +406,7 @@ class RoomKernel:
         if self._stopping:
             self.status = "not_started"
             self._stopping = False
+        self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
         shutil.rmtree(link.folder, ignore_errors=True)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
@@ -408,7 +417,7 @@ class RoomKernel:
             try:
                 for n, body in Spool.read_dead(link.folder, after):
                     self.host_events([(n, body)])
-                return
+                after = None
             except StorageError as exc:
                 logger.error("lost an event that the host in %s had kept: %s", link.folder, exc)  # noqa: TRY400
                 after = exc.data.get("n")

@@ -41,7 +41,7 @@ class SharedDocument:
         return self.load()
 
     def load(self) -> NotebookDocument:
-        """Make sure that the document is loaded. Not inside a transaction: loading leaves a mark that must be committed.
+        """Make sure that the document is loaded; not inside a transaction, as loading commits a mark of its own.
 
         Raises:
             StorageError: As `content`.

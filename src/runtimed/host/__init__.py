@@ -1,1 +1,1 @@
-"""The process that owns one kernel."""
+"""The process that owns one kernel: `python -P -m runtimed.host`, started by the daemon, and outliving it."""

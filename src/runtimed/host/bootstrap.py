@@ -1,0 +1,96 @@
+"""What a host is told when it starts: one frame on its standard input.
+
+It comes this way because it holds the environment variables of the client, which may be secrets: a command line, a
+file or the host's own environment could be read by others.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from runtimed.errors import ProtocolError
+from runtimed.protocol.codec import MAX_FRAME, pack, unpack
+
+__all__ = ["Bootstrap", "encode_bootstrap", "read_bootstrap"]
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a host needs to know.
+
+    Attributes:
+        folder: Its own folder, of mode 0700, with a path short enough for sockets: spool, log, sockets.
+        epoch: Its id; its events are numbered within it.
+        data_dir: The daemon's data folder.
+        socket_path: Where the daemon listens.
+        blobs_dir: Where large values of outputs go.
+        kernel_type: What was asked for, for the log.
+        env_source: `current`, `python:/path/of/an/interpreter` or `kernelspec:NAME`.
+        interpreter: The client's Python, for `current`.
+        environment: The environment variables of the client. Never written anywhere.
+        cwd: The folder in which the kernel works.
+        notebook_label: Names the session in the log.
+    """
+
+    folder: str
+    epoch: str
+    data_dir: str
+    socket_path: str
+    blobs_dir: str
+    kernel_type: str
+    env_source: str
+    interpreter: str = ""
+    environment: dict[str, str] = {}
+    cwd: str = ""
+    notebook_label: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<Bootstrap epoch={self.epoch!r} env_source={self.env_source!r} folder={self.folder!r}>"
+
+
+def encode_bootstrap(bootstrap: Bootstrap) -> bytes:
+    """Return the frame for the host's standard input.
+
+    Raises:
+        ProtocolError: If it is larger than a frame may be.
+    """
+    body = pack(msgspec.to_builtins(bootstrap))
+    if len(body) > MAX_FRAME:
+        raise ProtocolError(f"the environment of the kernel is too large: {len(body)} bytes")
+    return _LENGTH.pack(len(body)) + body
+
+
+def read_bootstrap(fd: int) -> Bootstrap:
+    """Read the frame from a file descriptor, waiting for it.
+
+    Raises:
+        ProtocolError: If it ends early or holds something else.
+    """
+    (length,) = _LENGTH.unpack(_read_exactly(fd, _LENGTH.size))
+    if length > MAX_FRAME:
+        raise ProtocolError(f"a frame of {length} bytes is larger than allowed ({MAX_FRAME} bytes)")
+    value = unpack(_read_exactly(fd, length))
+    try:
+        bootstrap = msgspec.convert(value, Bootstrap)
+    except msgspec.ValidationError as exc:
+        raise ProtocolError(f"not a bootstrap frame: {exc}") from exc
+    if not Path(bootstrap.folder).is_dir():
+        raise ProtocolError(f"the host's folder {bootstrap.folder} does not exist")
+    return bootstrap
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        read = os.read(fd, size - len(data))
+        if not read:
+            raise ProtocolError(f"the standard input ended after {len(data)} of {size} bytes")
+        data += read
+    return bytes(data)

@@ -1,0 +1,178 @@
+"""What was handed to the kernel and what has come of it: decides which events follow from which message.
+
+Nothing here waits, reads a clock or sends anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtimed.execution.jupyter_messages import (
+    OUTPUT_TYPES,
+    Origin,
+    Store,
+    events_of,
+    failure_of_reply,
+    pager_of_reply,
+    summary_of_reply,
+)
+from runtimed.host.wire import KernelMessage
+from runtimed.protocol.events import Event, Failed, Finished, Started
+from runtimed.protocol.operations import Execute
+
+__all__ = ["Execution", "Executions"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """One execution that has not finished.
+
+    Attributes:
+        request: What was asked for.
+        sent: Whether the kernel was given it; else it waits for the kernel to be ready.
+        begun: Whether the kernel has begun with it (its execute_input came), so that an interrupt hits it.
+        started: Whether a Started event was made.
+        count: Its execution count, once known.
+        reply: The content of its execute_reply.
+        idle: Whether the kernel said that it is idle again.
+        failed: Whether a Failed event was made.
+        input_parent: The header of the input_request that waits for an answer.
+        interrupt: Whether to interrupt it once it has begun.
+        interrupted: Whether it was interrupted.
+    """
+
+    request: Execute
+    sent: bool = False
+    begun: bool = False
+    started: bool = False
+    count: int | None = None
+    reply: Mapping[str, Any] | None = None
+    idle: bool = False
+    failed: bool = False
+    input_parent: dict[str, Any] | None = None
+    interrupt: bool = False
+    interrupted: bool = False
+
+    @property
+    def id(self) -> str:
+        """The execution's id, which is the id of its message to the kernel as well."""
+        return self.request.execution_id
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything has come that says it is over."""
+        return self.idle and self.reply is not None
+
+
+class Executions:
+    """All executions of one host.
+
+    Args:
+        store: Takes large values. What it raises passes through every method, which has changed nothing then.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._cells: dict[str, str] = {}  # all ever seen: none runs twice, and late output finds its home
+        self._latest: str | None = None
+        self.open: dict[str, Execution] = {}
+
+    def take(self, request: Execute) -> Execution | None:
+        """Accept an execution; None if it was accepted before."""
+        if request.execution_id in self._cells:
+            return None
+        self._cells[request.execution_id] = request.cell_id
+        execution = Execution(request)
+        self.open[execution.id] = execution
+        return execution
+
+    @property
+    def running(self) -> Execution | None:
+        """The one that the kernel works on or takes next."""
+        return next((execution for execution in self.open.values() if execution.sent), None)
+
+    def heard(self, message: KernelMessage, at: float) -> list[Event]:
+        """Return the events of a message on iopub or stdin that is no status."""
+        msg_type, parent_id = message["msg_type"], message["parent_id"]
+        execution = self.open.get(parent_id)
+        if msg_type == "execute_input":
+            if execution is None:
+                return []
+            events = events_of(message, self._origin(execution.id, at), self._store)
+            for event in events:
+                if isinstance(event, Started):
+                    execution.count = event.execution_count
+            is_late, execution.begun, execution.started = execution.started, True, True
+            self._latest = execution.id
+            return [] if is_late else events
+        if msg_type == "input_request":
+            if execution is None:
+                logger.warning("skipped an input request of an unknown execution")
+                return []
+            execution.input_parent = message["header"]
+            return [*self._start(execution, at), *events_of(message, self._origin(execution.id, at), self._store)]
+        if msg_type not in OUTPUT_TYPES:
+            return []
+        # Threads of ipykernel 7 write under whatever request the kernel served last, a completion's for example.
+        owner = parent_id if parent_id in self._cells else self._latest
+        if owner is None:
+            logger.debug("dropped a %s message from before the first execution", msg_type)
+            return []
+        events = events_of(message, self._origin(owner, at), self._store)
+        if execution is not None:
+            events = [*self._start(execution, at), *events]
+            execution.failed = execution.failed or any(isinstance(event, Failed) for event in events)
+        return events
+
+    def finish(self, execution: Execution, at: float) -> list[Event]:
+        """Close an execution that is complete."""
+        reply = execution.reply or {}
+        origin = self._origin(execution.id, at)
+        events: list[Event] = [*pager_of_reply(reply, origin, self._store)]
+        is_ok = reply.get("status") == "ok"
+        if not is_ok and not execution.failed and reply.get("status") == "error":
+            events.append(failure_of_reply(reply, origin))
+        count = reply.get("execution_count")
+        events.append(
+            Finished(
+                at=at,
+                execution_id=execution.id,
+                cell_id=execution.request.cell_id,
+                status="ok" if is_ok else "error",
+                execution_count=count if isinstance(count, int) and 0 <= count < 2**63 else execution.count,
+                message=summary_of_reply(reply),
+            )
+        )
+        events = [*self._start(execution, at), *events]
+        del self.open[execution.id]
+        return events
+
+    def died(self, sentence: str, stderr: str, at: float, *, only_sent: bool) -> list[Event]:
+        """Close the open executions because their kernel is gone."""
+        events: list[Event] = []
+        lines = (f"KernelDied: {sentence}", *stderr.splitlines())
+        evalue = f"{sentence}\n{stderr}" if stderr else sentence
+        for execution in list(self.open.values()):
+            if only_sent and not execution.sent:
+                continue
+            where: dict[str, Any] = {"at": at, "execution_id": execution.id, "cell_id": execution.request.cell_id}
+            events.append(Failed(ename="KernelDied", evalue=evalue, traceback=lines, **where))
+            events.append(Finished(status="died", execution_count=execution.count, message=sentence, **where))
+            del self.open[execution.id]
+        return events
+
+    def _origin(self, execution_id: str, at: float) -> Origin:
+        return Origin(at, execution_id, self._cells[execution_id])
+
+    def _start(self, execution: Execution, at: float) -> list[Event]:
+        """Make up for the execute_input that a kernel does not send, or not for a silent execution."""
+        if execution.started:
+            return []
+        execution.started = True
+        self._latest = execution.id
+        return [Started(at=at, execution_id=execution.id, cell_id=execution.request.cell_id)]

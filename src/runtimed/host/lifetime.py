@@ -1,0 +1,213 @@
+"""The life of a host: its parts put together, what it does when its daemon is gone, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.errors import RuntimedError
+from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.kernel import Kernel
+from runtimed.host.outbox import Outbox
+from runtimed.host.process import Guard
+from runtimed.host.server import HostServer
+from runtimed.settings import Settings, read_settings
+from runtimed.storage.blobs import BlobStore
+from runtimed.storage.spool import Spool
+from runtimed.transport import aio
+from runtimed.transport.autostart import ensure_daemon
+
+__all__ = ["live"]
+
+logger = logging.getLogger(__name__)
+
+FIRST_DAEMON: Final = 10.0
+"""Seconds after its start in which the daemon that started it should attach itself."""
+BACK_OFF: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Seconds between attempts to get a daemon; the last one repeats."""
+FOLDER_CHECK: Final = 5.0
+"""Seconds between looks whether the host's folder is still there."""
+FAREWELL: Final = 1.0
+"""Seconds for the last frames to leave."""
+
+
+async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
+    """Own a kernel from its start to its end, and until a daemon has stored what it said.
+
+    Args:
+        bootstrap: Which kernel, and where.
+        ready: Called when the host's socket listens, before the kernel is started.
+
+    Raises:
+        RuntimedError: If the host cannot begin.
+    """
+    folder = Path(bootstrap.folder)
+    with Spool(folder) as spool, contextlib.closing(Guard()) as guard:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                host = _Host(bootstrap, spool, guard, tasks)
+                async with _listening(folder / "host.sock", host.server):
+                    ready()
+                    await host.run()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+@contextlib.asynccontextmanager
+async def _listening(path: Path, server: HostServer) -> AsyncIterator[None]:
+    listener = await aio.serve(path, server.accept)
+    try:
+        yield
+    finally:
+        listener.close()
+        _unlink(path)
+        server.close()
+        # Not wait_closed(): a daemon that does not read must not keep a host alive.
+        await asyncio.sleep(0)
+
+
+class _Host:
+    """The parts of a host, and the decisions about its life."""
+
+    def __init__(self, bootstrap: Bootstrap, spool: Spool, guard: Guard, tasks: asyncio.TaskGroup) -> None:
+        self._folder = Path(bootstrap.folder)
+        self._settings = _settings(bootstrap)
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(spool, self._storage_changed)
+        self.kernel = Kernel(bootstrap, self._outbox, BlobStore(Path(bootstrap.blobs_dir)).put, guard)
+        self.server = HostServer(bootstrap.epoch, self.kernel, self._outbox, tasks, self._daemon_changed)
+        self._tasks = tasks
+        self._daemon_news = asyncio.Event()
+        self._terminated = asyncio.Event()
+        self._folder_is_gone = False
+
+    async def run(self) -> None:
+        """Return when the kernel is dead and everything is stored, or somebody wants the host to end."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._terminated.set)
+        # Handled and not ignored: what is ignored here would be ignored by the kernel too.
+        self._loop.add_signal_handler(signal.SIGINT, lambda: None)
+        self._loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        works = (self._keep_a_daemon, self._obey_sigterm, self._watch_folder)
+        helpers = [self._tasks.create_task(_logged(work)) for work in works]
+        logger.info("host %d starts the kernel %s", os.getpid(), self.server.epoch)
+        try:
+            await self.kernel.run()
+            logger.info("the kernel has ended")
+            await self._wait_stored()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+
+    async def _wait_stored(self) -> None:
+        """Wait until the daemon has stored everything; a host that is told to end leaves that to its spool."""
+        stored = asyncio.ensure_future(self._outbox.wait_empty())
+        told = asyncio.ensure_future(self._terminated.wait())
+        try:
+            await asyncio.wait({stored, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not stored.done() and self.server.has_daemon and not self._folder_is_gone:
+                await asyncio.wait({stored}, timeout=FAREWELL)
+        finally:
+            stored.cancel()
+            told.cancel()
+
+    def _storage_changed(self) -> None:
+        self.kernel.storage_changed()
+
+    # --- the daemon ---
+
+    def _daemon_changed(self) -> None:
+        self._daemon_news.set()
+
+    async def _keep_a_daemon(self) -> None:
+        """Start a daemon when the one that was attached is gone; it finds this host by itself."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_DAEMON):
+                await self._daemon_news.wait()
+        if not self.server.has_daemon and not self._daemon_news.is_set():
+            self.server.is_lonely = True
+        while True:
+            attempt = 0
+            while self.server.is_lonely and not self.server.has_daemon:
+                self._daemon_news.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(BACK_OFF[min(attempt, len(BACK_OFF) - 1)]):
+                        await self._daemon_news.wait()
+                        continue
+                attempt += 1
+                await self._start_daemon()
+            self._daemon_news.clear()
+            await self._daemon_news.wait()
+
+    async def _start_daemon(self) -> None:
+        logger.info("no daemon; making sure that one runs")
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def tell(error: Exception | None) -> None:
+            if error is not None:
+                logger.warning("no daemon could be started: %s", error)
+            if not done.done():
+                done.set_result(None)
+
+        def work() -> None:
+            error: Exception | None = None
+            try:
+                ensure_daemon(self._settings)
+            except (RuntimedError, OSError) as exc:
+                error = exc
+            with contextlib.suppress(RuntimeError):  # the loop may be closed
+                self._loop.call_soon_threadsafe(tell, error)
+
+        # A thread that ends with the process: waiting for the start of a daemon must not keep a host alive.
+        threading.Thread(target=work, name="start-daemon", daemon=True).start()
+        await done
+
+    # --- reasons to end ---
+
+    async def _obey_sigterm(self) -> None:
+        await self._terminated.wait()
+        logger.info("told to end by a signal")
+        await self.kernel.stop("The host was terminated", expected=False)
+
+    async def _watch_folder(self) -> None:
+        """End when the folder is gone: nobody can find this host any more, and nothing can be stored."""
+        inode = self._folder.stat().st_ino
+        while _has_inode(self._folder, inode):  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(FOLDER_CHECK)
+        logger.error("the folder of this host has vanished")
+        self._folder_is_gone = True
+        self.kernel.kill()
+        await self.kernel.dead.wait()
+        self._terminated.set()
+
+
+async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a helper; its failure is no reason to end the kernel."""
+    try:
+        await work()
+    except Exception:
+        logger.exception("a part of the host failed")
+
+
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _has_inode(folder: Path, inode: int) -> bool:
+    try:
+        return folder.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
+    except OSError:  # not gone, only out of reach
+        return True
+
+
+def _settings(bootstrap: Bootstrap) -> Settings:
+    names = {"RUNTIMED_DATA_DIR": bootstrap.data_dir, "RUNTIMED_SOCKET_PATH": bootstrap.socket_path}
+    return read_settings({**os.environ, **names})

@@ -1,0 +1,178 @@
+"""The host's events on their way out: numbered, spooled, then sent, and kept until the daemon has stored them.
+
+The spool's file is the queue; memory holds only what is under way, at most WINDOW bytes. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from runtimed.errors import StorageError
+from runtimed.protocol.codec import encode_event, encode_event_frame
+from runtimed.protocol.events import Event
+from runtimed.storage.spool import Spool
+
+__all__ = ["RETRY", "WINDOW", "EventSink", "Outbox"]
+
+logger = logging.getLogger(__name__)
+
+WINDOW: Final = 4 * 2**20
+"""Bytes of events that may be sent and not acknowledged; what is beyond waits in the spool."""
+
+RETRY: Final = 1.0
+"""Seconds after which writing is tried again when the disk is full."""
+
+_PAGE: Final = 2**20
+
+
+class EventSink(Protocol):
+    """Where events are sent: a connection to a daemon."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether it takes more just now; else the owner calls `Outbox.pump` later."""
+
+    def send_parts(self, *parts: bytes) -> None:
+        """Send an encoded frame."""
+
+
+class Outbox:
+    """Numbers events from 1, in the order of `add`.
+
+    Args:
+        spool: Where they stay until acknowledged.
+        stuck_changed: Called when the spool can no longer be written, and when it can again. While it is stuck, the
+            owner should add as little as possible: what is added waits in memory.
+    """
+
+    def __init__(self, spool: Spool, stuck_changed: Callable[[], None]) -> None:
+        self._spool = spool
+        self._stuck_changed = stuck_changed
+        self._loop = asyncio.get_running_loop()
+        self._added: list[tuple[int, bytes]] = []
+        self._last = spool.last
+        self._sink: EventSink | None = None
+        self._sent = 0
+        self._acknowledged = 0
+        self._under_way: deque[tuple[int, int]] = deque()  # number and size
+        self._under_way_bytes = 0
+        self._empty_waiters: list[asyncio.Future[None]] = []
+        self._reported = ""
+        self.stuck = False
+
+    @property
+    def last(self) -> int:
+        """The number of the newest event."""
+        return self._last
+
+    def add(self, event: Event) -> None:
+        """Number an event; it leaves with the next `flush`."""
+        self._last += 1
+        self._added.append((self._last, encode_event(event)))
+
+    def flush(self) -> None:
+        """Spool what was added, then send what may be sent."""
+        if not self._added or self.stuck:
+            return
+        batch = self._added
+        try:
+            self._spool.append_many(batch)
+        except StorageError as exc:
+            self.get_stuck(exc)
+            return
+        self._added = []
+        sink = self._sink
+        if sink is None:
+            return
+        for n, body in batch:
+            # Straight from memory, if all before it has left as well.
+            if self._sent != n - 1 or not self._has_room(sink):
+                self.pump()
+                return
+            self._send(sink, n, body)
+
+    def get_stuck(self, reason: StorageError) -> None:
+        """Stop until there is room on the disk again; trying goes on by itself."""
+        if self.stuck:
+            return
+        self.stuck = True
+        if self._reported != reason.message:
+            self._reported = reason.message
+            logger.error("nothing can be stored, so the kernel's output waits: %s", reason)
+        self._stuck_changed()
+        self._loop.call_later(RETRY, self._retry)
+
+    def attach(self, sink: EventSink, after: int) -> None:
+        """Send everything numbered above `after` to this sink from now on; what is not above it counts as stored."""
+        self._sink = sink
+        self._sent = min(after, self._last)
+        self._under_way.clear()
+        self._under_way_bytes = 0
+        self.acknowledge(after)
+
+    def detach(self) -> None:
+        """Send nothing until somebody is attached again."""
+        self._sink = None
+
+    def acknowledge(self, n: int) -> None:
+        """Let go of everything up to this number, and use the room."""
+        n = min(n, self._last)
+        if n > self._acknowledged:
+            self._acknowledged = n
+            while self._under_way and self._under_way[0][0] <= n:
+                self._under_way_bytes -= self._under_way.popleft()[1]
+            try:
+                self._spool.acknowledge(n)
+            except StorageError as exc:
+                logger.warning("the spool cannot be trimmed: %s", exc)
+        self.pump()
+        self._notify_empty()
+
+    def pump(self) -> None:
+        """Send from the spool, as far as the window and the sink allow."""
+        sink = self._sink
+        while sink is not None and self._sent < self._spool.last and self._has_room(sink):
+            try:
+                page = self._spool.read_after(self._sent, _PAGE)
+            except StorageError:
+                logger.exception("the event after %d cannot be read", self._sent)
+                return
+            if not page:
+                logger.error("the events after %d are missing in the spool", self._sent)
+                return
+            for n, body in page:
+                if not self._has_room(sink):
+                    return
+                self._send(sink, n, body)
+
+    async def wait_empty(self) -> None:
+        """Return when everything is acknowledged."""
+        while self._added or self._acknowledged < self._last:
+            waiter = self._loop.create_future()
+            self._empty_waiters.append(waiter)
+            await waiter
+
+    def _has_room(self, sink: EventSink) -> bool:
+        return sink.writable and self._under_way_bytes < WINDOW
+
+    def _send(self, sink: EventSink, n: int, body: bytes) -> None:
+        sink.send_parts(*encode_event_frame(0, n, body))
+        self._sent = n
+        self._under_way.append((n, len(body)))
+        self._under_way_bytes += len(body)
+
+    def _retry(self) -> None:
+        self.stuck = False
+        self.flush()
+        if not self.stuck:
+            self._stuck_changed()
+
+    def _notify_empty(self) -> None:
+        waiters, self._empty_waiters = self._empty_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

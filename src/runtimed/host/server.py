@@ -1,0 +1,259 @@
+"""The host's side of its socket: one daemon at a time is attached, gets the events, and asks for things."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from runtimed.errors import ProtocolError, RuntimedError
+from runtimed.host.kernel import Kernel
+from runtimed.host.outbox import Outbox
+from runtimed.protocol.messages import (
+    PROTOCOL_VERSION,
+    Ack,
+    Cancel,
+    Failure,
+    Hello,
+    Message,
+    Refusal,
+    Reply,
+    Request,
+    Welcome,
+)
+from runtimed.protocol.operations import (
+    Attach,
+    Execute,
+    HostComplete,
+    HostDetach,
+    HostInput,
+    HostInspect,
+    HostInterrupt,
+    HostRestart,
+    HostShutdown,
+    Operation,
+)
+from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.version import __version__
+
+__all__ = ["HostServer"]
+
+logger = logging.getLogger(__name__)
+
+
+class HostServer:
+    """Serves the connections to this host.
+
+    Args:
+        epoch: The host's id.
+        kernel: What the requests are about.
+        outbox: What an attached daemon gets.
+        tasks: Where requests that take time run; they go on when the connection is gone.
+        daemon_changed: Called when a daemon was attached or lost.
+    """
+
+    def __init__(
+        self,
+        epoch: str,
+        kernel: Kernel,
+        outbox: Outbox,
+        tasks: asyncio.TaskGroup,
+        daemon_changed: Callable[[], None],
+    ) -> None:
+        self.epoch = epoch
+        self.kernel = kernel
+        self.outbox = outbox
+        self.tasks = tasks
+        self._daemon_changed = daemon_changed
+        self._attached: Connection | None = None
+        self._connections: set[Connection] = set()
+        self.is_lonely = False
+        """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
+
+    def accept(self, channel: Channel) -> Connection:
+        """Make the handler of a new connection."""
+        connection = Connection(self, channel)
+        self._connections.add(connection)
+        return connection
+
+    @property
+    def has_daemon(self) -> bool:
+        """Whether a daemon is attached."""
+        return self._attached is not None
+
+    def attach(self, connection: Connection, after: int) -> None:
+        """Give the stream of events to this connection; the one that had it is closed."""
+        previous, self._attached = self._attached, connection
+        if previous is not None and previous is not connection:
+            logger.info("a newer daemon takes over")
+            previous.channel.refuse("Another daemon has attached itself to this host")
+        self.is_lonely = False
+        self.outbox.attach(connection.channel, after)
+        self._daemon_changed()
+
+    def is_attached(self, connection: Connection) -> bool:
+        """Whether this connection has the stream of events."""
+        return self._attached is connection
+
+    def lost(self, connection: Connection, *, said_goodbye: bool) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        if self._attached is connection:
+            self._attached = None
+            self.outbox.detach()
+            self.is_lonely = not said_goodbye
+            self._daemon_changed()
+
+    def close(self) -> None:
+        """Close all connections, after what was sent has left."""
+        for connection in list(self._connections):
+            connection.channel.close()
+
+
+class Connection(ChannelHandler):
+    """One connection, from its hello to its end."""
+
+    def __init__(self, server: HostServer, channel: Channel) -> None:
+        self.channel = channel
+        self._server = server
+        self._greeted = False
+        self._said_goodbye = False
+        self._serving: dict[int, asyncio.Task[None]] = {}
+
+    # --- the channel's side ---
+
+    def received(self, messages: list[Message]) -> None:
+        """See `ChannelHandler`."""
+        for message in messages:
+            match message:
+                case Hello() if not self._greeted:
+                    self._hello(message)
+                case Request() if self._greeted:
+                    self._request(message)
+                case Ack(seq=seq) if self._server.is_attached(self):
+                    self._server.outbox.acknowledge(seq)
+                case Cancel(id=request_id) if self._greeted:
+                    self._serving.pop(request_id, None)
+                case Ack() | Refusal():
+                    pass
+                case _:
+                    self.channel.refuse(f"{type(message).__name__} is not expected here")
+                    return
+
+    def writable(self) -> None:
+        """See `ChannelHandler`."""
+        if self._server.is_attached(self):
+            self._server.outbox.pump()
+
+    def closed(self, error: Exception | None) -> None:
+        """See `ChannelHandler`."""
+        if error is not None:
+            logger.info("a connection broke: %s", error)
+        self._serving.clear()
+        self._server.lost(self, said_goodbye=self._said_goodbye)
+
+    # --- requests ---
+
+    def _hello(self, hello: Hello) -> None:
+        if hello.protocol != PROTOCOL_VERSION:
+            self.channel.refuse(
+                f"This host of runtimed {__version__} speaks protocol {PROTOCOL_VERSION}, the daemon of runtimed "
+                f"{hello.version} speaks {hello.protocol}; stop the session with the version that started it"
+            )
+            return
+        self._greeted = True
+        self.channel.send(Welcome(version=__version__, pid=os.getpid()))
+
+    def _request(self, request: Request) -> None:
+        try:
+            result = self._perform(request.id, request.operation)
+        except RuntimedError as exc:
+            self._fail(request.id, exc)
+        else:
+            if result is not None:
+                self._reply(request.id, result)
+
+    def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
+        """Do what was asked; None if the reply comes later."""
+        server, kernel = self._server, self._server.kernel
+        if not isinstance(operation, Attach) and not server.is_attached(self):
+            raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")
+        match operation:
+            case Attach(after=after):
+                self._attach(request_id, after)
+                return None
+            case Execute():
+                kernel.execute(operation)
+            case HostInterrupt():
+                kernel.interrupt()
+            case HostInput(execution_id=execution_id, text=text):
+                kernel.answer(execution_id, text)
+            case HostDetach():
+                self._said_goodbye = True
+            case HostRestart():
+                self._start(request_id, _nothing_after(kernel.restart()))
+                return None
+            case HostShutdown():
+                self._start(request_id, _nothing_after(kernel.stop()))
+                return None
+            case HostComplete(code=code, cursor_pos=position):
+                self._start(request_id, kernel.ask("complete_request", {"code": code, "cursor_pos": position}))
+                return None
+            case HostInspect(code=code, cursor_pos=position):
+                content = {"code": code, "cursor_pos": position, "detail_level": 0}
+                self._start(request_id, kernel.ask("inspect_request", content))
+                return None
+            case _:
+                raise ProtocolError(f"A host does not know the operation {type(operation).__name__}")
+        return {}
+
+    def _attach(self, request_id: int, after: int) -> None:
+        server = self._server
+        self._said_goodbye = False
+        # The reply goes first: the daemon learns the epoch before it gets an event.
+        self._reply(
+            request_id,
+            {
+                "epoch": server.epoch,
+                "kernel_pid": server.kernel.pid,
+                "last": server.outbox.last,
+                "executions": server.kernel.open_executions,
+            },
+        )
+        server.attach(self, after)
+
+    def _start(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+        self._serving[request_id] = self._server.tasks.create_task(self._serve(request_id, work))
+
+    async def _serve(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+        try:
+            result = await work
+        except RuntimedError as exc:
+            self._fail(request_id, exc)
+        except Exception as exc:
+            logger.exception("request %d failed", request_id)
+            self._fail(request_id, RuntimedError(f"The host failed: {type(exc).__name__}: {exc}"))
+        else:
+            self._reply(request_id, result)
+        finally:
+            self._serving.pop(request_id, None)
+
+    def _reply(self, request_id: int, result: dict[str, Any]) -> None:
+        try:
+            self.channel.send(Reply(id=request_id, result=result))
+        except ProtocolError as exc:  # a completion may be too large, or hold an integer of more than 64 bits
+            self._fail(request_id, exc)
+
+    def _fail(self, request_id: int, error: RuntimedError) -> None:
+        with contextlib.suppress(ProtocolError):
+            self.channel.send(
+                Failure(id=request_id, error=type(error).__name__, message=error.message, data=error.data)
+            )
+
+
+async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:
+    await work
+    return {}

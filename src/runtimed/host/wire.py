@@ -1,0 +1,266 @@
+"""The ZMQ channels to a kernel: signed Jupyter messages over Unix sockets, on the event loop without a thread.
+
+Reading is synchronous and in slices, so that a flood of output leaves room for requests. Nothing here knows what a
+message means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import zmq
+from jupyter_client.session import Session
+
+from runtimed.errors import KernelStartFailed
+from runtimed.settings import MAX_SOCKET_PATH
+
+__all__ = ["RECEIVE_HIGH_WATER", "ChannelName", "ConnectionFile", "KernelMessage", "Wire"]
+
+logger = logging.getLogger(__name__)
+
+ChannelName = Literal["shell", "control", "stdin", "iopub"]
+KernelMessage = dict[str, Any]
+"""A parsed message: channel, msg_type, parent_id, content, metadata."""
+
+RECEIVE_HIGH_WATER: Final = 16
+"""Messages that wait in memory for being read from a kernel that waits for us. One that does not would drop them."""
+
+_SLICE: Final = 0.005
+"""Seconds of reading after which the rest of the event loop gets its turn."""
+_BATCH_BYTES: Final = 2**20
+"""Bytes of messages of one channel after which a batch is handed over."""
+_DELIMITER: Final = b"<IDS|MSG>"
+_PORTS: Final[dict[str, int]] = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+
+
+class ConnectionFile:
+    """The file that tells a kernel where to listen, and the key that signs its messages."""
+
+    def __init__(self, folder: Path, generation: int, kernel_name: str) -> None:
+        self.path = folder / "kernel.json"
+        self.prefix = f"{folder}/z{generation}"
+        self.key = secrets.token_hex(32).encode()
+        self._kernel_name = kernel_name
+
+    def write(self) -> None:
+        """Write it, readable by its owner only.
+
+        Raises:
+            KernelStartFailed: If the folder's path is too long for sockets.
+            OSError: If it cannot be written.
+        """
+        size = len(os.fsencode(self.prefix)) + 2
+        if size > MAX_SOCKET_PATH:
+            raise KernelStartFailed(
+                f"The kernel's sockets would have paths of {size} bytes ({self.prefix}-1), the operating system takes "
+                f"{MAX_SOCKET_PATH}; name a shorter data folder with RUNTIMED_DATA_DIR"
+            )
+        text = json.dumps(
+            {
+                "transport": "ipc",
+                "ip": self.prefix,
+                **{f"{channel}_port": port for channel, port in _PORTS.items()},
+                "key": self.key.decode(),
+                "signature_scheme": "hmac-sha256",
+                "kernel_name": self._kernel_name,
+            },
+            indent=2,
+        )
+        self.path.unlink(missing_ok=True)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(text)
+
+    def address(self, channel: ChannelName) -> str:
+        """The ZMQ address of a channel."""
+        return f"ipc://{self.prefix}-{_PORTS[channel]}"
+
+    def remove(self) -> None:
+        """Remove it and the sockets; harmless if they are gone."""
+        for path in (self.path, *(Path(f"{self.prefix}-{port}") for port in _PORTS.values())):
+            path.unlink(missing_ok=True)
+
+
+class Wire:
+    """The four channels to one kernel process.
+
+    Args:
+        connection: Where the kernel listens.
+        received: Called on the event loop with the messages that came, in the order of each channel; those of iopub
+            before those of the others.
+        waits: Whether the kernel waits when its output is not read. Else all of it must be taken in.
+    """
+
+    def __init__(
+        self, connection: ConnectionFile, received: Callable[[list[KernelMessage]], None], *, waits: bool
+    ) -> None:
+        self._received = received
+        self._loop = asyncio.get_running_loop()
+        self._session = Session(key=connection.key, username="runtimed", check_pid=False)
+        self._context = zmq.Context()
+        self._sockets: dict[ChannelName, zmq.Socket[bytes]] = {}
+        self._scheduled = False
+        self._paused = False
+        self._closed = False
+        try:
+            for channel in ("iopub", "shell", "stdin", "control"):
+                self._sockets[channel] = self._connect(connection, channel, waits=waits)
+        except BaseException:
+            self.close()
+            raise
+        for sock in self._sockets.values():
+            self._loop.add_reader(sock.fileno(), self._wake)
+        self._wake()
+
+    def _connect(self, connection: ConnectionFile, channel: ChannelName, *, waits: bool) -> zmq.Socket[bytes]:
+        sock = self._context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
+        sock.setsockopt(zmq.LINGER, 0)
+        sock.setsockopt(zmq.RECONNECT_IVL, 10)  # the kernel's sockets appear while it starts
+        sock.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
+        sock.setsockopt(zmq.SNDHWM, 0)
+        sock.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER if channel == "iopub" and waits else 0)
+        if channel == "iopub":
+            sock.setsockopt(zmq.SUBSCRIBE, b"")
+        else:
+            # An input_request is routed by the identity of the shell channel.
+            sock.setsockopt(zmq.IDENTITY, self._session.bsession)
+        sock.connect(connection.address(channel))
+        return sock
+
+    def send(
+        self,
+        channel: ChannelName,
+        msg_type: str,
+        content: dict[str, Any],
+        *,
+        msg_id: str | None = None,
+        subshell_id: str | None = None,
+        parent: dict[str, Any] | None = None,
+    ) -> str:
+        """Send a message and return its id. On a closed wire it goes nowhere."""
+        header = self._session.msg_header(msg_type)
+        if msg_id is not None:
+            header["msg_id"] = msg_id
+        if subshell_id is not None:
+            header["subshell_id"] = subshell_id
+        message = {"header": header, "parent_header": parent or {}, "metadata": {}, "content": content}
+        sent_id: str = header["msg_id"]
+        if self._closed:
+            return sent_id
+        frames = self._session.serialize(message)
+        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
+        self._wake()  # the descriptor is edge-triggered: a send may swallow the edge of a message that came meanwhile
+        return sent_id
+
+    def pause_output(self) -> None:
+        """Leave the output where it is: in the sockets, and then in the kernel, which waits."""
+        self._paused = True
+
+    def resume_output(self) -> None:
+        """Take up reading again."""
+        self._paused = False
+        if not self._closed:
+            self._wake()
+
+    def drain(self) -> bool:
+        """Read one slice now; True if anything came."""
+        return not self._closed and self._read()[0]
+
+    def close(self) -> None:
+        """Close all channels; what has not been read is gone. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        for sock in self._sockets.values():
+            self._loop.remove_reader(sock.fileno())
+            sock.close(linger=0)
+        self._context.term()
+
+    # --- reading ---
+
+    def _wake(self) -> None:
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if not self._closed and self._read()[1]:
+            self._wake()
+
+    def _read(self) -> tuple[bool, bool]:
+        """Hand over what is there, for at most one slice; return whether anything came, and whether more may wait."""
+        deadline = time.monotonic() + _SLICE
+        came = False
+        while True:
+            messages, more = self._batch(deadline)
+            came = came or bool(messages)
+            if messages:
+                self._received(messages)
+            if self._closed or not more:
+                return came, False
+            if time.monotonic() >= deadline:
+                return came, True
+
+    def _batch(self, deadline: float) -> tuple[list[KernelMessage], bool]:
+        messages: list[KernelMessage] = []
+        more = not self._paused and self._take("iopub", messages, deadline)
+        # Replies are few, and must not wait for the end of a flood of output. A prompt must: text stands before it.
+        more = self._take("shell", messages, None) or more
+        more = self._take("control", messages, None) or more
+        if not more:
+            more = self._take("stdin", messages, None)
+        return messages, more
+
+    def _take(self, channel: ChannelName, messages: list[KernelMessage], deadline: float | None) -> bool:
+        """Append what a channel holds; return whether more may be there."""
+        sock = self._sockets[channel]
+        size = 0
+        while True:
+            try:
+                frames = sock.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return False
+            message = self._parse(channel, frames)
+            if message is not None:
+                messages.append(message)
+            size += sum(map(len, frames))
+            if size >= _BATCH_BYTES or (deadline is not None and time.monotonic() >= deadline):
+                return True
+
+    def _parse(self, channel: ChannelName, frames: list[bytes]) -> KernelMessage | None:
+        try:
+            start = frames.index(_DELIMITER) + 1
+            signature, header, parent, metadata, content = frames[start : start + 5]
+            if not hmac.compare_digest(self._session.sign([header, parent, metadata, content]), signature):
+                raise ValueError("its signature is wrong")
+            parsed_header, parsed_parent = _load(header), _load(parent)
+            return {
+                "channel": channel,
+                "msg_type": parsed_header["msg_type"],
+                "parent_id": parsed_parent.get("msg_id") if isinstance(parsed_parent, dict) else None,
+                "header": parsed_header,
+                "metadata": _load(metadata),
+                "content": _load(content),
+            }
+        except (ValueError, KeyError, TypeError, RecursionError) as exc:
+            logger.warning("skipped an unreadable message on %s: %s", channel, exc)
+            return None
+
+
+def _load(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # Non-finite numbers and lone surrogates, which JSON forbids and Python's kernels send.
+        return json.loads(data.decode("utf-8", "surrogateescape"))
