@@ -131,7 +131,11 @@ class AsyncConnection:
         async with self._lock:
             if not self.is_open:
                 self._settings = read_settings()
-                await self._connect(self._settings)
+                try:
+                    await self._connect(self._settings)
+                except ConnectionLost:
+                    # It met a daemon that was just ending.
+                    await self._keep_connecting(self._settings)
                 self.was_opened = True
 
     def close(self) -> None:
@@ -263,18 +267,18 @@ class AsyncConnection:
                 return
             if not self.was_opened:
                 raise ConnectionLost("The connection to the daemon is closed")
-            settings = self._settings or read_settings()
-            deadline = time.monotonic() + RECONNECT_DEADLINE
-            delay = 0.01
-            while True:
-                try:
-                    await self._connect(settings)
-                except (ConnectionLost, DaemonUnavailable) as exc:
-                    if not self._start_daemon or time.monotonic() > deadline:
-                        raise ConnectionLost(
-                            f"The connection to the daemon broke and does not come back: {exc}"
-                        ) from exc
-                    await asyncio.sleep(delay)
-                    delay = min(2 * delay, 1.0)
-                else:
-                    return
+            await self._keep_connecting(self._settings or read_settings())
+
+    async def _keep_connecting(self, settings: Settings) -> None:
+        deadline = time.monotonic() + RECONNECT_DEADLINE
+        delay = 0.01
+        while True:
+            try:
+                await self._connect(settings)
+            except (ConnectionLost, DaemonUnavailable) as exc:
+                if not self._start_daemon or time.monotonic() > deadline:
+                    raise ConnectionLost(f"The connection to the daemon broke and does not come back: {exc}") from exc
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, 1.0)
+            else:
+                return

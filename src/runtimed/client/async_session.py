@@ -12,7 +12,7 @@ from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.handle import Handle
-from runtimed.errors import NotConnected, RuntimedError
+from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
@@ -88,7 +88,7 @@ class AsyncSession(Handle):
         if not self._connection.is_open:
             return None
         try:
-            return await self._perform(calls.get_session(self._notebook))
+            return await self._apart(calls.get_session(self._notebook), start_daemon=False)
         except RuntimedError:
             return None
 
@@ -131,7 +131,10 @@ class AsyncSession(Handle):
     ) -> None:
         try:
             if self._generated:
-                await self._apart(calls.leave(self._notebook, failed=exc_type is not None))
+                await self._apart(calls.leave(self._notebook, failed=exc_type is not None), start_daemon=False)
+        except DaemonUnavailable:
+            # Whoever ended the daemon ended the session, or wants its kernel to live on.
+            return
         except RuntimedError:
             # The error that ends the block is the one to see; without one, this is.
             if exc_type is None:
@@ -313,9 +316,9 @@ class AsyncSession(Handle):
         self._check_connected()
         return await self._connection.perform(flow)
 
-    async def _apart(self, flow: Flow[T]) -> T:
-        """Use a short connection, so that it works after the end, too. Starts no daemon."""
-        connection = AsyncConnection(self._identity, start_daemon=False)
+    async def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
+        """Use a short connection, so that it works after the end, too."""
+        connection = AsyncConnection(self._identity, start_daemon=start_daemon)
         await connection.open()
         try:
             return await connection.perform(flow)

@@ -70,7 +70,11 @@ class Connection:
         with self._lock:
             if not self.is_open:
                 self._settings = read_settings()
-                self._connect(self._settings)
+                try:
+                    self._connect(self._settings)
+                except ConnectionLost:
+                    # It met a daemon that was just ending.
+                    self._reconnect()
                 self.was_opened = True
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from runtimed.client import calls
 from runtimed.client.blocking import Connection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.handle import Handle
-from runtimed.errors import NotConnected, RuntimedError
+from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
@@ -93,7 +93,7 @@ class Session(Handle):
         if not self.is_connected:
             return None
         try:
-            return self._apart(calls.get_session(self._notebook))
+            return self._apart(calls.get_session(self._notebook), start_daemon=False)
         except RuntimedError:
             return None
 
@@ -136,7 +136,10 @@ class Session(Handle):
     ) -> None:
         try:
             if self._generated:
-                self._apart(calls.leave(self._notebook, failed=exc_type is not None))
+                self._apart(calls.leave(self._notebook, failed=exc_type is not None), start_daemon=False)
+        except DaemonUnavailable:
+            # Whoever ended the daemon ended the session, or wants its kernel to live on.
+            return
         except RuntimedError:
             # The error that ends the block is the one to see; without one, this is.
             if exc_type is None:
@@ -318,9 +321,9 @@ class Session(Handle):
         self._check_connected()
         return self._connection.perform(flow)
 
-    def _apart(self, flow: Flow[T]) -> T:
-        """Use a short connection, so that it works while another call waits, and after the end. Starts no daemon."""
-        connection = Connection(self._identity, start_daemon=False)
+    def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
+        """Use a short connection, so that it works while another call waits, and after the end."""
+        connection = Connection(self._identity, start_daemon=start_daemon)
         connection.open()
         try:
             return connection.perform(flow)

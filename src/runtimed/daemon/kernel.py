@@ -29,7 +29,7 @@ from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
 from runtimed.models import KernelStatus
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import KernelState
+from runtimed.protocol.events import Finished, KernelState
 from runtimed.protocol.operations import (
     Enqueue,
     Execute,
@@ -60,6 +60,10 @@ class KernelListener:
 
     def kernel_facts(self, **fields: Any) -> None:
         """Facts for the session's row in the registry."""
+        raise NotImplementedError
+
+    def kernel_used(self) -> None:
+        """A start or an execution ended just now: from here on the session is idle."""
         raise NotImplementedError
 
     def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
@@ -104,8 +108,8 @@ class RoomKernel:
 
     @property
     def exists(self) -> bool:
-        """Whether a kernel runs or is being started."""
-        return self.status not in ("not_started", "dead")
+        """Whether a kernel runs or is being started; one that was told to end counts no more."""
+        return self.status not in ("not_started", "dead") and not self._stopping
 
     @property
     def busy(self) -> bool:
@@ -184,6 +188,7 @@ class RoomKernel:
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
         self._starting = None
+        self._listener.kernel_used()
         if not task.cancelled():
             task.exception()  # it is raised to those who wait; without them it is told by the registry
 
@@ -273,7 +278,9 @@ class RoomKernel:
         return self._running_link().ask(HostInput(execution_id=execution_id, text=text))
 
     async def detach(self) -> None:
-        """Leave the kernel running for the next daemon."""
+        """Leave the kernel running for the next daemon; one that is about to end is waited for."""
+        if self._stopping:
+            await self._host_end()
         if self._link is not None and self._link.is_open:
             with contextlib.suppress(RuntimedError):
                 await self._link.ask(HostDetach())
@@ -304,7 +311,7 @@ class RoomKernel:
         """
         if self.executions.is_known(request.execution_id):
             return
-        if not self.exists or self._stopping:
+        if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
         self.executions.enqueue(request, client_id)
 
@@ -322,6 +329,8 @@ class RoomKernel:
                         self._kernel_changed(event)
                     else:
                         self.executions.take(event)
+                        if isinstance(event, Finished):
+                            self._listener.kernel_used()
 
     def _kernel_changed(self, event: KernelState) -> None:
         self.status = event.status

@@ -44,7 +44,6 @@ class Room(KernelListener):
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
-        self._ended_at = 0.0
 
     # --- peers ---
 
@@ -106,8 +105,6 @@ class Room(KernelListener):
         row = self._registry.find(self.notebook_id)
         if row is None or row.status != "active":
             return None
-        if self.kernel.busy:
-            self._ended_at = self._clock()
         limits = Limits(
             timeout_minutes=row.timeout_minutes,
             max_duration_minutes=row.max_duration_minutes,
@@ -116,7 +113,7 @@ class Room(KernelListener):
         )
         activity = Activity(
             started_at=row.started_at,
-            used_at=max(row.last_accessed_at, self._ended_at),
+            used_at=row.last_accessed_at,
             peers=self.peers,
             left_at=max(self._left_at, row.started_at),
             busy=self.kernel.busy,
@@ -126,6 +123,10 @@ class Room(KernelListener):
     def kernel_facts(self, **fields: Any) -> None:
         """See `KernelListener`."""
         self._registry.update(self.notebook_id, **fields)
+
+    def kernel_used(self) -> None:
+        """See `KernelListener`."""
+        self._registry.touch(self.notebook_id)
 
     def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
         """See `KernelListener`."""

@@ -95,8 +95,7 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
-        for room in self._rooms.values():
-            await room.kernel.detach()
+        await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
         for peer in list(self._peers):
             peer.channel.close()
         # One turn of the loop lets the channels say that they are closed, before the rooms are.

@@ -1,0 +1,275 @@
+"""What outlives what: clients, daemons, hosts and kernels are killed for real."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from runtimed import Client, DaemonUnavailable, Session
+from tests.conftest import processes_of, wait_until
+
+COUNT = "import time\nfor n in range({}):\n    print(n, flush=True)\n    time.sleep(0.02)"
+
+
+def lines(last: int) -> str:
+    return "".join(f"{n}\n" for n in range(last))
+
+
+def daemon_pid() -> int:
+    status = Client().status()
+    assert status is not None
+    return status.pid
+
+
+def kill_daemon() -> None:
+    pid = daemon_pid()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
+
+
+def test_twenty_clients_at_once_start_exactly_one_daemon(data_dir):
+    script = "import runtimed\ns = runtimed.Session('s')\ns.connect()\nprint(runtimed.Client().status().pid)"
+    clients = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(20)]
+
+    pids = {client.communicate()[0] for client in clients}
+
+    assert pids == {f"{daemon_pid()}\n"}
+    assert len([p for p in processes_of(data_dir) if "runtimed.daemon" in p.cmdline()]) == 1
+
+
+def test_a_daemon_belongs_to_no_client_s_session_and_survives_ctrl_c(data_dir):
+    script = "import runtimed, time; runtimed.Session('s').run('1'); print('on', flush=True); time.sleep(60)"
+    client = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert client.stdout is not None
+    client.stdout.readline()
+
+    os.killpg(client.pid, signal.SIGINT)
+    client.communicate()
+
+    with Session("s") as session:
+        assert session.kernel_started
+        status = session.status()
+    sessions = {os.getsid(pid) for pid in (daemon_pid(), status.host_pid, status.kernel_pid) if pid is not None}
+    assert len(sessions) == 3
+    assert os.getsid(0) not in sessions
+
+
+def test_a_kernel_survives_the_death_of_its_clients_and_their_output_is_kept(data_dir):
+    code = COUNT.format(50)
+    script = f"import runtimed; runtimed.Session('s').run({code!r})"
+    client = subprocess.Popen([sys.executable, "-c", script])
+    with Session("s") as session:
+        wait_until(lambda: any(cell.outputs for cell in session.get_cells()), "the cell does not begin")
+        client.kill()
+        client.wait()
+        wait_until(
+            lambda: session.get_cells()[0].outputs[0].text == lines(50), "the output of the dead client is not complete"
+        )
+
+
+def test_a_kernel_survives_the_death_of_the_daemon_and_a_waiting_client_misses_nothing(data_dir):
+    with Session("s") as session:
+        session.start_kernel()
+        kernel = session.status().kernel_pid
+        cell_id = session.create_cell(COUNT.format(100))
+        events = session.stream_execute(cell_id)
+        seen = [next(events) for _ in range(10)]
+        kill_daemon()
+        seen += [next(events) for _ in range(20)]
+        kill_daemon()
+        seen += list(events)
+
+        assert "".join(event.output.text or "" for event in seen if event.output) == lines(100)
+        assert [event.event_type for event in seen if event.event_type != "output"] == ["execution_started", "done"]
+        assert session.get_cell(cell_id).outputs[0].text == lines(100)
+        assert session.status().kernel_pid == kernel
+
+
+def test_a_blocked_call_goes_on_with_the_next_daemon(data_dir):
+    with Session("s") as session:
+        session.start_kernel()
+        results = []
+        thread = threading.Thread(target=lambda: results.append(session.run(COUNT.format(100))))
+        thread.start()
+        with Session("s") as other:
+            wait_until(lambda: other.get_cells() and other.get_cells()[0].outputs, "the cell does not begin")
+        kill_daemon()
+        thread.join()
+
+    assert [result.stdout for result in results] == [lines(100)]
+
+
+def test_a_host_that_loses_its_daemon_starts_one_and_queued_work_goes_on(data_dir, tmp_path):
+    witness = tmp_path / "witness"
+    with Session("s") as session:
+        session.start_kernel()
+        first = session.create_cell(COUNT.format(50))
+        second = session.create_cell(f"open({str(witness)!r}, 'a').write('ran\\n')")
+        session.queue_cell(first)
+        execution_id = session.queue_cell(second)
+    kill_daemon()
+
+    wait_until(witness.exists, "the queued cell does not run")
+
+    with Session("s") as session:
+        assert session.wait(execution_id).success
+        assert session.get_cell(first).outputs[0].text == lines(50)
+    assert witness.read_text() == "ran\n"
+
+
+def test_cells_outputs_and_history_are_there_after_a_daemon_s_restart(data_dir):
+    with Session("s") as session:
+        session.set_metadata("title", "kept")
+        result = session.run("print('kept')\n6 * 7")
+        before = session.get_cells()
+        session.stop()
+    Client().shutdown()
+    wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
+
+    with Session("s") as session:
+        assert session.get_cells() == before
+        assert session.get_metadata("title") == "kept"
+        assert session.wait(result.execution_id) == result
+        status = session.status()
+        assert (status.status, status.close_reason) == ("closed", "stopped")
+
+
+def test_a_shutdown_that_keeps_the_kernels_hands_them_to_the_next_daemon(data_dir):
+    with Session("s") as session:
+        session.run("x = 'kept'")
+        kernel = session.status().kernel_pid
+        pid = daemon_pid()
+        Client().shutdown(keep_kernels=True)
+        wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
+        assert not Client().is_running()
+
+        assert session.run("print(x)").stdout == "kept\n"
+        assert session.status().kernel_pid == kernel
+
+
+def test_a_terminated_daemon_ends_cleanly_and_leaves_the_kernels_to_the_next(data_dir):
+    with Session("s") as session:
+        session.run("x = 'kept'")
+        pid = daemon_pid()
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
+
+        assert session.run("print(x)").stdout == "kept\n"
+    assert "the daemon ends" in (data_dir / "daemon.log").read_text()
+
+
+@pytest.mark.parametrize("killed", [signal.SIGKILL, signal.SIGTERM])
+def test_a_host_that_is_killed_takes_its_kernel_along_and_its_spool_is_read(data_dir, killed):
+    with Session("s") as session:
+        session.start_kernel()
+        child = session.run("import subprocess; print(subprocess.Popen(['sleep', '1000']).pid)")
+        cell_id = session.create_cell(COUNT.format(1000))
+        execution_id = session.queue_cell(cell_id)
+        wait_until(lambda: session.get_cell(cell_id).outputs, "the cell does not begin")
+        status = session.status()
+        assert status.host_pid is not None
+        os.kill(status.host_pid, killed)
+
+        result = session.wait(execution_id)
+        assert result.error is not None
+        # A host that may still speak interrupts what runs before it ends its kernel.
+        assert result.error.ename == ("KernelDied" if killed == signal.SIGKILL else "KeyboardInterrupt")
+        assert lines(1000).startswith(result.stdout)
+        wait_until(lambda: session.status().status == "error", "the session does not end")
+        assert session.status().close_reason == ("host_lost" if killed == signal.SIGKILL else "died")
+        for pid in (status.kernel_pid, int(child.stdout)):
+            assert pid is not None
+            wait_until(lambda pid=pid: is_gone(pid), f"process {pid} lives on")
+        assert session.run("1 + 1").success
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_daemon_and_host_killed_together_leave_a_session_that_says_so(data_dir):
+    with Session("s") as session:
+        session.run("print('kept')")
+        host = session.status().host_pid
+        assert host is not None
+        daemon = daemon_pid()
+        os.kill(host, signal.SIGSTOP)
+        os.kill(daemon, signal.SIGKILL)
+        os.kill(host, signal.SIGKILL)
+        wait_until(lambda: is_gone(host), "the host lives on")
+
+        session.connect()
+        wait_until(lambda: session.status().status == "error", "the lost host is not noticed")
+        assert session.status().close_reason == "host_lost"
+        assert session.get_cells()[0].outputs[0].text == "kept\n"
+
+
+def test_a_data_folder_has_one_daemon_and_a_second_one_says_where_the_first_listens(data_dir, monkeypatch):
+    with Session("s") as session:
+        session.create_cell("x")
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(data_dir / "run" / "other.sock"))
+
+    with pytest.raises(DaemonUnavailable, match=r"daemon\.sock"):
+        Session("s").connect()
+
+
+def test_a_daemon_that_nobody_needs_ends(data_dir, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "0.3")
+    with Session() as session:
+        session.create_cell("x")
+        pid = daemon_pid()
+        time.sleep(1)
+        assert psutil.pid_exists(pid)
+
+    wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
+
+
+def test_an_ephemeral_session_is_abandoned_when_its_last_client_has_left(data_dir):
+    session = Session(keep_alive=0.3)
+    session.run("1")
+    session.close()
+
+    wait_until(lambda: session.status().status == "closed", "the session is not abandoned")
+    assert session.status().close_reason == "abandoned"
+
+
+def test_an_ephemeral_session_waits_for_what_runs(data_dir):
+    session = Session(keep_alive=0.1)
+    session.start_kernel()
+    execution_id = session.queue_cell(session.create_cell(COUNT.format(50)))
+    session.close()
+    wait_until(lambda: session.status().status == "closed", "the session is not abandoned")
+
+    with Session(session.notebook_id) as again:
+        assert again.wait(execution_id).stdout == lines(50)
+
+
+def test_an_idle_session_times_out_and_starts_again_by_its_id(data_dir):
+    session = Session("s", timeout_minutes=0.01)
+    session.run("1")
+
+    wait_until(lambda: session.status().status == "timed_out", "the session does not time out")
+    status = session.status()
+    assert (status.close_reason, status.timeout_minutes) == ("idle_timeout", 0.01)
+    wait_until(lambda: session.status().kernel_pid is None, "the kernel lives on")
+    assert session.run("1 + 1").success
+    assert session.status().status == "active"
+    session.close()
+
+
+def test_a_session_lasts_no_longer_than_it_may(data_dir):
+    session = Session("s", max_duration_minutes=0.08)
+    session.start_kernel()
+    result = session.run("import time; time.sleep(60)")
+
+    assert not result.success
+    assert (session.status().status, session.status().close_reason) == ("timed_out", "max_duration")
+    session.close()
