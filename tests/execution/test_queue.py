@@ -53,6 +53,19 @@ def test_cancelling_takes_a_waiting_execution_away_and_interrupts_a_running_one(
     assert queue.cancel(ExecutionId("unknown")) == []
 
 
+def test_what_is_queued_after_an_interrupt_is_not_dropped_when_the_interrupted_execution_fails():
+    queue = ready_queue("a", "b")
+    queue.interrupting()
+    queue.add(ticket("c"))
+
+    assert queue.finished(ExecutionId("a"), success=False) == [
+        Drop(ExecutionId("b"), FAILED_BEFORE),
+        Begin(ExecutionId("c")),
+    ]
+    queue.add(ticket("d"))
+    assert queue.finished(ExecutionId("c"), success=False) == [Drop(ExecutionId("d"), FAILED_BEFORE)]
+
+
 def test_a_kernel_that_goes_drops_what_waits_and_a_new_one_begins_afresh():
     queue = ready_queue("a", "b")
 

@@ -107,6 +107,10 @@ class Executions:
         execution_id = ExecutionId(request.execution_id)
         self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, None, author=author))
 
+    def interrupting(self) -> None:
+        """The kernel is being interrupted."""
+        self._queue.interrupting()
+
     def cancel(self, execution_id: str) -> None:
         """Take an execution from the queue, or interrupt it."""
         self._follow(self._queue.cancel(ExecutionId(execution_id)))

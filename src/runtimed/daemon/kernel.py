@@ -263,7 +263,9 @@ class RoomKernel:
         Raises:
             NoKernel: If there is no kernel.
         """
-        return self._running_link().ask(HostInterrupt())
+        link = self._running_link()
+        self.executions.interrupting()
+        return link.ask(HostInterrupt())
 
     def complete(self, code: str, cursor_pos: int) -> asyncio.Future[dict[str, Any]]:
         """Ask the kernel for completions; it answers while a cell runs."""

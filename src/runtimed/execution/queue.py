@@ -50,6 +50,7 @@ class ExecutionQueue:
     def __init__(self) -> None:
         self._waiting: deque[Ticket] = deque()
         self._running: Ticket | None = None
+        self._behind_interrupt: frozenset[ExecutionId] | None = None
         self._ready = False
 
     @property
@@ -90,20 +91,31 @@ class ExecutionQueue:
         return self._drop(lambda _ticket: True, reason)
 
     def finished(self, execution_id: ExecutionId, *, success: bool) -> list[Instruction]:
-        """The running execution ended. A failure drops what the same client queued behind it, nobody else's."""
+        """The running execution ended. A failure drops what the same client queued behind it, nobody else's.
+
+        What was queued after somebody had asked for an interrupt was queued by one who expected the failure: it stays.
+        """
         if self._running is None or self._running.execution_id != execution_id:
             return []
         client, self._running = self._running.client_id, None
+        counted, self._behind_interrupt = self._behind_interrupt, None
         dropped = []
         if not success:
             dropped = self._drop(
-                lambda ticket: ticket.client_id == client, "an execution that the same client queued before it failed"
+                lambda ticket: ticket.client_id == client and (counted is None or ticket.execution_id in counted),
+                "an execution that the same client queued before it failed",
             )
         return [*dropped, *self._next()]
+
+    def interrupting(self) -> None:
+        """Somebody asked for an interrupt of what runs."""
+        if self._running is not None and self._behind_interrupt is None:
+            self._behind_interrupt = frozenset(self.waiting)
 
     def cancel(self, execution_id: ExecutionId) -> list[Instruction]:
         """Somebody does not want an execution any more; one that is not here stays as it is."""
         if self.running == execution_id:
+            self.interrupting()
             return [Interrupt(execution_id)]
         return self._drop(lambda ticket: ticket.execution_id == execution_id, "somebody cancelled it")
 
