@@ -182,9 +182,10 @@ def test_a_host_that_is_killed_takes_its_kernel_along_and_its_spool_is_read(data
         assert lines(1000).startswith(result.stdout)
         wait_until(lambda: session.status().status == "error", "the session does not end")
         assert session.status().close_reason == ("host_lost" if killed == signal.SIGKILL else "died")
-        for pid in (status.kernel_pid, int(child.stdout)):
-            assert pid is not None
-            wait_until(lambda pid=pid: is_gone(pid), f"process {pid} lives on")
+        kernel, grandchild = status.kernel_pid, int(child.stdout)
+        assert kernel is not None
+        wait_until(lambda: is_gone(kernel), "the kernel lives on")
+        wait_until(lambda: is_gone(grandchild), "the kernel's child lives on")
         assert session.run("1 + 1").success
 
 

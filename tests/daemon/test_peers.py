@@ -248,7 +248,7 @@ def test_a_reader_that_stops_costs_no_memory_delays_nobody_and_gets_all_when_it_
 
         assert result.stdout == expected
         assert daemon.memory_info().rss < 200 * 2**20
-        received = []
+        received: list[str] = []
         while sum(map(len, received)) < len(expected):
             output = next(stopped).output
             assert output is not None

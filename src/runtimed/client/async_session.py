@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow, Follow
-from runtimed.client.handle import Handle
+from runtimed.client.handle import Handle, documented
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
@@ -22,6 +22,7 @@ __all__ = ["AsyncSession", "EventStream"]
 T = TypeVar("T")
 
 
+@documented
 class AsyncSession(Handle):
     """A live notebook session, joined by its id, for asyncio.
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from runtimed.client import calls
 from runtimed.client.calls import Notebook
 from runtimed.client.identity import Identity
 from runtimed.errors import NotConnected, SessionError
 from runtimed.ids import NotebookId, check_notebook_id, new_notebook_id
 from runtimed.protocol.operations import Join
 
-__all__ = ["Handle"]
+__all__ = ["Handle", "documented"]
+
+T = TypeVar("T", bound=type)
 
 
 class Handle:
@@ -47,6 +52,15 @@ class Handle:
     def _check_was_connected(self) -> None:
         if not self._was_connected:
             raise NotConnected("Not connected", notebook_id=self.notebook_id)
+
+
+def documented(face: T) -> T:
+    """Give each member of a face that says "See `calls.NAME`" the docstring of that definition, for `help` and `?`."""
+    for member in vars(face).values():
+        doc = getattr(member, "__doc__", None) or ""
+        if callable(member) and doc.startswith("See `calls."):
+            member.__doc__ = getattr(calls, doc.removeprefix("See `calls.").removesuffix("`.")).__doc__
+    return face
 
 
 def _check_duration(name: str, value: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from runtimed.client import calls
 from runtimed.client.blocking import Connection
 from runtimed.client.flows import Flow, Follow
-from runtimed.client.handle import Handle
+from runtimed.client.handle import Handle, documented
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
@@ -21,6 +21,7 @@ __all__ = ["EventIterator", "Session"]
 T = TypeVar("T")
 
 
+@documented
 class Session(Handle):
     """A live notebook session, joined by its id.
 

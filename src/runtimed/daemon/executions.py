@@ -14,7 +14,7 @@ from runtimed.errors import InvalidCell
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Display, Event, Failed, Finished, Queued, Started
+from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.operations import Enqueue, Execute, HostInterrupt
 from runtimed.storage.session_store import SessionStore
 
@@ -32,7 +32,11 @@ class TellHost(Protocol):
 
 
 class Executions:
-    """What is queued and what runs."""
+    """What is queued and what runs.
+
+    Attributes:
+        asking: The execution that waits for a line of input, and the client that should give it.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Executions:
         self._clock = clock
         self._queue = ExecutionQueue()
         self._displays: Displays | None = None
+        self.asking: Ticket | None = None
 
     @property
     def busy(self) -> bool:
@@ -176,7 +181,13 @@ class Executions:
 
     def take(self, event: Event) -> None:
         """Note what an event of the host, which was just appended, means."""
+        if self.asking is not None and event.execution_id == self.asking.execution_id:
+            self.asking = None
         match event:
+            case InputRequested(execution_id=str() as execution_id):
+                row = self._store.execution(ExecutionId(execution_id))
+                if row is not None:
+                    self.asking = Ticket(row.execution_id, ClientId(row.author))
             case Started(execution_id=str() as execution_id, cell_id=str() as cell_id):
                 self._store.update_execution(
                     ExecutionId(execution_id),

@@ -135,7 +135,7 @@ class RoomKernel:
         """
         started = False
         if self._starting is None and not self.exists:
-            env_source = resolve_environment(request.kernel_type, request.env_source)
+            env_source = _resolve_environment(request.kernel_type, request.env_source)
             self._starting = self._spawn(self._start(request, env_source))
             self._starting.add_done_callback(self._start_ended)
             started = True
@@ -180,7 +180,7 @@ class RoomKernel:
             await self._ready
         except (OSError, ConnectionLost, ProtocolError, KernelStartFailed) as exc:
             error = exc if isinstance(exc, KernelStartFailed) else KernelStartFailed(f"The kernel did not start: {exc}")
-            if self.status != "dead":
+            if self.exists:
                 self._kernel_is_gone(str(error))
                 self.status = "dead"
             self._listener.kernel_lost("died", str(error))
@@ -348,7 +348,7 @@ class RoomKernel:
             case "restarting":
                 self.executions.kernel_restarting()
             case "dead":
-                reason = describe_end(event)
+                reason = _describe_end(event)
                 self._kernel_is_gone(reason)
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_exception(
@@ -440,7 +440,7 @@ class RoomKernel:
         return task
 
 
-def resolve_environment(kernel_type: str, env_source: str) -> str:
+def _resolve_environment(kernel_type: str, env_source: str) -> str:
     """Return the environment that a request names, `auto` resolved.
 
     Raises:
@@ -463,7 +463,7 @@ def resolve_environment(kernel_type: str, env_source: str) -> str:
     )
 
 
-def describe_end(event: KernelState) -> str:
+def _describe_end(event: KernelState) -> str:
     """Say in words how a kernel ended: reason, exit code or signal, and its last words."""
     if event.signal is not None:
         how = f"The kernel was ended by {signal.Signals(event.signal).name}"

@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 REPLY_BUDGET: Final = 4 * 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
 
+INPUT_PATIENCE: Final = 30.0
+"""Seconds that a cell which asks for input waits for its client to come back."""
+
 
 class Room(KernelListener):
     """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
@@ -44,6 +47,7 @@ class Room(KernelListener):
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
+        self._unanswered_since: float | None = None
 
     # --- peers ---
 
@@ -119,6 +123,17 @@ class Room(KernelListener):
             busy=self.kernel.busy,
         )
         return next_deadline(limits, activity)
+
+    def interrupt_unanswered(self) -> None:
+        """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
+        asking = self.kernel.executions.asking
+        if asking is None or any(client_id == asking.client_id for client_id, _join in self._peers.values()):
+            self._unanswered_since = None
+        elif self._unanswered_since is None:
+            self._unanswered_since = self._clock()
+        elif self._clock() - self._unanswered_since > INPUT_PATIENCE:
+            self._unanswered_since = None
+            self.kernel.executions.cancel(asking.execution_id)
 
     def kernel_facts(self, **fields: Any) -> None:
         """See `KernelListener`."""

@@ -160,6 +160,7 @@ class Daemon:
         now = self._clock()
         delay = TICK
         for notebook_id, room in list(self._rooms.items()):
+            room.interrupt_unanswered()
             deadline = room.deadline()
             if deadline is not None and deadline[0] <= now:
                 task = asyncio.get_running_loop().create_task(room.stop(deadline[1]))

@@ -1,0 +1,169 @@
+"""The public surface: what is promised is there, the same on both faces, and documented."""
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import runtimed
+from runtimed import AsyncClient, AsyncSession, Client, Session
+from runtimed.client import calls
+
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(runtimed.__path__, "runtimed.")
+    if not module.ispkg and not module.name.endswith("__main__") and ".kernel_launcher." not in module.name
+]
+
+SESSION_MEMBERS = [
+    "notebook_id",
+    "is_connected",
+    "kernel_started",
+    "env_source",
+    "connect",
+    "start_kernel",
+    "restart_kernel",
+    "shutdown_kernel",
+    "interrupt",
+    "create_cell",
+    "set_source",
+    "append_source",
+    "get_cell",
+    "get_cells",
+    "delete_cell",
+    "move_cell",
+    "clear_outputs",
+    "get_cell_ids",
+    "get_cell_source",
+    "get_cell_type",
+    "get_cell_outputs",
+    "get_cell_execution_count",
+    "get_cell_position",
+    "get_cell_metadata",
+    "set_cell_metadata",
+    "set_cell_type",
+    "execute_cell",
+    "run",
+    "queue_cell",
+    "wait",
+    "cancel",
+    "stream_execute",
+    "subscribe",
+    "set_metadata",
+    "get_metadata",
+    "set_kernelspec",
+    "get_kernelspec",
+    "complete",
+    "inspect",
+    "status",
+    "stop",
+    "close",
+]
+
+ERRORS = {
+    "RuntimedError": Exception,
+    "NotConnected": runtimed.RuntimedError,
+    "ConnectionLost": runtimed.RuntimedError,
+    "DaemonUnavailable": runtimed.RuntimedError,
+    "ProtocolError": runtimed.RuntimedError,
+    "SessionError": runtimed.RuntimedError,
+    "SessionNotFound": runtimed.SessionError,
+    "SessionClosed": runtimed.SessionError,
+    "CellNotFound": runtimed.RuntimedError,
+    "InvalidCell": runtimed.RuntimedError,
+    "ExecutionTimeout": runtimed.RuntimedError,
+    "ExecutionCancelled": runtimed.RuntimedError,
+    "NoKernel": runtimed.RuntimedError,
+    "KernelDied": runtimed.RuntimedError,
+    "KernelStartFailed": runtimed.RuntimedError,
+    "EnvironmentFailed": runtimed.RuntimedError,
+    "StorageError": runtimed.RuntimedError,
+}
+
+
+@pytest.mark.parametrize("name", ["runtimed", *MODULES])
+def test_every_module_exports_what_it_names_and_defines(name):
+    module = importlib.import_module(name)
+
+    assert sorted(module.__all__, key=str.lower) == sorted(set(module.__all__), key=str.lower)
+    for exported in module.__all__:
+        assert hasattr(module, exported), f"{name} names {exported}"
+    public = {
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_")
+        and (inspect.isfunction(value) or inspect.isclass(value))
+        and value.__module__ == name
+    }
+    assert public <= set(module.__all__), f"{name} does not name {public - set(module.__all__)}"
+
+
+def test_the_errors_form_the_promised_tree():
+    for name, base in ERRORS.items():
+        error = getattr(runtimed, name)
+        assert issubclass(error, base)
+    assert issubclass(runtimed.ExecutionTimeout, TimeoutError)
+
+
+@pytest.mark.parametrize("name", SESSION_MEMBERS)
+def test_both_faces_have_every_member_with_the_same_parameters_and_docs(name):
+    sync, coroutine = inspect.getattr_static(Session, name), inspect.getattr_static(AsyncSession, name)
+    assert inspect.getdoc(sync) == inspect.getdoc(coroutine)
+    if isinstance(sync, property):
+        assert name == "notebook_id" or inspect.iscoroutinefunction(coroutine)
+        return
+    first, second = inspect.signature(sync), inspect.signature(coroutine)
+    assert list(first.parameters.values()) == list(second.parameters.values())
+    if name not in ("stream_execute", "subscribe"):
+        assert inspect.iscoroutinefunction(coroutine)
+        assert first.return_annotation == second.return_annotation
+
+
+def test_the_faces_have_no_other_members():
+    for face in (Session, AsyncSession):
+        assert {name for name in dir(face) if not name.startswith("_")} == set(SESSION_MEMBERS)
+
+
+@pytest.mark.parametrize("name", SESSION_MEMBERS)
+def test_a_member_has_the_docs_and_the_parameters_of_its_definition(name):
+    member = inspect.getattr_static(Session, name)
+    assert inspect.getdoc(member)
+    definition = getattr(calls, "get_session" if name == "status" else name, None)
+    if definition is None:
+        return
+    assert inspect.getdoc(member) == inspect.getdoc(definition)
+    theirs = list(inspect.signature(definition).parameters.values())[1:]
+    ours = list(inspect.signature(member).parameters.values())[1:]
+    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
+
+
+@pytest.mark.parametrize("pair", [(Client, AsyncClient), (type(Client().sessions), type(AsyncClient().sessions))])
+def test_both_clients_have_the_same_members(pair):
+    sync, coroutine = pair
+    members = {name for name in dir(sync) if not name.startswith("_")}
+    assert members == {name for name in dir(coroutine) if not name.startswith("_")}
+    for name in members - {"Session"}:
+        assert (
+            inspect.signature(getattr(sync, name)).parameters.keys()
+            == inspect.signature(getattr(coroutine, name)).parameters.keys()
+        )
+
+
+def test_importing_the_package_reads_no_environment_and_imports_nothing_heavy():
+    script = (
+        "import sys, runtimed\n"
+        "heavy = {'automerge', 'zmq', 'jupyter_client', 'IPython', 'ipykernel', 'rich', 'psutil', 'uvloop'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"RUNTIMED_IDLE_EXIT": "nonsense", "RUNTIMED_SOCKET_PATH": "x" * 1000},
+    )
+
+    assert done.stdout == "[]\n"
