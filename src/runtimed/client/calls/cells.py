@@ -1,0 +1,264 @@
+"""The operations that read and edit cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
+from runtimed.client.flows import Ask, Flow
+from runtimed.errors import CellNotFound, InvalidCell
+from runtimed.execution.outputs import OutputFold
+from runtimed.ids import CellId, new_cell_id
+from runtimed.models import Cell, CellType, Output
+from runtimed.protocol import operations as ops
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Blob
+
+__all__ = [
+    "append_source",
+    "clear_outputs",
+    "create_cell",
+    "delete_cell",
+    "fetch_blobs",
+    "get_cell",
+    "get_cell_execution_count",
+    "get_cell_ids",
+    "get_cell_metadata",
+    "get_cell_outputs",
+    "get_cell_position",
+    "get_cell_source",
+    "get_cell_type",
+    "get_cells",
+    "move_cell",
+    "set_cell_metadata",
+    "set_cell_type",
+    "set_source",
+]
+
+
+def create_cell(
+    notebook: Notebook, source: str = "", cell_type: CellType = "code", index: int | None = None
+) -> Flow[CellId]:
+    """Add a cell to the document.
+
+    Args:
+        source: Its text, at most 10 MB.
+        cell_type: `code`, `markdown` or `raw`.
+        index: Its place, from 0 to the number of cells; at the end if None.
+
+    Returns:
+        The new cell's id.
+
+    Raises:
+        InvalidCell: If source, type or index cannot be.
+    """
+    check_text("source", source)
+    check_cell_type(cell_type)
+    if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
+        raise InvalidCell(f"A cell's index must be an int or None, not {type(index).__name__}")
+    cell_id = new_cell_id()
+    yield Ask(ops.AddCell(notebook_id=notebook.id, cell_id=cell_id, source=source, cell_type=cell_type, index=index))
+    notebook.seen[cell_id] = source
+    return cell_id
+
+
+def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
+    """Give a cell a new source. What others changed since this session last saw the cell is merged, not lost.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If the source cannot be.
+    """
+    check_text("source", source)
+    base = notebook.seen.get(cell_id)
+    yield Ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
+    notebook.seen[cell_id] = source
+
+
+def append_source(notebook: Notebook, cell_id: str, text: str) -> Flow[None]:
+    """Append text to a cell's source: one insertion, for streams of tokens.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If the source would be too long, or the text cannot be.
+    """
+    check_text("text", text)
+    yield Ask(ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
+    if cell_id in notebook.seen:
+        notebook.seen[cell_id] += text
+
+
+def delete_cell(notebook: Notebook, cell_id: str) -> Flow[None]:
+    """Delete a cell. Its executions stay readable by id.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+    """
+    yield Ask(ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
+    notebook.seen.pop(cell_id, None)
+
+
+def move_cell(notebook: Notebook, cell_id: str, after_cell_id: str | None = None) -> Flow[None]:
+    """Move a cell behind another one, or to the front if that is None.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+    """
+    yield Ask(ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after_cell_id))
+
+
+def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
+    """Take a cell's outputs and its execution count away, for everybody. The execution stays readable by its id.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+    """
+    yield Ask(ops.ClearOutputs(notebook_id=notebook.id, cell_id=cell_id))
+
+
+def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) -> Flow[None]:
+    """Set one value of a cell's metadata: a text, typically JSON.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If key or value is no text.
+    """
+    check_text("key", key)
+    check_text("value", value)
+    yield Ask(ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=value))
+
+
+def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow[None]:
+    """Make a cell `code`, `markdown` or `raw`.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If there is no such type.
+    """
+    check_cell_type(cell_type)
+    yield Ask(ops.SetCellType(notebook_id=notebook.id, cell_id=cell_id, cell_type=cell_type))
+
+
+def get_cell(notebook: Notebook, cell_id: str) -> Flow[Cell]:
+    """Return a cell with the outputs of its latest execution, so far.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+    """
+    found = yield from _find_cell(notebook, cell_id, outputs=True)
+    if found is None:
+        raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
+    return (yield from _cell(notebook, found))
+
+
+def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
+    """Return all cells in order, each with the outputs of its latest execution, so far."""
+    cells: list[Cell] = []
+    start: int | None = 0
+    while start is not None:
+        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start))
+        for found in page["cells"]:
+            cell = yield from _cell(notebook, found)
+            cells.append(cell)
+        start = page["next"]
+    return cells
+
+
+def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
+    """Return the ids of all cells, in order."""
+    ids: list[CellId] = []
+    start: int | None = 0
+    while start is not None:
+        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False))
+        ids += [CellId(found["id"]) for found in page["cells"]]
+        start = page["next"]
+    return ids
+
+
+def get_cell_source(notebook: Notebook, cell_id: str) -> Flow[str | None]:
+    """Return a cell's source, None if there is no such cell."""
+    source: str | None = yield from _field(notebook, cell_id, "source")
+    if source is not None:
+        notebook.seen[cell_id] = source
+    return source
+
+
+def get_cell_type(notebook: Notebook, cell_id: str) -> Flow[CellType | None]:
+    """Return a cell's type, None if there is no such cell."""
+    cell_type: CellType | None = yield from _field(notebook, cell_id, "cell_type")
+    return cell_type
+
+
+def get_cell_outputs(notebook: Notebook, cell_id: str) -> Flow[list[Output] | None]:
+    """Return the outputs of a cell's latest execution, None if there is no such cell."""
+    found = yield from _find_cell(notebook, cell_id, outputs=True)
+    if found is None:
+        return None
+    return list((yield from _outputs(notebook, found)))
+
+
+def get_cell_execution_count(notebook: Notebook, cell_id: str) -> Flow[int | None]:
+    """Return the count of a cell's latest execution, None if it never ran or there is no such cell."""
+    count: int | None = yield from _field(notebook, cell_id, "execution_count")
+    return count
+
+
+def get_cell_position(notebook: Notebook, cell_id: str) -> Flow[str | None]:
+    """Return a cell's place: compare places as text. None if there is no such cell."""
+    position: str | None = yield from _field(notebook, cell_id, "position")
+    return position
+
+
+def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, str] | None]:
+    """Return a cell's metadata, None if there is no such cell."""
+    metadata: dict[str, str] | None = yield from _field(notebook, cell_id, "metadata")
+    return metadata
+
+
+def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[dict[str, Any] | None]:
+    reply = yield Ask(ops.GetCell(notebook_id=notebook.id, cell_id=cell_id, outputs=outputs))
+    found: dict[str, Any] | None = reply["cell"]
+    return found
+
+
+def _field(notebook: Notebook, cell_id: str, name: str) -> Flow[Any]:
+    found = yield from _find_cell(notebook, cell_id, outputs=False)
+    return None if found is None else found[name]
+
+
+def _cell(notebook: Notebook, found: dict[str, Any]) -> Flow[Cell]:
+    notebook.seen[found["id"]] = found["source"]
+    return Cell(
+        id=CellId(found["id"]),
+        cell_type=found["cell_type"],
+        source=found["source"],
+        execution_count=found["execution_count"],
+        outputs=(yield from _outputs(notebook, found)),
+        metadata=found["metadata"],
+        position=found["position"],
+    )
+
+
+def _outputs(notebook: Notebook, found: dict[str, Any]) -> Flow[tuple[Output, ...]]:
+    fold = OutputFold()
+    for body in found["events"]:
+        fold.add(decode_event(body))
+    after = found["more"]
+    while after is not None:
+        page = yield Ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=found["execution_id"], after=after))
+        for _seq, body in page["events"]:
+            fold.add(decode_event(body))
+        after = page["events"][-1][0] if page["more"] else None
+    return fold.outputs_with((yield from fetch_blobs(notebook, fold.missing_blobs)))
+
+
+def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str]]:
+    """Fetch the contents of blobs, by SHA-256."""
+    values: dict[str, bytes | str] = {}
+    for blob in blobs:
+        content = bytearray()
+        while len(content) < blob.size:
+            reply = yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=blob.sha256, offset=len(content)))
+            content += reply["data"]
+        values[blob.sha256] = bytes(content)
+    return values

@@ -1,0 +1,147 @@
+"""The operations that execute cells and wait for results."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from runtimed.client.calls.cells import fetch_blobs
+from runtimed.client.calls.kernel import kernel_request
+from runtimed.client.calls.notebook import Notebook, check_text, check_timeout
+from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.errors import ExecutionTimeout, NoKernel
+from runtimed.execution.outputs import OutputFold
+from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
+from runtimed.models import ExecutionResult
+from runtimed.protocol import operations as ops
+from runtimed.transport.blocking import WaitTimeout
+
+__all__ = ["OnTimeout", "cancel", "execute", "execute_cell", "queue_cell", "run", "wait"]
+
+OnTimeout = Literal["leave", "interrupt"]
+
+
+def run(
+    notebook: Notebook, code: str, timeout_secs: float | None = 60.0, on_timeout: OnTimeout = "leave"
+) -> Flow[ExecutionResult]:
+    """Add a cell with this code, execute it, and return what it gave; start a kernel if none runs.
+
+    Args:
+        code: The code. It is in the document before anybody sees its first output.
+        timeout_secs: How long to wait for the end, in seconds; None for no limit.
+        on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+
+    Raises:
+        ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
+        InvalidCell: If the code cannot be a cell's source.
+        KernelStartFailed: If a kernel was needed and did not start.
+    """
+    check_text("code", code)
+    operation = ops.Enqueue(
+        notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=new_cell_id(), source=code
+    )
+    return (yield from execute(notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout))
+
+
+def execute_cell(
+    notebook: Notebook, cell_id: str, timeout_secs: float | None = 60.0, on_timeout: OnTimeout = "leave"
+) -> Flow[ExecutionResult]:
+    """Execute a cell of the document and return what it gave; start a kernel if none runs.
+
+    The daemon reads the source from the document, so everybody sees the same code executed.
+
+    Args:
+        cell_id: A code cell.
+        timeout_secs: How long to wait for the end, in seconds; None for no limit.
+        on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If it is no code cell.
+        ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
+        KernelStartFailed: If a kernel was needed and did not start.
+    """
+    operation = ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id)
+    return (yield from execute(notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout))
+
+
+def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
+    """Queue the execution of a cell and return its id at once; start a kernel if none runs.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If it is no code cell.
+        KernelStartFailed: If a kernel was needed and did not start.
+    """
+    operation = ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, watch=False)
+    try:
+        yield Ask(operation)
+    except NoKernel:
+        yield Ask(kernel_request(notebook))
+        yield Ask(operation)
+    return ExecutionId(operation.execution_id)
+
+
+def wait(
+    notebook: Notebook, execution_id: str, timeout_secs: float | None = 60.0, on_timeout: OnTimeout = "leave"
+) -> Flow[ExecutionResult]:
+    """Wait for the end of an execution that anybody started, at any time, and return what it gave.
+
+    Raises:
+        ExecutionTimeout: If it did not end in time.
+        RuntimedError: If this session has no such execution.
+    """
+    operation = ops.Watch(notebook_id=notebook.id, execution_id=execution_id)
+    return (yield from execute(notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout))
+
+
+def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
+    """Take an execution from the queue, or interrupt it if it runs; one that ended stays as it is.
+
+    Raises:
+        RuntimedError: If this session has no such execution.
+    """
+    yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
+
+
+def execute(
+    notebook: Notebook,
+    operation: ops.Enqueue | ops.Watch,
+    *,
+    timeout_secs: float | None,
+    on_timeout: OnTimeout = "leave",
+    on_event: OnEvent | None = None,
+    kernel: ops.StartKernel | None = None,
+) -> Flow[ExecutionResult]:
+    """Follow an execution to its end; start a kernel if it needs one.
+
+    Args:
+        on_event: Sees each raw event, too.
+        kernel: What to start if none runs; a Python kernel in the default environment if None.
+    """
+    check_timeout(timeout_secs)
+    if on_timeout not in get_args(OnTimeout):
+        raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
+    fold = OutputFold()
+
+    def take(event: Any) -> None:
+        fold.add(event)
+        if on_event is not None:
+            on_event(event)
+
+    follow = Follow(operation, take, timeout_secs)
+    try:
+        try:
+            reply = yield follow
+        except NoKernel:
+            yield Ask(kernel or kernel_request(notebook))
+            reply = yield follow
+    except WaitTimeout:
+        if on_timeout == "interrupt":
+            yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
+        raise ExecutionTimeout(
+            f"Execution timed out after {timeout_secs:g} seconds",
+            execution_id=operation.execution_id,
+            timeout_secs=timeout_secs,
+        ) from None
+    values = yield from fetch_blobs(notebook, fold.missing_blobs)
+    return fold.result(CellId(reply["cell_id"]), ExecutionId(operation.execution_id), values)

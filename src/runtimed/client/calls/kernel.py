@@ -1,0 +1,122 @@
+"""The operations that concern the kernel."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from runtimed.client.calls.notebook import Notebook
+from runtimed.client.flows import Ask, Flow
+from runtimed.protocol import operations as ops
+
+__all__ = ["complete", "inspect", "interrupt", "kernel_request", "restart_kernel", "shutdown_kernel", "start_kernel"]
+
+
+def start_kernel(
+    notebook: Notebook, kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
+) -> Flow[None]:
+    """Start a kernel for this session; return at once if one runs already, whatever was asked for.
+
+    The kernel gets this process's environment variables and working folder.
+
+    Args:
+        kernel_type: `python`, or the name of another language whose kernelspec `env_source` names.
+        env_source: `auto`, `current` (this process's interpreter), `python:/path/to/python` or `kernelspec:NAME`. The
+            property `env_source` tells what runs.
+        notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder.
+
+    Raises:
+        KernelStartFailed: If the kernel does not become ready; the message has its last words.
+        EnvironmentFailed: If that environment cannot be had.
+    """
+    yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
+
+
+def kernel_request(
+    notebook: Notebook,
+    kernel_type: str = "python",
+    env_source: str = "auto",
+    notebook_path: str | Path | None = None,
+) -> ops.StartKernel:
+    """Return what asks for a kernel with this process's environment variables and folder; see `start_kernel`."""
+    cwd = Path.cwd()
+    if notebook_path is not None:
+        folder = Path(notebook_path).expanduser().absolute().parent
+        cwd = next(place for place in (folder, *folder.parents) if place.is_dir())
+    return ops.StartKernel(
+        notebook_id=notebook.id,
+        kernel_type=kernel_type,
+        env_source=env_source,
+        notebook_path=None if notebook_path is None else str(notebook_path),
+        environment=dict(os.environ),
+        cwd=str(cwd),
+        interpreter=sys.executable,
+    )
+
+
+def restart_kernel(notebook: Notebook) -> Flow[None]:
+    """Replace the kernel by a fresh one; the session, its cells and its outputs stay.
+
+    What ran ends with a `KernelDied` error, what was queued is cancelled.
+
+    Raises:
+        NoKernel: If no kernel runs.
+        KernelStartFailed: If the new one does not become ready.
+    """
+    yield Ask(ops.RestartKernel(notebook_id=notebook.id))
+
+
+def shutdown_kernel(notebook: Notebook) -> Flow[None]:
+    """End the kernel; the session stays active without one. Without a kernel, do nothing."""
+    yield Ask(ops.ShutdownKernel(notebook_id=notebook.id))
+
+
+def interrupt(notebook: Notebook) -> Flow[None]:
+    """Interrupt the cell that runs: its code gets a KeyboardInterrupt. Harmless when nothing runs.
+
+    Works from signal handlers and other threads while another call waits.
+
+    Raises:
+        NoKernel: If no kernel runs.
+    """
+    yield Ask(ops.Interrupt(notebook_id=notebook.id))
+
+
+def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Flow[dict[str, Any]]:
+    """Ask the kernel for completions; it answers while a cell runs.
+
+    Args:
+        code: The code so far.
+        cursor_pos: Where the cursor stands, in code points; the end if None.
+
+    Returns:
+        The content of Jupyter's complete_reply: `matches`, `cursor_start`, `cursor_end`, `metadata`.
+
+    Raises:
+        NoKernel: If no kernel runs.
+
+    Source: Jupyter messaging 5.4, "Completion".
+    """
+    position = len(code) if cursor_pos is None else cursor_pos
+    return (yield Ask(ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position)))
+
+
+def inspect(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Flow[dict[str, Any]]:
+    """Ask the kernel about the object at a place in code; it answers while a cell runs.
+
+    Args:
+        code: The code so far.
+        cursor_pos: Where the cursor stands, in code points; the end if None.
+
+    Returns:
+        The content of Jupyter's inspect_reply: `found`, `data` by MIME type, `metadata`.
+
+    Raises:
+        NoKernel: If no kernel runs.
+
+    Source: Jupyter messaging 5.4, "Introspection".
+    """
+    position = len(code) if cursor_pos is None else cursor_pos
+    return (yield Ask(ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position)))

@@ -1,0 +1,64 @@
+"""The operations that read and write the document's metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from runtimed.client.calls.notebook import Notebook
+from runtimed.client.flows import Ask, Flow
+from runtimed.errors import SessionError
+from runtimed.protocol import operations as ops
+
+__all__ = ["get_kernelspec", "get_metadata", "set_kernelspec", "set_metadata"]
+
+NOTEBOOK_METADATA: Final = "notebook_metadata"
+"""The metadata key that holds, as JSON, what an .ipynb file holds at notebook level."""
+
+
+def set_metadata(notebook: Notebook, key: str, value: str) -> Flow[None]:
+    """Set a value of the document's metadata: a text, typically JSON.
+
+    Raises:
+        SessionError: If key or value is no text.
+    """
+    for name, text in (("key", key), ("value", value)):
+        if not isinstance(text, str):
+            raise SessionError(f"A metadata {name} must be a str, not {type(text).__name__}; encode it with json.dumps")
+    yield Ask(ops.SetMetadata(notebook_id=notebook.id, key=key, value=value))
+
+
+def get_metadata(notebook: Notebook, key: str) -> Flow[str | None]:
+    """Return a value of the document's metadata, None if it is not set."""
+    reply = yield Ask(ops.GetMetadata(notebook_id=notebook.id, key=key))
+    value: str | None = reply["value"]
+    return value
+
+
+def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: str | None = None) -> Flow[None]:
+    """Say which kernel the notebook is meant for, as an .ipynb file does: in `notebook_metadata`.
+
+    Source: nbformat 4, notebook metadata `kernelspec`.
+    """
+    metadata = yield from _notebook_metadata(notebook)
+    metadata["kernelspec"] = {"name": name, "display_name": display_name}
+    if language is not None:
+        metadata["kernelspec"]["language"] = language
+    yield from set_metadata(notebook, NOTEBOOK_METADATA, json.dumps(metadata))
+
+
+def get_kernelspec(notebook: Notebook) -> Flow[dict[str, str] | None]:
+    """Return the kernelspec in `notebook_metadata`, None if there is none."""
+    spec = (yield from _notebook_metadata(notebook)).get("kernelspec")
+    return spec if isinstance(spec, dict) else None
+
+
+def _notebook_metadata(notebook: Notebook) -> Flow[dict[str, Any]]:
+    text = yield from get_metadata(notebook, NOTEBOOK_METADATA)
+    try:
+        metadata = json.loads(text) if text is not None else {}
+    except ValueError as exc:
+        raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON: {exc}") from exc
+    if not isinstance(metadata, dict):
+        raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON object")
+    return metadata

@@ -1,0 +1,52 @@
+"""What one handle knows of a notebook, and the checks of what users pass. Nothing here waits or opens a socket."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from runtimed.errors import InvalidCell
+from runtimed.ids import NotebookId
+from runtimed.models import CellType
+
+__all__ = ["Notebook", "check_cell_type", "check_text", "check_timeout"]
+
+
+class Notebook:
+    """What one handle knows of a session: its id, and the sources that it has seen.
+
+    The sources are what `set_source` merges against: what the caller of this handle knew when it wrote the new text.
+    """
+
+    def __init__(self, notebook_id: NotebookId) -> None:
+        self.id = notebook_id
+        self.seen: dict[str, str] = {}
+
+
+def check_text(name: str, value: object) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        InvalidCell: Naming the field.
+    """
+    if not isinstance(value, str):
+        raise InvalidCell(f"A cell's {name} must be a str, not {type(value).__name__}")
+
+
+def check_cell_type(value: object) -> None:
+    """Refuse what is no type of a cell.
+
+    Raises:
+        InvalidCell: Naming the three there are.
+    """
+    if value not in get_args(CellType):
+        raise InvalidCell(f"A cell's type must be code, markdown or raw, not {value!r}")
+
+
+def check_timeout(value: object) -> None:
+    """Refuse what is no number of seconds to wait.
+
+    Raises:
+        ValueError: Saying what it should be.
+    """
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise ValueError(f"A timeout must be a number of seconds, not negative, or None; not {value!r}")
