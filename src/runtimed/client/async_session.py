@@ -34,34 +34,7 @@ class AsyncSession(Handle):
         ...     result = await session.run("6 * 7")
     """
 
-    def __init__(
-        self,
-        notebook_id: str | None = None,
-        *,
-        label: str | None = None,
-        timeout_minutes: float | None = None,
-        max_duration_minutes: float | None = None,
-        keep_alive: float = 30.0,
-    ) -> None:
-        """Name a session; nothing happens before `connect`.
-
-        Args:
-            notebook_id: Its id; a generated one (`agent-session-<uuid4>`) if None.
-            label: What people call this client.
-            timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
-            max_duration_minutes: Minutes after which it times out in any case; None for never.
-            keep_alive: Seconds that a session of a generated id outlives its last client.
-
-        Raises:
-            SessionError: If the id cannot be one.
-        """
-        super().__init__(
-            notebook_id,
-            label=label,
-            timeout_minutes=timeout_minutes,
-            max_duration_minutes=max_duration_minutes,
-            keep_alive=keep_alive,
-        )
+    def _prepare(self) -> None:
         self._connection = AsyncConnection(self._identity, self._join)
 
     # --- state ---

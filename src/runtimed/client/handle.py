@@ -21,13 +21,25 @@ class Handle:
 
     def __init__(
         self,
-        notebook_id: str | None,
+        notebook_id: str | None = None,
         *,
-        label: str | None,
-        timeout_minutes: float | None,
-        max_duration_minutes: float | None,
-        keep_alive: float,
+        label: str | None = None,
+        timeout_minutes: float | None = None,
+        max_duration_minutes: float | None = None,
+        keep_alive: float = 30.0,
     ) -> None:
+        """Name a session; nothing happens before `connect`.
+
+        Args:
+            notebook_id: Its id; a generated one (`agent-session-<uuid4>`) if None.
+            label: What people call this client.
+            timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
+            max_duration_minutes: Minutes after which it times out in any case; None for never.
+            keep_alive: Seconds that a session of a generated id outlives its last client.
+
+        Raises:
+            SessionError: If the id cannot be one.
+        """
         _check_duration("timeout_minutes", timeout_minutes)
         _check_duration("max_duration_minutes", max_duration_minutes)
         _check_duration("keep_alive", keep_alive)
@@ -43,6 +55,11 @@ class Handle:
             max_duration_minutes=max_duration_minutes,
         )
         self._was_connected = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what the face needs, before anything is asked of it."""
+        raise NotImplementedError
 
     @property
     def notebook_id(self) -> NotebookId:
