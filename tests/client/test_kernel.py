@@ -135,6 +135,20 @@ def test_a_kernel_that_dies_ends_its_execution_its_queue_and_the_session(session
     assert session.status().status == "active"
 
 
+def test_a_kernel_that_eats_all_memory_it_may_have_fails_in_its_cell_and_lives(session):
+    session.start_kernel()
+    result = session.run(
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))\n"
+        "data = []\n"
+        "while True: data.append(bytearray(2**28))"
+    )
+
+    assert result.error is not None
+    assert result.error.ename == "MemoryError"
+    assert session.run("del data; print('lives')").stdout == "lives\n"
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 

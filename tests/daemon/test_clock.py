@@ -1,0 +1,134 @@
+"""Deadlines with a clock that the test moves: a daemon inside the test's own loop, real hosts and kernels."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from runtimed import AsyncSession
+from runtimed.client.aio import AsyncConnection
+from runtimed.client.identity import Identity
+from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.protocol.operations import Enqueue, Join
+from runtimed.settings import read_settings
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextlib.asynccontextmanager
+async def daemon_with_a_clock() -> AsyncIterator[tuple[Clock, Daemon]]:
+    clock = Clock()
+    settings = read_settings()
+    with own_data_folder(settings):
+        daemon = Daemon(settings, clock)
+        ready = asyncio.Event()
+        running = asyncio.create_task(daemon.run(on_ready=ready.set))
+        await ready.wait()
+        try:
+            yield clock, daemon
+            await daemon.shut_down(keep_kernels=False)
+        finally:
+            daemon.request_end()
+            await running
+
+
+async def until(condition: Callable[[], object], message: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        result = condition()
+        if await result if asyncio.iscoroutine(result) else result:
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(message)
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def own_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    short_folder.chmod(0o700)
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
+    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
+    return short_folder
+
+
+def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+            session = AsyncSession("s", timeout_minutes=10)
+            await session.run("1")
+
+            async def ended() -> bool:
+                return (await session.status()).status == "timed_out"
+
+            clock.now += 599
+            daemon._tick()
+            assert not await ended()
+            clock.now += 2
+            await until(ended, "the session does not time out")
+            assert (await session.status()).closed_at is not None
+            await session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_running_cell_keeps_a_session_from_being_idle_but_not_from_lasting_too_long(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+            session = AsyncSession("s", timeout_minutes=1, max_duration_minutes=60)
+            await session.start_kernel()
+            execution_id = await session.queue_cell(await session.create_cell("import time; time.sleep(1000)"))
+            clock.now += 3000
+            daemon._tick()
+            assert (await session.status()).status == "active"
+            clock.now += 601
+            result = await session.wait(execution_id)
+            assert not result.success
+            status = await session.status()
+            assert (status.status, status.close_reason) == ("timed_out", "max_duration")
+            await session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon), AsyncSession("s") as session:
+            await session.start_kernel()
+            asker = AsyncConnection(Identity(), Join(notebook_id="s"))
+            await asker.open()
+            operation = Enqueue(
+                notebook_id="s", execution_id="e", cell_id="c", source="input('name? ')", watch=False, stdin=True
+            )
+            await asker.perform(_ask(operation))
+            await until(lambda: _started(session), "the cell does not begin")
+            asker.close()
+            await until(lambda: daemon.status_as_map()["rooms"][0]["active_peers"] == 1, "the asker is still there")
+            daemon._tick()
+            clock.now += 31
+            daemon._tick()
+            result = await session.wait("e")
+            assert result.error is not None
+            assert result.error.ename == "KeyboardInterrupt"
+
+    asyncio.run(scenario())
+
+
+def _ask(operation: Enqueue):
+    from runtimed.client.flows import Ask
+
+    yield Ask(operation)
+
+
+async def _started(session: AsyncSession) -> bool:
+    return await session.get_cell_execution_count("c") is not None
