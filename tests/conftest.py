@@ -76,3 +76,9 @@ def wait_until(condition: Callable[[], object], message: str, timeout: float = 3
         if time.monotonic() > deadline:
             pytest.fail(message)
         time.sleep(0.01)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for long runs."""
+    parser.addoption("--faults", type=int, default=50, help="rounds of tests/faults (50)")
+    parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")

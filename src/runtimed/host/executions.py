@@ -35,20 +35,22 @@ class Execution:
     Attributes:
         request: What was asked for.
         sent: Whether the kernel was given it; else it waits for the kernel to be ready.
-        begun: Whether the kernel has begun with it (its execute_input came), so that an interrupt hits it.
+        busy_at: When the kernel said that it is busy with it, on the event loop's clock.
+        begun_at: When its execute_input came, which not every kernel sends.
         started: Whether a Started event was made.
         count: Its execution count, once known.
         reply: The content of its execute_reply.
         idle: Whether the kernel said that it is idle again.
         failed: Whether a Failed event was made.
         input_parent: The header of the input_request that waits for an answer.
-        interrupt: Whether to interrupt it once it has begun.
+        interrupt: Whether an interrupt waits for it to begin.
         interrupted: Whether it was interrupted.
     """
 
     request: Execute
     sent: bool = False
-    begun: bool = False
+    busy_at: float | None = None
+    begun_at: float | None = None
     started: bool = False
     count: int | None = None
     reply: Mapping[str, Any] | None = None
@@ -81,6 +83,8 @@ class Executions:
         self._cells: dict[str, str] = {}  # all ever seen: none runs twice, and late output finds its home
         self._latest: str | None = None
         self.open: dict[str, Execution] = {}
+        self.start_requests: set[str | None] = set()
+        """Parents of messages that belong to the kernel's start, and to no execution."""
 
     def take(self, request: Execute) -> Execution | None:
         """Accept an execution; None if it was accepted before."""
@@ -107,7 +111,7 @@ class Executions:
             for event in events:
                 if isinstance(event, Started):
                     execution.count = event.execution_count
-            is_late, execution.begun, execution.started = execution.started, True, True
+            is_late, execution.started = execution.started, True
             self._latest = execution.id
             return [] if is_late else events
         if msg_type == "input_request":
@@ -120,8 +124,8 @@ class Executions:
             return []
         # Threads of ipykernel 7 write under whatever request the kernel served last, a completion's for example.
         owner = parent_id if parent_id in self._cells else self._latest
-        if owner is None:
-            logger.debug("dropped a %s message from before the first execution", msg_type)
+        if owner is None or parent_id in self.start_requests:
+            logger.debug("dropped a %s message of the kernel's start", msg_type)
             return []
         events = events_of(message, self._origin(owner, at), self._store)
         if execution is not None:
@@ -154,6 +158,7 @@ class Executions:
 
     def died(self, sentence: str, stderr: str, at: float, *, only_sent: bool) -> list[Event]:
         """Close the open executions because their kernel is gone."""
+        self._latest = None  # what the next kernel writes while it starts is not for this one's executions
         events: list[Event] = []
         lines = (f"KernelDied: {sentence}", *stderr.splitlines())
         evalue = f"{sentence}\n{stderr}" if stderr else sentence

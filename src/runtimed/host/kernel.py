@@ -22,6 +22,7 @@ from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.executions import Execution, Executions
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import Ended, Guard, KernelCommand, KernelProcess, find_command, missing_ipykernel
+from runtimed.host.questions import Questions
 from runtimed.host.wire import ConnectionFile, KernelMessage, Wire
 from runtimed.protocol.events import KernelState
 from runtimed.protocol.operations import Execute
@@ -32,19 +33,18 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT: Final = 60.0
 """Seconds in which a kernel must answer."""
-ASK_TIMEOUT: Final = 10.0
-"""Seconds in which a completion must come."""
 LATE_OUTPUT: Final = 0.02
-"""Seconds that a kernel which is not Python's has for outputs after its `idle`; Deno needs them (measured)."""
+"""Seconds for outputs that come after an `idle` or a prompt though they were sent before (Deno's do, measured)."""
 _POLITE: Final = 3.0
 _POLITE_BUSY: Final = 1.0
 _TERMINATE: Final = 0.5
 _PROBE: Final = 0.25
 _PROBES: Final = 20
+_SETTLED: Final = 0.1
 _REPLY_MISSING: Final = 2.0
+_REPLY_MISSING_INTERRUPTED: Final = 0.5
 _IDLE_MISSING: Final = 5.0
 _QUIET: Final = 0.05
-_LONGEST_DRAIN: Final = 10.0
 
 
 class Phase(Enum):
@@ -73,7 +73,7 @@ class Kernel:
         self._loop = asyncio.get_running_loop()
         self._executions = Executions(store)
         self._inbox: deque[KernelMessage] = deque()
-        self._questions: dict[str, asyncio.Future[Any]] = {}
+        self._questions: Questions | None = None
         self._process: KernelProcess | None = None
         self._wire: Wire | None = None
         self._command: KernelCommand | None = None
@@ -81,9 +81,6 @@ class Kernel:
         self._generation = 0
         self._status: str | None = None
         self._language: str | None = None
-        self._has_subshells = False
-        self._subshell: asyncio.Future[str | None] | None = None
-        self._info_ids: set[str] = set()
         self._info: dict[str, Any] | None = None
         self._output_works = False
         self._heard_at = 0.0
@@ -154,34 +151,20 @@ class Kernel:
 
     async def _drain(self, wire: Wire) -> None:
         """Take in what the dead kernel has left in its sockets."""
-        quiet_since = started = self._loop.time()
-        while (now := self._loop.time()) - quiet_since < _QUIET and now - started < _LONGEST_DRAIN:
+        quiet_since = self._loop.time()
+        while self._loop.time() - quiet_since < _QUIET:
             if wire.drain() or self._outbox.stuck:
                 quiet_since = self._loop.time()
-                started = quiet_since if self._outbox.stuck else started
             await asyncio.sleep(0.005)
 
     def _die(self, ended: Ended | RuntimedError) -> None:
         """Say how it ended, for good."""
-        was_starting, self._phase = self._phase is Phase.STARTING, Phase.DEAD
+        reason, sentence = self._explain(ended)
+        self._phase = Phase.DEAD
+        exit_code, number, stderr = None, None, ""
         if isinstance(ended, Ended):
-            how, exit_code, number, stderr = ended.sentence, ended.exit_code, ended.signal, ended.stderr
-        else:
-            how, exit_code, number, stderr = ended.message, None, None, ""
-        if self._stopping:
-            reason, sentence = self._stop_reason, self._stop_reason or "The kernel was shut down"
-            stderr = ""
-        elif isinstance(ended, RuntimedError):
-            reason = sentence = ended.message
-        elif self._fault is not None:
-            reason = sentence = self._fault
-        elif was_starting:
-            missing = None if self._command is None else missing_ipykernel(self._command, stderr)
-            reason = sentence = missing or f"The kernel ended while it started ({how})"
-        elif exit_code == 0:
-            reason = sentence = "The kernel ended itself (exit code 0), as exit() and quit() do"
-        else:
-            reason, sentence = None, f"The kernel died ({how})"
+            exit_code, number = ended.exit_code, ended.signal
+            stderr = "" if self._stopping else ended.stderr
         self._close_generation(sentence, stderr, only_sent=False)
         self._state(
             "dead",
@@ -198,36 +181,51 @@ class Kernel:
             self._restarted.exception()  # whoever asked may be gone
         self.dead.set()
 
+    def _explain(self, ended: Ended | RuntimedError) -> tuple[str | None, str]:
+        """Return the reason, where there is more to say than exit code and signal, and a sentence in any case."""
+        if self._stopping:
+            return self._stop_reason, self._stop_reason or "The kernel was shut down"
+        if isinstance(ended, RuntimedError):
+            reason = ended.message
+        elif self._fault is not None:
+            reason = self._fault
+        elif self._phase is Phase.STARTING:
+            missing = None if self._command is None else missing_ipykernel(self._command, ended.stderr)
+            reason = missing or f"The kernel ended while it started ({ended.sentence})"
+        elif ended.exit_code == 0:
+            reason = "The kernel ended itself (exit code 0), as exit() and quit() do"
+        else:
+            return None, f"The kernel died ({ended.sentence})"
+        return reason, reason
+
     def _close_generation(self, sentence: str, stderr: str, *, only_sent: bool) -> None:
         """End everything that depended on the kernel's process, which is gone."""
         self._inbox.clear()
         for event in self._executions.died(sentence, stderr, time.time(), only_sent=only_sent):
             self._outbox.add(event)
-        questions, self._questions = self._questions, {}
-        for question in questions.values():
-            if not question.done():
-                question.set_exception(NoKernel(f"{sentence} before it answered"))
-                question.exception()
-        self._subshell = None
+        if self._questions is not None:
+            self._questions.close(sentence)
+            self._questions = None
         self._info = None
-        self._info_ids.clear()
+        self._executions.start_requests.clear()
         self._output_works = False
         self._outbox.flush()
 
     # --- start ---
 
-    def _probe(self, generation: int, count: int) -> None:
+    def _probe(self, generation: int, asked: int) -> None:
         """Ask for the kernel's info; its output channel is proven when the `status` of this comes, or a welcome."""
         if generation != self._generation or self._phase is not Phase.STARTING or self._wire is None:
             return
-        if self._info is not None and count > _PROBES:
+        if asked > _PROBES:
             logger.warning("the kernel publishes no status; going on without")
             self._output_works = True
             self._check_ready()
             return
-        if not self._info_ids or self._info is not None:
-            self._info_ids.add(self._wire.send("shell", "kernel_info_request", {}))
-        self._loop.call_later(_PROBE, self._probe, generation, count + (self._info is not None))
+        if asked == 0 or self._info is not None:
+            self._executions.start_requests.add(self._wire.send("shell", "kernel_info_request", {}))
+            asked += 1
+        self._loop.call_later(_PROBE, self._probe, generation, asked)
 
     def _start_took_too_long(self, generation: int) -> None:
         if generation == self._generation and self._phase is Phase.STARTING and self._process is not None:
@@ -235,14 +233,17 @@ class Kernel:
             self._process.send_signal(signal.SIGKILL)
 
     def _check_ready(self) -> None:
-        if self._phase is not Phase.STARTING or self._info is None or not self._output_works:
+        if self._phase is not Phase.STARTING or self._info is None or self._wire is None or not self._output_works:
             return
         self._phase = Phase.READY
         language = self._info.get("language_info")
         name = language.get("name") if isinstance(language, dict) else None
         self._language = name if isinstance(name, str) else None
         features = self._info.get("supported_features")
-        self._has_subshells = isinstance(features, list) and "kernel subshells" in features
+        has_subshells = isinstance(features, list) and "kernel subshells" in features
+        self._questions = Questions(self._wire, has_subshells=has_subshells)
+        if self._language == "python":
+            self._executions.start_requests.add(None)  # ipykernel's output before it was asked for anything
         self._state("idle")
         for execution in self._executions.open.values():
             self._send(execution)
@@ -289,17 +290,30 @@ class Kernel:
         execution = self._executions.running or next(iter(self._executions.open.values()), None)
         if execution is None or self._phase is Phase.DEAD:
             return
-        if execution.begun:
-            self._interrupt_now(execution)
+        execution.interrupt = True
+        self._interrupt_when_settled(execution)
+
+    def _interrupt_when_settled(self, execution: Execution) -> None:
+        """Interrupt when the kernel runs the user's code for sure; called again when more is known of that.
+
+        ipykernel ignores the signal until it begins, and IPython's callbacks before the code swallow it (measured).
+        """
+        if execution.begun_at is not None:
+            when = execution.begun_at + _SETTLED
+        elif execution.busy_at is not None:
+            when = execution.busy_at + 2 * _SETTLED  # a silent execution has no execute_input
         else:
-            # ipykernel ignores the signal until it has begun with the execution: it would be lost.
-            execution.interrupt = True
+            return
+        if when > self._loop.time():
+            self._loop.call_at(when, self._interrupt_now, execution)
+        else:
+            self._interrupt_now(execution)
 
     def _interrupt_now(self, execution: Execution) -> None:
-        execution.interrupt = False
-        if self._executions.open.get(execution.id) is not execution or self._command is None:
+        is_open = self._executions.open.get(execution.id) is execution and execution.reply is None
+        if not execution.interrupt or not is_open or self._command is None:
             return
-        execution.interrupted = True
+        execution.interrupt, execution.interrupted = False, True
         if self._command.interrupt_mode == "message" and self._wire is not None:
             self._wire.send("control", "interrupt_request", {})
         elif self._process is not None:
@@ -318,51 +332,14 @@ class Kernel:
         self._wire.send("stdin", "input_reply", {"status": "ok", "value": text}, parent=parent)
 
     async def ask(self, msg_type: str, content: dict[str, Any]) -> dict[str, Any]:
-        """Ask the kernel something beside the executions, and return the content of its reply.
+        """Ask the kernel something beside the executions; see `Questions.ask`.
 
         Raises:
-            NoKernel: If it is not ready or ends meanwhile.
-            RuntimedError: If it does not answer in time.
+            NoKernel: If it is not ready.
         """
-        subshell_id = await self._subshell_id()
-        try:
-            return await self._question("shell", msg_type, content, subshell_id)
-        except TimeoutError:
-            self._subshell = None  # it may hang for good; the next question gets a new one
-            raise RuntimedError(
-                f"The kernel did not answer within {ASK_TIMEOUT:.0f} seconds; "
-                + ("it may be busy" if subshell_id is not None else "this kernel answers only when no cell runs")
-            ) from None
-
-    async def _subshell_id(self) -> str | None:
-        """Return the subshell in which questions are answered while a cell runs; None where there is none."""
-        if not self._has_subshells or self._phase is not Phase.READY:
-            return None
-        if self._subshell is None:
-            self._subshell = asyncio.ensure_future(self._create_subshell())
-        return await asyncio.shield(self._subshell)
-
-    async def _create_subshell(self) -> str | None:
-        try:
-            reply = await self._question("control", "create_subshell_request", {}, None)
-        except (TimeoutError, NoKernel):
-            return None
-        subshell_id = reply.get("subshell_id")
-        return subshell_id if isinstance(subshell_id, str) else None
-
-    async def _question(
-        self, channel: Any, msg_type: str, content: dict[str, Any], subshell_id: str | None
-    ) -> dict[str, Any]:
-        if self._phase is not Phase.READY or self._wire is None:
-            raise NoKernel(f"The kernel is not ready ({self._phase.value})")
-        msg_id = self._wire.send(channel, msg_type, content, subshell_id=subshell_id)
-        question = self._questions[msg_id] = self._loop.create_future()
-        try:
-            async with asyncio.timeout(ASK_TIMEOUT):
-                reply = await question
-        finally:
-            self._questions.pop(msg_id, None)
-        return reply if isinstance(reply, dict) else {}
+        if self._phase is not Phase.READY or self._questions is None:
+            raise NoKernel(f"The kernel cannot answer now ({self._phase.value})")
+        return await self._questions.ask(msg_type, content)
 
     def restart(self) -> Awaitable[None]:
         """Replace the kernel's process; what is executed from now on waits for the new one. Joins one that goes on.
@@ -469,6 +446,9 @@ class Kernel:
                 self._heard_at = self._loop.time()
                 self._handle_iopub(message)
             case "stdin":
+                # The prompt takes another socket than the output that stands before it, and may be faster.
+                self._loop.call_later(LATE_OUTPUT, self._receive, [{**message, "channel": "prompt"}])
+            case "prompt":
                 self._add(self._executions.heard(message, time.time()))
             case "shell" if message["msg_type"] == "execute_reply":
                 execution = self._executions.open.get(message["parent_id"])
@@ -484,10 +464,8 @@ class Kernel:
                 execution = self._executions.open.get(message["parent_id"])
                 if execution is not None and execution.is_complete:
                     self._finish(execution)
-            case _:
-                question = self._questions.get(message["parent_id"])
-                if question is not None and not question.done():
-                    question.set_result(message["content"])
+            case _ if self._questions is not None:
+                self._questions.answered(message)
 
     def _handle_iopub(self, message: KernelMessage) -> None:
         msg_type = message["msg_type"]
@@ -501,11 +479,13 @@ class Kernel:
         else:
             self._add(self._executions.heard(message, time.time()))
             execution = self._executions.open.get(message["parent_id"])
-            if execution is not None and execution.begun and execution.interrupt:
-                self._interrupt_now(execution)
+            if execution is not None and msg_type == "execute_input":
+                execution.begun_at = self._loop.time()
+                if execution.interrupt:
+                    self._interrupt_when_settled(execution)
 
     def _handle_status(self, state: object, parent_id: str | None) -> None:
-        if parent_id in self._info_ids:
+        if parent_id is not None and parent_id in self._executions.start_requests:
             self._output_works = True
             self._check_ready()
             return
@@ -515,18 +495,15 @@ class Kernel:
         if state == "busy":
             if self._status == "idle":
                 self._state("busy")
+            execution.busy_at = self._loop.time()
             if execution.interrupt:
-                # For a kernel, or a silent execution, that sends no execute_input.
-                self._loop.call_later(0.2, self._interrupt_begun, execution)
+                self._interrupt_when_settled(execution)
         elif state == "idle":
             execution.idle = True
             self._check_complete(execution)
             if execution.reply is None:
-                self._loop.call_later(_REPLY_MISSING, self._miss_reply, execution)
-
-    def _interrupt_begun(self, execution: Execution) -> None:
-        if execution.interrupt:
-            self._interrupt_now(execution)
+                patience = _REPLY_MISSING_INTERRUPTED if execution.interrupted else _REPLY_MISSING
+                self._loop.call_later(patience, self._miss_reply, execution)
 
     def _check_complete(self, execution: Execution) -> None:
         if not execution.is_complete:

@@ -95,7 +95,8 @@ def find_command(bootstrap: Bootstrap) -> KernelCommand:
     environment.pop("PYTHONEXECUTABLE", None)
     return KernelCommand(
         name="python3",
-        argv=(interpreter, str(_LAUNCHER), "-f", "{connection_file}"),
+        # As ipykernel's own kernelspec: else debugpy writes a warning, which becomes output.
+        argv=(interpreter, "-Xfrozen_modules=off", str(_LAUNCHER), "-f", "{connection_file}"),
         environment=environment,
         cwd=cwd,
         waits=True,

@@ -172,6 +172,9 @@ class Connection(ChannelHandler):
             result = self._perform(request.id, request.operation)
         except RuntimedError as exc:
             self._fail(request.id, exc)
+        except Exception as exc:
+            logger.exception("request %d failed", request.id)
+            self._fail(request.id, _unforeseen(exc))
         else:
             if result is not None:
                 self._reply(request.id, result)
@@ -235,7 +238,7 @@ class Connection(ChannelHandler):
             self._fail(request_id, exc)
         except Exception as exc:
             logger.exception("request %d failed", request_id)
-            self._fail(request_id, RuntimedError(f"The host failed: {type(exc).__name__}: {exc}"))
+            self._fail(request_id, _unforeseen(exc))
         else:
             self._reply(request_id, result)
         finally:
@@ -252,6 +255,10 @@ class Connection(ChannelHandler):
             self.channel.send(
                 Failure(id=request_id, error=type(error).__name__, message=error.message, data=error.data)
             )
+
+
+def _unforeseen(error: Exception) -> RuntimedError:
+    return RuntimedError(f"The host failed: {type(error).__name__}: {error}")
 
 
 async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:

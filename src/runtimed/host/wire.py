@@ -96,8 +96,7 @@ class Wire:
 
     Args:
         connection: Where the kernel listens.
-        received: Called on the event loop with the messages that came, in the order of each channel; those of iopub
-            before those of the others.
+        received: Called on the event loop with the messages that came, in the order of each channel.
         waits: Whether the kernel waits when its output is not read. Else all of it must be taken in.
     """
 
@@ -107,6 +106,7 @@ class Wire:
         self._received = received
         self._loop = asyncio.get_running_loop()
         self._session = Session(key=connection.key, username="runtimed", check_pid=False)
+        self._session.pack = _dumper(self._session.pack)
         self._context = zmq.Context()
         self._sockets: dict[ChannelName, zmq.Socket[bytes]] = {}
         self._scheduled = False
@@ -214,11 +214,11 @@ class Wire:
 
     def _batch(self, deadline: float) -> tuple[list[KernelMessage], bool]:
         messages: list[KernelMessage] = []
-        more = not self._paused and self._take("iopub", messages, deadline)
-        # Replies are few, and must not wait for the end of a flood of output. A prompt must: text stands before it.
-        more = self._take("shell", messages, None) or more
+        # Replies are few, and must not wait for the end of a flood of output; an execution's comes before its `idle`.
+        more = self._take("shell", messages, None)
         more = self._take("control", messages, None) or more
-        if not more:
+        more = (not self._paused and self._take("iopub", messages, deadline)) or more
+        if not more:  # a prompt waits for the text before it
             more = self._take("stdin", messages, None)
         return messages, more
 
@@ -256,6 +256,18 @@ class Wire:
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             logger.warning("skipped an unreadable message on %s: %s", channel, exc)
             return None
+
+
+def _dumper(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Let a lone surrogate in a cell's source reach the kernel, whose business it is."""
+
+    def dump(value: Any) -> bytes:
+        try:
+            return pack(value)
+        except UnicodeEncodeError:
+            return json.dumps(value).encode("ascii")
+
+    return dump
 
 
 def _load(data: bytes) -> Any:

@@ -1,0 +1,165 @@
+"""The commands about the daemon itself: `start`, `stop`, `restart`, `status`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from runtimed.cli.as_json import jsonable, print_json
+from runtimed.cli.console import ago, complain, print_table, say
+from runtimed.cli.exits import Exit
+from runtimed.cli.processes import wait_for_end
+from runtimed.client.client import Client
+from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
+from runtimed.models import DaemonStatus
+from runtimed.settings import Settings, read_settings
+from runtimed.transport.autostart import connect_socket, daemon_answers, ensure_daemon
+from runtimed.transport.sockets import peer_credentials
+
+__all__ = ["end_daemon", "no_daemon", "restart", "start", "status", "stop"]
+
+END_DEADLINE: Final = 20.0
+"""Seconds that a daemon gets to end after it agreed to."""
+
+TERM_DEADLINE: Final = 5.0
+"""Seconds between SIGTERM and SIGKILL for a daemon that does not answer."""
+
+
+def start(arguments: argparse.Namespace) -> int:
+    """Start a daemon unless one runs."""
+    del arguments
+    settings = read_settings()
+    ran = daemon_answers(settings)
+    ensure_daemon(settings)
+    say(f"{_who(_status())}{' already' if ran else ''}, listening on {settings.socket_path}")
+    return Exit.OK
+
+
+def stop(arguments: argparse.Namespace) -> int:
+    """End the daemon, and its sessions unless `--keep-kernels` says otherwise."""
+    settings = read_settings()
+    if not daemon_answers(settings):
+        say(f"No daemon listens on {settings.socket_path}; nothing to stop")
+        return Exit.OK
+    sessions = "its sessions live on" if arguments.keep_kernels else "its sessions are ended"
+    say(f"The daemon (pid {end_daemon(settings, keep_kernels=arguments.keep_kernels)}) is gone, {sessions}")
+    return Exit.OK
+
+
+def restart(arguments: argparse.Namespace) -> int:
+    """Replace the daemon; kernels live on."""
+    del arguments
+    settings = read_settings()
+    old = end_daemon(settings, keep_kernels=True) if daemon_answers(settings) else None
+    ensure_daemon(settings)
+    new = _status()
+    before = "none ran before" if old is None else f"it replaces pid {old}"
+    say(f"{_who(new)}, {before}; active sessions: {new.sessions}")
+    return Exit.OK
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Say whether a daemon runs."""
+    settings = read_settings()
+    if not daemon_answers(settings):
+        if arguments.json:
+            print_json({"running": False, "socket_path": str(settings.socket_path), "data_dir": str(settings.data_dir)})
+            return Exit.NO_DAEMON
+        return no_daemon(settings.socket_path)
+    found = _status()
+    if arguments.json:
+        print_json({"running": True, **jsonable(found)})
+        return Exit.OK
+    print_table(
+        ["daemon", f"pid {found.pid}"],
+        [
+            ["version", found.version],
+            ["started", ago(found.started_at)],
+            ["sessions", f"{found.sessions} active"],
+            ["clients", f"{found.peers - 1} besides this command"],
+            ["socket", found.socket_path],
+            ["data", found.data_dir],
+        ],
+    )
+    return Exit.OK
+
+
+def no_daemon(path: Path) -> int:
+    """Complain that no daemon runs; return the exit code for that."""
+    complain(f"No daemon listens on {path}. `runtimed start` starts one; `Session(…).connect()` and `runtimed run` too")
+    return Exit.NO_DAEMON
+
+
+def _status() -> DaemonStatus:
+    found = Client(label="runtimed").status()
+    if found is None:
+        raise DaemonUnavailable("The daemon ended at this moment; `runtimed logs` may say why")
+    return found
+
+
+def _who(found: DaemonStatus) -> str:
+    return f"runtimed {found.version} runs (pid {found.pid})"
+
+
+def end_daemon(settings: Settings, *, keep_kernels: bool) -> int | None:
+    """End the daemon that listens, and return its pid once it is gone: its data folder is free then.
+
+    One that hangs or speaks another version of the protocol cannot be asked; its process is ended instead. That costs
+    nothing: hosts and kernels live on for the next daemon.
+    """
+    process = _process(settings)
+    if process is None:
+        return None
+    try:
+        Client(label="runtimed").shutdown(keep_kernels)
+    except (DaemonUnavailable, ProtocolError) as exc:
+        complain(f"The daemon cannot be asked to end: {exc.message}. Ending process {process.pid} instead")
+        _kill(process, settings)
+        if not keep_kernels:
+            # Sessions are a daemon's to end.
+            ensure_daemon(settings)
+            end_daemon(settings, keep_kernels=False)
+    if not wait_for_end(process, END_DEADLINE):
+        raise RuntimedError(
+            f"The daemon (pid {process.pid}) said that it ends and has not after {END_DEADLINE:g} s; its log is "
+            f"{settings.log_path}",
+            pid=process.pid,
+        )
+    return process.pid
+
+
+def _process(settings: Settings) -> psutil.Process | None:
+    pid = _listener(settings)
+    if pid == 0:
+        raise DaemonUnavailable("The daemon runs in another container, from which it must be stopped")
+    try:
+        return None if pid is None else psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _listener(settings: Settings) -> int | None:
+    """Return the pid of the process that listens, None if nobody does, 0 if it is out of sight."""
+    sock = connect_socket(settings.socket_path)
+    if sock is None:
+        return None
+    with sock:
+        return peer_credentials(sock).pid or 0
+
+
+def _kill(process: psutil.Process, settings: Settings) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+        if not wait_for_end(process, TERM_DEADLINE):
+            process.kill()
+            wait_for_end(process, END_DEADLINE)
+    # The system closes a dead process's io_uring, and the socket in it, some milliseconds later: until then the socket
+    # takes connections, and whoever wants to know whether a daemon is needed would be told no.
+    deadline = time.monotonic() + END_DEADLINE
+    while _listener(settings) == process.pid and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -1,0 +1,1 @@
+"""The demo: three scripts (`notebook`, `agent`, `visitor`) that a `director` runs as processes of their own."""

@@ -1,0 +1,304 @@
+"""`runtimed doctor`: looks at this installation and says how to mend what is missing. It changes and starts nothing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+from rich.text import Text
+
+from runtimed.cli.as_json import print_json
+from runtimed.cli.console import open_console, printable
+from runtimed.cli.exits import Exit
+from runtimed.client.client import Client
+from runtimed.errors import RuntimedError
+from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
+from runtimed.version import __version__
+
+__all__ = ["Check", "doctor", "examine"]
+
+Verdict = Literal["ok", "warn", "fail"]
+
+LOCAL_SPACE: Final = 200 * 2**20
+"""Free space on the data folder's disk below which there is a warning, in bytes."""
+
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {
+        *("9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.sshfs", "gpfs", "lustre", "nfs", "nfs4"),
+        *("smb3", "smbfs", "webdav"),
+    }
+)
+"""File systems on which SQLite's write-ahead log or Unix sockets fail."""
+
+LONGEST_SOCKET_NAME: Final = 24
+"""What a host's folder and socket add to the folder of the sockets, in bytes."""
+
+BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+_STYLES: Final[dict[Verdict, str]] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What was looked at.
+        verdict: `fail` if runtimed cannot work, `warn` if a part of it cannot.
+        found: What is the case.
+        advice: How to mend it; empty if nothing needs to be.
+    """
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print every check; fail if one does."""
+    checks = examine(read_settings())
+    if arguments.json:
+        print_json(checks)
+    else:
+        width = max(len(check.name) for check in checks)
+        console = open_console()
+        for check in checks:
+            line = Text(f"{check.verdict:<4}", style=_STYLES[check.verdict])
+            line.append(f"  {check.name:<{width}}  {printable(check.found)}", style="default not bold")
+            console.print(line, soft_wrap=True)
+            if check.advice:
+                console.print(Text(f"{'':<{width + 8}}→ {printable(check.advice)}", style="italic"), soft_wrap=True)
+    return Exit.FAILED if any(check.verdict == "fail" for check in checks) else Exit.OK
+
+
+def examine(settings: Settings) -> list[Check]:
+    """Look at everything, in an order in which the first failure explains the later ones."""
+    examinations: list[Callable[[Settings], Iterator[Check]]] = [
+        _python,
+        _packages,
+        _data_folder,
+        _socket_path,
+        _daemon,
+        _browser,
+    ]
+    return [check for examination in examinations for check in examination(settings)]
+
+
+def _python(settings: Settings) -> Iterator[Check]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Check(name="runtimed", verdict="ok", found=f"{__version__}, Python {version} at {sys.executable}")
+    if sys.platform not in ("linux", "darwin"):
+        yield Check(
+            name="system",
+            verdict="fail",
+            found=f"{sys.platform} has no Unix sockets as runtimed needs them",
+            advice="use Linux or macOS; on Windows, WSL 2",
+        )
+    if importlib.util.find_spec("automerge") is not None:
+        found = f"automerge {_version('automerge')}"
+        yield Check(name="documents", verdict="ok", found=f"{found}: this interpreter can run the daemon")
+    else:
+        yield Check(
+            name="documents",
+            verdict="warn" if settings.socket_path.is_socket() else "fail",
+            found=f"no package automerge for Python {version}: this interpreter can be a client, not run the daemon",
+            advice=(
+                "run `runtimed start` from Python 3.11 or 3.12; clients of any version then find that daemon"
+                if sys.version_info >= (3, 13)
+                else f"{sys.executable} -m pip install automerge==1.0.0rc1"
+            ),
+        )
+
+
+def _packages(settings: Settings) -> Iterator[Check]:
+    del settings
+    yield _package("kernels", "ipykernel", 7, "fail", "this interpreter cannot be a kernel's")
+    yield _package("magics", "ipython", 9, "fail", "%load_ext runtimed cannot work")
+    jupyter = {name: _version(name) for name in ("jupyterlab", "notebook", "jupyter_server")}
+    present = [f"{name} {version}" for name, version in jupyter.items() if version is not None]
+    if present:
+        yield Check(name="jupyter", verdict="ok", found=", ".join(present))
+    else:
+        yield Check(
+            name="jupyter",
+            verdict="warn",
+            found="no Jupyter in this environment; scripts, agents and IPython do without",
+            advice=f"for notebooks: {sys.executable} -m pip install jupyterlab",
+        )
+
+
+def _package(name: str, package: str, oldest: int, verdict: Verdict, consequence: str) -> Check:
+    version = _version(package)
+    if version is not None and int(version.split(".")[0]) >= oldest:
+        return Check(name=name, verdict="ok", found=f"{package} {version}")
+    return Check(
+        name=name,
+        verdict=verdict,
+        found=f"{package} {version or 'is missing'}: {consequence}",
+        advice=f"{sys.executable} -m pip install '{package}>={oldest}'",
+    )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _data_folder(settings: Settings) -> Iterator[Check]:
+    folder = settings.data_dir
+    yield _private(folder, "data folder", "name another place with RUNTIMED_DATA_DIR")
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    kind = _file_system(place)
+    if kind in NETWORK_FILE_SYSTEMS:
+        yield Check(
+            name="disk",
+            verdict="fail",
+            found=f"{place} is on a network file system ({kind}), on which SQLite's write-ahead log and sockets fail",
+            advice="name a folder on a local disk with RUNTIMED_DATA_DIR",
+        )
+        return
+    free = shutil.disk_usage(place).free
+    yield Check(
+        name="disk",
+        verdict="ok" if free >= LOCAL_SPACE else "warn",
+        found=f"local ({kind or 'unknown file system'}), {free / 2**30:.1f} GiB free",
+        advice="" if free >= LOCAL_SPACE else "outputs are kept on disk: make room, or name another RUNTIMED_DATA_DIR",
+    )
+
+
+def _private(folder: Path, name: str, elsewhere: str) -> Check:
+    """Look at a folder as the daemon does when it starts.
+
+    Args:
+        folder: Where it should be.
+        name: What it is.
+        elsewhere: The advice if this place cannot serve.
+    """
+    try:
+        info = folder.lstat()
+    except FileNotFoundError:
+        place = next(place for place in folder.parents if place.exists())
+        if os.access(place, os.W_OK | os.X_OK):
+            return Check(name=name, verdict="ok", found=f"{folder} is made when a daemon first starts")
+        return Check(
+            name=name, verdict="fail", found=f"{folder} cannot be made: {place} is not yours to write", advice=elsewhere
+        )
+    except OSError as exc:
+        return Check(name=name, verdict="fail", found=f"{folder}: {exc.strerror}", advice=elsewhere)
+    mode = stat.S_IMODE(info.st_mode)
+    trouble, advice = "", ""
+    if not stat.S_ISDIR(info.st_mode):
+        trouble, advice = "is not a folder (or a link to one)", "move it away"
+    elif info.st_uid != os.getuid():
+        trouble, advice = f"belongs to user {info.st_uid}", elsewhere
+    elif mode & 0o077:
+        # Never for a folder that is meant to be shared, such as /tmp.
+        shared = mode & stat.S_ISVTX
+        trouble, advice = f"has mode {mode:04o}: others may enter it", elsewhere if shared else f"chmod 700 {folder}"
+    return Check(
+        name=name,
+        verdict="fail" if trouble else "ok",
+        found=f"{folder} {trouble or f'is yours alone (mode {mode:04o})'}",
+        advice=advice,
+    )
+
+
+def _file_system(place: Path) -> str | None:
+    """Return the type of the file system that a path is on, None if the system does not say."""
+    place = place.resolve()
+    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    return next((mounts[part] for part in (place, *place.parents) if part in mounts), None)
+
+
+def _socket_path(settings: Settings) -> Iterator[Check]:
+    longest = max(len(os.fsencode(settings.socket_path)), len(os.fsencode(settings.hosts_dir)) + LONGEST_SOCKET_NAME)
+    fits = longest <= MAX_SOCKET_PATH
+    yield Check(
+        name="socket path",
+        verdict="ok" if fits else "fail",
+        found=f"{settings.socket_path}: the longest socket has {longest} bytes, {MAX_SOCKET_PATH} are possible",
+        advice="" if fits else "name a shorter one with RUNTIMED_SOCKET_PATH or RUNTIMED_DATA_DIR",
+    )
+    if settings.socket_path.parent != settings.data_dir:
+        yield _private(
+            settings.socket_path.parent,
+            "socket folder",
+            "name a socket in a folder of your own (mode 0700) with RUNTIMED_SOCKET_PATH",
+        )
+
+
+def _daemon(settings: Settings) -> Iterator[Check]:
+    try:
+        status = Client(label="runtimed doctor").status()
+    except (RuntimedError, OSError) as exc:
+        yield Check(
+            name="daemon",
+            verdict="fail",
+            found=str(exc),
+            advice="`runtimed restart` replaces it, kernels live on; `runtimed logs` may say more",
+        )
+        return
+    if status is None:
+        yield Check(name="daemon", verdict="ok", found="none runs now; the first `connect()` starts one")
+        return
+    yield Check(name="daemon", verdict="ok", found=f"{status.version}, pid {status.pid}, {status.sessions} sessions")
+    yield _who_can_reach(settings, status.pid)
+
+
+def _who_can_reach(settings: Settings, pid: int) -> Check:
+    name = "access"
+    info = settings.socket_path.stat()
+    mode = stat.S_IMODE(info.st_mode)
+    if info.st_uid != os.getuid() or mode & 0o077:
+        return Check(
+            name=name,
+            verdict="fail",
+            found=f"{settings.socket_path} (mode {mode:04o}, user {info.st_uid}): others reach the daemon",
+            advice="runtimed restart",
+        )
+    ports = sorted(_tcp_ports(pid))
+    if ports:
+        return Check(
+            name=name,
+            verdict="warn",
+            found=f"a socket of mode {mode:04o}, for you only; and TCP ports: {', '.join(map(str, ports))}",
+            advice="a daemon needs no TCP port; `runtimed restart`, and report this",
+        )
+    return Check(
+        name=name,
+        verdict="ok",
+        found=f"only you, through a Unix socket of mode {mode:04o}; the daemon listens on no TCP port",
+    )
+
+
+def _tcp_ports(pid: int) -> set[int]:
+    """Return the TCP ports on which a process listens."""
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.Error:
+        return set()
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
+def _browser(settings: Settings) -> Iterator[Check]:
+    del settings
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    yield Check(
+        name="chromium",
+        verdict="ok" if found else "warn",
+        found=found or "not found; only browser sessions need it",
+        advice="" if found else "Debian, Ubuntu: apt-get install chromium; macOS: brew install --cask chromium",
+    )

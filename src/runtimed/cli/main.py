@@ -1,0 +1,146 @@
+"""`runtimed` and `jupyter runtimed`: reads the arguments and hands over to the command's own module.
+
+Nothing heavy is imported here, so that `runtimed --help` and Tab completions answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from runtimed.cli.exits import Exit
+from runtimed.errors import RuntimedError, SessionError, SessionNotFound
+from runtimed.ids import check_notebook_id
+from runtimed.version import __version__
+
+__all__ = ["main"]
+
+_EPILOG: Final = """\
+exit codes:
+  0    done
+  1    it failed, or the code that was run raised an error
+  2    the arguments make no sense, or a file cannot be read
+  3    no daemon runs (start, restart, run and demo start one; the other commands do not)
+  4    no session has this id
+  130  interrupted with Ctrl-C
+
+environment:
+  RUNTIMED_DATA_DIR     the folder of the daemon's databases and log; one daemon serves one folder
+  RUNTIMED_SOCKET_PATH  the daemon's Unix socket (default: inside the data folder)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # An id or an output that the terminal's encoding lacks is shown escaped; it is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    module, name = arguments.command
+    command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"runtimed.cli.{module}"), name)
+    try:
+        code = command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough (`runtimed logs | head`); the interpreter's last flush must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    except RuntimedError as exc:
+        complain = importlib.import_module("runtimed.cli.console").complain
+        complain(exc.message)
+        return Exit.NO_SESSION if isinstance(exc, SessionNotFound) else Exit.FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    program = Path(sys.argv[0]).name
+    parser = argparse.ArgumentParser(
+        prog={"jupyter-runtimed": "jupyter runtimed", "__main__.py": "python -m runtimed"}.get(program, "runtimed"),
+        description="Live sessions that notebooks, scripts and agents share, and that outlive them all.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"runtimed {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND [OPTIONS]", required=True)
+
+    def add(name: str, module: str, text: str, more: str = "") -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {more}".strip(),
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(command=(module, name.replace("-", "_")))
+        return command
+
+    add("start", "daemon", "start the daemon, unless one runs")
+    stop = add("stop", "daemon", "end the daemon and every session", "Without a daemon there is nothing to do.")
+    stop.add_argument("--keep-kernels", action="store_true", help="leave the kernels running for the next daemon")
+    add("restart", "daemon", "replace the daemon under its running kernels", "Kernels and their sessions live on.")
+    _add_json(add("status", "daemon", "say whether a daemon runs, and what it holds"))
+    logs = add("logs", "logs", "show the end of the daemon's log")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as the log grows, until Ctrl-C")
+    logs.add_argument(
+        "-n", "--lines", type=_count, default=100, metavar="N", help="how many lines (default: %(default)s)"
+    )
+    _add_json(add("doctor", "doctor", "check this installation, and say how to mend what is missing"))
+    sessions = _add_json(add("sessions", "sessions", "list the sessions, latest use first"))
+    sessions.add_argument(
+        "--status", choices=("active", "closed", "error", "timed_out"), help="only those in this state"
+    )
+    run = add(
+        "run",
+        "run",
+        "run a Python file as a new cell of a session",
+        "Output comes as the code\nwrites it. Ctrl-C interrupts the code; a second Ctrl-C stops waiting for its end.",
+    )
+    run.add_argument("file", metavar="FILE.py", help="the file; - reads standard input")
+    run.add_argument(
+        "--session",
+        type=_session_id,
+        metavar="ID",
+        help="the session, which stays afterwards; without it a new one that ends with the code",
+    )
+    _add_json(run, "print the result as JSON at the end, and nothing before")
+    cells = _add_json(add("cells", "sessions", "show the cells of a session with their latest outputs"))
+    cells.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    stop_session = add("stop-session", "sessions", "end a session for everybody", "Its cells and outputs stay.")
+    stop_session.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    add(
+        "demo",
+        "demo.director",
+        "watch a kernel outlive its notebook",
+        "Three processes share one kernel on real data, in\na scratch folder that is removed at the end; one of them "
+        "is killed in the middle of its work.",
+    )
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser, text: str = "print JSON for programs") -> argparse.ArgumentParser:
+    parser.add_argument("--json", action="store_true", help=text)
+    return parser
+
+
+def _session_id(text: str) -> str:
+    try:
+        return check_notebook_id(text)
+    except SessionError as exc:
+        raise argparse.ArgumentTypeError(exc.message) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)

@@ -1,0 +1,49 @@
+"""How the magics fail: shortly. Nothing here talks to anybody."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from runtimed.errors import RuntimedError
+from runtimed.models import ExecutionResult
+
+__all__ = ["CellFailed", "cell_failed", "short_errors"]
+
+MAX_EVALUE = 200
+"""Longest text of a remote exception that is repeated, in characters."""
+
+
+class CellFailed(RuntimedError):
+    """The remote cell failed, was cancelled or lost its kernel (attribute `result`).
+
+    Its outputs show what happened; this stops what would have run next.
+    """
+
+
+def cell_failed(notebook_id: str, result: ExecutionResult, message: str | None) -> CellFailed:
+    """Return the exception for a result without success.
+
+    Args:
+        notebook_id: The session.
+        result: What the execution gave.
+        message: What its last event said, for one without an error output.
+    """
+    reason = message or "it was cancelled"
+    if result.error is not None:
+        evalue = (result.error.evalue or "").partition("\n")[0]
+        evalue = evalue if len(evalue) <= MAX_EVALUE else f"{evalue[:MAX_EVALUE]}…"
+        reason = f"{result.error.ename}: {evalue}" if evalue else str(result.error.ename)
+    return CellFailed(f"{reason} (cell {result.cell_id} of session {notebook_id})", result=result)
+
+
+@contextlib.contextmanager
+def short_errors() -> Iterator[None]:
+    """Let IPython show what comes out of the block as one line: the frames of this package tell users nothing."""
+    try:
+        yield
+    except (RuntimedError, KeyboardInterrupt) as exc:
+        line = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        # IPython asks an exception for its own rendering, its instance included.
+        vars(exc)["_render_traceback_"] = lambda: [line]
+        raise

@@ -1,0 +1,73 @@
+"""The sessions that one shell has joined, and the one that its magics use where none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runtimed.client.session import Session
+from runtimed.ids import NotebookId
+from runtimed.ipython.naming import session_id_of
+
+__all__ = ["JoinedSessions"]
+
+
+class JoinedSessions:
+    """Handles that stay connected as long as the shell lives, so that others see that somebody is there.
+
+    Attributes:
+        current: The session that the magics use where none is named; None until one is joined.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self.current: NotebookId | None = None
+
+    def join(self, notebook_id: str, *, label: str | None) -> Session:
+        """Return the connected handle of a session. The first one that is joined becomes the current one.
+
+        Every session gets its id from here, so it is durable: it stays until somebody stops it.
+
+        Args:
+            notebook_id: Its id.
+            label: What people call this client.
+
+        Raises:
+            SessionError: If the id cannot be one.
+            DaemonUnavailable: If no daemon can be reached or started.
+        """
+        session = self._sessions.get(notebook_id) or Session(notebook_id, label=label)
+        session.connect()
+        self._sessions[notebook_id] = session
+        if self.current is None:
+            self.current = session.notebook_id
+        return session
+
+    def chosen(self, notebook_id: str | None, notebook: Path | None) -> str | None:
+        """Return the id of the session that is meant: the named one, the current one, or the notebook's own.
+
+        Args:
+            notebook_id: The id that the user gave.
+            notebook: The notebook's file, where it is known.
+        """
+        if notebook_id is not None:
+            return notebook_id
+        if self.current is not None:
+            return self.current
+        return None if notebook is None else session_id_of(notebook)
+
+    def is_joined(self, notebook_id: str) -> bool:
+        """Whether this shell has joined a session."""
+        return notebook_id in self._sessions
+
+    def forget(self, notebook_id: str) -> None:
+        """Leave a session that ended."""
+        session = self._sessions.pop(notebook_id, None)
+        if session is not None:
+            session.close()
+        if self.current == notebook_id:
+            self.current = None
+
+    def close(self) -> None:
+        """Leave all sessions; they live on. Closing twice is harmless."""
+        for notebook_id in list(self._sessions):
+            self.forget(notebook_id)

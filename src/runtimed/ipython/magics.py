@@ -1,0 +1,311 @@
+"""`%%runtimed`, `%runtimed` and `%runtimed_cell`: a notebook's or a terminal's way into shared sessions.
+
+Everything here blocks, so it works inside a running event loop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from traitlets import Bool, Float, Unicode
+
+from runtimed.client import calls
+from runtimed.client.session import Session
+from runtimed.errors import CellNotFound, ExecutionTimeout
+from runtimed.ids import CellId, new_cell_id, new_execution_id, new_notebook_id
+from runtimed.ipython import reports
+from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
+from runtimed.ipython.failures import cell_failed, short_errors
+from runtimed.ipython.joined import JoinedSessions
+from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
+from runtimed.ipython.streaming import Live, can_answer, enqueue, replay
+from runtimed.models import ExecutionResult
+from runtimed.protocol.operations import Enqueue, StartKernel
+
+__all__ = ["RuntimedMagics"]
+
+
+@magics_class
+class RuntimedMagics(Magics):
+    """The magics of runtimed; their defaults are settings: `%config RuntimedMagics`."""
+
+    timeout: Any = Float(
+        None, allow_none=True, min=0.0, help="Seconds to wait for the end of a cell; None waits for ever."
+    ).tag(config=True)
+    env: Any = Unicode("current", help="The environment of kernels that the magics start.").tag(config=True)
+    kernel_type: Any = Unicode("python", help="The language of kernels that the magics start.").tag(config=True)
+    label: Any = Unicode(
+        "",
+        help="What other clients call this one, in sessions that it joins from now on; the notebook's name if empty.",
+    ).tag(config=True)
+    show_session_id: Any = Bool(True, help="Say the id of a session that got a generated one.").tag(config=True)
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell, parent=shell)
+        self.sessions: Final = JoinedSessions()
+        self._unsaid: str | None = None
+
+    # --- the magics ---
+
+    @no_var_expand
+    @line_cell_magic
+    def runtimed(self, line: str, cell: str | None = None) -> None:
+        """Run a cell in a live session that others share, and that outlives this notebook.
+
+        As `%%runtimed`, the first line of a cell::
+
+            %%runtimed [NOTEBOOK_ID] [options]
+            code
+
+        runs the code in the kernel of the session NOTEBOOK_ID. Outputs appear here as they happen; everybody else who
+        has joined the session sees the cell and its outputs, too. The session goes on when this notebook is closed.
+
+        Without NOTEBOOK_ID, the code runs in the session that `%runtimed connect` has joined (or that was the first to
+        be named); else in one named after this notebook's file, where that is known; else in a new one, whose id is
+        said. Running a cell again updates and runs the same cell of the shared document; in a terminal each run
+        adds one.
+
+        Options:
+
+        --cell CELL_ID      run in this cell of the document: its source becomes this code
+        --timeout SECONDS   stop waiting after so long (never, by default); the execution goes on
+        --no-wait           queue the code, print its execution id and cell id, and return at once
+        --out NAME          put the ExecutionResult into the variable NAME
+        --silent            display nothing; a failure still stops the notebook
+        --kernel-type TYPE  the language, if a kernel has to be started: python (default) or deno
+        --env ENV           the environment, if a kernel has to be started: current (default: this kernel's
+                            interpreter), auto, uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
+
+        A cell that fails shows the traceback of its kernel, and stops "Run All". Interrupting (the stop button, Ctrl-C)
+        interrupts the remote code; a second time leaves it alone. `input()` and `getpass()` ask here.
+
+        As `%runtimed`, a line shows or changes the state of things:
+
+        %runtimed                     the daemon, the session, its kernel
+        %runtimed connect ID [--env ENV] [--kernel-type TYPE]
+                                      join a session, which is used from then on; with an option, start its kernel now
+        %runtimed sessions            all sessions of the daemon
+        %runtimed cells               the cells of the session
+        %runtimed replay CELL_ID      show the outputs of a cell; follow it live while it runs
+        %runtimed interrupt           interrupt what runs
+        %runtimed restart             replace the kernel by a fresh one
+        %runtimed stop                end the session for everybody; its cells and outputs stay readable
+        %runtimed env                 which environment a kernel would get, and which one runs
+
+        `cells`, `replay`, `interrupt`, `restart`, `stop` and `env` take a NOTEBOOK_ID as their last word, too.
+
+        `%config RuntimedMagics` shows the defaults, `%config RuntimedMagics.timeout = 60` changes one. Options, session
+        ids and cell ids complete with Tab.
+
+        Examples:
+
+        A cell in a session that a script or an agent can join with `runtimed.Session("analysis")`::
+
+            %%runtimed analysis
+            import pandas as pd
+            frame = pd.read_csv("data.csv")
+            frame.describe()
+
+        Something long, looked at later, from anywhere::
+
+            %%runtimed analysis --no-wait
+            train()
+
+            %runtimed connect analysis
+            %runtimed cells
+            %runtimed replay cell-0b7c…
+
+        The result as a value::
+
+            %%runtimed --out result --silent
+            print("hello")
+
+            result.stdout
+        """
+        with short_errors():
+            if cell is not None:
+                self._run(parse_run(line), cell.rstrip("\n"))
+                return
+            command = parse_command(line)
+            if command is None:
+                chosen = self._chosen(None)
+                _say(reports.state_report(chosen, chosen is not None and self.sessions.is_joined(chosen)))
+            else:
+                self._command(command)
+
+    @no_var_expand
+    @line_cell_magic
+    def runtimed_cell(self, line: str, cell: str | None = None) -> None:
+        """Execute a cell of a shared session's document, and display its outputs here as they happen.
+
+        ::
+
+            %runtimed_cell CELL_ID [NOTEBOOK_ID] [options]
+
+        executes the cell as it is in the document. As `%%runtimed_cell`, the first line of a cell, it sets its source
+        to the rest of the cell first. NOTEBOOK_ID is the joined session's, if left out. The options are those of
+        `%%runtimed` (see `%%runtimed?`), but for `--cell`; `%runtimed cells` lists the cell ids.
+
+        Examples::
+
+            %runtimed_cell cell-0b7c… analysis
+
+            %%runtimed_cell cell-0b7c…
+            frame.tail()
+        """
+        with short_errors():
+            magic = "%runtimed_cell" if cell is None else "%%runtimed_cell"
+            options = parse_cell(line, magic)
+            if cell is not None and not cell.strip():
+                raise UsageError(f"{magic}: there is no code; `%runtimed_cell` executes the cell as it is")
+            self._execute(self._existing(options.notebook_id), options, None if cell is None else cell.rstrip("\n"))
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The variables of the shell."""
+        shell: Any = self.shell
+        namespace: dict[str, Any] = shell.user_ns
+        return namespace
+
+    # --- executing ---
+
+    def _run(self, options: RunOptions, code: str) -> None:
+        notebook_id = self._chosen(options.notebook_id)
+        if notebook_id is None:
+            notebook_id = self._unsaid = new_notebook_id()
+        session = self._join(notebook_id)
+        if self._unsaid is not None and self.show_session_id and not options.silent:
+            _say(f"New session {self._unsaid} (`%runtimed connect {self._unsaid}` joins it from anywhere)")
+            self._unsaid = None
+        self._execute(session, options, code)
+
+    def _execute(self, session: Session, options: RunOptions, source: str | None) -> None:
+        """Execute a cell and show it.
+
+        Args:
+            session: A joined session.
+            options: How; without a cell id, the cell is the one that belongs to this cell of the notebook.
+            source: The cell's new source; None executes it as it is.
+
+        Raises:
+            CellFailed: If its code raised, or it was cancelled.
+        """
+        if options.cell_id is not None and session.get_cell_type(options.cell_id) is None:
+            raise CellNotFound(f"Cell not found: {options.cell_id}", cell_id=options.cell_id)
+        operation = Enqueue(
+            notebook_id=session.notebook_id,
+            execution_id=new_execution_id(),
+            cell_id=options.cell_id or self._own_cell(),
+            source=source,
+            watch=options.wait,
+            stdin=options.wait and can_answer(self.shell),
+        )
+        kernel = self._kernel(session, options.kernel_type, options.env)
+        if options.env is not None and not options.silent:
+            self._check_env(session, options.env)
+        if not options.wait:
+            session._perform(enqueue(operation, kernel))
+            if not options.silent:
+                _say(f"Queued execution {operation.execution_id} of cell {operation.cell_id}")
+            return
+        live = Live(session, operation.execution_id, silent=options.silent)
+        timeout = self.timeout if options.timeout is None else options.timeout
+        try:
+            result = live.run(operation, kernel, timeout)
+        except ExecutionTimeout as exc:
+            raise ExecutionTimeout(
+                f"{exc}; it goes on: `%runtimed replay {operation.cell_id}` shows it, `%runtimed interrupt` ends it",
+                **exc.data,
+            ) from None
+        self._finish(session, options, live, result)
+
+    def _finish(self, session: Session, options: RunOptions, live: Live, result: ExecutionResult) -> None:
+        if options.out is not None:
+            self.namespace[options.out] = result
+        if not result.success:
+            message = None if live.finished is None else live.finished.message
+            raise cell_failed(session.notebook_id, result, message)
+
+    def _check_env(self, session: Session, asked: str) -> None:
+        running = session.env_source
+        if asked != "auto" and running is not None and running != asked:
+            _say(
+                f"Session {session.notebook_id} has a kernel in the environment {running}; --env counts only when a "
+                "kernel starts"
+            )
+
+    def _own_cell(self) -> CellId:
+        cell_id = frontend_cell_id(self.shell)
+        return new_cell_id() if cell_id is None else document_cell_id(notebook_file(self.shell), cell_id)
+
+    def _kernel(self, session: Session, kernel_type: str | None, env: str | None) -> StartKernel:
+        return calls.kernel_request(
+            session._notebook, kernel_type or self.kernel_type, env or self.env, notebook_file(self.shell)
+        )
+
+    # --- the commands of %runtimed ---
+
+    def _command(self, command: Command) -> None:
+        match command.name:
+            case "sessions":
+                _say(reports.sessions_report(self.sessions.current))
+            case "env":
+                _say(reports.env_report(self._chosen(command.notebook_id), self.kernel_type, self.env))
+            case "connect":
+                self._connect(command)
+            case _:
+                self._on_session(command, self._existing(command.notebook_id))
+
+    def _connect(self, command: Command) -> None:
+        session = self._join(str(command.notebook_id))
+        self.sessions.current = session.notebook_id
+        if command.kernel_type is not None or command.env is not None:
+            session.start_kernel(
+                command.kernel_type or self.kernel_type, command.env or self.env, notebook_file(self.shell)
+            )
+        env_source = session.env_source
+        state = (
+            "no kernel runs; the first cell starts one" if env_source is None else f"a kernel runs, env {env_source}"
+        )
+        _say(f"Joined session {session.notebook_id}: {state}")
+
+    def _on_session(self, command: Command, session: Session) -> None:
+        notebook_id = session.notebook_id
+        match command.name:
+            case "cells":
+                _say(reports.cells_report(session))
+            case "replay":
+                if not replay(session, str(command.cell_id)):
+                    _say(f"Cell {command.cell_id} has no outputs.")
+            case "interrupt":
+                session.interrupt()
+                _say(f"Interrupted what runs in session {notebook_id}")
+            case "restart":
+                session.restart_kernel()
+                _say(f"The kernel of session {notebook_id} is a fresh one")
+            case "stop":
+                session.stop()
+                self.sessions.forget(notebook_id)
+                _say(f"Stopped session {notebook_id}; its cells stay readable (`%runtimed connect {notebook_id}`)")
+
+    # --- sessions ---
+
+    def _chosen(self, notebook_id: str | None) -> str | None:
+        return self.sessions.chosen(notebook_id, notebook_file(self.shell))
+
+    def _existing(self, notebook_id: str | None) -> Session:
+        chosen = self._chosen(notebook_id)
+        if chosen is None:
+            raise UsageError("%runtimed: no session is joined; `%runtimed connect ID` joins one")
+        return self._join(chosen)
+
+    def _join(self, notebook_id: str) -> Session:
+        path: Path | None = notebook_file(self.shell)
+        return self.sessions.join(notebook_id, label=self.label or (path.name if path is not None else "ipython"))
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201  # a magic speaks to a person

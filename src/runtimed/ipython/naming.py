@@ -1,0 +1,66 @@
+"""Which notebook and which of its cells a magic runs in, as far as anybody can tell. Nothing here talks to anybody."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.errors import SessionError
+from runtimed.ids import CellId, NotebookId, check_notebook_id
+
+__all__ = ["document_cell_id", "frontend_cell_id", "notebook_file", "session_id_of"]
+
+_CELLS: Final = uuid.UUID("5f2b6c1e-7a43-5d0e-9c7b-3f0a4c1d2e68")
+
+
+def frontend_cell_id(shell: Any) -> str | None:
+    """Return the id that the frontend gave the cell that runs now; None in a terminal, and from frontends without ids.
+
+    Source: JupyterLab and VS Code send it as `cellId` in the metadata of the execute_request.
+    """
+    get_parent = getattr(shell, "get_parent", None)
+    if get_parent is None:
+        return None
+    metadata = (get_parent() or {}).get("metadata") or {}
+    for name in ("cellId", "cell_id"):
+        value = metadata.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None
+
+
+def notebook_file(shell: Any) -> Path | None:
+    """Return the absolute path of the notebook whose kernel this is, None where nobody says.
+
+    Source: VS Code sets `__vsc_ipynb_file__` in the namespace; Jupyter Server sets JPY_SESSION_NAME in the environment
+    of kernels (of consoles as well, whose name is no path of a file).
+    """
+    value = shell.user_ns.get("__vsc_ipynb_file__")
+    if not isinstance(value, str) and getattr(shell, "kernel", None) is not None:
+        value = os.environ.get("JPY_SESSION_NAME")
+    if not isinstance(value, str) or not Path(value).is_absolute():
+        return None
+    path = Path(os.path.normpath(value))
+    return path if path.suffix == ".ipynb" or path.is_file() else None
+
+
+def session_id_of(path: Path) -> NotebookId:
+    """Return the id of the session that is named after a notebook file: its path, or a hash of one that is no id."""
+    try:
+        return check_notebook_id(str(path))
+    except SessionError:
+        return NotebookId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
+
+
+def document_cell_id(path: Path | None, cell_id: str) -> CellId:
+    """Return the document cell that belongs to a cell of a notebook, the same one at any time.
+
+    Args:
+        path: The notebook's file: copies of a notebook have the same cell ids.
+        cell_id: The frontend's id.
+    """
+    key = b"\0".join((b"" if path is None else os.fsencode(path), cell_id.encode(errors="surrogatepass")))
+    return CellId(f"cell-{uuid.uuid5(_CELLS, key.hex())}")

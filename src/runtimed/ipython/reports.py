@@ -1,0 +1,173 @@
+"""The state of things as plain text: what `%runtimed` and its commands print."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from runtimed.client.client import Client
+from runtimed.client.flows import Ask, Flow
+from runtimed.client.session import Session
+from runtimed.errors import DaemonUnavailable, SessionNotFound
+from runtimed.models import SessionStatus
+from runtimed.protocol.operations import GetCells
+
+__all__ = ["cells_report", "env_report", "sessions_report", "state_report", "table"]
+
+MAX_WIDTH = 60
+"""Longest first line of a source that is shown, in characters."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as text in aligned columns."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def state_report(current: str | None, joined: bool) -> str:
+    """Return the state of the daemon and of one session.
+
+    Args:
+        current: The session that the magics would use; None for one that is not made yet.
+        joined: Whether this shell has joined it.
+    """
+    daemon = Client().status()
+    if daemon is None:
+        rows = [("daemon", "not running; it starts with the first cell")]
+    else:
+        rows = [
+            ("daemon", f"running, version {daemon.version}, process {daemon.pid}"),
+            ("socket", daemon.socket_path),
+            ("data", daemon.data_dir),
+            ("sessions", f"{daemon.sessions} active (`%runtimed sessions` lists them)"),
+        ]
+    if current is None:
+        rows.append(("session", "none; the first %%runtimed cell starts one, `%runtimed connect ID` joins one"))
+    else:
+        rows.append(("session", f"{current} ({'joined' if joined else 'not joined yet'})"))
+        status = _status(current)
+        rows += [] if status is None else _session_rows(status)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
+    state = status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
+    rows = [("status", f"{state}, for {_age(status.duration)}, {_count(status.peers, 'client')} connected")]
+    if status.kernel_pid is not None:
+        rows.append(("kernel", f"{status.kernel_type}, {status.kernel_status}, process {status.kernel_pid}"))
+        rows.append(("env", str(status.env_source)))
+    else:
+        rows.append(("kernel", "none; the next cell starts one"))
+    if status.error:
+        rows.append(("error", status.error.strip().replace("\n", "\n       ")))
+    return rows
+
+
+def sessions_report(current: str | None) -> str:
+    """Return all sessions of the daemon, newest access first.
+
+    Args:
+        current: The session to mark with a star.
+    """
+    client = Client()
+    sessions, page = client.sessions.list(), 2
+    while len(sessions) == 100 * (page - 1):
+        sessions += client.sessions.list(page=page)
+        page += 1
+    if not sessions:
+        return "No sessions."
+    return table(
+        ["", "ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "AGE"],
+        (
+            [
+                "*" if status.session_id == current else "",
+                status.session_id,
+                status.kind,
+                status.status,
+                status.kernel_status or "-",
+                status.env_source or "-",
+                str(status.peers),
+                _age(status.duration),
+            ]
+            for status in sessions
+        ),
+    )
+
+
+def cells_report(session: Session) -> str:
+    """Return the cells of a joined session, in order."""
+    cells = session._perform(_outline(session.notebook_id))
+    if not cells:
+        return f"Session {session.notebook_id} has no cells."
+    return table(
+        ["ID", "TYPE", "COUNT", "SOURCE"],
+        (
+            [
+                cell["id"],
+                cell["cell_type"],
+                "-" if cell["execution_count"] is None else str(cell["execution_count"]),
+                _first_line(cell["source"]),
+            ]
+            for cell in cells
+        ),
+    )
+
+
+def _outline(notebook_id: str) -> Flow[list[dict[str, Any]]]:
+    """Read the cells without their outputs, which may be large."""
+    cells: list[dict[str, Any]] = []
+    start: int | None = 0
+    while start is not None:
+        page = yield Ask(GetCells(notebook_id=notebook_id, start=start, outputs=False))
+        cells += page["cells"]
+        start = page["next"]
+    return cells
+
+
+def env_report(current: str | None, kernel_type: str, env: str) -> str:
+    """Return which environment a kernel would get that the magics start, and which one runs.
+
+    Args:
+        current: The session that the magics would use; None for one that is not made yet.
+        kernel_type: What the magics ask for.
+        env: What the magics ask for.
+    """
+    asked = f"{env} ({sys.executable})" if env == "current" else env
+    lines = [f"A kernel that these magics start: {kernel_type}, env {asked}"]
+    status = None if current is None else _status(current)
+    if status is None or status.kernel_pid is None:
+        lines.append(f"Running in session {current}: no kernel" if current else "No session is joined.")
+    else:
+        lines.append(f"Running in session {current}: {status.kernel_type}, env {status.env_source}")
+    return "\n".join(lines)
+
+
+def _status(notebook_id: str) -> SessionStatus | None:
+    try:
+        return Client().sessions.get(notebook_id)
+    except (SessionNotFound, DaemonUnavailable):
+        return None
+
+
+def _first_line(source: str) -> str:
+    lines = source.strip().splitlines() or [""]
+    text = lines[0] if len(lines) == 1 else f"{lines[0]} …"
+    return text if len(text) <= MAX_WIDTH else f"{text[: MAX_WIDTH - 1]}…"
+
+
+def _age(duration: timedelta) -> str:
+    seconds = int(duration.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

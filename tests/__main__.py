@@ -1,0 +1,59 @@
+"""`python -m tests [pytest's arguments]`: everything that must hold, in order; the first failure ends it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.chromium import Missing, ensure_chromium
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(pytest_arguments: Sequence[str]) -> int:
+    """Run every step; return the first failing one's exit code."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    steps: list[tuple[str, Callable[[], int]]] = [
+        ("Chromium", _chromium),
+        ("ruff check", _command(sys.executable, "-m", "ruff", "check")),
+        ("ruff format", _command(sys.executable, "-m", "ruff", "format", "--check")),
+        ("mypy", _command(sys.executable, "-m", "mypy")),
+        ("import-linter", _command(str(scripts / "lint-imports"))),
+        ("pytest", _command(sys.executable, "-m", "pytest", *pytest_arguments)),
+    ]
+    for number, (name, step) in enumerate(steps, 1):
+        print(f"== {number}/{len(steps)} {name}", flush=True)
+        began = time.monotonic()
+        code = step()
+        took = f"{time.monotonic() - began:.1f} s"
+        if code:
+            print(f"== {name} failed after {took} (exit code {code}); what follows was not run", flush=True)
+            return code
+        print(f"== {name}: good, {took}", flush=True)
+    return 0
+
+
+def _command(*command: str) -> Callable[[], int]:
+    def run() -> int:
+        print("$", shlex.join(command), flush=True)
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+    return run
+
+
+def _chromium() -> int:
+    try:
+        print(ensure_chromium())
+    except Missing as exc:
+        print(exc)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""`start`, `stop`, `restart`, `status`, `logs`: on real daemons, with real kernels under them."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runtimed import Client, Session
+from runtimed.cli import daemon as daemon_commands
+from runtimed.cli.main import main
+from runtimed.client import blocking
+from tests.cli.conftest import Begin, Command, interrupt, read_until
+from tests.conftest import processes_of, wait_until
+
+
+def test_start_starts_one_daemon(runtimed: Command, data_dir: Path):
+    first = runtimed("start")
+    status = Client().status()
+    assert status is not None
+    says = f"runtimed {status.version} runs (pid {status.pid})"
+    assert (first.returncode, first.stdout) == (0, f"{says}, listening on {data_dir}/run/daemon.sock\n")
+    second = runtimed("start")
+    assert (second.returncode, second.stdout) == (0, f"{says} already, listening on {data_dir}/run/daemon.sock\n")
+
+
+def test_start_says_why_it_cannot(runtimed: Command, data_dir: Path):
+    data_dir.chmod(0o755)
+    done = runtimed("start")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"chmod 700 {data_dir}" in done.stderr
+    data_dir.chmod(0o700)
+
+
+def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
+    none = runtimed("status", "--json")
+    assert none.returncode == 3
+    assert json.loads(none.stdout) == {
+        "running": False,
+        "socket_path": str(data_dir / "run/daemon.sock"),
+        "data_dir": str(data_dir),
+    }
+    with Session("kept") as session:
+        session.run("1")
+        people, programs = runtimed("status"), runtimed("status", "--json")
+    status = Client().status()
+    assert status is not None
+    assert (people.returncode, programs.returncode) == (0, 0)
+    assert [line.split(maxsplit=1)[0] for line in people.stdout.splitlines()] == [
+        *("daemon", "version", "started", "sessions", "clients", "socket", "data"),
+    ]
+    assert "1 active" in people.stdout
+    assert "1 besides this command" in people.stdout
+    assert json.loads(programs.stdout) == {
+        "running": True,
+        "pid": status.pid,
+        "version": status.version,
+        "socket_path": str(data_dir / "run/daemon.sock"),
+        "data_dir": str(data_dir),
+        "started_at": status.started_at.isoformat(),
+        "sessions": 1,
+        "peers": 2,
+        "pool": dict(status.pool),
+        "limits": dict(status.limits),
+    }
+
+
+def test_stop_ends_the_daemon_and_every_session(runtimed: Command, data_dir: Path):
+    with Session("kept") as session:
+        session.run("1")
+    done = runtimed("stop")
+    assert done.returncode == 0
+    assert "its sessions are ended" in done.stdout
+    wait_until(lambda: processes_of(data_dir) == [], "a process lives on")
+    again = runtimed("stop")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.endswith("nothing to stop\n")
+    runtimed("start")
+    assert Client().sessions.get("kept").close_reason == "stopped"
+
+
+def test_stop_can_leave_kernels_for_the_next_daemon(runtimed: Command):
+    with Session("kept") as session:
+        session.run("x = 42")
+        kernel = session.status().kernel_pid
+    assert runtimed("stop", "--keep-kernels").returncode == 0
+    assert kernel is not None
+    assert psutil.pid_exists(kernel)
+    runtimed("start")
+    with Session("kept") as session:
+        assert session.status().kernel_pid == kernel
+        assert session.run("print(x)").stdout == "42\n"
+
+
+def test_restart_replaces_the_daemon_under_a_busy_kernel(runtimed: Command, short_folder: Path):
+    go_on = short_folder / "go on"
+    with Session("kept") as session:
+        cell = session.create_cell(
+            f"import pathlib, time\nprint('before')\nwhile not pathlib.Path({str(go_on)!r}).exists(): time.sleep(.01)\n"
+            "print('after')"
+        )
+        session.start_kernel()
+        execution = session.queue_cell(cell)
+        before, kernel = Client().status(), session.status().kernel_pid
+    done = runtimed("restart")
+    after = Client().status()
+    assert before is not None
+    assert after is not None
+    assert after.pid != before.pid
+    assert done.returncode == 0
+    assert done.stdout == (
+        f"runtimed {after.version} runs (pid {after.pid}), it replaces pid {before.pid}; active sessions: 1\n"
+    )
+    go_on.touch()
+    with Session("kept") as session:
+        assert session.status().kernel_pid == kernel
+        assert session.wait(execution).stdout == "before\nafter\n"
+
+
+def test_restart_starts_a_daemon_where_none_ran(runtimed: Command):
+    done = runtimed("restart")
+    assert done.returncode == 0
+    assert done.stdout.endswith("none ran before; active sessions: 0\n")
+
+
+def test_a_daemon_that_hangs_is_ended_all_the_same(
+    runtimed: Command, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    with Session("kept") as session:
+        session.run("1")
+    status = Client().status()
+    assert status is not None
+    os.kill(status.pid, signal.SIGSTOP)
+    monkeypatch.setattr(blocking, "HANDSHAKE_DEADLINE", 0.5)
+    monkeypatch.setattr(daemon_commands, "TERM_DEADLINE", 0.2)
+    assert main(["stop"]) == 0
+    assert f"Ending process {status.pid} instead" in capsys.readouterr().err
+    wait_until(lambda: processes_of(data_dir) == [], "a process lives on")
+
+
+def test_there_are_no_logs_before_the_first_daemon(runtimed: Command, data_dir: Path):
+    done = runtimed("logs")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert str(data_dir) in done.stderr
+
+
+def test_logs_show_the_last_lines(runtimed: Command, data_dir: Path):
+    runtimed("start")
+    runtimed("stop")
+    lines = (data_dir / "daemon.log").read_text().splitlines(keepends=True)
+    assert len(lines) >= 2
+    done = runtimed("logs")
+    assert (done.returncode, done.stdout) == (0, "".join(lines))
+    assert runtimed("logs", "-n", "1").stdout == lines[-1]
+    assert runtimed("logs", "-n", "0").stdout == ""
+
+
+def test_logs_are_followed_through_a_rotation(begin: Begin, data_dir: Path):
+    log = data_dir / "daemon.log"
+    log.write_text("one\n\x1b[31mtwo\n")
+    process = begin("logs", "-f")
+    assert read_until(process, "two") == "one\n\\x1b[31mtwo\n"
+    with log.open("a") as file:
+        file.write("three\nfo")
+        file.flush()
+        assert read_until(process, "three") == "three\n"
+        file.write("ur\n")
+    log.rename(log.with_suffix(".1"))
+    log.write_text("five\n")
+    assert read_until(process, "five") == "four\nfive\n"
+    interrupt(process)
+    assert process.wait(30) == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == ""

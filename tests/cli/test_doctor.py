@@ -1,0 +1,116 @@
+"""`runtimed doctor`: it finds what is missing, says how to mend it, and changes nothing."""
+
+import importlib.util
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from runtimed.cli import doctor
+from runtimed.cli.doctor import Check, examine
+from runtimed.settings import read_settings
+from tests.cli.conftest import Command
+
+
+def found(name: str) -> Check:
+    return next(check for check in examine(read_settings()) if check.name == name)
+
+
+def test_an_installation_in_order_has_no_failures(runtimed: Command, data_dir: Path):
+    done = runtimed("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.split()[1] for line in done.stdout.splitlines() if not line.startswith(" ")]
+    assert names == [
+        *("runtimed", "documents", "kernels", "magics", "jupyter", "data", "disk", "socket", "socket", "daemon"),
+        "chromium",
+    ]
+    assert not any(line.startswith("fail") for line in done.stdout.splitlines())
+    assert list(data_dir.iterdir()) == []
+
+
+def test_a_running_daemon_is_found_and_so_is_who_can_reach_it(runtimed: Command):
+    runtimed("start")
+    checks = {check["name"]: check for check in json.loads(runtimed("doctor", "--json").stdout)}
+    assert checks["daemon"]["verdict"] == "ok"
+    assert checks["access"] == {
+        "name": "access",
+        "verdict": "ok",
+        "found": "only you, through a Unix socket of mode 0600; the daemon listens on no TCP port",
+        "advice": "",
+    }
+
+
+def test_a_data_folder_open_to_others_is_a_failure(runtimed: Command, data_dir: Path):
+    data_dir.chmod(0o755)
+    done = runtimed("doctor")
+    assert done.returncode == 1
+    assert f"→ chmod 700 {data_dir}\n" in done.stdout
+    data_dir.chmod(0o700)
+
+
+def test_nobody_is_told_to_close_a_folder_that_is_meant_to_be_shared(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    (data_dir / "shared").mkdir()
+    (data_dir / "shared").chmod(0o1777)
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(data_dir / "shared" / "daemon.sock"))
+    check = found("socket folder")
+    assert (check.verdict, check.advice) == (
+        "fail",
+        "name a socket in a folder of your own (mode 0700) with RUNTIMED_SOCKET_PATH",
+    )
+
+
+def test_a_socket_path_too_long_is_a_failure(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", "/tmp/" + "x" * 120)
+    done = runtimed("doctor", "--json")
+    assert done.returncode == 1
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert checks["socket path"]["verdict"] == "fail"
+    assert checks["socket path"]["advice"].startswith("name a shorter one")
+
+
+def test_a_network_file_system_is_a_failure(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor, "_file_system", lambda place: "nfs4")
+    assert (found("disk").verdict, found("disk").advice) == (
+        "fail",
+        "name a folder on a local disk with RUNTIMED_DATA_DIR",
+    )
+
+
+def test_missing_packages_are_failures_with_a_command_that_installs_them(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "_version", {"ipykernel": "6.29.5"}.get)
+    assert found("documents").verdict == "fail"
+    assert "pip install automerge==1.0.0rc1" in found("documents").advice
+    assert (found("kernels").verdict, found("magics").verdict, found("jupyter").verdict) == ("fail", "fail", "warn")
+    assert found("kernels").found == "ipykernel 6.29.5: this interpreter cannot be a kernel's"
+    assert found("magics").advice.endswith("-m pip install 'ipython>=9'")
+
+
+def test_chromium_is_optional(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(data_dir))
+    assert found("chromium").verdict == "warn"
+
+
+def test_somebody_else_on_the_socket_is_a_failure(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    path = data_dir / "other.sock"
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(path))
+
+    def hang_up(listener: socket.socket) -> None:
+        for _ in range(2):
+            listener.accept()[0].close()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen()
+        thread = threading.Thread(target=hang_up, args=(listener,))
+        thread.start()
+        check = found("daemon")
+        thread.join(30)
+    path.unlink()
+    assert check.verdict == "fail"
+    assert "runtimed restart" in check.advice

@@ -1,0 +1,116 @@
+"""The command line as such: help, arguments, scripts, exit codes."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from runtimed import __version__
+from tests.cli.conftest import RUNTIMED, Command
+
+COMMANDS = [
+    "start",
+    "stop",
+    "restart",
+    "status",
+    "logs",
+    "doctor",
+    "sessions",
+    "run",
+    "cells",
+    "stop-session",
+    "demo",
+]
+
+
+def test_the_help_names_every_command_and_every_exit_code(runtimed: Command):
+    done = runtimed("--help")
+    assert done.returncode == 0
+    assert [name for name in COMMANDS if f"\n    {name} " not in done.stdout] == []
+    assert [code for code in (0, 1, 2, 3, 4, 130) if f"\n  {code} " not in done.stdout] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_and_does_nothing(command: str, runtimed: Command, data_dir: Path):
+    done = runtimed(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m runtimed " + command)
+    assert list(data_dir.iterdir()) == []
+
+
+def test_help_waits_for_no_heavy_import():
+    code = "import sys, runtimed.cli.main; print(*{'rich', 'psutil', 'IPython', 'zmq', 'automerge'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["run"],
+        ["run", "a.py", "b.py"],
+        ["run", "a.py", "--session", ""],
+        ["run", "a.py", "--ses", "x"],
+        ["cells"],
+        ["cells", "x" * 1025],
+        ["cells", b"\xff"],
+        ["stop-session"],
+        ["stop", "--keep"],
+        ["logs", "-n", "-1"],
+        ["logs", "-n", "many"],
+        ["sessions", "--status", "happy"],
+        ["start", "now"],
+    ],
+    ids=repr,
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: list[str | bytes], runtimed: Command, data_dir: Path):
+    done = runtimed(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ")
+    assert list(data_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["runtimed"], ["jupyter-runtimed"], ["jupyter", "runtimed"]], ids=" ".join)
+def test_it_is_installed_under_both_names(command: list[str]):
+    scripts = sysconfig.get_path("scripts")
+    done = subprocess.run(
+        [str(Path(scripts) / command[0]), *command[1:], "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"runtimed {__version__}\n")
+
+
+@pytest.mark.parametrize("command", [["status"], ["sessions"], ["cells", "x"], ["stop-session", "x"]], ids=" ".join)
+def test_where_no_daemon_runs_none_is_started(command: list[str], runtimed: Command, data_dir: Path):
+    done = runtimed(*command)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"No daemon listens on {data_dir}/run/daemon.sock. `runtimed start` starts one")
+    assert list(data_dir.iterdir()) == []
+
+
+def test_a_socket_path_that_cannot_be_is_a_sentence(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", "/tmp/" + "x" * 120)
+    for command in ("status", "start", "stop", "restart", "sessions"):
+        done = runtimed(command)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "name a shorter one with RUNTIMED_SOCKET_PATH" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(data_dir: Path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as broken:
+        done = subprocess.run([*RUNTIMED, "doctor"], stdout=broken, stderr=-1, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_what_the_terminal_cannot_encode_is_escaped(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = runtimed("run", "-", "--session", "größe", input="print('é')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xe9\n", "")
+    assert "gr\\xf6\\xdfe" in runtimed("sessions").stdout

@@ -1,0 +1,136 @@
+"""The magics in a terminal: a real IPython with its prompt, its keys and a person at them."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from runtimed import Client, Session
+
+TIMEOUT = 30.0
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>]|[()][0-9A-B])")
+
+
+class Terminal:
+    """An IPython in a pseudo-terminal. What was seen once is not seen again."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._process = pexpect.spawn(
+            sys.executable,
+            ["-m", "IPython", "--no-banner", "--no-confirm-exit"],
+            cwd=str(folder),
+            env={**environment, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "IPYTHONDIR": str(folder / "ipython")},
+            dimensions=(50, 200),
+            encoding="utf-8",
+        )
+        self._text = ""
+        self._prompt = 0
+        self.see_prompt()
+
+    def see(self, text: str) -> str:
+        """Wait until a text is on the screen; return what came up to it."""
+        deadline = time.monotonic() + TIMEOUT
+        while text not in (clean := ESCAPES.sub("", self._text)):
+            if time.monotonic() > deadline:
+                pytest.fail(f"{text!r} is not in {clean!r}")
+            try:
+                self._text += self._process.read_nonblocking(2**16, timeout=0.2)
+            except pexpect.TIMEOUT:
+                continue
+        before, _, self._text = clean.partition(text)
+        return before
+
+    def see_prompt(self) -> str:
+        """Wait until IPython takes the next cell; return what came up to that."""
+        self._prompt += 1
+        return self.see(f"In [{self._prompt}]:")
+
+    def type(self, keys: str) -> None:
+        self._process.send(keys)
+
+    def enter(self, *lines: str) -> None:
+        """Type a cell and let it run."""
+        # A cell magic ends with two empty lines.
+        self.type("\r".join(lines) + ("\r" if len(lines) == 1 else "\r\r\r"))
+
+    def press_ctrl_c(self) -> None:
+        self._process.sendintr()
+
+    def close(self) -> None:
+        self._process.close(force=True)
+
+
+@pytest.fixture
+def terminal(data_dir: Path, tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path, dict(os.environ))
+    terminal.enter("%load_ext runtimed")
+    terminal.see_prompt()
+    yield terminal
+    terminal.close()
+
+
+def test_a_person_works_in_a_shared_session(terminal: Terminal) -> None:
+    terminal.enter("%%runtimed shared", "print('he' 'llo'); 6 * 7")
+    assert "hello\r\n42" in terminal.see_prompt()
+
+    with Session("shared") as colleague:
+        assert [cell.source for cell in colleague.get_cells()] == ["print('he' 'llo'); 6 * 7"]
+        colleague.run("theirs = 'from ' + 'elsewhere'")
+        terminal.enter("%%runtimed", "print(theirs)")
+        assert "from elsewhere" in terminal.see_prompt()
+        assert len(colleague.get_cells()) == 3
+
+    terminal.enter("%%runtimed", "1/0")
+    shown = terminal.see_prompt()
+    assert "ZeroDivisionError: division by zero" in shown
+    assert "CellFailed: ZeroDivisionError: division by zero (cell " in shown
+    assert "site-packages" not in shown
+    assert "runtimed/ipython" not in shown
+
+    terminal.enter("%runtimed sessions")
+    assert "shared  kernel  active" in terminal.see_prompt()
+    terminal.type("exit\r")
+    terminal.see("exit")
+    assert Client().sessions.get("shared").status == "active"
+
+
+def test_ctrl_c_in_the_middle_interrupts_the_remote_code(terminal: Terminal) -> None:
+    terminal.enter("%%runtimed shared", "import time; print('be' 'gun'); time.sleep(60)")
+    terminal.see("begun")
+    terminal.press_ctrl_c()
+    shown = terminal.see_prompt()
+    assert "KeyboardInterrupt" in shown
+    assert "CellFailed: KeyboardInterrupt" in shown
+    terminal.enter("%%runtimed", "print('ali' 've')")
+    assert "alive" in terminal.see_prompt()
+
+
+def test_input_asks_in_the_terminal(terminal: Terminal) -> None:
+    terminal.enter(
+        "%%runtimed shared", "import getpass; print('<' + input('na' 'me? ') + getpass.getpass('pin' '? ') + '>')"
+    )
+    terminal.see("name? ")
+    terminal.type("Ann\r")
+    terminal.see("pin? ")
+    terminal.type("1234\r")
+    shown = terminal.see_prompt()
+    assert "<Ann1234>" in shown
+    assert shown.count("1234") == 1, "the password was echoed"
+
+
+def test_tab_completes(terminal: Terminal) -> None:
+    with Session("a-session-of-somebody") as session:
+        session.create_cell("1")
+    terminal.type("%%runtimed a-sess\t")
+    terminal.see("a-session-of-somebody")
+    terminal.type(" --sil\t")
+    terminal.see("--silent")
+    terminal.enter("", "print('not ' 'shown')")
+    assert "not shown" not in terminal.see_prompt()
+    with Session("a-session-of-somebody") as session:
+        assert session.get_cells()[-1].outputs[0].text == "not shown\n"

@@ -1,0 +1,120 @@
+"""Kernelspecs, and kernels that are not ipykernel."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtimed.protocol.events import Started, Stream
+from runtimed.protocol.operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
+from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, shapes
+
+ODD = Path(__file__).with_name("odd_kernel.py")
+
+
+@pytest.fixture
+def odd(start_host: Callable[..., HostProcess], root: Path) -> HostProcess:
+    """A host of the odd kernel, found through the client's JUPYTER_PATH."""
+    folder = root / "jupyter" / "kernels" / "odd"
+    folder.mkdir(parents=True)
+    spec = {
+        "argv": ["python", str(ODD), "-f", "{connection_file}", "{resource_dir}"],
+        "display_name": "Odd",
+        "language": "odd",
+        "interrupt_mode": "message",
+        "env": {"ODD": "${EVEN} and odd"},
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    environment = {**client_environment(), "JUPYTER_PATH": str(root / "jupyter"), "EVEN": "even"}
+    return start_host(env_source="kernelspec:odd", environment=environment)
+
+
+@in_loop
+async def test_a_kernelspec_has_its_environment_and_arguments(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    events = await daemon.run("who")
+    assert shapes(events)[1][1].startswith("even and odd ")
+    assert (await daemon.state("idle")).language == "odd"
+
+
+@in_loop
+async def test_a_kernel_is_interrupted_by_message_if_it_says_so(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    execution_id = await daemon.start("sleep")
+    await daemon.until(lambda: daemon.text(execution_id))
+    await daemon.ask(HostInterrupt())
+    finished = await daemon.finished(execution_id)
+    assert (finished.status, finished.message) == ("error", "Interrupted: by message")
+    # It published no error, so its reply's is one.
+    assert shapes(daemon.of(execution_id))[-2] == ("failed", "Interrupted", "by message")
+    assert (await daemon.run("fine"))[-1].status == "ok"
+
+
+@in_loop
+async def test_a_result_after_idle_comes_before_the_end(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    for _ in range(10):
+        events = await daemon.run("late")
+        assert shapes(events)[1:] == [("execute_result", {"text/plain": "late result"}), ("finished", "ok", None)]
+
+
+@in_loop
+async def test_junk_is_skipped(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    events = await daemon.run("junk")
+    assert ("stdout", "after the junk") in shapes(events)
+    assert events[-1].status == "ok"
+    assert "skipped" in odd.log
+
+
+@in_loop
+async def test_an_aborted_execution_is_an_error(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    events = await daemon.run("abort")
+    assert shapes(events)[-1] == ("finished", "error", "The kernel skipped this execution")
+
+
+@in_loop
+async def test_much_on_standard_error_does_not_block_the_kernel(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    assert (await daemon.run("stderr"))[-1].status == "ok"
+    await daemon.ask(HostRestart())
+    assert (await daemon.run("fine"))[-1].status == "ok"
+
+
+@in_loop
+async def test_silent_executions_start_too(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    events = await daemon.run("fine", silent=True)
+    assert isinstance(events[0], Started)
+    for is_begun in (False, True):
+        running = await daemon.start("sleep", silent=True)
+        if is_begun:
+            await daemon.count(running, Stream, 1)
+        await daemon.ask(HostInterrupt())
+        assert (await daemon.finished(running)).status == "error"
+
+
+@in_loop
+async def test_the_stock_kernelspec_works_untouched(start_host: Callable[..., HostProcess]) -> None:
+    host = start_host(env_source="kernelspec:python3")
+    daemon = await Daemon().attach(host)
+    lines = 800  # more than 1000 messages at once, and a stock kernel drops some when the machine is busy (measured)
+    execution_id = await daemon.start(f"for i in range({lines}): print(i, flush=True)")
+    assert (await daemon.finished(execution_id)).status == "ok"
+    assert daemon.text(execution_id) == "".join(f"{i}\n" for i in range(lines))
+    who = (await daemon.run("import sys; print(sys.executable, type(sys.stdout).__name__)"))[0].execution_id
+    assert daemon.text(who) == f"{sys.executable} OutStream\n"
+    await daemon.ask(HostShutdown())
+    assert await host.ended() == 0
+
+
+@in_loop
+async def test_a_kernel_that_does_not_complete_says_nothing_found(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    await daemon.state("idle")
+    assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["matches"] == []

@@ -1,0 +1,110 @@
+"""What may follow a magic's name; bad input gets one sentence."""
+
+import pytest
+from IPython.core.error import UsageError
+
+from runtimed.ipython.arguments import COMMANDS, Command, RunOptions, parse_cell, parse_command, parse_run
+
+
+def test_every_option_is_read() -> None:
+    line = '--timeout 2.5 --out result "my id" --silent --cell c1 --kernel-type deno --env python:/usr/bin/python3'
+    assert parse_run(line) == RunOptions(
+        notebook_id="my id",
+        cell_id="c1",
+        timeout=2.5,
+        out="result",
+        silent=True,
+        kernel_type="deno",
+        env="python:/usr/bin/python3",
+    )
+    assert parse_run("--no-wait") == RunOptions(wait=False)
+    assert parse_run("") == RunOptions()
+
+
+def test_dollars_and_braces_stay_as_they_are() -> None:
+    assert parse_run("'$HOME {x}'") == RunOptions(notebook_id="$HOME {x}")
+
+
+def test_a_cell_id_comes_before_the_notebook_id() -> None:
+    assert parse_cell("c1 nb --no-wait", "%runtimed_cell") == RunOptions(cell_id="c1", notebook_id="nb", wait=False)
+
+
+def test_every_command_is_read() -> None:
+    read = [
+        parse_command(line)
+        for line in (
+            "connect nb --env auto --kernel-type deno",
+            "sessions",
+            "cells",
+            "replay c1 nb",
+            "interrupt nb",
+            "restart",
+            "stop  'a b'",
+            "env",
+        )
+    ]
+    assert read == [
+        Command(name="connect", notebook_id="nb", env="auto", kernel_type="deno"),
+        Command(name="sessions"),
+        Command(name="cells"),
+        Command(name="replay", cell_id="c1", notebook_id="nb"),
+        Command(name="interrupt", notebook_id="nb"),
+        Command(name="restart"),
+        Command(name="stop", notebook_id="a b"),
+        Command(name="env"),
+    ]
+    assert [command.name for command in read if command] == list(COMMANDS)
+    assert parse_command("  ") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--timeout soon", "%%runtimed: argument --timeout: must be a number of seconds above 0, not 'soon'"),
+        ("--timeout 0", "%%runtimed: argument --timeout: must be a number of seconds above 0, not '0'"),
+        ("--timeout nan", "%%runtimed: argument --timeout: must be a number of seconds above 0, not 'nan'"),
+        ("--timeout", "%%runtimed: argument --timeout: expected one argument"),
+        ("--out 1x", "%%runtimed: argument --out: must be the name of a variable, not '1x'"),
+        ("--out class", "%%runtimed: argument --out: must be the name of a variable, not 'class'"),
+        ("--time 3", "%%runtimed: unrecognized arguments: --time"),
+        ("a b", "%%runtimed: unrecognized arguments: b"),
+        ("''", "%%runtimed: argument NOTEBOOK_ID: must not be empty"),
+        ("'a", "%%runtimed: no closing quotation"),
+        (
+            "--no-wait --out x",
+            "%%runtimed: --out needs the end of the execution, which --no-wait does not wait for",
+        ),
+        (
+            "--no-wait --timeout 3",
+            "%%runtimed: --timeout needs the end of the execution, which --no-wait does not wait for",
+        ),
+    ],
+)
+def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_run(line)
+    assert str(caught.value) == f"{sentence} (`%%runtimed?` explains)"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("connect", "%runtimed connect: the following arguments are required: ID (`%runtimed?` explains)"),
+        ("replay", "%runtimed replay: the following arguments are required: CELL_ID (`%runtimed?` explains)"),
+        ("sessions x", "%runtimed sessions: unrecognized arguments: x (`%runtimed?` explains)"),
+        (
+            "print(1)",
+            "%runtimed: there is no 'print(1)', only connect, sessions, cells, replay, interrupt, restart, stop, env; "
+            "code goes into a cell that begins with %%runtimed",
+        ),
+    ],
+)
+def test_bad_commands_get_one_sentence(line: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_command(line)
+    assert str(caught.value) == sentence
+
+
+def test_a_cell_needs_an_id() -> None:
+    with pytest.raises(UsageError, match="%%runtimed_cell: the following arguments are required: CELL_ID"):
+        parse_cell("", "%%runtimed_cell")

@@ -1,0 +1,160 @@
+"""What `%runtimed` tells and does, and how the extension is loaded; with a real shell, daemon and kernel."""
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtimed import (
+    CellNotFound,
+    Client,
+    NoKernel,
+    Session,
+)
+from runtimed.ipython.failures import CellFailed
+from tests.conftest import wait_until
+from tests.ipython.conftest import Shell, last_stdout
+
+
+def test_the_state_of_things_is_readable(shell: Shell, work: Session) -> None:
+    text = shell.run("%runtimed")
+    assert "session   none; the first %%runtimed cell starts one, `%runtimed connect ID` joins one\n" in text
+    shell.run("%runtimed connect work")
+    lines = dict(line.split("  ", 1) for line in shell.run("%runtimed").splitlines())
+    assert list(lines) == ["daemon", "socket", "data", "sessions", "session", "status", "kernel", "env"]
+    assert lines["session"].strip() == "work (joined)"
+    assert lines["env"].strip() == "current"
+    status = work.status()
+    assert lines["kernel"].strip() == f"python, idle, process {status.kernel_pid}"
+
+
+def test_without_a_daemon_the_state_says_so_and_starts_none(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(tmp_path / "s"))
+    text = shell.run("%runtimed")
+    assert text.startswith("daemon   not running; it starts with the first cell\n")
+    assert shell.run("%runtimed sessions") == "No sessions.\n"
+    assert not Client().is_running()
+
+
+def test_connecting_changes_nothing_unless_a_kernel_is_asked_for(shell: Shell) -> None:
+    assert shell.run("%runtimed connect quiet") == ("Joined session quiet: no kernel runs; the first cell starts one\n")
+    assert "quiet" not in [status.session_id for status in Client().sessions.list()]
+    assert shell.run("%runtimed connect quiet --env current") == "Joined session quiet: a kernel runs, env current\n"
+    shell.run("%runtimed stop")
+
+
+def test_sessions_are_listed(in_work: Shell) -> None:
+    head, *rows = in_work.run("%runtimed sessions").splitlines()
+    assert head.split() == ["ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "AGE"]
+    (row,) = [row for row in rows if row.startswith("*")]
+    assert row.split()[:6] == ["*", "work", "kernel", "active", "idle", "current"]
+
+
+def test_cells_are_listed(in_work: Shell, work: Session) -> None:
+    first = work.create_cell("a = 1\nb = 2", index=0)
+    head, row, *_ = in_work.run("%runtimed cells").splitlines()
+    assert head.split() == ["ID", "TYPE", "COUNT", "SOURCE"]
+    assert row.split(maxsplit=3) == [first, "code", "-", "a = 1 …"]
+    assert in_work.run("%runtimed cells nobody") == "Session nobody has no cells.\n"
+
+
+def test_outputs_are_replayed(in_work: Shell, work: Session) -> None:
+    cell_id = work.create_cell("print('line')\ndisplay('shown')")
+    assert in_work.run(f"%runtimed replay {cell_id}") == f"Cell {cell_id} has no outputs.\n"
+    work.execute_cell(cell_id)
+    assert in_work.run(f"%runtimed replay {cell_id} work") == "line\n"
+    assert [event["data"] for event in in_work.published] == [{"text/plain": "'shown'"}]
+    failed = work.run("1/0")
+    assert "ZeroDivisionError" in in_work.run(f"%runtimed replay {failed.cell_id}")
+    error, _ = in_work.fail("%runtimed replay nope")
+    assert type(error) is CellNotFound
+
+
+def test_a_replay_follows_a_cell_that_still_runs(in_work: Shell, work: Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    code = (
+        f"import os, time\nprint('before')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('after')"
+    )
+    cell_id = work.create_cell(code)
+    work.queue_cell(cell_id)
+    wait_until(lambda: "before" in last_stdout(work), "the cell printed nothing")
+    opener = threading.Timer(0.3, gate.touch)
+    opener.start()
+    assert in_work.run(f"%runtimed replay {cell_id}") == "before\nafter\n"
+    opener.join()
+
+
+def test_interrupt_and_restart(in_work: Shell, work: Session) -> None:
+    in_work.run("%%runtimed\nkept = 1")
+    execution_id = in_work.run("%%runtimed --no-wait\nprint('x'); import time; time.sleep(60)").split()[2]
+    wait_until(lambda: "x" in last_stdout(work), "the cell printed nothing")
+    assert in_work.run("%runtimed interrupt") == "Interrupted what runs in session work\n"
+    result = work.wait(execution_id)
+    assert result.error is not None
+    assert result.error.ename == "KeyboardInterrupt"
+    assert in_work.run("%runtimed restart") == "The kernel of session work is a fresh one\n"
+    error, _ = in_work.fail("%%runtimed\nkept")
+    assert isinstance(error, CellFailed)
+
+
+def test_without_a_kernel_there_is_nothing_to_interrupt_or_restart(shell: Shell) -> None:
+    for command in ("interrupt", "restart"):
+        error, printed = shell.fail(f"%runtimed {command} idle")
+        assert type(error) is NoKernel
+        assert printed == "NoKernel: No kernel running\n"
+
+
+def test_stop_ends_the_session_for_everybody(shell: Shell) -> None:
+    shell.run("%%runtimed ending\nprint(1)")
+    assert shell.run("%runtimed stop") == (
+        "Stopped session ending; its cells stay readable (`%runtimed connect ending`)\n"
+    )
+    assert Client().sessions.get("ending").status == "closed"
+    assert shell.magics.sessions.current is None
+    assert "print(1)" in shell.run("%runtimed cells ending")
+
+
+def test_env_says_what_is_chosen_and_what_runs(shell: Shell, work: Session) -> None:
+    asked = f"A kernel that these magics start: python, env current ({sys.executable})\n"
+    assert shell.run("%runtimed env") == f"{asked}No session is joined.\n"
+    assert shell.run("%runtimed env work") == f"{asked}Running in session work: python, env current\n"
+    assert shell.run("%runtimed env nobody") == f"{asked}Running in session nobody: no kernel\n"
+    shell.run("%config RuntimedMagics.env = 'auto'")
+    assert shell.run("%runtimed env").startswith("A kernel that these magics start: python, env auto\n")
+
+
+# --- the extension ---
+
+
+def test_unloading_leaves_the_sessions_and_takes_everything_away(in_work: Shell, work: Session) -> None:
+    assert work.status().peers == 2
+    matchers = len(in_work.ip.Completer.custom_matchers)
+    in_work.ip.run_cell("%reload_ext runtimed")
+    assert len(in_work.ip.Completer.custom_matchers) == matchers
+    in_work.ip.run_cell("%unload_ext runtimed")
+    wait_until(lambda: work.status().peers == 1, "the shell is still there")
+    assert len(in_work.ip.Completer.custom_matchers) == matchers - 1
+    assert "runtimed" not in in_work.ip.magics_manager.magics["cell"]
+    assert not [found for found in in_work.ip.configurables if type(found).__name__ == "RuntimedMagics"]
+    assert work.status().status == "active"
+
+
+def test_a_configuration_file_can_set_the_defaults(shell: Shell) -> None:
+    shell.run("%unload_ext runtimed")
+    shell.ip.config.RuntimedMagics.env = "auto"
+    shell.run("%load_ext runtimed")
+    assert shell.magics.env == "auto"
+
+
+async def _inside_a_loop(ip: Any) -> Any:
+    return ip.run_cell("%%runtimed work\nprint('in a loop')")
+
+
+def test_the_magics_work_inside_a_running_loop(shell: Shell, work: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asyncio.run(_inside_a_loop(shell.ip)).success
+    assert capsys.readouterr().out == "in a loop\n"

@@ -1,0 +1,207 @@
+"""What a remote cell shows while it runs, what it asks, and how it is interrupted; with a real shell and kernel."""
+
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtimed import (
+    Client,
+    Session,
+)
+from runtimed.ipython.failures import CellFailed
+from tests.conftest import wait_until
+from tests.ipython.conftest import Shell, last_stdout
+
+
+@contextmanager
+def ctrl_c_when(condition: Any) -> Iterator[None]:
+    """Send this process a SIGINT once a condition holds."""
+
+    def press() -> None:
+        wait_until(condition, "there was nothing to interrupt")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+# --- outputs ---
+
+
+def test_outputs_are_shown_with_their_metadata(in_work: Shell) -> None:
+    in_work.run(
+        "%%runtimed\n"
+        "from IPython.display import display\n"
+        "display({'text/html': '<b>', 'application/json': {'a': [1]}, 'text/plain': 'b'}, raw=True, metadata={'k': 1})"
+    )
+    assert in_work.published == [
+        {
+            "data": {"text/html": "<b>", "application/json": {"a": [1]}, "text/plain": "b"},
+            "metadata": {"k": 1},
+            "transient": {},
+            "update": False,
+        }
+    ]
+
+
+def test_a_large_value_comes_whole(in_work: Shell) -> None:
+    in_work.run("%%runtimed\ndisplay({'text/html': 'x' * 3_000_000, 'text/plain': ''}, raw=True)")
+    assert in_work.published[0]["data"]["text/html"] == "x" * 3_000_000
+
+
+def test_displays_are_updated_in_place_also_by_later_cells(in_work: Shell) -> None:
+    in_work.run("%%runtimed\nhandle = display('a', display_id='mine')\nhandle.update('b')")
+    in_work.run("%%runtimed\nhandle.update('c')")
+    shown = [(event["data"]["text/plain"], event["update"], event["transient"]) for event in in_work.published]
+    transient = shown[0][2]
+    assert transient["display_id"] not in ("mine", None)
+    assert transient["display_id"].endswith("-mine")
+    assert shown == [("'a'", False, transient), ("'b'", True, transient), ("'c'", True, transient)]
+
+
+def test_clear_output_is_passed_on(in_work: Shell) -> None:
+    in_work.run("%%runtimed\nfrom IPython.display import clear_output\nclear_output(wait=True)\nclear_output()")
+    assert in_work.published == [{"clear": True, "wait": True}, {"clear": True, "wait": False}]
+
+
+def test_a_widget_is_left_out_where_there_is_a_text(in_work: Shell) -> None:
+    in_work.run("%%runtimed\nfrom ipywidgets import IntSlider\nIntSlider(3)")
+    (shown,) = in_work.published
+    assert list(shown["data"]) == ["text/plain"]
+    assert shown["data"]["text/plain"].startswith("IntSlider(value=3")
+
+
+def test_output_appears_before_the_cell_ends(in_work: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = tmp_path / "gate"
+
+    class Opener(io.StringIO):
+        """Lets the cell end once its first output is shown."""
+
+        def write(self, text: str) -> int:
+            if "first" in text:
+                gate.touch()
+            return super().write(text)
+
+    monkeypatch.setattr("sys.stdout", opener := Opener())
+    code = f"import os, time\nprint('first')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('last')"
+    assert in_work.ip.run_cell(f"%%runtimed --timeout 20\n{code}").success
+    assert opener.getvalue() == "first\nlast\n"
+
+
+# --- input ---
+
+
+def test_input_and_getpass_ask_here(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(prompt: str) -> str:
+        asked.append(prompt)
+        return f"answer {len(asked)}"
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr("getpass.getpass", answer)
+    code = "import getpass\nname = input('name? ')\nprint(repr(name), repr(getpass.getpass('secret? ')))"
+    assert in_work.run(f"%%runtimed\n{code}") == "'answer 1' 'answer 2'\n"
+    assert asked == ["name? ", "secret? "]
+
+
+def test_the_end_of_input_is_an_end_of_input_there(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(_prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", no_answer)
+    assert in_work.run("%%runtimed\ntry:\n    input()\nexcept EOFError:\n    print('end')") == "end\n"
+
+
+def test_ctrl_c_at_a_question_interrupts_the_remote_code(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", interrupted)
+    error, _ = in_work.fail("%%runtimed\ninput()")
+    assert isinstance(error, CellFailed)
+    assert error.result.error.ename == "KeyboardInterrupt"
+
+
+# --- interrupts ---
+
+
+def test_ctrl_c_interrupts_the_remote_code_and_shows_its_end(in_work: Shell, work: Session) -> None:
+    code = "import time\nprint('begun')\ntry:\n    time.sleep(60)\nfinally:\n    print('cleaned up')"
+    with ctrl_c_when(lambda: "begun" in last_stdout(work)):
+        error, printed = in_work.fail(f"%%runtimed\n{code}")
+    assert isinstance(error, CellFailed)
+    assert error.result.error.ename == "KeyboardInterrupt"
+    assert printed.startswith("begun\ncleaned up\n")
+    assert printed.count("begun") == 2, "once as output, once in the source that the traceback quotes"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert in_work.run("%%runtimed\nprint(1)") == "1\n"
+
+
+def test_a_second_ctrl_c_leaves_and_the_code_goes_on(in_work: Shell, work: Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    code = f"""
+import os, time
+try:
+    print("one")
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("two")
+while not os.path.exists({str(gate)!r}):
+    time.sleep(0.01)
+print("end")"""
+    with ctrl_c_when(lambda: "one" in last_stdout(work)), ctrl_c_when(lambda: "two" in last_stdout(work)):
+        error, printed = in_work.fail(f"%%runtimed\n{code}")
+    assert type(error) is KeyboardInterrupt
+    execution_id = printed.partition("left execution ")[2].partition(",")[0]
+    assert printed == (
+        f"one\ntwo\nKeyboardInterrupt: left execution {execution_id}, which goes on; `%runtimed interrupt` interrupts "
+        "it\n"
+    )
+    gate.touch()
+    assert work.wait(execution_id).stdout == "one\ntwo\nend\n"
+
+
+def test_ctrl_c_while_a_kernel_starts_gives_the_prompt_back(shell: Shell, tmp_path: Path) -> None:
+    slow, gate = tmp_path / "python", tmp_path / "gate"
+    slow.write_text(f'#!/bin/sh\nuntil test -e {gate}; do sleep 0.05; done\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o700)
+
+    def starts() -> bool:
+        return "slow" in [status.session_id for status in Client().sessions.list(status="active")]
+
+    with ctrl_c_when(starts):
+        error, printed = shell.fail(f"%%runtimed slow --env python:{slow}\n1")
+    assert type(error) is KeyboardInterrupt
+    assert printed == "KeyboardInterrupt\n"
+    gate.touch()
+    assert shell.run("%%runtimed slow\nprint('started')") == "started\n", "the start goes on, the code was not queued"
+    with Session("slow") as observer:
+        assert [cell.source for cell in observer.get_cells()] == ["print('started')"]
+    shell.run("%runtimed stop")
+
+
+def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(in_work: Shell, work: Session, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('undisturbed')"
+    with Session("work") as other:
+        running = other.queue_cell(other.create_cell(waiting))
+        count = len(work.get_cell_ids())
+        with ctrl_c_when(lambda: len(work.get_cell_ids()) > count):
+            error, printed = in_work.fail("%%runtimed\nprint('never')")
+        assert isinstance(error, CellFailed)
+        assert printed.startswith("CellFailed: Cancelled: somebody cancelled it (cell ")
+        gate.touch()
+        assert other.wait(running).stdout == "undisturbed\n"
