@@ -149,6 +149,39 @@ def test_a_kernel_that_eats_all_memory_it_may_have_fails_in_its_cell_and_lives(s
     assert session.run("del data; print('lives')").stdout == "lives\n"
 
 
+def test_a_stock_kernelspec_s_kernel_drops_no_output_either(session):
+    session.start_kernel(env_source="kernelspec:python3")
+    result = session.run("for n in range(5000): print(n, flush=True)")
+
+    assert result.stdout == "".join(f"{n}\n" for n in range(5000))
+
+
+def test_a_session_is_stopped_while_its_kernel_still_starts(face, session, tmp_path):
+    mute = tmp_path / "python"
+    mute.write_text("#!/bin/sh\nexec sleep 1000\n")
+    mute.chmod(0o755)
+    failures = []
+
+    def start() -> None:
+        try:
+            session.start_kernel(env_source=f"python:{mute}")
+        except KernelStartFailed as exc:
+            failures.append(exc)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    other = face.session(session.notebook_id)
+    other.connect()
+    wait_until(lambda: other.kernel_started, "the kernel does not start")
+    began = time.monotonic()
+    other.stop()
+    starting.join()
+
+    assert len(failures) == 1
+    assert time.monotonic() - began < 20
+    assert other.status().status == "closed"
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ def _work(this: Round, session: Session, witness: Path, numbers: random.Random) 
         cell_id = session.create_cell(CODE.format(witness=str(witness), name=name, lines=LINES))
         with contextlib.suppress(NoKernel):
             this.queued[name] = cell_id, session.queue_cell(cell_id)
-        for edit in range(numbers.randint(1, 10)):
+        for edit in range(numbers.randint(100, 200)):
             note = session.create_cell(f"note {n} {edit}", "raw")
             session.append_source(note, " kept")
             this.edits.append(note)
@@ -133,6 +133,9 @@ def _work(this: Round, session: Session, witness: Path, numbers: random.Random) 
 
 
 def _strike(this: Round, session: Session, client: "subprocess.Popen[str]", numbers: random.Random) -> None:
+    deadline = time.monotonic() + 10
+    while this.appended < 0 and time.monotonic() < deadline:
+        time.sleep(0.01)  # until the other client is at work, too
     time.sleep(numbers.random() * 0.6)
     match this.fault:
         case "daemon" | "daemon twice":

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from runtimed.errors import ProtocolError
 from runtimed.protocol import codec
-from runtimed.protocol.events import CellChanged, Display, Failed, Finished, KernelState, Stream
+from runtimed.protocol.events import CellChanged, Display, Event, Failed, Finished, KernelState, Stream
 from runtimed.protocol.messages import (
     Ack,
     Cancel,
@@ -36,7 +36,7 @@ MESSAGES: list[Message] = [
     Ack(12),
 ]
 
-EVENTS = [
+EVENTS: list[Event] = [
     Stream(at=1.5, execution_id="e", cell_id="c", name="stdout", text="2\n\ud800"),
     Display(at=1.5, execution_id="e", kind="display_data", data={"image/png": b"\x89", "text/plain": "x"}),
     Failed(at=1.5, ename="ValueError", evalue="no", traceback=("a", "b")),

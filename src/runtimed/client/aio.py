@@ -276,7 +276,9 @@ class AsyncConnection:
             try:
                 await self._connect(settings)
             except (ConnectionLost, DaemonUnavailable) as exc:
-                if not self._start_daemon or time.monotonic() > deadline:
+                if isinstance(exc, DaemonUnavailable) and not self._start_daemon:
+                    raise
+                if time.monotonic() > deadline:
                     raise ConnectionLost(f"The connection to the daemon broke and does not come back: {exc}") from exc
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, 1.0)

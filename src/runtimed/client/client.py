@@ -47,7 +47,7 @@ def _rooms() -> Flow[list[dict[str, Any]]]:
 def _shutdown(*, keep_kernels: bool) -> Flow[None]:
     try:
         yield Ask(ops.ShutdownDaemon(keep_kernels=keep_kernels))
-    except ConnectionLost:
+    except (ConnectionLost, DaemonUnavailable):
         # It ended before its reply was read.
         return
 
@@ -102,7 +102,11 @@ class Client:
 
     def status(self) -> DaemonStatus | None:
         """Return the daemon's state, None if none runs. Starts none."""
-        return self._perform(_status()) if self.is_running() else None
+        try:
+            return self._perform(_status()) if self.is_running() else None
+        except DaemonUnavailable:
+            # It was just ending.
+            return None
 
     def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
         """End the daemon; harmless if none runs.
@@ -194,7 +198,11 @@ class AsyncClient:
 
     async def status(self) -> DaemonStatus | None:
         """Return the daemon's state, None if none runs. Starts none."""
-        return await self._perform(_status()) if await self.is_running() else None
+        try:
+            return await self._perform(_status()) if await self.is_running() else None
+        except DaemonUnavailable:
+            # It was just ending.
+            return None
 
     async def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
         """End the daemon; harmless if none runs. The arguments are those of `Client.shutdown`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import Final
 
@@ -28,7 +29,8 @@ class Identity:
         self.label = label
         self._pid = os.getpid()
         self._client_id = new_client_id()
-        self._last_request = 0
+        # A signal handler may ask for a number in the middle of another call; `next` hands out each one once.
+        self._numbers = itertools.count(1)
 
     @property
     def pid(self) -> int:
@@ -45,8 +47,7 @@ class Identity:
 
     def request(self, operation: Operation) -> Request:
         """Number an operation."""
-        self._last_request += 1
-        return Request(self._last_request, operation)
+        return Request(next(self._numbers), operation)
 
 
 def check_welcome(message: Message) -> None:

@@ -34,7 +34,7 @@ from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "new_host_folder", "spawn_host"]
+__all__ = ["HostLink", "HostOwner", "new_host_folder", "reap_hosts", "spawn_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
     Raises:
         KernelStartFailed: If it ends or says nothing in time.
     """
-    _reap()
+    reap_hosts()
     folder = Path(bootstrap.folder)
     with (folder / "host.err").open("wb") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
@@ -113,7 +113,7 @@ def _hand_over(process: subprocess.Popen[bytes], bootstrap: bytes) -> bytes:
     return b""
 
 
-def _reap() -> None:
+def reap_hosts() -> None:
     """Collect the exit codes of hosts that ended, so that none stays a zombie."""
     _children.difference_update([child for child in _children if child.poll() is not None])
 
@@ -174,7 +174,7 @@ class HostLink(ChannelHandler):
 
     def is_alive(self) -> bool:
         """Whether the host's process lives: the operating system releases its lock when it ends."""
-        _reap()
+        reap_hosts()
         return Spool.is_alive(self.folder)
 
     def received(self, messages: list[Message]) -> None:

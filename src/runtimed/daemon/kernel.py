@@ -96,6 +96,7 @@ class RoomKernel:
         self._link: HostLink | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
+        self._start_unwanted = False
         self._stopping = False
         self._rejoining = False
         self._pid: int | None = None
@@ -136,6 +137,7 @@ class RoomKernel:
         started = False
         if self._starting is None and not self.exists:
             env_source = _resolve_environment(request.kernel_type, request.env_source)
+            self._start_unwanted = False
             self._starting = self._spawn(self._start(request, env_source))
             self._starting.add_done_callback(self._start_ended)
             started = True
@@ -147,6 +149,7 @@ class RoomKernel:
     async def _start(self, request: StartKernel, env_source: str) -> None:
         # The host of a kernel that died may be about to end.
         await self._host_end()
+        self._check_still_wanted()
         self.status = "starting"
         self.kernel_type, self.env_source = request.kernel_type, env_source
         epoch = new_host_epoch()
@@ -155,7 +158,6 @@ class RoomKernel:
         self._listener.kernel_facts(
             host_epoch=epoch, host_dir=str(folder), kernel_type=request.kernel_type, env_source=env_source
         )
-        self._stopping = False
         self._ready = asyncio.get_running_loop().create_future()
         try:
             self._host_pid = await spawn_host(
@@ -177,6 +179,8 @@ class RoomKernel:
             self._attach_to(HostLink(folder, epoch, self))
             assert self._link is not None  # noqa: S101  # just set
             await self._link.open(after=0)
+            if self._start_unwanted:
+                self._link.tell(HostShutdown())
             await self._ready
         except (OSError, ConnectionLost, ProtocolError, KernelStartFailed) as exc:
             error = exc if isinstance(exc, KernelStartFailed) else KernelStartFailed(f"The kernel did not start: {exc}")
@@ -185,6 +189,10 @@ class RoomKernel:
                 self.status = "dead"
             self._listener.kernel_lost("died", str(error))
             raise error from exc
+
+    def _check_still_wanted(self) -> None:
+        if self._start_unwanted:
+            raise KernelStartFailed("The session was stopped before its kernel had started")
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
         self._starting = None
@@ -224,15 +232,17 @@ class RoomKernel:
         self.executions.resume(reply["executions"])
 
     async def shutdown(self) -> None:
-        """End the kernel and its host; without one, do nothing."""
-        if self._starting is not None:
+        """End the kernel and its host, even one that is still starting; without one, do nothing."""
+        starting, self._start_unwanted = self._starting, True
+        if self._link is not None:
+            self._stopping = True
+            if self._link.is_open:
+                self._link.tell(HostShutdown())
+            await self._host_end()
+        if starting is not None:
             with contextlib.suppress(RuntimedError):
-                await asyncio.shield(self._starting)
-        if self._link is None or self._gone is None:
-            return
-        self._stopping = True
-        self._link.tell(HostShutdown())
-        await self._host_end()
+                await asyncio.shield(starting)
+            await self._host_end()
 
     async def _host_end(self) -> None:
         """Wait until the present host, which is ending, is gone."""

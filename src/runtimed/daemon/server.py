@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
@@ -174,6 +175,10 @@ class Daemon:
                 del self._rooms[notebook_id], self._unused_since[notebook_id]
                 room.close()
         self.registry.flush()
+        reap_hosts()
+        if not self.settings.socket_path.exists():
+            logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
+            self.request_end()
         if self._peers or self.registry.active():
             self._alone_since = now
         elif now - self._alone_since >= self.settings.idle_exit:

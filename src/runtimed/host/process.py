@@ -144,6 +144,10 @@ def _kernelspec_command(name: str, bootstrap: Bootstrap, environment: dict[str, 
         # An environment's own kernelspec says "python" and means the environment's.
         of_daemon = spec.resource_dir.startswith(f"{sys.prefix}/") and not spec.resource_dir.startswith(client_prefix)
         argv[0] = sys.executable if of_daemon or not bootstrap.interpreter else bootstrap.interpreter
+    if argv[1:3] == ["-m", "ipykernel_launcher"] or argv[1:4] == ["-Xfrozen_modules=off", "-m", "ipykernel_launcher"]:
+        # A stock ipykernel drops output when its 1,000 messages of buffer are full; our launcher makes it wait.
+        del argv[1 : argv.index("ipykernel_launcher") + 1]
+        argv.insert(1, str(_LAUNCHER))
     environment |= {key: Template(str(value)).safe_substitute(environment) for key, value in spec.env.items()}
     if spec.language.lower().startswith("python"):
         environment.pop("PYTHONEXECUTABLE", None)

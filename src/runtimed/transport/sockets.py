@@ -45,9 +45,11 @@ def make_private_folder(folder: Path) -> None:
             path=str(folder),
         )
     if stat.S_IMODE(info.st_mode) & 0o077:
+        # A folder with the sticky bit is meant for everybody, as /tmp is.
+        mend = "" if info.st_mode & stat.S_ISVTX else f"run `chmod 700 {folder}`, or "
         raise DaemonUnavailable(
-            f"Others may enter the folder {folder}; run `chmod 700 {folder}`, or name a private folder with "
-            "RUNTIMED_SOCKET_PATH",
+            f"Others may enter the folder {folder}; {mend}name a private folder with RUNTIMED_SOCKET_PATH (or "
+            "RUNTIMED_DATA_DIR)",
             path=str(folder),
         )
 
