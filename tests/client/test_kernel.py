@@ -11,6 +11,7 @@ import pytest
 
 from runtimed import (
     EnvironmentFailed,
+    ExecutionCancelled,
     ExecutionTimeout,
     InvalidCell,
     KernelStartFailed,
@@ -125,7 +126,8 @@ def test_a_kernel_that_dies_ends_its_execution_its_queue_and_the_session(session
     assert (result.success, result.stdout) == (False, "last\n")
     assert result.error.ename == "KernelDied"
     assert how in result.error.evalue
-    assert session.wait(second).success is False
+    with pytest.raises(ExecutionCancelled, match="kernel"):
+        session.wait(second)
     assert session.get_cell_outputs(waiting) == []
     status = session.status()
     assert (status.status, status.close_reason, status.kernel_status) == ("error", "died", "not_started")
@@ -405,8 +407,9 @@ def test_executions_queue_and_an_error_cancels_what_the_same_client_queued(face,
     theirs = other.queue_cell(quick)
 
     assert with_kernel.wait(first).error.ename == "ZeroDivisionError"
-    cancelled = with_kernel.wait(behind)
-    assert (cancelled.success, cancelled.outputs, cancelled.started_at) == (False, (), None)
+    with pytest.raises(ExecutionCancelled, match="same client queued before it failed") as caught:
+        with_kernel.wait(behind)
+    assert caught.value.execution_id == behind
     assert with_kernel.wait(theirs).stdout == "ran\n"
     other.close()
 
@@ -417,7 +420,8 @@ def test_a_waiting_execution_is_cancelled_and_a_running_one_interrupted(with_ker
     waiting = with_kernel.queue_cell(with_kernel.create_cell("print('never')"))
 
     with_kernel.cancel(waiting)
-    assert with_kernel.wait(waiting).success is False
+    with pytest.raises(ExecutionCancelled, match="somebody cancelled it"):
+        with_kernel.wait(waiting)
     wait_until(lambda: with_kernel.get_cell_outputs(slow), "the cell does not begin")
     with_kernel.cancel(running)
     assert with_kernel.wait(running).error.ename == "KeyboardInterrupt"

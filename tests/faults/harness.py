@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from runtimed import Client, NoKernel, RuntimedError, Session
+from runtimed import Client, ExecutionCancelled, NoKernel, RuntimedError, Session
 from tests.conftest import wait_until
 
 LINES = 40
@@ -180,7 +180,12 @@ def _check_round(this: Round, session: Session, target: str, witness: Path) -> N
     host_lived = this.fault not in ("host", "kernel")
     ran = witness.read_text().splitlines() if witness.exists() else []
     for name, (cell_id, execution_id) in sorted(this.queued.items()):
-        result = session.wait(execution_id, timeout_secs=60)
+        try:
+            result = session.wait(execution_id, timeout_secs=60)
+        except ExecutionCancelled:
+            this.check(not host_lived, f"{name} was cancelled")
+            this.check(name not in ran, f"{name} was cancelled and ran")
+            continue
         ran = witness.read_text().splitlines() if witness.exists() else []
         times = ran.count(name)
         this.check(times <= 1, f"{name} ran {times} times")

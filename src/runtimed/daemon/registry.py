@@ -40,7 +40,10 @@ class Registry:
         """
         row = self.find(session_id)
         if row is None:
-            raise SessionNotFound(f"No session has the id {session_id!r}", session_id=session_id)
+            raise SessionNotFound(
+                f"No session has the id {session_id!r} yet; it begins with its first cell or kernel",
+                session_id=session_id,
+            )
         return row
 
     def active(self) -> list[SessionRow]:

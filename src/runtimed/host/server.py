@@ -39,7 +39,7 @@ from runtimed.protocol.operations import (
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
-__all__ = ["HostServer"]
+__all__ = ["Connection", "HostServer"]
 
 logger = logging.getLogger(__name__)
 

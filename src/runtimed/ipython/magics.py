@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
+from IPython.core.magic import Magics, line_cell_magic, magics_class
 from traitlets import Bool, Float, Unicode
 
 from runtimed.client import calls
@@ -50,7 +50,6 @@ class RuntimedMagics(Magics):
 
     # --- the magics ---
 
-    @no_var_expand
     @line_cell_magic
     def runtimed(self, line: str, cell: str | None = None) -> None:
         """Run a cell in a live session that others share, and that outlives this notebook.
@@ -136,7 +135,6 @@ class RuntimedMagics(Magics):
             else:
                 self._command(command)
 
-    @no_var_expand
     @line_cell_magic
     def runtimed_cell(self, line: str, cell: str | None = None) -> None:
         """Execute a cell of a shared session's document, and display its outputs here as they happen.

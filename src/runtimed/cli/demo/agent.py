@@ -5,6 +5,8 @@ import sys
 
 from runtimed import Session
 
+__all__ = ["main"]
+
 DECADES = """\
 rises, decades = {}, {}
 for year, mean in means.items():

@@ -4,6 +4,8 @@ import sys
 
 from runtimed import Session
 
+__all__ = ["main"]
+
 LOAD = """\
 import csv, time
 

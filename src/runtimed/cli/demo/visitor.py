@@ -4,6 +4,8 @@ import sys
 
 from runtimed import Session
 
+__all__ = ["main"]
+
 SUMMARY = """\
 print(f"+{max(means.values()) - min(means.values()):.1f} ppm in all; fastest: the {max(rises, key=rises.get)}")
 """

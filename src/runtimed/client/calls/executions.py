@@ -8,11 +8,12 @@ from runtimed.client.calls.cells import fetch_blobs
 from runtimed.client.calls.kernel import kernel_request
 from runtimed.client.calls.notebook import Notebook, check_text, check_timeout
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
-from runtimed.errors import ExecutionTimeout, NoKernel
+from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult
 from runtimed.protocol import operations as ops
+from runtimed.protocol.events import Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
 __all__ = ["OnTimeout", "cancel", "execute", "execute_cell", "queue_cell", "run", "wait"]
@@ -32,6 +33,7 @@ def run(
 
     Raises:
         ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
+        ExecutionCancelled: If it was cancelled before it began.
         InvalidCell: If the code cannot be a cell's source.
         KernelStartFailed: If a kernel was needed and did not start.
     """
@@ -39,7 +41,7 @@ def run(
     operation = ops.Enqueue(
         notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=new_cell_id(), source=code
     )
-    return (yield from execute(notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout))
+    return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
 
 
 def execute_cell(
@@ -58,10 +60,11 @@ def execute_cell(
         CellNotFound: If there is no such cell.
         InvalidCell: If it is no code cell.
         ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
+        ExecutionCancelled: If it was cancelled before it began.
         KernelStartFailed: If a kernel was needed and did not start.
     """
     operation = ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id)
-    return (yield from execute(notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout))
+    return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
 
 
 def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
@@ -88,10 +91,11 @@ def wait(
 
     Raises:
         ExecutionTimeout: If it did not end in time.
+        ExecutionCancelled: If it was cancelled before it began.
         RuntimedError: If this session has no such execution.
     """
     operation = ops.Watch(notebook_id=notebook.id, execution_id=execution_id)
-    return (yield from execute(notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout))
+    return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
 
 
 def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
@@ -103,6 +107,23 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
     yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
 
 
+def _execute_to_the_end(
+    notebook: Notebook, operation: ops.Enqueue | ops.Watch, timeout_secs: float | None, on_timeout: OnTimeout
+) -> Flow[ExecutionResult]:
+    ends: list[Finished] = []
+
+    def note_end(event: Event) -> None:
+        if isinstance(event, Finished):
+            ends.append(event)
+
+    result = yield from execute(
+        notebook, operation, timeout_secs=timeout_secs, on_timeout=on_timeout, on_event=note_end
+    )
+    if ends and ends[-1].status == "cancelled":
+        raise ExecutionCancelled(ends[-1].message or "Cancelled", execution_id=operation.execution_id)
+    return result
+
+
 def execute(
     notebook: Notebook,
     operation: ops.Enqueue | ops.Watch,
@@ -112,7 +133,7 @@ def execute(
     on_event: OnEvent | None = None,
     kernel: ops.StartKernel | None = None,
 ) -> Flow[ExecutionResult]:
-    """Follow an execution to its end; start a kernel if it needs one.
+    """Follow an execution to its end, even one that is cancelled; start a kernel if it needs one.
 
     Args:
         on_event: Sees each raw event, too.

@@ -76,6 +76,9 @@ def shutdown_kernel(notebook: Notebook) -> Flow[None]:
 def interrupt(notebook: Notebook) -> Flow[None]:
     """Interrupt the cell that runs: its code gets a KeyboardInterrupt. Harmless when nothing runs.
 
+    As after any error, what the same client had queued behind that cell is cancelled; what it queues from now on is
+    not, and other people's cells never are.
+
     Works from signal handlers and other threads while another call waits.
 
     Raises:
