@@ -18,6 +18,7 @@ from runtimed import (
     NoKernel,
     Output,
     RuntimedError,
+    SessionClosed,
 )
 from tests.conftest import wait_until
 
@@ -167,7 +168,7 @@ def test_a_session_is_stopped_while_its_kernel_still_starts(face, session, tmp_p
     def start() -> None:
         try:
             session.start_kernel(env_source=f"python:{mute}")
-        except KernelStartFailed as exc:
+        except SessionClosed as exc:
             failures.append(exc)
 
     starting = threading.Thread(target=start)

@@ -152,6 +152,15 @@ def test_a_shutdown_that_keeps_the_kernels_hands_them_to_the_next_daemon(data_di
         assert session.status().kernel_pid == kernel
 
 
+def test_a_client_that_comes_while_the_daemon_ends_gets_the_next_one(data_dir):
+    with Session("s") as session:
+        session.run("x = 'kept'")
+    for _ in range(5):
+        Client().shutdown(keep_kernels=True)
+        with Session("s") as session:
+            assert session.run("print(x)").stdout == "kept\n"
+
+
 def test_a_terminated_daemon_ends_cleanly_and_leaves_the_kernels_to_the_next(data_dir):
     with Session("s") as session:
         session.run("x = 'kept'")

@@ -23,6 +23,7 @@ from runtimed.errors import (
     NoKernel,
     ProtocolError,
     RuntimedError,
+    SessionClosed,
     StorageError,
 )
 from runtimed.host.bootstrap import Bootstrap
@@ -132,6 +133,7 @@ class RoomKernel:
 
         Raises:
             KernelStartFailed: If it does not become ready; with the last lines of its standard error.
+            SessionClosed: If somebody ended it before it was ready.
             EnvironmentFailed: If this environment cannot be had.
         """
         started = False
@@ -187,12 +189,16 @@ class RoomKernel:
             if self.exists:
                 self._kernel_is_gone(str(error))
                 self.status = "dead"
+            self._check_still_wanted()
             self._listener.kernel_lost("died", str(error))
             raise error from exc
 
     def _check_still_wanted(self) -> None:
         if self._start_unwanted:
-            raise KernelStartFailed("The session was stopped before its kernel had started")
+            raise SessionClosed(
+                f"Session {self._notebook_id!r} was stopped, or its kernel shut down, before the kernel had started",
+                notebook_id=self._notebook_id,
+            )
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
         self._starting = None

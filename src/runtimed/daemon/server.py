@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 TICK: Final = 1.0
 """Longest time between two looks at the deadlines, in seconds."""
 
+ENDING_DEADLINE: Final = 20.0
+"""Seconds that a new daemon waits for the one before it, which is ending, to let go of the data folder."""
+
 ROOM_REST: Final = 60.0
 """Seconds after which a room that nobody uses is closed."""
 
@@ -49,21 +52,31 @@ def own_data_folder(settings: Settings) -> Iterator[None]:
     make_private_folder(settings.data_dir)
     fd = os.open(settings.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(fd, 4096).decode(errors="replace").strip() or "unknown"
-            raise DaemonUnavailable(
-                f"The data folder {settings.data_dir} belongs to a daemon that listens on {owner}; use that socket, or "
-                "another folder with RUNTIMED_DATA_DIR",
-                data_dir=str(settings.data_dir),
-                socket_path=owner,
-            ) from None
+        deadline = time.monotonic() + ENDING_DEADLINE
+        while not _locked(fd):
+            owner = os.fsdecode(os.pread(fd, 4096, 0)).strip() or "an unknown socket"
+            # A daemon of the same socket is one that is just ending: nobody answered there, or this would not start.
+            if owner != str(settings.socket_path) or time.monotonic() > deadline:
+                raise DaemonUnavailable(
+                    f"The data folder {settings.data_dir} belongs to a daemon that listens on {owner}; use that "
+                    "socket, or another folder with RUNTIMED_DATA_DIR",
+                    data_dir=str(settings.data_dir),
+                    socket_path=owner,
+                )
+            time.sleep(0.01)
         os.ftruncate(fd, 0)
         os.write(fd, os.fsencode(settings.socket_path))
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class Daemon:

@@ -29,6 +29,7 @@ def start_kernel(
 
     Raises:
         KernelStartFailed: If the kernel does not become ready; the message has its last words.
+        SessionClosed: If somebody stops the session before it is ready.
         EnvironmentFailed: If that environment cannot be had.
     """
     yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
