@@ -124,7 +124,7 @@ def test_an_unknown_session_has_an_exit_code_of_its_own(command: str, runtimed: 
     runtimed("start")
     done = runtimed(command, "nobody\x1b[31m")
     assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr == "No session has the id 'nobody\\x1b[31m'\n"
+    assert done.stderr == ("No session has the id 'nobody\\x1b[31m' yet; it begins with its first cell or kernel\n")
     assert Client().sessions.list() == []
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,11 @@ import pytest
 from runtimed import AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
+from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.protocol.operations import Enqueue, Join
 from runtimed.settings import read_settings
+from tests.conftest import wait_until
 
 
 class Clock:
@@ -55,11 +57,12 @@ async def until(condition: Callable[[], object], message: str) -> None:
 
 
 @pytest.fixture
-def own_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     short_folder.chmod(0o700)
     monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
     monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
-    return short_folder
+    yield short_folder
+    wait_until(lambda: reap_hosts() == 0, "a host lives on")
 
 
 def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from runtimed.client.flows import Flow, Follow, OnEvent, Step
-from runtimed.client.identity import RECONNECT_DEADLINE, Identity, check_welcome
+from runtimed.client.identity import ENDING_DEADLINE, RECONNECT_DEADLINE, Identity, check_welcome
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError, error_from_wire
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
@@ -270,7 +270,7 @@ class AsyncConnection:
             await self._keep_connecting(self._settings or read_settings())
 
     async def _keep_connecting(self, settings: Settings) -> None:
-        deadline = time.monotonic() + RECONNECT_DEADLINE
+        deadline = time.monotonic() + (RECONNECT_DEADLINE if self._start_daemon else ENDING_DEADLINE)
         delay = 0.01
         while True:
             try:

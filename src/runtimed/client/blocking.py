@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from runtimed.client.flows import Flow, Follow, Step
-from runtimed.client.identity import RECONNECT_DEADLINE, Identity, check_welcome, unexpected
+from runtimed.client.identity import ENDING_DEADLINE, RECONNECT_DEADLINE, Identity, check_welcome, unexpected
 from runtimed.errors import ConnectionLost, DaemonUnavailable, error_from_wire
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
@@ -207,7 +207,7 @@ class Connection:
             ConnectionLost: If that takes longer than RECONNECT_DEADLINE.
         """
         settings = self._settings or read_settings()
-        deadline = time.monotonic() + RECONNECT_DEADLINE
+        deadline = time.monotonic() + (RECONNECT_DEADLINE if self._start_daemon else ENDING_DEADLINE)
         delay = 0.01
         while True:
             try:

@@ -12,10 +12,14 @@ from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal
 from runtimed.protocol.operations import Operation
 from runtimed.version import __version__
 
-__all__ = ["RECONNECT_DEADLINE", "Identity", "check_welcome", "unexpected"]
+__all__ = ["ENDING_DEADLINE", "RECONNECT_DEADLINE", "Identity", "check_welcome", "unexpected"]
 
 RECONNECT_DEADLINE: Final = 30.0
 """Seconds for which a client tries to get back a connection that broke, starting a daemon if need be."""
+
+
+ENDING_DEADLINE: Final = 2.0
+"""Seconds for which a client that starts no daemon tries again with one that hangs up: it may be about to end."""
 
 
 class Identity:

@@ -113,9 +113,10 @@ def _hand_over(process: subprocess.Popen[bytes], bootstrap: bytes) -> bytes:
     return b""
 
 
-def reap_hosts() -> None:
-    """Collect the exit codes of hosts that ended, so that none stays a zombie."""
+def reap_hosts() -> int:
+    """Collect the exit codes of hosts that ended, so that none stays a zombie; return how many of ours still run."""
     _children.difference_update([child for child in _children if child.poll() is not None])
+    return len(_children)
 
 
 class HostLink(ChannelHandler):
