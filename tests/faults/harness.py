@@ -197,7 +197,8 @@ def _check_round(this: Round, session: Session, target: str, witness: Path) -> N
             this.check(result.success, f"{name} did not succeed: {result.outputs[-1:]}")
             this.check(numbered == expected, f"{name}: {len(numbered)} of {LINES} lines")
         else:
-            this.check(result.success == (numbered == expected), f"{name}: status does not fit its lines")
+            # A kernel may be killed between a cell's last line and its end: all lines, and still no success.
+            this.check(not result.success or numbered == expected, f"{name}: it succeeded without all its lines")
         this.check(session.get_cell(cell_id).outputs == result.outputs, f"{name}: its cell shows something else")
     for line in ran:
         this.check(ran.count(line) == 1, f"{line} ran twice")
