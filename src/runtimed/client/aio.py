@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from runtimed.client.flows import Flow, Follow, OnEvent, Step
-from runtimed.client.identity import ENDING_DEADLINE, RECONNECT_DEADLINE, Identity, check_welcome
+from runtimed.client.identity import (
+    ENDING_DEADLINE,
+    HANDSHAKE_DEADLINE,
+    RECONNECT_DEADLINE,
+    Identity,
+    check_welcome,
+    no_answer,
+)
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError, error_from_wire
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
@@ -25,9 +32,6 @@ from runtimed.transport.blocking import WaitTimeout
 __all__ = ["AsyncConnection"]
 
 T = TypeVar("T")
-
-HANDSHAKE_DEADLINE = 30.0
-"""Seconds that a daemon gets to answer a greeting."""
 
 
 class _Pending:
@@ -245,11 +249,7 @@ class AsyncConnection:
                     link.joined = await pending.reply
         except TimeoutError:
             link.channel.close()
-            raise DaemonUnavailable(
-                f"Whoever listens on {settings.socket_path} does not answer; if it is a daemon that hangs, end it with "
-                "`runtimed stop`",
-                path=str(settings.socket_path),
-            ) from None
+            raise no_answer(settings.socket_path) from None
         except BaseException:
             link.channel.close()
             raise

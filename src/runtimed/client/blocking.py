@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from runtimed.client.flows import Flow, Follow, Step
-from runtimed.client.identity import ENDING_DEADLINE, RECONNECT_DEADLINE, Identity, check_welcome, unexpected
+from runtimed.client.identity import (
+    ENDING_DEADLINE,
+    HANDSHAKE_DEADLINE,
+    RECONNECT_DEADLINE,
+    Identity,
+    check_welcome,
+    no_answer,
+    unexpected,
+)
 from runtimed.errors import ConnectionLost, DaemonUnavailable, error_from_wire
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
@@ -24,9 +32,6 @@ from runtimed.transport.blocking import BlockingChannel, WaitTimeout
 __all__ = ["Connection"]
 
 T = TypeVar("T")
-
-HANDSHAKE_DEADLINE = 30.0
-"""Seconds that a daemon gets to answer a greeting."""
 
 
 class Connection:
@@ -227,8 +232,4 @@ def _receive_first(channel: BlockingChannel, deadline: float, settings: Settings
     try:
         return channel.receive(deadline)
     except WaitTimeout:
-        raise DaemonUnavailable(
-            f"Whoever listens on {settings.socket_path} does not answer; if it is a daemon that hangs, end it with "
-            "`runtimed stop`",
-            path=str(settings.socket_path),
-        ) from None
+        raise no_answer(settings.socket_path) from None

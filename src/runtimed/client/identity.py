@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+from pathlib import Path
 from typing import Final
 
-from runtimed.errors import ProtocolError
+from runtimed.errors import DaemonUnavailable, ProtocolError
 from runtimed.ids import new_client_id
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
 from runtimed.protocol.operations import Operation
 from runtimed.version import __version__
 
-__all__ = ["ENDING_DEADLINE", "RECONNECT_DEADLINE", "Identity", "check_welcome", "unexpected"]
+__all__ = [
+    "ENDING_DEADLINE",
+    "HANDSHAKE_DEADLINE",
+    "RECONNECT_DEADLINE",
+    "Identity",
+    "check_welcome",
+    "no_answer",
+    "unexpected",
+]
+
+HANDSHAKE_DEADLINE: Final = 30.0
+"""Seconds that a daemon gets to answer a greeting."""
 
 RECONNECT_DEADLINE: Final = 30.0
 """Seconds for which a client tries to get back a connection that broke, starting a daemon if need be."""
@@ -67,6 +79,14 @@ def check_welcome(message: Message) -> None:
             raise ProtocolError(message.message)
         case _:
             raise unexpected(message)
+
+
+def no_answer(socket_path: Path) -> DaemonUnavailable:
+    """Return the error for a daemon that takes connections and says nothing."""
+    return DaemonUnavailable(
+        f"Whoever listens on {socket_path} does not answer; if it is a daemon that hangs, end it with `runtimed stop`",
+        path=str(socket_path),
+    )
 
 
 def unexpected(message: Message) -> ProtocolError:
