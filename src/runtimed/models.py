@@ -205,7 +205,8 @@ class DaemonStatus:
         sessions: Number of active sessions.
         peers: Number of connected clients, the asking one included.
         pool: Figures of the warm pool, by name.
-        limits: The limits in force, by name.
+        limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
+            are in bytes, `max_request_rate` is a second's, None is no limit.
     """
 
     pid: int

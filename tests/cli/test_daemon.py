@@ -48,8 +48,9 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
     status = Client().status()
     assert status is not None
     assert (people.returncode, programs.returncode) == (0, 0)
-    assert [line.split(maxsplit=1)[0] for line in people.stdout.splitlines()] == [
+    assert [line.split("  ")[0] for line in people.stdout.splitlines()] == [
         *("daemon", "version", "started", "sessions", "clients", "socket", "data"),
+        *(name.replace("_", " ") for name in status.limits),
     ]
     assert "1 active" in people.stdout
     assert "1 besides this command" in people.stdout

@@ -29,7 +29,11 @@ def main() -> int:
     if os.fork():
         # The half that the client started ends here, so that the daemon is nobody's child.
         os._exit(0)
-    settings = read_settings()
+    try:
+        settings = read_settings()
+    except RuntimedError as exc:
+        _say(f"{exc}\n".encode())
+        return 1
     try:
         with own_data_folder(settings):
             _log_to_file(settings)
@@ -61,7 +65,7 @@ def _log_to_file(settings: Settings) -> None:
     handler = logging.handlers.RotatingFileHandler(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
     settings.log_path.chmod(0o600)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=os.environ.get("RUNTIMED_LOG_LEVEL", "INFO"), handlers=[handler])
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 
 def _say(line: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
@@ -84,6 +85,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
+        self.limits = settings.limits
         self.pid = os.getpid()
         self._clock = clock
         self._started_at = clock()
@@ -261,7 +263,7 @@ class Daemon:
             "sessions": len(self.registry.active()),
             "peers": len(self._peers),
             "pool": {},
-            "limits": {"idle_exit_seconds": self.settings.idle_exit},
+            "limits": {**dataclasses.asdict(self.limits), "idle_exit": self.settings.idle_exit},
             "rooms": [
                 {
                     "notebook_id": room.notebook_id,
