@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import logging.handlers
@@ -12,6 +13,7 @@ import sys
 
 import uvloop
 
+from runtimed.daemon.files import provide_files
 from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.errors import RuntimedError
 from runtimed.settings import Settings, read_settings
@@ -50,7 +52,7 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    daemon = Daemon(settings)
+    daemon = Daemon(dataclasses.replace(settings, limits=provide_files(settings.limits)))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, daemon.request_end)
     loop.add_signal_handler(signal.SIGINT, daemon.request_end)

@@ -94,6 +94,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
 def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: NotebookOperation) -> Answer:
     if isinstance(operation, ops.StopSession):
         return _stop(daemon, peer, operation)
+    if isinstance(operation, ops.Join):
+        daemon.check_may_join()
     room = daemon.room(operation.notebook_id)
     if isinstance(operation, ops.Join):
         room.join(peer, peer.client_id, operation)

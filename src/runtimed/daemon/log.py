@@ -177,6 +177,11 @@ class EventLog:
         """Number of the latest event."""
         return self._store.last_seq
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether any stream is open."""
+        return bool(self._streams)
+
     def attach(self, stream: Stream) -> None:
         """Let a stream have what will be committed."""
         self._streams[stream] = None

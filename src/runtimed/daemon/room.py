@@ -160,7 +160,7 @@ class Room(KernelListener):
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.kernel.exists or self.kernel.busy
+        return bool(self._peers) or self.log.is_watched or self.kernel.in_use
 
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
