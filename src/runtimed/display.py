@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 if TYPE_CHECKING:
     from runtimed.models import Output
 
-__all__ = ["WIDGET_MIME_TYPE", "OutputStream", "bundle_for_display", "readable_size", "show_output"]
+__all__ = ["WIDGET_MIME_TYPE", "OutputStream", "bundle_for_display", "readable_size", "show_note", "show_output"]
 
 WIDGET_MIME_TYPE: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -81,6 +81,12 @@ class OutputStream:
 def show_output(output: Output) -> None:
     """Show one output of the past: notebook, terminal IPython or plain Python."""
     _show(output, None)
+
+
+def show_note(text: str) -> None:
+    """Show a line of our own among outputs."""
+    _write(sys.stdout, f"{text}\n")
+    sys.stdout.flush()
 
 
 def bundle_for_display(data: Mapping[str, Any]) -> dict[str, Any]:
