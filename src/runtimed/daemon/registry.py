@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from runtimed.errors import SessionError, SessionNotFound
@@ -46,6 +46,10 @@ class Registry:
                 session_id=session_id,
             )
         return row
+
+    def ids(self) -> Iterable[NotebookId]:
+        """Return the ids of all sessions."""
+        return map(NotebookId, self._store.ids())
 
     def active(self) -> list[SessionRow]:
         """Return the active sessions."""

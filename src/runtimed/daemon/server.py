@@ -18,6 +18,7 @@ from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import Retention
 from runtimed.daemon.room import Room
 from runtimed.errors import DaemonUnavailable, SessionError, StorageError
 from runtimed.ids import NotebookId, check_notebook_id
@@ -103,6 +104,8 @@ class Daemon:
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self.sessions_dir = settings.data_dir / "sessions"
+        self._retention = Retention(self, clock)
 
     # --- life ---
 
@@ -116,6 +119,7 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        self._retention.close()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
         for peer in [*self._strangers, *self._peers]:
             peer.channel.close()
@@ -196,6 +200,7 @@ class Daemon:
         for peer in [peer for peer, came_at in self._strangers.items() if now - came_at > GREETING_DEADLINE]:
             self._turn_away(peer, f"No greeting came within {GREETING_DEADLINE:g} seconds")
         self.registry.flush()
+        self._retention.tick(now)
         reap_hosts()
         if not self.settings.socket_path.exists():
             logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
@@ -251,6 +256,14 @@ class Daemon:
         """A connection is closed."""
         self._strangers.pop(peer, None)
         self._peers.discard(peer)
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+        return self._rooms.get(notebook_id)
+
+    def stored_of_hosts(self) -> dict[Path, int]:
+        """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
+        return dict(filter(None, (room.kernel.stored_of_host for room in self._rooms.values())))
 
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be.

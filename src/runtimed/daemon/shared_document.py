@@ -84,6 +84,9 @@ class SharedDocument:
                     self._store.put_snapshot(document.save())
                 else:
                     self._store.add_change(edit.change, author)
+                if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
+                    record = document.cell(edit.cell_id)
+                    self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
                 if edit.cell_id is not None:
                     self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
         except StorageError:

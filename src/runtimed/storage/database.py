@@ -73,6 +73,7 @@ class Database:
         version: Of the schema; a file with a higher one is refused and left as it is.
         application_id: Tells this kind of database from others.
         check: Whether to look through the whole file for damage first; takes about a second per gigabyte.
+        keep_in_place: Whether a damaged file stays where it is, for whoever just looks into it.
         on_rollback: Called after each rollback, so that what is held in memory can be forgotten.
 
     Raises:
@@ -87,9 +88,11 @@ class Database:
         version: int,
         application_id: int,
         check: bool = False,
+        keep_in_place: bool = False,
         on_rollback: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
+        self._keep_in_place = keep_in_place
         self._on_rollback = on_rollback
         self._depth = 0
         self._doomed = False
@@ -101,7 +104,7 @@ class Database:
             log_size = 0 if fresh or path.stat().st_size > 1 else _size(path.with_name(path.name + "-wal"))
             if log_size:
                 # SQLite takes files of 0 and 1 bytes for new databases, and would delete the log.
-                raise _set_aside_error(path, "it is empty, though it has a log")
+                raise self._damaged("it is empty, though it has a log")
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         except OSError as exc:
             raise StorageError(f"{path} cannot be opened: {exc}", path=str(path), set_aside=None) from exc
@@ -110,10 +113,10 @@ class Database:
         try:
             self._open(schema, version, application_id, check)
         except sqlite3.Error as exc:
-            raise (_set_aside_error(path, str(exc)) if _is_damage(exc) else _translated(exc, path)) from exc
+            raise (self._damaged(str(exc)) if _is_damage(exc) else _translated(exc, path)) from exc
         except UnicodeDecodeError as exc:
             # sqlite3 quotes a damaged schema in its message, and cannot always decode it.
-            raise _set_aside_error(path, "its schema is unreadable") from exc
+            raise self._damaged("its schema is unreadable") from exc
         finally:
             if not self._ready:
                 self._connection.close()
@@ -142,7 +145,7 @@ class Database:
         # Debian's SQLite overwrites what is deleted with zeros: 8 ms for a row of 1 MiB instead of 0.1 (measured).
         run("PRAGMA secure_delete=FAST").fetchone()
         if check and (problems := [text for (text,) in run("PRAGMA quick_check") if text != "ok"]):
-            raise _set_aside_error(self.path, problems[0])
+            raise self._damaged(problems[0])
         (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise self._refusal("cannot have a write-ahead log here; put the data folder on a local disk")
@@ -156,6 +159,11 @@ class Database:
             run(f"PRAGMA user_version={version}")
             run("COMMIT")
         self._ready = True
+
+    def _damaged(self, reason: str) -> StorageError:
+        if self._keep_in_place:
+            return self._refusal(f"is damaged ({reason}); it is set aside when it is opened the next time")
+        return _set_aside_error(self.path, reason)
 
     def _refusal(self, text: str) -> StorageError:
         return StorageError(f"{self.path} {text}", path=str(self.path), set_aside=None)

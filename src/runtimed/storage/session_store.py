@@ -55,19 +55,21 @@ class SessionStore:
     Args:
         path: Made if it does not exist, mode 0600.
         check: Whether to look through the whole file for damage first.
+        keep_in_place: Whether a damaged file stays where it is, for whoever just looks into it.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
+    def __init__(self, path: Path, *, check: bool = False, keep_in_place: bool = False) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
             check=check,
+            keep_in_place=keep_in_place,
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
@@ -343,6 +345,11 @@ class SessionStore:
         with self._db.transaction():
             self._executions.delete(execution_id)
             self._events.delete_of_execution(execution_id)
+
+    @property
+    def is_deleting_events(self) -> bool:
+        """Whether events of deleted executions are still there."""
+        return self._events.is_deleting
 
     def delete_some_events(self, max_bytes: int, max_rows: int) -> bool:
         """Delete events of deleted executions, about so many; return whether there was anything left to do."""
