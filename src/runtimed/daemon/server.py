@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
@@ -96,6 +97,7 @@ class Daemon:
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self.demand = Demand()
 
     # --- life ---
 
@@ -219,8 +221,14 @@ class Daemon:
         """
         key = NotebookId(notebook_id)
         if key not in self._rooms:
-            self._rooms[key] = Room(check_notebook_id(notebook_id), self.settings, self.registry, self._clock)
+            checked = check_notebook_id(notebook_id)
+            self._rooms[key] = Room(checked, self.settings, self.registry, self.demand, self._clock)
         return self._rooms[key]
+
+    def flow_of(self, notebook_id: str | None) -> Flow | None:
+        """Return the flow of a session whose room is open."""
+        room = self._rooms.get(NotebookId(notebook_id or ""))
+        return None if room is None else room.flow
 
     # --- what is told of it ---
 

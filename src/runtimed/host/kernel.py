@@ -134,13 +134,13 @@ class Kernel:
             return KernelStartFailed(f"{command} cannot be started: {exc}")
         self._state("starting")
         self._wire = Wire(connection, self._receive, waits=self._command.waits)
-        if self._outbox.stuck:
-            self._wire.pause_output()
+        self._set_reading()
         self._outbox.flush()
         self._probe(self._generation, 0)
         timer = self._loop.call_later(START_TIMEOUT, self._start_took_too_long, self._generation)
         try:
             ended = await self._process.ended
+            self._set_reading()
             await self._drain(self._wire)
         finally:
             timer.cancel()
@@ -362,6 +362,7 @@ class Kernel:
         return self._restart(restarted, polite=was_ready)
 
     async def _restart(self, restarted: asyncio.Future[None], *, polite: bool) -> None:
+        self._set_reading()
         await self._end_process(restart=True, polite=polite)
         await asyncio.shield(restarted)
 
@@ -379,6 +380,7 @@ class Kernel:
         return self._stop(polite=was_ready)
 
     async def _stop(self, *, polite: bool) -> None:
+        self._set_reading()
         await self._end_process(restart=False, polite=polite)
         await self.dead.wait()
 
@@ -412,15 +414,25 @@ class Kernel:
     # --- what the kernel says ---
 
     def storage_changed(self) -> None:
-        """Called when the outbox is stuck, and when it no longer is."""
-        if self._wire is None:
-            return
-        if self._outbox.stuck:
-            self._wire.pause_output()
-            return
-        self._handle_inbox()
+        """Called when the outbox is stuck or crowded, and when it no longer is."""
         if not self._outbox.stuck:
+            self._handle_inbox()
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Leave the output in the kernel while it should wait, if it does: another one would drop what is not read."""
+        if self._wire is None or self._command is None:
+            return
+        # What a kernel says that is about to end is little, and it should not have to be killed.
+        waits = self._command.waits and self._phase in (Phase.STARTING, Phase.READY) and not self._has_ended
+        if self._outbox.stuck or (self._outbox.crowded and waits):
+            self._wire.pause_output()
+        else:
             self._wire.resume_output()
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.ended.done()
 
     def _receive(self, messages: list[KernelMessage]) -> None:
         self._inbox.extend(messages)
@@ -538,7 +550,8 @@ class Kernel:
         """End an execution whose `idle` never came: a stock kernel drops output when its buffer is full."""
         if execution.idle or self._executions.open.get(execution.id) is not execution:
             return
-        if self._outbox.stuck or self._inbox or self._loop.time() - self._heard_at < _IDLE_MISSING:
+        waits = self._outbox.stuck or self._outbox.crowded or self._inbox
+        if waits or self._loop.time() - self._heard_at < _IDLE_MISSING:
             self._loop.call_later(_IDLE_MISSING, self._miss_idle, execution)
             return
         logger.warning("execution %s was replied to but its end was not published", execution.id)
