@@ -23,6 +23,7 @@ from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.errors import RuntimedError
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
+from runtimed.transport.home import find_uv
 from runtimed.version import __version__
 
 __all__ = ["Check", "doctor", "examine"]
@@ -108,13 +109,20 @@ def _python(settings: Settings) -> Iterator[Check]:
     if importlib.util.find_spec("automerge") is not None:
         found = f"automerge {_version('automerge')}"
         yield Check(name="documents", verdict="ok", found=f"{found}: this interpreter can run the daemon")
+    elif (uv := find_uv()) is not None:
+        yield Check(
+            name="documents",
+            verdict="ok",
+            found=f"no package automerge for Python {version}; {uv} makes the daemon an environment of its own",
+        )
     else:
         yield Check(
             name="documents",
             verdict="warn" if settings.socket_path.is_socket() else "fail",
             found=f"no package automerge for Python {version}: this interpreter can be a client, not run the daemon",
             advice=(
-                "run `runtimed start` from Python 3.11 or 3.12; clients of any version then find that daemon"
+                "pip install 'ipython-runtimed[uv]', which makes the daemon an environment of its own; or run "
+                "`runtimed start` from Python 3.11 or 3.12: clients of any version then find that daemon"
                 if sys.version_info >= (3, 13)
                 else f"{sys.executable} -m pip install automerge==1.0.0rc1"
             ),
