@@ -97,11 +97,6 @@ class Mirror:
         """Return how many cells come before this one."""
         return bisect_left(self.order, (self.records[cell_id].position, cell_id))
 
-    def changed_from(self, former: Mirror) -> list[CellId]:
-        """Return the ids of the cells that differ, in document order, then of those that are gone."""
-        changed = [cell_id for cell_id in self.ids() if self.records[cell_id] != former.records.get(cell_id)]
-        return changed + [cell_id for cell_id in former.ids() if cell_id not in self.records]
-
     def _leave_order(self, record: CellRecord) -> None:
         del self.order[bisect_left(self.order, (record.position, record.id))]
 

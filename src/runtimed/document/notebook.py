@@ -24,7 +24,7 @@ from runtimed.document.checks import (
 from runtimed.document.engine import GENESIS, ROOT, Engine, Writer
 from runtimed.document.mirror import CellNodes, CellRecord, Mirror
 from runtimed.document.text_edit import TextEdit, apply_edits
-from runtimed.errors import CellNotFound, ProtocolError, StorageError
+from runtimed.errors import CellNotFound, StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
 from runtimed.models import CellType
 
@@ -62,7 +62,7 @@ class NotebookDocument:
 
     @classmethod
     def create(cls, notebook_id: NotebookId) -> NotebookDocument:
-        """Return a new empty notebook; for one id it is always the same, byte for byte, so replicas merge."""
+        """Return a new empty notebook; for one id it is always the same, byte for byte."""
         engine = Engine(GENESIS)
         with engine.write(f"notebook_id:{notebook_id}") as writer:
             writer.put(ROOT, "notebook_id", notebook_id)
@@ -99,9 +99,9 @@ class NotebookDocument:
         """The hashes of the latest changes, sorted."""
         return tuple(sorted(self._engine.heads()))
 
-    def changes_since(self, heads: Sequence[bytes]) -> list[bytes]:
-        """Return the changes that these heads do not include; heads that are unknown count for nothing."""
-        return self._engine.changes_since([head for head in heads if self._engine.knows([head])])
+    def history(self) -> list[bytes]:
+        """Return all changes, each after those it depends on."""
+        return self._engine.changes_since([])
 
     # Reading
 
@@ -315,40 +315,6 @@ class NotebookDocument:
         record = self._require(cell_id)
         source = check_source(record.source + check_source(text))
         return self._write_source(record, source, [TextEdit(len(record.source), 0, text)], author)
-
-    def merge_changes(self, changes: Sequence[bytes]) -> list[CellId]:
-        """Apply changes made in another copy of this document; known ones do nothing.
-
-        Args:
-            changes: Automerge change chunks; each item may hold several.
-
-        Returns:
-            Ids of the cells it touched, in document order, then of those it deleted.
-
-        Raises:
-            ProtocolError: If they are damaged, or build upon changes that are missing (the document is unchanged),
-                or automerge refuses some of them (others may be in).
-        """
-        try:
-            received = read_changes(changes)
-        except ValueError as exc:
-            raise ProtocolError(f"unreadable changes: {exc}") from exc
-        new = [change for change in received if not self._engine.knows([change.hash])]
-        if not new:
-            return []
-        hashes = {change.hash for change in new}
-        if not self._engine.knows(dep for change in new for dep in change.deps if dep not in hashes):
-            raise ProtocolError("the changes build upon others that this document lacks; send those too")
-        former = self._mirror
-        try:
-            self._engine.receive(new)
-        finally:
-            if self._engine.usable:
-                self._mirror = Mirror(self._engine)
-        touched = self._mirror.changed_from(former)
-        for cell_id in touched:
-            self._last_author.pop(cell_id, None)
-        return touched
 
     def _write_source(self, record: CellRecord, source: str, edits: Sequence[TextEdit], author: ClientId) -> Edit:
         if source == record.source:
