@@ -73,25 +73,31 @@ class SharedDocument:
             StorageError: If the edit cannot be stored; it is undone.
         """
         document = self.content
-        edit = make(document)
+        try:
+            edit = make(document)
+        except StorageError:
+            # Automerge may have broken it.
+            self.forget()
+            raise
         if not edit.change:
             return edit
-        try:
-            with self._log.transaction():
-                if not self._stored:
-                    # The document's beginning came from no change of a peer, so this snapshot, which has the first
-                    # edit already, is what there is to store.
-                    self._store.put_snapshot(document.save())
-                else:
-                    self._store.add_change(edit.change, author)
-                if edit.cell_id is not None:
-                    self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
-        except StorageError:
-            # The document in memory is ahead of what is stored: forget it.
-            self._loaded = None
-            raise
-        self._stored = True
+        with self._log.transaction():
+            # The document in memory would be ahead of what is stored, and later changes would build upon this one.
+            self._log.if_rolled_back(self.forget)
+            if not self._stored:
+                # The document's beginning came from no change of a peer, so this snapshot, which has the first edit
+                # already, is what there is to store.
+                self._store.put_snapshot(document.save())
+            else:
+                self._store.add_change(edit.change, author)
+            if edit.cell_id is not None:
+                self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
+            self._stored = True
         return edit
+
+    def forget(self) -> None:
+        """Let go of the document in memory: it is loaded again when it is needed. Doing it twice is harmless."""
+        self._loaded = None
 
     def _load(self) -> NotebookDocument:
         if self._store.failed_loads >= MAX_FAILED_LOADS:
