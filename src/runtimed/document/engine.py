@@ -115,7 +115,7 @@ class Engine:
         return self._broken is None
 
     def save(self) -> bytes:
-        """Return the whole document with its history, compacted."""
+        """Return the whole document with its history, packed."""
         with self._guard("save a document"):
             return bytes(self._document.save())
 
