@@ -13,10 +13,13 @@ from typing import Final
 
 import platformdirs
 
-__all__ = ["MAX_SOCKET_PATH", "Settings", "read_settings"]
+__all__ = ["COMPACT_AFTER", "MAX_SOCKET_PATH", "Settings", "read_settings"]
 
 MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
 """Longest path of a Unix socket that the operating system takes, in bytes."""
+
+COMPACT_AFTER: Final = 10_000
+"""Stored changes after which a document is written anew, without its history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +31,14 @@ class Settings:
         socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
+        compact_after: Stored changes after which a document is written anew, without its history.
     """
 
     data_dir: Path
     socket_path: Path
     hosts_dir: Path
     idle_exit: float = 600.0
+    compact_after: int = COMPACT_AFTER
 
     @property
     def log_path(self) -> Path:
@@ -45,7 +50,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment variables.
 
     `RUNTIMED_DATA_DIR` names the data folder (else the system's usual place for a user's data), `RUNTIMED_SOCKET_PATH`
-    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends.
+    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends, `RUNTIMED_COMPACT_AFTER` the
+    changes after which a document's history is dropped.
     """
     env = os.environ if environment is None else environment
     data_dir = Path(env.get("RUNTIMED_DATA_DIR") or platformdirs.user_data_dir("runtimed")).expanduser().absolute()
@@ -60,4 +66,5 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         socket_path=Path(socket_path).expanduser().absolute() if socket_path else run_dir / "daemon.sock",
         hosts_dir=run_dir,
         idle_exit=float(env.get("RUNTIMED_IDLE_EXIT") or 600.0),
+        compact_after=max(int(env.get("RUNTIMED_COMPACT_AFTER") or COMPACT_AFTER), 1),
     )

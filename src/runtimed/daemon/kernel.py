@@ -89,6 +89,7 @@ class RoomKernel:
         self._settings = settings
         self._store = store
         self._log = log
+        self._document = document
         self._listener = listener
         self._clock = clock
         self.executions = Executions(store, log, document, self._tell_host, clock)
@@ -339,6 +340,7 @@ class RoomKernel:
         """See `HostOwner`."""
         if self._link is None:
             raise StorageError("The room has let go of this host")
+        self._document.load()
         with self._log.transaction():
             for n, body in events:
                 event = decode_event(body)

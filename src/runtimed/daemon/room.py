@@ -43,7 +43,7 @@ class Room(KernelListener):
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
         self.log = EventLog(self._store)
-        self.document = SharedDocument(notebook_id, self._store, self.log, clock)
+        self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
@@ -165,6 +165,7 @@ class Room(KernelListener):
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
         self.kernel.close()
+        self.document.forget()
         empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
         self._store.close()
         if empty:

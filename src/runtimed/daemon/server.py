@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.daemon.compaction import compact
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
@@ -93,6 +94,7 @@ class Daemon:
         self._alone_since = clock()
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
+        self._compacting: asyncio.Task[bool] | None = None
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
@@ -109,6 +111,8 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        if self._compacting is not None:
+            self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
         for peer in list(self._peers):
             peer.channel.close()
@@ -187,6 +191,7 @@ class Daemon:
             elif deadline is None and now - self._unused_since.setdefault(notebook_id, now) > ROOM_REST:
                 del self._rooms[notebook_id], self._unused_since[notebook_id]
                 room.close()
+        self._compact_next()
         self.registry.flush()
         reap_hosts()
         if not self.settings.socket_path.exists():
@@ -198,6 +203,14 @@ class Daemon:
             logger.info("nobody needs this daemon; it ends")
             self.request_end()
         return max(delay, 0.01)
+
+    def _compact_next(self) -> None:
+        """Compact a document that is due; one at a time, as it takes time from everybody."""
+        if self._compacting is None or self._compacting.done():
+            due = next((room for room in self._rooms.values() if room.document.compaction_due), None)
+            if due is not None:
+                task = compact(due.notebook_id, due.document)
+                self._compacting = asyncio.get_running_loop().create_task(task)
 
     # --- peers ---
 
