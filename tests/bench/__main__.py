@@ -247,7 +247,7 @@ def compaction() -> Iterator[Row]:
     times = {name: statistics.median(each) * 1e3 for name, each in taken.items()}
     ratio = statistics.median(one / other for one, other in zip(taken["after"], taken["fresh"], strict=True))
     yield "Loading 1,000 cells after compaction / a fresh document of the same text, median of ratios", f"{ratio:.2f}"
-    yield "… medians", f"{times['after']:.0f} ms / {times['fresh']:.0f} ms"
+    yield "… medians of processor time", f"{times['after']:.0f} ms / {times['fresh']:.0f} ms"
     yield "… before compaction, with 10,000 changes", f"{times['before']:.0f} ms"
     yield "The longest that a compaction holds the daemon at once", f"{held} ms"
     for what, waits in (("`append_source` during it, p50 / p99 / longest", during), ("… without it", without)):
