@@ -18,11 +18,13 @@ from typing import Any, Final
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.conversation import Conversation
+from runtimed.host.memory import Fence, build_fence, find_mechanisms
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import Ended, Guard, KernelCommand, KernelProcess, find_command, missing_ipykernel
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
 from runtimed.protocol.operations import Execute
+from runtimed.settings import format_size
 
 __all__ = ["Kernel", "Phase"]
 
@@ -111,7 +113,7 @@ class Kernel:
                 self._command = find_command(self._bootstrap)
             connection = ConnectionFile(Path(self._bootstrap.folder), self._generation, self._command.name)
             connection.write()
-            self._process = KernelProcess(self._command, connection.path, self._guard)
+            self._process = KernelProcess(self._command, connection.path, self._guard, self._build_fence())
         except KernelStartFailed as exc:
             return exc
         except (OSError, ValueError) as exc:
@@ -133,6 +135,12 @@ class Kernel:
             self._process = self._wire = None
             connection.remove()
         return ended
+
+    def _build_fence(self) -> Fence:
+        limit, name = self._bootstrap.max_memory, f"{self._bootstrap.epoch}-{self._generation}"
+        if limit is None:
+            return Fence()
+        return build_fence(limit, name, Path(self._bootstrap.folder), find_mechanisms())
 
     async def _drain(self, wire: Wire) -> None:
         """Take in what the dead kernel has left in its sockets."""
@@ -174,6 +182,11 @@ class Kernel:
             reason = ended.message
         elif self._fault is not None:
             reason = self._fault
+        elif ended.over_limit and self._bootstrap.max_memory is not None:
+            reason = (
+                "The kernel was killed because it and what it had started used more memory than its limit of "
+                f"{format_size(self._bootstrap.max_memory)} (RUNTIMED_MAX_KERNEL_MEMORY)"
+            )
         elif self._phase is Phase.STARTING:
             missing = None if self._command is None else missing_ipykernel(self._command, ended.stderr)
             reason = missing or f"The kernel ended while it started ({ended.sentence})"
