@@ -7,18 +7,18 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from runtimed.daemon.compaction import compact
-from runtimed.daemon.host_link import reap_hosts
+from runtimed.daemon.host_link import reap_hosts, remove_host_folder
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
 from runtimed.errors import DaemonUnavailable, StorageError
+from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
@@ -98,6 +98,9 @@ class Daemon:
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
+        if settings.max_kernel_memory is not None and self._memory_mechanism is None:
+            logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
 
     # --- life ---
 
@@ -164,14 +167,14 @@ class Daemon:
         known = {row.host_dir for row in self.registry.active()}
         for folder in self.settings.hosts_dir.iterdir():
             if folder.is_dir() and str(folder) not in known:
-                self._report_stray_host(folder)
+                await self._report_stray_host(folder)
 
     @staticmethod
-    def _report_stray_host(folder: Path) -> None:
+    async def _report_stray_host(folder: Path) -> None:
         if Spool.is_alive(folder):
             logger.error("the host in %s belongs to no active session; it is left alone", folder)
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(remove_host_folder, folder)
 
     def _tick(self) -> float:
         """Do what is due; return the seconds until the next look."""
@@ -274,7 +277,11 @@ class Daemon:
             "sessions": len(self.registry.active()),
             "peers": len(self._peers),
             "pool": {},
-            "limits": {"idle_exit_seconds": self.settings.idle_exit},
+            "limits": {
+                "idle_exit_seconds": self.settings.idle_exit,
+                "max_kernel_memory_bytes": self.settings.max_kernel_memory,
+                "max_kernel_memory_kept_by": self._memory_mechanism,
+            },
             "rooms": [
                 {
                     "notebook_id": room.notebook_id,
