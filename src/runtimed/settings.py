@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,10 +14,15 @@ from typing import Final
 
 import platformdirs
 
-__all__ = ["MAX_SOCKET_PATH", "Settings", "read_settings"]
+__all__ = ["COMPACT_AFTER", "MAX_SOCKET_PATH", "Settings", "format_size", "parse_size", "read_settings"]
 
 MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
 """Longest path of a Unix socket that the operating system takes, in bytes."""
+
+COMPACT_AFTER: Final = 10_000
+"""Stored changes after which a document is written anew, without its history."""
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) *(?:([KMGT])i?)?B?", re.ASCII | re.IGNORECASE)
+_UNITS: Final = {None: 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +34,16 @@ class Settings:
         socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
+        compact_after: Stored changes after which a document is written anew, without its history.
+        max_kernel_memory: The most memory that a kernel and what it starts may use, in bytes; None for no limit.
     """
 
     data_dir: Path
     socket_path: Path
     hosts_dir: Path
     idle_exit: float = 600.0
+    compact_after: int = COMPACT_AFTER
+    max_kernel_memory: int | None = None
 
     @property
     def log_path(self) -> Path:
@@ -45,7 +55,11 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment variables.
 
     `RUNTIMED_DATA_DIR` names the data folder (else the system's usual place for a user's data), `RUNTIMED_SOCKET_PATH`
-    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends.
+    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends, `RUNTIMED_COMPACT_AFTER` the
+    changes after which a document's history is dropped, `RUNTIMED_MAX_KERNEL_MEMORY` the memory that each kernel may use.
+
+    Raises:
+        ValueError: If a value is not what it should be.
     """
     env = os.environ if environment is None else environment
     data_dir = Path(env.get("RUNTIMED_DATA_DIR") or platformdirs.user_data_dir("runtimed")).expanduser().absolute()
@@ -60,4 +74,31 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         socket_path=Path(socket_path).expanduser().absolute() if socket_path else run_dir / "daemon.sock",
         hosts_dir=run_dir,
         idle_exit=float(env.get("RUNTIMED_IDLE_EXIT") or 600.0),
+        compact_after=max(int(env.get("RUNTIMED_COMPACT_AFTER") or COMPACT_AFTER), 1),
+        max_kernel_memory=parse_size(env["RUNTIMED_MAX_KERNEL_MEMORY"])
+        if env.get("RUNTIMED_MAX_KERNEL_MEMORY")
+        else None,
     )
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size means: `1048576`, `512M`, `1.5 GiB`; every unit is a power of 1024.
+
+    Raises:
+        ValueError: If it is no size, or less than a byte.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * _UNITS[match[2] and match[2].upper()]) if match else 0
+    if size < 1:
+        raise ValueError(f"{text!r} is no size in bytes; write it like 536870912, 512M or 4G")
+    return size
+
+
+def format_size(size: int) -> str:
+    """Return a size in words that people read, such as `2.0 GiB`."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"

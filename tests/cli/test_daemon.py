@@ -12,6 +12,7 @@ from runtimed import Client, Session
 from runtimed.cli import daemon as daemon_commands
 from runtimed.cli.main import main
 from runtimed.client import blocking
+from runtimed.host.memory import find_mechanisms
 from tests.cli.conftest import Begin, Command, interrupt, read_until
 from tests.conftest import processes_of, wait_until
 
@@ -49,10 +50,11 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
     assert status is not None
     assert (people.returncode, programs.returncode) == (0, 0)
     assert [line.split(maxsplit=1)[0] for line in people.stdout.splitlines()] == [
-        *("daemon", "version", "started", "sessions", "clients", "socket", "data"),
+        *("daemon", "version", "started", "sessions", "clients", "memory", "socket", "data"),
     ]
     assert "1 active" in people.stdout
     assert "1 besides this command" in people.stdout
+    assert "no limit for kernels" in people.stdout
     assert json.loads(programs.stdout) == {
         "running": True,
         "pid": status.pid,
@@ -65,6 +67,13 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
         "pool": dict(status.pool),
         "limits": dict(status.limits),
     }
+
+
+def test_status_tells_the_memory_limit_of_kernels(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "1.5G")
+    runtimed("start")
+    kept = f"kept by {find_mechanisms()[0].kind}" if find_mechanisms() else "which nothing on this system keeps"
+    assert f"memory    at most 1.5 GiB for each kernel, {kept}" in runtimed("status").stdout
 
 
 def test_stop_ends_the_daemon_and_every_session(runtimed: Command, data_dir: Path):

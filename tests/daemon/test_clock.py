@@ -3,19 +3,16 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from runtimed import AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
-from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.protocol.operations import Enqueue, Join
 from runtimed.settings import read_settings
-from tests.conftest import wait_until
 
 
 class Clock:
@@ -54,15 +51,6 @@ async def until(condition: Callable[[], object], message: str) -> None:
         if time.monotonic() > deadline:
             pytest.fail(message)
         await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-def own_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    short_folder.chmod(0o700)
-    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
-    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
-    yield short_folder
-    wait_until(lambda: reap_hosts() == 0, "a host lives on")
 
 
 def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):

@@ -17,7 +17,7 @@ from runtimed.cli.processes import wait_for_end
 from runtimed.client.client import Client
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.models import DaemonStatus
-from runtimed.settings import Settings, read_settings
+from runtimed.settings import Settings, format_size, read_settings
 from runtimed.transport.autostart import connect_socket, daemon_answers, ensure_daemon
 from runtimed.transport.sockets import peer_credentials
 
@@ -82,6 +82,7 @@ def status(arguments: argparse.Namespace) -> int:
             ["started", ago(found.started_at)],
             ["sessions", f"{found.sessions} active"],
             ["clients", f"{found.peers - 1} besides this command"],
+            ["memory", _memory(found)],
             ["socket", found.socket_path],
             ["data", found.data_dir],
         ],
@@ -100,6 +101,14 @@ def _status() -> DaemonStatus:
     if found is None:
         raise DaemonUnavailable("The daemon ended at this moment; `runtimed logs` may say why")
     return found
+
+
+def _memory(found: DaemonStatus) -> str:
+    limit, mechanism = found.limits["max_kernel_memory_bytes"], found.limits["max_kernel_memory_kept_by"]
+    if limit is None:
+        return "no limit for kernels"
+    kept = "which nothing on this system keeps" if mechanism is None else f"kept by {mechanism}"
+    return f"at most {format_size(limit)} for each kernel, {kept}"
 
 
 def _who(found: DaemonStatus) -> str:

@@ -14,6 +14,7 @@ import uvloop
 
 from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.errors import RuntimedError
+from runtimed.host.memory import leave_fence
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import READY
 from runtimed.version import __version__
@@ -33,6 +34,7 @@ def main() -> int:
     try:
         with own_data_folder(settings):
             _log_to_file(settings)
+            leave_fence()
             uvloop.run(_serve(settings))
     except RuntimedError as exc:
         logger.error("cannot serve: %s", exc)  # noqa: TRY400  # a sentence, not a traceback

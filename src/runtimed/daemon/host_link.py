@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 from runtimed.daemon.flow import Flow
 from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
 from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
+from runtimed.host.memory import clear_leftovers
 from runtimed.ids import HostEpoch
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
@@ -36,7 +37,7 @@ from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "new_host_folder", "reap_hosts", "spawn_host"]
+__all__ = ["HostLink", "HostOwner", "new_host_folder", "reap_hosts", "remove_host_folder", "spawn_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,15 @@ def reap_hosts() -> int:
     """Collect the exit codes of hosts that ended, so that none stays a zombie; return how many of ours still run."""
     _children.difference_update([child for child in _children if child.poll() is not None])
     return len(_children)
+
+
+def remove_host_folder(folder: Path) -> None:
+    """Remove all that a dead host has left; what cannot be removed is left to the next daemon.
+
+    Waits for what it has left running in its kernel's cgroup, some seconds at most.
+    """
+    if clear_leftovers(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class HostLink(ChannelHandler):

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from runtimed.daemon.executions import Executions
-from runtimed.daemon.host_link import HostLink, new_host_folder, spawn_host
+from runtimed.daemon.host_link import HostLink, new_host_folder, remove_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.errors import (
@@ -89,6 +88,7 @@ class RoomKernel:
         self._settings = settings
         self._store = store
         self._log = log
+        self._document = document
         self._listener = listener
         self._clock = clock
         self.executions = Executions(store, log, document, self._tell_host, clock)
@@ -175,6 +175,7 @@ class RoomKernel:
                     environment=request.environment,
                     cwd=request.cwd,
                     notebook_label=self._notebook_id,
+                    max_memory=self._settings.max_kernel_memory,
                 )
             )
             self._listener.kernel_facts(host_pid=self._host_pid)
@@ -339,6 +340,7 @@ class RoomKernel:
         """See `HostOwner`."""
         if self._link is None:
             raise StorageError("The room has let go of this host")
+        self._document.load()
         with self._log.transaction():
             for n, body in events:
                 event = decode_event(body)
@@ -434,7 +436,7 @@ class RoomKernel:
             self.status = "not_started"
             self._stopping = False
         self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
-        shutil.rmtree(link.folder, ignore_errors=True)
+        asyncio.get_running_loop().run_in_executor(None, remove_host_folder, link.folder)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 

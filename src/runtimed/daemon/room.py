@@ -50,7 +50,7 @@ class Room(KernelListener):
         self._store = SessionStore(self._path)
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self._store, self.flow)
-        self.document = SharedDocument(notebook_id, self._store, self.log, clock)
+        self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
@@ -172,6 +172,7 @@ class Room(KernelListener):
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
         self.kernel.close()
+        self.document.forget()
         empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
         self._store.close()
         if empty:

@@ -7,18 +7,19 @@ import contextlib
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.daemon.compaction import compact
 from runtimed.daemon.flow import Demand, Flow
-from runtimed.daemon.host_link import reap_hosts
+from runtimed.daemon.host_link import reap_hosts, remove_host_folder
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
 from runtimed.errors import DaemonUnavailable, StorageError
+from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
@@ -94,10 +95,14 @@ class Daemon:
         self._alone_since = clock()
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
+        self._compacting: asyncio.Task[bool] | None = None
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
         self.demand = Demand()
+        self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
+        if settings.max_kernel_memory is not None and self._memory_mechanism is None:
+            logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
 
     # --- life ---
 
@@ -111,6 +116,8 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        if self._compacting is not None:
+            self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
         for peer in list(self._peers):
             peer.channel.close()
@@ -162,14 +169,14 @@ class Daemon:
         known = {row.host_dir for row in self.registry.active()}
         for folder in self.settings.hosts_dir.iterdir():
             if folder.is_dir() and str(folder) not in known:
-                self._report_stray_host(folder)
+                await self._report_stray_host(folder)
 
     @staticmethod
-    def _report_stray_host(folder: Path) -> None:
+    async def _report_stray_host(folder: Path) -> None:
         if Spool.is_alive(folder):
             logger.error("the host in %s belongs to no active session; it is left alone", folder)
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(remove_host_folder, folder)
 
     def _tick(self) -> float:
         """Do what is due; return the seconds until the next look."""
@@ -189,6 +196,7 @@ class Daemon:
             elif deadline is None and now - self._unused_since.setdefault(notebook_id, now) > ROOM_REST:
                 del self._rooms[notebook_id], self._unused_since[notebook_id]
                 room.close()
+        self._compact_next()
         self.registry.flush()
         reap_hosts()
         if not self.settings.socket_path.exists():
@@ -200,6 +208,14 @@ class Daemon:
             logger.info("nobody needs this daemon; it ends")
             self.request_end()
         return max(delay, 0.01)
+
+    def _compact_next(self) -> None:
+        """Compact a document that is due; one at a time, as it takes time from everybody."""
+        if self._compacting is None or self._compacting.done():
+            due = next((room for room in self._rooms.values() if room.document.compaction_due), None)
+            if due is not None:
+                task = compact(due.notebook_id, due.document)
+                self._compacting = asyncio.get_running_loop().create_task(task)
 
     # --- peers ---
 
@@ -269,7 +285,11 @@ class Daemon:
             "sessions": len(self.registry.active()),
             "peers": len(self._peers),
             "pool": {},
-            "limits": {"idle_exit_seconds": self.settings.idle_exit},
+            "limits": {
+                "idle_exit_seconds": self.settings.idle_exit,
+                "max_kernel_memory_bytes": self.settings.max_kernel_memory,
+                "max_kernel_memory_kept_by": self._memory_mechanism,
+            },
             "rooms": [
                 {
                     "notebook_id": room.notebook_id,

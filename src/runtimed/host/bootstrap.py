@@ -36,6 +36,7 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
         environment: The environment variables of the client. Never written anywhere.
         cwd: The folder in which the kernel works.
         notebook_label: Names the session in the log.
+        max_memory: The most that the kernel and what it starts may use, in bytes; None for no limit.
     """
 
     folder: str
@@ -49,6 +50,7 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     cwd: str = ""
     notebook_label: str = ""
+    max_memory: int | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
