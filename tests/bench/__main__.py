@@ -1,86 +1,29 @@
 """Measures runtimed against the stock Jupyter client on this machine, interleaved, and prints a Markdown table.
 
-`python -m tests.bench` runs all of it (about two minutes), `python -m tests.bench NAME …` some of it.
+`python -m tests.bench` runs all of it (about ten minutes), `python -m tests.bench NAME …` some of it.
 """
 
 import contextlib
 import os
 import re
-import shutil
 import statistics
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 from jupyter_client.manager import start_new_kernel
 
 from runtimed import Client, Session
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.storage.session_store import SessionStore
-
-Row = tuple[str, str]
+from tests.bench.flood import flood, late
+from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
 
 WARM_UP = 20
 ROUNDS = 300
-
-
-@contextlib.contextmanager
-def own_daemon() -> Iterator[None]:
-    """A daemon with an empty data folder, for one measurement."""
-    folder = tempfile.mkdtemp(prefix="rt")
-    os.environ["RUNTIMED_DATA_DIR"] = folder
-    try:
-        yield
-    finally:
-        Client().shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def daemon() -> psutil.Process:
-    status = Client().status()
-    assert status is not None
-    return psutil.Process(status.pid)
-
-
-def host(session: Session) -> psutil.Process:
-    pid = session.status().host_pid
-    assert pid is not None
-    return psutil.Process(pid)
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-class Peak:
-    """The highest resident memory of some processes while a block runs, sampled every 10 ms."""
-
-    def __init__(self, *processes: psutil.Process) -> None:
-        self._processes = processes
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.mebibytes = [0.0] * len(processes)
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.01):
-            for index, process in enumerate(self._processes):
-                self.mebibytes[index] = max(self.mebibytes[index], process.memory_info().rss / 2**20)
-
-    def __enter__(self) -> "Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 def run() -> Iterator[Row]:
@@ -115,7 +58,7 @@ def read() -> Iterator[Row]:
     with Session() as session:
         cell_id = session.create_cell("x = 1\n" * 30)
         times = [seconds(lambda: session.get_cell(cell_id)) for _ in range(1000)]
-        yield "`get_cell`, p50 / p99", f"{_quantile(times, 50) * 1e3:.2f} ms / {_quantile(times, 99) * 1e3:.2f} ms"
+        yield "`get_cell`, p50 / p99", f"{quantile(times, 50) * 1e3:.2f} ms / {quantile(times, 99) * 1e3:.2f} ms"
 
 
 def lines() -> Iterator[Row]:
@@ -253,7 +196,7 @@ def compaction() -> Iterator[Row]:
     for what, waits in (("`append_source` during it, p50 / p99 / longest", during), ("… without it", without)):
         yield (
             what,
-            f"{_quantile(waits, 50) * 1e3:.1f} ms / {_quantile(waits, 99) * 1e3:.1f} ms / {max(waits) * 1e3:.0f} ms",
+            f"{quantile(waits, 50) * 1e3:.1f} ms / {quantile(waits, 99) * 1e3:.1f} ms / {max(waits) * 1e3:.0f} ms",
         )
 
 
@@ -292,11 +235,7 @@ def idle() -> Iterator[Row]:
     yield "… its memory", f"{process.memory_info().rss / 2**20:.0f} MiB"
 
 
-def _quantile(times: list[float], percent: int) -> float:
-    return statistics.quantiles(times, n=100)[percent - 1]
-
-
-MEASUREMENTS = (run, read, lines, bulk, crowd, parallel, join, compaction, idle)
+MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle)
 
 
 def main(names: list[str]) -> None:
