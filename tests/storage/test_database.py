@@ -3,12 +3,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runtimed.errors import StorageError
-from runtimed.storage.database import WAL_LIMIT, Database
+from runtimed.storage.database import LONG_LOG, WAL_LIMIT, Database
 from runtimed.storage.registry_store import RegistryStore
 from runtimed.storage.session_store import SessionStore
 
@@ -306,6 +308,70 @@ def test_the_log_stays_short_under_a_flood_and_after_a_large_transaction(tmp_pat
         for i in range(200, 210):
             database.execute("INSERT INTO t VALUES (?, ?)", (i, bytes(2**20)))
         assert wal.stat().st_size <= WAL_LIMIT
+
+
+def test_a_checkpoint_in_a_thread_empties_the_log_and_leaves_no_wait_for_the_disk_to_the_next_write(
+    tmp_path: Path,
+) -> None:
+    wal = tmp_path / "a.db-wal"
+    with Database(tmp_path / "a.db", schema=SCHEMA, version=1, application_id=7, automatic=100_000) as database:
+        count = 0
+        while not database.log_is_long:
+            database.execute("INSERT INTO t VALUES (?, ?)", (count, bytes(2**18)))
+            count += 1
+        assert wal.stat().st_size >= LONG_LOG
+        # A log begins with a number that each new beginning raises: `write` would wait for the disk when it does.
+        beginnings = [wal.read_bytes()[12:16]]
+        in_a_thread(database.begin_checkpoint())
+        assert (wal.stat().st_size, database.log_is_long) == (WAL_LIMIT, False)
+        beginnings.append(wal.read_bytes()[12:16])
+        database.execute("INSERT INTO t VALUES (?, ?)", (count, bytes(2**18)))
+        beginnings.append(wal.read_bytes()[12:16])
+        assert beginnings[0] != beginnings[1] == beginnings[2]
+        assert [n for (n,) in database.rows("SELECT a FROM t ORDER BY a")] == list(range(count + 1))
+    with open_database(tmp_path / "a.db", check=True) as database:
+        assert database.row("SELECT count(*) FROM t") == (count + 1,)
+
+
+def test_whoever_uses_the_database_during_a_checkpoint_waits_for_it(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as database:
+        database.execute("INSERT INTO t VALUES (1, NULL)")
+        checkpoint = database.begin_checkpoint()
+        other = threading.Thread(target=database.execute, args=("INSERT INTO t VALUES (2, NULL)",))
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        in_a_thread(checkpoint)
+        other.join(20)
+        assert database.rows("SELECT a FROM t") == [(1,), (2,)]
+
+
+def test_closing_waits_for_a_checkpoint(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "a.db")
+    checkpoint = database.begin_checkpoint()
+    closing = threading.Thread(target=database.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    checkpoint()
+    closing.join(20)
+    assert database.is_closed
+
+
+def test_there_is_no_checkpoint_in_the_midst_of_a_transaction(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as database:
+        with database.transaction():
+            database.execute("INSERT INTO t VALUES (1, NULL)")
+            with pytest.raises(StorageError, match="in the midst of a transaction"):
+                database.begin_checkpoint()
+        database.begin_checkpoint()()
+        assert database.rows("SELECT a FROM t") == [(1,)]
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
 
 
 def test_closing_twice_is_harmless_and_use_afterwards_an_error(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from runtimed.daemon.flow import Flow
 from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
 from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
 from runtimed.host.memory import clear_leftovers
@@ -130,11 +132,12 @@ def remove_host_folder(folder: Path) -> None:
 
 
 class HostLink(ChannelHandler):
-    """A connection to the host in a folder."""
+    """A connection to the host in a folder; `flow` says when its events may come."""
 
-    def __init__(self, folder: Path, epoch: HostEpoch, owner: HostOwner) -> None:
+    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner) -> None:
         self.folder = folder
         self.epoch = epoch
+        self._flow = flow
         self._owner = owner
         self._channel: Channel | None = None
         self._next_request = 1
@@ -190,6 +193,7 @@ class HostLink(ChannelHandler):
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
+        started = time.perf_counter()
         events: list[tuple[int, bytes]] = []
         for message in messages:
             match message:
@@ -210,6 +214,10 @@ class HostLink(ChannelHandler):
                 case _:
                     logger.warning("a host sent an unexpected %s", type(message).__name__)
         self._take(events)
+        self._flow.spent(time.perf_counter() - started)
+        if self._channel is not None and not self._flow.is_open:
+            self._channel.pause_reading()
+            self._flow.later(self._channel.resume_reading)
 
     def _take(self, events: list[tuple[int, bytes]]) -> None:
         if not events or not self.is_open:

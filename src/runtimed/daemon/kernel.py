@@ -179,7 +179,7 @@ class RoomKernel:
                 )
             )
             self._listener.kernel_facts(host_pid=self._host_pid)
-            self._attach_to(HostLink(folder, epoch, self))
+            self._attach_to(HostLink(folder, epoch, self._log.flow, self))
             assert self._link is not None  # noqa: S101  # just set
             await self._link.open(after=0)
             if self._start_unwanted:
@@ -220,7 +220,7 @@ class RoomKernel:
         self.kernel_type, self.env_source = row.kernel_type, row.env_source
         self._host_pid, self._pid = row.host_pid, row.kernel_pid
         self.status = "idle"
-        self._attach_to(HostLink(folder, epoch, self))
+        self._attach_to(HostLink(folder, epoch, self._log.flow, self))
         self.executions.write_missing_cells()
         try:
             assert self._link is not None  # noqa: S101  # just set

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.registry import Registry
@@ -24,7 +25,7 @@ __all__ = ["Room"]
 
 logger = logging.getLogger(__name__)
 
-REPLY_BUDGET: Final = 4 * 2**20
+REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
 
 INPUT_PATIENCE: Final = 30.0
@@ -35,14 +36,20 @@ class Room(KernelListener):
     """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
 
     def __init__(
-        self, notebook_id: NotebookId, settings: Settings, registry: Registry, clock: Callable[[], float]
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        registry: Registry,
+        demand: Demand,
+        clock: Callable[[], float],
     ) -> None:
         self.notebook_id = notebook_id
         self._registry = registry
         self._clock = clock
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
-        self.log = EventLog(self._store)
+        self.flow = Flow(demand, notebook_id)
+        self.log = EventLog(self._store, self.flow)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.daemon.compaction import compact
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts, remove_host_folder
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
@@ -101,6 +102,7 @@ class Daemon:
         self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if settings.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
+        self.demand = Demand()
 
     # --- life ---
 
@@ -235,8 +237,14 @@ class Daemon:
         """
         key = NotebookId(notebook_id)
         if key not in self._rooms:
-            self._rooms[key] = Room(check_notebook_id(notebook_id), self.settings, self.registry, self._clock)
+            checked = check_notebook_id(notebook_id)
+            self._rooms[key] = Room(checked, self.settings, self.registry, self.demand, self._clock)
         return self._rooms[key]
+
+    def flow_of(self, notebook_id: str | None) -> Flow | None:
+        """Return the flow of a session whose room is open."""
+        room = self._rooms.get(NotebookId(notebook_id or ""))
+        return None if room is None else room.flow
 
     # --- what is told of it ---
 

@@ -77,8 +77,6 @@ class Conversation:
         """
         self._wire = wire
         self._send_interrupt = send_interrupt
-        if self._outbox.stuck:
-            wire.pause_output()
 
     def hang_up(self) -> None:
         """Send nothing any more: the process is gone, and all it has left was read."""
@@ -233,23 +231,13 @@ class Conversation:
 
     # --- what the kernel says ---
 
-    def storage_changed(self) -> None:
-        """Called when the outbox is stuck, and when it no longer is."""
-        if self._wire is None:
-            return
-        if self._outbox.stuck:
-            self._wire.pause_output()
-            return
-        self._handle_inbox()
-        if not self._outbox.stuck:
-            self._wire.resume_output()
-
     def receive(self, messages: list[KernelMessage]) -> None:
         """Take messages from the kernel."""
         self._inbox.extend(messages)
-        self._handle_inbox()
+        self.go_on()
 
-    def _handle_inbox(self) -> None:
+    def go_on(self) -> None:
+        """Handle what came while the outbox was stuck, as far as it takes the events."""
         while self._inbox and not self._outbox.stuck:
             message = self._inbox[0]
             try:
@@ -362,7 +350,8 @@ class Conversation:
         """End an execution whose `idle` never came: a stock kernel drops output when its buffer is full."""
         if execution.idle or self._executions.open.get(execution.id) is not execution:
             return
-        if self._outbox.stuck or self._inbox or self._loop.time() - self._heard_at < _IDLE_MISSING:
+        waits = self._outbox.stuck or self._outbox.crowded or self._inbox
+        if waits or self._loop.time() - self._heard_at < _IDLE_MISSING:
             self._loop.call_later(_IDLE_MISSING, self._miss_idle, execution)
             return
         logger.warning("execution %s was replied to but its end was not published", execution.id)

@@ -122,11 +122,13 @@ class Kernel:
         self._state("starting")
         self._wire = Wire(connection, self._conversation.receive, waits=self._command.waits)
         self._conversation.open(self._wire, self._send_interrupt)
+        self._set_reading()
         self._outbox.flush()
         self._probe(self._generation, 0)
         timer = self._loop.call_later(START_TIMEOUT, self._start_took_too_long, self._generation)
         try:
             ended = await self._process.ended
+            self._set_reading()
             await self._drain(self._wire)
         finally:
             timer.cancel()
@@ -289,8 +291,21 @@ class Kernel:
         return await self._conversation.ask(msg_type, content)
 
     def storage_changed(self) -> None:
-        """Called when the outbox is stuck, and when it no longer is."""
-        self._conversation.storage_changed()
+        """Called when the outbox is stuck or crowded, and when it no longer is."""
+        self._conversation.go_on()
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Leave the output in the kernel while it should wait, if it does: another one would drop what is not read."""
+        if self._wire is None or self._command is None:
+            return
+        # What a kernel says that is about to end is little, and it should not have to be killed.
+        ends = self._process is None or self._process.ended.done()
+        waits = self._command.waits and self._phase in (Phase.STARTING, Phase.READY) and not ends
+        if self._outbox.stuck or (self._outbox.crowded and waits):
+            self._wire.pause_output()
+        else:
+            self._wire.resume_output()
 
     # --- its end ---
 
@@ -315,6 +330,7 @@ class Kernel:
         return self._restart(restarted, polite=was_ready)
 
     async def _restart(self, restarted: asyncio.Future[None], *, polite: bool) -> None:
+        self._set_reading()
         await self._end_process(restart=True, polite=polite)
         await asyncio.shield(restarted)
 
@@ -332,6 +348,7 @@ class Kernel:
         return self._stop(polite=was_ready)
 
     async def _stop(self, *, polite: bool) -> None:
+        self._set_reading()
         await self._end_process(restart=False, polite=polite)
         await self.dead.wait()
 

@@ -7,6 +7,7 @@ process (see `database` for what that means). Nothing here waits for anybody or 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Final, Unpack
 from runtimed.errors import StorageError
 from runtimed.ids import HostEpoch
 from runtimed.storage import event_log, executions
-from runtimed.storage.database import Database
+from runtimed.storage.database import AUTOMATIC, Database
 from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.rows import checksum, damaged_row, is_intact
@@ -67,6 +68,7 @@ class SessionStore:
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
             check=check,
+            automatic=4 * AUTOMATIC,
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
@@ -85,6 +87,20 @@ class SessionStore:
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
         self._db.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._db.is_closed
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self._db.log_is_long
+
+    def begin_checkpoint(self) -> Callable[[], None]:
+        """See `Database.begin_checkpoint`."""
+        return self._db.begin_checkpoint()
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises.
