@@ -18,6 +18,7 @@ import pytest
 
 from runtimed import Client, ExecutionEvent, Session
 from runtimed.daemon.compaction import VERIFIER, compact
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.compaction import Compaction
@@ -40,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
 
 
 def open_document(store: SessionStore) -> SharedDocument:
-    return SharedDocument(ID, store, EventLog(store), time.time, compact_after=EDITS)
+    return SharedDocument(ID, store, EventLog(store, Flow(Demand(), ID)), time.time, compact_after=EDITS)
 
 
 def append(document: SharedDocument, text: str) -> None:

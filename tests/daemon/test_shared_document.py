@@ -9,6 +9,7 @@ import pytest
 from automerge import core
 
 from runtimed import AsyncSession
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.engine import ROOT
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
 
 
 def open_document(store: SessionStore) -> tuple[SharedDocument, EventLog]:
-    log = EventLog(store)
+    log = EventLog(store, Flow(Demand(), "shared"))
     return SharedDocument(NotebookId("n"), store, log, time.time), log
 
 
