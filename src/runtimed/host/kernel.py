@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.display import readable_size
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.conversation import Conversation
@@ -24,7 +25,6 @@ from runtimed.host.process import Ended, Guard, KernelCommand, KernelProcess, fi
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
 from runtimed.protocol.operations import Execute
-from runtimed.settings import format_size
 
 __all__ = ["Kernel", "Phase"]
 
@@ -187,7 +187,7 @@ class Kernel:
         elif ended.over_limit and self._bootstrap.max_memory is not None:
             reason = (
                 "The kernel was killed because it and what it had started used more memory than its limit of "
-                f"{format_size(self._bootstrap.max_memory)} (RUNTIMED_MAX_KERNEL_MEMORY)"
+                f"{readable_size(self._bootstrap.max_memory)} (RUNTIMED_MAX_KERNEL_MEMORY)"
             )
         elif self._phase is Phase.STARTING:
             missing = None if self._command is None else missing_ipykernel(self._command, ended.stderr)
