@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtimed.errors import RuntimedError
 from runtimed.settings import format_size, parse_size, read_settings
 
 
@@ -31,7 +32,7 @@ def test_a_size_is_a_number_with_or_without_a_unit(text: str, size: int):
     "text", ["", "G", "-1", "0", "0.2", "1e9", "4 GG", "4iB", "4X", "1,5G", "٤G", "9" * 400, "nan"]
 )
 def test_what_is_no_size_is_refused_with_an_example(text: str):
-    with pytest.raises(ValueError, match=r"is no size in bytes; write it like 536870912, 512M or 4G"):
+    with pytest.raises(ValueError, match=r"^a number of bytes such as 536870912, 512M or 1.5G$"):
         parse_size(text)
 
 
@@ -52,3 +53,12 @@ def test_kernels_have_no_limit_unless_one_is_set():
     assert read_settings({}).max_kernel_memory is None
     assert read_settings({"RUNTIMED_MAX_KERNEL_MEMORY": ""}).max_kernel_memory is None
     assert read_settings({"RUNTIMED_MAX_KERNEL_MEMORY": "2G"}).max_kernel_memory == 2**31
+
+
+def test_a_limit_that_is_no_size_is_named_with_its_variable():
+    with pytest.raises(RuntimedError) as caught:
+        read_settings({"RUNTIMED_MAX_KERNEL_MEMORY": "lots"})
+    assert str(caught.value) == (
+        "RUNTIMED_MAX_KERNEL_MEMORY is 'lots'; it must be a number of bytes such as 536870912, 512M or 1.5G"
+    )
+    assert caught.value.data == {"variable": "RUNTIMED_MAX_KERNEL_MEMORY", "value": "lots"}

@@ -14,6 +14,8 @@ from typing import Final
 
 import platformdirs
 
+from runtimed.errors import RuntimedError
+
 __all__ = ["MAX_SOCKET_PATH", "Settings", "format_size", "parse_size", "read_settings"]
 
 MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
@@ -55,7 +57,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     memory that each kernel may use.
 
     Raises:
-        ValueError: If a value is not what it should be.
+        RuntimedError: If a variable has a value that it cannot have (attributes `variable`, `value`).
     """
     env = os.environ if environment is None else environment
     data_dir = Path(env.get("RUNTIMED_DATA_DIR") or platformdirs.user_data_dir("runtimed")).expanduser().absolute()
@@ -70,22 +72,28 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         socket_path=Path(socket_path).expanduser().absolute() if socket_path else run_dir / "daemon.sock",
         hosts_dir=run_dir,
         idle_exit=float(env.get("RUNTIMED_IDLE_EXIT") or 600.0),
-        max_kernel_memory=parse_size(env["RUNTIMED_MAX_KERNEL_MEMORY"])
-        if env.get("RUNTIMED_MAX_KERNEL_MEMORY")
-        else None,
+        max_kernel_memory=_read_size(env, "RUNTIMED_MAX_KERNEL_MEMORY"),
     )
+
+
+def _read_size(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name, "").strip()
+    try:
+        return parse_size(text) if text else None
+    except ValueError as exc:
+        raise RuntimedError(f"{name} is {text!r}; it must be {exc}", variable=name, value=text) from None
 
 
 def parse_size(text: str) -> int:
     """Return the bytes that a size means: `1048576`, `512M`, `1.5 GiB`; every unit is a power of 1024.
 
     Raises:
-        ValueError: If it is no size, or less than a byte.
+        ValueError: If it is no size, or less than a byte; with what it must be.
     """
     match = _SIZE.fullmatch(text.strip())
     size = int(float(match[1]) * _UNITS[match[2] and match[2].upper()]) if match else 0
     if size < 1:
-        raise ValueError(f"{text!r} is no size in bytes; write it like 536870912, 512M or 4G")
+        raise ValueError("a number of bytes such as 536870912, 512M or 1.5G")
     return size
 
 
