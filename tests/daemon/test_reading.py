@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.reading import Entry, ExecutionReader, read_page
 from runtimed.execution.outputs import OutputFold
@@ -51,7 +52,7 @@ class Recorded:
 
     def __init__(self, folder: Path, limit: int | None = LIMIT) -> None:
         self.store = SessionStore(folder / "s.db")
-        self.log = EventLog(self.store, limit)
+        self.log = EventLog(self.store, Flow(Demand(), "read"), limit)
         self.entries: list[Entry] = []
         self.log.attach(self)  # type: ignore[arg-type]  # it is offered what a Stream is
 

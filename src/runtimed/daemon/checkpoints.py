@@ -30,7 +30,6 @@ class Checkpoints:
     def __init__(self, store: SessionStore, flow: Flow) -> None:
         self._store = store
         self._flow = flow
-        self._loop = asyncio.get_running_loop()
         self._busy = False
 
     def look(self) -> None:
@@ -39,12 +38,12 @@ class Checkpoints:
             self._busy = True
             self._flow.hold()
             # Whoever has just committed may want to read or write a little more.
-            self._loop.call_soon(self._begin)
+            asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         if self._store.is_closed:
             return
-        work = self._store.begin_checkpoint()
+        loop, work = asyncio.get_running_loop(), self._store.begin_checkpoint()
 
         def run() -> None:
             error: StorageError | None = None
@@ -53,7 +52,7 @@ class Checkpoints:
             except StorageError as exc:
                 error = exc
             with contextlib.suppress(RuntimeError):  # the loop may be closed
-                self._loop.call_soon_threadsafe(self._end, error)
+                loop.call_soon_threadsafe(self._end, error)
 
         try:
             # No pool: were all its threads taken, whoever needs the database would wait for them.
@@ -68,7 +67,7 @@ class Checkpoints:
             self._busy = False
         else:
             logger.error("the log of the database grows until it can be emptied: %s", error)
-            self._loop.call_later(RETRY, self._allow)
+            asyncio.get_running_loop().call_later(RETRY, self._allow)
 
     def _allow(self) -> None:
         self._busy = False
