@@ -15,7 +15,7 @@ from tests.conftest import own_daemon, wait_until
 MIB = 2**20
 HERE = find_mechanisms()
 EXCEEDED = (
-    "The kernel was killed because it and what it had started used more memory than its limit of 400.0 MiB "
+    "The kernel was killed because it and what it had started used more memory than its limit of 400 MiB "
     "(RUNTIMED_MAX_KERNEL_MEMORY)"
 )
 
