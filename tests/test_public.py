@@ -49,6 +49,7 @@ SESSION_MEMBERS = [
     "run",
     "queue_cell",
     "wait",
+    "read_outputs",
     "cancel",
     "stream_execute",
     "subscribe",

@@ -24,7 +24,7 @@ from runtimed.errors import (
     SessionNotFound,
     StorageError,
 )
-from runtimed.models import Cell, DaemonStatus, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import Cell, DaemonStatus, ExecutionEvent, ExecutionResult, Output, OutputPage, SessionStatus
 from runtimed.version import __version__
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "NoKernel",
     "NotConnected",
     "Output",
+    "OutputPage",
     "ProtocolError",
     "RuntimedError",
     "Session",

@@ -20,6 +20,7 @@ __all__ = [
     "ExecutionResult",
     "KernelStatus",
     "Output",
+    "OutputPage",
     "OutputType",
     "SessionStatus",
 ]
@@ -79,6 +80,9 @@ class Cell:
 
     Attributes:
         position: Its place among the cells: compare as text, ties by id.
+        execution_id: Its latest execution; None if it never ran, or its outputs were cleared.
+        omitted_bytes: As those of an `ExecutionResult`.
+        omitted_after: As those of an `ExecutionResult`.
     """
 
     id: CellId
@@ -88,6 +92,14 @@ class Cell:
     outputs: tuple[Output, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: str = ""
+    execution_id: ExecutionId | None = None
+    omitted_bytes: int = 0
+    omitted_after: int | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there are more outputs than these; see `Session.read_outputs`."""
+        return self.omitted_after is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -100,6 +112,9 @@ class ExecutionResult:
         success: True if the code ended without an error and was not cancelled.
         started_at: When the kernel began with it, in UTC; None if it never did.
         ended_at: When it ended, in UTC.
+        omitted_bytes: Bytes of outputs that are left out, because the execution gave more than the daemon's limit
+            `max_output_bytes`: about what they take on its disk.
+        omitted_after: What to pass to `Session.read_outputs` as `after` to read what is left out; None if nothing is.
     """
 
     cell_id: CellId
@@ -109,6 +124,13 @@ class ExecutionResult:
     outputs: tuple[Output, ...] = ()
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    omitted_bytes: int = 0
+    omitted_after: int | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the execution gave more outputs than these; see `Session.read_outputs`."""
+        return self.omitted_after is not None
 
     @property
     def stdout(self) -> str:
@@ -135,11 +157,32 @@ class ExecutionResult:
 
     def __repr__(self) -> str:
         status = "ok" if self.success else "error"
-        return f"ExecutionResult(cell={self.cell_id}, status={status}, outputs={len(self.outputs)})"
+        omitted = f", omitted={display.readable_size(self.omitted_bytes)}" if self.truncated else ""
+        return f"ExecutionResult(cell={self.cell_id}, status={status}, outputs={len(self.outputs)}{omitted})"
 
     def _ipython_display_(self) -> None:
         for output in self.outputs:
             display.show_output(output)
+        if self.truncated:
+            display.show_note(
+                f"[{display.readable_size(self.omitted_bytes)} of output are left out here; "
+                f"session.read_outputs({self.execution_id!r}, after={self.omitted_after}) reads them]"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPage:
+    """A part of the outputs of one execution, as the kernel sent them.
+
+    Attributes:
+        outputs: In their order. Texts of one stream that follow one another are one output; `\\r`, backspace,
+            `clear_output` and updates of displays are not applied: an update is one more display_data output with the
+            display's id.
+        next: What to pass as `after` to read on; None if nothing more is stored.
+    """
+
+    outputs: tuple[Output, ...]
+    next: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +248,8 @@ class DaemonStatus:
         sessions: Number of active sessions.
         peers: Number of connected clients, the asking one included.
         pool: Figures of the warm pool, by name.
-        limits: The limits in force, by name.
+        limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
+            are in bytes, `max_request_rate` is a second's, None is no limit.
     """
 
     pid: int

@@ -49,12 +49,12 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
     status = Client().status()
     assert status is not None
     assert (people.returncode, programs.returncode) == (0, 0)
-    assert [line.split(maxsplit=1)[0] for line in people.stdout.splitlines()] == [
-        *("daemon", "version", "started", "sessions", "clients", "memory", "socket", "data"),
+    assert [line.split("  ")[0] for line in people.stdout.splitlines()] == [
+        *("daemon", "version", "started", "sessions", "clients", "socket", "data"),
+        *(name.replace("_", " ") for name in status.limits),
     ]
     assert "1 active" in people.stdout
     assert "1 besides this command" in people.stdout
-    assert "no limit for kernels" in people.stdout
     assert json.loads(programs.stdout) == {
         "running": True,
         "pid": status.pid,
@@ -72,8 +72,10 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
 def test_status_tells_the_memory_limit_of_kernels(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "1.5G")
     runtimed("start")
-    kept = f"kept by {find_mechanisms()[0].kind}" if find_mechanisms() else "which nothing on this system keeps"
-    assert f"memory    at most 1.5 GiB for each kernel, {kept}" in runtimed("status").stdout
+    lines = [line.split("  ") for line in runtimed("status").stdout.splitlines()]
+    shown = {words[0]: words[-1].strip() or words[-2].strip() for words in lines}
+    kept_by = find_mechanisms()[0].kind if find_mechanisms() else "none"
+    assert (shown["max kernel memory"], shown["kernel memory kept by"]) == ("1.5 GiB", kept_by)
 
 
 def test_stop_ends_the_daemon_and_every_session(runtimed: Command, data_dir: Path):

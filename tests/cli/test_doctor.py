@@ -97,7 +97,7 @@ def test_missing_packages_are_failures_with_a_command_that_installs_them(
 @pytest.mark.parametrize(
     ("mechanisms", "limit", "verdict", "says", "advice"),
     [
-        ([Mechanism("cgroup v2", Path("/c"))], "2G", "ok", "at most 2.0 GiB for each kernel; cgroup v2 limits", ""),
+        ([Mechanism("cgroup v2", Path("/c"))], "2G", "ok", "at most 2 GiB for each kernel; cgroup v2 limits", ""),
         ([Mechanism("cgroup v2", Path("/c"))], "", "ok", "kernels have no limit; cgroup v2 limits", ""),
         ([Mechanism("RLIMIT_DATA")], "2G", "warn", "RLIMIT_DATA limits each process by itself", "systemd-run --user"),
         ([Mechanism("RLIMIT_DATA")], "", "ok", "RLIMIT_DATA limits each process by itself", ""),
@@ -126,7 +126,7 @@ def test_a_running_daemon_is_asked_for_its_memory_limit(runtimed: Command, monke
     monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "2G")
     runtimed("start")
     monkeypatch.delenv("RUNTIMED_MAX_KERNEL_MEMORY")
-    assert "at most 2.0 GiB for each kernel" in runtimed("doctor").stdout
+    assert "at most 2 GiB for each kernel" in runtimed("doctor").stdout
 
 
 def test_chromium_is_optional(data_dir: Path, monkeypatch: pytest.MonkeyPatch):

@@ -55,7 +55,7 @@ def test_a_long_log_is_emptied_in_a_thread_while_this_session_s_bulk_waits(tmp_p
     async def main() -> None:
         with closing(SlowDisk(tmp_path / "s.db")) as store:
             flow = Flow(Demand(), "s")
-            log = EventLog(store, flow)
+            log = EventLog(store, flow, None)
             count = fill(log, store)
             await until(lambda: store.threads)
             assert store.threads[0] is not threading.current_thread()
@@ -83,7 +83,7 @@ def test_a_checkpoint_that_fails_holds_nobody_up_and_is_not_tried_at_once(tmp_pa
             store.fails = True
             store.disk.set()
             flow = Flow(Demand(), "s")
-            log = EventLog(store, flow)
+            log = EventLog(store, flow, None)
             fill(log, store)
             await until(lambda: store.threads)
             await until(lambda: not flow.is_held)
@@ -103,7 +103,7 @@ def test_a_checkpoint_that_fails_holds_nobody_up_and_is_not_tried_at_once(tmp_pa
 def test_a_store_that_is_closed_in_time_has_no_checkpoint(tmp_path):
     async def main() -> None:
         store = SlowDisk(tmp_path / "s.db")
-        log = EventLog(store, Flow(Demand(), "s"))
+        log = EventLog(store, Flow(Demand(), "s"), None)
         fill(log, store)
         store.close()
         for _ in range(50):

@@ -1,56 +1,12 @@
 """Deadlines with a clock that the test moves: a daemon inside the test's own loop, real hosts and kernels."""
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
-
-import pytest
 
 from runtimed import AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
-from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.protocol.operations import Enqueue, Join
-from runtimed.settings import read_settings
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@contextlib.asynccontextmanager
-async def daemon_with_a_clock() -> AsyncIterator[tuple[Clock, Daemon]]:
-    clock = Clock()
-    settings = read_settings()
-    with own_data_folder(settings):
-        daemon = Daemon(settings, clock)
-        ready = asyncio.Event()
-        running = asyncio.create_task(daemon.run(on_ready=ready.set))
-        await ready.wait()
-        try:
-            yield clock, daemon
-            await daemon.shut_down(keep_kernels=False)
-        finally:
-            daemon.request_end()
-            await running
-
-
-async def until(condition: Callable[[], object], message: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        result = condition()
-        if await result if asyncio.iscoroutine(result) else result:
-            return
-        if time.monotonic() > deadline:
-            pytest.fail(message)
-        await asyncio.sleep(0.02)
+from tests.daemon.conftest import daemon_with_a_clock, until
 
 
 def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):

@@ -26,7 +26,7 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
 from runtimed.storage.session_store import SessionStore
 from tests.conftest import processes_of, wait_until
-from tests.daemon.test_clock import until
+from tests.daemon.conftest import until
 
 ME = ClientId("a" * 32)
 ID = NotebookId("n")
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
 
 
 def open_document(store: SessionStore) -> SharedDocument:
-    return SharedDocument(ID, store, EventLog(store, Flow(Demand(), "s")), time.time, compact_after=EDITS)
+    return SharedDocument(ID, store, EventLog(store, Flow(Demand(), ID), None), time.time, compact_after=EDITS)
 
 
 def append(document: SharedDocument, text: str) -> None:

@@ -17,7 +17,7 @@ from runtimed.document.notebook import Edit, NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, NotebookId
 from runtimed.storage.session_store import SessionStore
-from tests.daemon.test_clock import daemon_with_a_clock, until
+from tests.daemon.conftest import daemon_with_a_clock, until
 
 ME = ClientId("a" * 32)
 A = CellId("cell-a")
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
 
 
 def open_document(store: SessionStore) -> tuple[SharedDocument, EventLog]:
-    log = EventLog(store, Flow(Demand(), "s"))
+    log = EventLog(store, Flow(Demand(), "shared"), None)
     return SharedDocument(NotebookId("n"), store, log, time.time), log
 
 

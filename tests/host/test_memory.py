@@ -37,7 +37,7 @@ from tests.host.standin import Daemon, HostProcess, client_environment, eventual
 MIB = 2**20
 LIMIT = 400 * MIB
 EXCEEDED = (
-    "The kernel was killed because it and what it had started used more memory than its limit of 400.0 MiB "
+    "The kernel was killed because it and what it had started used more memory than its limit of 400 MiB "
     "(RUNTIMED_MAX_KERNEL_MEMORY)"
 )
 WITHIN = str(Path(memory.__file__).parent.parent / "kernel_launcher" / "within.py")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtimed.errors import StorageError
-from runtimed.ids import CellId, ExecutionId
+from runtimed.ids import CellId, ExecutionId, HostEpoch
 from runtimed.storage.executions import ExecutionRow
 from runtimed.storage.session_store import KEPT_REQUESTS, SessionStore
 
@@ -36,9 +36,7 @@ def test_a_new_session_is_empty(store: SessionStore) -> None:
     assert store.find_request("client", 1) is None
     assert store.execution("e") is None
     assert store.unfinished_executions() == []
-    assert store.last_execution_of("c") is None
-    assert (store.last_seq, store.read_events(0), store.count_events("e")) == (0, [], 0)
-    assert store.first_seq_of_execution("e") is None
+    assert (store.last_seq, store.read_events(0), store.last_event_of_execution("e")) == (0, [], 0)
     assert store.last_event_of_host("h") == 0
 
 
@@ -167,13 +165,11 @@ def test_an_execution_goes_through_its_life(path: Path) -> None:
         assert store.update_execution("e1", status="running", started_at=6.5, execution_count=3)
         running = row(1, status="running", started_at=6.5, execution_count=3)
         assert store.unfinished_executions() == [running, row(2, stdin=True)]
-        assert store.last_execution_of("c") == row(2, stdin=True)
         assert store.update_execution("e1", status="ok", ended_at=7)
     with SessionStore(path) as store:
         done = row(1, status="ok", started_at=6.5, ended_at=7.0, execution_count=3)
         assert store.execution("e1") == done
         assert store.unfinished_executions() == [row(2, stdin=True)]
-        assert store.last_execution_of("other") is None
 
 
 def test_an_execution_is_added_once(store: SessionStore) -> None:
@@ -230,12 +226,19 @@ def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
         for i in range(20):
             store.add_change(b"change %d" % i * 20, "ann")
             store.add_execution(f"e{i}", f"c{i % 3}", "ann", f"print({i})" * 20, queued_at=float(i))
-            store.append_event(b"event %d" % i * 20, execution_id=f"e{i}", cell_id="c", host=("h", i + 1))  # type: ignore[arg-type]
+            store.append_event(
+                b"event %d" % i * 60,
+                execution_id=f"e{i}",
+                cell_id="c",
+                host=(HostEpoch("h"), i + 1),
+                blobs=[f"{i:064x}"],
+            )
+            store.show_execution(f"c{i}", f"e{i}")
             store.remember_request("ann", i, b"reply %d" % i * 20)
     pristine = path.read_bytes()
     rng = random.Random(1)
     noticed = 0
-    for _ in range(250):
+    for _ in range(350):
         content = bytearray(pristine)
         at = rng.randrange(100, len(content))
         content[at] ^= 1 << rng.randrange(8)
@@ -266,7 +269,12 @@ def _look(store: SessionStore, blob: bytes) -> bool:
         except StorageError:
             noticed = True
     try:
-        assert {body for _, body in store.read_events(0)} <= {b"event %d" % i * 20 for i in range(20)}
+        assert {body for _, body in store.read_events(0)} <= {b"event %d" % i * 60 for i in range(20)}
+    except StorageError:
+        noticed = True
+    try:
+        assert store.shown_executions() <= {f"e{i}" for i in range(20)}
+        assert store.blobs() <= {f"{i:064x}" for i in range(20)}
     except StorageError:
         noticed = True
     return noticed

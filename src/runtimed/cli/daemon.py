@@ -15,9 +15,10 @@ from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.processes import wait_for_end
 from runtimed.client.client import Client
+from runtimed.display import readable_size
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.models import DaemonStatus
-from runtimed.settings import Settings, format_size, read_settings
+from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import connect_socket, daemon_answers, ensure_daemon
 from runtimed.transport.sockets import peer_credentials
 
@@ -82,9 +83,9 @@ def status(arguments: argparse.Namespace) -> int:
             ["started", ago(found.started_at)],
             ["sessions", f"{found.sessions} active"],
             ["clients", f"{found.peers - 1} besides this command"],
-            ["memory", _memory(found)],
             ["socket", found.socket_path],
             ["data", found.data_dir],
+            *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
         ],
     )
     return Exit.OK
@@ -103,12 +104,12 @@ def _status() -> DaemonStatus:
     return found
 
 
-def _memory(found: DaemonStatus) -> str:
-    limit, mechanism = found.limits["max_kernel_memory_bytes"], found.limits["max_kernel_memory_kept_by"]
-    if limit is None:
-        return "no limit for kernels"
-    kept = "which nothing on this system keeps" if mechanism is None else f"kept by {mechanism}"
-    return f"at most {format_size(limit)} for each kernel, {kept}"
+def _limit(name: str, value: float | str | None) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    return readable_size(int(value)) if name.endswith(("_bytes", "_memory")) else f"{value:,.10g}"
 
 
 def _who(found: DaemonStatus) -> str:

@@ -21,9 +21,10 @@ from runtimed.cli.as_json import print_json
 from runtimed.cli.console import open_console, printable
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
+from runtimed.display import readable_size
 from runtimed.errors import RuntimedError
 from runtimed.host.memory import Mechanism, find_mechanisms
-from runtimed.settings import MAX_SOCKET_PATH, Settings, format_size, read_settings
+from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
 from runtimed.transport.home import find_uv
 from runtimed.version import __version__
 
@@ -262,12 +263,12 @@ def _daemon(settings: Settings) -> Iterator[Check]:
         return
     if status is None:
         yield Check(name="daemon", verdict="ok", found="none runs now; the first `connect()` starts one")
-        yield _memory(settings.max_kernel_memory, find_mechanisms())
+        yield _memory(settings.limits.max_kernel_memory, find_mechanisms())
         return
     yield Check(name="daemon", verdict="ok", found=f"{status.version}, pid {status.pid}, {status.sessions} sessions")
     yield _who_can_reach(settings, status.pid)
     # A daemon makes cgroups where it is, which may be elsewhere.
-    yield _memory(status.limits["max_kernel_memory_bytes"], find_mechanisms(status.pid))
+    yield _memory(status.limits["max_kernel_memory"], find_mechanisms(status.pid))
 
 
 def _memory(limit: int | None, mechanisms: Sequence[Mechanism]) -> Check:
@@ -277,7 +278,7 @@ def _memory(limit: int | None, mechanisms: Sequence[Mechanism]) -> Check:
         limit: In bytes.
         mechanisms: What there is, the best first.
     """
-    asked = "kernels have no limit" if limit is None else f"at most {format_size(limit)} for each kernel"
+    asked = "kernels have no limit" if limit is None else f"at most {readable_size(limit)} for each kernel"
     best = next(iter(mechanisms), None)
     if best is None:
         found, advice = "this system enforces no limit", "macOS has none to offer; leave it unset, or use Linux"

@@ -15,7 +15,16 @@ from runtimed.client.handle import Handle, documented
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
-from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import (
+    Cell,
+    CellType,
+    EventType,
+    ExecutionEvent,
+    ExecutionResult,
+    Output,
+    OutputPage,
+    SessionStatus,
+)
 
 __all__ = ["AsyncSession", "EventStream"]
 
@@ -242,6 +251,10 @@ class AsyncSession(Handle):
     ) -> ExecutionResult:
         """See `calls.wait`."""
         return await self._perform(calls.wait(self._notebook, execution_id, timeout_secs, on_timeout))
+
+    async def read_outputs(self, execution_id: str, after: int = 0) -> OutputPage:
+        """See `calls.read_outputs`."""
+        return await self._perform(calls.read_outputs(self._notebook, execution_id, after))
 
     async def cancel(self, execution_id: str) -> None:
         """See `calls.cancel`."""

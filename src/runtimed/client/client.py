@@ -101,12 +101,17 @@ class Client:
             return False
 
     def status(self) -> DaemonStatus | None:
-        """Return the daemon's state, None if none runs. Starts none."""
+        """Return the daemon's state, None if none runs. Starts none.
+
+        Raises:
+            DaemonUnavailable: If one runs and does not answer, or takes no more connections.
+        """
         try:
             return self._perform(_status()) if self.is_running() else None
         except DaemonUnavailable:
-            # It was just ending.
-            return None
+            if self.is_running():
+                raise
+            return None  # it was just ending
 
     def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
         """End the daemon; harmless if none runs.
@@ -197,12 +202,13 @@ class AsyncClient:
             return False
 
     async def status(self) -> DaemonStatus | None:
-        """Return the daemon's state, None if none runs. Starts none."""
+        """Return the daemon's state, None if none runs; raises what `Client.status` raises. Starts none."""
         try:
             return await self._perform(_status()) if await self.is_running() else None
         except DaemonUnavailable:
-            # It was just ending.
-            return None
+            if await self.is_running():
+                raise
+            return None  # it was just ending
 
     async def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
         """End the daemon; harmless if none runs. The arguments are those of `Client.shutdown`."""

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from runtimed.errors import DaemonUnavailable, ProtocolError
+from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, error_from_wire
 from runtimed.ids import new_client_id
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
 from runtimed.protocol.operations import Operation
@@ -70,15 +70,11 @@ def check_welcome(message: Message) -> None:
     """Read the answer to a greeting.
 
     Raises:
-        ProtocolError: If the daemon refused; the message is its sentence.
+        ProtocolError: If the daemon is of another version.
+        DaemonUnavailable: If it takes no more connections.
     """
-    match message:
-        case Welcome():
-            return
-        case Refusal():
-            raise ProtocolError(message.message)
-        case _:
-            raise unexpected(message)
+    if not isinstance(message, Welcome):
+        raise unexpected(message)
 
 
 def no_answer(socket_path: Path) -> DaemonUnavailable:
@@ -89,8 +85,8 @@ def no_answer(socket_path: Path) -> DaemonUnavailable:
     )
 
 
-def unexpected(message: Message) -> ProtocolError:
-    """Return the error for a message that has no place here."""
+def unexpected(message: Message) -> RuntimedError:
+    """Return the error for a message that has no place here; that of a refusal is the daemon's own sentence."""
     if isinstance(message, Refusal):
-        return ProtocolError(message.message)
+        return error_from_wire(message.error, message.message, {})
     return ProtocolError(f"the daemon sent a {type(message).__name__} where none was expected")

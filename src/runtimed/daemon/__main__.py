@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import logging.handlers
@@ -12,6 +13,7 @@ import sys
 
 import uvloop
 
+from runtimed.daemon.files import provide_files
 from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.errors import RuntimedError
 from runtimed.host.memory import leave_fence
@@ -30,7 +32,11 @@ def main() -> int:
     if os.fork():
         # The half that the client started ends here, so that the daemon is nobody's child.
         os._exit(0)
-    settings = read_settings()
+    try:
+        settings = read_settings()
+    except RuntimedError as exc:
+        _say(f"{exc}\n".encode())
+        return 1
     try:
         with own_data_folder(settings):
             _log_to_file(settings)
@@ -48,7 +54,7 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    daemon = Daemon(settings)
+    daemon = Daemon(dataclasses.replace(settings, limits=provide_files(settings.limits)))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, daemon.request_end)
     loop.add_signal_handler(signal.SIGINT, daemon.request_end)
@@ -63,7 +69,7 @@ def _log_to_file(settings: Settings) -> None:
     handler = logging.handlers.RotatingFileHandler(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
     settings.log_path.chmod(0o600)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=os.environ.get("RUNTIMED_LOG_LEVEL", "INFO"), handlers=[handler])
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 
 def _say(line: bytes) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.log import Stream
+from runtimed.daemon.reading import read_page
 from runtimed.daemon.room import Room
 from runtimed.document.notebook import Edit
 from runtimed.errors import ProtocolError
@@ -94,6 +95,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
 def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: NotebookOperation) -> Answer:
     if isinstance(operation, ops.StopSession):
         return _stop(daemon, peer, operation)
+    if isinstance(operation, ops.Join):
+        daemon.check_may_join()
     room = daemon.room(operation.notebook_id)
     if isinstance(operation, ops.Join):
         room.join(peer, peer.client_id, operation)
@@ -104,10 +107,10 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.Enqueue():
             room.begin(peer.client_id)
             room.kernel.enqueue(operation, peer.client_id)
-            return _watch(peer, request_id, room, operation.execution_id, operation.after) if operation.watch else {}
+            return _watch(peer, request_id, room, operation) if operation.watch else {}
         case ops.Watch():
             room.execution(operation.execution_id)
-            return _watch(peer, request_id, room, operation.execution_id, operation.after)
+            return _watch(peer, request_id, room, operation)
         case ops.Subscribe():
             return Stream(
                 peer.channel,
@@ -117,8 +120,10 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
             )
         case ops.ReadEvents():
-            page = room.log.read(operation.after, execution_id=operation.execution_id, max_bytes=EVENTS_PAGE)
-            return {"events": [list(entry) for entry in page], "more": bool(page)}
+            room.execution(operation.execution_id)
+            reader = room.log.reader(operation.execution_id, after=operation.after, whole=operation.whole)
+            page, is_all = read_page(reader, EVENTS_PAGE)
+            return {"events": [list(entry) for entry in page], "last": reader.cursor, "more": not is_all}
         case ops.GetCell():
             record = room.document.content.cell(CellId(operation.cell_id))
             cell = None if record is None else room.cell_as_map(record, outputs=operation.outputs)
@@ -201,13 +206,13 @@ def _make_edit(room: Room, author: ClientId, operation: Any) -> Edit:
             raise ProtocolError(f"{type(operation).__name__} is not an edit")
 
 
-def _watch(peer: Peer, request_id: int, room: Room, execution_id: str, after: int) -> Stream:
+def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
+    execution_id = operation.execution_id
     return Stream(
         peer.channel,
         request_id,
         room.log,
-        after=after,
-        execution_id=execution_id,
+        reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
         outcome=lambda: room.kernel.executions.outcome(execution_id),
     )
 

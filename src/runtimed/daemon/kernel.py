@@ -119,6 +119,11 @@ class RoomKernel:
         return self.executions.busy or self._starting is not None
 
     @property
+    def in_use(self) -> bool:
+        """Whether there is a kernel, a host that still ends, or anything to run."""
+        return self.exists or self.busy or self._link is not None
+
+    @property
     def pid(self) -> int | None:
         """The kernel's process id."""
         return self._pid
@@ -175,7 +180,7 @@ class RoomKernel:
                     environment=request.environment,
                     cwd=request.cwd,
                     notebook_label=self._notebook_id,
-                    max_memory=self._settings.max_kernel_memory,
+                    max_memory=self._settings.limits.max_kernel_memory,
                 )
             )
             self._listener.kernel_facts(host_pid=self._host_pid)

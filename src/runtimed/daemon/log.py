@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from runtimed.daemon.checkpoints import Checkpoints
 from runtimed.daemon.flow import Flow
+from runtimed.daemon.reading import Entry, ExecutionReader
 from runtimed.errors import StorageError
+from runtimed.execution.output_sizes import OutputSizes
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event, encode_event, encode_event_frame
 from runtimed.protocol.events import Event
@@ -26,9 +28,6 @@ __all__ = ["EventLog", "Stream"]
 
 _PAGE: Final = 2**18
 """Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
-
-Entry = tuple[int, Event, bytes]
-"""Number, event, and the event's own bytes."""
 
 
 class Stream:
@@ -44,8 +43,8 @@ class Stream:
         request_id: int,
         log: EventLog,
         *,
-        after: int,
-        execution_id: str | None = None,
+        after: int = 0,
+        reader: ExecutionReader | None = None,
         cell_ids: frozenset[str] | None = None,
         outcome: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
@@ -53,20 +52,20 @@ class Stream:
 
         Args:
             after: Number of the last event that the client has.
-            execution_id: Only events of this execution.
+            reader: Only the events of one execution, those that this reader gets.
             cell_ids: Only events of these cells, and those that concern no cell.
             outcome: Asked when all events were sent: the final reply, or None if more may come.
         """
         self._channel = channel
         self._request_id = request_id
         self._log = log
-        self._execution_id = execution_id
+        self._reader = reader
         self._cell_ids = cell_ids
         self._outcome = outcome
         self._live = False
         self._open = True
         self._has_turn = False
-        self.cursor = after
+        self.cursor = after if reader is None else reader.cursor
         log.attach(self)
 
     @property
@@ -86,7 +85,10 @@ class Stream:
         if not self._channel.writable:
             self._live = False
             return
-        self._send((seq, body) for seq, event, body in entries if seq > self.cursor and self._wants(event))
+        if self._reader is not None:
+            self._send(self._reader.live(entries))
+        else:
+            self._send((seq, body) for seq, event, body, _ in entries if seq > self.cursor and self._wants(event))
         self._conclude()
 
     def fall_behind(self) -> None:
@@ -118,7 +120,7 @@ class Stream:
 
     def _send_page(self) -> None:
         try:
-            page = self._log.read(self.cursor, execution_id=self._execution_id, max_bytes=_PAGE)
+            page = self._read()
         except StorageError as exc:
             self.close()
             self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
@@ -135,9 +137,12 @@ class Stream:
         else:
             self.advance()
 
+    def _read(self) -> list[tuple[int, bytes]]:
+        if self._reader is not None:
+            return self._reader.page(_PAGE)
+        return self._log.read(self.cursor, max_bytes=_PAGE)
+
     def _wants(self, event: Event) -> bool:
-        if self._execution_id is not None:
-            return event.execution_id == self._execution_id
         return self._cell_ids is None or event.cell_id is None or event.cell_id in self._cell_ids
 
     def _send(self, events: Iterator[tuple[int, bytes]]) -> None:
@@ -151,6 +156,8 @@ class Stream:
     def _conclude(self) -> None:
         result = self._outcome()
         if result is not None:
+            if self._reader is not None and self._reader.omits:
+                self._send(iter([(self._reader.cursor, self._reader.omission())]))
             self.close()
             self._channel.send(Reply(self._request_id, result))
 
@@ -162,9 +169,11 @@ class EventLog:
         flow: Says when streams that are behind may go on.
     """
 
-    def __init__(self, store: SessionStore, flow: Flow) -> None:
+    def __init__(self, store: SessionStore, flow: Flow, max_output: int | None) -> None:
         self._store = store
         self._checkpoints = Checkpoints(store, flow)
+        self._max_output = max_output
+        self._sizes = OutputSizes()
         self.flow = flow
         self._streams: dict[Stream, None] = {}
         self._depth = 0
@@ -219,11 +228,21 @@ class EventLog:
             False if an event of that epoch and number is there already.
         """
         body = encode_event(event) if body is None else body
-        seq = self._store.append_event(body, execution_id=event.execution_id, cell_id=event.cell_id, host=host)
+        measure = self._sizes.measure(event, len(body))
+        seq = self._store.append_event(
+            body, execution_id=event.execution_id, cell_id=event.cell_id, host=host, **measure._asdict()
+        )
         if seq is None:
             return False
-        self._committing.append((seq, event, body))
+        output = (
+            0 if measure.output is None or event.execution_id is None else self._store.output_size(event.execution_id)
+        )
+        self._committing.append((seq, event, body, output))
         return True
+
+    def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
+        """Return a reader of an execution's events; see `ExecutionReader`."""
+        return ExecutionReader(self._store, execution_id, after=after, limit=self._max_output, whole=whole)
 
     def read(self, after: int, *, execution_id: str | None = None, max_bytes: int) -> list[tuple[int, bytes]]:
         """Read committed events in order, at least one if there is any; see `SessionStore.read_events`."""
@@ -233,6 +252,11 @@ class EventLog:
     def last(self) -> int:
         """Number of the latest event."""
         return self._store.last_seq
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether any stream is open."""
+        return bool(self._streams)
 
     def attach(self, stream: Stream) -> None:
         """Let a stream have what will be committed."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtimed.daemon.dispatch import dispatch
 from runtimed.daemon.log import Stream
-from runtimed.errors import ProtocolError, RuntimedError
+from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
@@ -61,6 +61,11 @@ class Peer(ChannelHandler):
         reply = answer_hello(hello, __version__, self._daemon.pid)
         match reply:
             case Welcome():
+                try:
+                    self._daemon.admit(self)
+                except DaemonUnavailable as exc:
+                    self.channel.refuse(exc.message, type(exc).__name__)
+                    return
                 self.client_id, self.label = ClientId(hello.client_id), hello.label
                 self._greeted = True
                 self.channel.send(reply)

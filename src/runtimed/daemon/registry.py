@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from runtimed.errors import SessionNotFound
+from runtimed.errors import SessionError, SessionNotFound
 from runtimed.ids import NotebookId
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
 from runtimed.storage.registry_store import RegistryStore, SessionRow
@@ -20,9 +20,10 @@ logger = logging.getLogger(__name__)
 class Registry:
     """All sessions, by id."""
 
-    def __init__(self, store: RegistryStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: RegistryStore, clock: Callable[[], float], max_active: int) -> None:
         self._store = store
         self._clock = clock
+        self._max_active = max_active
         self._used_at: dict[str, float] = {}
 
     def find(self, session_id: str) -> SessionRow | None:
@@ -56,10 +57,22 @@ class Registry:
         return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
 
     def start(self, session_id: NotebookId, *, creator: str, label: str | None, limits: Limits) -> SessionRow:
-        """Make a session active; one that is active already stays as it is."""
+        """Make a session active; one that is active already stays as it is.
+
+        Raises:
+            SessionError: If there are as many active ones as there may be; nothing has changed.
+        """
         row = self.find(session_id)
         if row is not None and row.status == "active":
             return row
+        if self._store.count(status=SessionState.ACTIVE.value) >= self._max_active:
+            raise SessionError(
+                f"Session {session_id!r} cannot start: this daemon has {self._max_active:,} active sessions, as many "
+                "as it may have. Stop one (`runtimed sessions --status active` lists them, `runtimed stop-session ID` "
+                "stops one), or raise the limit: `RUNTIMED_MAX_SESSIONS=… runtimed restart`",
+                notebook_id=session_id,
+                max_sessions=self._max_active,
+            )
         now = self._clock()
         self._check(row, SessionEvent.STARTED)
         row = SessionRow(

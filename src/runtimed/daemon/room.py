@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.reading import read_page
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
@@ -49,7 +50,7 @@ class Room(KernelListener):
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self._store, self.flow)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
@@ -167,7 +168,7 @@ class Room(KernelListener):
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.kernel.exists or self.kernel.busy
+        return bool(self._peers) or self.log.is_watched or self.kernel.in_use
 
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
@@ -185,10 +186,10 @@ class Room(KernelListener):
         events: list[bytes] = []
         more: int | None = None
         if outputs and record.execution_id is not None:
-            page = self.log.read(0, execution_id=record.execution_id, max_bytes=budget)
+            reader = self.log.reader(record.execution_id, after=0)
+            page, is_all = read_page(reader, budget)
             events = [body for _seq, body in page]
-            if page and self.log.read(page[-1][0], execution_id=record.execution_id, max_bytes=1):
-                more = page[-1][0]
+            more = None if is_all else reader.cursor
         return {
             "id": record.id,
             "cell_type": record.cell_type,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.daemon.compaction import compact
+from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts, remove_host_folder
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
-from runtimed.errors import DaemonUnavailable, StorageError
+from runtimed.errors import DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
@@ -42,6 +44,9 @@ ENDING_DEADLINE: Final = 20.0
 
 ROOM_REST: Final = 60.0
 """Seconds after which a room that nobody uses is closed."""
+
+GREETING_DEADLINE: Final = 10.0
+"""Seconds that a connection gets to say who it is."""
 
 
 @contextlib.contextmanager
@@ -86,9 +91,11 @@ class Daemon:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
+        self.limits = settings.limits
         self.pid = os.getpid()
         self._clock = clock
         self._started_at = clock()
+        self._strangers: dict[Peer, float] = {}
         self._peers: set[Peer] = set()
         self._rooms: dict[NotebookId, Room] = {}
         self._unused_since: dict[NotebookId, float] = {}
@@ -97,12 +104,12 @@ class Daemon:
         self._ending: set[asyncio.Task[None]] = set()
         self._compacting: asyncio.Task[bool] | None = None
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
-        self.registry = Registry(self._registry_store, clock)
+        self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
-        self.demand = Demand()
         self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
-        if settings.max_kernel_memory is not None and self._memory_mechanism is None:
+        if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
+        self.demand = Demand()
 
     # --- life ---
 
@@ -119,7 +126,7 @@ class Daemon:
         if self._compacting is not None:
             self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
-        for peer in list(self._peers):
+        for peer in [*self._strangers, *self._peers]:
             peer.channel.close()
         # One turn of the loop lets the channels say that they are closed, before the rooms are.
         await asyncio.sleep(0)
@@ -194,8 +201,9 @@ class Daemon:
             if room.in_use:
                 self._unused_since.pop(notebook_id, None)
             elif deadline is None and now - self._unused_since.setdefault(notebook_id, now) > ROOM_REST:
-                del self._rooms[notebook_id], self._unused_since[notebook_id]
-                room.close()
+                self._close_room(notebook_id)
+        for peer in [peer for peer, came_at in self._strangers.items() if now - came_at > GREETING_DEADLINE]:
+            self._turn_away(peer, f"No greeting came within {GREETING_DEADLINE:g} seconds")
         self._compact_next()
         self.registry.flush()
         reap_hosts()
@@ -221,30 +229,86 @@ class Daemon:
 
     def _connected(self, channel: Channel) -> Peer:
         peer = Peer(self, channel)
-        self._peers.add(peer)
+        self._strangers[peer] = self._clock()
+        if len(self._strangers) > MAX_STRANGERS:
+            self._turn_away(next(iter(self._strangers)), "Too many connections wait here without a greeting")
         return peer
+
+    def _turn_away(self, stranger: Peer, reason: str) -> None:
+        del self._strangers[stranger]
+        stranger.channel.refuse(reason)
+
+    def admit(self, peer: Peer) -> None:
+        """A connection has said who it is.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+        if len(self._peers) >= self.limits.max_connections + SPARE_CONNECTIONS:
+            raise self._too_many_connections()
+        self._strangers.pop(peer, None)
+        self._peers.add(peer)
+
+    def check_may_join(self) -> None:
+        """Refuse a connection that is to take part in a session when there are enough of them.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+        if len(self._peers) > self.limits.max_connections:
+            raise self._too_many_connections()
+
+    def _too_many_connections(self) -> DaemonUnavailable:
+        return DaemonUnavailable(
+            f"This daemon has {self.limits.max_connections:,} connections, as many as it may have. Close sessions that "
+            "are no longer used, or raise the limit: `RUNTIMED_MAX_CONNECTIONS=… runtimed restart`",
+            max_connections=self.limits.max_connections,
+        )
 
     def peer_gone(self, peer: Peer) -> None:
         """A connection is closed."""
+        self._strangers.pop(peer, None)
         self._peers.discard(peer)
 
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be.
 
         Raises:
-            SessionError: If the id cannot be one.
+            SessionError: If the id cannot be one, or too many sessions are in use.
             StorageError: If the session's database cannot be opened.
         """
         key = NotebookId(notebook_id)
         if key not in self._rooms:
-            checked = check_notebook_id(notebook_id)
-            self._rooms[key] = Room(checked, self.settings, self.registry, self.demand, self._clock)
+            check_notebook_id(notebook_id)
+            if len(self._rooms) >= max_rooms(self.limits):
+                self._close_unused_room(notebook_id)
+            self._rooms[key] = Room(key, self.settings, self.registry, self.demand, self._clock)
         return self._rooms[key]
 
     def flow_of(self, notebook_id: str | None) -> Flow | None:
         """Return the flow of a session whose room is open."""
         room = self._rooms.get(NotebookId(notebook_id or ""))
         return None if room is None else room.flow
+
+    def _close_unused_room(self, wanted: str) -> None:
+        """Make way for another room: of those that nobody uses, close the one that was opened first.
+
+        Raises:
+            SessionError: If all are in use.
+        """
+        for notebook_id, room in self._rooms.items():
+            if not room.in_use and room.deadline() is None:
+                self._close_room(notebook_id)
+                return
+        raise SessionError(
+            f"Session {wanted!r} cannot be opened: {len(self._rooms):,} sessions are in use, as many as this daemon "
+            "can have open. Leave some, or raise RUNTIMED_MAX_SESSIONS",
+            notebook_id=wanted,
+        )
+
+    def _close_room(self, notebook_id: NotebookId) -> None:
+        self._unused_since.pop(notebook_id, None)
+        self._rooms.pop(notebook_id).close()
 
     # --- what is told of it ---
 
@@ -286,9 +350,9 @@ class Daemon:
             "peers": len(self._peers),
             "pool": {},
             "limits": {
-                "idle_exit_seconds": self.settings.idle_exit,
-                "max_kernel_memory_bytes": self.settings.max_kernel_memory,
-                "max_kernel_memory_kept_by": self._memory_mechanism,
+                **dataclasses.asdict(self.limits),
+                "kernel_memory_kept_by": self._memory_mechanism,
+                "idle_exit": self.settings.idle_exit,
             },
             "rooms": [
                 {

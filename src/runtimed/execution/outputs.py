@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, assert_never
@@ -24,12 +24,13 @@ from runtimed.protocol.events import (
     Finished,
     InputRequested,
     KernelState,
+    Omitted,
     Queued,
     Started,
     Stream,
 )
 
-__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "to_public"]
+__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "plain_outputs", "to_public"]
 
 Outcome = Literal["ok", "error", "cancelled", "died"]
 
@@ -57,6 +58,7 @@ class OutputFold:
         self._parts: list[TerminalText | _DisplayPart | Output] = []
         self._displays: dict[str, list[_DisplayPart]] = {}
         self._clear_at_next = False
+        self._omitted: Omitted | None = None
         self.started_at: datetime | None = None
         """When the kernel began with it, in UTC; None if it has not."""
         self.ended_at: datetime | None = None
@@ -68,9 +70,12 @@ class OutputFold:
     def add(self, event: Event) -> None:
         """Fold the next event of this execution; late outputs, after `Finished`, count like any other.
 
-        An update of a display that is not here changes nothing: see `apply_update`.
+        An update of a display that is not here changes nothing: see `apply_update`. Outputs behind an `Omitted` are
+        left out until something clears the outputs.
         """
         match event:
+            case Stream() | Display() if self._omitted is not None and not self._clear_at_next:
+                pass
             case Stream():
                 if event.text:
                     self._add_text(event.name, event.text)
@@ -98,6 +103,12 @@ class OutputFold:
                 self.status = event.status
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
+            case Omitted():
+                known = self._omitted
+                if known is None or known.after == event.after:
+                    self._omitted = event
+                else:  # after a broken connection, it counts from there on
+                    self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
             case Queued() | InputRequested() | KernelState() | CellChanged():
                 pass
             case _:
@@ -115,6 +126,11 @@ class OutputFold:
         for part in parts:
             part.update(event)
         return bool(parts)
+
+    @property
+    def omitted(self) -> Omitted | None:
+        """What says that outputs were left out; None if the outputs are whole."""
+        return self._omitted
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -149,6 +165,8 @@ class OutputFold:
             outputs=self.outputs_with(blob_values or {}),
             started_at=self.started_at,
             ended_at=self.ended_at,
+            omitted_bytes=self._omitted.size if self._omitted is not None else 0,
+            omitted_after=self._omitted.after if self._omitted is not None else None,
         )
 
     def _add_text(self, name: str, text: str) -> None:
@@ -165,6 +183,7 @@ class OutputFold:
             self._clear()
 
     def _clear(self) -> None:
+        self._omitted = None
         self._parts.clear()
         self._displays.clear()
 
@@ -215,7 +234,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
             event_type, status = "kernel_status", event.status
         case CellChanged():
             event_type, status = "cell_changed", event.change
-        case Clear() | Queued() | InputRequested():
+        case Clear() | Queued() | InputRequested() | Omitted():
             return None
         case _:
             assert_never(event)
@@ -228,6 +247,39 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
         error_message=message,
         status=status,
     )
+
+
+def plain_outputs(events: Iterable[Event], blob_values: BlobValues) -> tuple[Output, ...]:
+    """Return the outputs in some events as the kernel sent them; texts of one stream in a row are joined.
+
+    Args:
+        events: Raw events of one execution, in order.
+        blob_values: Contents of the blobs that they refer to.
+    """
+    found: list[Output] = []
+    texts: list[str] = []
+    for event in events:
+        public = to_public(event, blob_values)
+        if public is None or public.output is None:
+            continue
+        output, last = public.output, found[-1] if found else None
+        if (
+            last is not None
+            and output.output_type == "stream"
+            and (last.output_type, last.name) == ("stream", output.name)
+        ):
+            texts.append(output.text or "")
+            continue
+        _join_text(found, texts)
+        found.append(output)
+        texts = [output.text or ""]
+    _join_text(found, texts)
+    return tuple(found)
+
+
+def _join_text(outputs: list[Output], texts: list[str]) -> None:
+    if len(texts) > 1:
+        outputs[-1] = replace(outputs[-1], text="".join(texts))
 
 
 _OUTCOMES: Final[Mapping[Outcome, str]] = {

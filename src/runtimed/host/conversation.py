@@ -59,7 +59,6 @@ class Conversation:
         self._inbox: deque[KernelMessage] = deque()
         self._questions: Questions | None = None
         self._wire: Wire | None = None
-        self._waits = False
         self._send_interrupt: Callable[[], None] | None = None
         self._info: dict[str, Any] | None = None
         self._output_works = False
@@ -69,23 +68,15 @@ class Conversation:
 
     # --- its beginning and its end ---
 
-    def open(self, wire: Wire, send_interrupt: Callable[[], None], *, waits: bool) -> None:
+    def open(self, wire: Wire, send_interrupt: Callable[[], None]) -> None:
         """Talk to a new kernel process.
 
         Args:
             wire: The channels to it; what comes on them is to be given to `receive`.
             send_interrupt: Interrupts it.
-            waits: Whether it waits while its output is not read. Another one would drop it.
         """
         self._wire = wire
         self._send_interrupt = send_interrupt
-        self._waits = waits
-        self._set_reading()
-
-    def let_it_end(self) -> None:
-        """The process is to end, or has ended: what it still says is little, and it must not have to wait."""
-        self._waits = False
-        self._set_reading()
 
     def hang_up(self) -> None:
         """Send nothing any more: the process is gone, and all it has left was read."""
@@ -240,26 +231,13 @@ class Conversation:
 
     # --- what the kernel says ---
 
-    def storage_changed(self) -> None:
-        """Called when the outbox is stuck or crowded, and when it no longer is."""
-        if not self._outbox.stuck:
-            self._handle_inbox()
-        self._set_reading()
-
-    def _set_reading(self) -> None:
-        if self._wire is None:
-            return
-        if self._outbox.stuck or (self._outbox.crowded and self._waits):
-            self._wire.pause_output()
-        else:
-            self._wire.resume_output()
-
     def receive(self, messages: list[KernelMessage]) -> None:
         """Take messages from the kernel."""
         self._inbox.extend(messages)
-        self._handle_inbox()
+        self.go_on()
 
-    def _handle_inbox(self) -> None:
+    def go_on(self) -> None:
+        """Handle what came while the outbox was stuck, as far as it takes the events."""
         while self._inbox and not self._outbox.stuck:
             message = self._inbox[0]
             try:

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.display import readable_size
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.conversation import Conversation
@@ -24,7 +25,6 @@ from runtimed.host.process import Ended, Guard, KernelCommand, KernelProcess, fi
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
 from runtimed.protocol.operations import Execute
-from runtimed.settings import format_size
 
 __all__ = ["Kernel", "Phase"]
 
@@ -121,13 +121,14 @@ class Kernel:
             return KernelStartFailed(f"{command} cannot be started: {exc}")
         self._state("starting")
         self._wire = Wire(connection, self._conversation.receive, waits=self._command.waits)
-        self._conversation.open(self._wire, self._send_interrupt, waits=self._command.waits)
+        self._conversation.open(self._wire, self._send_interrupt)
+        self._set_reading()
         self._outbox.flush()
         self._probe(self._generation, 0)
         timer = self._loop.call_later(START_TIMEOUT, self._start_took_too_long, self._generation)
         try:
             ended = await self._process.ended
-            self._conversation.let_it_end()
+            self._set_reading()
             await self._drain(self._wire)
         finally:
             timer.cancel()
@@ -186,7 +187,7 @@ class Kernel:
         elif ended.over_limit and self._bootstrap.max_memory is not None:
             reason = (
                 "The kernel was killed because it and what it had started used more memory than its limit of "
-                f"{format_size(self._bootstrap.max_memory)} (RUNTIMED_MAX_KERNEL_MEMORY)"
+                f"{readable_size(self._bootstrap.max_memory)} (RUNTIMED_MAX_KERNEL_MEMORY)"
             )
         elif self._phase is Phase.STARTING:
             missing = None if self._command is None else missing_ipykernel(self._command, ended.stderr)
@@ -291,7 +292,20 @@ class Kernel:
 
     def storage_changed(self) -> None:
         """Called when the outbox is stuck or crowded, and when it no longer is."""
-        self._conversation.storage_changed()
+        self._conversation.go_on()
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Leave the output in the kernel while it should wait, if it does: another one would drop what is not read."""
+        if self._wire is None or self._command is None:
+            return
+        # What a kernel says that is about to end is little, and it should not have to be killed.
+        ends = self._process is None or self._process.ended.done()
+        waits = self._command.waits and self._phase in (Phase.STARTING, Phase.READY) and not ends
+        if self._outbox.stuck or (self._outbox.crowded and waits):
+            self._wire.pause_output()
+        else:
+            self._wire.resume_output()
 
     # --- its end ---
 
@@ -316,6 +330,7 @@ class Kernel:
         return self._restart(restarted, polite=was_ready)
 
     async def _restart(self, restarted: asyncio.Future[None], *, polite: bool) -> None:
+        self._set_reading()
         await self._end_process(restart=True, polite=polite)
         await asyncio.shield(restarted)
 
@@ -333,6 +348,7 @@ class Kernel:
         return self._stop(polite=was_ready)
 
     async def _stop(self, *, polite: bool) -> None:
+        self._set_reading()
         await self._end_process(restart=False, polite=polite)
         await self.dead.wait()
 
@@ -346,7 +362,6 @@ class Kernel:
         process, wire = self._process, self._wire
         if process is None or wire is None:
             return
-        self._conversation.let_it_end()
         if polite:
             is_busy = self._conversation.is_working
             if is_busy:

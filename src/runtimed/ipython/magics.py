@@ -199,6 +199,7 @@ class RuntimedMagics(Magics):
             cell_id=options.cell_id or self._own_cell(),
             source=source,
             watch=options.wait,
+            whole=True,
             stdin=options.wait and can_answer(self.shell),
         )
         kernel = self._kernel(session, options.kernel_type, options.env)

@@ -56,9 +56,13 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome", tag_field="t"):
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
-    """The handshake failed, or the connection ends for this reason. The last message."""
+    """The handshake failed, or the connection ends for this reason. The last message.
+
+    `error` names the class of `runtimed.errors` that says so to the user.
+    """
 
     message: str
+    error: str = "ProtocolError"
 
 
 class Request(msgspec.Struct, frozen=True, tag="request", tag_field="t"):

@@ -227,7 +227,8 @@ class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
     """Reply: `{cell: {...} | None}`.
 
     A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (those of its
-    latest execution, each as its own bytes) and `more`: the seq after which `ReadEvents` continues, or None.
+    latest execution, each as its own bytes, up to the daemon's limit) and `more`: the seq after which `ReadEvents`
+    continues, or None.
     """
 
     cell_id: str
@@ -260,8 +261,8 @@ class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
 class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
 
-    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`;
-    else the reply is `{}` at once. An id that is known already is not queued again.
+    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
+    which says what `whole` means; else the reply is `{}` at once. An id that is known already is not queued again.
     """
 
     execution_id: str
@@ -269,21 +270,31 @@ class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     source: str | None = None
     watch: bool = True
     after: int = 0
+    whole: bool = False
     stdin: bool = False
 
 
 class Watch(_OnNotebook, frozen=True, tag="watch"):
-    """Stream the events of an execution with seq above `after`; reply `{status, cell_id}` when it has ended."""
+    """Stream the events of an execution with seq above `after`; reply `{status, cell_id}` when it has ended.
+
+    Where its outputs are larger than the daemon's limit comes an `Omitted`, and they are left out from there on until
+    they are cleared; with `whole`, for who keeps none, they come all the same.
+    """
 
     execution_id: str
     after: int = 0
+    whole: bool = False
 
 
 class ReadEvents(_OnNotebook, frozen=True, tag="read_events"):
-    """Read stored events of an execution. Reply: `{events: [[seq, bytes], ...], more: bool}`, one page."""
+    """Read stored events of an execution, the same that a `Watch` would stream, a page at a time.
+
+    Reply: `{events: [[seq, bytes], ...], last: int, more: bool}`; with `more`, reading goes on after `last`.
+    """
 
     execution_id: str
     after: int = 0
+    whole: bool = False
 
 
 class Subscribe(_OnNotebook, frozen=True, tag="subscribe"):

@@ -152,6 +152,11 @@ class Database:
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and not found:
             raise self._refusal("is another kind of database than expected; move it away")
+        if not found:
+            # Only an empty database can be told to; see `give_back`.
+            run("PRAGMA auto_vacuum=INCREMENTAL")
+        # Debian's SQLite overwrites what is deleted with zeros: 8 ms for a row of 1 MiB instead of 0.1 (measured).
+        run("PRAGMA secure_delete=FAST").fetchone()
         if check and (problems := [text for (text,) in run("PRAGMA quick_check") if text != "ok"]):
             raise _set_aside_error(self.path, problems[0])
         (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
@@ -265,6 +270,26 @@ class Database:
             StorageError: On leaving, if it could not be committed; then it is rolled back.
         """
         return self._transaction
+
+    @property
+    def free_pages(self) -> int:
+        """How many pages of the file hold nothing, because of deletions."""
+        (count,) = self.row("PRAGMA freelist_count")
+        return int(count)
+
+    def give_back(self, pages: int) -> None:
+        """Take so many free pages out of the file, outside of a transaction; it gets shorter with a checkpoint.
+
+        Measured: 2.5 µs a page if they lie at the end of the file, 20 where others have to move into their place.
+
+        Raises:
+            StorageError: If that failed; the file is as it was.
+        """
+        try:
+            # `execute` would stop after the first page, since the pragma gives no rows.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
 
     @property
     def in_transaction(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, cast
 from runtimed.errors import ProtocolError
 from runtimed.protocol.codec import FrameReader, decode_message, encode_message
 from runtimed.protocol.messages import Message, Refusal
-from runtimed.transport.sockets import PeerCredentials, listen, peer_credentials
+from runtimed.transport.sockets import BACKLOG, PeerCredentials, listen, peer_credentials
 
 __all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler", "connect", "serve"]
 
@@ -183,9 +183,14 @@ class Channel(asyncio.Protocol):
             self._paused = False
             self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
-    def refuse(self, reason: str) -> None:
-        """Tell the other side why, and close."""
-        self.send(Refusal(reason))
+    def refuse(self, reason: str, error: str = "ProtocolError") -> None:
+        """Tell the other side why, and close.
+
+        Args:
+            reason: A sentence.
+            error: Name of the class of error that it is.
+        """
+        self.send(Refusal(reason, error))
         self.close()
 
     def close(self) -> None:
@@ -207,7 +212,8 @@ async def serve(path: Path, handler: Callable[[Channel], ChannelHandler]) -> asy
     """
     sock = listen(path)
     sock.setblocking(False)
-    return await asyncio.get_running_loop().create_unix_server(lambda: Channel(handler), sock=sock)
+    # asyncio listens once more, with a backlog of its own.
+    return await asyncio.get_running_loop().create_unix_server(lambda: Channel(handler), sock=sock, backlog=BACKLOG)
 
 
 async def connect(path: Path, handler: Callable[[Channel], ChannelHandler]) -> Channel:

@@ -10,11 +10,15 @@ import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from runtimed.errors import DaemonUnavailable
 from runtimed.settings import MAX_SOCKET_PATH
 
-__all__ = ["PeerCredentials", "check_socket_path", "listen", "make_private_folder", "peer_credentials"]
+__all__ = ["BACKLOG", "PeerCredentials", "check_socket_path", "listen", "make_private_folder", "peer_credentials"]
+
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted. One more that is made without blocking fails at once (unix(7), EAGAIN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def check_socket_path(path: Path) -> None:
         )
 
 
-def listen(path: Path, backlog: int = 128) -> socket.socket:
+def listen(path: Path) -> socket.socket:
     """Bind a listening socket of mode 0600, replacing one that nobody serves any more.
 
     The caller makes sure that no second process does this for the same path at the same time.
@@ -94,7 +98,7 @@ def listen(path: Path, backlog: int = 128) -> socket.socket:
         # The folder is private, so nobody can connect before the mode is set.
         sock.bind(str(path))
         path.chmod(0o600)
-        sock.listen(backlog)
+        sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
         raise DaemonUnavailable(f"Cannot listen on {path}: {exc.strerror}", path=str(path)) from exc

@@ -24,7 +24,16 @@ from runtimed.client.calls.cells import (
     set_cell_type,
     set_source,
 )
-from runtimed.client.calls.executions import OnTimeout, cancel, execute, execute_cell, queue_cell, run, wait
+from runtimed.client.calls.executions import (
+    OnTimeout,
+    cancel,
+    execute,
+    execute_cell,
+    queue_cell,
+    read_outputs,
+    run,
+    wait,
+)
 from runtimed.client.calls.kernel import (
     complete,
     inspect,
@@ -70,6 +79,7 @@ __all__ = [
     "leave",
     "move_cell",
     "queue_cell",
+    "read_outputs",
     "restart_kernel",
     "run",
     "session_status",

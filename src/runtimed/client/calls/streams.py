@@ -51,7 +51,7 @@ class Stream:
         self._execution_id = execution_id
         operation: ops.Watch | ops.Subscribe
         if execution_id is not None:
-            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=execution_id)
+            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=execution_id, whole=True)
         else:
             operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=joined["last"])
         return Follow(operation, lambda _event: None, self._timeout_secs)
@@ -84,7 +84,7 @@ def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None 
     """Execute a cell and iterate over its events as they come; start a kernel if none runs.
 
     First `execution_started`, then `output`s, and last exactly one `done` or `error`. A stream's output holds the
-    piece of text that just arrived; `get_cell_outputs` merges them.
+    piece of text that just arrived; `get_cell_outputs` merges them. All outputs come, however many there are.
 
     Args:
         cell_id: A code cell.
