@@ -206,6 +206,7 @@ class DaemonStatus:
         peers: Number of connected clients, the asking one included.
         pool: Figures of the warm pool, by name.
         limits: The limits in force, by name.
+        problems: What it found damaged or out of reach, in sentences, the newest last.
     """
 
     pid: int
@@ -217,3 +218,4 @@ class DaemonStatus:
     peers: int
     pool: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()

@@ -104,7 +104,7 @@ with RegistryStore(folder / "registry.db") as store:
     )
     with RegistryStore(tmp_path / "registry.db", check=True) as store:
         ids = {row.session_id for row in store.active()}
-        assert store.damaged() == []
+        assert store.set_damaged_aside() == []
         assert ids in ({f"s{i}" for i in range(1, n + 1)} for n in (last, last + 1))
         assert all(len(store.history(name)) == 1 for name in ids)
 

@@ -137,9 +137,17 @@ class Executions:
         """A new kernel has shown nothing yet."""
         self._displays = {}
 
-    def kernel_restarting(self) -> None:
-        """Cancel what waited for the old kernel; its host says how the running one ended."""
-        self._follow(self._queue.kernel_gone("the kernel was restarted"))
+    def kernel_ending(self, reason: str) -> None:
+        """Cancel what waits for this kernel; its host says how the running one ends."""
+        self._follow(self._queue.kernel_gone(reason))
+
+    def restore(self) -> None:
+        """Queue what an earlier daemon has left, before its host is asked what became of it.
+
+        The first may have begun: it counts as running until the host says otherwise.
+        """
+        tickets = self._unfinished()
+        self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
     def kernel_gone(self, reason: str) -> None:
         """End everything that the kernel had or was to have."""
@@ -156,18 +164,14 @@ class Executions:
         Args:
             accepted: The executions that the host has and did not finish.
         """
-        known = {*self._queue.waiting, self._queue.running}
-        for row in self._store.unfinished_executions():
-            ticket = Ticket(row.execution_id, ClientId(row.author))
-            if row.execution_id in accepted:
-                if self._queue.running != row.execution_id:
-                    self._queue.adopt(ticket)
-            elif row.execution_id not in known:
-                self._follow(self._queue.add(ticket))
-            elif self._queue.running == row.execution_id:
-                # It was on its way when the connection broke; a host runs an id once.
-                self._follow([Begin(row.execution_id)])
-        self.kernel_ready()
+        tickets = self._unfinished()
+        # One that the host does not have was on its way when the connection broke, or has ended, which the host's next
+        # events tell. It is begun again: a host runs an id once.
+        running = next((ticket for ticket in tickets if ticket.execution_id in accepted), None)
+        self._follow(self._queue.restore(running, [ticket for ticket in tickets if ticket is not running]))
+
+    def _unfinished(self) -> list[Ticket]:
+        return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
     def write_missing_cells(self) -> None:
         """Add the cells of executions whose daemon died between queueing them and writing the document."""

@@ -24,6 +24,7 @@ from runtimed.errors import StorageError
 __all__ = [
     "WAL_LIMIT",
     "Database",
+    "name_aside",
     "set_aside",
 ]
 
@@ -45,13 +46,18 @@ _SENTENCES: Final = {
 }
 
 
+def name_aside(path: Path) -> Path:
+    """Return the path under which something damaged is kept: `NAME.damaged-<UTC timestamp>`."""
+    return path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+
+
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and its log to `NAME.damaged-<UTC timestamp>`, and return the new path.
+    """Rename a damaged database and its log (see `name_aside`), and return the new path.
 
     Raises:
         StorageError: If it cannot be renamed; nothing was overwritten.
     """
-    target = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    target = name_aside(path)
     try:
         # The database comes last: dying in between leaves it damaged in its place, to be found again.
         for suffix in ("-wal", "-shm", "-journal", ""):
