@@ -66,7 +66,7 @@ def test_a_session_comes_back_whole_after_reopening(path: Path) -> None:
     with RegistryStore(path) as store:
         store.put(ROW)
         store.put(full)
-    with RegistryStore(path, check=True) as store:
+    with RegistryStore(path) as store:
         found = [store.get(ROW.session_id), store.get("full"), store.get("unknown")]
     assert found == [ROW, full, None]
 

@@ -84,6 +84,7 @@ def status(arguments: argparse.Namespace) -> int:
             ["clients", f"{found.peers - 1} besides this command"],
             ["socket", found.socket_path],
             ["data", found.data_dir],
+            *(["problem", sentence] for sentence in found.problems),
         ],
     )
     return Exit.OK

@@ -75,8 +75,8 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
             yield from Spool.read_dead(folder, position)
         except StorageError as exc:
             damaged, position = True, exc.data.get("n")
-            lost = "all events from there on are" if position is None else "it is"
-            problem(f"{lost} lost of what the kernel's host had kept when it died: {exc.message}")
+            lost = "all events from there on are" if position is None else "one event is"
+            problem(f"{lost} lost of those that the kernel's host had kept when it died: {exc.message}")
         else:
             position = None
     if damaged:

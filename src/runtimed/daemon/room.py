@@ -47,6 +47,12 @@ class Room(KernelListener):
         self._clock = clock
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
+        if self._store.is_new and registry.find(notebook_id) is not None:
+            report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
+        if self._store.damaged_log is not None:
+            report(
+                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
+            )
         self.log = EventLog(self._store)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
@@ -190,9 +196,16 @@ class Room(KernelListener):
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
         self.kernel.close()
-        empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
-        self._store.close()
-        if empty:
+        empty = False
+        try:
+            empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
+            kept = self._store.close()
+        except StorageError as exc:
+            self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
+            return
+        if kept is not None:
+            self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
+        elif empty:
             _remove(self._path)
 
     # --- reading ---

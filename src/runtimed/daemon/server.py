@@ -55,7 +55,11 @@ def own_data_folder(settings: Settings) -> Iterator[None]:
         DaemonUnavailable: If another daemon has it.
     """
     make_private_folder(settings.data_dir)
-    fd = os.open(settings.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = settings.data_dir / "lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise DaemonUnavailable(f"{path} cannot be opened: {exc.strerror}; move it away", path=str(path)) from exc
     try:
         deadline = time.monotonic() + ENDING_DEADLINE
         while not _locked(fd):
@@ -146,9 +150,10 @@ class Daemon:
     async def shut_down(self, *, keep_kernels: bool) -> dict[str, Any]:
         """End soon, and every session before that unless the kernels are kept."""
         if not keep_kernels:
-            await asyncio.gather(
-                *(self.end_session(row, SessionEvent.STOPPED) for row in self.registry.active()),
-            )
+            ends = (self.end_session(row, SessionEvent.STOPPED) for row in self.registry.active())
+            for end in await asyncio.gather(*ends, return_exceptions=True):
+                if isinstance(end, BaseException):
+                    logger.error("a session could not be ended", exc_info=end)
         asyncio.get_running_loop().call_soon(self.request_end)
         return {}
 
@@ -164,12 +169,16 @@ class Daemon:
         """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""
         path = self.settings.data_dir / "registry.db"
         try:
-            store = RegistryStore(path, check=True)
+            store = RegistryStore(path)
         except StorageError as exc:
             if exc.data.get("set_aside") is None:
                 raise
             self.report(f"The list of sessions begins anew: {exc.message}")
             store = RegistryStore(path)
+        if store.damaged_log is not None:
+            self.report(
+                f"The latest changes of the list of sessions are lost; their log is kept as {store.damaged_log}"
+            )
         for session_id in store.set_damaged_aside():
             self.report(
                 f"What was known of session {session_id!r} is damaged and set aside; its cells and outputs are there"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
@@ -20,8 +21,10 @@ from types import TracebackType
 from typing import Any, Final
 
 from runtimed.errors import StorageError
+from runtimed.storage.wal import committed_frames
 
 __all__ = [
+    "CHECK_LIMIT",
     "WAL_LIMIT",
     "Database",
     "name_aside",
@@ -30,6 +33,9 @@ __all__ = [
 
 WAL_LIMIT: Final = 16 * 2**20
 """A write-ahead log that one large transaction made longer is cut back to this size afterwards, in bytes."""
+
+CHECK_LIMIT: Final = 32 * 2**20
+"""A file of at most this size is looked through for damage when it is opened (4 ms per MiB), in bytes."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +84,11 @@ class Database:
         schema: The statements that make an empty database.
         version: Of the schema; a file with a higher one is refused and left as it is.
         application_id: Tells this kind of database from others.
-        check: Whether to look through the whole file for damage first; takes about a second per gigabyte.
         on_rollback: Called after each rollback, so that what is held in memory can be forgotten.
+
+    Attributes:
+        is_new: Whether there was nothing in it.
+        damaged_log: The copy of a write-ahead log of which committed changes could not be read; None without damage.
 
     Raises:
         StorageError: Attributes `path` and `set_aside`: where a damaged file is now, None if it stayed in place.
@@ -92,7 +101,6 @@ class Database:
         schema: Sequence[str],
         version: int,
         application_id: int,
-        check: bool = False,
         on_rollback: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
@@ -101,20 +109,28 @@ class Database:
         self._doomed = False
         self._lost = False
         self._ready = False
+        self._damage: str | None = None
+        self.damaged_log: Path | None = None
         self._transaction = _Transaction(self)
+        log = path.with_name(path.name + "-wal")
         try:
-            fresh = _create(path)
-            log_size = 0 if fresh or path.stat().st_size > 1 else _size(path.with_name(path.name + "-wal"))
-            if log_size:
+            if path.is_dir() or log.is_dir():
+                raise _set_aside_error(path, "a folder is in its place")
+            self.is_new = _create(path) or path.stat().st_size <= 1
+            if self.is_new and _size(log):
                 # SQLite takes files of 0 and 1 bytes for new databases, and would delete the log.
                 raise _set_aside_error(path, "it is empty, though it has a log")
+            committed = committed_frames(log)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         except OSError as exc:
             raise StorageError(f"{path} cannot be opened: {exc}", path=str(path), set_aside=None) from exc
         except sqlite3.Error as exc:
             raise _translated(exc, path) from exc
         try:
-            self._open(schema, version, application_id, check)
+            self._open(schema, version, application_id, committed)
+            self._ready = True
+        except OSError as exc:
+            raise StorageError(f"{path}: its log cannot be kept: {exc}", path=str(path), set_aside=None) from exc
         except sqlite3.Error as exc:
             raise (_set_aside_error(path, str(exc)) if _is_damage(exc) else _translated(exc, path)) from exc
         except UnicodeDecodeError as exc:
@@ -124,7 +140,7 @@ class Database:
             if not self._ready:
                 self._connection.close()
 
-    def _open(self, schema: Sequence[str], version: int, application_id: int, check: bool) -> None:
+    def _open(self, schema: Sequence[str], version: int, application_id: int, committed: int) -> None:
         # Damaged text must reach the comparison with its checksum, which then names the row.
         self._connection.text_factory = _decode
         run = self._connection.execute
@@ -142,21 +158,39 @@ class Database:
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and not found:
             raise self._refusal("is another kind of database than expected; move it away")
-        if check and (problems := [text for (text,) in run("PRAGMA quick_check") if text != "ok"]):
-            raise _set_aside_error(self.path, problems[0])
+        if self.path.stat().st_size <= CHECK_LIMIT:
+            problems = [text for (text,) in run("PRAGMA quick_check") if text != "ok"]
+            if problems:
+                # "*** in database main ***", then a line for each.
+                raise _set_aside_error(self.path, problems[0].splitlines()[-1])
         (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise self._refusal("cannot have a write-ahead log here; put the data folder on a local disk")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
+        if committed:
+            self._check_log(committed)
         if not found:
+            self.is_new = True
             run("BEGIN")
             for statement in schema:
                 run(statement)
             run(f"PRAGMA application_id={application_id}")
             run(f"PRAGMA user_version={version}")
             run("COMMIT")
-        self._ready = True
+
+    def _check_log(self, committed: int) -> None:
+        """Keep a log of which SQLite could not read everything that was committed, before it is written to again.
+
+        Raises:
+            OSError: If it cannot be copied.
+        """
+        _busy, read, _moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if read < committed:
+            log = self.path.with_name(self.path.name + "-wal")
+            self.damaged_log = name_aside(log)
+            shutil.copy(log, self.damaged_log)
+            logger.error("%s is damaged; its latest changes are lost, and it is kept as %s", log, self.damaged_log)
 
     def _refusal(self, text: str) -> StorageError:
         return StorageError(f"{self.path} {text}", path=str(self.path), set_aside=None)
@@ -167,16 +201,22 @@ class Database:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> Path | None:
         """Close the file; an open transaction is rolled back. Calling it twice is harmless.
+
+        Returns:
+            Where the file is now, if it turned out to be damaged while it was used; None if it is in its place.
 
         Raises:
             StorageError: If SQLite could not tidy up; the file is closed all the same.
         """
+        damage, self._damage = self._damage, None
         try:
             self._connection.close()
         except sqlite3.Error as exc:
-            raise _translated(exc, self.path) from exc
+            if damage is None:
+                raise _translated(exc, self.path) from exc
+        return None if damage is None else _set_aside(self.path, damage)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement, in the open transaction or as one of its own.
@@ -262,6 +302,8 @@ class Database:
         self._on_rollback()
 
     def _failed(self, exc: Exception) -> StorageError:
+        if _is_damage(exc):
+            self._damage = str(exc)
         try:
             self._lost = self._depth > 0 and not self._connection.in_transaction
         except sqlite3.ProgrammingError:
@@ -319,8 +361,13 @@ def _translated(exc: BaseException, path: Path) -> StorageError:
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)
 
 
-def _set_aside_error(path: Path, reason: str) -> StorageError:
+def _set_aside(path: Path, reason: str) -> Path:
     target = set_aside(path)
     logger.error("%s is damaged (%s); it was set aside as %s", path, reason, target)
+    return target
+
+
+def _set_aside_error(path: Path, reason: str) -> StorageError:
+    target = _set_aside(path, reason)
     message = f"{path} is damaged ({reason}); it was set aside as {target.name}, open it again to start anew"
     return StorageError(message, path=str(path), set_aside=str(target))

@@ -117,15 +117,14 @@ class RegistryStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
-        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID, check=check)
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID)
 
     def __enter__(self) -> RegistryStore:
         return self
@@ -136,6 +135,11 @@ class RegistryStore:
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
         self._db.close()
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises."""

@@ -53,20 +53,18 @@ class SessionStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
-            check=check,
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
@@ -82,9 +80,23 @@ class SessionStore:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
-        self._db.close()
+    def close(self) -> Path | None:
+        """Close the database; an open transaction is rolled back. Calling it twice is harmless.
+
+        Returns:
+            Where it was set aside, if it turned out to be damaged while it was used.
+        """
+        return self._db.close()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing yet when it was opened."""
+        return self._db.is_new
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises.
@@ -225,7 +237,10 @@ class SessionStore:
         return self._executions.get(execution_id)
 
     def unfinished_executions(self) -> list[ExecutionRow]:
-        """Return the executions that are queued or running, in the order in which they were added."""
+        """Return the executions that are queued or running, in the order in which they were added.
+
+        Damaged ones are left out and logged: nobody knows what they should run.
+        """
         return self._executions.unfinished()
 
     def last_execution_of(self, cell_id: str) -> ExecutionRow | None:
@@ -263,16 +278,14 @@ class SessionStore:
     ) -> list[tuple[int, bytes]]:
         """Return events in order, as pairs of number and body: one page, at least one event if there is any.
 
+        In the place of a damaged event stands one that says so, a `Failed` with the name StorageError.
+
         Args:
             after: The number behind which to begin.
             execution_id: Only events of this execution.
             upto: The last number wanted.
             max_bytes: A page ends before its bodies would be larger than this.
             max_rows: A page ends after so many events.
-
-        Raises:
-            StorageError: If the first event of the page is damaged: attribute `seq` names it, and reading after it
-                goes on behind it. A page ends before a damaged event.
         """
         return self._events.read(after, execution_id, upto, max_bytes, max_rows)
 
