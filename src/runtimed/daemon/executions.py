@@ -60,13 +60,14 @@ class Executions:
         """Whether anything runs or waits to run."""
         return self._queue.busy
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, source: str, client_id: ClientId) -> None:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 
-        Raises:
-            CellNotFound, InvalidCell: If the cell cannot be executed.
+        Args:
+            request: What was asked for.
+            source: What `source_of` said of it.
+            client_id: Who asked.
         """
-        source = self._source_of(request)
         execution_id, now = ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():
             self._store.add_execution(
@@ -87,7 +88,12 @@ class Executions:
         """Whether this execution was queued already, however it ended."""
         return self._store.execution(ExecutionId(execution_id)) is not None
 
-    def _source_of(self, request: Enqueue) -> str:
+    def source_of(self, request: Enqueue) -> str:
+        """Return the code that a request would execute.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
         if request.source is not None:
             check_source(request.source)
             record = self._document.content.cell(CellId(request.cell_id))

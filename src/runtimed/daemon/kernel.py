@@ -356,13 +356,16 @@ class RoomKernel:
         """Queue an execution, once for each id; see `Executions.enqueue`.
 
         Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
             NoKernel: If there is no kernel.
         """
         if self.executions.is_known(request.execution_id):
             return
+        # First: nobody should start a kernel for what cannot run.
+        source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        self.executions.enqueue(request, client_id)
+        self.executions.enqueue(request, source, client_id)
 
     # --- what the host tells ---
 
