@@ -61,7 +61,7 @@ with SessionStore(folder / "s.db") as store:
         tmp_path,
         seed,
     )
-    with SessionStore(tmp_path / "s.db", check=True) as store:
+    with SessionStore(tmp_path / "s.db") as store:
         events = list(all_events(store))
         (end,) = {int(events[-1][1].split()[0])}
         assert end in (last, last + 1)
@@ -98,7 +98,7 @@ with SessionStore(folder / "s.db") as store:
         tmp_path,
         seed,
     )
-    with SessionStore(tmp_path / "s.db", check=True) as store:
+    with SessionStore(tmp_path / "s.db") as store:
         numbers = [int(body.split()[0]) for _seq, body in all_events(store)]
         assert numbers in (list(range(1, n + 1)) for n in (last, last + 1))
 
@@ -122,9 +122,9 @@ with RegistryStore(folder / "registry.db") as store:
         tmp_path,
         seed,
     )
-    with RegistryStore(tmp_path / "registry.db", check=True) as store:
+    with RegistryStore(tmp_path / "registry.db") as store:
         ids = {row.session_id for row in store.active()}
-        assert store.damaged() == []
+        assert store.set_damaged_aside() == []
         assert ids in ({f"s{i}" for i in range(1, n + 1)} for n in (last, last + 1))
         assert all(len(store.history(name)) == 1 for name in ids)
 

@@ -86,6 +86,7 @@ def status(arguments: argparse.Namespace) -> int:
             ["socket", found.socket_path],
             ["data", found.data_dir],
             *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
+            *(["problem", sentence] for sentence in found.problems),
         ],
     )
     return Exit.OK

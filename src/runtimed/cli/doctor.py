@@ -91,6 +91,7 @@ def examine(settings: Settings) -> list[Check]:
         _python,
         _packages,
         _data_folder,
+        _damaged,
         _socket_path,
         _daemon,
         _browser,
@@ -189,6 +190,19 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
     )
 
 
+def _damaged(settings: Settings) -> Iterator[Check]:
+    """Name what a daemon has set aside: nobody else would ever look at it."""
+    folders = (settings.data_dir, settings.data_dir / "sessions")
+    for path in sorted(path for folder in folders for path in folder.glob("*.damaged-*")):
+        if not path.name.endswith(("-wal", "-shm", "-journal")):
+            yield Check(
+                name="damaged",
+                verdict="warn",
+                found=f"{path} was found damaged and set aside",
+                advice="remove it if you need it no more; `sqlite3 FILE .recover` reads what is left of a database",
+            )
+
+
 def _private(folder: Path, name: str, elsewhere: str) -> Check:
     """Look at a folder as the daemon does when it starts.
 
@@ -266,6 +280,8 @@ def _daemon(settings: Settings) -> Iterator[Check]:
         yield _memory(settings.limits.max_kernel_memory, find_mechanisms())
         return
     yield Check(name="daemon", verdict="ok", found=f"{status.version}, pid {status.pid}, {status.sessions} sessions")
+    for problem in status.problems:
+        yield Check(name="problem", verdict="warn", found=problem, advice="`runtimed logs` may say more")
     yield _who_can_reach(settings, status.pid)
     # A daemon makes cgroups where it is, which may be elsewhere.
     yield _memory(status.limits["max_kernel_memory"], find_mechanisms(status.pid))

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -34,10 +33,9 @@ from runtimed.protocol.messages import (
 from runtimed.protocol.operations import Attach, Operation
 from runtimed.storage.spool import Spool
 from runtimed.transport.aio import Channel, ChannelHandler, connect
-from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "new_host_folder", "reap_hosts", "remove_host_folder", "spawn_host"]
+__all__ = ["HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +59,12 @@ class HostOwner(Protocol):
         """The connection to the host is closed."""
 
 
-def new_host_folder(hosts_dir: Path) -> Path:
-    """Create a private folder with a short name for a host."""
-    make_private_folder(hosts_dir)
-    folder = hosts_dir / secrets.token_hex(4)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
 async def spawn_host(bootstrap: Bootstrap) -> int:
     """Start a host's process; it listens when this returns.
+
+    Args:
+        bootstrap: What the host is told. Its lock is held already, so that a daemon which comes after this one does not
+            take a host that only starts for dead; this process lets go of it here.
 
     Returns:
         Its process id.
@@ -80,19 +74,24 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
     """
     reap_hosts()
     folder = Path(bootstrap.folder)
-    with (folder / "host.err").open("wb") as errors:
-        process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
-            [sys.executable, "-P", "-m", "runtimed.host"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd="/",
-            start_new_session=True,
-        )
+    try:
+        frame = encode_bootstrap(bootstrap)
+        with (folder / "host.err").open("wb") as errors:
+            process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
+                [sys.executable, "-P", "-m", "runtimed.host"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=(bootstrap.lock,),
+            )
+    finally:
+        os.close(bootstrap.lock)
     _children.add(process)
     try:
         async with asyncio.timeout(START_DEADLINE):
-            said = await asyncio.to_thread(_hand_over, process, encode_bootstrap(bootstrap))
+            said = await asyncio.to_thread(_hand_over, process, frame)
     except TimeoutError:
         process.kill()
         said = b""
@@ -132,11 +131,16 @@ def remove_host_folder(folder: Path) -> None:
 
 
 class HostLink(ChannelHandler):
-    """A connection to the host in a folder; `flow` says when its events may come."""
+    """A connection to the host in a folder; `flow` says when its events may come.
 
-    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner) -> None:
+    Attributes:
+        host_pid: The host's process, where it is known: the system tells it with the first connection.
+    """
+
+    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None) -> None:
         self.folder = folder
         self.epoch = epoch
+        self.host_pid = host_pid
         self._flow = flow
         self._owner = owner
         self._channel: Channel | None = None
@@ -157,6 +161,7 @@ class HostLink(ChannelHandler):
         """
         self._welcome = asyncio.get_running_loop().create_future()
         self._channel = await connect(self.folder / "host.sock", lambda _channel: self)
+        self.host_pid = self._channel.peer.pid
         self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
         await self._welcome
         return await self.ask(Attach(after=after))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.reading import read_page
@@ -23,8 +24,6 @@ from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Room"]
-
-logger = logging.getLogger(__name__)
 
 REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
@@ -43,12 +42,20 @@ class Room(KernelListener):
         registry: Registry,
         demand: Demand,
         clock: Callable[[], float],
+        report: Callable[[str], None],
     ) -> None:
         self.notebook_id = notebook_id
+        self._report = report
         self._registry = registry
         self._clock = clock
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
+        if self._store.is_new and registry.find(notebook_id) is not None:
+            report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
+        if self._store.damaged_log is not None:
+            report(
+                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
+            )
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
@@ -117,12 +124,6 @@ class Room(KernelListener):
         row = self._registry.find(self.notebook_id)
         if row is None or row.status != "active":
             return None
-        limits = Limits(
-            timeout_minutes=row.timeout_minutes,
-            max_duration_minutes=row.max_duration_minutes,
-            ephemeral=row.ephemeral,
-            keep_alive=row.keep_alive,
-        )
         activity = Activity(
             started_at=row.started_at,
             used_at=row.last_accessed_at,
@@ -130,7 +131,7 @@ class Room(KernelListener):
             left_at=max(self._left_at, row.started_at),
             busy=self.kernel.busy,
         )
-        return next_deadline(limits, activity)
+        return next_deadline(_limits(row), activity)
 
     def interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
@@ -155,15 +156,41 @@ class Room(KernelListener):
         """See `KernelListener`."""
         self._registry.end(self.notebook_id, SessionEvent(why), error=error)
 
-    async def adopt(self, row: SessionRow) -> None:
-        """Take over from an earlier daemon."""
+    def kernel_problem(self, sentence: str) -> None:
+        """See `KernelListener`."""
+        self._report(sentence)
+
+    def kernel_found(self) -> None:
+        """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
+        row = self._registry.find(self.notebook_id)
+        if row is not None and row.status != "active":
+            self._registry.start(self.notebook_id, creator=row.creator, label=row.label, limits=_limits(row))
+            self.kernel_facts(
+                host_epoch=row.host_epoch,
+                host_dir=row.host_dir,
+                kernel_type=row.kernel_type,
+                env_source=row.env_source,
+            )
+
+    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
         try:
             self.document.load()
-        except StorageError:
+        except StorageError as exc:
             # It is set aside now; the kernel goes on with an empty document.
-            logger.exception("the document of session %r cannot be loaded", self.notebook_id)
+            self._report(exc.message)
             self.document.load()
-        await self.kernel.adopt(row)
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            self.activate(ClientId(""))
+        if wanted:
+            self.kernel_facts(
+                host_epoch=owner.epoch,
+                host_dir=str(folder),
+                kernel_type=owner.kernel_type,
+                env_source=owner.env_source,
+            )
+        return self.kernel.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
 
     @property
     def in_use(self) -> bool:
@@ -174,9 +201,16 @@ class Room(KernelListener):
         """Let go of the kernel and of the files. Closing twice is harmless."""
         self.kernel.close()
         self.document.forget()
-        empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
-        self._store.close()
-        if empty:
+        empty = False
+        try:
+            empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
+            kept = self._store.close()
+        except StorageError as exc:
+            self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
+            return
+        if kept is not None:
+            self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
+        elif empty:
             _remove(self._path)
 
     # --- reading ---
@@ -239,6 +273,15 @@ class Room(KernelListener):
     def remember(self, client_id: ClientId, request_id: int) -> None:
         """Note that an edit was made, in the transaction that makes it."""
         self._store.remember_request(client_id, request_id, b"")
+
+
+def _limits(row: SessionRow) -> Limits:
+    return Limits(
+        timeout_minutes=row.timeout_minutes,
+        max_duration_minutes=row.max_duration_minutes,
+        ephemeral=row.ephemeral,
+        keep_alive=row.keep_alive,
+    )
 
 
 def _remove(database: Path) -> None:

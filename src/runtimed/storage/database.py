@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -21,12 +22,15 @@ from types import TracebackType
 from typing import Any, Final
 
 from runtimed.errors import StorageError
+from runtimed.storage.wal import committed_frames
 
 __all__ = [
     "AUTOMATIC",
+    "CHECK_LIMIT",
     "LONG_LOG",
     "WAL_LIMIT",
     "Database",
+    "name_aside",
     "set_aside",
 ]
 
@@ -38,6 +42,9 @@ WAL_LIMIT: Final = 4 * 2**20
 
 AUTOMATIC: Final = 1000
 """Pages (of 4 KiB) in the log after which SQLite makes a checkpoint by itself, in the midst of a commit."""
+
+CHECK_LIMIT: Final = 32 * 2**20
+"""A file of at most this size is looked through for damage when it is opened (4 ms per MiB), in bytes."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +61,18 @@ _SENTENCES: Final = {
 }
 
 
+def name_aside(path: Path) -> Path:
+    """Return the path under which something damaged is kept: `NAME.damaged-<UTC timestamp>`."""
+    return path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+
+
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and its log to `NAME.damaged-<UTC timestamp>`, and return the new path.
+    """Rename a damaged database and its log (see `name_aside`), and return the new path.
 
     Raises:
         StorageError: If it cannot be renamed; nothing was overwritten.
     """
-    target = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    target = name_aside(path)
     try:
         # The database comes last: dying in between leaves it damaged in its place, to be found again.
         for suffix in ("-wal", "-shm", "-journal", ""):
@@ -81,10 +93,13 @@ class Database:
         schema: The statements that make an empty database.
         version: Of the schema; a file with a higher one is refused and left as it is.
         application_id: Tells this kind of database from others.
-        check: Whether to look through the whole file for damage first; takes about a second per gigabyte.
         automatic: Pages in the log after which SQLite makes a checkpoint by itself. An owner who looks at `log_is_long`
             after each commit gives more, for a single large transaction.
         on_rollback: Called after each rollback, so that what is held in memory can be forgotten.
+
+    Attributes:
+        is_new: Whether there was nothing in it.
+        damaged_log: The copy of a write-ahead log of which committed changes could not be read; None without damage.
 
     Raises:
         StorageError: Attributes `path` and `set_aside`: where a damaged file is now, None if it stayed in place.
@@ -97,7 +112,6 @@ class Database:
         schema: Sequence[str],
         version: int,
         application_id: int,
-        check: bool = False,
         automatic: int = AUTOMATIC,
         on_rollback: Callable[[], None] = lambda: None,
     ) -> None:
@@ -111,20 +125,27 @@ class Database:
         self._ready = False
         self._log_path = path.with_name(path.name + "-wal")
         self._free = threading.Lock()  # held by a checkpoint, and for each call
+        self._damage: str | None = None
+        self.damaged_log: Path | None = None
         self._transaction = _Transaction(self)
         try:
-            fresh = _create(path)
-            log_size = 0 if fresh or path.stat().st_size > 1 else _size(self._log_path)
-            if log_size:
+            if path.is_dir() or self._log_path.is_dir():
+                raise _set_aside_error(path, "a folder is in its place")
+            self.is_new = _create(path) or path.stat().st_size <= 1
+            if self.is_new and _size(self._log_path):
                 # SQLite takes files of 0 and 1 bytes for new databases, and would delete the log.
                 raise _set_aside_error(path, "it is empty, though it has a log")
+            committed = committed_frames(self._log_path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except OSError as exc:
             raise StorageError(f"{path} cannot be opened: {exc}", path=str(path), set_aside=None) from exc
         except sqlite3.Error as exc:
             raise _translated(exc, path) from exc
         try:
-            self._open(schema, version, application_id, check, automatic)
+            self._open(schema, version, application_id, automatic, committed)
+            self._ready = True
+        except OSError as exc:
+            raise StorageError(f"{path}: its log cannot be kept: {exc}", path=str(path), set_aside=None) from exc
         except sqlite3.Error as exc:
             raise (_set_aside_error(path, str(exc)) if _is_damage(exc) else _translated(exc, path)) from exc
         except UnicodeDecodeError as exc:
@@ -134,7 +155,7 @@ class Database:
             if not self._ready:
                 self._connection.close()
 
-    def _open(self, schema: Sequence[str], version: int, application_id: int, check: bool, automatic: int) -> None:
+    def _open(self, schema: Sequence[str], version: int, application_id: int, automatic: int, committed: int) -> None:
         # Damaged text must reach the comparison with its checksum, which then names the row.
         self._connection.text_factory = _decode
         run = self._connection.execute
@@ -157,22 +178,41 @@ class Database:
             run("PRAGMA auto_vacuum=INCREMENTAL")
         # Debian's SQLite overwrites what is deleted with zeros: 8 ms for a row of 1 MiB instead of 0.1 (measured).
         run("PRAGMA secure_delete=FAST").fetchone()
-        if check and (problems := [text for (text,) in run("PRAGMA quick_check") if text != "ok"]):
-            raise _set_aside_error(self.path, problems[0])
+        if self.path.stat().st_size <= CHECK_LIMIT:
+            problems = [text for (text,) in run("PRAGMA quick_check") if text != "ok"]
+            if problems:
+                # "*** in database main ***", then a line for each.
+                raise _set_aside_error(self.path, problems[0].splitlines()[-1])
         (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise self._refusal("cannot have a write-ahead log here; put the data folder on a local disk")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         run(f"PRAGMA wal_autocheckpoint={automatic}")
+        if committed:
+            self._check_log(committed)
         if not found:
+            self.is_new = True
             run("BEGIN")
             for statement in schema:
                 run(statement)
             run(f"PRAGMA application_id={application_id}")
             run(f"PRAGMA user_version={version}")
             run("COMMIT")
-        self._ready = True
+
+    def _check_log(self, committed: int) -> None:
+        """Keep a log of which SQLite could not read everything that was committed, before it is written to again.
+
+        Raises:
+            OSError: If it cannot be copied.
+        """
+        _busy, read, _moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if read < committed:
+            self.damaged_log = name_aside(self._log_path)
+            shutil.copy(self._log_path, self.damaged_log)
+            logger.error(
+                "%s is damaged; its latest changes are lost, and it is kept as %s", self._log_path, self.damaged_log
+            )
 
     def _refusal(self, text: str) -> StorageError:
         return StorageError(f"{self.path} {text}", path=str(self.path), set_aside=None)
@@ -183,18 +223,24 @@ class Database:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> Path | None:
         """Close the file; an open transaction is rolled back. Calling it twice is harmless.
+
+        Returns:
+            Where the file is now, if it turned out to be damaged while it was used; None if it is in its place.
 
         Raises:
             StorageError: If SQLite could not tidy up; the file is closed all the same.
         """
         self.is_closed = True
+        damage, self._damage = self._damage, None
         try:
             with self._free:
                 self._connection.close()
         except sqlite3.Error as exc:
-            raise _translated(exc, self.path) from exc
+            if damage is None:
+                raise _translated(exc, self.path) from exc
+        return None if damage is None else _set_aside(self.path, damage)
 
     @property
     def log_is_long(self) -> bool:
@@ -330,6 +376,8 @@ class Database:
         self._on_rollback()
 
     def _failed(self, exc: Exception) -> StorageError:
+        if _is_damage(exc):
+            self._damage = str(exc)
         try:
             self._lost = self._depth > 0 and not self._connection.in_transaction
         except sqlite3.ProgrammingError:
@@ -387,8 +435,13 @@ def _translated(exc: BaseException, path: Path) -> StorageError:
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)
 
 
-def _set_aside_error(path: Path, reason: str) -> StorageError:
+def _set_aside(path: Path, reason: str) -> Path:
     target = set_aside(path)
     logger.error("%s is damaged (%s); it was set aside as %s", path, reason, target)
+    return target
+
+
+def _set_aside_error(path: Path, reason: str) -> StorageError:
+    target = _set_aside(path, reason)
     message = f"{path} is damaged ({reason}); it was set aside as {target.name}, open it again to start anew"
     return StorageError(message, path=str(path), set_aside=str(target))

@@ -54,20 +54,18 @@ class SessionStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
-            check=check,
             automatic=4 * AUTOMATIC,
             on_rollback=self._forget,
         )
@@ -85,9 +83,23 @@ class SessionStore:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
-        self._db.close()
+    def close(self) -> Path | None:
+        """Close the database; an open transaction is rolled back. Calling it twice is harmless.
+
+        Returns:
+            Where it was set aside, if it turned out to be damaged while it was used.
+        """
+        return self._db.close()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing yet when it was opened."""
+        return self._db.is_new
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
 
     @property
     def is_closed(self) -> bool:
@@ -242,7 +254,10 @@ class SessionStore:
         return self._executions.get(execution_id)
 
     def unfinished_executions(self) -> list[ExecutionRow]:
-        """Return the executions that are queued or running, in the order in which they were added."""
+        """Return the executions that are queued or running, in the order in which they were added.
+
+        Damaged ones are left out and logged: nobody knows what they should run.
+        """
         return self._executions.unfinished()
 
     def show_execution(self, cell_id: str, execution_id: str | None) -> None:
@@ -293,6 +308,8 @@ class SessionStore:
     ) -> list[tuple[int, bytes]]:
         """Return events in order, as pairs of number and body: one page, at least one event if there is any.
 
+        In the place of a damaged event stands one that says so, a `Failed` with the name StorageError.
+
         Args:
             after: The number behind which to begin.
             execution_id: Only events of this execution.
@@ -303,10 +320,6 @@ class SessionStore:
                 cleared, are larger than this; it may be empty therefore.
             outputs: Whether the outputs of the execution are wanted, too; without them, a page is found at once
                 however many there are.
-
-        Raises:
-            StorageError: If the first event of the page is damaged: attribute `seq` names it, and reading after it
-                goes on behind it. A page ends before a damaged event.
         """
         return self._events.read(after, execution_id, upto, max_bytes, max_rows, max_output, outputs=outputs)
 

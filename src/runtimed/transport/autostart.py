@@ -90,7 +90,10 @@ def ensure_daemon(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _start_lock(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise DaemonUnavailable(f"{path} cannot be opened: {exc.strerror}; move it away", path=str(path)) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
