@@ -250,6 +250,8 @@ class DaemonStatus:
         pool: Figures of the warm pool, by name.
         limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
             are in bytes, `max_request_rate` is a second's, None is no limit.
+        limits: The limits in force, by name.
+        problems: What it found damaged or out of reach, in sentences, the newest last.
     """
 
     pid: int
@@ -261,3 +263,4 @@ class DaemonStatus:
     peers: int
     pool: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()

@@ -18,12 +18,15 @@ import platformdirs
 
 from runtimed.errors import RuntimedError
 
-__all__ = ["MAX_SOCKET_PATH", "MIN_KEEP_DAYS", "DaemonLimits", "Settings", "read_settings"]
+__all__ = ["COMPACT_AFTER", "MAX_SOCKET_PATH", "MIN_KEEP_DAYS", "DaemonLimits", "Settings", "read_settings"]
 
 T = TypeVar("T")
 
 MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
 """Longest path of a Unix socket that the operating system takes, in bytes."""
+
+COMPACT_AFTER: Final = 10_000
+"""Stored changes after which a document is written anew, without its history."""
 
 MIN_KEEP_DAYS: Final = 0.05
 """Fewest days for which old executions can be kept: far longer than a client takes to come back after a break."""
@@ -39,6 +42,7 @@ class DaemonLimits:
         max_request_rate: Requests a second of one connection; what comes faster waits. None for no limit.
         max_output_bytes: Bytes of outputs of one execution that a result or a cell holds. What is beyond it is stored
             all the same, and read in pages. None for no limit.
+        max_kernel_memory: The most memory that a kernel and what it starts may use, in bytes; None for no limit.
         keep_days: Days for which executions that no cell shows are kept; None for ever.
     """
 
@@ -46,6 +50,7 @@ class DaemonLimits:
     max_connections: int = 1000
     max_request_rate: float | None = 5000.0
     max_output_bytes: int | None = 512 * 2**20
+    max_kernel_memory: int | None = None
     keep_days: float | None = 30.0
 
 
@@ -58,6 +63,7 @@ class Settings:
         socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
+        compact_after: Stored changes after which a document is written anew, without its history.
         log_level: How much goes into its log.
         limits: How much it takes on.
     """
@@ -66,6 +72,7 @@ class Settings:
     socket_path: Path
     hosts_dir: Path
     idle_exit: float
+    compact_after: int
     log_level: str
     limits: DaemonLimits
 
@@ -93,6 +100,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         socket_path=_read(env, "RUNTIMED_SOCKET_PATH", _path, run_dir / "daemon.sock"),
         hosts_dir=run_dir,
         idle_exit=_read(env, "RUNTIMED_IDLE_EXIT", _seconds, 600.0),
+        compact_after=_read(env, "RUNTIMED_COMPACT_AFTER", _count, COMPACT_AFTER),
         log_level=_read(env, "RUNTIMED_LOG_LEVEL", _log_level, "INFO"),
         limits=_read_limits(env),
     )
@@ -105,6 +113,7 @@ def _read_limits(env: Mapping[str, str]) -> DaemonLimits:
         max_connections=_read(env, "RUNTIMED_MAX_CONNECTIONS", _count, default.max_connections),
         max_request_rate=_read(env, "RUNTIMED_MAX_REQUEST_RATE", _rate, default.max_request_rate),
         max_output_bytes=_read(env, "RUNTIMED_MAX_OUTPUT_BYTES", _size, default.max_output_bytes),
+        max_kernel_memory=_read(env, "RUNTIMED_MAX_KERNEL_MEMORY", _size, default.max_kernel_memory),
         keep_days=_read(env, "RUNTIMED_KEEP_DAYS", _keep_days, default.keep_days),
     )
 

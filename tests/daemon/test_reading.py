@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.reading import Entry, ExecutionReader, read_page
 from runtimed.execution.outputs import OutputFold
@@ -52,7 +53,7 @@ class Recorded:
 
     def __init__(self, folder: Path, limit: int | None = LIMIT) -> None:
         self.store = SessionStore(folder / "s.db")
-        self.log = EventLog(self.store, limit, time.time)
+        self.log = EventLog(self.store, Flow(Demand(), "read"), limit, time.time)
         self.entries: list[Entry] = []
         self.log.attach(self)  # type: ignore[arg-type]  # it is offered what a Stream is
 
@@ -212,41 +213,35 @@ def result(events: list[Event]) -> ExecutionResult:
     return fold.result(CellId("c"), ExecutionId("e"))
 
 
-@pytest.fixture(scope="module")
-def long_lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
-    recorded = Recorded(tmp_path_factory.mktemp("log"))
-    yield recorded
-    recorded.store.close()
-
-
 @given(events=st.lists(EVENTS, max_size=25), breaks=st.lists(st.integers(1, 25), max_size=4), data=st.data())
 @pytest.mark.parametrize("whole", [False, True])
 @settings(max_examples=100, deadline=None)
-def test_wherever_a_reader_begins_again_it_gives_the_same_outputs(long_lived, whole, events, breaks, data):
+def test_wherever_a_reader_begins_again_it_gives_the_same_outputs(tmp_path_factory, whole, events, breaks, data):
+    recorded = Recorded(tmp_path_factory.mktemp("log"))
     name = uuid.uuid4().hex
     own = [msgspec.structs.replace(e, execution_id=name) if e.execution_id == "e" else e for e in events]
-    long_lived.entries.clear()
-    reader = long_lived.log.reader(name, after=0, whole=whole)
+    recorded.entries.clear()
+    reader = recorded.log.reader(name, after=0, whole=whole)
     got: list[tuple[int, bytes]] = []
     is_live = True
     for n, event in enumerate(own, 1):
-        long_lived.add(event)
+        recorded.add(event)
         match data.draw(st.sampled_from(["live", "stored", "wait"])):
             case "live" if is_live:
-                got += reader.live(long_lived.entries)
+                got += reader.live(recorded.entries)
             case "stored":
                 got += everything(reader)
                 is_live = True
             case _:
                 is_live = False
-        long_lived.entries.clear()
+        recorded.entries.clear()
         if n in breaks:
-            reader = long_lived.log.reader(name, after=got[-1][0] if got else 0, whole=whole)
+            reader = recorded.log.reader(name, after=got[-1][0] if got else 0, whole=whole)
             is_live = False
     got += everything(reader)
     if reader.omits:
         got.append((reader.cursor, reader.omission()))
-    expected = [decode_event(body) for _seq, body in everything(long_lived.log.reader(name, after=0))]
+    expected = [decode_event(body) for _seq, body in everything(recorded.log.reader(name, after=0))]
 
     assert [seq for seq, _body in got] == sorted(seq for seq, _body in got)
     found = [decode_event(body) for _seq, body in got]
@@ -266,3 +261,4 @@ def test_wherever_a_reader_begins_again_it_gives_the_same_outputs(long_lived, wh
     if not limited.truncated:
         assert limited.outputs == full.outputs
     assert sum(len(output.text or "") for output in limited.outputs) <= LIMIT
+    recorded.store.close()

@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runtimed.errors import StorageError
 from runtimed.ids import HostEpoch
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Failed
 from runtimed.storage.session_store import SessionStore
 
 H1, H2 = HostEpoch("h1"), HostEpoch("h2")
@@ -104,15 +105,17 @@ def test_a_rolled_back_event_may_be_stored_again(tmp_path: Path) -> None:
         assert store.last_event_of_host(H1) == 2
 
 
-def test_a_damaged_event_ends_a_page_and_is_named_by_the_next(tmp_path: Path) -> None:
+def test_a_damaged_event_is_replaced_by_one_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     fill(path)
     sql(path, "UPDATE events SET body = x'ff' WHERE seq = 3")
     with SessionStore(path) as store:
-        assert store.read_events(0) == [(1, b"1"), (2, b"2")]
-        with pytest.raises(StorageError, match="event 3 in") as info:
-            store.read_events(2)
-        assert info.value.seq == 3
+        (one, two, (seq, body), *_) = store.read_events(0)
+        assert [one, two] == [(1, b"1"), (2, b"2")]
+        event = decode_event(body)
+        assert isinstance(event, Failed)
+        assert (seq, event.ename) == (3, "StorageError")
+        assert event.evalue == f"event 3 in {path} is damaged: its bytes do not match their checksum"
         assert store.read_events(3, upto=4) == [(4, b"4")]
 
 

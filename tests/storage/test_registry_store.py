@@ -66,7 +66,7 @@ def test_a_session_comes_back_whole_after_reopening(path: Path) -> None:
     with RegistryStore(path) as store:
         store.put(ROW)
         store.put(full)
-    with RegistryStore(path, check=True) as store:
+    with RegistryStore(path) as store:
         found = [store.get(ROW.session_id), store.get("full"), store.get("unknown")]
     assert found == [ROW, full, None]
 
@@ -154,9 +154,26 @@ def test_a_damaged_session_is_named_and_the_others_are_served(path: Path, change
         with pytest.raises(StorageError):
             store.touch("bad", 9.0)
         assert store.list() == store.active() == [other]
-        assert store.damaged() == ["bad"]
+
+
+def test_damaged_sessions_are_set_aside_and_begin_anew(path: Path) -> None:
+    with RegistryStore(path) as store:
         store.put(replace(ROW, session_id="bad"))
-        assert store.damaged() == []
+        store.put(ROW)
+    sql(path, "UPDATE sessions SET status = 'closed', label = CAST(x'6162ff' AS TEXT) WHERE session_id = 'bad'")
+    with RegistryStore(path) as store:
+        assert store.set_damaged_aside() == ["bad"]
+        assert store.set_damaged_aside() == []
+        assert store.get("bad") is None
+        assert store.list() == [ROW]
+        store.put(replace(ROW, session_id="bad"))
+        assert store.get("bad") == replace(ROW, session_id="bad")
+    connection = sqlite3.connect(path)
+    kept = connection.execute("SELECT session_id, row FROM set_aside").fetchall()
+    connection.close()
+    assert len(kept) == 1
+    assert kept[0][0] == "'bad'"
+    assert kept[0][1].startswith("['bad', 'kernel', 'closed'")
 
 
 def test_text_that_is_no_longer_utf8_is_noticed_in_its_row_alone(path: Path) -> None:
@@ -166,7 +183,7 @@ def test_text_that_is_no_longer_utf8_is_noticed_in_its_row_alone(path: Path) -> 
     sql(path, "UPDATE sessions SET creator = CAST(x'6162ff' AS TEXT) WHERE session_id = 'bad'")
     with RegistryStore(path) as store:
         assert store.list() == [ROW]
-        assert store.damaged() == ["bad"]
+        assert store.set_damaged_aside() == ["bad"]
 
 
 def test_a_damaged_history_is_noticed(path: Path) -> None:

@@ -86,6 +86,7 @@ def status(arguments: argparse.Namespace) -> int:
             ["socket", found.socket_path],
             ["data", found.data_dir],
             *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
+            *(["problem", sentence] for sentence in found.problems),
         ],
     )
     return Exit.OK
@@ -104,10 +105,12 @@ def _status() -> DaemonStatus:
     return found
 
 
-def _limit(name: str, value: float | None) -> str:
+def _limit(name: str, value: float | str | None) -> str:
     if value is None:
         return "none"
-    return readable_size(int(value)) if name.endswith("_bytes") else f"{value:,.10g}"
+    if isinstance(value, str):
+        return value
+    return readable_size(int(value)) if name.endswith(("_bytes", "_memory")) else f"{value:,.10g}"
 
 
 def _who(found: DaemonStatus) -> str:

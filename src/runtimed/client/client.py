@@ -36,7 +36,8 @@ def default_socket_path() -> Path:
 def _status() -> Flow[DaemonStatus]:
     reply = yield Ask(ops.GetStatus())
     fields = {key: value for key, value in reply.items() if key != "rooms"}
-    return DaemonStatus(**{**fields, "started_at": datetime.fromtimestamp(reply["started_at"], UTC)})
+    times = {"started_at": datetime.fromtimestamp(reply["started_at"], UTC)}
+    return DaemonStatus(**{**fields, **times, "problems": tuple(reply["problems"])})
 
 
 def _rooms() -> Flow[list[dict[str, Any]]]:

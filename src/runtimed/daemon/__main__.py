@@ -15,7 +15,8 @@ import uvloop
 
 from runtimed.daemon.files import provide_files
 from runtimed.daemon.server import Daemon, own_data_folder
-from runtimed.errors import RuntimedError
+from runtimed.errors import DaemonUnavailable, RuntimedError
+from runtimed.host.memory import leave_fence
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import READY
 from runtimed.version import __version__
@@ -39,6 +40,7 @@ def main() -> int:
     try:
         with own_data_folder(settings):
             _log_to_file(settings)
+            leave_fence()
             uvloop.run(_serve(settings))
     except RuntimedError as exc:
         logger.error("cannot serve: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
@@ -64,8 +66,12 @@ async def _serve(settings: Settings) -> None:
 
 
 def _log_to_file(settings: Settings) -> None:
-    handler = logging.handlers.RotatingFileHandler(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
-    settings.log_path.chmod(0o600)
+    path = settings.log_path
+    try:
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=2**20, backupCount=3, encoding="utf-8")
+        path.chmod(0o600)
+    except OSError as exc:
+        raise DaemonUnavailable(f"The log {path} cannot be written: {exc.strerror}; move it away") from exc
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 

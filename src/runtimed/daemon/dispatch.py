@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "dispatch"]
 
-BLOB_PAGE: Final = 4 * 2**20
+BLOB_PAGE: Final = 2**20
 """Bytes of a blob in one reply."""
 
-EVENTS_PAGE: Final = 4 * 2**20
+EVENTS_PAGE: Final = 2**20
 """Bytes of events in one reply."""
 
 Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream

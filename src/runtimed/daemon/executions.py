@@ -60,13 +60,14 @@ class Executions:
         """Whether anything runs or waits to run."""
         return self._queue.busy
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, source: str, client_id: ClientId) -> None:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 
-        Raises:
-            CellNotFound, InvalidCell: If the cell cannot be executed.
+        Args:
+            request: What was asked for.
+            source: What `source_of` said of it.
+            client_id: Who asked.
         """
-        source = self._source_of(request)
         execution_id, now = ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():
             self._store.add_execution(
@@ -87,7 +88,12 @@ class Executions:
         """Whether this execution was queued already, however it ended."""
         return self._store.execution(ExecutionId(execution_id)) is not None
 
-    def _source_of(self, request: Enqueue) -> str:
+    def source_of(self, request: Enqueue) -> str:
+        """Return the code that a request would execute.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
         if request.source is not None:
             check_source(request.source)
             record = self._document.content.cell(CellId(request.cell_id))
@@ -143,9 +149,17 @@ class Executions:
         """A new kernel has shown nothing yet."""
         self._displays = {}
 
-    def kernel_restarting(self) -> None:
-        """Cancel what waited for the old kernel; its host says how the running one ended."""
-        self._follow(self._queue.kernel_gone("the kernel was restarted"))
+    def kernel_ending(self, reason: str) -> None:
+        """Cancel what waits for this kernel; its host says how the running one ends."""
+        self._follow(self._queue.kernel_gone(reason))
+
+    def restore(self) -> None:
+        """Queue what an earlier daemon has left, before its host is asked what became of it.
+
+        The first may have begun: it counts as running until the host says otherwise.
+        """
+        tickets = self._unfinished()
+        self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
     def kernel_gone(self, reason: str) -> None:
         """End everything that the kernel had or was to have."""
@@ -162,18 +176,14 @@ class Executions:
         Args:
             accepted: The executions that the host has and did not finish.
         """
-        known = {*self._queue.waiting, self._queue.running}
-        for row in self._store.unfinished_executions():
-            ticket = Ticket(row.execution_id, ClientId(row.author))
-            if row.execution_id in accepted:
-                if self._queue.running != row.execution_id:
-                    self._queue.adopt(ticket)
-            elif row.execution_id not in known:
-                self._follow(self._queue.add(ticket))
-            elif self._queue.running == row.execution_id:
-                # It was on its way when the connection broke; a host runs an id once.
-                self._follow([Begin(row.execution_id)])
-        self.kernel_ready()
+        tickets = self._unfinished()
+        # One that the host does not have was on its way when the connection broke, or has ended, which the host's next
+        # events tell. It is begun again: a host runs an id once.
+        running = next((ticket for ticket in tickets if ticket.execution_id in accepted), None)
+        self._follow(self._queue.restore(running, [ticket for ticket in tickets if ticket is not running]))
+
+    def _unfinished(self) -> list[Ticket]:
+        return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
     def write_missing_cells(self) -> None:
         """Add the cells of executions whose daemon died between queueing them and writing the document."""

@@ -8,9 +8,12 @@ reader costs no memory and loses nothing.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from runtimed.daemon.checkpoints import Checkpoints
+from runtimed.daemon.flow import Flow
 from runtimed.daemon.reading import Entry, ExecutionReader
 from runtimed.errors import StorageError
 from runtimed.execution.output_sizes import OutputSizes
@@ -19,12 +22,12 @@ from runtimed.protocol.codec import decode_event, encode_event, encode_event_fra
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Failure, Reply
 from runtimed.storage.session_store import SessionStore
-from runtimed.transport.aio import Channel
+from runtimed.transport.aio import TURN, Channel
 
 __all__ = ["EventLog", "Stream"]
 
-_PAGE: Final = 2**20
-"""Bytes of stored events that a stream reads at a time when it is behind."""
+_PAGE: Final = 2**18
+"""Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
 
 _READ_REST: Final = 3600.0
 """Seconds for which an execution counts as read after somebody has read of it: who reads in pages comes again."""
@@ -67,6 +70,7 @@ class Stream:
         self._outcome = outcome
         self._live = False
         self._open = True
+        self._has_turn = False
         self.cursor = after if reader is None else reader.cursor
         log.attach(self)
 
@@ -103,24 +107,51 @@ class Stream:
             self._send((seq, body) for seq, event, body, _ in entries if seq > self.cursor and self._wants(event))
         self._conclude()
 
+    def fall_behind(self) -> None:
+        """Take what was just committed later, from storage."""
+        self._live = False
+        self.advance()
+
+    def begin(self) -> None:
+        """Send the first page of what storage holds, at once if nothing stands against it."""
+        if self._log.flow.is_open:
+            self._send_page()
+        else:
+            self.advance()
+
     def advance(self) -> None:
-        """Send what storage holds, as far as the client takes it."""
-        while self._open and not self._live and self._channel.writable and self._channel.is_open:
-            try:
-                page = self._read()
-            except StorageError as exc:
-                self.close()
-                self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
-                return
-            if not page:
-                self._live = True
-                self._conclude()
-                return
-            if self._cell_ids is None:
-                self._send(iter(page))
-            else:
-                self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+        """Send what storage holds, as far as the client takes it, page by page in turns of its own."""
+        if self._is_behind and not self._has_turn:
+            self._has_turn = True
+            self._log.flow.later(self._take_turn)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._open and not self._live and self._channel.writable and self._channel.is_open
+
+    def _take_turn(self) -> None:
+        self._has_turn = False
+        if self._is_behind:
+            self._send_page()
+
+    def _send_page(self) -> None:
+        try:
+            page = self._read()
+        except StorageError as exc:
+            self.close()
+            self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
+            return
+        if self._cell_ids is None:
+            self._send(iter(page))
+        else:
+            self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+        if page:
             self.cursor = page[-1][0]
+        if not page or self.cursor >= self._log.last:
+            self._live = True
+            self._conclude()
+        else:
+            self.advance()
 
     def _read(self) -> list[tuple[int, bytes]]:
         if self._reader is not None:
@@ -148,17 +179,26 @@ class Stream:
 
 
 class EventLog:
-    """Appends to a session's stored events and hands the committed ones to the streams."""
+    """Appends to a session's stored events and hands the committed ones to the streams.
 
-    def __init__(self, store: SessionStore, max_output: int | None, clock: Callable[[], float]) -> None:
+    Attributes:
+        flow: Says when streams that are behind may go on.
+    """
+
+    def __init__(
+        self, store: SessionStore, flow: Flow, max_output: int | None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
+        self._checkpoints = Checkpoints(store, flow)
         self._max_output = max_output
         self._clock = clock
         self._read_at: dict[str, float] = {}
         self._sizes = OutputSizes()
+        self.flow = flow
         self._streams: dict[Stream, None] = {}
         self._depth = 0
         self._committing: list[Entry] = []
+        self._undo: list[Callable[[], None]] = []
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -170,13 +210,36 @@ class EventLog:
         except BaseException:
             if self._depth == 1:
                 self._committing.clear()
+                undo, self._undo = self._undo, []
+                for each in undo:
+                    each()
             raise
         finally:
             self._depth -= 1
+        if self._depth == 0:
+            self._undo.clear()
         if self._depth == 0 and self._committing:
-            entries, self._committing = self._committing, []
-            for stream in list(self._streams):
+            self._publish()
+        if self._depth == 0:
+            self.committed()
+
+    def committed(self) -> None:
+        """Something was stored, here or without a `transaction`."""
+        self._checkpoints.look()
+
+    def _publish(self) -> None:
+        entries, self._committing = self._committing, []
+        end = time.monotonic() + TURN
+        for stream in list(self._streams):
+            if time.monotonic() < end:
                 stream.offer(entries)
+            else:
+                # A crowd of watchers: the rest get theirs in turns of their own.
+                stream.fall_behind()
+
+    def if_rolled_back(self, undo: Callable[[], None]) -> None:
+        """Have this called, inside a `transaction`, if the outermost one is not committed, whoever fails in it."""
+        self._undo.append(undo)
 
     def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
         """Add an event, inside a `transaction`.

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 class Peer(ChannelHandler):
     """A client as the daemon sees it, as long as one connection lasts."""
 
+    batch = 1  # so that many requests that come at once let others in between
+
     def __init__(self, daemon: Daemon, channel: Channel) -> None:
         self.channel = channel
         self.client_id = ClientId("")
@@ -35,6 +37,8 @@ class Peer(ChannelHandler):
         self.rooms: set[Room] = set()
         self._daemon = daemon
         self._greeted = False
+        self._waits = False
+        self._takes_replies = True
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -45,7 +49,7 @@ class Peer(ChannelHandler):
                 return
             match message:
                 case Request() if self._greeted:
-                    self._answer(message)
+                    self._take(message)
                 case Cancel() if self._greeted:
                     self._forget(message.id)
                 case Hello() if not self._greeted:
@@ -68,6 +72,31 @@ class Peer(ChannelHandler):
             case Refusal():
                 self.channel.refuse(reply.message)
 
+    def _take(self, request: Request) -> None:
+        notebook_id: str | None = getattr(request.operation, "notebook_id", None)
+        self._daemon.demand.note(notebook_id)
+        flow = self._daemon.flow_of(notebook_id)
+        if flow is None or not flow.is_held:
+            self._answer(request)
+            return
+        # Its database is at work: to ask it for something now would hold up everybody.
+        self._waits = True
+        self._set_reading()
+        flow.when_released(lambda: self._answer_now(request))
+
+    def _answer_now(self, request: Request) -> None:
+        if self.channel.is_open:
+            self._waits = False
+            self._take(request)
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read no more requests while one waits, or while the client does not take its replies."""
+        if self._waits or not self._takes_replies:
+            self.channel.pause_reading()
+        else:
+            self.channel.resume_reading()
+
     def _answer(self, request: Request) -> None:
         try:
             answer = dispatch(self._daemon, self, request.id, request.operation)
@@ -83,7 +112,7 @@ class Peer(ChannelHandler):
         elif isinstance(answer, Stream):
             self._streams = {key: stream for key, stream in self._streams.items() if stream.is_open}
             self._streams[request.id] = answer
-            answer.advance()
+            answer.begin()
         else:
             self._tasks[request.id] = asyncio.get_running_loop().create_task(self._finish(request.id, answer))
 
@@ -103,6 +132,9 @@ class Peer(ChannelHandler):
             self.channel.send(Reply(request_id, result))
         except ProtocolError as exc:
             self._fail(request_id, exc)
+        if not self.channel.writable:
+            self._takes_replies = False
+            self._set_reading()
 
     def _fail(self, request_id: int, error: RuntimedError) -> None:
         self.channel.send(Failure(request_id, type(error).__name__, str(error), error.data))
@@ -118,6 +150,9 @@ class Peer(ChannelHandler):
 
     def writable(self) -> None:
         """Called by the channel: the client has taken what was sent."""
+        if not self._takes_replies:
+            self._takes_replies = True
+            self._set_reading()
         for stream in list(self._streams.values()):
             stream.advance()
 

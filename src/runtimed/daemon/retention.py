@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from runtimed.errors import ProtocolError, SessionError, StorageError
 from runtimed.execution.outputs import blobs_in
@@ -56,8 +57,6 @@ _FREE_PAGES: Final = 256
 _GIVE_BACK: Final = 64
 _LOOK: Final = 2000
 
-T = TypeVar("T")
-
 
 def delete_old(
     store: SessionStore, log: EventLog, forget: Callable[[str], None], before: float
@@ -75,10 +74,13 @@ def delete_old(
     """
     yield from _delete_executions(store, log, forget, before)
     yield from _delete_other_events(store, log, before)
-    while store.delete_some_events(_EVENT_BYTES, _EVENTS):
+    while store.is_deleting_events:
+        with log.transaction():
+            store.delete_some_events(_EVENT_BYTES, _EVENTS)
         yield
     while store.free_pages > _FREE_PAGES:
         store.give_back(_GIVE_BACK)
+        log.committed()
         yield
 
 
@@ -88,25 +90,28 @@ def _delete_executions(
     after = 0
     while rows := store.executions_ended_before(before, after, _ROWS):
         shown = store.shown_executions()
-        for sequence, execution_id in rows:
-            after = sequence
-            if execution_id not in shown and _last_at(store, execution_id) < before and not log.is_read(execution_id):
+        after = rows[-1][0]
+        old = [
+            execution_id
+            for _sequence, execution_id in rows
+            if execution_id not in shown and _last_at(store, execution_id) < before and not log.is_read(execution_id)
+        ]
+        with log.transaction():
+            for execution_id in old:
                 store.delete_execution(execution_id)
-                forget(execution_id)
+        for execution_id in old:
+            forget(execution_id)
         yield
 
 
 def _delete_other_events(store: SessionStore, log: EventLog, before: float) -> Generator[None, None, None]:
     while rows := store.events_of_no_execution(log.slowest_cursor, _EVENTS):
-        old = 0
-        for seq, body in rows:
-            if _at(body) >= before:
-                break
-            old = seq
+        old = [seq for seq, _body in itertools.takewhile(lambda row: _at(row[1]) < before, rows)]
         if old:
-            store.delete_events_of_no_execution(old)
+            with log.transaction():
+                store.delete_events_of_no_execution(old[-1])
         yield
-        if old != rows[-1][0]:
+        if len(old) < len(rows):
             return
 
 
@@ -167,21 +172,21 @@ class Retention:
             unused -= await self._referred(asyncio.to_thread(self._spooled_blobs, stored), unused)
         names = {stored_name(session_id): session_id for session_id in self._daemon.registry.ids()}
         for path in await asyncio.to_thread(self._session_files):
-            if path.suffix == ".db":
+            if path.name.endswith(".db"):
                 unused -= await self._referred(self._look_into(path, names.get(path.stem), before), unused)
-            elif ".damaged-" in path.name and path.suffix != "-wal":
-                self._say(f"{path} was set aside; while it is there, no blob is removed: it may refer to any")
+            elif ".damaged-" in path.name:
+                self._say(f"no blob is removed while {path} is there: it was set aside, and may refer to any")
                 unused.clear()
             await asyncio.sleep(0)
-        removed = await _in_slices(self._remove(unused, moment))
-        if removed:
-            logger.info("removed %d blobs to which nothing refers any more", removed)
+        steps = self._remove(unused, moment)
+        while not _slice(steps):  # noqa: ASYNC110  # this is what takes the time
+            await asyncio.sleep(REST)
 
     async def _referred(self, look: Awaitable[set[str]], unused: set[str]) -> set[str]:
         """Return the blobs that are referred to; all, if that cannot be told."""
         try:
             return await look
-        except StorageError as exc:
+        except (StorageError, SessionError) as exc:
             self._say(f"no blob is removed, as not all that refers to them can be read: {exc}")
             return set(unused)
 
@@ -200,22 +205,32 @@ class Retention:
         """Delete what is too old in one session, and return the blobs to which it refers.
 
         Raises:
-            StorageError: If its database cannot be read; it is left as it is.
+            StorageError: If its database cannot be read.
+            SessionError: If it has to be opened, and too many are.
         """
         room = None if session_id is None else self._daemon.open_room(session_id)
+        if room is None and session_id is not None and path.with_name(f"{path.name}-wal").exists():
+            # A daemon died with it; opening it takes in what its log holds.
+            room = self._daemon.room(session_id)
         if room is not None:
             referred, is_due = room.blobs(), True
         else:
-            # Nobody can open the session meanwhile: there is no other task's turn in this block.
-            with SessionStore(path, keep_in_place=True) as store:
-                referred, is_due = store.blobs(), before is not None and _is_due(store, before)
+            referred, is_due = await asyncio.to_thread(_glance, path, before)
         if before is not None and is_due and session_id is not None:
             try:
-                room = self._daemon.room(session_id)
-                await _in_slices(room.delete_old(before), lambda: self._daemon.open_room(session_id) is room)
-            except SessionError as exc:
+                await self._delete_old(session_id, before)
+            except (SessionError, StorageError) as exc:
                 logger.info("session %r keeps what is too old for now: %s", session_id, exc)
         return referred
+
+    async def _delete_old(self, session_id: NotebookId, before: float) -> None:
+        room = self._daemon.room(session_id)
+        with contextlib.closing(room.delete_old(before)) as steps:
+            while self._daemon.open_room(session_id) is room and not self._closed:
+                # While its database is at work in another thread, all who want something of it wait.
+                if not room.flow.is_held and _slice(steps):
+                    return
+                await asyncio.sleep(REST)
 
     # --- blobs ---
 
@@ -251,7 +266,7 @@ class Retention:
             raise StorageError(f"the spools in {self._daemon.settings.hosts_dir} cannot be read now: {exc}") from exc
         return found
 
-    def _remove(self, unused: set[str], moment: float) -> Generator[None, None, int]:
+    def _remove(self, unused: set[str], moment: float) -> Generator[None, None, None]:
         removed = 0
         for sha256 in unused:
             try:
@@ -259,7 +274,29 @@ class Retention:
             except StorageError as exc:
                 self._say(exc.message)
             yield
-        return removed
+        if removed:
+            logger.info("removed %d blobs to which nothing refers any more", removed)
+
+
+def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
+    """Return the blobs to which a session refers that nobody has open, and whether it holds what is too old.
+
+    Runs in a thread, and neither waits for anybody nor holds anybody up: who wants to open the session does so.
+
+    Raises:
+        StorageError: If its database cannot be read, or somebody has it open.
+    """
+    as_it_was = _state(path)
+    with SessionStore(path, read_only=True) as store:
+        found = store.blobs(), before is not None and _is_due(store, before)
+    if _state(path) != as_it_was:
+        raise StorageError(f"{path} is being used; it is looked into the next time", path=str(path))
+    return found
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
 
 
 def _is_due(store: SessionStore, before: float) -> bool:
@@ -276,16 +313,12 @@ def _is_due(store: SessionStore, before: float) -> bool:
     )
 
 
-async def _in_slices(steps: Generator[None, None, T], go_on: Callable[[], bool] = lambda: True) -> T | None:
-    """Do steps in slices of the loop's time, as long as they should go on; return what they return."""
-    with contextlib.closing(steps):
-        while go_on():
-            began = time.perf_counter()
-            try:
-                while time.perf_counter() - began < SLICE:
-                    next(steps)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            await asyncio.sleep(REST)
-    return None
+def _slice(steps: Generator[None, None, None]) -> bool:
+    """Do steps for a slice of the loop's time; return whether that was all."""
+    end = time.perf_counter() + SLICE
+    while time.perf_counter() < end:
+        try:
+            next(steps)
+        except StopIteration:
+            return True
+    return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Callable, Generator, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.reading import read_page
@@ -24,9 +26,7 @@ from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Room"]
 
-logger = logging.getLogger(__name__)
-
-REPLY_BUDGET: Final = 4 * 2**20
+REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
 
 INPUT_PATIENCE: Final = 30.0
@@ -37,16 +37,30 @@ class Room(KernelListener):
     """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
 
     def __init__(
-        self, notebook_id: NotebookId, settings: Settings, registry: Registry, clock: Callable[[], float]
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        registry: Registry,
+        demand: Demand,
+        clock: Callable[[], float],
+        report: Callable[[str], None],
     ) -> None:
         self.notebook_id = notebook_id
+        self._report = report
         self._registry = registry
         self._clock = clock
         self._keep_days = settings.limits.keep_days
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
-        self.log = EventLog(self._store, settings.limits.max_output_bytes, clock)
-        self.document = SharedDocument(notebook_id, self._store, self.log, clock)
+        if self._store.is_new and registry.find(notebook_id) is not None:
+            report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
+        if self._store.damaged_log is not None:
+            report(
+                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
+            )
+        self.flow = Flow(demand, notebook_id)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
+        self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
@@ -112,12 +126,6 @@ class Room(KernelListener):
         row = self._registry.find(self.notebook_id)
         if row is None or row.status != "active":
             return None
-        limits = Limits(
-            timeout_minutes=row.timeout_minutes,
-            max_duration_minutes=row.max_duration_minutes,
-            ephemeral=row.ephemeral,
-            keep_alive=row.keep_alive,
-        )
         activity = Activity(
             started_at=row.started_at,
             used_at=row.last_accessed_at,
@@ -125,7 +133,7 @@ class Room(KernelListener):
             left_at=max(self._left_at, row.started_at),
             busy=self.kernel.busy,
         )
-        return next_deadline(limits, activity)
+        return next_deadline(_limits(row), activity)
 
     def interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
@@ -150,15 +158,41 @@ class Room(KernelListener):
         """See `KernelListener`."""
         self._registry.end(self.notebook_id, SessionEvent(why), error=error)
 
-    async def adopt(self, row: SessionRow) -> None:
-        """Take over from an earlier daemon."""
+    def kernel_problem(self, sentence: str) -> None:
+        """See `KernelListener`."""
+        self._report(sentence)
+
+    def kernel_found(self) -> None:
+        """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
+        row = self._registry.find(self.notebook_id)
+        if row is not None and row.status != "active":
+            self._registry.start(self.notebook_id, creator=row.creator, label=row.label, limits=_limits(row))
+            self.kernel_facts(
+                host_epoch=row.host_epoch,
+                host_dir=row.host_dir,
+                kernel_type=row.kernel_type,
+                env_source=row.env_source,
+            )
+
+    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
         try:
             self.document.load()
-        except StorageError:
+        except StorageError as exc:
             # It is set aside now; the kernel goes on with an empty document.
-            logger.exception("the document of session %r cannot be loaded", self.notebook_id)
+            self._report(exc.message)
             self.document.load()
-        await self.kernel.adopt(row)
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            self.activate(ClientId(""))
+        if wanted:
+            self.kernel_facts(
+                host_epoch=owner.epoch,
+                host_dir=str(folder),
+                kernel_type=owner.kernel_type,
+                env_source=owner.env_source,
+            )
+        return self.kernel.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
 
     @property
     def in_use(self) -> bool:
@@ -168,9 +202,17 @@ class Room(KernelListener):
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
         self.kernel.close()
-        empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
-        self._store.close()
-        if empty:
+        self.document.forget()
+        empty = False
+        try:
+            empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
+            kept = self._store.close()
+        except StorageError as exc:
+            self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
+            return
+        if kept is not None:
+            self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
+        elif empty:
             _remove(self._path)
 
     # --- reading ---
@@ -259,6 +301,15 @@ class Room(KernelListener):
     def remember(self, client_id: ClientId, request_id: int) -> None:
         """Note that an edit was made, in the transaction that makes it."""
         self._store.remember_request(client_id, request_id, b"")
+
+
+def _limits(row: SessionRow) -> Limits:
+    return Limits(
+        timeout_minutes=row.timeout_minutes,
+        max_duration_minutes=row.max_duration_minutes,
+        ephemeral=row.ephemeral,
+        keep_alive=row.keep_alive,
+    )
 
 
 def _remove(database: Path) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from runtimed.daemon.log import EventLog
+from runtimed.document.compaction import AUTHOR, Compaction
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
 from runtimed.errors import CellNotFound, StorageError
 from runtimed.ids import CellId, NotebookId
 from runtimed.protocol.events import CellChanged
+from runtimed.settings import COMPACT_AFTER
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["SharedDocument"]
@@ -21,15 +23,28 @@ ChangeKind = Literal["added", "source", "moved", "deleted", "metadata", "type", 
 
 
 class SharedDocument:
-    """A notebook that several peers edit."""
+    """A notebook that several peers edit.
 
-    def __init__(self, notebook_id: NotebookId, store: SessionStore, log: EventLog, clock: Callable[[], float]) -> None:
+    Attributes:
+        changes: How many changes are stored beside the snapshot, as far as the document was loaded.
+    """
+
+    def __init__(
+        self,
+        notebook_id: NotebookId,
+        store: SessionStore,
+        log: EventLog,
+        clock: Callable[[], float],
+        compact_after: int = COMPACT_AFTER,
+    ) -> None:
         self._notebook_id = notebook_id
         self._store = store
         self._log = log
         self._clock = clock
         self._loaded: NotebookDocument | None = None
         self._stored = False
+        self._compact_after = self._compact_at = compact_after
+        self.changes = 0
 
     @property
     def content(self) -> NotebookDocument:
@@ -73,28 +88,76 @@ class SharedDocument:
             StorageError: If the edit cannot be stored; it is undone.
         """
         document = self.content
-        edit = make(document)
+        try:
+            edit = make(document)
+        except StorageError:
+            # Automerge may have broken it.
+            self.forget()
+            raise
         if not edit.change:
             return edit
-        try:
-            with self._log.transaction():
-                if not self._stored:
-                    # The document's beginning came from no change of a peer, so this snapshot, which has the first
-                    # edit already, is what there is to store.
-                    self._store.put_snapshot(document.save())
-                else:
-                    self._store.add_change(edit.change, author)
-                if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
-                    record = document.cell(edit.cell_id)
-                    self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
-                if edit.cell_id is not None:
-                    self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
-        except StorageError:
-            # The document in memory is ahead of what is stored: forget it.
-            self._loaded = None
-            raise
-        self._stored = True
+        with self._log.transaction():
+            # The document in memory would be ahead of what is stored, and later changes would build upon this one.
+            self._log.if_rolled_back(self.forget)
+            if not self._stored:
+                # The document's beginning came from no change of a peer, so this snapshot, which has the first edit
+                # already, is what there is to store.
+                self._store.put_snapshot(document.save())
+                self.changes = 0
+            else:
+                self._store.add_change(edit.change, author)
+                self.changes += 1
+            if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
+                record = document.cell(edit.cell_id)
+                self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
+            if edit.cell_id is not None:
+                self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
+            self._stored = True
         return edit
+
+    def forget(self) -> None:
+        """Let go of the document in memory, and of its compaction: it is loaded again when it is needed.
+
+        Doing it twice is harmless.
+        """
+        self._loaded = None
+
+    # Compaction
+
+    @property
+    def compaction_due(self) -> bool:
+        """Whether the document is loaded and has so many changes that it should be compacted."""
+        return self._loaded is not None and self.changes >= self._compact_at
+
+    def postpone_compaction(self) -> None:
+        """Let a tenth as many changes come again before the document is due: it cannot be compacted now."""
+        self._compact_at = self.changes + max(self._compact_after // 10, 1)
+
+    @property
+    def loaded(self) -> NotebookDocument | None:
+        """The document that peers edit, None while none is loaded."""
+        return self._loaded
+
+    def replace(self, compaction: Compaction, snapshot: bytes) -> None:
+        """Put a compacted document in the place of the present one, with all that was edited meanwhile.
+
+        Args:
+            compaction: Of the document that is loaded.
+            snapshot: The verified bytes of the changes that were taken from it first.
+
+        Raises:
+            StorageError: If it cannot be stored; then the old document stays, in memory and in storage.
+        """
+        for _ in compaction.catch_up():
+            pass
+        later = compaction.take_changes()
+        with self._store.transaction():
+            self._store.put_snapshot(snapshot)
+            if later:
+                self._store.add_change(later, AUTHOR)
+        self._loaded = compaction.document
+        self.changes = 1 if later else 0
+        self._compact_at = self._compact_after
 
     def _load(self) -> NotebookDocument:
         if self._store.failed_loads >= MAX_FAILED_LOADS:
@@ -103,6 +166,7 @@ class SharedDocument:
         try:
             snapshot, changes = self._store.load_document()
             self._stored = snapshot is not None
+            self.changes = len(changes)
             if snapshot is None and not changes:
                 return NotebookDocument.create(self._notebook_id)
             return NotebookDocument.load(snapshot, changes)

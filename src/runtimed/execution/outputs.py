@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
-from runtimed.errors import ProtocolError
+from runtimed.errors import ProtocolError, StorageError
 from runtimed.execution.terminal import TerminalText
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import EventType, ExecutionEvent, ExecutionResult, Output
@@ -34,8 +34,8 @@ __all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "plain_outputs", "
 
 Outcome = Literal["ok", "error", "cancelled", "died"]
 
-BlobValues = Mapping[str, bytes | str]
-"""Contents of blobs by SHA-256; a text may be given as its UTF-8 bytes."""
+BlobValues = Mapping[str, bytes | str | StorageError]
+"""Contents of blobs by SHA-256; a text may be given as its UTF-8 bytes. An error stands for a content that is lost."""
 
 
 class OutputFold:
@@ -361,10 +361,18 @@ def _metadata(text: str) -> dict[str, Any]:
 
 
 def _resolve(output: Output, values: BlobValues) -> Output:
-    """Return the output with those of its blobs that are in `values` replaced by their contents."""
+    """Return the output with those of its blobs that are in `values` replaced by their contents.
+
+    One of which a content is lost is replaced by an error that says so.
+    """
     data = output.data or {}
-    if not any(isinstance(value, Blob) and value.sha256 in values for value in data.values()):
+    found = [values[value.sha256] for value in data.values() if isinstance(value, Blob) and value.sha256 in values]
+    if not found:
         return output
+    for content in found:
+        if isinstance(content, StorageError):
+            line = f"StorageError: {content.message}"
+            return Output(output_type="error", ename="StorageError", evalue=content.message, traceback=(line,))
     return replace(output, data={mime: _content(mime, value, values) for mime, value in data.items()})
 
 

@@ -49,7 +49,7 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
         RuntimedError: If the host cannot begin.
     """
     folder = Path(bootstrap.folder)
-    with Spool(folder) as spool, contextlib.closing(Guard()) as guard:
+    with Spool(folder, bootstrap.lock) as spool, contextlib.closing(Guard()) as guard:
         try:
             async with asyncio.TaskGroup() as tasks:
                 host = _Host(bootstrap, spool, guard, tasks)

@@ -6,7 +6,7 @@ Lone surrogates, which a kernel may print, pass (`surrogatepass`). Nothing here 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 import msgpack
@@ -145,10 +145,10 @@ class FrameReader:
         self._max_frame = max_frame
         self._buffer = bytearray()
 
-    def receive_data(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def receive_data(self, data: bytes | memoryview) -> Generator[bytes]:
         """Take bytes as they came from the socket; give the bodies of the frames that are now complete.
 
-        Consume the iterator before the next call.
+        Consume or close the iterator before the next call, which begins with what was not consumed.
 
         Raises:
             ProtocolError: If a frame announces more than `max_frame` bytes.

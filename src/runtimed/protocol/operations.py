@@ -318,7 +318,7 @@ class Input(_OnNotebook, frozen=True, tag="input"):
 
 
 class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
-    """Read part of a blob. Reply: `{data: bytes}`, at most 4 MiB from `offset`."""
+    """Read part of a blob. Reply: `{data: bytes}`, at most 1 MiB from `offset`."""
 
     sha256: str
     offset: int = 0

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Final
 
 from runtimed.ids import HostEpoch
+from runtimed.protocol.codec import encode_event
+from runtimed.protocol.events import Failed
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "EventLog"]
+
+logger = logging.getLogger(__name__)
 
 _MAX_SEQ: Final = 2**63 - 1
 _MAX_NAMES: Final = 10_000
@@ -181,15 +186,25 @@ class EventLog:
             for seq, output, check, body in rows:
                 if max_output is not None and (output or 0) > max_output:
                     break
-                if not is_intact(body, check):
-                    if found:
-                        break
-                    raise damaged_row(self._db.path, f"event {seq}", seq=seq)
-                size += len(body)
+                event = body if is_intact(body, check) else self._say_damaged(seq, execution_id)
+                size += len(event)
                 if found and size > max_bytes:
                     break
-                found.append((seq, body))
+                found.append((seq, event))
         return found
+
+    def _say_damaged(self, seq: int, execution_id: str | None) -> bytes:
+        """Return an event to be shown in the place of a damaged one, so that the others can be read."""
+        error = damaged_row(self._db.path, f"event {seq}")
+        logger.error("%s", error.message)
+        event = Failed(
+            at=0.0,
+            execution_id=execution_id,
+            ename=type(error).__name__,
+            evalue=error.message,
+            traceback=(f"{type(error).__name__}: {error.message}",),
+        )
+        return encode_event(event)
 
     # Deletion
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict
 
+from runtimed.errors import StorageError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.protocol.codec import pack
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row
 
 __all__ = ["SCHEMA", "ExecutionRow", "ExecutionStatus", "ExecutionTable", "ExecutionUpdate"]
+
+logger = logging.getLogger(__name__)
 
 ExecutionStatus = Literal["queued", "running", "ok", "error", "cancelled", "died"]
 
@@ -118,7 +122,13 @@ class ExecutionTable:
     def unfinished(self) -> list[ExecutionRow]:
         """See `SessionStore.unfinished_executions`."""
         query = "SELECT * FROM executions WHERE status IN ('queued', 'running') ORDER BY sequence"
-        return [self._row(row) for row in self._db.rows(query)]
+        found = []
+        for row in self._db.rows(query):
+            try:
+                found.append(self._row(row))
+            except StorageError as exc:
+                logger.error("left out: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
+        return found
 
     def show(self, cell_id: str, execution_id: str | None) -> None:
         """See `SessionStore.show_execution`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
@@ -35,6 +36,7 @@ _SCHEMA: Final = (
         id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, at REAL NOT NULL, event TEXT NOT NULL, status TEXT NOT NULL,
         reason TEXT, detail TEXT, checksum INTEGER NOT NULL)""",
     "CREATE INDEX history_by_session ON history(session_id)",
+    "CREATE TABLE set_aside(id INTEGER PRIMARY KEY, at REAL NOT NULL, session_id TEXT NOT NULL, row TEXT NOT NULL)",
 )
 
 logger = logging.getLogger(__name__)
@@ -115,15 +117,14 @@ class RegistryStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
-        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID, check=check)
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID)
 
     def __enter__(self) -> RegistryStore:
         return self
@@ -134,6 +135,11 @@ class RegistryStore:
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
         self._db.close()
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises."""
@@ -163,7 +169,7 @@ class RegistryStore:
     ) -> builtins.list[SessionRow]:
         """Return one page of the sessions, counted from 1, the one accessed last first.
 
-        Damaged rows are left out and logged; see `damaged`.
+        Damaged rows are left out and logged; see `set_damaged_aside`.
         """
         return self._sessions(
             """SELECT * FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)
@@ -182,13 +188,24 @@ class RegistryStore:
         return int(count)
 
     def active(self) -> builtins.list[SessionRow]:
-        """Return the active sessions, by id. Damaged rows are left out and logged; see `damaged`."""
+        """Return the active sessions, by id. Damaged rows are left out and logged; see `set_damaged_aside`."""
         return self._sessions("SELECT * FROM sessions WHERE status = 'active' ORDER BY session_id")
 
-    def damaged(self) -> builtins.list[str]:
-        """Return the ids of the sessions whose rows do not match their checksums."""
-        rows = self._db.rows("SELECT * FROM sessions ORDER BY session_id")
-        return [str(row[0]) for row in rows if not _intact(row)]
+    def set_damaged_aside(self) -> builtins.list[str]:
+        """Move the sessions whose rows do not match their checksums to the table `set_aside`, written out as text.
+
+        Returns:
+            Their ids, as far as those are intact themselves.
+        """
+        damaged = [
+            row for row in self._db.rows("SELECT *, rowid FROM sessions ORDER BY rowid") if not _intact(row[:-1])
+        ]
+        with self._db.transaction():
+            for *values, number in damaged:
+                query = "INSERT INTO set_aside(at, session_id, row) VALUES (?, ?, ?)"
+                self._db.execute(query, (time.time(), ascii(values[0]), ascii(values)))
+                self._db.execute("DELETE FROM sessions WHERE rowid = ?", (number,))
+        return [str(row[0]) for row in damaged]
 
     def touch(self, session_id: str, at: float) -> None:
         """Set when a session was last accessed; does nothing if there is no such session.

@@ -7,7 +7,7 @@ process (see `database` for what that means). Nothing here waits for anybody or 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Final, Unpack
 from runtimed.errors import StorageError
 from runtimed.ids import ExecutionId, HostEpoch
 from runtimed.storage import event_log, executions
-from runtimed.storage.database import Database
+from runtimed.storage.database import AUTOMATIC, Database
 from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.rows import checksum, damaged_row, is_intact
@@ -54,22 +54,21 @@ class SessionStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
-        keep_in_place: Whether a damaged file stays where it is, for whoever just looks into it.
+        read_only: Just look into it, in any thread: no lock is taken, nothing is made, checked, mended or set aside.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False, keep_in_place: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
-            check=check,
-            keep_in_place=keep_in_place,
+            automatic=4 * AUTOMATIC,
+            read_only=read_only,
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
@@ -86,9 +85,37 @@ class SessionStore:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
-        self._db.close()
+    def close(self) -> Path | None:
+        """Close the database; an open transaction is rolled back. Calling it twice is harmless.
+
+        Returns:
+            Where it was set aside, if it turned out to be damaged while it was used.
+        """
+        return self._db.close()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing yet when it was opened."""
+        return self._db.is_new
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._db.is_closed
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self._db.log_is_long
+
+    def begin_checkpoint(self) -> Callable[[], None]:
+        """See `Database.begin_checkpoint`."""
+        return self._db.begin_checkpoint()
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises.
@@ -229,7 +256,10 @@ class SessionStore:
         return self._executions.get(execution_id)
 
     def unfinished_executions(self) -> list[ExecutionRow]:
-        """Return the executions that are queued or running, in the order in which they were added."""
+        """Return the executions that are queued or running, in the order in which they were added.
+
+        Damaged ones are left out and logged: nobody knows what they should run.
+        """
         return self._executions.unfinished()
 
     def show_execution(self, cell_id: str, execution_id: str | None) -> None:
@@ -280,6 +310,8 @@ class SessionStore:
     ) -> list[tuple[int, bytes]]:
         """Return events in order, as pairs of number and body: one page, at least one event if there is any.
 
+        In the place of a damaged event stands one that says so, a `Failed` with the name StorageError.
+
         Args:
             after: The number behind which to begin.
             execution_id: Only events of this execution.
@@ -290,10 +322,6 @@ class SessionStore:
                 cleared, are larger than this; it may be empty therefore.
             outputs: Whether the outputs of the execution are wanted, too; without them, a page is found at once
                 however many there are.
-
-        Raises:
-            StorageError: If the first event of the page is damaged: attribute `seq` names it, and reading after it
-                goes on behind it. A page ends before a damaged event.
         """
         return self._events.read(after, execution_id, upto, max_bytes, max_rows, max_output, outputs=outputs)
 

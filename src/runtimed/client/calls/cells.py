@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
 from runtimed.client.flows import Ask, Flow
-from runtimed.errors import CellNotFound, InvalidCell
+from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, new_cell_id
 from runtimed.models import Cell, CellType, Output
@@ -263,13 +264,27 @@ def _fold(notebook: Notebook, found: dict[str, Any]) -> Flow[OutputFold]:
     return fold
 
 
-def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str]]:
-    """Fetch the contents of blobs, by SHA-256."""
-    values: dict[str, bytes | str] = {}
+def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str | StorageError]]:
+    """Fetch the contents of blobs, by SHA-256; for one that is lost or damaged, the error that says so."""
+    values: dict[str, bytes | str | StorageError] = {}
     for blob in blobs:
-        content = bytearray()
-        while len(content) < blob.size:
-            reply = yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=blob.sha256, offset=len(content)))
-            content += reply["data"]
-        values[blob.sha256] = bytes(content)
+        try:
+            values[blob.sha256] = yield from _fetch_blob(notebook, blob)
+        except StorageError as exc:
+            values[blob.sha256] = exc
     return values
+
+
+def _fetch_blob(notebook: Notebook, blob: Blob) -> Flow[bytes]:
+    content = bytearray()
+    while len(content) < blob.size:
+        reply = yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=blob.sha256, offset=len(content)))
+        if not reply["data"]:
+            break
+        content += reply["data"]
+    # Whoever shows a value checks it: the name tells what its bytes must be.
+    if hashlib.sha256(content).hexdigest() != blob.sha256:
+        raise StorageError(
+            f"A value of {blob.size} bytes is damaged: its file {blob.sha256} holds something else", sha256=blob.sha256
+        )
+    return bytes(content)

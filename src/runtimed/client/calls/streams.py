@@ -10,7 +10,7 @@ from runtimed.client.calls.executions import queue_cell
 from runtimed.client.calls.notebook import Notebook, check_timeout
 from runtimed.client.flows import Flow, Follow
 from runtimed.errors import ExecutionTimeout
-from runtimed.execution.outputs import to_public
+from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.ids import ExecutionId
 from runtimed.models import EventType, ExecutionEvent
 from runtimed.protocol import operations as ops
@@ -56,7 +56,7 @@ class Stream:
             operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=joined["last"])
         return Follow(operation, lambda _event: None, self._timeout_secs)
 
-    def public(self, event: Event, blob_values: dict[str, bytes | str]) -> ExecutionEvent | None:
+    def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
         """Return the event that the consumer sees, None for one that it does not."""
         public = to_public(event, blob_values)
         if public is None or (self._event_types is not None and public.event_type not in self._event_types):
