@@ -1,8 +1,11 @@
 """The limits of a daemon: each is reached, one more is told so, and everybody else is served as before."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +17,12 @@ from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.identity import Identity
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, files_needed, fit_limits
+from runtimed.daemon.peer import MAX_UNANSWERED
 from runtimed.daemon.server import GREETING_DEADLINE, ROOM_REST
-from runtimed.protocol.messages import Failure, Refusal, Reply, Request
-from runtimed.protocol.operations import GetCells, Join, Subscribe
+from runtimed.protocol.messages import EventFrame, Failure, Message, Refusal, Reply, Request
+from runtimed.protocol.operations import AddCell, GetCells, GetMetadata, Join, Subscribe, Watch
 from runtimed.settings import DaemonLimits
+from runtimed.transport.blocking import BlockingChannel, WaitTimeout
 from tests.conftest import wait_until
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.daemon.test_peers import answers, ask, connect, deadline, greeted, raw
@@ -151,6 +156,70 @@ def test_a_crowd_that_says_nothing_keeps_nobody_out(data_dir):
         assert [cell.source for cell in session.get_cells()] == ["x"]
         for sock in crowd:
             sock.close()
+
+
+# --- requests ---
+
+
+def test_what_comes_faster_than_the_rate_waits_and_nothing_is_lost(data_dir, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_MAX_REQUEST_RATE", "50")
+    with Session("bystander") as bystander:
+        cell_id = bystander.create_cell("x")
+        hasty = greeted()
+        began = time.monotonic()
+        for n in range(1, 151):
+            hasty.send(Request(n, AddCell(notebook_id="hasty", cell_id=f"c{n}", source=str(n))))
+
+        # Everybody has a rate of their own.
+        sources = [bystander.get_cell_source(cell_id) for _ in range(40)]
+        assert time.monotonic() - began < 1.9
+        assert sources == ["x"] * 40
+
+        replies = [hasty.receive(deadline()) for _ in range(150)]
+        assert replies == [Reply(n, {}) for n in range(1, 151)]
+        assert time.monotonic() - began > 1.9
+        hasty.close()
+    with Session("hasty") as session:
+        assert [cell.source for cell in session.get_cells()] == [str(n) for n in range(1, 151)]
+
+
+def test_with_too_many_requests_under_way_the_next_is_read_when_one_is_answered(data_dir):
+    with Session("s") as session:
+        session.start_kernel()
+        cell_id = session.create_cell("import time; time.sleep(1000)")
+        execution_id = session.queue_cell(cell_id)
+        watcher = greeted()
+        count = MAX_UNANSWERED + 200
+        for n in range(1, count + 1):
+            watcher.send(Request(n, Watch(notebook_id="s", execution_id=execution_id)))
+        watcher.send(Request(count + 1, GetMetadata(notebook_id="s", key="k")))
+        seen: set[int] = set()
+        while len(seen) < MAX_UNANSWERED:
+            seen.add(_id_of(watcher.receive(deadline())))
+        seen.update(_read_for(watcher, 0.5))
+        assert max(seen) == MAX_UNANSWERED
+        assert session.get_cell_source(cell_id) is not None
+
+        session.interrupt()
+        replies: list[int] = []
+        while len(replies) < count + 1:
+            message = watcher.receive(deadline())
+            if isinstance(message, Reply):
+                replies.append(message.id)
+        assert sorted(replies) == list(range(1, count + 2))
+        watcher.close()
+
+
+def _read_for(channel: BlockingChannel, seconds: float) -> Iterator[int]:
+    end = time.monotonic() + seconds
+    with contextlib.suppress(WaitTimeout):
+        while True:
+            yield _id_of(channel.receive(end))
+
+
+def _id_of(message: Message) -> int:
+    assert isinstance(message, EventFrame | Reply)
+    return message.id
 
 
 # --- rooms ---

@@ -70,14 +70,10 @@ class Stream:
         self._outcome = outcome
         self._live = False
         self._open = True
+        self._on_end: Callable[[], None] | None = None
         self._has_turn = False
         self.cursor = after if reader is None else reader.cursor
         log.attach(self)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether more may be sent."""
-        return self._open
 
     @property
     def execution_id(self) -> str | None:
@@ -93,6 +89,9 @@ class Stream:
         """Send nothing more. Closing twice is harmless."""
         self._open = False
         self._log.detach(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
     def offer(self, entries: list[Entry]) -> None:
         """Take events that were just committed, if the stream is up to date."""
@@ -112,8 +111,13 @@ class Stream:
         self._live = False
         self.advance()
 
-    def begin(self) -> None:
-        """Send the first page of what storage holds, at once if nothing stands against it."""
+    def begin(self, on_end: Callable[[], None]) -> None:
+        """Send the first page of what storage holds, at once if nothing stands against it.
+
+        Args:
+            on_end: Called when no more will be sent.
+        """
+        self._on_end = on_end
         if self._log.flow.is_open:
             self._send_page()
         else:

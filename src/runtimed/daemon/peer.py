@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.dispatch import dispatch
 from runtimed.daemon.log import Stream
@@ -13,6 +13,7 @@ from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.pacing import TokenBucket
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Peer"]
 
 logger = logging.getLogger(__name__)
+
+MAX_UNANSWERED: Final = 1000
+"""Requests of one connection that may be under way; the next one is read when one of them is answered."""
 
 
 class Peer(ChannelHandler):
@@ -39,6 +43,8 @@ class Peer(ChannelHandler):
         self._greeted = False
         self._waits = False
         self._takes_replies = True
+        rate = daemon.limits.max_request_rate
+        self._bucket = None if rate is None else TokenBucket(rate)
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -73,6 +79,15 @@ class Peer(ChannelHandler):
                 self.channel.refuse(reply.message)
 
     def _take(self, request: Request) -> None:
+        loop = asyncio.get_running_loop()
+        delay = 0.0 if self._bucket is None else self._bucket.take(loop.time())
+        if delay:
+            self._hold()
+            loop.call_later(delay, self._go_on, self._take, request)
+        else:
+            self._begin(request)
+
+    def _begin(self, request: Request) -> None:
         notebook_id: str | None = getattr(request.operation, "notebook_id", None)
         self._daemon.demand.note(notebook_id)
         flow = self._daemon.flow_of(notebook_id)
@@ -80,19 +95,23 @@ class Peer(ChannelHandler):
             self._answer(request)
             return
         # Its database is at work: to ask it for something now would hold up everybody.
+        self._hold()
+        flow.when_released(lambda: self._go_on(self._begin, request))
+
+    def _hold(self) -> None:
+        """Let a request wait, and with it all that come after it."""
         self._waits = True
         self._set_reading()
-        flow.when_released(lambda: self._answer_now(request))
 
-    def _answer_now(self, request: Request) -> None:
+    def _go_on(self, step: Callable[[Request], None], request: Request) -> None:
         if self.channel.is_open:
             self._waits = False
-            self._take(request)
+            step(request)
             self._set_reading()
 
     def _set_reading(self) -> None:
-        """Read no more requests while one waits, or while the client does not take its replies."""
-        if self._waits or not self._takes_replies:
+        """Read no more while a request waits, too many are under way, or the client does not take its replies."""
+        if self._waits or not self._takes_replies or len(self._streams) + len(self._tasks) >= MAX_UNANSWERED:
             self.channel.pause_reading()
         else:
             self.channel.resume_reading()
@@ -110,11 +129,15 @@ class Peer(ChannelHandler):
         if isinstance(answer, dict):
             self._reply(request.id, answer)
         elif isinstance(answer, Stream):
-            self._streams = {key: stream for key, stream in self._streams.items() if stream.is_open}
             self._streams[request.id] = answer
-            answer.begin()
+            answer.begin(lambda: self._ended(request.id))
         else:
             self._tasks[request.id] = asyncio.get_running_loop().create_task(self._finish(request.id, answer))
+        self._set_reading()
+
+    def _ended(self, request_id: int) -> None:
+        self._streams.pop(request_id, None)
+        self._set_reading()
 
     async def _finish(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
         try:
@@ -126,6 +149,7 @@ class Peer(ChannelHandler):
             self._fail(request_id, RuntimedError("The daemon made a mistake; its log has the details"))
         finally:
             self._tasks.pop(request_id, None)
+            self._set_reading()
 
     def _reply(self, request_id: int, result: dict[str, Any]) -> None:
         try:
