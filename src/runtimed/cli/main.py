@@ -33,6 +33,7 @@ exit codes:
 environment:
   RUNTIMED_DATA_DIR     the folder of the daemon's databases and log; one daemon serves one folder
   RUNTIMED_SOCKET_PATH  the daemon's Unix socket (default: inside the data folder)
+  and the limits that `runtimed status` shows: max sessions is RUNTIMED_MAX_SESSIONS
 """
 
 

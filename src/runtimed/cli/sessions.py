@@ -13,7 +13,8 @@ from runtimed.cli.console import ago, print_table, printable, say, short_duratio
 from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
-from runtimed.models import Cell, Output, SessionStatus
+from runtimed.display import readable_size
+from runtimed.models import Cell, SessionStatus
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers
 
@@ -71,7 +72,7 @@ def cells(arguments: argparse.Namespace) -> int:
     elif found:
         print_table(
             ["", "CELL", "SOURCE", "OUTPUTS"],
-            [[_count(cell), cell.id, Text(_clip(cell.source)), Text(_outputs(cell.outputs))] for cell in found],
+            [[_count(cell), cell.id, Text(_clip(cell.source)), Text(_outputs(cell))] for cell in found],
         )
     else:
         say(f"The session {arguments.id!r} has no cells")
@@ -122,11 +123,13 @@ def _count(cell: Cell) -> str:
     return f"[{' ' if cell.execution_count is None else cell.execution_count}]"
 
 
-def _outputs(outputs: tuple[Output, ...]) -> str:
+def _outputs(cell: Cell) -> str:
     shown = []
-    for output in outputs:
+    for output in cell.outputs:
         others = "".join(f" [{printable(mime)}]" for mime in output.data or () if mime != "text/plain")
         shown.append(_clip(str(output).rstrip("\n")) + others)
+    if cell.truncated:
+        shown.append(f"… {readable_size(cell.omitted_bytes)} more, for `Session.read_outputs`")
     return "\n".join(shown)
 
 
