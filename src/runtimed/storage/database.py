@@ -173,6 +173,8 @@ class Database:
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and not found:
             raise self._refusal("is another kind of database than expected; move it away")
+        if committed:
+            self._check_log(committed)
         if not found:
             # Only an empty database can be told to; see `give_back`.
             run("PRAGMA auto_vacuum=INCREMENTAL")
@@ -189,8 +191,6 @@ class Database:
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         run(f"PRAGMA wal_autocheckpoint={automatic}")
-        if committed:
-            self._check_log(committed)
         if not found:
             self.is_new = True
             run("BEGIN")
