@@ -24,12 +24,23 @@ from runtimed.errors import (
     SessionNotFound,
     StorageError,
 )
-from runtimed.models import Cell, DaemonStatus, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import (
+    Attribution,
+    AuditEntry,
+    Cell,
+    DaemonStatus,
+    ExecutionEvent,
+    ExecutionResult,
+    Output,
+    SessionStatus,
+)
 from runtimed.version import __version__
 
 __all__ = [
     "AsyncClient",
     "AsyncSession",
+    "Attribution",
+    "AuditEntry",
     "Cell",
     "CellNotFound",
     "Client",

@@ -12,6 +12,9 @@ from runtimed import display
 from runtimed.ids import CellId, ExecutionId
 
 __all__ = [
+    "Attribution",
+    "AuditAction",
+    "AuditEntry",
     "Cell",
     "CellType",
     "DaemonStatus",
@@ -28,6 +31,27 @@ CellType = Literal["code", "markdown", "raw"]
 OutputType = Literal["stream", "display_data", "execute_result", "error"]
 KernelStatus = Literal["not_started", "starting", "idle", "busy", "restarting", "dead"]
 EventType = Literal["execution_started", "output", "done", "error", "kernel_status", "cell_changed", "env_progress"]
+AuditAction = Literal[
+    "session_started",
+    "session_closed",
+    "session_timed_out",
+    "session_error",
+    "kernel_start",
+    "kernel_restart",
+    "kernel_shutdown",
+    "kernel_interrupt",
+    "kernel_input",
+    "cell_added",
+    "cell_edited",
+    "cell_moved",
+    "cell_deleted",
+    "cell_metadata_set",
+    "cell_type_set",
+    "outputs_cleared",
+    "metadata_set",
+    "execution_queued",
+    "execution_cancelled",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +98,31 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Who made the last edit of a cell, and when. Running a cell is no edit of it.
+
+    Attributes:
+        at: When, by the daemon's clock, in UTC.
+        client_id: The client, as `Session.client_id` names it.
+        label: What the client calls itself; None if nobody named it.
+        uid: The user that the operating system says it belongs to.
+        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+    """
+
+    at: datetime
+    client_id: str
+    label: str | None
+    uid: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """A cell of a notebook with the outputs of its latest execution.
 
     Attributes:
         position: Its place among the cells: compare as text, ties by id.
+        last_edit: Who added, edited, moved or cleared it last; None where that is not recorded.
     """
 
     id: CellId
@@ -88,6 +132,7 @@ class Cell:
     outputs: tuple[Output, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: str = ""
+    last_edit: Attribution | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -150,7 +195,8 @@ class ExecutionEvent:
         output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
             an update of an earlier display is a display_data output with that display_id.
         error_message: What went wrong, when event_type is `error`.
-        status: The kernel's status or the step of an environment, for those events.
+        status: The kernel's status, the step of an environment, or what was changed in a cell, for those events.
+        author: For `cell_changed`, the client that did it, as `Session.client_id` names it.
     """
 
     event_type: EventType
@@ -160,6 +206,7 @@ class ExecutionEvent:
     execution_count: int | None = None
     error_message: str | None = None
     status: str | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,3 +264,35 @@ class DaemonStatus:
     peers: int
     pool: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One thing that was done in or to a session, and by whom. Sources, outputs and values are never part of it.
+
+    Attributes:
+        at: When, by the daemon's clock, in UTC; the first time where `count` is above 1.
+        until: The last time; the same as `at` where `count` is 1.
+        action: What. The actions `kernel_…` say what was asked of a kernel; how it went, later entries and outputs say.
+        count: How often: the same client's edits of one kind to one cell within a minute are one entry.
+        client_id: Who, as `Session.client_id` names it; None for what the daemon did by itself: a timeout, a death.
+        label: What that client calls itself; None if nobody named it.
+        uid: The user that the operating system says it belongs to.
+        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+        cell_id: The cell that it concerns.
+        execution_id: The execution that it concerns.
+        detail: More of it, in a word: why a session ended (its `close_reason`), the environment of a kernel that is
+            to start, a cell's new type.
+    """
+
+    at: datetime
+    until: datetime
+    action: AuditAction
+    count: int = 1
+    client_id: str | None = None
+    label: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    cell_id: CellId | None = None
+    execution_id: ExecutionId | None = None
+    detail: str | None = None

@@ -7,7 +7,8 @@ import pytest
 
 from runtimed import ExecutionEvent, Output
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import ago, printable, short_duration
+from runtimed.cli.console import ago, short_duration
+from runtimed.texts import printable
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ with RegistryStore(folder / "registry.db") as store:
     for i in range(1, 10**9):
         with store.transaction():
             store.put(row(i))
-            store.add_history(f"s{i}", float(i), "started", "active")
+            store.add_history(f"s{i}", AuditRow(at=i, until=i, action="session_started"))
         stored(i)
 """,
         tmp_path,

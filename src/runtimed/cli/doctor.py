@@ -18,11 +18,12 @@ import psutil
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import open_console, printable
+from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.errors import RuntimedError
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
+from runtimed.texts import printable
 from runtimed.version import __version__
 
 __all__ = ["Check", "doctor", "examine"]

@@ -9,12 +9,13 @@ from typing import Final
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import ago, print_table, printable, say, short_duration
+from runtimed.cli.console import ago, print_table, say, short_duration
 from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.models import Cell, Output, SessionStatus
 from runtimed.settings import read_settings
+from runtimed.texts import printable
 from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["cells", "sessions", "stop_session"]

@@ -9,12 +9,14 @@ import logging.handlers
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 import uvloop
 
 from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.errors import RuntimedError
 from runtimed.settings import Settings, read_settings
+from runtimed.texts import LineFormatter
 from runtimed.transport.autostart import READY
 from runtimed.version import __version__
 
@@ -57,10 +59,18 @@ async def _serve(settings: Settings) -> None:
     logger.info("the daemon ends")
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A log whose every file is made with mode 0600, whatever the umask."""
+
+    def _open(self) -> TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.fchmod(fd, 0o600)
+        return TextIOWrapper(os.fdopen(fd, "ab"), encoding=self.encoding)
+
+
 def _log_to_file(settings: Settings) -> None:
-    handler = logging.handlers.RotatingFileHandler(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
-    settings.log_path.chmod(0o600)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = _LogFile(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=os.environ.get("RUNTIMED_LOG_LEVEL", "INFO"), handlers=[handler])
 
 

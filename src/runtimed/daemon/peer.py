@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runtimed.daemon.dispatch import dispatch
@@ -13,6 +14,7 @@ from runtimed.errors import ProtocolError, RuntimedError
 from runtimed.ids import ClientId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.storage.audit import Actor
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -30,13 +32,18 @@ class Peer(ChannelHandler):
 
     def __init__(self, daemon: Daemon, channel: Channel) -> None:
         self.channel = channel
-        self.client_id = ClientId("")
-        self.label: str | None = None
+        # What the operating system says of it, not what it says of itself; its pid is 0 in another container.
+        self.actor = Actor(ClientId(""), label=None, uid=channel.peer.uid, pid=channel.peer.pid or None)
         self.rooms: set[Room] = set()
         self._daemon = daemon
         self._greeted = False
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def client_id(self) -> ClientId:
+        """What the client called itself; empty before it did."""
+        return self.actor.client_id
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
@@ -57,7 +64,7 @@ class Peer(ChannelHandler):
         reply = answer_hello(hello, __version__, self._daemon.pid)
         match reply:
             case Welcome():
-                self.client_id, self.label = ClientId(hello.client_id), hello.label
+                self.actor = replace(self.actor, client_id=ClientId(hello.client_id), label=hello.label)
                 self._greeted = True
                 self.channel.send(reply)
             case Refusal():

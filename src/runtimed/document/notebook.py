@@ -58,7 +58,6 @@ class NotebookDocument:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._mirror = Mirror(engine)
-        self._last_author: dict[CellId, ClientId] = {}
 
     @classmethod
     def create(cls, notebook_id: NotebookId) -> NotebookDocument:
@@ -127,10 +126,6 @@ class NotebookDocument:
         """Return an entry of the document's metadata."""
         return self._mirror.metadata.get(key)
 
-    def last_author(self, cell_id: CellId) -> ClientId | None:
-        """Return who edited a cell last since this document was loaded, None if nobody did here."""
-        return self._last_author.get(cell_id)
-
     # Cells
 
     def add_cell(
@@ -172,7 +167,7 @@ class NotebookDocument:
             execution_id=None,
             metadata={},
         )
-        return self._changed(before, author, record, *moved)
+        return self._changed(before, record, *moved)
 
     def delete_cell(self, cell_id: CellId, *, author: ClientId) -> Edit:
         """Delete a cell.
@@ -186,7 +181,6 @@ class NotebookDocument:
             if self._mirror.cells_node is not None:
                 writer.delete(self._mirror.cells_node, cell_id)
         self._mirror.remove(cell_id)
-        self._last_author.pop(cell_id, None)
         return self._edit(before, cell_id)
 
     def move_cell(self, cell_id: CellId, after: CellId | None, *, author: ClientId) -> Edit:
@@ -208,7 +202,7 @@ class NotebookDocument:
         before = self._engine.heads()
         with self._engine.write(author) as writer:
             self._put_positions(writer, [record, *moved])
-        return self._changed(before, author, record, *moved)
+        return self._changed(before, record, *moved)
 
     def set_cell_type(self, cell_id: CellId, cell_type: CellType, *, author: ClientId) -> Edit:
         """Make a cell code, markdown or raw.
@@ -223,7 +217,7 @@ class NotebookDocument:
         before = self._engine.heads()
         with self._engine.write(author) as writer:
             writer.put(self._mirror.nodes[cell_id].cell, "cell_type", cell_type)
-        return self._changed(before, author, replace(record, cell_type=cell_type))
+        return self._changed(before, replace(record, cell_type=cell_type))
 
     def set_execution(
         self, cell_id: CellId, execution_id: ExecutionId | None, execution_count: int | None, *, author: ClientId
@@ -246,7 +240,7 @@ class NotebookDocument:
                 writer.put(cell, "execution_id", execution_id)
             if execution_count != record.execution_count:
                 writer.put(cell, "execution_count", execution_count)
-        return self._changed(before, author, changed)
+        return self._changed(before, changed)
 
     def set_cell_metadata(self, cell_id: CellId, key: str, value: str, *, author: ClientId) -> Edit:
         """Set an entry of a cell's metadata.
@@ -265,7 +259,7 @@ class NotebookDocument:
             metadata = nodes.metadata if nodes.metadata is not None else writer.put_map(nodes.cell, "metadata")
             writer.put(metadata, key, value)
         nodes.metadata = metadata
-        return self._changed(before, author, replace(record, metadata={**record.metadata, key: value}))
+        return self._changed(before, replace(record, metadata={**record.metadata, key: value}))
 
     def set_metadata(self, key: str, value: str, *, author: ClientId) -> Edit:
         """Set an entry of the document's metadata.
@@ -345,17 +339,14 @@ class NotebookDocument:
         finally:
             if self._engine.usable:
                 self._mirror = Mirror(self._engine)
-        touched = self._mirror.changed_from(former)
-        for cell_id in touched:
-            self._last_author.pop(cell_id, None)
-        return touched
+        return self._mirror.changed_from(former)
 
     def _write_source(self, record: CellRecord, source: str, edits: Sequence[TextEdit], author: ClientId) -> Edit:
         if source == record.source:
             return self._unchanged(record.id)
         before = self._engine.heads()
         sources.write(self._engine, self._mirror.nodes[record.id], record.source, source, edits, author)
-        return self._changed(before, author, replace(record, source=source))
+        return self._changed(before, replace(record, source=source))
 
     # Order
 
@@ -391,11 +382,10 @@ class NotebookDocument:
     def _unchanged(self, cell_id: CellId | None) -> Edit:
         return Edit(change=b"", cell_id=cell_id, heads=self.heads)
 
-    def _changed(self, before: Sequence[bytes], author: ClientId, record: CellRecord, *moved: CellRecord) -> Edit:
+    def _changed(self, before: Sequence[bytes], record: CellRecord, *moved: CellRecord) -> Edit:
         """Take an edit of a cell into the mirror."""
         for changed in (*moved, record):
             self._mirror.put(changed)
-        self._last_author[record.id] = author
         return self._edit(before, record.id)
 
     def _edit(self, before: Sequence[bytes], cell_id: CellId | None) -> Edit:

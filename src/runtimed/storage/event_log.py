@@ -7,17 +7,14 @@ from typing import Final
 
 from runtimed.ids import HostEpoch
 from runtimed.storage.database import Database
+from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "EventLog"]
 
 _MAX_SEQ: Final = 2**63 - 1
-_MAX_NAMES: Final = 10_000
-"""So many ids keep their number in memory; then they are forgotten, all at once, and looked up again."""
 
 SCHEMA: Final = (
-    # Ids of 40 bytes would be most of a small event, three times over with its indexes.
-    "CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     """CREATE TABLE events(
         seq INTEGER PRIMARY KEY, execution INTEGER, cell INTEGER, host INTEGER, n INTEGER, checksum INTEGER NOT NULL,
         body BLOB NOT NULL)""",
@@ -35,16 +32,15 @@ SCHEMA: Final = (
 class EventLog:
     """The log; `SessionStore` has its methods."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, names: NameTable) -> None:
         self._db = database
+        self._names = names
         self._last: int | None = None
-        self._names: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
 
     def forget(self) -> None:
         """Drop what is held in memory: a rollback may have made it untrue."""
         self._last = None
-        self._names.clear()
         self._hosts.clear()
 
     @property
@@ -66,14 +62,14 @@ class EventLog:
             epoch, number = host
             if number <= self.last_of_host(epoch) and self._has(epoch, number):
                 return None
-            host_name = self._name(epoch)
+            host_name = self._names.number(epoch)
         seq = self.last_seq + 1
         self._db.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 seq,
-                None if execution_id is None else self._name(execution_id),
-                None if cell_id is None else self._name(cell_id),
+                None if execution_id is None else self._names.number(execution_id),
+                None if cell_id is None else self._names.number(cell_id),
                 host_name,
                 number,
                 checksum(body),
@@ -89,7 +85,7 @@ class EventLog:
         """See `SessionStore.last_event_of_host`."""
         last = self._hosts.get(epoch)
         if last is None:
-            host = self._known(epoch)
+            host = self._names.known(epoch)
             (last,) = self._db.row(
                 "SELECT max(coalesce((SELECT max(n) FROM events WHERE host = ?1), 0),"
                 " coalesce((SELECT n FROM deleted_events WHERE host = ?1), 0))",
@@ -109,7 +105,7 @@ class EventLog:
         else:
             query = """SELECT seq, checksum, body FROM events WHERE execution = ? AND seq > ? AND seq <= ?
                 ORDER BY seq LIMIT ?"""
-            rows = self._db.each(query, (self._known(execution_id), after, last, max_rows))
+            rows = self._db.each(query, (self._names.known(execution_id), after, last, max_rows))
         found: list[tuple[int, bytes]] = []
         size = 0
         with closing(rows):
@@ -126,36 +122,15 @@ class EventLog:
 
     def count(self, execution_id: str) -> int:
         """See `SessionStore.count_events`."""
-        (count,) = self._db.row("SELECT count(*) FROM events WHERE execution = ?", (self._known(execution_id),))
+        (count,) = self._db.row("SELECT count(*) FROM events WHERE execution = ?", (self._names.known(execution_id),))
         return int(count)
 
     def first_seq(self, execution_id: str) -> int | None:
         """See `SessionStore.first_seq_of_execution`."""
-        (seq,) = self._db.row("SELECT min(seq) FROM events WHERE execution = ?", (self._known(execution_id),))
+        (seq,) = self._db.row("SELECT min(seq) FROM events WHERE execution = ?", (self._names.known(execution_id),))
         return None if seq is None else int(seq)
 
     def _has(self, epoch: str, number: int) -> bool:
         query = """SELECT 1 FROM events WHERE host = ?1 AND n = ?2
             UNION ALL SELECT 1 FROM deleted_events WHERE host = ?1 AND n >= ?2"""
-        return self._db.row(query, (self._known(epoch), number)) is not None
-
-    def _known(self, name: str) -> int:
-        """Return the number of an id, -1 if it has none yet."""
-        number = self._names.get(name)
-        if number is None:
-            row = self._db.row("SELECT id FROM names WHERE name = ?", (name,))
-            if row is None:
-                return -1
-            number = int(row[0])
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            self._names[name] = number
-        return number
-
-    def _name(self, name: str) -> int:
-        """Return the number of an id; a new one gets its number here."""
-        number = self._names.get(name)
-        if number is None:
-            self._db.execute("INSERT INTO names(name) VALUES (?) ON CONFLICT(name) DO NOTHING", (name,))
-            number = self._known(name)
-        return number
+        return self._db.row(query, (self._names.known(epoch), number)) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
@@ -9,7 +10,7 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.errors import CellNotFound, InvalidCell
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, new_cell_id
-from runtimed.models import Cell, CellType, Output
+from runtimed.models import Attribution, Cell, CellType, Output
 from runtimed.protocol import operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob
@@ -236,10 +237,20 @@ def _cell(notebook: Notebook, found: dict[str, Any]) -> Flow[Cell]:
         outputs=(yield from _outputs(notebook, found)),
         metadata=found["metadata"],
         position=found["position"],
+        last_edit=_attribution(found["last_edit"]),
     )
 
 
+def _attribution(found: list[Any] | None) -> Attribution | None:
+    if found is None:
+        return None
+    client_id, label, uid, pid, at = found
+    return Attribution(at=datetime.fromtimestamp(at, UTC), client_id=client_id, label=label, uid=uid, pid=pid)
+
+
 def _outputs(notebook: Notebook, found: dict[str, Any]) -> Flow[tuple[Output, ...]]:
+    if not found["events"]:
+        return ()
     fold = OutputFold()
     for body in found["events"]:
         fold.add(decode_event(body))
