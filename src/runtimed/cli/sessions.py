@@ -71,8 +71,11 @@ def cells(arguments: argparse.Namespace) -> int:
         print_json(found)
     elif found:
         print_table(
-            ["", "CELL", "SOURCE", "OUTPUTS"],
-            [[_count(cell), cell.id, Text(_clip(cell.source)), Text(_outputs(cell.outputs))] for cell in found],
+            ["", "CELL", "LAST EDIT", "SOURCE", "OUTPUTS"],
+            [
+                [_count(cell), cell.id, _last_edit(cell), Text(_clip(cell.source)), Text(_outputs(cell.outputs))]
+                for cell in found
+            ],
         )
     else:
         say(f"The session {arguments.id!r} has no cells")
@@ -121,6 +124,12 @@ def _count(cell: Cell) -> str:
     if cell.cell_type != "code":
         return cell.cell_type
     return f"[{' ' if cell.execution_count is None else cell.execution_count}]"
+
+
+def _last_edit(cell: Cell) -> str:
+    if cell.last_edit is None:
+        return ""
+    return f"{cell.last_edit.label or f'pid {cell.last_edit.pid}'}, {ago(cell.last_edit.at)}"
 
 
 def _outputs(outputs: tuple[Output, ...]) -> str:
