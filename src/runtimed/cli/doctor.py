@@ -209,12 +209,28 @@ def _private(folder: Path, name: str, elsewhere: str) -> Check:
         # Never for a folder that is meant to be shared, such as /tmp.
         shared = mode & stat.S_ISVTX
         trouble, advice = f"has mode {mode:04o}: others may enter it", elsewhere if shared else f"chmod 700 {folder}"
+    elif open_place := _open_place(folder):
+        return Check(
+            name=name,
+            verdict="warn",
+            found=f"{folder} is yours, but everybody may write to {open_place} and put another folder in its place",
+            advice=f"chmod o-w {open_place}, or {elsewhere}",
+        )
     return Check(
         name=name,
         verdict="fail" if trouble else "ok",
         found=f"{folder} {trouble or f'is yours alone (mode {mode:04o})'}",
         advice=advice,
     )
+
+
+def _open_place(folder: Path) -> Path | None:
+    """Return a folder above this one in which everybody may rename what belongs to others."""
+    for place in folder.parents:
+        mode = place.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return place
+    return None
 
 
 def _file_system(place: Path) -> str | None:

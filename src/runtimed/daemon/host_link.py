@@ -30,6 +30,7 @@ from runtimed.protocol.messages import (
 )
 from runtimed.protocol.operations import Attach, Operation
 from runtimed.storage.spool import Spool
+from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
@@ -77,7 +78,8 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
     """
     reap_hosts()
     folder = Path(bootstrap.folder)
-    with (folder / "host.err").open("wb") as errors:
+    errors_path = folder / "host.err"
+    with os.fdopen(os.open(errors_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as errors:
         process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
             [sys.executable, "-P", "-m", "runtimed.host"],
             stdin=subprocess.PIPE,
@@ -94,7 +96,7 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
         process.kill()
         said = b""
     if said != b"ready\n":
-        last_lines = (folder / "host.err").read_text(errors="replace")[-2000:]
+        last_lines = printable(errors_path.read_text(errors="replace")[-2000:], "\n")
         shutil.rmtree(folder, ignore_errors=True)
         raise KernelStartFailed(
             f"The process that should own the kernel did not start: {last_lines.strip() or 'it said nothing'}",

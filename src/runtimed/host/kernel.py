@@ -236,6 +236,7 @@ class Kernel:
         if self._phase is not Phase.STARTING or self._info is None or self._wire is None or not self._output_works:
             return
         self._phase = Phase.READY
+        self._wire.protect()
         language = self._info.get("language_info")
         name = language.get("name") if isinstance(language, dict) else None
         self._language = name if isinstance(name, str) else None
