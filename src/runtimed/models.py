@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from runtimed import display
 from runtimed.ids import CellId, ExecutionId
+from runtimed.texts import printable
 
 __all__ = [
     "Attribution",
@@ -180,7 +181,7 @@ class ExecutionResult:
 
     def __repr__(self) -> str:
         status = "ok" if self.success else "error"
-        return f"ExecutionResult(cell={self.cell_id}, status={status}, outputs={len(self.outputs)})"
+        return f"ExecutionResult(cell={printable(self.cell_id)}, status={status}, outputs={len(self.outputs)})"
 
     def _ipython_display_(self) -> None:
         for output in self.outputs:

@@ -16,6 +16,7 @@ from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.texts import printable
 
 __all__ = ["AsyncSession", "EventStream"]
 
@@ -54,9 +55,8 @@ class AsyncSession(Handle):
         return status.env_source if status is not None else None
 
     def __repr__(self) -> str:
-        return (
-            f"AsyncSession(id={self.notebook_id}, status={'connected' if self._connection.is_open else 'disconnected'})"
-        )
+        state = "connected" if self._connection.is_open else "disconnected"
+        return f"AsyncSession(id={printable(self.notebook_id)}, status={state})"
 
     async def _look(self) -> SessionStatus | None:
         if not self._connection.is_open:

@@ -15,6 +15,7 @@ from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.texts import printable
 
 __all__ = ["EventIterator", "Session"]
 
@@ -61,7 +62,7 @@ class Session(Handle):
         state = "disconnected"
         if self.is_connected:
             state = "kernel_running" if self.kernel_started else "connected"
-        return f"Session(id={self.notebook_id}, status={state})"
+        return f"Session(id={printable(self.notebook_id)}, status={state})"
 
     def _look(self) -> SessionStatus | None:
         if not self.is_connected:
