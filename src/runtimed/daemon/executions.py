@@ -10,7 +10,7 @@ import msgspec
 
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
-from runtimed.document.checks import check_source
+from runtimed.document.checks import check_cell_id, check_execution, check_source
 from runtimed.errors import InvalidCell
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
@@ -67,8 +67,10 @@ class Executions:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 
         Raises:
-            CellNotFound, InvalidCell: If the cell cannot be executed.
+            CellNotFound, InvalidCell: If the cell cannot be executed, or an id cannot be one.
         """
+        check_cell_id(request.cell_id)
+        check_execution(request.execution_id, None)
         source = self._source_of(request)
         client_id, execution_id, now = actor.client_id, ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():

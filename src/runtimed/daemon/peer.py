@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.dispatch import dispatch
 from runtimed.daemon.log import Stream
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Peer"]
 
 logger = logging.getLogger(__name__)
+
+MAX_SENTENCE: Final = 1000
+"""Characters that are left of a sentence which does not fit into a frame."""
 
 
 class Peer(ChannelHandler):
@@ -107,7 +110,12 @@ class Peer(ChannelHandler):
             self._fail(request_id, exc)
 
     def _fail(self, request_id: int, error: RuntimedError) -> None:
-        self.channel.send(Failure(request_id, type(error).__name__, str(error), error.data))
+        name, sentence = type(error).__name__, error.message
+        try:
+            self.channel.send(Failure(request_id, name, sentence, error.data))
+        except ProtocolError:
+            # It repeats what was asked for, and an id of 10 MB does not fit twice.
+            self.channel.send(Failure(request_id, name, f"{sentence[:MAX_SENTENCE]}…", {}))
 
     def _forget(self, request_id: int) -> None:
         stream = self._streams.pop(request_id, None)

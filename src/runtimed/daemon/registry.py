@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from runtimed.errors import SessionNotFound
-from runtimed.ids import NotebookId
+from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
 from runtimed.models import AuditAction
 from runtimed.storage.audit import Actor, AuditRow
@@ -48,8 +48,9 @@ class Registry:
 
         Raises:
             SessionNotFound: If it never started.
+            SessionError: If the id cannot be one.
         """
-        row = self.find(session_id)
+        row = self.find(check_notebook_id(session_id))
         if row is None:
             raise SessionNotFound(
                 f"No session has the id {session_id!r} yet; it begins with its first cell or kernel",

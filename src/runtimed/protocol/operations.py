@@ -146,6 +146,10 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     cwd: str = ""
     interpreter: str = ""
 
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<StartKernel notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
+
 
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
     """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready."""
