@@ -1,8 +1,8 @@
 """`start`, `stop`, `restart`, `status`, `logs`: on real daemons, with real kernels under them."""
 
 import json
-import re
 import os
+import re
 import signal
 from pathlib import Path
 

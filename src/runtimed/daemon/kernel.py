@@ -27,8 +27,8 @@ from runtimed.errors import (
     StorageError,
 )
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
-from runtimed.models import KernelStatus
+from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, KernelState
 from runtimed.protocol.operations import (
@@ -44,6 +44,7 @@ from runtimed.protocol.operations import (
     StartKernel,
 )
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
@@ -140,7 +141,7 @@ class RoomKernel:
 
     # --- life ---
 
-    async def start(self, request: StartKernel) -> bool:
+    async def start(self, request: StartKernel, actor: Actor) -> bool:
         """Start a kernel unless there is one, and return when it is ready.
 
         Returns:
@@ -154,6 +155,7 @@ class RoomKernel:
         started = False
         if self._starting is None and not self.exists:
             env_source = _resolve_environment(request.kernel_type, request.env_source)
+            self._note("kernel_start", actor, env_source)
             self._start_unwanted = False
             self._starting = self._spawn(self._start(request, env_source))
             self._starting.add_done_callback(self._start_ended)
@@ -271,8 +273,14 @@ class RoomKernel:
         else:
             self.executions.resume(reply["executions"])
 
-    async def shutdown(self) -> None:
-        """End the kernel and its host, even one that is still starting; without one, do nothing."""
+    async def shutdown(self, actor: Actor | None = None) -> None:
+        """End the kernel and its host, even one that is still starting; without one, do nothing.
+
+        Args:
+            actor: Who asks for this and nothing more; None where it is part of the session's end.
+        """
+        if actor is not None and (self.exists or self._starting is not None):
+            self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
         if self._link is not None:
             self._stopping = True
@@ -299,22 +307,25 @@ class RoomKernel:
                 os.kill(link.host_pid, signal.SIGKILL)
             await gone
 
-    async def restart(self) -> None:
+    async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready.
 
         Raises:
             NoKernel: If there is none.
             KernelStartFailed: If the new one does not become ready.
         """
-        await self._running_link().ask(HostRestart())
+        link = self._running_link()
+        self._note("kernel_restart", actor)
+        await link.ask(HostRestart())
 
-    def interrupt(self) -> asyncio.Future[dict[str, Any]]:
+    def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.
 
         Raises:
             NoKernel: If there is no kernel.
         """
         link = self._running_link()
+        self._note("kernel_interrupt", actor)
         self.executions.interrupting()
         return link.ask(HostInterrupt())
 
@@ -326,9 +337,17 @@ class RoomKernel:
         """Ask the kernel about the object at a place in code."""
         return self._running_link().ask(HostInspect(code=code, cursor_pos=cursor_pos))
 
-    def answer_input(self, execution_id: str, text: str) -> asyncio.Future[dict[str, Any]]:
+    def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Give the kernel the line that it waits for."""
-        return self._running_link().ask(HostInput(execution_id=execution_id, text=text))
+        link = self._running_link()
+        row = self._store.execution(execution_id)
+        if row is not None:
+            self._note("kernel_input", actor, cell_id=row.cell_id, execution_id=row.execution_id)
+        return link.ask(HostInput(execution_id=execution_id, text=text))
+
+    def _note(self, action: AuditAction, actor: Actor, detail: str | None = None, **ids: Any) -> None:
+        now = self._clock()
+        self._store.note(AuditRow(at=now, until=now, action=action, actor=actor, detail=detail, **ids))
 
     async def detach(self) -> None:
         """Leave the kernel running for the next daemon; one that is about to end is waited for."""
@@ -358,7 +377,7 @@ class RoomKernel:
         if self._link is not None and self._link.is_open:
             self._link.tell(operation)
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, actor: Actor) -> None:
         """Queue an execution, once for each id; see `Executions.enqueue`.
 
         Raises:
@@ -371,7 +390,7 @@ class RoomKernel:
         source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        self.executions.enqueue(request, source, client_id)
+        self.executions.enqueue(request, source, actor)
 
     # --- what the host tells ---
 

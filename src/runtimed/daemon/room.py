@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,6 +20,7 @@ from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.operations import Join, StartKernel
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
@@ -82,16 +83,15 @@ class Room(KernelListener):
 
     # --- life ---
 
-    def activate(self, client_id: ClientId) -> None:
+    def activate(self, actor: Actor) -> None:
         """Make the session active, as the client asked for it when it joined."""
-        join = next((join for client, join in self._peers.values() if client == client_id), None)
+        join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
         if join is None:
             join = Join(notebook_id=self.notebook_id)
         self._registry.start(
             self.notebook_id,
-            creator=client_id,
-            label=join.label,
-            limits=Limits(
+            actor,
+            Limits(
                 timeout_minutes=join.timeout_minutes,
                 max_duration_minutes=join.max_duration_minutes,
                 ephemeral=join.ephemeral,
@@ -99,24 +99,29 @@ class Room(KernelListener):
             ),
         )
 
-    def begin(self, client_id: ClientId) -> None:
+    def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
         if self._registry.find(self.notebook_id) is None:
-            self.activate(client_id)
+            self.activate(actor)
 
-    async def start_kernel(self, request: StartKernel, client_id: ClientId) -> dict[str, Any]:
+    async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
-        self.activate(client_id)
-        started = await self.kernel.start(request)
+        self.activate(actor)
+        started = await self.kernel.start(request, actor)
         return {
             "kernel_type": self.kernel.kernel_type,
             "env_source": self.kernel.env_source,
             "started": started,
         }
 
-    async def stop(self, event: SessionEvent) -> None:
-        """End the session. The step is committed first, then the kernel goes."""
-        self._registry.end(self.notebook_id, event)
+    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End the session. The step is committed first, then the kernel goes.
+
+        Args:
+            event: What ends it.
+            actor: Who ends it; None if it ends by itself.
+        """
+        self._registry.end(self.notebook_id, event, actor)
         await self.kernel.shutdown()
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
@@ -164,7 +169,7 @@ class Room(KernelListener):
         """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
         row = self._registry.find(self.notebook_id)
         if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, creator=row.creator, label=row.label, limits=_limits(row))
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row))
             self.kernel_facts(
                 host_epoch=row.host_epoch,
                 host_dir=row.host_dir,
@@ -182,7 +187,7 @@ class Room(KernelListener):
             self.document.load()
         row = self._registry.find(self.notebook_id)
         if row is None:
-            self.activate(ClientId(""))
+            self.activate(self._store.actor(""))
         if wanted:
             self.kernel_facts(
                 host_epoch=owner.epoch,
@@ -224,6 +229,7 @@ class Room(KernelListener):
             page, is_all = read_page(reader, budget)
             events = [body for _seq, body in page]
             more = None if is_all else reader.cursor
+        edited = self._store.last_edit(record.id)
         return {
             "id": record.id,
             "cell_type": record.cell_type,
@@ -232,6 +238,7 @@ class Room(KernelListener):
             "execution_id": record.execution_id,
             "metadata": dict(record.metadata),
             "position": record.position,
+            "last_edit": None if edited is None else _edit_as_list(*edited),
             "events": events,
             "more": more,
         }
@@ -264,6 +271,10 @@ class Room(KernelListener):
             )
         return {"status": row.status, "cell_id": row.cell_id}
 
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        return self._store.audit()
+
     # --- resent requests ---
 
     def has_done(self, client_id: ClientId, request_id: int) -> bool:
@@ -282,6 +293,10 @@ def _limits(row: SessionRow) -> Limits:
         ephemeral=row.ephemeral,
         keep_alive=row.keep_alive,
     )
+
+
+def _edit_as_list(actor: Actor, at: float) -> list[Any]:
+    return [actor.client_id, actor.label, actor.uid, actor.pid, at]
 
 
 def _remove(database: Path) -> None:

@@ -26,6 +26,7 @@ from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.transport.aio import Channel, serve
@@ -164,23 +165,28 @@ class Daemon:
         """End soon; kernels live on for the next daemon. Asking twice is harmless."""
         self._end.set()
 
-    async def shut_down(self, *, keep_kernels: bool) -> dict[str, Any]:
-        """End soon, and every session before that unless the kernels are kept."""
+    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> dict[str, Any]:
+        """End soon, and every session before that unless the kernels are kept.
+
+        Args:
+            actor: Who wants it; None for the daemon itself.
+            keep_kernels: Whether to leave the sessions to the next daemon.
+        """
         if not keep_kernels:
-            ends = (self.end_session(row, SessionEvent.STOPPED) for row in self.registry.active())
+            ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
             for end in await asyncio.gather(*ends, return_exceptions=True):
                 if isinstance(end, BaseException):
                     logger.error("a session could not be ended", exc_info=end)
         asyncio.get_running_loop().call_soon(self.request_end)
         return {}
 
-    async def end_session(self, row: SessionRow, event: SessionEvent) -> None:
-        """End a session, whether a room is open for it or not."""
+    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End a session, whether a room is open for it or not; `actor` is who ends it, None for the daemon itself."""
         session_id = NotebookId(row.session_id)
         if session_id in self._rooms:
-            await self._rooms[session_id].stop(event)
+            await self._rooms[session_id].stop(event, actor)
         else:
-            self.registry.end(session_id, event)
+            self.registry.end(session_id, event, actor)
 
     def _open_registry(self) -> RegistryStore:
         """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""

@@ -58,7 +58,8 @@ class BlobStore:
                 return sha256
         temporary = self._temporary / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (path.parent.parent, path.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 rest = memoryview(data)
