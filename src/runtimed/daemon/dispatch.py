@@ -120,6 +120,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             room.execution(operation.execution_id)
             return _watch(peer, request_id, room, operation)
         case ops.Subscribe():
+            room.check_complete_after(operation.after or 0)
             return Stream(
                 peer.channel,
                 request_id,

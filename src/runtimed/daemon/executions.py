@@ -153,6 +153,12 @@ class Executions:
             return None
         return {"status": row.status, "cell_id": row.cell_id}
 
+    def forget(self, execution_id: str) -> None:
+        """An old execution was deleted: updates of what it once showed are no longer for it."""
+        for shown in (self._displays or {}).values():
+            for key in [key for key in shown if key[0] == execution_id]:
+                del shown[key]
+
     # --- the kernel comes and goes ---
 
     def kernel_ready(self) -> None:

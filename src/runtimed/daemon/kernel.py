@@ -135,6 +135,13 @@ class RoomKernel:
         return self.exists or self.busy or self._link is not None
 
     @property
+    def stored_of_host(self) -> tuple[Path, int] | None:
+        """The host's folder and the number of its last event that is stored here; None without a host."""
+        if self._link is None:
+            return None
+        return self._link.folder, self._store.last_event_of_host(self._link.epoch)
+
+    @property
     def pid(self) -> int | None:
         """The kernel's process id."""
         return self._pid

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from runtimed.errors import SessionError, SessionNotFound
@@ -58,6 +58,10 @@ class Registry:
                 session_id=session_id,
             )
         return row
+
+    def ids(self) -> Iterable[NotebookId]:
+        """Return the ids of all sessions."""
+        return map(NotebookId, self._store.ids())
 
     def active(self) -> list[SessionRow]:
         """Return the active sessions."""

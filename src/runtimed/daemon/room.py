@@ -13,6 +13,7 @@ from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.reading import read_page
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import delete_old
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
 from runtimed.errors import RuntimedError, StorageError
@@ -49,6 +50,7 @@ class Room(KernelListener):
         self._report = report
         self._registry = registry
         self._clock = clock
+        self._keep_days = settings.limits.keep_days
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
@@ -58,7 +60,7 @@ class Room(KernelListener):
                 f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
@@ -266,14 +268,40 @@ class Room(KernelListener):
         """
         row = self._store.execution(ExecutionId(execution_id))
         if row is None:
+            days = self._keep_days
+            kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
             raise RuntimedError(
-                f"Session {self.notebook_id!r} has no execution {execution_id!r}", execution_id=execution_id
+                f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
         return {"status": row.status, "cell_id": row.cell_id}
 
     def audit(self) -> Generator[AuditRow, None, None]:
         """Give what was done in this session, the newest first; see `SessionStore.audit`."""
         return self._store.audit()
+
+    def check_complete_after(self, seq: int) -> None:
+        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
+
+        Raises:
+            StorageError: If one was; 0 means all there are, and is always right.
+        """
+        if 0 < seq < self._store.last_deleted_event:
+            raise StorageError(
+                f"Session {self.notebook_id!r} has deleted old events that came after number {seq}, which this client "
+                "saw last: what it has is not complete. Read the cells, and subscribe anew",
+                notebook_id=self.notebook_id,
+                after=seq,
+            )
+
+    # --- what is too old ---
+
+    def delete_old(self, before: float) -> Generator[None, None, None]:
+        """Delete what is too old; see `retention.delete_old`."""
+        return delete_old(self._store, self.log, self.kernel.executions.forget, before)
+
+    def blobs(self) -> set[str]:
+        """Return the blobs to which this session refers; see `SessionStore.blobs`."""
+        return self._store.blobs()
 
     # --- resent requests ---
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from runtimed.daemon.adoption import adopt_hosts
@@ -20,6 +21,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import Retention
 from runtimed.daemon.room import Room
 from runtimed.errors import DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
@@ -119,6 +121,8 @@ class Daemon:
         self._registry_store = self._open_registry()
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self.sessions_dir = settings.data_dir / "sessions"
+        self._retention = Retention(self, clock)
         self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
@@ -140,6 +144,7 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
@@ -235,6 +240,7 @@ class Daemon:
             self._turn_away(peer, f"No greeting came within {GREETING_DEADLINE:g} seconds")
         self._compact_next()
         self.registry.flush()
+        self._retention.tick(now)
         reap_hosts()
         if not self.settings.socket_path.exists():
             logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
@@ -298,6 +304,14 @@ class Daemon:
         """A connection is closed."""
         self._strangers.pop(peer, None)
         self._peers.discard(peer)
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+        return self._rooms.get(notebook_id)
+
+    def stored_of_hosts(self) -> dict[Path, int]:
+        """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
+        return dict(filter(None, (room.kernel.stored_of_host for room in self._rooms.values())))
 
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be.

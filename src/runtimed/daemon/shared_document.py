@@ -151,6 +151,9 @@ class SharedDocument:
                 self._store.note(
                     AuditRow(at=now, until=now, action=action, actor=actor, cell_id=edit.cell_id, detail=detail)
                 )
+            if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
+                record = document.cell(edit.cell_id)
+                self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
             if edit.cell_id is not None:
                 self._log.append(CellChanged(at=now, cell_id=edit.cell_id, change=kind, author=author))
             self._stored = True

@@ -104,6 +104,7 @@ class OutputFold:
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
             case Omitted():
+                self._begin_output()  # an output came, though not here
                 known = self._omitted
                 if known is None or known.after == event.after:
                     self._omitted = event

@@ -95,6 +95,8 @@ class Database:
         application_id: Tells this kind of database from others.
         automatic: Pages in the log after which SQLite makes a checkpoint by itself. An owner who looks at `log_is_long`
             after each commit gives more, for a single large transaction.
+        read_only: Just look into a file that nobody has open, in any thread: no lock is taken, and nothing is made,
+            checked, mended or set aside. Who opens it meanwhile may make all that is read wrong.
         on_rollback: Called after each rollback, so that what is held in memory can be forgotten.
 
     Attributes:
@@ -113,6 +115,7 @@ class Database:
         version: int,
         application_id: int,
         automatic: int = AUTOMATIC,
+        read_only: bool = False,
         on_rollback: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
@@ -128,6 +131,10 @@ class Database:
         self._damage: str | None = None
         self.damaged_log: Path | None = None
         self._transaction = _Transaction(self)
+        if read_only:
+            self.is_new = False
+            self._look_into(version, application_id)
+            return
         try:
             if path.is_dir() or self._log_path.is_dir():
                 raise _set_aside_error(path, "a folder is in its place")
@@ -154,6 +161,19 @@ class Database:
         finally:
             if not self._ready:
                 self._connection.close()
+
+    def _look_into(self, version: int, application_id: int) -> None:
+        if _size(self._log_path):
+            raise self._refusal("has a log, which only its owner can read")
+        try:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._connection.text_factory = _decode
+            if self.row("PRAGMA user_version") != (version,) or self.row("PRAGMA application_id") != (application_id,):
+                self._connection.close()
+                raise self._refusal("was written by another version of runtimed, or is another kind of file")
+        except sqlite3.Error as exc:
+            raise _translated(exc, self.path) from exc
 
     def _open(self, schema: Sequence[str], version: int, application_id: int, automatic: int, committed: int) -> None:
         # Damaged text must reach the comparison with its checksum, which then names the row.
@@ -333,7 +353,8 @@ class Database:
         """
         try:
             # `execute` would stop after the first page, since the pragma gives no rows.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
+            with self._free:
+                self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 

@@ -226,6 +226,11 @@ class EventLog:
         query = "INSERT OR REPLACE INTO deleted_executions VALUES (?, ?)"
         self._db.execute(query, (execution, self.last_of_execution(execution_id)))
 
+    @property
+    def is_deleting(self) -> bool:
+        """See `SessionStore.is_deleting_events`."""
+        return self._db.row("SELECT 1 FROM deleted_executions LIMIT 1") is not None
+
     def delete_some(self, max_bytes: int, max_rows: int) -> bool:
         """See `SessionStore.delete_some_events`."""
         row = self._db.row("SELECT execution, upto FROM deleted_executions LIMIT 1")

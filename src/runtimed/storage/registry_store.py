@@ -158,6 +158,10 @@ class RegistryStore:
             (status, kind, page_size, (page - 1) * page_size),
         )
 
+    def ids(self) -> builtins.list[str]:
+        """Return the ids of all sessions."""
+        return [session_id for (session_id,) in self._db.rows("SELECT session_id FROM sessions")]
+
     def count(self, status: str | None = None, kind: str | None = None) -> int:
         """Return how many sessions `list` has on all its pages, damaged ones included."""
         query = "SELECT count(*) FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)"

@@ -59,19 +59,21 @@ class SessionStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
+        read_only: Just look into it, in any thread: no lock is taken, nothing is made, checked, mended or set aside.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
             automatic=4 * AUTOMATIC,
+            read_only=read_only,
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
@@ -380,6 +382,11 @@ class SessionStore:
         with self._db.transaction():
             self._executions.delete(execution_id)
             self._events.delete_of_execution(execution_id)
+
+    @property
+    def is_deleting_events(self) -> bool:
+        """Whether events of deleted executions are still there."""
+        return self._events.is_deleting
 
     def delete_some_events(self, max_bytes: int, max_rows: int) -> bool:
         """Delete events of deleted executions, about so many; return whether there was anything left to do."""
