@@ -173,6 +173,7 @@ def _edit(
 ) -> dict[str, Any]:
     """Edit the document, once for each request, however often it is sent."""
     if not room.has_done(author, request_id):
+        room.check_room()
         room.begin(author)
         room.document.load()
         with room.log.transaction():
