@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -52,7 +53,7 @@ class Recorded:
 
     def __init__(self, folder: Path, limit: int | None = LIMIT) -> None:
         self.store = SessionStore(folder / "s.db")
-        self.log = EventLog(self.store, Flow(Demand(), "read"), limit)
+        self.log = EventLog(self.store, Flow(Demand(), "read"), limit, time.time)
         self.entries: list[Entry] = []
         self.log.attach(self)  # type: ignore[arg-type]  # it is offered what a Stream is
 

@@ -221,3 +221,38 @@ def test_a_file_gets_shorter_when_its_free_pages_are_given_back(path: Path, orde
         kept = {body for _, body in store.read_events(0)}
     assert kept == {bytes(2**18)}
     assert path.stat().st_size < 0.3 * full
+
+
+# --- a look from outside ---
+
+
+def test_a_look_takes_no_lock_and_changes_nothing(path: Path) -> None:
+    with SessionStore(path) as store:
+        fill(store)
+    before = path.stat()
+    with SessionStore(path, read_only=True) as glance, SessionStore(path, read_only=True) as other:
+        assert glance.blobs() == other.blobs() == {A, B, *(f"{i:064x}" for i in range(10))}
+        assert glance.executions_ended_before(1000, 8, 100) == [(9, "e8"), (10, "e9")]
+        with pytest.raises(StorageError, match="readonly"):
+            glance.delete_execution("e1")
+        with SessionStore(path) as owner:
+            assert owner.execution("e1") is not None
+    assert (path.stat().st_mtime_ns, path.stat().st_size) == (before.st_mtime_ns, before.st_size)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
+
+
+def test_a_look_refuses_what_it_cannot_read_and_leaves_it_in_place(path: Path) -> None:
+    with pytest.raises(StorageError, match="unable to open"):
+        SessionStore(path, read_only=True)
+    assert not path.exists()
+    with SessionStore(path) as store:
+        fill(store)
+        with pytest.raises(StorageError, match="has a log, which only its owner can read"):
+            SessionStore(path, read_only=True)
+    sql(path, "PRAGMA user_version = 77")
+    with pytest.raises(StorageError, match="another version of runtimed"):
+        SessionStore(path, read_only=True)
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(StorageError, match="it is damaged"):
+        SessionStore(path, read_only=True)
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]

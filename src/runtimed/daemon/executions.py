@@ -11,13 +11,15 @@ import msgspec
 
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
-from runtimed.document.checks import check_source
+from runtimed.document.checks import check_cell_id, check_execution, check_source
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.models import AuditAction
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.operations import Enqueue, Execute, HostInterrupt
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Executions", "TellHost"]
@@ -57,7 +59,7 @@ class Executions:
         self._clock = clock
         self._queue = ExecutionQueue()
         self._displays: Displays | None = None
-        self._unwritten: dict[ExecutionId, tuple[Enqueue, ClientId]] = {}
+        self._unwritten: dict[ExecutionId, tuple[Enqueue, Actor]] = {}
         self.asking: Ticket | None = None
 
     @property
@@ -65,15 +67,15 @@ class Executions:
         """Whether anything runs or waits to run."""
         return self._queue.busy
 
-    def enqueue(self, request: Enqueue, source: str, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, source: str, actor: Actor) -> None:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 
         Args:
             request: What was asked for.
             source: What `source_of` said of it.
-            client_id: Who asked.
+            actor: Who asked.
         """
-        execution_id, now = ExecutionId(request.execution_id), self._clock()
+        client_id, execution_id, now = actor.client_id, ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():
             self._store.add_execution(
                 execution_id=execution_id,
@@ -83,10 +85,11 @@ class Executions:
                 queued_at=now,
                 stdin=request.stdin,
             )
+            self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
         # The kernel works while the document is written.
         self._follow(self._queue.add(Ticket(execution_id, client_id)))
-        self._unwritten[execution_id] = request, client_id
+        self._unwritten[execution_id] = request, actor
         try:
             self.write_cells()
         except StorageError as exc:
@@ -103,6 +106,8 @@ class Executions:
         Raises:
             CellNotFound, InvalidCell: If the cell cannot be executed.
         """
+        check_cell_id(request.cell_id)
+        check_execution(request.execution_id, None)
         if request.source is not None:
             check_source(request.source)
             record = self._document.content.cell(CellId(request.cell_id))
@@ -117,28 +122,18 @@ class Executions:
             )
         return record.source if request.source is None else request.source
 
-    def _write_cell(self, request: Enqueue, author: ClientId) -> None:
-        cell_id, source = CellId(request.cell_id), request.source
+    def _write_cell(self, request: Enqueue, actor: Actor) -> None:
+        cell_id, source, author = CellId(request.cell_id), request.source, actor.client_id
         if source is not None:
             if self._document.content.cell(cell_id) is None:
-                self._document.edit("added", author, lambda d: d.add_cell(cell_id, source, "code", author=author))
+                self._document.edit("added", actor, lambda d: d.add_cell(cell_id, source, "code", author=author))
             else:
-                self._document.edit("source", author, lambda d: d.set_source(cell_id, source, base=None, author=author))
-        execution_id = ExecutionId(request.execution_id)
-        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, None, author=author))
+                self._document.edit("source", actor, lambda d: d.set_source(cell_id, source, base=None, author=author))
+        self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
 
     def interrupting(self) -> None:
         """The kernel is being interrupted."""
         self._queue.interrupting()
-
-    def cancel(self, execution_id: str) -> None:
-        """Take an execution from the queue, or interrupt it.
-
-        Raises:
-            StorageError: If its end cannot be stored; then it is still there.
-        """
-        with self._queue_as_stored():
-            self._follow(self._queue.cancel(ExecutionId(execution_id)))
 
     @contextlib.contextmanager
     def _queue_as_stored(self) -> Iterator[None]:
@@ -151,12 +146,42 @@ class Executions:
             self._queue = before
             raise
 
+    def cancel(self, execution_id: str, actor: Actor | None = None) -> None:
+        """Take an execution from the queue, or interrupt it.
+
+        Args:
+            execution_id: One that ended, or that nobody queued, stays as it is.
+            actor: Who wants it; None for the daemon itself.
+
+        Raises:
+            StorageError: If its end cannot be stored; then it is still there.
+        """
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is not None:
+            with self._queue_as_stored():
+                instructions = self._queue.cancel(row.execution_id)
+                if instructions:
+                    self._note("execution_cancelled", actor, row.execution_id, row.cell_id)
+                self._follow(instructions)
+
+    def _note(self, action: AuditAction, actor: Actor | None, execution_id: ExecutionId, cell_id: CellId) -> None:
+        now = self._clock()
+        self._store.note(
+            AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, execution_id=execution_id)
+        )
+
     def outcome(self, execution_id: str) -> dict[str, Any] | None:
         """Return the final reply about an execution, None while it is not final."""
         row = self._store.execution(ExecutionId(execution_id))
         if row is None or row.status in ("queued", "running"):
             return None
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def forget(self, execution_id: str) -> None:
+        """An old execution was deleted: updates of what it once showed are no longer for it."""
+        for shown in (self._displays or {}).values():
+            for key in [key for key in shown if key[0] == execution_id]:
+                del shown[key]
 
     # --- the kernel comes and goes ---
 
@@ -214,7 +239,7 @@ class Executions:
         for row in self._store.unfinished_executions():
             if self._document.content.cell(row.cell_id) is None:
                 request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=row.source)
-                self._unwritten[row.execution_id] = request, ClientId(row.author)
+                self._unwritten[row.execution_id] = request, self._store.actor(row.author)
         self.write_cells()
 
     def write_cells(self) -> None:
@@ -223,11 +248,11 @@ class Executions:
         Raises:
             StorageError: If there is no room for one; it is kept in memory until this is called again.
         """
-        for execution_id, (request, author) in list(self._unwritten.items()):
+        for execution_id, (request, actor) in list(self._unwritten.items()):
             self._document.load()
             try:
                 with self._log.transaction():
-                    self._write_cell(request, author)
+                    self._write_cell(request, actor)
             except CellNotFound:
                 logger.info("cell %s was deleted before its execution was written into it", request.cell_id)
             del self._unwritten[execution_id]
@@ -267,8 +292,7 @@ class Executions:
         row = self._store.execution(execution_id)
         if record is None or row is None or record.execution_id != execution_id or count is None:
             return
-        author = ClientId(row.author)
-        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, count, author=author))
+        self._document.set_execution(cell_id, execution_id, count, author=ClientId(row.author))
 
     def _note_display(self, event: Display, display_id: str) -> None:
         """Give an update of a display to every execution that showed it; the event names just the one that runs."""

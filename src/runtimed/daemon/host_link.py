@@ -31,6 +31,7 @@ from runtimed.protocol.messages import (
 )
 from runtimed.protocol.operations import Attach, Operation
 from runtimed.storage.spool import Spool
+from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.version import __version__
 
@@ -91,7 +92,8 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
     folder = Path(bootstrap.folder)
     try:
         frame = encode_bootstrap(bootstrap)
-        with (folder / "host.err").open("wb") as errors:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
             process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
                 [sys.executable, "-P", "-m", "runtimed.host"],
                 stdin=subprocess.PIPE,
@@ -111,7 +113,7 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
         process.kill()
         said = b""
     if said != b"ready\n":
-        last_lines = (folder / "host.err").read_text(errors="replace")[-2000:]
+        last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
         shutil.rmtree(folder, ignore_errors=True)
         raise KernelStartFailed(
             f"The process that should own the kernel did not start: {last_lines.strip() or 'it said nothing'}",

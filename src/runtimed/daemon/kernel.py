@@ -29,8 +29,8 @@ from runtimed.errors import (
     StorageError,
 )
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
-from runtimed.models import KernelStatus
+from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, KernelState
 from runtimed.protocol.operations import (
@@ -46,6 +46,7 @@ from runtimed.protocol.operations import (
     StartKernel,
 )
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
@@ -139,13 +140,20 @@ class RoomKernel:
         return self.exists or self.busy or self._link is not None
 
     @property
+    def stored_of_host(self) -> tuple[Path, int] | None:
+        """The host's folder and the number of its last event that is stored here; None without a host."""
+        if self._link is None:
+            return None
+        return self._link.folder, self._store.last_event_of_host(self._link.epoch)
+
+    @property
     def pid(self) -> int | None:
         """The kernel's process id."""
         return self._pid
 
     # --- life ---
 
-    async def start(self, request: StartKernel) -> bool:
+    async def start(self, request: StartKernel, actor: Actor) -> bool:
         """Start a kernel unless there is one, and return when it is ready.
 
         Returns:
@@ -160,6 +168,7 @@ class RoomKernel:
         started = False
         if self._starting is None and not self.exists:
             env_source = _resolve_environment(request.kernel_type, request.env_source)
+            self._note("kernel_start", actor, env_source)
             self._start_unwanted = False
             self._starting = self._spawn(self._start(request, env_source))
             self._starting.add_done_callback(self._start_ended)
@@ -306,8 +315,14 @@ class RoomKernel:
         else:
             self.executions.resume(reply["executions"])
 
-    async def shutdown(self) -> None:
-        """End the kernel and its host, even one that is still starting; without one, do nothing."""
+    async def shutdown(self, actor: Actor | None = None) -> None:
+        """End the kernel and its host, even one that is still starting; without one, do nothing.
+
+        Args:
+            actor: Who asks for this and nothing more; None where it is part of the session's end.
+        """
+        if actor is not None and (self.exists or self._starting is not None):
+            self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
         if self._link is not None:
             self._stopping = True
@@ -343,7 +358,7 @@ class RoomKernel:
                 os.kill(link.host_pid, signal.SIGKILL)
             await gone
 
-    async def restart(self) -> None:
+    async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready.
 
         Raises:
@@ -353,15 +368,17 @@ class RoomKernel:
         """
         link = self._running_link()
         self.check_room()
+        self._note("kernel_restart", actor)
         await link.ask(HostRestart())
 
-    def interrupt(self) -> asyncio.Future[dict[str, Any]]:
+    def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.
 
         Raises:
             NoKernel: If there is no kernel.
         """
         link = self._running_link()
+        self._note("kernel_interrupt", actor)
         self.executions.interrupting()
         return link.ask(HostInterrupt())
 
@@ -373,9 +390,24 @@ class RoomKernel:
         """Ask the kernel about the object at a place in code."""
         return self._running_link().ask(HostInspect(code=code, cursor_pos=cursor_pos))
 
-    def answer_input(self, execution_id: str, text: str) -> asyncio.Future[dict[str, Any]]:
+    def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Give the kernel the line that it waits for."""
-        return self._running_link().ask(HostInput(execution_id=execution_id, text=text))
+        link = self._running_link()
+        row = self._store.execution(execution_id)
+        if row is not None:
+            self._note("kernel_input", actor, cell_id=row.cell_id, execution_id=row.execution_id)
+        return link.ask(HostInput(execution_id=execution_id, text=text))
+
+    def _note(self, action: AuditAction, actor: Actor, detail: str | None = None, **ids: Any) -> None:
+        now = self._clock()
+        row = AuditRow(at=now, until=now, action=action, actor=actor, detail=detail, **ids)
+        try:
+            self._store.note(row)
+        except StorageError as exc:
+            # A kernel that has filled the disk can be interrupted.
+            if "free" not in exc.data:
+                raise
+            logger.error("session %r: %s was not noted: %s", self._notebook_id, row, exc)  # noqa: TRY400
 
     async def detach(self) -> None:
         """Leave the kernel running for the next daemon; one that is about to end is waited for."""
@@ -405,7 +437,7 @@ class RoomKernel:
         if self._link is not None and self._link.is_open:
             self._link.tell(operation)
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, actor: Actor) -> None:
         """Queue an execution, once for each id; see `Executions.enqueue`.
 
         Raises:
@@ -420,7 +452,7 @@ class RoomKernel:
         source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        self.executions.enqueue(request, source, client_id)
+        self.executions.enqueue(request, source, actor)
 
     # --- what the host tells ---
 

@@ -29,6 +29,12 @@ __all__ = ["EventLog", "Stream"]
 _PAGE: Final = 2**18
 """Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
 
+_READ_REST: Final = 3600.0
+"""Seconds for which an execution counts as read after somebody has read of it: who reads in pages comes again."""
+
+_READ_LATELY: Final = 1000
+"""So many executions are remembered as read."""
+
 
 class Stream:
     """The answer to one `Enqueue`, `Watch` or `Subscribe` request.
@@ -72,6 +78,16 @@ class Stream:
     def is_open(self) -> bool:
         """Whether more may be sent."""
         return self._open
+
+    @property
+    def execution_id(self) -> str | None:
+        """The execution that it follows; None if it follows the session."""
+        return None if self._reader is None else self._reader.execution_id
+
+    @property
+    def seen(self) -> int:
+        """Number of the last event that was sent, or was not for it."""
+        return self._log.last if self._live else self.cursor
 
     def close(self) -> None:
         """Send nothing more. Closing twice is harmless."""
@@ -169,10 +185,14 @@ class EventLog:
         flow: Says when streams that are behind may go on.
     """
 
-    def __init__(self, store: SessionStore, flow: Flow, max_output: int | None) -> None:
+    def __init__(
+        self, store: SessionStore, flow: Flow, max_output: int | None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._checkpoints = Checkpoints(store, flow)
         self._max_output = max_output
+        self._clock = clock
+        self._read_at: dict[str, float] = {}
         self._sizes = OutputSizes()
         self.flow = flow
         self._streams: dict[Stream, None] = {}
@@ -201,7 +221,11 @@ class EventLog:
         if self._depth == 0 and self._committing:
             self._publish()
         if self._depth == 0:
-            self._checkpoints.look()
+            self.committed()
+
+    def committed(self) -> None:
+        """Something was stored, here or without a `transaction`."""
+        self._checkpoints.look()
 
     def _publish(self) -> None:
         entries, self._committing = self._committing, []
@@ -242,6 +266,10 @@ class EventLog:
 
     def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
         """Return a reader of an execution's events; see `ExecutionReader`."""
+        self._read_at.pop(execution_id, None)
+        self._read_at[execution_id] = self._clock()
+        if len(self._read_at) > _READ_LATELY:
+            del self._read_at[next(iter(self._read_at))]
         return ExecutionReader(self._store, execution_id, after=after, limit=self._max_output, whole=whole)
 
     def read(self, after: int, *, execution_id: str | None = None, max_bytes: int) -> list[tuple[int, bytes]]:
@@ -257,6 +285,19 @@ class EventLog:
     def is_watched(self) -> bool:
         """Whether any stream is open."""
         return bool(self._streams)
+
+    def is_read(self, execution_id: str) -> bool:
+        """Whether somebody reads an execution's events, has just read some, or has yet to see them in the session's."""
+        if self._clock() - self._read_at.get(execution_id, -_READ_REST) < _READ_REST:
+            return True
+        if any(stream.execution_id == execution_id for stream in self._streams):
+            return True
+        return self._store.last_event_of_execution(execution_id) > self.slowest_cursor
+
+    @property
+    def slowest_cursor(self) -> int:
+        """Number of the last event that everybody who follows the session has seen."""
+        return min((stream.seen for stream in self._streams if stream.execution_id is None), default=self.last)
 
     def attach(self, stream: Stream) -> None:
         """Let a stream have what will be committed."""

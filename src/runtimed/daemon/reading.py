@@ -24,6 +24,7 @@ class ExecutionReader:
     limit. So which ones are left out is the same for every reader, wherever it begins.
 
     Attributes:
+        execution_id: Whose events.
         cursor: Number of the last event that was given.
     """
 
@@ -40,7 +41,7 @@ class ExecutionReader:
             whole: Whether the outputs behind it come all the same.
         """
         self._store = store
-        self._execution_id = execution_id
+        self.execution_id = execution_id
         self._limit = limit
         self._whole = whole
         self._omits = False
@@ -56,12 +57,12 @@ class ExecutionReader:
         if self._omits:
             return self._page_beyond(max_bytes)
         page = self._store.read_events(
-            self.cursor, execution_id=self._execution_id, max_bytes=max_bytes, max_output=self._limit
+            self.cursor, execution_id=self.execution_id, max_bytes=max_bytes, max_output=self._limit
         )
         if page:
             self.cursor = page[-1][0]
             return page
-        if self._store.last_event_of_execution(self._execution_id) <= self.cursor:
+        if self._store.last_event_of_execution(self.execution_id) <= self.cursor:
             return []
         self._begin_to_omit()
         first = self.cursor, self.omission()
@@ -70,7 +71,7 @@ class ExecutionReader:
     def live(self, entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
         """Give those of the events that were just committed which this reader gets; it must have read all before."""
         for seq, event, body, output in entries:
-            if event.execution_id != self._execution_id or seq <= self.cursor:
+            if event.execution_id != self.execution_id or seq <= self.cursor:
                 continue
             if isinstance(event, Clear):
                 if self._omits:
@@ -93,10 +94,10 @@ class ExecutionReader:
         Args:
             upto: Count what is left out up to this number; all that there is now if None.
         """
-        before = self._store.output_size(self._execution_id, self._omitted_after)
-        size = self._store.output_size(self._execution_id, upto) - before
+        before = self._store.output_size(self.execution_id, self._omitted_after)
+        size = self._store.output_size(self.execution_id, upto) - before
         return encode_event(
-            Omitted(at=0.0, execution_id=self._execution_id, after=self._omitted_after, size=max(size, 1))
+            Omitted(at=0.0, execution_id=self.execution_id, after=self._omitted_after, size=max(size, 1))
         )
 
     @property
@@ -111,7 +112,7 @@ class ExecutionReader:
     def _page_beyond(self, max_bytes: int) -> list[tuple[int, bytes]]:
         """Return the next page behind the limit, up to what clears the outputs; before that comes what was left out."""
         page = self._store.read_events(
-            self.cursor, execution_id=self._execution_id, max_bytes=max_bytes, outputs=self._whole
+            self.cursor, execution_id=self.execution_id, max_bytes=max_bytes, outputs=self._whole
         )
         for i, (seq, body) in enumerate(page):
             if is_clear(body):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Generator, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,6 +13,7 @@ from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.reading import read_page
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import delete_old
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
 from runtimed.errors import RuntimedError, StorageError
@@ -20,6 +21,7 @@ from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.operations import Join, StartKernel
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
@@ -49,6 +51,7 @@ class Room(KernelListener):
         self._report = report
         self._registry = registry
         self._clock = clock
+        self._keep_days = settings.limits.keep_days
         self._path = database_path(settings, notebook_id)
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
@@ -58,7 +61,7 @@ class Room(KernelListener):
                 f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
@@ -83,16 +86,15 @@ class Room(KernelListener):
 
     # --- life ---
 
-    def activate(self, client_id: ClientId) -> None:
+    def activate(self, actor: Actor) -> None:
         """Make the session active, as the client asked for it when it joined."""
-        join = next((join for client, join in self._peers.values() if client == client_id), None)
+        join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
         if join is None:
             join = Join(notebook_id=self.notebook_id)
         self._registry.start(
             self.notebook_id,
-            creator=client_id,
-            label=join.label,
-            limits=Limits(
+            actor,
+            Limits(
                 timeout_minutes=join.timeout_minutes,
                 max_duration_minutes=join.max_duration_minutes,
                 ephemeral=join.ephemeral,
@@ -100,17 +102,17 @@ class Room(KernelListener):
             ),
         )
 
-    def begin(self, client_id: ClientId) -> None:
+    def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
         if self._registry.find(self.notebook_id) is None:
-            self.activate(client_id)
+            self.activate(actor)
 
-    async def start_kernel(self, request: StartKernel, client_id: ClientId) -> dict[str, Any]:
+    async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
         if not self.kernel.exists:
             self.check_room()
-        self.activate(client_id)
-        started = await self.kernel.start(request)
+        self.activate(actor)
+        started = await self.kernel.start(request, actor)
         return {
             "kernel_type": self.kernel.kernel_type,
             "env_source": self.kernel.env_source,
@@ -125,9 +127,14 @@ class Room(KernelListener):
         """
         check_room(self._path.parent)
 
-    async def stop(self, event: SessionEvent) -> None:
-        """End the session. The step is committed first, then the kernel goes."""
-        self._registry.end(self.notebook_id, event)
+    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End the session. The step is committed first, then the kernel goes.
+
+        Args:
+            event: What ends it.
+            actor: Who ends it; None if it ends by itself.
+        """
+        self._registry.end(self.notebook_id, event, actor)
         await self.kernel.shutdown()
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
@@ -184,7 +191,7 @@ class Room(KernelListener):
         """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
         row = self._registry.find(self.notebook_id)
         if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, creator=row.creator, label=row.label, limits=_limits(row))
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row))
             self.kernel_facts(
                 host_epoch=row.host_epoch,
                 host_dir=row.host_dir,
@@ -202,7 +209,7 @@ class Room(KernelListener):
             self.document.load()
         row = self._registry.find(self.notebook_id)
         if row is None:
-            self.activate(ClientId(""))
+            self.activate(self._store.actor(""))
         if wanted:
             self.kernel_facts(
                 host_epoch=owner.epoch,
@@ -244,6 +251,7 @@ class Room(KernelListener):
             page, is_all = read_page(reader, budget)
             events = [body for _seq, body in page]
             more = None if is_all else reader.cursor
+        edited = self._store.last_edit(record.id)
         return {
             "id": record.id,
             "cell_type": record.cell_type,
@@ -252,6 +260,7 @@ class Room(KernelListener):
             "execution_id": record.execution_id,
             "metadata": dict(record.metadata),
             "position": record.position,
+            "last_edit": None if edited is None else _edit_as_list(*edited),
             "events": events,
             "more": more,
         }
@@ -279,10 +288,40 @@ class Room(KernelListener):
         """
         row = self._store.execution(ExecutionId(execution_id))
         if row is None:
+            days = self._keep_days
+            kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
             raise RuntimedError(
-                f"Session {self.notebook_id!r} has no execution {execution_id!r}", execution_id=execution_id
+                f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        return self._store.audit()
+
+    def check_complete_after(self, seq: int) -> None:
+        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
+
+        Raises:
+            StorageError: If one was; 0 means all there are, and is always right.
+        """
+        if 0 < seq < self._store.last_deleted_event:
+            raise StorageError(
+                f"Session {self.notebook_id!r} has deleted old events that came after number {seq}, which this client "
+                "saw last: what it has is not complete. Read the cells, and subscribe anew",
+                notebook_id=self.notebook_id,
+                after=seq,
+            )
+
+    # --- what is too old ---
+
+    def delete_old(self, before: float) -> Generator[None, None, None]:
+        """Delete what is too old; see `retention.delete_old`."""
+        return delete_old(self._store, self.log, self.kernel.executions.forget, before)
+
+    def blobs(self) -> set[str]:
+        """Return the blobs to which this session refers; see `SessionStore.blobs`."""
+        return self._store.blobs()
 
     # --- resent requests ---
 
@@ -307,6 +346,10 @@ def _limits(row: SessionRow) -> Limits:
         ephemeral=row.ephemeral,
         keep_alive=row.keep_alive,
     )
+
+
+def _edit_as_list(actor: Actor, at: float) -> list[Any]:
+    return [actor.client_id, actor.label, actor.uid, actor.pid, at]
 
 
 def _remove(database: Path) -> None:

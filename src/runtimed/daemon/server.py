@@ -11,6 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from runtimed.daemon.adoption import adopt_hosts
@@ -20,6 +21,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import Retention
 from runtimed.daemon.room import Room, database_path
 from runtimed.daemon.trouble import Trouble
 from runtimed.errors import DaemonUnavailable, SessionError, StorageError
@@ -27,6 +29,7 @@ from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.registry_store import RegistryStore, SessionRow
@@ -133,6 +136,8 @@ class Daemon:
         self._registry_store = self._open_registry()
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self.sessions_dir = settings.data_dir / "sessions"
+        self._retention = Retention(self, clock)
         self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
@@ -155,6 +160,7 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
@@ -183,23 +189,28 @@ class Daemon:
         """End soon; kernels live on for the next daemon. Asking twice is harmless."""
         self._end.set()
 
-    async def shut_down(self, *, keep_kernels: bool) -> dict[str, Any]:
-        """End soon, and every session before that unless the kernels are kept."""
+    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> dict[str, Any]:
+        """End soon, and every session before that unless the kernels are kept.
+
+        Args:
+            actor: Who wants it; None for the daemon itself.
+            keep_kernels: Whether to leave the sessions to the next daemon.
+        """
         if not keep_kernels:
-            ends = (self.end_session(row, SessionEvent.STOPPED) for row in self.registry.active())
+            ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
             for end in await asyncio.gather(*ends, return_exceptions=True):
                 if isinstance(end, BaseException):
                     logger.error("a session could not be ended", exc_info=end)
         asyncio.get_running_loop().call_soon(self.request_end)
         return {}
 
-    async def end_session(self, row: SessionRow, event: SessionEvent) -> None:
-        """End a session, whether a room is open for it or not."""
+    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End a session, whether a room is open for it or not; `actor` is who ends it, None for the daemon itself."""
         session_id = NotebookId(row.session_id)
         if session_id in self._rooms:
-            await self._rooms[session_id].stop(event)
+            await self._rooms[session_id].stop(event, actor)
         else:
-            self.registry.end(session_id, event)
+            self.registry.end(session_id, event, actor)
 
     def _open_registry(self) -> RegistryStore:
         """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""
@@ -250,6 +261,7 @@ class Daemon:
         self._compact_next()
         with self._trouble.noted("the list of sessions"):
             self.registry.flush()
+        self._retention.tick(now)
         reap_hosts()
         if not self.settings.socket_path.exists():
             logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
@@ -317,6 +329,14 @@ class Daemon:
         """A connection is closed."""
         self._strangers.pop(peer, None)
         self._peers.discard(peer)
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+        return self._rooms.get(notebook_id)
+
+    def stored_of_hosts(self) -> dict[Path, int]:
+        """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
+        return dict(filter(None, (room.kernel.stored_of_host for room in self._rooms.values())))
 
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be.

@@ -96,6 +96,8 @@ class Database:
         application_id: Tells this kind of database from others.
         automatic: Pages in the log after which SQLite makes a checkpoint by itself. An owner who looks at `log_is_long`
             after each commit gives more, for a single large transaction.
+        read_only: Just look into a file that nobody has open, in any thread: no lock is taken, and nothing is made,
+            checked, mended or set aside. Who opens it meanwhile may make all that is read wrong.
         on_rollback: Called after each rollback, so that what is held in memory can be forgotten.
 
     Attributes:
@@ -114,6 +116,7 @@ class Database:
         version: int,
         application_id: int,
         automatic: int = AUTOMATIC,
+        read_only: bool = False,
         on_rollback: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
@@ -129,6 +132,10 @@ class Database:
         self._damage: str | None = None
         self.damaged_log: Path | None = None
         self._transaction = _Transaction(self)
+        if read_only:
+            self.is_new = False
+            self._look_into(version, application_id)
+            return
         try:
             if path.is_dir() or self._log_path.is_dir():
                 raise _set_aside_error(path, "a folder is in its place")
@@ -158,6 +165,19 @@ class Database:
             if not self._ready:
                 self._connection.close()
 
+    def _look_into(self, version: int, application_id: int) -> None:
+        if _size(self._log_path):
+            raise self._refusal("has a log, which only its owner can read")
+        try:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            self._connection.text_factory = _decode
+            if self.row("PRAGMA user_version") != (version,) or self.row("PRAGMA application_id") != (application_id,):
+                self._connection.close()
+                raise self._refusal("was written by another version of runtimed, or is another kind of file")
+        except sqlite3.Error as exc:
+            raise _translated(exc, self.path) from exc
+
     def _open(self, schema: Sequence[str], version: int, application_id: int, automatic: int, committed: int) -> None:
         # Damaged text must reach the comparison with its checksum, which then names the row.
         self._connection.text_factory = _decode
@@ -176,6 +196,8 @@ class Database:
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and not found:
             raise self._refusal("is another kind of database than expected; move it away")
+        if committed:
+            self._check_log(committed)
         if not found:
             # Only an empty database can be told to; see `give_back`.
             run("PRAGMA auto_vacuum=INCREMENTAL")
@@ -192,8 +214,6 @@ class Database:
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         run(f"PRAGMA wal_autocheckpoint={automatic}")
-        if committed:
-            self._check_log(committed)
         if not found:
             self.is_new = True
             run("BEGIN")
@@ -341,7 +361,8 @@ class Database:
         """
         try:
             # `execute` would stop after the first page, since the pragma gives no rows.
-            self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
+            with self._free:
+                self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
 
