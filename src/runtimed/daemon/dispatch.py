@@ -182,6 +182,7 @@ def _edit(
 ) -> dict[str, Any]:
     """Edit the document, once for each request, however often it is sent."""
     if not room.has_done(actor.client_id, request_id):
+        room.check_room()
         room.begin(actor)
         room.document.load()
         with room.log.transaction():

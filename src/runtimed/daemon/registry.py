@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from runtimed.errors import SessionError, SessionNotFound
+from runtimed.errors import SessionError, SessionNotFound, StorageError
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
 from runtimed.models import AuditAction
@@ -69,7 +69,11 @@ class Registry:
 
     def list(self, status: str | None, kind: str | None, page: int, page_size: int) -> list[SessionRow]:
         """Return one page of the sessions, newest access first."""
-        self.flush()
+        try:
+            self.flush()
+        except StorageError as exc:
+            # The list is there to be read on a full disk, too; only its order is a little older.
+            logger.debug("the times of the last use are not stored: %s", exc)
         return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
 
     def history(self, session_id: str) -> builtins.list[AuditRow]:
@@ -154,18 +158,34 @@ class Registry:
         return True
 
     def update(self, session_id: NotebookId, **fields: Any) -> None:
-        """Change facts about a session that are no steps of its life."""
-        self._store.put(dataclasses.replace(self.get(session_id), **fields))
+        """Change facts about a session that are no steps of its life; what is known already needs no room."""
+        row = self.get(session_id)
+        changed = dataclasses.replace(row, **fields)
+        if changed != row:
+            self._store.put(changed)
 
     def touch(self, session_id: NotebookId) -> None:
         """A peer did something: kept in memory, written by the next `flush`."""
         self._used_at[session_id] = self._clock()
 
     def flush(self) -> None:
-        """Write when each session was last used."""
-        used_at, self._used_at = self._used_at, {}
-        for session_id, at in used_at.items():
-            self._store.touch(session_id, at)
+        """Write when each session was last used.
+
+        Raises:
+            StorageError: If one of them cannot be written; what there is no room for is kept for the next time.
+        """
+        failure: StorageError | None = None
+        for session_id, at in list(self._used_at.items()):
+            try:
+                self._store.touch(session_id, at)
+            except StorageError as exc:
+                failure = exc
+                if exc.data.get("session_id") != session_id:
+                    continue
+            # Written, or its row is damaged.
+            del self._used_at[session_id]
+        if failure is not None:
+            raise failure
 
     @staticmethod
     def _check(row: SessionRow | None, event: SessionEvent) -> SessionState | None:

@@ -22,10 +22,11 @@ from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.operations import Join, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["Room"]
+__all__ = ["Room", "database_path"]
 
 REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
@@ -51,7 +52,7 @@ class Room(KernelListener):
         self._registry = registry
         self._clock = clock
         self._keep_days = settings.limits.keep_days
-        self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
+        self._path = database_path(settings, notebook_id)
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
             report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
@@ -108,6 +109,8 @@ class Room(KernelListener):
 
     async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
+        if not self.kernel.exists:
+            self.check_room()
         self.activate(actor)
         started = await self.kernel.start(request, actor)
         return {
@@ -115,6 +118,14 @@ class Room(KernelListener):
             "env_source": self.kernel.env_source,
             "started": started,
         }
+
+    def check_room(self) -> None:
+        """See that something new can be begun.
+
+        Raises:
+            StorageError: If the disk is full, or nearly so.
+        """
+        check_room(self._path.parent)
 
     async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
         """End the session. The step is committed first, then the kernel goes.
@@ -140,7 +151,16 @@ class Room(KernelListener):
         )
         return next_deadline(_limits(row), activity)
 
-    def interrupt_unanswered(self) -> None:
+    def tidy(self) -> None:
+        """Do what became due, or possible again.
+
+        Raises:
+            StorageError: If something cannot be stored yet; it is done the next time.
+        """
+        self._interrupt_unanswered()
+        self.kernel.executions.write_cells()
+
+    def _interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
         asking = self.kernel.executions.asking
         if asking is None or any(client_id == asking.client_id for client_id, _join in self._peers.values()):
@@ -312,6 +332,11 @@ class Room(KernelListener):
     def remember(self, client_id: ClientId, request_id: int) -> None:
         """Note that an edit was made, in the transaction that makes it."""
         self._store.remember_request(client_id, request_id, b"")
+
+
+def database_path(settings: Settings, notebook_id: NotebookId) -> Path:
+    """Return where the database of a session is."""
+    return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
 
 
 def _limits(row: SessionRow) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -17,6 +18,8 @@ from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["SharedDocument"]
+
+logger = logging.getLogger(__name__)
 
 MAX_FAILED_LOADS = 2
 """Deaths of the daemon while it loads a document, after which the document is set aside."""
@@ -56,6 +59,7 @@ class SharedDocument:
         self._clock = clock
         self._loaded: NotebookDocument | None = None
         self._stored = False
+        self._is_marked = False  # though it was loaded, for want of room
         self._compact_after = self._compact_at = compact_after
         self.changes = 0
 
@@ -137,6 +141,9 @@ class SharedDocument:
         with self._log.transaction():
             # The document in memory would be ahead of what is stored, and later changes would build upon this one.
             self._log.if_rolled_back(self.forget)
+            if self._is_marked:
+                self._store.end_load()
+                self._is_marked = False
             if not self._stored:
                 # The document's beginning came from no change of a peer, so this snapshot, which has the first edit
                 # already, is what there is to store.
@@ -206,7 +213,7 @@ class SharedDocument:
     def _load(self) -> NotebookDocument:
         if self._store.failed_loads >= MAX_FAILED_LOADS:
             raise self._set_aside("the daemon died while it loaded it")
-        self._store.begin_load()
+        marked = self._mark_load()
         try:
             snapshot, changes = self._store.load_document()
             self._stored = snapshot is not None
@@ -217,7 +224,26 @@ class SharedDocument:
         except StorageError as exc:
             raise self._set_aside(exc.message) from exc
         finally:
+            if marked:
+                self._unmark_load()
+
+    def _mark_load(self) -> bool:
+        """Count this load as failed until it has ended; on a full disk it is not counted."""
+        try:
+            self._store.begin_load()
+        except StorageError as exc:
+            if "free" not in exc.data:
+                raise
+            logger.warning("the document of session %r is loaded without a mark: %s", self._notebook_id, exc)
+            return False
+        return True
+
+    def _unmark_load(self) -> None:
+        try:
             self._store.end_load()
+        except StorageError as exc:
+            self._is_marked = True
+            logger.warning("the document of session %r stays marked for now: %s", self._notebook_id, exc)
 
     def _set_aside(self, reason: str) -> StorageError:
         self._store.set_document_aside()

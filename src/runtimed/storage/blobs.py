@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.errors import StorageError
+from runtimed.storage.disk import is_no_room, no_room
 
 __all__ = ["BlobStore"]
 
@@ -45,6 +46,8 @@ class BlobStore:
             self._temporary.mkdir(mode=0o700, exist_ok=True)
             self._sweep()
         except OSError as exc:
+            if is_no_room(exc):
+                raise no_room(folder, exc) from exc
             raise StorageError(f"the blob folder {folder} cannot be used: {exc}", path=str(folder)) from exc
 
     def put(self, data: bytes) -> str:
