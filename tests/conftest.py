@@ -82,3 +82,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for long runs."""
     parser.addoption("--faults", type=int, default=50, help="rounds of tests/faults (50)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
+    parser.addoption("--soak", type=float, default=1.0, help="minutes of tests/faults/test_soak.py (1)")

@@ -10,8 +10,12 @@ from typing import Any, Literal
 
 from runtimed import display
 from runtimed.ids import CellId, ExecutionId
+from runtimed.texts import printable
 
 __all__ = [
+    "Attribution",
+    "AuditAction",
+    "AuditEntry",
     "Cell",
     "CellType",
     "DaemonStatus",
@@ -29,6 +33,27 @@ CellType = Literal["code", "markdown", "raw"]
 OutputType = Literal["stream", "display_data", "execute_result", "error"]
 KernelStatus = Literal["not_started", "starting", "idle", "busy", "restarting", "dead"]
 EventType = Literal["execution_started", "output", "done", "error", "kernel_status", "cell_changed", "env_progress"]
+AuditAction = Literal[
+    "session_started",
+    "session_closed",
+    "session_timed_out",
+    "session_error",
+    "kernel_start",
+    "kernel_restart",
+    "kernel_shutdown",
+    "kernel_interrupt",
+    "kernel_input",
+    "cell_added",
+    "cell_edited",
+    "cell_moved",
+    "cell_deleted",
+    "cell_metadata_set",
+    "cell_type_set",
+    "outputs_cleared",
+    "metadata_set",
+    "execution_queued",
+    "execution_cancelled",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +100,25 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Who made the last edit of a cell, and when. Running a cell is no edit of it.
+
+    Attributes:
+        at: When, by the daemon's clock, in UTC.
+        client_id: The client, as `Session.client_id` names it.
+        label: What the client calls itself; None if nobody named it.
+        uid: The user that the operating system says it belongs to.
+        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+    """
+
+    at: datetime
+    client_id: str
+    label: str | None
+    uid: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """A cell of a notebook with the outputs of its latest execution.
 
@@ -83,6 +127,7 @@ class Cell:
         execution_id: Its latest execution; None if it never ran, or its outputs were cleared.
         omitted_bytes: As those of an `ExecutionResult`.
         omitted_after: As those of an `ExecutionResult`.
+        last_edit: Who added, edited, moved or cleared it last; None where that is not recorded.
     """
 
     id: CellId
@@ -95,6 +140,7 @@ class Cell:
     execution_id: ExecutionId | None = None
     omitted_bytes: int = 0
     omitted_after: int | None = None
+    last_edit: Attribution | None = None
 
     @property
     def truncated(self) -> bool:
@@ -158,7 +204,8 @@ class ExecutionResult:
     def __repr__(self) -> str:
         status = "ok" if self.success else "error"
         omitted = f", omitted={display.readable_size(self.omitted_bytes)}" if self.truncated else ""
-        return f"ExecutionResult(cell={self.cell_id}, status={status}, outputs={len(self.outputs)}{omitted})"
+        cell = printable(self.cell_id)
+        return f"ExecutionResult(cell={cell}, status={status}, outputs={len(self.outputs)}{omitted})"
 
     def _ipython_display_(self) -> None:
         for output in self.outputs:
@@ -193,7 +240,8 @@ class ExecutionEvent:
         output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
             an update of an earlier display is a display_data output with that display_id.
         error_message: What went wrong, when event_type is `error`.
-        status: The kernel's status or the step of an environment, for those events.
+        status: The kernel's status, the step of an environment, or what was changed in a cell, for those events.
+        author: For `cell_changed`, the client that did it, as `Session.client_id` names it.
     """
 
     event_type: EventType
@@ -203,6 +251,7 @@ class ExecutionEvent:
     execution_count: int | None = None
     error_message: str | None = None
     status: str | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,3 +313,35 @@ class DaemonStatus:
     pool: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One thing that was done in or to a session, and by whom. Sources, outputs and values are never part of it.
+
+    Attributes:
+        at: When, by the daemon's clock, in UTC; the first time where `count` is above 1.
+        until: The last time; the same as `at` where `count` is 1.
+        action: What. The actions `kernel_…` say what was asked of a kernel; how it went, later entries and outputs say.
+        count: How often: the same client's edits of one kind to one cell within a minute are one entry.
+        client_id: Who, as `Session.client_id` names it; None for what the daemon did by itself: a timeout, a death.
+        label: What that client calls itself; None if nobody named it.
+        uid: The user that the operating system says it belongs to.
+        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+        cell_id: The cell that it concerns.
+        execution_id: The execution that it concerns.
+        detail: More of it, in a word: why a session ended (its `close_reason`), the environment of a kernel that is
+            to start, a cell's new type.
+    """
+
+    at: datetime
+    until: datetime
+    action: AuditAction
+    count: int = 1
+    client_id: str | None = None
+    label: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    cell_id: CellId | None = None
+    execution_id: ExecutionId | None = None
+    detail: str | None = None

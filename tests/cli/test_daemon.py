@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -73,8 +74,7 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
 def test_status_tells_the_memory_limit_of_kernels(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "1.5G")
     runtimed("start")
-    lines = [line.split("  ") for line in runtimed("status").stdout.splitlines()]
-    shown = {words[0]: words[-1].strip() or words[-2].strip() for words in lines}
+    shown = dict(re.split(" {2,}", line.rstrip(), maxsplit=1) for line in runtimed("status").stdout.splitlines())
     kept_by = find_mechanisms()[0].kind if find_mechanisms() else "none"
     assert (shown["max kernel memory"], shown["kernel memory kept by"]) == ("1.5 GiB", kept_by)
 

@@ -52,6 +52,21 @@ def test_a_data_folder_open_to_others_is_a_failure(runtimed: Command, data_dir: 
     data_dir.chmod(0o700)
 
 
+def test_a_folder_that_everybody_may_exchange_is_worth_a_warning(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    place = data_dir / "place"
+    place.mkdir()
+    place.chmod(0o777)
+    (place / "data").mkdir(mode=0o700)
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(place / "data"))
+    check = found("data folder")
+    assert (check.verdict, check.advice) == (
+        "warn",
+        f"chmod o-w {place}, or name another place with RUNTIMED_DATA_DIR",
+    )
+    place.chmod(0o1777)
+    assert found("data folder").verdict == "ok"
+
+
 def test_nobody_is_told_to_close_a_folder_that_is_meant_to_be_shared(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     (data_dir / "shared").mkdir()
     (data_dir / "shared").chmod(0o1777)

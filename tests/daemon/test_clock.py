@@ -2,7 +2,7 @@
 
 import asyncio
 
-from runtimed import AsyncSession
+from runtimed import AsyncClient, AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
 from runtimed.protocol.operations import Enqueue, Join
@@ -58,7 +58,7 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
                 notebook_id="s", execution_id="e", cell_id="c", source="input('name? ')", watch=False, stdin=True
             )
             await asker.perform(_ask(operation))
-            await until(lambda: _started(session), "the cell does not begin")
+            await until(lambda: daemon.room("s").kernel.executions.asking, "the cell does not ask")
             asker.close()
             await until(lambda: daemon.status_as_map()["rooms"][0]["active_peers"] == 1, "the asker is still there")
             daemon._tick()
@@ -67,6 +67,8 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
             result = await session.wait("e")
             assert result.error is not None
             assert result.error.ename == "KeyboardInterrupt"
+            entry = (await AsyncClient().sessions.log("s"))[0]
+            assert (entry.action, entry.execution_id, entry.client_id) == ("execution_cancelled", "e", None)
 
     asyncio.run(scenario())
 
@@ -75,7 +77,3 @@ def _ask(operation: Enqueue):
     from runtimed.client.flows import Ask
 
     yield Ask(operation)
-
-
-async def _started(session: AsyncSession) -> bool:
-    return await session.get_cell_execution_count("c") is not None

@@ -24,11 +24,13 @@ from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.compaction import Compaction
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
+from runtimed.storage.audit import Actor
 from runtimed.storage.session_store import SessionStore
 from tests.conftest import processes_of, wait_until
 from tests.daemon.conftest import until
 
 ME = ClientId("a" * 32)
+ACTOR = Actor(ME, label=None, uid=0, pid=None)
 ID = NotebookId("n")
 A = CellId("cell-a")
 EDITS = 100
@@ -45,18 +47,18 @@ def open_document(store: SessionStore) -> SharedDocument:
 
 
 def append(document: SharedDocument, text: str) -> None:
-    document.edit("source", ME, lambda d: d.append_source(A, text, author=ME))
+    document.edit("source", ACTOR, lambda d: d.append_source(A, text, author=ME))
 
 
 def count(document: SharedDocument, number: int) -> None:
-    document.edit("metadata", ME, lambda d: d.set_metadata("done", str(number), author=ME))
+    document.edit("metadata", ACTOR, lambda d: d.set_metadata("done", str(number), author=ME))
 
 
 @pytest.fixture
 def document(store: SessionStore) -> SharedDocument:
     """A document that is due."""
     document = open_document(store)
-    document.edit("added", ME, lambda d: d.add_cell(A, "", "code", author=ME))
+    document.edit("added", ACTOR, lambda d: d.add_cell(A, "", "code", author=ME))
     for n in range(EDITS):
         assert not document.compaction_due
         append(document, f"<{n}>")
@@ -181,7 +183,7 @@ def test_bytes_that_were_damaged_on_the_way_leave_the_old_document(
 
 def test_a_full_disk_leaves_the_old_document(store: SessionStore, document: SharedDocument, caplog):
     noise = "".join(random.Random(1).choices(string.ascii_letters, k=19_000))
-    document.edit("source", ME, lambda d: d.set_source(A, noise, base=None, author=ME))
+    document.edit("source", ACTOR, lambda d: d.set_source(A, noise, base=None, author=ME))
     old, stored = document.content, store.load_document()
     (pages,) = store._db.row("PRAGMA page_count")
     store._db.execute(f"PRAGMA max_page_count = {pages}")

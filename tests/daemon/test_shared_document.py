@@ -16,10 +16,12 @@ from runtimed.document.engine import ROOT
 from runtimed.document.notebook import Edit, NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, NotebookId
+from runtimed.storage.audit import Actor
 from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import daemon_with_a_clock, until
 
 ME = ClientId("a" * 32)
+ACTOR = Actor(ME, label=None, uid=0, pid=None)
 A = CellId("cell-a")
 
 
@@ -35,7 +37,7 @@ def open_document(store: SessionStore) -> tuple[SharedDocument, EventLog]:
 
 
 def append(document: SharedDocument, text: str) -> None:
-    document.edit("source", ME, lambda d: d.append_source(A, text, author=ME))
+    document.edit("source", ACTOR, lambda d: d.append_source(A, text, author=ME))
 
 
 def sources(document: SharedDocument) -> list[str]:
@@ -43,7 +45,7 @@ def sources(document: SharedDocument) -> list[str]:
 
 
 def add(document: SharedDocument, cell_id: CellId = A) -> None:
-    document.edit("added", ME, lambda d: d.add_cell(cell_id, "1", "code", author=ME))
+    document.edit("added", ACTOR, lambda d: d.add_cell(cell_id, "1", "code", author=ME))
 
 
 def in_a_transaction_that_fails(log: EventLog, edit: Callable[[], None]) -> None:
@@ -89,7 +91,7 @@ def test_a_document_that_automerge_broke_is_loaded_again(store: SessionStore):
     document, _ = open_document(store)
     add(document)
     with pytest.raises(StorageError):
-        document.edit("source", ME, break_it)
+        document.edit("source", ACTOR, break_it)
     append(document, "2")
     assert sources(document) == ["12"]
 

@@ -104,11 +104,18 @@ def test_a_message_larger_than_the_cap_is_not_sent():
         codec.pack({"t": "request", "id": 1, "operation": {"op": "get_cell", "notebook_id": "n"}}),
         codec.pack({"t": "ack", "seq": 1}) + b"\x00",
         b"\x91" * 5000,
+        codec.pack({"t": "\ud800"}),
+        codec.pack({"t": "request", "id": 1, "operation": {"op": "\ud800", "notebook_id": "n"}}),
     ],
 )
 def test_what_is_no_message_is_a_protocol_error(body):
     with pytest.raises(ProtocolError):
         codec.decode_message(body)
+
+
+def test_a_message_that_is_nested_too_deeply_is_said_to_be():
+    with pytest.raises(ProtocolError, match="^unreadable message: nested too deeply$"):
+        codec.decode_message(b"\x91" * 5000)
 
 
 @given(st.binary(max_size=200))

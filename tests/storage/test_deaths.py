@@ -16,6 +16,7 @@ import os, pathlib, random, sys
 from runtimed.storage import *
 folder = pathlib.Path(sys.argv[1])
 rng = random.Random(int(sys.argv[2]))
+ANN = Actor("ann", None, 0, 1)
 def stored(i):
     os.write(1, b"%d\\n" % i)
 def body(i):
@@ -54,6 +55,7 @@ with SessionStore(folder / "s.db") as store:
                 store.append_event(body(i), execution_id=f"e{i}", cell_id="c", host=("h", 3 * i + k))
             store.remember_request("ann", i, b"%d" % i)
             store.add_change(b"%d" % i, "ann")
+            store.note(AuditRow(at=i, until=i, action="cell_edited", actor=ANN, cell_id="c"))
             if i % 50 == 0:
                 store.put_snapshot(b"%d" % i)
         stored(i)
@@ -74,6 +76,7 @@ with SessionStore(folder / "s.db") as store:
         start = int(snapshot or 0)
         assert start == end - end % 50
         assert changes == [b"%d" % i for i in range(start + 1, end + 1)]
+        assert sum(row.count for row in store.audit()) == end
 
 
 def all_events(store: SessionStore) -> Iterator[tuple[int, bytes]]:
@@ -116,7 +119,7 @@ with RegistryStore(folder / "registry.db") as store:
     for i in range(1, 10**9):
         with store.transaction():
             store.put(row(i))
-            store.add_history(f"s{i}", float(i), "started", "active")
+            store.add_history(f"s{i}", AuditRow(at=i, until=i, action="session_started"))
         stored(i)
 """,
         tmp_path,

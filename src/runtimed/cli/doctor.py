@@ -18,13 +18,14 @@ import psutil
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import open_console, printable
+from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError
 from runtimed.host.memory import Mechanism, find_mechanisms
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
+from runtimed.texts import printable
 from runtimed.transport.home import find_uv
 from runtimed.version import __version__
 
@@ -232,12 +233,28 @@ def _private(folder: Path, name: str, elsewhere: str) -> Check:
         # Never for a folder that is meant to be shared, such as /tmp.
         shared = mode & stat.S_ISVTX
         trouble, advice = f"has mode {mode:04o}: others may enter it", elsewhere if shared else f"chmod 700 {folder}"
+    elif open_place := _open_place(folder):
+        return Check(
+            name=name,
+            verdict="warn",
+            found=f"{folder} is yours, but everybody may write to {open_place} and put another folder in its place",
+            advice=f"chmod o-w {open_place}, or {elsewhere}",
+        )
     return Check(
         name=name,
         verdict="fail" if trouble else "ok",
         found=f"{folder} {trouble or f'is yours alone (mode {mode:04o})'}",
         advice=advice,
     )
+
+
+def _open_place(folder: Path) -> Path | None:
+    """Return a folder above this one in which everybody may rename what belongs to others."""
+    for place in folder.parents:
+        mode = place.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return place
+    return None
 
 
 def _file_system(place: Path) -> str | None:

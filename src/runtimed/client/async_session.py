@@ -25,6 +25,7 @@ from runtimed.models import (
     OutputPage,
     SessionStatus,
 )
+from runtimed.texts import printable
 
 __all__ = ["AsyncSession", "EventStream"]
 
@@ -63,9 +64,8 @@ class AsyncSession(Handle):
         return status.env_source if status is not None else None
 
     def __repr__(self) -> str:
-        return (
-            f"AsyncSession(id={self.notebook_id}, status={'connected' if self._connection.is_open else 'disconnected'})"
-        )
+        state = "connected" if self._connection.is_open else "disconnected"
+        return f"AsyncSession(id={printable(self.notebook_id)}, status={state})"
 
     async def _look(self) -> SessionStatus | None:
         if not self._connection.is_open:

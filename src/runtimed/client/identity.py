@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, error_from_wire
-from runtimed.ids import new_client_id
+from runtimed.ids import ClientId, check_label, new_client_id
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
 from runtimed.protocol.operations import Operation
 from runtimed.version import __version__
@@ -42,7 +42,7 @@ class Identity:
     """
 
     def __init__(self, label: str | None = None) -> None:
-        self.label = label
+        self.label = check_label(label)
         self._pid = os.getpid()
         self._client_id = new_client_id()
         # A signal handler may ask for a number in the middle of another call; `next` hands out each one once.
@@ -51,15 +51,23 @@ class Identity:
     @property
     def pid(self) -> int:
         """The process to which the id belongs; renewed after `fork`."""
+        self._renew_after_fork()
+        return self._pid
+
+    @property
+    def client_id(self) -> ClientId:
+        """The client's id, as the daemon and other clients know it; renewed after `fork`."""
+        self._renew_after_fork()
+        return self._client_id
+
+    def _renew_after_fork(self) -> None:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._client_id = new_client_id()
-        return self._pid
 
     def hello(self) -> Hello:
         """Return the greeting."""
-        pid = self.pid
-        return Hello(PROTOCOL_VERSION, __version__, self._client_id, self.label, pid)
+        return Hello(PROTOCOL_VERSION, __version__, self.client_id, self.label, self.pid)
 
     def request(self, operation: Operation) -> Request:
         """Number an operation."""

@@ -24,6 +24,7 @@ from runtimed.models import (
     OutputPage,
     SessionStatus,
 )
+from runtimed.texts import printable
 
 __all__ = ["EventIterator", "Session"]
 
@@ -70,7 +71,7 @@ class Session(Handle):
         state = "disconnected"
         if self.is_connected:
             state = "kernel_running" if self.kernel_started else "connected"
-        return f"Session(id={self.notebook_id}, status={state})"
+        return f"Session(id={printable(self.notebook_id)}, status={state})"
 
     def _look(self) -> SessionStatus | None:
         if not self.is_connected:

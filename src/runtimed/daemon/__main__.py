@@ -10,6 +10,7 @@ import logging.handlers
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 import uvloop
 
@@ -18,6 +19,7 @@ from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.host.memory import leave_fence
 from runtimed.settings import Settings, read_settings
+from runtimed.texts import LineFormatter
 from runtimed.transport.autostart import READY
 from runtimed.version import __version__
 
@@ -65,14 +67,21 @@ async def _serve(settings: Settings) -> None:
     logger.info("the daemon ends")
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A log whose every file is made with mode 0600, whatever the umask."""
+
+    def _open(self) -> TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.fchmod(fd, 0o600)
+        return TextIOWrapper(os.fdopen(fd, "ab"), encoding=self.encoding)
+
+
 def _log_to_file(settings: Settings) -> None:
-    path = settings.log_path
     try:
-        handler = logging.handlers.RotatingFileHandler(path, maxBytes=2**20, backupCount=3, encoding="utf-8")
-        path.chmod(0o600)
+        handler = _LogFile(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
     except OSError as exc:
-        raise DaemonUnavailable(f"The log {path} cannot be written: {exc.strerror}; move it away") from exc
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        raise DaemonUnavailable(f"The log {settings.log_path} cannot be written: {exc.strerror}; move it away") from exc
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 

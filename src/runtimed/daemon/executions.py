@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
-from runtimed.document.checks import check_source
-from runtimed.errors import InvalidCell
+from runtimed.document.checks import check_cell_id, check_execution, check_source
+from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.models import AuditAction
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.operations import Enqueue, Execute, HostInterrupt
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Executions", "TellHost"]
+
+logger = logging.getLogger(__name__)
 
 Displays = dict[str, dict[tuple[str, str | None], None]]
 """By display id: the executions that show it, and their cells."""
@@ -53,6 +59,7 @@ class Executions:
         self._clock = clock
         self._queue = ExecutionQueue()
         self._displays: Displays | None = None
+        self._unwritten: dict[ExecutionId, tuple[Enqueue, Actor]] = {}
         self.asking: Ticket | None = None
 
     @property
@@ -60,15 +67,15 @@ class Executions:
         """Whether anything runs or waits to run."""
         return self._queue.busy
 
-    def enqueue(self, request: Enqueue, source: str, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, source: str, actor: Actor) -> None:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 
         Args:
             request: What was asked for.
             source: What `source_of` said of it.
-            client_id: Who asked.
+            actor: Who asked.
         """
-        execution_id, now = ExecutionId(request.execution_id), self._clock()
+        client_id, execution_id, now = actor.client_id, ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():
             self._store.add_execution(
                 execution_id=execution_id,
@@ -78,11 +85,16 @@ class Executions:
                 queued_at=now,
                 stdin=request.stdin,
             )
+            self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
         # The kernel works while the document is written.
         self._follow(self._queue.add(Ticket(execution_id, client_id)))
-        with self._log.transaction():
-            self._write_cell(request, client_id)
+        self._unwritten[execution_id] = request, actor
+        try:
+            self.write_cells()
+        except StorageError as exc:
+            # It is queued all the same, so nobody may be told that it is not.
+            logger.warning("cell %s is written later: %s", request.cell_id, exc)
 
     def is_known(self, execution_id: str) -> bool:
         """Whether this execution was queued already, however it ended."""
@@ -94,6 +106,8 @@ class Executions:
         Raises:
             CellNotFound, InvalidCell: If the cell cannot be executed.
         """
+        check_cell_id(request.cell_id)
+        check_execution(request.execution_id, None)
         if request.source is not None:
             check_source(request.source)
             record = self._document.content.cell(CellId(request.cell_id))
@@ -108,23 +122,53 @@ class Executions:
             )
         return record.source if request.source is None else request.source
 
-    def _write_cell(self, request: Enqueue, author: ClientId) -> None:
-        cell_id, source = CellId(request.cell_id), request.source
+    def _write_cell(self, request: Enqueue, actor: Actor) -> None:
+        cell_id, source, author = CellId(request.cell_id), request.source, actor.client_id
         if source is not None:
             if self._document.content.cell(cell_id) is None:
-                self._document.edit("added", author, lambda d: d.add_cell(cell_id, source, "code", author=author))
+                self._document.edit("added", actor, lambda d: d.add_cell(cell_id, source, "code", author=author))
             else:
-                self._document.edit("source", author, lambda d: d.set_source(cell_id, source, base=None, author=author))
-        execution_id = ExecutionId(request.execution_id)
-        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, None, author=author))
+                self._document.edit("source", actor, lambda d: d.set_source(cell_id, source, base=None, author=author))
+        self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
 
     def interrupting(self) -> None:
         """The kernel is being interrupted."""
         self._queue.interrupting()
 
-    def cancel(self, execution_id: str) -> None:
-        """Take an execution from the queue, or interrupt it."""
-        self._follow(self._queue.cancel(ExecutionId(execution_id)))
+    @contextlib.contextmanager
+    def _queue_as_stored(self) -> Iterator[None]:
+        """Commit what follows from a change of the queue as one, or leave both as they were."""
+        before = self._queue.copy()
+        try:
+            with self._log.transaction():
+                yield
+        except StorageError:
+            self._queue = before
+            raise
+
+    def cancel(self, execution_id: str, actor: Actor | None = None) -> None:
+        """Take an execution from the queue, or interrupt it.
+
+        Args:
+            execution_id: One that ended, or that nobody queued, stays as it is.
+            actor: Who wants it; None for the daemon itself.
+
+        Raises:
+            StorageError: If its end cannot be stored; then it is still there.
+        """
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is not None:
+            with self._queue_as_stored():
+                instructions = self._queue.cancel(row.execution_id)
+                if instructions:
+                    self._note("execution_cancelled", actor, row.execution_id, row.cell_id)
+                self._follow(instructions)
+
+    def _note(self, action: AuditAction, actor: Actor | None, execution_id: ExecutionId, cell_id: CellId) -> None:
+        now = self._clock()
+        self._store.note(
+            AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, execution_id=execution_id)
+        )
 
     def outcome(self, execution_id: str) -> dict[str, Any] | None:
         """Return the final reply about an execution, None while it is not final."""
@@ -151,7 +195,8 @@ class Executions:
 
     def kernel_ending(self, reason: str) -> None:
         """Cancel what waits for this kernel; its host says how the running one ends."""
-        self._follow(self._queue.kernel_gone(reason))
+        with self._queue_as_stored():
+            self._follow(self._queue.kernel_gone(reason))
 
     def restore(self) -> None:
         """Queue what an earlier daemon has left, before its host is asked what became of it.
@@ -163,7 +208,7 @@ class Executions:
 
     def kernel_gone(self, reason: str) -> None:
         """End everything that the kernel had or was to have."""
-        with self._log.transaction():
+        with self._queue_as_stored():
             running = self._queue.running
             if running is not None and self.outcome(running) is None:
                 self._finish(running, "died", reason)
@@ -186,12 +231,31 @@ class Executions:
         return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
     def write_missing_cells(self) -> None:
-        """Add the cells of executions whose daemon died between queueing them and writing the document."""
+        """Add the cells of executions whose daemon died between queueing them and writing the document.
+
+        Raises:
+            StorageError: As `write_cells`.
+        """
         for row in self._store.unfinished_executions():
-            cell_id, source, author = row.cell_id, row.source, ClientId(row.author)
-            if self._document.content.cell(cell_id) is None:
-                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=cell_id, source=source)
-                self._write_cell(request, author)
+            if self._document.content.cell(row.cell_id) is None:
+                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=row.source)
+                self._unwritten[row.execution_id] = request, self._store.actor(row.author)
+        self.write_cells()
+
+    def write_cells(self) -> None:
+        """Write the cells of what was queued into the document.
+
+        Raises:
+            StorageError: If there is no room for one; it is kept in memory until this is called again.
+        """
+        for execution_id, (request, actor) in list(self._unwritten.items()):
+            self._document.load()
+            try:
+                with self._log.transaction():
+                    self._write_cell(request, actor)
+            except CellNotFound:
+                logger.info("cell %s was deleted before its execution was written into it", request.cell_id)
+            del self._unwritten[execution_id]
 
     # --- what the host tells ---
 
@@ -228,8 +292,7 @@ class Executions:
         row = self._store.execution(execution_id)
         if record is None or row is None or record.execution_id != execution_id or count is None:
             return
-        author = ClientId(row.author)
-        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, count, author=author))
+        self._document.set_execution(cell_id, execution_id, count, author=ClientId(row.author))
 
     def _note_display(self, event: Display, display_id: str) -> None:
         """Give an update of a display to every execution that showed it; the event names just the one that runs."""

@@ -9,9 +9,10 @@ where it is: in the spool of its host, and in storage.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 __all__ = ["Demand", "Flow"]
@@ -85,6 +86,21 @@ class Flow:
         """Call this as soon as nothing is held any more; it waits for no share."""
         self._released.append(work)
 
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the time that the block takes."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent(time.perf_counter() - started)
+
+    async def turn(self) -> None:
+        """Wait until the next piece may go on."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.later(lambda: None if future.done() else future.set_result(None))
+        await future
+
     def spent(self, seconds: float) -> None:
         """Say how long a piece of bulk took."""
         now = time.monotonic()
@@ -118,10 +134,9 @@ class Flow:
 
     def _take_turn(self) -> None:
         self._handle = None
-        started = time.perf_counter()
         try:
             if self._waiting and self.is_open:
-                self._waiting.popleft()()
+                with self.counted():
+                    self._waiting.popleft()()
         finally:
-            self.spent(time.perf_counter() - started)
             self._schedule()

@@ -19,9 +19,12 @@ from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
 from runtimed.transport.sockets import make_private_folder
 
-__all__ = ["Owner", "leftovers", "new_host_folder", "read_owner", "set_spool_aside"]
+__all__ = ["PIECE", "Owner", "in_pieces", "leftovers", "new_host_folder", "read_owner", "set_spool_aside"]
 
 _OWNER: Final = "owner.json"
+
+PIECE: Final = 2**18
+"""Bytes of a dead host's events that are stored at a time."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,13 +44,21 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_host_folder(hosts_dir: Path, owner: Owner) -> Path:
-    """Create a private folder with a short name for a host."""
+    """Create a private folder with a short name for a host.
+
+    Raises:
+        OSError: If that is not possible; nothing is left behind.
+    """
     make_private_folder(hosts_dir)
     folder = hosts_dir / secrets.token_hex(4)
     folder.mkdir(mode=0o700)
     path = folder / _OWNER
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.encode(owner))
+    try:
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.json.encode(owner))
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
@@ -81,6 +92,20 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
             position = None
     if damaged:
         problem(f"the damaged events are kept in {set_spool_aside(folder, data_dir)}")
+
+
+def in_pieces(events: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Give events in lists of at most PIECE bytes and 64 events, one event at least."""
+    piece: list[tuple[int, bytes]] = []
+    size = 0
+    for n, body in events:
+        if piece and (size + len(body) > PIECE or len(piece) == 64):
+            yield piece
+            piece, size = [], 0
+        piece.append((n, body))
+        size += len(body)
+    if piece:
+        yield piece
 
 
 def set_spool_aside(folder: Path, data_dir: Path) -> Path:

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -32,12 +31,16 @@ from runtimed.protocol.messages import (
 )
 from runtimed.protocol.operations import Attach, Operation
 from runtimed.storage.spool import Spool
+from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
+__all__ = ["HostLink", "HostOwner", "log_failure", "reap_hosts", "remove_host_folder", "spawn_host"]
 
 logger = logging.getLogger(__name__)
+
+RETRY: Final = 1.0
+"""Seconds after which storing what a host has said is tried again."""
 
 START_DEADLINE: Final = 30.0
 """Seconds within which a host's process must listen."""
@@ -48,12 +51,25 @@ _children: set[subprocess.Popen[bytes]] = set()
 class HostOwner(Protocol):
     """What a link tells the room that owns it."""
 
+    def check_room(self) -> None:
+        """See that events can be stored.
+
+        Raises:
+            StorageError: If the disk is full.
+        """
+
     def host_events(self, events: list[tuple[int, bytes]]) -> None:
         """Store these events. After a normal return they are acknowledged.
 
         Raises:
-            StorageError: If they could not be stored: the link closes, and they will come again.
+            StorageError: If they could not be stored: they will come again.
         """
+
+    def last_stored(self, link: HostLink) -> int:
+        """Return the number of the last event of this host that is stored."""
+
+    def host_goes_on(self, reply: dict[str, Any]) -> None:
+        """Events could not be stored, and come again behind this reply to a new `Attach`."""
 
     def host_gone(self, link: HostLink) -> None:
         """The connection to the host is closed."""
@@ -76,7 +92,8 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
     folder = Path(bootstrap.folder)
     try:
         frame = encode_bootstrap(bootstrap)
-        with (folder / "host.err").open("wb") as errors:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
             process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
                 [sys.executable, "-P", "-m", "runtimed.host"],
                 stdin=subprocess.PIPE,
@@ -96,7 +113,7 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
         process.kill()
         said = b""
     if said != b"ready\n":
-        last_lines = (folder / "host.err").read_text(errors="replace")[-2000:]
+        last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
         shutil.rmtree(folder, ignore_errors=True)
         raise KernelStartFailed(
             f"The process that should own the kernel did not start: {last_lines.strip() or 'it said nothing'}",
@@ -144,6 +161,9 @@ class HostLink(ChannelHandler):
         self._flow = flow
         self._owner = owner
         self._channel: Channel | None = None
+        self._refuses = False  # events, until they can be stored
+        self._has_refused = False  # and nothing was stored since
+        self._new_attach: int | None = None
         self._next_request = 1
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._welcome: asyncio.Future[None] | None = None
@@ -159,6 +179,7 @@ class HostLink(ChannelHandler):
             ProtocolError: If the host speaks another protocol.
             ConnectionLost: If the host ends meanwhile.
         """
+        self._refuses, self._new_attach = False, None
         self._welcome = asyncio.get_running_loop().create_future()
         self._channel = await connect(self.folder / "host.sock", lambda _channel: self)
         self.host_pid = self._channel.peer.pid
@@ -184,7 +205,7 @@ class HostLink(ChannelHandler):
 
     def tell(self, operation: Operation) -> None:
         """Send a request whose success shows in the events; a failure is logged."""
-        self.ask(operation).add_done_callback(_log_failure)
+        self.ask(operation).add_done_callback(log_failure)
 
     def close(self) -> None:
         """Leave the host alone. Closing twice is harmless."""
@@ -198,7 +219,13 @@ class HostLink(ChannelHandler):
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
-        started = time.perf_counter()
+        with self._flow.counted():
+            self._handle(messages)
+        if self._channel is not None and not self._flow.is_open:
+            self._channel.pause_reading()
+            self._flow.later(self._channel.resume_reading)
+
+    def _handle(self, messages: list[Message]) -> None:
         events: list[tuple[int, bytes]] = []
         for message in messages:
             match message:
@@ -206,6 +233,9 @@ class HostLink(ChannelHandler):
                     events.append((message.seq, message.event))
                 case Reply():
                     self._take(events)
+                    if message.id == self._new_attach:
+                        self._refuses, self._new_attach = False, None
+                        self._owner.host_goes_on(message.result)
                     self._settle(message.id, message.result)
                 case Failure():
                     self._take(events)
@@ -219,23 +249,47 @@ class HostLink(ChannelHandler):
                 case _:
                     logger.warning("a host sent an unexpected %s", type(message).__name__)
         self._take(events)
-        self._flow.spent(time.perf_counter() - started)
-        if self._channel is not None and not self._flow.is_open:
-            self._channel.pause_reading()
-            self._flow.later(self._channel.resume_reading)
 
     def _take(self, events: list[tuple[int, bytes]]) -> None:
-        if not events or not self.is_open:
+        if events and not self._refuses and self._channel is not None and self.is_open:
+            try:
+                self._owner.host_events(events)
+            except StorageError as exc:
+                self._refuse(exc)
+            else:
+                self._channel.send(Ack(events[-1][0]))
+                if self._has_refused:
+                    self._has_refused = False
+                    logger.info("the events of the host in %s are stored again", self.folder)
+        events.clear()
+
+    def _refuse(self, reason: StorageError) -> None:
+        """Take no events until they can be stored: the host keeps them, and sends them again when it is asked to.
+
+        The connection stays: replies to requests, of an interrupt for example, are nothing that needs room.
+        """
+        self._refuses = True
+        if not self._has_refused:
+            self._has_refused = True
+            logger.error("the host in %s keeps its events, for they cannot be stored: %s", self.folder, reason)
+        asyncio.get_running_loop().call_later(RETRY, self._try_again)
+
+    def _try_again(self) -> None:
+        if not self.is_open or not self._refuses:
             return
         try:
-            self._owner.host_events(events)
+            self._owner.check_room()
+            after = self._owner.last_stored(self)
         except StorageError:
-            logger.exception("cannot store the events of the host in %s; it keeps them", self.folder)
-            self.close()
+            asyncio.get_running_loop().call_later(RETRY, self._try_again)
         else:
-            if self._channel is not None:
-                self._channel.send(Ack(events[-1][0]))
-        events.clear()
+            self._new_attach = self._next_request
+            self.tell(Attach(after=after))
+
+    @property
+    def keeps_events(self) -> bool:
+        """Whether the host keeps events that cannot be stored now."""
+        return self._has_refused
 
     def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
         future = self._pending.pop(request_id, None)
@@ -260,6 +314,7 @@ class HostLink(ChannelHandler):
         self._owner.host_gone(self)
 
 
-def _log_failure(future: asyncio.Future[dict[str, Any]]) -> None:
+def log_failure(future: asyncio.Future[dict[str, Any]]) -> None:
+    """Log why a request failed whose success shows in the events."""
     if not future.cancelled() and (error := future.exception()) is not None:
         logger.warning("a host refused: %s", error)

@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 from runtimed.daemon.executions import Executions
-from runtimed.daemon.host_folder import Owner, leftovers, new_host_folder
-from runtimed.daemon.host_link import HostLink, remove_host_folder, spawn_host
+from runtimed.daemon.host_folder import Owner, in_pieces, leftovers, new_host_folder
+from runtimed.daemon.host_link import HostLink, log_failure, remove_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
+from runtimed.daemon.trouble import Trouble
 from runtimed.errors import (
     ConnectionLost,
     EnvironmentFailed,
@@ -27,8 +29,8 @@ from runtimed.errors import (
     StorageError,
 )
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
-from runtimed.models import KernelStatus
+from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, KernelState
 from runtimed.protocol.operations import (
@@ -44,6 +46,8 @@ from runtimed.protocol.operations import (
     StartKernel,
 )
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
@@ -110,7 +114,9 @@ class RoomKernel:
         self._gone: asyncio.Future[None] | None = None
         self._start_unwanted = False
         self._stopping = False
+        self._dead: asyncio.Future[dict[str, Any]] | None = None
         self._rejoining = False
+        self._trouble = Trouble()
         self._pid: int | None = None
         self.status: KernelStatus = "not_started"
         self.kernel_type: str | None = None
@@ -147,7 +153,7 @@ class RoomKernel:
 
     # --- life ---
 
-    async def start(self, request: StartKernel) -> bool:
+    async def start(self, request: StartKernel, actor: Actor) -> bool:
         """Start a kernel unless there is one, and return when it is ready.
 
         Returns:
@@ -157,10 +163,12 @@ class RoomKernel:
             KernelStartFailed: If it does not become ready; with the last lines of its standard error.
             SessionClosed: If somebody ended it before it was ready.
             EnvironmentFailed: If this environment cannot be had.
+            StorageError: If there is no room for it.
         """
         started = False
         if self._starting is None and not self.exists:
             env_source = _resolve_environment(request.kernel_type, request.env_source)
+            self._note("kernel_start", actor, env_source)
             self._start_unwanted = False
             self._starting = self._spawn(self._start(request, env_source))
             self._starting.add_done_callback(self._start_ended)
@@ -174,51 +182,80 @@ class RoomKernel:
         # The host of a kernel that died may be about to end.
         await self._host_end()
         self._check_still_wanted()
+        if self._link is not None:
+            raise no_room(self._settings.data_dir, "the kernel before this one has said what is not stored yet")
         self.status = "starting"
         self.kernel_type, self.env_source = request.kernel_type, env_source
+        try:
+            await self._start_host(request, env_source)
+        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, StorageError) as exc:
+            self._start_failed(exc)
+
+    def _start_failed(self, exc: Exception) -> NoReturn:
+        """Forget a kernel that did not start, and tell why."""
+        if isinstance(exc, KernelStartFailed | StorageError):
+            error: RuntimedError = exc
+        elif is_no_room(exc):
+            error = no_room(self._settings.hosts_dir, exc)
+        else:
+            error = KernelStartFailed(f"The kernel did not start: {exc}")
+        existed = self.exists
+        try:
+            if existed:
+                self.status = "dead"
+                self._kernel_is_gone(str(error))
+            if not self._start_unwanted:
+                self._listener.kernel_lost("died", str(error))
+        except StorageError as trouble:
+            logger.error(  # noqa: TRY400  # the disk is full, which is no news here
+                "session %r: it cannot be stored that its kernel did not start: %s", self._notebook_id, trouble
+            )
+        self._check_still_wanted()
+        raise error from exc
+
+    async def _start_host(self, request: StartKernel, env_source: str) -> None:
         epoch = new_host_epoch()
         owner = Owner(
             notebook_id=self._notebook_id, epoch=epoch, kernel_type=request.kernel_type, env_source=env_source
         )
         folder = new_host_folder(self._settings.hosts_dir, owner)
         # Written before there is a host, so that a daemon that starts after this one died finds it.
-        self._listener.kernel_facts(
-            host_epoch=epoch, host_dir=str(folder), kernel_type=request.kernel_type, env_source=env_source
-        )
-        self._ready = asyncio.get_running_loop().create_future()
         try:
-            host_pid = await spawn_host(
-                Bootstrap(
-                    folder=str(folder),
-                    epoch=epoch,
-                    data_dir=str(self._settings.data_dir),
-                    socket_path=str(self._settings.socket_path),
-                    blobs_dir=str(self._settings.data_dir / "blobs"),
-                    kernel_type=request.kernel_type,
-                    env_source=env_source,
-                    interpreter=request.interpreter,
-                    environment=request.environment,
-                    cwd=request.cwd,
-                    notebook_label=self._notebook_id,
-                    max_memory=self._settings.limits.max_kernel_memory,
-                    lock=Spool.lock(folder),
-                )
+            self._listener.kernel_facts(
+                host_epoch=epoch, host_dir=str(folder), kernel_type=request.kernel_type, env_source=env_source
             )
+        except StorageError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._ready = asyncio.get_running_loop().create_future()
+        host_pid = await spawn_host(
+            Bootstrap(
+                folder=str(folder),
+                epoch=epoch,
+                data_dir=str(self._settings.data_dir),
+                socket_path=str(self._settings.socket_path),
+                blobs_dir=str(self._settings.data_dir / "blobs"),
+                kernel_type=request.kernel_type,
+                env_source=env_source,
+                interpreter=request.interpreter,
+                environment=request.environment,
+                cwd=request.cwd,
+                notebook_label=self._notebook_id,
+                max_memory=self._settings.limits.max_kernel_memory,
+                lock=Spool.lock(folder),
+            )
+        )
+        link = HostLink(folder, epoch, self._log.flow, self, host_pid)
+        self._attach_to(link)
+        await link.open(after=0)
+        try:
             self._listener.kernel_facts(host_pid=host_pid)
-            link = HostLink(folder, epoch, self._log.flow, self, host_pid)
-            self._attach_to(link)
-            await link.open(after=0)
-            if self._start_unwanted:
-                link.tell(HostShutdown())
-            await self._ready
-        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed) as exc:
-            error = exc if isinstance(exc, KernelStartFailed) else KernelStartFailed(f"The kernel did not start: {exc}")
-            if self.exists:
-                self._kernel_is_gone(str(error))
-                self.status = "dead"
-            self._check_still_wanted()
-            self._listener.kernel_lost("died", str(error))
-            raise error from exc
+        except StorageError:
+            link.tell(HostShutdown())
+            raise
+        if self._start_unwanted:
+            link.tell(HostShutdown())
+        await self._ready
 
     def _check_still_wanted(self) -> None:
         if self._start_unwanted:
@@ -234,7 +271,7 @@ class RoomKernel:
             task.exception()  # it is raised to those who wait; without them it is told by the registry
 
     def _attach_to(self, link: HostLink) -> None:
-        self._link = link
+        self._link, self._dead = link, None
         self._gone = asyncio.get_running_loop().create_future()
 
     def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
@@ -278,14 +315,22 @@ class RoomKernel:
         else:
             self.executions.resume(reply["executions"])
 
-    async def shutdown(self) -> None:
-        """End the kernel and its host, even one that is still starting; without one, do nothing."""
+    async def shutdown(self, actor: Actor | None = None) -> None:
+        """End the kernel and its host, even one that is still starting; without one, do nothing.
+
+        Args:
+            actor: Who asks for this and nothing more; None where it is part of the session's end.
+        """
+        if actor is not None and (self.exists or self._starting is not None):
+            self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
         if self._link is not None:
             self._stopping = True
-            self.executions.kernel_ending("the kernel was shut down")
+            with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
+                self.executions.kernel_ending("the kernel was shut down")
             if self._link.is_open:
-                self._link.tell(HostShutdown())
+                self._dead = self._link.ask(HostShutdown())
+                self._dead.add_done_callback(log_failure)
             await self._host_end()
         if starting is not None:
             with contextlib.suppress(RuntimedError):
@@ -293,35 +338,47 @@ class RoomKernel:
             await self._host_end()
 
     async def _host_end(self) -> None:
-        """Wait until the present host, which is ending, is gone."""
+        """Wait until the present host, which is ending, is gone.
+
+        On a full disk it keeps what it has said, so it goes on; its kernel is dead then.
+        """
         gone, link = self._gone, self._link
         if gone is None or link is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                await asyncio.shield(gone)
+                if self._dead is not None:
+                    ends: set[asyncio.Future[Any]] = {gone, self._dead}
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if not link.keeps_events:
+                    await asyncio.shield(gone)
         except TimeoutError:
             logger.warning("the host in %s does not end; it is killed", link.folder)
             if link.host_pid is not None and link.is_alive():
                 os.kill(link.host_pid, signal.SIGKILL)
             await gone
 
-    async def restart(self) -> None:
+    async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready.
 
         Raises:
             NoKernel: If there is none.
             KernelStartFailed: If the new one does not become ready.
+            StorageError: If the disk is full; then it stays.
         """
-        await self._running_link().ask(HostRestart())
+        link = self._running_link()
+        self.check_room()
+        self._note("kernel_restart", actor)
+        await link.ask(HostRestart())
 
-    def interrupt(self) -> asyncio.Future[dict[str, Any]]:
+    def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.
 
         Raises:
             NoKernel: If there is no kernel.
         """
         link = self._running_link()
+        self._note("kernel_interrupt", actor)
         self.executions.interrupting()
         return link.ask(HostInterrupt())
 
@@ -333,9 +390,24 @@ class RoomKernel:
         """Ask the kernel about the object at a place in code."""
         return self._running_link().ask(HostInspect(code=code, cursor_pos=cursor_pos))
 
-    def answer_input(self, execution_id: str, text: str) -> asyncio.Future[dict[str, Any]]:
+    def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Give the kernel the line that it waits for."""
-        return self._running_link().ask(HostInput(execution_id=execution_id, text=text))
+        link = self._running_link()
+        row = self._store.execution(execution_id)
+        if row is not None:
+            self._note("kernel_input", actor, cell_id=row.cell_id, execution_id=row.execution_id)
+        return link.ask(HostInput(execution_id=execution_id, text=text))
+
+    def _note(self, action: AuditAction, actor: Actor, detail: str | None = None, **ids: Any) -> None:
+        now = self._clock()
+        row = AuditRow(at=now, until=now, action=action, actor=actor, detail=detail, **ids)
+        try:
+            self._store.note(row)
+        except StorageError as exc:
+            # A kernel that has filled the disk can be interrupted.
+            if "free" not in exc.data:
+                raise
+            logger.error("session %r: %s was not noted: %s", self._notebook_id, row, exc)  # noqa: TRY400
 
     async def detach(self) -> None:
         """Leave the kernel running for the next daemon; one that is about to end is waited for."""
@@ -365,27 +437,44 @@ class RoomKernel:
         if self._link is not None and self._link.is_open:
             self._link.tell(operation)
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, actor: Actor) -> None:
         """Queue an execution, once for each id; see `Executions.enqueue`.
 
         Raises:
             CellNotFound, InvalidCell: If the cell cannot be executed.
             NoKernel: If there is no kernel.
+            StorageError: If it cannot be stored; then it is not queued.
         """
         if self.executions.is_known(request.execution_id):
             return
+        self.check_room()
         # First: nobody should start a kernel for what cannot run.
         source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        self.executions.enqueue(request, source, client_id)
+        self.executions.enqueue(request, source, actor)
 
     # --- what the host tells ---
+
+    def check_room(self) -> None:
+        """See `HostOwner`."""
+        check_room(self._settings.data_dir)
+
+    def last_stored(self, link: HostLink) -> int:
+        """See `HostOwner`."""
+        return self._store.last_event_of_host(link.epoch)
+
+    def host_goes_on(self, reply: dict[str, Any]) -> None:
+        """See `HostOwner`."""
+        if self.status in ("idle", "busy") and not self._stopping:
+            self.status = "busy" if reply["executions"] else "idle"
+            self.executions.resume(reply["executions"])
 
     def host_events(self, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
         if self._link is None:
             raise StorageError("The room has let go of this host")
+        self.check_room()
         self._document.load()
         status = self.status
         try:
@@ -456,22 +545,32 @@ class RoomKernel:
             while link is self._link:
                 await asyncio.sleep(delay)
                 delay = min(max(2 * delay, 0.01), 1.0)
-                try:
-                    if not link.is_alive():
-                        self._bury(link)
-                    elif self.status != "dead":
-                        self._continue_with(await link.open(after=self._store.last_event_of_host(link.epoch)))
-                        # It may have broken again before this task had its turn.
-                        if link.is_open:
-                            return
-                except ProtocolError as exc:
-                    self._give_up(link, exc)
-                except (OSError, ConnectionLost) as exc:
-                    logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
-                except StorageError:
-                    logger.exception("session %r: the kernel's events stay with its host", self._notebook_id)
+                with self._trouble.noted(f"what the host in {link.folder} has kept"):
+                    if await self._rejoin(link):
+                        return
         finally:
             self._rejoining = False
+
+    async def _rejoin(self, link: HostLink) -> bool:
+        """Try once to find the host, dead or alive; return whether there is a connection to it.
+
+        Raises:
+            StorageError: If what it tells cannot be stored.
+        """
+        try:
+            if not link.is_alive():
+                await self._bury(link)
+            elif self.status != "dead":
+                self._continue_with(await link.open(after=self._store.last_event_of_host(link.epoch)))
+        except ProtocolError as exc:
+            self._give_up(link, exc)
+        except (OSError, ConnectionLost) as exc:
+            logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
+        except StorageError:
+            link.close()
+            raise
+        # It may have broken again before this task had its turn.
+        return link is self._link and link.is_open
 
     def _give_up(self, link: HostLink, error: ProtocolError) -> None:
         """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
@@ -486,44 +585,51 @@ class RoomKernel:
         self._kernel_is_gone(reason)
         self._say_dead(reason)
         self._listener.kernel_lost("host_lost", reason)
-        self._link = None
         self._forget_host()
 
-    def _bury(self, link: HostLink) -> None:
-        """Read the spool of a host whose process is gone, and forget it."""
-        self._take_what_is_left(link)
+    async def _bury(self, link: HostLink) -> None:
+        """Read the spool of a host whose process is gone, and forget it.
+
+        Raises:
+            StorageError: If there is no room for it. Doing it again goes on from there.
+        """
+        await self._take_what_is_left(link)
         if self.status != "dead":
             reason = "The process that owned the kernel ended, and the kernel with it"
             self._kernel_is_gone(reason)
-            self._say_dead(reason)
-            if self._ready is not None and not self._ready.done():
-                self._ready.set_exception(KernelStartFailed(f"The kernel did not start: {reason}"))
-            elif not self._stopping:
+            is_starting = self._ready is not None and not self._ready.done()
+            if not is_starting and not self._stopping:
                 self._listener.kernel_lost("host_lost", reason)
+            self._say_dead(reason)
+            if self._ready is not None and is_starting:
+                self._ready.set_exception(KernelStartFailed(f"The kernel did not start: {reason}"))
+        await asyncio.to_thread(remove_host_folder, link.folder)
+        self._forget_host()
         if self._stopping:
             self.status = "not_started"
             self._stopping = False
-        self._link = None
-        asyncio.get_running_loop().run_in_executor(None, remove_host_folder, link.folder)
-        self._forget_host()
 
     def _say_dead(self, reason: str) -> None:
-        self.status = "dead"
         with self._log.transaction():
             self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
+        self.status = "dead"
 
     def _forget_host(self) -> None:
         self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
+        self._link = None
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
-    def _take_what_is_left(self, link: HostLink) -> None:
+    async def _take_what_is_left(self, link: HostLink) -> None:
         def problem(sentence: str) -> None:
             self._listener.kernel_problem(f"Session {self._notebook_id!r}: {sentence}")
 
         after = self._store.last_event_of_host(link.epoch)
-        for n, body in leftovers(link.folder, after, self._settings.data_dir, problem):
-            self.host_events([(n, body)])
+        # There may be a gigabyte of them.
+        for piece in in_pieces(leftovers(link.folder, after, self._settings.data_dir, problem)):
+            with self._log.flow.counted():
+                self.host_events(piece)
+            await self._log.flow.turn()
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

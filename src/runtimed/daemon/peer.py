@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.dispatch import dispatch
@@ -14,6 +15,7 @@ from runtimed.ids import ClientId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.pacing import TokenBucket
+from runtimed.storage.audit import Actor
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -28,6 +30,9 @@ logger = logging.getLogger(__name__)
 MAX_UNANSWERED: Final = 1000
 """Requests of one connection that may be under way; the next one is read when one of them is answered."""
 
+MAX_SENTENCE: Final = 1000
+"""Characters that are left of a sentence which does not fit into a frame."""
+
 
 class Peer(ChannelHandler):
     """A client as the daemon sees it, as long as one connection lasts."""
@@ -36,8 +41,8 @@ class Peer(ChannelHandler):
 
     def __init__(self, daemon: Daemon, channel: Channel) -> None:
         self.channel = channel
-        self.client_id = ClientId("")
-        self.label: str | None = None
+        # What the operating system says of it, not what it says of itself; its pid is 0 in another container.
+        self.actor = Actor(ClientId(""), label=None, uid=channel.peer.uid, pid=channel.peer.pid or None)
         self.rooms: set[Room] = set()
         self._daemon = daemon
         self._greeted = False
@@ -47,6 +52,11 @@ class Peer(ChannelHandler):
         self._bucket = None if rate is None else TokenBucket(rate)
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def client_id(self) -> ClientId:
+        """What the client called itself; empty before it did."""
+        return self.actor.client_id
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
@@ -72,7 +82,7 @@ class Peer(ChannelHandler):
                 except DaemonUnavailable as exc:
                     self.channel.refuse(exc.message, type(exc).__name__)
                     return
-                self.client_id, self.label = ClientId(hello.client_id), hello.label
+                self.actor = replace(self.actor, client_id=ClientId(hello.client_id), label=hello.label)
                 self._greeted = True
                 self.channel.send(reply)
             case Refusal():
@@ -161,7 +171,12 @@ class Peer(ChannelHandler):
             self._set_reading()
 
     def _fail(self, request_id: int, error: RuntimedError) -> None:
-        self.channel.send(Failure(request_id, type(error).__name__, str(error), error.data))
+        name, sentence = type(error).__name__, error.message
+        try:
+            self.channel.send(Failure(request_id, name, sentence, error.data))
+        except ProtocolError:
+            # It repeats what was asked for, and an id of 10 MB does not fit twice.
+            self.channel.send(Failure(request_id, name, f"{sentence[:MAX_SENTENCE]}…", {}))
 
     def _forget(self, request_id: int) -> None:
         stream = self._streams.pop(request_id, None)

@@ -1,20 +1,31 @@
-"""The sessions that this daemon knows, their lifecycle and their history, each step committed as it is taken."""
+"""The sessions that this daemon knows, their lifecycle and its history: each step is committed with who took it."""
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
-from runtimed.errors import SessionError, SessionNotFound
-from runtimed.ids import NotebookId
+from runtimed.errors import SessionError, SessionNotFound, StorageError
+from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
+from runtimed.models import AuditAction
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 
 __all__ = ["Registry"]
 
 logger = logging.getLogger(__name__)
+
+_ACTIONS: Final[dict[str, AuditAction]] = {
+    "active": "session_started",
+    "closed": "session_closed",
+    "timed_out": "session_timed_out",
+    "error": "session_error",
+}
+"""What the history calls the step to a state."""
 
 
 class Registry:
@@ -38,8 +49,9 @@ class Registry:
 
         Raises:
             SessionNotFound: If it never started.
+            SessionError: If the id cannot be one.
         """
-        row = self.find(session_id)
+        row = self.find(check_notebook_id(session_id))
         if row is None:
             raise SessionNotFound(
                 f"No session has the id {session_id!r} yet; it begins with its first cell or kernel",
@@ -57,10 +69,18 @@ class Registry:
 
     def list(self, status: str | None, kind: str | None, page: int, page_size: int) -> list[SessionRow]:
         """Return one page of the sessions, newest access first."""
-        self.flush()
+        try:
+            self.flush()
+        except StorageError as exc:
+            # The list is there to be read on a full disk, too; only its order is a little older.
+            logger.debug("the times of the last use are not stored: %s", exc)
         return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
 
-    def start(self, session_id: NotebookId, *, creator: str, label: str | None, limits: Limits) -> SessionRow:
+    def history(self, session_id: str) -> builtins.list[AuditRow]:
+        """Return the steps in a session's life, the newest first."""
+        return self._store.history(session_id)
+
+    def start(self, session_id: NotebookId, actor: Actor, limits: Limits) -> SessionRow:
         """Make a session active; one that is active already stays as it is.
 
         Raises:
@@ -92,8 +112,8 @@ class Registry:
             max_duration_minutes=limits.max_duration_minutes,
             keep_alive=limits.keep_alive,
             ephemeral=limits.ephemeral,
-            creator=creator,
-            label=label,
+            creator=actor.client_id,
+            label=actor.label,
             error=None,
             host_epoch=None,
             host_dir=None,
@@ -102,11 +122,19 @@ class Registry:
             kernel_pid=None,
             env_source=None,
         )
-        self._put(row, SessionEvent.STARTED)
+        self._put(row, SessionEvent.STARTED, actor)
         return row
 
-    def end(self, session_id: NotebookId, event: SessionEvent, *, error: str | None = None) -> bool:
+    def end(
+        self, session_id: NotebookId, event: SessionEvent, actor: Actor | None = None, *, error: str | None = None
+    ) -> bool:
         """Take the step of an ending event.
+
+        Args:
+            session_id: The session.
+            event: What ends it.
+            actor: Who ends it; None if it ended by itself.
+            error: How it failed, in sentences.
 
         Returns:
             False if the session was not active: then nothing changed.
@@ -126,30 +154,47 @@ class Registry:
             host_pid=None,
             kernel_pid=None,
         )
-        self._put(row, event)
+        self._put(row, event, actor)
         return True
 
     def update(self, session_id: NotebookId, **fields: Any) -> None:
-        """Change facts about a session that are no steps of its life."""
-        self._store.put(dataclasses.replace(self.get(session_id), **fields))
+        """Change facts about a session that are no steps of its life; what is known already needs no room."""
+        row = self.get(session_id)
+        changed = dataclasses.replace(row, **fields)
+        if changed != row:
+            self._store.put(changed)
 
     def touch(self, session_id: NotebookId) -> None:
         """A peer did something: kept in memory, written by the next `flush`."""
         self._used_at[session_id] = self._clock()
 
     def flush(self) -> None:
-        """Write when each session was last used."""
-        used_at, self._used_at = self._used_at, {}
-        for session_id, at in used_at.items():
-            self._store.touch(session_id, at)
+        """Write when each session was last used.
+
+        Raises:
+            StorageError: If one of them cannot be written; what there is no room for is kept for the next time.
+        """
+        failure: StorageError | None = None
+        for session_id, at in list(self._used_at.items()):
+            try:
+                self._store.touch(session_id, at)
+            except StorageError as exc:
+                failure = exc
+                if exc.data.get("session_id") != session_id:
+                    continue
+            # Written, or its row is damaged.
+            del self._used_at[session_id]
+        if failure is not None:
+            raise failure
 
     @staticmethod
     def _check(row: SessionRow | None, event: SessionEvent) -> SessionState | None:
         return step(SessionState(row.status) if row else None, event)
 
-    def _put(self, row: SessionRow, event: SessionEvent) -> None:
-        self._store.put(row)
-        self._store.add_history(
-            row.session_id, self._clock(), event.name.lower(), row.status, row.close_reason, row.error
-        )
+    def _put(self, row: SessionRow, event: SessionEvent, actor: Actor | None) -> None:
+        now = self._clock()
+        note = AuditRow(at=now, until=now, action=_ACTIONS[row.status], actor=actor, detail=row.close_reason)
+        with self._store.transaction():
+            self._store.put(row)
+            self._store.add_history(row.session_id, note)
         logger.info("session %r is %s (%s)", row.session_id, row.status, event.name.lower())

@@ -1,7 +1,8 @@
 """Deletes what is too old, and the blobs to which nothing refers any more, a little at a time.
 
 Too old is an execution that ended longer ago than `keep_days`, and gave no output since, if no cell of the document
-shows it and nobody reads it; and an event of no execution (a cell was edited, a kernel's status changed) of that age.
+shows it and nobody reads it; an event of no execution (a cell was edited, a kernel's status changed) of that age; and
+what was noted of who did what, but for the last edit of each cell.
 Documents, cells and sessions are never deleted here.
 """
 
@@ -74,6 +75,9 @@ def delete_old(
     """
     yield from _delete_executions(store, log, forget, before)
     yield from _delete_other_events(store, log, before)
+    with log.transaction():
+        store.prune_audit(before)
+    yield
     while store.is_deleting_events:
         with log.transaction():
             store.delete_some_events(_EVENT_BYTES, _EVENTS)

@@ -21,10 +21,12 @@ from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.operations import Join, StartKernel
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["Room"]
+__all__ = ["Room", "database_path"]
 
 REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
@@ -50,7 +52,7 @@ class Room(KernelListener):
         self._registry = registry
         self._clock = clock
         self._keep_days = settings.limits.keep_days
-        self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
+        self._path = database_path(settings, notebook_id)
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
             report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
@@ -84,16 +86,15 @@ class Room(KernelListener):
 
     # --- life ---
 
-    def activate(self, client_id: ClientId) -> None:
+    def activate(self, actor: Actor) -> None:
         """Make the session active, as the client asked for it when it joined."""
-        join = next((join for client, join in self._peers.values() if client == client_id), None)
+        join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
         if join is None:
             join = Join(notebook_id=self.notebook_id)
         self._registry.start(
             self.notebook_id,
-            creator=client_id,
-            label=join.label,
-            limits=Limits(
+            actor,
+            Limits(
                 timeout_minutes=join.timeout_minutes,
                 max_duration_minutes=join.max_duration_minutes,
                 ephemeral=join.ephemeral,
@@ -101,24 +102,39 @@ class Room(KernelListener):
             ),
         )
 
-    def begin(self, client_id: ClientId) -> None:
+    def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
         if self._registry.find(self.notebook_id) is None:
-            self.activate(client_id)
+            self.activate(actor)
 
-    async def start_kernel(self, request: StartKernel, client_id: ClientId) -> dict[str, Any]:
+    async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
-        self.activate(client_id)
-        started = await self.kernel.start(request)
+        if not self.kernel.exists:
+            self.check_room()
+        self.activate(actor)
+        started = await self.kernel.start(request, actor)
         return {
             "kernel_type": self.kernel.kernel_type,
             "env_source": self.kernel.env_source,
             "started": started,
         }
 
-    async def stop(self, event: SessionEvent) -> None:
-        """End the session. The step is committed first, then the kernel goes."""
-        self._registry.end(self.notebook_id, event)
+    def check_room(self) -> None:
+        """See that something new can be begun.
+
+        Raises:
+            StorageError: If the disk is full, or nearly so.
+        """
+        check_room(self._path.parent)
+
+    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End the session. The step is committed first, then the kernel goes.
+
+        Args:
+            event: What ends it.
+            actor: Who ends it; None if it ends by itself.
+        """
+        self._registry.end(self.notebook_id, event, actor)
         await self.kernel.shutdown()
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
@@ -135,7 +151,16 @@ class Room(KernelListener):
         )
         return next_deadline(_limits(row), activity)
 
-    def interrupt_unanswered(self) -> None:
+    def tidy(self) -> None:
+        """Do what became due, or possible again.
+
+        Raises:
+            StorageError: If something cannot be stored yet; it is done the next time.
+        """
+        self._interrupt_unanswered()
+        self.kernel.executions.write_cells()
+
+    def _interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
         asking = self.kernel.executions.asking
         if asking is None or any(client_id == asking.client_id for client_id, _join in self._peers.values()):
@@ -166,7 +191,7 @@ class Room(KernelListener):
         """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
         row = self._registry.find(self.notebook_id)
         if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, creator=row.creator, label=row.label, limits=_limits(row))
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row))
             self.kernel_facts(
                 host_epoch=row.host_epoch,
                 host_dir=row.host_dir,
@@ -184,7 +209,7 @@ class Room(KernelListener):
             self.document.load()
         row = self._registry.find(self.notebook_id)
         if row is None:
-            self.activate(ClientId(""))
+            self.activate(self._store.actor(""))
         if wanted:
             self.kernel_facts(
                 host_epoch=owner.epoch,
@@ -226,6 +251,7 @@ class Room(KernelListener):
             page, is_all = read_page(reader, budget)
             events = [body for _seq, body in page]
             more = None if is_all else reader.cursor
+        edited = self._store.last_edit(record.id)
         return {
             "id": record.id,
             "cell_type": record.cell_type,
@@ -234,6 +260,7 @@ class Room(KernelListener):
             "execution_id": record.execution_id,
             "metadata": dict(record.metadata),
             "position": record.position,
+            "last_edit": None if edited is None else _edit_as_list(*edited),
             "events": events,
             "more": more,
         }
@@ -267,6 +294,10 @@ class Room(KernelListener):
                 f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        return self._store.audit()
 
     def check_complete_after(self, seq: int) -> None:
         """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
@@ -303,6 +334,11 @@ class Room(KernelListener):
         self._store.remember_request(client_id, request_id, b"")
 
 
+def database_path(settings: Settings, notebook_id: NotebookId) -> Path:
+    """Return where the database of a session is."""
+    return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
+
+
 def _limits(row: SessionRow) -> Limits:
     return Limits(
         timeout_minutes=row.timeout_minutes,
@@ -310,6 +346,10 @@ def _limits(row: SessionRow) -> Limits:
         ephemeral=row.ephemeral,
         keep_alive=row.keep_alive,
     )
+
+
+def _edit_as_list(actor: Actor, at: float) -> list[Any]:
+    return [actor.client_id, actor.label, actor.uid, actor.pid, at]
 
 
 def _remove(database: Path) -> None:

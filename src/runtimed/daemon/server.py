@@ -22,13 +22,16 @@ from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.retention import Retention
-from runtimed.daemon.room import Room
+from runtimed.daemon.room import Room, database_path
+from runtimed.daemon.trouble import Trouble
 from runtimed.errors import DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
+from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.transport.aio import Channel, serve
 from runtimed.transport.sockets import make_private_folder
@@ -63,12 +66,15 @@ def own_data_folder(settings: Settings) -> Iterator[None]:
 
     Raises:
         DaemonUnavailable: If another daemon has it.
+        StorageError: If the disk is full.
     """
     make_private_folder(settings.data_dir)
     path = settings.data_dir / "lock"
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
+        if is_no_room(exc):
+            raise no_room(path, exc) from exc
         raise DaemonUnavailable(f"{path} cannot be opened: {exc.strerror}; move it away", path=str(path)) from exc
     try:
         deadline = time.monotonic() + ENDING_DEADLINE
@@ -83,8 +89,7 @@ def own_data_folder(settings: Settings) -> Iterator[None]:
                     socket_path=owner,
                 )
             time.sleep(0.01)
-        os.ftruncate(fd, 0)
-        os.write(fd, os.fsencode(settings.socket_path))
+        _name_socket(fd, settings)
         yield
     finally:
         os.close(fd)
@@ -96,6 +101,17 @@ def _locked(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _name_socket(fd: int, settings: Settings) -> None:
+    """Say in the lock's file who has the folder."""
+    name = os.fsencode(settings.socket_path)
+    try:
+        # In this order the same name as before needs no room.
+        os.pwrite(fd, name, 0)
+        os.ftruncate(fd, len(name))
+    except OSError as exc:
+        raise no_room(settings.data_dir, exc) from exc
 
 
 class Daemon:
@@ -126,6 +142,7 @@ class Daemon:
         if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
         self.demand = Demand()
+        self._trouble = Trouble()
 
     # --- life ---
 
@@ -153,8 +170,11 @@ class Daemon:
         await asyncio.sleep(0)
         for room in self._rooms.values():
             room.close()
-        self.registry.flush()
-        self._registry_store.close()
+        try:
+            self.registry.flush()
+            self._registry_store.close()
+        except StorageError as exc:
+            logger.error("the list of sessions keeps older times of their last use: %s", exc)  # noqa: TRY400
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
@@ -169,23 +189,28 @@ class Daemon:
         """End soon; kernels live on for the next daemon. Asking twice is harmless."""
         self._end.set()
 
-    async def shut_down(self, *, keep_kernels: bool) -> dict[str, Any]:
-        """End soon, and every session before that unless the kernels are kept."""
+    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> dict[str, Any]:
+        """End soon, and every session before that unless the kernels are kept.
+
+        Args:
+            actor: Who wants it; None for the daemon itself.
+            keep_kernels: Whether to leave the sessions to the next daemon.
+        """
         if not keep_kernels:
-            ends = (self.end_session(row, SessionEvent.STOPPED) for row in self.registry.active())
+            ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
             for end in await asyncio.gather(*ends, return_exceptions=True):
                 if isinstance(end, BaseException):
                     logger.error("a session could not be ended", exc_info=end)
         asyncio.get_running_loop().call_soon(self.request_end)
         return {}
 
-    async def end_session(self, row: SessionRow, event: SessionEvent) -> None:
-        """End a session, whether a room is open for it or not."""
+    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End a session, whether a room is open for it or not; `actor` is who ends it, None for the daemon itself."""
         session_id = NotebookId(row.session_id)
         if session_id in self._rooms:
-            await self._rooms[session_id].stop(event)
+            await self._rooms[session_id].stop(event, actor)
         else:
-            self.registry.end(session_id, event)
+            self.registry.end(session_id, event, actor)
 
     def _open_registry(self) -> RegistryStore:
         """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""
@@ -218,10 +243,11 @@ class Daemon:
         now = self._clock()
         delay = TICK
         for notebook_id, room in list(self._rooms.items()):
-            room.interrupt_unanswered()
+            with self._trouble.noted(f"session {notebook_id!r}"):
+                room.tidy()
             deadline = room.deadline()
             if deadline is not None and deadline[0] <= now:
-                task = asyncio.get_running_loop().create_task(room.stop(deadline[1]))
+                task = asyncio.get_running_loop().create_task(self._end_by_itself(room, deadline[1]))
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
             elif deadline is not None:
@@ -233,7 +259,8 @@ class Daemon:
         for peer in [peer for peer, came_at in self._strangers.items() if now - came_at > GREETING_DEADLINE]:
             self._turn_away(peer, f"No greeting came within {GREETING_DEADLINE:g} seconds")
         self._compact_next()
-        self.registry.flush()
+        with self._trouble.noted("the list of sessions"):
+            self.registry.flush()
         self._retention.tick(now)
         reap_hosts()
         if not self.settings.socket_path.exists():
@@ -245,6 +272,10 @@ class Daemon:
             logger.info("nobody needs this daemon; it ends")
             self.request_end()
         return max(delay, 0.01)
+
+    async def _end_by_itself(self, room: Room, event: SessionEvent) -> None:
+        with self._trouble.noted(f"the end of session {room.notebook_id!r}"):
+            await room.stop(event)
 
     def _compact_next(self) -> None:
         """Compact a document that is due; one at a time, as it takes time from everybody."""
@@ -320,12 +351,20 @@ class Daemon:
             if len(self._rooms) >= max_rooms(self.limits):
                 self._close_unused_room(notebook_id)
             try:
+                self._check_room_for(key)
                 room = Room(key, self.settings, self.registry, self.demand, self._clock, self.report)
             except StorageError as exc:
-                self.report(f"Session {notebook_id!r}: {exc.message}")
+                if "free" not in exc.data:
+                    self.report(f"Session {notebook_id!r}: {exc.message}")
                 raise
             self._rooms[key] = room
         return self._rooms[key]
+
+    def _check_room_for(self, notebook_id: NotebookId) -> None:
+        """See that there is room for the database of a session, unless it is there."""
+        path = database_path(self.settings, notebook_id)
+        if not path.exists():
+            check_room(path)
 
     def flow_of(self, notebook_id: str | None) -> Flow | None:
         """Return the flow of a session whose room is open."""

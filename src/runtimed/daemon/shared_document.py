@@ -1,25 +1,41 @@
-"""The document of a room: loaded when first needed, every edit committed together with the event that tells of it."""
+"""The document of a room: loaded when first needed, every edit committed with the event and note that tell of it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from runtimed.daemon.log import EventLog
 from runtimed.document.compaction import AUTHOR, Compaction
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
 from runtimed.errors import CellNotFound, StorageError
-from runtimed.ids import CellId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.models import AuditAction
 from runtimed.protocol.events import CellChanged
 from runtimed.settings import COMPACT_AFTER
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["SharedDocument"]
 
+logger = logging.getLogger(__name__)
+
 MAX_FAILED_LOADS = 2
 """Deaths of the daemon while it loads a document, after which the document is set aside."""
 
-ChangeKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared", "executed"]
+EditKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared"]
+
+_ACTIONS: Final[dict[EditKind, AuditAction]] = {
+    "added": "cell_added",
+    "source": "cell_edited",
+    "moved": "cell_moved",
+    "deleted": "cell_deleted",
+    "metadata": "cell_metadata_set",
+    "type": "cell_type_set",
+    "cleared": "outputs_cleared",
+}
+"""What the audit log calls an edit of a cell."""
 
 
 class SharedDocument:
@@ -43,6 +59,7 @@ class SharedDocument:
         self._clock = clock
         self._loaded: NotebookDocument | None = None
         self._stored = False
+        self._is_marked = False  # though it was loaded, for want of room
         self._compact_after = self._compact_at = compact_after
         self.changes = 0
 
@@ -76,17 +93,42 @@ class SharedDocument:
             raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
         return record
 
-    def edit(self, kind: ChangeKind, author: str, make: Callable[[NotebookDocument], Edit]) -> Edit:
+    def edit(
+        self, kind: EditKind, actor: Actor, make: Callable[[NotebookDocument], Edit], *, detail: str | None = None
+    ) -> Edit:
         """Make one edit; when this returns it is committed and on its way to every subscriber.
 
         Args:
             kind: What the event will say.
-            author: The client whose edit it is.
+            actor: The client whose edit it is.
             make: Makes the edit; it may refuse (CellNotFound, InvalidCell), then nothing has changed.
+            detail: A word for the audit log.
 
         Raises:
             StorageError: If the edit cannot be stored; it is undone.
         """
+        return self._commit(kind, actor.client_id, make, actor, detail)
+
+    def set_execution(
+        self, cell_id: CellId, execution_id: ExecutionId, execution_count: int | None, *, author: ClientId
+    ) -> Edit:
+        """Let a cell show an execution: an edit in all but that the audit log calls it none.
+
+        Raises:
+            StorageError: As `edit`.
+        """
+        return self._commit(
+            "executed", author, lambda d: d.set_execution(cell_id, execution_id, execution_count, author=author)
+        )
+
+    def _commit(
+        self,
+        kind: EditKind | Literal["executed"],
+        author: ClientId,
+        make: Callable[[NotebookDocument], Edit],
+        actor: Actor | None = None,
+        detail: str | None = None,
+    ) -> Edit:
         document = self.content
         try:
             edit = make(document)
@@ -99,6 +141,9 @@ class SharedDocument:
         with self._log.transaction():
             # The document in memory would be ahead of what is stored, and later changes would build upon this one.
             self._log.if_rolled_back(self.forget)
+            if self._is_marked:
+                self._store.end_load()
+                self._is_marked = False
             if not self._stored:
                 # The document's beginning came from no change of a peer, so this snapshot, which has the first edit
                 # already, is what there is to store.
@@ -107,11 +152,17 @@ class SharedDocument:
             else:
                 self._store.add_change(edit.change, author)
                 self.changes += 1
+            now = self._clock()
+            if kind != "executed":
+                action = "metadata_set" if edit.cell_id is None else _ACTIONS[kind]
+                self._store.note(
+                    AuditRow(at=now, until=now, action=action, actor=actor, cell_id=edit.cell_id, detail=detail)
+                )
             if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
                 record = document.cell(edit.cell_id)
                 self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
             if edit.cell_id is not None:
-                self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
+                self._log.append(CellChanged(at=now, cell_id=edit.cell_id, change=kind, author=author))
             self._stored = True
         return edit
 
@@ -162,7 +213,7 @@ class SharedDocument:
     def _load(self) -> NotebookDocument:
         if self._store.failed_loads >= MAX_FAILED_LOADS:
             raise self._set_aside("the daemon died while it loaded it")
-        self._store.begin_load()
+        marked = self._mark_load()
         try:
             snapshot, changes = self._store.load_document()
             self._stored = snapshot is not None
@@ -173,7 +224,26 @@ class SharedDocument:
         except StorageError as exc:
             raise self._set_aside(exc.message) from exc
         finally:
+            if marked:
+                self._unmark_load()
+
+    def _mark_load(self) -> bool:
+        """Count this load as failed until it has ended; on a full disk it is not counted."""
+        try:
+            self._store.begin_load()
+        except StorageError as exc:
+            if "free" not in exc.data:
+                raise
+            logger.warning("the document of session %r is loaded without a mark: %s", self._notebook_id, exc)
+            return False
+        return True
+
+    def _unmark_load(self) -> None:
+        try:
             self._store.end_load()
+        except StorageError as exc:
+            self._is_marked = True
+            logger.warning("the document of session %r stays marked for now: %s", self._notebook_id, exc)
 
     def _set_aside(self, reason: str) -> StorageError:
         self._store.set_document_aside()

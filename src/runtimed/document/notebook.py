@@ -58,7 +58,6 @@ class NotebookDocument:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._mirror = Mirror(engine)
-        self._last_author: dict[CellId, ClientId] = {}
 
     @classmethod
     def create(cls, notebook_id: NotebookId) -> NotebookDocument:
@@ -139,10 +138,6 @@ class NotebookDocument:
         """
         return self._mirror.shows_all
 
-    def last_author(self, cell_id: CellId) -> ClientId | None:
-        """Return who edited a cell last since this document was loaded, None if nobody did here."""
-        return self._last_author.get(cell_id)
-
     # Cells
 
     def add_cell(
@@ -183,7 +178,6 @@ class NotebookDocument:
             if self._mirror.cells_node is not None:
                 writer.delete(self._mirror.cells_node, cell_id)
         self._mirror.remove(cell_id)
-        self._last_author.pop(cell_id, None)
         return self._edit(before, cell_id)
 
     def move_cell(self, cell_id: CellId, after: CellId | None, *, author: ClientId) -> Edit:
@@ -205,7 +199,7 @@ class NotebookDocument:
         before = self._engine.heads()
         with self._engine.write(author) as writer:
             self._put_positions(writer, [record, *moved])
-        return self._changed(before, author, record, *moved)
+        return self._changed(before, record, *moved)
 
     def set_cell_type(self, cell_id: CellId, cell_type: CellType, *, author: ClientId) -> Edit:
         """Make a cell code, markdown or raw.
@@ -220,7 +214,7 @@ class NotebookDocument:
         before = self._engine.heads()
         with self._engine.write(author) as writer:
             writer.put(self._mirror.nodes[cell_id].cell, "cell_type", cell_type)
-        return self._changed(before, author, replace(record, cell_type=cell_type))
+        return self._changed(before, replace(record, cell_type=cell_type))
 
     def set_execution(
         self, cell_id: CellId, execution_id: ExecutionId | None, execution_count: int | None, *, author: ClientId
@@ -243,7 +237,7 @@ class NotebookDocument:
                 writer.put(cell, "execution_id", execution_id)
             if execution_count != record.execution_count:
                 writer.put(cell, "execution_count", execution_count)
-        return self._changed(before, author, changed)
+        return self._changed(before, changed)
 
     def set_cell_metadata(self, cell_id: CellId, key: str, value: str, *, author: ClientId) -> Edit:
         """Set an entry of a cell's metadata.
@@ -262,7 +256,7 @@ class NotebookDocument:
             metadata = nodes.metadata if nodes.metadata is not None else writer.put_map(nodes.cell, "metadata")
             writer.put(metadata, key, value)
         nodes.metadata = metadata
-        return self._changed(before, author, replace(record, metadata={**record.metadata, key: value}))
+        return self._changed(before, replace(record, metadata={**record.metadata, key: value}))
 
     def set_metadata(self, key: str, value: str, *, author: ClientId) -> Edit:
         """Set an entry of the document's metadata.
@@ -303,7 +297,7 @@ class NotebookDocument:
             if nodes.metadata is None:
                 nodes.metadata = writer.put_map(nodes.cell, "metadata")
             _put_entries(writer, nodes.metadata, former.metadata, record.metadata)
-        return self._changed(before, author, record)
+        return self._changed(before, record)
 
     # Sources
 
@@ -340,7 +334,7 @@ class NotebookDocument:
             return self._unchanged(record.id)
         before = self._engine.heads()
         sources.write(self._engine, self._mirror.nodes[record.id], record.source, source, edits, author)
-        return self._changed(before, author, replace(record, source=source))
+        return self._changed(before, replace(record, source=source))
 
     # Order
 
@@ -384,7 +378,7 @@ class NotebookDocument:
             self._put_positions(writer, moved)
         self._mirror.cells_node = cells
         self._mirror.nodes[record.id] = CellNodes(cell, text, metadata, is_plain=True)
-        return self._changed(before, author, record, *moved)
+        return self._changed(before, record, *moved)
 
     def _require(self, cell_id: CellId) -> CellRecord:
         record = self._mirror.records.get(cell_id)
@@ -395,11 +389,10 @@ class NotebookDocument:
     def _unchanged(self, cell_id: CellId | None) -> Edit:
         return Edit(change=b"", cell_id=cell_id, heads=self.heads)
 
-    def _changed(self, before: Sequence[bytes], author: ClientId, record: CellRecord, *moved: CellRecord) -> Edit:
+    def _changed(self, before: Sequence[bytes], record: CellRecord, *moved: CellRecord) -> Edit:
         """Take an edit of a cell into the mirror."""
         for changed in (*moved, record):
             self._mirror.put(changed)
-        self._last_author[record.id] = author
         return self._edit(before, record.id)
 
     def _edit(self, before: Sequence[bytes], cell_id: CellId | None) -> Edit:

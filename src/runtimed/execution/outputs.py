@@ -218,6 +218,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
     count: int | None = None
     message: str | None = None
     status: str | None = None
+    author: str | None = None
     match event:
         case Started():
             event_type, count = "execution_started", event.execution_count
@@ -234,7 +235,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
         case KernelState():
             event_type, status = "kernel_status", event.status
         case CellChanged():
-            event_type, status = "cell_changed", event.change
+            event_type, status, author = "cell_changed", event.change, event.author
         case Clear() | Queued() | InputRequested() | Omitted():
             return None
         case _:
@@ -247,6 +248,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
         execution_count=count,
         error_message=message,
         status=status,
+        author=author,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ class ExecutionQueue:
         self._running: Ticket | None = None
         self._behind_interrupt: frozenset[ExecutionId] | None = None
         self._ready = False
+
+    def copy(self) -> ExecutionQueue:
+        """Return a queue like this one; what happens to either leaves the other as it is."""
+        other = copy.copy(self)
+        other._waiting = self._waiting.copy()
+        return other
 
     @property
     def running(self) -> ExecutionId | None:

@@ -236,6 +236,7 @@ class Kernel:
         if self._phase is not Phase.STARTING or self._wire is None or not self._conversation.is_proven:
             return
         self._phase = Phase.READY
+        self._wire.protect()
         self._conversation.get_ready()
         self._state("idle")
         self._conversation.send_waiting()

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from runtimed.errors import StorageError
 from runtimed.protocol.codec import encode_event, encode_event_frame
 from runtimed.protocol.events import Event
+from runtimed.storage.disk import check_room
 from runtimed.storage.spool import Spool
 
 __all__ = ["RETRY", "SPOOLED", "WINDOW", "EventSink", "Outbox"]
@@ -70,7 +71,7 @@ class Outbox:
         self._under_way: deque[tuple[int, int]] = deque()  # number and size
         self._under_way_bytes = 0
         self._empty_waiters: list[asyncio.Future[None]] = []
-        self._reported = ""
+        self._reported = False
         self.stuck = False
         self.crowded = False
 
@@ -90,6 +91,7 @@ class Outbox:
             return
         batch = self._added
         try:
+            check_room(self._spool.folder)
             self._spool.append_many(batch)
         except StorageError as exc:
             self.get_stuck(exc)
@@ -111,8 +113,8 @@ class Outbox:
         if self.stuck:
             return
         self.stuck = True
-        if self._reported != reason.message:
-            self._reported = reason.message
+        if not self._reported:
+            self._reported = True
             logger.error("nothing can be stored, so the kernel's output waits: %s", reason)
         self._changed()
         self._loop.call_later(RETRY, self._retry)
@@ -182,6 +184,7 @@ class Outbox:
         self.stuck = False
         self.flush()
         if not self.stuck:
+            self._reported = False
             self._changed()
 
     def _look(self) -> None:

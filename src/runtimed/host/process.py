@@ -25,6 +25,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.memory import Fence
+from runtimed.texts import printable
 
 __all__ = ["Ended", "Guard", "KernelCommand", "KernelProcess", "find_command", "missing_ipykernel"]
 
@@ -420,8 +421,8 @@ def _spawn(arguments: list[str], command: KernelCommand) -> tuple[subprocess.Pop
 
 
 def _last_words(text: str) -> str:
-    """Return the last lines; of a crash the first ones, since its traceback begins with what crashed."""
+    """Return the last lines, printable; of a crash the first ones, since its traceback begins with what crashed."""
     start = text.rfind(_CRASH)
     lines = text[start:].splitlines()[:_STDERR_LINES] if start >= 0 else text.splitlines()[-_STDERR_LINES:]
-    words = "\n".join(lines).strip()
+    words = printable("\n".join(lines), "\n\t").strip()
     return words[:_STDERR_CHARACTERS] if start >= 0 else words[-_STDERR_CHARACTERS:]

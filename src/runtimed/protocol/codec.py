@@ -36,6 +36,9 @@ _LENGTH: Final = struct.Struct(">I")
 _pack = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", autoreset=True).pack
 
 
+_INVALID: Final = (msgspec.ValidationError, UnicodeEncodeError)  # a tag may hold a lone surrogate
+
+
 class _MessageBox(msgspec.Struct):
     """Holds a message: msgspec prepares the types of a struct once, those of a bare union at each call (10 µs)."""
 
@@ -70,7 +73,7 @@ def unpack(data: bytes | memoryview) -> Any:
     try:
         return msgpack.unpackb(data, raw=False, unicode_errors="surrogatepass", strict_map_key=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as exc:
-        raise ProtocolError(f"unreadable message: {exc}") from exc
+        raise ProtocolError(f"unreadable message: {str(exc) or 'nested too deeply'}") from exc
 
 
 def encode_message(message: Message) -> bytes:
@@ -121,7 +124,7 @@ def decode_message(body: bytes | memoryview) -> Message:
     value = unpack(body)
     try:
         return msgspec.convert({"value": value}, _MessageBox).value
-    except msgspec.ValidationError as exc:
+    except _INVALID as exc:
         raise ProtocolError(f"not a message: {exc}") from exc
 
 
@@ -134,7 +137,7 @@ def decode_event(data: bytes | memoryview) -> Event:
     value = unpack(data)
     try:
         return msgspec.convert({"value": value}, _EventBox).value
-    except msgspec.ValidationError as exc:
+    except _INVALID as exc:
         raise ProtocolError(f"not an event: {exc}") from exc
 
 

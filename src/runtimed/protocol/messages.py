@@ -38,7 +38,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
         version: Its version of runtimed, for the sentence that says which side to upgrade.
         client_id: Made by the client, the same after it reconnects: it owns its edits and its queue.
         label: What people call the client; None if nobody named it.
-        pid: Its process id.
+        pid: Its process id, as it says. What is written down of a client comes from the operating system.
     """
 
     protocol: int

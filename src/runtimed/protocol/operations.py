@@ -5,13 +5,14 @@ Each operation's docstring gives its reply.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from runtimed.models import CellType
 
 __all__ = [
+    "MAX_LOG_PAGE",
     "AddCell",
     "AppendSource",
     "Attach",
@@ -24,6 +25,7 @@ __all__ = [
     "GetBlob",
     "GetCell",
     "GetCells",
+    "GetLog",
     "GetMetadata",
     "GetSession",
     "GetStatus",
@@ -55,6 +57,9 @@ __all__ = [
     "Watch",
 ]
 
+MAX_LOG_PAGE: Final = 1000
+"""Most entries of a session's log in one reply."""
+
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
     pass
@@ -73,7 +78,6 @@ class Join(_OnNotebook, frozen=True, tag="join"):
     Reply: `{last: int}`, the number of the latest event in the session's log.
     """
 
-    label: str | None = None
     ephemeral: bool = False
     keep_alive: float = 30.0
     timeout_minutes: float | None = None
@@ -82,6 +86,16 @@ class Join(_OnNotebook, frozen=True, tag="join"):
 
 class GetSession(_OnNotebook, frozen=True, tag="session"):
     """Read a session's status. Reply: the fields of `SessionStatus`, times as Unix seconds. Raises SessionNotFound."""
+
+
+class GetLog(_OnNotebook, frozen=True, tag="log"):
+    """Read who did what in a session, whatever its state. No use of the session. Raises SessionNotFound.
+
+    Reply: `{entries: [...]}`, the newest first: the fields of `AuditEntry`, times as Unix seconds.
+    """
+
+    page: Annotated[int, msgspec.Meta(ge=1)] = 1
+    page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_LOG_PAGE)] = 100
 
 
 class ListSessions(_Operation, frozen=True, tag="sessions"):
@@ -131,6 +145,10 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     environment: dict[str, str] = {}
     cwd: str = ""
     interpreter: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<StartKernel notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
 
 
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
@@ -226,9 +244,9 @@ class ClearOutputs(_OnNotebook, frozen=True, tag="clear_outputs"):
 class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
     """Reply: `{cell: {...} | None}`.
 
-    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (those of its
-    latest execution, each as its own bytes, up to the daemon's limit) and `more`: the seq after which `ReadEvents`
-    continues, or None.
+    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `last_edit`
+    (client_id, label, uid and pid of who made it, and when; or None), `events` (those of its latest execution, each as
+    its own bytes, up to the daemon's limit) and `more`: the seq after which `ReadEvents` continues, or None.
     """
 
     cell_id: str
@@ -386,6 +404,7 @@ class HostInput(_Operation, frozen=True, tag="host_input"):
 Operation = (
     Join
     | GetSession
+    | GetLog
     | ListSessions
     | StopSession
     | GetStatus

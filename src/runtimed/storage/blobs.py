@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.errors import StorageError
+from runtimed.storage.disk import is_no_room, no_room
 
 __all__ = ["BlobStore"]
 
@@ -45,6 +46,8 @@ class BlobStore:
             self._temporary.mkdir(mode=0o700, exist_ok=True)
             self._sweep()
         except OSError as exc:
+            if is_no_room(exc):
+                raise no_room(folder, exc) from exc
             raise StorageError(f"the blob folder {folder} cannot be used: {exc}", path=str(folder)) from exc
 
     def put(self, data: bytes) -> str:
@@ -64,7 +67,8 @@ class BlobStore:
                     os.utime(path)
                     if path.stat().st_size == len(data) and path.read_bytes() == data:
                         return sha256
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                for folder in (path.parent.parent, path.parent):
+                    folder.mkdir(mode=0o700, exist_ok=True)
                 file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 try:
                     rest = memoryview(data)

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from runtimed.errors import StorageError
+from runtimed.storage.disk import has_room, is_no_room, no_room
 from runtimed.storage.wal import committed_frames
 
 __all__ = [
@@ -48,8 +49,8 @@ CHECK_LIMIT: Final = 32 * 2**20
 
 logger = logging.getLogger(__name__)
 
+_MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
 _SENTENCES: Final = {
-    sqlite3.SQLITE_FULL: "the disk is full; free some space and try again",
     sqlite3.SQLITE_BUSY: "it is in use by another process; one daemon at a time may use a data folder",
     sqlite3.SQLITE_LOCKED: "it is in use by another process; one daemon at a time may use a data folder",
     sqlite3.SQLITE_CORRUPT: "it is damaged; it is set aside when it is opened the next time",
@@ -145,6 +146,8 @@ class Database:
             committed = committed_frames(self._log_path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
         except OSError as exc:
+            if is_no_room(exc):
+                raise no_room(path, exc) from exc
             raise StorageError(f"{path} cannot be opened: {exc}", path=str(path), set_aside=None) from exc
         except sqlite3.Error as exc:
             raise _translated(exc, path) from exc
@@ -193,6 +196,8 @@ class Database:
         (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and not found:
             raise self._refusal("is another kind of database than expected; move it away")
+        if committed:
+            self._check_log(committed)
         if not found:
             # Only an empty database can be told to; see `give_back`.
             run("PRAGMA auto_vacuum=INCREMENTAL")
@@ -209,8 +214,6 @@ class Database:
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         run(f"PRAGMA wal_autocheckpoint={automatic}")
-        if committed:
-            self._check_log(committed)
         if not found:
             self.is_new = True
             run("BEGIN")
@@ -226,7 +229,12 @@ class Database:
         Raises:
             OSError: If it cannot be copied.
         """
-        _busy, read, _moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        try:
+            _busy, read, _moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError as exc:
+            # On a full disk what is stored can be read all the same.
+            logger.warning("%s is not looked through for damage: %s", self._log_path, exc)
+            return
         if read < committed:
             self.damaged_log = name_aside(self._log_path)
             shutil.copy(self._log_path, self.damaged_log)
@@ -451,6 +459,9 @@ def _is_damage(exc: BaseException) -> bool:
 
 
 def _translated(exc: BaseException, path: Path) -> StorageError:
+    # A full disk has many faces: its log cannot be made, or not be read back.
+    if _code(exc) == sqlite3.SQLITE_FULL or (_code(exc) in _MAYBE_FULL and not has_room(path)):
+        return no_room(path, exc)
     sentence = _SENTENCES.get(_code(exc))
     text = f"{sentence} ({exc})" if sentence else str(exc)
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)

@@ -11,6 +11,7 @@ from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import encode_event
 from runtimed.protocol.events import Failed
 from runtimed.storage.database import Database
+from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "EventLog"]
@@ -18,12 +19,11 @@ __all__ = ["SCHEMA", "EventLog"]
 logger = logging.getLogger(__name__)
 
 _MAX_SEQ: Final = 2**63 - 1
-_MAX_NAMES: Final = 10_000
-"""So many ids keep their number in memory; then they are forgotten, all at once, and looked up again."""
+
+_MAX_SIZES: Final = 10_000
+"""So many executions keep the size of their outputs in memory; then all are forgotten, and looked up again."""
 
 SCHEMA: Final = (
-    # Ids of 40 bytes would be most of a small event, three times over with its indexes.
-    "CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     # For an output of an execution, `output` is the size of the execution's outputs up to and with this one, since they
     # were last cleared; 0 for what clears them; NULL for all else.
     """CREATE TABLE events(
@@ -59,17 +59,16 @@ _OF_NO_EXECUTION: Final = """SELECT seq, body FROM events
 class EventLog:
     """The log; `SessionStore` has its methods."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, names: NameTable) -> None:
         self._db = database
+        self._names = names
         self._last: int | None = None
-        self._names: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
         self._outputs: dict[int, int] = {}
 
     def forget(self) -> None:
         """Drop what is held in memory: a rollback may have made it untrue."""
         self._last = None
-        self._names.clear()
         self._hosts.clear()
         self._outputs.clear()
 
@@ -100,15 +99,15 @@ class EventLog:
             epoch, number = host
             if number <= self.last_of_host(epoch) and self._has(epoch, number):
                 return None
-            host_name = self._name(epoch)
+            host_name = self._names.number(epoch)
         seq = self.last_seq + 1
-        execution = None if execution_id is None else self._name(execution_id)
+        execution = None if execution_id is None else self._names.number(execution_id)
         self._db.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 seq,
                 execution,
-                None if cell_id is None else self._name(cell_id),
+                None if cell_id is None else self._names.number(cell_id),
                 host_name,
                 number,
                 None if execution is None else self._size_with(execution, 0 if clears else output, clears=clears),
@@ -128,14 +127,14 @@ class EventLog:
         if output is None:
             return None
         size = 0 if clears else max(1, self._size_of_outputs(execution) + output)
-        if len(self._outputs) >= _MAX_NAMES:
+        if len(self._outputs) >= _MAX_SIZES:
             self._outputs.clear()
         self._outputs[execution] = size
         return size
 
     def output_size(self, execution_id: str, upto: int | None) -> int:
         """See `SessionStore.output_size`."""
-        execution = self._known(execution_id)
+        execution = self._names.known(execution_id)
         return self._size_of_outputs(execution) if upto is None else self._stored_size(execution, upto)
 
     def _size_of_outputs(self, execution: int) -> int:
@@ -152,7 +151,7 @@ class EventLog:
         """See `SessionStore.last_event_of_host`."""
         last = self._hosts.get(epoch)
         if last is None:
-            host = self._known(epoch)
+            host = self._names.known(epoch)
             (last,) = self._db.row(
                 "SELECT max(coalesce((SELECT max(n) FROM events WHERE host = ?1), 0),"
                 " coalesce((SELECT n FROM deleted_events WHERE host = ?1), 0))",
@@ -179,7 +178,7 @@ class EventLog:
             rows = self._db.each(query, (after, last, max_rows))
         else:
             query = _OF_EXECUTION if outputs else _OF_EXECUTION_BUT_OUTPUTS
-            rows = self._db.each(query, (self._known(execution_id), after, last, max_rows))
+            rows = self._db.each(query, (self._names.known(execution_id), after, last, max_rows))
         found: list[tuple[int, bytes]] = []
         size = 0
         with closing(rows):
@@ -217,12 +216,12 @@ class EventLog:
     def last_of_execution(self, execution_id: str) -> int:
         """See `SessionStore.last_event_of_execution`."""
         query = "SELECT coalesce(max(seq), 0) FROM events WHERE execution = ?"
-        (seq,) = self._db.row(query, (self._known(execution_id),))
+        (seq,) = self._db.row(query, (self._names.known(execution_id),))
         return int(seq)
 
     def delete_of_execution(self, execution_id: str) -> None:
         """Let `delete_some` delete the events that an execution has now."""
-        execution = self._known(execution_id)
+        execution = self._names.known(execution_id)
         self._outputs.pop(execution, None)
         query = "INSERT OR REPLACE INTO deleted_executions VALUES (?, ?)"
         self._db.execute(query, (execution, self.last_of_execution(execution_id)))
@@ -270,25 +269,4 @@ class EventLog:
     def _has(self, epoch: str, number: int) -> bool:
         query = """SELECT 1 FROM events WHERE host = ?1 AND n = ?2
             UNION ALL SELECT 1 FROM deleted_events WHERE host = ?1 AND n >= ?2"""
-        return self._db.row(query, (self._known(epoch), number)) is not None
-
-    def _known(self, name: str) -> int:
-        """Return the number of an id, -1 if it has none yet."""
-        number = self._names.get(name)
-        if number is None:
-            row = self._db.row("SELECT id FROM names WHERE name = ?", (name,))
-            if row is None:
-                return -1
-            number = int(row[0])
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            self._names[name] = number
-        return number
-
-    def _name(self, name: str) -> int:
-        """Return the number of an id; a new one gets its number here."""
-        number = self._names.get(name)
-        if number is None:
-            self._db.execute("INSERT INTO names(name) VALUES (?) ON CONFLICT(name) DO NOTHING", (name,))
-            number = self._known(name)
-        return number
+        return self._db.row(query, (self._names.known(epoch), number)) is not None

@@ -1,4 +1,4 @@
-"""The database of all sessions: which exist, how they are, and what became of them."""
+"""The database of all sessions: which exist, how they are, and who made what of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
 from runtimed.protocol.codec import pack
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row, from_text, to_text
 
-__all__ = ["SCHEMA_VERSION", "HistoryRow", "RegistryStore", "SessionRow"]
+__all__ = ["SCHEMA_VERSION", "RegistryStore", "SessionRow"]
 
 SCHEMA_VERSION: Final = 1
 """Of the registry; a file with a higher one is refused."""
@@ -33,8 +34,8 @@ _SCHEMA: Final = (
     "CREATE INDEX sessions_by_access ON sessions(last_accessed_at DESC, session_id)",
     "CREATE INDEX sessions_active ON sessions(session_id) WHERE status = 'active'",
     """CREATE TABLE history(
-        id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, at REAL NOT NULL, event TEXT NOT NULL, status TEXT NOT NULL,
-        reason TEXT, detail TEXT, checksum INTEGER NOT NULL)""",
+        id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, at REAL NOT NULL, action TEXT NOT NULL, detail TEXT,
+        client_id TEXT, label TEXT, uid INTEGER, pid INTEGER, checksum INTEGER NOT NULL)""",
     "CREATE INDEX history_by_session ON history(session_id)",
     "CREATE TABLE set_aside(id INTEGER PRIMARY KEY, at REAL NOT NULL, session_id TEXT NOT NULL, row TEXT NOT NULL)",
 )
@@ -76,26 +77,6 @@ class SessionRow:
     kernel_type: str | None
     kernel_pid: int | None
     env_source: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
-    """One step in a session's life.
-
-    Attributes:
-        at: Unix time in seconds.
-        event: What happened.
-        status: The session's status afterwards.
-        reason: Why, in a word.
-        detail: Why, in sentences.
-    """
-
-    session_id: str
-    at: float
-    event: str
-    status: str
-    reason: str | None
-    detail: str | None
 
 
 _FIELDS: Final = tuple(field.name for field in fields(SessionRow))
@@ -218,38 +199,28 @@ class RegistryStore:
             if row is not None:
                 self.put(replace(row, last_accessed_at=at))
 
-    def add_history(
-        self, session_id: str, at: float, event: str, status: str, reason: str | None = None, detail: str | None = None
-    ) -> None:
-        """Note one step in a session's life."""
-        values = (session_id, float(at), event, status, to_text(reason), to_text(detail))
-        query = """INSERT INTO history(session_id, at, event, status, reason, detail, checksum)
-            VALUES (?, ?, ?, ?, ?, ?, ?)"""
+    def add_history(self, session_id: str, row: AuditRow) -> None:
+        """Note one step in a session's life, in the transaction that takes it."""
+        actor = (None, None, None, None) if row.actor is None else astuple(row.actor)
+        values = (session_id, float(row.at), row.action, row.detail, *actor)
+        query = """INSERT INTO history(session_id, at, action, detail, client_id, label, uid, pid, checksum)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
         self._db.execute(query, (*values, _checksum(values)))
 
-    def history(self, session_id: str) -> builtins.list[HistoryRow]:
-        """Return the steps in a session's life, the oldest first.
-
-        Raises:
-            StorageError: If a row is damaged; attribute `session_id` names the session.
-        """
+    def history(self, session_id: str) -> builtins.list[AuditRow]:
+        """Return the steps in a session's life, the newest first. Damaged ones are left out and logged."""
         found = []
-        query = """SELECT session_id, at, event, status, reason, detail, checksum FROM history
-            WHERE session_id = ? ORDER BY id"""
+        query = """SELECT session_id, at, action, detail, client_id, label, uid, pid, checksum FROM history
+            WHERE session_id = ? ORDER BY id DESC"""
         for row in self._db.rows(query, (session_id,)):
             if not _intact(row):
-                raise damaged_row(self._db.path, f"the history of session {session_id!r}", session_id=session_id)
-            _, at, event, status, reason, detail, _ = row
-            found.append(
-                HistoryRow(
-                    session_id=session_id,
-                    at=at,
-                    event=event,
-                    status=status,
-                    reason=from_text(reason),
-                    detail=from_text(detail),
+                logger.error(
+                    "%s: a step in the history of session %r is damaged and left out", self._db.path, session_id
                 )
-            )
+                continue
+            _, at, action, detail, client_id, label, uid, pid, _ = row
+            actor = None if client_id is None else Actor(client_id, label, uid, pid)
+            found.append(AuditRow(at=at, until=at, action=action, actor=actor, detail=detail))
         return found
 
     def _sessions(self, query: str, parameters: Sequence[Any] = ()) -> builtins.list[SessionRow]:

@@ -6,19 +6,22 @@ process (see `database` for what that means). Nothing here waits for anybody or 
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Unpack
 
 from runtimed.errors import StorageError
-from runtimed.ids import ExecutionId, HostEpoch
-from runtimed.storage import event_log, executions
+from runtimed.ids import ClientId, ExecutionId, HostEpoch
+from runtimed.storage import audit, event_log, executions, names
+from runtimed.storage.audit import Actor, AuditRow, AuditTable
 from runtimed.storage.database import AUTOMATIC, Database
 from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
+from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
 __all__ = ["KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
@@ -44,8 +47,10 @@ _SCHEMA: Final = (
     """CREATE TABLE requests(
         id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL, request_id INTEGER NOT NULL,
         checksum INTEGER NOT NULL, reply BLOB NOT NULL, UNIQUE (client_id, request_id))""",
+    *names.SCHEMA,
     *executions.SCHEMA,
     *event_log.SCHEMA,
+    *audit.SCHEMA,
 )
 
 
@@ -72,12 +77,16 @@ class SessionStore:
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
-        self._events = EventLog(self._db)
+        self._names = NameTable(self._db)
+        self._events = EventLog(self._db, self._names)
+        self._audit = AuditTable(self._db, self._names)
         self._remembered = 0
 
     def _forget(self) -> None:
         self._executions.forget()
+        self._names.forget()
         self._events.forget()
+        self._audit.forget()
 
     def __enter__(self) -> SessionStore:
         return self
@@ -412,3 +421,36 @@ class SessionStore:
     def give_back(self, pages: int) -> None:
         """See `Database.give_back`."""
         self._db.give_back(pages)
+
+    # Who did what
+
+    def note(self, row: AuditRow) -> None:
+        """Write down what somebody did, in the transaction that does it.
+
+        Edits of one kind that one client makes to one cell within MERGED_WITHIN seconds become one row.
+        """
+        self._audit.note(row)
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was noted, the newest first; damaged rows are left out and logged. `close()` it if you stop early.
+
+        Rows are in the order in which they began, whatever the clock did.
+        """
+        return self._audit.rows()
+
+    def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
+        """Return who edited a cell last, and when; None if nothing is noted of it, or it was deleted."""
+        return self._audit.last_edit(cell_id)
+
+    def actor(self, client_id: str) -> Actor:
+        """Return a client as it was noted; of one that was not, or whose note is damaged, no more than the user."""
+        # Everybody who may connect is of this user.
+        return self._audit.actor(client_id) or Actor(ClientId(client_id), label=None, uid=os.getuid(), pid=None)
+
+    def prune_audit(self, before: float) -> int:
+        """Delete what was last done before a moment (Unix time), but for the last edit of each cell there is.
+
+        Returns:
+            How many rows are gone.
+        """
+        return self._audit.prune(before)

@@ -15,7 +15,7 @@ from typing import Final, cast
 from runtimed.errors import ProtocolError
 from runtimed.protocol.codec import FrameReader, decode_message, encode_message
 from runtimed.protocol.messages import Message, Refusal
-from runtimed.transport.sockets import BACKLOG, PeerCredentials, listen, peer_credentials
+from runtimed.transport.sockets import BACKLOG, PeerCredentials, check_listener, listen, peer_credentials
 
 __all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler", "connect", "serve"]
 
@@ -72,8 +72,9 @@ class Channel(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self.peer = peer_credentials(cast("socket.socket", transport.get_extra_info("socket")))
-        self._handler = self._make_handler(self)
-        if self.peer.uid != os.getuid():
+        if self.peer.uid == os.getuid():
+            self._handler = self._make_handler(self)
+        else:
             logger.warning("refused a connection by user %s", self.peer.uid)
             self.refuse(f"This socket belongs to user {os.getuid()}; you are user {self.peer.uid}")
 
@@ -220,7 +221,16 @@ async def connect(path: Path, handler: Callable[[Channel], ChannelHandler]) -> C
     """Connect to a path.
 
     Raises:
-        OSError: If nobody answers there.
+        OSError: If nobody answers there, or somebody else than this user.
     """
-    _transport, channel = await asyncio.get_running_loop().create_unix_connection(lambda: Channel(handler), str(path))
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, str(path))
+        check_listener(sock)
+        _transport, channel = await loop.create_unix_connection(lambda: Channel(handler), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
     return channel

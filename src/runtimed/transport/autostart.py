@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -15,7 +16,7 @@ from typing import Final
 from runtimed.errors import DaemonUnavailable
 from runtimed.settings import Settings
 from runtimed.transport.home import daemon_interpreter
-from runtimed.transport.sockets import check_socket_path, make_private_folder
+from runtimed.transport.sockets import check_listener, check_private_folder, check_socket_path, make_private_folder
 
 __all__ = ["READY", "connect_socket", "daemon_answers", "ensure_daemon", "open_or_start"]
 
@@ -33,6 +34,7 @@ def connect_socket(path: Path) -> socket.socket | None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect(str(path))
+        check_listener(sock)
     except (FileNotFoundError, ConnectionRefusedError):
         sock.close()
         if path.exists() and not path.is_socket():
@@ -40,6 +42,9 @@ def connect_socket(path: Path) -> socket.socket | None:
         return None
     except OSError as exc:
         sock.close()
+        if exc.errno in (errno.EACCES, errno.ENOTDIR):
+            # The folder is the reason, and there is more to say of it.
+            check_private_folder(path.parent)
         raise DaemonUnavailable(f"Cannot connect to {path}: {exc.strerror}", path=str(path)) from exc
     except BaseException:
         sock.close()

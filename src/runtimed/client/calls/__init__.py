@@ -45,7 +45,7 @@ from runtimed.client.calls.kernel import (
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.calls.sessions import get_session, leave, session_status, stop
+from runtimed.client.calls.sessions import get_log, get_session, leave, session_status, stop
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "get_cell_type",
     "get_cells",
     "get_kernelspec",
+    "get_log",
     "get_metadata",
     "get_session",
     "inspect",

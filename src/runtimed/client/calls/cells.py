@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
@@ -10,7 +11,7 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, new_cell_id
-from runtimed.models import Cell, CellType, Output
+from runtimed.models import Attribution, Cell, CellType, Output
 from runtimed.protocol import operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob
@@ -248,7 +249,15 @@ def _cell(notebook: Notebook, found: dict[str, Any]) -> Flow[Cell]:
         execution_id=found["execution_id"],
         omitted_bytes=omitted.size if omitted is not None else 0,
         omitted_after=omitted.after if omitted is not None else None,
+        last_edit=_attribution(found["last_edit"]),
     )
+
+
+def _attribution(found: list[Any] | None) -> Attribution | None:
+    if found is None:
+        return None
+    client_id, label, uid, pid, at = found
+    return Attribution(at=datetime.fromtimestamp(at, UTC), client_id=client_id, label=label, uid=uid, pid=pid)
 
 
 def _fold(notebook: Notebook, found: dict[str, Any]) -> Flow[OutputFold]:
