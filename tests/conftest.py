@@ -40,9 +40,13 @@ def shared_daemon() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def own_daemon(folder: Path) -> Iterator[None]:
-    """Let clients find their daemon in this folder; afterwards nothing of it is left running."""
+    """Let clients find their daemon in this folder; afterwards nothing of it is left running.
+
+    Kernels run in this Python: what the other environments do, the tests of environments show.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNTIMED_DATA_DIR", str(folder))
+        patch.setenv("RUNTIMED_ENV", "current")
         patch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
         yield
     with pytest.MonkeyPatch.context() as patch:

@@ -20,12 +20,14 @@ class UvRecipe:
         requires_python: A version specifier (`>=3.11`), None for any that ipykernel takes.
         project: Folder of the pyproject.toml whose project is installed as well, as a text; None for none.
         files: The name and the text of each file of the project that decides what is installed.
+        python: The interpreter to build on, if it is one that `requires_python` admits; None leaves the choice to uv.
     """
 
     dependencies: tuple[str, ...] = ()
     requires_python: str | None = None
     project: str | None = None
     files: tuple[tuple[str, str], ...] = ()
+    python: str | None = None
 
     @property
     def digest(self) -> str:

@@ -92,7 +92,7 @@ class RuntimedMagics(Magics):
         %runtimed interrupt           interrupt what runs
         %runtimed restart             replace the kernel by a fresh one
         %runtimed stop                end the session for everybody; its cells and outputs stay readable
-        %runtimed env                 which environment a kernel would get, and which one runs
+        %runtimed env                 which environment a kernel would get and why, and which one runs
 
         `cells`, `replay`, `interrupt`, `restart`, `stop` and `env` take a NOTEBOOK_ID as their last word, too.
 
@@ -251,7 +251,11 @@ class RuntimedMagics(Magics):
             case "sessions":
                 _say(reports.sessions_report(self.sessions.current))
             case "env":
-                _say(reports.env_report(self._chosen(command.notebook_id), self.kernel_type, self.env))
+                _say(
+                    reports.env_report(
+                        self._chosen(command.notebook_id), self.kernel_type, self.env, notebook_file(self.shell)
+                    )
+                )
             case "connect":
                 self._connect(command)
             case _:
