@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def choose(folder: Path, home: Path, *, variables: dict[str, str] | None = None, **facts: Any) -> Decision:
-    metadata = facts.pop("metadata", None)
+    metadata: Any = facts.pop("metadata", None)
     return decide(
         gather(
             asked=facts.pop("asked", "auto"),

@@ -1,0 +1,103 @@
+"""The environments of one data folder, for the daemon: a decision goes in, where a kernel starts comes out.
+
+Nothing here decides which environment that is.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtimed.environments.detection import INSTALL_UV, Decision
+from runtimed.environments.facts import find_uv
+from runtimed.environments.pip_settings import uv_variables
+from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
+from runtimed.environments.store import MARKER, EnvironmentStore
+from runtimed.environments.uv import UvBuilder
+from runtimed.errors import EnvironmentFailed
+
+__all__ = ["Environments", "Prepared"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An environment that is complete.
+
+    Attributes:
+        interpreter: Its Python.
+        environment: The environment variables for a kernel in it.
+        marker: The file on which its users hold a shared lock.
+    """
+
+    interpreter: str
+    environment: dict[str, str]
+    marker: str
+
+
+class Environments:
+    """Makes environments, each once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = EnvironmentStore(folder)
+
+    async def prepare(
+        self, decision: Decision, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> Prepared | None:
+        """Return the environment of a decision, made if need be; None for one that runtimed does not make.
+
+        Args:
+            decision: Which one.
+            environment: The environment variables of the client: uv gets its settings of indexes and proxies.
+            interpreter: The client's interpreter, whose environment may have settings for pip.
+            report: Hears of each step; of none if the environment is there.
+
+        Raises:
+            EnvironmentFailed: If it cannot be had.
+        """
+        if decision.recipe is None:
+            if decision.source.startswith(("uv:", "conda:", "deno")):
+                raise _not_here(decision)
+            return None
+        match decision.recipe:
+            case UvRecipe() as recipe:
+                folder = await self._uv(recipe, environment, interpreter, report)
+            case CondaRecipe():
+                raise _not_here(decision)
+        return Prepared(
+            interpreter=str(folder / "bin/python"),
+            environment=_activated(environment, folder),
+            marker=str(folder / MARKER),
+        )
+
+    async def close(self) -> None:
+        """End what is in the making."""
+        await self._store.close()
+
+    async def _uv(self, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report) -> Path:
+        uv = find_uv(environment)
+        if uv is None and self._store.find(recipe.digest) is None:
+            raise EnvironmentFailed(INSTALL_UV)
+        base = functools.partial(self._uv, environment=environment, interpreter=interpreter, report=report)
+        return await self._store.get(
+            recipe,
+            UvBuilder(uv or "uv", recipe, {**environment, **uv_variables(environment, interpreter)}, base).build,
+            report,
+        )
+
+
+def _activated(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the variables as they are after `source bin/activate`: what a cell starts finds the same packages."""
+    variables = {name: value for name, value in environment.items() if name not in {"PYTHONHOME", "CONDA_PREFIX"}}
+    path = os.pathsep.join(part for part in (str(folder / "bin"), variables.get("PATH", "")) if part)
+    return {**variables, "VIRTUAL_ENV": str(folder), "PATH": path}
+
+
+def _not_here(decision: Decision) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The environment {decision.source!r} ({decision.reason}) cannot be made by this version; ask for current, "
+        "uv:prewarmed, python:/path or kernelspec:NAME",
+        env_source=decision.source,
+    )
