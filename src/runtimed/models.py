@@ -150,7 +150,11 @@ class ExecutionEvent:
         output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
             an update of an earlier display is a display_data output with that display_id.
         error_message: What went wrong, when event_type is `error`.
-        status: The kernel's status or the step of an environment, for those events.
+        status: The kernel's status or the step of an environment (`resolve`, `download`, `install`, `start`), for
+            those events.
+        message: The step of an environment in words.
+        bytes_done: Bytes of its downloads so far, where that is known.
+        bytes_total: Bytes of its downloads that have begun, where that is known.
     """
 
     event_type: EventType
@@ -160,6 +164,9 @@ class ExecutionEvent:
     execution_count: int | None = None
     error_message: str | None = None
     status: str | None = None
+    message: str | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,8 +41,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def choose(folder: Path, home: Path, *, variables: dict[str, str] | None = None, **facts: Any) -> Decision:
-    metadata: Any = facts.pop("metadata", None)
+def choose(
+    folder: Path, home: Path, *, variables: dict[str, str] | None = None, metadata: Any = None, **facts: Any
+) -> Decision:
     return decide(
         gather(
             asked=facts.pop("asked", "auto"),
@@ -116,11 +117,12 @@ def test_metadata_may_ask_for_conda_or_deno(home):
         "conda:inline",
         CondaRecipe(dependencies=("numpy",), channels=("conda-forge",)),
     )
-    for metadata in (
+    asks: list[dict[str, Any]] = [
         {"runt": {"deno": {"permissions": []}}},
         {"kernelspec": {"name": "deno", "display_name": "Deno"}},
         {"kernelspec": {"name": "ts", "display_name": "TS", "language": "typescript"}},
-    ):
+    ]
+    for metadata in asks:
         assert choose(home, home, metadata=metadata).source == "deno"
     assert choose(home, home, metadata={"kernelspec": {"name": "python3"}}).source == "uv:prewarmed"
 

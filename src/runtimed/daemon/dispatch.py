@@ -12,6 +12,7 @@ from runtimed.errors import ProtocolError
 from runtimed.ids import CellId, ClientId
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import operations as ops
+from runtimed.protocol.events import EnvProgress
 
 if TYPE_CHECKING:
     from runtimed.daemon.peer import Peer
@@ -131,7 +132,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.GetBlob():
             return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
         case ops.StartKernel():
-            return room.start_kernel(operation, peer.client_id)
+            return _start_kernel(peer, request_id, room, operation)
         case ops.RestartKernel():
             return _done(room.kernel.restart())
         case ops.ShutdownKernel():
@@ -210,6 +211,21 @@ def _watch(peer: Peer, request_id: int, room: Room, execution_id: str, after: in
         execution_id=execution_id,
         outcome=lambda: room.kernel.executions.outcome(execution_id),
     )
+
+
+async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> dict[str, Any]:
+    progress = Stream(
+        peer.channel,
+        request_id,
+        room.log,
+        after=room.log.last if operation.after is None else operation.after,
+        only=EnvProgress,
+    )
+    progress.advance()
+    try:
+        return await room.start_kernel(operation, peer.client_id)
+    finally:
+        progress.close()
 
 
 async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> dict[str, Any]:

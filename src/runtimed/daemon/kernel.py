@@ -16,9 +16,12 @@ from runtimed.daemon.executions import Executions
 from runtimed.daemon.host_link import HostLink, new_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
+from runtimed.environments.detection import Decision, decide
+from runtimed.environments.facts import gather
+from runtimed.environments.maker import Environments, Prepared
+from runtimed.environments.recipes import Progress
 from runtimed.errors import (
     ConnectionLost,
-    EnvironmentFailed,
     KernelStartFailed,
     NoKernel,
     ProtocolError,
@@ -30,7 +33,7 @@ from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
 from runtimed.models import KernelStatus
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Finished, KernelState
+from runtimed.protocol.events import EnvProgress, Finished, KernelState
 from runtimed.protocol.operations import (
     Enqueue,
     Execute,
@@ -54,6 +57,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE: Final = 10.0
 """Seconds that a host gets to end its kernel and itself before it is killed."""
+
+_NAMED: Final = ("current", "python:", "kernelspec:", "uv:prewarmed", "conda:prewarmed")
+"""What environments begin with about which no document has a say."""
 
 
 class KernelListener:
@@ -82,6 +88,7 @@ class RoomKernel:
         store: SessionStore,
         log: EventLog,
         document: SharedDocument,
+        environments: Environments,
         listener: KernelListener,
         clock: Callable[[], float],
     ) -> None:
@@ -89,11 +96,14 @@ class RoomKernel:
         self._settings = settings
         self._store = store
         self._log = log
+        self._document = document
+        self._environments = environments
         self._listener = listener
         self._clock = clock
         self.executions = Executions(store, log, document, self._tell_host, clock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[Prepared | None] | None = None
         self._link: HostLink | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -138,9 +148,8 @@ class RoomKernel:
         """
         started = False
         if self._starting is None and not self.exists:
-            env_source = _resolve_environment(request.kernel_type, request.env_source)
             self._start_unwanted = False
-            self._starting = self._spawn(self._start(request, env_source))
+            self._starting = self._spawn(self._start(request))
             self._starting.add_done_callback(self._start_ended)
             started = True
         if self._starting is not None:
@@ -148,12 +157,21 @@ class RoomKernel:
             await asyncio.shield(self._starting)
         return started
 
-    async def _start(self, request: StartKernel, env_source: str) -> None:
-        # The host of a kernel that died may be about to end.
-        await self._host_end()
-        self._check_still_wanted()
-        self.status = "starting"
-        self.kernel_type, self.env_source = request.kernel_type, env_source
+    async def _start(self, request: StartKernel) -> None:
+        try:
+            # The host of a kernel that died may be about to end.
+            await self._host_end()
+            self._check_still_wanted()
+            self.status = "starting"
+            decision = await self._decide(request)
+            # Between these two lines is the place to ask for consent: below, what others have named is installed.
+            prepared = await self._prepare(decision, request)
+            self._check_still_wanted()
+        except RuntimedError as exc:
+            self._kernel_is_gone(str(exc))
+            self.status = "not_started"
+            raise
+        env_source = decision.source
         epoch = new_host_epoch()
         folder = new_host_folder(self._settings.hosts_dir)
         # Written before there is a host, so that a daemon that starts after this one died finds it.
@@ -171,8 +189,9 @@ class RoomKernel:
                     blobs_dir=str(self._settings.data_dir / "blobs"),
                     kernel_type=request.kernel_type,
                     env_source=env_source,
-                    interpreter=request.interpreter,
-                    environment=request.environment,
+                    interpreter=request.interpreter if prepared is None else prepared.interpreter,
+                    environment=request.environment if prepared is None else prepared.environment,
+                    marker="" if prepared is None else prepared.marker,
                     cwd=request.cwd,
                     notebook_label=self._notebook_id,
                 )
@@ -192,6 +211,76 @@ class RoomKernel:
             self._check_still_wanted()
             self._listener.kernel_lost("died", str(error))
             raise error from exc
+
+    async def _decide(self, request: StartKernel) -> Decision:
+        """Choose the environment: what is asked for, what the document says, what lies about.
+
+        Raises:
+            EnvironmentFailed: If what describes it cannot be understood.
+        """
+        metadata, first_cell = None, request.source
+        if not request.env_source.startswith(_NAMED):
+            content = self._document.content
+            metadata = content.metadata("notebook_metadata")
+            first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
+        facts = await asyncio.to_thread(
+            gather,
+            asked=request.env_source,
+            kernel_type=request.kernel_type,
+            metadata=metadata,
+            first_cell=first_cell,
+            folder=request.cwd,
+            environment=request.environment,
+            interpreter=request.interpreter,
+        )
+        decision = decide(facts)
+        self.kernel_type, self.env_source = request.kernel_type, decision.source
+        self._listener.kernel_facts(kernel_type=request.kernel_type, env_source=decision.source)
+        return decision
+
+    async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
+        """Have the environment made; None for one that is there without us.
+
+        Raises:
+            EnvironmentFailed: If it cannot be had.
+            SessionClosed: If the kernel was unwanted before it was made.
+        """
+        told = False
+
+        def tell(progress: Progress) -> None:
+            nonlocal told
+            told = True
+            self._tell_progress(progress)
+
+        self._check_still_wanted()
+        self._preparing = self._spawn(
+            self._environments.prepare(decision, request.environment, request.interpreter, tell)
+        )
+        try:
+            prepared = await self._preparing
+        except asyncio.CancelledError:
+            self._check_still_wanted()
+            raise
+        finally:
+            self._preparing = None
+        if told:
+            tell(Progress(step="start", message=f"Starting the kernel in {decision.source}"))
+        return prepared
+
+    def _tell_progress(self, progress: Progress) -> None:
+        event = EnvProgress(
+            at=self._clock(),
+            step=progress.step,
+            message=progress.message,
+            done=progress.done,
+            total=progress.total,
+        )
+        try:
+            with self._log.transaction():
+                self._log.append(event)
+        except StorageError as exc:
+            # Others may wait for the same environment; it is made though this session cannot tell of it.
+            logger.warning("session %r cannot store its progress: %s", self._notebook_id, exc)
 
     def _check_still_wanted(self) -> None:
         if self._start_unwanted:
@@ -240,6 +329,8 @@ class RoomKernel:
     async def shutdown(self) -> None:
         """End the kernel and its host, even one that is still starting; without one, do nothing."""
         starting, self._start_unwanted = self._starting, True
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._link is not None:
             self._stopping = True
             if self._link.is_open:
@@ -454,29 +545,6 @@ class RoomKernel:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _resolve_environment(kernel_type: str, env_source: str) -> str:
-    """Return the environment that a request names, `auto` resolved.
-
-    Raises:
-        EnvironmentFailed: If it cannot be had.
-    """
-    if kernel_type != "python" and not env_source.startswith("kernelspec:"):
-        raise EnvironmentFailed(
-            f"There is no kernel of the type {kernel_type!r} here; a kernel that is installed on this machine starts "
-            'with env_source="kernelspec:NAME" (`jupyter kernelspec list` names them)',
-            kernel_type=kernel_type,
-        )
-    if env_source == "auto":
-        return "current"
-    if env_source == "current" or env_source.startswith(("python:/", "kernelspec:")):
-        return env_source
-    raise EnvironmentFailed(
-        f"The environment {env_source!r} is not available; use auto, current, python:/path/to/python or "
-        "kernelspec:NAME",
-        env_source=env_source,
-    )
 
 
 def _describe_end(event: KernelState) -> str:

@@ -44,6 +44,7 @@ class Stream:
         after: int,
         execution_id: str | None = None,
         cell_ids: frozenset[str] | None = None,
+        only: type[Event] | None = None,
         outcome: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         """Make a stream that is behind; `advance` brings it up.
@@ -52,6 +53,7 @@ class Stream:
             after: Number of the last event that the client has.
             execution_id: Only events of this execution.
             cell_ids: Only events of these cells, and those that concern no cell.
+            only: Only events of this type.
             outcome: Asked when all events were sent: the final reply, or None if more may come.
         """
         self._channel = channel
@@ -59,6 +61,7 @@ class Stream:
         self._log = log
         self._execution_id = execution_id
         self._cell_ids = cell_ids
+        self._only = only
         self._outcome = outcome
         self._live = False
         self._open = True
@@ -98,13 +101,15 @@ class Stream:
                 self._live = True
                 self._conclude()
                 return
-            if self._cell_ids is None:
+            if self._cell_ids is None and self._only is None:
                 self._send(iter(page))
             else:
                 self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
             self.cursor = page[-1][0]
 
     def _wants(self, event: Event) -> bool:
+        if self._only is not None and not isinstance(event, self._only):
+            return False
         if self._execution_id is not None:
             return event.execution_id == self._execution_id
         return self._cell_ids is None or event.cell_id is None or event.cell_id in self._cell_ids

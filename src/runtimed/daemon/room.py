@@ -12,6 +12,7 @@ from runtimed.daemon.log import EventLog
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
+from runtimed.environments.maker import Environments
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
@@ -35,7 +36,12 @@ class Room(KernelListener):
     """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
 
     def __init__(
-        self, notebook_id: NotebookId, settings: Settings, registry: Registry, clock: Callable[[], float]
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        registry: Registry,
+        environments: Environments,
+        clock: Callable[[], float],
     ) -> None:
         self.notebook_id = notebook_id
         self._registry = registry
@@ -44,7 +50,7 @@ class Room(KernelListener):
         self._store = SessionStore(self._path)
         self.log = EventLog(self._store)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock)
-        self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
+        self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
         self._unanswered_since: float | None = None

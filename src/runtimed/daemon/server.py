@@ -17,6 +17,7 @@ from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
+from runtimed.environments.maker import Environments
 from runtimed.errors import DaemonUnavailable, StorageError
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
@@ -96,6 +97,7 @@ class Daemon:
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self._environments = Environments(settings.data_dir / "environments")
 
     # --- life ---
 
@@ -110,6 +112,7 @@ class Daemon:
                     async with asyncio.timeout(delay):
                         await self._end.wait()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
+        await self._environments.close()
         for peer in list(self._peers):
             peer.channel.close()
         # One turn of the loop lets the channels say that they are closed, before the rooms are.
@@ -219,7 +222,9 @@ class Daemon:
         """
         key = NotebookId(notebook_id)
         if key not in self._rooms:
-            self._rooms[key] = Room(check_notebook_id(notebook_id), self.settings, self.registry, self._clock)
+            self._rooms[key] = Room(
+                check_notebook_id(notebook_id), self.settings, self.registry, self._environments, self._clock
+            )
         return self._rooms[key]
 
     # --- what is told of it ---

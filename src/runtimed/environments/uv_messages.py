@@ -104,7 +104,9 @@ def failure(what: str, said: str) -> EnvironmentFailed:
         said: What uv wrote.
     """
     lines = [line.rstrip() for line in said.splitlines() if line.strip()]
-    start = next((index for index, line in enumerate(lines) if line.startswith("error")), 0)
+    start = next(
+        (index for index, line in enumerate(lines) if line.lstrip().startswith(("error", "\N{MULTIPLICATION SIGN}"))), 0
+    )
     # An explanation that wraps is one sentence.
     flat = " ".join(line.strip() for line in lines[start:])
     package, mend = None, "What uv said is below"

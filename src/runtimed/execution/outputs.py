@@ -19,6 +19,7 @@ from runtimed.protocol.events import (
     CellChanged,
     Clear,
     Display,
+    EnvProgress,
     Event,
     Failed,
     Finished,
@@ -98,7 +99,7 @@ class OutputFold:
                 self.status = event.status
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
-            case Queued() | InputRequested() | KernelState() | CellChanged():
+            case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress():
                 pass
             case _:
                 assert_never(event)
@@ -215,6 +216,14 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
             event_type, status = "kernel_status", event.status
         case CellChanged():
             event_type, status = "cell_changed", event.change
+        case EnvProgress():
+            return ExecutionEvent(
+                event_type="env_progress",
+                status=event.step,
+                message=event.message,
+                bytes_done=event.done,
+                bytes_total=event.total,
+            )
         case Clear() | Queued() | InputRequested():
             return None
         case _:

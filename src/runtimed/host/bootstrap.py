@@ -31,8 +31,10 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
         socket_path: Where the daemon listens.
         blobs_dir: Where large values of outputs go.
         kernel_type: What was asked for, for the log.
-        env_source: `current`, `python:/path/of/an/interpreter` or `kernelspec:NAME`.
-        interpreter: The client's Python, for `current`.
+        env_source: `current`, `python:/path/of/an/interpreter`, `kernelspec:NAME`, or the label of an environment that
+            was made for it (`uv:inline`).
+        interpreter: The client's Python, or that of the environment that was made.
+        marker: A file of that environment on which the host holds a shared lock, as long as it lives; empty for none.
         environment: The environment variables of the client. Never written anywhere.
         cwd: The folder in which the kernel works.
         notebook_label: Names the session in the log.
@@ -46,6 +48,7 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
     kernel_type: str
     env_source: str
     interpreter: str = ""
+    marker: str = ""
     environment: dict[str, str] = {}
     cwd: str = ""
     notebook_label: str = ""

@@ -21,7 +21,15 @@ from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError, StorageE
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.executions import Execution, Executions
 from runtimed.host.outbox import Outbox
-from runtimed.host.process import Ended, Guard, KernelCommand, KernelProcess, find_command, missing_ipykernel
+from runtimed.host.process import (
+    Ended,
+    Guard,
+    KernelCommand,
+    KernelProcess,
+    check_interpreter,
+    find_command,
+    missing_ipykernel,
+)
 from runtimed.host.questions import Questions
 from runtimed.host.wire import ConnectionFile, KernelMessage, Wire
 from runtimed.protocol.events import KernelState
@@ -259,6 +267,7 @@ class Kernel:
 
         Raises:
             NoKernel: If the kernel is dead.
+            KernelStartFailed: If its interpreter is gone; the kernel lives on.
         """
         if self._phase is Phase.DEAD or self._stopping:
             raise NoKernel("The kernel of this session has ended; start a new one", execution_id=request.execution_id)
@@ -354,6 +363,9 @@ class Kernel:
             raise NoKernel("The kernel of this session has ended; start a new one")
         if self._restarted is not None:
             return asyncio.shield(self._restarted)
+        if self._command is not None and self._command.waits:
+            # Its environment may be gone: better no restart than no kernel.
+            check_interpreter(self._command.argv[0])
         restarted = self._restarted = self._loop.create_future()
         self._restart_asked = True
         was_ready, self._phase = self._phase is Phase.READY, Phase.ENDING

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from runtimed.errors import RuntimedError
+from runtimed.errors import KernelStartFailed, RuntimedError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
@@ -49,7 +50,7 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
         RuntimedError: If the host cannot begin.
     """
     folder = Path(bootstrap.folder)
-    with Spool(folder) as spool, contextlib.closing(Guard()) as guard:
+    with Spool(folder) as spool, contextlib.closing(Guard()) as guard, _in_use(bootstrap.marker):
         try:
             async with asyncio.TaskGroup() as tasks:
                 host = _Host(bootstrap, spool, guard, tasks)
@@ -58,6 +59,23 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
                     await host.run()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+
+
+@contextlib.contextmanager
+def _in_use(marker: str) -> Iterator[None]:
+    """Keep others from removing an environment: its users hold a shared lock on its marker."""
+    if not marker:
+        yield
+        return
+    try:
+        fd = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise KernelStartFailed(f"The environment of {marker} was deleted; start the kernel again") from exc
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 
-__all__ = ["Ended", "Guard", "KernelCommand", "KernelProcess", "find_command", "missing_ipykernel"]
+__all__ = ["Ended", "Guard", "KernelCommand", "KernelProcess", "check_interpreter", "find_command", "missing_ipykernel"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +86,9 @@ def find_command(bootstrap: Bootstrap) -> KernelCommand:
     if scheme == "kernelspec":
         return _kernelspec_command(rest, bootstrap, environment, cwd)
     interpreter = rest if scheme == "python" else bootstrap.interpreter
-    if scheme not in {"current", "python"} or not interpreter:
+    if scheme not in {"current", "python", "uv", "conda"} or not interpreter:
         raise KernelStartFailed(f"A kernel cannot be started from the environment {bootstrap.env_source!r}")
-    if not (Path(interpreter).is_file() and os.access(interpreter, os.X_OK)):
-        raise KernelStartFailed(
-            f"There is no Python interpreter at {interpreter}; name another one with `python:/path`"
-        )
+    check_interpreter(interpreter)
     environment.pop("PYTHONEXECUTABLE", None)
     return KernelCommand(
         name="python3",
@@ -101,6 +98,19 @@ def find_command(bootstrap: Bootstrap) -> KernelCommand:
         cwd=cwd,
         waits=True,
     )
+
+
+def check_interpreter(interpreter: str) -> None:
+    """Make sure that there is an interpreter to start.
+
+    Raises:
+        KernelStartFailed: If there is none, or no longer.
+    """
+    if not (Path(interpreter).is_file() and os.access(interpreter, os.X_OK)):
+        raise KernelStartFailed(
+            f"There is no Python interpreter at {interpreter}; name another one with `python:/path`, or, if the "
+            "environment was deleted, shut the kernel down and start it again"
+        )
 
 
 def missing_ipykernel(command: KernelCommand, stderr: str) -> str | None:

@@ -21,8 +21,9 @@ from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_co
 from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
-from runtimed.ipython.streaming import Live, can_answer, enqueue, replay
+from runtimed.ipython.streaming import Live, can_answer, enqueue, replay, start
 from runtimed.models import ExecutionResult
+from runtimed.progress import ProgressLine
 from runtimed.protocol.operations import Enqueue, StartKernel
 
 __all__ = ["RuntimedMagics"]
@@ -205,14 +206,17 @@ class RuntimedMagics(Magics):
         if options.env is not None and not options.silent:
             self._check_env(session, options.env)
         if not options.wait:
-            session._perform(enqueue(operation, kernel))
+            with ProgressLine(self.shell) as progress:
+                session._perform(enqueue(operation, kernel, progress))
             if not options.silent:
                 _say(f"Queued execution {operation.execution_id} of cell {operation.cell_id}")
             return
-        live = Live(session, operation.execution_id, silent=options.silent)
         timeout = self.timeout if options.timeout is None else options.timeout
         try:
-            result = live.run(operation, kernel, timeout)
+            with ProgressLine(self.shell) as progress:
+                shown = None if options.silent else progress
+                live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
+                result = live.run(operation, kernel, timeout)
         except ExecutionTimeout as exc:
             raise ExecutionTimeout(
                 f"{exc}; it goes on: `%runtimed replay {operation.cell_id}` shows it, `%runtimed interrupt` ends it",
@@ -265,9 +269,8 @@ class RuntimedMagics(Magics):
         session = self._join(str(command.notebook_id))
         self.sessions.current = session.notebook_id
         if command.kernel_type is not None or command.env is not None:
-            session.start_kernel(
-                command.kernel_type or self.kernel_type, command.env or self.env, notebook_file(self.shell)
-            )
+            with ProgressLine(self.shell) as progress:
+                session._perform(start(self._kernel(session, command.kernel_type, command.env), progress))
         env_source = session.env_source
         state = (
             "no kernel runs; the first cell starts one" if env_source is None else f"a kernel runs, env {env_source}"

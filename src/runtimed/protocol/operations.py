@@ -117,12 +117,14 @@ class ShutdownDaemon(_Operation, frozen=True, tag="shutdown_daemon"):
 
 
 class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
-    """Start a kernel unless one runs. Reply: `{kernel_type, env_source, started: bool}`.
+    """Start a kernel unless one runs. Reply: `{kernel_type, env_source, started: bool}`, after `EnvProgress` events.
 
     Attributes:
         environment: The environment variables of the client.
-        cwd: The folder in which the kernel works.
+        cwd: The folder in which the kernel works, and where the search for project files begins.
         interpreter: The client's Python, for `env_source="current"`.
+        source: The code for which the kernel is needed, which may say what it needs; None if the document has it.
+        after: Only events with a seq above this one; None for those from now on.
     """
 
     kernel_type: str = "python"
@@ -131,6 +133,8 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     environment: dict[str, str] = {}
     cwd: str = ""
     interpreter: str = ""
+    source: str | None = None
+    after: int | None = None
 
 
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):

@@ -23,14 +23,17 @@ def start_kernel(
 
     Args:
         kernel_type: `python`, or the name of another language whose kernelspec `env_source` names.
-        env_source: `auto`, `current` (this process's interpreter), `python:/path/to/python` or `kernelspec:NAME`. The
-            property `env_source` tells what runs.
-        notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder.
+        env_source: `auto`, `uv:prewarmed`, `current` (this process's interpreter), `python:/path/to/python` or
+            `kernelspec:NAME`. `auto` is what the notebook's metadata ask for, else its script block (PEP 723), else
+            the nearest project file, else `uv:prewarmed`, or `current` where there is no uv; `runtimed env explain`
+            says which. The property `env_source` tells what runs.
+        notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder, and
+            the search for project files begins there.
 
     Raises:
         KernelStartFailed: If the kernel does not become ready; the message has its last words.
         SessionClosed: If somebody stops the session before it is ready.
-        EnvironmentFailed: If that environment cannot be had.
+        EnvironmentFailed: If that environment cannot be had; the message says what to do.
     """
     yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
 
