@@ -19,6 +19,8 @@ import psutil
 from jupyter_client.manager import start_new_kernel
 
 from runtimed import Client, Session
+from runtimed.environments.detection import decide
+from runtimed.environments.facts import gather
 
 Row = tuple[str, str]
 
@@ -31,6 +33,7 @@ def own_daemon() -> Iterator[None]:
     """A daemon with an empty data folder, for one measurement."""
     folder = tempfile.mkdtemp(prefix="rt")
     os.environ["RUNTIMED_DATA_DIR"] = folder
+    os.environ["RUNTIMED_ENV"] = "current"
     try:
         yield
     finally:
@@ -100,6 +103,47 @@ def run() -> Iterator[Row]:
     yield "… medians", f"{statistics.median(ours) * 1e3:.1f} ms / {statistics.median(theirs) * 1e3:.1f} ms"
     ratio = statistics.median(one / other for one, other in zip(long, ours, strict=True))
     yield "`run` of 200 characters / of `1+1`, median of ratios", f"{ratio:.2f}"
+
+
+def environments() -> Iterator[Row]:
+    """A new environment of each kind with a warm cache, in turns with the cold start of a stock kernel."""
+    versions = iter(f"# /// script\n# dependencies = ['iniconfig!=0.{n}']\n# ///\nimport iniconfig" for n in range(100))
+
+    def stock() -> float:
+        started = time.perf_counter()
+        manager, client = start_new_kernel()
+        client.execute_interactive("1+1", output_hook=_ignore)
+        took = time.perf_counter() - started
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        return took
+
+    def ours() -> float:
+        with Session() as session:
+            session.connect()
+            return seconds(lambda: session.run(next(versions), timeout_secs=None))
+
+    del os.environ["RUNTIMED_ENV"]
+    plain = ours()
+    ours()
+    pairs = [(ours(), stock()) for _ in range(5)]
+    new, cold = zip(*pairs, strict=True)
+    yield (
+        "Session with new dependencies in uv's cache, to its first result / that of a cold stock kernel, median",
+        f"{statistics.median(one / other for one, other in pairs):.2f}",
+    )
+    yield "… medians", f"{statistics.median(new):.1f} s / {statistics.median(cold):.1f} s"
+    yield "The first one of a data folder, which makes the plain environment", f"{plain:.1f} s"
+    with tempfile.TemporaryDirectory() as top:
+        (Path(top) / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\ndependencies = ["six"]\n')
+        deep = Path(top).joinpath(*(f"level-{n}" for n in range(20)))
+        deep.mkdir(parents=True)
+
+        def detect() -> None:
+            decide(gather(asked="auto", folder=str(deep), environment=os.environ, interpreter=sys.executable))
+
+        took = statistics.median(seconds(detect) for _ in range(200))
+    yield "Detection of a project 20 folders above", f"{took * 1e3:.1f} ms"
 
 
 def _ignore(_message: object) -> None:
@@ -221,7 +265,7 @@ def _quantile(times: list[float], percent: int) -> float:
     return statistics.quantiles(times, n=100)[percent - 1]
 
 
-MEASUREMENTS = (run, read, lines, bulk, crowd, parallel, join, idle)
+MEASUREMENTS = (run, read, lines, bulk, crowd, parallel, join, idle, environments)
 
 
 def main(names: list[str]) -> None:
