@@ -6,12 +6,13 @@ a loop of links is no file.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.util
 import json
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,9 +207,8 @@ def read_document(path: Path) -> tuple[str | None, str | None]:
 def find_uv(environment: Mapping[str, str]) -> str | None:
     """Return the path of uv: that of the package `uv` beside this one, else the first on the client's PATH."""
     if importlib.util.find_spec("uv") is not None:
-        ours = Path(sys.executable).parent / "uv"
-        if os.access(ours, os.X_OK):
-            return str(ours)
+        with contextlib.suppress(FileNotFoundError):  # the package without its executable
+            return str(importlib.import_module("uv").find_uv_bin())
     return shutil.which("uv", path=environment.get("PATH", os.defpath))
 
 

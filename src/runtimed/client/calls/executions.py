@@ -158,7 +158,8 @@ def execute(
         except NoKernel:
             begun = time.monotonic()
             yield from _start_for(operation, kernel or kernel_request(notebook), timeout_secs, on_timeout, on_event)
-            left = None if timeout_secs is None else max(0.0, timeout_secs - (time.monotonic() - begun))
+            # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
+            left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
             reply = yield Follow(operation, take, left)
     except WaitTimeout:
         if on_timeout == "interrupt":
