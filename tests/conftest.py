@@ -14,6 +14,14 @@ import pytest
 from runtimed import Client
 
 
+@pytest.fixture(scope="session", autouse=True)
+def this_python() -> Iterator[None]:
+    """Let kernels run in this Python: what other environments do, the tests of environments show."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_ENV", "current")
+        yield
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A private folder with a path short enough for Unix sockets."""
@@ -40,13 +48,9 @@ def shared_daemon() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def own_daemon(folder: Path) -> Iterator[None]:
-    """Let clients find their daemon in this folder; afterwards nothing of it is left running.
-
-    Kernels run in this Python: what the other environments do, the tests of environments show.
-    """
+    """Let clients find their daemon in this folder; afterwards nothing of it is left running."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNTIMED_DATA_DIR", str(folder))
-        patch.setenv("RUNTIMED_ENV", "current")
         patch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
         yield
     with pytest.MonkeyPatch.context() as patch:

@@ -89,7 +89,6 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
 
 def test_auto_is_the_plain_environment_of_uv_and_the_second_session_has_it_at_once(client, short_folder):
     with own_daemon(short_folder):
-        client.delenv("RUNTIMED_ENV")
         with Session() as first, contextlib.closing(first.subscribe(event_types=["env_progress"])) as events:
             prefix = first.run("import sys; print(sys.prefix)").stdout.strip()
             assert (Path(prefix).parent, first.env_source) == (short_folder / "environments", "uv:prewarmed")
