@@ -25,7 +25,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def variables(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment variables of a client: a cache of the tests' own, those wheels, and the index of this machine."""
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith("UV_")},
+        **{name: value for name, value in os.environ.items() if not name.startswith(("UV_", "RUNTIMED_"))},
         "UV_CACHE_DIR": str(tmp_path_factory.mktemp("uv-cache")),
         "UV_FIND_LINKS": str(wheels),
         "UV_PYTHON_DOWNLOADS": "never",
