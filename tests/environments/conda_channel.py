@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import rattler
-import rattler_build
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -32,6 +30,8 @@ _NOT_NEEDED = ("test", "tests", "idlelib", "ensurepip", "turtledemo", "lib2to3",
 
 def build_channel(channel: Path, stage: Path) -> None:
     """Make the channel in an empty folder; `stage` is room for the files meanwhile."""
+    import rattler
+
     for subdir in (_SUBDIR, "noarch"):
         (channel / subdir).mkdir(parents=True)
     _pack_python(channel, stage / "python")
@@ -141,6 +141,8 @@ def _pack_module(channel: Path, stage: Path, name: str, version: str, source: st
 def _pack(
     channel: Path, name: str, version: str, folder: Path, *, depends: list[str], noarch: bool = False, build: str = ""
 ) -> None:
+    import rattler_build
+
     subdir = "noarch" if noarch else _SUBDIR
     more: dict[str, Any] = {"noarch": "python"} if noarch else {}
     rattler_build.assemble_package(

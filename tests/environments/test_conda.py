@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import subprocess
 import sysconfig
 from pathlib import Path
 
@@ -107,7 +108,10 @@ def test_a_pyproject_with_a_pixi_table_gets_the_dependencies_of_its_project_as_w
     folder = tmp_path / "environment"
     make(recipe, folder)
     assert _installed(folder)["greeting"] == "1.0"
-    assert (folder / f"lib/python{PYTHON}/site-packages/tiny.py").read_text() == "SIZE = 'small'\n"
+    said = subprocess.run(
+        [folder / "bin/python", "-c", "import tiny; print(tiny.SIZE)"], capture_output=True, check=True
+    )
+    assert said.stdout == b"small\n"
 
 
 def test_the_download_is_told_in_bytes(

@@ -1,6 +1,8 @@
 """What can go wrong with a conda environment, and what is said then."""
 
 import asyncio
+import fcntl
+import os
 import random
 import shutil
 import signal
@@ -200,6 +202,51 @@ def test_the_worker_ends_with_a_daemon_that_was_killed(conda_channel: str, tmp_p
             (worker,) = workers()
             process.kill()
         wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker lives on")
+
+
+def test_what_makes_an_environment_holds_its_lock_until_it_has_ended(conda_channel: str, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    def is_free() -> bool:
+        with path.open() as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    async def give_the_lock_away(url: str) -> None:
+        asked = asyncio.Event()
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            task = asyncio.create_task(
+                conda.build(CondaRecipe(channels=(url,)), tmp_path / "e", lambda _: asked.set(), lock=file.fileno())
+            )
+            await asked.wait()
+        assert not is_free()
+        task.cancel()
+        await asyncio.wait([task])
+        assert is_free()
+
+    with silent_server() as url:
+        asyncio.run(give_the_lock_away(url))
+
+
+def test_the_channels_are_those_of_the_client_not_of_the_daemon(conda_channel: str, tmp_path: Path) -> None:
+    (tmp_path / ".condarc").write_text(f"channels: [mine]\nchannel_alias: {tmp_path.as_uri()}\n")
+    client = {name: value for name, value in os.environ.items() if name not in {"RUNTIMED_CONDA_CHANNELS", "CONDARC"}}
+    client |= {"HOME": str(tmp_path), "PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"}
+    assert conda.configured(client).channels == ("mine",)
+    with pytest.raises(EnvironmentFailed) as raised:
+        asyncio.run(conda.build(SMALL, tmp_path / "e", lambda _: None, environment=client))
+    assert raised.value.channel == (tmp_path / "mine").as_uri()
+
+
+def test_a_condarc_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".condarc").write_bytes(b"channels: [\xff]")
+    with pytest.raises(EnvironmentFailed, match="condarc cannot be read") as raised:
+        conda.configured({"HOME": str(tmp_path)})
+    assert raised.value.file == str(tmp_path / ".condarc")
 
 
 def test_builds_killed_at_any_instant_spoil_nothing_for_the_next_one(

@@ -309,6 +309,8 @@ def test_channels_come_from_the_recipe_then_the_variable_then_the_condarc() -> N
         "file:///a/b",
         "https://mirror.example/x",
     )
+    single = with_channels(CondaRecipe(dependencies=("one::a 1", "b"), channels=("/srv/channel",)), settings)
+    assert single.channels == ("file:///srv/channel", "https://mirror.example/one")
     named = read_settings(" mine , file:///c,,", condarcs)
     assert named.channels == ("mine", "file:///c")
     standard = with_channels(CondaRecipe(), read_settings(None))

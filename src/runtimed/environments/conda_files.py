@@ -81,12 +81,18 @@ def read_settings(variable: str | None, condarcs: Sequence[tuple[str, str]] = ()
 
 
 def with_channels(recipe: CondaRecipe, settings: CondaSettings) -> CondaRecipe:
-    """Return the recipe with the URLs of its channels, so that its digest names what is really installed."""
+    """Return the recipe with the URLs of its channels, so that its digest names what is really installed.
+
+    A channel that only a single package names (`bioconda::samtools`) comes after the others, as with conda.
+    """
+    single = [spec.rsplit("::", 1)[0].strip() for spec in recipe.dependencies if "::" in spec]
     urls: list[str] = []
-    for channel in recipe.channels or settings.channels:
+    for channel in [*(recipe.channels or settings.channels), *single]:
         for name in settings.defaults if channel == "defaults" else (channel,):
-            is_url = "://" in name
-            if name != "nodefaults":
+            if name.startswith("/"):
+                urls.append(Path(name).as_uri())
+            elif name != "nodefaults":
+                is_url = "://" in name
                 urls.append(name.rstrip("/") if is_url else f"{settings.alias.rstrip('/')}/{name.strip('/')}")
     return dataclasses.replace(recipe, channels=tuple(dict.fromkeys(urls)))
 
