@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from runtimed.environments.facts import base_interpreter
+from tests.environments.conda_fixtures import conda_cache, conda_channel, conda_channel_folder
 from tests.environments.wheels import make_wheel
+
+__all__ = ["base", "conda_cache", "conda_channel", "conda_channel_folder", "variables", "wheels"]
 
 
 @pytest.fixture(scope="session")
