@@ -132,7 +132,9 @@ class Kernel:
         try:
             if self._command is None:
                 self._command = find_command(self._bootstrap)
-            connection = ConnectionFile(Path(self._bootstrap.folder), self._generation, self._command.name)
+            connection = ConnectionFile(
+                Path(self._bootstrap.folder), self._generation, self._command.name, self._command.transport
+            )
             connection.write()
             self._process = KernelProcess(self._command, connection.path, self._guard)
         except KernelStartFailed as exc:

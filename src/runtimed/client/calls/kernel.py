@@ -22,8 +22,9 @@ def start_kernel(
     The kernel gets this process's environment variables and working folder.
 
     Args:
-        kernel_type: `python`, or the name of another language whose kernelspec `env_source` names.
-        env_source: `auto`, `uv:prewarmed`, `current` (this process's interpreter), `python:/path/to/python` or
+        kernel_type: `python`; `deno` for TypeScript, whatever `env_source` says; or the name of another language whose
+            kernelspec `env_source` names.
+        env_source: `auto`, `uv:prewarmed`, `conda:prewarmed`, `current` (this process's interpreter), `python:/path/to/python` or
             `kernelspec:NAME`. `auto` is what the notebook's metadata ask for, else its script block (PEP 723), else
             the nearest project file, else `uv:prewarmed`, or `current` where there is no uv; `runtimed env explain`
             says which. The property `env_source` tells what runs.
