@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ name = "shop"
 version = "1"
 requires-python = ">=3.11"
 dependencies = ["six"]
+"""
+
+PIXI = """\
+[workspace]
+channels = ["mine"]
+[dependencies]
+six = ">=1.16"
 """
 
 SCRIPT = """\
@@ -131,11 +139,11 @@ def test_metadata_may_ask_for_conda_or_deno(home):
     ("files", "expected"),
     [
         ({"pyproject.toml": PROJECT, "pixi.toml": "", "environment.yml": ""}, "uv:pyproject"),
-        ({"pyproject.toml": f"{PROJECT}[tool.pixi]\n", "pixi.toml": ""}, "conda:pyproject"),
-        ({"pixi.toml": "", "environment.yml": ""}, "conda:pixi"),
+        ({"pyproject.toml": f"{PROJECT}[tool.pixi.workspace]\nchannels = []\n", "pixi.toml": PIXI}, "conda:pyproject"),
+        ({"pixi.toml": PIXI, "environment.yml": ""}, "conda:pixi"),
         ({"environment.yml": ""}, "conda:env_yml"),
         ({"environment.yaml": ""}, "conda:env_yml"),
-        ({"pyproject.toml": "[tool.ruff]\n", "pixi.toml": ""}, "conda:pixi"),
+        ({"pyproject.toml": "[tool.ruff]\n", "pixi.toml": PIXI}, "conda:pixi"),
         ({"pyproject.toml": '[dependency-groups]\ndev = ["six"]\n'}, "uv:pyproject"),
     ],
 )
@@ -192,7 +200,7 @@ def test_the_search_ends_at_a_repository(home, git):
     assert decision.source == "uv:prewarmed"
     assert f"({repository} holds a .git)" in decision.reason
 
-    write(repository / "pixi.toml")
+    write(repository / "pixi.toml", PIXI)
     assert choose(repository / "deep", home).file == f"{repository}/pixi.toml"
 
 
@@ -227,6 +235,29 @@ def test_the_lock_file_of_the_project_or_of_its_workspace_counts_and_no_other(ho
     assert files() == ["pyproject.toml", ".python-version"]
     write(home / "pyproject.toml", '[project]\nname = "root"\nversion = "1"\n[tool.uv.workspace]\nmembers = ["*"]\n')
     assert files() == ["pyproject.toml", "uv.lock", ".python-version"]
+
+
+def test_pixi_takes_the_lock_file_beside_it_and_no_other(home):
+    write(home / "pixi.lock", "version: 6\n")
+    write(home / "pixi.toml", PIXI)
+    recipe = CondaRecipe(dependencies=("six >=1.16",), channels=("mine",), lock="version: 6\n")
+    assert choose(home, home).recipe == recipe
+    write(home / "member/pixi.toml", PIXI)
+    assert choose(home / "member", home).recipe == replace(recipe, lock=None)
+
+
+def test_an_environment_yml_has_what_its_requirement_files_ask_for(home):
+    text = "dependencies:\n- numpy\n- pip:\n  - -r more/requirements.txt\n"
+    path = write(home / "environment.yml", text)
+    with pytest.raises(EnvironmentFailed, match=f"{path} cannot be followed: more/requirements.txt, .* no such file"):
+        choose(home, home)
+    write(home / "more/requirements.txt", "-r deeper.txt\nsix\n")
+    write(home / "more/deeper.txt", "rich>=13\n")
+    decision = choose(home, home)
+    assert decision.recipe == CondaRecipe(dependencies=("numpy",), pip=("rich>=13", "six"))
+    assert explain(decision) == (
+        f"conda:env_yml: {path} is the nearest project file\n  packages: numpy\n  from a Python index: rich>=13, six"
+    )
 
 
 def test_what_decides_names_the_environment_and_nothing_else(home):
@@ -284,7 +315,10 @@ def test_project_files_that_cannot_be_read_are_a_sentence(home):
         ('{"runt": {"uv": []}}', "runt.uv must be a table"),
         ('{"runt": {"uv": {"dependencies": [1]}}}', "runt.uv.dependencies must be a list of texts"),
         ('{"runt": {"uv": {"requires-python": 3.11}}}', "runt.uv.requires-python is no version specifier"),
-        ('{"runt": {"conda": {"dependencies": "numpy"}}}', "runt.conda.dependencies must be a list of texts"),
+        (
+            '{"runt": {"conda": {"dependencies": "numpy"}}}',
+            r"\(runt.conda\) cannot be followed: `dependencies` must",
+        ),
     ],
 )
 def test_metadata_that_make_no_sense_are_a_sentence(home, metadata, sentence):

@@ -125,9 +125,11 @@ def test_env_says_what_is_chosen_and_why_and_what_runs(
     (tmp_path / "environment.yml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RUNTIMED_ENV")
+    monkeypatch.setenv("RUNTIMED_CONDA_CHANNELS", "https://example.org/channel")
     asked = (
         f"A kernel that these magics start: python, env current: it was asked for: {sys.executable}\n"
         f"With --env auto: conda:env_yml: {tmp_path}/environment.yml is the nearest project file\n"
+        "  channels: https://example.org/channel\n"
     )
     assert shell.run("%runtimed env") == f"{asked}No session is joined.\n"
     assert shell.run("%runtimed env work") == f"{asked}Running in session work: python, env current\n"

@@ -12,6 +12,7 @@ from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather, read_document
+from runtimed.environments.maker import with_settings
 
 __all__ = ["env"]
 
@@ -32,7 +33,7 @@ def env(arguments: argparse.Namespace) -> int:
         environment=os.environ,
         interpreter=sys.executable,
     )
-    decision = decide(facts)
+    decision = with_settings(decide(facts), os.environ)
     if arguments.json:
         print_json({"env_source": decision.source, "reason": decision.reason, "file": decision.file})
     else:

@@ -18,7 +18,7 @@ from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.environments.detection import Decision, decide
 from runtimed.environments.facts import gather
-from runtimed.environments.maker import Environments, Prepared
+from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import (
     ConnectionLost,
@@ -176,7 +176,7 @@ class RoomKernel:
         folder = new_host_folder(self._settings.hosts_dir)
         # Written before there is a host, so that a daemon that starts after this one died finds it.
         self._listener.kernel_facts(
-            host_epoch=epoch, host_dir=str(folder), kernel_type=request.kernel_type, env_source=env_source
+            host_epoch=epoch, host_dir=str(folder), kernel_type=self.kernel_type, env_source=env_source
         )
         self._ready = asyncio.get_running_loop().create_future()
         try:
@@ -187,7 +187,7 @@ class RoomKernel:
                     data_dir=str(self._settings.data_dir),
                     socket_path=str(self._settings.socket_path),
                     blobs_dir=str(self._settings.data_dir / "blobs"),
-                    kernel_type=request.kernel_type,
+                    kernel_type=self.kernel_type or "",
                     env_source=env_source,
                     interpreter=request.interpreter if prepared is None else prepared.interpreter,
                     environment=request.environment if prepared is None else prepared.environment,
@@ -233,9 +233,10 @@ class RoomKernel:
             environment=request.environment,
             interpreter=request.interpreter,
         )
-        decision = decide(facts)
-        self.kernel_type, self.env_source = request.kernel_type, decision.source
-        self._listener.kernel_facts(kernel_type=request.kernel_type, env_source=decision.source)
+        decision = await asyncio.to_thread(with_settings, decide(facts), request.environment)
+        self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
+        self.env_source = decision.source
+        self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
         return decision
 
     async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:

@@ -214,7 +214,9 @@ def read_pixi_toml(text: str, *, folder: Path, lock: str | None = None, name: st
     return _pixi(name, _toml(name, text), folder, lock)
 
 
-def read_pyproject(text: str, *, folder: Path, lock: str | None = None) -> CondaRecipe | None:
+def read_pyproject(
+    text: str, *, folder: Path, lock: str | None = None, name: str = "pyproject.toml"
+) -> CondaRecipe | None:
     """Read the default environment of the `[tool.pixi]` table of a pyproject.toml; None if it has no such table.
 
     As with pixi, the project's own `dependencies` come from a Python index, and `requires-python` chooses Python.
@@ -222,7 +224,6 @@ def read_pyproject(text: str, *, folder: Path, lock: str | None = None) -> Conda
     Raises:
         EnvironmentFailed: As `read_pixi_toml`.
     """
-    name = "pyproject.toml"
     content = _toml(name, text)
     pixi = _table(name, content, "tool").get("pixi")
     if pixi is None:

@@ -6,11 +6,18 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from runtimed.environments.conda_files import (
+    ReadFile,
+    read_environment_yml,
+    read_notebook,
+    read_pixi_toml,
+    read_pyproject,
+)
 from runtimed.environments.facts import PROJECT_FILES, Facts, FoundFile
 from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
 from runtimed.errors import EnvironmentFailed
@@ -114,9 +121,13 @@ def explain(decision: Decision) -> str:
                 lines.append(
                     f"  versions: {'those of uv.lock' if locked else 'the latest that fit; there is no uv.lock'}"
                 )
-        case CondaRecipe(dependencies=dependencies, channels=channels):
+        case CondaRecipe(dependencies=dependencies, channels=channels, pip=pip, lock=lock):
             if dependencies:
                 lines.append(f"  packages: {', '.join(dependencies)}")
+            if pip:
+                lines.append(f"  from a Python index: {', '.join(pip)}")
+            if lock is not None:
+                lines.append("  versions: those of pixi.lock")
             if channels:
                 lines.append(f"  channels: {', '.join(channels)}")
         case _:
@@ -182,15 +193,10 @@ def _from_metadata(facts: Facts) -> Decision | None:
                 python=facts.base,
             ),
         )
-    conda = _table(runt.get("conda", {}), "notebook_metadata: runt.conda")
-    if conda.get("dependencies"):
+    conda = read_notebook(metadata)
+    if conda is not None and (conda.dependencies or conda.pip):
         return Decision(
-            source="conda:inline",
-            reason="the notebook's metadata name dependencies for conda",
-            recipe=CondaRecipe(
-                dependencies=_texts(conda["dependencies"], "notebook_metadata: runt.conda.dependencies"),
-                channels=_texts(conda.get("channels", []), "notebook_metadata: runt.conda.channels"),
-            ),
+            source="conda:inline", reason="the notebook's metadata name dependencies for conda", recipe=conda
         )
     if "deno" in runt:
         return Decision(source="deno", reason="the notebook's metadata have settings for Deno")
@@ -239,13 +245,17 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
     if file.problem is not None:
         raise EnvironmentFailed(f"{file.path} cannot be read: {file.problem}", file=file.path)
     reason = f"{file.path} is the nearest project file"
+    folder = Path(file.path).parent
     match PurePath(file.path).name:
         case "pyproject.toml":
             table = _toml(file.text, file.path)
             tool = _table(table.get("tool", {}), f"{file.path}: tool")
             if "pixi" in tool:
                 return Decision(
-                    source="conda:pyproject", reason=f"{reason}; it has a [tool.pixi] table", file=file.path
+                    source="conda:pyproject",
+                    reason=f"{reason}; it has a [tool.pixi] table",
+                    file=file.path,
+                    recipe=read_pyproject(file.text, folder=folder, lock=_pixi_lock(facts, folder), name=file.path),
                 )
             if "project" not in table and "dependency-groups" not in table:
                 notes.append(f"{file.path} has no [project] table, so it describes no environment")
@@ -264,10 +274,19 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
                 ),
             )
         case "pixi.toml":
-            _toml(file.text, file.path)
-            return Decision(source="conda:pixi", reason=reason, file=file.path)
+            return Decision(
+                source="conda:pixi",
+                reason=reason,
+                file=file.path,
+                recipe=read_pixi_toml(file.text, folder=folder, lock=_pixi_lock(facts, folder), name=file.path),
+            )
         case _:
-            return Decision(source="conda:env_yml", reason=reason, file=file.path)
+            return Decision(
+                source="conda:env_yml",
+                reason=reason,
+                file=file.path,
+                recipe=read_environment_yml(file.text, folder=folder, read=_reader(file), name=file.path),
+            )
 
 
 def _project_files(facts: Facts, project: FoundFile) -> tuple[tuple[str, str], ...]:
@@ -285,6 +304,30 @@ def _project_files(facts: Facts, project: FoundFile) -> tuple[tuple[str, str], .
             raise EnvironmentFailed(f"{nearest.path} cannot be read: {nearest.problem}", file=nearest.path)
         found.append((name, nearest.text))
     return tuple(found)
+
+
+def _pixi_lock(facts: Facts, folder: Path) -> str | None:
+    lock = next((file for file in facts.files if file.path == str(folder / "pixi.lock")), None)
+    if lock is None:
+        return None
+    if lock.problem is not None:
+        raise EnvironmentFailed(f"{lock.path} cannot be read: {lock.problem}", file=lock.path)
+    return lock.text
+
+
+def _reader(file: FoundFile) -> ReadFile:
+    """Return what gives the text of a file that this one includes."""
+    includes = dict(file.includes)
+
+    def read(name: str) -> str:
+        included = includes.get(name)
+        if included is None:
+            raise FileNotFoundError("there is no such file")
+        if included.problem is not None:
+            raise OSError(included.problem)
+        return included.text
+
+    return read
 
 
 def _is_workspace(facts: Facts, folder: PurePath) -> bool:

@@ -14,9 +14,12 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from runtimed.environments.conda_files import read_environment_yml
+from runtimed.errors import EnvironmentFailed
 
 __all__ = [
     "PROJECT_FILES",
@@ -53,11 +56,13 @@ class FoundFile:
         path: Its path, as it was reached.
         text: Its content; empty if it cannot be read.
         problem: Why it cannot be read; None if it can.
+        includes: The requirement files that an environment.yml includes: the name that it has there, and the file.
     """
 
     path: str
     text: str = ""
     problem: str | None = None
+    includes: tuple[tuple[str, FoundFile], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,12 +147,30 @@ def _search(start: Path, home: str) -> tuple[list[FoundFile], str]:
         # What stands beside counts for the projects below it, too: a workspace has one lock file for all members.
         if here:
             here += [file for name in _BESIDE if (file := _read(folder / name, MAX_LOCK)) is not None]
-        found += here
+        found += [_with_includes(file) if file.path.endswith((".yml", ".yaml")) else file for file in here]
         if (folder / ".git").exists():
             return found, f"{folder} holds a .git"
         if home and _same_folder(folder, home):
             return found, f"{folder} is the home folder"
     return found, "the top of the file system"
+
+
+def _with_includes(file: FoundFile) -> FoundFile:
+    """Add the files that an environment.yml includes, which may include further ones."""
+    found: dict[str, FoundFile] = {}
+    folder = Path(file.path).parent
+
+    def read(name: str) -> str:
+        included = _read(folder / name, MAX_FILE)
+        if included is None:
+            raise FileNotFoundError(name)
+        found[name] = included
+        return included.text
+
+    # Whether it makes sense is asked when it is chosen.
+    with contextlib.suppress(EnvironmentFailed):
+        read_environment_yml(file.text, folder=folder, read=read)
+    return replace(file, includes=tuple(found.items()))
 
 
 def _same_folder(folder: Path, other: str) -> bool:

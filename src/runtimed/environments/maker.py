@@ -8,9 +8,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
+from runtimed.environments import conda
+from runtimed.environments.conda_files import with_channels
 from runtimed.environments.detection import INSTALL_UV, Decision
 from runtimed.environments.facts import find_uv
 from runtimed.environments.pip_settings import uv_variables
@@ -19,7 +22,7 @@ from runtimed.environments.store import MARKER, EnvironmentStore
 from runtimed.environments.uv import UvBuilder
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["Environments", "Prepared"]
+__all__ = ["Environments", "Prepared", "with_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,17 @@ class Prepared:
     marker: str
 
 
+def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decision:
+    """Return a decision whose recipe names the channels that the client has configured, where it named none itself.
+
+    Raises:
+        EnvironmentFailed: If the configuration of conda cannot be read.
+    """
+    if not isinstance(decision.recipe, CondaRecipe):
+        return decision
+    return replace(decision, recipe=with_channels(decision.recipe, conda.configured(environment)))
+
+
 class Environments:
     """Makes environments, each once."""
 
@@ -49,7 +63,7 @@ class Environments:
         """Return the environment of a decision, made if need be; None for one that runtimed does not make.
 
         Args:
-            decision: Which one.
+            decision: Which one, `with_settings`.
             environment: The environment variables of the client: uv gets its settings of indexes and proxies.
             interpreter: The client's interpreter, whose environment may have settings for pip.
             report: Hears of each step; of none if the environment is there.
@@ -57,18 +71,18 @@ class Environments:
         Raises:
             EnvironmentFailed: If it cannot be had.
         """
-        if decision.recipe is None:
-            if decision.source.startswith(("uv:", "conda:", "deno")):
-                raise _not_here(decision)
-            return None
         match decision.recipe:
+            case None:
+                return None
             case UvRecipe() as recipe:
                 folder = await self._uv(recipe, environment, interpreter, report)
-            case CondaRecipe():
-                raise _not_here(decision)
+                own = {"VIRTUAL_ENV": str(folder)}
+            case CondaRecipe() as recipe:
+                folder = await self._conda(recipe, environment, interpreter, report)
+                own = {"CONDA_PREFIX": str(folder)}
         return Prepared(
             interpreter=str(folder / "bin/python"),
-            environment=_activated(environment, folder),
+            environment=_activated(environment, folder, own),
             marker=str(folder / MARKER),
         )
 
@@ -87,17 +101,24 @@ class Environments:
             report,
         )
 
+    async def _conda(
+        self, recipe: CondaRecipe, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> Path:
+        uv = find_uv(environment)
+        variables = {**environment, **uv_variables(environment, interpreter)}
 
-def _activated(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the variables as they are after `source bin/activate`: what a cell starts finds the same packages."""
-    variables = {name: value for name, value in environment.items() if name not in {"PYTHONHOME", "CONDA_PREFIX"}}
+        async def build(folder: Path, report: Report, lock: int) -> None:
+            await conda.build(recipe, folder, report, environment=variables, uv=uv, lock=lock)
+
+        return await self._store.get(recipe, build, report)
+
+
+_OTHERS: Final = frozenset({"CONDA_DEFAULT_ENV", "CONDA_PREFIX", "PYTHONHOME", "VIRTUAL_ENV"})
+"""Variables that name the environment of the client."""
+
+
+def _activated(environment: Mapping[str, str], folder: Path, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables as they are after an activation: what a cell starts finds the same packages."""
+    variables = {name: value for name, value in environment.items() if name not in _OTHERS}
     path = os.pathsep.join(part for part in (str(folder / "bin"), variables.get("PATH", "")) if part)
-    return {**variables, "VIRTUAL_ENV": str(folder), "PATH": path}
-
-
-def _not_here(decision: Decision) -> EnvironmentFailed:
-    return EnvironmentFailed(
-        f"The environment {decision.source!r} ({decision.reason}) cannot be made by this version; ask for current, "
-        "uv:prewarmed, python:/path or kernelspec:NAME",
-        env_source=decision.source,
-    )
+    return {**variables, **own, "PATH": path}

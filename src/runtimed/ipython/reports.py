@@ -14,6 +14,7 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather
+from runtimed.environments.maker import with_settings
 from runtimed.errors import DaemonUnavailable, EnvironmentFailed, SessionNotFound
 from runtimed.models import SessionStatus
 from runtimed.protocol.operations import GetCells, GetMetadata
@@ -167,7 +168,7 @@ def _explained(current: str | None, kernel_type: str, env: str, folder: Path) ->
         interpreter=sys.executable,
     )
     try:
-        return explain(decide(facts))
+        return explain(with_settings(decide(facts), os.environ))
     except EnvironmentFailed as exc:
         return f"none: {exc}"
 
