@@ -25,6 +25,7 @@ SESSION_MEMBERS = [
     "env_source",
     "connect",
     "start_kernel",
+    "trust_environment",
     "restart_kernel",
     "shutdown_kernel",
     "interrupt",

@@ -1,10 +1,12 @@
 """`runtimed env`: what a kernel would get, and why."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from runtimed import Session
 from tests.cli.conftest import Command
 
 SCRIPT = "# /// script\n# dependencies = ['six']\n# ///\nimport six\n"
@@ -50,3 +52,21 @@ def test_explain_says_what_cannot_be_understood(runtimed: Command, tmp_path):
     done = runtimed("env", "explain", str(tmp_path / "broken.ipynb"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{tmp_path}/broken.ipynb is no notebook: ")
+
+
+def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: Path):
+    assert runtimed("env", "trust", "mine").returncode == 3
+    with Session("mine") as session:
+        session.create_cell(SCRIPT)
+        # As if the document had come from elsewhere.
+        shutil.rmtree(data_dir / "trust")
+        done = runtimed("env", "trust", "mine")
+        assert (done.returncode, done.stdout) == (
+            0,
+            "The session 'mine' may install what it asks for:\n"
+            "uv:pep723: the first code cell begins with a script block (PEP 723)\n"
+            "  packages: six\n",
+        )
+        assert len(list((data_dir / "trust").iterdir())) == 2
+        assert session.status().kernel_status == "not_started"
+    assert runtimed("env", "trust", "nobody").returncode == 4

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from runtimed.environments.facts import base_interpreter
+from runtimed.environments.recipes import UvRecipe
 from tests.environments.conda_fixtures import conda_cache, conda_channel, conda_channel_folder
+from tests.environments.test_uv import prepare
 from tests.environments.wheels import make_wheel
 
-__all__ = ["base", "conda_cache", "conda_channel", "conda_channel_folder", "variables", "wheels"]
+__all__ = ["base", "cached", "client", "conda_cache", "conda_channel", "conda_channel_folder", "variables", "wheels"]
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +43,22 @@ def base() -> str:
     found = base_interpreter(sys.executable)
     assert found is not None
     return found
+
+
+@pytest.fixture(scope="session")
+def cached(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], base: str) -> None:
+    """What a plain environment needs is in uv's cache, so that the tests need no network."""
+    prepare(tmp_path_factory.mktemp("plain"), UvRecipe(python=base), variables)
+
+
+@pytest.fixture
+def client(
+    tmp_path: Path, variables: dict[str, str], cached: None, shared_daemon: Path, monkeypatch: pytest.MonkeyPatch
+) -> pytest.MonkeyPatch:
+    """A client in an empty folder that is its home, for which `auto` means what it says."""
+    for name, value in {**variables, "UV_OFFLINE": "1", "HOME": str(tmp_path)}.items():
+        if not name.startswith("RUNTIMED"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RUNTIMED_ENV")
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch

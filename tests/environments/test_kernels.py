@@ -24,31 +24,10 @@ from runtimed import (
     Session,
     SessionClosed,
 )
-from runtimed.environments.recipes import UvRecipe
 from runtimed.environments.store import MARKER
 from tests.conftest import own_daemon, processes_of, wait_until
-from tests.environments.test_uv import prepare
 
 ALPHA = "# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(alpha.version)"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cached(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], base: str) -> None:
-    """What a plain environment needs is in uv's cache, so that the tests need no network."""
-    prepare(tmp_path_factory.mktemp("plain"), UvRecipe(python=base), variables)
-
-
-@pytest.fixture
-def client(
-    tmp_path: Path, variables: dict[str, str], shared_daemon: Path, monkeypatch: pytest.MonkeyPatch
-) -> pytest.MonkeyPatch:
-    """A client in an empty folder that is its home, for which `auto` means what it says."""
-    for name, value in {**variables, "UV_OFFLINE": "1", "HOME": str(tmp_path)}.items():
-        if not name.startswith("RUNTIMED"):
-            monkeypatch.setenv(name, value)
-    monkeypatch.delenv("RUNTIMED_ENV")
-    monkeypatch.chdir(tmp_path)
-    return monkeypatch
 
 
 @pytest.fixture

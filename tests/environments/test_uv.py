@@ -19,6 +19,7 @@ from runtimed.environments.detection import Decision, decide
 from runtimed.environments.facts import find_uv, gather
 from runtimed.environments.maker import Environments
 from runtimed.environments.recipes import Progress, UvRecipe
+from runtimed.environments.trust import Trust
 from tests.conftest import wait_until
 
 OFFLINE = {"UV_OFFLINE": "1"}
@@ -47,7 +48,7 @@ def prepare(folder: Path, recipe: UvRecipe, variables: dict[str, str], heard: li
     """Make an environment; return its Python."""
     decision = Decision(source="uv:inline", reason="a test asks for it", recipe=recipe)
     heard = [] if heard is None else heard
-    prepared = asyncio.run(Environments(folder).prepare(decision, variables, "", heard.append))
+    prepared = asyncio.run(Environments(folder, Trust(folder / "trust")).prepare(decision, variables, "", heard.append))
     assert prepared is not None
     return prepared.interpreter
 
@@ -116,7 +117,7 @@ def test_ten_who_ask_at_once_for_a_new_one_get_one(folder, variables, base):
     decision = Decision(source="uv:inline", reason="", recipe=UvRecipe(dependencies=("alpha==1.0",), python=base))
 
     async def scene() -> tuple[set[str], list[list[Progress]]]:
-        environments = Environments(folder)
+        environments = Environments(folder, Trust(folder / "trust"))
         heard: list[list[Progress]] = [[] for _ in range(10)]
         prepared = await asyncio.gather(
             *(environments.prepare(decision, {**variables, **OFFLINE}, "", hears.append) for hears in heard)
@@ -244,7 +245,7 @@ def test_when_nobody_waits_any_more_uv_is_killed_and_nothing_is_left(folder, var
     decision = Decision(source="uv:inline", reason="", recipe=recipe)
 
     async def scene() -> list[psutil.Process]:
-        environments = Environments(folder)
+        environments = Environments(folder, Trust(folder / "trust"))
         resolving = asyncio.Event()
         asking = asyncio.create_task(
             environments.prepare(
@@ -284,7 +285,9 @@ def test_without_uv_the_extra_is_named(tmp_path, variables, base, monkeypatch):
 def test_a_kernel_gets_the_variables_of_an_activated_environment(folder, variables, base):
     decision = Decision(source="uv:prewarmed", reason="", recipe=UvRecipe(python=base))
     given: dict[str, str] = {**variables, "PYTHONHOME": "/x", "CONDA_PREFIX": "/y", "SECRET": "z"}
-    prepared: Any = asyncio.run(Environments(folder).prepare(decision, given, "", lambda _progress: None))
+    prepared: Any = asyncio.run(
+        Environments(folder, Trust(folder / "trust")).prepare(decision, given, "", lambda _progress: None)
+    )
     place = str(folder / UvRecipe(python=base).digest)
     assert prepared.environment == {
         **variables,

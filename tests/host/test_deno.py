@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from runtimed import ExecutionResult, KernelStartFailed, Session
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.host.process import find_command
+from runtimed.host.process import find_command, find_deno
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_a_restart_forgets_the_variables(deno: Session) -> None:
 def test_a_kernelspec_of_deno_works_too(shared_daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "kernels" / "typescript"
     folder.mkdir(parents=True)
-    argv = [shutil.which("deno"), "jupyter", "--kernel", "--conn", "{connection_file}"]
+    argv = [find_deno(os.environ["PATH"], sys.executable), "jupyter", "--kernel", "--conn", "{connection_file}"]
     spec = {"argv": argv, "display_name": "Deno", "language": "typescript", "interrupt_mode": "message"}
     (folder / "kernel.json").write_text(json.dumps(spec))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))

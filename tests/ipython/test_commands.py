@@ -145,6 +145,10 @@ def test_env_says_what_is_chosen_and_why_and_what_runs(
     )
     (tmp_path / "pyproject.toml").write_text("[broken")
     assert f"env none: {tmp_path}/pyproject.toml is no valid TOML" in shell.run("%runtimed env")
+    assert shell.run("%runtimed env trust declares") == (
+        "Session declares may install what it asks for:\n"
+        "uv:pep723: the first code cell begins with a script block (PEP 723)\n  packages: six\n"
+    )
 
 
 # --- the extension ---

@@ -1,4 +1,4 @@
-"""`runtimed env explain`: which environment a kernel would get, and why. It starts nothing and installs nothing."""
+"""`runtimed env`: which environment a kernel would get and why, and consent to it. Nothing is started or installed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import sys
 from pathlib import Path
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import complain
+from runtimed.cli.console import complain, say
+from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
+from runtimed.client.client import Client
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather, read_document
 from runtimed.environments.maker import with_settings
+from runtimed.settings import read_settings
+from runtimed.transport.autostart import daemon_answers
 
-__all__ = ["env"]
+__all__ = ["explain_path", "trust"]
 
 
-def env(arguments: argparse.Namespace) -> int:
+def explain_path(arguments: argparse.Namespace) -> int:
     """Say which environment `auto` means for a notebook, a script or a folder."""
     path = Path(arguments.path).expanduser().absolute()
     try:
@@ -38,4 +42,16 @@ def env(arguments: argparse.Namespace) -> int:
         print_json({"env_source": decision.source, "reason": decision.reason, "file": decision.file})
     else:
         print(explain(decision))
+    return Exit.OK
+
+
+def trust(arguments: argparse.Namespace) -> int:
+    """Consent to installing what a session's document, or else the project of this folder, asks for."""
+    settings = read_settings()
+    if not daemon_answers(settings):
+        return no_daemon(settings.socket_path)
+    client = Client(label="runtimed env trust")
+    client.sessions.get(arguments.id)  # joining would not say that there is none
+    with client.Session(arguments.id) as session:
+        say(f"The session {arguments.id!r} may install what it asks for:\n{session.trust_environment()}")
     return Exit.OK

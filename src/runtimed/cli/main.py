@@ -118,14 +118,18 @@ def _parser() -> argparse.ArgumentParser:
     cells.add_argument("id", type=_session_id, metavar="ID", help="the session")
     stop_session = add("stop-session", "sessions", "end a session for everybody", "Its cells and outputs stay.")
     stop_session.add_argument("id", type=_session_id, metavar="ID", help="the session")
-    env = add("env", "env", "say which environment a kernel would get, and why")
-    explain = env.add_subparsers(metavar="COMMAND", required=True).add_parser(
+    env = add("env", "env", "say which environment a kernel would get, and why; consent to it")
+    actions = env.add_subparsers(metavar="COMMAND", required=True)
+    explain = actions.add_parser(
         "explain", help='say what env_source="auto" means for a notebook, a script or a folder'
     )
     explain.add_argument(
         "path", nargs="?", default=".", metavar="PATH", help="it need not exist (default: this folder)"
     )
-    _add_json(explain)
+    _add_json(explain).set_defaults(command=("env", "explain_path"))
+    trust = actions.add_parser("trust", help="consent to installing what a session's document or project asks for")
+    trust.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    trust.set_defaults(command=("env", "trust"))
     add(
         "demo",
         "demo.director",

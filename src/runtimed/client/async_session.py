@@ -125,6 +125,11 @@ class AsyncSession(Handle):
         await self.connect()
         await self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
 
+    async def trust_environment(self, notebook_path: str | Path | None = None) -> str:
+        """See `calls.trust_environment`."""
+        await self.connect()
+        return await self._perform(calls.trust_environment(self._notebook, notebook_path))
+
     async def restart_kernel(self) -> None:
         """See `calls.restart_kernel`."""
         await self._perform(calls.restart_kernel(self._notebook))

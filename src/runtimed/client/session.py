@@ -130,6 +130,11 @@ class Session(Handle):
         self.connect()
         self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
 
+    def trust_environment(self, notebook_path: str | Path | None = None) -> str:
+        """See `calls.trust_environment`."""
+        self.connect()
+        return self._perform(calls.trust_environment(self._notebook, notebook_path))
+
     def restart_kernel(self) -> None:
         """See `calls.restart_kernel`."""
         self._perform(calls.restart_kernel(self._notebook))

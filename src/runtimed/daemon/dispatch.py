@@ -33,6 +33,7 @@ NotebookOperation = (
     ops.Join
     | ops.StopSession
     | ops.StartKernel
+    | ops.TrustEnvironment
     | ops.RestartKernel
     | ops.ShutdownKernel
     | ops.Interrupt
@@ -104,6 +105,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
     match operation:
         case ops.Enqueue():
             room.begin(peer.client_id)
+            room.note_written(operation)
             room.kernel.enqueue(operation, peer.client_id)
             return _watch(peer, request_id, room, operation.execution_id, operation.after) if operation.watch else {}
         case ops.Watch():
@@ -133,6 +135,8 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
         case ops.StartKernel():
             return _start_kernel(peer, request_id, room, operation)
+        case ops.TrustEnvironment():
+            return room.kernel.trust(operation.start)
         case ops.RestartKernel():
             return _done(room.kernel.restart())
         case ops.ShutdownKernel():
@@ -171,6 +175,7 @@ def _edit(
     if not room.has_done(author, request_id):
         room.begin(author)
         room.document.load()
+        room.note_written(operation)
         with room.log.transaction():
             _make_edit(room, author, operation)
             room.remember(author, request_id)

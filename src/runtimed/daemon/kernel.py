@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
+
+from runtimed.daemon.consent import check_consent, note_written
 from runtimed.daemon.executions import Executions
 from runtimed.daemon.host_link import HostLink, new_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
-from runtimed.environments.detection import Decision, decide
+from runtimed.environments.detection import Decision, decide, explain
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
@@ -164,7 +167,7 @@ class RoomKernel:
             self._check_still_wanted()
             self.status = "starting"
             decision = await self._decide(request)
-            # Between these two lines is the place to ask for consent: below, what others have named is installed.
+            await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
             prepared = await self._prepare(decision, request)
             self._check_still_wanted()
         except RuntimedError as exc:
@@ -213,6 +216,26 @@ class RoomKernel:
             raise error from exc
 
     async def _decide(self, request: StartKernel) -> Decision:
+        decision = await self._choose(request)
+        self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
+        self.env_source = decision.source
+        self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
+        return decision
+
+    async def trust(self, request: StartKernel) -> dict[str, Any]:
+        """Consent to what a kernel would get that is asked for like this. Nothing is started.
+
+        Raises:
+            EnvironmentFailed: If what describes it cannot be understood.
+            StorageError: If the consent cannot be stored.
+        """
+        decision = await self._choose(request)
+        named = msgspec.structs.replace(request, env_source=decision.source)
+        await asyncio.to_thread(check_consent, self._environments.trust, decision, named)
+        settled = await asyncio.to_thread(with_settings, decision, request.environment)
+        return {"env_source": decision.source, "explained": explain(settled)}
+
+    async def _choose(self, request: StartKernel) -> Decision:
         """Choose the environment: what is asked for, what the document says, what lies about.
 
         Raises:
@@ -221,6 +244,7 @@ class RoomKernel:
         metadata, first_cell = None, request.source
         if not request.env_source.startswith(_NAMED):
             content = self._document.content
+            note_written(self._environments.trust, content, request)
             metadata = content.metadata("notebook_metadata")
             first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
         facts = await asyncio.to_thread(
@@ -233,11 +257,7 @@ class RoomKernel:
             environment=request.environment,
             interpreter=request.interpreter,
         )
-        decision = await asyncio.to_thread(with_settings, decide(facts), request.environment)
-        self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
-        self.env_source = decision.source
-        self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
-        return decision
+        return decide(facts)
 
     async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
         """Have the environment made; None for one that is there without us.

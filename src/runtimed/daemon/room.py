@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from runtimed.daemon.consent import note_written
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.registry import Registry
@@ -16,7 +17,7 @@ from runtimed.environments.maker import Environments
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
-from runtimed.protocol.operations import Join, StartKernel
+from runtimed.protocol.operations import Join, Operation, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
@@ -50,6 +51,7 @@ class Room(KernelListener):
         self._store = SessionStore(self._path)
         self.log = EventLog(self._store)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock)
+        self._trust = environments.trust
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
@@ -175,6 +177,10 @@ class Room(KernelListener):
         self._store.close()
         if empty:
             _remove(self._path)
+
+    def note_written(self, operation: Operation) -> None:
+        """See `consent.note_written`; called before a client's text is written."""
+        note_written(self._trust, self.document.content, operation)
 
     # --- reading ---
 

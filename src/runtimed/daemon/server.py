@@ -18,6 +18,7 @@ from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
 from runtimed.environments.maker import Environments
+from runtimed.environments.trust import Trust
 from runtimed.errors import DaemonUnavailable, StorageError
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
@@ -97,7 +98,7 @@ class Daemon:
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
-        self._environments = Environments(settings.data_dir / "environments")
+        self._environments = Environments(settings.data_dir / "environments", Trust(settings.data_dir / "trust"))
 
     # --- life ---
 

@@ -22,7 +22,7 @@ from runtimed.environments.facts import PROJECT_FILES, Facts, FoundFile
 from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["INSTALL_UV", "Decision", "decide", "explain"]
+__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain"]
 
 INSTALL_UV: Final = (
     "uv is not installed; install it with `pip install 'ipython-runtimed[uv]'`, or ask for another environment "
@@ -57,6 +57,7 @@ class Decision:
         reason: Why this one, in a sentence without its full stop.
         file: The project file that decided, None if it was none.
         recipe: What it is made of; None for one that is there already, or is none of Python's.
+        doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
         notes: What was seen and passed over, a sentence each.
     """
 
@@ -64,6 +65,7 @@ class Decision:
     reason: str
     file: str | None = None
     recipe: Recipe | None = None
+    doubt: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -132,7 +134,19 @@ def explain(decision: Decision) -> str:
                 lines.append(f"  channels: {', '.join(channels)}")
         case _:
             pass
+    if decision.doubt is not None:
+        lines.append(f"  consent: needed once, because {decision.doubt}")
     return "\n".join([*lines, *(f"  note: {note}" for note in decision.notes)])
+
+
+def asked_in(*, metadata: str | None = None, source: str | None = None) -> Recipe | None:
+    """Return what a notebook's metadata or a cell's source ask for; None for nothing, or nothing that makes sense."""
+    facts = Facts(metadata=metadata, first_cell=source)
+    try:
+        decision = _from_metadata(facts) or _from_script(facts)
+    except EnvironmentFailed:
+        return None
+    return None if decision is None else decision.recipe
 
 
 # --- auto -------------------------------------------------------------------------------------------------------------
@@ -251,16 +265,21 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
             table = _toml(file.text, file.path)
             tool = _table(table.get("tool", {}), f"{file.path}: tool")
             if "pixi" in tool:
+                lock = _pixi_lock(facts, folder)
                 return Decision(
                     source="conda:pyproject",
                     reason=f"{reason}; it has a [tool.pixi] table",
                     file=file.path,
-                    recipe=read_pyproject(file.text, folder=folder, lock=_pixi_lock(facts, folder), name=file.path),
+                    recipe=read_pyproject(
+                        file.text, folder=folder, lock=None if lock is None else lock.text, name=file.path
+                    ),
+                    doubt=_doubt(file, lock),
                 )
             if "project" not in table and "dependency-groups" not in table:
                 notes.append(f"{file.path} has no [project] table, so it describes no environment")
                 return None
             project = _table(table.get("project", {}), f"{file.path}: project")
+            files = _project_files(facts, file)
             return Decision(
                 source="uv:pyproject",
                 reason=reason,
@@ -269,16 +288,21 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
                     dependencies=_texts(project.get("dependencies", []), f"{file.path}: project.dependencies"),
                     requires_python=_specifier(project.get("requires-python"), f"{file.path}: project.requires-python"),
                     project=str(PurePath(file.path).parent),
-                    files=_project_files(facts, file),
+                    files=tuple((PurePath(one.path).name, one.text) for one in files),
                     python=facts.base,
                 ),
+                doubt=_doubt(*files),
             )
         case "pixi.toml":
+            lock = _pixi_lock(facts, folder)
             return Decision(
                 source="conda:pixi",
                 reason=reason,
                 file=file.path,
-                recipe=read_pixi_toml(file.text, folder=folder, lock=_pixi_lock(facts, folder), name=file.path),
+                recipe=read_pixi_toml(
+                    file.text, folder=folder, lock=None if lock is None else lock.text, name=file.path
+                ),
+                doubt=_doubt(file, lock),
             )
         case _:
             return Decision(
@@ -286,13 +310,18 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
                 reason=reason,
                 file=file.path,
                 recipe=read_environment_yml(file.text, folder=folder, read=_reader(file), name=file.path),
+                doubt=_doubt(file, *(included for _name, included in file.includes)),
             )
 
 
-def _project_files(facts: Facts, project: FoundFile) -> tuple[tuple[str, str], ...]:
+def _doubt(*files: FoundFile | None) -> str | None:
+    return next((file.doubt for file in files if file is not None and file.doubt is not None), None)
+
+
+def _project_files(facts: Facts, project: FoundFile) -> list[FoundFile]:
     """Return what decides what is installed: the project's own files, and the lock file of its workspace."""
     folder = PurePath(project.path).parent
-    found = [("pyproject.toml", project.text)]
+    found = [project]
     for name in ("uv.lock", ".python-version"):
         nearest = next((file for file in facts.files if PurePath(file.path).name == name), None)
         if nearest is None:
@@ -302,17 +331,15 @@ def _project_files(facts: Facts, project: FoundFile) -> tuple[tuple[str, str], .
             continue
         if nearest.problem is not None:
             raise EnvironmentFailed(f"{nearest.path} cannot be read: {nearest.problem}", file=nearest.path)
-        found.append((name, nearest.text))
-    return tuple(found)
+        found.append(nearest)
+    return found
 
 
-def _pixi_lock(facts: Facts, folder: Path) -> str | None:
+def _pixi_lock(facts: Facts, folder: Path) -> FoundFile | None:
     lock = next((file for file in facts.files if file.path == str(folder / "pixi.lock")), None)
-    if lock is None:
-        return None
-    if lock.problem is not None:
+    if lock is not None and lock.problem is not None:
         raise EnvironmentFailed(f"{lock.path} cannot be read: {lock.problem}", file=lock.path)
-    return lock.text
+    return lock
 
 
 def _reader(file: FoundFile) -> ReadFile:

@@ -7,10 +7,12 @@ a loop of links is no file.
 from __future__ import annotations
 
 import contextlib
+import grp
 import importlib
 import importlib.util
 import json
 import os
+import pwd
 import shutil
 import stat
 from collections.abc import Mapping
@@ -56,12 +58,14 @@ class FoundFile:
         path: Its path, as it was reached.
         text: Its content; empty if it cannot be read.
         problem: Why it cannot be read; None if it can.
+        doubt: Why it may say what somebody else wants; None if nobody but this user can have written it.
         includes: The requirement files that an environment.yml includes: the name that it has there, and the file.
     """
 
     path: str
     text: str = ""
     problem: str | None = None
+    doubt: str | None = None
     includes: tuple[tuple[str, FoundFile], ...] = ()
 
 
@@ -193,11 +197,47 @@ def _read(path: Path, limit: int) -> FoundFile | None:
         return FoundFile(path=str(path), problem=f"it has {info.st_size} bytes; at most {limit} are read")
     try:
         with path.open("rb") as file:
-            return FoundFile(path=str(path), text=file.read(limit).decode("utf-8-sig"))
+            text = file.read(limit).decode("utf-8-sig")
+            return FoundFile(path=str(path), text=text, doubt=_doubt(path, os.fstat(file.fileno())))
     except UnicodeDecodeError as exc:
         return FoundFile(path=str(path), problem=f"it is no UTF-8 text (byte {exc.start})")
     except OSError as exc:
         return FoundFile(path=str(path), problem=exc.strerror or str(exc))
+
+
+def _doubt(path: Path, info: os.stat_result) -> str | None:
+    """Return why a file may say what somebody else wants, None if nobody but this user can have written it."""
+    if info.st_uid != os.getuid():
+        return f"{path} belongs to {_user(info.st_uid)}"
+    if _others_write(info):
+        return f"{path} can be written to by others"
+    for folder in dict.fromkeys((path.parent, path.resolve().parent)):
+        place = folder.stat()
+        if place.st_uid not in {os.getuid(), 0}:
+            return f"{folder} belongs to {_user(place.st_uid)}"
+        if _others_write(place):
+            return f"{folder} can be written to by others"
+    return None
+
+
+def _others_write(info: os.stat_result) -> bool:
+    if info.st_mode & stat.S_IWOTH:
+        return True
+    if not info.st_mode & stat.S_IWGRP:
+        return False
+    # Where each user has a group of their own, all that they make can be written to by it.
+    try:
+        user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(info.st_gid)
+    except KeyError:
+        return True
+    return not (group.gr_gid == user.pw_gid and group.gr_name == user.pw_name and not {*group.gr_mem} - {user.pw_name})
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user with the id {uid}"
 
 
 def read_document(path: Path) -> tuple[str | None, str | None]:

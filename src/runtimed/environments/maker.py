@@ -5,6 +5,7 @@ Nothing here decides which environment that is.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from runtimed.environments.facts import find_uv
 from runtimed.environments.pip_settings import uv_variables
 from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
 from runtimed.environments.store import MARKER, EnvironmentStore
+from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
 from runtimed.errors import EnvironmentFailed
 
@@ -52,10 +54,15 @@ def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decisio
 
 
 class Environments:
-    """Makes environments, each once."""
+    """Makes environments, each once.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        trust: What the user has consented to install.
+    """
+
+    def __init__(self, folder: Path, trust: Trust) -> None:
         self._store = EnvironmentStore(folder)
+        self.trust = trust
 
     async def prepare(
         self, decision: Decision, environment: Mapping[str, str], interpreter: str, report: Report
@@ -63,7 +70,7 @@ class Environments:
         """Return the environment of a decision, made if need be; None for one that runtimed does not make.
 
         Args:
-            decision: Which one, `with_settings`.
+            decision: Which one.
             environment: The environment variables of the client: uv gets its settings of indexes and proxies.
             interpreter: The client's interpreter, whose environment may have settings for pip.
             report: Hears of each step; of none if the environment is there.
@@ -71,7 +78,7 @@ class Environments:
         Raises:
             EnvironmentFailed: If it cannot be had.
         """
-        match decision.recipe:
+        match (await asyncio.to_thread(with_settings, decision, environment)).recipe:
             case None:
                 return None
             case UvRecipe() as recipe:

@@ -94,8 +94,10 @@ class RuntimedMagics(Magics):
         %runtimed restart             replace the kernel by a fresh one
         %runtimed stop                end the session for everybody; its cells and outputs stay readable
         %runtimed env                 which environment a kernel would get and why, and which one runs
+        %runtimed env trust           consent to installing what the session's document or project asks for
 
-        `cells`, `replay`, `interrupt`, `restart`, `stop` and `env` take a NOTEBOOK_ID as their last word, too.
+        `cells`, `replay`, `interrupt`, `restart`, `stop`, `env` and `env trust` take a NOTEBOOK_ID as their last word,
+        too.
 
         `%config RuntimedMagics` shows the defaults, `%config RuntimedMagics.timeout = 60` changes one. Options, session
         ids and cell ids complete with Tab.
@@ -288,6 +290,9 @@ class RuntimedMagics(Magics):
             case "interrupt":
                 session.interrupt()
                 _say(f"Interrupted what runs in session {notebook_id}")
+            case "env trust":
+                explained = session.trust_environment(notebook_file(self.shell))
+                _say(f"Session {notebook_id} may install what it asks for:\n{explained}")
             case "restart":
                 session.restart_kernel()
                 _say(f"The kernel of session {notebook_id} is a fresh one")

@@ -52,6 +52,7 @@ __all__ = [
     "StartKernel",
     "StopSession",
     "Subscribe",
+    "TrustEnvironment",
     "Watch",
 ]
 
@@ -135,6 +136,12 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     interpreter: str = ""
     source: str | None = None
     after: int | None = None
+
+
+class TrustEnvironment(_OnNotebook, frozen=True, tag="trust_environment"):
+    """Consent to installing what `start` would need. Reply: `{env_source: str, explained: str}`; nothing is started."""
+
+    start: StartKernel
 
 
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
@@ -384,6 +391,7 @@ Operation = (
     | GetStatus
     | ShutdownDaemon
     | StartKernel
+    | TrustEnvironment
     | RestartKernel
     | ShutdownKernel
     | Interrupt

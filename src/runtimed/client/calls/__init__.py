@@ -33,6 +33,7 @@ from runtimed.client.calls.kernel import (
     restart_kernel,
     shutdown_kernel,
     start_kernel,
+    trust_environment,
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
@@ -83,5 +84,6 @@ __all__ = [
     "stop",
     "stream_execute",
     "subscribe",
+    "trust_environment",
     "wait",
 ]

@@ -11,7 +11,16 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.protocol import operations as ops
 
-__all__ = ["complete", "inspect", "interrupt", "kernel_request", "restart_kernel", "shutdown_kernel", "start_kernel"]
+__all__ = [
+    "complete",
+    "inspect",
+    "interrupt",
+    "kernel_request",
+    "restart_kernel",
+    "shutdown_kernel",
+    "start_kernel",
+    "trust_environment",
+]
 
 
 def start_kernel(
@@ -34,9 +43,32 @@ def start_kernel(
     Raises:
         KernelStartFailed: If the kernel does not become ready; the message has its last words.
         SessionClosed: If somebody stops the session before it is ready.
-        EnvironmentFailed: If that environment cannot be had; the message says what to do.
+        EnvironmentFailed: If that environment cannot be had, or needs consent (`trust_environment`); the message says
+            what to do.
     """
     yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
+
+
+def trust_environment(notebook: Notebook, notebook_path: str | Path | None = None) -> Flow[str]:
+    """Consent to installing what the document or the project of this session asks for, once and for all its kernels.
+
+    Needed for dependencies that came with somebody else's document or project: what a client of this daemon writes
+    into the document, a project file of your own folder, and an environment that is asked for by name need no consent.
+    Other dependencies, should they be asked for later, need consent of their own.
+
+    Args:
+        notebook_path: Where the search for project files begins; see `start_kernel`.
+
+    Returns:
+        What was consented to, for people, in lines.
+
+    Raises:
+        EnvironmentFailed: If what describes the environment cannot be understood.
+    """
+    start = kernel_request(notebook, notebook_path=notebook_path)
+    reply = yield Ask(ops.TrustEnvironment(notebook_id=notebook.id, start=start))
+    explained: str = reply["explained"]
+    return explained
 
 
 def kernel_request(
