@@ -6,12 +6,13 @@ import re
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runtimed import Client, EnvironmentFailed, Session
+from runtimed import Client, EnvironmentFailed, Session, StorageError
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
@@ -42,6 +43,20 @@ def test_a_consent_is_good_for_its_dependencies_and_its_key_alone(tmp_path):
     there.give("c" * 32)
     shutil.copy(tmp_path / "here" / ("a" * 32), tmp_path / "there")
     assert [there.has(name * 32) for name in "ac"] == [False, True]
+
+
+def test_consents_that_are_given_at_once_are_all_kept(tmp_path):
+    trust = Trust(tmp_path)
+    names = [f"{number:032}" for number in range(50)]
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(trust.give, names))
+    assert [trust.has(name) for name in names] == [True] * 50
+
+
+def test_a_consent_that_cannot_be_stored_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=f"The consent .* cannot be stored in {tmp_path}/file"):
+        Trust(tmp_path / "file").give("a" * 32)
 
 
 @pytest.mark.parametrize("harm", ["public", "short", "gone"])

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ class Trust:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writing = threading.Lock()
 
     def has(self, dependencies: str) -> bool:
         """Whether the user has consented to a `dependency_set`."""
@@ -58,12 +60,13 @@ class Trust:
         if self.has(dependencies):
             return
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            key = self._key()
-            if key is None:
-                key = secrets.token_bytes(_KEY_SIZE)
-                self._write("key", key)
-            self._write(dependencies, _sign(key, dependencies))
+            with self._writing:
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                key = self._key()
+                if key is None:
+                    key = secrets.token_bytes(_KEY_SIZE)
+                    self._write("key", key)
+                self._write(dependencies, _sign(key, dependencies))
         except OSError as exc:
             raise StorageError(
                 f"The consent to install dependencies cannot be stored in {self._folder}: {exc.strerror or exc}",
@@ -82,7 +85,7 @@ class Trust:
         return key if private and len(key) == _KEY_SIZE else None
 
     def _write(self, name: str, data: bytes) -> None:
-        # Only the one daemon of the data folder writes here.
+        # Only the one daemon of the data folder writes here, one thread at a time.
         scratch = self._folder / f"{name}.part"
         scratch.unlink(missing_ok=True)
         file = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
