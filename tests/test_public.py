@@ -20,6 +20,7 @@ MODULES = [
 
 SESSION_MEMBERS = [
     "notebook_id",
+    "client_id",
     "is_connected",
     "kernel_started",
     "env_source",
@@ -50,6 +51,7 @@ SESSION_MEMBERS = [
     "run",
     "queue_cell",
     "wait",
+    "read_outputs",
     "cancel",
     "stream_execute",
     "subscribe",
@@ -114,7 +116,7 @@ def test_both_faces_have_every_member_with_the_same_parameters_and_docs(name):
     sync, coroutine = inspect.getattr_static(Session, name), inspect.getattr_static(AsyncSession, name)
     assert inspect.getdoc(sync) == inspect.getdoc(coroutine)
     if isinstance(sync, property):
-        assert name == "notebook_id" or inspect.iscoroutinefunction(coroutine)
+        assert name in ("notebook_id", "client_id") or inspect.iscoroutinefunction(coroutine)
         return
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())

@@ -24,12 +24,24 @@ from runtimed.errors import (
     SessionNotFound,
     StorageError,
 )
-from runtimed.models import Cell, DaemonStatus, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import (
+    Attribution,
+    AuditEntry,
+    Cell,
+    DaemonStatus,
+    ExecutionEvent,
+    ExecutionResult,
+    Output,
+    OutputPage,
+    SessionStatus,
+)
 from runtimed.version import __version__
 
 __all__ = [
     "AsyncClient",
     "AsyncSession",
+    "Attribution",
+    "AuditEntry",
     "Cell",
     "CellNotFound",
     "Client",
@@ -48,6 +60,7 @@ __all__ = [
     "NoKernel",
     "NotConnected",
     "Output",
+    "OutputPage",
     "ProtocolError",
     "RuntimedError",
     "Session",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 if TYPE_CHECKING:
     from runtimed.models import Output
 
-__all__ = ["WIDGET_MIME_TYPE", "OutputStream", "bundle_for_display", "show_output"]
+__all__ = ["WIDGET_MIME_TYPE", "OutputStream", "bundle_for_display", "readable_size", "show_note", "show_output"]
 
 WIDGET_MIME_TYPE: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -83,6 +83,12 @@ def show_output(output: Output) -> None:
     _show(output, None)
 
 
+def show_note(text: str) -> None:
+    """Show a line of our own among outputs."""
+    _write(sys.stdout, f"{text}\n")
+    sys.stdout.flush()
+
+
 def bundle_for_display(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a MIME bundle in the form in which Jupyter's display messages carry it.
 
@@ -97,6 +103,15 @@ def bundle_for_display(data: Mapping[str, Any]) -> dict[str, Any]:
     if len(bundle) > 1:
         bundle.pop(WIDGET_MIME_TYPE, None)
     return bundle
+
+
+def readable_size(size: int) -> str:
+    """Return a number of bytes for people: `512 MiB`, `1.5 GiB`."""
+    value, units = float(size), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        del units[0]
+    return f"{value:.4g} {units[0]}"
 
 
 def _show(output: Output, display_id: str | None) -> None:

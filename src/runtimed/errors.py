@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from runtimed.texts import printable
+
 __all__ = [
     "CellNotFound",
     "ConnectionLost",
@@ -37,6 +39,10 @@ class RuntimedError(Exception):
         super().__init__(message)
         self.message = message
         self.data = data
+
+    def __str__(self) -> str:
+        # A traceback prints it as it is; sentences name ids and labels of others. `message` has them unchanged.
+        return printable(self.message, "\n\t")
 
     def __getattr__(self, name: str) -> Any:
         try:

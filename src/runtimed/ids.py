@@ -1,18 +1,23 @@
 """The ids of runtimed as types, and the functions that make them. Nothing here talks to anybody."""
 
 import hashlib
+import unicodedata
 import uuid
 from typing import Final, NewType
 
 from runtimed.errors import SessionError
 
 __all__ = [
+    "MAX_CLIENT_ID",
+    "MAX_LABEL",
     "MAX_NOTEBOOK_ID",
     "CellId",
     "ClientId",
     "ExecutionId",
     "HostEpoch",
     "NotebookId",
+    "check_client_id",
+    "check_label",
     "check_notebook_id",
     "new_cell_id",
     "new_client_id",
@@ -30,6 +35,18 @@ HostEpoch = NewType("HostEpoch", str)
 
 MAX_NOTEBOOK_ID: Final = 1024
 """Longest notebook id, in UTF-8 bytes."""
+
+MAX_CLIENT_ID: Final = 128
+"""Longest client id, in characters, all of them ASCII."""
+
+MAX_LABEL: Final = 256
+"""Longest label of a client, in characters."""
+
+_DIRECTIONS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that turn the direction of writing: what stands in front of them is then shown behind.
+
+Source: Unicode Standard Annex 9, "Bidirectional Algorithm", `Bidi_Control`.
+"""
 
 
 def new_notebook_id() -> NotebookId:
@@ -77,6 +94,41 @@ def check_notebook_id(value: object) -> NotebookId:
     if size > MAX_NOTEBOOK_ID:
         raise SessionError(f"A notebook id may have at most {MAX_NOTEBOOK_ID} bytes; this one has {size}")
     return NotebookId(value)
+
+
+def check_client_id(value: object) -> ClientId:
+    """Validate the id that a client gave itself.
+
+    Raises:
+        SessionError: If it is empty, longer than MAX_CLIENT_ID, or holds more than printable ASCII without spaces.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_CLIENT_ID:
+        raise SessionError(f"A client id is a text of 1 to {MAX_CLIENT_ID} characters")
+    if not all("!" <= character <= "~" for character in value):
+        raise SessionError(f"A client id holds printable ASCII characters and no spaces; not {value!r}")
+    return ClientId(value)
+
+
+def check_label(value: object) -> str | None:
+    """Validate what people call a client: one line of text that shows as it is written, or None.
+
+    Raises:
+        SessionError: If it is no text, longer than MAX_LABEL, or holds control characters, line breaks, marks that turn
+            the direction of writing, or lone surrogates.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise SessionError(f"A label must be a str, not {type(value).__name__}")
+    if len(value) > MAX_LABEL:
+        raise SessionError(f"A label may have at most {MAX_LABEL} characters; this one has {len(value)}")
+    for character in value:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS:
+            raise SessionError(
+                f"A label is one line of plain text; {value!r} holds {character!a}, which is a control character, "
+                "a line break, a mark that turns the direction of writing, or half of a character"
+            )
+    return value
 
 
 def stored_name(notebook_id: NotebookId) -> str:

@@ -10,8 +10,12 @@ from typing import Any, Literal
 
 from runtimed import display
 from runtimed.ids import CellId, ExecutionId
+from runtimed.texts import printable
 
 __all__ = [
+    "Attribution",
+    "AuditAction",
+    "AuditEntry",
     "Cell",
     "CellType",
     "DaemonStatus",
@@ -20,6 +24,7 @@ __all__ = [
     "ExecutionResult",
     "KernelStatus",
     "Output",
+    "OutputPage",
     "OutputType",
     "SessionStatus",
 ]
@@ -28,6 +33,27 @@ CellType = Literal["code", "markdown", "raw"]
 OutputType = Literal["stream", "display_data", "execute_result", "error"]
 KernelStatus = Literal["not_started", "starting", "idle", "busy", "restarting", "dead"]
 EventType = Literal["execution_started", "output", "done", "error", "kernel_status", "cell_changed", "env_progress"]
+AuditAction = Literal[
+    "session_started",
+    "session_closed",
+    "session_timed_out",
+    "session_error",
+    "kernel_start",
+    "kernel_restart",
+    "kernel_shutdown",
+    "kernel_interrupt",
+    "kernel_input",
+    "cell_added",
+    "cell_edited",
+    "cell_moved",
+    "cell_deleted",
+    "cell_metadata_set",
+    "cell_type_set",
+    "outputs_cleared",
+    "metadata_set",
+    "execution_queued",
+    "execution_cancelled",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +100,34 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Who made the last edit of a cell, and when. Running a cell is no edit of it.
+
+    Attributes:
+        at: When, by the daemon's clock, in UTC.
+        client_id: The client, as `Session.client_id` names it.
+        label: What the client calls itself; None if nobody named it.
+        uid: The user that the operating system says it belongs to.
+        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+    """
+
+    at: datetime
+    client_id: str
+    label: str | None
+    uid: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """A cell of a notebook with the outputs of its latest execution.
 
     Attributes:
         position: Its place among the cells: compare as text, ties by id.
+        execution_id: Its latest execution; None if it never ran, or its outputs were cleared.
+        omitted_bytes: As those of an `ExecutionResult`.
+        omitted_after: As those of an `ExecutionResult`.
+        last_edit: Who added, edited, moved or cleared it last; None where that is not recorded.
     """
 
     id: CellId
@@ -88,6 +137,15 @@ class Cell:
     outputs: tuple[Output, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     position: str = ""
+    execution_id: ExecutionId | None = None
+    omitted_bytes: int = 0
+    omitted_after: int | None = None
+    last_edit: Attribution | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether there are more outputs than these; see `Session.read_outputs`."""
+        return self.omitted_after is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -100,6 +158,9 @@ class ExecutionResult:
         success: True if the code ended without an error and was not cancelled.
         started_at: When the kernel began with it, in UTC; None if it never did.
         ended_at: When it ended, in UTC.
+        omitted_bytes: Bytes of outputs that are left out, because the execution gave more than the daemon's limit
+            `max_output_bytes`: about what they take on its disk.
+        omitted_after: What to pass to `Session.read_outputs` as `after` to read what is left out; None if nothing is.
     """
 
     cell_id: CellId
@@ -109,6 +170,13 @@ class ExecutionResult:
     outputs: tuple[Output, ...] = ()
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    omitted_bytes: int = 0
+    omitted_after: int | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the execution gave more outputs than these; see `Session.read_outputs`."""
+        return self.omitted_after is not None
 
     @property
     def stdout(self) -> str:
@@ -135,11 +203,33 @@ class ExecutionResult:
 
     def __repr__(self) -> str:
         status = "ok" if self.success else "error"
-        return f"ExecutionResult(cell={self.cell_id}, status={status}, outputs={len(self.outputs)})"
+        omitted = f", omitted={display.readable_size(self.omitted_bytes)}" if self.truncated else ""
+        cell = printable(self.cell_id)
+        return f"ExecutionResult(cell={cell}, status={status}, outputs={len(self.outputs)}{omitted})"
 
     def _ipython_display_(self) -> None:
         for output in self.outputs:
             display.show_output(output)
+        if self.truncated:
+            display.show_note(
+                f"[{display.readable_size(self.omitted_bytes)} of output are left out here; "
+                f"session.read_outputs({self.execution_id!r}, after={self.omitted_after}) reads them]"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputPage:
+    """A part of the outputs of one execution, as the kernel sent them.
+
+    Attributes:
+        outputs: In their order. Texts of one stream that follow one another are one output; `\\r`, backspace,
+            `clear_output` and updates of displays are not applied: an update is one more display_data output with the
+            display's id.
+        next: What to pass as `after` to read on; None if nothing more is stored.
+    """
+
+    outputs: tuple[Output, ...]
+    next: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +240,9 @@ class ExecutionEvent:
         output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
             an update of an earlier display is a display_data output with that display_id.
         error_message: What went wrong, when event_type is `error`.
-        status: The kernel's status or the step of an environment (`resolve`, `download`, `install`, `start`), for
-            those events.
+        status: The kernel's status, the step of an environment (`resolve`, `download`, `install`, `start`), or what was
+            changed in a cell, for those events.
+        author: For `cell_changed`, the client that did it, as `Session.client_id` names it.
         message: The step of an environment in words.
         bytes_done: Bytes of its downloads so far, where that is known.
         bytes_total: Bytes of its downloads that have begun, where that is known.
@@ -164,6 +255,7 @@ class ExecutionEvent:
     execution_count: int | None = None
     error_message: str | None = None
     status: str | None = None
+    author: str | None = None
     message: str | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
@@ -212,7 +304,10 @@ class DaemonStatus:
         sessions: Number of active sessions.
         peers: Number of connected clients, the asking one included.
         pool: Figures of the warm pool, by name.
+        limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
+            are in bytes, `max_request_rate` is a second's, None is no limit.
         limits: The limits in force, by name.
+        problems: What it found damaged or out of reach, in sentences, the newest last.
     """
 
     pid: int
@@ -224,3 +319,36 @@ class DaemonStatus:
     peers: int
     pool: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One thing that was done in or to a session, and by whom. Sources, outputs and values are never part of it.
+
+    Attributes:
+        at: When, by the daemon's clock, in UTC; the first time where `count` is above 1.
+        until: The last time; the same as `at` where `count` is 1.
+        action: What. The actions `kernel_…` say what was asked of a kernel; how it went, later entries and outputs say.
+        count: How often: the same client's edits of one kind to one cell within a minute are one entry.
+        client_id: Who, as `Session.client_id` names it; None for what the daemon did by itself: a timeout, a death.
+        label: What that client calls itself; None if nobody named it.
+        uid: The user that the operating system says it belongs to.
+        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+        cell_id: The cell that it concerns.
+        execution_id: The execution that it concerns.
+        detail: More of it, in a word: why a session ended (its `close_reason`), the environment of a kernel that is
+            to start, a cell's new type.
+    """
+
+    at: datetime
+    until: datetime
+    action: AuditAction
+    count: int = 1
+    client_id: str | None = None
+    label: str | None = None
+    uid: int | None = None
+    pid: int | None = None
+    cell_id: CellId | None = None
+    execution_id: ExecutionId | None = None
+    detail: str | None = None

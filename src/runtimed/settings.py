@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import os
+import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import platformdirs
 
-__all__ = ["MAX_SOCKET_PATH", "Settings", "read_settings"]
+from runtimed.errors import RuntimedError
+
+__all__ = ["COMPACT_AFTER", "MAX_SOCKET_PATH", "MIN_KEEP_DAYS", "DaemonLimits", "Settings", "read_settings"]
+
+T = TypeVar("T")
 
 MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
 """Longest path of a Unix socket that the operating system takes, in bytes."""
 
+COMPACT_AFTER: Final = 10_000
+"""Stored changes after which a document is written anew, without its history."""
+
+MIN_KEEP_DAYS: Final = 0.05
+"""Fewest days for which old executions can be kept: far longer than a client takes to come back after a break."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonLimits:
+    """How much a daemon takes on. Each has a variable: `max_sessions` is RUNTIMED_MAX_SESSIONS.
+
+    Attributes:
+        max_sessions: Active sessions.
+        max_connections: Connections of clients.
+        max_request_rate: Requests a second of one connection; what comes faster waits. None for no limit.
+        max_output_bytes: Bytes of outputs of one execution that a result or a cell holds. What is beyond it is stored
+            all the same, and read in pages. None for no limit.
+        max_kernel_memory: The most memory that a kernel and what it starts may use, in bytes; None for no limit.
+        keep_days: Days for which executions that no cell shows are kept; None for ever.
+    """
+
+    max_sessions: int = 200
+    max_connections: int = 1000
+    max_request_rate: float | None = 5000.0
+    max_output_bytes: int | None = 512 * 2**20
+    max_kernel_memory: int | None = None
+    keep_days: float | None = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where a daemon lives, and how long it waits.
+    """Where a daemon lives, how long it waits, and how much it takes on.
 
     Attributes:
         data_dir: Its databases, blobs and log. On a local disk: SQLite's write-ahead log fails on network file systems.
         socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
+        compact_after: Stored changes after which a document is written anew, without its history.
+        log_level: How much goes into its log.
+        limits: How much it takes on.
     """
 
     data_dir: Path
     socket_path: Path
     hosts_dir: Path
-    idle_exit: float = 600.0
+    idle_exit: float
+    compact_after: int
+    log_level: str
+    limits: DaemonLimits
 
     @property
     def log_path(self) -> Path:
@@ -42,22 +83,120 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment variables.
+    """Read the settings from the environment variables; the README lists them.
 
-    `RUNTIMED_DATA_DIR` names the data folder (else the system's usual place for a user's data), `RUNTIMED_SOCKET_PATH`
-    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends.
+    Raises:
+        RuntimedError: If a variable has a value that it cannot have (attributes `variable`, `value`).
     """
     env = os.environ if environment is None else environment
-    data_dir = Path(env.get("RUNTIMED_DATA_DIR") or platformdirs.user_data_dir("runtimed")).expanduser().absolute()
+    data_dir = _read(env, "RUNTIMED_DATA_DIR", _path, Path(platformdirs.user_data_dir("runtimed")))
     run_dir = data_dir / "run"
     # Sockets have short names, kept under the limit with room for the longest one: <run>/<8 digits>/z-1.
     if len(os.fsencode(run_dir)) + 24 > MAX_SOCKET_PATH:
         digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:8]
         run_dir = Path(tempfile.gettempdir()) / f"runtimed-{os.getuid()}-{digest}"
-    socket_path = env.get("RUNTIMED_SOCKET_PATH")
     return Settings(
         data_dir=data_dir,
-        socket_path=Path(socket_path).expanduser().absolute() if socket_path else run_dir / "daemon.sock",
+        socket_path=_read(env, "RUNTIMED_SOCKET_PATH", _path, run_dir / "daemon.sock"),
         hosts_dir=run_dir,
-        idle_exit=float(env.get("RUNTIMED_IDLE_EXIT") or 600.0),
+        idle_exit=_read(env, "RUNTIMED_IDLE_EXIT", _seconds, 600.0),
+        compact_after=_read(env, "RUNTIMED_COMPACT_AFTER", _count, COMPACT_AFTER),
+        log_level=_read(env, "RUNTIMED_LOG_LEVEL", _log_level, "INFO"),
+        limits=_read_limits(env),
     )
+
+
+def _read_limits(env: Mapping[str, str]) -> DaemonLimits:
+    default = DaemonLimits()
+    return DaemonLimits(
+        max_sessions=_read(env, "RUNTIMED_MAX_SESSIONS", _count, default.max_sessions),
+        max_connections=_read(env, "RUNTIMED_MAX_CONNECTIONS", _count, default.max_connections),
+        max_request_rate=_read(env, "RUNTIMED_MAX_REQUEST_RATE", _rate, default.max_request_rate),
+        max_output_bytes=_read(env, "RUNTIMED_MAX_OUTPUT_BYTES", _size, default.max_output_bytes),
+        max_kernel_memory=_read(env, "RUNTIMED_MAX_KERNEL_MEMORY", _size, default.max_kernel_memory),
+        keep_days=_read(env, "RUNTIMED_KEEP_DAYS", _keep_days, default.keep_days),
+    )
+
+
+def _read(env: Mapping[str, str], name: str, parse: Callable[[str], T], default: T) -> T:
+    """Return the value of a variable, the default if it is not set or empty.
+
+    Args:
+        env: All variables.
+        name: Which one.
+        parse: Reads its value; raises ValueError with what is allowed.
+        default: Where there is none.
+    """
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    try:
+        return parse(text)
+    except ValueError as exc:
+        raise RuntimedError(f"{name} is {text!r}; it must be {exc}", variable=name, value=text) from None
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("a path; there is no home folder of this name") from None
+
+
+def _log_level(text: str) -> str:
+    if text.upper() not in logging.getLevelNamesMapping():
+        raise ValueError("DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return text.upper()
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN if there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise ValueError("a number of seconds, not negative")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise ValueError("a whole number, at least 1")
+    return int(text)
+
+
+def _rate(text: str) -> float | None:
+    if _is_none(text):
+        return None
+    value = _number(text)
+    if not 1 <= value < math.inf:
+        raise ValueError("a number of requests a second, at least 1, or `none`")
+    return value
+
+
+def _size(text: str) -> int | None:
+    if _is_none(text):
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT])(?:i?B)?|B)?", text, re.IGNORECASE | re.ASCII)
+    size = 0.0 if found is None else float(found[1]) * 1024 ** " KMGT".index((found[2] or " ").upper())
+    if not 1 <= size < 2**63:
+        raise ValueError("a number of bytes such as 2000000, 512M or 1.5G, or `none`")
+    return int(size)
+
+
+def _keep_days(text: str) -> float | None:
+    if _is_none(text):
+        return None
+    value = _number(text)
+    if not MIN_KEEP_DAYS <= value < math.inf:
+        raise ValueError(f"a number of days, at least {MIN_KEEP_DAYS}, or `none` to keep everything")
+    return value
+
+
+def _is_none(text: str) -> bool:
+    return text.lower() in ("0", "none")

@@ -1,85 +1,32 @@
 """Measures runtimed against the stock Jupyter client on this machine, interleaved, and prints a Markdown table.
 
-`python -m tests.bench` runs all of it (about two minutes), `python -m tests.bench NAME …` some of it.
+`python -m tests.bench` runs all of it (about ten minutes), `python -m tests.bench NAME …` some of it.
 """
 
 import contextlib
 import os
-import shutil
+import re
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 from jupyter_client.manager import start_new_kernel
 
 from runtimed import Client, Session
+from runtimed.document.notebook import NotebookDocument
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
-
-Row = tuple[str, str]
+from runtimed.ids import ClientId, NotebookId, stored_name
+from runtimed.storage.session_store import SessionStore
+from tests.bench.flood import flood, late
+from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
 
 WARM_UP = 20
 ROUNDS = 300
-
-
-@contextlib.contextmanager
-def own_daemon() -> Iterator[None]:
-    """A daemon with an empty data folder, for one measurement."""
-    folder = tempfile.mkdtemp(prefix="rt")
-    os.environ["RUNTIMED_DATA_DIR"] = folder
-    os.environ["RUNTIMED_ENV"] = "current"
-    try:
-        yield
-    finally:
-        Client().shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def daemon() -> psutil.Process:
-    status = Client().status()
-    assert status is not None
-    return psutil.Process(status.pid)
-
-
-def host(session: Session) -> psutil.Process:
-    pid = session.status().host_pid
-    assert pid is not None
-    return psutil.Process(pid)
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-class Peak:
-    """The highest resident memory of some processes while a block runs, sampled every 10 ms."""
-
-    def __init__(self, *processes: psutil.Process) -> None:
-        self._processes = processes
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.mebibytes = [0.0] * len(processes)
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.01):
-            for index, process in enumerate(self._processes):
-                self.mebibytes[index] = max(self.mebibytes[index], process.memory_info().rss / 2**20)
-
-    def __enter__(self) -> "Peak":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._done.set()
-        self._thread.join()
 
 
 def run() -> Iterator[Row]:
@@ -155,7 +102,7 @@ def read() -> Iterator[Row]:
     with Session() as session:
         cell_id = session.create_cell("x = 1\n" * 30)
         times = [seconds(lambda: session.get_cell(cell_id)) for _ in range(1000)]
-        yield "`get_cell`, p50 / p99", f"{_quantile(times, 50) * 1e3:.2f} ms / {_quantile(times, 99) * 1e3:.2f} ms"
+        yield "`get_cell`, p50 / p99", f"{quantile(times, 50) * 1e3:.2f} ms / {quantile(times, 99) * 1e3:.2f} ms"
 
 
 def lines() -> Iterator[Row]:
@@ -246,6 +193,77 @@ def _all_cells(session: Session) -> None:
     assert len(session.get_cells()) == 1000
 
 
+def compaction() -> Iterator[Row]:
+    """A notebook of 1,000 cells with 10,000 changes: how long it loads, and what its compaction costs the others."""
+    folder = Path(os.environ["RUNTIMED_DATA_DIR"])
+    database = folder / "sessions" / f"{stored_name(NotebookId('edited'))}.db"
+    without: list[float] = []
+    with _environment("RUNTIMED_COMPACT_AFTER", "1000000"), Session("edited") as session:
+        sources = [f"# cell {number}\n" + "x = 1\n" * 20 for number in range(1000)]
+        cells = [session.create_cell(source) for source in sources]
+        for number in range(4500):
+            index, line = number % 1000, f"y = {number}\n"
+            started = time.perf_counter()
+            session.append_source(cells[index], line)
+            without.append(time.perf_counter() - started)
+            sources[index] = (sources[index] + line).replace("1", "22", 1)
+            session.set_source(cells[index], sources[index])
+        session.stop()
+        _shut_down()
+    before = _stored(database)
+    during = []
+    with Session("edited") as session:
+        session.append_source(cells[0], " first")  # loads the document
+        log = folder / "daemon.log"
+        while "compacted" not in log.read_text():
+            during.append(seconds(lambda: session.append_source(cells[0], " token")))
+        session.stop()
+    _shut_down()
+    (held,) = re.findall(r"held for (\d+) ms", log.read_text())
+    after = _stored(database)
+    fresh = NotebookDocument.create(NotebookId("edited"))
+    for record in NotebookDocument.load(*after).cells():
+        fresh.add_cell(record.id, record.source, record.cell_type, author=ClientId("fresh"))
+    taken: dict[str, list[float]] = {"before": [], "after": [], "fresh": []}
+    for _ in range(15):
+        for name, stored in (("before", before), ("after", after), ("fresh", (fresh.save(), []))):
+            # Processor time: loading waits for nothing, and the machine may be busy.
+            started = time.process_time()
+            NotebookDocument.load(*stored)
+            taken[name].append(time.process_time() - started)
+    times = {name: statistics.median(each) * 1e3 for name, each in taken.items()}
+    ratio = statistics.median(one / other for one, other in zip(taken["after"], taken["fresh"], strict=True))
+    yield "Loading 1,000 cells after compaction / a fresh document of the same text, median of ratios", f"{ratio:.2f}"
+    yield "… medians of processor time", f"{times['after']:.0f} ms / {times['fresh']:.0f} ms"
+    yield "… before compaction, with 10,000 changes", f"{times['before']:.0f} ms"
+    yield "The longest that a compaction holds the daemon at once", f"{held} ms"
+    for what, waits in (("`append_source` during it, p50 / p99 / longest", during), ("… without it", without)):
+        yield (
+            what,
+            f"{quantile(waits, 50) * 1e3:.1f} ms / {quantile(waits, 99) * 1e3:.1f} ms / {max(waits) * 1e3:.0f} ms",
+        )
+
+
+def _stored(database: Path) -> tuple[bytes | None, list[bytes]]:
+    with SessionStore(database) as store:
+        return store.load_document()
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _shut_down() -> None:
+    process = daemon()
+    Client().shutdown()
+    process.wait(timeout=60)
+
+
 def idle() -> Iterator[Row]:
     """What a daemon with five idle sessions costs."""
     sessions = [Session(f"idle {number}") for number in range(5)]
@@ -261,11 +279,7 @@ def idle() -> Iterator[Row]:
     yield "… its memory", f"{process.memory_info().rss / 2**20:.0f} MiB"
 
 
-def _quantile(times: list[float], percent: int) -> float:
-    return statistics.quantiles(times, n=100)[percent - 1]
-
-
-MEASUREMENTS = (run, read, lines, bulk, crowd, parallel, join, idle, environments)
+MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments)
 
 
 def main(names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from runtimed import Client, Session
 from runtimed.cli import daemon as daemon_commands
 from runtimed.cli.main import main
 from runtimed.client import blocking
+from runtimed.host.memory import find_mechanisms
 from tests.cli.conftest import Begin, Command, interrupt, read_until
 from tests.conftest import processes_of, wait_until
 
@@ -48,8 +50,9 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
     status = Client().status()
     assert status is not None
     assert (people.returncode, programs.returncode) == (0, 0)
-    assert [line.split(maxsplit=1)[0] for line in people.stdout.splitlines()] == [
+    assert [line.split("  ")[0] for line in people.stdout.splitlines()] == [
         *("daemon", "version", "started", "sessions", "clients", "socket", "data"),
+        *(name.replace("_", " ") for name in status.limits),
     ]
     assert "1 active" in people.stdout
     assert "1 besides this command" in people.stdout
@@ -64,7 +67,36 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
         "peers": 2,
         "pool": dict(status.pool),
         "limits": dict(status.limits),
+        "problems": [],
     }
+
+
+def test_status_tells_the_memory_limit_of_kernels(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "1.5G")
+    runtimed("start")
+    shown = dict(re.split(" {2,}", line.rstrip(), maxsplit=1) for line in runtimed("status").stdout.splitlines())
+    kept_by = find_mechanisms()[0].kind if find_mechanisms() else "none"
+    assert (shown["max kernel memory"], shown["kernel memory kept by"]) == ("1.5 GiB", kept_by)
+
+
+def test_status_and_doctor_say_what_was_found_damaged(runtimed: Command, data_dir: Path):
+    with Session("kept") as session:
+        session.create_cell("x = 1")
+    assert runtimed("stop").returncode == 0
+    (data_dir / "registry.db").write_bytes(b"no database")
+    assert runtimed("start").returncode == 0
+    (aside,) = data_dir.glob("registry.db.damaged-*")
+
+    people, programs = runtimed("status"), runtimed("status", "--json")
+    (problem,) = json.loads(programs.stdout)["problems"]
+    assert problem.startswith("The list of sessions begins anew: ")
+    assert [line.split(maxsplit=1) for line in people.stdout.splitlines()][-1] == ["problem", problem]
+    checks = {check["name"]: check for check in json.loads(runtimed("doctor", "--json").stdout)}
+    assert (checks["problem"]["verdict"], checks["problem"]["found"]) == ("warn", problem)
+    assert checks["damaged"]["found"] == f"{aside} was found damaged and set aside"
+    assert aside.read_bytes() == b"no database"
+    with Session("kept") as session:
+        assert [cell.source for cell in session.get_cells()] == ["x = 1"]
 
 
 def test_stop_ends_the_daemon_and_every_session(runtimed: Command, data_dir: Path):

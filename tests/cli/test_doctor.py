@@ -11,6 +11,7 @@ import pytest
 
 from runtimed.cli import doctor
 from runtimed.cli.doctor import Check, examine
+from runtimed.host.memory import Mechanism
 from runtimed.settings import read_settings
 from tests.cli.conftest import Command
 
@@ -25,8 +26,7 @@ def test_an_installation_in_order_has_no_failures(runtimed: Command, data_dir: P
     names = [line.split()[1] for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert names == [
         *("runtimed", "documents", "kernels", "magics", "jupyter", "data", "disk", "socket", "socket", "daemon"),
-        "deno",
-        "chromium",
+        *("memory", "deno", "chromium"),
     ]
     assert not any(line.startswith("fail") for line in done.stdout.splitlines())
     assert list(data_dir.iterdir()) == []
@@ -50,6 +50,21 @@ def test_a_data_folder_open_to_others_is_a_failure(runtimed: Command, data_dir: 
     assert done.returncode == 1
     assert f"→ chmod 700 {data_dir}\n" in done.stdout
     data_dir.chmod(0o700)
+
+
+def test_a_folder_that_everybody_may_exchange_is_worth_a_warning(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    place = data_dir / "place"
+    place.mkdir()
+    place.chmod(0o777)
+    (place / "data").mkdir(mode=0o700)
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(place / "data"))
+    check = found("data folder")
+    assert (check.verdict, check.advice) == (
+        "warn",
+        f"chmod o-w {place}, or name another place with RUNTIMED_DATA_DIR",
+    )
+    place.chmod(0o1777)
+    assert found("data folder").verdict == "ok"
 
 
 def test_nobody_is_told_to_close_a_folder_that_is_meant_to_be_shared(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
@@ -85,11 +100,48 @@ def test_missing_packages_are_failures_with_a_command_that_installs_them(
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(doctor, "_version", {"ipykernel": "6.29.5"}.get)
+    assert "makes the daemon an environment of its own" in found("documents").found
+    monkeypatch.setattr(doctor, "find_uv", lambda: None)
     assert found("documents").verdict == "fail"
     assert "pip install automerge==1.0.0rc1" in found("documents").advice
     assert (found("kernels").verdict, found("magics").verdict, found("jupyter").verdict) == ("fail", "fail", "warn")
     assert found("kernels").found == "ipykernel 6.29.5: this interpreter cannot be a kernel's"
     assert found("magics").advice.endswith("-m pip install 'ipython>=9'")
+
+
+@pytest.mark.parametrize(
+    ("mechanisms", "limit", "verdict", "says", "advice"),
+    [
+        ([Mechanism("cgroup v2", Path("/c"))], "2G", "ok", "at most 2 GiB for each kernel; cgroup v2 limits", ""),
+        ([Mechanism("cgroup v2", Path("/c"))], "", "ok", "kernels have no limit; cgroup v2 limits", ""),
+        ([Mechanism("RLIMIT_DATA")], "2G", "warn", "RLIMIT_DATA limits each process by itself", "systemd-run --user"),
+        ([Mechanism("RLIMIT_DATA")], "", "ok", "RLIMIT_DATA limits each process by itself", ""),
+        ([], "2G", "warn", "this system enforces no limit", "macOS has none"),
+        ([], "", "ok", "this system enforces no limit", ""),
+    ],
+)
+def test_how_a_memory_limit_is_kept_is_told(
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mechanisms: list[Mechanism],
+    limit: str,
+    verdict: str,
+    says: str,
+    advice: str,
+):
+    monkeypatch.setattr(doctor, "find_mechanisms", lambda: mechanisms)
+    monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", limit)
+    check = found("memory")
+    assert (check.verdict, says in check.found) == (verdict, True)
+    assert advice in check.advice
+    assert bool(advice) == bool(check.advice)
+
+
+def test_a_running_daemon_is_asked_for_its_memory_limit(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RUNTIMED_MAX_KERNEL_MEMORY", "2G")
+    runtimed("start")
+    monkeypatch.delenv("RUNTIMED_MAX_KERNEL_MEMORY")
+    assert "at most 2 GiB for each kernel" in runtimed("doctor").stdout
 
 
 def test_chromium_is_optional(data_dir: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,27 +7,7 @@ import pytest
 
 from runtimed import ExecutionEvent, Output
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import ago, printable, short_duration
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain, größe 数据 🎉", "plain, größe 数据 🎉"),
-        ("\x1b[31m", "\\x1b[31m"),
-        ("\x07\x08\x7f\x9b", "\\x07\\x08\\x7f\\x9b"),
-        ("a\nb\tc\r", "a\\nb\\tc\\r"),
-        ("\u202e\u2066\u200b\ufeff\u2028", "\\u202e\\u2066\\u200b\\ufeff\\u2028"),
-        ("\ud800\U000e0001", "\\ud800\\U000e0001"),
-    ],
-    ids=ascii,
-)
-def test_what_is_not_printable_is_escaped(text: str, shown: str):
-    assert printable(text) == shown
-
-
-def test_line_breaks_can_be_kept():
-    assert printable("a\nb\x1bc\n", "\n") == "a\nb\\x1bc\n"
+from runtimed.cli.console import ago, short_duration
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ HOSTILE = [
     "tab\there and \u200binvisible",
 ]
 
+MARKUP = "[bold]label[/bold] :smile:"
+
 ESCAPES = re.compile(r"[^\n\x20-\x7e]")
 
 
@@ -76,7 +78,7 @@ def test_sessions_can_be_told_apart_by_their_state(runtimed: Command):
 
 
 def test_cells_are_shown_with_their_outputs(runtimed: Command):
-    with Session("kept") as session:
+    with Session("kept", label="an agent") as session:
         session.create_cell("# Title", "markdown")
         session.run("for i in range(20): print('line', i)")
         session.run("from IPython.display import Image\nImage(data=b'\\x89PNG\\r\\n\\x1a\\n bytes', format='png')")
@@ -84,8 +86,10 @@ def test_cells_are_shown_with_their_outputs(runtimed: Command):
         cells = session.get_cells()
     people = runtimed("cells", "kept")
     assert people.returncode == 0
-    assert re.search(rf"^markdown +{cells[0].id} +# Title *$", people.stdout, re.MULTILINE)
-    assert re.search(rf"^\[1\] +{cells[1].id} +for i in range\(20\).* line 0 *$", people.stdout, re.MULTILINE)
+    assert re.search(rf"^markdown +{cells[0].id} +an agent, \d+ s ago +# Title *$", people.stdout, re.MULTILINE)
+    assert re.search(
+        rf"^\[1\] +{cells[1].id} +an agent, \d+ s ago +for i in range\(20\).* line 0 *$", people.stdout, re.MULTILINE
+    )
     assert re.search(r"^ +line 3 *\n +… 12 more lines *\n +line 16 *$", people.stdout, re.MULTILINE)
     assert "[image/png]" in people.stdout
     assert "ZeroDivisionError: division by zero" in people.stdout
@@ -142,7 +146,7 @@ def test_a_session_is_stopped_by_id_and_stopping_it_again_is_harmless(runtimed: 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\x00" not in name], ids=ascii)
 def test_an_id_cannot_do_anything_to_a_terminal(name: str, runtimed: Command):
-    with Session(name, label=name) as session:
+    with Session(name, label=MARKUP) as session:
         session.create_cell(name)
         session.create_cell("# " + name, "markdown")
     outputs = [
@@ -150,13 +154,15 @@ def test_an_id_cannot_do_anything_to_a_terminal(name: str, runtimed: Command):
         runtimed("sessions", "--json"),
         runtimed("cells", name),
         runtimed("cells", name, "--json"),
+        runtimed("log", name),
+        runtimed("log", name, "--json"),
         runtimed("stop-session", name),
         runtimed("logs"),
     ]
     assert [done.returncode for done in outputs] == [0] * len(outputs)
     assert [ESCAPES.findall(done.stdout + done.stderr) for done in outputs] == [[]] * len(outputs)
     (listed,) = json.loads(outputs[1].stdout)
-    assert (listed["session_id"], listed["label"]) == (name, name)
+    assert (listed["session_id"], listed["label"]) == (name, MARKUP)
     assert [cell["source"] for cell in json.loads(outputs[3].stdout)] == [name, "# " + name]
     assert len(outputs[0].stdout.splitlines()) == 2
     assert name.encode("unicode_escape").decode() in outputs[0].stdout

@@ -77,9 +77,14 @@ def test_a_cell_is_created_and_read_back(session):
     cell_id = session.create_cell("x = 1")
 
     assert cell_id.startswith("cell-")
-    position = session.get_cell_position(cell_id)
-    assert session.get_cell(cell_id) == Cell(
-        id=cell_id, cell_type="code", source="x = 1", metadata={}, position=position
+    cell = session.get_cell(cell_id)
+    assert cell == Cell(
+        id=cell_id,
+        cell_type="code",
+        source="x = 1",
+        metadata={},
+        position=session.get_cell_position(cell_id),
+        last_edit=cell.last_edit,
     )
     assert session.get_cells() == [session.get_cell(cell_id)]
 

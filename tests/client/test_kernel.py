@@ -348,6 +348,15 @@ def test_only_code_cells_execute(with_kernel, cell_type):
             _consume(use(cell_id))
 
 
+def test_what_cannot_be_executed_starts_no_kernel(session, face):
+    cell_id = session.create_cell("x", "markdown")
+    with pytest.raises(InvalidCell):
+        session.execute_cell(cell_id)
+    with pytest.raises(RuntimedError, match="Cell not found"):
+        session.queue_cell("cell-unknown")
+    assert session.status().kernel_pid is None
+
+
 def _consume(result):
     if hasattr(result, "__next__"):
         list(result)

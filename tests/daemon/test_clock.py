@@ -1,68 +1,12 @@
 """Deadlines with a clock that the test moves: a daemon inside the test's own loop, real hosts and kernels."""
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
-import pytest
-
-from runtimed import AsyncSession
+from runtimed import AsyncClient, AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
-from runtimed.daemon.host_link import reap_hosts
-from runtimed.daemon.server import Daemon, own_data_folder
 from runtimed.protocol.operations import Enqueue, Join
-from runtimed.settings import read_settings
-from tests.conftest import wait_until
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@contextlib.asynccontextmanager
-async def daemon_with_a_clock() -> AsyncIterator[tuple[Clock, Daemon]]:
-    clock = Clock()
-    settings = read_settings()
-    with own_data_folder(settings):
-        daemon = Daemon(settings, clock)
-        ready = asyncio.Event()
-        running = asyncio.create_task(daemon.run(on_ready=ready.set))
-        await ready.wait()
-        try:
-            yield clock, daemon
-            await daemon.shut_down(keep_kernels=False)
-        finally:
-            daemon.request_end()
-            await running
-
-
-async def until(condition: Callable[[], object], message: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        result = condition()
-        if await result if asyncio.iscoroutine(result) else result:
-            return
-        if time.monotonic() > deadline:
-            pytest.fail(message)
-        await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-def own_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    short_folder.chmod(0o700)
-    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
-    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
-    yield short_folder
-    wait_until(lambda: reap_hosts() == 0, "a host lives on")
+from tests.daemon.conftest import daemon_with_a_clock, until
 
 
 def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):
@@ -114,7 +58,7 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
                 notebook_id="s", execution_id="e", cell_id="c", source="input('name? ')", watch=False, stdin=True
             )
             await asker.perform(_ask(operation))
-            await until(lambda: _started(session), "the cell does not begin")
+            await until(lambda: daemon.room("s").kernel.executions.asking, "the cell does not ask")
             asker.close()
             await until(lambda: daemon.status_as_map()["rooms"][0]["active_peers"] == 1, "the asker is still there")
             daemon._tick()
@@ -123,6 +67,8 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
             result = await session.wait("e")
             assert result.error is not None
             assert result.error.ename == "KeyboardInterrupt"
+            entry = (await AsyncClient().sessions.log("s"))[0]
+            assert (entry.action, entry.execution_id, entry.client_id) == ("execution_cancelled", "e", None)
 
     asyncio.run(scenario())
 
@@ -131,7 +77,3 @@ def _ask(operation: Enqueue):
     from runtimed.client.flows import Ask
 
     yield Ask(operation)
-
-
-async def _started(session: AsyncSession) -> bool:
-    return await session.get_cell_execution_count("c") is not None

@@ -15,7 +15,7 @@ def a_history() -> tuple[list[bytes], tuple[bytes, ...]]:
     document = NotebookDocument.create(NotebookId("n"))
     document.add_cell(CellId("c"), "x" * 3, "code", author=AUTHOR)
     document.set_source(CellId("c"), "a long text that is stored compressed\n" * 50, base=None, author=AUTHOR)
-    return document.changes_since(()), document.heads
+    return document.history(), document.heads
 
 
 def test_the_hash_of_the_last_change_is_the_head_of_its_document():

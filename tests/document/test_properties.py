@@ -1,4 +1,4 @@
-"""Random edits: the document against a model, and copies of it against each other."""
+"""Random edits: the document against a model."""
 
 from dataclasses import dataclass, field
 from itertools import count
@@ -110,44 +110,6 @@ def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edi
     for loaded in (NotebookDocument.load(snapshot, changes), NotebookDocument.load(document.save(), [])):
         model.check(loaded)
         assert (loaded.cells(), loaded.heads) == (document.cells(), document.heads)
-
-
-CONCURRENT = st.tuples(
-    st.sampled_from(["add", "set", "append", "delete", "move", "exchange"]), st.integers(0, 1_000), TEXTS
-)
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 1), CONCURRENT), max_size=25))
-def test_two_copies_edited_at_the_same_time_agree_once_they_exchanged_their_changes(edits: list[Any]):
-    copies = [NotebookDocument.create(NotebookId("n")) for _ in range(2)]
-    for number, (side, (kind, choice, text)) in enumerate(edits):
-        document, author = copies[side], AUTHORS[side]
-        ids = document.cell_ids()
-        if kind == "exchange":
-            exchange(copies)
-        elif kind == "add" or not ids:
-            document.add_cell(CellId(f"cell-{number}"), text, "code", choice % (len(ids) + 1), author=author)
-            assert document.cell_ids()[choice % (len(ids) + 1)] == f"cell-{number}"
-        elif kind == "set":
-            document.set_source(ids[choice % len(ids)], text, base=None, author=author)
-        elif kind == "append":
-            document.append_source(ids[choice % len(ids)], text, author=author)
-        elif kind == "delete":
-            document.delete_cell(ids[choice % len(ids)], author=author)
-        else:
-            document.move_cell(ids[choice % len(ids)], None, author=author)
-    exchange(copies)
-    for document in copies:
-        assert NotebookDocument.load(document.save(), []).cells() == document.cells()
-
-
-def exchange(copies: list[NotebookDocument]) -> None:
-    one, other = copies
-    for_other, for_one = one.changes_since(other.heads), other.changes_since(one.heads)
-    one.merge_changes(for_one)
-    other.merge_changes(for_other)
-    assert (one.heads, one.cells()) == (other.heads, other.cells())
 
 
 @settings(deadline=None)

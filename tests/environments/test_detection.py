@@ -12,8 +12,9 @@ import pytest
 
 from runtimed import EnvironmentFailed
 from runtimed.environments.detection import Decision, decide, explain
-from runtimed.environments.facts import Facts, base_interpreter, find_uv, gather, read_document
+from runtimed.environments.facts import Facts, base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
+from runtimed.transport.home import find_uv
 
 BASE = base_interpreter(sys.executable)
 

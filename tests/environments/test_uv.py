@@ -16,10 +16,11 @@ import pytest
 from runtimed import EnvironmentFailed
 from runtimed.environments import maker
 from runtimed.environments.detection import Decision, decide
-from runtimed.environments.facts import find_uv, gather
+from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments
 from runtimed.environments.recipes import Progress, UvRecipe
 from runtimed.environments.trust import Trust
+from runtimed.transport.home import find_uv
 from tests.conftest import wait_until
 
 OFFLINE = {"UV_OFFLINE": "1"}

@@ -532,7 +532,7 @@ WHERE = {"cell_id": "cell-1", "execution_id": "execution-1"}
         ),
         (
             CellChanged(at=1.0, change="moved", author="a", cell_id="cell-1"),
-            ExecutionEvent(event_type="cell_changed", cell_id=CELL, status="moved"),
+            ExecutionEvent(event_type="cell_changed", cell_id=CELL, status="moved", author="a"),
         ),
         (Clear(at=1.0), None),
         (Queued(at=1.0, author="a"), None),

@@ -76,11 +76,31 @@ def test_a_kernel_that_goes_drops_what_waits_and_a_new_one_begins_afresh():
     assert queue.kernel_ready() == [Begin(ExecutionId("c"))]
 
 
-def test_news_of_an_execution_that_does_not_run_changes_nothing():
+def test_news_of_an_unknown_execution_changes_nothing():
     queue = ready_queue("a", "b")
 
-    assert queue.finished(ExecutionId("b"), success=False) == []
+    assert queue.finished(ExecutionId("c"), success=False) == []
     assert (queue.running, queue.waiting) == ("a", ["b"])
+
+
+def test_after_a_look_away_the_queue_goes_on_where_the_kernel_is():
+    queue = ready_queue("a", "b")
+    waiting = [ticket("b"), ticket("c"), ticket("d")]
+
+    assert queue.restore(ticket("a"), waiting) == []
+    assert queue.finished(ExecutionId("a"), success=True) == [Begin(ExecutionId("b"))]
+    assert queue.restore(None, waiting) == [Begin(ExecutionId("b"))]
+    assert (queue.running, queue.waiting) == ("b", ["c", "d"])
+
+
+def test_an_execution_that_had_ended_while_nobody_looked_does_not_stay_in_the_queue():
+    queue = ready_queue("a")
+
+    # The kernel had ended a and was given b, when whoever gave it died before noting the end of a.
+    assert queue.restore(ticket("b"), [ticket("a"), ticket("c", "bob")]) == []
+    assert queue.finished(ExecutionId("a"), success=True) == []
+    assert (queue.running, queue.waiting) == ("b", ["c"])
+    assert queue.finished(ExecutionId("b"), success=True) == [Begin(ExecutionId("c"))]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "ok", "error", "cancel", "gone", "ready"]), st.integers(0, 5))))

@@ -4,18 +4,24 @@ import pytest
 
 from runtimed import Client
 from tests.conftest import processes_of, wait_until
-from tests.faults.harness import leftovers, run_round
+from tests.faults.checks import leftovers
+from tests.faults.harness import Figures, run_round
+from tests.faults.workload import Shell
 
 
-@pytest.mark.timeout(3600)
-def test_nothing_acknowledged_is_lost_doubled_or_run_twice(data_dir, request):
+@pytest.mark.timeout(36_000)
+def test_nothing_acknowledged_is_lost_doubled_or_run_twice(data_dir, request, tmp_path):
     first, rounds = request.config.getoption("--first-fault"), request.config.getoption("--faults")
-    problems: list[str] = []
-    for seed in range(first, first + rounds):
-        problems += run_round(seed, data_dir)
+    figures, shell = Figures(), Shell(tmp_path)
+    try:
+        for seed in range(first, first + rounds):
+            run_round(seed, data_dir, shell, figures)
+    finally:
+        shell.close()
 
     Client().shutdown()
     wait_until(lambda: not processes_of(data_dir), "a process of the test lives on")
+    figures.problems += leftovers(data_dir)
 
-    assert problems == []
-    assert list(leftovers(data_dir, processes_of)) == []
+    print(figures)
+    assert figures.problems == []

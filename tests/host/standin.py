@@ -33,6 +33,7 @@ from runtimed.protocol.messages import (
     Welcome,
 )
 from runtimed.protocol.operations import Attach, Execute, Operation
+from runtimed.storage.spool import Spool
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 
 DEADLINE = 60.0
@@ -113,6 +114,7 @@ class HostProcess:
                 "environment": {**client_environment(), "IPYTHONDIR": str(root / "ipython")},
                 "cwd": str(root),
                 "notebook_label": "test 100%",
+                "lock": Spool.lock(self.folder),
                 **options,
             }
         )
@@ -125,7 +127,9 @@ class HostProcess:
             env={**os.environ, "PYTHONPATH": str(fake_daemon(root)), **(host_environment or {})},
             cwd="/",
             start_new_session=True,
+            pass_fds=(self.bootstrap.lock,),
         )
+        os.close(self.bootstrap.lock)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with self.process.stdin as stdin:

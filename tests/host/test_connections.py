@@ -7,9 +7,11 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runtimed.errors import ProtocolError
+from runtimed.host.outbox import SPOOLED
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, Stream
 from runtimed.protocol.operations import Execute, HostDetach, HostInterrupt, HostShutdown
@@ -146,6 +148,46 @@ async def test_a_daemon_that_stalls_fills_the_spool_and_not_the_memory(host: Hos
     assert stalled.text(execution_id) == "y" * 60_000_000 + "\n"
     assert stalled.numbers == list(range(1, len(stalled.numbers) + 1))
     assert host.memory < 200 * 2**20
+
+
+@in_loop
+async def test_a_kernel_waits_for_an_attached_daemon_and_goes_on_without_one(host: HostProcess) -> None:
+    """A spool must not fill the disk only because its daemon is slower than the kernel."""
+    stalled = await Daemon(acknowledges=False).attach(host)
+    pieces = 180
+    execution_id = await stalled.start(f"for _ in range({pieces}): print('y' * 999_999)")
+    await eventually(lambda: spooled(host) > SPOOLED)
+    with pytest.raises(TimeoutError):
+        await eventually(lambda: spooled(host) > SPOOLED + 16 * 2**20, 2.0)
+    # Requests are served all the same.
+    assert await stalled.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == {}
+    stalled.close()
+    await eventually(lambda: spooled(host) > pieces * 10**6)
+    second = await Daemon().attach(host)
+    assert (await second.finished(execution_id)).status == "ok"
+    assert second.text(execution_id) == ("y" * 999_999 + "\n") * pieces
+    assert second.numbers == list(range(1, len(second.numbers) + 1))
+    assert host.memory < 200 * 2**20
+
+
+@in_loop
+async def test_a_flood_that_waits_can_be_interrupted_and_its_kernel_stopped(host: HostProcess) -> None:
+    stalled = await Daemon(acknowledges=False).attach(host)
+    execution_id = await stalled.start("while True: print('y' * 999_999)")
+    await eventually(lambda: spooled(host) > SPOOLED)
+    await stalled.ask(HostInterrupt())
+    stalled.acknowledges = True
+    stalled.acknowledge(stalled.numbers[-1])
+    assert (await stalled.finished(execution_id)).status == "error"
+    stalled.acknowledges = False
+    await stalled.start("while True: print('y' * 999_999)")
+    await eventually(lambda: spooled(host) > SPOOLED)
+    await stalled.ask(HostShutdown())
+    assert not psutil.pid_exists(stalled.attached["kernel_pid"])
+
+
+def spooled(host: HostProcess) -> int:
+    return sum(path.stat().st_size for path in host.folder.glob("*.events"))
 
 
 @in_loop

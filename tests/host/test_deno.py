@@ -150,6 +150,7 @@ def test_without_deno_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: 
         env_source="deno",
         interpreter=str(tmp_path / "python"),
         environment={"PATH": str(tmp_path)},
+        lock=0,
     )
     with pytest.raises(KernelStartFailed, match=r"pip install 'ipython-runtimed\[deno\]'"):
         find_command(bootstrap)

@@ -136,20 +136,6 @@ async def test_kernel_and_children_die_with_a_host_that_is_killed(host: HostProc
 
 
 @in_loop
-async def test_a_guard_that_was_killed_is_replaced(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
-    await daemon.state("idle")
-    guards = [child for child in psutil.Process(host.process.pid).children() if child.name() in {"sh", "dash"}]
-    assert len(guards) == 1
-    guards[0].kill()
-    await eventually(lambda: not is_running(guards[0].pid))
-    await daemon.ask(HostRestart())
-    pid = kernel_pid(daemon)
-    host.process.kill()
-    await eventually(lambda: not is_running(pid), 5)
-
-
-@in_loop
 async def test_sigterm_ends_the_host_and_the_spool_says_why(host: HostProcess) -> None:
     daemon = await Daemon(acknowledges=False).attach(host)
     execution_id = await daemon.start("import time\ntime.sleep(1000)")

@@ -181,3 +181,40 @@ async def _inside_a_loop(ip: Any) -> Any:
 def test_the_magics_work_inside_a_running_loop(shell: Shell, work: Session, capsys: pytest.CaptureFixture[str]) -> None:
     assert asyncio.run(_inside_a_loop(shell.ip)).success
     assert capsys.readouterr().out == "in a loop\n"
+
+
+HOSTILE = "evil\x1b]0;title\x07\x1b[2J\x9b31m\u202e\nforged"
+
+
+def test_names_of_other_sessions_and_cells_do_nothing_to_the_terminal(shell: Shell) -> None:
+    with Session(HOSTILE) as other:
+        other.create_cell(HOSTILE)
+        texts = [shell.run("%runtimed sessions")]
+        shell.magics.sessions.current = other.notebook_id
+        texts += [shell.run("%runtimed"), shell.run("%runtimed env"), shell.run("%runtimed cells")]
+        error, said = shell.fail("%runtimed replay nothing")
+        texts += [said, str(error)]
+        error, said = shell.fail("%%runtimed\nraise ValueError('\\x1b[2J\\x07\\u202e')")
+        texts += [said.splitlines()[-1], str(error)]
+        assert HOSTILE not in "".join(shell.complete("%%runtimed "))
+        other.stop()
+
+    for text in texts:
+        assert [line for line in text.split("\n") if not line.isprintable()] == []
+        assert "\nforged" not in text
+
+
+def test_a_notebook_s_file_may_have_a_name_that_no_label_may_have(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / ("two\nlines\x1b[2J" + "x" * 200 + ".ipynb")
+    path.touch()
+    shell.ip.user_ns["__vsc_ipynb_file__"] = str(path)
+    with Session("labelled") as session:
+        shell.run("%runtimed connect labelled")
+        shell.run("%%runtimed labelled --no-wait\n1")
+        label = Client().sessions.log("labelled")[0].label
+        session.stop()
+
+    assert label is not None
+    assert label.startswith("two\\nlines\\x1b[2Jxxx")

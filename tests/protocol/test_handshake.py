@@ -1,5 +1,7 @@
 """Who may talk to whom."""
 
+import pytest
+
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Refusal, Welcome
 
@@ -24,3 +26,23 @@ def test_a_newer_client_is_told_to_upgrade_the_daemon():
 
     assert isinstance(answer, Refusal)
     assert "upgrade the daemon's runtimed (0.1.0) to 0.0.9 and run `runtimed restart`" in answer.message
+
+
+@pytest.mark.parametrize("client_id", ["c", "0" * 32, "a/b:c~!", "x" * 128])
+@pytest.mark.parametrize("label", [None, "", "Ann's notebook 🎈.ipynb", "x" * 256])
+def test_a_plain_name_is_welcome(client_id: str, label: str | None):
+    greeting = Hello(PROTOCOL_VERSION, "0.0.9", client_id, label, 1)
+
+    assert answer_hello(greeting, "0.1.0", 99) == Welcome("0.1.0", 99)
+
+
+@pytest.mark.parametrize(
+    ("client_id", "label"),
+    [("", None), ("x" * 129, None), ("a b", None), ("a\n", None), ("é", None), ("c", "x" * 257), ("c", "\x1b[2J")],
+)
+def test_an_absurd_name_is_refused_in_a_sentence(client_id: str, label: str | None):
+    answer = answer_hello(Hello(PROTOCOL_VERSION, "0.0.9", client_id, label, 1), "0.1.0", 99)
+
+    assert isinstance(answer, Refusal)
+    assert answer.message.startswith(("A client id ", "A label "))
+    assert answer.message.isprintable()

@@ -1,3 +1,4 @@
+import fcntl
 import hashlib
 import os
 import stat
@@ -120,3 +121,69 @@ for i in range(200):
     writers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     assert len(files(tmp_path)) == 200
+
+
+def put_at(store: BlobStore, data: bytes, moment: float) -> str:
+    name = store.put(data)
+    os.utime(store.folder / name[:2] / name[2:4] / name, (moment, moment))
+    return name
+
+
+def test_old_blobs_are_listed_and_removed(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    old = [put_at(store, b"%d" % n, 1000.0 + n) for n in range(20)]
+    new = store.put(b"new")
+    (tmp_path / "aa").mkdir(exist_ok=True)
+    assert set(store.older_than(1010)) == set(old[:10])
+    assert [store.remove_unused(name, 1010) for name in [*old[8:12], new, NAME]] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+    assert set(store.older_than(2000)) == {*old[:8], *old[10:]}
+    with pytest.raises(StorageError, match="is not stored here"):
+        store.size(old[8])
+    with pytest.raises(StorageError, match="is not the name of a blob"):
+        store.remove_unused("../../x", 1010)
+
+
+def test_a_value_that_is_put_again_is_as_good_as_new(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    name = put_at(store, DATA, 1000)
+    assert list(store.older_than(2000)) == [name]
+    assert store.put(DATA) == name
+    assert list(store.older_than(2000)) == []
+    assert not store.remove_unused(name, 2000)
+    assert store.verify(name)
+
+
+def test_nothing_is_removed_while_somebody_puts(tmp_path: Path) -> None:
+    store, other = BlobStore(tmp_path), BlobStore(tmp_path)
+    name = put_at(store, DATA, 1000)
+    with other._lock(fcntl.LOCK_SH):
+        assert not store.remove_unused(name, 2000)
+    assert store.remove_unused(name, 2000)
+
+
+def test_what_is_put_while_another_process_removes_is_there_when_put_returns(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib, time
+from runtimed.storage import BlobStore
+store = BlobStore(pathlib.Path({str(tmp_path)!r}))
+until = time.monotonic() + 3
+while time.monotonic() < until:
+    for name in list(store.older_than(2000)):
+        store.remove_unused(name, 2000)
+"""
+    store = BlobStore(tmp_path)
+    values = [b"%d" % n * 1000 for n in range(20)]
+    with subprocess.Popen([sys.executable, "-c", code]) as remover:
+        while remover.poll() is None:
+            for value in values:
+                name = store.put(value)
+                assert store.verify(name)
+                os.utime(store.folder / name[:2] / name[2:4] / name, (1000, 1000))
+    assert remover.returncode == 0

@@ -3,20 +3,22 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runtimed.errors import StorageError
-from runtimed.storage.database import WAL_LIMIT, Database
+from runtimed.storage.database import LONG_LOG, WAL_LIMIT, Database
 from runtimed.storage.registry_store import RegistryStore
 from runtimed.storage.session_store import SessionStore
 
 SCHEMA = ("CREATE TABLE t(a INTEGER PRIMARY KEY, b BLOB)",)
 
 
-def open_database(path: Path, *, version: int = 1, check: bool = False) -> Database:
-    return Database(path, schema=SCHEMA, version=version, application_id=7, check=check)
+def open_database(path: Path, *, version: int = 1) -> Database:
+    return Database(path, schema=SCHEMA, version=version, application_id=7)
 
 
 def filled(path: Path, rows: int = 50) -> bytes:
@@ -140,28 +142,95 @@ def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
     assert filled(tmp_path / "a.db")
 
 
-def test_damage_inside_is_found_when_asked_for(tmp_path: Path) -> None:
+def test_damage_inside_is_found_when_a_file_is_opened(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     content = bytearray(filled(path))
     content[3 * 4096 : 4 * 4096] = bytes(4096)
     path.write_bytes(content)
-    open_database(path).close()
     with pytest.raises(StorageError, match="is damaged") as info:
-        open_database(path, check=True)
+        open_database(path)
     assert Path(info.value.set_aside).read_bytes() == content
-    with open_database(path, check=True) as database:
+    with open_database(path) as database:
         assert database.rows("SELECT * FROM t") == []
 
 
-def test_damage_met_while_reading_is_a_storage_error(tmp_path: Path) -> None:
+def test_damage_of_a_large_file_is_met_while_reading_and_set_aside_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtimed.storage.database.CHECK_LIMIT", 0)
     path = tmp_path / "a.db"
     content = bytearray(filled(path))
     content[2 * 4096 :] = b"\xff" * (len(content) - 2 * 4096)
     path.write_bytes(content)
-    with open_database(path) as database, pytest.raises(StorageError, match="it is damaged") as info:
+    database = open_database(path)
+    with pytest.raises(StorageError, match="it is damaged") as info:
         database.rows("SELECT * FROM t")
     assert info.value.set_aside is None
     assert path.exists()
+    kept = database.close()
+    assert kept is not None
+    assert kept.read_bytes()[2 * 4096 :] == content[2 * 4096 :]
+    assert database.close() is None
+    with open_database(path) as database:
+        assert database.rows("SELECT * FROM t") == []
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def left_with_a_log(path: Path) -> bytes:
+    """Leave a database as a killed process does: with all rows in the log, and a transaction that was not committed."""
+    code = f"""
+import os
+from pathlib import Path
+from tests.storage.test_database import open_database
+database = open_database(Path({str(path)!r}))
+for i in range(20):
+    database.execute("INSERT INTO t VALUES (?, ?)", (i, bytes(3000)))
+database.execute("PRAGMA cache_size=2")
+database.execute("BEGIN")
+for i in range(20, 60):
+    database.execute("INSERT INTO t VALUES (?, ?)", (i, bytes(3000)))
+os._exit(0)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return log_of(path).read_bytes()
+
+
+def test_a_log_whose_writer_was_killed_in_a_transaction_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    left_with_a_log(path)
+    with open_database(path) as database:
+        assert database.damaged_log is None
+        assert database.rows("SELECT a FROM t") == [(i,) for i in range(20)]
+
+
+@pytest.mark.parametrize("place", [0, 9, 17, 25, 32 + 24 + 5, 32 + 4120 * 8 + 9, 32 + 4120 * 15 + 200])
+def test_a_log_with_a_flipped_bit_gives_what_is_before_it_and_is_kept(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "a.db"
+    content = bytearray(left_with_a_log(path))
+    content[place] ^= 4
+    log_of(path).write_bytes(content)
+    with open_database(path) as database:
+        rows = database.rows("SELECT a FROM t")
+        database.execute("INSERT INTO t VALUES (99, NULL)")
+        assert rows == [(i,) for i in range(len(rows))]
+        assert len(rows) < 20
+        assert database.damaged_log is not None
+        assert database.damaged_log.name.startswith("a.db-wal.damaged-")
+        assert database.damaged_log.read_bytes() == content
+
+
+def test_a_folder_in_a_file_s_place_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    path.mkdir()
+    (path / "precious").touch()
+    with pytest.raises(StorageError, match="a folder is in its place") as info:
+        open_database(path)
+    assert (Path(info.value.set_aside) / "precious").exists()
+    with open_database(path) as database:
+        assert database.is_new
+        assert database.rows("SELECT * FROM t") == []
 
 
 def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -201,12 +270,10 @@ def test_another_kind_of_database_is_refused_and_left_as_it_is(tmp_path: Path) -
         assert (tmp_path / name).read_bytes() == content
 
 
-def test_a_folder_in_place_of_the_file_is_a_storage_error(tmp_path: Path) -> None:
-    (tmp_path / "a.db").mkdir()
+def test_a_file_in_place_of_the_folder_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for path in (tmp_path / "a.db", tmp_path / "file" / "a.db"):
-        with pytest.raises(StorageError, match="cannot be opened"):
-            open_database(path)
+    with pytest.raises(StorageError, match="cannot be opened"):
+        open_database(tmp_path / "file" / "a.db")
 
 
 def test_a_transaction_commits_all_or_nothing(tmp_path: Path) -> None:
@@ -288,7 +355,7 @@ with SessionStore(pathlib.Path({str(tmp_path / "a.db")!r})) as store:
     assert len(errors) == 3
     assert all("the disk" in error for error in errors)
     assert last == "2"
-    with SessionStore(tmp_path / "a.db", check=True) as store:
+    with SessionStore(tmp_path / "a.db") as store:
         assert store.read_events(0) == [(1, b"first"), (2, b"second")]
 
 
@@ -306,6 +373,70 @@ def test_the_log_stays_short_under_a_flood_and_after_a_large_transaction(tmp_pat
         for i in range(200, 210):
             database.execute("INSERT INTO t VALUES (?, ?)", (i, bytes(2**20)))
         assert wal.stat().st_size <= WAL_LIMIT
+
+
+def test_a_checkpoint_in_a_thread_empties_the_log_and_leaves_no_wait_for_the_disk_to_the_next_write(
+    tmp_path: Path,
+) -> None:
+    wal = tmp_path / "a.db-wal"
+    with Database(tmp_path / "a.db", schema=SCHEMA, version=1, application_id=7, automatic=100_000) as database:
+        count = 0
+        while not database.log_is_long:
+            database.execute("INSERT INTO t VALUES (?, ?)", (count, bytes(2**18)))
+            count += 1
+        assert wal.stat().st_size >= LONG_LOG
+        # A log begins with a number that each new beginning raises: `write` would wait for the disk when it does.
+        beginnings = [wal.read_bytes()[12:16]]
+        in_a_thread(database.begin_checkpoint())
+        assert (wal.stat().st_size, database.log_is_long) == (WAL_LIMIT, False)
+        beginnings.append(wal.read_bytes()[12:16])
+        database.execute("INSERT INTO t VALUES (?, ?)", (count, bytes(2**18)))
+        beginnings.append(wal.read_bytes()[12:16])
+        assert beginnings[0] != beginnings[1] == beginnings[2]
+        assert [n for (n,) in database.rows("SELECT a FROM t ORDER BY a")] == list(range(count + 1))
+    with open_database(tmp_path / "a.db") as database:
+        assert database.row("SELECT count(*) FROM t") == (count + 1,)
+
+
+def test_whoever_uses_the_database_during_a_checkpoint_waits_for_it(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as database:
+        database.execute("INSERT INTO t VALUES (1, NULL)")
+        checkpoint = database.begin_checkpoint()
+        other = threading.Thread(target=database.execute, args=("INSERT INTO t VALUES (2, NULL)",))
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        in_a_thread(checkpoint)
+        other.join(20)
+        assert database.rows("SELECT a FROM t") == [(1,), (2,)]
+
+
+def test_closing_waits_for_a_checkpoint(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "a.db")
+    checkpoint = database.begin_checkpoint()
+    closing = threading.Thread(target=database.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    checkpoint()
+    closing.join(20)
+    assert database.is_closed
+
+
+def test_there_is_no_checkpoint_in_the_midst_of_a_transaction(tmp_path: Path) -> None:
+    with open_database(tmp_path / "a.db") as database:
+        with database.transaction():
+            database.execute("INSERT INTO t VALUES (1, NULL)")
+            with pytest.raises(StorageError, match="in the midst of a transaction"):
+                database.begin_checkpoint()
+        database.begin_checkpoint()()
+        assert database.rows("SELECT a FROM t") == [(1,)]
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
 
 
 def test_closing_twice_is_harmless_and_use_afterwards_an_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import os, pathlib, random, sys
 from runtimed.storage import *
 folder = pathlib.Path(sys.argv[1])
 rng = random.Random(int(sys.argv[2]))
+ANN = Actor("ann", None, 0, 1)
 def stored(i):
     os.write(1, b"%d\\n" % i)
 def body(i):
@@ -54,6 +55,7 @@ with SessionStore(folder / "s.db") as store:
                 store.append_event(body(i), execution_id=f"e{i}", cell_id="c", host=("h", 3 * i + k))
             store.remember_request("ann", i, b"%d" % i)
             store.add_change(b"%d" % i, "ann")
+            store.note(AuditRow(at=i, until=i, action="cell_edited", actor=ANN, cell_id="c"))
             if i % 50 == 0:
                 store.put_snapshot(b"%d" % i)
         stored(i)
@@ -61,7 +63,7 @@ with SessionStore(folder / "s.db") as store:
         tmp_path,
         seed,
     )
-    with SessionStore(tmp_path / "s.db", check=True) as store:
+    with SessionStore(tmp_path / "s.db") as store:
         events = list(all_events(store))
         (end,) = {int(events[-1][1].split()[0])}
         assert end in (last, last + 1)
@@ -74,6 +76,7 @@ with SessionStore(folder / "s.db") as store:
         start = int(snapshot or 0)
         assert start == end - end % 50
         assert changes == [b"%d" % i for i in range(start + 1, end + 1)]
+        assert sum(row.count for row in store.audit()) == end
 
 
 def all_events(store: SessionStore) -> Iterator[tuple[int, bytes]]:
@@ -81,6 +84,26 @@ def all_events(store: SessionStore) -> Iterator[tuple[int, bytes]]:
     while page := store.read_events(after):
         yield from page
         after = page[-1][0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_death_during_a_checkpoint_in_a_thread_costs_nothing(tmp_path: Path, seed: int) -> None:
+    last = killed_writer(
+        """
+import threading
+with SessionStore(folder / "s.db") as store:
+    for i in range(1, 10**9):
+        store.append_event(body(i), execution_id="e", cell_id="c", host=("h", i))
+        if i % 7 == 0:
+            threading.Thread(target=store.begin_checkpoint()).start()
+        stored(i)
+""",
+        tmp_path,
+        seed,
+    )
+    with SessionStore(tmp_path / "s.db") as store:
+        numbers = [int(body.split()[0]) for _seq, body in all_events(store)]
+        assert numbers in (list(range(1, n + 1)) for n in (last, last + 1))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -96,15 +119,15 @@ with RegistryStore(folder / "registry.db") as store:
     for i in range(1, 10**9):
         with store.transaction():
             store.put(row(i))
-            store.add_history(f"s{i}", float(i), "started", "active")
+            store.add_history(f"s{i}", AuditRow(at=i, until=i, action="session_started"))
         stored(i)
 """,
         tmp_path,
         seed,
     )
-    with RegistryStore(tmp_path / "registry.db", check=True) as store:
+    with RegistryStore(tmp_path / "registry.db") as store:
         ids = {row.session_id for row in store.active()}
-        assert store.damaged() == []
+        assert store.set_damaged_aside() == []
         assert ids in ({f"s{i}" for i in range(1, n + 1)} for n in (last, last + 1))
         assert all(len(store.history(name)) == 1 for name in ids)
 

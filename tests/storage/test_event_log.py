@@ -8,8 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from runtimed.errors import StorageError
 from runtimed.ids import HostEpoch
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Failed
 from runtimed.storage.session_store import SessionStore
 
 H1, H2 = HostEpoch("h1"), HostEpoch("h2")
@@ -39,8 +40,7 @@ def test_events_come_back_in_order_and_by_execution(tmp_path: Path) -> None:
         assert store.read_events(3, execution_id="e1", upto=7) == [(5, b"5"), (7, b"7")]
         assert store.read_events(0, execution_id="unknown") == []
         assert store.read_events(11) == []
-        assert (store.count_events("e0"), store.count_events("unknown")) == (5, 0)
-        assert (store.first_seq_of_execution("e0"), store.first_seq_of_execution("unknown")) == (2, None)
+        assert (store.last_event_of_execution("e0"), store.last_event_of_execution("unknown")) == (10, 0)
 
 
 def test_a_page_ends_before_it_grows_too_large_but_is_never_empty(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_rolled_back_event_may_be_stored_again(tmp_path: Path) -> None:
 
         with pytest.raises(KeyError), store.transaction():
             append_and_fail()
-        assert (store.last_seq, store.last_event_of_host(H1), store.count_events("e")) == (0, 0, 0)
+        assert (store.last_seq, store.last_event_of_host(H1), store.read_events(0)) == (0, 0, [])
         assert store.append_event(b"y", execution_id="other", cell_id="c", host=(H1, 1)) == 1
         assert store.append_event(b"z", execution_id="e", cell_id="c", host=(H1, 2)) == 2
     with SessionStore(tmp_path / "a.db") as store:
@@ -105,20 +105,22 @@ def test_a_rolled_back_event_may_be_stored_again(tmp_path: Path) -> None:
         assert store.last_event_of_host(H1) == 2
 
 
-def test_a_damaged_event_ends_a_page_and_is_named_by_the_next(tmp_path: Path) -> None:
+def test_a_damaged_event_is_replaced_by_one_that_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     fill(path)
     sql(path, "UPDATE events SET body = x'ff' WHERE seq = 3")
     with SessionStore(path) as store:
-        assert store.read_events(0) == [(1, b"1"), (2, b"2")]
-        with pytest.raises(StorageError, match="event 3 in") as info:
-            store.read_events(2)
-        assert info.value.seq == 3
+        (one, two, (seq, body), *_) = store.read_events(0)
+        assert [one, two] == [(1, b"1"), (2, b"2")]
+        event = decode_event(body)
+        assert isinstance(event, Failed)
+        assert (seq, event.ename) == (3, "StorageError")
+        assert event.evalue == f"event 3 in {path} is damaged: its bytes do not match their checksum"
         assert store.read_events(3, upto=4) == [(4, b"4")]
 
 
 def test_more_ids_than_memory_keeps_are_still_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimed.storage.event_log._MAX_NAMES", 3)
+    monkeypatch.setattr("runtimed.storage.names._MAX_NAMES", 3)
     with SessionStore(tmp_path / "a.db") as store:
         for _ in range(2):
             for i in range(10):
@@ -215,8 +217,7 @@ class EventLogMachine(RuleBasedStateMachine):
             assert self.store.last_event_of_host(epoch) == max(numbers, default=0)
         for execution in ("e1", "e2"):
             seqs = [seq for seq, (owner, _, _) in enumerate(self.events, 1) if owner == execution]
-            assert self.store.count_events(execution) == len(seqs)
-            assert self.store.first_seq_of_execution(execution) == (seqs[0] if seqs else None)
+            assert self.store.last_event_of_execution(execution) == (seqs[-1] if seqs else 0)
 
 
 TestEventLogMachine = EventLogMachine.TestCase

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from runtimed.errors import StorageError
-from runtimed.storage.registry_store import HistoryRow, RegistryStore, SessionRow
+from runtimed.ids import ClientId
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.registry_store import RegistryStore, SessionRow
 
 ROW = SessionRow(
     session_id="a/b\n\0é",
@@ -31,6 +33,9 @@ ROW = SessionRow(
     kernel_pid=None,
     env_source=None,
 )
+
+ANN = Actor(ClientId("ann"), label="Ann's notebook 🎈", uid=1000, pid=17)
+STARTED = AuditRow(at=1, until=1, action="session_started", actor=ANN)
 
 
 @pytest.fixture
@@ -66,7 +71,7 @@ def test_a_session_comes_back_whole_after_reopening(path: Path) -> None:
     with RegistryStore(path) as store:
         store.put(ROW)
         store.put(full)
-    with RegistryStore(path, check=True) as store:
+    with RegistryStore(path) as store:
         found = [store.get(ROW.session_id), store.get("full"), store.get("unknown")]
     assert found == [ROW, full, None]
 
@@ -114,23 +119,25 @@ def test_touching_a_session_moves_it_to_the_front(store: RegistryStore) -> None:
     assert store.list() == [replace(ROW, last_accessed_at=7.0), other]
 
 
-def test_the_history_of_a_session_is_kept_in_order(path: Path) -> None:
+def test_the_history_of_a_session_is_kept_in_order_with_who_made_it(path: Path) -> None:
+    died = AuditRow(at=0.5, until=0.5, action="session_error", detail="died")
+    nameless = AuditRow(
+        at=3, until=3, action="session_started", actor=Actor(ClientId("bob"), label=None, uid=0, pid=None)
+    )
     with RegistryStore(path) as store:
-        store.add_history("s", 1, "started", "active")
-        store.add_history("t", 2.0, "started", "active")
-        store.add_history("s", 0.5, "died", "error", "died", "exit code \ud800")
+        store.add_history("s", STARTED)
+        store.add_history("t", replace(STARTED, at=2.0))
+        store.add_history("s", died)
+        store.add_history("s", nameless)
     with RegistryStore(path) as store:
-        assert store.history("s") == [
-            HistoryRow(session_id="s", at=1.0, event="started", status="active", reason=None, detail=None),
-            HistoryRow(session_id="s", at=0.5, event="died", status="error", reason="died", detail="exit code \ud800"),
-        ]
+        assert store.history("s") == [nameless, died, STARTED]
         assert store.history("unknown") == []
 
 
 def test_session_and_history_are_written_together_or_not_at_all(store: RegistryStore) -> None:
     def write_and_fail() -> None:
         store.put(ROW)
-        store.add_history(ROW.session_id, 1.0, "started", "active")
+        store.add_history(ROW.session_id, STARTED)
         raise KeyError
 
     with pytest.raises(KeyError), store.transaction():
@@ -154,9 +161,26 @@ def test_a_damaged_session_is_named_and_the_others_are_served(path: Path, change
         with pytest.raises(StorageError):
             store.touch("bad", 9.0)
         assert store.list() == store.active() == [other]
-        assert store.damaged() == ["bad"]
+
+
+def test_damaged_sessions_are_set_aside_and_begin_anew(path: Path) -> None:
+    with RegistryStore(path) as store:
         store.put(replace(ROW, session_id="bad"))
-        assert store.damaged() == []
+        store.put(ROW)
+    sql(path, "UPDATE sessions SET status = 'closed', label = CAST(x'6162ff' AS TEXT) WHERE session_id = 'bad'")
+    with RegistryStore(path) as store:
+        assert store.set_damaged_aside() == ["bad"]
+        assert store.set_damaged_aside() == []
+        assert store.get("bad") is None
+        assert store.list() == [ROW]
+        store.put(replace(ROW, session_id="bad"))
+        assert store.get("bad") == replace(ROW, session_id="bad")
+    connection = sqlite3.connect(path)
+    kept = connection.execute("SELECT session_id, row FROM set_aside").fetchall()
+    connection.close()
+    assert len(kept) == 1
+    assert kept[0][0] == "'bad'"
+    assert kept[0][1].startswith("['bad', 'kernel', 'closed'")
 
 
 def test_text_that_is_no_longer_utf8_is_noticed_in_its_row_alone(path: Path) -> None:
@@ -166,15 +190,22 @@ def test_text_that_is_no_longer_utf8_is_noticed_in_its_row_alone(path: Path) -> 
     sql(path, "UPDATE sessions SET creator = CAST(x'6162ff' AS TEXT) WHERE session_id = 'bad'")
     with RegistryStore(path) as store:
         assert store.list() == [ROW]
-        assert store.damaged() == ["bad"]
+        assert store.set_damaged_aside() == ["bad"]
 
 
-def test_a_damaged_history_is_noticed(path: Path) -> None:
+@pytest.mark.parametrize("change", ["action = 'session_closed'", "label = 'Bob'", "pid = 18", "client_id = NULL"])
+def test_a_damaged_step_is_left_out_and_named_in_the_log(
+    path: Path, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with RegistryStore(path) as store:
-        store.add_history("s", 1.0, "started", "active")
-    sql(path, "UPDATE history SET event = 'stopped'")
-    with RegistryStore(path) as store, pytest.raises(StorageError, match="the history of session 's'"):
-        store.history("s")
+        store.add_history("s", STARTED)
+        store.add_history("s", replace(STARTED, at=2.0))
+    sql(path, f"UPDATE history SET {change} WHERE at = 2.0")
+    with RegistryStore(path) as store:
+        assert store.history("s") == [STARTED]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: a step in the history of session 's' is damaged and left out"
+    ]
 
 
 def test_the_index_of_active_sessions_is_used(path: Path) -> None:

@@ -70,6 +70,33 @@ def test_a_folder_that_others_may_enter_is_refused(short_folder):
         make_private_folder(folder)
 
 
+def test_the_folders_above_it_that_are_missing_are_made_private_too(short_folder):
+    before = os.umask(0)
+    try:
+        make_private_folder(short_folder / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+
+    assert [mode(short_folder / name) for name in ("a", "a/b", "a/b/c")] == [0o700] * 3
+
+
+def test_a_link_to_nowhere_in_the_folder_s_place_is_refused(short_folder):
+    (short_folder / "link").symlink_to(short_folder / "nowhere")
+
+    with pytest.raises(DaemonUnavailable, match="not a folder"):
+        make_private_folder(short_folder / "link")
+    assert not (short_folder / "nowhere").exists()
+
+
+def test_a_link_in_the_socket_s_place_is_left_alone(short_folder):
+    (short_folder / "precious").write_text("precious")
+    (short_folder / "s").symlink_to(short_folder / "precious")
+
+    with pytest.raises(DaemonUnavailable, match="is not a socket"):
+        listen(short_folder / "s")
+    assert (short_folder / "precious").read_text() == "precious"
+
+
 def test_a_link_in_the_folder_s_place_is_refused(short_folder):
     (short_folder / "real").mkdir(mode=0o700)
     (short_folder / "link").symlink_to(short_folder / "real")

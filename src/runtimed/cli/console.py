@@ -10,21 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ago", "complain", "open_console", "print_table", "printable", "say", "short_duration"]
+from runtimed.texts import printable
 
-
-def printable(text: str, keep: str = "") -> str:
-    r"""Return a text in which everything that is not printable is escaped.
-
-    Ids and labels may hold any Unicode: terminal escapes, line breaks, marks that turn the direction of writing.
-
-    Args:
-        text: From anywhere.
-        keep: Characters to leave alone, such as `\n`.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+__all__ = ["ago", "complain", "open_console", "print_table", "say", "short_duration"]
 
 
 def open_console(*, stderr: bool = False) -> Console:

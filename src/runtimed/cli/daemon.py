@@ -15,6 +15,7 @@ from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.processes import wait_for_end
 from runtimed.client.client import Client
+from runtimed.display import readable_size
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.models import DaemonStatus
 from runtimed.settings import Settings, read_settings
@@ -84,6 +85,8 @@ def status(arguments: argparse.Namespace) -> int:
             ["clients", f"{found.peers - 1} besides this command"],
             ["socket", found.socket_path],
             ["data", found.data_dir],
+            *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
+            *(["problem", sentence] for sentence in found.problems),
         ],
     )
     return Exit.OK
@@ -100,6 +103,14 @@ def _status() -> DaemonStatus:
     if found is None:
         raise DaemonUnavailable("The daemon ended at this moment; `runtimed logs` may say why")
     return found
+
+
+def _limit(name: str, value: float | str | None) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    return readable_size(int(value)) if name.endswith(("_bytes", "_memory")) else f"{value:,.10g}"
 
 
 def _who(found: DaemonStatus) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,12 +18,16 @@ import psutil
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import open_console, printable
+from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
+from runtimed.display import readable_size
 from runtimed.errors import RuntimedError
+from runtimed.host.memory import Mechanism, find_mechanisms
 from runtimed.host.process import find_deno
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
+from runtimed.texts import printable
+from runtimed.transport.home import find_uv
 from runtimed.version import __version__
 
 __all__ = ["Check", "doctor", "examine"]
@@ -89,6 +93,7 @@ def examine(settings: Settings) -> list[Check]:
         _python,
         _packages,
         _data_folder,
+        _damaged,
         _socket_path,
         _daemon,
         _deno,
@@ -110,13 +115,20 @@ def _python(settings: Settings) -> Iterator[Check]:
     if importlib.util.find_spec("automerge") is not None:
         found = f"automerge {_version('automerge')}"
         yield Check(name="documents", verdict="ok", found=f"{found}: this interpreter can run the daemon")
+    elif (uv := find_uv()) is not None:
+        yield Check(
+            name="documents",
+            verdict="ok",
+            found=f"no package automerge for Python {version}; {uv} makes the daemon an environment of its own",
+        )
     else:
         yield Check(
             name="documents",
             verdict="warn" if settings.socket_path.is_socket() else "fail",
             found=f"no package automerge for Python {version}: this interpreter can be a client, not run the daemon",
             advice=(
-                "run `runtimed start` from Python 3.11 or 3.12; clients of any version then find that daemon"
+                "pip install 'ipython-runtimed[uv]', which makes the daemon an environment of its own; or run "
+                "`runtimed start` from Python 3.11 or 3.12: clients of any version then find that daemon"
                 if sys.version_info >= (3, 13)
                 else f"{sys.executable} -m pip install automerge==1.0.0rc1"
             ),
@@ -181,6 +193,19 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
     )
 
 
+def _damaged(settings: Settings) -> Iterator[Check]:
+    """Name what a daemon has set aside: nobody else would ever look at it."""
+    folders = (settings.data_dir, settings.data_dir / "sessions")
+    for path in sorted(path for folder in folders for path in folder.glob("*.damaged-*")):
+        if not path.name.endswith(("-wal", "-shm", "-journal")):
+            yield Check(
+                name="damaged",
+                verdict="warn",
+                found=f"{path} was found damaged and set aside",
+                advice="remove it if you need it no more; `sqlite3 FILE .recover` reads what is left of a database",
+            )
+
+
 def _private(folder: Path, name: str, elsewhere: str) -> Check:
     """Look at a folder as the daemon does when it starts.
 
@@ -210,12 +235,28 @@ def _private(folder: Path, name: str, elsewhere: str) -> Check:
         # Never for a folder that is meant to be shared, such as /tmp.
         shared = mode & stat.S_ISVTX
         trouble, advice = f"has mode {mode:04o}: others may enter it", elsewhere if shared else f"chmod 700 {folder}"
+    elif open_place := _open_place(folder):
+        return Check(
+            name=name,
+            verdict="warn",
+            found=f"{folder} is yours, but everybody may write to {open_place} and put another folder in its place",
+            advice=f"chmod o-w {open_place}, or {elsewhere}",
+        )
     return Check(
         name=name,
         verdict="fail" if trouble else "ok",
         found=f"{folder} {trouble or f'is yours alone (mode {mode:04o})'}",
         advice=advice,
     )
+
+
+def _open_place(folder: Path) -> Path | None:
+    """Return a folder above this one in which everybody may rename what belongs to others."""
+    for place in folder.parents:
+        mode = place.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return place
+    return None
 
 
 def _file_system(place: Path) -> str | None:
@@ -255,9 +296,40 @@ def _daemon(settings: Settings) -> Iterator[Check]:
         return
     if status is None:
         yield Check(name="daemon", verdict="ok", found="none runs now; the first `connect()` starts one")
+        yield _memory(settings.limits.max_kernel_memory, find_mechanisms())
         return
     yield Check(name="daemon", verdict="ok", found=f"{status.version}, pid {status.pid}, {status.sessions} sessions")
+    for problem in status.problems:
+        yield Check(name="problem", verdict="warn", found=problem, advice="`runtimed logs` may say more")
     yield _who_can_reach(settings, status.pid)
+    # A daemon makes cgroups where it is, which may be elsewhere.
+    yield _memory(status.limits["max_kernel_memory"], find_mechanisms(status.pid))
+
+
+def _memory(limit: int | None, mechanisms: Sequence[Mechanism]) -> Check:
+    """Say how the memory limit of kernels is kept, or would be.
+
+    Args:
+        limit: In bytes.
+        mechanisms: What there is, the best first.
+    """
+    asked = "kernels have no limit" if limit is None else f"at most {readable_size(limit)} for each kernel"
+    best = next(iter(mechanisms), None)
+    if best is None:
+        found, advice = "this system enforces no limit", "macOS has none to offer; leave it unset, or use Linux"
+    elif best.parent is None:
+        found = f"{best.kind} limits each process by itself: no cgroup can be made here"
+        advice = (
+            "where systemd runs: `systemd-run --user --scope runtimed restart` gives the daemon a place for cgroups"
+        )
+    else:
+        found, advice = f"{best.kind} limits a kernel with all it starts, in {best.parent}", ""
+    return Check(
+        name="memory",
+        verdict="warn" if limit is not None and advice else "ok",
+        found=f"{asked}; {found}",
+        advice=advice if limit is not None else "",
+    )
 
 
 def _who_can_reach(settings: Settings, pid: int) -> Check:

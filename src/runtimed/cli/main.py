@@ -116,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_json(run, "print the result as JSON at the end, and nothing before")
     cells = _add_json(add("cells", "sessions", "show the cells of a session with their latest outputs"))
     cells.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    log = _add_json(add("log", "audit", "show who did what in a session, the latest first", "Ended sessions too."))
+    log.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    log.add_argument(
+        "-n", "--entries", type=_count, default=100, metavar="N", help="how many entries (default: %(default)s)"
+    )
     stop_session = add("stop-session", "sessions", "end a session for everybody", "Its cells and outputs stay.")
     stop_session.add_argument("id", type=_session_id, metavar="ID", help="the session")
     env = add("env", "env", "say which environment a kernel would get, and why; consent to it")
@@ -154,5 +159,5 @@ def _session_id(text: str) -> str:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return int(text)

@@ -9,12 +9,13 @@ from typing import Final
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import ago, print_table, printable, say, short_duration
+from runtimed.cli.console import ago, print_table, say, short_duration
 from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.models import Cell, Output, SessionStatus
 from runtimed.settings import read_settings
+from runtimed.texts import printable
 from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["cells", "sessions", "stop_session"]
@@ -70,8 +71,11 @@ def cells(arguments: argparse.Namespace) -> int:
         print_json(found)
     elif found:
         print_table(
-            ["", "CELL", "SOURCE", "OUTPUTS"],
-            [[_count(cell), cell.id, Text(_clip(cell.source)), Text(_outputs(cell.outputs))] for cell in found],
+            ["", "CELL", "LAST EDIT", "SOURCE", "OUTPUTS"],
+            [
+                [_count(cell), cell.id, _last_edit(cell), Text(_clip(cell.source)), Text(_outputs(cell.outputs))]
+                for cell in found
+            ],
         )
     else:
         say(f"The session {arguments.id!r} has no cells")
@@ -120,6 +124,12 @@ def _count(cell: Cell) -> str:
     if cell.cell_type != "code":
         return cell.cell_type
     return f"[{' ' if cell.execution_count is None else cell.execution_count}]"
+
+
+def _last_edit(cell: Cell) -> str:
+    if cell.last_edit is None:
+        return ""
+    return f"{cell.last_edit.label or f'pid {cell.last_edit.pid}'}, {ago(cell.last_edit.at)}"
 
 
 def _outputs(outputs: tuple[Output, ...]) -> str:

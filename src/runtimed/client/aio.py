@@ -19,7 +19,7 @@ from runtimed.client.identity import (
     check_welcome,
     no_answer,
 )
-from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError, error_from_wire
+from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError, error_from_wire
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Cancel, EventFrame, Failure, Message, Refusal, Reply, Request, Welcome
@@ -75,7 +75,7 @@ class _Link(ChannelHandler):
                 case Welcome() | Refusal() if not self.greeted.done():
                     try:
                         check_welcome(message)
-                    except ProtocolError as exc:
+                    except RuntimedError as exc:
                         self.greeted.set_exception(exc)
                     else:
                         self.greeted.set_result(None)

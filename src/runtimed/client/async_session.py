@@ -15,7 +15,17 @@ from runtimed.client.handle import Handle, documented
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
-from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import (
+    Cell,
+    CellType,
+    EventType,
+    ExecutionEvent,
+    ExecutionResult,
+    Output,
+    OutputPage,
+    SessionStatus,
+)
+from runtimed.texts import printable
 
 __all__ = ["AsyncSession", "EventStream"]
 
@@ -54,9 +64,8 @@ class AsyncSession(Handle):
         return status.env_source if status is not None else None
 
     def __repr__(self) -> str:
-        return (
-            f"AsyncSession(id={self.notebook_id}, status={'connected' if self._connection.is_open else 'disconnected'})"
-        )
+        state = "connected" if self._connection.is_open else "disconnected"
+        return f"AsyncSession(id={printable(self.notebook_id)}, status={state})"
 
     async def _look(self) -> SessionStatus | None:
         if not self._connection.is_open:
@@ -247,6 +256,10 @@ class AsyncSession(Handle):
     ) -> ExecutionResult:
         """See `calls.wait`."""
         return await self._perform(calls.wait(self._notebook, execution_id, timeout_secs, on_timeout))
+
+    async def read_outputs(self, execution_id: str, after: int = 0) -> OutputPage:
+        """See `calls.read_outputs`."""
+        return await self._perform(calls.read_outputs(self._notebook, execution_id, after))
 
     async def cancel(self, execution_id: str) -> None:
         """See `calls.cancel`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,7 +16,7 @@ from runtimed.client.identity import Identity
 from runtimed.client.session import Session
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError
 from runtimed.ids import check_notebook_id
-from runtimed.models import DaemonStatus, SessionStatus
+from runtimed.models import AuditEntry, DaemonStatus, SessionStatus
 from runtimed.protocol import operations as ops
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers
@@ -36,7 +37,8 @@ def default_socket_path() -> Path:
 def _status() -> Flow[DaemonStatus]:
     reply = yield Ask(ops.GetStatus())
     fields = {key: value for key, value in reply.items() if key != "rooms"}
-    return DaemonStatus(**{**fields, "started_at": datetime.fromtimestamp(reply["started_at"], UTC)})
+    times = {"started_at": datetime.fromtimestamp(reply["started_at"], UTC)}
+    return DaemonStatus(**{**fields, **times, "problems": tuple(reply["problems"])})
 
 
 def _rooms() -> Flow[list[dict[str, Any]]]:
@@ -80,7 +82,10 @@ class Client:
         """Make a client; nothing happens before a call.
 
         Args:
-            label: What people call this client.
+            label: What people call this client: one line of plain text, at most 256 characters.
+
+        Raises:
+            SessionError: If the label cannot be one.
         """
         self._label = label
         self._identity = Identity(label)
@@ -101,12 +106,17 @@ class Client:
             return False
 
     def status(self) -> DaemonStatus | None:
-        """Return the daemon's state, None if none runs. Starts none."""
+        """Return the daemon's state, None if none runs. Starts none.
+
+        Raises:
+            DaemonUnavailable: If one runs and does not answer, or takes no more connections.
+        """
         try:
             return self._perform(_status()) if self.is_running() else None
         except DaemonUnavailable:
-            # It was just ending.
-            return None
+            if self.is_running():
+                raise
+            return None  # it was just ending
 
     def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
         """End the daemon; harmless if none runs.
@@ -164,6 +174,22 @@ class Sessions:
         """
         return self._client._perform(calls.get_session(_notebook(session_id)))  # as above
 
+    def log(self, session_id: str, page: int = 1, page_size: int = 100) -> builtins.list[AuditEntry]:
+        """Return who did what in a session, and when, the latest first. Asking is no use of the session.
+
+        Ended sessions have their log, too. Sources, outputs and values are never part of it.
+
+        Args:
+            session_id: The session.
+            page: Which page, from 1.
+            page_size: How many entries on a page, at most 1000.
+
+        Raises:
+            SessionNotFound: If it never started.
+            DaemonUnavailable: If no daemon runs.
+        """
+        return self._client._perform(calls.get_log(_notebook(session_id), page, page_size))  # as above
+
     def stop(self, session_id: str) -> None:
         """End a session for everybody; harmless if it ended.
 
@@ -197,12 +223,13 @@ class AsyncClient:
             return False
 
     async def status(self) -> DaemonStatus | None:
-        """Return the daemon's state, None if none runs. Starts none."""
+        """Return the daemon's state, None if none runs; raises what `Client.status` raises. Starts none."""
         try:
             return await self._perform(_status()) if await self.is_running() else None
         except DaemonUnavailable:
-            # It was just ending.
-            return None
+            if await self.is_running():
+                raise
+            return None  # it was just ending
 
     async def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
         """End the daemon; harmless if none runs. The arguments are those of `Client.shutdown`."""
@@ -245,6 +272,10 @@ class AsyncSessions:
     async def get(self, session_id: str) -> SessionStatus:
         """Return the state of one session; raises what `Sessions.get` raises."""
         return await self._client._perform(calls.get_session(_notebook(session_id)))  # as above
+
+    async def log(self, session_id: str, page: int = 1, page_size: int = 100) -> builtins.list[AuditEntry]:
+        """Return who did what in a session, the latest first. Arguments and errors are those of `Sessions.log`."""
+        return await self._client._perform(calls.get_log(_notebook(session_id), page, page_size))  # as above
 
     async def stop(self, session_id: str) -> None:
         """End a session for everybody; raises what `Sessions.stop` raises."""

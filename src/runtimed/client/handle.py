@@ -8,7 +8,7 @@ from runtimed.client import calls
 from runtimed.client.calls import Notebook
 from runtimed.client.identity import Identity
 from runtimed.errors import NotConnected, SessionError
-from runtimed.ids import NotebookId, check_notebook_id, new_notebook_id
+from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_notebook_id
 from runtimed.protocol.operations import Join
 
 __all__ = ["Handle", "documented"]
@@ -32,13 +32,13 @@ class Handle:
 
         Args:
             notebook_id: Its id; a generated one (`agent-session-<uuid4>`) if None.
-            label: What people call this client.
+            label: What people call this client: one line of plain text, at most 256 characters.
             timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
             max_duration_minutes: Minutes after which it times out in any case; None for never.
             keep_alive: Seconds that a session of a generated id outlives its last client.
 
         Raises:
-            SessionError: If the id cannot be one.
+            SessionError: If the id or the label cannot be one.
         """
         _check_duration("timeout_minutes", timeout_minutes)
         _check_duration("max_duration_minutes", max_duration_minutes)
@@ -48,7 +48,6 @@ class Handle:
         self._identity = Identity(label)
         self._join = Join(
             notebook_id=self._notebook.id,
-            label=label,
             ephemeral=self._generated,
             keep_alive=keep_alive,
             timeout_minutes=timeout_minutes,
@@ -65,6 +64,11 @@ class Handle:
     def notebook_id(self) -> NotebookId:
         """The session's id."""
         return self._notebook.id
+
+    @property
+    def client_id(self) -> ClientId:
+        """The id of this client, generated with the handle: others see it as the author of its edits."""
+        return self._identity.client_id
 
     def _check_was_connected(self) -> None:
         if not self._was_connected:

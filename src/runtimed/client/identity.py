@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from runtimed.errors import DaemonUnavailable, ProtocolError
-from runtimed.ids import new_client_id
+from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, error_from_wire
+from runtimed.ids import ClientId, check_label, new_client_id
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
 from runtimed.protocol.operations import Operation
 from runtimed.version import __version__
@@ -42,7 +42,7 @@ class Identity:
     """
 
     def __init__(self, label: str | None = None) -> None:
-        self.label = label
+        self.label = check_label(label)
         self._pid = os.getpid()
         self._client_id = new_client_id()
         # A signal handler may ask for a number in the middle of another call; `next` hands out each one once.
@@ -51,15 +51,23 @@ class Identity:
     @property
     def pid(self) -> int:
         """The process to which the id belongs; renewed after `fork`."""
+        self._renew_after_fork()
+        return self._pid
+
+    @property
+    def client_id(self) -> ClientId:
+        """The client's id, as the daemon and other clients know it; renewed after `fork`."""
+        self._renew_after_fork()
+        return self._client_id
+
+    def _renew_after_fork(self) -> None:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._client_id = new_client_id()
-        return self._pid
 
     def hello(self) -> Hello:
         """Return the greeting."""
-        pid = self.pid
-        return Hello(PROTOCOL_VERSION, __version__, self._client_id, self.label, pid)
+        return Hello(PROTOCOL_VERSION, __version__, self.client_id, self.label, self.pid)
 
     def request(self, operation: Operation) -> Request:
         """Number an operation."""
@@ -70,15 +78,11 @@ def check_welcome(message: Message) -> None:
     """Read the answer to a greeting.
 
     Raises:
-        ProtocolError: If the daemon refused; the message is its sentence.
+        ProtocolError: If the daemon is of another version.
+        DaemonUnavailable: If it takes no more connections.
     """
-    match message:
-        case Welcome():
-            return
-        case Refusal():
-            raise ProtocolError(message.message)
-        case _:
-            raise unexpected(message)
+    if not isinstance(message, Welcome):
+        raise unexpected(message)
 
 
 def no_answer(socket_path: Path) -> DaemonUnavailable:
@@ -89,8 +93,8 @@ def no_answer(socket_path: Path) -> DaemonUnavailable:
     )
 
 
-def unexpected(message: Message) -> ProtocolError:
-    """Return the error for a message that has no place here."""
+def unexpected(message: Message) -> RuntimedError:
+    """Return the error for a message that has no place here; that of a refusal is the daemon's own sentence."""
     if isinstance(message, Refusal):
-        return ProtocolError(message.message)
+        return error_from_wire(message.error, message.message, {})
     return ProtocolError(f"the daemon sent a {type(message).__name__} where none was expected")

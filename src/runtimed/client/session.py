@@ -14,7 +14,17 @@ from runtimed.client.handle import Handle, documented
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
-from runtimed.models import Cell, CellType, EventType, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import (
+    Cell,
+    CellType,
+    EventType,
+    ExecutionEvent,
+    ExecutionResult,
+    Output,
+    OutputPage,
+    SessionStatus,
+)
+from runtimed.texts import printable
 
 __all__ = ["EventIterator", "Session"]
 
@@ -61,7 +71,7 @@ class Session(Handle):
         state = "disconnected"
         if self.is_connected:
             state = "kernel_running" if self.kernel_started else "connected"
-        return f"Session(id={self.notebook_id}, status={state})"
+        return f"Session(id={printable(self.notebook_id)}, status={state})"
 
     def _look(self) -> SessionStatus | None:
         if not self.is_connected:
@@ -252,6 +262,10 @@ class Session(Handle):
     ) -> ExecutionResult:
         """See `calls.wait`."""
         return self._perform(calls.wait(self._notebook, execution_id, timeout_secs, on_timeout))
+
+    def read_outputs(self, execution_id: str, after: int = 0) -> OutputPage:
+        """See `calls.read_outputs`."""
+        return self._perform(calls.read_outputs(self._notebook, execution_id, after))
 
     def cancel(self, execution_id: str) -> None:
         """See `calls.cancel`."""

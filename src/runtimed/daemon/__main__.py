@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
 import logging.handlers
 import os
 import signal
 import sys
+from io import TextIOWrapper
 
 import uvloop
 
+from runtimed.daemon.files import provide_files
 from runtimed.daemon.server import Daemon, own_data_folder
-from runtimed.errors import RuntimedError
+from runtimed.errors import DaemonUnavailable, RuntimedError
+from runtimed.host.memory import leave_fence
 from runtimed.settings import Settings, read_settings
+from runtimed.texts import LineFormatter
 from runtimed.transport.autostart import READY
 from runtimed.version import __version__
 
@@ -29,10 +34,15 @@ def main() -> int:
     if os.fork():
         # The half that the client started ends here, so that the daemon is nobody's child.
         os._exit(0)
-    settings = read_settings()
+    try:
+        settings = read_settings()
+    except RuntimedError as exc:
+        _say(f"{exc}\n".encode())
+        return 1
     try:
         with own_data_folder(settings):
             _log_to_file(settings)
+            leave_fence()
             uvloop.run(_serve(settings))
     except RuntimedError as exc:
         logger.error("cannot serve: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
@@ -46,7 +56,7 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    daemon = Daemon(settings)
+    daemon = Daemon(dataclasses.replace(settings, limits=provide_files(settings.limits)))
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, daemon.request_end)
     loop.add_signal_handler(signal.SIGINT, daemon.request_end)
@@ -57,11 +67,22 @@ async def _serve(settings: Settings) -> None:
     logger.info("the daemon ends")
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A log whose every file is made with mode 0600, whatever the umask."""
+
+    def _open(self) -> TextIOWrapper:
+        fd = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.fchmod(fd, 0o600)
+        return TextIOWrapper(os.fdopen(fd, "ab"), encoding=self.encoding)
+
+
 def _log_to_file(settings: Settings) -> None:
-    handler = logging.handlers.RotatingFileHandler(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
-    settings.log_path.chmod(0o600)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=os.environ.get("RUNTIMED_LOG_LEVEL", "INFO"), handlers=[handler])
+    try:
+        handler = _LogFile(settings.log_path, maxBytes=2**20, backupCount=3, encoding="utf-8")
+    except OSError as exc:
+        raise DaemonUnavailable(f"The log {settings.log_path} cannot be written: {exc.strerror}; move it away") from exc
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
 
 
 def _say(line: bytes) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.log import Stream
+from runtimed.daemon.reading import read_page
 from runtimed.daemon.room import Room
+from runtimed.daemon.session_log import log_page
 from runtimed.document.notebook import Edit
 from runtimed.errors import ProtocolError
-from runtimed.ids import CellId, ClientId
+from runtimed.ids import CellId
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import operations as ops
 from runtimed.protocol.events import EnvProgress
+from runtimed.storage.audit import Actor
 
 if TYPE_CHECKING:
     from runtimed.daemon.peer import Peer
@@ -20,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "dispatch"]
 
-BLOB_PAGE: Final = 4 * 2**20
+BLOB_PAGE: Final = 2**20
 """Bytes of a blob in one reply."""
 
-EVENTS_PAGE: Final = 4 * 2**20
+EVENTS_PAGE: Final = 2**20
 """Bytes of events in one reply."""
 
 Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream
@@ -72,11 +75,17 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             return daemon.status_as_map()
         case ops.GetSession():
             return daemon.session_as_map(daemon.registry.get(operation.notebook_id))
+        case ops.GetLog():
+            row = daemon.registry.get(operation.notebook_id)
+            work = daemon.room(row.session_id).audit()
+            return {
+                "entries": log_page(daemon.registry.history(row.session_id), work, operation.page, operation.page_size)
+            }
         case ops.ListSessions():
             rows = daemon.registry.list(operation.status, operation.kind, operation.page, operation.page_size)
             return {"sessions": [daemon.session_as_map(row) for row in rows]}
         case ops.ShutdownDaemon():
-            return daemon.shut_down(keep_kernels=operation.keep_kernels)
+            return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
         case (
             ops.Attach()
             | ops.Execute()
@@ -96,6 +105,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
 def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: NotebookOperation) -> Answer:
     if isinstance(operation, ops.StopSession):
         return _stop(daemon, peer, operation)
+    if isinstance(operation, ops.Join):
+        daemon.check_may_join()
     room = daemon.room(operation.notebook_id)
     if isinstance(operation, ops.Join):
         room.join(peer, peer.client_id, operation)
@@ -104,14 +115,15 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
     daemon.registry.touch(room.notebook_id)
     match operation:
         case ops.Enqueue():
-            room.begin(peer.client_id)
+            room.begin(peer.actor)
             room.note_written(operation)
-            room.kernel.enqueue(operation, peer.client_id)
-            return _watch(peer, request_id, room, operation.execution_id, operation.after) if operation.watch else {}
+            room.kernel.enqueue(operation, peer.actor)
+            return _watch(peer, request_id, room, operation) if operation.watch else {}
         case ops.Watch():
             room.execution(operation.execution_id)
-            return _watch(peer, request_id, room, operation.execution_id, operation.after)
+            return _watch(peer, request_id, room, operation)
         case ops.Subscribe():
+            room.check_complete_after(operation.after or 0)
             return Stream(
                 peer.channel,
                 request_id,
@@ -120,8 +132,10 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
             )
         case ops.ReadEvents():
-            page = room.log.read(operation.after, execution_id=operation.execution_id, max_bytes=EVENTS_PAGE)
-            return {"events": [list(entry) for entry in page], "more": bool(page)}
+            room.execution(operation.execution_id)
+            reader = room.log.reader(operation.execution_id, after=operation.after, whole=operation.whole)
+            page, is_all = read_page(reader, EVENTS_PAGE)
+            return {"events": [list(entry) for entry in page], "last": reader.cursor, "more": not is_all}
         case ops.GetCell():
             record = room.document.content.cell(CellId(operation.cell_id))
             cell = None if record is None else room.cell_as_map(record, outputs=operation.outputs)
@@ -138,28 +152,28 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.TrustEnvironment():
             return room.kernel.trust(operation.start)
         case ops.RestartKernel():
-            return _done(room.kernel.restart())
+            return _done(room.kernel.restart(peer.actor))
         case ops.ShutdownKernel():
-            return _done(room.kernel.shutdown())
+            return _done(room.kernel.shutdown(peer.actor))
         case ops.Interrupt():
-            return _done(room.kernel.interrupt())
+            return _done(room.kernel.interrupt(peer.actor))
         case ops.Complete():
             return _reply(room.kernel.complete(operation.code, operation.cursor_pos))
         case ops.Inspect():
             return _reply(room.kernel.inspect(operation.code, operation.cursor_pos))
         case ops.Input():
-            return _done(room.kernel.answer_input(operation.execution_id, operation.text))
+            return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
         case ops.CancelExecution():
             room.execution(operation.execution_id)
-            room.kernel.executions.cancel(operation.execution_id)
+            room.kernel.executions.cancel(operation.execution_id, peer.actor)
             return {}
         case _:
-            return _edit(room, peer.client_id, request_id, operation)
+            return _edit(room, peer.actor, request_id, operation)
 
 
 def _edit(
     room: Room,
-    author: ClientId,
+    actor: Actor,
     request_id: int,
     operation: ops.AddCell
     | ops.SetSource
@@ -172,48 +186,49 @@ def _edit(
     | ops.SetMetadata,
 ) -> dict[str, Any]:
     """Edit the document, once for each request, however often it is sent."""
-    if not room.has_done(author, request_id):
-        room.begin(author)
+    if not room.has_done(actor.client_id, request_id):
+        room.begin(actor)
         room.document.load()
         room.note_written(operation)
         with room.log.transaction():
-            _make_edit(room, author, operation)
-            room.remember(author, request_id)
+            _make_edit(room, actor, operation)
+            room.remember(actor.client_id, request_id)
     return {}
 
 
-def _make_edit(room: Room, author: ClientId, operation: Any) -> Edit:
+def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
     edit: Callable[..., Edit] = room.document.edit
+    author = actor.client_id
     match operation:
         case ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
-            return edit("added", author, lambda d: d.add_cell(cell_id, source, cell_type, index, author=author))
+            return edit("added", actor, lambda d: d.add_cell(cell_id, source, cell_type, index, author=author))
         case ops.SetSource(cell_id=cell_id, source=source, base=base):
-            return edit("source", author, lambda d: d.set_source(cell_id, source, base=base, author=author))
+            return edit("source", actor, lambda d: d.set_source(cell_id, source, base=base, author=author))
         case ops.AppendSource(cell_id=cell_id, text=text):
-            return edit("source", author, lambda d: d.append_source(cell_id, text, author=author))
+            return edit("source", actor, lambda d: d.append_source(cell_id, text, author=author))
         case ops.DeleteCell(cell_id=cell_id):
-            return edit("deleted", author, lambda d: d.delete_cell(cell_id, author=author))
+            return edit("deleted", actor, lambda d: d.delete_cell(cell_id, author=author))
         case ops.MoveCell(cell_id=cell_id, after_cell_id=after):
-            return edit("moved", author, lambda d: d.move_cell(cell_id, after, author=author))
+            return edit("moved", actor, lambda d: d.move_cell(cell_id, after, author=author))
         case ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
-            return edit("metadata", author, lambda d: d.set_cell_metadata(cell_id, key, value, author=author))
+            return edit("metadata", actor, lambda d: d.set_cell_metadata(cell_id, key, value, author=author))
         case ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
-            return edit("type", author, lambda d: d.set_cell_type(cell_id, cell_type, author=author))
+            return edit("type", actor, lambda d: d.set_cell_type(cell_id, cell_type, author=author), detail=cell_type)
         case ops.ClearOutputs(cell_id=cell_id):
-            return edit("cleared", author, lambda d: d.set_execution(cell_id, None, None, author=author))
+            return edit("cleared", actor, lambda d: d.set_execution(cell_id, None, None, author=author))
         case ops.SetMetadata(key=key, value=value):
-            return edit("metadata", author, lambda d: d.set_metadata(key, value, author=author))
+            return edit("metadata", actor, lambda d: d.set_metadata(key, value, author=author))
         case _:
             raise ProtocolError(f"{type(operation).__name__} is not an edit")
 
 
-def _watch(peer: Peer, request_id: int, room: Room, execution_id: str, after: int) -> Stream:
+def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
+    execution_id = operation.execution_id
     return Stream(
         peer.channel,
         request_id,
         room.log,
-        after=after,
-        execution_id=execution_id,
+        reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
         outcome=lambda: room.kernel.executions.outcome(execution_id),
     )
 
@@ -226,9 +241,9 @@ async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.
         after=room.log.last if operation.after is None else operation.after,
         only=EnvProgress,
     )
-    progress.advance()
+    progress.begin()
     try:
-        return await room.start_kernel(operation, peer.client_id)
+        return await room.start_kernel(operation, peer.actor)
     finally:
         progress.close()
 
@@ -238,7 +253,7 @@ async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> dict[
     started_here = row.creator == peer.client_id and row.status == "active"
     if started_here or not operation.only_if_started_by_me:
         event = SessionEvent.STOPPED if operation.reason == "stopped" else SessionEvent.BLOCK_FAILED
-        await daemon.end_session(row, event)
+        await daemon.end_session(row, event, peer.actor)
     return {"started_here": started_here}
 
 

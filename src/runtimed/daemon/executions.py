@@ -9,13 +9,15 @@ import msgspec
 
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
-from runtimed.document.checks import check_source
+from runtimed.document.checks import check_cell_id, check_execution, check_source
 from runtimed.errors import InvalidCell
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.models import AuditAction
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.operations import Enqueue, Execute, HostInterrupt
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Executions", "TellHost"]
@@ -60,14 +62,15 @@ class Executions:
         """Whether anything runs or waits to run."""
         return self._queue.busy
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, source: str, actor: Actor) -> None:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 
-        Raises:
-            CellNotFound, InvalidCell: If the cell cannot be executed.
+        Args:
+            request: What was asked for.
+            source: What `source_of` said of it.
+            actor: Who asked.
         """
-        source = self._source_of(request)
-        execution_id, now = ExecutionId(request.execution_id), self._clock()
+        client_id, execution_id, now = actor.client_id, ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():
             self._store.add_execution(
                 execution_id=execution_id,
@@ -77,17 +80,25 @@ class Executions:
                 queued_at=now,
                 stdin=request.stdin,
             )
+            self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
         # The kernel works while the document is written.
         self._follow(self._queue.add(Ticket(execution_id, client_id)))
         with self._log.transaction():
-            self._write_cell(request, client_id)
+            self._write_cell(request, actor)
 
     def is_known(self, execution_id: str) -> bool:
         """Whether this execution was queued already, however it ended."""
         return self._store.execution(ExecutionId(execution_id)) is not None
 
-    def _source_of(self, request: Enqueue) -> str:
+    def source_of(self, request: Enqueue) -> str:
+        """Return the code that a request would execute.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
+        check_cell_id(request.cell_id)
+        check_execution(request.execution_id, None)
         if request.source is not None:
             check_source(request.source)
             record = self._document.content.cell(CellId(request.cell_id))
@@ -102,23 +113,38 @@ class Executions:
             )
         return record.source if request.source is None else request.source
 
-    def _write_cell(self, request: Enqueue, author: ClientId) -> None:
-        cell_id, source = CellId(request.cell_id), request.source
+    def _write_cell(self, request: Enqueue, actor: Actor) -> None:
+        cell_id, source, author = CellId(request.cell_id), request.source, actor.client_id
         if source is not None:
             if self._document.content.cell(cell_id) is None:
-                self._document.edit("added", author, lambda d: d.add_cell(cell_id, source, "code", author=author))
+                self._document.edit("added", actor, lambda d: d.add_cell(cell_id, source, "code", author=author))
             else:
-                self._document.edit("source", author, lambda d: d.set_source(cell_id, source, base=None, author=author))
-        execution_id = ExecutionId(request.execution_id)
-        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, None, author=author))
+                self._document.edit("source", actor, lambda d: d.set_source(cell_id, source, base=None, author=author))
+        self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
 
     def interrupting(self) -> None:
         """The kernel is being interrupted."""
         self._queue.interrupting()
 
-    def cancel(self, execution_id: str) -> None:
-        """Take an execution from the queue, or interrupt it."""
-        self._follow(self._queue.cancel(ExecutionId(execution_id)))
+    def cancel(self, execution_id: str, actor: Actor | None = None) -> None:
+        """Take an execution from the queue, or interrupt it.
+
+        Args:
+            execution_id: One that ended, or that nobody queued, stays as it is.
+            actor: Who wants it; None for the daemon itself.
+        """
+        row = self._store.execution(ExecutionId(execution_id))
+        instructions = self._queue.cancel(ExecutionId(execution_id))
+        if row is not None and instructions:
+            with self._log.transaction():
+                self._note("execution_cancelled", actor, row.execution_id, row.cell_id)
+                self._follow(instructions)
+
+    def _note(self, action: AuditAction, actor: Actor | None, execution_id: ExecutionId, cell_id: CellId) -> None:
+        now = self._clock()
+        self._store.note(
+            AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, execution_id=execution_id)
+        )
 
     def outcome(self, execution_id: str) -> dict[str, Any] | None:
         """Return the final reply about an execution, None while it is not final."""
@@ -126,6 +152,12 @@ class Executions:
         if row is None or row.status in ("queued", "running"):
             return None
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def forget(self, execution_id: str) -> None:
+        """An old execution was deleted: updates of what it once showed are no longer for it."""
+        for shown in (self._displays or {}).values():
+            for key in [key for key in shown if key[0] == execution_id]:
+                del shown[key]
 
     # --- the kernel comes and goes ---
 
@@ -137,9 +169,17 @@ class Executions:
         """A new kernel has shown nothing yet."""
         self._displays = {}
 
-    def kernel_restarting(self) -> None:
-        """Cancel what waited for the old kernel; its host says how the running one ended."""
-        self._follow(self._queue.kernel_gone("the kernel was restarted"))
+    def kernel_ending(self, reason: str) -> None:
+        """Cancel what waits for this kernel; its host says how the running one ends."""
+        self._follow(self._queue.kernel_gone(reason))
+
+    def restore(self) -> None:
+        """Queue what an earlier daemon has left, before its host is asked what became of it.
+
+        The first may have begun: it counts as running until the host says otherwise.
+        """
+        tickets = self._unfinished()
+        self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
     def kernel_gone(self, reason: str) -> None:
         """End everything that the kernel had or was to have."""
@@ -156,26 +196,21 @@ class Executions:
         Args:
             accepted: The executions that the host has and did not finish.
         """
-        known = {*self._queue.waiting, self._queue.running}
-        for row in self._store.unfinished_executions():
-            ticket = Ticket(row.execution_id, ClientId(row.author))
-            if row.execution_id in accepted:
-                if self._queue.running != row.execution_id:
-                    self._queue.adopt(ticket)
-            elif row.execution_id not in known:
-                self._follow(self._queue.add(ticket))
-            elif self._queue.running == row.execution_id:
-                # It was on its way when the connection broke; a host runs an id once.
-                self._follow([Begin(row.execution_id)])
-        self.kernel_ready()
+        tickets = self._unfinished()
+        # One that the host does not have was on its way when the connection broke, or has ended, which the host's next
+        # events tell. It is begun again: a host runs an id once.
+        running = next((ticket for ticket in tickets if ticket.execution_id in accepted), None)
+        self._follow(self._queue.restore(running, [ticket for ticket in tickets if ticket is not running]))
+
+    def _unfinished(self) -> list[Ticket]:
+        return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
     def write_missing_cells(self) -> None:
         """Add the cells of executions whose daemon died between queueing them and writing the document."""
         for row in self._store.unfinished_executions():
-            cell_id, source, author = row.cell_id, row.source, ClientId(row.author)
-            if self._document.content.cell(cell_id) is None:
-                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=cell_id, source=source)
-                self._write_cell(request, author)
+            if self._document.content.cell(row.cell_id) is None:
+                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=row.source)
+                self._write_cell(request, self._store.actor(row.author))
 
     # --- what the host tells ---
 
@@ -212,8 +247,7 @@ class Executions:
         row = self._store.execution(execution_id)
         if record is None or row is None or record.execution_id != execution_id or count is None:
             return
-        author = ClientId(row.author)
-        self._document.edit("executed", author, lambda d: d.set_execution(cell_id, execution_id, count, author=author))
+        self._document.set_execution(cell_id, execution_id, count, author=ClientId(row.author))
 
     def _note_display(self, event: Display, display_id: str) -> None:
         """Give an update of a display to every execution that showed it; the event names just the one that runs."""

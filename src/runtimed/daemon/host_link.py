@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from runtimed.daemon.flow import Flow
 from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
 from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
+from runtimed.host.memory import clear_leftovers
 from runtimed.ids import HostEpoch
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
@@ -30,11 +32,11 @@ from runtimed.protocol.messages import (
 )
 from runtimed.protocol.operations import Attach, Operation
 from runtimed.storage.spool import Spool
+from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
-from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "new_host_folder", "reap_hosts", "spawn_host"]
+__all__ = ["HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +60,12 @@ class HostOwner(Protocol):
         """The connection to the host is closed."""
 
 
-def new_host_folder(hosts_dir: Path) -> Path:
-    """Create a private folder with a short name for a host."""
-    make_private_folder(hosts_dir)
-    folder = hosts_dir / secrets.token_hex(4)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
 async def spawn_host(bootstrap: Bootstrap) -> int:
     """Start a host's process; it listens when this returns.
+
+    Args:
+        bootstrap: What the host is told. Its lock is held already, so that a daemon which comes after this one does not
+            take a host that only starts for dead; this process lets go of it here.
 
     Returns:
         Its process id.
@@ -77,24 +75,30 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
     """
     reap_hosts()
     folder = Path(bootstrap.folder)
-    with (folder / "host.err").open("wb") as errors:
-        process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
-            [sys.executable, "-P", "-m", "runtimed.host"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd="/",
-            start_new_session=True,
-        )
+    try:
+        frame = encode_bootstrap(bootstrap)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
+            process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
+                [sys.executable, "-P", "-m", "runtimed.host"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=(bootstrap.lock,),
+            )
+    finally:
+        os.close(bootstrap.lock)
     _children.add(process)
     try:
         async with asyncio.timeout(START_DEADLINE):
-            said = await asyncio.to_thread(_hand_over, process, encode_bootstrap(bootstrap))
+            said = await asyncio.to_thread(_hand_over, process, frame)
     except TimeoutError:
         process.kill()
         said = b""
     if said != b"ready\n":
-        last_lines = (folder / "host.err").read_text(errors="replace")[-2000:]
+        last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
         shutil.rmtree(folder, ignore_errors=True)
         raise KernelStartFailed(
             f"The process that should own the kernel did not start: {last_lines.strip() or 'it said nothing'}",
@@ -119,12 +123,27 @@ def reap_hosts() -> int:
     return len(_children)
 
 
-class HostLink(ChannelHandler):
-    """A connection to the host in a folder."""
+def remove_host_folder(folder: Path) -> None:
+    """Remove all that a dead host has left; what cannot be removed is left to the next daemon.
 
-    def __init__(self, folder: Path, epoch: HostEpoch, owner: HostOwner) -> None:
+    Waits for what it has left running in its kernel's cgroup, some seconds at most.
+    """
+    if clear_leftovers(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class HostLink(ChannelHandler):
+    """A connection to the host in a folder; `flow` says when its events may come.
+
+    Attributes:
+        host_pid: The host's process, where it is known: the system tells it with the first connection.
+    """
+
+    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None) -> None:
         self.folder = folder
         self.epoch = epoch
+        self.host_pid = host_pid
+        self._flow = flow
         self._owner = owner
         self._channel: Channel | None = None
         self._next_request = 1
@@ -144,6 +163,7 @@ class HostLink(ChannelHandler):
         """
         self._welcome = asyncio.get_running_loop().create_future()
         self._channel = await connect(self.folder / "host.sock", lambda _channel: self)
+        self.host_pid = self._channel.peer.pid
         self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
         await self._welcome
         return await self.ask(Attach(after=after))
@@ -180,6 +200,7 @@ class HostLink(ChannelHandler):
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
+        started = time.perf_counter()
         events: list[tuple[int, bytes]] = []
         for message in messages:
             match message:
@@ -200,6 +221,10 @@ class HostLink(ChannelHandler):
                 case _:
                     logger.warning("a host sent an unexpected %s", type(message).__name__)
         self._take(events)
+        self._flow.spent(time.perf_counter() - started)
+        if self._channel is not None and not self._flow.is_open:
+            self._channel.pause_reading()
+            self._flow.later(self._channel.resume_reading)
 
     def _take(self, events: list[tuple[int, bytes]]) -> None:
         if not events or not self.is_open:

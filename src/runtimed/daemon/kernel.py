@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ import msgspec
 
 from runtimed.daemon.consent import check_consent, note_written
 from runtimed.daemon.executions import Executions
-from runtimed.daemon.host_link import HostLink, new_host_folder, spawn_host
+from runtimed.daemon.host_folder import Owner, leftovers, new_host_folder
+from runtimed.daemon.host_link import HostLink, remove_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.environments.detection import Decision, decide, explain
@@ -33,8 +33,8 @@ from runtimed.errors import (
     StorageError,
 )
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.ids import ClientId, HostEpoch, NotebookId, new_host_epoch
-from runtimed.models import KernelStatus
+from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import EnvProgress, Finished, KernelState
 from runtimed.protocol.operations import (
@@ -50,7 +50,7 @@ from runtimed.protocol.operations import (
     StartKernel,
 )
 from runtimed.settings import Settings
-from runtimed.storage.registry_store import SessionRow
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
@@ -63,6 +63,9 @@ SHUTDOWN_DEADLINE: Final = 10.0
 
 _NAMED: Final = ("current", "python:", "kernelspec:", "uv:prewarmed", "conda:prewarmed")
 """What environments begin with about which no document has a say."""
+
+DETACH_DEADLINE: Final = 2.0
+"""Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
 
 
 class KernelListener:
@@ -78,6 +81,14 @@ class KernelListener:
 
     def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
         """The kernel ended, and nobody had asked for it."""
+        raise NotImplementedError
+
+    def kernel_found(self) -> None:
+        """The host that an earlier daemon had left answers, and is wanted."""
+        raise NotImplementedError
+
+    def kernel_problem(self, sentence: str) -> None:
+        """Something is damaged or out of reach, and somebody should look after it."""
         raise NotImplementedError
 
 
@@ -114,7 +125,6 @@ class RoomKernel:
         self._stopping = False
         self._rejoining = False
         self._pid: int | None = None
-        self._host_pid: int | None = None
         self.status: KernelStatus = "not_started"
         self.kernel_type: str | None = None
         self.env_source: str | None = None
@@ -132,13 +142,25 @@ class RoomKernel:
         return self.executions.busy or self._starting is not None
 
     @property
+    def in_use(self) -> bool:
+        """Whether there is a kernel, a host that still ends, or anything to run."""
+        return self.exists or self.busy or self._link is not None
+
+    @property
+    def stored_of_host(self) -> tuple[Path, int] | None:
+        """The host's folder and the number of its last event that is stored here; None without a host."""
+        if self._link is None:
+            return None
+        return self._link.folder, self._store.last_event_of_host(self._link.epoch)
+
+    @property
     def pid(self) -> int | None:
         """The kernel's process id."""
         return self._pid
 
     # --- life ---
 
-    async def start(self, request: StartKernel) -> bool:
+    async def start(self, request: StartKernel, actor: Actor) -> bool:
         """Start a kernel unless there is one, and return when it is ready.
 
         Returns:
@@ -152,7 +174,7 @@ class RoomKernel:
         started = False
         if self._starting is None and not self.exists:
             self._start_unwanted = False
-            self._starting = self._spawn(self._start(request))
+            self._starting = self._spawn(self._start(request, actor))
             self._starting.add_done_callback(self._start_ended)
             started = True
         if self._starting is not None:
@@ -160,7 +182,7 @@ class RoomKernel:
             await asyncio.shield(self._starting)
         return started
 
-    async def _start(self, request: StartKernel) -> None:
+    async def _start(self, request: StartKernel, actor: Actor) -> None:
         try:
             # The host of a kernel that died may be about to end.
             await self._host_end()
@@ -170,20 +192,24 @@ class RoomKernel:
             await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
             prepared = await self._prepare(decision, request)
             self._check_still_wanted()
+            self._note("kernel_start", actor, decision.source)
         except RuntimedError as exc:
             self._kernel_is_gone(str(exc))
             self.status = "not_started"
             raise
         env_source = decision.source
         epoch = new_host_epoch()
-        folder = new_host_folder(self._settings.hosts_dir)
+        owner = Owner(
+            notebook_id=self._notebook_id, epoch=epoch, kernel_type=self.kernel_type or "", env_source=env_source
+        )
+        folder = new_host_folder(self._settings.hosts_dir, owner)
         # Written before there is a host, so that a daemon that starts after this one died finds it.
         self._listener.kernel_facts(
             host_epoch=epoch, host_dir=str(folder), kernel_type=self.kernel_type, env_source=env_source
         )
         self._ready = asyncio.get_running_loop().create_future()
         try:
-            self._host_pid = await spawn_host(
+            host_pid = await spawn_host(
                 Bootstrap(
                     folder=str(folder),
                     epoch=epoch,
@@ -197,14 +223,16 @@ class RoomKernel:
                     marker="" if prepared is None else prepared.marker,
                     cwd=request.cwd,
                     notebook_label=self._notebook_id,
+                    max_memory=self._settings.limits.max_kernel_memory,
+                    lock=Spool.lock(folder),
                 )
             )
-            self._listener.kernel_facts(host_pid=self._host_pid)
-            self._attach_to(HostLink(folder, epoch, self))
-            assert self._link is not None  # noqa: S101  # just set
-            await self._link.open(after=0)
+            self._listener.kernel_facts(host_pid=host_pid)
+            link = HostLink(folder, epoch, self._log.flow, self, host_pid)
+            self._attach_to(link)
+            await link.open(after=0)
             if self._start_unwanted:
-                self._link.tell(HostShutdown())
+                link.tell(HostShutdown())
             await self._ready
         except (OSError, ConnectionLost, ProtocolError, KernelStartFailed) as exc:
             error = exc if isinstance(exc, KernelStartFailed) else KernelStartFailed(f"The kernel did not start: {exc}")
@@ -320,40 +348,61 @@ class RoomKernel:
         self._link = link
         self._gone = asyncio.get_running_loop().create_future()
 
-    async def adopt(self, row: SessionRow) -> None:
-        """Find the host that an earlier daemon left, and take what it has kept.
+    def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over the host that an earlier daemon left; from now on there is a kernel, though it may not answer yet.
 
         If the host is dead its spool is read, and the room hears that the kernel is lost.
+
+        Args:
+            folder: The host's.
+            owner: What it works for.
+            host_pid: Its process, if known.
+            wanted: False for one whose session has ended: it is told to end as well.
+
+        Returns:
+            Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
         """
-        folder, epoch = Path(row.host_dir or ""), HostEpoch(row.host_epoch or "")
-        self.kernel_type, self.env_source = row.kernel_type, row.env_source
-        self._host_pid, self._pid = row.host_pid, row.kernel_pid
+        self.kernel_type, self.env_source = owner.kernel_type, owner.env_source
         self.status = "idle"
-        self._attach_to(HostLink(folder, epoch, self))
+        link = HostLink(folder, HostEpoch(owner.epoch), self._log.flow, self, host_pid)
+        self._attach_to(link)
         self.executions.write_missing_cells()
-        try:
-            assert self._link is not None  # noqa: S101  # just set
-            reply = await self._link.open(after=self._store.last_event_of_host(epoch))
-        except (OSError, ConnectionLost, ProtocolError) as exc:
-            logger.warning("cannot adopt the host of session %r: %s", self._notebook_id, exc)
-            self._rejoin_host()
-        else:
-            self._continue_with(reply)
+        self.executions.restore()
+        self._rejoining = True
+        if not wanted:
+            self._stopping = True
+            self._spawn(self.shutdown())
+        return self._spawn(self._keep_rejoining(link, delay=0.0))
 
     def _continue_with(self, reply: dict[str, Any]) -> None:
         """Bring the queue in step with what the host says it has, after a connection to it was made."""
+        link = self._link
+        if link is None:
+            return
+        if not self._stopping:
+            self._listener.kernel_found()
         self._pid = reply["kernel_pid"]
-        self._listener.kernel_facts(kernel_pid=self._pid)
+        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid)
         self.status = "busy" if reply["executions"] else "idle"
-        self.executions.resume(reply["executions"])
+        if self._stopping:
+            link.tell(HostShutdown())
+        else:
+            self.executions.resume(reply["executions"])
 
-    async def shutdown(self) -> None:
-        """End the kernel and its host, even one that is still starting; without one, do nothing."""
+    async def shutdown(self, actor: Actor | None = None) -> None:
+        """End the kernel and its host, even one that is still starting; without one, do nothing.
+
+        Args:
+            actor: Who asks for this and nothing more; None where it is part of the session's end.
+        """
+        if actor is not None and (self.exists or self._starting is not None):
+            self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
         if self._preparing is not None:
             self._preparing.cancel()
         if self._link is not None:
             self._stopping = True
+            self.executions.kernel_ending("the kernel was shut down")
             if self._link.is_open:
                 self._link.tell(HostShutdown())
             await self._host_end()
@@ -372,26 +421,29 @@ class RoomKernel:
                 await asyncio.shield(gone)
         except TimeoutError:
             logger.warning("the host in %s does not end; it is killed", link.folder)
-            if self._host_pid is not None and link.is_alive():
-                os.kill(self._host_pid, signal.SIGKILL)
+            if link.host_pid is not None and link.is_alive():
+                os.kill(link.host_pid, signal.SIGKILL)
             await gone
 
-    async def restart(self) -> None:
+    async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready.
 
         Raises:
             NoKernel: If there is none.
             KernelStartFailed: If the new one does not become ready.
         """
-        await self._running_link().ask(HostRestart())
+        link = self._running_link()
+        self._note("kernel_restart", actor)
+        await link.ask(HostRestart())
 
-    def interrupt(self) -> asyncio.Future[dict[str, Any]]:
+    def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.
 
         Raises:
             NoKernel: If there is no kernel.
         """
         link = self._running_link()
+        self._note("kernel_interrupt", actor)
         self.executions.interrupting()
         return link.ask(HostInterrupt())
 
@@ -403,17 +455,26 @@ class RoomKernel:
         """Ask the kernel about the object at a place in code."""
         return self._running_link().ask(HostInspect(code=code, cursor_pos=cursor_pos))
 
-    def answer_input(self, execution_id: str, text: str) -> asyncio.Future[dict[str, Any]]:
+    def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Give the kernel the line that it waits for."""
-        return self._running_link().ask(HostInput(execution_id=execution_id, text=text))
+        link = self._running_link()
+        row = self._store.execution(execution_id)
+        if row is not None:
+            self._note("kernel_input", actor, cell_id=row.cell_id, execution_id=row.execution_id)
+        return link.ask(HostInput(execution_id=execution_id, text=text))
+
+    def _note(self, action: AuditAction, actor: Actor, detail: str | None = None, **ids: Any) -> None:
+        now = self._clock()
+        self._store.note(AuditRow(at=now, until=now, action=action, actor=actor, detail=detail, **ids))
 
     async def detach(self) -> None:
         """Leave the kernel running for the next daemon; one that is about to end is waited for."""
         if self._stopping:
             await self._host_end()
         if self._link is not None and self._link.is_open:
-            with contextlib.suppress(RuntimedError):
-                await self._link.ask(HostDetach())
+            with contextlib.suppress(RuntimedError, TimeoutError):
+                async with asyncio.timeout(DETACH_DEADLINE):
+                    await self._link.ask(HostDetach())
         self.close()
 
     def close(self) -> None:
@@ -430,20 +491,24 @@ class RoomKernel:
         return self._link
 
     def _tell_host(self, operation: Execute | HostInterrupt) -> None:
-        if self._link is not None:
+        # Without a connection to it, the host is told when there is one again.
+        if self._link is not None and self._link.is_open:
             self._link.tell(operation)
 
-    def enqueue(self, request: Enqueue, client_id: ClientId) -> None:
+    def enqueue(self, request: Enqueue, actor: Actor) -> None:
         """Queue an execution, once for each id; see `Executions.enqueue`.
 
         Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
             NoKernel: If there is no kernel.
         """
         if self.executions.is_known(request.execution_id):
             return
+        # First: nobody should start a kernel for what cannot run.
+        source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        self.executions.enqueue(request, client_id)
+        self.executions.enqueue(request, source, actor)
 
     # --- what the host tells ---
 
@@ -451,16 +516,23 @@ class RoomKernel:
         """See `HostOwner`."""
         if self._link is None:
             raise StorageError("The room has let go of this host")
-        with self._log.transaction():
-            for n, body in events:
-                event = decode_event(body)
-                if self._log.append(event, body=body, host=(self._link.epoch, n)):
-                    if isinstance(event, KernelState):
-                        self._kernel_changed(event)
-                    else:
-                        self.executions.take(event)
-                        if isinstance(event, Finished):
-                            self._listener.kernel_used()
+        self._document.load()
+        status = self.status
+        try:
+            with self._log.transaction():
+                for n, body in events:
+                    event = decode_event(body)
+                    if self._log.append(event, body=body, host=(self._link.epoch, n)):
+                        if isinstance(event, KernelState):
+                            self._kernel_changed(event)
+                        else:
+                            self.executions.take(event)
+                            if isinstance(event, Finished):
+                                self._listener.kernel_used()
+        except StorageError:
+            # They come again; until then nothing of this has happened.
+            self.status = status
+            raise
 
     def _kernel_changed(self, event: KernelState) -> None:
         self.status = event.status
@@ -474,7 +546,7 @@ class RoomKernel:
                     self._ready.set_result(None)
                 self.executions.kernel_ready()
             case "restarting":
-                self.executions.kernel_restarting()
+                self.executions.kernel_ending("the kernel was restarted")
             case "dead":
                 reason = _describe_end(event)
                 self._kernel_is_gone(reason)
@@ -504,40 +576,56 @@ class RoomKernel:
 
     def _rejoin_host(self) -> None:
         """The connection to the host broke: make it again, or take what a dead host has left."""
-        if self._link is None or self._rejoining:
-            return
-        if not self._link.is_alive():
-            self._bury(self._link)
-        else:
+        if self._link is not None and not self._rejoining:
             self._rejoining = True
-            self._spawn(self._keep_rejoining(self._link))
+            # A host that is ending still holds its lock for some milliseconds.
+            self._spawn(self._keep_rejoining(self._link, delay=0.01))
 
-    async def _keep_rejoining(self, link: HostLink) -> None:
-        delay = 0.01
+    async def _keep_rejoining(self, link: HostLink, delay: float) -> None:
         try:
             while link is self._link:
-                # A host that is ending still holds its lock for some milliseconds.
                 await asyncio.sleep(delay)
-                delay = min(2 * delay, 1.0)
-                if not link.is_alive():
-                    self._bury(link)
-                elif self.status != "dead":
-                    with contextlib.suppress(OSError, ConnectionLost, ProtocolError):
+                delay = min(max(2 * delay, 0.01), 1.0)
+                try:
+                    if not link.is_alive():
+                        self._bury(link)
+                    elif self.status != "dead":
                         self._continue_with(await link.open(after=self._store.last_event_of_host(link.epoch)))
-                        return
+                        # It may have broken again before this task had its turn.
+                        if link.is_open:
+                            return
+                except ProtocolError as exc:
+                    self._give_up(link, exc)
+                except (OSError, ConnectionLost) as exc:
+                    logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
+                except StorageError:
+                    logger.exception("session %r: the kernel's events stay with its host", self._notebook_id)
         finally:
             self._rejoining = False
+
+    def _give_up(self, link: HostLink, error: ProtocolError) -> None:
+        """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
+        if self._stopping and link.host_pid is not None:
+            os.kill(link.host_pid, signal.SIGTERM)  # needs no protocol; its end is waited for
+            return
+        reason = (
+            f"The kernel lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. What "
+            f"it prints is kept in {link.folder}; `kill {link.host_pid}` ends both"
+        )
+        self._listener.kernel_problem(f"Session {self._notebook_id!r}: {reason}")
+        self._kernel_is_gone(reason)
+        self._say_dead(reason)
+        self._listener.kernel_lost("host_lost", reason)
+        self._link = None
+        self._forget_host()
 
     def _bury(self, link: HostLink) -> None:
         """Read the spool of a host whose process is gone, and forget it."""
         self._take_what_is_left(link)
-        self._link = None
         if self.status != "dead":
             reason = "The process that owned the kernel ended, and the kernel with it"
             self._kernel_is_gone(reason)
-            self.status = "dead"
-            with self._log.transaction():
-                self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
+            self._say_dead(reason)
             if self._ready is not None and not self._ready.done():
                 self._ready.set_exception(KernelStartFailed(f"The kernel did not start: {reason}"))
             elif not self._stopping:
@@ -545,21 +633,27 @@ class RoomKernel:
         if self._stopping:
             self.status = "not_started"
             self._stopping = False
+        self._link = None
+        asyncio.get_running_loop().run_in_executor(None, remove_host_folder, link.folder)
+        self._forget_host()
+
+    def _say_dead(self, reason: str) -> None:
+        self.status = "dead"
+        with self._log.transaction():
+            self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
+
+    def _forget_host(self) -> None:
         self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
-        shutil.rmtree(link.folder, ignore_errors=True)
         if self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
 
     def _take_what_is_left(self, link: HostLink) -> None:
-        after: int | None = self._store.last_event_of_host(link.epoch)
-        while after is not None:
-            try:
-                for n, body in Spool.read_dead(link.folder, after):
-                    self.host_events([(n, body)])
-                after = None
-            except StorageError as exc:
-                logger.error("lost an event that the host in %s had kept: %s", link.folder, exc)  # noqa: TRY400
-                after = exc.data.get("n")
+        def problem(sentence: str) -> None:
+            self._listener.kernel_problem(f"Session {self._notebook_id!r}: {sentence}")
+
+        after = self._store.last_event_of_host(link.epoch)
+        for n, body in leftovers(link.folder, after, self._settings.data_dir, problem):
+            self.host_events([(n, body)])
 
     def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)

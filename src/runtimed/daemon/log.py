@@ -8,24 +8,32 @@ reader costs no memory and loses nothing.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from runtimed.daemon.checkpoints import Checkpoints
+from runtimed.daemon.flow import Flow
+from runtimed.daemon.reading import Entry, ExecutionReader
 from runtimed.errors import StorageError
+from runtimed.execution.output_sizes import OutputSizes
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event, encode_event, encode_event_frame
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Failure, Reply
 from runtimed.storage.session_store import SessionStore
-from runtimed.transport.aio import Channel
+from runtimed.transport.aio import TURN, Channel
 
 __all__ = ["EventLog", "Stream"]
 
-_PAGE: Final = 2**20
-"""Bytes of stored events that a stream reads at a time when it is behind."""
+_PAGE: Final = 2**18
+"""Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
 
-Entry = tuple[int, Event, bytes]
-"""Number, event, and the event's own bytes."""
+_READ_REST: Final = 3600.0
+"""Seconds for which an execution counts as read after somebody has read of it: who reads in pages comes again."""
+
+_READ_LATELY: Final = 1000
+"""So many executions are remembered as read."""
 
 
 class Stream:
@@ -41,8 +49,8 @@ class Stream:
         request_id: int,
         log: EventLog,
         *,
-        after: int,
-        execution_id: str | None = None,
+        after: int = 0,
+        reader: ExecutionReader | None = None,
         cell_ids: frozenset[str] | None = None,
         only: type[Event] | None = None,
         outcome: Callable[[], dict[str, Any] | None] = lambda: None,
@@ -51,7 +59,7 @@ class Stream:
 
         Args:
             after: Number of the last event that the client has.
-            execution_id: Only events of this execution.
+            reader: Only the events of one execution, those that this reader gets.
             cell_ids: Only events of these cells, and those that concern no cell.
             only: Only events of this type.
             outcome: Asked when all events were sent: the final reply, or None if more may come.
@@ -59,19 +67,30 @@ class Stream:
         self._channel = channel
         self._request_id = request_id
         self._log = log
-        self._execution_id = execution_id
+        self._reader = reader
         self._cell_ids = cell_ids
         self._only = only
         self._outcome = outcome
         self._live = False
         self._open = True
-        self.cursor = after
+        self._has_turn = False
+        self.cursor = after if reader is None else reader.cursor
         log.attach(self)
 
     @property
     def is_open(self) -> bool:
         """Whether more may be sent."""
         return self._open
+
+    @property
+    def execution_id(self) -> str | None:
+        """The execution that it follows; None if it follows the session."""
+        return None if self._reader is None else self._reader.execution_id
+
+    @property
+    def seen(self) -> int:
+        """Number of the last event that was sent, or was not for it."""
+        return self._log.last if self._live else self.cursor
 
     def close(self) -> None:
         """Send nothing more. Closing twice is harmless."""
@@ -85,33 +104,66 @@ class Stream:
         if not self._channel.writable:
             self._live = False
             return
-        self._send((seq, body) for seq, event, body in entries if seq > self.cursor and self._wants(event))
+        if self._reader is not None:
+            self._send(self._reader.live(entries))
+        else:
+            self._send((seq, body) for seq, event, body, _ in entries if seq > self.cursor and self._wants(event))
         self._conclude()
 
+    def fall_behind(self) -> None:
+        """Take what was just committed later, from storage."""
+        self._live = False
+        self.advance()
+
+    def begin(self) -> None:
+        """Send the first page of what storage holds, at once if nothing stands against it."""
+        if self._log.flow.is_open:
+            self._send_page()
+        else:
+            self.advance()
+
     def advance(self) -> None:
-        """Send what storage holds, as far as the client takes it."""
-        while self._open and not self._live and self._channel.writable and self._channel.is_open:
-            try:
-                page = self._log.read(self.cursor, execution_id=self._execution_id, max_bytes=_PAGE)
-            except StorageError as exc:
-                self.close()
-                self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
-                return
-            if not page:
-                self._live = True
-                self._conclude()
-                return
-            if self._cell_ids is None and self._only is None:
-                self._send(iter(page))
-            else:
-                self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+        """Send what storage holds, as far as the client takes it, page by page in turns of its own."""
+        if self._is_behind and not self._has_turn:
+            self._has_turn = True
+            self._log.flow.later(self._take_turn)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._open and not self._live and self._channel.writable and self._channel.is_open
+
+    def _take_turn(self) -> None:
+        self._has_turn = False
+        if self._is_behind:
+            self._send_page()
+
+    def _send_page(self) -> None:
+        try:
+            page = self._read()
+        except StorageError as exc:
+            self.close()
+            self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
+            return
+        if self._cell_ids is None and self._only is None:
+            self._send(iter(page))
+        else:
+            self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+        if page:
             self.cursor = page[-1][0]
+        if not page or self.cursor >= self._log.last:
+            self._live = True
+            self._conclude()
+        else:
+            self.advance()
+
+    def _read(self) -> list[tuple[int, bytes]]:
+        if self._reader is not None:
+            return self._reader.page(_PAGE)
+        return self._log.read(self.cursor, max_bytes=_PAGE)
 
     def _wants(self, event: Event) -> bool:
         if self._only is not None and not isinstance(event, self._only):
             return False
-        if self._execution_id is not None:
-            return event.execution_id == self._execution_id
         return self._cell_ids is None or event.cell_id is None or event.cell_id in self._cell_ids
 
     def _send(self, events: Iterator[tuple[int, bytes]]) -> None:
@@ -125,18 +177,33 @@ class Stream:
     def _conclude(self) -> None:
         result = self._outcome()
         if result is not None:
+            if self._reader is not None and self._reader.omits:
+                self._send(iter([(self._reader.cursor, self._reader.omission())]))
             self.close()
             self._channel.send(Reply(self._request_id, result))
 
 
 class EventLog:
-    """Appends to a session's stored events and hands the committed ones to the streams."""
+    """Appends to a session's stored events and hands the committed ones to the streams.
 
-    def __init__(self, store: SessionStore) -> None:
+    Attributes:
+        flow: Says when streams that are behind may go on.
+    """
+
+    def __init__(
+        self, store: SessionStore, flow: Flow, max_output: int | None, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
+        self._checkpoints = Checkpoints(store, flow)
+        self._max_output = max_output
+        self._clock = clock
+        self._read_at: dict[str, float] = {}
+        self._sizes = OutputSizes()
+        self.flow = flow
         self._streams: dict[Stream, None] = {}
         self._depth = 0
         self._committing: list[Entry] = []
+        self._undo: list[Callable[[], None]] = []
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -148,13 +215,36 @@ class EventLog:
         except BaseException:
             if self._depth == 1:
                 self._committing.clear()
+                undo, self._undo = self._undo, []
+                for each in undo:
+                    each()
             raise
         finally:
             self._depth -= 1
+        if self._depth == 0:
+            self._undo.clear()
         if self._depth == 0 and self._committing:
-            entries, self._committing = self._committing, []
-            for stream in list(self._streams):
+            self._publish()
+        if self._depth == 0:
+            self.committed()
+
+    def committed(self) -> None:
+        """Something was stored, here or without a `transaction`."""
+        self._checkpoints.look()
+
+    def _publish(self) -> None:
+        entries, self._committing = self._committing, []
+        end = time.monotonic() + TURN
+        for stream in list(self._streams):
+            if time.monotonic() < end:
                 stream.offer(entries)
+            else:
+                # A crowd of watchers: the rest get theirs in turns of their own.
+                stream.fall_behind()
+
+    def if_rolled_back(self, undo: Callable[[], None]) -> None:
+        """Have this called, inside a `transaction`, if the outermost one is not committed, whoever fails in it."""
+        self._undo.append(undo)
 
     def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
         """Add an event, inside a `transaction`.
@@ -167,11 +257,25 @@ class EventLog:
             False if an event of that epoch and number is there already.
         """
         body = encode_event(event) if body is None else body
-        seq = self._store.append_event(body, execution_id=event.execution_id, cell_id=event.cell_id, host=host)
+        measure = self._sizes.measure(event, len(body))
+        seq = self._store.append_event(
+            body, execution_id=event.execution_id, cell_id=event.cell_id, host=host, **measure._asdict()
+        )
         if seq is None:
             return False
-        self._committing.append((seq, event, body))
+        output = (
+            0 if measure.output is None or event.execution_id is None else self._store.output_size(event.execution_id)
+        )
+        self._committing.append((seq, event, body, output))
         return True
+
+    def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
+        """Return a reader of an execution's events; see `ExecutionReader`."""
+        self._read_at.pop(execution_id, None)
+        self._read_at[execution_id] = self._clock()
+        if len(self._read_at) > _READ_LATELY:
+            del self._read_at[next(iter(self._read_at))]
+        return ExecutionReader(self._store, execution_id, after=after, limit=self._max_output, whole=whole)
 
     def read(self, after: int, *, execution_id: str | None = None, max_bytes: int) -> list[tuple[int, bytes]]:
         """Read committed events in order, at least one if there is any; see `SessionStore.read_events`."""
@@ -181,6 +285,24 @@ class EventLog:
     def last(self) -> int:
         """Number of the latest event."""
         return self._store.last_seq
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether any stream is open."""
+        return bool(self._streams)
+
+    def is_read(self, execution_id: str) -> bool:
+        """Whether somebody reads an execution's events, has just read some, or has yet to see them in the session's."""
+        if self._clock() - self._read_at.get(execution_id, -_READ_REST) < _READ_REST:
+            return True
+        if any(stream.execution_id == execution_id for stream in self._streams):
+            return True
+        return self._store.last_event_of_execution(execution_id) > self.slowest_cursor
+
+    @property
+    def slowest_cursor(self) -> int:
+        """Number of the last event that everybody who follows the session has seen."""
+        return min((stream.seen for stream in self._streams if stream.execution_id is None), default=self.last)
 
     def attach(self, stream: Stream) -> None:
         """Let a stream have what will be committed."""

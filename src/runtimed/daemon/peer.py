@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.dispatch import dispatch
 from runtimed.daemon.log import Stream
-from runtimed.errors import ProtocolError, RuntimedError
+from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.storage.audit import Actor
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -24,19 +26,31 @@ __all__ = ["Peer"]
 
 logger = logging.getLogger(__name__)
 
+MAX_SENTENCE: Final = 1000
+"""Characters that are left of a sentence which does not fit into a frame."""
+
 
 class Peer(ChannelHandler):
     """A client as the daemon sees it, as long as one connection lasts."""
 
+    batch = 1  # so that many requests that come at once let others in between
+
     def __init__(self, daemon: Daemon, channel: Channel) -> None:
         self.channel = channel
-        self.client_id = ClientId("")
-        self.label: str | None = None
+        # What the operating system says of it, not what it says of itself; its pid is 0 in another container.
+        self.actor = Actor(ClientId(""), label=None, uid=channel.peer.uid, pid=channel.peer.pid or None)
         self.rooms: set[Room] = set()
         self._daemon = daemon
         self._greeted = False
+        self._waits = False
+        self._takes_replies = True
         self._streams: dict[int, Stream] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def client_id(self) -> ClientId:
+        """What the client called itself; empty before it did."""
+        return self.actor.client_id
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
@@ -45,7 +59,7 @@ class Peer(ChannelHandler):
                 return
             match message:
                 case Request() if self._greeted:
-                    self._answer(message)
+                    self._take(message)
                 case Cancel() if self._greeted:
                     self._forget(message.id)
                 case Hello() if not self._greeted:
@@ -57,11 +71,41 @@ class Peer(ChannelHandler):
         reply = answer_hello(hello, __version__, self._daemon.pid)
         match reply:
             case Welcome():
-                self.client_id, self.label = ClientId(hello.client_id), hello.label
+                try:
+                    self._daemon.admit(self)
+                except DaemonUnavailable as exc:
+                    self.channel.refuse(exc.message, type(exc).__name__)
+                    return
+                self.actor = replace(self.actor, client_id=ClientId(hello.client_id), label=hello.label)
                 self._greeted = True
                 self.channel.send(reply)
             case Refusal():
                 self.channel.refuse(reply.message)
+
+    def _take(self, request: Request) -> None:
+        notebook_id: str | None = getattr(request.operation, "notebook_id", None)
+        self._daemon.demand.note(notebook_id)
+        flow = self._daemon.flow_of(notebook_id)
+        if flow is None or not flow.is_held:
+            self._answer(request)
+            return
+        # Its database is at work: to ask it for something now would hold up everybody.
+        self._waits = True
+        self._set_reading()
+        flow.when_released(lambda: self._answer_now(request))
+
+    def _answer_now(self, request: Request) -> None:
+        if self.channel.is_open:
+            self._waits = False
+            self._take(request)
+            self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read no more requests while one waits, or while the client does not take its replies."""
+        if self._waits or not self._takes_replies:
+            self.channel.pause_reading()
+        else:
+            self.channel.resume_reading()
 
     def _answer(self, request: Request) -> None:
         try:
@@ -78,7 +122,7 @@ class Peer(ChannelHandler):
         elif isinstance(answer, Stream):
             self._streams = {key: stream for key, stream in self._streams.items() if stream.is_open}
             self._streams[request.id] = answer
-            answer.advance()
+            answer.begin()
         else:
             self._tasks[request.id] = asyncio.get_running_loop().create_task(self._finish(request.id, answer))
 
@@ -98,9 +142,17 @@ class Peer(ChannelHandler):
             self.channel.send(Reply(request_id, result))
         except ProtocolError as exc:
             self._fail(request_id, exc)
+        if not self.channel.writable:
+            self._takes_replies = False
+            self._set_reading()
 
     def _fail(self, request_id: int, error: RuntimedError) -> None:
-        self.channel.send(Failure(request_id, type(error).__name__, str(error), error.data))
+        name, sentence = type(error).__name__, error.message
+        try:
+            self.channel.send(Failure(request_id, name, sentence, error.data))
+        except ProtocolError:
+            # It repeats what was asked for, and an id of 10 MB does not fit twice.
+            self.channel.send(Failure(request_id, name, f"{sentence[:MAX_SENTENCE]}…", {}))
 
     def _forget(self, request_id: int) -> None:
         stream = self._streams.pop(request_id, None)
@@ -113,6 +165,9 @@ class Peer(ChannelHandler):
 
     def writable(self) -> None:
         """Called by the channel: the client has taken what was sent."""
+        if not self._takes_replies:
+            self._takes_replies = True
+            self._set_reading()
         for stream in list(self._streams.values()):
             stream.advance()
 

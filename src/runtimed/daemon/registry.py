@@ -1,28 +1,40 @@
-"""The sessions that this daemon knows, their lifecycle and their history, each step committed as it is taken."""
+"""The sessions that this daemon knows, their lifecycle and its history: each step is committed with who took it."""
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
-from runtimed.errors import SessionNotFound
-from runtimed.ids import NotebookId
+from runtimed.errors import SessionError, SessionNotFound
+from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
+from runtimed.models import AuditAction
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 
 __all__ = ["Registry"]
 
 logger = logging.getLogger(__name__)
 
+_ACTIONS: Final[dict[str, AuditAction]] = {
+    "active": "session_started",
+    "closed": "session_closed",
+    "timed_out": "session_timed_out",
+    "error": "session_error",
+}
+"""What the history calls the step to a state."""
+
 
 class Registry:
     """All sessions, by id."""
 
-    def __init__(self, store: RegistryStore, clock: Callable[[], float]) -> None:
+    def __init__(self, store: RegistryStore, clock: Callable[[], float], max_active: int) -> None:
         self._store = store
         self._clock = clock
+        self._max_active = max_active
         self._used_at: dict[str, float] = {}
 
     def find(self, session_id: str) -> SessionRow | None:
@@ -37,14 +49,19 @@ class Registry:
 
         Raises:
             SessionNotFound: If it never started.
+            SessionError: If the id cannot be one.
         """
-        row = self.find(session_id)
+        row = self.find(check_notebook_id(session_id))
         if row is None:
             raise SessionNotFound(
                 f"No session has the id {session_id!r} yet; it begins with its first cell or kernel",
                 session_id=session_id,
             )
         return row
+
+    def ids(self) -> Iterable[NotebookId]:
+        """Return the ids of all sessions."""
+        return map(NotebookId, self._store.ids())
 
     def active(self) -> list[SessionRow]:
         """Return the active sessions."""
@@ -55,11 +72,27 @@ class Registry:
         self.flush()
         return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
 
-    def start(self, session_id: NotebookId, *, creator: str, label: str | None, limits: Limits) -> SessionRow:
-        """Make a session active; one that is active already stays as it is."""
+    def history(self, session_id: str) -> builtins.list[AuditRow]:
+        """Return the steps in a session's life, the newest first."""
+        return self._store.history(session_id)
+
+    def start(self, session_id: NotebookId, actor: Actor, limits: Limits) -> SessionRow:
+        """Make a session active; one that is active already stays as it is.
+
+        Raises:
+            SessionError: If there are as many active ones as there may be; nothing has changed.
+        """
         row = self.find(session_id)
         if row is not None and row.status == "active":
             return row
+        if self._store.count(status=SessionState.ACTIVE.value) >= self._max_active:
+            raise SessionError(
+                f"Session {session_id!r} cannot start: this daemon has {self._max_active:,} active sessions, as many "
+                "as it may have. Stop one (`runtimed sessions --status active` lists them, `runtimed stop-session ID` "
+                "stops one), or raise the limit: `RUNTIMED_MAX_SESSIONS=… runtimed restart`",
+                notebook_id=session_id,
+                max_sessions=self._max_active,
+            )
         now = self._clock()
         self._check(row, SessionEvent.STARTED)
         row = SessionRow(
@@ -75,8 +108,8 @@ class Registry:
             max_duration_minutes=limits.max_duration_minutes,
             keep_alive=limits.keep_alive,
             ephemeral=limits.ephemeral,
-            creator=creator,
-            label=label,
+            creator=actor.client_id,
+            label=actor.label,
             error=None,
             host_epoch=None,
             host_dir=None,
@@ -85,11 +118,19 @@ class Registry:
             kernel_pid=None,
             env_source=None,
         )
-        self._put(row, SessionEvent.STARTED)
+        self._put(row, SessionEvent.STARTED, actor)
         return row
 
-    def end(self, session_id: NotebookId, event: SessionEvent, *, error: str | None = None) -> bool:
+    def end(
+        self, session_id: NotebookId, event: SessionEvent, actor: Actor | None = None, *, error: str | None = None
+    ) -> bool:
         """Take the step of an ending event.
+
+        Args:
+            session_id: The session.
+            event: What ends it.
+            actor: Who ends it; None if it ended by itself.
+            error: How it failed, in sentences.
 
         Returns:
             False if the session was not active: then nothing changed.
@@ -109,7 +150,7 @@ class Registry:
             host_pid=None,
             kernel_pid=None,
         )
-        self._put(row, event)
+        self._put(row, event, actor)
         return True
 
     def update(self, session_id: NotebookId, **fields: Any) -> None:
@@ -130,9 +171,10 @@ class Registry:
     def _check(row: SessionRow | None, event: SessionEvent) -> SessionState | None:
         return step(SessionState(row.status) if row else None, event)
 
-    def _put(self, row: SessionRow, event: SessionEvent) -> None:
-        self._store.put(row)
-        self._store.add_history(
-            row.session_id, self._clock(), event.name.lower(), row.status, row.close_reason, row.error
-        )
+    def _put(self, row: SessionRow, event: SessionEvent, actor: Actor | None) -> None:
+        now = self._clock()
+        note = AuditRow(at=now, until=now, action=_ACTIONS[row.status], actor=actor, detail=row.close_reason)
+        with self._store.transaction():
+            self._store.put(row)
+            self._store.add_history(row.session_id, note)
         logger.info("session %r is %s (%s)", row.session_id, row.status, event.name.lower())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Hashable
+import asyncio
+from collections.abc import Callable, Generator, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from runtimed.daemon.consent import note_written
+from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.reading import read_page
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import delete_old
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
 from runtimed.environments.maker import Environments
@@ -19,14 +23,13 @@ from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.operations import Join, Operation, StartKernel
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Room"]
 
-logger = logging.getLogger(__name__)
-
-REPLY_BUDGET: Final = 4 * 2**20
+REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
 
 INPUT_PATIENCE: Final = 30.0
@@ -42,15 +45,26 @@ class Room(KernelListener):
         settings: Settings,
         registry: Registry,
         environments: Environments,
+        demand: Demand,
         clock: Callable[[], float],
+        report: Callable[[str], None],
     ) -> None:
         self.notebook_id = notebook_id
+        self._report = report
         self._registry = registry
         self._clock = clock
+        self._keep_days = settings.limits.keep_days
         self._path = settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
         self._store = SessionStore(self._path)
-        self.log = EventLog(self._store)
-        self.document = SharedDocument(notebook_id, self._store, self.log, clock)
+        if self._store.is_new and registry.find(notebook_id) is not None:
+            report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
+        if self._store.damaged_log is not None:
+            report(
+                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
+            )
+        self.flow = Flow(demand, notebook_id)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
+        self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self._trust = environments.trust
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
@@ -75,16 +89,15 @@ class Room(KernelListener):
 
     # --- life ---
 
-    def activate(self, client_id: ClientId) -> None:
+    def activate(self, actor: Actor) -> None:
         """Make the session active, as the client asked for it when it joined."""
-        join = next((join for client, join in self._peers.values() if client == client_id), None)
+        join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
         if join is None:
             join = Join(notebook_id=self.notebook_id)
         self._registry.start(
             self.notebook_id,
-            creator=client_id,
-            label=join.label,
-            limits=Limits(
+            actor,
+            Limits(
                 timeout_minutes=join.timeout_minutes,
                 max_duration_minutes=join.max_duration_minutes,
                 ephemeral=join.ephemeral,
@@ -92,24 +105,29 @@ class Room(KernelListener):
             ),
         )
 
-    def begin(self, client_id: ClientId) -> None:
+    def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
         if self._registry.find(self.notebook_id) is None:
-            self.activate(client_id)
+            self.activate(actor)
 
-    async def start_kernel(self, request: StartKernel, client_id: ClientId) -> dict[str, Any]:
+    async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
-        self.activate(client_id)
-        started = await self.kernel.start(request)
+        self.activate(actor)
+        started = await self.kernel.start(request, actor)
         return {
             "kernel_type": self.kernel.kernel_type,
             "env_source": self.kernel.env_source,
             "started": started,
         }
 
-    async def stop(self, event: SessionEvent) -> None:
-        """End the session. The step is committed first, then the kernel goes."""
-        self._registry.end(self.notebook_id, event)
+    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End the session. The step is committed first, then the kernel goes.
+
+        Args:
+            event: What ends it.
+            actor: Who ends it; None if it ends by itself.
+        """
+        self._registry.end(self.notebook_id, event, actor)
         await self.kernel.shutdown()
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
@@ -117,12 +135,6 @@ class Room(KernelListener):
         row = self._registry.find(self.notebook_id)
         if row is None or row.status != "active":
             return None
-        limits = Limits(
-            timeout_minutes=row.timeout_minutes,
-            max_duration_minutes=row.max_duration_minutes,
-            ephemeral=row.ephemeral,
-            keep_alive=row.keep_alive,
-        )
         activity = Activity(
             started_at=row.started_at,
             used_at=row.last_accessed_at,
@@ -130,7 +142,7 @@ class Room(KernelListener):
             left_at=max(self._left_at, row.started_at),
             busy=self.kernel.busy,
         )
-        return next_deadline(limits, activity)
+        return next_deadline(_limits(row), activity)
 
     def interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
@@ -155,27 +167,61 @@ class Room(KernelListener):
         """See `KernelListener`."""
         self._registry.end(self.notebook_id, SessionEvent(why), error=error)
 
-    async def adopt(self, row: SessionRow) -> None:
-        """Take over from an earlier daemon."""
+    def kernel_problem(self, sentence: str) -> None:
+        """See `KernelListener`."""
+        self._report(sentence)
+
+    def kernel_found(self) -> None:
+        """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
+        row = self._registry.find(self.notebook_id)
+        if row is not None and row.status != "active":
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row))
+            self.kernel_facts(
+                host_epoch=row.host_epoch,
+                host_dir=row.host_dir,
+                kernel_type=row.kernel_type,
+                env_source=row.env_source,
+            )
+
+    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
         try:
             self.document.load()
-        except StorageError:
+        except StorageError as exc:
             # It is set aside now; the kernel goes on with an empty document.
-            logger.exception("the document of session %r cannot be loaded", self.notebook_id)
+            self._report(exc.message)
             self.document.load()
-        await self.kernel.adopt(row)
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            self.activate(self._store.actor(""))
+        if wanted:
+            self.kernel_facts(
+                host_epoch=owner.epoch,
+                host_dir=str(folder),
+                kernel_type=owner.kernel_type,
+                env_source=owner.env_source,
+            )
+        return self.kernel.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
 
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.kernel.exists or self.kernel.busy
+        return bool(self._peers) or self.log.is_watched or self.kernel.in_use
 
     def close(self) -> None:
         """Let go of the kernel and of the files. Closing twice is harmless."""
         self.kernel.close()
-        empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
-        self._store.close()
-        if empty:
+        self.document.forget()
+        empty = False
+        try:
+            empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
+            kept = self._store.close()
+        except StorageError as exc:
+            self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
+            return
+        if kept is not None:
+            self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
+        elif empty:
             _remove(self._path)
 
     def note_written(self, operation: Operation) -> None:
@@ -189,10 +235,11 @@ class Room(KernelListener):
         events: list[bytes] = []
         more: int | None = None
         if outputs and record.execution_id is not None:
-            page = self.log.read(0, execution_id=record.execution_id, max_bytes=budget)
+            reader = self.log.reader(record.execution_id, after=0)
+            page, is_all = read_page(reader, budget)
             events = [body for _seq, body in page]
-            if page and self.log.read(page[-1][0], execution_id=record.execution_id, max_bytes=1):
-                more = page[-1][0]
+            more = None if is_all else reader.cursor
+        edited = self._store.last_edit(record.id)
         return {
             "id": record.id,
             "cell_type": record.cell_type,
@@ -201,6 +248,7 @@ class Room(KernelListener):
             "execution_id": record.execution_id,
             "metadata": dict(record.metadata),
             "position": record.position,
+            "last_edit": None if edited is None else _edit_as_list(*edited),
             "events": events,
             "more": more,
         }
@@ -228,10 +276,40 @@ class Room(KernelListener):
         """
         row = self._store.execution(ExecutionId(execution_id))
         if row is None:
+            days = self._keep_days
+            kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
             raise RuntimedError(
-                f"Session {self.notebook_id!r} has no execution {execution_id!r}", execution_id=execution_id
+                f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        return self._store.audit()
+
+    def check_complete_after(self, seq: int) -> None:
+        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
+
+        Raises:
+            StorageError: If one was; 0 means all there are, and is always right.
+        """
+        if 0 < seq < self._store.last_deleted_event:
+            raise StorageError(
+                f"Session {self.notebook_id!r} has deleted old events that came after number {seq}, which this client "
+                "saw last: what it has is not complete. Read the cells, and subscribe anew",
+                notebook_id=self.notebook_id,
+                after=seq,
+            )
+
+    # --- what is too old ---
+
+    def delete_old(self, before: float) -> Generator[None, None, None]:
+        """Delete what is too old; see `retention.delete_old`."""
+        return delete_old(self._store, self.log, self.kernel.executions.forget, before)
+
+    def blobs(self) -> set[str]:
+        """Return the blobs to which this session refers; see `SessionStore.blobs`."""
+        return self._store.blobs()
 
     # --- resent requests ---
 
@@ -242,6 +320,19 @@ class Room(KernelListener):
     def remember(self, client_id: ClientId, request_id: int) -> None:
         """Note that an edit was made, in the transaction that makes it."""
         self._store.remember_request(client_id, request_id, b"")
+
+
+def _limits(row: SessionRow) -> Limits:
+    return Limits(
+        timeout_minutes=row.timeout_minutes,
+        max_duration_minutes=row.max_duration_minutes,
+        ephemeral=row.ephemeral,
+        keep_alive=row.keep_alive,
+    )
+
+
+def _edit_as_list(actor: Actor, at: float) -> list[Any]:
+    return [actor.client_id, actor.label, actor.uid, actor.pid, at]
 
 
 def _remove(database: Path) -> None:

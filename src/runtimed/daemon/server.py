@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import logging
 import os
-import shutil
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.daemon.adoption import adopt_hosts
+from runtimed.daemon.compaction import compact
+from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.retention import Retention
 from runtimed.daemon.room import Room
 from runtimed.environments.maker import Environments
 from runtimed.environments.trust import Trust
-from runtimed.errors import DaemonUnavailable, StorageError
+from runtimed.errors import DaemonUnavailable, SessionError, StorageError
+from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.registry_store import RegistryStore, SessionRow
-from runtimed.storage.spool import Spool
 from runtimed.transport.aio import Channel, serve
 from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
@@ -40,8 +47,17 @@ TICK: Final = 1.0
 ENDING_DEADLINE: Final = 20.0
 """Seconds that a new daemon waits for the one before it, which is ending, to let go of the data folder."""
 
+ADOPTION_DEADLINE: Final = 3.0
+"""Seconds that hosts get to answer a new daemon before it serves clients; those that do not are waited for later."""
+
+MAX_PROBLEMS: Final = 100
+"""So many of the newest problems are told."""
+
 ROOM_REST: Final = 60.0
 """Seconds after which a room that nobody uses is closed."""
+
+GREETING_DEADLINE: Final = 10.0
+"""Seconds that a connection gets to say who it is."""
 
 
 @contextlib.contextmanager
@@ -52,7 +68,11 @@ def own_data_folder(settings: Settings) -> Iterator[None]:
         DaemonUnavailable: If another daemon has it.
     """
     make_private_folder(settings.data_dir)
-    fd = os.open(settings.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = settings.data_dir / "lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise DaemonUnavailable(f"{path} cannot be opened: {exc.strerror}; move it away", path=str(path)) from exc
     try:
         deadline = time.monotonic() + ENDING_DEADLINE
         while not _locked(fd):
@@ -86,35 +106,53 @@ class Daemon:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
+        self.limits = settings.limits
         self.pid = os.getpid()
         self._clock = clock
         self._started_at = clock()
+        self._strangers: dict[Peer, float] = {}
         self._peers: set[Peer] = set()
         self._rooms: dict[NotebookId, Room] = {}
         self._unused_since: dict[NotebookId, float] = {}
         self._alone_since = clock()
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
-        self._registry_store = RegistryStore(settings.data_dir / "registry.db")
-        self.registry = Registry(self._registry_store, clock)
+        self._compacting: asyncio.Task[bool] | None = None
+        self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
+        """What is damaged or out of reach, in sentences, the newest last."""
+        self._registry_store = self._open_registry()
+        self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
         self._environments = Environments(settings.data_dir / "environments", Trust(settings.data_dir / "trust"))
+        self.sessions_dir = settings.data_dir / "sessions"
+        self._retention = Retention(self, clock)
+        self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
+        if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
+            logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
+        self.demand = Demand()
 
     # --- life ---
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `request_end`, `ShutdownDaemon`, or nobody has needed the daemon for a while."""
+        make_private_folder(self.settings.hosts_dir)
+        # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
+        joining = adopt_hosts(self)
         async with self._listening():
-            await self._adopt_sessions()
+            if joining:
+                await asyncio.wait(joining, timeout=ADOPTION_DEADLINE)
             on_ready()
             while not self._end.is_set():
                 delay = self._tick()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        self._retention.close()
+        if self._compacting is not None:
+            self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
         await self._environments.close()
-        for peer in list(self._peers):
+        for peer in [*self._strangers, *self._peers]:
             peer.channel.close()
         # One turn of the loop lets the channels say that they are closed, before the rooms are.
         await asyncio.sleep(0)
@@ -125,7 +163,6 @@ class Daemon:
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        make_private_folder(self.settings.hosts_dir)
         server = await serve(self.settings.socket_path, self._connected)
         try:
             yield
@@ -137,41 +174,54 @@ class Daemon:
         """End soon; kernels live on for the next daemon. Asking twice is harmless."""
         self._end.set()
 
-    async def shut_down(self, *, keep_kernels: bool) -> dict[str, Any]:
-        """End soon, and every session before that unless the kernels are kept."""
+    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> dict[str, Any]:
+        """End soon, and every session before that unless the kernels are kept.
+
+        Args:
+            actor: Who wants it; None for the daemon itself.
+            keep_kernels: Whether to leave the sessions to the next daemon.
+        """
         if not keep_kernels:
-            await asyncio.gather(
-                *(self.end_session(row, SessionEvent.STOPPED) for row in self.registry.active()),
-            )
+            ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
+            for end in await asyncio.gather(*ends, return_exceptions=True):
+                if isinstance(end, BaseException):
+                    logger.error("a session could not be ended", exc_info=end)
         asyncio.get_running_loop().call_soon(self.request_end)
         return {}
 
-    async def end_session(self, row: SessionRow, event: SessionEvent) -> None:
-        """End a session, whether a room is open for it or not."""
+    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> None:
+        """End a session, whether a room is open for it or not; `actor` is who ends it, None for the daemon itself."""
         session_id = NotebookId(row.session_id)
         if session_id in self._rooms:
-            await self._rooms[session_id].stop(event)
+            await self._rooms[session_id].stop(event, actor)
         else:
-            self.registry.end(session_id, event)
+            self.registry.end(session_id, event, actor)
 
-    async def _adopt_sessions(self) -> None:
-        for row in self.registry.active():
-            if row.kind == "kernel" and row.host_dir is not None:
-                try:
-                    await self.room(row.session_id).adopt(row)
-                except StorageError:
-                    logger.exception("cannot take over session %r", row.session_id)
-        known = {row.host_dir for row in self.registry.active()}
-        for folder in self.settings.hosts_dir.iterdir():
-            if folder.is_dir() and str(folder) not in known:
-                self._report_stray_host(folder)
+    def _open_registry(self) -> RegistryStore:
+        """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""
+        path = self.settings.data_dir / "registry.db"
+        try:
+            store = RegistryStore(path)
+        except StorageError as exc:
+            if exc.data.get("set_aside") is None:
+                raise
+            self.report(f"The list of sessions begins anew: {exc.message}")
+            store = RegistryStore(path)
+        if store.damaged_log is not None:
+            self.report(
+                f"The latest changes of the list of sessions are lost; their log is kept as {store.damaged_log}"
+            )
+        for session_id in store.set_damaged_aside():
+            self.report(
+                f"What was known of session {session_id!r} is damaged and set aside; its cells and outputs are there"
+            )
+        return store
 
-    @staticmethod
-    def _report_stray_host(folder: Path) -> None:
-        if Spool.is_alive(folder):
-            logger.error("the host in %s belongs to no active session; it is left alone", folder)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    def report(self, sentence: str) -> None:
+        """Tell users of something that is damaged or out of reach: in the log, and in `GetStatus`."""
+        logger.error("%s", sentence)
+        if sentence not in self.problems:
+            self.problems.append(sentence)
 
     def _tick(self) -> float:
         """Do what is due; return the seconds until the next look."""
@@ -189,9 +239,12 @@ class Daemon:
             if room.in_use:
                 self._unused_since.pop(notebook_id, None)
             elif deadline is None and now - self._unused_since.setdefault(notebook_id, now) > ROOM_REST:
-                del self._rooms[notebook_id], self._unused_since[notebook_id]
-                room.close()
+                self._close_room(notebook_id)
+        for peer in [peer for peer, came_at in self._strangers.items() if now - came_at > GREETING_DEADLINE]:
+            self._turn_away(peer, f"No greeting came within {GREETING_DEADLINE:g} seconds")
+        self._compact_next()
         self.registry.flush()
+        self._retention.tick(now)
         reap_hosts()
         if not self.settings.socket_path.exists():
             logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
@@ -203,30 +256,113 @@ class Daemon:
             self.request_end()
         return max(delay, 0.01)
 
+    def _compact_next(self) -> None:
+        """Compact a document that is due; one at a time, as it takes time from everybody."""
+        if self._compacting is None or self._compacting.done():
+            due = next((room for room in self._rooms.values() if room.document.compaction_due), None)
+            if due is not None:
+                task = compact(due.notebook_id, due.document)
+                self._compacting = asyncio.get_running_loop().create_task(task)
+
     # --- peers ---
 
     def _connected(self, channel: Channel) -> Peer:
         peer = Peer(self, channel)
-        self._peers.add(peer)
+        self._strangers[peer] = self._clock()
+        if len(self._strangers) > MAX_STRANGERS:
+            self._turn_away(next(iter(self._strangers)), "Too many connections wait here without a greeting")
         return peer
+
+    def _turn_away(self, stranger: Peer, reason: str) -> None:
+        del self._strangers[stranger]
+        stranger.channel.refuse(reason)
+
+    def admit(self, peer: Peer) -> None:
+        """A connection has said who it is.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+        if len(self._peers) >= self.limits.max_connections + SPARE_CONNECTIONS:
+            raise self._too_many_connections()
+        self._strangers.pop(peer, None)
+        self._peers.add(peer)
+
+    def check_may_join(self) -> None:
+        """Refuse a connection that is to take part in a session when there are enough of them.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+        if len(self._peers) > self.limits.max_connections:
+            raise self._too_many_connections()
+
+    def _too_many_connections(self) -> DaemonUnavailable:
+        return DaemonUnavailable(
+            f"This daemon has {self.limits.max_connections:,} connections, as many as it may have. Close sessions that "
+            "are no longer used, or raise the limit: `RUNTIMED_MAX_CONNECTIONS=… runtimed restart`",
+            max_connections=self.limits.max_connections,
+        )
 
     def peer_gone(self, peer: Peer) -> None:
         """A connection is closed."""
+        self._strangers.pop(peer, None)
         self._peers.discard(peer)
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+        return self._rooms.get(notebook_id)
+
+    def stored_of_hosts(self) -> dict[Path, int]:
+        """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
+        return dict(filter(None, (room.kernel.stored_of_host for room in self._rooms.values())))
 
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be.
 
         Raises:
-            SessionError: If the id cannot be one.
+            SessionError: If the id cannot be one, or too many sessions are in use.
             StorageError: If the session's database cannot be opened.
         """
         key = NotebookId(notebook_id)
         if key not in self._rooms:
-            self._rooms[key] = Room(
-                check_notebook_id(notebook_id), self.settings, self.registry, self._environments, self._clock
-            )
+            check_notebook_id(notebook_id)
+            if len(self._rooms) >= max_rooms(self.limits):
+                self._close_unused_room(notebook_id)
+            try:
+                room = Room(
+                    key, self.settings, self.registry, self._environments, self.demand, self._clock, self.report
+                )
+            except StorageError as exc:
+                self.report(f"Session {notebook_id!r}: {exc.message}")
+                raise
+            self._rooms[key] = room
         return self._rooms[key]
+
+    def flow_of(self, notebook_id: str | None) -> Flow | None:
+        """Return the flow of a session whose room is open."""
+        room = self._rooms.get(NotebookId(notebook_id or ""))
+        return None if room is None else room.flow
+
+    def _close_unused_room(self, wanted: str) -> None:
+        """Make way for another room: of those that nobody uses, close the one that was opened first.
+
+        Raises:
+            SessionError: If all are in use.
+        """
+        for notebook_id, room in self._rooms.items():
+            if not room.in_use and room.deadline() is None:
+                self._close_room(notebook_id)
+                return
+        raise SessionError(
+            f"Session {wanted!r} cannot be opened: {len(self._rooms):,} sessions are in use, as many as this daemon "
+            "can have open. Leave some, or raise RUNTIMED_MAX_SESSIONS",
+            notebook_id=wanted,
+        )
+
+    def _close_room(self, notebook_id: NotebookId) -> None:
+        self._unused_since.pop(notebook_id, None)
+        self._rooms.pop(notebook_id).close()
 
     # --- what is told of it ---
 
@@ -267,7 +403,12 @@ class Daemon:
             "sessions": len(self.registry.active()),
             "peers": len(self._peers),
             "pool": {},
-            "limits": {"idle_exit_seconds": self.settings.idle_exit},
+            "limits": {
+                **dataclasses.asdict(self.limits),
+                "kernel_memory_kept_by": self._memory_mechanism,
+                "idle_exit": self.settings.idle_exit,
+            },
+            "problems": list(self.problems),
             "rooms": [
                 {
                     "notebook_id": room.notebook_id,

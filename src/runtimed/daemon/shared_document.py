@@ -1,15 +1,19 @@
-"""The document of a room: loaded when first needed, every edit committed together with the event that tells of it."""
+"""The document of a room: loaded when first needed, every edit committed with the event and note that tell of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from runtimed.daemon.log import EventLog
+from runtimed.document.compaction import AUTHOR, Compaction
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
 from runtimed.errors import CellNotFound, StorageError
-from runtimed.ids import CellId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.models import AuditAction
 from runtimed.protocol.events import CellChanged
+from runtimed.settings import COMPACT_AFTER
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["SharedDocument"]
@@ -17,19 +21,43 @@ __all__ = ["SharedDocument"]
 MAX_FAILED_LOADS = 2
 """Deaths of the daemon while it loads a document, after which the document is set aside."""
 
-ChangeKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared", "executed"]
+EditKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared"]
+
+_ACTIONS: Final[dict[EditKind, AuditAction]] = {
+    "added": "cell_added",
+    "source": "cell_edited",
+    "moved": "cell_moved",
+    "deleted": "cell_deleted",
+    "metadata": "cell_metadata_set",
+    "type": "cell_type_set",
+    "cleared": "outputs_cleared",
+}
+"""What the audit log calls an edit of a cell."""
 
 
 class SharedDocument:
-    """A notebook that several peers edit."""
+    """A notebook that several peers edit.
 
-    def __init__(self, notebook_id: NotebookId, store: SessionStore, log: EventLog, clock: Callable[[], float]) -> None:
+    Attributes:
+        changes: How many changes are stored beside the snapshot, as far as the document was loaded.
+    """
+
+    def __init__(
+        self,
+        notebook_id: NotebookId,
+        store: SessionStore,
+        log: EventLog,
+        clock: Callable[[], float],
+        compact_after: int = COMPACT_AFTER,
+    ) -> None:
         self._notebook_id = notebook_id
         self._store = store
         self._log = log
         self._clock = clock
         self._loaded: NotebookDocument | None = None
         self._stored = False
+        self._compact_after = self._compact_at = compact_after
+        self.changes = 0
 
     @property
     def content(self) -> NotebookDocument:
@@ -61,37 +89,119 @@ class SharedDocument:
             raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
         return record
 
-    def edit(self, kind: ChangeKind, author: str, make: Callable[[NotebookDocument], Edit]) -> Edit:
+    def edit(
+        self, kind: EditKind, actor: Actor, make: Callable[[NotebookDocument], Edit], *, detail: str | None = None
+    ) -> Edit:
         """Make one edit; when this returns it is committed and on its way to every subscriber.
 
         Args:
             kind: What the event will say.
-            author: The client whose edit it is.
+            actor: The client whose edit it is.
             make: Makes the edit; it may refuse (CellNotFound, InvalidCell), then nothing has changed.
+            detail: A word for the audit log.
 
         Raises:
             StorageError: If the edit cannot be stored; it is undone.
         """
+        return self._commit(kind, actor.client_id, make, actor, detail)
+
+    def set_execution(
+        self, cell_id: CellId, execution_id: ExecutionId, execution_count: int | None, *, author: ClientId
+    ) -> Edit:
+        """Let a cell show an execution: an edit in all but that the audit log calls it none.
+
+        Raises:
+            StorageError: As `edit`.
+        """
+        return self._commit(
+            "executed", author, lambda d: d.set_execution(cell_id, execution_id, execution_count, author=author)
+        )
+
+    def _commit(
+        self,
+        kind: EditKind | Literal["executed"],
+        author: ClientId,
+        make: Callable[[NotebookDocument], Edit],
+        actor: Actor | None = None,
+        detail: str | None = None,
+    ) -> Edit:
         document = self.content
-        edit = make(document)
+        try:
+            edit = make(document)
+        except StorageError:
+            # Automerge may have broken it.
+            self.forget()
+            raise
         if not edit.change:
             return edit
-        try:
-            with self._log.transaction():
-                if not self._stored:
-                    # The document's beginning came from no change of a peer, so this snapshot, which has the first
-                    # edit already, is what there is to store.
-                    self._store.put_snapshot(document.save())
-                else:
-                    self._store.add_change(edit.change, author)
-                if edit.cell_id is not None:
-                    self._log.append(CellChanged(at=self._clock(), cell_id=edit.cell_id, change=kind, author=author))
-        except StorageError:
-            # The document in memory is ahead of what is stored: forget it.
-            self._loaded = None
-            raise
-        self._stored = True
+        with self._log.transaction():
+            # The document in memory would be ahead of what is stored, and later changes would build upon this one.
+            self._log.if_rolled_back(self.forget)
+            if not self._stored:
+                # The document's beginning came from no change of a peer, so this snapshot, which has the first edit
+                # already, is what there is to store.
+                self._store.put_snapshot(document.save())
+                self.changes = 0
+            else:
+                self._store.add_change(edit.change, author)
+                self.changes += 1
+            now = self._clock()
+            if kind != "executed":
+                action = "metadata_set" if edit.cell_id is None else _ACTIONS[kind]
+                self._store.note(
+                    AuditRow(at=now, until=now, action=action, actor=actor, cell_id=edit.cell_id, detail=detail)
+                )
+            if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
+                record = document.cell(edit.cell_id)
+                self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
+            if edit.cell_id is not None:
+                self._log.append(CellChanged(at=now, cell_id=edit.cell_id, change=kind, author=author))
+            self._stored = True
         return edit
+
+    def forget(self) -> None:
+        """Let go of the document in memory, and of its compaction: it is loaded again when it is needed.
+
+        Doing it twice is harmless.
+        """
+        self._loaded = None
+
+    # Compaction
+
+    @property
+    def compaction_due(self) -> bool:
+        """Whether the document is loaded and has so many changes that it should be compacted."""
+        return self._loaded is not None and self.changes >= self._compact_at
+
+    def postpone_compaction(self) -> None:
+        """Let a tenth as many changes come again before the document is due: it cannot be compacted now."""
+        self._compact_at = self.changes + max(self._compact_after // 10, 1)
+
+    @property
+    def loaded(self) -> NotebookDocument | None:
+        """The document that peers edit, None while none is loaded."""
+        return self._loaded
+
+    def replace(self, compaction: Compaction, snapshot: bytes) -> None:
+        """Put a compacted document in the place of the present one, with all that was edited meanwhile.
+
+        Args:
+            compaction: Of the document that is loaded.
+            snapshot: The verified bytes of the changes that were taken from it first.
+
+        Raises:
+            StorageError: If it cannot be stored; then the old document stays, in memory and in storage.
+        """
+        for _ in compaction.catch_up():
+            pass
+        later = compaction.take_changes()
+        with self._store.transaction():
+            self._store.put_snapshot(snapshot)
+            if later:
+                self._store.add_change(later, AUTHOR)
+        self._loaded = compaction.document
+        self.changes = 1 if later else 0
+        self._compact_at = self._compact_after
 
     def _load(self) -> NotebookDocument:
         if self._store.failed_loads >= MAX_FAILED_LOADS:
@@ -100,6 +210,7 @@ class SharedDocument:
         try:
             snapshot, changes = self._store.load_document()
             self._stored = snapshot is not None
+            self.changes = len(changes)
             if snapshot is None and not changes:
                 return NotebookDocument.create(self._notebook_id)
             return NotebookDocument.load(snapshot, changes)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "encode_sync_message", "last_of", "read_changes"]
+__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "last_of", "read_changes"]
 
 MAX_CHANGE: Final = 64 * 2**20
 """Largest change accepted, in bytes after decompression."""
@@ -63,14 +63,6 @@ def last_of(changes: Sequence[RawChange]) -> list[RawChange]:
     """Return those that none of the others depends on: whoever knows them knows all."""
     needed = {dep for change in changes for dep in change.deps}
     return [change for change in changes if change.hash not in needed]
-
-
-def encode_sync_message(changes: Sequence[RawChange]) -> bytes:
-    """Return a version 1 sync message that holds changes and says nothing else."""
-    parts = [b"\x42\x00\x00\x00", _leb128(len(changes))]
-    for change in changes:
-        parts += _leb128(len(change.data)), change.data
-    return b"".join(parts)
 
 
 def _read_change(data: bytes, start: int) -> RawChange:

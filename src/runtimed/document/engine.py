@@ -19,9 +19,9 @@ from typing import Any, Final, Literal, NamedTuple
 
 from automerge import core
 
-from runtimed.document.changes import HASH_SIZE, RawChange, encode_sync_message, last_of
+from runtimed.document.changes import HASH_SIZE
 from runtimed.document.text_edit import TextEdit
-from runtimed.errors import ProtocolError, StorageError
+from runtimed.errors import StorageError
 
 __all__ = ["GENESIS", "ROOT", "Engine", "Node", "Writer"]
 
@@ -115,7 +115,7 @@ class Engine:
         return self._broken is None
 
     def save(self) -> bytes:
-        """Return the whole document with its history, compacted."""
+        """Return the whole document with its history, packed."""
         with self._guard("save a document"):
             return bytes(self._document.save())
 
@@ -180,23 +180,6 @@ class Engine:
             self._document.set_actor(_actor(author))
             with self._document.transaction() as transaction:
                 yield Writer(transaction)
-
-    def receive(self, changes: Sequence[RawChange]) -> None:
-        """Apply changes made elsewhere, whose dependencies are known or among them.
-
-        Raises:
-            ProtocolError: If automerge refuses any; others may have been applied.
-        """
-        message = encode_sync_message(changes)
-        try:
-            with self._guard("apply these changes"):
-                self._document.receive_sync_message(core.SyncState(), core.Message.decode(message))
-        except StorageError as exc:
-            if self.usable:
-                raise ProtocolError(exc.message) from exc
-            raise
-        if not self.knows(change.hash for change in last_of(changes)):
-            raise ProtocolError("automerge cannot apply these changes: it left some of them out")
 
     @contextmanager
     def _guard(self, doing: str) -> Iterator[None]:

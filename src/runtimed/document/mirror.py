@@ -17,6 +17,8 @@ from runtimed.models import CellType
 __all__ = ["CellNodes", "CellRecord", "Mirror"]
 
 _CELL_TYPES: Final = frozenset(get_args(CellType))
+_ROOT_FIELDS: Final = frozenset(("schema", "notebook_id", "metadata", "cells"))
+_CELL_FIELDS: Final = frozenset(("cell_type", "source", "position", "execution_count", "execution_id", "metadata"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class Mirror:
     Attributes:
         cells_node: The map of cells, None in a foreign document that has none.
         metadata_node: The map of the document's metadata, the same.
+        shows_all: Whether there was nothing else in the document when it was read.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -66,13 +69,18 @@ class Mirror:
         self.schema = root.get("schema")
         notebook_id = root.get("notebook_id")
         self.notebook_id = NotebookId(notebook_id) if isinstance(notebook_id, str) else None
+        self.shows_all = root.keys() == _ROOT_FIELDS and self.notebook_id is not None
         self.metadata_node = _map_id(root.get("metadata"))
-        self.metadata = _texts(engine, self.metadata_node)
+        self.metadata = self._texts(engine, self.metadata_node)
         self.cells_node = _map_id(root.get("cells"))
+        if self.cells_node is None:
+            self.shows_all = False
         for key, value in engine.items(self.cells_node).items() if self.cells_node is not None else ():
             cell = _map_id(value)
             if cell is not None:
                 self._read_cell(engine, CellId(key), cell)
+            else:
+                self.shows_all = False
         self.order.sort()
 
     def ids(self) -> list[CellId]:
@@ -97,11 +105,6 @@ class Mirror:
         """Return how many cells come before this one."""
         return bisect_left(self.order, (self.records[cell_id].position, cell_id))
 
-    def changed_from(self, former: Mirror) -> list[CellId]:
-        """Return the ids of the cells that differ, in document order, then of those that are gone."""
-        changed = [cell_id for cell_id in self.ids() if self.records[cell_id] != former.records.get(cell_id)]
-        return changed + [cell_id for cell_id in former.ids() if cell_id not in self.records]
-
     def _leave_order(self, record: CellRecord) -> None:
         del self.order[bisect_left(self.order, (record.position, record.id))]
 
@@ -125,25 +128,32 @@ class Mirror:
             position=position if isinstance(position, str) else "",
             execution_count=count if isinstance(count, int) and not isinstance(count, bool) else None,
             execution_id=ExecutionId(execution_id) if isinstance(execution_id, str) else None,
-            metadata=_texts(engine, metadata_node),
+            metadata=self._texts(engine, metadata_node),
         )
         self.records[cell_id] = record
         self.order.append((record.position, cell_id))
+        shown = (record.cell_type, record.position, record.execution_count, record.execution_id)
+        if (
+            values.keys() != _CELL_FIELDS
+            or shown != (cell_type, position, count, execution_id)
+            or (source_node is None and not isinstance(source, str))
+        ):
+            self.shows_all = False
+
+    def _texts(self, engine: Engine, node: bytes | None) -> dict[str, str]:
+        """Return a map's values as texts, without those that are something else."""
+        texts = {}
+        values = engine.items(node) if node is not None else {}
+        for key, value in values.items():
+            match value:
+                case str():
+                    texts[key] = value
+                case Node(kind="text", id=text):  # a plain string in JavaScript
+                    texts[key] = engine.text(text)
+        if node is None or len(texts) < len(values):
+            self.shows_all = False
+        return texts
 
 
 def _map_id(value: object) -> bytes | None:
     return value.id if isinstance(value, Node) and value.kind == "map" else None
-
-
-def _texts(engine: Engine, node: bytes | None) -> dict[str, str]:
-    """Return a map's values as texts, without those that are something else."""
-    if node is None:
-        return {}
-    texts = {}
-    for key, value in engine.items(node).items():
-        match value:
-            case str():
-                texts[key] = value
-            case Node(kind="text", id=text):  # a plain string in JavaScript
-                texts[key] = engine.text(text)
-    return texts

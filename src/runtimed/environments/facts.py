@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import importlib
-import importlib.util
 import json
 import os
 import pwd
-import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,13 +19,13 @@ from typing import Any, Final
 
 from runtimed.environments.conda_files import read_environment_yml
 from runtimed.errors import EnvironmentFailed
+from runtimed.transport.home import find_uv
 
 __all__ = [
     "PROJECT_FILES",
     "Facts",
     "FoundFile",
     "base_interpreter",
-    "find_uv",
     "gather",
     "nearest_folder",
     "read_document",
@@ -265,14 +262,6 @@ def read_document(path: Path) -> tuple[str | None, str | None]:
     except (ValueError, AttributeError, TypeError) as exc:
         raise ValueError(f"{path} is no notebook: {exc}") from exc
     return json.dumps(metadata), first
-
-
-def find_uv(environment: Mapping[str, str]) -> str | None:
-    """Return the path of uv: that of the package `uv` beside this one, else the first on the client's PATH."""
-    if importlib.util.find_spec("uv") is not None:
-        with contextlib.suppress(FileNotFoundError):  # the package without its executable
-            return str(importlib.import_module("uv").find_uv_bin())
-    return shutil.which("uv", path=environment.get("PATH", os.defpath))
 
 
 def base_interpreter(interpreter: str) -> str | None:

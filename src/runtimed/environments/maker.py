@@ -9,20 +9,20 @@ import asyncio
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from runtimed.environments import conda
 from runtimed.environments.conda_files import with_channels
 from runtimed.environments.detection import INSTALL_UV, Decision
-from runtimed.environments.facts import find_uv
 from runtimed.environments.pip_settings import uv_variables
 from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
 from runtimed.environments.store import MARKER, EnvironmentStore
 from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
 from runtimed.errors import EnvironmentFailed
+from runtimed.transport.home import find_uv
 
 __all__ = ["Environments", "Prepared", "with_settings"]
 
@@ -38,7 +38,7 @@ class Prepared:
     """
 
     interpreter: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     marker: str
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
-from runtimed.errors import ProtocolError
+from runtimed.errors import ProtocolError, StorageError
 from runtimed.execution.terminal import TerminalText
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import EventType, ExecutionEvent, ExecutionResult, Output
@@ -25,17 +25,18 @@ from runtimed.protocol.events import (
     Finished,
     InputRequested,
     KernelState,
+    Omitted,
     Queued,
     Started,
     Stream,
 )
 
-__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "to_public"]
+__all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "plain_outputs", "to_public"]
 
 Outcome = Literal["ok", "error", "cancelled", "died"]
 
-BlobValues = Mapping[str, bytes | str]
-"""Contents of blobs by SHA-256; a text may be given as its UTF-8 bytes."""
+BlobValues = Mapping[str, bytes | str | StorageError]
+"""Contents of blobs by SHA-256; a text may be given as its UTF-8 bytes. An error stands for a content that is lost."""
 
 
 class OutputFold:
@@ -58,6 +59,7 @@ class OutputFold:
         self._parts: list[TerminalText | _DisplayPart | Output] = []
         self._displays: dict[str, list[_DisplayPart]] = {}
         self._clear_at_next = False
+        self._omitted: Omitted | None = None
         self.started_at: datetime | None = None
         """When the kernel began with it, in UTC; None if it has not."""
         self.ended_at: datetime | None = None
@@ -69,9 +71,12 @@ class OutputFold:
     def add(self, event: Event) -> None:
         """Fold the next event of this execution; late outputs, after `Finished`, count like any other.
 
-        An update of a display that is not here changes nothing: see `apply_update`.
+        An update of a display that is not here changes nothing: see `apply_update`. Outputs behind an `Omitted` are
+        left out until something clears the outputs.
         """
         match event:
+            case Stream() | Display() if self._omitted is not None and not self._clear_at_next:
+                pass
             case Stream():
                 if event.text:
                     self._add_text(event.name, event.text)
@@ -99,6 +104,12 @@ class OutputFold:
                 self.status = event.status
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
+            case Omitted():
+                known = self._omitted
+                if known is None or known.after == event.after:
+                    self._omitted = event
+                else:  # after a broken connection, it counts from there on
+                    self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
             case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress():
                 pass
             case _:
@@ -116,6 +127,11 @@ class OutputFold:
         for part in parts:
             part.update(event)
         return bool(parts)
+
+    @property
+    def omitted(self) -> Omitted | None:
+        """What says that outputs were left out; None if the outputs are whole."""
+        return self._omitted
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -150,6 +166,8 @@ class OutputFold:
             outputs=self.outputs_with(blob_values or {}),
             started_at=self.started_at,
             ended_at=self.ended_at,
+            omitted_bytes=self._omitted.size if self._omitted is not None else 0,
+            omitted_after=self._omitted.after if self._omitted is not None else None,
         )
 
     def _add_text(self, name: str, text: str) -> None:
@@ -166,6 +184,7 @@ class OutputFold:
             self._clear()
 
     def _clear(self) -> None:
+        self._omitted = None
         self._parts.clear()
         self._displays.clear()
 
@@ -199,6 +218,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
     count: int | None = None
     message: str | None = None
     status: str | None = None
+    author: str | None = None
     match event:
         case Started():
             event_type, count = "execution_started", event.execution_count
@@ -215,7 +235,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
         case KernelState():
             event_type, status = "kernel_status", event.status
         case CellChanged():
-            event_type, status = "cell_changed", event.change
+            event_type, status, author = "cell_changed", event.change, event.author
         case EnvProgress():
             return ExecutionEvent(
                 event_type="env_progress",
@@ -224,7 +244,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
                 bytes_done=event.done,
                 bytes_total=event.total,
             )
-        case Clear() | Queued() | InputRequested():
+        case Clear() | Queued() | InputRequested() | Omitted():
             return None
         case _:
             assert_never(event)
@@ -236,7 +256,41 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
         execution_count=count,
         error_message=message,
         status=status,
+        author=author,
     )
+
+
+def plain_outputs(events: Iterable[Event], blob_values: BlobValues) -> tuple[Output, ...]:
+    """Return the outputs in some events as the kernel sent them; texts of one stream in a row are joined.
+
+    Args:
+        events: Raw events of one execution, in order.
+        blob_values: Contents of the blobs that they refer to.
+    """
+    found: list[Output] = []
+    texts: list[str] = []
+    for event in events:
+        public = to_public(event, blob_values)
+        if public is None or public.output is None:
+            continue
+        output, last = public.output, found[-1] if found else None
+        if (
+            last is not None
+            and output.output_type == "stream"
+            and (last.output_type, last.name) == ("stream", output.name)
+        ):
+            texts.append(output.text or "")
+            continue
+        _join_text(found, texts)
+        found.append(output)
+        texts = [output.text or ""]
+    _join_text(found, texts)
+    return tuple(found)
+
+
+def _join_text(outputs: list[Output], texts: list[str]) -> None:
+    if len(texts) > 1:
+        outputs[-1] = replace(outputs[-1], text="".join(texts))
 
 
 _OUTCOMES: Final[Mapping[Outcome, str]] = {
@@ -317,10 +371,18 @@ def _metadata(text: str) -> dict[str, Any]:
 
 
 def _resolve(output: Output, values: BlobValues) -> Output:
-    """Return the output with those of its blobs that are in `values` replaced by their contents."""
+    """Return the output with those of its blobs that are in `values` replaced by their contents.
+
+    One of which a content is lost is replaced by an error that says so.
+    """
     data = output.data or {}
-    if not any(isinstance(value, Blob) and value.sha256 in values for value in data.values()):
+    found = [values[value.sha256] for value in data.values() if isinstance(value, Blob) and value.sha256 in values]
+    if not found:
         return output
+    for content in found:
+        if isinstance(content, StorageError):
+            line = f"StorageError: {content.message}"
+            return Output(output_type="error", ename="StorageError", evalue=content.message, traceback=(line,))
     return replace(output, data={mime: _content(mime, value, values) for mime, value in data.items()})
 
 

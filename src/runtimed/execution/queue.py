@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from runtimed.ids import ClientId, ExecutionId
@@ -73,9 +73,16 @@ class ExecutionQueue:
         self._waiting.append(ticket)
         return self._next()
 
-    def adopt(self, ticket: Ticket) -> None:
-        """Take note of an execution that the kernel has already."""
-        self._running = ticket
+    def restore(self, running: Ticket | None, waiting: Iterable[Ticket]) -> list[Instruction]:
+        """Replace the content: the kernel, which takes executions, was out of sight meanwhile.
+
+        Args:
+            running: What the kernel has.
+            waiting: What is behind it, in order. The kernel may have ended the first of these already: when that is
+                told, `finished` takes it away.
+        """
+        self._running, self._waiting, self._ready = running, deque(waiting), True
+        return self._next()
 
     def kernel_ready(self) -> list[Instruction]:
         """The kernel takes executions from now on."""
@@ -96,6 +103,7 @@ class ExecutionQueue:
         What was queued after somebody had asked for an interrupt was queued by one who expected the failure: it stays.
         """
         if self._running is None or self._running.execution_id != execution_id:
+            self._waiting = deque(ticket for ticket in self._waiting if ticket.execution_id != execution_id)
             return []
         client, self._running = self._running.client_id, None
         counted, self._behind_interrupt = self._behind_interrupt, None

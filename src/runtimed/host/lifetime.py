@@ -50,7 +50,11 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
         RuntimedError: If the host cannot begin.
     """
     folder = Path(bootstrap.folder)
-    with Spool(folder) as spool, contextlib.closing(Guard()) as guard, _in_use(bootstrap.marker):
+    with (
+        Spool(folder, bootstrap.lock) as spool,
+        contextlib.closing(Guard()) as guard,
+        _in_use(bootstrap.marker),
+    ):
         try:
             async with asyncio.TaskGroup() as tasks:
                 host = _Host(bootstrap, spool, guard, tasks)

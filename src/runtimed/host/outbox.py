@@ -1,6 +1,8 @@
 """The host's events on their way out: numbered, spooled, then sent, and kept until the daemon has stored them.
 
-The spool's file is the queue; memory holds only what is under way, at most WINDOW bytes. Nothing here waits.
+The spool's file is the queue; memory holds only what is under way, at most WINDOW bytes. Nothing here waits: it says
+when the kernel should. While a daemon is attached, and stores more slowly than the kernel prints, that is from SPOOLED
+bytes on; while there is none, the kernel goes on as long as there is room on the disk.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from runtimed.protocol.codec import encode_event, encode_event_frame
 from runtimed.protocol.events import Event
 from runtimed.storage.spool import Spool
 
-__all__ = ["RETRY", "WINDOW", "EventSink", "Outbox"]
+__all__ = ["RETRY", "SPOOLED", "WINDOW", "EventSink", "Outbox"]
 
 logger = logging.getLogger(__name__)
 
 WINDOW: Final = 4 * 2**20
 """Bytes of events that may be sent and not acknowledged; what is beyond waits in the spool."""
+
+SPOOLED: Final = 64 * 2**20
+"""Bytes in the spool above which the kernel waits for the daemon that is attached; it goes on below a half of that."""
 
 RETRY: Final = 1.0
 """Seconds after which writing is tried again when the disk is full."""
@@ -45,13 +50,17 @@ class Outbox:
 
     Args:
         spool: Where they stay until acknowledged.
-        stuck_changed: Called when the spool can no longer be written, and when it can again. While it is stuck, the
-            owner should add as little as possible: what is added waits in memory.
+        changed: Called when `stuck` or `crowded` has changed.
+
+    Attributes:
+        stuck: Whether the spool cannot be written. The owner should add as little as possible: what is added waits in
+            memory.
+        crowded: Whether the spool holds so much that the daemon should catch up first.
     """
 
-    def __init__(self, spool: Spool, stuck_changed: Callable[[], None]) -> None:
+    def __init__(self, spool: Spool, changed: Callable[[], None]) -> None:
         self._spool = spool
-        self._stuck_changed = stuck_changed
+        self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._added: list[tuple[int, bytes]] = []
         self._last = spool.last
@@ -63,6 +72,7 @@ class Outbox:
         self._empty_waiters: list[asyncio.Future[None]] = []
         self._reported = ""
         self.stuck = False
+        self.crowded = False
 
     @property
     def last(self) -> int:
@@ -85,6 +95,7 @@ class Outbox:
             self.get_stuck(exc)
             return
         self._added = []
+        self._look()
         sink = self._sink
         if sink is None:
             return
@@ -103,7 +114,7 @@ class Outbox:
         if self._reported != reason.message:
             self._reported = reason.message
             logger.error("nothing can be stored, so the kernel's output waits: %s", reason)
-        self._stuck_changed()
+        self._changed()
         self._loop.call_later(RETRY, self._retry)
 
     def attach(self, sink: EventSink, after: int) -> None:
@@ -117,6 +128,7 @@ class Outbox:
     def detach(self) -> None:
         """Send nothing until somebody is attached again."""
         self._sink = None
+        self._look()
 
     def acknowledge(self, n: int) -> None:
         """Let go of everything up to this number, and use the room."""
@@ -129,6 +141,7 @@ class Outbox:
                 self._spool.acknowledge(n)
             except StorageError as exc:
                 logger.warning("the spool cannot be trimmed: %s", exc)
+        self._look()
         self.pump()
         self._notify_empty()
 
@@ -169,7 +182,14 @@ class Outbox:
         self.stuck = False
         self.flush()
         if not self.stuck:
-            self._stuck_changed()
+            self._changed()
+
+    def _look(self) -> None:
+        limit = SPOOLED // 2 if self.crowded else SPOOLED
+        crowded = self._sink is not None and self._spool.size > limit
+        if crowded != self.crowded:
+            self.crowded = crowded
+            self._changed()
 
     def _notify_empty(self) -> None:
         waiters, self._empty_waiters = self._empty_waiters, []

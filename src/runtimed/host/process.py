@@ -25,6 +25,8 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 
 from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.memory import Fence
+from runtimed.texts import printable
 
 __all__ = [
     "Ended",
@@ -46,12 +48,21 @@ _STDERR_CHARACTERS: Final = 4096
 _CRASH: Final = "Fatal Python error"
 _PYTHON_NAME: Final = re.compile(r"python(3(\.\d+)?)?")
 _TEMPLATE: Final = re.compile(r"\{([A-Za-z0-9_]+)\}")
+_GUARD_PAUSE: Final = 1.0
 
-# Reads the process group to guard, line by line, an empty line for none; the end of the input is the end of the host.
+# Reads what to guard, line by line: a process group, 0 for none, and a cgroup, if there is one. The end of the input is
+# the end of the host. A cgroup can be removed when it is empty; its processes may be many, and start others.
 _GUARD_SCRIPT: Final = """
 trap '' HUP INT TERM
-while read -r line; do group=$line; done
-[ -n "$group" ] && kill -s KILL -- "-$group"
+group=0
+while read -r number path; do group=$number folder=$path; done
+[ "$group" -gt 0 ] && kill -s KILL -- "-$group"
+tries=0
+while [ -n "$folder" ] && [ -d "$folder" ] && [ $tries -lt 200 ]; do
+    while read -r pid; do [ "$pid" -gt 0 ] && kill -s KILL "$pid"; done < "$folder/cgroup.procs"
+    rmdir "$folder" || sleep 0.02
+    tries=$((tries + 1))
+done
 """
 
 
@@ -234,11 +245,17 @@ def _jupyter_variables(environment: Mapping[str, str]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended, and its last lines on standard error."""
+    """How a process ended.
+
+    Attributes:
+        stderr: Its last lines on standard error.
+        over_limit: Whether it was killed for having exceeded its memory limit.
+    """
 
     exit_code: int | None
     signal: int | None
     stderr: str
+    over_limit: bool = False
 
     @property
     def sentence(self) -> str:
@@ -256,46 +273,93 @@ class Guard:
     """A tiny process that kills the kernel's process group when this host is gone, however it went.
 
     It waits on a pipe whose other end only the host holds; the operating system closes it with the host. One mechanism
-    for Linux and macOS, and unlike PR_SET_PDEATHSIG it reaches the kernel's children.
+    for Linux and macOS, and unlike PR_SET_PDEATHSIG it reaches the kernel's children. If it is killed itself, the host
+    sees the end of its output, and starts another one.
+
+    Raises:
+        OSError: If the operating system refuses to start it.
     """
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._line = b"0\n"
+        self._retry: asyncio.TimerHandle | None = None
         self._start()
+
+    def watch(self, group: int | None, cgroup: Path | None) -> None:
+        """Guard this process group, or none, and this cgroup, or none: its processes die and it is removed."""
+        self._line = f"{group or 0} {cgroup or ''}\n".encode()
+        if self._retry is None:
+            self._tell()
+
+    def close(self) -> None:
+        """End it, as the end of the host would."""
+        if self._retry is None:
+            self._let_go()
+        else:
+            self._retry.cancel()
 
     def _start(self) -> None:
         read_end, self._write_end = os.pipe()
+        self._output_end, output = os.pipe()
         try:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", _GUARD_SCRIPT],
                 stdin=read_end,
-                stdout=subprocess.DEVNULL,
+                stdout=output,
                 stderr=subprocess.DEVNULL,
                 env={},
                 cwd="/",
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(self._write_end)
+            os.close(self._output_end)
+            raise
         finally:
             os.close(read_end)
+            os.close(output)
+        self._started_at = self._loop.time()
+        self._loop.add_reader(self._output_end, self._ended)
+        self._tell()
 
-    def watch(self, group: int | None) -> None:
-        """Guard this process group, or none."""
-        line = f"{'' if group is None else group}\n".encode()
-        try:
-            os.write(self._write_end, line)
-        except BrokenPipeError:
-            logger.warning("the guard was killed; starting another one")
-            self.close()
-            self._start()
-            os.write(self._write_end, line)
+    def _tell(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # `_ended` is about to be called
+            os.write(self._write_end, self._line)
 
-    def close(self) -> None:
-        """End it, as the end of the host would."""
+    def _let_go(self) -> None:
+        self._loop.remove_reader(self._output_end)
+        os.close(self._output_end)
         os.close(self._write_end)
         self._process.wait()
+
+    def _ended(self) -> None:
+        """Start another one; after one that ended soon a little later, lest a broken system be kept busy."""
+        logger.warning("the guard was killed; starting another one")
+        self._let_go()
+        if self._loop.time() - self._started_at < _GUARD_PAUSE:
+            self._retry = self._loop.call_later(_GUARD_PAUSE, self._start_again)
+        else:
+            self._start_again()
+
+    def _start_again(self) -> None:
+        try:
+            self._start()
+        except OSError as exc:
+            logger.warning("no guard can be started: %s", exc)
+            self._retry = self._loop.call_later(_GUARD_PAUSE, self._start_again)
+        else:
+            self._retry = None
 
 
 class KernelProcess:
     """A kernel's process, from its start to its end.
+
+    Args:
+        command: How to start it.
+        connection_file: Where it listens.
+        guard: Kills it when this host is gone.
+        fence: Keeps it within its memory limit; ends with it.
 
     Attributes:
         ended: Gets its result when the process has ended and its process group has been killed.
@@ -305,28 +369,25 @@ class KernelProcess:
         ValueError: If an argument or a variable holds a zero byte.
     """
 
-    def __init__(self, command: KernelCommand, connection_file: Path, guard: Guard) -> None:
+    def __init__(self, command: KernelCommand, connection_file: Path, guard: Guard, fence: Fence) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Ended] = self._loop.create_future()
         self._guard = guard
+        self._fence = fence
+        self._over_limit = False
         self._tail = bytearray()
-        self._read_end, write_end = os.pipe()
+        arguments = [part.replace("{connection_file}", str(connection_file)) for part in command.argv]
+        guard.watch(None, fence.folder)
         try:
-            self._process: subprocess.Popen[Any] = subprocess.Popen(
-                [part.replace("{connection_file}", str(connection_file)) for part in command.argv],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=write_end,
-                env=dict(command.environment),
-                cwd=command.cwd,
-                start_new_session=True,
-            )
+            self._process, self._read_end = _spawn([*fence.prefix, *arguments], command)
         except BaseException:
-            os.close(self._read_end)
+            fence.end()
+            fence.close()
+            guard.watch(None, None)
             raise
-        finally:
-            os.close(write_end)
-        guard.watch(self._process.pid)
+        guard.watch(self._process.pid, fence.folder)
+        if fence.alarm is not None:
+            self._loop.add_reader(fence.alarm, fence.heed_alarm)
         os.set_blocking(self._read_end, False)
         self._loop.add_reader(self._read_end, self._read_stderr)
         threading.Thread(target=self._wait, name="kernel-wait", daemon=True).start()
@@ -350,12 +411,16 @@ class KernelProcess:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._process.wait()
+        self._over_limit = self._fence.end()
         with contextlib.suppress(RuntimeError):  # the loop may be closed
             self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
         self.send_signal(signal.SIGKILL)  # what it started must not outlive it
-        self._guard.watch(None)
+        if self._fence.alarm is not None:
+            self._loop.remove_reader(self._fence.alarm)
+        self._fence.close()
+        self._guard.watch(None, None)
         code = self._process.wait()
         self._loop.remove_reader(self._read_end)
         self._read_stderr()
@@ -365,6 +430,7 @@ class KernelProcess:
                 exit_code=code if code >= 0 else None,
                 signal=-code if code < 0 else None,
                 stderr=_last_words(self._tail.decode("utf-8", "replace")),
+                over_limit=self._over_limit and code == -signal.SIGKILL,
             )
         )
 
@@ -382,9 +448,30 @@ class KernelProcess:
             pass
 
 
+def _spawn(arguments: list[str], command: KernelCommand) -> tuple[subprocess.Popen[Any], int]:
+    """Start a process; return it, and the file descriptor that gives its standard error."""
+    read_end, write_end = os.pipe()
+    try:
+        process: subprocess.Popen[Any] = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=write_end,
+            env=dict(command.environment),
+            cwd=command.cwd,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    return process, read_end
+
+
 def _last_words(text: str) -> str:
-    """Return the last lines; of a crash the first ones, since its traceback begins with what crashed."""
+    """Return the last lines, printable; of a crash the first ones, since its traceback begins with what crashed."""
     start = text.rfind(_CRASH)
     lines = text[start:].splitlines()[:_STDERR_LINES] if start >= 0 else text.splitlines()[-_STDERR_LINES:]
-    words = "\n".join(lines).strip()
+    words = printable("\n".join(lines), "\n\t").strip()
     return words[:_STDERR_CHARACTERS] if start >= 0 else words[-_STDERR_CHARACTERS:]

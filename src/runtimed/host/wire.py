@@ -101,6 +101,14 @@ class ConnectionFile:
         with os.fdopen(fd, "w") as file:
             file.write(text)
 
+    def protect(self) -> None:
+        """Give the sockets, which the kernel has made as its umask says, to their owner alone; ports have no mode."""
+        if self._transport == "tcp":
+            return
+        for port in self._ports.values():
+            with contextlib.suppress(FileNotFoundError):  # not every kernel has a heartbeat
+                Path(f"{self.prefix}-{port}").chmod(0o600)
+
     def address(self, channel: ChannelName) -> str:
         """The ZMQ address of a channel."""
         port = self._ports[channel]
@@ -124,6 +132,7 @@ class Wire:
     def __init__(
         self, connection: ConnectionFile, received: Callable[[list[KernelMessage]], None], *, waits: bool
     ) -> None:
+        self._connection = connection
         self._received = received
         self._loop = asyncio.get_running_loop()
         self._session = Session(key=connection.key, username="runtimed", check_pid=False)
@@ -182,6 +191,10 @@ class Wire:
         self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
         self._wake()  # the descriptor is edge-triggered: a send may swallow the edge of a message that came meanwhile
         return sent_id
+
+    def protect(self) -> None:
+        """Let nobody but their owner reach the kernel's sockets; call it when it listens."""
+        self._connection.protect()
 
     def pause_output(self) -> None:
         """Leave the output where it is: in the sockets, and then in the kernel, which waits."""

@@ -132,7 +132,8 @@ def _positional(words: list[str]) -> list[str]:
 
 
 def _result(candidates: Iterable[str], typed: str, kind: str) -> SimpleMatcherResult:
-    fitting = [text for text in candidates if text.startswith(typed)]
+    # An id that nobody can type, or that would do something to the terminal, is not offered.
+    fitting = [text for text in candidates if text.startswith(typed) and text.isprintable()]
     return SimpleMatcherResult(
         completions=[SimpleCompletion(text=text, type=kind or "unknown") for text in fitting],
         suppress=True,

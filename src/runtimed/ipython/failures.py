@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from runtimed.errors import RuntimedError
 from runtimed.models import ExecutionResult
+from runtimed.texts import printable
 
 __all__ = ["CellFailed", "cell_failed", "short_errors"]
 
@@ -34,7 +35,7 @@ def cell_failed(notebook_id: str, result: ExecutionResult, message: str | None) 
         evalue = (result.error.evalue or "").partition("\n")[0]
         evalue = evalue if len(evalue) <= MAX_EVALUE else f"{evalue[:MAX_EVALUE]}…"
         reason = f"{result.error.ename}: {evalue}" if evalue else str(result.error.ename)
-    return CellFailed(f"{reason} (cell {result.cell_id} of session {notebook_id})", result=result)
+    return CellFailed(printable(f"{reason} (cell {result.cell_id} of session {notebook_id})"), result=result)
 
 
 @contextlib.contextmanager
@@ -43,7 +44,7 @@ def short_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimedError, KeyboardInterrupt) as exc:
-        line = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        line = printable(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__, "\n\t")
         # IPython asks an exception for its own rendering, its instance included.
         vars(exc)["_render_traceback_"] = lambda: [line]
         raise

@@ -15,7 +15,7 @@ from traitlets import Bool, Float, Unicode
 from runtimed.client import calls
 from runtimed.client.session import Session
 from runtimed.errors import CellNotFound, ExecutionTimeout
-from runtimed.ids import CellId, new_cell_id, new_execution_id, new_notebook_id
+from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
 from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
 from runtimed.ipython.failures import cell_failed, short_errors
@@ -25,6 +25,7 @@ from runtimed.ipython.streaming import Live, can_answer, enqueue, replay, start
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
 from runtimed.protocol.operations import Enqueue, StartKernel
+from runtimed.texts import printable
 
 __all__ = ["RuntimedMagics"]
 
@@ -202,6 +203,7 @@ class RuntimedMagics(Magics):
             cell_id=options.cell_id or self._own_cell(),
             source=source,
             watch=options.wait,
+            whole=True,
             stdin=options.wait and can_answer(self.shell),
         )
         kernel = self._kernel(session, options.kernel_type, options.env)
@@ -314,8 +316,10 @@ class RuntimedMagics(Magics):
 
     def _join(self, notebook_id: str) -> Session:
         path: Path | None = notebook_file(self.shell)
-        return self.sessions.join(notebook_id, label=self.label or (path.name if path is not None else "ipython"))
+        # A file may have any name, a label may not.
+        name = "ipython" if path is None else printable(path.name)[:MAX_LABEL]
+        return self.sessions.join(notebook_id, label=self.label or name)
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201  # a magic speaks to a person
+    print(printable(text, "\n"))  # noqa: T201  # a magic speaks to a person

@@ -18,6 +18,7 @@ from runtimed.environments.maker import with_settings
 from runtimed.errors import DaemonUnavailable, EnvironmentFailed, SessionNotFound
 from runtimed.models import SessionStatus
 from runtimed.protocol.operations import GetCells, GetMetadata
+from runtimed.texts import printable
 
 __all__ = ["cells_report", "env_report", "sessions_report", "state_report", "table"]
 
@@ -26,8 +27,8 @@ MAX_WIDTH = 60
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as text in aligned columns."""
-    lines = [list(head), *(list(row) for row in rows)]
+    """Return rows as text in aligned columns; what is not printable in them is escaped."""
+    lines = [list(head), *([printable(text) for text in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -54,7 +55,7 @@ def state_report(current: str | None, joined: bool) -> str:
     if current is None:
         rows.append(("session", "none; the first %%runtimed cell starts one, `%runtimed connect ID` joins one"))
     else:
-        rows.append(("session", f"{current} ({'joined' if joined else 'not joined yet'})"))
+        rows.append(("session", f"{printable(current)} ({'joined' if joined else 'not joined yet'})"))
         status = _status(current)
         rows += [] if status is None else _session_rows(status)
     width = max(len(name) for name, _ in rows)
@@ -70,7 +71,7 @@ def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
     else:
         rows.append(("kernel", "none; the next cell starts one"))
     if status.error:
-        rows.append(("error", status.error.strip().replace("\n", "\n       ")))
+        rows.append(("error", printable(status.error.strip(), "\n").replace("\n", "\n       ")))
     return rows
 
 
@@ -109,7 +110,7 @@ def cells_report(session: Session) -> str:
     """Return the cells of a joined session, in order."""
     cells = session._perform(_outline(session.notebook_id))
     if not cells:
-        return f"Session {session.notebook_id} has no cells."
+        return f"Session {printable(session.notebook_id)} has no cells."
     return table(
         ["ID", "TYPE", "COUNT", "SOURCE"],
         (
@@ -148,11 +149,12 @@ def env_report(current: str | None, kernel_type: str, env: str, notebook: Path |
     lines = [f"A kernel that these magics start: {kernel_type}, env {_explained(current, kernel_type, env, folder)}"]
     if env != "auto":
         lines.append(f"With --env auto: {_explained(current, kernel_type, 'auto', folder)}")
+    name = printable(current or "")
     status = None if current is None else _status(current)
     if status is None or status.kernel_pid is None:
-        lines.append(f"Running in session {current}: no kernel" if current else "No session is joined.")
+        lines.append(f"Running in session {name}: no kernel" if current else "No session is joined.")
     else:
-        lines.append(f"Running in session {current}: {status.kernel_type}, env {status.env_source}")
+        lines.append(f"Running in session {name}: {status.kernel_type}, env {status.env_source}")
     return "\n".join(lines)
 
 

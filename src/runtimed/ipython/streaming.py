@@ -14,7 +14,7 @@ from typing import Any, Final
 from runtimed.client import calls
 from runtimed.client.flows import Ask, Flow, Follow
 from runtimed.client.session import Session
-from runtimed.display import OutputStream
+from runtimed.display import OutputStream, readable_size, show_note
 from runtimed.errors import CellNotFound, NoKernel, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import ExecutionId, stored_name
@@ -203,6 +203,10 @@ def replay(session: Session, cell_id: str) -> bool:
     for output in outputs:
         stream.show(output)
     if fold.status is not None:
+        if fold.omitted is not None:
+            show_note(
+                f"[{readable_size(fold.omitted.size)} of output are left out here; `Session.read_outputs` reads them]"
+            )
         return bool(outputs)
     live = Live(session, execution_id)
 
@@ -211,7 +215,7 @@ def replay(session: Session, cell_id: str) -> bool:
         if not isinstance(event, InputRequested):
             live.take(event)
 
-    operation = Watch(notebook_id=session.notebook_id, execution_id=execution_id, after=seen)
+    operation = Watch(notebook_id=session.notebook_id, execution_id=execution_id, after=seen, whole=True)
     session._perform(calls.execute(session._notebook, operation, timeout_secs=None, on_event=watch))
     return True
 
@@ -226,10 +230,9 @@ def _past(session: Session, cell_id: str) -> Flow[tuple[ExecutionId | None, Outp
     more = execution_id is not None
     while more:
         page = yield Ask(ReadEvents(notebook_id=session.notebook_id, execution_id=execution_id, after=seen))
-        for seq, body in page["events"]:
+        for _seq, body in page["events"]:
             fold.add(decode_event(body))
-            seen = seq
-        more = page["more"]
+        seen, more = page["last"], page["more"]
     return execution_id, fold, seen
 
 

@@ -1,1 +1,4 @@
-"""Runs inside the kernel's own interpreter, by file path: `launch.py` needs the standard library and ipykernel only."""
+"""Run by file path: `launch.py` in the kernel's own interpreter, with the standard library and ipykernel only.
+
+`within.py` runs before it, in the host's interpreter, where a kernel has a memory limit.
+"""

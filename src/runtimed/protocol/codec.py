@@ -6,7 +6,7 @@ Lone surrogates, which a kernel may print, pass (`surrogatepass`). Nothing here 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Final
 
 import msgpack
@@ -24,6 +24,7 @@ __all__ = [
     "encode_event",
     "encode_event_frame",
     "encode_message",
+    "is_clear",
     "pack",
     "unpack",
 ]
@@ -89,6 +90,15 @@ def encode_event(event: Event) -> bytes:
     return pack(msgspec.to_builtins(event, builtin_types=(bytes,)))
 
 
+# An event is a map of less than 16 keys, the tag first.
+_CLEAR: Final = pack("t") + pack("clear")
+
+
+def is_clear(event: bytes) -> bool:
+    """Whether an event's own bytes, made by `encode_event`, are those of a `Clear`; decoding them takes longer."""
+    return event.startswith(_CLEAR, 1)
+
+
 # The bytes of an `EventFrame` around its id, its seq and its event: a map of 4 keys, in this order.
 _EVENT_HEAD: Final = b"\x84" + pack("t") + pack("event") + pack("id")
 _EVENT_SEQ: Final = pack("seq")
@@ -135,10 +145,10 @@ class FrameReader:
         self._max_frame = max_frame
         self._buffer = bytearray()
 
-    def receive_data(self, data: bytes | memoryview) -> Iterator[bytes]:
+    def receive_data(self, data: bytes | memoryview) -> Generator[bytes]:
         """Take bytes as they came from the socket; give the bodies of the frames that are now complete.
 
-        Consume the iterator before the next call.
+        Consume or close the iterator before the next call, which begins with what was not consumed.
 
         Raises:
             ProtocolError: If a frame announces more than `max_frame` bytes.

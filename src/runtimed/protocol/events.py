@@ -22,6 +22,7 @@ __all__ = [
     "Finished",
     "InputRequested",
     "KernelState",
+    "Omitted",
     "Queued",
     "Started",
     "Stream",
@@ -168,6 +169,21 @@ class CellChanged(_Event, frozen=True, tag="cell"):
     author: str
 
 
+class Omitted(_Event, frozen=True, tag="omitted"):
+    """From here on, outputs are not for whoever reads: the execution gave more of them than the daemon's limit.
+
+    Made for one reader, and never stored. It counts until a `Clear`; before that, or at the end, it comes again with
+    the final size.
+
+    Attributes:
+        after: Number of the last event before the first of those outputs.
+        size: Their bytes, as far as they are stored now.
+    """
+
+    after: int
+    size: int
+
+
 Event = (
     Queued
     | Started
@@ -180,4 +196,5 @@ Event = (
     | KernelState
     | EnvProgress
     | CellChanged
+    | Omitted
 )

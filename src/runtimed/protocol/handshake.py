@@ -1,14 +1,16 @@
-"""How a connection begins: who speaks which version, and which side should be upgraded if they differ."""
+"""How a connection begins: who speaks which version, which side should be upgraded if they differ, and who it is."""
 
 from __future__ import annotations
 
+from runtimed.errors import SessionError
+from runtimed.ids import check_client_id, check_label
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Refusal, Welcome
 
 __all__ = ["answer_hello"]
 
 
 def answer_hello(hello: Hello, version: str, pid: int) -> Welcome | Refusal:
-    """Accept the other side's greeting, or say which side to upgrade.
+    """Accept the other side's greeting, or say which side to upgrade, or what is wrong with its name.
 
     Args:
         hello: What the connecting side sent.
@@ -16,6 +18,11 @@ def answer_hello(hello: Hello, version: str, pid: int) -> Welcome | Refusal:
         pid: This side's process id.
     """
     if hello.protocol == PROTOCOL_VERSION:
+        try:
+            check_client_id(hello.client_id)
+            check_label(hello.label)
+        except SessionError as exc:
+            return Refusal(exc.message)
         return Welcome(version, pid)
     if hello.protocol < PROTOCOL_VERSION:
         advice = f"upgrade the client's runtimed ({hello.version}) to {version}"

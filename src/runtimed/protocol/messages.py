@@ -38,7 +38,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
         version: Its version of runtimed, for the sentence that says which side to upgrade.
         client_id: Made by the client, the same after it reconnects: it owns its edits and its queue.
         label: What people call the client; None if nobody named it.
-        pid: Its process id.
+        pid: Its process id, as it says. What is written down of a client comes from the operating system.
     """
 
     protocol: int
@@ -56,9 +56,13 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome", tag_field="t"):
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
-    """The handshake failed, or the connection ends for this reason. The last message."""
+    """The handshake failed, or the connection ends for this reason. The last message.
+
+    `error` names the class of `runtimed.errors` that says so to the user.
+    """
 
     message: str
+    error: str = "ProtocolError"
 
 
 class Request(msgspec.Struct, frozen=True, tag="request", tag_field="t"):

@@ -5,13 +5,14 @@ Each operation's docstring gives its reply.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from runtimed.models import CellType
 
 __all__ = [
+    "MAX_LOG_PAGE",
     "AddCell",
     "AppendSource",
     "Attach",
@@ -24,6 +25,7 @@ __all__ = [
     "GetBlob",
     "GetCell",
     "GetCells",
+    "GetLog",
     "GetMetadata",
     "GetSession",
     "GetStatus",
@@ -56,6 +58,9 @@ __all__ = [
     "Watch",
 ]
 
+MAX_LOG_PAGE: Final = 1000
+"""Most entries of a session's log in one reply."""
+
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
     pass
@@ -74,7 +79,6 @@ class Join(_OnNotebook, frozen=True, tag="join"):
     Reply: `{last: int}`, the number of the latest event in the session's log.
     """
 
-    label: str | None = None
     ephemeral: bool = False
     keep_alive: float = 30.0
     timeout_minutes: float | None = None
@@ -83,6 +87,16 @@ class Join(_OnNotebook, frozen=True, tag="join"):
 
 class GetSession(_OnNotebook, frozen=True, tag="session"):
     """Read a session's status. Reply: the fields of `SessionStatus`, times as Unix seconds. Raises SessionNotFound."""
+
+
+class GetLog(_OnNotebook, frozen=True, tag="log"):
+    """Read who did what in a session, whatever its state. No use of the session. Raises SessionNotFound.
+
+    Reply: `{entries: [...]}`, the newest first: the fields of `AuditEntry`, times as Unix seconds.
+    """
+
+    page: Annotated[int, msgspec.Meta(ge=1)] = 1
+    page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_LOG_PAGE)] = 100
 
 
 class ListSessions(_Operation, frozen=True, tag="sessions"):
@@ -136,6 +150,10 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     interpreter: str = ""
     source: str | None = None
     after: int | None = None
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<StartKernel notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
 
 
 class TrustEnvironment(_OnNotebook, frozen=True, tag="trust_environment"):
@@ -237,8 +255,9 @@ class ClearOutputs(_OnNotebook, frozen=True, tag="clear_outputs"):
 class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
     """Reply: `{cell: {...} | None}`.
 
-    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `events` (those of its
-    latest execution, each as its own bytes) and `more`: the seq after which `ReadEvents` continues, or None.
+    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `last_edit`
+    (client_id, label, uid and pid of who made it, and when; or None), `events` (those of its latest execution, each as
+    its own bytes, up to the daemon's limit) and `more`: the seq after which `ReadEvents` continues, or None.
     """
 
     cell_id: str
@@ -271,8 +290,8 @@ class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
 class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
 
-    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`;
-    else the reply is `{}` at once. An id that is known already is not queued again.
+    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
+    which says what `whole` means; else the reply is `{}` at once. An id that is known already is not queued again.
     """
 
     execution_id: str
@@ -280,21 +299,31 @@ class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     source: str | None = None
     watch: bool = True
     after: int = 0
+    whole: bool = False
     stdin: bool = False
 
 
 class Watch(_OnNotebook, frozen=True, tag="watch"):
-    """Stream the events of an execution with seq above `after`; reply `{status, cell_id}` when it has ended."""
+    """Stream the events of an execution with seq above `after`; reply `{status, cell_id}` when it has ended.
+
+    Where its outputs are larger than the daemon's limit comes an `Omitted`, and they are left out from there on until
+    they are cleared; with `whole`, for who keeps none, they come all the same.
+    """
 
     execution_id: str
     after: int = 0
+    whole: bool = False
 
 
 class ReadEvents(_OnNotebook, frozen=True, tag="read_events"):
-    """Read stored events of an execution. Reply: `{events: [[seq, bytes], ...], more: bool}`, one page."""
+    """Read stored events of an execution, the same that a `Watch` would stream, a page at a time.
+
+    Reply: `{events: [[seq, bytes], ...], last: int, more: bool}`; with `more`, reading goes on after `last`.
+    """
 
     execution_id: str
     after: int = 0
+    whole: bool = False
 
 
 class Subscribe(_OnNotebook, frozen=True, tag="subscribe"):
@@ -318,7 +347,7 @@ class Input(_OnNotebook, frozen=True, tag="input"):
 
 
 class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
-    """Read part of a blob. Reply: `{data: bytes}`, at most 4 MiB from `offset`."""
+    """Read part of a blob. Reply: `{data: bytes}`, at most 1 MiB from `offset`."""
 
     sha256: str
     offset: int = 0
@@ -386,6 +415,7 @@ class HostInput(_Operation, frozen=True, tag="host_input"):
 Operation = (
     Join
     | GetSession
+    | GetLog
     | ListSessions
     | StopSession
     | GetStatus

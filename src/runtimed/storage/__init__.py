@@ -4,17 +4,19 @@ Calls are synchronous and short, made for an event loop's thread; none waits for
 (`database`). Nothing here opens a socket.
 """
 
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus
-from runtimed.storage.registry_store import HistoryRow, RegistryStore, SessionRow
+from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
 __all__ = [
+    "Actor",
+    "AuditRow",
     "BlobStore",
     "ExecutionRow",
     "ExecutionStatus",
-    "HistoryRow",
     "RegistryStore",
     "SessionRow",
     "SessionStore",

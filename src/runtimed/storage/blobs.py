@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -48,25 +50,30 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Store a value, unless it is there already, and return its SHA-256 in hexadecimal.
 
+        Its time is now, also of one that was there: see `remove_unused`.
+
         Raises:
             StorageError: If it could not be written; nothing is left behind.
         """
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._path(sha256)
-        with suppress(OSError):
-            if path.stat().st_size == len(data) and path.read_bytes() == data:
-                return sha256
         temporary = self._temporary / f"{os.getpid()}-{secrets.token_hex(8)}"
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-            finally:
-                os.close(file)
-            temporary.replace(path)
+            with self._lock(fcntl.LOCK_SH):
+                with suppress(OSError):
+                    os.utime(path)
+                    if path.stat().st_size == len(data) and path.read_bytes() == data:
+                        return sha256
+                for folder in (path.parent.parent, path.parent):
+                    folder.mkdir(mode=0o700, exist_ok=True)
+                file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    rest = memoryview(data)
+                    while rest:
+                        rest = rest[os.write(file, rest) :]
+                finally:
+                    os.close(file)
+                temporary.replace(path)
         except OSError as exc:
             raise StorageError(f"a value of {len(data)} bytes cannot be stored in {self.folder}: {exc}") from exc
         finally:
@@ -114,6 +121,58 @@ class BlobStore:
             raise self._unreadable(sha256, exc) from exc
         return digest.hexdigest() == sha256
 
+    def older_than(self, moment: float) -> Iterator[str]:
+        """Give the names of the blobs that were last put before a moment (Unix time), in no order.
+
+        Blobs that appear or vanish meanwhile may be given or not.
+
+        Raises:
+            StorageError: If the folder cannot be read.
+        """
+        try:
+            for first in _folders(self.folder):
+                for second in _folders(first):
+                    for entry in _entries(second):
+                        with suppress(FileNotFoundError):
+                            if _NAME.fullmatch(entry.name) and entry.stat().st_mtime < moment:
+                                yield entry.name
+        except OSError as exc:
+            raise StorageError(f"the blob folder {self.folder} cannot be read: {exc}", path=str(self.folder)) from exc
+
+    def remove_unused(self, sha256: str, moment: float) -> bool:
+        """Remove a blob to which nothing refers, unless somebody has put it again since a moment (Unix time).
+
+        Whoever puts a value tells of it later. So a blob must not be removed before it is clear that nothing more can
+        come of the last time that it was put; and not at all while somebody puts one.
+
+        Returns:
+            Whether it was removed.
+
+        Raises:
+            StorageError: If it cannot be removed.
+        """
+        path = self._path(sha256)
+        try:
+            with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                if path.stat().st_mtime >= moment:
+                    return False
+                path.unlink()
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        except OSError as exc:
+            raise StorageError(f"blob {sha256} cannot be removed: {exc}", sha256=sha256, path=str(self.folder)) from exc
+        return True
+
+    @contextmanager
+    def _lock(self, how: int) -> Iterator[None]:
+        """Hold the lock of all processes that use this folder; the system releases that of one which dies."""
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, how)
+            yield
+        finally:
+            os.close(fd)
+
     def _path(self, sha256: str) -> Path:
         # A name comes from a peer: nothing but 64 digits may become a path.
         if not _NAME.fullmatch(sha256):
@@ -131,3 +190,13 @@ class BlobStore:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
                     path.unlink()
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Return the folders that hold blobs, or folders of them: those whose names are two digits."""
+    return [Path(entry.path) for entry in _entries(folder) if len(entry.name) == 2]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)

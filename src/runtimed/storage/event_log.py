@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from contextlib import closing
 from typing import Final
 
 from runtimed.ids import HostEpoch
+from runtimed.protocol.codec import encode_event
+from runtimed.protocol.events import Failed
 from runtimed.storage.database import Database
+from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "EventLog"]
 
+logger = logging.getLogger(__name__)
+
 _MAX_SEQ: Final = 2**63 - 1
-_MAX_NAMES: Final = 10_000
-"""So many ids keep their number in memory; then they are forgotten, all at once, and looked up again."""
+
+_MAX_SIZES: Final = 10_000
+"""So many executions keep the size of their outputs in memory; then all are forgotten, and looked up again."""
 
 SCHEMA: Final = (
-    # Ids of 40 bytes would be most of a small event, three times over with its indexes.
-    "CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    # For an output of an execution, `output` is the size of the execution's outputs up to and with this one, since they
+    # were last cleared; 0 for what clears them; NULL for all else.
     """CREATE TABLE events(
-        seq INTEGER PRIMARY KEY, execution INTEGER, cell INTEGER, host INTEGER, n INTEGER, checksum INTEGER NOT NULL,
-        body BLOB NOT NULL)""",
+        seq INTEGER PRIMARY KEY, execution INTEGER, cell INTEGER, host INTEGER, n INTEGER, output INTEGER,
+        checksum INTEGER NOT NULL, body BLOB NOT NULL)""",
     # An index on the execution ends in seq: the row's own number.
     "CREATE INDEX events_by_execution ON events(execution) WHERE execution IS NOT NULL",
+    # What is no output is found without reading through millions of outputs.
+    "CREATE INDEX events_but_outputs ON events(execution) WHERE coalesce(output, 0) = 0",
     "CREATE UNIQUE INDEX events_by_host ON events(host, n) WHERE host IS NOT NULL",
+    """CREATE TABLE event_blobs(
+        seq INTEGER, sha256 BLOB, checksum INTEGER NOT NULL, PRIMARY KEY(seq, sha256)) WITHOUT ROWID""",
+    "CREATE TRIGGER drop_blobs AFTER DELETE ON events BEGIN DELETE FROM event_blobs WHERE seq = OLD.seq; END",
+    # Executions that are gone, whose events still have to be deleted, bit by bit.
+    "CREATE TABLE deleted_executions(execution INTEGER PRIMARY KEY, upto INTEGER NOT NULL)",
     # Whoever deletes events leaves the highest numbers behind, so that none is given or accepted twice.
     "CREATE TABLE deleted_events(host INTEGER PRIMARY KEY, n INTEGER NOT NULL, seq INTEGER NOT NULL)",
     """CREATE TRIGGER keep_numbers BEFORE DELETE ON events BEGIN
@@ -32,20 +47,30 @@ SCHEMA: Final = (
 )
 
 
+_OF_EXECUTION: Final = """SELECT seq, output, checksum, body FROM events
+    WHERE execution = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"""
+_OF_EXECUTION_BUT_OUTPUTS: Final = """SELECT seq, output, checksum, body FROM events
+    WHERE execution = ? AND coalesce(output, 0) = 0 AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"""
+
+_OF_NO_EXECUTION: Final = """SELECT seq, body FROM events
+    WHERE execution IS NULL AND coalesce(output, 0) = 0 AND seq <= ? ORDER BY seq LIMIT ?"""
+
+
 class EventLog:
     """The log; `SessionStore` has its methods."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, names: NameTable) -> None:
         self._db = database
+        self._names = names
         self._last: int | None = None
-        self._names: dict[str, int] = {}
         self._hosts: dict[str, int] = {}
+        self._outputs: dict[int, int] = {}
 
     def forget(self) -> None:
         """Drop what is held in memory: a rollback may have made it untrue."""
         self._last = None
-        self._names.clear()
         self._hosts.clear()
+        self._outputs.clear()
 
     @property
     def last_seq(self) -> int:
@@ -58,7 +83,15 @@ class EventLog:
         return self._last
 
     def append(
-        self, body: bytes, execution_id: str | None, cell_id: str | None, host: tuple[HostEpoch, int] | None
+        self,
+        body: bytes,
+        execution_id: str | None,
+        cell_id: str | None,
+        host: tuple[HostEpoch, int] | None,
+        output: int | None,
+        blobs: Iterable[str],
+        *,
+        clears: bool,
     ) -> int | None:
         """See `SessionStore.append_event`."""
         host_name = number = None
@@ -66,30 +99,59 @@ class EventLog:
             epoch, number = host
             if number <= self.last_of_host(epoch) and self._has(epoch, number):
                 return None
-            host_name = self._name(epoch)
+            host_name = self._names.number(epoch)
         seq = self.last_seq + 1
+        execution = None if execution_id is None else self._names.number(execution_id)
         self._db.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 seq,
-                None if execution_id is None else self._name(execution_id),
-                None if cell_id is None else self._name(cell_id),
+                execution,
+                None if cell_id is None else self._names.number(cell_id),
                 host_name,
                 number,
+                None if execution is None else self._size_with(execution, 0 if clears else output, clears=clears),
                 checksum(body),
                 body,
             ),
         )
+        for name in map(bytes.fromhex, blobs):
+            self._db.execute("INSERT OR IGNORE INTO event_blobs VALUES (?, ?, ?)", (seq, name, checksum(name)))
         self._last = seq
         if number is not None and number > self._hosts[epoch]:
             self._hosts[epoch] = number
         return seq
 
+    def _size_with(self, execution: int, output: int | None, *, clears: bool) -> int | None:
+        """Return the size of an execution's outputs with one more; None if it is no output."""
+        if output is None:
+            return None
+        size = 0 if clears else max(1, self._size_of_outputs(execution) + output)
+        if len(self._outputs) >= _MAX_SIZES:
+            self._outputs.clear()
+        self._outputs[execution] = size
+        return size
+
+    def output_size(self, execution_id: str, upto: int | None) -> int:
+        """See `SessionStore.output_size`."""
+        execution = self._names.known(execution_id)
+        return self._size_of_outputs(execution) if upto is None else self._stored_size(execution, upto)
+
+    def _size_of_outputs(self, execution: int) -> int:
+        size = self._outputs.get(execution)
+        return self._stored_size(execution, _MAX_SEQ) if size is None else size
+
+    def _stored_size(self, execution: int, upto: int) -> int:
+        query = """SELECT output FROM events WHERE execution = ? AND output IS NOT NULL AND seq <= ?
+            ORDER BY seq DESC LIMIT 1"""
+        (size,) = self._db.row(query, (execution, upto)) or (0,)
+        return int(size)
+
     def last_of_host(self, epoch: str) -> int:
         """See `SessionStore.last_event_of_host`."""
         last = self._hosts.get(epoch)
         if last is None:
-            host = self._known(epoch)
+            host = self._names.known(epoch)
             (last,) = self._db.row(
                 "SELECT max(coalesce((SELECT max(n) FROM events WHERE host = ?1), 0),"
                 " coalesce((SELECT n FROM deleted_events WHERE host = ?1), 0))",
@@ -99,63 +161,112 @@ class EventLog:
         return last
 
     def read(
-        self, after: int, execution_id: str | None, upto: int | None, max_bytes: int, max_rows: int
+        self,
+        after: int,
+        execution_id: str | None,
+        upto: int | None,
+        max_bytes: int,
+        max_rows: int,
+        max_output: int | None,
+        *,
+        outputs: bool,
     ) -> list[tuple[int, bytes]]:
         """See `SessionStore.read_events`."""
         last = _MAX_SEQ if upto is None else upto
         if execution_id is None:
-            query = "SELECT seq, checksum, body FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+            query = "SELECT seq, output, checksum, body FROM events WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
             rows = self._db.each(query, (after, last, max_rows))
         else:
-            query = """SELECT seq, checksum, body FROM events WHERE execution = ? AND seq > ? AND seq <= ?
-                ORDER BY seq LIMIT ?"""
-            rows = self._db.each(query, (self._known(execution_id), after, last, max_rows))
+            query = _OF_EXECUTION if outputs else _OF_EXECUTION_BUT_OUTPUTS
+            rows = self._db.each(query, (self._names.known(execution_id), after, last, max_rows))
         found: list[tuple[int, bytes]] = []
         size = 0
         with closing(rows):
-            for seq, check, body in rows:
-                if not is_intact(body, check):
-                    if found:
-                        break
-                    raise damaged_row(self._db.path, f"event {seq}", seq=seq)
-                size += len(body)
+            for seq, output, check, body in rows:
+                if max_output is not None and (output or 0) > max_output:
+                    break
+                event = body if is_intact(body, check) else self._say_damaged(seq, execution_id)
+                size += len(event)
                 if found and size > max_bytes:
                     break
-                found.append((seq, body))
+                found.append((seq, event))
         return found
 
-    def count(self, execution_id: str) -> int:
-        """See `SessionStore.count_events`."""
-        (count,) = self._db.row("SELECT count(*) FROM events WHERE execution = ?", (self._known(execution_id),))
-        return int(count)
+    def _say_damaged(self, seq: int, execution_id: str | None) -> bytes:
+        """Return an event to be shown in the place of a damaged one, so that the others can be read."""
+        error = damaged_row(self._db.path, f"event {seq}")
+        logger.error("%s", error.message)
+        event = Failed(
+            at=0.0,
+            execution_id=execution_id,
+            ename=type(error).__name__,
+            evalue=error.message,
+            traceback=(f"{type(error).__name__}: {error.message}",),
+        )
+        return encode_event(event)
 
-    def first_seq(self, execution_id: str) -> int | None:
-        """See `SessionStore.first_seq_of_execution`."""
-        (seq,) = self._db.row("SELECT min(seq) FROM events WHERE execution = ?", (self._known(execution_id),))
-        return None if seq is None else int(seq)
+    # Deletion
+
+    @property
+    def last_deleted(self) -> int:
+        """See `SessionStore.last_deleted_event`."""
+        (seq,) = self._db.row("SELECT coalesce(max(seq), 0) FROM deleted_events")
+        return int(seq)
+
+    def last_of_execution(self, execution_id: str) -> int:
+        """See `SessionStore.last_event_of_execution`."""
+        query = "SELECT coalesce(max(seq), 0) FROM events WHERE execution = ?"
+        (seq,) = self._db.row(query, (self._names.known(execution_id),))
+        return int(seq)
+
+    def delete_of_execution(self, execution_id: str) -> None:
+        """Let `delete_some` delete the events that an execution has now."""
+        execution = self._names.known(execution_id)
+        self._outputs.pop(execution, None)
+        query = "INSERT OR REPLACE INTO deleted_executions VALUES (?, ?)"
+        self._db.execute(query, (execution, self.last_of_execution(execution_id)))
+
+    @property
+    def is_deleting(self) -> bool:
+        """See `SessionStore.is_deleting_events`."""
+        return self._db.row("SELECT 1 FROM deleted_executions LIMIT 1") is not None
+
+    def delete_some(self, max_bytes: int, max_rows: int) -> bool:
+        """See `SessionStore.delete_some_events`."""
+        row = self._db.row("SELECT execution, upto FROM deleted_executions LIMIT 1")
+        if row is None:
+            return False
+        query = "SELECT seq, length(body) FROM events WHERE execution = ? AND seq <= ? ORDER BY seq LIMIT ?"
+        last = size = 0
+        for seq, length in self._db.rows(query, (*row, max_rows)):
+            last, size = seq, size + length
+            if size >= max_bytes:
+                break
+        if last:
+            self._db.execute("DELETE FROM events WHERE execution = ? AND seq <= ?", (row[0], last))
+        else:
+            self._db.execute("DELETE FROM deleted_executions WHERE execution = ?", (row[0],))
+        return True
+
+    def of_no_execution(self, upto: int, max_rows: int) -> list[tuple[int, bytes]]:
+        """See `SessionStore.events_of_no_execution`."""
+        return self._db.rows(_OF_NO_EXECUTION, (upto, max_rows))
+
+    def delete_of_no_execution(self, upto: int) -> None:
+        """See `SessionStore.delete_events_of_no_execution`."""
+        query = "DELETE FROM events WHERE execution IS NULL AND coalesce(output, 0) = 0 AND seq <= ?"
+        self._db.execute(query, (upto,))
+
+    def blobs(self) -> set[str]:
+        """See `SessionStore.blobs`."""
+        found: set[str] = set()
+        for seq, name, check in self._db.each("SELECT seq, sha256, checksum FROM event_blobs"):
+            if not is_intact(name, check):
+                raise damaged_row(self._db.path, f"a reference of event {seq} to a blob", seq=seq)
+            found.add(name.hex())
+        return found
 
     def _has(self, epoch: str, number: int) -> bool:
         query = """SELECT 1 FROM events WHERE host = ?1 AND n = ?2
             UNION ALL SELECT 1 FROM deleted_events WHERE host = ?1 AND n >= ?2"""
-        return self._db.row(query, (self._known(epoch), number)) is not None
-
-    def _known(self, name: str) -> int:
-        """Return the number of an id, -1 if it has none yet."""
-        number = self._names.get(name)
-        if number is None:
-            row = self._db.row("SELECT id FROM names WHERE name = ?", (name,))
-            if row is None:
-                return -1
-            number = int(row[0])
-            if len(self._names) >= _MAX_NAMES:
-                self._names.clear()
-            self._names[name] = number
-        return number
-
-    def _name(self, name: str) -> int:
-        """Return the number of an id; a new one gets its number here."""
-        number = self._names.get(name)
-        if number is None:
-            self._db.execute("INSERT INTO names(name) VALUES (?) ON CONFLICT(name) DO NOTHING", (name,))
-            number = self._known(name)
-        return number
+        return self._db.row(query, (self._names.known(epoch), number)) is not None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict
 
+from runtimed.errors import StorageError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.protocol.codec import pack
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row
 
 __all__ = ["SCHEMA", "ExecutionRow", "ExecutionStatus", "ExecutionTable", "ExecutionUpdate"]
+
+logger = logging.getLogger(__name__)
 
 ExecutionStatus = Literal["queued", "running", "ok", "error", "cancelled", "died"]
 
@@ -20,8 +24,10 @@ SCHEMA: Final = (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT NOT NULL UNIQUE, cell_id TEXT NOT NULL,
         author TEXT NOT NULL, source TEXT NOT NULL, status TEXT NOT NULL, queued_at REAL NOT NULL, started_at REAL,
         ended_at REAL, execution_count INTEGER, stdin INTEGER NOT NULL, checksum INTEGER NOT NULL)""",
-    "CREATE INDEX executions_by_cell ON executions(cell_id, sequence)",
     "CREATE INDEX executions_unfinished ON executions(sequence) WHERE status IN ('queued', 'running')",
+    # What the cells of the document show, kept in step with it: to load a document just to know this would take long.
+    """CREATE TABLE shown(
+        cell_id TEXT PRIMARY KEY, execution_id TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID""",
 )
 
 
@@ -72,6 +78,11 @@ class ExecutionTable:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._shown: frozenset[str] | None = None
+
+    def forget(self) -> None:
+        """Drop what is held in memory: a rollback may have made it untrue."""
+        self._shown = None
 
     def add(
         self,
@@ -111,12 +122,46 @@ class ExecutionTable:
     def unfinished(self) -> list[ExecutionRow]:
         """See `SessionStore.unfinished_executions`."""
         query = "SELECT * FROM executions WHERE status IN ('queued', 'running') ORDER BY sequence"
-        return [self._row(row) for row in self._db.rows(query)]
+        found = []
+        for row in self._db.rows(query):
+            try:
+                found.append(self._row(row))
+            except StorageError as exc:
+                logger.error("left out: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
+        return found
 
-    def last_of_cell(self, cell_id: str) -> ExecutionRow | None:
-        """See `SessionStore.last_execution_of`."""
-        query = "SELECT * FROM executions WHERE cell_id = ? ORDER BY sequence DESC LIMIT 1"
-        return self._one(self._db.row(query, (cell_id,)))
+    def show(self, cell_id: str, execution_id: str | None) -> None:
+        """See `SessionStore.show_execution`."""
+        self._shown = None
+        if execution_id is None:
+            self._db.execute("DELETE FROM shown WHERE cell_id = ?", (cell_id,))
+        else:
+            check = _checksum((cell_id, execution_id))
+            self._db.execute("INSERT OR REPLACE INTO shown VALUES (?, ?, ?)", (cell_id, execution_id, check))
+
+    def shown(self) -> frozenset[str]:
+        """See `SessionStore.shown_executions`."""
+        if self._shown is None:
+            rows = self._db.rows("SELECT cell_id, execution_id, checksum FROM shown")
+            for cell_id, execution_id, check in rows:
+                if check != _checksum((cell_id, execution_id)):
+                    raise damaged_row(self._db.path, f"what cell {cell_id} shows")
+            self._shown = frozenset(execution_id for _, execution_id, _ in rows)
+        return self._shown
+
+    def ended_before(self, before: float, after: int, max_rows: int) -> list[tuple[int, ExecutionId]]:
+        """See `SessionStore.executions_ended_before`."""
+        query = "SELECT sequence, execution_id, ended_at FROM executions WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        found: list[tuple[int, ExecutionId]] = []
+        for sequence, execution_id, ended_at in self._db.rows(query, (after, max_rows)):
+            if ended_at is None or ended_at >= before:
+                break
+            found.append((sequence, ExecutionId(execution_id)))
+        return found
+
+    def delete(self, execution_id: str) -> None:
+        """See `SessionStore.delete_execution`."""
+        self._db.execute("DELETE FROM executions WHERE execution_id = ?", (execution_id,))
 
     def _one(self, row: Any) -> ExecutionRow | None:
         return None if row is None else self._row(row)

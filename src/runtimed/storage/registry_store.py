@@ -1,21 +1,23 @@
-"""The database of all sessions: which exist, how they are, and what became of them."""
+"""The database of all sessions: which exist, how they are, and who made what of them."""
 
 from __future__ import annotations
 
 import builtins
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal
 
 from runtimed.protocol.codec import pack
+from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row, from_text, to_text
 
-__all__ = ["SCHEMA_VERSION", "HistoryRow", "RegistryStore", "SessionRow"]
+__all__ = ["SCHEMA_VERSION", "RegistryStore", "SessionRow"]
 
 SCHEMA_VERSION: Final = 1
 """Of the registry; a file with a higher one is refused."""
@@ -32,9 +34,10 @@ _SCHEMA: Final = (
     "CREATE INDEX sessions_by_access ON sessions(last_accessed_at DESC, session_id)",
     "CREATE INDEX sessions_active ON sessions(session_id) WHERE status = 'active'",
     """CREATE TABLE history(
-        id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, at REAL NOT NULL, event TEXT NOT NULL, status TEXT NOT NULL,
-        reason TEXT, detail TEXT, checksum INTEGER NOT NULL)""",
+        id INTEGER PRIMARY KEY, session_id TEXT NOT NULL, at REAL NOT NULL, action TEXT NOT NULL, detail TEXT,
+        client_id TEXT, label TEXT, uid INTEGER, pid INTEGER, checksum INTEGER NOT NULL)""",
     "CREATE INDEX history_by_session ON history(session_id)",
+    "CREATE TABLE set_aside(id INTEGER PRIMARY KEY, at REAL NOT NULL, session_id TEXT NOT NULL, row TEXT NOT NULL)",
 )
 
 logger = logging.getLogger(__name__)
@@ -76,26 +79,6 @@ class SessionRow:
     env_source: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRow:
-    """One step in a session's life.
-
-    Attributes:
-        at: Unix time in seconds.
-        event: What happened.
-        status: The session's status afterwards.
-        reason: Why, in a word.
-        detail: Why, in sentences.
-    """
-
-    session_id: str
-    at: float
-    event: str
-    status: str
-    reason: str | None
-    detail: str | None
-
-
 _FIELDS: Final = tuple(field.name for field in fields(SessionRow))
 _REAL: Final = frozenset(
     {
@@ -115,15 +98,14 @@ class RegistryStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
-        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID, check=check)
+    def __init__(self, path: Path) -> None:
+        self._db = Database(path, schema=_SCHEMA, version=SCHEMA_VERSION, application_id=_APPLICATION_ID)
 
     def __enter__(self) -> RegistryStore:
         return self
@@ -134,6 +116,11 @@ class RegistryStore:
     def close(self) -> None:
         """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
         self._db.close()
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises."""
@@ -163,13 +150,17 @@ class RegistryStore:
     ) -> builtins.list[SessionRow]:
         """Return one page of the sessions, counted from 1, the one accessed last first.
 
-        Damaged rows are left out and logged; see `damaged`.
+        Damaged rows are left out and logged; see `set_damaged_aside`.
         """
         return self._sessions(
             """SELECT * FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)
             ORDER BY last_accessed_at DESC, session_id LIMIT ?3 OFFSET ?4""",
             (status, kind, page_size, (page - 1) * page_size),
         )
+
+    def ids(self) -> builtins.list[str]:
+        """Return the ids of all sessions."""
+        return [session_id for (session_id,) in self._db.rows("SELECT session_id FROM sessions")]
 
     def count(self, status: str | None = None, kind: str | None = None) -> int:
         """Return how many sessions `list` has on all its pages, damaged ones included."""
@@ -178,13 +169,24 @@ class RegistryStore:
         return int(count)
 
     def active(self) -> builtins.list[SessionRow]:
-        """Return the active sessions, by id. Damaged rows are left out and logged; see `damaged`."""
+        """Return the active sessions, by id. Damaged rows are left out and logged; see `set_damaged_aside`."""
         return self._sessions("SELECT * FROM sessions WHERE status = 'active' ORDER BY session_id")
 
-    def damaged(self) -> builtins.list[str]:
-        """Return the ids of the sessions whose rows do not match their checksums."""
-        rows = self._db.rows("SELECT * FROM sessions ORDER BY session_id")
-        return [str(row[0]) for row in rows if not _intact(row)]
+    def set_damaged_aside(self) -> builtins.list[str]:
+        """Move the sessions whose rows do not match their checksums to the table `set_aside`, written out as text.
+
+        Returns:
+            Their ids, as far as those are intact themselves.
+        """
+        damaged = [
+            row for row in self._db.rows("SELECT *, rowid FROM sessions ORDER BY rowid") if not _intact(row[:-1])
+        ]
+        with self._db.transaction():
+            for *values, number in damaged:
+                query = "INSERT INTO set_aside(at, session_id, row) VALUES (?, ?, ?)"
+                self._db.execute(query, (time.time(), ascii(values[0]), ascii(values)))
+                self._db.execute("DELETE FROM sessions WHERE rowid = ?", (number,))
+        return [str(row[0]) for row in damaged]
 
     def touch(self, session_id: str, at: float) -> None:
         """Set when a session was last accessed; does nothing if there is no such session.
@@ -197,38 +199,28 @@ class RegistryStore:
             if row is not None:
                 self.put(replace(row, last_accessed_at=at))
 
-    def add_history(
-        self, session_id: str, at: float, event: str, status: str, reason: str | None = None, detail: str | None = None
-    ) -> None:
-        """Note one step in a session's life."""
-        values = (session_id, float(at), event, status, to_text(reason), to_text(detail))
-        query = """INSERT INTO history(session_id, at, event, status, reason, detail, checksum)
-            VALUES (?, ?, ?, ?, ?, ?, ?)"""
+    def add_history(self, session_id: str, row: AuditRow) -> None:
+        """Note one step in a session's life, in the transaction that takes it."""
+        actor = (None, None, None, None) if row.actor is None else astuple(row.actor)
+        values = (session_id, float(row.at), row.action, row.detail, *actor)
+        query = """INSERT INTO history(session_id, at, action, detail, client_id, label, uid, pid, checksum)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
         self._db.execute(query, (*values, _checksum(values)))
 
-    def history(self, session_id: str) -> builtins.list[HistoryRow]:
-        """Return the steps in a session's life, the oldest first.
-
-        Raises:
-            StorageError: If a row is damaged; attribute `session_id` names the session.
-        """
+    def history(self, session_id: str) -> builtins.list[AuditRow]:
+        """Return the steps in a session's life, the newest first. Damaged ones are left out and logged."""
         found = []
-        query = """SELECT session_id, at, event, status, reason, detail, checksum FROM history
-            WHERE session_id = ? ORDER BY id"""
+        query = """SELECT session_id, at, action, detail, client_id, label, uid, pid, checksum FROM history
+            WHERE session_id = ? ORDER BY id DESC"""
         for row in self._db.rows(query, (session_id,)):
             if not _intact(row):
-                raise damaged_row(self._db.path, f"the history of session {session_id!r}", session_id=session_id)
-            _, at, event, status, reason, detail, _ = row
-            found.append(
-                HistoryRow(
-                    session_id=session_id,
-                    at=at,
-                    event=event,
-                    status=status,
-                    reason=from_text(reason),
-                    detail=from_text(detail),
+                logger.error(
+                    "%s: a step in the history of session %r is damaged and left out", self._db.path, session_id
                 )
-            )
+                continue
+            _, at, action, detail, client_id, label, uid, pid, _ = row
+            actor = None if client_id is None else Actor(client_id, label, uid, pid)
+            found.append(AuditRow(at=at, until=at, action=action, actor=actor, detail=detail))
         return found
 
     def _sessions(self, query: str, parameters: Sequence[Any] = ()) -> builtins.list[SessionRow]:

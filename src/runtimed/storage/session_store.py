@@ -6,18 +6,22 @@ process (see `database` for what that means). Nothing here waits for anybody or 
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Unpack
 
 from runtimed.errors import StorageError
-from runtimed.ids import HostEpoch
-from runtimed.storage import event_log, executions
-from runtimed.storage.database import Database
+from runtimed.ids import ClientId, ExecutionId, HostEpoch
+from runtimed.storage import audit, event_log, executions, names
+from runtimed.storage.audit import Actor, AuditRow, AuditTable
+from runtimed.storage.database import AUTOMATIC, Database
 from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
+from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
 __all__ = ["KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
@@ -43,8 +47,10 @@ _SCHEMA: Final = (
     """CREATE TABLE requests(
         id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL, request_id INTEGER NOT NULL,
         checksum INTEGER NOT NULL, reply BLOB NOT NULL, UNIQUE (client_id, request_id))""",
+    *names.SCHEMA,
     *executions.SCHEMA,
     *event_log.SCHEMA,
+    *audit.SCHEMA,
 )
 
 
@@ -53,28 +59,34 @@ class SessionStore:
 
     Args:
         path: Made if it does not exist, mode 0600.
-        check: Whether to look through the whole file for damage first.
+        read_only: Just look into it, in any thread: no lock is taken, nothing is made, checked, mended or set aside.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
             attribute `set_aside` says where it was moved, and opening the path again starts anew.
     """
 
-    def __init__(self, path: Path, *, check: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._db = Database(
             path,
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
-            check=check,
+            automatic=4 * AUTOMATIC,
+            read_only=read_only,
             on_rollback=self._forget,
         )
         self._executions = ExecutionTable(self._db)
-        self._events = EventLog(self._db)
+        self._names = NameTable(self._db)
+        self._events = EventLog(self._db, self._names)
+        self._audit = AuditTable(self._db, self._names)
         self._remembered = 0
 
     def _forget(self) -> None:
+        self._executions.forget()
+        self._names.forget()
         self._events.forget()
+        self._audit.forget()
 
     def __enter__(self) -> SessionStore:
         return self
@@ -82,9 +94,37 @@ class SessionStore:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
-        self._db.close()
+    def close(self) -> Path | None:
+        """Close the database; an open transaction is rolled back. Calling it twice is harmless.
+
+        Returns:
+            Where it was set aside, if it turned out to be damaged while it was used.
+        """
+        return self._db.close()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there was nothing yet when it was opened."""
+        return self._db.is_new
+
+    @property
+    def damaged_log(self) -> Path | None:
+        """Where a log is kept of which the latest changes could not be read; see `Database`."""
+        return self._db.damaged_log
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._db.is_closed
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return self._db.log_is_long
+
+    def begin_checkpoint(self) -> Callable[[], None]:
+        """See `Database.begin_checkpoint`."""
+        return self._db.begin_checkpoint()
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context manager that commits everything its block writes at once, or nothing if it raises.
@@ -225,28 +265,42 @@ class SessionStore:
         return self._executions.get(execution_id)
 
     def unfinished_executions(self) -> list[ExecutionRow]:
-        """Return the executions that are queued or running, in the order in which they were added."""
+        """Return the executions that are queued or running, in the order in which they were added.
+
+        Damaged ones are left out and logged: nobody knows what they should run.
+        """
         return self._executions.unfinished()
 
-    def last_execution_of(self, cell_id: str) -> ExecutionRow | None:
-        """Return the execution of a cell that was added last, or None."""
-        return self._executions.last_of_cell(cell_id)
+    def show_execution(self, cell_id: str, execution_id: str | None) -> None:
+        """Note which execution a cell of the document shows, in the transaction that lets it; None for none."""
+        self._executions.show(cell_id, execution_id)
 
     # Events
 
     def append_event(
-        self, body: bytes, *, execution_id: str | None, cell_id: str | None, host: tuple[HostEpoch, int] | None = None
+        self,
+        body: bytes,
+        *,
+        execution_id: str | None,
+        cell_id: str | None,
+        host: tuple[HostEpoch, int] | None = None,
+        output: int | None = None,
+        clears: bool = False,
+        blobs: Iterable[str] = (),
     ) -> int | None:
         """Store one event.
 
         Args:
             host: The host that made it and its number there, counted from 1.
+            output: If it is an output, by how many bytes it makes the outputs of its execution larger.
+            clears: Whether it takes all outputs of its execution away.
+            blobs: SHA-256 of the blobs that it refers to; see `blobs`.
 
         Returns:
             Its number in this session: from 1, strictly growing, and never given again once committed, not even
             after deletions. None if this event of the host is stored already.
         """
-        return self._events.append(body, execution_id, cell_id, host)
+        return self._events.append(body, execution_id, cell_id, host, output, blobs, clears=clears)
 
     def last_event_of_host(self, epoch: str) -> int:
         """Return the highest number stored of a host's events, 0 if there is none."""
@@ -260,8 +314,12 @@ class SessionStore:
         upto: int | None = None,
         max_bytes: int = 4 * 2**20,
         max_rows: int = 2000,
+        max_output: int | None = None,
+        outputs: bool = True,
     ) -> list[tuple[int, bytes]]:
         """Return events in order, as pairs of number and body: one page, at least one event if there is any.
+
+        In the place of a damaged event stands one that says so, a `Failed` with the name StorageError.
 
         Args:
             after: The number behind which to begin.
@@ -269,22 +327,130 @@ class SessionStore:
             upto: The last number wanted.
             max_bytes: A page ends before its bodies would be larger than this.
             max_rows: A page ends after so many events.
-
-        Raises:
-            StorageError: If the first event of the page is damaged: attribute `seq` names it, and reading after it
-                goes on behind it. A page ends before a damaged event.
+            max_output: A page ends before an output with which the outputs of its execution, since they were last
+                cleared, are larger than this; it may be empty therefore.
+            outputs: Whether the outputs of the execution are wanted, too; without them, a page is found at once
+                however many there are.
         """
-        return self._events.read(after, execution_id, upto, max_bytes, max_rows)
+        return self._events.read(after, execution_id, upto, max_bytes, max_rows, max_output, outputs=outputs)
+
+    def output_size(self, execution_id: str, upto: int | None = None) -> int:
+        """Return the size of an execution's outputs since they were last cleared, in bytes.
+
+        Args:
+            execution_id: The execution.
+            upto: As they were with the event of this number; as they are now if None.
+        """
+        return self._events.output_size(execution_id, upto)
+
+    def last_event_of_execution(self, execution_id: str) -> int:
+        """Return the number of an execution's last event, 0 if it has none."""
+        return self._events.last_of_execution(execution_id)
 
     @property
     def last_seq(self) -> int:
         """The highest number given to an event of this session, 0 if there was none."""
         return self._events.last_seq
 
-    def count_events(self, execution_id: str) -> int:
-        """Return how many events an execution has."""
-        return self._events.count(execution_id)
+    @property
+    def last_deleted_event(self) -> int:
+        """The highest number of an event that was deleted, 0 if none was: who has read up to there missed nothing."""
+        return self._events.last_deleted
 
-    def first_seq_of_execution(self, execution_id: str) -> int | None:
-        """Return the number of an execution's first event, None if it has none."""
-        return self._events.first_seq(execution_id)
+    # What is too old
+
+    def executions_ended_before(self, before: float, after: int, max_rows: int) -> list[tuple[int, ExecutionId]]:
+        """Return old executions in the order in which they were added, as pairs of sequence and id.
+
+        Args:
+            before: Unix time; those behind one that ended later, or has not ended, are not looked at.
+            after: The sequence behind which to begin.
+            max_rows: So many at most.
+        """
+        return self._executions.ended_before(before, after, max_rows)
+
+    def shown_executions(self) -> frozenset[str]:
+        """Return the executions that cells of the document show.
+
+        Raises:
+            StorageError: If that is damaged.
+        """
+        return self._executions.shown()
+
+    def delete_execution(self, execution_id: str) -> None:
+        """Delete an execution; its events are deleted by `delete_some_events`."""
+        with self._db.transaction():
+            self._executions.delete(execution_id)
+            self._events.delete_of_execution(execution_id)
+
+    @property
+    def is_deleting_events(self) -> bool:
+        """Whether events of deleted executions are still there."""
+        return self._events.is_deleting
+
+    def delete_some_events(self, max_bytes: int, max_rows: int) -> bool:
+        """Delete events of deleted executions, about so many; return whether there was anything left to do."""
+        return self._events.delete_some(max_bytes, max_rows)
+
+    def events_of_no_execution(self, upto: int, max_rows: int) -> list[tuple[int, bytes]]:
+        """Return the oldest events that belong to no execution, as pairs of number and body, unchecked.
+
+        Args:
+            upto: The last number wanted.
+            max_rows: So many at most.
+        """
+        return self._events.of_no_execution(upto, max_rows)
+
+    def delete_events_of_no_execution(self, upto: int) -> None:
+        """Delete the events that belong to no execution, up to this number."""
+        self._events.delete_of_no_execution(upto)
+
+    def blobs(self) -> set[str]:
+        """Return the SHA-256 of every blob that an event refers to.
+
+        Raises:
+            StorageError: If that is damaged.
+        """
+        return self._events.blobs()
+
+    @property
+    def free_pages(self) -> int:
+        """See `Database.free_pages`."""
+        return self._db.free_pages
+
+    def give_back(self, pages: int) -> None:
+        """See `Database.give_back`."""
+        self._db.give_back(pages)
+
+    # Who did what
+
+    def note(self, row: AuditRow) -> None:
+        """Write down what somebody did, in the transaction that does it.
+
+        Edits of one kind that one client makes to one cell within MERGED_WITHIN seconds become one row.
+        """
+        self._audit.note(row)
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was noted, the newest first; damaged rows are left out and logged. `close()` it if you stop early.
+
+        Rows are in the order in which they began, whatever the clock did.
+        """
+        return self._audit.rows()
+
+    def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
+        """Return who edited a cell last, and when; None if nothing is noted of it, or it was deleted."""
+        return self._audit.last_edit(cell_id)
+
+    def actor(self, client_id: str) -> Actor:
+        """Return a client as it was noted; of one that was not, or whose note is damaged, no more than the user."""
+        # Everybody who may connect is of this user.
+        return self._audit.actor(client_id) or Actor(ClientId(client_id), label=None, uid=os.getuid(), pid=None)
+
+    def prune_audit(self, before: float) -> int:
+        """Delete what was last done before a moment (Unix time), but for the last edit of each cell there is.
+
+        Returns:
+            How many rows are gone.
+        """
+        return self._audit.prune(before)

@@ -49,12 +49,13 @@ class Spool:
 
     Args:
         folder: Made if it does not exist, mode 0700; belongs to one host process, for good.
+        lock: What `lock` gave to the process that started this one; without it, the lock is taken here.
 
     Raises:
         StorageError: If another process holds it, or has written to it, or it cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock: int | None = None) -> None:
         self.folder = folder
         self._segments: list[_Segment] = []
         self._file = -1
@@ -63,31 +64,16 @@ class Spool:
         self._torn = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise self._error("cannot be made", exc) from exc
+            raise _error(folder, "cannot be made", exc) from exc
+        self._lock = self.lock(folder) if lock is None else lock
+        os.set_inheritable(self._lock, False)
         try:
-            self._take_lock()
             if segments_of(folder):
                 raise StorageError(f"the spool {folder} holds the events of another host", path=str(folder))
         except BaseException:
             os.close(self._lock)
             raise
-
-    def _take_lock(self) -> None:
-        # `is_alive`, asked by somebody else, holds the lock for some microseconds.
-        deadline = time.monotonic() + _LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                if time.monotonic() > deadline:
-                    raise StorageError(f"the spool {self.folder} is in use by a living host") from exc
-                time.sleep(0.005)
-            except OSError as exc:
-                raise self._error("cannot be locked", exc) from exc
-            else:
-                return
 
     def __enter__(self) -> Spool:
         return self
@@ -177,7 +163,7 @@ class Spool:
                 segments[-1].size = 0
                 segments[-1].marks.clear()
         except OSError as exc:
-            raise self._error("cannot be emptied", exc) from exc
+            raise _error(self.folder, "cannot be emptied", exc) from exc
 
     def read_after(self, n: int, max_bytes: int = 4 * 2**20) -> list[tuple[int, bytes]]:
         """Return events numbered above `n`, in order: one page, at least one event if there is any.
@@ -228,10 +214,39 @@ class Spool:
                 yield from read_records(path, after, may_be_torn=is_last)
 
     @staticmethod
-    def is_alive(folder: Path) -> bool:
-        """Return whether a process holds the spool in this folder; the system lets go of it when that dies.
+    def lock(folder: Path) -> int:
+        """Take the lock of a folder and return its descriptor, for this process or for one that inherits it.
 
-        False also before the host has made its spool. A child that a host forks without `exec` holds it too.
+        A host inherits it from whoever starts it: so there is no moment in which it seems to be dead.
+
+        Raises:
+            StorageError: If a living host has it.
+        """
+        try:
+            file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise _error(folder, "cannot be locked", exc) from exc
+        # `is_alive`, asked by somebody else, holds the lock for some microseconds.
+        deadline = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                if time.monotonic() > deadline:
+                    os.close(file)
+                    raise StorageError(f"the spool {folder} is in use by a living host", path=str(folder)) from exc
+                time.sleep(0.005)
+            except OSError as exc:
+                os.close(file)
+                raise _error(folder, "cannot be locked", exc) from exc
+            else:
+                return file
+
+    @staticmethod
+    def is_alive(folder: Path) -> bool:
+        """Return whether a process holds the lock of this folder; the system lets go of it when that dies.
+
+        A child that a host forks without `exec` holds it too.
 
         Raises:
             StorageError: If that cannot be told.
@@ -262,7 +277,7 @@ class Spool:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as exc:
-            raise self._error("cannot be written", exc) from exc
+            raise _error(self.folder, "cannot be written", exc) from exc
         if self._file >= 0:
             os.close(self._file)
         self._file = file
@@ -280,7 +295,8 @@ class Spool:
         except OSError as exc:
             with suppress(OSError):
                 os.ftruncate(self._file, start)
-            raise self._error("cannot be written", exc) from exc
+            raise _error(self.folder, "cannot be written", exc) from exc
 
-    def _error(self, what: str, exc: OSError) -> StorageError:
-        return StorageError(f"the spool {self.folder} {what}: {exc}", path=str(self.folder), errno=exc.errno)
+
+def _error(folder: Path, what: str, exc: OSError) -> StorageError:
+    return StorageError(f"the spool {folder} {what}: {exc}", path=str(folder), errno=exc.errno)

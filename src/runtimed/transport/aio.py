@@ -6,16 +6,18 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final, cast
 
 from runtimed.errors import ProtocolError
 from runtimed.protocol.codec import FrameReader, decode_message, encode_message
 from runtimed.protocol.messages import Message, Refusal
-from runtimed.transport.sockets import PeerCredentials, listen, peer_credentials
+from runtimed.transport.sockets import BACKLOG, PeerCredentials, check_listener, listen, peer_credentials
 
-__all__ = ["HIGH_WATER", "Channel", "ChannelHandler", "connect", "serve"]
+__all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler", "connect", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +25,22 @@ HIGH_WATER: Final = 2**20
 """Bytes that wait to be sent above which a channel is not `writable`; the owner then stops giving it events."""
 
 
+TURN: Final = 0.001
+"""Seconds of handling one connection's messages after which everything else on the event loop has its turn."""
+
+
 class ChannelHandler:
-    """What the owner of a channel does when something happens. All methods are plain calls on the event loop."""
+    """What the owner of a channel does when something happens. All methods are plain calls on the event loop.
+
+    Attributes:
+        batch: So many messages are handed over at a time, at most. Between two batches the channel looks at the time,
+            and whether its owner wants to read on.
+    """
+
+    batch: int = 64
 
     def received(self, messages: list[Message]) -> None:
-        """Messages arrived, in order; all that one read of the socket completed."""
+        """Messages arrived, in order, at most `batch` of them."""
         raise NotImplementedError
 
     def writable(self) -> None:
@@ -47,6 +60,8 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader()
         self._error: Exception | None = None
+        self._paused = False
+        self._next_turn: asyncio.Handle | None = None
         self.writable = True
         self.peer = PeerCredentials(uid=-1, pid=None)
 
@@ -57,27 +72,64 @@ class Channel(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self.peer = peer_credentials(cast("socket.socket", transport.get_extra_info("socket")))
-        self._handler = self._make_handler(self)
-        if self.peer.uid != os.getuid():
+        if self.peer.uid == os.getuid():
+            self._handler = self._make_handler(self)
+        else:
             logger.warning("refused a connection by user %s", self.peer.uid)
             self.refuse(f"This socket belongs to user {os.getuid()}; you are user {self.peer.uid}")
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
-        if self._transport is None or self._transport.is_closing() or self._handler is None:
-            return
-        messages: list[Message] = []
-        error: ProtocolError | None = None
+        self._take_turn(data)
+
+    def _take_turn(self, data: bytes = b"") -> None:
+        """Hand over what has come, for one turn; the rest waits for the next one, and the other side with it."""
+        self._next_turn = None
+        end = time.monotonic() + TURN
+        more = True
+        while more and self.is_open and self._handler is not None:
+            messages, more = self._next_batch(self._handler.batch, data)
+            data = b""
+            if messages:
+                self._hand_over(self._handler, messages)
+            if self._error is not None:
+                self.refuse(str(self._error))
+                return
+            if self._paused or time.monotonic() >= end:
+                break
+        if more and self.is_open and not self._paused:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
+        self._set_reading()
+
+    def _hand_over(self, handler: ChannelHandler, messages: list[Message]) -> None:
         try:
-            for body in self._reader.receive_data(data):
-                messages.append(decode_message(body))  # noqa: PERF401  # those before a bad one still count
+            handler.received(messages)
+        except BaseException:
+            # Nobody knows what became of these messages.
+            self.abort()
+            raise
+
+    def _next_batch(self, size: int, data: bytes) -> tuple[list[Message], bool]:
+        """Return the next messages, and whether more may be there; those before an unreadable one still count."""
+        messages: list[Message] = []
+        try:
+            with closing(self._reader.receive_data(data)) as bodies:
+                for body in bodies:
+                    messages.append(decode_message(body))
+                    if len(messages) == size:
+                        return messages, True
         except ProtocolError as exc:
-            error = exc
-        if messages:
-            self._handler.received(messages)
-        if error is not None:
-            self._error = error
-            self.refuse(str(error))
+            self._error = exc
+        return messages, False
+
+    def _set_reading(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        wanted = not self._paused and self._next_turn is None
+        if wanted and not self._transport.is_reading():
+            self._transport.resume_reading()
+        elif not wanted and self._transport.is_reading():
+            self._transport.pause_reading()
 
     def pause_writing(self) -> None:
         """Called by asyncio."""
@@ -119,18 +171,27 @@ class Channel(asyncio.Protocol):
                 self._transport.writelines(parts)
 
     def pause_reading(self) -> None:
-        """Let the other side wait."""
-        if self._transport is not None and self._transport.is_reading():
-            self._transport.pause_reading()
+        """Let the other side wait: nothing more is handed over but what `received` is being called with."""
+        self._paused = True
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        self._set_reading()
 
     def resume_reading(self) -> None:
-        """Take up reading again."""
-        if self._transport is not None and not self._transport.is_reading():
-            self._transport.resume_reading()
+        """Take up reading again, with what had come before."""
+        if self._paused:
+            self._paused = False
+            self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
-    def refuse(self, reason: str) -> None:
-        """Tell the other side why, and close."""
-        self.send(Refusal(reason))
+    def refuse(self, reason: str, error: str = "ProtocolError") -> None:
+        """Tell the other side why, and close.
+
+        Args:
+            reason: A sentence.
+            error: Name of the class of error that it is.
+        """
+        self.send(Refusal(reason, error))
         self.close()
 
     def close(self) -> None:
@@ -152,14 +213,24 @@ async def serve(path: Path, handler: Callable[[Channel], ChannelHandler]) -> asy
     """
     sock = listen(path)
     sock.setblocking(False)
-    return await asyncio.get_running_loop().create_unix_server(lambda: Channel(handler), sock=sock)
+    # asyncio listens once more, with a backlog of its own.
+    return await asyncio.get_running_loop().create_unix_server(lambda: Channel(handler), sock=sock, backlog=BACKLOG)
 
 
 async def connect(path: Path, handler: Callable[[Channel], ChannelHandler]) -> Channel:
     """Connect to a path.
 
     Raises:
-        OSError: If nobody answers there.
+        OSError: If nobody answers there, or somebody else than this user.
     """
-    _transport, channel = await asyncio.get_running_loop().create_unix_connection(lambda: Channel(handler), str(path))
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, str(path))
+        check_listener(sock)
+        _transport, channel = await loop.create_unix_connection(lambda: Channel(handler), sock=sock)
+    except BaseException:
+        sock.close()
+        raise
     return channel

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import importlib.util
 import os
 import socket
 import subprocess
@@ -15,7 +15,8 @@ from typing import Final
 
 from runtimed.errors import DaemonUnavailable
 from runtimed.settings import Settings
-from runtimed.transport.sockets import check_socket_path, make_private_folder
+from runtimed.transport.home import daemon_interpreter
+from runtimed.transport.sockets import check_listener, check_private_folder, check_socket_path, make_private_folder
 
 __all__ = ["READY", "connect_socket", "daemon_answers", "ensure_daemon", "open_or_start"]
 
@@ -33,6 +34,7 @@ def connect_socket(path: Path) -> socket.socket | None:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.connect(str(path))
+        check_listener(sock)
     except (FileNotFoundError, ConnectionRefusedError):
         sock.close()
         if path.exists() and not path.is_socket():
@@ -40,6 +42,9 @@ def connect_socket(path: Path) -> socket.socket | None:
         return None
     except OSError as exc:
         sock.close()
+        if exc.errno in (errno.EACCES, errno.ENOTDIR):
+            # The folder is the reason, and there is more to say of it.
+            check_private_folder(path.parent)
         raise DaemonUnavailable(f"Cannot connect to {path}: {exc.strerror}", path=str(path)) from exc
     except BaseException:
         sock.close()
@@ -90,7 +95,10 @@ def ensure_daemon(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _start_lock(path: Path) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise DaemonUnavailable(f"{path} cannot be opened: {exc.strerror}; move it away", path=str(path)) from exc
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -99,21 +107,21 @@ def _start_lock(path: Path) -> Iterator[None]:
 
 
 def _start(settings: Settings) -> None:
-    if importlib.util.find_spec("automerge") is None:
-        raise DaemonUnavailable(
-            f"The daemon needs the package automerge, which {sys.executable} (Python {sys.version.split()[0]}) does "
-            "not have; start it from Python 3.11 or 3.12 with `runtimed start`"
-        )
+    interpreter = daemon_interpreter(settings.data_dir)
     environment = {
         **os.environ,
         "RUNTIMED_DATA_DIR": str(settings.data_dir),
         "RUNTIMED_SOCKET_PATH": str(settings.socket_path),
         "RUNTIMED_IDLE_EXIT": str(settings.idle_exit),
     }
+    if interpreter != sys.executable:
+        # These say where this Python finds its packages; another one must not look there.
+        for name in ("PYTHONPATH", "PYTHONHOME"):
+            environment.pop(name, None)
     # The process forks and its first half ends at once, so that no client is ever the daemon's parent.
     process = subprocess.run(
         # -P: the folder in which a client happens to work must not shadow the daemon's modules.
-        [sys.executable, "-P", "-m", "runtimed.daemon"],
+        [interpreter, "-P", "-m", "runtimed.daemon"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

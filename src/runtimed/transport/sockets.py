@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -10,11 +11,24 @@ import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from runtimed.errors import DaemonUnavailable
 from runtimed.settings import MAX_SOCKET_PATH
 
-__all__ = ["PeerCredentials", "check_socket_path", "listen", "make_private_folder", "peer_credentials"]
+__all__ = [
+    "BACKLOG",
+    "PeerCredentials",
+    "check_listener",
+    "check_private_folder",
+    "check_socket_path",
+    "listen",
+    "make_private_folder",
+    "peer_credentials",
+]
+
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted. One more that is made without blocking fails at once (unix(7), EAGAIN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +40,36 @@ class PeerCredentials:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder of mode 0700, or check one that is there.
+    """Create a folder of mode 0700, and those above it that are missing, or check one that is there.
 
     Raises:
         DaemonUnavailable: If it is a link or no folder, belongs to somebody else, or others may enter it.
     """
     try:
-        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        info = folder.lstat()
+        for missing in reversed([place for place in (folder, *folder.parents) if not os.path.lexists(place)]):
+            # Not `parents=True`: with an open umask everybody could put another folder in the place of ours.
+            missing.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise DaemonUnavailable(f"Cannot create the folder {folder}: {exc.strerror}", path=str(folder)) from exc
+    check_private_folder(folder)
+
+
+def check_private_folder(folder: Path) -> None:
+    """Refuse a folder in which somebody else may put things, or that somebody else has put there.
+
+    Raises:
+        DaemonUnavailable: If it is a link or no folder, belongs to somebody else, or others may enter it.
+    """
+    try:
+        info = folder.lstat()
+    except OSError as exc:
+        raise DaemonUnavailable(f"Cannot look at the folder {folder}: {exc.strerror}", path=str(folder)) from exc
     if not stat.S_ISDIR(info.st_mode):
         raise DaemonUnavailable(f"{folder} is not a folder (or a link to one); remove it", path=str(folder))
     if info.st_uid != os.getuid():
         raise DaemonUnavailable(
-            f"The folder {folder} belongs to user {info.st_uid}, not to you; name another place for the socket with "
-            "RUNTIMED_SOCKET_PATH",
+            f"The folder {folder} belongs to user {info.st_uid}, not to you; name another data folder, with a short "
+            "path, with RUNTIMED_DATA_DIR, or another place for the socket with RUNTIMED_SOCKET_PATH",
             path=str(folder),
         )
     if stat.S_IMODE(info.st_mode) & 0o077:
@@ -69,7 +97,7 @@ def check_socket_path(path: Path) -> None:
         )
 
 
-def listen(path: Path, backlog: int = 128) -> socket.socket:
+def listen(path: Path) -> socket.socket:
     """Bind a listening socket of mode 0600, replacing one that nobody serves any more.
 
     The caller makes sure that no second process does this for the same path at the same time.
@@ -94,7 +122,7 @@ def listen(path: Path, backlog: int = 128) -> socket.socket:
         # The folder is private, so nobody can connect before the mode is set.
         sock.bind(str(path))
         path.chmod(0o600)
-        sock.listen(backlog)
+        sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
         raise DaemonUnavailable(f"Cannot listen on {path}: {exc.strerror}", path=str(path)) from exc
@@ -112,3 +140,14 @@ def peer_credentials(sock: socket.socket) -> PeerCredentials:
         return PeerCredentials(uid=struct.unpack("II", xucred)[1], pid=pid)
     pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return PeerCredentials(uid=uid, pid=pid)
+
+
+def check_listener(sock: socket.socket) -> None:
+    """Refuse to tell anything to a process of somebody else who listens where ours should.
+
+    Raises:
+        PermissionError: If the socket is connected to one.
+    """
+    uid = peer_credentials(sock).uid
+    if uid != os.getuid():
+        raise PermissionError(errno.EPERM, f"whoever listens there is user {uid}, not you")

@@ -28,7 +28,7 @@ import psutil
 from rich.console import Console
 from rich.text import Text
 
-from runtimed.cli.console import complain, open_console, printable
+from runtimed.cli.console import complain, open_console
 from runtimed.cli.daemon import end_daemon
 from runtimed.cli.exits import Exit
 from runtimed.cli.processes import wait_for_end
@@ -36,6 +36,7 @@ from runtimed.client.client import Client
 from runtimed.errors import RuntimedError
 from runtimed.models import SessionStatus
 from runtimed.settings import read_settings
+from runtimed.texts import printable
 
 __all__ = ["Facts", "data_file", "demo", "expected_lines", "verify"]
 

@@ -24,7 +24,16 @@ from runtimed.client.calls.cells import (
     set_cell_type,
     set_source,
 )
-from runtimed.client.calls.executions import OnTimeout, cancel, execute, execute_cell, queue_cell, run, wait
+from runtimed.client.calls.executions import (
+    OnTimeout,
+    cancel,
+    execute,
+    execute_cell,
+    queue_cell,
+    read_outputs,
+    run,
+    wait,
+)
 from runtimed.client.calls.kernel import (
     complete,
     inspect,
@@ -37,7 +46,7 @@ from runtimed.client.calls.kernel import (
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.calls.sessions import get_session, leave, session_status, stop
+from runtimed.client.calls.sessions import get_log, get_session, leave, session_status, stop
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 
 __all__ = [
@@ -63,6 +72,7 @@ __all__ = [
     "get_cell_type",
     "get_cells",
     "get_kernelspec",
+    "get_log",
     "get_metadata",
     "get_session",
     "inspect",
@@ -71,6 +81,7 @@ __all__ = [
     "leave",
     "move_cell",
     "queue_cell",
+    "read_outputs",
     "restart_kernel",
     "run",
     "session_status",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
 from runtimed.client.flows import Ask, Flow
-from runtimed.errors import CellNotFound, InvalidCell
+from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, new_cell_id
-from runtimed.models import Cell, CellType, Output
+from runtimed.models import Attribution, Cell, CellType, Output
 from runtimed.protocol import operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob
@@ -142,6 +144,8 @@ def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow
 def get_cell(notebook: Notebook, cell_id: str) -> Flow[Cell]:
     """Return a cell with the outputs of its latest execution, so far.
 
+    An execution with more outputs than the daemon's limit `max_output_bytes` is marked: see `Cell.truncated`.
+
     Raises:
         CellNotFound: If there is no such cell.
     """
@@ -152,7 +156,7 @@ def get_cell(notebook: Notebook, cell_id: str) -> Flow[Cell]:
 
 
 def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
-    """Return all cells in order, each with the outputs of its latest execution, so far."""
+    """Return all cells in order, each as `get_cell` returns it."""
     cells: list[Cell] = []
     start: int | None = 0
     while start is not None:
@@ -190,11 +194,15 @@ def get_cell_type(notebook: Notebook, cell_id: str) -> Flow[CellType | None]:
 
 
 def get_cell_outputs(notebook: Notebook, cell_id: str) -> Flow[list[Output] | None]:
-    """Return the outputs of a cell's latest execution, None if there is no such cell."""
+    """Return the outputs of a cell's latest execution, None if there is no such cell.
+
+    At most the daemon's limit `max_output_bytes`: `get_cell` tells whether there are more.
+    """
     found = yield from _find_cell(notebook, cell_id, outputs=True)
     if found is None:
         return None
-    return list((yield from _outputs(notebook, found)))
+    fold = yield from _fold(notebook, found)
+    return list(fold.outputs_with((yield from fetch_blobs(notebook, fold.missing_blobs))))
 
 
 def get_cell_execution_count(notebook: Notebook, cell_id: str) -> Flow[int | None]:
@@ -228,18 +236,31 @@ def _field(notebook: Notebook, cell_id: str, name: str) -> Flow[Any]:
 
 def _cell(notebook: Notebook, found: dict[str, Any]) -> Flow[Cell]:
     notebook.seen[found["id"]] = found["source"]
+    fold = yield from _fold(notebook, found)
+    omitted = fold.omitted
     return Cell(
         id=CellId(found["id"]),
         cell_type=found["cell_type"],
         source=found["source"],
         execution_count=found["execution_count"],
-        outputs=(yield from _outputs(notebook, found)),
+        outputs=fold.outputs_with((yield from fetch_blobs(notebook, fold.missing_blobs))),
         metadata=found["metadata"],
         position=found["position"],
+        execution_id=found["execution_id"],
+        omitted_bytes=omitted.size if omitted is not None else 0,
+        omitted_after=omitted.after if omitted is not None else None,
+        last_edit=_attribution(found["last_edit"]),
     )
 
 
-def _outputs(notebook: Notebook, found: dict[str, Any]) -> Flow[tuple[Output, ...]]:
+def _attribution(found: list[Any] | None) -> Attribution | None:
+    if found is None:
+        return None
+    client_id, label, uid, pid, at = found
+    return Attribution(at=datetime.fromtimestamp(at, UTC), client_id=client_id, label=label, uid=uid, pid=pid)
+
+
+def _fold(notebook: Notebook, found: dict[str, Any]) -> Flow[OutputFold]:
     fold = OutputFold()
     for body in found["events"]:
         fold.add(decode_event(body))
@@ -248,17 +269,31 @@ def _outputs(notebook: Notebook, found: dict[str, Any]) -> Flow[tuple[Output, ..
         page = yield Ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=found["execution_id"], after=after))
         for _seq, body in page["events"]:
             fold.add(decode_event(body))
-        after = page["events"][-1][0] if page["more"] else None
-    return fold.outputs_with((yield from fetch_blobs(notebook, fold.missing_blobs)))
+        after = page["last"] if page["more"] else None
+    return fold
 
 
-def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str]]:
-    """Fetch the contents of blobs, by SHA-256."""
-    values: dict[str, bytes | str] = {}
+def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str | StorageError]]:
+    """Fetch the contents of blobs, by SHA-256; for one that is lost or damaged, the error that says so."""
+    values: dict[str, bytes | str | StorageError] = {}
     for blob in blobs:
-        content = bytearray()
-        while len(content) < blob.size:
-            reply = yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=blob.sha256, offset=len(content)))
-            content += reply["data"]
-        values[blob.sha256] = bytes(content)
+        try:
+            values[blob.sha256] = yield from _fetch_blob(notebook, blob)
+        except StorageError as exc:
+            values[blob.sha256] = exc
     return values
+
+
+def _fetch_blob(notebook: Notebook, blob: Blob) -> Flow[bytes]:
+    content = bytearray()
+    while len(content) < blob.size:
+        reply = yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=blob.sha256, offset=len(content)))
+        if not reply["data"]:
+            break
+        content += reply["data"]
+    # Whoever shows a value checks it: the name tells what its bytes must be.
+    if hashlib.sha256(content).hexdigest() != blob.sha256:
+        raise StorageError(
+            f"A value of {blob.size} bytes is damaged: its file {blob.sha256} holds something else", sha256=blob.sha256
+        )
+    return bytes(content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -12,16 +12,20 @@ from runtimed.client.calls.kernel import kernel_request
 from runtimed.client.calls.notebook import Notebook, check_text, check_timeout
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
-from runtimed.execution.outputs import OutputFold
+from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
-from runtimed.models import ExecutionResult
+from runtimed.models import ExecutionResult, OutputPage
 from runtimed.protocol import operations as ops
+from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
-__all__ = ["OnTimeout", "cancel", "execute", "execute_cell", "queue_cell", "run", "wait"]
+__all__ = ["OnTimeout", "cancel", "execute", "execute_cell", "queue_cell", "read_outputs", "run", "wait"]
 
 OnTimeout = Literal["leave", "interrupt"]
+
+PAGE: Final = 8 * 2**20
+"""Bytes of outputs, values of blobs included, with which a page of them ends."""
 
 
 def run(
@@ -33,6 +37,10 @@ def run(
         code: The code. It is in the document before anybody sees its first output.
         timeout_secs: How long to wait for the end, in seconds, the start of a kernel included; None for no limit.
         on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+
+    Returns:
+        The outputs, up to the daemon's limit `max_output_bytes`; a result that leaves some out is marked (`truncated`),
+        and `read_outputs` reads them.
 
     Raises:
         ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
@@ -108,6 +116,41 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
         RuntimedError: If this session has no such execution.
     """
     yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
+
+
+def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[OutputPage]:
+    """Read the stored outputs of an execution in pages, all of them, also those that a result leaves out.
+
+    Args:
+        execution_id: An execution of this session, at any time until it is deleted (see RUNTIMED_KEEP_DAYS).
+        after: Where to begin: 0, the `next` of a page, or the `omitted_after` of a result or a cell.
+
+    Returns:
+        About 8 MiB of outputs, as the kernel sent them. A single larger one is a page of its own.
+
+    Raises:
+        RuntimedError: If this session has no such execution.
+
+    Example:
+        >>> after = 0
+        >>> while after is not None:
+        ...     page = session.read_outputs(result.execution_id, after)
+        ...     file.writelines(output.text for output in page.outputs if output.name == "stdout")
+        ...     after = page.next
+    """
+    reply = yield Ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=after, whole=True))
+    events: list[Event] = []
+    last, size, more = after, 0, reply["more"]
+    for seq, body in reply["events"]:
+        event = decode_event(body)
+        size += len(body) + sum(blob.size for blob in blobs_in(event))
+        if events and size > PAGE:
+            more = True
+            break
+        last = seq
+        events.append(event)
+    values = yield from fetch_blobs(notebook, [blob for event in events for blob in blobs_in(event)])
+    return OutputPage(outputs=plain_outputs(events, values), next=last if more else None)
 
 
 def _execute_to_the_end(

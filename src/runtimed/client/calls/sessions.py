@@ -8,10 +8,10 @@ from typing import Any
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import SessionNotFound
-from runtimed.models import SessionStatus
+from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import operations as ops
 
-__all__ = ["get_session", "leave", "session_status", "stop"]
+__all__ = ["get_log", "get_session", "leave", "session_status", "stop"]
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
@@ -22,6 +22,24 @@ def get_session(notebook: Notebook) -> Flow[SessionStatus]:
     """
     reply = yield Ask(ops.GetSession(notebook_id=notebook.id))
     return session_status(reply)
+
+
+def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[list[AuditEntry]]:
+    """Return who did what in a session, and when, the latest first. Asking is no use of the session.
+
+    Ended sessions have their log, too. Sources, outputs and values are never part of it.
+
+    Args:
+        page: Which page, from 1.
+        page_size: How many entries on a page, at most 1000.
+
+    Raises:
+        SessionNotFound: If it never started.
+    """
+    if page < 1 or not 1 <= page_size <= ops.MAX_LOG_PAGE:
+        raise ValueError(f"page counts from 1, and page_size from 1 to {ops.MAX_LOG_PAGE}")
+    reply = yield Ask(ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
+    return [_audit_entry(fields) for fields in reply["entries"]]
 
 
 def stop(notebook: Notebook) -> Flow[None]:
@@ -54,3 +72,8 @@ def session_status(fields: dict[str, Any]) -> SessionStatus:
         for name in ("created_at", "closed_at", "last_accessed_at")
     }
     return SessionStatus(**{**fields, **times, "duration": timedelta(seconds=fields["duration"])})
+
+
+def _audit_entry(fields: dict[str, Any]) -> AuditEntry:
+    times = {name: datetime.fromtimestamp(fields[name], UTC) for name in ("at", "until")}
+    return AuditEntry(**{**fields, **times})

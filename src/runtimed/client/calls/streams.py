@@ -10,7 +10,7 @@ from runtimed.client.calls.executions import queue_cell
 from runtimed.client.calls.notebook import Notebook, check_timeout
 from runtimed.client.flows import Flow, Follow
 from runtimed.errors import ExecutionTimeout
-from runtimed.execution.outputs import to_public
+from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.ids import ExecutionId
 from runtimed.models import EventType, ExecutionEvent
 from runtimed.protocol import operations as ops
@@ -51,12 +51,12 @@ class Stream:
         self._execution_id = execution_id
         operation: ops.Watch | ops.Subscribe
         if execution_id is not None:
-            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=execution_id)
+            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=execution_id, whole=True)
         else:
             operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=joined["last"])
         return Follow(operation, lambda _event: None, self._timeout_secs)
 
-    def public(self, event: Event, blob_values: dict[str, bytes | str]) -> ExecutionEvent | None:
+    def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
         """Return the event that the consumer sees, None for one that it does not."""
         public = to_public(event, blob_values)
         if public is None or (self._event_types is not None and public.event_type not in self._event_types):
@@ -84,7 +84,7 @@ def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None 
     """Execute a cell and iterate over its events as they come; start a kernel if none runs.
 
     First `execution_started`, then `output`s, and last exactly one `done` or `error`. A stream's output holds the
-    piece of text that just arrived; `get_cell_outputs` merges them.
+    piece of text that just arrived; `get_cell_outputs` merges them. All outputs come, however many there are.
 
     Args:
         cell_id: A code cell.

@@ -1,0 +1,74 @@
+"""The command `log`: who did what in a session, and when."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from typing import Final
+
+from runtimed.cli.as_json import print_json
+from runtimed.cli.console import print_table
+from runtimed.cli.daemon import no_daemon
+from runtimed.cli.exits import Exit
+from runtimed.client.client import Client
+from runtimed.models import AuditEntry
+from runtimed.settings import read_settings
+from runtimed.transport.autostart import daemon_answers
+
+__all__ = ["log"]
+
+PAGE: Final = 500
+"""Entries asked for at a time."""
+
+
+def log(arguments: argparse.Namespace) -> int:
+    """Show what was done in one session, the latest first; an ended one stays ended."""
+    settings = read_settings()
+    if not daemon_answers(settings):
+        return no_daemon(settings.socket_path)
+    found = _latest(arguments.id, arguments.entries)
+    if arguments.json:
+        print_json(found)
+    else:
+        print_table(
+            ["WHEN", "WHO", "UID", "PID", "WHAT", "CELL", "EXECUTION"],
+            [
+                [
+                    f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}",
+                    _who(entry),
+                    "" if entry.uid is None else str(entry.uid),
+                    "" if entry.pid is None else str(entry.pid),
+                    _what(entry),
+                    entry.cell_id or "",
+                    entry.execution_id or "",
+                ]
+                for entry in found
+            ],
+        )
+    return Exit.OK
+
+
+def _latest(session_id: str, count: int) -> list[AuditEntry]:
+    client = Client(label="runtimed log")
+    found: list[AuditEntry] = []
+    for page in itertools.count(1):
+        more = client.sessions.log(session_id, page, PAGE)
+        found += more
+        if len(found) >= count or len(more) < PAGE:
+            break
+    return found[:count]
+
+
+def _who(entry: AuditEntry) -> str:
+    if entry.client_id is None:
+        return "(by itself)"
+    return entry.label or f"client {entry.client_id[:8]}"
+
+
+def _what(entry: AuditEntry) -> str:
+    what = entry.action.replace("_", " ")
+    if entry.detail is not None:
+        what += f" ({entry.detail})"
+    if entry.count > 1:
+        what += f", {entry.count} times until {entry.until.astimezone():%H:%M:%S}"
+    return what

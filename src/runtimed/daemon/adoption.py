@@ -1,0 +1,114 @@
+"""Finds the hosts that an earlier daemon has left, and hands each to the room of its session. Nothing here waits.
+
+Every folder of a host is looked at: what cannot be taken over is reported, and what is still of use is never removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from runtimed.daemon.host_folder import Owner, read_owner, set_spool_aside
+from runtimed.daemon.host_link import remove_host_folder
+from runtimed.daemon.registry import Registry
+from runtimed.daemon.room import Room
+from runtimed.errors import RuntimedError, StorageError
+from runtimed.lifecycle import SessionEvent
+from runtimed.settings import Settings
+from runtimed.storage.registry_store import SessionRow
+from runtimed.storage.spool import Spool
+from runtimed.storage.spool_files import segments_of
+
+__all__ = ["Adopter", "adopt_hosts"]
+
+
+class Adopter(Protocol):
+    """What a daemon offers for this."""
+
+    settings: Settings
+    registry: Registry
+
+    def room(self, notebook_id: str) -> Room:
+        """Return the room of a session, opened if need be."""
+
+    def report(self, sentence: str) -> None:
+        """Tell users of something that is damaged or out of reach."""
+
+
+def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
+    """Let the rooms take over all hosts; when this returns each such room knows that it has a kernel.
+
+    Returns:
+        What waits for the hosts to answer; see `RoomKernel.adopt`.
+    """
+    joining: list[asyncio.Task[None]] = []
+    known: set[Path] = set()
+    for row in daemon.registry.active():
+        if row.kind == "kernel" and row.host_dir is not None:
+            folder = Path(row.host_dir)
+            known.add(folder)
+            owner = Owner(
+                notebook_id=row.session_id,
+                epoch=row.host_epoch or "",
+                kernel_type=row.kernel_type or "",
+                env_source=row.env_source or "",
+            )
+            joining += _adopt(daemon, folder, owner, wanted=True)
+    for folder in sorted(daemon.settings.hosts_dir.iterdir()):
+        if folder.is_dir() and folder not in known:
+            joining += _adopt_unknown(daemon, folder)
+    return joining
+
+
+def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
+    """Take over a host of which the registry does not know, because an earlier daemon died or the registry is new."""
+    owner, is_alive = read_owner(folder), Spool.is_alive(folder)
+    if not is_alive and not segments_of(folder):
+        _remove(folder)
+        return []
+    row = None if owner is None else daemon.registry.find(owner.notebook_id)
+    if owner is not None and (row is None or row.host_dir is None):
+        return _adopt(daemon, folder, owner, wanted=row is None or _is_wanted(row))
+    what = "it does not say to which session it belongs" if owner is None else f"{owner.notebook_id!r} has another one"
+    if is_alive:
+        daemon.report(f"The host in {folder} cannot be taken over: {what}. It is left alone")
+    else:
+        daemon.report(
+            f"The events that a host has left in {folder} cannot be taken over: {what}. They are kept in "
+            f"{set_spool_aside(folder, daemon.settings.data_dir)}"
+        )
+        _remove(folder)
+    return []
+
+
+def _remove(folder: Path) -> None:
+    # In a thread: what the host has left running is waited for.
+    asyncio.get_running_loop().run_in_executor(None, remove_host_folder, folder)
+
+
+def _is_wanted(row: SessionRow) -> bool:
+    """Whether the session needs this host: it goes on, or was given up only because the host was out of reach."""
+    return row.status == "active" or row.close_reason == SessionEvent.HOST_LOST.value
+
+
+def _adopt(daemon: Adopter, folder: Path, owner: Owner, *, wanted: bool) -> list[asyncio.Task[None]]:
+    try:
+        return [_open(daemon, owner.notebook_id).adopt(folder, owner, wanted=wanted)]
+    except RuntimedError as exc:
+        daemon.report(f"The host in {folder} of session {owner.notebook_id!r} cannot be taken over: {exc.message}")
+        return []
+
+
+def _open(daemon: Adopter, notebook_id: str) -> Room:
+    """Open a room; if its database is damaged, and so was set aside, with a new one.
+
+    Raises:
+        RuntimedError: If that is not possible.
+    """
+    try:
+        return daemon.room(notebook_id)
+    except StorageError as exc:
+        if exc.data.get("set_aside") is None:
+            raise
+        return daemon.room(notebook_id)

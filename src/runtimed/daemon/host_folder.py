@@ -1,0 +1,100 @@
+"""The folders of hosts: each names the session it belongs to, so that its host is found whatever else is lost.
+
+Nothing here talks to a host.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from runtimed.errors import StorageError
+from runtimed.storage.database import name_aside
+from runtimed.storage.spool import Spool
+from runtimed.storage.spool_files import segments_of
+from runtimed.transport.sockets import make_private_folder
+
+__all__ = ["Owner", "leftovers", "new_host_folder", "read_owner", "set_spool_aside"]
+
+_OWNER: Final = "owner.json"
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """What a host works for.
+
+    Attributes:
+        notebook_id: The session.
+        epoch: The host's id; its events are numbered within it.
+        kernel_type: What was asked for.
+        env_source: Where the kernel's environment comes from.
+    """
+
+    notebook_id: str
+    epoch: str
+    kernel_type: str
+    env_source: str
+
+
+def new_host_folder(hosts_dir: Path, owner: Owner) -> Path:
+    """Create a private folder with a short name for a host."""
+    make_private_folder(hosts_dir)
+    folder = hosts_dir / secrets.token_hex(4)
+    folder.mkdir(mode=0o700)
+    path = folder / _OWNER
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(owner))
+    return folder
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """Return what a host works for, None if its folder does not say so."""
+    try:
+        return msgspec.json.decode((folder / _OWNER).read_bytes(), type=Owner)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+    """Give the events that a dead host has left; where some are damaged, those before and behind.
+
+    Args:
+        folder: The host's.
+        after: Number of the last event that is stored.
+        data_dir: Where damaged events are kept.
+        problem: Called with a sentence for each damage, and for where it is kept.
+    """
+    damaged = False
+    position: int | None = after
+    while position is not None:
+        try:
+            yield from Spool.read_dead(folder, position)
+        except StorageError as exc:
+            damaged, position = True, exc.data.get("n")
+            lost = "all events from there on are" if position is None else "one event is"
+            problem(f"{lost} lost of those that the kernel's host had kept when it died: {exc.message}")
+        else:
+            position = None
+    if damaged:
+        problem(f"the damaged events are kept in {set_spool_aside(folder, data_dir)}")
+
+
+def set_spool_aside(folder: Path, data_dir: Path) -> Path:
+    """Move the events in a host's folder to where nobody removes them, and return that place.
+
+    Raises:
+        StorageError: If they cannot be moved.
+    """
+    # The folders of hosts may lie on another file system, which is emptied when the machine starts.
+    target = name_aside(data_dir / f"spool-{folder.name}")
+    try:
+        target.mkdir(mode=0o700)
+        for _first, path in segments_of(folder):
+            shutil.move(path, target / path.name)
+    except OSError as exc:
+        raise StorageError(f"the damaged events in {folder} cannot be set aside: {exc}", path=str(folder)) from exc
+    return target

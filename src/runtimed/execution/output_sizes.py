@@ -1,0 +1,84 @@
+"""How much the outputs of an execution weigh for whoever holds them all. Nothing here waits or stores anything.
+
+What counts is what a reader keeps: an update of a display takes the place of what it updates, and what `clear_output`
+takes away weighs nothing any more. Sizes are those of the events' own bytes, and of the blobs that they refer to.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from runtimed.execution.outputs import blobs_in
+from runtimed.protocol.events import Clear, Display, Event, Failed, Stream
+
+__all__ = ["ERRORS_FREE", "Measure", "OutputSizes"]
+
+ERRORS_FREE: Final = 16 * 2**20
+"""Bytes of errors of one execution that count as no output: how an execution failed must always arrive."""
+
+_MAX_EXECUTIONS: Final = 1000
+"""So many executions are remembered; then they are forgotten, all at once, and the next updates count as new."""
+
+
+class Measure(NamedTuple):
+    """What one event means for the size of its execution's outputs.
+
+    Attributes:
+        output: By how many bytes it makes them larger; None if it is no output.
+        clears: Whether it takes them all away.
+        blobs: SHA-256 of the blobs that it refers to.
+    """
+
+    output: int | None = None
+    clears: bool = False
+    blobs: tuple[str, ...] = ()
+
+
+class OutputSizes:
+    """Measures the events of a session in the order in which they are stored."""
+
+    def __init__(self) -> None:
+        self._displays: dict[str, dict[str, int]] = {}
+        self._errors: dict[str, int] = {}
+
+    def measure(self, event: Event, size: int) -> Measure:
+        """Measure the next event.
+
+        Args:
+            event: The event.
+            size: Length of its own bytes.
+        """
+        match event:
+            case Stream():
+                return Measure(size)
+            case Display():
+                blobs = blobs_in(event)
+                size += sum(blob.size for blob in blobs)
+                return Measure(self._display(event, size), blobs=tuple(blob.sha256 for blob in blobs))
+            case Failed():
+                return Measure(self._error(event, size))
+            case Clear():
+                self._displays.pop(event.execution_id or "", None)
+                return Measure(clears=True)
+            case _:
+                return Measure()
+
+    def _display(self, event: Display, size: int) -> int:
+        if event.display_id is None:
+            return size
+        displays = self._displays.get(event.execution_id or "")
+        if displays is None:
+            if len(self._displays) >= _MAX_EXECUTIONS:
+                self._displays.clear()
+            displays = self._displays[event.execution_id or ""] = {}
+        before = displays.get(event.display_id, 0)
+        # The largest one counts, so that the sum never gets smaller: whoever is past the limit stays there.
+        displays[event.display_id] = max(before, size)
+        return max(size - before, 0) if event.kind == "update_display_data" else size
+
+    def _error(self, event: Failed, size: int) -> int | None:
+        if len(self._errors) >= _MAX_EXECUTIONS:
+            self._errors.clear()
+        errors = self._errors.get(event.execution_id or "", 0) + size
+        self._errors[event.execution_id or ""] = errors
+        return None if errors <= ERRORS_FREE else size

@@ -1,0 +1,363 @@
+"""What the host and its kernel say to each other: executions, interrupts, questions, and the events that follow.
+
+Messages are handled one at a time, in order, in synchronous code; a message whose output cannot be stored (the disk is
+full) stays at the head of the queue, and the kernel waits. Nothing here starts or ends a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from runtimed.errors import NoKernel, RuntimedError, StorageError
+from runtimed.host.executions import Execution, Executions
+from runtimed.host.outbox import Outbox
+from runtimed.host.questions import Questions
+from runtimed.host.wire import KernelMessage, Wire
+from runtimed.protocol.operations import Execute
+
+__all__ = ["Conversation", "ConversationListener"]
+
+logger = logging.getLogger(__name__)
+
+LATE_OUTPUT: Final = 0.02
+"""Seconds for outputs that come after an `idle` or a prompt though they were sent before (Deno's do, measured)."""
+_SETTLED: Final = 0.1
+_REPLY_MISSING: Final = 2.0
+_REPLY_MISSING_INTERRUPTED: Final = 0.5
+_IDLE_MISSING: Final = 5.0
+
+
+class ConversationListener(Protocol):
+    """What a conversation tells its owner."""
+
+    def kernel_answered(self) -> None:
+        """The kernel may be ready: see `Conversation.is_proven`."""
+
+    def kernel_works(self, *, busy: bool) -> None:
+        """The kernel has begun with an execution, or there is none left."""
+
+
+class Conversation:
+    """The conversation with the kernel, through all its restarts: `open` begins it anew, `close` ends it.
+
+    Args:
+        outbox: Takes the events.
+        store: Takes large values; may raise StorageError.
+        listener: Is told when the kernel is ready, busy, idle.
+    """
+
+    def __init__(self, outbox: Outbox, store: Callable[[bytes], str], listener: ConversationListener) -> None:
+        self._outbox = outbox
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._executions = Executions(store)
+        self._inbox: deque[KernelMessage] = deque()
+        self._questions: Questions | None = None
+        self._wire: Wire | None = None
+        self._send_interrupt: Callable[[], None] | None = None
+        self._info: dict[str, Any] | None = None
+        self._output_works = False
+        self._heard_at = 0.0
+        self.language: str | None = None
+        """The kernel's language, once it was ready."""
+
+    # --- its beginning and its end ---
+
+    def open(self, wire: Wire, send_interrupt: Callable[[], None]) -> None:
+        """Talk to a new kernel process.
+
+        Args:
+            wire: The channels to it; what comes on them is to be given to `receive`.
+            send_interrupt: Interrupts it.
+        """
+        self._wire = wire
+        self._send_interrupt = send_interrupt
+
+    def hang_up(self) -> None:
+        """Send nothing any more: the process is gone, and all it has left was read."""
+        self._wire = self._send_interrupt = None
+
+    def close(self, sentence: str, stderr: str, *, only_sent: bool) -> None:
+        """End everything that depended on the kernel's process, which is gone.
+
+        Args:
+            sentence: Says why.
+            stderr: Its last words.
+            only_sent: Keep the executions that the process was not given; they are for the next one.
+        """
+        self._inbox.clear()
+        self._add(self._executions.died(sentence, stderr, time.time(), only_sent=only_sent))
+        if self._questions is not None:
+            self._questions.close(sentence)
+            self._questions = None
+        self._info = None
+        self._executions.start_requests.clear()
+        self._output_works = False
+        self._outbox.flush()
+
+    @property
+    def open_executions(self) -> list[str]:
+        """The ids of the executions that were accepted and have not finished."""
+        return list(self._executions.open)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the kernel was given an execution that has not finished."""
+        return self._executions.running is not None
+
+    # --- the kernel's start ---
+
+    @property
+    def has_info(self) -> bool:
+        """Whether the kernel has answered to `ask_info`."""
+        return self._info is not None
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the kernel has answered, and its output arrives here."""
+        return self._info is not None and self._output_works
+
+    def ask_info(self) -> None:
+        """Ask for the kernel's info; its output channel is proven when the `status` of this comes, or a welcome."""
+        if self._wire is not None:
+            self._executions.start_requests.add(self._wire.send("shell", "kernel_info_request", {}))
+
+    def do_without_status(self) -> None:
+        """Take the output channel for proven."""
+        self._output_works = True
+        self._listener.kernel_answered()
+
+    def get_ready(self) -> None:
+        """Prepare for questions and executions: the kernel is ready."""
+        if self._info is None or self._wire is None:
+            return
+        language = self._info.get("language_info")
+        name = language.get("name") if isinstance(language, dict) else None
+        self.language = name if isinstance(name, str) else None
+        features = self._info.get("supported_features")
+        has_subshells = isinstance(features, list) and "kernel subshells" in features
+        self._questions = Questions(self._wire, has_subshells=has_subshells)
+        if self.language == "python":
+            self._executions.start_requests.add(None)  # ipykernel's output before it was asked for anything
+
+    def send_waiting(self) -> None:
+        """Hand over the executions that came before the kernel was ready."""
+        for execution in self._executions.open.values():
+            self._send(execution)
+
+    # --- what the daemon asks for ---
+
+    def execute(self, request: Execute, *, now: bool) -> None:
+        """Accept an execution, and hand it over now or with `send_waiting`; an id that was seen before does nothing."""
+        execution = self._executions.take(request)
+        if execution is not None and now:
+            self._send(execution)
+
+    def _send(self, execution: Execution) -> None:
+        if self._wire is None:
+            return
+        execution.sent = True
+        request = execution.request
+        self._wire.send(
+            "shell",
+            "execute_request",
+            {
+                "code": request.code,
+                "silent": request.silent,
+                "store_history": not request.silent,
+                "user_expressions": {},
+                "allow_stdin": request.stdin,
+                "stop_on_error": False,
+            },
+            msg_id=execution.id,
+        )
+
+    def interrupt(self) -> None:
+        """Interrupt what runs; with nothing running, nothing happens."""
+        execution = self._executions.running or next(iter(self._executions.open.values()), None)
+        if execution is not None:
+            execution.interrupt = True
+            self._interrupt_when_settled(execution)
+
+    def _interrupt_when_settled(self, execution: Execution) -> None:
+        """Interrupt when the kernel runs the user's code for sure; called again when more is known of that.
+
+        ipykernel ignores the signal until it begins, and IPython's callbacks before the code swallow it (measured).
+        """
+        if execution.begun_at is not None:
+            when = execution.begun_at + _SETTLED
+        elif execution.busy_at is not None:
+            when = execution.busy_at + 2 * _SETTLED  # a silent execution has no execute_input
+        else:
+            return
+        if when > self._loop.time():
+            self._loop.call_at(when, self._interrupt_now, execution)
+        else:
+            self._interrupt_now(execution)
+
+    def _interrupt_now(self, execution: Execution) -> None:
+        is_open = self._executions.open.get(execution.id) is execution and execution.reply is None
+        if not execution.interrupt or not is_open or self._send_interrupt is None:
+            return
+        execution.interrupt, execution.interrupted = False, True
+        self._send_interrupt()
+
+    def answer(self, execution_id: str, text: str) -> None:
+        """Answer the input request of an execution.
+
+        Raises:
+            RuntimedError: If it does not wait for input.
+        """
+        execution = self._executions.open.get(execution_id)
+        if execution is None or execution.input_parent is None or self._wire is None:
+            raise RuntimedError(f"The execution {execution_id} does not wait for input", execution_id=execution_id)
+        parent, execution.input_parent = execution.input_parent, None
+        self._wire.send("stdin", "input_reply", {"status": "ok", "value": text}, parent=parent)
+
+    async def ask(self, msg_type: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Ask the kernel something beside the executions; see `Questions.ask`.
+
+        Raises:
+            NoKernel: If it is not ready.
+        """
+        if self._questions is None:
+            raise NoKernel("The kernel cannot answer yet")
+        return await self._questions.ask(msg_type, content)
+
+    # --- what the kernel says ---
+
+    def receive(self, messages: list[KernelMessage]) -> None:
+        """Take messages from the kernel."""
+        self._inbox.extend(messages)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Handle what came while the outbox was stuck, as far as it takes the events."""
+        while self._inbox and not self._outbox.stuck:
+            message = self._inbox[0]
+            try:
+                self._handle(message)
+            except StorageError as exc:
+                self._outbox.get_stuck(exc)
+                break
+            except Exception:
+                # Whatever an odd kernel sent must not end the host, and with it the kernel.
+                logger.exception("skipped a %s message", message["msg_type"])
+            self._inbox.popleft()
+        self._outbox.flush()
+
+    def _handle(self, message: KernelMessage) -> None:
+        match message["channel"]:
+            case "iopub":
+                self._heard_at = self._loop.time()
+                self._handle_iopub(message)
+            case "stdin":
+                # The prompt takes another socket than the output that stands before it, and may be faster.
+                self._loop.call_later(LATE_OUTPUT, self.receive, [{**message, "channel": "prompt"}])
+            case "prompt":
+                self._add(self._executions.heard(message, time.time()))
+            case "shell" if message["msg_type"] == "execute_reply":
+                execution = self._executions.open.get(message["parent_id"])
+                if execution is not None and isinstance(message["content"], dict):
+                    execution.reply = message["content"]
+                    self._check_complete(execution)
+                    if not execution.idle:
+                        self._loop.call_later(_IDLE_MISSING, self._miss_idle, execution)
+            case "shell" if message["msg_type"] == "kernel_info_reply" and isinstance(message["content"], dict):
+                self._info = message["content"]
+                self._listener.kernel_answered()
+            case "finish":
+                execution = self._executions.open.get(message["parent_id"])
+                if execution is not None and execution.is_complete:
+                    self._finish(execution)
+            case _ if self._questions is not None:
+                self._questions.answered(message)
+
+    def _handle_iopub(self, message: KernelMessage) -> None:
+        msg_type = message["msg_type"]
+        if msg_type == "status":
+            content = message["content"]
+            state = content.get("execution_state") if isinstance(content, dict) else None
+            self._handle_status(state, message["parent_id"])
+        elif msg_type == "iopub_welcome":
+            self._output_works = True
+            self._listener.kernel_answered()
+        else:
+            self._add(self._executions.heard(message, time.time()))
+            execution = self._executions.open.get(message["parent_id"])
+            if execution is not None and msg_type == "execute_input":
+                execution.begun_at = self._loop.time()
+                if execution.interrupt:
+                    self._interrupt_when_settled(execution)
+
+    def _handle_status(self, state: object, parent_id: str | None) -> None:
+        if parent_id is not None and parent_id in self._executions.start_requests:
+            self._output_works = True
+            self._listener.kernel_answered()
+            return
+        execution = self._executions.open.get(parent_id or "")
+        if execution is None:
+            return
+        if state == "busy":
+            self._listener.kernel_works(busy=True)
+            execution.busy_at = self._loop.time()
+            if execution.interrupt:
+                self._interrupt_when_settled(execution)
+        elif state == "idle":
+            execution.idle = True
+            self._check_complete(execution)
+            if execution.reply is None:
+                patience = _REPLY_MISSING_INTERRUPTED if execution.interrupted else _REPLY_MISSING
+                self._loop.call_later(patience, self._miss_reply, execution)
+
+    # --- the end of an execution ---
+
+    def _check_complete(self, execution: Execution) -> None:
+        if not execution.is_complete:
+            return
+        if self.language == "python":
+            self._finish(execution)
+        else:
+            self._loop.call_later(LATE_OUTPUT, self._enqueue_finish, execution)
+
+    def _enqueue_finish(self, execution: Execution) -> None:
+        """Finish in turn: behind what has come meanwhile, and again later if the disk is full."""
+        self.receive([{"channel": "finish", "msg_type": "finish", "parent_id": execution.id}])
+
+    def _finish(self, execution: Execution) -> None:
+        self._add(self._executions.finish(execution, time.time()))
+        if not self._executions.open:
+            self._listener.kernel_works(busy=False)
+
+    def _miss_reply(self, execution: Execution) -> None:
+        """End an execution that has no reply: an interrupt that hits ipykernel's own code has this effect."""
+        if execution.reply is not None or self._executions.open.get(execution.id) is not execution:
+            return
+        logger.warning("execution %s is over but was not replied to", execution.id)
+        if execution.interrupted:
+            execution.reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
+        else:
+            evalue = "The kernel ended the execution without a reply"
+            execution.reply = {"status": "error", "ename": "NoReply", "evalue": evalue, "traceback": []}
+        self._enqueue_finish(execution)
+
+    def _miss_idle(self, execution: Execution) -> None:
+        """End an execution whose `idle` never came: a stock kernel drops output when its buffer is full."""
+        if execution.idle or self._executions.open.get(execution.id) is not execution:
+            return
+        waits = self._outbox.stuck or self._outbox.crowded or self._inbox
+        if waits or self._loop.time() - self._heard_at < _IDLE_MISSING:
+            self._loop.call_later(_IDLE_MISSING, self._miss_idle, execution)
+            return
+        logger.warning("execution %s was replied to but its end was not published", execution.id)
+        execution.idle = True
+        self._enqueue_finish(execution)
+
+    def _add(self, events: list[Any]) -> None:
+        for event in events:
+            self._outbox.add(event)

@@ -1,0 +1,261 @@
+"""Who did what to a session, and when: ids and kinds, never a source, an output or a value.
+
+An entry is written in the transaction of what it tells of. What is asked of a kernel changes nothing here that it could
+be committed with: that is noted just before it is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.models import AuditAction
+from runtimed.protocol.codec import pack
+from runtimed.storage.database import Database
+from runtimed.storage.names import NameTable
+from runtimed.storage.rows import checksum
+
+__all__ = ["MERGED_WITHIN", "SCHEMA", "Actor", "AuditRow", "AuditTable"]
+
+logger = logging.getLogger(__name__)
+
+MERGED_WITHIN: Final = 60.0
+"""Seconds, counted from the first, in which edits of one kind by one client to one cell make one entry."""
+
+_MAX_OPEN: Final = 1000
+"""So many entries, and so many clients, are kept in memory; then they are forgotten, all at once. That costs an entry
+more, or a look into the table."""
+
+_EDITS: Final[frozenset[AuditAction]] = frozenset(
+    {
+        "cell_added",
+        "cell_edited",
+        "cell_moved",
+        "cell_deleted",
+        "cell_metadata_set",
+        "cell_type_set",
+        "outputs_cleared",
+        "metadata_set",
+    }
+)
+
+SCHEMA: Final = (
+    """CREATE TABLE clients(
+        id INTEGER PRIMARY KEY, client_id TEXT NOT NULL, label TEXT, uid INTEGER NOT NULL, pid INTEGER,
+        checksum INTEGER NOT NULL)""",
+    "CREATE INDEX clients_by_id ON clients(client_id)",
+    """CREATE TABLE audit(
+        id INTEGER PRIMARY KEY, at REAL NOT NULL, until REAL NOT NULL, action TEXT NOT NULL, count INTEGER NOT NULL,
+        client INTEGER, cell INTEGER, execution INTEGER, detail TEXT, checksum INTEGER NOT NULL)""",
+    # What concerns a cell and no execution is an edit of the cell. The index ends in the row's own number.
+    "CREATE INDEX audit_edits ON audit(cell) WHERE cell IS NOT NULL AND execution IS NULL",
+)
+
+_NEWEST_FIRST: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, e.name, a.detail, a.checksum
+    FROM audit a LEFT JOIN names c ON c.id = a.cell LEFT JOIN names e ON e.id = a.execution ORDER BY a.id DESC"""
+
+# `max` makes the other columns those of the same row.
+_LAST_EDITS: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
+    FROM audit a JOIN names c ON c.id = a.cell WHERE a.action <> 'cell_deleted' AND a.id IN (
+        SELECT max(id) FROM audit WHERE cell IS NOT NULL AND execution IS NULL GROUP BY cell)"""
+
+_PRUNE: Final = """DELETE FROM audit WHERE until < ? AND id NOT IN (
+    SELECT id FROM (
+        SELECT max(id) AS id, action FROM audit WHERE cell IS NOT NULL AND execution IS NULL GROUP BY cell
+    ) WHERE action <> 'cell_deleted')"""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A client, as the operating system and its greeting name it.
+
+    Attributes:
+        client_id: What it called itself, the same after it reconnects.
+        label: What people call it, None if nobody named it.
+        uid: Its user, as the operating system says.
+        pid: Its process, as the operating system says; None if that is out of sight.
+    """
+
+    client_id: ClientId
+    label: str | None
+    uid: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """One entry. Times are Unix times in seconds.
+
+    Attributes:
+        at: When, the first time.
+        until: The last time.
+        actor: Who; None for the daemon itself.
+        count: How often.
+        detail: A word more.
+    """
+
+    at: float
+    until: float
+    action: AuditAction
+    actor: Actor | None = None
+    cell_id: CellId | None = None
+    execution_id: ExecutionId | None = None
+    count: int = 1
+    detail: str | None = None
+
+
+class AuditTable:
+    """The table; `SessionStore` has its methods."""
+
+    def __init__(self, database: Database, names: NameTable) -> None:
+        self._db = database
+        self._names = names
+        self._numbers: dict[Actor, int] = {}
+        self._open: dict[str | None, tuple[int, AuditRow]] = {}
+        self._last_edits: dict[str, tuple[Actor, float]] | None = None
+
+    def forget(self) -> None:
+        """Drop what is held in memory: a rollback may have made it untrue."""
+        self._numbers.clear()
+        self._open.clear()
+        self._last_edits = None
+
+    def note(self, row: AuditRow) -> None:
+        """See `SessionStore.note`."""
+        is_edit = row.action in _EDITS
+        known = self._open.get(row.cell_id) if is_edit else None
+        if known is not None and _goes_on(known[1], row):
+            number, written = known
+            row = replace(written, until=row.until, count=written.count + 1)
+            query = "UPDATE audit SET until = ?, count = ?, checksum = ? WHERE id = ?"
+            self._db.execute(query, (row.until, row.count, _checksum(row), number))
+        else:
+            number = self._insert(row)
+        if is_edit:
+            if len(self._open) >= _MAX_OPEN:
+                self._open.clear()
+            self._open[row.cell_id] = number, row
+            if self._last_edits is not None:
+                _put_last_edit(self._last_edits, row)
+
+    def _insert(self, row: AuditRow) -> int:
+        cursor = self._db.execute(
+            """INSERT INTO audit(at, until, action, count, client, cell, execution, detail, checksum)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            (
+                row.at,
+                row.until,
+                row.action,
+                row.count,
+                None if row.actor is None else self._number_of(row.actor),
+                None if row.cell_id is None else self._names.number(row.cell_id),
+                None if row.execution_id is None else self._names.number(row.execution_id),
+                row.detail,
+                _checksum(row),
+            ),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def rows(self) -> Generator[AuditRow, None, None]:
+        """See `SessionStore.audit`."""
+        actors = self._actors()
+        with closing(self._db.each(_NEWEST_FIRST)) as rows:
+            for row in rows:
+                found = self._row(row, actors)
+                if found is not None:
+                    yield found
+
+    def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
+        """See `SessionStore.last_edit`."""
+        if self._last_edits is None:
+            actors = self._actors()
+            self._last_edits = {}
+            for values in self._db.rows(_LAST_EDITS):
+                row = self._row(values, actors)
+                if row is not None:
+                    _put_last_edit(self._last_edits, row)
+        return self._last_edits.get(cell_id)
+
+    def actor(self, client_id: str) -> Actor | None:
+        """See `SessionStore.actor`."""
+        query = "SELECT * FROM clients WHERE client_id = ? ORDER BY id DESC"
+        found = (self._actor(row) for row in self._db.rows(query, (client_id,)))
+        return next((actor for actor in found if actor is not None), None)
+
+    def prune(self, before: float) -> int:
+        """See `SessionStore.prune_audit`."""
+        with self._db.transaction():
+            cursor = self._db.execute(_PRUNE, (before,))
+            self._db.execute("DELETE FROM clients WHERE id NOT IN (SELECT client FROM audit WHERE client IS NOT NULL)")
+            self.forget()
+        return cursor.rowcount
+
+    def _number_of(self, actor: Actor) -> int:
+        number = self._numbers.get(actor)
+        if number is None:
+            values = (actor.client_id, actor.label, actor.uid, actor.pid)
+            query = "SELECT id FROM clients WHERE client_id = ? AND label IS ? AND uid = ? AND pid IS ?"
+            row = self._db.row(query, values)
+            if row is None:
+                query = "INSERT INTO clients(client_id, label, uid, pid, checksum) VALUES (?, ?, ?, ?, ?)"
+                number = int(self._db.execute(query, (*values, checksum(pack(list(values))))).lastrowid or 0)
+            else:
+                number = int(row[0])
+            if len(self._numbers) >= _MAX_OPEN:
+                self._numbers.clear()
+            self._numbers[actor] = number
+        return number
+
+    def _actors(self) -> dict[int, Actor]:
+        found = ((int(row[0]), self._actor(row)) for row in self._db.rows("SELECT * FROM clients"))
+        return {number: actor for number, actor in found if actor is not None}
+
+    def _actor(self, row: Sequence[Any]) -> Actor | None:
+        number, *values, check = row
+        if check != checksum(pack(values)):
+            logger.error("%s: the row of client %s is damaged and left out", self._db.path, number)
+            return None
+        return Actor(*values)
+
+    def _row(self, row: Sequence[Any], actors: dict[int, Actor]) -> AuditRow | None:
+        number, at, until, action, count, client, cell_id, execution_id, detail, check = row
+        found = AuditRow(
+            at=at,
+            until=until,
+            action=action,
+            actor=actors.get(client),
+            cell_id=cell_id,
+            execution_id=execution_id,
+            count=count,
+            detail=detail,
+        )
+        if check != _checksum(found):
+            logger.error("%s: entry %s of the audit log is damaged and left out", self._db.path, number)
+            return None
+        return found
+
+
+def _checksum(row: AuditRow) -> int:
+    # Of the names themselves, not of their numbers: so a damaged name, or client, is noticed too.
+    client_id = None if row.actor is None else row.actor.client_id
+    times = [float(row.at), float(row.until)]
+    return checksum(pack([*times, row.action, row.count, client_id, row.cell_id, row.execution_id, row.detail]))
+
+
+def _put_last_edit(edits: dict[str, tuple[Actor, float]], row: AuditRow) -> None:
+    if row.cell_id is None:
+        return
+    if row.actor is None or row.action == "cell_deleted":
+        edits.pop(row.cell_id, None)
+    else:
+        edits[row.cell_id] = row.actor, row.until
+
+
+def _goes_on(written: AuditRow, row: AuditRow) -> bool:
+    """Whether an edit is one more of the entry that was written last of its cell."""
+    same = written.action == row.action and written.actor == row.actor and written.detail == row.detail
+    return same and 0 <= row.at - written.at < MERGED_WITHIN

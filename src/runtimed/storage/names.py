@@ -1,0 +1,47 @@
+"""The ids of one session as small numbers: an id of 40 bytes would be most of a small row, and of its indexes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtimed.storage.database import Database
+
+__all__ = ["SCHEMA", "NameTable"]
+
+SCHEMA: Final = ("CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",)
+
+_MAX_NAMES: Final = 10_000
+"""So many ids keep their number in memory; then they are forgotten, all at once, and looked up again."""
+
+
+class NameTable:
+    """The table, shared by those that store ids in it."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._numbers: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Drop what is held in memory: a rollback may have made it untrue."""
+        self._numbers.clear()
+
+    def known(self, name: str) -> int:
+        """Return the number of an id, -1 if it has none yet."""
+        number = self._numbers.get(name)
+        if number is None:
+            row = self._db.row("SELECT id FROM names WHERE name = ?", (name,))
+            if row is None:
+                return -1
+            number = int(row[0])
+            if len(self._numbers) >= _MAX_NAMES:
+                self._numbers.clear()
+            self._numbers[name] = number
+        return number
+
+    def number(self, name: str) -> int:
+        """Return the number of an id; a new one gets its number here."""
+        number = self._numbers.get(name)
+        if number is None:
+            self._db.execute("INSERT INTO names(name) VALUES (?) ON CONFLICT(name) DO NOTHING", (name,))
+            number = self.known(name)
+        return number

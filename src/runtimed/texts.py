@@ -1,0 +1,36 @@
+"""Texts from anywhere made harmless: for terminals, and for logs in which each record is one line.
+
+Ids, labels and a kernel's last words may hold any Unicode: terminal escapes, line breaks, marks that turn the direction
+of writing. Everything that shows or logs them passes them through here. Nothing here talks to anybody.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+__all__ = ["MAX_LOG_LINE", "LineFormatter", "printable"]
+
+MAX_LOG_LINE: Final = 16_384
+"""Longest line of a log, in characters; of a longer one the end is left out."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return a text in which everything that is not printable is escaped.
+
+    Args:
+        text: From anywhere.
+        keep: Characters to leave alone, such as `\n`.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+class LineFormatter(logging.Formatter):
+    r"""Makes one line of printable text of each record; the lines of a traceback are parted by `\n`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        line = printable(super().format(record))
+        return line if len(line) <= MAX_LOG_LINE else f"{line[:MAX_LOG_LINE]} …"

@@ -1,0 +1,61 @@
+"""A daemon inside the test's own loop, with a clock that the test moves; its hosts and kernels are real."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from runtimed.daemon.host_link import reap_hosts
+from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.settings import read_settings
+from tests.conftest import wait_until
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextlib.asynccontextmanager
+async def daemon_with_a_clock() -> AsyncIterator[tuple[Clock, Daemon]]:
+    clock = Clock()
+    settings = read_settings()
+    with own_data_folder(settings):
+        daemon = Daemon(settings, clock)
+        ready = asyncio.Event()
+        running = asyncio.create_task(daemon.run(on_ready=ready.set))
+        await ready.wait()
+        try:
+            yield clock, daemon
+            await daemon.shut_down(keep_kernels=False)
+        finally:
+            daemon.request_end()
+            await running
+
+
+async def until(condition: Callable[[], object], message: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        result = condition()
+        if await result if asyncio.iscoroutine(result) else result:
+            return
+        if time.monotonic() > deadline:
+            pytest.fail(message)
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def own_folder(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    short_folder.chmod(0o700)
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
+    monkeypatch.delenv("RUNTIMED_SOCKET_PATH", raising=False)
+    yield short_folder
+    wait_until(lambda: reap_hosts() == 0, "a host lives on")

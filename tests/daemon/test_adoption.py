@@ -1,0 +1,258 @@
+"""What a daemon finds when it starts: hosts that run, sleep, only begin, are unwanted, dead, or of another age."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runtimed import Client, ExecutionCancelled, Session
+from runtimed.storage.spool import Spool
+from tests.conftest import processes_of, wait_until
+
+SLEEP = "import time\nprint('on', flush=True)\ntime.sleep(60)"
+
+
+def daemon_pid() -> int:
+    status = Client().status()
+    assert status is not None
+    return status.pid
+
+
+def is_gone(pid: int | None) -> bool:
+    try:
+        return pid is None or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def kill(*pids: int | None) -> None:
+    for pid in pids:
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: all(map(is_gone, pids)), "a killed process lives on")
+
+
+def host_of(session: Session) -> int:
+    pid = session.status().host_pid
+    assert pid is not None
+    return pid
+
+
+def hosts(data_dir: Path) -> list[Path]:
+    return [path for path in (data_dir / "run").iterdir() if path.is_dir()]
+
+
+def problems() -> str:
+    status = Client().status()
+    assert status is not None
+    return "\n".join(status.problems)
+
+
+def test_clients_that_come_back_at_once_find_the_kernels_of_all_sessions(data_dir):
+    sessions = [Session(f"s{n}") for n in range(3)]
+    for n, session in enumerate(sessions):
+        session.run(f"x = {n}")
+    kernels = [session.status().kernel_pid for session in sessions]
+    kill(daemon_pid())
+
+    printed: dict[int, str] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: printed.update({n: sessions[n].run("print(x)").stdout})) for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert printed == {n: f"{n}\n" for n in range(3)}
+    assert [session.status().kernel_pid for session in sessions] == kernels
+    assert len(hosts(data_dir)) == 3
+    for session in sessions:
+        session.close()
+
+
+def test_a_host_that_is_stopped_holds_up_nobody_and_goes_on_when_it_wakes(data_dir):
+    with Session("asleep") as asleep, Session("awake") as awake:
+        asleep.run("x = 'kept'")
+        awake.run("x = 'here'")
+        host = host_of(asleep)
+        os.kill(host, signal.SIGSTOP)
+        kill(daemon_pid())
+
+        assert awake.run("print(x)").stdout == "here\n"
+        first, second = (asleep.queue_cell(asleep.create_cell(f"print(x, {n})")) for n in range(2))
+        assert asleep.status().status == "active"
+        Client().shutdown(keep_kernels=True)
+        third = asleep.queue_cell(asleep.create_cell("print(x, 2)"))
+        os.kill(host, signal.SIGCONT)
+
+        assert [asleep.wait(each).stdout for each in (first, second, third)] == [f"kept {n}\n" for n in range(3)]
+        assert asleep.status().host_pid == host
+
+
+def test_a_session_whose_host_is_stopped_can_be_stopped_and_nothing_of_it_is_left(data_dir):
+    with Session("s") as session:
+        session.run("1")
+        host = host_of(session)
+        os.kill(host, signal.SIGSTOP)
+        kill(daemon_pid())
+        session.stop()
+
+    assert is_gone(host)
+    assert hosts(data_dir) == []
+
+
+def test_a_host_whose_session_was_stopped_when_the_daemon_died_is_ended_by_the_next(data_dir):
+    with Session("s") as session:
+        running = session.queue_cell(session.create_cell(SLEEP))
+        waiting = session.queue_cell(session.create_cell("1"))
+        wait_until(lambda: session.get_cells()[0].outputs, "the cell does not begin")
+        status = session.status()
+        host = host_of(session)
+        os.kill(host, signal.SIGSTOP)
+        stopping = threading.Thread(target=session.stop)
+        stopping.start()
+        wait_until(lambda: Client().sessions.get("s").status == "closed", "the session is not stopped")
+        kill(daemon_pid())
+        os.kill(host, signal.SIGCONT)
+        stopping.join()
+        wait_until(lambda: is_gone(host) and is_gone(status.kernel_pid), "the host of a stopped session lives on")
+
+        session.connect()
+        assert not session.wait(running).success
+        with pytest.raises(ExecutionCancelled):
+            session.wait(waiting)
+        assert (session.status().status, session.status().close_reason) == ("closed", "stopped")
+    wait_until(lambda: not hosts(data_dir), "the folder of the host is left")
+
+
+def test_what_ran_and_waited_ends_when_daemon_and_host_are_killed_together(data_dir):
+    with Session("s") as session:
+        running = session.queue_cell(session.create_cell(SLEEP))
+        waiting = session.queue_cell(session.create_cell("1"))
+        wait_until(lambda: session.get_cells()[0].outputs, "the cell does not begin")
+        kill(daemon_pid(), host_of(session))
+
+        result = session.wait(running)
+        assert result.stdout == "on\n"
+        assert result.error is not None
+        assert result.error.ename == "KernelDied"
+        with pytest.raises(ExecutionCancelled, match="the kernel ended"):
+            session.wait(waiting)
+        assert (session.status().status, session.status().close_reason) == ("error", "host_lost")
+
+
+def host_processes(data_dir: Path) -> list[psutil.Process]:
+    return [process for process in processes_of(data_dir) if "runtimed.host" in process.cmdline()]
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.5])
+def test_a_daemon_killed_while_a_host_starts_leaves_one_host(data_dir, delay):
+    with Session("s") as session:
+        session.connect()
+        starting = threading.Thread(target=session.start_kernel)
+        starting.start()
+        wait_until(lambda: host_processes(data_dir), "no host is started")
+        time.sleep(delay)
+        (host,) = host_processes(data_dir)
+        host.suspend()
+        kill(daemon_pid())
+        wait_until(Client().is_running, "no daemon is started")
+        host.resume()
+        starting.join()
+
+        assert session.run("print('runs')").stdout == "runs\n"
+        assert session.status().host_pid == host.pid
+        assert host_processes(data_dir) == [host]
+        session.stop()
+    wait_until(lambda: not host_processes(data_dir), "the host lives on")
+    assert hosts(data_dir) == []
+
+
+def test_events_that_a_host_of_no_known_session_has_left_are_kept(data_dir):
+    (data_dir / "run").mkdir(mode=0o700)
+    folder = data_dir / "run" / "0badcafe"
+    with Spool(folder) as spool:
+        spool.append(1, b"precious")
+    with Session("s") as session:
+        session.create_cell("")
+
+    (kept,) = data_dir.glob("spool-0badcafe.damaged-*")
+    assert list(Spool.read_dead(kept, 0)) == [(1, b"precious")]
+    assert not folder.exists()
+    assert str(kept) in problems()
+
+
+# --- hosts of another age ---------------------------------------------------------------------------------------------
+
+OTHER_AGE = """
+import sys, runtimed.protocol.messages
+for module in list(sys.modules.values()):
+    if getattr(module, "PROTOCOL_VERSION", None) == 1:
+        module.PROTOCOL_VERSION = 2
+"""
+
+
+@pytest.fixture
+def of_another_age(tmp_path, monkeypatch):
+    """Runs code with a runtimed that speaks another version of the protocol: client, daemon and hosts."""
+    (tmp_path / "sitecustomize.py").write_text(OTHER_AGE)
+
+    def run(code: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", f"import runtimed\n{code}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    return run
+
+
+def test_a_host_of_another_version_is_reported_and_taken_back_by_its_own(data_dir, of_another_age):
+    host = int(of_another_age("s = runtimed.Session('s'); s.run('x = 6'); print(s.status().host_pid)"))
+    of_another_age("runtimed.Client().shutdown(keep_kernels=True)")
+
+    with Session("s") as session:
+        status = session.status()
+        assert (status.status, status.close_reason) == ("error", "host_lost")
+        assert f"process {host}" in (status.error or "")
+        assert "speaks protocol 2" in (status.error or "")
+        assert f"'s': {status.error}" in problems()
+        assert [cell.source for cell in session.get_cells()] == ["x = 6"]
+    assert not is_gone(host)
+    Client().shutdown(keep_kernels=True)
+    wait_until(lambda: not Client().is_running(), "the daemon lives on")
+
+    assert of_another_age("print(runtimed.Session('s').run('print(7 * x)').stdout)") == "42\n\n"
+    assert of_another_age("print(runtimed.Client().sessions.get('s').status)") == "active\n"
+    of_another_age("runtimed.Client().shutdown()")
+    wait_until(lambda: is_gone(host), "the host lives on")
+
+
+def test_a_host_of_another_version_whose_session_was_stopped_is_ended(data_dir, of_another_age):
+    host = int(of_another_age("s = runtimed.Session('s'); s.run('x = 6'); print(s.status().host_pid)"))
+    os.kill(host, signal.SIGSTOP)
+    stop = (
+        "import threading; threading.Thread(target=runtimed.Client().sessions.stop, args=('s',), daemon=True).start()"
+    )
+    of_another_age(
+        f"{stop}\nimport time\nwhile runtimed.Client().sessions.get('s').status == 'active': time.sleep(0.01)\n"
+        "import os; os.kill(runtimed.Client().status().pid, 9)"
+    )
+    os.kill(host, signal.SIGCONT)
+
+    with Session("other") as session:
+        session.create_cell("")
+        wait_until(lambda: is_gone(host), "the host of a stopped session lives on")
+        assert Client().sessions.get("s").close_reason == "stopped"

@@ -1,0 +1,101 @@
+"""Settings: what each variable may hold, and the sentence that says so when it holds something else."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from runtimed import Client, RuntimedError, Session, default_socket_path
+from runtimed.settings import DaemonLimits, read_settings
+
+
+def test_without_variables_the_limits_are_generous():
+    assert read_settings({}).limits == DaemonLimits(
+        max_sessions=200,
+        max_connections=1000,
+        max_request_rate=5000.0,
+        max_output_bytes=512 * 2**20,
+        keep_days=30.0,
+    )
+    assert read_settings({}).idle_exit == 600
+    assert read_settings({"RUNTIMED_MAX_SESSIONS": " "}).limits == DaemonLimits()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("max_sessions", "1", 1),
+        ("max_connections", "20", 20),
+        ("max_request_rate", "2.5", 2.5),
+        ("max_request_rate", "none", None),
+        ("max_output_bytes", "2000000", 2_000_000),
+        ("max_output_bytes", "512M", 512 * 2**20),
+        ("max_output_bytes", "1.5 GiB", 3 * 2**29),
+        ("max_output_bytes", "2kb", 2048),
+        ("max_output_bytes", "7B", 7),
+        ("max_output_bytes", "None", None),
+        ("keep_days", "0.5", 0.5),
+        ("keep_days", "0", None),
+    ],
+)
+def test_a_limit_is_read_from_its_variable(name, text, value):
+    assert getattr(read_settings({f"RUNTIMED_{name.upper()}": text}).limits, name) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "allowed"),
+    [
+        ("RUNTIMED_IDLE_EXIT", "nonsense", "a number of seconds, not negative"),
+        ("RUNTIMED_IDLE_EXIT", "-1", "a number of seconds, not negative"),
+        ("RUNTIMED_IDLE_EXIT", "nan", "a number of seconds, not negative"),
+        ("RUNTIMED_LOG_LEVEL", "loud", "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+        ("RUNTIMED_DATA_DIR", "~nobody-of-this-name/x", "a path; there is no home folder of this name"),
+        ("RUNTIMED_MAX_SESSIONS", "0", "a whole number, at least 1"),
+        ("RUNTIMED_MAX_SESSIONS", "1e3", "a whole number, at least 1"),
+        ("RUNTIMED_MAX_CONNECTIONS", "9" * 5000, "a whole number, at least 1"),
+        ("RUNTIMED_MAX_REQUEST_RATE", "0.5", "a number of requests a second, at least 1, or `none`"),
+        ("RUNTIMED_MAX_REQUEST_RATE", "inf", "a number of requests a second, at least 1, or `none`"),
+        ("RUNTIMED_MAX_OUTPUT_BYTES", "-5M", "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
+        ("RUNTIMED_MAX_OUTPUT_BYTES", "9" * 400, "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
+        ("RUNTIMED_KEEP_DAYS", "0.01", "a number of days, at least 0.05, or `none` to keep everything"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_what_is_allowed(variable, text, allowed):
+    with pytest.raises(RuntimedError) as caught:
+        read_settings({variable: text})
+    assert caught.value.message == f"{variable} is {text!r}; it must be {allowed}"
+    assert (caught.value.variable, caught.value.value) == (variable, text)
+
+
+def test_a_log_level_may_be_written_in_small_letters():
+    assert read_settings({"RUNTIMED_LOG_LEVEL": "debug"}).log_level == "DEBUG"
+    assert math.isfinite(read_settings({"RUNTIMED_IDLE_EXIT": "0"}).idle_exit)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda: Session("s").connect(), lambda: Client().status(), default_socket_path],
+    ids=["connect", "status", "path"],
+)
+def test_clients_raise_the_sentence(use, short_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "soon")
+
+    with pytest.raises(RuntimedError, match="RUNTIMED_IDLE_EXIT is 'soon'; it must be a number of seconds"):
+        use()
+
+
+@pytest.mark.parametrize("command", [["runtimed", "start"], ["runtimed.daemon"]], ids=["start", "the daemon itself"])
+def test_a_daemon_that_cannot_start_says_the_sentence(command, short_folder):
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, "RUNTIMED_DATA_DIR": str(short_folder), "RUNTIMED_MAX_SESSIONS": "many"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    sentence = "RUNTIMED_MAX_SESSIONS is 'many'; it must be a whole number, at least 1\n"
+    assert sentence in (done.stdout, done.stderr)
