@@ -24,7 +24,15 @@ from runtimed.errors import (
     SessionNotFound,
     StorageError,
 )
-from runtimed.models import Cell, DaemonStatus, ExecutionEvent, ExecutionResult, Output, SessionStatus
+from runtimed.models import (
+    Cell,
+    DaemonStatus,
+    ExecutionEvent,
+    ExecutionResult,
+    Output,
+    SessionStatus,
+    SyncEnvironmentResult,
+)
 from runtimed.version import __version__
 
 __all__ = [
@@ -56,6 +64,7 @@ __all__ = [
     "SessionNotFound",
     "SessionStatus",
     "StorageError",
+    "SyncEnvironmentResult",
     "__version__",
     "default_socket_path",
     "load_ipython_extension",

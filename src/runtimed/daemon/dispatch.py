@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.log import Stream
 from runtimed.daemon.room import Room
-from runtimed.document.notebook import Edit
+from runtimed.document.notebook import Edit, NotebookDocument
+from runtimed.environments import dependencies
+from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
 from runtimed.ids import CellId, ClientId
 from runtimed.lifecycle import SessionEvent
@@ -34,6 +36,7 @@ NotebookOperation = (
     | ops.StopSession
     | ops.StartKernel
     | ops.RestartKernel
+    | ops.SyncEnvironment
     | ops.ShutdownKernel
     | ops.Interrupt
     | ops.Complete
@@ -50,6 +53,9 @@ NotebookOperation = (
     | ops.GetCells
     | ops.SetMetadata
     | ops.GetMetadata
+    | ops.GetDependencies
+    | ops.AddDependencies
+    | ops.RemoveDependency
     | ops.Enqueue
     | ops.Watch
     | ops.ReadEvents
@@ -80,6 +86,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             ops.Attach()
             | ops.Execute()
             | ops.HostInterrupt()
+            | ops.HostRequest()
             | ops.HostRestart()
             | ops.HostShutdown()
             | ops.HostDetach()
@@ -129,12 +136,17 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             return {"cells": cells, "next": following}
         case ops.GetMetadata():
             return {"value": room.document.content.metadata(operation.key)}
+        case ops.GetDependencies():
+            metadata = room.document.content.metadata(NOTEBOOK_METADATA)
+            return {"dependencies": dependencies.named(metadata, operation.manager)}
         case ops.GetBlob():
             return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
         case ops.StartKernel():
             return _start_kernel(peer, request_id, room, operation)
         case ops.RestartKernel():
             return _done(room.kernel.restart())
+        case ops.SyncEnvironment():
+            return room.kernel.sync_environment()
         case ops.ShutdownKernel():
             return _done(room.kernel.shutdown())
         case ops.Interrupt():
@@ -165,16 +177,20 @@ def _edit(
     | ops.SetCellMetadata
     | ops.SetCellType
     | ops.ClearOutputs
-    | ops.SetMetadata,
+    | ops.SetMetadata
+    | ops.AddDependencies
+    | ops.RemoveDependency,
 ) -> dict[str, Any]:
     """Edit the document, once for each request, however often it is sent."""
-    if not room.has_done(author, request_id):
+    reply = room.reply_to(author, request_id)
+    if reply is None:
         room.begin(author)
         room.document.load()
         with room.log.transaction():
-            _make_edit(room, author, operation)
-            room.remember(author, request_id)
-    return {}
+            edit = _make_edit(room, author, operation)
+            reply = {"removed": bool(edit.change)} if isinstance(operation, ops.RemoveDependency) else {}
+            room.remember(author, request_id, reply)
+    return reply
 
 
 def _make_edit(room: Room, author: ClientId, operation: Any) -> Edit:
@@ -198,8 +214,22 @@ def _make_edit(room: Room, author: ClientId, operation: Any) -> Edit:
             return edit("cleared", author, lambda d: d.set_execution(cell_id, None, None, author=author))
         case ops.SetMetadata(key=key, value=value):
             return edit("metadata", author, lambda d: d.set_metadata(key, value, author=author))
+        case ops.AddDependencies(manager=manager, packages=packages):
+            return edit("metadata", author, lambda d: _depend(d, author, dependencies.add, manager, packages))
+        case ops.RemoveDependency(manager=manager, package=package):
+            return edit("metadata", author, lambda d: _depend(d, author, dependencies.remove, manager, package))
         case _:
             raise ProtocolError(f"{type(operation).__name__} is not an edit")
+
+
+def _depend(
+    document: NotebookDocument, author: ClientId, change: Callable[..., str | None], manager: str, what: Any
+) -> Edit:
+    """Change what the notebook depends on: what is read here, in the transaction, is what others have written last."""
+    metadata = change(document.metadata(NOTEBOOK_METADATA), manager, what)
+    if metadata is None:
+        return Edit(change=b"", cell_id=None, heads=document.heads)
+    return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
 
 
 def _watch(peer: Peer, request_id: int, room: Room, execution_id: str, after: int) -> Stream:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 import time
 from collections import deque
@@ -17,9 +18,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError, StorageError
-from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.host.executions import Execution, Executions
+from runtimed.host.lease import Lease
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import (
     Ended,
@@ -33,7 +37,7 @@ from runtimed.host.process import (
 from runtimed.host.questions import Questions
 from runtimed.host.wire import ConnectionFile, KernelMessage, Wire
 from runtimed.protocol.events import KernelState
-from runtimed.protocol.operations import Execute
+from runtimed.protocol.operations import Execute, HostRestart
 
 __all__ = ["Kernel", "Phase"]
 
@@ -72,12 +76,16 @@ class Kernel:
         outbox: Takes the events.
         store: Takes large values; may raise StorageError.
         guard: Takes the kernel along when the host dies.
+        lease: Holds the kernel's environment.
     """
 
-    def __init__(self, bootstrap: Bootstrap, outbox: Outbox, store: Callable[[bytes], str], guard: Guard) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, outbox: Outbox, store: Callable[[bytes], str], guard: Guard, lease: Lease
+    ) -> None:
         self._bootstrap = bootstrap
         self._outbox = outbox
         self._guard = guard
+        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._executions = Executions(store)
         self._inbox: deque[KernelMessage] = deque()
@@ -132,6 +140,8 @@ class Kernel:
         try:
             if self._command is None:
                 self._command = find_command(self._bootstrap)
+            if self._bootstrap.marker:
+                _make_empty(Path(self._bootstrap.folder) / PACKAGES)
             connection = ConnectionFile(Path(self._bootstrap.folder), self._generation, self._command.name)
             connection.write()
             self._process = KernelProcess(self._command, connection.path, self._guard)
@@ -350,20 +360,40 @@ class Kernel:
             raise NoKernel(f"The kernel cannot answer now ({self._phase.value})")
         return await self._questions.ask(msg_type, content)
 
-    def restart(self) -> Awaitable[None]:
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """What runs, or is being started."""
+        return self._bootstrap
+
+    def restart(self, request: HostRestart) -> Awaitable[None]:
         """Replace the kernel's process; what is executed from now on waits for the new one. Joins one that goes on.
+
+        Args:
+            request: In which environment.
 
         Returns:
             To be awaited: done when the new kernel is ready; raises KernelStartFailed if it does not start.
 
         Raises:
             NoKernel: If the kernel is dead.
+            KernelStartFailed: If that environment is not there; the kernel runs on.
         """
         if self._phase is Phase.DEAD or self._stopping:
             raise NoKernel("The kernel of this session has ended; start a new one")
         if self._restarted is not None:
             return asyncio.shield(self._restarted)
-        if self._command is not None and self._command.waits:
+        if request.marker:
+            bootstrap = msgspec.structs.replace(
+                self._bootstrap,
+                marker=request.marker,
+                interpreter=request.interpreter,
+                env_source=request.env_source,
+                environment=request.environment,
+            )
+            command = find_command(bootstrap)
+            self._lease.take(request.marker)
+            self._bootstrap, self._command = bootstrap, command
+        elif self._command is not None and self._command.waits:
             # Its environment may be gone: better no restart than no kernel.
             check_interpreter(self._command.argv[0])
         restarted = self._restarted = self._loop.create_future()
@@ -575,3 +605,8 @@ class Kernel:
                 **fields,
             )
         )
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
