@@ -28,24 +28,36 @@ class Settings:
         socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
+        env_keep_days: Days after its last use in which an environment is kept.
+        env_max_count: So many environments are kept.
+        env_max_bytes: They may take so many bytes together.
     """
 
     data_dir: Path
     socket_path: Path
     hosts_dir: Path
     idle_exit: float = 600.0
+    env_keep_days: float = 30.0
+    env_max_count: int = 100
+    env_max_bytes: int = 20 * 2**30
 
     @property
     def log_path(self) -> Path:
         """The daemon's log file."""
         return self.data_dir / "daemon.log"
 
+    @property
+    def environments_dir(self) -> Path:
+        """Holds the environments that are made for kernels."""
+        return self.data_dir / "environments"
+
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment variables.
 
     `RUNTIMED_DATA_DIR` names the data folder (else the system's usual place for a user's data), `RUNTIMED_SOCKET_PATH`
-    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends.
+    the socket, `RUNTIMED_IDLE_EXIT` the seconds after which an unused daemon ends. `RUNTIMED_ENV_KEEP_DAYS`,
+    `RUNTIMED_ENV_MAX_COUNT` and `RUNTIMED_ENV_MAX_BYTES` say which environments are kept that no session uses.
     """
     env = os.environ if environment is None else environment
     data_dir = Path(env.get("RUNTIMED_DATA_DIR") or platformdirs.user_data_dir("runtimed")).expanduser().absolute()
@@ -60,4 +72,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         socket_path=Path(socket_path).expanduser().absolute() if socket_path else run_dir / "daemon.sock",
         hosts_dir=run_dir,
         idle_exit=float(env.get("RUNTIMED_IDLE_EXIT") or 600.0),
+        env_keep_days=float(env.get("RUNTIMED_ENV_KEEP_DAYS") or 30.0),
+        env_max_count=int(env.get("RUNTIMED_ENV_MAX_COUNT") or 100),
+        env_max_bytes=int(float(env.get("RUNTIMED_ENV_MAX_BYTES") or 20 * 2**30)),
     )

@@ -12,10 +12,11 @@ from runtimed import AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
 from runtimed.daemon.host_link import reap_hosts
-from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.daemon.server import PRUNE_EVERY, PRUNE_FIRST, Daemon, own_data_folder
 from runtimed.protocol.operations import Enqueue, Join
 from runtimed.settings import read_settings
 from tests.conftest import wait_until
+from tests.environments.test_prune import make
 
 
 class Clock:
@@ -123,6 +124,24 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
             result = await session.wait("e")
             assert result.error is not None
             assert result.error.ename == "KeyboardInterrupt"
+
+    asyncio.run(scenario())
+
+
+def test_environments_that_nobody_has_used_for_long_are_removed_by_and_by(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+            folder = daemon.settings.environments_dir
+            old, new = make(folder, "a", 31, at=clock.now), make(folder, "b", 29, at=clock.now)
+            clock.now += PRUNE_FIRST
+            daemon._tick()
+            await until(lambda: not old.exists(), "the old environment is still there")
+            clock.now += PRUNE_EVERY - 1
+            daemon._tick()
+            assert new.exists()
+            clock.now += 86400
+            daemon._tick()
+            await until(lambda: not new.exists(), "the other environment is still there")
 
     asyncio.run(scenario())
 

@@ -1,22 +1,30 @@
-"""`runtimed env explain`: which environment a kernel would get, and why. It starts nothing and installs nothing."""
+"""`runtimed env`: which environment a kernel would get, and why; which there are, and how to be rid of them.
+
+It starts nothing and installs nothing, and needs no daemon.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import complain
+from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather, read_document
+from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune
+from runtimed.settings import read_settings
 
-__all__ = ["env"]
+__all__ = ["env_explain", "env_list", "env_prune"]
 
 
-def env(arguments: argparse.Namespace) -> int:
+def env_explain(arguments: argparse.Namespace) -> int:
     """Say which environment `auto` means for a notebook, a script or a folder."""
     path = Path(arguments.path).expanduser().absolute()
     try:
@@ -38,3 +46,76 @@ def env(arguments: argparse.Namespace) -> int:
     else:
         print(explain(decision))
     return Exit.OK
+
+
+def env_list(arguments: argparse.Namespace) -> int:
+    """List the environments that were made."""
+    folder = read_settings().environments_dir
+    environments = list_environments(folder)
+    if arguments.json:
+        print_json([_as_map(environment) for environment in environments])
+        return Exit.OK
+    if not environments:
+        say(f"There are no environments in {folder}")
+        return Exit.OK
+    _print(environments)
+    print(f"\n{_count(environments)} in {folder}, together {_bytes(sum(one.own_size for one in environments))}")
+    return Exit.OK
+
+
+def env_prune(arguments: argparse.Namespace) -> int:
+    """Remove environments that no session uses."""
+    settings = read_settings()
+    if arguments.all:
+        keep = Keep(count=0)
+    elif arguments.older_than is not None:
+        keep = Keep(seconds=arguments.older_than * 86400)
+    else:
+        keep = Keep(seconds=settings.env_keep_days * 86400, count=settings.env_max_count, size=settings.env_max_bytes)
+    result = prune(settings.environments_dir, keep, dry_run=arguments.dry_run)
+    if arguments.json:
+        maps = {name: [_as_map(one) for one in getattr(result, name)] for name in ("removed", "kept")}
+        print_json({**maps, "problems": result.problems})
+    else:
+        if result.removed:
+            _print(result.removed)
+            print()
+        verb = "Would remove" if arguments.dry_run else "Removed"
+        kept = sum(one.in_use for one in result.kept)
+        say(f"{verb} {_count(result.removed)}; {len(result.kept)} stay, {kept} of them in use")
+        for problem in result.problems:
+            complain(problem)
+    return Exit.FAILED if result.problems else Exit.OK
+
+
+def _print(environments: Sequence[StoredEnvironment]) -> None:
+    print_table(
+        ("name", "kind", "packages", "size", "used"),
+        (
+            (
+                one.name[:12],
+                one.kind,
+                one.project or ", ".join(one.packages) or "-",
+                _bytes(one.size),
+                "now" if one.in_use else ago(datetime.fromtimestamp(one.used_at, UTC)),
+            )
+            for one in environments
+        ),
+    )
+
+
+def _as_map(environment: StoredEnvironment) -> dict[str, object]:
+    return {**asdict(environment), "used_at": datetime.fromtimestamp(environment.used_at, UTC)}
+
+
+def _count(environments: Sequence[StoredEnvironment]) -> str:
+    return f"{len(environments)} environment{'' if len(environments) == 1 else 's'}"
+
+
+def _bytes(number: int) -> str:
+    size = float(number)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from runtimed.daemon.peer import Peer
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
 from runtimed.environments.maker import Environments
+from runtimed.environments.prune import Keep, prune
 from runtimed.errors import DaemonUnavailable, StorageError
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
@@ -41,6 +43,13 @@ ENDING_DEADLINE: Final = 20.0
 
 ROOM_REST: Final = 60.0
 """Seconds after which a room that nobody uses is closed."""
+
+
+PRUNE_FIRST: Final = 60.0
+"""Seconds after its start in which a daemon leaves old environments alone."""
+
+PRUNE_EVERY: Final = 6 * 3600.0
+"""Seconds between two looks for environments that nobody needs any more."""
 
 
 @contextlib.contextmanager
@@ -80,6 +89,19 @@ def _locked(fd: int) -> bool:
     return True
 
 
+def _prune(settings: Settings, now: float) -> None:
+    keep = Keep(seconds=settings.env_keep_days * 86400, count=settings.env_max_count, size=settings.env_max_bytes)
+    try:
+        result = prune(settings.environments_dir, keep, now=now)
+    except Exception:
+        logger.exception("old environments cannot be removed")
+        return
+    for problem in result.problems:
+        logger.warning("%s", problem)
+    if result.removed:
+        logger.info("removed %d environments that nobody has used", len(result.removed))
+
+
 class Daemon:
     """Serves every session of one data folder."""
 
@@ -97,7 +119,8 @@ class Daemon:
         self._registry_store = RegistryStore(settings.data_dir / "registry.db")
         self.registry = Registry(self._registry_store, clock)
         self.blobs = BlobStore(settings.data_dir / "blobs")
-        self._environments = Environments(settings.data_dir / "environments")
+        self._environments = Environments(settings.environments_dir)
+        self._prune_at = self._started_at + PRUNE_FIRST
 
     # --- life ---
 
@@ -191,6 +214,10 @@ class Daemon:
                 del self._rooms[notebook_id], self._unused_since[notebook_id]
                 room.close()
         self.registry.flush()
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY
+            # A thread that ends with the process: what it leaves half deleted, the next one deletes.
+            threading.Thread(target=_prune, args=(self.settings, now), name="prune", daemon=True).start()
         reap_hosts()
         if not self.settings.socket_path.exists():
             logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
