@@ -1,12 +1,16 @@
 """The dependencies that a notebook names: what is written, what stays, what is refused."""
 
 import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from runtimed import EnvironmentFailed, SessionError
+from runtimed.environments.additions import obstacle
 from runtimed.environments.dependencies import add, named, package_name, remove
+from runtimed.environments.recipes import CondaRecipe, UvRecipe
+from runtimed.environments.store import MARKER
 
 
 def uv(*dependencies: str) -> str:
@@ -76,3 +80,26 @@ def test_metadata_that_cannot_be_understood_are_refused_and_not_overwritten(meta
     for edit in (named, lambda text, manager: add(text, manager, ["a"]), lambda text, m: remove(text, m, "a")):
         with pytest.raises(SessionError, match="'?notebook_metadata"):
             edit(metadata, "uv")
+
+
+UV = UvRecipe(dependencies=("alpha", "./local.whl"), python="/usr/bin/python3")
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "reason"),
+    [
+        (UV, replace(UV, dependencies=("Alpha>1", "beta", "./local.whl")), None),
+        (UV, replace(UV, dependencies=("beta",)), "./local.whl, alpha would have to be removed"),
+        (UV, replace(UV, requires_python=">=3.12"), "another Python is asked for"),
+        (UV, replace(UV, project="/shop"), "a project's environment is not changed under a running kernel"),
+        (replace(UV, project="/shop"), UV, "a project's environment is not changed under a running kernel"),
+        (UV, CondaRecipe(dependencies=("a",)), "packages of conda are not added to a running kernel"),
+        (CondaRecipe(dependencies=("a",)), UV, "packages of conda are not added to a running kernel"),
+    ],
+)
+def test_only_a_uv_environment_of_the_same_python_can_have_additions(tmp_path, running, wanted, reason):
+    marker = tmp_path / MARKER
+    marker.write_text(json.dumps({"kind": type(running).__name__, **asdict(running)}))
+    assert obstacle(marker, wanted) == reason
+    marker.unlink()
+    assert obstacle(marker, wanted) == "the environment of the kernel is gone"
