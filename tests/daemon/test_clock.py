@@ -128,7 +128,9 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
     asyncio.run(scenario())
 
 
-def test_environments_that_nobody_has_used_for_long_are_removed_by_and_by(own_folder):
+def test_environments_that_nobody_has_used_for_long_are_removed_by_and_by(own_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e9")
+
     async def scenario() -> None:
         async with daemon_with_a_clock() as (clock, daemon):
             folder = daemon.settings.environments_dir
