@@ -27,6 +27,7 @@ __all__ = [
     "OutputPage",
     "OutputType",
     "SessionStatus",
+    "SyncEnvironmentResult",
 ]
 
 CellType = Literal["code", "markdown", "raw"]
@@ -294,6 +295,23 @@ class SessionStatus:
     kernel_status: KernelStatus | None = None
     kernel_pid: int | None = None
     env_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncEnvironmentResult:
+    """What `sync_environment` did.
+
+    Attributes:
+        success: Whether the kernel has now what the notebook names.
+        synced_packages: What was added to the running kernel, as `name==version`; empty if it had everything.
+        error: Why it needs a restart, a sentence; None after a success.
+        needs_restart: Whether `restart_kernel` gives the kernel what it lacks; the environment is ready then.
+    """
+
+    success: bool
+    synced_packages: tuple[str, ...] = ()
+    error: str | None = None
+    needs_restart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from runtimed.environments.recipes import Progress
-from runtimed.environments.uv_messages import ProgressReader, failure
+from runtimed.environments.uv_messages import Plan, ProgressReader, failure, read_plan
 
 SAID = """\
 Using Python 3.11.2 environment at: c3
@@ -49,3 +49,25 @@ def test_a_failure_says_what_to_do_and_what_uv_said(said, sentence):
     assert str(error).startswith(f"Cannot make the environment of demo. {sentence}")
     assert str(error).endswith(f"\nuv said:\n{said}")
     assert error.log == f"warning: noise\n{said}"
+
+
+def test_a_plan_is_what_would_come_and_what_would_have_to_go():
+    said = """Using Python 3.11.7 environment at: e
+Resolved 4 packages in 34ms
+Would download 1 package
+Would uninstall 1 package
+Would install 4 packages
+ - alpha==1.0
+ + alpha==2.0
+ + beta-x @ file:///tmp/beta_x-1.0-py3-none-any.whl
+ ~ delta==1.0
+ + gamma==1.0 (from https://example.org/gamma.whl)"""
+    assert read_plan(said.splitlines()) == Plan(
+        added=(
+            "alpha==2.0",
+            "beta-x @ file:///tmp/beta_x-1.0-py3-none-any.whl",
+            "gamma @ https://example.org/gamma.whl",
+        ),
+        changed=("alpha", "delta"),
+    )
+    assert read_plan(["Audited 2 packages in 1ms"]) == Plan()

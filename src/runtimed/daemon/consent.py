@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from runtimed.document.notebook import NotebookDocument
+from runtimed.environments import dependencies
+from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.environments.detection import Decision, asked_in
 from runtimed.environments.maker import with_settings
 from runtimed.environments.pip_settings import uv_variables
@@ -36,10 +38,10 @@ def check_consent(trust: Trust, decision: Decision, request: ops.StartKernel) ->
     needed = decision.source in _FROM_THE_DOCUMENT or decision.doubt is not None
     if decision.recipe is None or not needed:
         return
-    dependencies = dependency_set(decision.recipe)
+    wanted = dependency_set(decision.recipe)
     if request.env_source == decision.source:
-        trust.give(dependencies)
-    elif not trust.has(dependencies):
+        trust.give(wanted)
+    elif not trust.has(wanted):
         raise _refusal(decision, decision.recipe, request)
 
 
@@ -51,21 +53,29 @@ def note_written(trust: Trust, document: NotebookDocument, operation: ops.Operat
     Raises:
         StorageError: If the consent cannot be stored; then the text must not be written either.
     """
-    for before, after in _texts(document, operation):
+    for before, after in _texts(trust, document, operation):
         written = asked_in(**after)
         if written is not None:
-            dependencies, there = dependency_set(written), asked_in(**before)
-            if there is None or dependency_set(there) != dependencies:
-                trust.give(dependencies)
+            wanted, there = dependency_set(written), asked_in(**before)
+            if there is None or dependency_set(there) != wanted:
+                trust.give(wanted)
 
 
 def _texts(
-    document: NotebookDocument, operation: ops.Operation
+    trust: Trust, document: NotebookDocument, operation: ops.Operation
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Yield a text that says what a notebook needs, as it is and as it will be."""
     match operation:
         case ops.SetMetadata(key="notebook_metadata", value=value):
-            yield {"metadata": document.metadata("notebook_metadata")}, {"metadata": value}
+            yield {"metadata": document.metadata(NOTEBOOK_METADATA)}, {"metadata": value}
+        case ops.AddDependencies(manager=manager, packages=packages):
+            present = document.metadata(NOTEBOOK_METADATA)
+            if _is_trusted(trust, present):
+                yield {"metadata": present}, {"metadata": dependencies.add(present, manager, packages)}
+        case ops.RemoveDependency(manager=manager, package=package):
+            present = document.metadata(NOTEBOOK_METADATA)
+            if _is_trusted(trust, present):
+                yield {"metadata": present}, {"metadata": dependencies.remove(present, manager, package)}
         case ops.AddCell(source=source):
             yield {}, {"source": source}
         case ops.SetSource(cell_id=cell_id, source=str(source)) | ops.Enqueue(cell_id=cell_id, source=str(source)) if (
@@ -81,6 +91,12 @@ def _texts(
             yield {}, {"source": source}
         case _:
             return
+
+
+def _is_trusted(trust: Trust, metadata: str | None) -> bool:
+    """Whether there is consent to all that a notebook names: who adds a package to it does not ask for the others."""
+    there = asked_in(metadata=metadata)
+    return there is None or trust.has(dependency_set(there))
 
 
 def _source(document: NotebookDocument, cell_id: str) -> str:

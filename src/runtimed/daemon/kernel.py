@@ -19,12 +19,14 @@ from runtimed.daemon.host_folder import Owner, leftovers, new_host_folder
 from runtimed.daemon.host_link import HostLink, remove_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
+from runtimed.environments.dependencies import NOTEBOOK_METADATA, Manager, named
 from runtimed.environments.detection import Decision, decide, explain
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import (
     ConnectionLost,
+    EnvironmentFailed,
     KernelStartFailed,
     NoKernel,
     ProtocolError,
@@ -32,10 +34,10 @@ from runtimed.errors import (
     SessionClosed,
     StorageError,
 )
-from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
 from runtimed.models import AuditAction, KernelStatus
-from runtimed.protocol.codec import decode_event
+from runtimed.protocol.codec import decode_event, pack, unpack
 from runtimed.protocol.events import EnvProgress, Finished, KernelState
 from runtimed.protocol.operations import (
     Enqueue,
@@ -45,6 +47,7 @@ from runtimed.protocol.operations import (
     HostInput,
     HostInspect,
     HostInterrupt,
+    HostRequest,
     HostRestart,
     HostShutdown,
     StartKernel,
@@ -118,6 +121,7 @@ class RoomKernel:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[Prepared | None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self._link: HostLink | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -221,6 +225,7 @@ class RoomKernel:
                     interpreter=request.interpreter if prepared is None else prepared.interpreter,
                     environment=request.environment if prepared is None else prepared.environment,
                     marker="" if prepared is None else prepared.marker,
+                    request=pack(msgspec.to_builtins(request)),
                     cwd=request.cwd,
                     notebook_label=self._notebook_id,
                     max_memory=self._settings.limits.max_kernel_memory,
@@ -273,7 +278,7 @@ class RoomKernel:
         if not request.env_source.startswith(_NAMED):
             content = self._document.content
             note_written(self._environments.trust, content, request)
-            metadata = content.metadata("notebook_metadata")
+            metadata = content.metadata(NOTEBOOK_METADATA)
             first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
         facts = await asyncio.to_thread(
             gather,
@@ -381,8 +386,8 @@ class RoomKernel:
             return
         if not self._stopping:
             self._listener.kernel_found()
-        self._pid = reply["kernel_pid"]
-        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid)
+        self._pid, self.env_source = reply["kernel_pid"], reply["env_source"]
+        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid, env_source=self.env_source)
         self.status = "busy" if reply["executions"] else "idle"
         if self._stopping:
             link.tell(HostShutdown())
@@ -426,15 +431,107 @@ class RoomKernel:
             await gone
 
     async def restart(self, actor: Actor) -> None:
-        """Replace the kernel's process, and return when the new one is ready.
+        """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
+
+        Its environment is what was asked for at the start means by now.
 
         Raises:
             NoKernel: If there is none.
             KernelStartFailed: If the new one does not become ready.
+            EnvironmentFailed: If the environment cannot be had; the kernel runs on.
+        """
+        if self._restarting is None:
+            self._running_link()
+            self._note("kernel_restart", actor)
+            self._restarting = self._spawn(self._restart())
+            self._restarting.add_done_callback(self._restart_ended)
+        await asyncio.shield(self._restarting)
+
+    async def _restart(self) -> None:
+        request, _marker = await self._asked_for(self._running_link())
+        prepared = None
+        if request is not None and self.kernel_type != "deno":
+            decision = await self._decide_again(request)
+            prepared = await self._prepare(decision, request)
+        if request is None or prepared is None:
+            await self._running_link().ask(HostRestart())
+            return
+        await self._running_link().ask(
+            HostRestart(
+                marker=prepared.marker,
+                interpreter=prepared.interpreter,
+                env_source=decision.source,
+                environment=prepared.environment,
+            )
+        )
+        self.env_source = decision.source
+        self._listener.kernel_facts(env_source=decision.source)
+
+    def _restart_ended(self, task: asyncio.Task[None]) -> None:
+        self._restarting = None
+        if not task.cancelled():
+            task.exception()  # it is raised to those who wait, who may be gone
+
+    async def sync_environment(self) -> dict[str, Any]:
+        """Add to the running kernel what the notebook names by now; else make the environment that a restart takes.
+
+        Returns:
+            The fields of `SyncEnvironmentResult`.
+
+        Raises:
+            NoKernel: If there is no kernel.
+            EnvironmentFailed: If it cannot be had.
         """
         link = self._running_link()
-        self._note("kernel_restart", actor)
-        await link.ask(HostRestart())
+        request, marker = await self._asked_for(link)
+        decision = None if request is None or self.kernel_type == "deno" else await self._decide_again(request)
+        if request is None or decision is None or decision.recipe is None:
+            why = "" if decision is None else f" ({decision.reason})"
+            raise EnvironmentFailed(
+                f"The kernel runs in the environment {self.env_source!r}{why}, where runtimed installs nothing; "
+                'install there yourself, or shut the kernel down and start it with env_source="auto"',
+                env_source=self.env_source,
+            )
+        variables, interpreter = request.environment, request.interpreter
+        addition = await self._environments.extend(
+            decision, marker, link.folder / PACKAGES, variables, interpreter, self._tell_progress
+        )
+        if addition.obstacle is not None:
+            await self._environments.prepare(decision, variables, interpreter, self._tell_progress)
+        elif (await self._asked_for(self._running_link()))[1] != marker:
+            # The kernel was restarted meanwhile, in another environment.
+            return await self.sync_environment()
+        return {
+            "success": addition.obstacle is None,
+            "synced_packages": list(addition.packages),
+            "error": addition.obstacle and f"The kernel must be restarted: {addition.obstacle}",
+            "needs_restart": addition.obstacle is not None,
+        }
+
+    @staticmethod
+    async def _asked_for(link: HostLink) -> tuple[StartKernel | None, str]:
+        """Return how the running kernel was asked for, if its host knows, and the marker of its environment."""
+        reply = await link.ask(HostRequest())
+        request = msgspec.convert(unpack(reply["request"]), StartKernel) if reply["request"] else None
+        return request, reply["marker"]
+
+    async def _decide_again(self, request: StartKernel) -> Decision:
+        """Choose the environment for a kernel that runs: a plain one, with what the notebook names by now.
+
+        Raises:
+            EnvironmentFailed: If what describes it cannot be understood, or nobody has consented to it.
+        """
+        named_now = request
+        managers: tuple[Manager, ...] = ("uv", "conda")
+        for manager in managers:
+            if request.env_source == f"{manager}:prewarmed" and named(
+                self._document.content.metadata(NOTEBOOK_METADATA), manager
+            ):
+                named_now = msgspec.structs.replace(request, env_source=f"{manager}:inline")
+        decision = await self._choose(named_now)
+        # By what was asked for at the start: asking for a plain one is no consent to what the notebook names.
+        await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
+        return decision
 
     def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.

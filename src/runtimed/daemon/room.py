@@ -21,6 +21,7 @@ from runtimed.environments.maker import Environments
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
+from runtimed.protocol.codec import pack, unpack
 from runtimed.protocol.operations import Join, Operation, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
@@ -313,13 +314,14 @@ class Room(KernelListener):
 
     # --- resent requests ---
 
-    def has_done(self, client_id: ClientId, request_id: int) -> bool:
-        """Whether this edit was made already, before its reply got lost."""
-        return self._store.find_request(client_id, request_id) is not None
+    def reply_to(self, client_id: ClientId, request_id: int) -> dict[str, Any] | None:
+        """Return the reply to an edit that was made already and whose reply got lost, None if it was not made."""
+        reply = self._store.find_request(client_id, request_id)
+        return None if reply is None else unpack(reply)
 
-    def remember(self, client_id: ClientId, request_id: int) -> None:
-        """Note that an edit was made, in the transaction that makes it."""
-        self._store.remember_request(client_id, request_id, b"")
+    def remember(self, client_id: ClientId, request_id: int, reply: dict[str, Any]) -> None:
+        """Note the reply to an edit, in the transaction that makes it."""
+        self._store.remember_request(client_id, request_id, pack(reply))
 
 
 def _limits(row: SessionRow) -> Limits:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.environments import conda
+from runtimed.environments.additions import Addition, add_packages, obstacle
 from runtimed.environments.conda_files import with_channels
 from runtimed.environments.detection import INSTALL_UV, Decision
 from runtimed.environments.pip_settings import uv_variables
@@ -93,6 +94,40 @@ class Environments:
             marker=str(folder / MARKER),
         )
 
+    async def extend(
+        self,
+        decision: Decision,
+        marker: str,
+        target: Path,
+        environment: Mapping[str, str],
+        interpreter: str,
+        report: Report,
+    ) -> Addition:
+        """Add to a running kernel what a decision names, unless something stands against it.
+
+        Args:
+            decision: What the kernel should have.
+            marker: That of the environment in which it runs; empty for one that runtimed did not make.
+            target: The kernel's own folder of additions.
+            environment: As for `prepare`.
+            interpreter: As for `prepare`.
+            report: Hears of each step.
+
+        Raises:
+            EnvironmentFailed: If it cannot be had.
+        """
+        recipe = decision.recipe
+        if not marker or recipe is None:
+            return Addition(obstacle="the kernel runs in an environment that runtimed did not make")
+        reason = await asyncio.to_thread(obstacle, Path(marker), recipe)
+        if reason is not None or not isinstance(recipe, UvRecipe):
+            return Addition(obstacle=reason)
+        uv = find_uv(environment)
+        if uv is None:
+            raise EnvironmentFailed(INSTALL_UV)
+        builder = self._builder(uv, recipe, environment, interpreter, report)
+        return await add_packages(builder, Path(marker).parent, target, report)
+
     async def close(self) -> None:
         """End what is in the making."""
         await self._store.close()
@@ -101,12 +136,14 @@ class Environments:
         uv = find_uv(environment)
         if uv is None and self._store.find(recipe.digest) is None:
             raise EnvironmentFailed(INSTALL_UV)
+        builder = self._builder(uv or "uv", recipe, environment, interpreter, report)
+        return await self._store.get(recipe, builder.build, report)
+
+    def _builder(
+        self, uv: str, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> UvBuilder:
         base = functools.partial(self._uv, environment=environment, interpreter=interpreter, report=report)
-        return await self._store.get(
-            recipe,
-            UvBuilder(uv or "uv", recipe, {**environment, **uv_variables(environment, interpreter)}, base).build,
-            report,
-        )
+        return UvBuilder(uv, recipe, {**environment, **uv_variables(environment, interpreter)}, base)
 
     async def _conda(
         self, recipe: CondaRecipe, environment: Mapping[str, str], interpreter: str, report: Report

@@ -80,9 +80,8 @@ class EnvironmentStore:
             EnvironmentFailed: If it cannot be made; nothing of it is left.
         """
         digest = recipe.digest
-        ready = self.find(digest)
+        ready = self._claim(digest)
         if ready is not None:
-            os.utime(ready / MARKER)
             return ready
         making = self._making.get(digest)
         if making is None:
@@ -104,6 +103,25 @@ class EnvironmentStore:
                     del self._making[digest]
                 making.task.cancel()
 
+    def _claim(self, digest: str) -> Path | None:
+        """Find an environment and note that it is used now, so that nobody removes it before its user has locked it."""
+        folder = self.find(digest)
+        if folder is None:
+            return None
+        try:
+            fd = os.open(folder / MARKER, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            # Whoever removes it holds the lock for no longer than it takes to rename the folder.
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            os.utime(fd)
+            return folder if os.path.samestat(os.fstat(fd), os.stat(folder / MARKER)) else None  # noqa: PTH116
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(fd)
+
     async def close(self) -> None:
         """End what is in the making, and wait until it has ended."""
         for task in self._tasks:
@@ -120,7 +138,7 @@ class EnvironmentStore:
         try:
             await self._wait_for(lock, report)
             # Whoever held the lock may have made it.
-            ready = self.find(recipe.digest)
+            ready = self._claim(recipe.digest)
             if ready is None:
                 await self._make_alone(folder, recipe, build, report, lock)
         finally:

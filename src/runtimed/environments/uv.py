@@ -21,7 +21,7 @@ from typing import Any, Final
 from packaging.specifiers import SpecifierSet
 
 from runtimed.environments.recipes import Progress, Report, UvRecipe
-from runtimed.environments.uv_messages import ProgressReader, failure, is_network_failure
+from runtimed.environments.uv_messages import Plan, ProgressReader, failure, is_network_failure, read_plan
 from runtimed.errors import EnvironmentFailed
 
 __all__ = ["UvBuilder"]
@@ -73,7 +73,7 @@ class UvBuilder:
         self._get_base = get_base
         self._variables = {name: value for name, value in environment.items() if name not in _MISLEADING}
         self._variables = {**_PATIENCE, **self._variables, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
-        self._lock = -1
+        self._lock: int | None = None
 
     async def build(self, folder: Path, report: Report, lock: int) -> None:
         """Make the environment in a folder that does not exist; see `store.Build`.
@@ -99,6 +99,28 @@ class UvBuilder:
             await self._sync(folder, recipe.project, report)
         else:
             await self._install(folder, _project_arguments(recipe), report, cwd=recipe.project)
+
+    async def plan(self, environment: Path) -> Plan:
+        """Find out what the recipe's dependencies mean for an environment that is complete; nothing is changed.
+
+        Raises:
+            EnvironmentFailed: If they cannot be had.
+        """
+        said: deque[str] = deque(maxlen=_KEPT_LINES)
+        python = str(environment / "bin/python")
+        arguments = ("pip", "install", "--dry-run", "--python", python, *self._recipe.dependencies, KERNEL)
+        await self._with_network_or_without(*arguments, cwd="/", said=said)
+        return read_plan(said)
+
+    async def install_beside(self, environment: Path, packages: Sequence[str], target: Path, report: Report) -> None:
+        """Install packages into a folder of their own, for a kernel that runs in an environment.
+
+        Raises:
+            EnvironmentFailed: If they cannot be had.
+        """
+        where = ("--python", str(environment / "bin/python"), "--target", str(target))
+        arguments = ("pip", "install", "--no-deps", "--compile-bytecode", *where, *packages)
+        await self._with_network_or_without(*arguments, report=report, cwd="/")
 
     # --- Python ---
 
@@ -153,25 +175,38 @@ class UvBuilder:
         constraints.write_text(locked)
         await self._install(folder, ["--constraint", str(constraints)], report, cwd=project)
 
-    async def _with_network_or_without(self, *arguments: str, report: Report, cwd: str, **variables: str) -> None:
+    async def _with_network_or_without(
+        self,
+        *arguments: str,
+        cwd: str,
+        report: Report | None = None,
+        said: deque[str] | None = None,
+        **variables: str,
+    ) -> None:
         """Run uv; where the network fails it, again with what was downloaded earlier."""
         try:
-            await self._run(*arguments, report=report, cwd=cwd, **variables)
+            await self._run(*arguments, report=report, cwd=cwd, said=said, **variables)
         except EnvironmentFailed as exc:
             if not is_network_failure(exc.data.get("log", "")) or "UV_OFFLINE" in self._variables:
                 raise
             try:
-                await self._run(*arguments, report=report, cwd=cwd, **variables, UV_OFFLINE="1")
+                await self._run(*arguments, report=report, cwd=cwd, said=said, **variables, UV_OFFLINE="1")
             except EnvironmentFailed:
                 raise exc from None
 
     # --- processes ---
 
     async def _run(
-        self, *arguments: str, report: Report | None = None, cwd: str = "/", what: str | None = None, **variables: str
+        self,
+        *arguments: str,
+        report: Report | None = None,
+        cwd: str = "/",
+        what: str | None = None,
+        said: deque[str] | None = None,
+        **variables: str,
     ) -> str:
         what = what or f"the environment of {_describe(self._recipe)}"
-        return await self._process(self._uv, *arguments, report=report, cwd=cwd, what=what, **variables)
+        return await self._process(self._uv, *arguments, report=report, cwd=cwd, what=what, said=said, **variables)
 
     async def _process(
         self,
@@ -179,9 +214,13 @@ class UvBuilder:
         report: Report | None = None,
         cwd: str = "/",
         what: str = "the environment",
+        said: deque[str] | None = None,
         **variables: str,
     ) -> str:
-        """Run a process to its end and return what it printed; when cancelled, kill it with all its children."""
+        """Run a process to its end and return what it printed; when cancelled, kill it with all its children.
+
+        Its last lines on standard error go to `said`.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -190,12 +229,13 @@ class UvBuilder:
                 stderr=asyncio.subprocess.PIPE,
                 cwd=cwd,
                 env={**self._variables, **variables},
-                pass_fds=(self._lock,),
+                pass_fds=() if self._lock is None else (self._lock,),
                 start_new_session=True,
             )
         except OSError as exc:
             raise EnvironmentFailed(f"{command[0]} cannot be started: {exc.strerror or exc}") from exc
-        said: deque[str] = deque(maxlen=_KEPT_LINES)
+        said = deque(maxlen=_KEPT_LINES) if said is None else said
+        said.clear()
         try:
             printed, _ = await asyncio.gather(_read_all(process.stdout), _read_lines(process.stderr, said, report))
             code = await process.wait()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from runtimed.environments.recipes import Progress
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["ProgressReader", "failure", "is_network_failure"]
+__all__ = ["Plan", "ProgressReader", "failure", "is_network_failure", "read_plan"]
 
 _LAST_LINES: Final = 12
 """So many lines of uv's end in an error's message."""
@@ -19,6 +21,9 @@ _DOWNLOADED: Final = re.compile(r"^Downloaded (\S+)")
 _BUILDING: Final = re.compile(r"^Building (\S+)")
 _RESOLVED: Final = re.compile(r"^Resolved (\d+) packages?")
 _INSTALLED: Final = re.compile(r"^Installed (\d+) packages?")
+
+_ADDED: Final = re.compile(r"^ \+ (?P<what>(?P<name>[\w.-]+)(?:==\S+| @ \S+))(?: \(from (?P<url>.+)\))?$")
+_CHANGED: Final = re.compile(r"^ [-~] ([\w.-]+)")
 
 _NETWORK: Final = re.compile(
     r"error sending request|dns error|Connection refused|Connection reset|operation timed out|tcp connect error"
@@ -55,6 +60,30 @@ _CAUSES: Final = (
         "These packages do not go together; loosen or change a version",
     ),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What uv would do to an environment.
+
+    Attributes:
+        added: Requirements of exactly what it would install.
+        changed: Names of what is there and would be replaced or removed.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+def read_plan(lines: Iterable[str]) -> Plan:
+    """Read what uv writes of a dry run."""
+    added, changed = [], []
+    for line in lines:
+        if match := _CHANGED.match(line):
+            changed.append(match[1])
+        elif match := _ADDED.match(line):
+            added.append(match["what"] if match["url"] is None else f"{match['name']} @ {match['url']}")
+    return Plan(added=tuple(added), changed=tuple(changed))
 
 
 class ProgressReader:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
-from runtimed.errors import KernelStartFailed, RuntimedError
+from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.kernel import Kernel
+from runtimed.host.lease import Lease
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import Guard
 from runtimed.host.server import HostServer
@@ -53,33 +53,17 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
     with (
         Spool(folder, bootstrap.lock) as spool,
         contextlib.closing(Guard()) as guard,
-        _in_use(bootstrap.marker),
+        contextlib.closing(Lease()) as lease,
     ):
+        lease.take(bootstrap.marker)
         try:
             async with asyncio.TaskGroup() as tasks:
-                host = _Host(bootstrap, spool, guard, tasks)
+                host = _Host(bootstrap, spool, guard, lease, tasks)
                 async with _listening(folder / "host.sock", host.server):
                     ready()
                     await host.run()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-
-
-@contextlib.contextmanager
-def _in_use(marker: str) -> Iterator[None]:
-    """Keep others from removing an environment: its users hold a shared lock on its marker."""
-    if not marker:
-        yield
-        return
-    try:
-        fd = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as exc:
-        raise KernelStartFailed(f"The environment of {marker} was deleted; start the kernel again") from exc
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(fd)
 
 
 @contextlib.asynccontextmanager
@@ -98,12 +82,14 @@ async def _listening(path: Path, server: HostServer) -> AsyncIterator[None]:
 class _Host:
     """The parts of a host, and the decisions about its life."""
 
-    def __init__(self, bootstrap: Bootstrap, spool: Spool, guard: Guard, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, spool: Spool, guard: Guard, lease: Lease, tasks: asyncio.TaskGroup
+    ) -> None:
         self._folder = Path(bootstrap.folder)
         self._settings = _settings(bootstrap)
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(spool, self._storage_changed)
-        self.kernel = Kernel(bootstrap, self._outbox, BlobStore(Path(bootstrap.blobs_dir)).put, guard)
+        self.kernel = Kernel(bootstrap, self._outbox, BlobStore(Path(bootstrap.blobs_dir)).put, guard, lease)
         self.server = HostServer(bootstrap.epoch, self.kernel, self._outbox, tasks, self._daemon_changed)
         self._tasks = tasks
         self._daemon_news = asyncio.Event()

@@ -14,6 +14,7 @@ from runtimed.models import CellType
 __all__ = [
     "MAX_LOG_PAGE",
     "AddCell",
+    "AddDependencies",
     "AppendSource",
     "Attach",
     "CancelExecution",
@@ -25,6 +26,7 @@ __all__ = [
     "GetBlob",
     "GetCell",
     "GetCells",
+    "GetDependencies",
     "GetLog",
     "GetMetadata",
     "GetSession",
@@ -34,6 +36,7 @@ __all__ = [
     "HostInput",
     "HostInspect",
     "HostInterrupt",
+    "HostRequest",
     "HostRestart",
     "HostShutdown",
     "Input",
@@ -44,6 +47,7 @@ __all__ = [
     "MoveCell",
     "Operation",
     "ReadEvents",
+    "RemoveDependency",
     "RestartKernel",
     "SetCellMetadata",
     "SetCellType",
@@ -54,6 +58,7 @@ __all__ = [
     "StartKernel",
     "StopSession",
     "Subscribe",
+    "SyncEnvironment",
     "TrustEnvironment",
     "Watch",
 ]
@@ -163,7 +168,15 @@ class TrustEnvironment(_OnNotebook, frozen=True, tag="trust_environment"):
 
 
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
-    """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready."""
+    """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready.
+
+    The environment is chosen anew, by what was asked for when the kernel was started; if it cannot be had, the kernel
+    runs on.
+    """
+
+
+class SyncEnvironment(_OnNotebook, frozen=True, tag="sync_environment"):
+    """Add to the running environment what the notebook names by now. Reply: the fields of `SyncEnvironmentResult`."""
 
 
 class ShutdownKernel(_OnNotebook, frozen=True, tag="shutdown_kernel"):
@@ -284,6 +297,26 @@ class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
     key: str
 
 
+class GetDependencies(_OnNotebook, frozen=True, tag="get_dependencies"):
+    """Reply: `{dependencies: [...]}`, those that the notebook names in its metadata."""
+
+    manager: Literal["uv", "conda"]
+
+
+class AddDependencies(_OnNotebook, frozen=True, tag="add_dependencies"):
+    """Write dependencies into the notebook's metadata, in place of those of the same packages. Reply: `{}`."""
+
+    manager: Literal["uv", "conda"]
+    packages: list[str]
+
+
+class RemoveDependency(_OnNotebook, frozen=True, tag="remove_dependency"):
+    """Take a package's dependency out of the notebook's metadata. Reply: `{removed: bool}`."""
+
+    manager: Literal["uv", "conda"]
+    package: str
+
+
 # --- executions -------------------------------------------------------------------------------------------------------
 
 
@@ -359,7 +392,8 @@ class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
 class Attach(_Operation, frozen=True, tag="attach"):
     """Take the host's stream of events with numbers above `after`. Sent first; a newer daemon replaces an older one.
 
-    Reply: `{epoch: str, kernel_pid: int | None, last: int, executions: [ids of those accepted and not finished]}`.
+    Reply: `{epoch: str, kernel_pid: int | None, env_source: str, last: int, executions: [ids of those accepted and not
+    finished]}`.
     """
 
     after: int = 0
@@ -379,8 +413,20 @@ class HostInterrupt(_Operation, frozen=True, tag="host_interrupt"):
     """Interrupt the kernel as its kernelspec says. Reply: `{}`."""
 
 
+class HostRequest(_Operation, frozen=True, tag="host_request"):
+    """Reply: `{request: bytes, marker: str}`: how the kernel was asked for, and the marker of its environment."""
+
+
 class HostRestart(_Operation, frozen=True, tag="host_restart"):
-    """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not."""
+    """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not.
+
+    With a marker, in the environment to which it belongs; the other fields are those of `Bootstrap`.
+    """
+
+    marker: str = ""
+    interpreter: str = ""
+    env_source: str = ""
+    environment: dict[str, str] = {}
 
 
 class HostShutdown(_Operation, frozen=True, tag="host_shutdown"):
@@ -423,6 +469,7 @@ Operation = (
     | StartKernel
     | TrustEnvironment
     | RestartKernel
+    | SyncEnvironment
     | ShutdownKernel
     | Interrupt
     | Complete
@@ -439,6 +486,9 @@ Operation = (
     | GetCells
     | SetMetadata
     | GetMetadata
+    | GetDependencies
+    | AddDependencies
+    | RemoveDependency
     | Enqueue
     | Watch
     | ReadEvents
@@ -449,6 +499,7 @@ Operation = (
     | Attach
     | Execute
     | HostInterrupt
+    | HostRequest
     | HostRestart
     | HostShutdown
     | HostDetach
