@@ -14,6 +14,14 @@ import pytest
 from runtimed import Client
 
 
+@pytest.fixture(scope="session", autouse=True)
+def this_python() -> Iterator[None]:
+    """Let kernels run in this Python: what other environments do, the tests of environments show."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_ENV", "current")
+        yield
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A private folder with a path short enough for Unix sockets."""

@@ -34,6 +34,7 @@ from runtimed.models import (
     Output,
     OutputPage,
     SessionStatus,
+    SyncEnvironmentResult,
 )
 from runtimed.version import __version__
 
@@ -69,6 +70,7 @@ __all__ = [
     "SessionNotFound",
     "SessionStatus",
     "StorageError",
+    "SyncEnvironmentResult",
     "__version__",
     "default_socket_path",
     "load_ipython_extension",

@@ -27,6 +27,7 @@ __all__ = [
     "OutputPage",
     "OutputType",
     "SessionStatus",
+    "SyncEnvironmentResult",
 ]
 
 CellType = Literal["code", "markdown", "raw"]
@@ -240,8 +241,12 @@ class ExecutionEvent:
         output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
             an update of an earlier display is a display_data output with that display_id.
         error_message: What went wrong, when event_type is `error`.
-        status: The kernel's status, the step of an environment, or what was changed in a cell, for those events.
+        status: The kernel's status, the step of an environment (`resolve`, `download`, `install`, `start`), or what was
+            changed in a cell, for those events.
         author: For `cell_changed`, the client that did it, as `Session.client_id` names it.
+        message: The step of an environment in words.
+        bytes_done: Bytes of its downloads so far, where that is known.
+        bytes_total: Bytes of its downloads that have begun, where that is known.
     """
 
     event_type: EventType
@@ -252,6 +257,9 @@ class ExecutionEvent:
     error_message: str | None = None
     status: str | None = None
     author: str | None = None
+    message: str | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +295,23 @@ class SessionStatus:
     kernel_status: KernelStatus | None = None
     kernel_pid: int | None = None
     env_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncEnvironmentResult:
+    """What `sync_environment` did.
+
+    Attributes:
+        success: Whether the kernel has now what the notebook names.
+        synced_packages: What was added to the running kernel, as `name==version`; empty if it had everything.
+        error: Why it needs a restart, a sentence; None after a success.
+        needs_restart: Whether `restart_kernel` gives the kernel what it lacks; the environment is ready then.
+    """
+
+    success: bool
+    synced_packages: tuple[str, ...] = ()
+    error: str | None = None
+    needs_restart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,10 @@ MIN_KEEP_DAYS: Final = 0.05
 """Fewest days for which old executions can be kept: far longer than a client takes to come back after a break."""
 
 
+_ENV_KEEP_DAYS: Final[float | None] = 30.0
+_ENV_MAX_BYTES: Final[int | None] = 20 * 2**30
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonLimits:
     """How much a daemon takes on. Each has a variable: `max_sessions` is RUNTIMED_MAX_SESSIONS.
@@ -64,6 +68,9 @@ class Settings:
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
         compact_after: Stored changes after which a document is written anew, without its history.
+        env_keep_days: Days after its last use in which an environment is kept; None for ever.
+        env_max_count: So many environments are kept.
+        env_max_bytes: They may take so many bytes together; None for no limit.
         log_level: How much goes into its log.
         limits: How much it takes on.
     """
@@ -73,6 +80,9 @@ class Settings:
     hosts_dir: Path
     idle_exit: float
     compact_after: int
+    env_keep_days: float | None
+    env_max_count: int
+    env_max_bytes: int | None
     log_level: str
     limits: DaemonLimits
 
@@ -80,6 +90,11 @@ class Settings:
     def log_path(self) -> Path:
         """The daemon's log file."""
         return self.data_dir / "daemon.log"
+
+    @property
+    def environments_dir(self) -> Path:
+        """Holds the environments that are made for kernels."""
+        return self.data_dir / "environments"
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
@@ -101,6 +116,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         hosts_dir=run_dir,
         idle_exit=_read(env, "RUNTIMED_IDLE_EXIT", _seconds, 600.0),
         compact_after=_read(env, "RUNTIMED_COMPACT_AFTER", _count, COMPACT_AFTER),
+        env_keep_days=_read(env, "RUNTIMED_ENV_KEEP_DAYS", _days, _ENV_KEEP_DAYS),
+        env_max_count=_read(env, "RUNTIMED_ENV_MAX_COUNT", _count, 100),
+        env_max_bytes=_read(env, "RUNTIMED_ENV_MAX_BYTES", _size, _ENV_MAX_BYTES),
         log_level=_read(env, "RUNTIMED_LOG_LEVEL", _log_level, "INFO"),
         limits=_read_limits(env),
     )
@@ -195,6 +213,15 @@ def _keep_days(text: str) -> float | None:
     value = _number(text)
     if not MIN_KEEP_DAYS <= value < math.inf:
         raise ValueError(f"a number of days, at least {MIN_KEEP_DAYS}, or `none` to keep everything")
+    return value
+
+
+def _days(text: str) -> float | None:
+    if _is_none(text):
+        return None
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise ValueError("a number of days, more than 0, or `none` to keep everything")
     return value
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from jupyter_client.manager import start_new_kernel
 
 from runtimed import Client, Session
 from runtimed.document.notebook import NotebookDocument
+from runtimed.environments.detection import decide
+from runtimed.environments.facts import gather
 from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.storage.session_store import SessionStore
 from tests.bench.flood import flood, late
@@ -47,6 +50,47 @@ def run() -> Iterator[Row]:
     yield "… medians", f"{statistics.median(ours) * 1e3:.1f} ms / {statistics.median(theirs) * 1e3:.1f} ms"
     ratio = statistics.median(one / other for one, other in zip(long, ours, strict=True))
     yield "`run` of 200 characters / of `1+1`, median of ratios", f"{ratio:.2f}"
+
+
+def environments() -> Iterator[Row]:
+    """A new environment of each kind with a warm cache, in turns with the cold start of a stock kernel."""
+    versions = iter(f"# /// script\n# dependencies = ['iniconfig!=0.{n}']\n# ///\nimport iniconfig" for n in range(100))
+
+    def stock() -> float:
+        started = time.perf_counter()
+        manager, client = start_new_kernel()
+        client.execute_interactive("1+1", output_hook=_ignore)
+        took = time.perf_counter() - started
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        return took
+
+    def ours() -> float:
+        with Session() as session:
+            session.connect()
+            return seconds(lambda: session.run(next(versions), timeout_secs=None))
+
+    del os.environ["RUNTIMED_ENV"]
+    plain = ours()
+    ours()
+    pairs = [(ours(), stock()) for _ in range(5)]
+    new, cold = zip(*pairs, strict=True)
+    yield (
+        "Session with new dependencies in uv's cache, to its first result / that of a cold stock kernel, median",
+        f"{statistics.median(one / other for one, other in pairs):.2f}",
+    )
+    yield "… medians", f"{statistics.median(new):.1f} s / {statistics.median(cold):.1f} s"
+    yield "The first one of a data folder, which makes the plain environment", f"{plain:.1f} s"
+    with tempfile.TemporaryDirectory() as top:
+        (Path(top) / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\ndependencies = ["six"]\n')
+        deep = Path(top).joinpath(*(f"level-{n}" for n in range(20)))
+        deep.mkdir(parents=True)
+
+        def detect() -> None:
+            decide(gather(asked="auto", folder=str(deep), environment=os.environ, interpreter=sys.executable))
+
+        took = statistics.median(seconds(detect) for _ in range(200))
+    yield "Detection of a project 20 folders above", f"{took * 1e3:.1f} ms"
 
 
 def _ignore(_message: object) -> None:
@@ -235,7 +279,7 @@ def idle() -> Iterator[Row]:
     yield "… its memory", f"{process.memory_info().rss / 2**20:.0f} MiB"
 
 
-MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle)
+MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments)
 
 
 def main(names: list[str]) -> None:

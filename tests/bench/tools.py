@@ -22,6 +22,7 @@ def own_daemon() -> Iterator[None]:
     """A daemon with an empty data folder, for one measurement."""
     folder, before = tempfile.mkdtemp(prefix="rt"), os.environ.get("RUNTIMED_DATA_DIR", "")
     os.environ["RUNTIMED_DATA_DIR"] = folder
+    os.environ["RUNTIMED_ENV"] = "current"
     try:
         yield
     finally:

@@ -22,6 +22,7 @@ COMMANDS = [
     "run",
     "cells",
     "stop-session",
+    "env",
     "demo",
 ]
 

@@ -11,6 +11,7 @@ import pytest
 
 from runtimed import Client, Session
 from tests.cli.conftest import RUNTIMED, Begin, Command, interrupt, read_until
+from tests.environments.wheels import make_wheel
 
 
 def script(folder: Path, source: str | bytes) -> str:
@@ -219,3 +220,19 @@ def test_a_reader_that_goes_away_ends_the_session_of_its_own(begin: Begin, short
     assert process.stderr.read() == ""
     (status,) = Client().sessions.list()
     assert (status.status, status.close_reason) == ("closed", "error")
+
+
+def test_a_script_gets_the_packages_that_it_asks_for(runtimed: Command, tmp_path: Path, monkeypatch):
+    make_wheel(tmp_path, "alpha", "2.0")
+    script = tmp_path / "script.py"
+    script.write_text("# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(alpha.version)\n")
+    monkeypatch.delenv("RUNTIMED_ENV")
+    monkeypatch.setenv("UV_FIND_LINKS", str(tmp_path))
+
+    done = runtimed("run", str(script))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2.0\n", "")
+
+    script.write_text(script.read_text().replace("'alpha'", "'alpha==3'"))
+    done = runtimed("run", str(script))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Cannot make the environment of alpha==3. No version of 'alpha' fits")

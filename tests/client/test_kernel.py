@@ -89,7 +89,7 @@ def test_an_interpreter_and_a_kernelspec_can_be_named(session):
         ({"env_source": "kernelspec:nonesuch"}, KernelStartFailed, "nonesuch"),
         ({"env_source": "python:/nonexistent/python"}, KernelStartFailed, "/nonexistent/python"),
         ({"env_source": "python:/bin/false"}, KernelStartFailed, "exit"),
-        ({"env_source": "conda:prewarmed"}, EnvironmentFailed, "conda:prewarmed"),
+        ({"env_source": "poetry"}, EnvironmentFailed, "'poetry' is not available"),
         ({"kernel_type": "cobol"}, EnvironmentFailed, "cobol"),
     ],
 )

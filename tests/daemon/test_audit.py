@@ -16,6 +16,8 @@ from runtimed.daemon.flow import Demand
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
 from runtimed.daemon.session_log import log_page
+from runtimed.environments.maker import Environments
+from runtimed.environments.trust import Trust
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
 from runtimed.protocol.operations import Enqueue
 from runtimed.settings import read_settings
@@ -119,13 +121,20 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield Registry(store, lambda: 5.0, 10)
 
 
+@pytest.fixture
+def environments(tmp_path: Path) -> Environments:
+    return Environments(tmp_path / "environments", Trust(tmp_path / "trust"))
+
+
 @pytest.mark.parametrize("is_noted", [True, False])
-def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for_it(path, registry, is_noted):
+def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for_it(
+    path, registry, environments, is_noted
+):
     with SessionStore(path) as store:
         store.add_execution("e", "c", "ann", "1 + 1", queued_at=1.0)
         if is_noted:
             store.note(AuditRow(at=1.0, until=1.0, action="execution_queued", actor=ANN, cell_id=CellId("c")))
-    room = Room(NotebookId("s"), read_settings(), registry, Demand(), lambda: 5.0, pytest.fail)
+    room = Room(NotebookId("s"), read_settings(), registry, environments, Demand(), lambda: 5.0, pytest.fail)
 
     room.kernel.executions.write_missing_cells()
 
@@ -137,8 +146,8 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
     room.close()
 
 
-def test_an_edit_that_cannot_be_stored_is_not_told(path, registry):
-    room = Room(NotebookId("s"), read_settings(), registry, Demand(), lambda: 5.0, pytest.fail)
+def test_an_edit_that_cannot_be_stored_is_not_told(path, registry, environments):
+    room = Room(NotebookId("s"), read_settings(), registry, environments, Demand(), lambda: 5.0, pytest.fail)
     room.begin(ANN)
     request = Enqueue(notebook_id="s", execution_id="e", cell_id="c", source="1")
     room.document.edit("added", ANN, lambda d: d.add_cell(CellId("c"), "1", "code", author=ANN.client_id))

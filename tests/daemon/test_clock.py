@@ -5,8 +5,10 @@ import asyncio
 from runtimed import AsyncClient, AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
+from runtimed.daemon.server import PRUNE_EVERY, PRUNE_FIRST
 from runtimed.protocol.operations import Enqueue, Join
 from tests.daemon.conftest import daemon_with_a_clock, until
+from tests.environments.test_prune import make
 
 
 def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):
@@ -69,6 +71,26 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
             assert result.error.ename == "KeyboardInterrupt"
             entry = (await AsyncClient().sessions.log("s"))[0]
             assert (entry.action, entry.execution_id, entry.client_id) == ("execution_cancelled", "e", None)
+
+    asyncio.run(scenario())
+
+
+def test_environments_that_nobody_has_used_for_long_are_removed_by_and_by(own_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e9")
+
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+            folder = daemon.settings.environments_dir
+            old, new = make(folder, "a", 31, at=clock.now), make(folder, "b", 29, at=clock.now)
+            clock.now += PRUNE_FIRST
+            daemon._tick()
+            await until(lambda: not old.exists(), "the old environment is still there")
+            clock.now += PRUNE_EVERY - 1
+            daemon._tick()
+            assert new.exists()
+            clock.now += 86400
+            daemon._tick()
+            await until(lambda: not new.exists(), "the other environment is still there")
 
     asyncio.run(scenario())
 

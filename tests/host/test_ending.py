@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -15,8 +16,8 @@ import pytest
 
 from runtimed.errors import KernelStartFailed, NoKernel
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Failed, KernelState, Started
-from runtimed.protocol.operations import Execute, HostRestart, HostShutdown
+from runtimed.protocol.events import Failed, Finished, KernelState, Started
+from runtimed.protocol.operations import Execute, HostRequest, HostRestart, HostShutdown
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, gather, in_loop, is_running, shapes
 
@@ -276,6 +277,34 @@ async def test_a_restart_that_fails_says_so(start_host: Callable[..., HostProces
         await daemon.ask(HostRestart())
     assert (await daemon.state("dead", 1)).exit_code == 9
     assert await host.ended() == 0
+
+
+@in_loop
+async def test_a_restart_may_take_another_environment_or_leave_the_kernel_as_it_is(
+    host: HostProcess, root: Path
+) -> None:
+    daemon = await Daemon().attach(host)
+    await daemon.run("x = 1")
+    marker = root / "marker"
+    request = HostRestart(
+        marker=str(marker),
+        interpreter=sys.executable,
+        env_source="uv:inline",
+        environment={**host.bootstrap.environment, "WHERE": "elsewhere"},
+    )
+    with pytest.raises(KernelStartFailed, match=f"The environment of {marker} was deleted"):
+        await daemon.ask(request)
+    assert daemon.states[-1][0] == "idle"
+    assert daemon.text((await daemon.run("print(x)"))[0].execution_id) == "1\n"
+
+    marker.touch()
+    assert await daemon.ask(request) == {}
+    execution_id = await daemon.start("import os, sys; print(os.environ['WHERE'], os.listdir(sys.path[-1]))")
+    await daemon.until(lambda: daemon.of(execution_id, Finished))
+    assert daemon.text(execution_id) == "elsewhere []\n"
+    assert await daemon.ask(HostRequest()) == {"request": b"", "marker": str(marker)}
+    with marker.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_host_without_a_bootstrap_frame_says_why(root: Path) -> None:

@@ -55,6 +55,8 @@ def test_every_command_is_read() -> None:
     ]
     assert [command.name for command in read if command] == list(COMMANDS)
     assert parse_command("  ") is None
+    assert parse_command("env trust") == Command(name="env trust")
+    assert parse_command("env trust nb") == Command(name="env trust", notebook_id="nb")
 
 
 @pytest.mark.parametrize(

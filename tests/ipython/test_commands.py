@@ -119,13 +119,36 @@ def test_stop_ends_the_session_for_everybody(shell: Shell) -> None:
     assert "print(1)" in shell.run("%runtimed cells ending")
 
 
-def test_env_says_what_is_chosen_and_what_runs(shell: Shell, work: Session) -> None:
-    asked = f"A kernel that these magics start: python, env current ({sys.executable})\n"
+def test_env_says_what_is_chosen_and_why_and_what_runs(
+    shell: Shell, work: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "environment.yml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNTIMED_ENV")
+    monkeypatch.setenv("RUNTIMED_CONDA_CHANNELS", "https://example.org/channel")
+    asked = (
+        f"A kernel that these magics start: python, env current: it was asked for: {sys.executable}\n"
+        f"With --env auto: conda:env_yml: {tmp_path}/environment.yml is the nearest project file\n"
+        "  channels: https://example.org/channel\n"
+    )
     assert shell.run("%runtimed env") == f"{asked}No session is joined.\n"
     assert shell.run("%runtimed env work") == f"{asked}Running in session work: python, env current\n"
     assert shell.run("%runtimed env nobody") == f"{asked}Running in session nobody: no kernel\n"
+
+    with Session("declares") as session:
+        session.create_cell("no code", "markdown")
+        session.create_cell("# /// script\n# dependencies = ['six']\n# ///")
     shell.run("%config RuntimedMagics.env = 'auto'")
-    assert shell.run("%runtimed env").startswith("A kernel that these magics start: python, env auto\n")
+    assert shell.run("%runtimed env declares") == (
+        "A kernel that these magics start: python, env uv:pep723: the first code cell begins with a script block "
+        "(PEP 723)\n  packages: six\nRunning in session declares: no kernel\n"
+    )
+    (tmp_path / "pyproject.toml").write_text("[broken")
+    assert f"env none: {tmp_path}/pyproject.toml is no valid TOML" in shell.run("%runtimed env")
+    assert shell.run("%runtimed env trust declares") == (
+        "Session declares may install what it asks for:\n"
+        "uv:pep723: the first code cell begins with a script block (PEP 723)\n  packages: six\n"
+    )
 
 
 # --- the extension ---

@@ -24,6 +24,7 @@ from runtimed.client.client import Client
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError
 from runtimed.host.memory import Mechanism, find_mechanisms
+from runtimed.host.process import find_deno
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
 from runtimed.texts import printable
 from runtimed.transport.home import find_uv
@@ -95,6 +96,7 @@ def examine(settings: Settings) -> list[Check]:
         _damaged,
         _socket_path,
         _daemon,
+        _deno,
         _browser,
     ]
     return [check for examination in examinations for check in examination(settings)]
@@ -363,6 +365,17 @@ def _tcp_ports(pid: int) -> set[int]:
     except psutil.Error:
         return set()
     return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
+def _deno(settings: Settings) -> Iterator[Check]:
+    del settings
+    found = find_deno(os.environ.get("PATH", ""), sys.executable)
+    yield Check(
+        name="deno",
+        verdict="ok" if found else "warn",
+        found=found or "not found; only TypeScript kernels need it",
+        advice="" if found else "pip install 'ipython-runtimed[deno]'",
+    )
 
 
 def _browser(settings: Settings) -> Iterator[Check]:

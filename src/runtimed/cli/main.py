@@ -124,6 +124,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     stop_session = add("stop-session", "sessions", "end a session for everybody", "Its cells and outputs stay.")
     stop_session.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    env = add(
+        "env", "env", "say which environment a kernel would get, and why; consent to it; list and remove environments"
+    )
+    env_commands = env.add_subparsers(metavar="COMMAND", required=True)
+    explain = env_commands.add_parser(
+        "explain", help='say what env_source="auto" means for a notebook, a script or a folder'
+    )
+    explain.set_defaults(command=("env", "env_explain"))
+    explain.add_argument(
+        "path", nargs="?", default=".", metavar="PATH", help="it need not exist (default: this folder)"
+    )
+    _add_json(explain)
+    trust = env_commands.add_parser("trust", help="consent to installing what a session's document or project asks for")
+    trust.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    trust.set_defaults(command=("env", "env_trust"))
+    listing = env_commands.add_parser("list", help="list the environments that were made, with their size and use")
+    listing.set_defaults(command=("env", "env_list"))
+    _add_json(listing)
+    prune = env_commands.add_parser(
+        "prune",
+        help="remove environments that no session uses",
+        description="Remove environments that no session uses and none has begun to use within the last minute. "
+        "Without an option, those beyond the limits that the daemon keeps: RUNTIMED_ENV_KEEP_DAYS (30), "
+        "RUNTIMED_ENV_MAX_COUNT (100), RUNTIMED_ENV_MAX_BYTES (20 GiB).",
+    )
+    prune.set_defaults(command=("env", "env_prune"))
+    which = prune.add_mutually_exclusive_group()
+    which.add_argument("--older-than", type=_days, metavar="DAYS", help="those that were not used for so many days")
+    which.add_argument("--all", action="store_true", help="all of them")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    _add_json(prune)
     add(
         "demo",
         "demo.director",
@@ -144,6 +175,16 @@ def _session_id(text: str) -> str:
         return check_notebook_id(text)
     except SessionError as exc:
         raise argparse.ArgumentTypeError(exc.message) from None
+
+
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
+    return days
 
 
 def _count(text: str) -> int:

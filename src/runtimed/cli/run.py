@@ -15,10 +15,15 @@ from types import FrameType
 from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
+from runtimed.client.calls import kernel_request
+from runtimed.client.flows import Flow, Follow, OnEvent
 from runtimed.client.session import Session
 from runtimed.errors import RuntimedError
 from runtimed.ids import CellId, ExecutionId, NotebookId
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
+from runtimed.progress import ProgressLine
+from runtimed.protocol.events import EnvProgress, Event
+from runtimed.protocol.operations import StartKernel
 
 __all__ = ["run"]
 
@@ -31,8 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         complain(f"Cannot read {arguments.file}: {getattr(exc, 'strerror', None) or exc}")
         return Exit.USAGE
     with Session(arguments.session, label="runtimed run") as session:
-        session.start_kernel()
+        # Before the kernel starts: the code may say what it needs (PEP 723).
         cell_id = session.create_cell(source)
+        _start_kernel(session)
         # Before the cell is queued, so that nothing is missed.
         events = session.subscribe([cell_id])
         with _ctrl_c(session) as ctrl_c:
@@ -44,6 +50,20 @@ def run(arguments: argparse.Namespace) -> int:
     if ctrl_c.happened:
         return Exit.INTERRUPTED
     return Exit.OK if succeeded else Exit.FAILED
+
+
+def _start_kernel(session: Session) -> None:
+    with ProgressLine() as line:
+
+        def show(event: Event) -> None:
+            if isinstance(event, EnvProgress):
+                line.show(event.message, event.done, event.total)
+
+        session._perform(_follow_start(kernel_request(session._notebook), show))
+
+
+def _follow_start(request: StartKernel, on_event: OnEvent) -> Flow[None]:
+    yield Follow(request, on_event)
 
 
 def _read(name: str) -> str:

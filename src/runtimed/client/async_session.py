@@ -24,6 +24,7 @@ from runtimed.models import (
     Output,
     OutputPage,
     SessionStatus,
+    SyncEnvironmentResult,
 )
 from runtimed.texts import printable
 
@@ -133,6 +134,11 @@ class AsyncSession(Handle):
         """See `calls.start_kernel`."""
         await self.connect()
         await self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
+
+    async def trust_environment(self, notebook_path: str | Path | None = None) -> str:
+        """See `calls.trust_environment`."""
+        await self.connect()
+        return await self._perform(calls.trust_environment(self._notebook, notebook_path))
 
     async def restart_kernel(self) -> None:
         """See `calls.restart_kernel`."""
@@ -292,6 +298,52 @@ class AsyncSession(Handle):
     async def get_kernelspec(self) -> dict[str, str] | None:
         """See `calls.get_kernelspec`."""
         return await self._perform(calls.get_kernelspec(self._notebook))
+
+    # --- dependencies ---
+
+    async def get_uv_dependencies(self) -> list[str]:
+        """See `calls.get_uv_dependencies`."""
+        await self.connect()
+        return await self._perform(calls.get_uv_dependencies(self._notebook))
+
+    async def add_uv_dependency(self, package: str) -> None:
+        """See `calls.add_uv_dependency`."""
+        await self.connect()
+        await self._perform(calls.add_uv_dependency(self._notebook, package))
+
+    async def add_uv_dependencies(self, packages: Sequence[str]) -> None:
+        """See `calls.add_uv_dependencies`."""
+        await self.connect()
+        await self._perform(calls.add_uv_dependencies(self._notebook, packages))
+
+    async def remove_uv_dependency(self, package: str) -> bool:
+        """See `calls.remove_uv_dependency`."""
+        await self.connect()
+        return await self._perform(calls.remove_uv_dependency(self._notebook, package))
+
+    async def get_conda_dependencies(self) -> list[str]:
+        """See `calls.get_conda_dependencies`."""
+        await self.connect()
+        return await self._perform(calls.get_conda_dependencies(self._notebook))
+
+    async def add_conda_dependency(self, package: str) -> None:
+        """See `calls.add_conda_dependency`."""
+        await self.connect()
+        await self._perform(calls.add_conda_dependency(self._notebook, package))
+
+    async def add_conda_dependencies(self, packages: Sequence[str]) -> None:
+        """See `calls.add_conda_dependencies`."""
+        await self.connect()
+        await self._perform(calls.add_conda_dependencies(self._notebook, packages))
+
+    async def remove_conda_dependency(self, package: str) -> bool:
+        """See `calls.remove_conda_dependency`."""
+        await self.connect()
+        return await self._perform(calls.remove_conda_dependency(self._notebook, package))
+
+    async def sync_environment(self) -> SyncEnvironmentResult:
+        """See `calls.sync_environment`."""
+        return await self._perform(calls.sync_environment(self._notebook))
 
     # --- how a call is made ---
 

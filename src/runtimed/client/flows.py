@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from runtimed.protocol.events import Event
-from runtimed.protocol.operations import Enqueue, Operation, Subscribe, Watch
+from runtimed.protocol.operations import Enqueue, Operation, StartKernel, Subscribe, Watch
 
 __all__ = ["Ask", "Flow", "Follow", "OnEvent", "Step"]
 
@@ -36,7 +36,7 @@ class Follow:
         timeout: Seconds after which a `WaitTimeout` comes instead of the reply; None waits for ever.
     """
 
-    operation: Enqueue | Watch | Subscribe
+    operation: Enqueue | Watch | Subscribe | StartKernel
     on_event: OnEvent
     timeout: float | None = None
 

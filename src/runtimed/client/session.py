@@ -23,6 +23,7 @@ from runtimed.models import (
     Output,
     OutputPage,
     SessionStatus,
+    SyncEnvironmentResult,
 )
 from runtimed.texts import printable
 
@@ -139,6 +140,11 @@ class Session(Handle):
         """See `calls.start_kernel`."""
         self.connect()
         self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
+
+    def trust_environment(self, notebook_path: str | Path | None = None) -> str:
+        """See `calls.trust_environment`."""
+        self.connect()
+        return self._perform(calls.trust_environment(self._notebook, notebook_path))
 
     def restart_kernel(self) -> None:
         """See `calls.restart_kernel`."""
@@ -298,6 +304,52 @@ class Session(Handle):
     def get_kernelspec(self) -> dict[str, str] | None:
         """See `calls.get_kernelspec`."""
         return self._perform(calls.get_kernelspec(self._notebook))
+
+    # --- dependencies ---
+
+    def get_uv_dependencies(self) -> list[str]:
+        """See `calls.get_uv_dependencies`."""
+        self.connect()
+        return self._perform(calls.get_uv_dependencies(self._notebook))
+
+    def add_uv_dependency(self, package: str) -> None:
+        """See `calls.add_uv_dependency`."""
+        self.connect()
+        self._perform(calls.add_uv_dependency(self._notebook, package))
+
+    def add_uv_dependencies(self, packages: Sequence[str]) -> None:
+        """See `calls.add_uv_dependencies`."""
+        self.connect()
+        self._perform(calls.add_uv_dependencies(self._notebook, packages))
+
+    def remove_uv_dependency(self, package: str) -> bool:
+        """See `calls.remove_uv_dependency`."""
+        self.connect()
+        return self._perform(calls.remove_uv_dependency(self._notebook, package))
+
+    def get_conda_dependencies(self) -> list[str]:
+        """See `calls.get_conda_dependencies`."""
+        self.connect()
+        return self._perform(calls.get_conda_dependencies(self._notebook))
+
+    def add_conda_dependency(self, package: str) -> None:
+        """See `calls.add_conda_dependency`."""
+        self.connect()
+        self._perform(calls.add_conda_dependency(self._notebook, package))
+
+    def add_conda_dependencies(self, packages: Sequence[str]) -> None:
+        """See `calls.add_conda_dependencies`."""
+        self.connect()
+        self._perform(calls.add_conda_dependencies(self._notebook, packages))
+
+    def remove_conda_dependency(self, package: str) -> bool:
+        """See `calls.remove_conda_dependency`."""
+        self.connect()
+        return self._perform(calls.remove_conda_dependency(self._notebook, package))
+
+    def sync_environment(self) -> SyncEnvironmentResult:
+        """See `calls.sync_environment`."""
+        return self._perform(calls.sync_environment(self._notebook))
 
     # --- how a call is made ---
 

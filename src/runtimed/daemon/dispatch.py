@@ -9,11 +9,14 @@ from runtimed.daemon.log import Stream
 from runtimed.daemon.reading import read_page
 from runtimed.daemon.room import Room
 from runtimed.daemon.session_log import log_page
-from runtimed.document.notebook import Edit
+from runtimed.document.notebook import Edit, NotebookDocument
+from runtimed.environments import dependencies
+from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
-from runtimed.ids import CellId
+from runtimed.ids import CellId, ClientId
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import operations as ops
+from runtimed.protocol.events import EnvProgress
 from runtimed.storage.audit import Actor
 
 if TYPE_CHECKING:
@@ -35,7 +38,9 @@ NotebookOperation = (
     ops.Join
     | ops.StopSession
     | ops.StartKernel
+    | ops.TrustEnvironment
     | ops.RestartKernel
+    | ops.SyncEnvironment
     | ops.ShutdownKernel
     | ops.Interrupt
     | ops.Complete
@@ -52,6 +57,9 @@ NotebookOperation = (
     | ops.GetCells
     | ops.SetMetadata
     | ops.GetMetadata
+    | ops.GetDependencies
+    | ops.AddDependencies
+    | ops.RemoveDependency
     | ops.Enqueue
     | ops.Watch
     | ops.ReadEvents
@@ -88,6 +96,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             ops.Attach()
             | ops.Execute()
             | ops.HostInterrupt()
+            | ops.HostRequest()
             | ops.HostRestart()
             | ops.HostShutdown()
             | ops.HostDetach()
@@ -114,6 +123,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
     match operation:
         case ops.Enqueue():
             room.begin(peer.actor)
+            room.note_written(operation)
             room.kernel.enqueue(operation, peer.actor)
             return _watch(peer, request_id, room, operation) if operation.watch else {}
         case ops.Watch():
@@ -142,12 +152,19 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             return {"cells": cells, "next": following}
         case ops.GetMetadata():
             return {"value": room.document.content.metadata(operation.key)}
+        case ops.GetDependencies():
+            metadata = room.document.content.metadata(NOTEBOOK_METADATA)
+            return {"dependencies": dependencies.named(metadata, operation.manager)}
         case ops.GetBlob():
             return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
         case ops.StartKernel():
-            return room.start_kernel(operation, peer.actor)
+            return _start_kernel(peer, request_id, room, operation)
+        case ops.TrustEnvironment():
+            return room.kernel.trust(operation.start)
         case ops.RestartKernel():
             return _done(room.kernel.restart(peer.actor))
+        case ops.SyncEnvironment():
+            return room.kernel.sync_environment()
         case ops.ShutdownKernel():
             return _done(room.kernel.shutdown(peer.actor))
         case ops.Interrupt():
@@ -178,17 +195,22 @@ def _edit(
     | ops.SetCellMetadata
     | ops.SetCellType
     | ops.ClearOutputs
-    | ops.SetMetadata,
+    | ops.SetMetadata
+    | ops.AddDependencies
+    | ops.RemoveDependency,
 ) -> dict[str, Any]:
     """Edit the document, once for each request, however often it is sent."""
-    if not room.has_done(actor.client_id, request_id):
+    reply = room.reply_to(actor.client_id, request_id)
+    if reply is None:
         room.check_room()
         room.begin(actor)
         room.document.load()
+        room.note_written(operation)
         with room.log.transaction():
-            _make_edit(room, actor, operation)
-            room.remember(actor.client_id, request_id)
-    return {}
+            edit = _make_edit(room, actor, operation)
+            reply = {"removed": bool(edit.change)} if isinstance(operation, ops.RemoveDependency) else {}
+            room.remember(actor.client_id, request_id, reply)
+    return reply
 
 
 def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
@@ -213,8 +235,22 @@ def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
             return edit("cleared", actor, lambda d: d.set_execution(cell_id, None, None, author=author))
         case ops.SetMetadata(key=key, value=value):
             return edit("metadata", actor, lambda d: d.set_metadata(key, value, author=author))
+        case ops.AddDependencies(manager=manager, packages=packages):
+            return edit("metadata", actor, lambda d: _depend(d, author, dependencies.add, manager, packages))
+        case ops.RemoveDependency(manager=manager, package=package):
+            return edit("metadata", actor, lambda d: _depend(d, author, dependencies.remove, manager, package))
         case _:
             raise ProtocolError(f"{type(operation).__name__} is not an edit")
+
+
+def _depend(
+    document: NotebookDocument, author: ClientId, change: Callable[..., str | None], manager: str, what: Any
+) -> Edit:
+    """Change what the notebook depends on: what is read here, in the transaction, is what others have written last."""
+    metadata = change(document.metadata(NOTEBOOK_METADATA), manager, what)
+    if metadata is None:
+        return Edit(change=b"", cell_id=None, heads=document.heads)
+    return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
 
 
 def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
@@ -226,6 +262,21 @@ def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops
         reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
         outcome=lambda: room.kernel.executions.outcome(execution_id),
     )
+
+
+async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> dict[str, Any]:
+    progress = Stream(
+        peer.channel,
+        request_id,
+        room.log,
+        after=room.log.last if operation.after is None else operation.after,
+        only=EnvProgress,
+    )
+    progress.begin(on_end=lambda: None)
+    try:
+        return await room.start_kernel(operation, peer.actor)
+    finally:
+        progress.close()
 
 
 async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> dict[str, Any]:

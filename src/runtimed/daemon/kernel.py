@@ -12,12 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
+import msgspec
+
+from runtimed.daemon.consent import check_consent, note_written
 from runtimed.daemon.executions import Executions
 from runtimed.daemon.host_folder import Owner, in_pieces, leftovers, new_host_folder
 from runtimed.daemon.host_link import HostLink, log_failure, remove_host_folder, spawn_host
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.daemon.trouble import Trouble
+from runtimed.environments.dependencies import NOTEBOOK_METADATA, Manager, named
+from runtimed.environments.detection import Decision, decide, explain
+from runtimed.environments.facts import gather
+from runtimed.environments.maker import Environments, Prepared, with_settings
+from runtimed.environments.recipes import Progress
 from runtimed.errors import (
     ConnectionLost,
     EnvironmentFailed,
@@ -28,11 +36,11 @@ from runtimed.errors import (
     SessionClosed,
     StorageError,
 )
-from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
 from runtimed.models import AuditAction, KernelStatus
-from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Finished, KernelState
+from runtimed.protocol.codec import decode_event, pack, unpack
+from runtimed.protocol.events import EnvProgress, Finished, KernelState
 from runtimed.protocol.operations import (
     Enqueue,
     Execute,
@@ -41,6 +49,7 @@ from runtimed.protocol.operations import (
     HostInput,
     HostInspect,
     HostInterrupt,
+    HostRequest,
     HostRestart,
     HostShutdown,
     StartKernel,
@@ -57,6 +66,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE: Final = 10.0
 """Seconds that a host gets to end its kernel and itself before it is killed."""
+
+_NAMED: Final = ("current", "python:", "kernelspec:", "uv:prewarmed", "conda:prewarmed")
+"""What environments begin with about which no document has a say."""
 
 DETACH_DEADLINE: Final = 2.0
 """Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
@@ -96,6 +108,7 @@ class RoomKernel:
         store: SessionStore,
         log: EventLog,
         document: SharedDocument,
+        environments: Environments,
         listener: KernelListener,
         clock: Callable[[], float],
     ) -> None:
@@ -104,11 +117,14 @@ class RoomKernel:
         self._store = store
         self._log = log
         self._document = document
+        self._environments = environments
         self._listener = listener
         self._clock = clock
         self.executions = Executions(store, log, document, self._tell_host, clock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[Prepared | None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
         self._link: HostLink | None = None
         self._ready: asyncio.Future[None] | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -167,10 +183,8 @@ class RoomKernel:
         """
         started = False
         if self._starting is None and not self.exists:
-            env_source = _resolve_environment(request.kernel_type, request.env_source)
-            self._note("kernel_start", actor, env_source)
             self._start_unwanted = False
-            self._starting = self._spawn(self._start(request, env_source))
+            self._starting = self._spawn(self._start(request, actor))
             self._starting.add_done_callback(self._start_ended)
             started = True
         if self._starting is not None:
@@ -178,16 +192,26 @@ class RoomKernel:
             await asyncio.shield(self._starting)
         return started
 
-    async def _start(self, request: StartKernel, env_source: str) -> None:
+    async def _start(self, request: StartKernel, actor: Actor) -> None:
         # The host of a kernel that died may be about to end.
         await self._host_end()
         self._check_still_wanted()
         if self._link is not None:
             raise no_room(self._settings.data_dir, "the kernel before this one has said what is not stored yet")
         self.status = "starting"
-        self.kernel_type, self.env_source = request.kernel_type, env_source
         try:
-            await self._start_host(request, env_source)
+            decision = await self._decide(request)
+            await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
+            prepared = await self._prepare(decision, request)
+            self._check_still_wanted()
+            self._note("kernel_start", actor, decision.source)
+        except RuntimedError as exc:
+            self.status = "not_started"
+            with self._trouble.noted(f"what session {self._notebook_id!r} had queued"):
+                self._kernel_is_gone(str(exc))
+            raise
+        try:
+            await self._start_host(request, decision.source, prepared)
         except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, StorageError) as exc:
             self._start_failed(exc)
 
@@ -213,16 +237,16 @@ class RoomKernel:
         self._check_still_wanted()
         raise error from exc
 
-    async def _start_host(self, request: StartKernel, env_source: str) -> None:
+    async def _start_host(self, request: StartKernel, env_source: str, prepared: Prepared | None) -> None:
         epoch = new_host_epoch()
         owner = Owner(
-            notebook_id=self._notebook_id, epoch=epoch, kernel_type=request.kernel_type, env_source=env_source
+            notebook_id=self._notebook_id, epoch=epoch, kernel_type=self.kernel_type or "", env_source=env_source
         )
         folder = new_host_folder(self._settings.hosts_dir, owner)
         # Written before there is a host, so that a daemon that starts after this one died finds it.
         try:
             self._listener.kernel_facts(
-                host_epoch=epoch, host_dir=str(folder), kernel_type=request.kernel_type, env_source=env_source
+                host_epoch=epoch, host_dir=str(folder), kernel_type=self.kernel_type, env_source=env_source
             )
         except StorageError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -235,10 +259,12 @@ class RoomKernel:
                 data_dir=str(self._settings.data_dir),
                 socket_path=str(self._settings.socket_path),
                 blobs_dir=str(self._settings.data_dir / "blobs"),
-                kernel_type=request.kernel_type,
+                kernel_type=self.kernel_type or "",
                 env_source=env_source,
-                interpreter=request.interpreter,
-                environment=request.environment,
+                interpreter=request.interpreter if prepared is None else prepared.interpreter,
+                environment=request.environment if prepared is None else prepared.environment,
+                marker="" if prepared is None else prepared.marker,
+                request=pack(msgspec.to_builtins(request)),
                 cwd=request.cwd,
                 notebook_label=self._notebook_id,
                 max_memory=self._settings.limits.max_kernel_memory,
@@ -256,6 +282,94 @@ class RoomKernel:
         if self._start_unwanted:
             link.tell(HostShutdown())
         await self._ready
+
+    async def _decide(self, request: StartKernel) -> Decision:
+        decision = await self._choose(request)
+        self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
+        self.env_source = decision.source
+        self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
+        return decision
+
+    async def trust(self, request: StartKernel) -> dict[str, Any]:
+        """Consent to what a kernel would get that is asked for like this. Nothing is started.
+
+        Raises:
+            EnvironmentFailed: If what describes it cannot be understood.
+            StorageError: If the consent cannot be stored.
+        """
+        decision = await self._choose(request)
+        named = msgspec.structs.replace(request, env_source=decision.source)
+        await asyncio.to_thread(check_consent, self._environments.trust, decision, named)
+        settled = await asyncio.to_thread(with_settings, decision, request.environment)
+        return {"env_source": decision.source, "explained": explain(settled)}
+
+    async def _choose(self, request: StartKernel) -> Decision:
+        """Choose the environment: what is asked for, what the document says, what lies about.
+
+        Raises:
+            EnvironmentFailed: If what describes it cannot be understood.
+        """
+        metadata, first_cell = None, request.source
+        if not request.env_source.startswith(_NAMED):
+            content = self._document.content
+            note_written(self._environments.trust, content, request)
+            metadata = content.metadata(NOTEBOOK_METADATA)
+            first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
+        facts = await asyncio.to_thread(
+            gather,
+            asked=request.env_source,
+            kernel_type=request.kernel_type,
+            metadata=metadata,
+            first_cell=first_cell,
+            folder=request.cwd,
+            environment=request.environment,
+            interpreter=request.interpreter,
+        )
+        return decide(facts)
+
+    async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
+        """Have the environment made; None for one that is there without us.
+
+        Raises:
+            EnvironmentFailed: If it cannot be had.
+            SessionClosed: If the kernel was unwanted before it was made.
+        """
+        told = False
+
+        def tell(progress: Progress) -> None:
+            nonlocal told
+            told = True
+            self._tell_progress(progress)
+
+        self._check_still_wanted()
+        self._preparing = self._spawn(
+            self._environments.prepare(decision, request.environment, request.interpreter, tell)
+        )
+        try:
+            prepared = await self._preparing
+        except asyncio.CancelledError:
+            self._check_still_wanted()
+            raise
+        finally:
+            self._preparing = None
+        if told:
+            tell(Progress(step="start", message=f"Starting the kernel in {decision.source}"))
+        return prepared
+
+    def _tell_progress(self, progress: Progress) -> None:
+        event = EnvProgress(
+            at=self._clock(),
+            step=progress.step,
+            message=progress.message,
+            done=progress.done,
+            total=progress.total,
+        )
+        try:
+            with self._log.transaction():
+                self._log.append(event)
+        except StorageError as exc:
+            # Others may wait for the same environment; it is made though this session cannot tell of it.
+            logger.warning("session %r cannot store its progress: %s", self._notebook_id, exc)
 
     def _check_still_wanted(self) -> None:
         if self._start_unwanted:
@@ -307,8 +421,8 @@ class RoomKernel:
             return
         if not self._stopping:
             self._listener.kernel_found()
-        self._pid = reply["kernel_pid"]
-        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid)
+        self._pid, self.env_source = reply["kernel_pid"], reply["env_source"]
+        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid, env_source=self.env_source)
         self.status = "busy" if reply["executions"] else "idle"
         if self._stopping:
             link.tell(HostShutdown())
@@ -324,6 +438,8 @@ class RoomKernel:
         if actor is not None and (self.exists or self._starting is not None):
             self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._link is not None:
             self._stopping = True
             with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
@@ -359,17 +475,109 @@ class RoomKernel:
             await gone
 
     async def restart(self, actor: Actor) -> None:
-        """Replace the kernel's process, and return when the new one is ready.
+        """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
+
+        Its environment is what was asked for at the start means by now.
 
         Raises:
             NoKernel: If there is none.
             KernelStartFailed: If the new one does not become ready.
+            EnvironmentFailed: If the environment cannot be had; the kernel runs on.
             StorageError: If the disk is full; then it stays.
         """
+        if self._restarting is None:
+            self._running_link()
+            self.check_room()
+            self._note("kernel_restart", actor)
+            self._restarting = self._spawn(self._restart())
+            self._restarting.add_done_callback(self._restart_ended)
+        await asyncio.shield(self._restarting)
+
+    async def _restart(self) -> None:
+        request, _marker = await self._asked_for(self._running_link())
+        prepared = None
+        if request is not None and self.kernel_type != "deno":
+            decision = await self._decide_again(request)
+            prepared = await self._prepare(decision, request)
+        if request is None or prepared is None:
+            await self._running_link().ask(HostRestart())
+            return
+        await self._running_link().ask(
+            HostRestart(
+                marker=prepared.marker,
+                interpreter=prepared.interpreter,
+                env_source=decision.source,
+                environment=prepared.environment,
+            )
+        )
+        self.env_source = decision.source
+        self._listener.kernel_facts(env_source=decision.source)
+
+    def _restart_ended(self, task: asyncio.Task[None]) -> None:
+        self._restarting = None
+        if not task.cancelled():
+            task.exception()  # it is raised to those who wait, who may be gone
+
+    async def sync_environment(self) -> dict[str, Any]:
+        """Add to the running kernel what the notebook names by now; else make the environment that a restart takes.
+
+        Returns:
+            The fields of `SyncEnvironmentResult`.
+
+        Raises:
+            NoKernel: If there is no kernel.
+            EnvironmentFailed: If it cannot be had.
+        """
         link = self._running_link()
-        self.check_room()
-        self._note("kernel_restart", actor)
-        await link.ask(HostRestart())
+        request, marker = await self._asked_for(link)
+        decision = None if request is None or self.kernel_type == "deno" else await self._decide_again(request)
+        if request is None or decision is None or decision.recipe is None:
+            why = "" if decision is None else f" ({decision.reason})"
+            raise EnvironmentFailed(
+                f"The kernel runs in the environment {self.env_source!r}{why}, where runtimed installs nothing; "
+                'install there yourself, or shut the kernel down and start it with env_source="auto"',
+                env_source=self.env_source,
+            )
+        variables, interpreter = request.environment, request.interpreter
+        addition = await self._environments.extend(
+            decision, marker, link.folder / PACKAGES, variables, interpreter, self._tell_progress
+        )
+        if addition.obstacle is not None:
+            await self._environments.prepare(decision, variables, interpreter, self._tell_progress)
+        elif (await self._asked_for(self._running_link()))[1] != marker:
+            # The kernel was restarted meanwhile, in another environment.
+            return await self.sync_environment()
+        return {
+            "success": addition.obstacle is None,
+            "synced_packages": list(addition.packages),
+            "error": addition.obstacle and f"The kernel must be restarted: {addition.obstacle}",
+            "needs_restart": addition.obstacle is not None,
+        }
+
+    @staticmethod
+    async def _asked_for(link: HostLink) -> tuple[StartKernel | None, str]:
+        """Return how the running kernel was asked for, if its host knows, and the marker of its environment."""
+        reply = await link.ask(HostRequest())
+        request = msgspec.convert(unpack(reply["request"]), StartKernel) if reply["request"] else None
+        return request, reply["marker"]
+
+    async def _decide_again(self, request: StartKernel) -> Decision:
+        """Choose the environment for a kernel that runs: a plain one, with what the notebook names by now.
+
+        Raises:
+            EnvironmentFailed: If what describes it cannot be understood, or nobody has consented to it.
+        """
+        named_now = request
+        managers: tuple[Manager, ...] = ("uv", "conda")
+        for manager in managers:
+            if request.env_source == f"{manager}:prewarmed" and named(
+                self._document.content.metadata(NOTEBOOK_METADATA), manager
+            ):
+                named_now = msgspec.structs.replace(request, env_source=f"{manager}:inline")
+        decision = await self._choose(named_now)
+        # By what was asked for at the start: asking for a plain one is no consent to what the notebook names.
+        await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
+        return decision
 
     def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.
@@ -636,29 +844,6 @@ class RoomKernel:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _resolve_environment(kernel_type: str, env_source: str) -> str:
-    """Return the environment that a request names, `auto` resolved.
-
-    Raises:
-        EnvironmentFailed: If it cannot be had.
-    """
-    if kernel_type != "python" and not env_source.startswith("kernelspec:"):
-        raise EnvironmentFailed(
-            f"There is no kernel of the type {kernel_type!r} here; a kernel that is installed on this machine starts "
-            'with env_source="kernelspec:NAME" (`jupyter kernelspec list` names them)',
-            kernel_type=kernel_type,
-        )
-    if env_source == "auto":
-        return "current"
-    if env_source == "current" or env_source.startswith(("python:/", "kernelspec:")):
-        return env_source
-    raise EnvironmentFailed(
-        f"The environment {env_source!r} is not available; use auto, current, python:/path/to/python or "
-        "kernelspec:NAME",
-        env_source=env_source,
-    )
 
 
 def _describe_end(event: KernelState) -> str:

@@ -52,6 +52,7 @@ class Stream:
         after: int = 0,
         reader: ExecutionReader | None = None,
         cell_ids: frozenset[str] | None = None,
+        only: type[Event] | None = None,
         outcome: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         """Make a stream that is behind; `advance` brings it up.
@@ -60,6 +61,7 @@ class Stream:
             after: Number of the last event that the client has.
             reader: Only the events of one execution, those that this reader gets.
             cell_ids: Only events of these cells, and those that concern no cell.
+            only: Only events of this type.
             outcome: Asked when all events were sent: the final reply, or None if more may come.
         """
         self._channel = channel
@@ -67,6 +69,7 @@ class Stream:
         self._log = log
         self._reader = reader
         self._cell_ids = cell_ids
+        self._only = only
         self._outcome = outcome
         self._live = False
         self._open = True
@@ -145,7 +148,7 @@ class Stream:
             self.close()
             self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
             return
-        if self._cell_ids is None:
+        if self._cell_ids is None and self._only is None:
             self._send(iter(page))
         else:
             self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
@@ -163,6 +166,8 @@ class Stream:
         return self._log.read(self.cursor, max_bytes=_PAGE)
 
     def _wants(self, event: Event) -> bool:
+        if self._only is not None and not isinstance(event, self._only):
+            return False
         return self._cell_ids is None or event.cell_id is None or event.cell_id in self._cell_ids
 
     def _send(self, events: Iterator[tuple[int, bytes]]) -> None:

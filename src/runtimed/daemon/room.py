@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from runtimed.daemon.consent import note_written
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
@@ -16,10 +17,12 @@ from runtimed.daemon.registry import Registry
 from runtimed.daemon.retention import delete_old
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
+from runtimed.environments.maker import Environments
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
-from runtimed.protocol.operations import Join, StartKernel
+from runtimed.protocol.codec import pack, unpack
+from runtimed.protocol.operations import Join, Operation, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room
@@ -43,6 +46,7 @@ class Room(KernelListener):
         notebook_id: NotebookId,
         settings: Settings,
         registry: Registry,
+        environments: Environments,
         demand: Demand,
         clock: Callable[[], float],
         report: Callable[[str], None],
@@ -61,9 +65,10 @@ class Room(KernelListener):
                 f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
-        self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, self, clock)
+        self._trust = environments.trust
+        self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
         self._unanswered_since: float | None = None
@@ -240,6 +245,10 @@ class Room(KernelListener):
         elif empty:
             _remove(self._path)
 
+    def note_written(self, operation: Operation) -> None:
+        """See `consent.note_written`; called before a client's text is written."""
+        note_written(self._trust, self.document.content, operation)
+
     # --- reading ---
 
     def cell_as_map(self, record: CellRecord, *, outputs: bool, budget: int = REPLY_BUDGET) -> dict[str, Any]:
@@ -325,13 +334,14 @@ class Room(KernelListener):
 
     # --- resent requests ---
 
-    def has_done(self, client_id: ClientId, request_id: int) -> bool:
-        """Whether this edit was made already, before its reply got lost."""
-        return self._store.find_request(client_id, request_id) is not None
+    def reply_to(self, client_id: ClientId, request_id: int) -> dict[str, Any] | None:
+        """Return the reply to an edit that was made already and whose reply got lost, None if it was not made."""
+        reply = self._store.find_request(client_id, request_id)
+        return None if reply is None else unpack(reply)
 
-    def remember(self, client_id: ClientId, request_id: int) -> None:
-        """Note that an edit was made, in the transaction that makes it."""
-        self._store.remember_request(client_id, request_id, b"")
+    def remember(self, client_id: ClientId, request_id: int, reply: dict[str, Any]) -> None:
+        """Note the reply to an edit, in the transaction that makes it."""
+        self._store.remember_request(client_id, request_id, pack(reply))
 
 
 def database_path(settings: Settings, notebook_id: NotebookId) -> Path:

@@ -8,6 +8,7 @@ import dataclasses
 import fcntl
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,6 +25,9 @@ from runtimed.daemon.registry import Registry
 from runtimed.daemon.retention import Retention
 from runtimed.daemon.room import Room, database_path
 from runtimed.daemon.trouble import Trouble
+from runtimed.environments.maker import Environments
+from runtimed.environments.prune import Keep, prune
+from runtimed.environments.trust import Trust
 from runtimed.errors import DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
@@ -58,6 +62,12 @@ ROOM_REST: Final = 60.0
 
 GREETING_DEADLINE: Final = 10.0
 """Seconds that a connection gets to say who it is."""
+
+PRUNE_FIRST: Final = 60.0
+"""Seconds after its start in which a daemon leaves old environments alone."""
+
+PRUNE_EVERY: Final = 6 * 3600.0
+"""Seconds between two looks for environments that nobody needs any more."""
 
 
 @contextlib.contextmanager
@@ -114,6 +124,19 @@ def _name_socket(fd: int, settings: Settings) -> None:
         raise no_room(settings.data_dir, exc) from exc
 
 
+def _prune(settings: Settings, now: float) -> None:
+    keep = Keep.by_settings(settings)
+    try:
+        result = prune(settings.environments_dir, keep, now=now)
+    except Exception:
+        logger.exception("old environments cannot be removed")
+        return
+    for problem in result.problems:
+        logger.warning("%s", problem)
+    if result.removed:
+        logger.info("removed %d environments that nobody has used", len(result.removed))
+
+
 class Daemon:
     """Serves every session of one data folder."""
 
@@ -136,6 +159,8 @@ class Daemon:
         self._registry_store = self._open_registry()
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
+        self._environments = Environments(settings.environments_dir, Trust(settings.data_dir / "trust"))
+        self._prune_at = self._started_at + PRUNE_FIRST
         self.sessions_dir = settings.data_dir / "sessions"
         self._retention = Retention(self, clock)
         self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
@@ -164,6 +189,7 @@ class Daemon:
         if self._compacting is not None:
             self._compacting.cancel()
         await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()))
+        await self._environments.close()
         for peer in [*self._strangers, *self._peers]:
             peer.channel.close()
         # One turn of the loop lets the channels say that they are closed, before the rooms are.
@@ -262,6 +288,10 @@ class Daemon:
         with self._trouble.noted("the list of sessions"):
             self.registry.flush()
         self._retention.tick(now)
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY
+            # A thread that ends with the process: what it leaves half deleted, the next one deletes.
+            threading.Thread(target=_prune, args=(self.settings, now), name="prune", daemon=True).start()
         reap_hosts()
         if not self.settings.socket_path.exists():
             logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
@@ -352,7 +382,9 @@ class Daemon:
                 self._close_unused_room(notebook_id)
             try:
                 self._check_room_for(key)
-                room = Room(key, self.settings, self.registry, self.demand, self._clock, self.report)
+                room = Room(
+                    key, self.settings, self.registry, self._environments, self.demand, self._clock, self.report
+                )
             except StorageError as exc:
                 if "free" not in exc.data:
                     self.report(f"Session {notebook_id!r}: {exc.message}")

@@ -19,6 +19,7 @@ from runtimed.protocol.events import (
     CellChanged,
     Clear,
     Display,
+    EnvProgress,
     Event,
     Failed,
     Finished,
@@ -104,13 +105,12 @@ class OutputFold:
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
             case Omitted():
-                self._begin_output()  # an output came, though not here
                 known = self._omitted
                 if known is None or known.after == event.after:
                     self._omitted = event
                 else:  # after a broken connection, it counts from there on
                     self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
-            case Queued() | InputRequested() | KernelState() | CellChanged():
+            case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress():
                 pass
             case _:
                 assert_never(event)
@@ -236,6 +236,14 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
             event_type, status = "kernel_status", event.status
         case CellChanged():
             event_type, status, author = "cell_changed", event.change, event.author
+        case EnvProgress():
+            return ExecutionEvent(
+                event_type="env_progress",
+                status=event.step,
+                message=event.message,
+                bytes_done=event.done,
+                bytes_total=event.total,
+            )
         case Clear() | Queued() | InputRequested() | Omitted():
             return None
         case _:

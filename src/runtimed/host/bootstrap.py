@@ -16,7 +16,10 @@ import msgspec
 from runtimed.errors import ProtocolError
 from runtimed.protocol.codec import MAX_FRAME, pack, unpack
 
-__all__ = ["Bootstrap", "encode_bootstrap", "read_bootstrap"]
+__all__ = ["PACKAGES", "Bootstrap", "encode_bootstrap", "read_bootstrap"]
+
+PACKAGES: Final = "packages"
+"""Folder in the host's own one for what is added to the running kernel; the launcher knows this name, too."""
 
 _LENGTH: Final = struct.Struct(">I")
 
@@ -31,8 +34,12 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
         socket_path: Where the daemon listens.
         blobs_dir: Where large values of outputs go.
         kernel_type: What was asked for, for the log.
-        env_source: `current`, `python:/path/of/an/interpreter` or `kernelspec:NAME`.
-        interpreter: The client's Python, for `current`.
+        env_source: `current`, `python:/path/of/an/interpreter`, `kernelspec:NAME`, or the label of an environment that
+            was made for it (`uv:inline`).
+        interpreter: The client's Python, or that of the environment that was made.
+        request: How the client had asked for the kernel (`StartKernel`, encoded), for the daemon to choose anew at a
+            restart: it holds the environment variables too, and is kept in memory only.
+        marker: A file of that environment on which the host holds a shared lock, as long as it lives; empty for none.
         environment: The environment variables of the client. Never written anywhere.
         cwd: The folder in which the kernel works.
         notebook_label: Names the session in the log.
@@ -48,6 +55,8 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
     kernel_type: str
     env_source: str
     interpreter: str = ""
+    marker: str = ""
+    request: bytes = b""
     environment: dict[str, str] = {}
     cwd: str = ""
     notebook_label: str = ""

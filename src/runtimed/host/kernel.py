@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -15,16 +16,27 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from runtimed.display import readable_size
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
-from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.host.conversation import Conversation
+from runtimed.host.lease import Lease
 from runtimed.host.memory import Fence, build_fence, find_mechanisms
 from runtimed.host.outbox import Outbox
-from runtimed.host.process import Ended, Guard, KernelCommand, KernelProcess, find_command, missing_ipykernel
+from runtimed.host.process import (
+    Ended,
+    Guard,
+    KernelCommand,
+    KernelProcess,
+    check_interpreter,
+    find_command,
+    missing_ipykernel,
+)
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
-from runtimed.protocol.operations import Execute
+from runtimed.protocol.operations import Execute, HostRestart
 
 __all__ = ["Kernel", "Phase"]
 
@@ -57,12 +69,16 @@ class Kernel:
         outbox: Takes the events.
         store: Takes large values; may raise StorageError.
         guard: Takes the kernel along when the host dies.
+        lease: Holds the kernel's environment.
     """
 
-    def __init__(self, bootstrap: Bootstrap, outbox: Outbox, store: Callable[[bytes], str], guard: Guard) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, outbox: Outbox, store: Callable[[bytes], str], guard: Guard, lease: Lease
+    ) -> None:
         self._bootstrap = bootstrap
         self._outbox = outbox
         self._guard = guard
+        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._conversation = Conversation(outbox, store, self)
         self._process: KernelProcess | None = None
@@ -111,7 +127,11 @@ class Kernel:
         try:
             if self._command is None:
                 self._command = find_command(self._bootstrap)
-            connection = ConnectionFile(Path(self._bootstrap.folder), self._generation, self._command.name)
+            if self._bootstrap.marker:
+                _make_empty(Path(self._bootstrap.folder) / PACKAGES)
+            connection = ConnectionFile(
+                Path(self._bootstrap.folder), self._generation, self._command.name, self._command.transport
+            )
             connection.write()
             self._process = KernelProcess(self._command, connection.path, self._guard, self._build_fence())
         except KernelStartFailed as exc:
@@ -310,19 +330,42 @@ class Kernel:
 
     # --- its end ---
 
-    def restart(self) -> Awaitable[None]:
+    @property
+    def bootstrap(self) -> Bootstrap:
+        """What runs, or is being started."""
+        return self._bootstrap
+
+    def restart(self, request: HostRestart) -> Awaitable[None]:
         """Replace the kernel's process; what is executed from now on waits for the new one. Joins one that goes on.
+
+        Args:
+            request: In which environment.
 
         Returns:
             To be awaited: done when the new kernel is ready; raises KernelStartFailed if it does not start.
 
         Raises:
             NoKernel: If the kernel is dead.
+            KernelStartFailed: If that environment is not there; the kernel runs on.
         """
         if self._phase is Phase.DEAD or self._stopping:
             raise NoKernel("The kernel of this session has ended; start a new one")
         if self._restarted is not None:
             return asyncio.shield(self._restarted)
+        if request.marker:
+            bootstrap = msgspec.structs.replace(
+                self._bootstrap,
+                marker=request.marker,
+                interpreter=request.interpreter,
+                env_source=request.env_source,
+                environment=request.environment,
+            )
+            command = find_command(bootstrap)
+            self._lease.take(request.marker)
+            self._bootstrap, self._command = bootstrap, command
+        elif self._command is not None and self._command.waits:
+            # Its environment may be gone: better no restart than no kernel.
+            check_interpreter(self._command.argv[0])
         restarted = self._restarted = self._loop.create_future()
         self._restart_asked = True
         was_ready, self._phase = self._phase is Phase.READY, Phase.ENDING
@@ -379,3 +422,8 @@ class Kernel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.shield(process.ended)
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)

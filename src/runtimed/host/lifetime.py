@@ -15,6 +15,7 @@ from typing import Any, Final
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.kernel import Kernel
+from runtimed.host.lease import Lease
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import Guard
 from runtimed.host.server import HostServer
@@ -49,10 +50,15 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
         RuntimedError: If the host cannot begin.
     """
     folder = Path(bootstrap.folder)
-    with Spool(folder, bootstrap.lock) as spool, contextlib.closing(Guard()) as guard:
+    with (
+        Spool(folder, bootstrap.lock) as spool,
+        contextlib.closing(Guard()) as guard,
+        contextlib.closing(Lease()) as lease,
+    ):
+        lease.take(bootstrap.marker)
         try:
             async with asyncio.TaskGroup() as tasks:
-                host = _Host(bootstrap, spool, guard, tasks)
+                host = _Host(bootstrap, spool, guard, lease, tasks)
                 async with _listening(folder / "host.sock", host.server):
                     ready()
                     await host.run()
@@ -76,12 +82,14 @@ async def _listening(path: Path, server: HostServer) -> AsyncIterator[None]:
 class _Host:
     """The parts of a host, and the decisions about its life."""
 
-    def __init__(self, bootstrap: Bootstrap, spool: Spool, guard: Guard, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, bootstrap: Bootstrap, spool: Spool, guard: Guard, lease: Lease, tasks: asyncio.TaskGroup
+    ) -> None:
         self._folder = Path(bootstrap.folder)
         self._settings = _settings(bootstrap)
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(spool, self._storage_changed)
-        self.kernel = Kernel(bootstrap, self._outbox, BlobStore(Path(bootstrap.blobs_dir)).put, guard)
+        self.kernel = Kernel(bootstrap, self._outbox, BlobStore(Path(bootstrap.blobs_dir)).put, guard, lease)
         self.server = HostServer(bootstrap.epoch, self.kernel, self._outbox, tasks, self._daemon_changed)
         self._tasks = tasks
         self._daemon_news = asyncio.Event()

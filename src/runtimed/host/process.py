@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,16 @@ from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.memory import Fence
 from runtimed.texts import printable
 
-__all__ = ["Ended", "Guard", "KernelCommand", "KernelProcess", "find_command", "missing_ipykernel"]
+__all__ = [
+    "Ended",
+    "Guard",
+    "KernelCommand",
+    "KernelProcess",
+    "check_interpreter",
+    "find_command",
+    "find_deno",
+    "missing_ipykernel",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +78,7 @@ class KernelCommand:
         argv: May hold `{connection_file}`.
         environment: Complete; left out of the repr.
         interrupt_mode: How it wants to be interrupted.
+        transport: How it can listen.
         waits: Whether it waits when its output is not read (our launcher), instead of dropping it.
     """
 
@@ -76,6 +87,7 @@ class KernelCommand:
     environment: Mapping[str, str]
     cwd: str
     interrupt_mode: Literal["signal", "message"] = "signal"
+    transport: Literal["ipc", "tcp"] = "ipc"
     waits: bool = False
 
     def __repr__(self) -> str:
@@ -93,16 +105,15 @@ def find_command(bootstrap: Bootstrap) -> KernelCommand:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment["JPY_PARENT_PID"] = str(os.getpid())
     cwd = _existing_folder(bootstrap.cwd, environment.get("HOME", ""))
+    if bootstrap.env_source == "deno":
+        return _deno_command(bootstrap, environment, cwd)
     scheme, _, rest = bootstrap.env_source.partition(":")
     if scheme == "kernelspec":
         return _kernelspec_command(rest, bootstrap, environment, cwd)
     interpreter = rest if scheme == "python" else bootstrap.interpreter
-    if scheme not in {"current", "python"} or not interpreter:
+    if scheme not in {"current", "python", "uv", "conda"} or not interpreter:
         raise KernelStartFailed(f"A kernel cannot be started from the environment {bootstrap.env_source!r}")
-    if not (Path(interpreter).is_file() and os.access(interpreter, os.X_OK)):
-        raise KernelStartFailed(
-            f"There is no Python interpreter at {interpreter}; name another one with `python:/path`"
-        )
+    check_interpreter(interpreter)
     environment.pop("PYTHONEXECUTABLE", None)
     return KernelCommand(
         name="python3",
@@ -112,6 +123,19 @@ def find_command(bootstrap: Bootstrap) -> KernelCommand:
         cwd=cwd,
         waits=True,
     )
+
+
+def check_interpreter(interpreter: str) -> None:
+    """Make sure that there is an interpreter to start.
+
+    Raises:
+        KernelStartFailed: If there is none, or no longer.
+    """
+    if not (Path(interpreter).is_file() and os.access(interpreter, os.X_OK)):
+        raise KernelStartFailed(
+            f"There is no Python interpreter at {interpreter}; name another one with `python:/path`, or, if the "
+            "environment was deleted, shut the kernel down and start it again"
+        )
 
 
 def missing_ipykernel(command: KernelCommand, stderr: str) -> str | None:
@@ -127,6 +151,30 @@ def _existing_folder(*candidates: str) -> str:
         if folder and Path(folder).is_dir() and os.access(folder, os.X_OK):
             return folder
     return "/"
+
+
+def find_deno(search_path: str, interpreter: str) -> str | None:
+    """Return where deno is: on this PATH, else beside this Python interpreter or ours, where the package puts it."""
+    beside = (str(Path(python).parent) for python in (interpreter, sys.executable) if python)
+    return shutil.which("deno", path=os.pathsep.join(filter(None, (*search_path.split(os.pathsep), *beside))))
+
+
+def _deno_command(bootstrap: Bootstrap, environment: dict[str, str], cwd: str) -> KernelCommand:
+    deno = find_deno(environment.get("PATH", ""), bootstrap.interpreter)
+    if deno is None:
+        raise KernelStartFailed(
+            "There is no deno here; install it with `pip install 'ipython-runtimed[deno]'`, or put it on the PATH"
+        )
+    # Else it tells of new versions of itself, and asks the network for them.
+    environment.setdefault("DENO_NO_UPDATE_CHECK", "1")
+    return KernelCommand(
+        name="deno",
+        argv=(deno, "jupyter", "--kernel", "--conn", "{connection_file}"),
+        environment=environment,
+        cwd=cwd,
+        interrupt_mode="message",  # a signal ends it
+        transport="tcp",  # all that it can do: deno 2.9
+    )
 
 
 def _kernelspec_command(name: str, bootstrap: Bootstrap, environment: dict[str, str], cwd: str) -> KernelCommand:
@@ -168,6 +216,7 @@ def _kernelspec_command(name: str, bootstrap: Bootstrap, environment: dict[str, 
         environment=environment,
         cwd=cwd,
         interrupt_mode=spec.interrupt_mode,
+        transport="tcp" if Path(argv[0]).name == "deno" else "ipc",
     )
 
 

@@ -32,6 +32,7 @@ from runtimed.protocol.operations import (
     HostInput,
     HostInspect,
     HostInterrupt,
+    HostRequest,
     HostRestart,
     HostShutdown,
     Operation,
@@ -196,8 +197,10 @@ class Connection(ChannelHandler):
                 kernel.answer(execution_id, text)
             case HostDetach():
                 self._said_goodbye = True
+            case HostRequest():
+                return {"request": kernel.bootstrap.request, "marker": kernel.bootstrap.marker}
             case HostRestart():
-                self._start(request_id, _nothing_after(kernel.restart()))
+                self._start(request_id, _nothing_after(kernel.restart(operation)))
                 return None
             case HostShutdown():
                 self._start(request_id, _nothing_after(kernel.stop()))
@@ -222,6 +225,7 @@ class Connection(ChannelHandler):
             {
                 "epoch": server.epoch,
                 "kernel_pid": server.kernel.pid,
+                "env_source": server.kernel.bootstrap.env_source,
                 "last": server.outbox.last,
                 "executions": server.kernel.open_executions,
             },

@@ -1,4 +1,6 @@
-"""The ZMQ channels to a kernel: signed Jupyter messages over Unix sockets, on the event loop without a thread.
+"""The ZMQ channels to a kernel: signed Jupyter messages, on the event loop without a thread.
+
+They are Unix sockets, or ports of the loopback interface for a kernel that knows nothing else.
 
 Reading is synchronous and in slices, so that a flood of output leaves room for requests. Nothing here knows what a
 message means.
@@ -13,6 +15,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,17 +44,33 @@ _SLICE: Final = 0.005
 _BATCH_BYTES: Final = 2**20
 """Bytes of messages of one channel after which a batch is handed over."""
 _DELIMITER: Final = b"<IDS|MSG>"
-_PORTS: Final[dict[str, int]] = {"shell": 1, "iopub": 2, "stdin": 3, "control": 4, "hb": 5}
+_CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
+_LOOPBACK: Final = "127.0.0.1"
 
 
 class ConnectionFile:
-    """The file that tells a kernel where to listen, and the key that signs its messages."""
+    """The file that tells a kernel where to listen, and the key that signs its messages.
 
-    def __init__(self, folder: Path, generation: int, kernel_name: str) -> None:
+    Args:
+        folder: The host's own; holds the file and the sockets.
+        generation: Which kernel of this host it is for.
+        kernel_name: What the file says.
+        transport: How the kernel can listen; for `tcp` free ports are looked up here.
+
+    Raises:
+        OSError: If there are no free ports.
+    """
+
+    def __init__(
+        self, folder: Path, generation: int, kernel_name: str, transport: Literal["ipc", "tcp"] = "ipc"
+    ) -> None:
         self.path = folder / "kernel.json"
         self.prefix = f"{folder}/z{generation}"
         self.key = secrets.token_hex(32).encode()
         self._kernel_name = kernel_name
+        self._transport = transport
+        numbers = range(1, len(_CHANNELS) + 1) if transport == "ipc" else _free_ports(len(_CHANNELS))
+        self._ports = dict(zip(_CHANNELS, numbers, strict=True))
 
     def write(self) -> None:
         """Write it, readable by its owner only.
@@ -61,16 +80,16 @@ class ConnectionFile:
             OSError: If it cannot be written.
         """
         size = len(os.fsencode(self.prefix)) + 2
-        if size > MAX_SOCKET_PATH:
+        if self._transport == "ipc" and size > MAX_SOCKET_PATH:
             raise KernelStartFailed(
                 f"The kernel's sockets would have paths of {size} bytes ({self.prefix}-1), the operating system takes "
                 f"{MAX_SOCKET_PATH}; name a shorter data folder with RUNTIMED_DATA_DIR"
             )
         text = json.dumps(
             {
-                "transport": "ipc",
-                "ip": self.prefix,
-                **{f"{channel}_port": port for channel, port in _PORTS.items()},
+                "transport": self._transport,
+                "ip": self.prefix if self._transport == "ipc" else _LOOPBACK,
+                **{f"{channel}_port": port for channel, port in self._ports.items()},
                 "key": self.key.decode(),
                 "signature_scheme": "hmac-sha256",
                 "kernel_name": self._kernel_name,
@@ -83,18 +102,21 @@ class ConnectionFile:
             file.write(text)
 
     def protect(self) -> None:
-        """Give the sockets, which the kernel has made as its umask says, to their owner alone."""
-        for port in _PORTS.values():
+        """Give the sockets, which the kernel has made as its umask says, to their owner alone; ports have no mode."""
+        if self._transport == "tcp":
+            return
+        for port in self._ports.values():
             with contextlib.suppress(FileNotFoundError):  # not every kernel has a heartbeat
                 Path(f"{self.prefix}-{port}").chmod(0o600)
 
     def address(self, channel: ChannelName) -> str:
         """The ZMQ address of a channel."""
-        return f"ipc://{self.prefix}-{_PORTS[channel]}"
+        port = self._ports[channel]
+        return f"ipc://{self.prefix}-{port}" if self._transport == "ipc" else f"tcp://{_LOOPBACK}:{port}"
 
     def remove(self) -> None:
         """Remove it and the sockets; harmless if they are gone."""
-        for path in (self.path, *(Path(f"{self.prefix}-{port}") for port in _PORTS.values())):
+        for path in (self.path, *(Path(f"{self.prefix}-{port}") for port in self._ports.values())):
             path.unlink(missing_ok=True)
 
 
@@ -268,6 +290,15 @@ class Wire:
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             logger.warning("skipped an unreadable message on %s: %s", channel, exc)
             return None
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports of the loopback interface that nobody listens on just now."""
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in socks:
+            sock.bind((_LOOPBACK, 0))
+        return [sock.getsockname()[1] for sock in socks]
 
 
 def _dumper(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

@@ -35,7 +35,7 @@ COMMANDS: Final = {
     "interrupt": "interrupt what runs in the session",
     "restart": "replace the session's kernel by a fresh one",
     "stop": "end the session for everybody",
-    "env": "show which environment a kernel would get, and which one runs",
+    "env": "show which environment a kernel would get, and which one runs; `env trust` consents to it",
 }
 """What `%runtimed` can do, beside showing the state of things."""
 
@@ -144,6 +144,8 @@ def parse_command(line: str) -> Command | None:
             f"%runtimed: there is no {name!r}, only {', '.join(COMMANDS)}; code goes into a cell that begins with "
             "%%runtimed"
         )
+    if name == "env" and rest.split()[:1] == ["trust"]:
+        name, rest = "env trust", rest.strip().removeprefix("trust")
     parser = _Parser(f"%runtimed {name}")
     match name:
         case "connect":

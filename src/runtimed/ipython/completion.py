@@ -91,7 +91,9 @@ class RuntimedCompleter:
                 return [option for option in KERNEL_OPTIONS if option not in words]
             case ["replay"]:
                 return self._cell_ids()
-            case ["replay", _] | ["cells" | "interrupt" | "restart" | "stop" | "env"]:
+            case ["env"]:
+                return ["trust", *self._session_ids()]
+            case ["replay", _] | ["cells" | "interrupt" | "restart" | "stop"] | ["env", "trust"]:
                 return self._session_ids()
             case _:
                 return ()

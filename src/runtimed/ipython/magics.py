@@ -21,8 +21,9 @@ from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_co
 from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
-from runtimed.ipython.streaming import Live, can_answer, enqueue, replay
+from runtimed.ipython.streaming import Live, can_answer, enqueue, replay, start
 from runtimed.models import ExecutionResult
+from runtimed.progress import ProgressLine
 from runtimed.protocol.operations import Enqueue, StartKernel
 from runtimed.texts import printable
 
@@ -93,9 +94,11 @@ class RuntimedMagics(Magics):
         %runtimed interrupt           interrupt what runs
         %runtimed restart             replace the kernel by a fresh one
         %runtimed stop                end the session for everybody; its cells and outputs stay readable
-        %runtimed env                 which environment a kernel would get, and which one runs
+        %runtimed env                 which environment a kernel would get and why, and which one runs
+        %runtimed env trust           consent to installing what the session's document or project asks for
 
-        `cells`, `replay`, `interrupt`, `restart`, `stop` and `env` take a NOTEBOOK_ID as their last word, too.
+        `cells`, `replay`, `interrupt`, `restart`, `stop`, `env` and `env trust` take a NOTEBOOK_ID as their last word,
+        too.
 
         `%config RuntimedMagics` shows the defaults, `%config RuntimedMagics.timeout = 60` changes one. Options, session
         ids and cell ids complete with Tab.
@@ -207,14 +210,17 @@ class RuntimedMagics(Magics):
         if options.env is not None and not options.silent:
             self._check_env(session, options.env)
         if not options.wait:
-            session._perform(enqueue(operation, kernel))
+            with ProgressLine(self.shell) as progress:
+                session._perform(enqueue(operation, kernel, progress))
             if not options.silent:
                 _say(f"Queued execution {operation.execution_id} of cell {operation.cell_id}")
             return
-        live = Live(session, operation.execution_id, silent=options.silent)
         timeout = self.timeout if options.timeout is None else options.timeout
         try:
-            result = live.run(operation, kernel, timeout)
+            with ProgressLine(self.shell) as progress:
+                shown = None if options.silent else progress
+                live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
+                result = live.run(operation, kernel, timeout)
         except ExecutionTimeout as exc:
             raise ExecutionTimeout(
                 f"{exc}; it goes on: `%runtimed replay {operation.cell_id}` shows it, `%runtimed interrupt` ends it",
@@ -253,7 +259,11 @@ class RuntimedMagics(Magics):
             case "sessions":
                 _say(reports.sessions_report(self.sessions.current))
             case "env":
-                _say(reports.env_report(self._chosen(command.notebook_id), self.kernel_type, self.env))
+                _say(
+                    reports.env_report(
+                        self._chosen(command.notebook_id), self.kernel_type, self.env, notebook_file(self.shell)
+                    )
+                )
             case "connect":
                 self._connect(command)
             case _:
@@ -263,9 +273,8 @@ class RuntimedMagics(Magics):
         session = self._join(str(command.notebook_id))
         self.sessions.current = session.notebook_id
         if command.kernel_type is not None or command.env is not None:
-            session.start_kernel(
-                command.kernel_type or self.kernel_type, command.env or self.env, notebook_file(self.shell)
-            )
+            with ProgressLine(self.shell) as progress:
+                session._perform(start(self._kernel(session, command.kernel_type, command.env), progress))
         env_source = session.env_source
         state = (
             "no kernel runs; the first cell starts one" if env_source is None else f"a kernel runs, env {env_source}"
@@ -283,6 +292,9 @@ class RuntimedMagics(Magics):
             case "interrupt":
                 session.interrupt()
                 _say(f"Interrupted what runs in session {notebook_id}")
+            case "env trust":
+                explained = session.trust_environment(notebook_file(self.shell))
+                _say(f"Session {notebook_id} may install what it asks for:\n{explained}")
             case "restart":
                 session.restart_kernel()
                 _say(f"The kernel of session {notebook_id} is a fresh one")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from runtimed.client.client import Client
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
-from runtimed.errors import DaemonUnavailable, SessionNotFound
+from runtimed.environments.detection import decide, explain
+from runtimed.environments.facts import gather
+from runtimed.environments.maker import with_settings
+from runtimed.errors import DaemonUnavailable, EnvironmentFailed, SessionNotFound
 from runtimed.models import SessionStatus
-from runtimed.protocol.operations import GetCells
+from runtimed.protocol.operations import GetCells, GetMetadata
 from runtimed.texts import printable
 
 __all__ = ["cells_report", "env_report", "sessions_report", "state_report", "table"]
@@ -131,16 +136,19 @@ def _outline(notebook_id: str) -> Flow[list[dict[str, Any]]]:
     return cells
 
 
-def env_report(current: str | None, kernel_type: str, env: str) -> str:
+def env_report(current: str | None, kernel_type: str, env: str, notebook: Path | None) -> str:
     """Return which environment a kernel would get that the magics start, and which one runs.
 
     Args:
         current: The session that the magics would use; None for one that is not made yet.
         kernel_type: What the magics ask for.
         env: What the magics ask for.
+        notebook: The file of this notebook, if it is known: the search for project files begins there.
     """
-    asked = f"{env} ({sys.executable})" if env == "current" else env
-    lines = [f"A kernel that these magics start: {kernel_type}, env {asked}"]
+    folder = Path.cwd() if notebook is None else notebook.parent
+    lines = [f"A kernel that these magics start: {kernel_type}, env {_explained(current, kernel_type, env, folder)}"]
+    if env != "auto":
+        lines.append(f"With --env auto: {_explained(current, kernel_type, 'auto', folder)}")
     name = printable(current or "")
     status = None if current is None else _status(current)
     if status is None or status.kernel_pid is None:
@@ -148,6 +156,37 @@ def env_report(current: str | None, kernel_type: str, env: str) -> str:
     else:
         lines.append(f"Running in session {name}: {status.kernel_type}, env {status.env_source}")
     return "\n".join(lines)
+
+
+def _explained(current: str | None, kernel_type: str, env: str, folder: Path) -> str:
+    metadata, first_cell = (None, None) if current is None else _document(current)
+    facts = gather(
+        asked=env,
+        kernel_type=kernel_type,
+        metadata=metadata,
+        first_cell=first_cell,
+        folder=str(folder),
+        environment=os.environ,
+        interpreter=sys.executable,
+    )
+    try:
+        return explain(with_settings(decide(facts), os.environ))
+    except EnvironmentFailed as exc:
+        return f"none: {exc}"
+
+
+def _document(notebook_id: str) -> tuple[str | None, str | None]:
+    """Return what a session's document says of its environment: notebook metadata, first code cell."""
+    client = Client()
+    if not client.is_running():
+        return None, None
+    return client._perform(_read_document(notebook_id))  # it is this session's, and none was joined
+
+
+def _read_document(notebook_id: str) -> Flow[tuple[str | None, str | None]]:
+    metadata = (yield Ask(GetMetadata(notebook_id=notebook_id, key="notebook_metadata")))["value"]
+    cells = yield from _outline(notebook_id)
+    return metadata, next((cell["source"] for cell in cells if cell["cell_type"] == "code"), None)
 
 
 def _status(notebook_id: str) -> SessionStatus | None:

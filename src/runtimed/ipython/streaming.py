@@ -12,18 +12,19 @@ from types import FrameType
 from typing import Any, Final
 
 from runtimed.client import calls
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Ask, Flow, Follow
 from runtimed.client.session import Session
 from runtimed.display import OutputStream, readable_size, show_note
 from runtimed.errors import CellNotFound, NoKernel, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import ExecutionId, stored_name
 from runtimed.models import ExecutionResult
+from runtimed.progress import ProgressLine
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Clear, Display, Event, Failed, Finished, InputRequested, Stream
+from runtimed.protocol.events import Clear, Display, EnvProgress, Event, Failed, Finished, InputRequested, Stream
 from runtimed.protocol.operations import CancelExecution, Enqueue, GetCell, Input, ReadEvents, StartKernel, Watch
 
-__all__ = ["Live", "can_answer", "enqueue", "replay"]
+__all__ = ["Live", "can_answer", "enqueue", "replay", "start"]
 
 END_OF_INPUT: Final = "\x04"
 """What ipykernel turns into EOFError when it comes as the answer to `input()`."""
@@ -43,17 +44,21 @@ class Live:
         finished: Its last event, once it has come.
     """
 
-    def __init__(self, session: Session, execution_id: str, *, silent: bool = False) -> None:
+    def __init__(
+        self, session: Session, execution_id: str, *, silent: bool = False, progress: ProgressLine | None = None
+    ) -> None:
         """Show nothing yet.
 
         Args:
             session: A joined session.
             execution_id: The execution.
             silent: Whether to show nothing at all.
+            progress: Shows how the environment of a kernel is made; None shows nothing of it.
         """
         self._session = session
         self._execution_id = execution_id
         self._stream = None if silent else _output_stream(session)
+        self._progress = progress
         self._interrupts = 0
         self._accepted = False
         self._asking = False
@@ -88,6 +93,12 @@ class Live:
 
     def take(self, event: Event) -> None:
         """Show what one event brings."""
+        if isinstance(event, EnvProgress):
+            if self._progress is not None:
+                self._progress.show(event.message, event.done, event.total)
+            return
+        if self._progress is not None:
+            self._progress.close()
         self._accepted = True
         match event:
             case Stream() | Display() | Failed():
@@ -149,18 +160,29 @@ class Live:
         )
 
 
-def enqueue(operation: Enqueue, kernel: StartKernel) -> Flow[None]:
+def enqueue(operation: Enqueue, kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
     """Queue an execution without waiting for it; start a kernel if none runs.
 
     Args:
         operation: With `watch` off.
         kernel: What to start if no kernel runs.
+        progress: Shows how its environment is made.
     """
     try:
         yield Ask(operation)
     except NoKernel:
-        yield Ask(kernel)
+        yield from start(kernel, progress)
         yield Ask(operation)
+
+
+def start(kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
+    """Start a kernel, and show how its environment is made."""
+
+    def show(event: Event) -> None:
+        if isinstance(event, EnvProgress):
+            progress.show(event.message, event.done, event.total)
+
+    yield Follow(kernel, show)
 
 
 def replay(session: Session, cell_id: str) -> bool:

@@ -16,6 +16,7 @@ __all__ = [
     "CellChanged",
     "Clear",
     "Display",
+    "EnvProgress",
     "Event",
     "Failed",
     "Finished",
@@ -146,6 +147,21 @@ class KernelState(_Event, frozen=True, tag="kernel"):
     language: str | None = None
 
 
+class EnvProgress(_Event, frozen=True, tag="env"):
+    """One step in the making of a kernel's environment. Made by the room.
+
+    Attributes:
+        message: The step for people, one line.
+        done: Bytes of the downloads so far, where that is known.
+        total: Bytes of the downloads that have begun, where that is known.
+    """
+
+    step: Literal["resolve", "download", "install", "start"]
+    message: str
+    done: int | None = None
+    total: int | None = None
+
+
 class CellChanged(_Event, frozen=True, tag="cell"):
     """A cell was added, edited, moved or deleted, or its outputs were cleared. Made by the room."""
 
@@ -178,6 +194,7 @@ Event = (
     | InputRequested
     | Finished
     | KernelState
+    | EnvProgress
     | CellChanged
     | Omitted
 )

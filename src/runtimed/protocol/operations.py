@@ -14,6 +14,7 @@ from runtimed.models import CellType
 __all__ = [
     "MAX_LOG_PAGE",
     "AddCell",
+    "AddDependencies",
     "AppendSource",
     "Attach",
     "CancelExecution",
@@ -25,6 +26,7 @@ __all__ = [
     "GetBlob",
     "GetCell",
     "GetCells",
+    "GetDependencies",
     "GetLog",
     "GetMetadata",
     "GetSession",
@@ -34,6 +36,7 @@ __all__ = [
     "HostInput",
     "HostInspect",
     "HostInterrupt",
+    "HostRequest",
     "HostRestart",
     "HostShutdown",
     "Input",
@@ -44,6 +47,7 @@ __all__ = [
     "MoveCell",
     "Operation",
     "ReadEvents",
+    "RemoveDependency",
     "RestartKernel",
     "SetCellMetadata",
     "SetCellType",
@@ -54,6 +58,8 @@ __all__ = [
     "StartKernel",
     "StopSession",
     "Subscribe",
+    "SyncEnvironment",
+    "TrustEnvironment",
     "Watch",
 ]
 
@@ -131,12 +137,14 @@ class ShutdownDaemon(_Operation, frozen=True, tag="shutdown_daemon"):
 
 
 class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
-    """Start a kernel unless one runs. Reply: `{kernel_type, env_source, started: bool}`.
+    """Start a kernel unless one runs. Reply: `{kernel_type, env_source, started: bool}`, after `EnvProgress` events.
 
     Attributes:
         environment: The environment variables of the client.
-        cwd: The folder in which the kernel works.
+        cwd: The folder in which the kernel works, and where the search for project files begins.
         interpreter: The client's Python, for `env_source="current"`.
+        source: The code for which the kernel is needed, which may say what it needs; None if the document has it.
+        after: Only events with a seq above this one; None for those from now on.
     """
 
     kernel_type: str = "python"
@@ -145,14 +153,30 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     environment: dict[str, str] = {}
     cwd: str = ""
     interpreter: str = ""
+    source: str | None = None
+    after: int | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
         return f"<StartKernel notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
 
 
+class TrustEnvironment(_OnNotebook, frozen=True, tag="trust_environment"):
+    """Consent to installing what `start` would need. Reply: `{env_source: str, explained: str}`; nothing is started."""
+
+    start: StartKernel
+
+
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
-    """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready."""
+    """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready.
+
+    The environment is chosen anew, by what was asked for when the kernel was started; if it cannot be had, the kernel
+    runs on.
+    """
+
+
+class SyncEnvironment(_OnNotebook, frozen=True, tag="sync_environment"):
+    """Add to the running environment what the notebook names by now. Reply: the fields of `SyncEnvironmentResult`."""
 
 
 class ShutdownKernel(_OnNotebook, frozen=True, tag="shutdown_kernel"):
@@ -273,6 +297,26 @@ class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
     key: str
 
 
+class GetDependencies(_OnNotebook, frozen=True, tag="get_dependencies"):
+    """Reply: `{dependencies: [...]}`, those that the notebook names in its metadata."""
+
+    manager: Literal["uv", "conda"]
+
+
+class AddDependencies(_OnNotebook, frozen=True, tag="add_dependencies"):
+    """Write dependencies into the notebook's metadata, in place of those of the same packages. Reply: `{}`."""
+
+    manager: Literal["uv", "conda"]
+    packages: list[str]
+
+
+class RemoveDependency(_OnNotebook, frozen=True, tag="remove_dependency"):
+    """Take a package's dependency out of the notebook's metadata. Reply: `{removed: bool}`."""
+
+    manager: Literal["uv", "conda"]
+    package: str
+
+
 # --- executions -------------------------------------------------------------------------------------------------------
 
 
@@ -348,7 +392,8 @@ class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
 class Attach(_Operation, frozen=True, tag="attach"):
     """Take the host's stream of events with numbers above `after`. Sent first; a newer daemon replaces an older one.
 
-    Reply: `{epoch: str, kernel_pid: int | None, last: int, executions: [ids of those accepted and not finished]}`.
+    Reply: `{epoch: str, kernel_pid: int | None, env_source: str, last: int, executions: [ids of those accepted and not
+    finished]}`.
     """
 
     after: int = 0
@@ -368,8 +413,20 @@ class HostInterrupt(_Operation, frozen=True, tag="host_interrupt"):
     """Interrupt the kernel as its kernelspec says. Reply: `{}`."""
 
 
+class HostRequest(_Operation, frozen=True, tag="host_request"):
+    """Reply: `{request: bytes, marker: str}`: how the kernel was asked for, and the marker of its environment."""
+
+
 class HostRestart(_Operation, frozen=True, tag="host_restart"):
-    """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not."""
+    """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not.
+
+    With a marker, in the environment to which it belongs; the other fields are those of `Bootstrap`.
+    """
+
+    marker: str = ""
+    interpreter: str = ""
+    env_source: str = ""
+    environment: dict[str, str] = {}
 
 
 class HostShutdown(_Operation, frozen=True, tag="host_shutdown"):
@@ -410,7 +467,9 @@ Operation = (
     | GetStatus
     | ShutdownDaemon
     | StartKernel
+    | TrustEnvironment
     | RestartKernel
+    | SyncEnvironment
     | ShutdownKernel
     | Interrupt
     | Complete
@@ -427,6 +486,9 @@ Operation = (
     | GetCells
     | SetMetadata
     | GetMetadata
+    | GetDependencies
+    | AddDependencies
+    | RemoveDependency
     | Enqueue
     | Watch
     | ReadEvents
@@ -437,6 +499,7 @@ Operation = (
     | Attach
     | Execute
     | HostInterrupt
+    | HostRequest
     | HostRestart
     | HostShutdown
     | HostDetach

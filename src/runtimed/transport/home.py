@@ -5,7 +5,9 @@ Automerge has no wheels for Python 3.13 and newer, and clients do not need it. N
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -13,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -53,10 +56,16 @@ def daemon_interpreter(data_dir: Path) -> str:
     return str(home / "bin" / "python")
 
 
-def find_uv() -> str | None:
-    """Return the path of uv: that of the package `uv` beside this interpreter, else the one on the PATH."""
-    beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.is_file() else shutil.which("uv")
+def find_uv(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the path of uv: that of the package `uv` of this interpreter, else the first on the PATH.
+
+    Args:
+        environment: The environment variables whose PATH counts.
+    """
+    if importlib.util.find_spec("uv") is not None:
+        with contextlib.suppress(FileNotFoundError):  # the package without its executable
+            return str(importlib.import_module("uv").find_uv_bin())
+    return shutil.which("uv", path=environment.get("PATH", os.defpath))
 
 
 def _make(home: Path) -> None:

@@ -24,6 +24,17 @@ from runtimed.client.calls.cells import (
     set_cell_type,
     set_source,
 )
+from runtimed.client.calls.dependencies import (
+    add_conda_dependencies,
+    add_conda_dependency,
+    add_uv_dependencies,
+    add_uv_dependency,
+    get_conda_dependencies,
+    get_uv_dependencies,
+    remove_conda_dependency,
+    remove_uv_dependency,
+    sync_environment,
+)
 from runtimed.client.calls.executions import (
     OnTimeout,
     cancel,
@@ -42,6 +53,7 @@ from runtimed.client.calls.kernel import (
     restart_kernel,
     shutdown_kernel,
     start_kernel,
+    trust_environment,
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
@@ -52,6 +64,10 @@ __all__ = [
     "Notebook",
     "OnTimeout",
     "Stream",
+    "add_conda_dependencies",
+    "add_conda_dependency",
+    "add_uv_dependencies",
+    "add_uv_dependency",
     "append_source",
     "cancel",
     "clear_outputs",
@@ -70,10 +86,12 @@ __all__ = [
     "get_cell_source",
     "get_cell_type",
     "get_cells",
+    "get_conda_dependencies",
     "get_kernelspec",
     "get_log",
     "get_metadata",
     "get_session",
+    "get_uv_dependencies",
     "inspect",
     "interrupt",
     "kernel_request",
@@ -81,6 +99,8 @@ __all__ = [
     "move_cell",
     "queue_cell",
     "read_outputs",
+    "remove_conda_dependency",
+    "remove_uv_dependency",
     "restart_kernel",
     "run",
     "session_status",
@@ -94,5 +114,7 @@ __all__ = [
     "stop",
     "stream_execute",
     "subscribe",
+    "sync_environment",
+    "trust_environment",
     "wait",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final, Literal, get_args
+
+import msgspec
 
 from runtimed.client.calls.cells import fetch_blobs
 from runtimed.client.calls.kernel import kernel_request
@@ -32,7 +35,7 @@ def run(
 
     Args:
         code: The code. It is in the document before anybody sees its first output.
-        timeout_secs: How long to wait for the end, in seconds; None for no limit.
+        timeout_secs: How long to wait for the end, in seconds, the start of a kernel included; None for no limit.
         on_timeout: `leave` lets the execution go on, `interrupt` stops it.
 
     Returns:
@@ -61,7 +64,7 @@ def execute_cell(
 
     Args:
         cell_id: A code cell.
-        timeout_secs: How long to wait for the end, in seconds; None for no limit.
+        timeout_secs: How long to wait for the end, in seconds, the start of a kernel included; None for no limit.
         on_timeout: `leave` lets the execution go on, `interrupt` stops it.
 
     Raises:
@@ -179,7 +182,7 @@ def execute(
     """Follow an execution to its end, even one that is cancelled; start a kernel if it needs one.
 
     Args:
-        on_event: Sees each raw event, too.
+        on_event: Sees each raw event, too, and the progress of a kernel's start.
         kernel: What to start if none runs; a Python kernel in the default environment if None.
     """
     check_timeout(timeout_secs)
@@ -192,20 +195,47 @@ def execute(
         if on_event is not None:
             on_event(event)
 
-    follow = Follow(operation, take, timeout_secs)
     try:
         try:
-            reply = yield follow
+            reply = yield Follow(operation, take, timeout_secs)
         except NoKernel:
-            yield Ask(kernel or kernel_request(notebook))
-            reply = yield follow
+            begun = time.monotonic()
+            yield from _start_for(operation, kernel or kernel_request(notebook), timeout_secs, on_timeout, on_event)
+            # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
+            left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
+            reply = yield Follow(operation, take, left)
     except WaitTimeout:
         if on_timeout == "interrupt":
             yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
-        raise ExecutionTimeout(
-            f"Execution timed out after {timeout_secs:g} seconds",
-            execution_id=operation.execution_id,
-            timeout_secs=timeout_secs,
-        ) from None
+        raise _timed_out(operation, timeout_secs) from None
     values = yield from fetch_blobs(notebook, fold.missing_blobs)
     return fold.result(CellId(reply["cell_id"]), ExecutionId(operation.execution_id), values)
+
+
+def _start_for(
+    operation: ops.Enqueue | ops.Watch,
+    kernel: ops.StartKernel,
+    timeout_secs: float | None,
+    on_timeout: OnTimeout,
+    on_event: OnEvent | None,
+) -> Flow[None]:
+    """Start the kernel that an execution needs, which may take as long as its environment has to be made.
+
+    Raises:
+        ExecutionTimeout: If that takes too long. The execution is queued then, and begins when the kernel is there.
+    """
+    source = operation.source if isinstance(operation, ops.Enqueue) else None
+    try:
+        yield Follow(msgspec.structs.replace(kernel, source=source), on_event or (lambda _event: None), timeout_secs)
+    except WaitTimeout:
+        if isinstance(operation, ops.Enqueue) and on_timeout == "leave":
+            yield Ask(msgspec.structs.replace(operation, watch=False))
+        raise _timed_out(operation, timeout_secs) from None
+
+
+def _timed_out(operation: ops.Enqueue | ops.Watch, timeout_secs: float | None) -> ExecutionTimeout:
+    return ExecutionTimeout(
+        f"Execution timed out after {timeout_secs:g} seconds",
+        execution_id=operation.execution_id,
+        timeout_secs=timeout_secs,
+    )

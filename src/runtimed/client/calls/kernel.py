@@ -11,7 +11,16 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.protocol import operations as ops
 
-__all__ = ["complete", "inspect", "interrupt", "kernel_request", "restart_kernel", "shutdown_kernel", "start_kernel"]
+__all__ = [
+    "complete",
+    "inspect",
+    "interrupt",
+    "kernel_request",
+    "restart_kernel",
+    "shutdown_kernel",
+    "start_kernel",
+    "trust_environment",
+]
 
 
 def start_kernel(
@@ -22,17 +31,44 @@ def start_kernel(
     The kernel gets this process's environment variables and working folder.
 
     Args:
-        kernel_type: `python`, or the name of another language whose kernelspec `env_source` names.
-        env_source: `auto`, `current` (this process's interpreter), `python:/path/to/python` or `kernelspec:NAME`. The
-            property `env_source` tells what runs.
-        notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder.
+        kernel_type: `python`; `deno` for TypeScript, whatever `env_source` says; or the name of another language whose
+            kernelspec `env_source` names.
+        env_source: `auto`, `uv:prewarmed`, `conda:prewarmed`, `current` (this process's interpreter),
+            `python:/path/to/python` or `kernelspec:NAME`. `auto` is what the notebook's metadata ask for, else its
+            script block (PEP 723), else the nearest project file, else `uv:prewarmed`, or `current` where there is no
+            uv; `runtimed env explain` says which. The property `env_source` tells what runs.
+        notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder, and
+            the search for project files begins there.
 
     Raises:
         KernelStartFailed: If the kernel does not become ready; the message has its last words.
         SessionClosed: If somebody stops the session before it is ready.
-        EnvironmentFailed: If that environment cannot be had.
+        EnvironmentFailed: If that environment cannot be had, or needs consent (`trust_environment`); the message says
+            what to do.
     """
     yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
+
+
+def trust_environment(notebook: Notebook, notebook_path: str | Path | None = None) -> Flow[str]:
+    """Consent to installing what the document or the project of this session asks for, once and for all its kernels.
+
+    Needed for dependencies that came with somebody else's document or project: what a client of this daemon writes
+    into the document, a project file of your own folder, and an environment that is asked for by name need no consent.
+    Other dependencies, should they be asked for later, need consent of their own.
+
+    Args:
+        notebook_path: Where the search for project files begins; see `start_kernel`.
+
+    Returns:
+        What was consented to, for people, in lines.
+
+    Raises:
+        EnvironmentFailed: If what describes the environment cannot be understood.
+    """
+    start = kernel_request(notebook, notebook_path=notebook_path)
+    reply = yield Ask(ops.TrustEnvironment(notebook_id=notebook.id, start=start))
+    explained: str = reply["explained"]
+    return explained
 
 
 def kernel_request(

@@ -1,0 +1,129 @@
+"""`runtimed env`: which environment a kernel would get and why, and consent to it; those that were made, and their end.
+
+It starts nothing and installs nothing; only consent needs a daemon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runtimed.cli.as_json import print_json
+from runtimed.cli.console import ago, complain, print_table, say
+from runtimed.cli.daemon import no_daemon
+from runtimed.cli.exits import Exit
+from runtimed.client.client import Client
+from runtimed.display import readable_size
+from runtimed.environments.detection import decide, explain
+from runtimed.environments.facts import gather, read_document
+from runtimed.environments.maker import with_settings
+from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune
+from runtimed.settings import read_settings
+from runtimed.transport.autostart import daemon_answers
+
+__all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
+
+
+def env_explain(arguments: argparse.Namespace) -> int:
+    """Say which environment `auto` means for a notebook, a script or a folder."""
+    path = Path(arguments.path).expanduser().absolute()
+    try:
+        metadata, first_cell = read_document(path)
+    except ValueError as exc:
+        complain(str(exc))
+        return Exit.USAGE
+    facts = gather(
+        asked="auto",
+        metadata=metadata,
+        first_cell=first_cell,
+        folder=str(path),
+        environment=os.environ,
+        interpreter=sys.executable,
+    )
+    decision = with_settings(decide(facts), os.environ)
+    if arguments.json:
+        print_json({"env_source": decision.source, "reason": decision.reason, "file": decision.file})
+    else:
+        print(explain(decision))
+    return Exit.OK
+
+
+def env_trust(arguments: argparse.Namespace) -> int:
+    """Consent to installing what a session's document, or else the project of this folder, asks for."""
+    settings = read_settings()
+    if not daemon_answers(settings):
+        return no_daemon(settings.socket_path)
+    client = Client(label="runtimed env trust")
+    client.sessions.get(arguments.id)  # joining would not say that there is none
+    with client.Session(arguments.id) as session:
+        say(f"The session {arguments.id!r} may install what it asks for:\n{session.trust_environment()}")
+    return Exit.OK
+
+
+def env_list(arguments: argparse.Namespace) -> int:
+    """List the environments that were made."""
+    folder = read_settings().environments_dir
+    environments = list_environments(folder)
+    if arguments.json:
+        print_json([_as_map(environment) for environment in environments])
+        return Exit.OK
+    if not environments:
+        say(f"There are no environments in {folder}")
+        return Exit.OK
+    _print(environments)
+    print(f"\n{_count(environments)} in {folder}, together {readable_size(sum(one.own_size for one in environments))}")
+    return Exit.OK
+
+
+def env_prune(arguments: argparse.Namespace) -> int:
+    """Remove environments that no session uses."""
+    settings = read_settings()
+    if arguments.all:
+        keep = Keep(count=0)
+    elif arguments.older_than is not None:
+        keep = Keep(seconds=arguments.older_than * 86400)
+    else:
+        keep = Keep.by_settings(settings)
+    result = prune(settings.environments_dir, keep, dry_run=arguments.dry_run)
+    if arguments.json:
+        maps = {name: [_as_map(one) for one in getattr(result, name)] for name in ("removed", "kept")}
+        print_json({**maps, "problems": result.problems})
+    else:
+        if result.removed:
+            _print(result.removed)
+            print()
+        verb = "Would remove" if arguments.dry_run else "Removed"
+        kept = sum(one.in_use for one in result.kept)
+        say(f"{verb} {_count(result.removed)}; {len(result.kept)} stay, {kept} of them in use")
+        for problem in result.problems:
+            complain(problem)
+    return Exit.FAILED if result.problems else Exit.OK
+
+
+def _print(environments: Sequence[StoredEnvironment]) -> None:
+    print_table(
+        ("name", "kind", "packages", "size", "used"),
+        (
+            (
+                one.name[:12],
+                one.kind,
+                one.project or ", ".join(one.packages) or "-",
+                readable_size(one.size),
+                "now" if one.in_use else ago(datetime.fromtimestamp(one.used_at, UTC)),
+            )
+            for one in environments
+        ),
+    )
+
+
+def _as_map(environment: StoredEnvironment) -> dict[str, object]:
+    return {**asdict(environment), "used_at": datetime.fromtimestamp(environment.used_at, UTC)}
+
+
+def _count(environments: Sequence[StoredEnvironment]) -> str:
+    return f"{len(environments)} environment{'' if len(environments) == 1 else 's'}"

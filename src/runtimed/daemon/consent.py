@@ -1,0 +1,122 @@
+"""Decides whether a session may install what its document or project asks for, and notes who asked for it.
+
+Every client that the socket admits is this user: what a client writes, the user has asked for. What came with
+somebody else's document or project needs a word. Nothing here installs anything.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import Final
+
+from runtimed.document.notebook import NotebookDocument
+from runtimed.environments import dependencies
+from runtimed.environments.dependencies import NOTEBOOK_METADATA
+from runtimed.environments.detection import Decision, asked_in
+from runtimed.environments.maker import with_settings
+from runtimed.environments.pip_settings import uv_variables
+from runtimed.environments.recipes import Recipe
+from runtimed.environments.trust import Trust, dependency_set, origins, packages
+from runtimed.errors import EnvironmentFailed
+from runtimed.ids import CellId
+from runtimed.protocol import operations as ops
+
+__all__ = ["check_consent", "note_written"]
+
+_FROM_THE_DOCUMENT: Final = frozenset({"uv:inline", "uv:pep723", "conda:inline"})
+
+
+def check_consent(trust: Trust, decision: Decision, request: ops.StartKernel) -> None:
+    """Refuse what nobody here has asked for; who asks for it by name consents to it for the future, too.
+
+    Raises:
+        EnvironmentFailed: If it needs consent. The sentence says what would be installed from where, and how to
+            consent; attributes are `notebook_id`, `env_source`, `packages`, `origins`.
+        StorageError: If a consent cannot be stored.
+    """
+    needed = decision.source in _FROM_THE_DOCUMENT or decision.doubt is not None
+    if decision.recipe is None or not needed:
+        return
+    wanted = dependency_set(decision.recipe)
+    if request.env_source == decision.source:
+        trust.give(wanted)
+    elif not trust.has(wanted):
+        raise _refusal(decision, decision.recipe, request)
+
+
+def note_written(trust: Trust, document: NotebookDocument, operation: ops.Operation) -> None:
+    """Take what a client is about to write for its consent to the dependencies that the text names.
+
+    Dependencies that are there already are not the client's: it writes them back with the line that it has changed.
+
+    Raises:
+        StorageError: If the consent cannot be stored; then the text must not be written either.
+    """
+    for before, after in _texts(trust, document, operation):
+        written = asked_in(**after)
+        if written is not None:
+            wanted, there = dependency_set(written), asked_in(**before)
+            if there is None or dependency_set(there) != wanted:
+                trust.give(wanted)
+
+
+def _texts(
+    trust: Trust, document: NotebookDocument, operation: ops.Operation
+) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
+    """Yield a text that says what a notebook needs, as it is and as it will be."""
+    match operation:
+        case ops.SetMetadata(key="notebook_metadata", value=value):
+            yield {"metadata": document.metadata(NOTEBOOK_METADATA)}, {"metadata": value}
+        case ops.AddDependencies(manager=manager, packages=packages):
+            present = document.metadata(NOTEBOOK_METADATA)
+            if _is_trusted(trust, present):
+                yield {"metadata": present}, {"metadata": dependencies.add(present, manager, packages)}
+        case ops.RemoveDependency(manager=manager, package=package):
+            present = document.metadata(NOTEBOOK_METADATA)
+            if _is_trusted(trust, present):
+                yield {"metadata": present}, {"metadata": dependencies.remove(present, manager, package)}
+        case ops.AddCell(source=source):
+            yield {}, {"source": source}
+        case ops.SetSource(cell_id=cell_id, source=str(source)) | ops.Enqueue(cell_id=cell_id, source=str(source)) if (
+            "///" in source
+        ):
+            yield {"source": _source(document, cell_id)}, {"source": source}
+        # A token stream appends often, and only a slash can complete a script block.
+        case ops.AppendSource(cell_id=cell_id, text=text) if "/" in text:
+            present = _source(document, cell_id)
+            yield {"source": present}, {"source": present + text}
+        case ops.StartKernel(source=str(source)) if not any(cell.cell_type == "code" for cell in document.cells()):
+            # It will be the first cell.
+            yield {}, {"source": source}
+        case _:
+            return
+
+
+def _is_trusted(trust: Trust, metadata: str | None) -> bool:
+    """Whether there is consent to all that a notebook names: who adds a package to it does not ask for the others."""
+    there = asked_in(metadata=metadata)
+    return there is None or trust.has(dependency_set(there))
+
+
+def _source(document: NotebookDocument, cell_id: str) -> str:
+    cell = document.cell(CellId(cell_id))
+    return "" if cell is None else cell.source
+
+
+def _refusal(decision: Decision, recipe: Recipe, request: ops.StartKernel) -> EnvironmentFailed:
+    settled = with_settings(decision, request.environment).recipe or recipe
+    variables = {**request.environment, **uv_variables(request.environment, request.interpreter)}
+    wanted, places = packages(settled), origins(settled, variables)
+    why = decision.doubt or "they came with the document; nobody has written them here"
+    name = request.notebook_id
+    return EnvironmentFailed(
+        f"Session {name!r} asks for dependencies that you have not consented to: {why}. {decision.source} would "
+        f"install {', '.join(wanted) or 'no package beside Python'} from {', '.join(places)}. To consent, run "
+        f"`%runtimed env trust {shlex.quote(name)}` or `runtimed env trust {shlex.quote(name)}`, or ask for it by "
+        f"name: start_kernel(env_source={decision.source!r})",
+        notebook_id=name,
+        env_source=decision.source,
+        packages=wanted,
+        origins=places,
+    )

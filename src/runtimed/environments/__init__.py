@@ -1,0 +1,1 @@
+"""Where a kernel's interpreter comes from: detection, recipes, and the builders that follow them."""

@@ -1,0 +1,144 @@
+"""Adds packages to a running kernel: into a folder of its own, so that others in the same environment see none of it.
+
+Only what does not touch anything that the kernel may have imported can be added; this module says what stands against
+it. Nothing here decides what is done then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from runtimed.environments.dependencies import package_name
+from runtimed.environments.recipes import CondaRecipe, Recipe, Report, UvRecipe
+from runtimed.environments.uv import UvBuilder
+from runtimed.errors import EnvironmentFailed
+
+__all__ = ["Addition", "add_packages", "obstacle"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """What became of the wish to add packages to a running kernel.
+
+    Attributes:
+        packages: What was added, each as an exact requirement.
+        obstacle: Why nothing was, a clause without its full stop; None if all is there now.
+    """
+
+    packages: tuple[str, ...] = ()
+    obstacle: str | None = None
+
+
+def obstacle(marker: Path, recipe: Recipe) -> str | None:
+    """Return why a running environment cannot become another one by additions, as far as the recipes say; else None.
+
+    Args:
+        marker: That of the running environment.
+        recipe: What is wanted.
+    """
+    try:
+        running: dict[str, Any] = json.loads(marker.read_text())
+    except (OSError, ValueError):
+        return "the environment of the kernel is gone"
+    if isinstance(recipe, CondaRecipe) or running["kind"] != UvRecipe.__name__:
+        return "packages of conda are not added to a running kernel"
+    if recipe.project is not None or running["project"] is not None:
+        return "a project's environment is not changed under a running kernel"
+    if (recipe.python, recipe.requires_python) != (running["python"], running["requires_python"]):
+        return "another Python is asked for"
+    removed = _names(running["dependencies"]) - _names(recipe.dependencies)
+    return _removed(removed) if removed else None
+
+
+async def add_packages(builder: UvBuilder, environment: Path, target: Path, report: Report) -> Addition:
+    """Install what a kernel lacks into its folder.
+
+    Args:
+        builder: Knows the recipe.
+        environment: In which the kernel runs.
+        target: The kernel's own folder of additions.
+        report: Hears of each step.
+
+    Raises:
+        EnvironmentFailed: If the packages cannot be had.
+    """
+    plan = await builder.plan(environment)
+    if plan.changed:
+        return Addition(obstacle=f"{_listed(plan.changed)} would change under the running kernel")
+    wanted = {package_name(package): package for package in plan.added}
+    there = _versions(target)
+    if there.keys() - wanted.keys():
+        return Addition(obstacle=_removed(there.keys() - wanted.keys()))
+    other = [name for name, version in there.items() if "==" in wanted[name] and wanted[name] != f"{name}=={version}"]
+    if other:
+        return Addition(obstacle=f"{_listed(other)} would change under the running kernel")
+    lacking = tuple(package for name, package in wanted.items() if name not in there)
+    if not lacking:
+        return Addition()
+    scratch = Path(tempfile.mkdtemp(prefix="adding-", dir=target.parent))
+    try:
+        await builder.install_beside(environment, lacking, scratch, report)
+        hooks = await asyncio.to_thread(_hooks, scratch)
+        if hooks:
+            return Addition(obstacle=f"{_listed(hooks)} must be read when Python starts")
+        await asyncio.to_thread(_move_in, scratch, target)
+    except OSError as exc:
+        raise EnvironmentFailed(
+            f"Packages cannot be added in {target}: {exc.strerror or exc}", path=str(target)
+        ) from exc
+    finally:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
+    return Addition(packages=lacking)
+
+
+def _move_in(scratch: Path, target: Path) -> None:
+    """Put files where the kernel finds them; what says that a package is there comes last, in case this is cut off."""
+    if not target.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the kernel has ended")
+    files = [path for path in scratch.rglob("*") if path.is_file() and path != scratch / ".lock"]
+    for path in sorted(files, key=lambda path: path.relative_to(scratch).parts[0].endswith(".dist-info")):
+        place = target / path.relative_to(scratch)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+    # Python compares times to learn that a folder has changed, and a file system's clock may stand for milliseconds.
+    os.utime(target)
+
+
+def _hooks(scratch: Path) -> list[str]:
+    return sorted(path.name for path in scratch.glob("*.pth"))
+
+
+def _versions(target: Path) -> dict[str, str]:
+    """Return the versions of what was added, by name."""
+    found = (path.name.removesuffix(".dist-info").split("-") for path in target.glob("*-*.dist-info"))
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def _names(dependencies: Sequence[str]) -> set[str]:
+    names = set()
+    for dependency in dependencies:
+        try:
+            names.add(package_name(dependency))
+        except EnvironmentFailed:
+            # uv takes more than PEP 508 knows, such as the path of a wheel.
+            names.add(dependency)
+    return names
+
+
+def _removed(names: Any) -> str:
+    return f"{_listed(sorted(names))} would have to be removed"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,182 @@
+"""Makes conda environments with py-rattler, in a process of their own. Nothing here reads a project's files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.environments import conda_files
+from runtimed.environments.conda_files import CondaSettings, with_channels
+from runtimed.environments.recipes import CondaRecipe, Progress, Report
+from runtimed.errors import EnvironmentFailed
+
+__all__ = ["MISSING", "build", "configured", "is_available"]
+
+logger = logging.getLogger(__name__)
+
+MISSING: Final = "Conda environments need py-rattler; install it with `pip install 'ipython-runtimed[conda]'`"
+"""What to say where py-rattler is not installed."""
+PATIENCE: Final = 8.0
+"""Seconds of silence after which the channels are asked whether they are there, and that they have to answer."""
+STALL: Final = 60.0
+"""Seconds without a byte after which a download is given up."""
+_LINE: Final = 2**20
+_STDERR: Final = 16 * 2**10
+
+_MISLEADING: Final = frozenset({"CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "VIRTUAL_ENV"})
+"""Variables of a client that mean its own environment, not the one that is made; those of its Python do, too."""
+
+_PATIENCE: Final = {
+    "PIP_DEFAULT_TIMEOUT": "20",
+    "PIP_RETRIES": "1",
+    "UV_HTTP_CONNECT_TIMEOUT": "5",
+    "UV_HTTP_RETRIES": "1",
+    "UV_HTTP_TIMEOUT": "20",
+}
+"""For whoever has said nothing else: without a network, uv and pip would take minutes to say so."""
+
+
+def is_available() -> bool:
+    """Whether conda environments can be made here."""
+    return importlib.util.find_spec("rattler") is not None
+
+
+def configured(environment: Mapping[str, str] | None = None) -> CondaSettings:
+    """Return what the user has configured: `RUNTIMED_CONDA_CHANNELS`, then the .condarc of the user, then the system's.
+
+    Args:
+        environment: Environment variables; None for this process's.
+
+    Raises:
+        EnvironmentFailed: If a .condarc is there and cannot be read.
+    """
+    env = os.environ if environment is None else environment
+    home = Path(env.get("HOME") or Path.home())
+    places = [
+        *([Path(env["CONDARC"]).expanduser()] if env.get("CONDARC") else []),
+        home / ".condarc",
+        home / ".conda/.condarc",
+        home / ".config/conda/.condarc",
+        Path("/etc/conda/.condarc"),
+    ]
+    condarcs = []
+    for path in places:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                condarcs.append((str(path), path.read_text(encoding="utf-8")))
+            except (PermissionError, IsADirectoryError, UnicodeDecodeError) as exc:
+                raise EnvironmentFailed(f"{path} cannot be read: {exc}", file=str(path)) from exc
+    return conda_files.read_settings(env.get("RUNTIMED_CONDA_CHANNELS"), condarcs)
+
+
+async def build(
+    recipe: CondaRecipe,
+    folder: Path,
+    report: Report,
+    *,
+    environment: Mapping[str, str] | None = None,
+    uv: str | None = None,
+    lock: int | None = None,
+) -> None:
+    """Make an environment in which `folder/bin/python` runs ipykernel.
+
+    The path of the folder is written into files of packages: it cannot be moved afterwards. When this raises or is
+    cancelled, or this process dies, what the folder holds is unfinished and must not be used; nothing writes to it
+    any more.
+    Downloads are shared with pixi and every other tool on rattler, in `RATTLER_CACHE_DIR` or the user's cache folder;
+    an environment holds hard links to them where both are on one disk.
+
+    Args:
+        recipe: What to install; python and ipykernel are added where it does not ask for them. What
+            `conda_files.with_channels` makes of it is installed, so take the digest of that.
+        folder: Absolute; does not exist, or is empty.
+        report: Hears of each step.
+        environment: The environment variables of the client, with its settings of channels, caches and proxies; None
+            for this process's.
+        uv: The uv executable, which installs what is under `pip:`; None for the environment's own pip.
+        lock: A descriptor that every process of the making inherits.
+
+    Raises:
+        EnvironmentFailed: If it cannot be made. The sentence says which package, why, and what to do; attributes, as
+            far as they are known, are `package`, `versions`, `channel`, `channels`, `conflict`, `pip`, `file`, `path`.
+    """
+    if not is_available():
+        raise EnvironmentFailed(MISSING, extra="conda")
+    variables = dict(os.environ if environment is None else environment)
+    keep_open = [] if lock is None else [lock]
+    job = {
+        "dependencies": recipe.dependencies,
+        "channels": with_channels(recipe, configured(variables)).channels,
+        "pip": recipe.pip,
+        "lock": recipe.lock,
+        "folder": str(folder),
+        "uv": uv,
+        "keep_open": keep_open,
+        "patience": PATIENCE,
+        "stall": STALL,
+    }
+    own = {name: value for name, value in variables.items() if not name.startswith("PYTHON")}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            # -P: the daemon's folder must not shadow the worker's modules.
+            *(sys.executable, "-P", "-m", "runtimed.environments.conda_worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**_PATIENCE, **{name: value for name, value in own.items() if name not in _MISLEADING}},
+            pass_fds=keep_open,
+            cwd="/",
+            start_new_session=True,
+            limit=_LINE,
+        )
+    except OSError as exc:
+        raise EnvironmentFailed(f"The process that makes conda environments cannot be started: {exc}") from exc
+    try:
+        await _follow(process, job, report)
+    finally:
+        # Itself, and pip or whatever else it has started: a group lives as long as one of its members.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # It was killed: this takes no time, and nothing may write to the folder after it.
+        await asyncio.shield(process.wait())
+
+
+async def _follow(process: asyncio.subprocess.Process, job: Mapping[str, Any], report: Report) -> None:
+    stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+    assert stdin is not None and stdout is not None and stderr is not None  # noqa: PT018, S101  # they were asked for
+    errors = asyncio.ensure_future(_tail(stderr))
+    try:
+        # The pipe stays open: the worker ends when it closes, however this process may end.
+        stdin.write(json.dumps(job).encode() + b"\n")
+        async for data in stdout:
+            match json.loads(data):
+                case {"made": True}:
+                    return
+                case {"failed": str(sentence), "data": dict(attributes)}:
+                    raise EnvironmentFailed(sentence, **attributes)
+                case step:
+                    report(Progress(**step))
+        code = await process.wait()
+        words = (await errors).strip()
+    finally:
+        errors.cancel()
+    logger.error("the worker for conda environments ended with %s: %s", code, words)
+    last = words.splitlines()[-1] if words else "it said nothing"
+    why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    raise EnvironmentFailed(f"The process that makes conda environments {why}: {last}", exit_code=code, stderr=words)
+
+
+async def _tail(stream: asyncio.StreamReader) -> str:
+    tail = b""
+    while data := await stream.read(65536):
+        tail = (tail + data)[-_STDERR:]
+    return tail.decode(errors="replace")

@@ -1,0 +1,142 @@
+"""Reads and edits the dependencies that a notebook names in its metadata: text in, text out. Nothing here installs.
+
+The text is the metadata value `notebook_metadata`: as JSON, what an .ipynb file holds at notebook level.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from runtimed.errors import EnvironmentFailed, SessionError
+
+__all__ = ["NOTEBOOK_METADATA", "Manager", "add", "named", "package_name", "remove"]
+
+NOTEBOOK_METADATA: Final = "notebook_metadata"
+"""The key of the metadata value that this module is about."""
+
+Manager = Literal["uv", "conda"]
+"""Whose dependencies: those are different lists, in different notations."""
+
+# Source: conda's documentation, "Package match specifications": [channel::]name, then a version after a blank or an
+# operator, or a bracket with more.
+_MATCH_SPEC: Final = re.compile(
+    r"(?:[^\s:\[\]]+::)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)(?:\s*[=<>!~\[].*|\s+[\d*].*)?"
+)
+
+
+def named(metadata: str | None, manager: Manager) -> list[str]:
+    """Return the dependencies as they were written.
+
+    Raises:
+        SessionError: If the metadata cannot be understood.
+    """
+    return _dependencies(_parsed(metadata), manager)
+
+
+def add(metadata: str | None, manager: Manager, packages: Sequence[str]) -> str:
+    """Return the metadata with these dependencies; one of a package that is there already takes its place.
+
+    Raises:
+        EnvironmentFailed: If one of them is none (attribute `package`).
+        SessionError: If the metadata cannot be understood.
+    """
+    table = _parsed(metadata)
+    dependencies = _dependencies(table, manager)
+    for package in packages:
+        name = package_name(package, manager)
+        same = [index for index, other in enumerate(dependencies) if _is_of(other, name, manager)]
+        if same:
+            dependencies[same[0]] = package.strip()
+            for index in reversed(same[1:]):
+                del dependencies[index]
+        else:
+            dependencies.append(package.strip())
+    return _with(table, manager, dependencies)
+
+
+def remove(metadata: str | None, manager: Manager, package: str) -> str | None:
+    """Return the metadata without a package's dependency, None if there is no such one.
+
+    Args:
+        metadata: As it is.
+        manager: Whose dependency.
+        package: The package's name; a version behind it says nothing.
+
+    Raises:
+        EnvironmentFailed: If this is no name.
+        SessionError: If the metadata cannot be understood.
+    """
+    table = _parsed(metadata)
+    dependencies = _dependencies(table, manager)
+    name = package_name(package, manager)
+    kept = [other for other in dependencies if not _is_of(other, name, manager)]
+    return _with(table, manager, kept) if len(kept) < len(dependencies) else None
+
+
+def package_name(package: str, manager: Manager = "uv") -> str:
+    """Return the name of what a dependency asks for, in the form in which equal names are equal texts.
+
+    Raises:
+        EnvironmentFailed: If it is no dependency.
+
+    Source: PEP 508 (dependencies) and PEP 503 (names) for uv; conda's match specifications.
+    """
+    if manager == "uv":
+        try:
+            return canonicalize_name(Requirement(package).name)
+        except InvalidRequirement as exc:
+            reason = str(exc).partition("\n")[0]
+            raise EnvironmentFailed(
+                f"{package!r} is no dependency such as 'pandas' or 'pandas[excel]>=2.1' (PEP 508): {reason}",
+                package=package,
+            ) from exc
+    match = _MATCH_SPEC.fullmatch(package.strip())
+    if match is None:
+        raise EnvironmentFailed(
+            f"{package!r} is no match spec of conda such as 'pandas', 'pandas>=2.1' or 'conda-forge::pandas'",
+            package=package,
+        )
+    return match["name"].lower()
+
+
+def _is_of(dependency: str, name: str, manager: Manager) -> bool:
+    try:
+        return package_name(dependency, manager) == name
+    except EnvironmentFailed:
+        # Somebody wrote it into the metadata by hand; it is theirs to mend.
+        return False
+
+
+def _parsed(metadata: str | None) -> dict[str, Any]:
+    try:
+        table = json.loads(metadata) if metadata is not None else {}
+    except ValueError as exc:
+        raise SessionError(f"The metadata value 'notebook_metadata' is no JSON: {exc}") from exc
+    return _table(table, "notebook_metadata")
+
+
+def _dependencies(table: dict[str, Any], manager: Manager) -> list[str]:
+    where = f"notebook_metadata: runt.{manager}"
+    runt = _table(table.get("runt", {}), "notebook_metadata: runt")
+    dependencies = _table(runt.get(manager, {}), where).get("dependencies", [])
+    if not isinstance(dependencies, list) or not all(isinstance(item, str) for item in dependencies):
+        raise SessionError(f"The metadata value {where}.dependencies must be a list of texts")
+    return list(dependencies)
+
+
+def _with(table: dict[str, Any], manager: Manager, dependencies: list[str]) -> str:
+    runt = table.get("runt", {})
+    changed = {**runt, manager: {**runt.get(manager, {}), "dependencies": dependencies}}
+    return json.dumps({**table, "runt": changed})
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise SessionError(f"The metadata value {where} must be a table, not {type(value).__name__}")
+    return value

@@ -1,0 +1,393 @@
+"""Decides which environment a kernel gets, and says why: facts in, a decision out. Nothing here looks at a file."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from runtimed.environments.conda_files import (
+    ReadFile,
+    read_environment_yml,
+    read_notebook,
+    read_pixi_toml,
+    read_pyproject,
+)
+from runtimed.environments.facts import PROJECT_FILES, Facts, FoundFile
+from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
+from runtimed.errors import EnvironmentFailed
+
+__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain"]
+
+INSTALL_UV: Final = (
+    "uv is not installed; install it with `pip install 'ipython-runtimed[uv]'`, or ask for another environment "
+    "(current, python:/path, kernelspec:NAME)"
+)
+"""What to do where uv is needed and missing."""
+
+_DETECTED: Final = (
+    "uv:inline",
+    "conda:inline",
+    "deno",
+    "uv:pep723",
+    "uv:pyproject",
+    "conda:pyproject",
+    "conda:pixi",
+    "conda:env_yml",
+)
+"""The labels of what may be found, the first one that applies wins."""
+
+_PREWARMED: Final = ("uv:prewarmed", "conda:prewarmed")
+
+# Source: PEP 723, "Reference implementation".
+_SCRIPT_BLOCK: Final = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which environment a kernel gets.
+
+    Attributes:
+        source: Its label, as `env_source` reads it back.
+        reason: Why this one, in a sentence without its full stop.
+        file: The project file that decided, None if it was none.
+        recipe: What it is made of; None for one that is there already, or is none of Python's.
+        doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
+        notes: What was seen and passed over, a sentence each.
+    """
+
+    source: str
+    reason: str
+    file: str | None = None
+    recipe: Recipe | None = None
+    doubt: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def decide(facts: Facts) -> Decision:
+    """Choose the environment.
+
+    What was asked for by name is taken, `auto` looks in this order: the notebook's metadata, a script block in its
+    first code cell (PEP 723), the nearest project file, and without any of them uv's prewarmed environment, or the
+    client's own where there is no uv.
+
+    Raises:
+        EnvironmentFailed: If it is unknown, or what describes it cannot be understood.
+    """
+    asked, why = facts.asked, "it was asked for"
+    if asked == "auto" and facts.override is not None:
+        asked, why = facts.override, "the variable RUNTIMED_ENV says so"
+    if facts.kernel_type == "deno":
+        return Decision(source="deno", reason="a Deno kernel was asked for")
+    if asked.startswith("kernelspec:"):
+        return Decision(source=asked, reason=why)
+    if facts.kernel_type != "python":
+        raise EnvironmentFailed(
+            f"There is no kernel of the type {facts.kernel_type!r} here; a kernel that is installed on this machine "
+            'starts with env_source="kernelspec:NAME" (`jupyter kernelspec list` names them)',
+            kernel_type=facts.kernel_type,
+        )
+    if asked == "current":
+        return Decision(source=asked, reason=f"{why}: {facts.interpreter or 'the interpreter of the client'}")
+    if asked.startswith("python:/"):
+        return Decision(source=asked, reason=why)
+    if asked in _PREWARMED:
+        return _prewarmed(facts, asked, why)
+    if asked == "auto":
+        return _detect(facts)
+    if asked in _DETECTED:
+        return _named(facts, asked)
+    raise EnvironmentFailed(
+        f"The environment {asked!r} is not available; use auto, current, uv:prewarmed, conda:prewarmed, "
+        "python:/path/to/python or kernelspec:NAME",
+        env_source=asked,
+    )
+
+
+def explain(decision: Decision) -> str:
+    """Return a decision as text for people, in lines."""
+    lines = [f"{decision.source}: {decision.reason}"]
+    match decision.recipe:
+        case UvRecipe(dependencies=dependencies, requires_python=python, project=project):
+            if dependencies:
+                lines.append(f"  packages: {', '.join(dependencies)}")
+            if python is not None:
+                lines.append(f"  Python: {python}")
+            if project is not None:
+                locked = any(name == "uv.lock" for name, _text in decision.recipe.files)
+                lines.append(
+                    f"  versions: {'those of uv.lock' if locked else 'the latest that fit; there is no uv.lock'}"
+                )
+        case CondaRecipe(dependencies=dependencies, channels=channels, pip=pip, lock=lock):
+            if dependencies:
+                lines.append(f"  packages: {', '.join(dependencies)}")
+            if pip:
+                lines.append(f"  from a Python index: {', '.join(pip)}")
+            if lock is not None:
+                lines.append("  versions: those of pixi.lock")
+            if channels:
+                lines.append(f"  channels: {', '.join(channels)}")
+        case _:
+            pass
+    if decision.doubt is not None:
+        lines.append(f"  consent: needed once, because {decision.doubt}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in decision.notes)])
+
+
+def asked_in(*, metadata: str | None = None, source: str | None = None) -> Recipe | None:
+    """Return what a notebook's metadata or a cell's source ask for; None for nothing, or nothing that makes sense."""
+    facts = Facts(metadata=metadata, first_cell=source)
+    try:
+        decision = _from_metadata(facts) or _from_script(facts)
+    except EnvironmentFailed:
+        return None
+    return None if decision is None else decision.recipe
+
+
+# --- auto -------------------------------------------------------------------------------------------------------------
+
+
+def _detect(facts: Facts) -> Decision:
+    notes: list[str] = []
+    found = _from_metadata(facts) or _from_script(facts) or _from_project(facts, notes)
+    if found is not None:
+        return replace(found, notes=(*found.notes, *notes))
+    nothing = f"no dependencies in the notebook, no project file from {facts.folder} up ({facts.stopped})"
+    if facts.uv is not None:
+        return _prewarmed(facts, "uv:prewarmed", nothing, tuple(notes))
+    notes.append("uv is not installed, else it would be uv:prewarmed (`pip install 'ipython-runtimed[uv]'`)")
+    return Decision(source="current", reason=nothing, notes=tuple(notes))
+
+
+def _named(facts: Facts, label: str) -> Decision:
+    """Find what was asked for by a label that `auto` gives."""
+    notes: list[str] = []
+    found = (_from_metadata(facts), _from_script(facts), _from_project(facts, notes))
+    for decision in found:
+        if decision is not None and decision.source == label:
+            return decision
+    others = [decision for decision in found if decision is not None]
+    there = "; there is " + " and ".join(f"{other.source} ({other.reason})" for other in others) if others else ""
+    raise EnvironmentFailed(
+        f"Nothing here describes an environment {label!r}{there}; `runtimed env explain` says what was looked at",
+        env_source=label,
+    )
+
+
+def _prewarmed(facts: Facts, label: str, reason: str, notes: tuple[str, ...] = ()) -> Decision:
+    recipe: Recipe = UvRecipe(python=facts.base) if label == "uv:prewarmed" else CondaRecipe()
+    return Decision(source=label, reason=reason, recipe=recipe, notes=notes)
+
+
+# --- 1: what the notebook says ----------------------------------------------------------------------------------------
+
+
+def _from_metadata(facts: Facts) -> Decision | None:
+    if facts.metadata is None:
+        return None
+    try:
+        metadata = json.loads(facts.metadata)
+    except ValueError as exc:
+        raise EnvironmentFailed(f"The metadata value 'notebook_metadata' is no JSON: {exc}") from exc
+    metadata = _table(metadata, "notebook_metadata")
+    runt = _table(metadata.get("runt", {}), "notebook_metadata: runt")
+    uv = _table(runt.get("uv", {}), "notebook_metadata: runt.uv")
+    if uv.get("dependencies") or uv.get("requires-python"):
+        return Decision(
+            source="uv:inline",
+            reason="the notebook's metadata name dependencies for uv",
+            recipe=UvRecipe(
+                dependencies=_texts(uv.get("dependencies", []), "notebook_metadata: runt.uv.dependencies"),
+                requires_python=_specifier(uv.get("requires-python"), "notebook_metadata: runt.uv.requires-python"),
+                python=facts.base,
+            ),
+        )
+    conda = read_notebook(metadata)
+    if conda is not None and (conda.dependencies or conda.pip):
+        return Decision(
+            source="conda:inline", reason="the notebook's metadata name dependencies for conda", recipe=conda
+        )
+    if "deno" in runt:
+        return Decision(source="deno", reason="the notebook's metadata have settings for Deno")
+    spec = metadata.get("kernelspec")
+    if isinstance(spec, dict) and (spec.get("name") == "deno" or str(spec.get("language")).lower() == "typescript"):
+        return Decision(source="deno", reason=f"the notebook's kernelspec is {spec.get('name')!r}")
+    return None
+
+
+def _from_script(facts: Facts) -> Decision | None:
+    """Read the block of a PEP 723 script."""
+    blocks = [match["content"] for match in _SCRIPT_BLOCK.finditer(facts.first_cell or "") if match["type"] == "script"]
+    if not blocks:
+        return None
+    where = "the script block of the first code cell"
+    if len(blocks) > 1:
+        raise EnvironmentFailed(f"There is more than one {where.removeprefix('the ')}; PEP 723 allows one")
+    content = "".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0].splitlines(keepends=True))
+    table = _toml(content, where)
+    notes = ("the block's [tool] table is not used",) if "tool" in table else ()
+    return Decision(
+        source="uv:pep723",
+        reason="the first code cell begins with a script block (PEP 723)",
+        recipe=UvRecipe(
+            dependencies=_texts(table.get("dependencies", []), f"{where}: dependencies"),
+            requires_python=_specifier(table.get("requires-python"), f"{where}: requires-python"),
+            python=facts.base,
+        ),
+        notes=notes,
+    )
+
+
+# --- 2: what the project says -----------------------------------------------------------------------------------------
+
+
+def _from_project(facts: Facts, notes: list[str]) -> Decision | None:
+    for file in facts.files:
+        if PurePath(file.path).name in PROJECT_FILES:
+            decision = _from_file(facts, file, notes)
+            if decision is not None:
+                return decision
+    return None
+
+
+def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | None:
+    if file.problem is not None:
+        raise EnvironmentFailed(f"{file.path} cannot be read: {file.problem}", file=file.path)
+    reason = f"{file.path} is the nearest project file"
+    folder = Path(file.path).parent
+    match PurePath(file.path).name:
+        case "pyproject.toml":
+            table = _toml(file.text, file.path)
+            tool = _table(table.get("tool", {}), f"{file.path}: tool")
+            if "pixi" in tool:
+                lock = _pixi_lock(facts, folder)
+                return Decision(
+                    source="conda:pyproject",
+                    reason=f"{reason}; it has a [tool.pixi] table",
+                    file=file.path,
+                    recipe=read_pyproject(
+                        file.text, folder=folder, lock=None if lock is None else lock.text, name=file.path
+                    ),
+                    doubt=_doubt(file, lock),
+                )
+            if "project" not in table and "dependency-groups" not in table:
+                notes.append(f"{file.path} has no [project] table, so it describes no environment")
+                return None
+            project = _table(table.get("project", {}), f"{file.path}: project")
+            files = _project_files(facts, file)
+            return Decision(
+                source="uv:pyproject",
+                reason=reason,
+                file=file.path,
+                recipe=UvRecipe(
+                    dependencies=_texts(project.get("dependencies", []), f"{file.path}: project.dependencies"),
+                    requires_python=_specifier(project.get("requires-python"), f"{file.path}: project.requires-python"),
+                    project=str(PurePath(file.path).parent),
+                    files=tuple((PurePath(one.path).name, one.text) for one in files),
+                    python=facts.base,
+                ),
+                doubt=_doubt(*files),
+            )
+        case "pixi.toml":
+            lock = _pixi_lock(facts, folder)
+            return Decision(
+                source="conda:pixi",
+                reason=reason,
+                file=file.path,
+                recipe=read_pixi_toml(
+                    file.text, folder=folder, lock=None if lock is None else lock.text, name=file.path
+                ),
+                doubt=_doubt(file, lock),
+            )
+        case _:
+            return Decision(
+                source="conda:env_yml",
+                reason=reason,
+                file=file.path,
+                recipe=read_environment_yml(file.text, folder=folder, read=_reader(file), name=file.path),
+                doubt=_doubt(file, *(included for _name, included in file.includes)),
+            )
+
+
+def _doubt(*files: FoundFile | None) -> str | None:
+    return next((file.doubt for file in files if file is not None and file.doubt is not None), None)
+
+
+def _project_files(facts: Facts, project: FoundFile) -> list[FoundFile]:
+    """Return what decides what is installed: the project's own files, and the lock file of its workspace."""
+    folder = PurePath(project.path).parent
+    found = [project]
+    for name in ("uv.lock", ".python-version"):
+        nearest = next((file for file in facts.files if PurePath(file.path).name == name), None)
+        if nearest is None:
+            continue
+        place = PurePath(nearest.path).parent
+        if place != folder and not (folder.is_relative_to(place) and _is_workspace(facts, place)):
+            continue
+        if nearest.problem is not None:
+            raise EnvironmentFailed(f"{nearest.path} cannot be read: {nearest.problem}", file=nearest.path)
+        found.append(nearest)
+    return found
+
+
+def _pixi_lock(facts: Facts, folder: Path) -> FoundFile | None:
+    lock = next((file for file in facts.files if file.path == str(folder / "pixi.lock")), None)
+    if lock is not None and lock.problem is not None:
+        raise EnvironmentFailed(f"{lock.path} cannot be read: {lock.problem}", file=lock.path)
+    return lock
+
+
+def _reader(file: FoundFile) -> ReadFile:
+    """Return what gives the text of a file that this one includes."""
+    includes = dict(file.includes)
+
+    def read(name: str) -> str:
+        included = includes.get(name)
+        if included is None:
+            raise FileNotFoundError("there is no such file")
+        if included.problem is not None:
+            raise OSError(included.problem)
+        return included.text
+
+    return read
+
+
+def _is_workspace(facts: Facts, folder: PurePath) -> bool:
+    text = next((file.text for file in facts.files if file.path == str(folder / "pyproject.toml")), "")
+    return "workspace" in _table(_table(_toml(text, str(folder)).get("tool", {}), "tool").get("uv", {}), "tool.uv")
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+        raise EnvironmentFailed(f"{where} is no valid TOML: {exc}", file=where) from exc
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise EnvironmentFailed(f"{where} must be a table, not {type(value).__name__}")
+    return value
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise EnvironmentFailed(f"{where} must be a list of texts")
+    return tuple(value)
+
+
+def _specifier(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    try:
+        return str(SpecifierSet(str(value)))
+    except InvalidSpecifier as exc:
+        raise EnvironmentFailed(f"{where} is no version specifier such as '>=3.11': {value!r}") from exc

@@ -1,0 +1,288 @@
+"""Gathers the facts by which an environment is chosen: it looks at files, runs nothing, and decides nothing.
+
+Whatever lies about cannot hold it up: only regular files are read, never more than a fixed number of bytes of each, and
+a loop of links is no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.environments.conda_files import read_environment_yml
+from runtimed.errors import EnvironmentFailed
+from runtimed.transport.home import find_uv
+
+__all__ = [
+    "PROJECT_FILES",
+    "Facts",
+    "FoundFile",
+    "base_interpreter",
+    "gather",
+    "nearest_folder",
+    "read_document",
+]
+
+PROJECT_FILES: Final = ("pyproject.toml", "pixi.toml", "environment.yml", "environment.yaml")
+"""The names of files that make their folder a project's, in the order in which one folder's are considered."""
+
+_BESIDE: Final = ("uv.lock", ".python-version", "pixi.lock")
+"""Files that say more about a project."""
+
+MAX_FILE: Final = 2**20
+"""Most bytes of a project file."""
+
+MAX_LOCK: Final = 64 * 2**20
+"""Most bytes of a lock file."""
+
+MAX_DOCUMENT: Final = 256 * 2**20
+"""Most bytes of a notebook's file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A file that concerns the choice.
+
+    Attributes:
+        path: Its path, as it was reached.
+        text: Its content; empty if it cannot be read.
+        problem: Why it cannot be read; None if it can.
+        doubt: Why it may say what somebody else wants; None if nobody but this user can have written it.
+        includes: The requirement files that an environment.yml includes: the name that it has there, and the file.
+    """
+
+    path: str
+    text: str = ""
+    problem: str | None = None
+    doubt: str | None = None
+    includes: tuple[tuple[str, FoundFile], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known when an environment has to be chosen.
+
+    Attributes:
+        asked: The `env_source` that was asked for.
+        kernel_type: The kernel type that was asked for.
+        override: What the client's variable RUNTIMED_ENV says that `auto` means; None if it is not set.
+        metadata: What an .ipynb file holds at notebook level, as JSON; None if the document has none.
+        first_cell: The source of the first code cell; None if there is no code cell.
+        folder: Where the search for project files began.
+        files: The project files from that folder upwards, the nearest first, and those beside them.
+        stopped: Why the search went no further.
+        uv: The uv executable, None if there is none.
+        interpreter: The asking client's interpreter; empty if it named none.
+        base: The interpreter that `interpreter` is built on: itself, if it is no virtual environment's.
+    """
+
+    asked: str = "auto"
+    kernel_type: str = "python"
+    override: str | None = None
+    metadata: str | None = None
+    first_cell: str | None = None
+    folder: str = "/"
+    files: tuple[FoundFile, ...] = ()
+    stopped: str = "the top of the file system"
+    uv: str | None = None
+    interpreter: str = ""
+    base: str | None = None
+
+
+def gather(
+    *,
+    asked: str,
+    kernel_type: str = "python",
+    metadata: str | None = None,
+    first_cell: str | None = None,
+    folder: str,
+    environment: Mapping[str, str],
+    interpreter: str,
+) -> Facts:
+    """Look at the files that concern the choice.
+
+    Args:
+        asked: The `env_source` that was asked for.
+        kernel_type: The kernel type that was asked for.
+        metadata: The document's value `notebook_metadata`, None if it has none.
+        first_cell: The source of the first code cell, None if there is none.
+        folder: Where the search for project files begins; need not exist.
+        environment: The asking client's environment variables.
+        interpreter: The asking client's interpreter.
+    """
+    start = nearest_folder(folder)
+    files, stopped = _search(start, environment.get("HOME", ""))
+    return Facts(
+        asked=asked,
+        kernel_type=kernel_type,
+        override=environment.get("RUNTIMED_ENV") or None,
+        metadata=metadata,
+        first_cell=first_cell,
+        folder=str(start),
+        files=tuple(files),
+        stopped=stopped,
+        uv=find_uv(environment),
+        interpreter=interpreter,
+        base=base_interpreter(interpreter),
+    )
+
+
+def nearest_folder(path: str | Path) -> Path:
+    """Return the folder at a path, or the nearest existing one above it."""
+    start = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # `..` goes up from the link, as in a shell
+    return next((place for place in (start, *start.parents) if place.is_dir()), Path("/"))
+
+
+def _search(start: Path, home: str) -> tuple[list[FoundFile], str]:
+    found: list[FoundFile] = []
+    for folder in (start, *start.parents):
+        here = [file for name in PROJECT_FILES if (file := _read(folder / name, MAX_FILE)) is not None]
+        # What stands beside counts for the projects below it, too: a workspace has one lock file for all members.
+        if here:
+            here += [file for name in _BESIDE if (file := _read(folder / name, MAX_LOCK)) is not None]
+        found += [_with_includes(file) if file.path.endswith((".yml", ".yaml")) else file for file in here]
+        if (folder / ".git").exists():
+            return found, f"{folder} holds a .git"
+        if home and _same_folder(folder, home):
+            return found, f"{folder} is the home folder"
+    return found, "the top of the file system"
+
+
+def _with_includes(file: FoundFile) -> FoundFile:
+    """Add the files that an environment.yml includes, which may include further ones."""
+    found: dict[str, FoundFile] = {}
+    folder = Path(file.path).parent
+
+    def read(name: str) -> str:
+        included = _read(folder / name, MAX_FILE)
+        if included is None:
+            raise FileNotFoundError(name)
+        found[name] = included
+        return included.text
+
+    # Whether it makes sense is asked when it is chosen.
+    with contextlib.suppress(EnvironmentFailed):
+        read_environment_yml(file.text, folder=folder, read=read)
+    return replace(file, includes=tuple(found.items()))
+
+
+def _same_folder(folder: Path, other: str) -> bool:
+    try:
+        return folder.samefile(other)
+    except OSError:
+        return False
+
+
+def _read(path: Path, limit: int) -> FoundFile | None:
+    """Read a regular file; None if there is none."""
+    try:
+        info = path.stat()
+    except OSError:
+        # Not there, a link that leads nowhere or in a circle, or a folder that may not be entered.
+        return None
+    if not stat.S_ISREG(info.st_mode):
+        return None
+    if info.st_size > limit:
+        return FoundFile(path=str(path), problem=f"it has {info.st_size} bytes; at most {limit} are read")
+    try:
+        with path.open("rb") as file:
+            text = file.read(limit).decode("utf-8-sig")
+            return FoundFile(path=str(path), text=text, doubt=_doubt(path, os.fstat(file.fileno())))
+    except UnicodeDecodeError as exc:
+        return FoundFile(path=str(path), problem=f"it is no UTF-8 text (byte {exc.start})")
+    except OSError as exc:
+        return FoundFile(path=str(path), problem=exc.strerror or str(exc))
+
+
+def _doubt(path: Path, info: os.stat_result) -> str | None:
+    """Return why a file may say what somebody else wants, None if nobody but this user can have written it."""
+    if info.st_uid != os.getuid():
+        return f"{path} belongs to {_user(info.st_uid)}"
+    if _others_write(info):
+        return f"{path} can be written to by others"
+    for folder in dict.fromkeys((path.parent, path.resolve().parent)):
+        place = folder.stat()
+        if place.st_uid not in {os.getuid(), 0}:
+            return f"{folder} belongs to {_user(place.st_uid)}"
+        if _others_write(place):
+            return f"{folder} can be written to by others"
+    return None
+
+
+def _others_write(info: os.stat_result) -> bool:
+    if info.st_mode & stat.S_IWOTH:
+        return True
+    if not info.st_mode & stat.S_IWGRP:
+        return False
+    # Where each user has a group of their own, all that they make can be written to by it.
+    try:
+        user, group = pwd.getpwuid(os.getuid()), grp.getgrgid(info.st_gid)
+    except KeyError:
+        return True
+    return not (group.gr_gid == user.pw_gid and group.gr_name == user.pw_name and not {*group.gr_mem} - {user.pw_name})
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user with the id {uid}"
+
+
+def read_document(path: Path) -> tuple[str | None, str | None]:
+    """Return what a file that is to be run says of its environment: notebook metadata as JSON, first code cell.
+
+    A file that does not exist or is no notebook and no Python file says nothing.
+
+    Raises:
+        ValueError: If it is a notebook that cannot be read.
+    """
+    if path.suffix not in {".ipynb", ".py"}:
+        return None, None
+    file = _read(path, MAX_DOCUMENT)
+    if file is None:
+        return None, None
+    if file.problem is not None:
+        raise ValueError(f"{path} cannot be read: {file.problem}")
+    if path.suffix == ".py":
+        return None, file.text
+    try:
+        notebook: Any = json.loads(file.text)
+        metadata = notebook.get("metadata", {})
+        sources = [cell.get("source", "") for cell in notebook.get("cells", []) if cell.get("cell_type") == "code"]
+        first = None if not sources else sources[0] if isinstance(sources[0], str) else "".join(sources[0])
+    except (ValueError, AttributeError, TypeError) as exc:
+        raise ValueError(f"{path} is no notebook: {exc}") from exc
+    return json.dumps(metadata), first
+
+
+def base_interpreter(interpreter: str) -> str | None:
+    """Return the interpreter on which a virtual environment's is built; None if there is no interpreter at this path.
+
+    Two environments of one Python have the same base, so what is built for one can be used for the other.
+
+    Source: PEP 405 and the `venv`, `virtualenv` and uv that write `pyvenv.cfg`.
+    """
+    if not interpreter or not os.access(interpreter, os.X_OK) or Path(interpreter).is_dir():
+        return None
+    config = _read(Path(interpreter).parent.parent / "pyvenv.cfg", MAX_FILE)
+    values = {}
+    for line in (config.text if config is not None else "").splitlines():
+        key, _, value = line.partition("=")
+        values[key.strip().lower()] = value.strip()
+    home = values.get("home", "")
+    version = ".".join((values.get("version_info") or values.get("version") or "").split(".")[:2])
+    candidates = [values.get("executable", ""), values.get("base-executable", "")]
+    candidates += [f"{home}/python{version}", f"{home}/python3"] if home else []
+    for candidate in [*candidates, interpreter]:
+        if candidate and os.access(candidate, os.X_OK):
+            return os.path.realpath(candidate)
+    return None

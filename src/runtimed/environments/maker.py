@@ -1,0 +1,168 @@
+"""The environments of one data folder, for the daemon: a decision goes in, where a kernel starts comes out.
+
+Nothing here decides which environment that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from runtimed.environments import conda
+from runtimed.environments.additions import Addition, add_packages, obstacle
+from runtimed.environments.conda_files import with_channels
+from runtimed.environments.detection import INSTALL_UV, Decision
+from runtimed.environments.pip_settings import uv_variables
+from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
+from runtimed.environments.store import MARKER, EnvironmentStore
+from runtimed.environments.trust import Trust
+from runtimed.environments.uv import UvBuilder
+from runtimed.errors import EnvironmentFailed
+from runtimed.transport.home import find_uv
+
+__all__ = ["Environments", "Prepared", "with_settings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """An environment that is complete.
+
+    Attributes:
+        interpreter: Its Python.
+        environment: The environment variables for a kernel in it.
+        marker: The file on which its users hold a shared lock.
+    """
+
+    interpreter: str
+    environment: dict[str, str] = field(repr=False)
+    marker: str
+
+
+def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decision:
+    """Return a decision whose recipe names the channels that the client has configured, where it named none itself.
+
+    Raises:
+        EnvironmentFailed: If the configuration of conda cannot be read.
+    """
+    if not isinstance(decision.recipe, CondaRecipe):
+        return decision
+    return replace(decision, recipe=with_channels(decision.recipe, conda.configured(environment)))
+
+
+class Environments:
+    """Makes environments, each once.
+
+    Attributes:
+        trust: What the user has consented to install.
+    """
+
+    def __init__(self, folder: Path, trust: Trust) -> None:
+        self._store = EnvironmentStore(folder)
+        self.trust = trust
+
+    async def prepare(
+        self, decision: Decision, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> Prepared | None:
+        """Return the environment of a decision, made if need be; None for one that runtimed does not make.
+
+        Args:
+            decision: Which one.
+            environment: The environment variables of the client: uv gets its settings of indexes and proxies.
+            interpreter: The client's interpreter, whose environment may have settings for pip.
+            report: Hears of each step; of none if the environment is there.
+
+        Raises:
+            EnvironmentFailed: If it cannot be had.
+        """
+        match (await asyncio.to_thread(with_settings, decision, environment)).recipe:
+            case None:
+                return None
+            case UvRecipe() as recipe:
+                folder = await self._uv(recipe, environment, interpreter, report)
+                own = {"VIRTUAL_ENV": str(folder)}
+            case CondaRecipe() as recipe:
+                folder = await self._conda(recipe, environment, interpreter, report)
+                own = {"CONDA_PREFIX": str(folder)}
+        return Prepared(
+            interpreter=str(folder / "bin/python"),
+            environment=_activated(environment, folder, own),
+            marker=str(folder / MARKER),
+        )
+
+    async def extend(
+        self,
+        decision: Decision,
+        marker: str,
+        target: Path,
+        environment: Mapping[str, str],
+        interpreter: str,
+        report: Report,
+    ) -> Addition:
+        """Add to a running kernel what a decision names, unless something stands against it.
+
+        Args:
+            decision: What the kernel should have.
+            marker: That of the environment in which it runs; empty for one that runtimed did not make.
+            target: The kernel's own folder of additions.
+            environment: As for `prepare`.
+            interpreter: As for `prepare`.
+            report: Hears of each step.
+
+        Raises:
+            EnvironmentFailed: If it cannot be had.
+        """
+        recipe = decision.recipe
+        if not marker or recipe is None:
+            return Addition(obstacle="the kernel runs in an environment that runtimed did not make")
+        reason = await asyncio.to_thread(obstacle, Path(marker), recipe)
+        if reason is not None or not isinstance(recipe, UvRecipe):
+            return Addition(obstacle=reason)
+        uv = find_uv(environment)
+        if uv is None:
+            raise EnvironmentFailed(INSTALL_UV)
+        builder = self._builder(uv, recipe, environment, interpreter, report)
+        return await add_packages(builder, Path(marker).parent, target, report)
+
+    async def close(self) -> None:
+        """End what is in the making."""
+        await self._store.close()
+
+    async def _uv(self, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report) -> Path:
+        uv = find_uv(environment)
+        if uv is None and self._store.find(recipe.digest) is None:
+            raise EnvironmentFailed(INSTALL_UV)
+        builder = self._builder(uv or "uv", recipe, environment, interpreter, report)
+        return await self._store.get(recipe, builder.build, report)
+
+    def _builder(
+        self, uv: str, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> UvBuilder:
+        base = functools.partial(self._uv, environment=environment, interpreter=interpreter, report=report)
+        return UvBuilder(uv, recipe, {**environment, **uv_variables(environment, interpreter)}, base)
+
+    async def _conda(
+        self, recipe: CondaRecipe, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> Path:
+        uv = find_uv(environment)
+        variables = {**environment, **uv_variables(environment, interpreter)}
+
+        async def build(folder: Path, report: Report, lock: int) -> None:
+            await conda.build(recipe, folder, report, environment=variables, uv=uv, lock=lock)
+
+        return await self._store.get(recipe, build, report)
+
+
+_OTHERS: Final = frozenset({"CONDA_DEFAULT_ENV", "CONDA_PREFIX", "PYTHONHOME", "VIRTUAL_ENV"})
+"""Variables that name the environment of the client."""
+
+
+def _activated(environment: Mapping[str, str], folder: Path, own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables as they are after an activation: what a cell starts finds the same packages."""
+    variables = {name: value for name, value in environment.items() if name not in _OTHERS}
+    path = os.pathsep.join(part for part in (str(folder / "bin"), variables.get("PATH", "")) if part)
+    return {**variables, **own, "PATH": path}

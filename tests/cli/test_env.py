@@ -1,0 +1,112 @@
+"""`runtimed env`: what a kernel would get, and why."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from runtimed import Session
+from tests.cli.conftest import Command
+from tests.environments.test_prune import make
+
+SCRIPT = "# /// script\n# dependencies = ['six']\n# ///\nimport six\n"
+
+
+@pytest.fixture(autouse=True)
+def undecided(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNTIMED_ENV")
+
+
+def test_explain_says_what_would_be_chosen_and_why_and_starts_nothing(runtimed: Command, data_dir: Path, tmp_path):
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[project]\nname = "shop"\nversion = "1"\ndependencies = ["six"]\n')
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    done = runtimed("env", "explain", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"uv:pyproject: {project} is the nearest project file\n"
+        "  packages: six\n"
+        "  versions: the latest that fit; there is no uv.lock\n"
+    )
+    assert runtimed("env", "explain", f"{tmp_path}/not/there.ipynb").stdout == done.stdout
+    assert runtimed("env", "explain", str(script)).stdout == (
+        "uv:pep723: the first code cell begins with a script block (PEP 723)\n  packages: six\n"
+    )
+    assert json.loads(runtimed("env", "explain", "--json", str(tmp_path)).stdout) == {
+        "env_source": "uv:pyproject",
+        "reason": f"{project} is the nearest project file",
+        "file": str(project),
+    }
+    assert list(data_dir.iterdir()) == []
+
+
+def test_explain_says_what_cannot_be_understood(runtimed: Command, tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[project")
+    done = runtimed("env", "explain", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"{tmp_path}/pyproject.toml is no valid TOML: ")
+
+    (tmp_path / "broken.ipynb").write_text("{")
+    done = runtimed("env", "explain", str(tmp_path / "broken.ipynb"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{tmp_path}/broken.ipynb is no notebook: ")
+
+
+def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: Path):
+    assert runtimed("env", "trust", "mine").returncode == 3
+    with Session("mine") as session:
+        session.create_cell(SCRIPT)
+        # As if the document had come from elsewhere.
+        shutil.rmtree(data_dir / "trust")
+        done = runtimed("env", "trust", "mine")
+        assert (done.returncode, done.stdout) == (
+            0,
+            "The session 'mine' may install what it asks for:\n"
+            "uv:pep723: the first code cell begins with a script block (PEP 723)\n"
+            "  packages: six\n",
+        )
+        assert len(list((data_dir / "trust").iterdir())) == 2
+        assert session.status().kernel_status == "not_started"
+    assert runtimed("env", "trust", "nobody").returncode == 4
+
+
+def test_list_and_prune_show_and_remove_what_was_made(runtimed: Command, data_dir: Path):
+    folder = data_dir / "environments"
+    assert runtimed("env", "list").stdout == f"There are no environments in {folder}\n"
+    assert json.loads(runtimed("env", "prune", "--all", "--json").stdout) == {
+        "removed": [],
+        "kept": [],
+        "problems": [],
+    }
+
+    now = time.time()
+    make(folder, "a", 2, 2**20, at=now)
+    make(folder, "b", 40, at=now)
+    make(folder, "c", at=now)
+    listed = runtimed("env", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [line.split()[:3] for line in listed.stdout.splitlines()[1:4]] == [[n * 12, "uv", n] for n in "cab"]
+    assert f"3 environments in {folder}, together 1 MiB" in listed.stdout
+    maps = json.loads(runtimed("env", "list", "--json").stdout)
+    assert [(one["name"], one["packages"], one["in_use"]) for one in maps] == [
+        ("c" * 32, ["c"], False),
+        ("a" * 32, ["a"], False),
+        ("b" * 32, ["b"], False),
+    ]
+
+    dry = runtimed("env", "prune", "--dry-run").stdout
+    assert (dry.splitlines()[1].split()[0], dry.splitlines()[-1]) == (
+        "b" * 12,
+        "Would remove 1 environment; 2 stay, 0 of them in use",
+    )
+    assert runtimed("env", "prune").stdout.endswith("\nRemoved 1 environment; 2 stay, 0 of them in use\n")
+    assert runtimed("env", "prune", "--older-than", "3").stdout == "Removed 0 environments; 2 stay, 0 of them in use\n"
+    gone = json.loads(runtimed("env", "prune", "--older-than", "1", "--json").stdout)
+    assert [one["name"] for one in gone["removed"]] == ["a" * 32]
+    assert runtimed("env", "prune", "--all").stdout == "Removed 0 environments; 1 stay, 0 of them in use\n"
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["c" * 32]
+    assert runtimed("env", "prune", "--older-than", "-1").returncode == 2

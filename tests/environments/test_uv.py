@@ -1,0 +1,298 @@
+"""Real environments made by a real uv: what they hold, what they leave alone, and how they fail."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from runtimed import EnvironmentFailed
+from runtimed.environments import maker
+from runtimed.environments.detection import Decision, decide
+from runtimed.environments.facts import gather
+from runtimed.environments.maker import Environments
+from runtimed.environments.recipes import Progress, UvRecipe
+from runtimed.environments.trust import Trust
+from runtimed.transport.home import find_uv
+from tests.conftest import wait_until
+
+OFFLINE = {"UV_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, variables, base) -> Path:
+    """A folder of environments that has the plain one: the only one for which the network is needed."""
+    place = tmp_path_factory.mktemp("environments")
+    prepare(place, UvRecipe(python=base), variables)
+    return place
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project of its own repository, without a lock file."""
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["alpha"]\n'
+        '[dependency-groups]\ndev = ["beta"]\nother = ["not-there"]\n'
+    )
+    return tmp_path
+
+
+def prepare(folder: Path, recipe: UvRecipe, variables: dict[str, str], heard: list[Progress] | None = None) -> str:
+    """Make an environment; return its Python."""
+    decision = Decision(source="uv:inline", reason="a test asks for it", recipe=recipe)
+    heard = [] if heard is None else heard
+    prepared = asyncio.run(Environments(folder, Trust(folder / "trust")).prepare(decision, variables, "", heard.append))
+    assert prepared is not None
+    return prepared.interpreter
+
+
+def recipe_of(project: Path, variables: dict[str, str], base: str) -> UvRecipe:
+    decision = decide(gather(asked="auto", folder=str(project), environment=variables, interpreter=base))
+    assert decision.source == "uv:pyproject"
+    assert isinstance(decision.recipe, UvRecipe)
+    return decision.recipe
+
+
+def ask(python: str, code: str) -> str:
+    """Run code in an environment."""
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+VERSIONS = """
+import importlib.util as u, importlib
+print([(n, importlib.import_module(n).version) for n in ("alpha", "beta") if u.find_spec(n)])
+"""
+
+
+# --- what they hold ---------------------------------------------------------------------------------------------------
+
+
+def test_the_plain_environment_has_a_kernel_compiled_and_linked_from_the_cache(folder, variables, base):
+    heard: list[Progress] = []
+    python = Path(prepare(folder, UvRecipe(python=base), {**variables, **OFFLINE}, heard))
+    assert heard == []
+    package = next(python.parent.parent.glob("lib/python3*/site-packages/ipykernel"))
+    assert {path.name.split(".")[0] for path in package.glob("*.py")} == {
+        path.name.split(".")[0] for path in package.glob("__pycache__/*.pyc")
+    }
+    assert (package / "kernelapp.py").stat().st_nlink > 1
+    assert ask(str(python), "import sys; print(sys.prefix, sys._base_executable)") == f"{python.parent.parent} {base}"
+
+
+def test_dependencies_are_added_to_it_and_it_stays_as_it_is(folder, variables, base):
+    plain = folder / UvRecipe(python=base).digest
+    before = contents(plain)
+    heard: list[Progress] = []
+    python = prepare(folder, UvRecipe(dependencies=("beta",), python=base), {**variables, **OFFLINE}, heard)
+
+    assert ask(python, VERSIONS) == "[('alpha', '1.0'), ('beta', '1.0')]"
+    assert ask(python, "import ipykernel.kernelapp, sys; print(sys.prefix)") == str(Path(python).parent.parent)
+    assert [progress.message for progress in heard] == [
+        "Resolving beta",
+        heard[1].message,
+        "Byte-compiling 2 packages",
+    ]
+    modules = list(Path(python).parent.parent.glob("lib/python3*/site-packages/__pycache__/*.pyc"))
+    assert {path.name.split(".")[0] for path in modules} >= {"alpha", "beta"}
+    # Its scripts start its own Python, not that of the plain one.
+    script = Path(python).parent / "ipython"
+    told = subprocess.run([script, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == str(Path(python).parent.parent)
+    assert contents(plain) == before
+
+
+def test_ten_who_ask_at_once_for_a_new_one_get_one(folder, variables, base):
+    decision = Decision(source="uv:inline", reason="", recipe=UvRecipe(dependencies=("alpha==1.0",), python=base))
+
+    async def scene() -> tuple[set[str], list[list[Progress]]]:
+        environments = Environments(folder, Trust(folder / "trust"))
+        heard: list[list[Progress]] = [[] for _ in range(10)]
+        prepared = await asyncio.gather(
+            *(environments.prepare(decision, {**variables, **OFFLINE}, "", hears.append) for hears in heard)
+        )
+        return {one.interpreter for one in prepared if one is not None}, heard
+
+    interpreters, heard = asyncio.run(scene())
+    assert len(interpreters) == 1
+    assert [progress.message for progress in heard[0]].count("Byte-compiling 1 package") == 1
+    assert heard == [heard[0]] * 10
+
+
+# --- projects ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_project_without_a_lock_gets_its_packages_and_its_dev_group_and_stays_untouched(
+    folder, project, variables, base
+):
+    before = contents(project)
+    python = prepare(folder, recipe_of(project, variables, base), {**variables, **OFFLINE})
+    assert ask(python, VERSIONS) == "[('alpha', '1.0'), ('beta', '1.0')]"
+    assert contents(project) == before
+
+
+def test_a_lock_file_is_honoured_and_stays_untouched(folder, project, variables, base):
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["alpha<2"]\n'
+    )
+    uv = Path(find_uv(variables) or "")
+    locked = {**variables, **OFFLINE}
+    subprocess.run([uv, "lock", "-q"], cwd=project, env=locked, check=True)
+    text = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(text.replace("alpha<2", "alpha"))
+    subprocess.run([uv, "lock", "-q"], cwd=project, env=locked, check=True)
+    before = contents(project)
+
+    # Without the lock it would be 2.0.
+    python = prepare(folder, recipe_of(project, variables, base), locked)
+    assert ask(python, VERSIONS) == "[('alpha', '1.0')]"
+    assert ask(python, "import ipykernel.kernelapp") == ""
+    assert contents(project) == before
+
+    (project / "pyproject.toml").write_text(text.replace("alpha<2", "beta"))
+    with pytest.raises(EnvironmentFailed, match="uv.lock does not fit pyproject.toml any more; run `uv lock`"):
+        prepare(folder, recipe_of(project, variables, base), locked)
+
+
+def test_a_lock_file_with_which_no_kernel_can_run_is_not_bent(folder, project, variables, base):
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "old"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["traitlets==1.0"]\n'
+    )
+    locked = {**variables, **OFFLINE}
+    subprocess.run([find_uv(variables) or "", "lock", "-q"], cwd=project, env=locked, check=True)
+    with pytest.raises(EnvironmentFailed, match=r"(?s)Cannot make the environment of the project .*traitlets"):
+        prepare(folder, recipe_of(project, variables, base), locked)
+
+
+def test_a_project_that_is_a_package_is_installed_so_that_edits_count(folder, tmp_path, variables, base):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "shop"\nversion = "1"\ndependencies = ["alpha"]\n'
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    )
+    (tmp_path / "shop.py").write_text("open_ = True\n")
+    before = contents(tmp_path)
+    python = prepare(folder, recipe_of(tmp_path, variables, base), variables)
+    assert contents(tmp_path) == before
+    assert ask(python, "import shop, alpha; print(shop.open_)") == "True"
+    (tmp_path / "shop.py").write_text("open_ = False\n")
+    assert ask(python, "import shop; print(shop.open_)") == "False"
+
+
+# --- how they fail ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence", "package"),
+    [
+        (UvRecipe(dependencies=("not-there-at-all",)), "not-there-at-all", None),
+        (UvRecipe(dependencies=("alpha==9",)), "No version of 'alpha' fits", "alpha"),
+        (UvRecipe(dependencies=("alpha==2", "beta")), "These packages do not go together", None),
+        (UvRecipe(dependencies=("alpha==",)), "cannot be understood; mend it", None),
+        (UvRecipe(requires_python=">=3.99"), "No Python that fits can be had here", None),
+    ],
+)
+def test_what_cannot_be_had_is_a_sentence_and_leaves_nothing(folder, variables, base, recipe, sentence, package):
+    recipe = UvRecipe(dependencies=recipe.dependencies, requires_python=recipe.requires_python, python=base)
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFailed, match=sentence) as raised:
+        prepare(folder, recipe, {**variables, **OFFLINE})
+    assert time.monotonic() - begun < 30
+    assert raised.value.package == package
+    assert re.search(r"\nuv said:\n(error: |  × )", str(raised.value))
+    assert not (folder / recipe.digest).exists()
+
+
+def test_an_unknown_package_of_the_index_is_named(folder, variables, base):
+    recipe = UvRecipe(dependencies=("ipython-runtimed-no-such-package",), python=base)
+    with pytest.raises(EnvironmentFailed, match="There is no package 'ipython-runtimed-no-such-package'") as raised:
+        prepare(folder, recipe, variables)
+    assert raised.value.package == "ipython-runtimed-no-such-package"
+
+
+@pytest.fixture
+def silent_index() -> Iterator[str]:
+    """An index that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/simple"
+
+
+def test_without_a_network_what_was_downloaded_earlier_is_used_else_it_fails_within_seconds(folder, variables, base):
+    unreachable = {**variables, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}
+    # All of it was seen before, whichever index it came from.
+    offline = prepare(folder, UvRecipe(dependencies=("alpha", "beta"), python=base), unreachable | OFFLINE)
+    assert ask(offline, VERSIONS) == "[('alpha', '1.0'), ('beta', '1.0')]"
+
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFailed, match="The package index cannot be reached; check the network"):
+        prepare(folder, UvRecipe(dependencies=("tomli-w",), python=base), unreachable)
+    assert time.monotonic() - begun < 30
+
+
+def test_when_nobody_waits_any_more_uv_is_killed_and_nothing_is_left(folder, variables, base, silent_index):
+    recipe = UvRecipe(dependencies=("alpha", "sampleproject"), python=base)
+    decision = Decision(source="uv:inline", reason="", recipe=recipe)
+
+    async def scene() -> list[psutil.Process]:
+        environments = Environments(folder, Trust(folder / "trust"))
+        resolving = asyncio.Event()
+        asking = asyncio.create_task(
+            environments.prepare(
+                decision, {**variables, "UV_DEFAULT_INDEX": silent_index}, "", lambda _progress: resolving.set()
+            )
+        )
+        await resolving.wait()
+        await asyncio.to_thread(wait_until, lambda: running_uv(folder / recipe.digest), "uv does not start")
+        found = running_uv(folder / recipe.digest)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await environments.close()
+        return found
+
+    processes = asyncio.run(scene())
+    wait_until(lambda: not any(process.is_running() for process in processes), "uv lives on")
+    assert not (folder / recipe.digest).exists()
+
+
+def running_uv(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if str(folder) in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_without_uv_the_extra_is_named(tmp_path, variables, base, monkeypatch):
+    monkeypatch.setattr(maker, "find_uv", lambda _environment: None)
+    with pytest.raises(EnvironmentFailed, match=r"pip install 'ipython-runtimed\[uv\]'"):
+        prepare(tmp_path, UvRecipe(python=base), variables)
+
+
+def test_a_kernel_gets_the_variables_of_an_activated_environment(folder, variables, base):
+    decision = Decision(source="uv:prewarmed", reason="", recipe=UvRecipe(python=base))
+    given: dict[str, str] = {**variables, "PYTHONHOME": "/x", "CONDA_PREFIX": "/y", "SECRET": "z"}
+    prepared: Any = asyncio.run(
+        Environments(folder, Trust(folder / "trust")).prepare(decision, given, "", lambda _progress: None)
+    )
+    place = str(folder / UvRecipe(python=base).digest)
+    assert prepared.environment == {
+        **variables,
+        "SECRET": "z",
+        "VIRTUAL_ENV": place,
+        "PATH": f"{place}/bin{os.pathsep}{variables['PATH']}",
+    }

@@ -1,0 +1,75 @@
+"""The one line that says how an environment is made: in a terminal, in a notebook, and where nobody looks."""
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runtimed.progress import ProgressLine, progress_text
+
+MIB = 2**20
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_download_says_how_far_it_is():
+    assert progress_text("Resolving six") == "Resolving six"
+    assert progress_text("Downloading numpy", 0, 16 * MIB) == "Downloading numpy (0.0 of 16.0 MiB)"
+
+
+def test_in_a_terminal_one_line_is_written_over_and_taken_away():
+    stream = Terminal()
+    with ProgressLine(stream=stream) as line:
+        line.show("Resolving six\x1b[31m")
+        line.show("Downloading numpy", MIB, 2 * MIB)
+        line.close()
+    assert stream.getvalue() == ("\r\x1b[2KResolving six?[31m …\r\x1b[2KDownloading numpy (1.0 of 2.0 MiB) …\r\x1b[2K")
+
+
+def test_a_line_is_never_wider_than_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    ProgressLine(stream=stream).show("x" * 100)
+    assert stream.getvalue() == f"\r\x1b[2K{'x' * 17} …"
+
+
+def test_where_nobody_looks_nothing_is_written():
+    stream = io.StringIO()
+    with ProgressLine(stream=stream) as line:
+        line.show("Resolving six")
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "last"), [(None, "The kernel is ready"), (ValueError(), "The environment was not made")]
+)
+def test_in_a_notebook_one_display_is_updated_and_says_how_it_ended(monkeypatch, error, last):
+    published: list[Any] = []
+    monkeypatch.setattr(
+        "IPython.display.publish_display_data", lambda data, **rest: published.append((data["text/plain"], rest))
+    )
+    try:
+        with ProgressLine(SimpleNamespace(kernel=object())) as line:
+            line.show("Resolving six")
+            line.show("Installing 1 package")
+            if error is not None:
+                raise error
+    except ValueError:
+        pass
+    ids = {rest["transient"]["display_id"] for _text, rest in published}
+    assert len(ids) == 1
+    assert [(text, rest["update"]) for text, rest in published] == [
+        ("Resolving six …", False),
+        ("Installing 1 package …", True),
+        (last, True),
+    ]
+
+
+def test_nothing_shown_leaves_nothing(monkeypatch):
+    monkeypatch.setattr("IPython.display.publish_display_data", lambda *_args, **_kwargs: pytest.fail("shown"))
+    with ProgressLine(SimpleNamespace(kernel=object())):
+        pass
