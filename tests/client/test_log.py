@@ -120,7 +120,7 @@ def test_what_was_refused_and_what_changed_nothing_is_not_in_the_log(face):
         session.set_source(cell_id, "1")
         session.get_cells()
 
-    assert [entry.action for entry in reversed(log(face, name))] == ["session_started", "cell_added", "kernel_start"]
+    assert [entry.action for entry in reversed(log(face, name))] == ["session_started", "cell_added"]
 
 
 def test_thousands_of_appended_pieces_are_a_few_entries(face):

@@ -28,7 +28,7 @@ from runtimed import CellNotFound, Client, InvalidCell, NoKernel, Session, Sessi
 from tests.client.faces import AsyncFace
 
 STEPS = 10_000
-EXAMPLES, LENGTH = 42, 280
+EXAMPLES, LENGTH = 50, 280
 
 COUNT = "n = globals().get('n', 0) + 1\nprint('n is', n)"
 SHOW = "n"

@@ -17,12 +17,12 @@ ANN = Actor(ClientId("ann"), label="Ann 🎈", uid=1000, pid=17)
 BOB = Actor(ClientId("bob"), label=None, uid=1000, pid=None)
 
 
-@pytest.fixture
 def unknown(client_id: str) -> Actor:
     """What is known of a client of which nothing was noted."""
     return Actor(ClientId(client_id), label=None, uid=os.getuid(), pid=None)
 
 
+@pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "session.db"
 

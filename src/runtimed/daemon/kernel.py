@@ -131,6 +131,7 @@ class RoomKernel:
         self._start_unwanted = False
         self._stopping = False
         self._dead: asyncio.Future[dict[str, Any]] | None = None
+        self._dying: asyncio.Future[None] | None = None
         self._rejoining = False
         self._trouble = Trouble()
         self._pid: int | None = None
@@ -658,7 +659,7 @@ class RoomKernel:
         self.check_room()
         # First: nobody should start a kernel for what cannot run.
         source = self.executions.source_of(request)
-        if not self.exists:
+        if not self.exists or self._dying is not None:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
         self.executions.enqueue(request, source, actor)
 
@@ -696,13 +697,32 @@ class RoomKernel:
                             self.executions.take(event)
                             if isinstance(event, Finished):
                                 self._listener.kernel_used()
+                                if event.status == "died" and status != "restarting" and self._dying is None:
+                                    self._dying = asyncio.get_running_loop().create_future()
         except StorageError:
             # They come again; until then nothing of this has happened.
             self.status = status
             raise
 
+    async def settled(self) -> None:
+        """Wait until a kernel under which an execution has died is said to be dead: its host tells one after the other.
+
+        Whoever saw the execution end may ask for a new kernel before that.
+        """
+        if self._dying is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SHUTDOWN_DEADLINE):
+                    await asyncio.shield(self._dying)
+
+    def _has_died(self) -> None:
+        dying, self._dying = self._dying, None
+        if dying is not None and not dying.done():
+            dying.set_result(None)
+
     def _kernel_changed(self, event: KernelState) -> None:
         self.status = event.status
+        if event.status != "busy":
+            self._has_died()
         match event.status:
             case "starting":
                 self._pid = event.pid
@@ -818,6 +838,7 @@ class RoomKernel:
             self._stopping = False
 
     def _say_dead(self, reason: str) -> None:
+        self._has_died()
         with self._log.transaction():
             self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
         self.status = "dead"

@@ -116,6 +116,7 @@ class Room(KernelListener):
         """Start a kernel unless one runs; see `RoomKernel.start`."""
         if not self.kernel.exists:
             self.check_room()
+        await self.kernel.settled()
         self.activate(actor)
         started = await self.kernel.start(request, actor)
         return {
