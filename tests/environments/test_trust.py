@@ -287,7 +287,7 @@ def test_a_running_kernel_gets_nothing_that_came_with_the_document_without_conse
         for ask in (session.sync_environment, session.restart_kernel):
             with pytest.raises(EnvironmentFailed, match="that you have not consented to"):
                 ask()
-        assert session.run("6 * 7").result == "42"
+        assert session.run("print(6 * 7)").stdout == "42\n"
         session.trust_environment()
         assert session.sync_environment().success
         assert session.run("import alpha, beta").error is None
