@@ -169,9 +169,10 @@ def travelled(shared_daemon: Path) -> None:
     """Documents that were made with another data folder, and so under another key."""
     elsewhere = Path(tempfile.mkdtemp(prefix="rt"))
     with own_daemon(elsewhere):
-        for name in ("by metadata", "by addition", "by synchronisation"):
+        # Each names others: consent to one is no consent to the next.
+        for name, alpha in (("by metadata", "alpha"), ("by addition", "alpha>0.1"), ("by synchronisation", "alpha>0.2")):
             with Session(name) as session:
-                session.set_metadata("notebook_metadata", METADATA)
+                session.set_metadata("notebook_metadata", METADATA.replace("alpha", alpha))
         for name, source in (("by script", SCRIPT), ("by name", SCRIPT.replace("'alpha'", "'alpha>=1'"))):
             with Session(name) as session:
                 session.create_cell(source)
@@ -274,9 +275,9 @@ def test_who_adds_a_package_to_what_came_with_a_document_does_not_ask_for_the_ot
 ) -> None:
     with Session("by addition") as session:
         session.add_uv_dependency("gamma")
-        assert refusal(session).packages == ["alpha", "beta", "gamma"]
+        assert refusal(session).packages == ["alpha>0.1", "beta", "gamma"]
         session.remove_uv_dependency("beta")
-        assert refusal(session).packages == ["alpha", "gamma"]
+        assert refusal(session).packages == ["alpha>0.1", "gamma"]
 
 
 def test_a_running_kernel_gets_nothing_that_came_with_the_document_without_consent(
