@@ -170,7 +170,7 @@ def travelled(shared_daemon: Path) -> None:
     elsewhere = Path(tempfile.mkdtemp(prefix="rt"))
     with own_daemon(elsewhere):
         # Each names others: consent to one is no consent to the next.
-        for name, alpha in (("by metadata", "alpha"), ("by addition", "alpha>0.1"), ("by synchronisation", "alpha>0.2")):
+        for name, alpha in (("by metadata", "alpha"), ("by addition", "alpha>0.1"), ("by sync", "alpha>0.2")):
             with Session(name) as session:
                 session.set_metadata("notebook_metadata", METADATA.replace("alpha", alpha))
         for name, source in (("by script", SCRIPT), ("by name", SCRIPT.replace("'alpha'", "'alpha>=1'"))):
@@ -283,7 +283,7 @@ def test_who_adds_a_package_to_what_came_with_a_document_does_not_ask_for_the_ot
 def test_a_running_kernel_gets_nothing_that_came_with_the_document_without_consent(
     travelled: None, client: pytest.MonkeyPatch
 ) -> None:
-    with Session("by synchronisation") as session:
+    with Session("by sync") as session:
         session.start_kernel(env_source="uv:prewarmed")
         for ask in (session.sync_environment, session.restart_kernel):
             with pytest.raises(EnvironmentFailed, match="that you have not consented to"):
