@@ -60,6 +60,9 @@ def test_a_limit_is_read_from_its_variable(name, text, value):
         ("RUNTIMED_MAX_OUTPUT_BYTES", "-5M", "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
         ("RUNTIMED_MAX_OUTPUT_BYTES", "9" * 400, "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
         ("RUNTIMED_KEEP_DAYS", "0.01", "a number of days, at least 0.05, or `none` to keep everything"),
+        ("RUNTIMED_ENV_KEEP_DAYS", "-1", "a number of days, more than 0, or `none` to keep everything"),
+        ("RUNTIMED_ENV_MAX_COUNT", "none", "a whole number, at least 1"),
+        ("RUNTIMED_ENV_MAX_BYTES", "much", "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_what_is_allowed(variable, text, allowed):
@@ -99,3 +102,8 @@ def test_a_daemon_that_cannot_start_says_the_sentence(command, short_folder):
 
     sentence = "RUNTIMED_MAX_SESSIONS is 'many'; it must be a whole number, at least 1\n"
     assert sentence in (done.stdout, done.stderr)
+
+
+def test_the_bounds_of_stored_environments_may_be_lifted():
+    read = read_settings({"RUNTIMED_ENV_KEEP_DAYS": "none", "RUNTIMED_ENV_MAX_BYTES": "1.5G"})
+    assert (read.env_keep_days, read.env_max_bytes, read.env_max_count) == (None, 3 * 2**29, 100)

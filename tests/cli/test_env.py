@@ -90,7 +90,8 @@ def test_list_and_prune_show_and_remove_what_was_made(runtimed: Command, data_di
     listed = runtimed("env", "list")
     assert (listed.returncode, listed.stderr) == (0, "")
     assert [line.split()[:3] for line in listed.stdout.splitlines()[1:4]] == [[n * 12, "uv", n] for n in "cab"]
-    assert f"3 environments in {folder}, together 1 MiB" in listed.stdout
+    # Folders take some, too, how much depends on the file system.
+    assert f"3 environments in {folder}, together 1." in listed.stdout
     maps = json.loads(runtimed("env", "list", "--json").stdout)
     assert [(one["name"], one["packages"], one["in_use"]) for one in maps] == [
         ("c" * 32, ["c"], False),

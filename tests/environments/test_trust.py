@@ -169,8 +169,10 @@ def travelled(shared_daemon: Path) -> None:
     """Documents that were made with another data folder, and so under another key."""
     elsewhere = Path(tempfile.mkdtemp(prefix="rt"))
     with own_daemon(elsewhere):
-        with Session("by metadata") as session:
-            session.set_metadata("notebook_metadata", METADATA)
+        # Each names others: consent to one is no consent to the next.
+        for name, alpha in (("by metadata", "alpha"), ("by addition", "alpha>0.1"), ("by sync", "alpha>0.2")):
+            with Session(name) as session:
+                session.set_metadata("notebook_metadata", METADATA.replace("alpha", alpha))
         for name, source in (("by script", SCRIPT), ("by name", SCRIPT.replace("'alpha'", "'alpha>=1'"))):
             with Session(name) as session:
                 session.create_cell(source)
@@ -266,3 +268,27 @@ def test_a_project_that_others_may_write_to_needs_consent_for_every_change(clien
         project.write_text(PROJECT.replace("<2", ">1"))
         assert refusal(session).packages == ["alpha>1", f"the project in {project.parent}"]
         session.stop()
+
+
+def test_who_adds_a_package_to_what_came_with_a_document_does_not_ask_for_the_others(
+    travelled: None, client: pytest.MonkeyPatch
+) -> None:
+    with Session("by addition") as session:
+        session.add_uv_dependency("gamma")
+        assert refusal(session).packages == ["alpha>0.1", "beta", "gamma"]
+        session.remove_uv_dependency("beta")
+        assert refusal(session).packages == ["alpha>0.1", "gamma"]
+
+
+def test_a_running_kernel_gets_nothing_that_came_with_the_document_without_consent(
+    travelled: None, client: pytest.MonkeyPatch
+) -> None:
+    with Session("by sync") as session:
+        session.start_kernel(env_source="uv:prewarmed")
+        for ask in (session.sync_environment, session.restart_kernel):
+            with pytest.raises(EnvironmentFailed, match="that you have not consented to"):
+                ask()
+        assert session.run("print(6 * 7)").stdout == "42\n"
+        session.trust_environment()
+        assert session.sync_environment().success
+        assert session.run("import alpha, beta").error is None

@@ -160,7 +160,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.StartKernel():
             return _start_kernel(peer, request_id, room, operation)
         case ops.TrustEnvironment():
-            return room.kernel.trust(operation.start)
+            return room.kernel.environment.trust(operation.start)
         case ops.RestartKernel():
             return _done(room.kernel.restart(peer.actor))
         case ops.SyncEnvironment():

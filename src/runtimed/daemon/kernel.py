@@ -14,18 +14,15 @@ from typing import Any, Final, Literal, NoReturn
 
 import msgspec
 
-from runtimed.daemon.consent import check_consent, note_written
 from runtimed.daemon.executions import Executions
 from runtimed.daemon.host_folder import Owner, in_pieces, leftovers, new_host_folder
 from runtimed.daemon.host_link import HostLink, log_failure, remove_host_folder, spawn_host
+from runtimed.daemon.kernel_environment import KernelEnvironment
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.daemon.trouble import Trouble
-from runtimed.environments.dependencies import NOTEBOOK_METADATA, Manager, named
-from runtimed.environments.detection import Decision, decide, explain
-from runtimed.environments.facts import gather
-from runtimed.environments.maker import Environments, Prepared, with_settings
-from runtimed.environments.recipes import Progress
+from runtimed.environments.detection import Decision
+from runtimed.environments.maker import Environments, Prepared
 from runtimed.errors import (
     ConnectionLost,
     EnvironmentFailed,
@@ -40,7 +37,7 @@ from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
 from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.codec import decode_event, pack, unpack
-from runtimed.protocol.events import EnvProgress, Finished, KernelState
+from runtimed.protocol.events import Finished, KernelState
 from runtimed.protocol.operations import (
     Enqueue,
     Execute,
@@ -66,9 +63,6 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE: Final = 10.0
 """Seconds that a host gets to end its kernel and itself before it is killed."""
-
-_NAMED: Final = ("current", "python:", "kernelspec:", "uv:prewarmed", "conda:prewarmed")
-"""What environments begin with about which no document has a say."""
 
 DETACH_DEADLINE: Final = 2.0
 """Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
@@ -117,13 +111,12 @@ class RoomKernel:
         self._store = store
         self._log = log
         self._document = document
-        self._environments = environments
+        self.environment = KernelEnvironment(notebook_id, document, log, environments, clock)
         self._listener = listener
         self._clock = clock
         self.executions = Executions(store, log, document, self._tell_host, clock)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._starting: asyncio.Task[None] | None = None
-        self._preparing: asyncio.Task[Prepared | None] | None = None
         self._restarting: asyncio.Task[None] | None = None
         self._link: HostLink | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -202,7 +195,7 @@ class RoomKernel:
         self.status = "starting"
         try:
             decision = await self._decide(request)
-            await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
+            await self.environment.check_consent(decision, request)
             prepared = await self._prepare(decision, request)
             self._check_still_wanted()
             self._note("kernel_start", actor, decision.source)
@@ -285,92 +278,25 @@ class RoomKernel:
         await self._ready
 
     async def _decide(self, request: StartKernel) -> Decision:
-        decision = await self._choose(request)
+        decision = await self.environment.choose(request)
         self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
         self.env_source = decision.source
         self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
         return decision
 
-    async def trust(self, request: StartKernel) -> dict[str, Any]:
-        """Consent to what a kernel would get that is asked for like this. Nothing is started.
-
-        Raises:
-            EnvironmentFailed: If what describes it cannot be understood.
-            StorageError: If the consent cannot be stored.
-        """
-        decision = await self._choose(request)
-        named = msgspec.structs.replace(request, env_source=decision.source)
-        await asyncio.to_thread(check_consent, self._environments.trust, decision, named)
-        settled = await asyncio.to_thread(with_settings, decision, request.environment)
-        return {"env_source": decision.source, "explained": explain(settled)}
-
-    async def _choose(self, request: StartKernel) -> Decision:
-        """Choose the environment: what is asked for, what the document says, what lies about.
-
-        Raises:
-            EnvironmentFailed: If what describes it cannot be understood.
-        """
-        metadata, first_cell = None, request.source
-        if not request.env_source.startswith(_NAMED):
-            content = self._document.content
-            note_written(self._environments.trust, content, request)
-            metadata = content.metadata(NOTEBOOK_METADATA)
-            first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
-        facts = await asyncio.to_thread(
-            gather,
-            asked=request.env_source,
-            kernel_type=request.kernel_type,
-            metadata=metadata,
-            first_cell=first_cell,
-            folder=request.cwd,
-            environment=request.environment,
-            interpreter=request.interpreter,
-        )
-        return decide(facts)
-
     async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
-        """Have the environment made; None for one that is there without us.
+        """Have the environment made; see `KernelEnvironment.prepare`.
 
         Raises:
             EnvironmentFailed: If it cannot be had.
             SessionClosed: If the kernel was unwanted before it was made.
         """
-        told = False
-
-        def tell(progress: Progress) -> None:
-            nonlocal told
-            told = True
-            self._tell_progress(progress)
-
         self._check_still_wanted()
-        self._preparing = self._spawn(
-            self._environments.prepare(decision, request.environment, request.interpreter, tell)
-        )
         try:
-            prepared = await self._preparing
+            return await self.environment.prepare(decision, request)
         except asyncio.CancelledError:
             self._check_still_wanted()
             raise
-        finally:
-            self._preparing = None
-        if told:
-            tell(Progress(step="start", message=f"Starting the kernel in {decision.source}"))
-        return prepared
-
-    def _tell_progress(self, progress: Progress) -> None:
-        event = EnvProgress(
-            at=self._clock(),
-            step=progress.step,
-            message=progress.message,
-            done=progress.done,
-            total=progress.total,
-        )
-        try:
-            with self._log.transaction():
-                self._log.append(event)
-        except StorageError as exc:
-            # Others may wait for the same environment; it is made though this session cannot tell of it.
-            logger.warning("session %r cannot store its progress: %s", self._notebook_id, exc)
 
     def _check_still_wanted(self) -> None:
         if self._start_unwanted:
@@ -439,8 +365,7 @@ class RoomKernel:
         if actor is not None and (self.exists or self._starting is not None):
             self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
-        if self._preparing is not None:
-            self._preparing.cancel()
+        self.environment.cancel()
         if self._link is not None:
             self._stopping = True
             with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
@@ -498,7 +423,7 @@ class RoomKernel:
         request, _marker = await self._asked_for(self._running_link())
         prepared = None
         if request is not None and self.kernel_type != "deno":
-            decision = await self._decide_again(request)
+            decision = await self.environment.choose_again(request)
             prepared = await self._prepare(decision, request)
         if request is None or prepared is None:
             await self._running_link().ask(HostRestart())
@@ -531,7 +456,9 @@ class RoomKernel:
         """
         link = self._running_link()
         request, marker = await self._asked_for(link)
-        decision = None if request is None or self.kernel_type == "deno" else await self._decide_again(request)
+        decision = None
+        if request is not None and self.kernel_type != "deno":
+            decision = await self.environment.choose_again(request)
         if request is None or decision is None or decision.recipe is None:
             why = "" if decision is None else f" ({decision.reason})"
             raise EnvironmentFailed(
@@ -539,13 +466,8 @@ class RoomKernel:
                 'install there yourself, or shut the kernel down and start it with env_source="auto"',
                 env_source=self.env_source,
             )
-        variables, interpreter = request.environment, request.interpreter
-        addition = await self._environments.extend(
-            decision, marker, link.folder / PACKAGES, variables, interpreter, self._tell_progress
-        )
-        if addition.obstacle is not None:
-            await self._environments.prepare(decision, variables, interpreter, self._tell_progress)
-        elif (await self._asked_for(self._running_link()))[1] != marker:
+        addition = await self.environment.extend(decision, marker, link.folder / PACKAGES, request)
+        if addition.obstacle is None and (await self._asked_for(self._running_link()))[1] != marker:
             # The kernel was restarted meanwhile, in another environment.
             return await self.sync_environment()
         return {
@@ -561,24 +483,6 @@ class RoomKernel:
         reply = await link.ask(HostRequest())
         request = msgspec.convert(unpack(reply["request"]), StartKernel) if reply["request"] else None
         return request, reply["marker"]
-
-    async def _decide_again(self, request: StartKernel) -> Decision:
-        """Choose the environment for a kernel that runs: a plain one, with what the notebook names by now.
-
-        Raises:
-            EnvironmentFailed: If what describes it cannot be understood, or nobody has consented to it.
-        """
-        named_now = request
-        managers: tuple[Manager, ...] = ("uv", "conda")
-        for manager in managers:
-            if request.env_source == f"{manager}:prewarmed" and named(
-                self._document.content.metadata(NOTEBOOK_METADATA), manager
-            ):
-                named_now = msgspec.structs.replace(request, env_source=f"{manager}:inline")
-        decision = await self._choose(named_now)
-        # By what was asked for at the start: asking for a plain one is no consent to what the notebook names.
-        await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
-        return decision
 
     def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Interrupt what runs.
