@@ -14,6 +14,9 @@ from tests.chromium import Missing, ensure_chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 
+IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+"""Files of tests share nothing: each has its daemon, data folder and sockets. The tests of one file share a daemon."""
+
 
 def main(pytest_arguments: Sequence[str]) -> int:
     """Run every step; return the first failing one's exit code."""
@@ -24,7 +27,7 @@ def main(pytest_arguments: Sequence[str]) -> int:
         ("ruff format", _command(sys.executable, "-m", "ruff", "format", "--check")),
         ("mypy", _command(sys.executable, "-m", "mypy")),
         ("import-linter", _command(str(scripts / "lint-imports"))),
-        ("pytest", _command(sys.executable, "-m", "pytest", *pytest_arguments)),
+        ("pytest", _command(sys.executable, "-m", "pytest", *IN_PARALLEL, *pytest_arguments)),
     ]
     for number, (name, step) in enumerate(steps, 1):
         print(f"== {number}/{len(steps)} {name}", flush=True)
