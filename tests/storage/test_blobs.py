@@ -134,6 +134,7 @@ def test_old_blobs_are_listed_and_removed(tmp_path: Path) -> None:
     old = [put_at(store, b"%d" % n, 1000.0 + n) for n in range(20)]
     new = store.put(b"new")
     (tmp_path / "aa").mkdir(exist_ok=True)
+    (tmp_path / "zz").touch()
     assert set(store.older_than(1010)) == set(old[:10])
     assert [store.remove_unused(name, 1010) for name in [*old[8:12], new, NAME]] == [
         True,

@@ -175,13 +175,13 @@ class Retention:
             stored = self._daemon.stored_of_hosts()
             unused -= await self._referred(asyncio.to_thread(self._spooled_blobs, stored), unused)
         names = {stored_name(session_id): session_id for session_id in self._daemon.registry.ids()}
-        for path in await asyncio.to_thread(self._session_files):
-            if path.name.endswith(".db"):
-                unused -= await self._referred(self._look_into(path, names.get(path.stem), before), unused)
-            elif ".damaged-" in path.name:
-                self._say(f"no blob is removed while {path} is there: it was set aside, and may refer to any")
-                unused.clear()
+        for path in await asyncio.to_thread(self._session_files, "*.db"):
+            unused -= await self._referred(self._look_into(path, names.get(path.stem), before), unused)
             await asyncio.sleep(0)
+        # Last, as one may have been set aside just now.
+        for path in await asyncio.to_thread(self._session_files, "*.damaged-*"):
+            self._say(f"no blob is removed while {path} is there: it was set aside, and may refer to any")
+            unused.clear()
         steps = self._remove(unused, moment)
         while not _slice(steps):  # noqa: ASYNC110  # this is what takes the time
             await asyncio.sleep(REST)
@@ -202,8 +202,8 @@ class Retention:
 
     # --- sessions ---
 
-    def _session_files(self) -> list[Path]:
-        return sorted(self._daemon.sessions_dir.glob("*"))
+    def _session_files(self, pattern: str) -> list[Path]:
+        return sorted(self._daemon.sessions_dir.glob(pattern))
 
     async def _look_into(self, path: Path, session_id: NotebookId | None, before: float | None) -> set[str]:
         """Delete what is too old in one session, and return the blobs to which it refers.
@@ -216,6 +216,10 @@ class Retention:
         if room is None and session_id is not None and path.with_name(f"{path.name}-wal").exists():
             # A daemon died with it; opening it takes in what its log holds.
             room = self._daemon.room(session_id)
+        while room is not None and room.flow.is_held:
+            # Its database is at work in another thread: whoever wants something of it waits.
+            await asyncio.sleep(REST)
+            room = self._daemon.open_room(room.notebook_id)
         if room is not None:
             referred, is_due = room.blobs(), True
         else:
@@ -231,7 +235,6 @@ class Retention:
         room = self._daemon.room(session_id)
         with contextlib.closing(room.delete_old(before)) as steps:
             while self._daemon.open_room(session_id) is room and not self._closed:
-                # While its database is at work in another thread, all who want something of it wait.
                 if not room.flow.is_held and _slice(steps):
                     return
                 await asyncio.sleep(REST)
@@ -240,11 +243,15 @@ class Retention:
 
     def _old_blobs(self, moment: float) -> set[str]:
         """Return the blobs that may be removed if nothing refers to them. Runs in a thread."""
-        found = set()
-        for sha256 in self._daemon.blobs.older_than(moment):
-            if self._closed:
-                break
-            found.add(sha256)
+        found: set[str] = set()
+        try:
+            for sha256 in self._daemon.blobs.older_than(moment):
+                if self._closed:
+                    break
+                found.add(sha256)
+        except StorageError as exc:
+            self._say(f"no blob is removed: {exc}")
+            return set()
         return found
 
     def _spooled_blobs(self, stored: Mapping[Path, int]) -> set[str]:
@@ -290,12 +297,15 @@ def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
     Raises:
         StorageError: If its database cannot be read, or somebody has it open.
     """
-    as_it_was = _state(path)
-    with SessionStore(path, read_only=True) as store:
-        found = store.blobs(), before is not None and _is_due(store, before)
-    if _state(path) != as_it_was:
-        raise StorageError(f"{path} is being used; it is looked into the next time", path=str(path))
-    return found
+    try:
+        as_it_was = _state(path)
+        with SessionStore(path, read_only=True) as store:
+            found = store.blobs(), before is not None and _is_due(store, before)
+        if _state(path) == as_it_was:
+            return found
+    except OSError as exc:
+        raise StorageError(f"{path} cannot be read: {exc}", path=str(path)) from exc
+    raise StorageError(f"{path} is being used; it is looked into the next time", path=str(path))
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -197,7 +197,7 @@ class BlobStore:
 
 def _folders(folder: Path) -> list[Path]:
     """Return the folders that hold blobs, or folders of them: those whose names are two digits."""
-    return [Path(entry.path) for entry in _entries(folder) if len(entry.name) == 2]
+    return [Path(entry.path) for entry in _entries(folder) if len(entry.name) == 2 and entry.is_dir()]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
