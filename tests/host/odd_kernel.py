@@ -46,6 +46,10 @@ class OddKernel(Kernel):
                 self.iopub_thread.send_multipart([b"no delimiter"])
                 self.iopub_thread.send_multipart([b"<IDS|MSG>", b"wrong signature", b"{}", b"{}", b"{}", b"{}"])
                 self.say("stream", {"name": "stdout", "text": "after the junk"})
+            case ["early"]:
+                self.say("status", {"execution_state": "idle"})
+                self.say("stream", {"name": "stdout", "text": "idle"})
+                await asyncio.sleep(1)
             case ["abort"]:
                 return {"status": "aborted"}
             case ["stderr"]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from runtimed.protocol.events import Started, Stream
 from runtimed.protocol.operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
-from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, shapes
+from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, shapes
 
 ODD = Path(__file__).with_name("odd_kernel.py")
 
@@ -52,6 +54,19 @@ async def test_a_kernel_is_interrupted_by_message_if_it_says_so(odd: HostProcess
     # It published no error, so its reply's is one.
     assert shapes(daemon.of(execution_id))[-2] == ("failed", "Interrupted", "by message")
     assert (await daemon.run("fine"))[-1].status == "ok"
+
+
+@in_loop
+async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    execution_id = await daemon.start("early")
+    await daemon.until(lambda: daemon.text(execution_id) == "idle")
+    # The reply comes after a second, the host's patience ends after two.
+    woken = time.monotonic() + 2.5
+    odd.process.send_signal(signal.SIGSTOP)
+    await eventually(lambda: time.monotonic() > woken)
+    odd.process.send_signal(signal.SIGCONT)
+    assert (await daemon.finished(execution_id)).status == "ok"
 
 
 @in_loop

@@ -10,7 +10,7 @@ from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, HostEpoch
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.executions import ExecutionRow
-from runtimed.storage.session_store import KEPT_REQUESTS, SessionStore
+from runtimed.storage.session_store import KEPT_OF_CLIENT, KEPT_REQUESTS, SessionStore
 
 
 @pytest.fixture
@@ -130,6 +130,26 @@ def test_the_newest_replies_are_kept_and_the_old_ones_go(store: SessionStore) ->
     kept = [i for i in range(3 * KEPT_REQUESTS) if store.find_request("ann", i) is not None]
     assert kept == list(range(kept[0], 3 * KEPT_REQUESTS))
     assert KEPT_REQUESTS <= len(kept) <= KEPT_REQUESTS + 200
+
+
+def test_a_client_that_was_stopped_for_a_while_is_still_known(store: SessionStore) -> None:
+    for i in range(50):
+        store.remember_request("stopped", i, b"%d" % i)
+    with store.transaction():
+        for i in range(3 * KEPT_REQUESTS):
+            store.remember_request("busy", i, b"")
+    newest = range(50 - KEPT_OF_CLIENT, 50)
+    assert [store.find_request("stopped", i) for i in newest] == [b"%d" % i for i in newest]
+    assert store.find_request("stopped", 50 - KEPT_OF_CLIENT - 1) is None
+
+
+def test_a_client_that_does_not_come_back_is_forgotten(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimed.storage.session_store.KEPT_FOR_CLIENTS", 1500)
+    store.remember_request("gone", 1, b"yes")
+    with store.transaction():
+        for i in range(2 * KEPT_REQUESTS):
+            store.remember_request("busy", i, b"")
+    assert store.find_request("gone", 1) is None
 
 
 def test_a_damaged_reply_is_noticed(path: Path) -> None:

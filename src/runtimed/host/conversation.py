@@ -336,6 +336,7 @@ class Conversation:
 
     def _miss_reply(self, execution: Execution) -> None:
         """End an execution that has no reply: an interrupt that hits ipykernel's own code has this effect."""
+        self._take_what_is_there()
         if execution.reply is not None or self._executions.open.get(execution.id) is not execution:
             return
         logger.warning("execution %s is over but was not replied to", execution.id)
@@ -348,6 +349,7 @@ class Conversation:
 
     def _miss_idle(self, execution: Execution) -> None:
         """End an execution whose `idle` never came: a stock kernel drops output when its buffer is full."""
+        self._take_what_is_there()
         if execution.idle or self._executions.open.get(execution.id) is not execution:
             return
         waits = self._outbox.stuck or self._outbox.crowded or self._inbox
@@ -357,6 +359,11 @@ class Conversation:
         logger.warning("execution %s was replied to but its end was not published", execution.id)
         execution.idle = True
         self._enqueue_finish(execution)
+
+    def _take_what_is_there(self) -> None:
+        """Read before concluding that something is missing: this process may have been stopped, and not the kernel."""
+        if self._wire is not None:
+            self._wire.drain()
 
     def _add(self, events: list[Any]) -> None:
         for event in events:

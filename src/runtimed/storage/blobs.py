@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,8 +19,6 @@ __all__ = ["BlobStore"]
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 2**20
-_STALE: Final = 24 * 3600.0
-"""Age in seconds after which a temporary file belongs to a writer that died."""
 
 
 class BlobStore:
@@ -187,12 +184,10 @@ class BlobStore:
         return StorageError(f"blob {sha256} {reason}", sha256=sha256, path=str(self.folder))
 
     def _sweep(self) -> None:
-        oldest = time.time() - _STALE
-        for path in self._temporary.iterdir():
-            # Another process may sweep at the same time.
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+        """Remove what writers that died have left; while somebody writes, leave that to whoever opens this next."""
+        with suppress(BlockingIOError), self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            for path in self._temporary.iterdir():
+                path.unlink(missing_ok=True)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -24,15 +24,26 @@ from runtimed.storage.executions import ExecutionRow, ExecutionStatus, Execution
 from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
-__all__ = ["KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
+__all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
 
 SCHEMA_VERSION: Final = 1
 """Of a session's database; a file with a higher one is refused."""
+
+KEPT_OF_CLIENT: Final = 20
+"""So many of the newest replies to each client are remembered longer: it may have been stopped for a while."""
+
+KEPT_FOR_CLIENTS: Final = 10_000
+"""A client is forgotten so many requests after its last one."""
 
 KEPT_REQUESTS: Final = 1000
 """So many of the newest replies are remembered at least, for clients that send a request again."""
 
 _PRUNE_EVERY: Final = 128
+_PRUNE: Final = """DELETE FROM requests WHERE id <= (SELECT max(id) FROM requests) - ?1 AND (
+    id <= (SELECT max(id) FROM requests) - ?2
+    OR id NOT IN (SELECT id FROM (
+        SELECT id, row_number() OVER (PARTITION BY client_id ORDER BY id DESC) AS place FROM requests)
+        WHERE place <= ?3))"""
 _APPLICATION_ID: Final = 0x52545353  # "RTSS"
 _LOADS: Final = "loads"
 
@@ -220,8 +231,7 @@ class SessionStore:
         self._remembered += 1
         if self._remembered >= _PRUNE_EVERY:
             self._remembered = 0
-            query = "DELETE FROM requests WHERE id <= (SELECT max(id) FROM requests) - ?"
-            self._db.execute(query, (KEPT_REQUESTS,))
+            self._db.execute(_PRUNE, (KEPT_REQUESTS, KEPT_FOR_CLIENTS, KEPT_OF_CLIENT))
 
     def find_request(self, client_id: str, request_id: int) -> bytes | None:
         """Return the reply that was given to a request, None if it is unknown or too old.
