@@ -251,6 +251,39 @@ def test_an_ephemeral_session_is_abandoned_when_its_last_client_has_left(data_di
     assert session.status().close_reason == "abandoned"
 
 
+def test_an_ephemeral_session_waits_for_its_client_when_the_daemon_was_replaced(data_dir):
+    with Session(keep_alive=0.3) as session:
+        session.run("x = 'kept'")
+        kernel = session.status().kernel_pid
+        Client().shutdown(keep_kernels=True)
+        wait_until(lambda: not Client().is_running(), "the daemon lives on")
+        # Another client brings up the next daemon; this one does not know yet.
+        with Session("other") as other:
+            other.create_cell("")
+        until = time.monotonic() + 1.5
+        wait_until(lambda: time.monotonic() > until, "the time does not pass")
+
+        assert session.run("print(x)").stdout == "kept\n"
+        assert session.status().kernel_pid == kernel
+    assert session.status().close_reason == "stopped"
+
+
+@pytest.mark.parametrize("code", ["s.run('1')", "s.create_cell('1')"], ids=["kernel", "document"])
+def test_an_ephemeral_session_is_abandoned_when_its_client_died_with_the_daemon(data_dir, code):
+    script = f"import runtimed, time\ns = runtimed.Session(keep_alive=0.3)\n{code}\nprint(s.notebook_id, flush=True)"
+    client = subprocess.Popen([sys.executable, "-c", f"{script}\ntime.sleep(60)"], stdout=subprocess.PIPE, text=True)
+    with client:
+        assert client.stdout is not None
+        name = client.stdout.readline().strip()
+        kill_daemon()
+        with Session("other") as other:
+            other.create_cell("")
+            assert Client().sessions.get(name).status == "active"
+            client.kill()
+            wait_until(lambda: Client().sessions.get(name).status == "closed", "the session is not abandoned")
+    assert Client().sessions.get(name).close_reason == "abandoned"
+
+
 def test_an_ephemeral_session_waits_for_what_runs(data_dir):
     session = Session(keep_alive=0.1)
     session.start_kernel()

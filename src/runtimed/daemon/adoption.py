@@ -45,6 +45,9 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
     joining: list[asyncio.Task[None]] = []
     known: set[Path] = set()
     for row in daemon.registry.active():
+        # One whose time may run out needs somebody who looks at the clock.
+        if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
+            _take_over(daemon, row)
         if row.kind == "kernel" and row.host_dir is not None:
             folder = Path(row.host_dir)
             known.add(folder)
@@ -98,6 +101,13 @@ def _adopt(daemon: Adopter, folder: Path, owner: Owner, *, wanted: bool) -> list
     except RuntimedError as exc:
         daemon.report(f"The host in {folder} of session {owner.notebook_id!r} cannot be taken over: {exc.message}")
         return []
+
+
+def _take_over(daemon: Adopter, row: SessionRow) -> None:
+    try:
+        _open(daemon, row.session_id).take_over(row)
+    except RuntimedError as exc:
+        daemon.report(f"Session {row.session_id!r} cannot be taken over: {exc.message}")
 
 
 def _open(daemon: Adopter, notebook_id: str) -> Room:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Generator, Hashable
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import psutil
 
 from runtimed.daemon.consent import note_written
 from runtimed.daemon.flow import Demand, Flow
@@ -65,12 +68,13 @@ class Room(KernelListener):
                 f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self._trust = environments.trust
         self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
+        self._awaited: psutil.Process | None = None
         self._unanswered_since: float | None = None
 
     # --- peers ---
@@ -83,6 +87,8 @@ class Room(KernelListener):
     def join(self, connection: Hashable, client_id: ClientId, request: Join) -> None:
         """A client is here as long as this connection lasts."""
         self._peers[connection] = client_id, request
+        if request.ephemeral:
+            self._awaited = None
 
     def leave(self, connection: Hashable) -> None:
         """A connection is gone; one that was never here changes nothing."""
@@ -151,11 +157,18 @@ class Room(KernelListener):
         activity = Activity(
             started_at=row.started_at,
             used_at=row.last_accessed_at,
-            peers=self.peers,
+            peers=self.peers or self._may_come_back(),
             left_at=max(self._left_at, row.started_at),
             busy=self.kernel.busy,
         )
         return next_deadline(_limits(row), activity)
+
+    def _may_come_back(self) -> bool:
+        """Whether the client of an earlier daemon still lives, which notices at its next call that there is another."""
+        if self._awaited is not None and not _lives(self._awaited):
+            self._awaited = None
+            self._left_at = self._clock()
+        return self._awaited is not None
 
     def tidy(self) -> None:
         """Do what became due, or possible again.
@@ -204,6 +217,16 @@ class Room(KernelListener):
                 kernel_type=row.kernel_type,
                 env_source=row.env_source,
             )
+
+    def take_over(self, row: SessionRow) -> None:
+        """Go on with a session of an earlier daemon: the client that started it has not left, though it is not here."""
+        pid = self._store.actor(row.creator).pid
+        if row.ephemeral and pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                # A later process may have got the number.
+                if process.create_time() < row.started_at:
+                    self._awaited = process
 
     def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
         """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
@@ -348,6 +371,13 @@ class Room(KernelListener):
 def database_path(settings: Settings, notebook_id: NotebookId) -> Path:
     """Return where the database of a session is."""
     return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _limits(row: SessionRow) -> Limits:
