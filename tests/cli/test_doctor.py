@@ -100,7 +100,8 @@ def test_missing_packages_are_failures_with_a_command_that_installs_them(
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(doctor, "_version", {"ipykernel": "6.29.5"}.get)
-    assert "makes the daemon an environment of its own" in found("documents").found
+    monkeypatch.setattr(doctor, "find_uv", lambda: "/bin/uv")
+    assert "/bin/uv makes the daemon an environment of its own" in found("documents").found
     monkeypatch.setattr(doctor, "find_uv", lambda: None)
     assert found("documents").verdict == "fail"
     assert "pip install automerge==1.0.0rc1" in found("documents").advice
