@@ -228,7 +228,7 @@ def _digest(notebook_id: str, execution_id: str) -> str:
     channel, digest = BlockingChannel(sock), hashlib.sha256()
     channel.send(Identity(None).hello())
     assert isinstance(channel.receive(), Welcome)
-    channel.send(Request(1, Watch(notebook_id=notebook_id, execution_id=execution_id)))
+    channel.send(Request(1, Watch(notebook_id=notebook_id, execution_id=execution_id, whole=True)))
     while not isinstance(message := channel.receive(), Reply):
         assert isinstance(message, EventFrame)
         event = decode_event(message.event)

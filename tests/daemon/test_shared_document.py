@@ -1,6 +1,7 @@
 """The document in memory and the stored one: never do they tell two stories."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from runtimed.document.notebook import Edit, NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, NotebookId
 from runtimed.storage.audit import Actor
+from runtimed.storage.disk import no_room
 from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import daemon_with_a_clock, until
 
@@ -94,6 +96,32 @@ def test_a_document_that_automerge_broke_is_loaded_again(store: SessionStore):
         document.edit("source", ACTOR, break_it)
     append(document, "2")
     assert sources(document) == ["12"]
+
+
+class FullDisk(SessionStore):
+    """A store on a disk that may have become full after a load began."""
+
+    is_full = False
+
+    def end_load(self) -> None:
+        if self.is_full:
+            raise no_room(Path("/full"))
+        super().end_load()
+
+
+def test_loads_that_cannot_be_counted_off_do_not_set_the_document_aside(tmp_path: Path):
+    with contextlib.closing(FullDisk(tmp_path / "s.db")) as store:
+        document, _log = open_document(store)
+        add(document)
+        append(document, "kept")
+        store.is_full = True
+        for _ in range(5):
+            document.forget()
+            assert sources(document) == ["1kept"]
+        assert store.failed_loads == 1
+        store.is_full = False
+        document.tidy()
+        assert store.failed_loads == 0
 
 
 def test_a_running_cell_goes_on_after_its_document_was_forgotten(own_folder: Path):

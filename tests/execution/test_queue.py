@@ -103,6 +103,27 @@ def test_an_execution_that_had_ended_while_nobody_looked_does_not_stay_in_the_qu
     assert queue.finished(ExecutionId("b"), success=True) == [Begin(ExecutionId("c"))]
 
 
+def test_a_copy_and_its_original_go_their_own_ways():
+    queue = ready_queue("a", "b", "c")
+    copied = queue.copy()
+
+    queue.finished(ExecutionId("a"), success=False)
+    copied.add(ticket("d"))
+
+    assert (queue.running, queue.waiting) == (None, [])
+    assert (copied.running, copied.waiting) == ("a", ["b", "c", "d"])
+    assert copied.finished(ExecutionId("a"), success=True) == [Begin(ExecutionId("b"))]
+
+
+def test_what_is_queued_while_the_kernel_is_replaced_outlives_how_the_old_one_ended():
+    queue = ready_queue("a", "b")
+    assert queue.kernel_gone("restarted") == [Drop(ExecutionId("b"), "restarted")]
+    queue.add(ticket("c"))
+
+    assert queue.finished(ExecutionId("a"), success=False) == []
+    assert queue.kernel_ready() == [Begin(ExecutionId("c"))]
+
+
 @given(st.lists(st.tuples(st.sampled_from(["add", "ok", "error", "cancel", "gone", "ready"]), st.integers(0, 5))))
 def test_every_execution_begins_or_is_dropped_once_and_never_both(steps):
     queue = ExecutionQueue()

@@ -278,9 +278,6 @@ class Executions:
                 self._write_count(CellId(cell_id), ExecutionId(execution_id), event.execution_count)
             case Finished(execution_id=str() as execution_id):
                 self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
-                if event.status == "died":
-                    # Nothing more may begin with this kernel, though its end is not told yet.
-                    self._follow(self._queue.kernel_gone("the kernel ended"))
                 self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
             case Display(display_id=str() as display_id):
                 self._note_display(event, display_id)

@@ -35,7 +35,7 @@ from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "log_failure", "reap_hosts", "remove_host_folder", "spawn_host"]
+__all__ = ["HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ class HostLink(ChannelHandler):
 
     def tell(self, operation: Operation) -> None:
         """Send a request whose success shows in the events; a failure is logged."""
-        self.ask(operation).add_done_callback(log_failure)
+        self.ask(operation).add_done_callback(_log_failure)
 
     def close(self) -> None:
         """Leave the host alone. Closing twice is harmless."""
@@ -314,7 +314,6 @@ class HostLink(ChannelHandler):
         self._owner.host_gone(self)
 
 
-def log_failure(future: asyncio.Future[dict[str, Any]]) -> None:
-    """Log why a request failed whose success shows in the events."""
+def _log_failure(future: asyncio.Future[dict[str, Any]]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         logger.warning("a host refused: %s", error)

@@ -16,7 +16,7 @@ import msgspec
 
 from runtimed.daemon.executions import Executions
 from runtimed.daemon.host_folder import Owner, in_pieces, leftovers, new_host_folder
-from runtimed.daemon.host_link import HostLink, log_failure, remove_host_folder, spawn_host
+from runtimed.daemon.host_link import HostLink, remove_host_folder, spawn_host
 from runtimed.daemon.kernel_environment import KernelEnvironment
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
@@ -53,7 +53,7 @@ from runtimed.protocol.operations import (
 )
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
-from runtimed.storage.disk import check_room, is_no_room, no_room
+from runtimed.storage.disk import check_room, has_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
@@ -63,6 +63,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE: Final = 10.0
 """Seconds that a host gets to end its kernel and itself before it is killed."""
+
+LOOK: Final = 0.1
+"""Seconds between looks whether a kernel has ended whose host cannot say so, since the disk is full."""
 
 DETACH_DEADLINE: Final = 2.0
 """Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
@@ -123,8 +126,6 @@ class RoomKernel:
         self._gone: asyncio.Future[None] | None = None
         self._start_unwanted = False
         self._stopping = False
-        self._dead: asyncio.Future[dict[str, Any]] | None = None
-        self._dying: asyncio.Future[None] | None = None
         self._rejoining = False
         self._trouble = Trouble()
         self._pid: int | None = None
@@ -312,7 +313,7 @@ class RoomKernel:
             task.exception()  # it is raised to those who wait; without them it is told by the registry
 
     def _attach_to(self, link: HostLink) -> None:
-        self._link, self._dead = link, None
+        self._link = link
         self._gone = asyncio.get_running_loop().create_future()
 
     def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
@@ -371,8 +372,7 @@ class RoomKernel:
             with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
                 self.executions.kernel_ending("the kernel was shut down")
             if self._link.is_open:
-                self._dead = self._link.ask(HostShutdown())
-                self._dead.add_done_callback(log_failure)
+                self._link.tell(HostShutdown())
             await self._host_end()
         if starting is not None:
             with contextlib.suppress(RuntimedError):
@@ -380,25 +380,28 @@ class RoomKernel:
             await self._host_end()
 
     async def _host_end(self) -> None:
-        """Wait until the present host, which is ending, is gone.
+        """Wait until the present host, which is ending, is gone; on a full disk, until its kernel is.
 
-        On a full disk it keeps what it has said, so it goes on; its kernel is dead then.
+        The host then goes on until what it has kept is stored.
         """
         gone, link = self._gone, self._link
         if gone is None or link is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                if self._dead is not None:
-                    ends: set[asyncio.Future[Any]] = {gone, self._dead}
-                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                if not link.keeps_events:
-                    await asyncio.shield(gone)
+                while not gone.done() and (self._has_room(link) or _is_alive(self._pid)):
+                    await asyncio.wait({gone}, timeout=LOOK)
         except TimeoutError:
+            if not self._has_room(link):
+                return
             logger.warning("the host in %s does not end; it is killed", link.folder)
             if link.host_pid is not None and link.is_alive():
                 os.kill(link.host_pid, signal.SIGKILL)
-            await gone
+            await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
+
+    def _has_room(self, link: HostLink) -> bool:
+        """Whether a host can say what it has to say."""
+        return not link.keeps_events and has_room(self._settings.data_dir)
 
     async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
@@ -563,7 +566,7 @@ class RoomKernel:
         self.check_room()
         # First: nobody should start a kernel for what cannot run.
         source = self.executions.source_of(request)
-        if not self.exists or self._dying is not None:
+        if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
         self.executions.enqueue(request, source, actor)
 
@@ -601,32 +604,13 @@ class RoomKernel:
                             self.executions.take(event)
                             if isinstance(event, Finished):
                                 self._listener.kernel_used()
-                                if event.status == "died" and status != "restarting" and self._dying is None:
-                                    self._dying = asyncio.get_running_loop().create_future()
         except StorageError:
             # They come again; until then nothing of this has happened.
             self.status = status
             raise
 
-    async def settled(self) -> None:
-        """Wait until a kernel under which an execution has died is said to be dead: its host tells one after the other.
-
-        Whoever saw the execution end may ask for a new kernel before that.
-        """
-        if self._dying is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                    await asyncio.shield(self._dying)
-
-    def _has_died(self) -> None:
-        dying, self._dying = self._dying, None
-        if dying is not None and not dying.done():
-            dying.set_result(None)
-
     def _kernel_changed(self, event: KernelState) -> None:
         self.status = event.status
-        if event.status != "busy":
-            self._has_died()
         match event.status:
             case "starting":
                 self._pid = event.pid
@@ -640,7 +624,9 @@ class RoomKernel:
                 self.executions.kernel_ending("the kernel was restarted")
             case "dead":
                 reason = _describe_end(event)
-                self._kernel_is_gone(reason)
+                self._forget_process()
+                # How what it ran has ended, its host tells next.
+                self.executions.kernel_ending("the kernel ended")
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_exception(
                         KernelStartFailed(
@@ -656,9 +642,12 @@ class RoomKernel:
                 pass
 
     def _kernel_is_gone(self, reason: str) -> None:
+        self._forget_process()
+        self.executions.kernel_gone(reason)
+
+    def _forget_process(self) -> None:
         self._pid = None
         self._listener.kernel_facts(kernel_pid=None)
-        self.executions.kernel_gone(reason)
 
     def host_gone(self, link: HostLink) -> None:
         """See `HostOwner`."""
@@ -726,9 +715,9 @@ class RoomKernel:
             StorageError: If there is no room for it. Doing it again goes on from there.
         """
         await self._take_what_is_left(link)
+        reason = "The process that owned the kernel ended, and the kernel with it"
+        self._kernel_is_gone(reason)
         if self.status != "dead":
-            reason = "The process that owned the kernel ended, and the kernel with it"
-            self._kernel_is_gone(reason)
             is_starting = self._ready is not None and not self._ready.done()
             if not is_starting and not self._stopping:
                 self._listener.kernel_lost("host_lost", reason)
@@ -742,7 +731,6 @@ class RoomKernel:
             self._stopping = False
 
     def _say_dead(self, reason: str) -> None:
-        self._has_died()
         with self._log.transaction():
             self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
         self.status = "dead"
@@ -769,6 +757,15 @@ class RoomKernel:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_alive(pid: int | None) -> bool:
+    try:
+        if pid is not None:
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return pid is not None
 
 
 def _describe_end(event: KernelState) -> str:

@@ -122,7 +122,6 @@ class Room(KernelListener):
         """Start a kernel unless one runs; see `RoomKernel.start`."""
         if not self.kernel.exists:
             self.check_room()
-        await self.kernel.settled()
         self.activate(actor)
         started = await self.kernel.start(request, actor)
         return {
@@ -177,6 +176,7 @@ class Room(KernelListener):
             StorageError: If something cannot be stored yet; it is done the next time.
         """
         self._interrupt_unanswered()
+        self.document.tidy()
         self.kernel.executions.write_cells()
 
     def _interrupt_unanswered(self) -> None:

@@ -59,7 +59,7 @@ class SharedDocument:
         self._clock = clock
         self._loaded: NotebookDocument | None = None
         self._stored = False
-        self._is_marked = False  # though it was loaded, for want of room
+        self._is_marked = False  # as being loaded
         self._compact_after = self._compact_at = compact_after
         self.changes = 0
 
@@ -141,9 +141,6 @@ class SharedDocument:
         with self._log.transaction():
             # The document in memory would be ahead of what is stored, and later changes would build upon this one.
             self._log.if_rolled_back(self.forget)
-            if self._is_marked:
-                self._store.end_load()
-                self._is_marked = False
             if not self._stored:
                 # The document's beginning came from no change of a peer, so this snapshot, which has the first edit
                 # already, is what there is to store.
@@ -211,7 +208,7 @@ class SharedDocument:
         self._compact_at = self._compact_after
 
     def _load(self) -> NotebookDocument:
-        if self._store.failed_loads >= MAX_FAILED_LOADS:
+        if not self._is_marked and self._store.failed_loads >= MAX_FAILED_LOADS:
             raise self._set_aside("the daemon died while it loaded it")
         marked = self._mark_load()
         try:
@@ -228,22 +225,27 @@ class SharedDocument:
                 self._unmark_load()
 
     def _mark_load(self) -> bool:
-        """Count this load as failed until it has ended; on a full disk it is not counted."""
-        try:
+        """Count this load as failed until it has ended. On a full disk it is not counted: the mark might stay."""
+        if not self._is_marked and self._store.has_room:
             self._store.begin_load()
-        except StorageError as exc:
-            if "free" not in exc.data:
-                raise
-            logger.warning("the document of session %r is loaded without a mark: %s", self._notebook_id, exc)
-            return False
-        return True
+            self._is_marked = True
+        return self._is_marked
 
     def _unmark_load(self) -> None:
         try:
-            self._store.end_load()
+            self.tidy()
         except StorageError as exc:
-            self._is_marked = True
             logger.warning("the document of session %r stays marked for now: %s", self._notebook_id, exc)
+
+    def tidy(self) -> None:
+        """Remove the mark of a load that has ended, if there was no room for that.
+
+        Raises:
+            StorageError: If there is none now.
+        """
+        if self._is_marked:
+            self._store.end_load()
+            self._is_marked = False
 
     def _set_aside(self, reason: str) -> StorageError:
         self._store.set_document_aside()

@@ -99,10 +99,13 @@ class ExecutionQueue:
     def kernel_gone(self, reason: str) -> list[Instruction]:
         """The kernel ended or is being replaced: what waited for it never begins.
 
-        The running one is not mentioned: whoever saw the kernel end says how it ended.
+        The running one is not mentioned: whoever saw the kernel end says how it ended. What is queued from now on is
+        for the next kernel, however that was.
         """
         self._ready = False
-        return self._drop(lambda _ticket: True, reason)
+        dropped = self._drop(lambda _ticket: True, reason)
+        self._behind_interrupt = None if self._running is None else frozenset()
+        return dropped
 
     def finished(self, execution_id: ExecutionId, *, success: bool) -> list[Instruction]:
         """The running execution ended. A failure drops what the same client queued behind it, nobody else's.

@@ -180,7 +180,7 @@ class Kernel:
         if isinstance(ended, Ended):
             exit_code, number = ended.exit_code, ended.signal
             stderr = "" if self._stopping else ended.stderr
-        self._conversation.close(sentence, stderr, only_sent=False)
+        # First: whoever sees an execution end may ask at once how the kernel is, or for a new one.
         self._state(
             "dead",
             exit_code=exit_code,
@@ -189,6 +189,7 @@ class Kernel:
             expected=self._stopping and self._stop_expected,
             reason=reason,
         )
+        self._conversation.close(sentence, stderr, only_sent=False)
         self._outbox.flush()
         if self._restarted is not None and not self._restarted.done():
             error = KernelStartFailed(sentence, exit_code=exit_code, signal=number, stderr=stderr)

@@ -19,6 +19,7 @@ from runtimed.ids import ClientId, ExecutionId, HostEpoch
 from runtimed.storage import audit, event_log, executions, names
 from runtimed.storage.audit import Actor, AuditRow, AuditTable
 from runtimed.storage.database import AUTOMATIC, Database
+from runtimed.storage.disk import has_room
 from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.names import NameTable
@@ -127,6 +128,11 @@ class SessionStore:
     def is_closed(self) -> bool:
         """Whether it was closed."""
         return self._db.is_closed
+
+    @property
+    def has_room(self) -> bool:
+        """Whether something new can be stored; see `disk`."""
+        return has_room(self._db.path)
 
     @property
     def log_is_long(self) -> bool:
