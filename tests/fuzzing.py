@@ -44,20 +44,33 @@ VALUES: Final[dict[str, Any]] = {
     "env_source": "none",
     "sha256": "0" * 64,
 }
-"""What a field of this name holds; others hold their default, or 1."""
+"""What a field of this name holds; others hold their default, or something of their type."""
 
 
 def every_operation() -> list[Operation]:
     """One operation of each kind."""
-    found: list[Operation] = []
-    for kind in typing.get_args(Operation):
-        fields = {
-            field.name: VALUES.get(field.name, 1)
-            for field in msgspec.structs.fields(kind)
-            if field.name in VALUES or field.required
-        }
-        found.append(msgspec.convert({"op": kind.__struct_config__.tag, **fields}, Operation))
-    return found
+    return [msgspec.convert(_fields(kind), Operation) for kind in typing.get_args(Operation)]
+
+
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    types = typing.get_type_hints(kind)
+    fields = {
+        field.name: _value(field.name, types[field.name])
+        for field in msgspec.structs.fields(kind)
+        if field.name in VALUES or field.required
+    }
+    return {kind.__struct_config__.tag_field or "": kind.__struct_config__.tag, **fields}
+
+
+def _value(name: str, kind: Any) -> Any:
+    if name in VALUES:
+        return VALUES[name]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _fields(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)[0]
+    simple: dict[Any, Any] = {int: 1, float: 1.0, bool: True, bytes: b"b"}
+    return simple.get(kind, ["a"] if typing.get_origin(kind) is list else "a")
 
 
 @dataclass

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from runtimed import Client, Session, default_socket_path
-from runtimed.protocol.operations import Operation, ShutdownDaemon, StartKernel
+from runtimed.protocol.operations import Operation, ShutdownDaemon, StartKernel, TrustEnvironment
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 
@@ -37,8 +37,9 @@ class Harmless:
     def __call__(self, operation: Operation) -> bool:
         if isinstance(operation, ShutdownDaemon):
             return False
-        if isinstance(operation, StartKernel):
-            return operation.env_source == "none"
+        start = operation.start if isinstance(operation, TrustEnvironment) else operation
+        if isinstance(start, StartKernel) and start.env_source != "none":
+            return False
         notebook = getattr(operation, "notebook_id", "fuzz")
         if len(self._notebooks) < NOTEBOOKS:
             self._notebooks.add(notebook)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import count, takewhile
 from pathlib import Path
 
 import psutil
@@ -126,6 +127,25 @@ def check_edits(workload: Workload, session: Session, problem: Problem) -> int:
     if sorted(workload.notes, key=lambda note: places.get(note, -1)) != workload.notes:
         problem("the cells of one client are out of order")
     return pieces + 2 * len(workload.notes)
+
+
+def check_log(workload: Workload, fault: Fault, status: str, problem: Problem) -> None:
+    """The session's log tells of each step of its life, and of each execution that was queued, once."""
+    entries = [
+        entry
+        for page in takewhile(bool, (Client().sessions.log(workload.name, page, 1000) for page in count(1)))
+        for entry in page
+    ]
+    steps = [entry.action for entry in reversed(entries) if entry.action.startswith("session_")]
+    ends = {"session_closed", "session_error"}
+    if set(steps[::2]) != {"session_started"} or not set(steps[1::2]) <= ends or steps[-1] != f"session_{status}":
+        problem(f"the steps of its life are {steps}, and it is {status}")
+    if len(steps) > 2 and not (fault.ends_kernel or fault.at_start):
+        problem(f"the session ended and began again: {steps}")
+    queued = [entry.execution_id for entry in entries if entry.action == "execution_queued"]
+    acknowledged = {execution_id for _cell_id, execution_id in workload.queued.values()}
+    if len(queued) != len(set(queued)) or not acknowledged <= set(queued):
+        problem(f"of the acknowledged executions {acknowledged} these are in the log: {queued}")
 
 
 def check_end(folder: Path, name: str, expected: tuple[str, str], said: str, problem: Problem) -> None:

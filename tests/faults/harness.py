@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtimed import Client, Session
-from tests.faults.checks import check_edits, check_end, check_executions, check_large_value
+from tests.faults.checks import check_edits, check_end, check_executions, check_large_value, check_log
 from tests.faults.strikes import Target, fault_of, kill, kill_daemons
 from tests.faults.workload import Shell, Workload
 
@@ -72,6 +72,7 @@ def run_round(seed: int, folder: Path, shell: Shell, figures: Figures) -> None:
         figures.edits += check_edits(workload, session, problem)
         expected, said = _end(session, folder, random.Random(f"{seed} end"))
         check_end(folder, name, expected, said, problem)
+        check_log(workload, fault, expected[0], problem)
 
 
 def _later(delay: float, work: object) -> threading.Thread:

@@ -75,6 +75,8 @@ class Worker(threading.Thread):
         with Session(name) as session:
             self._cells = {code: session.create_cell(code) for code in (LINES, LARGE, VALUE, "1 / 0")}
             self._note = session.create_cell("", "markdown")
+            for work in works:
+                work(session)
             while time.monotonic() < end:
                 (work,) = self._numbers.choices(works, weights)
                 work(session)

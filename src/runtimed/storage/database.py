@@ -27,6 +27,7 @@ from runtimed.storage.wal import committed_frames
 
 __all__ = [
     "AUTOMATIC",
+    "CACHE",
     "CHECK_LIMIT",
     "LONG_LOG",
     "WAL_LIMIT",
@@ -43,6 +44,10 @@ WAL_LIMIT: Final = 4 * 2**20
 
 AUTOMATIC: Final = 1000
 """Pages (of 4 KiB) in the log after which SQLite makes a checkpoint by itself, in the midst of a commit."""
+
+CACHE: Final = 2**19
+"""Pages that an open database keeps in memory, in bytes. SQLite's 2 MiB made a daemon of ten sessions larger by 16 MiB
+and not faster (measured): events are written and read in their order."""
 
 CHECK_LIMIT: Final = 32 * 2**20
 """A file of at most this size is looked through for damage when it is opened (4 ms per MiB), in bytes."""
@@ -212,6 +217,7 @@ class Database:
         if mode != "wal":
             raise self._refusal("cannot have a write-ahead log here; put the data folder on a local disk")
         run("PRAGMA synchronous=NORMAL")
+        run(f"PRAGMA cache_size=-{CACHE // 1024}")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
         run(f"PRAGMA wal_autocheckpoint={automatic}")
         if not found:
