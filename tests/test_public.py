@@ -93,6 +93,11 @@ ERRORS = {
     "KernelStartFailed": runtimed.RuntimedError,
     "EnvironmentFailed": runtimed.RuntimedError,
     "StorageError": runtimed.RuntimedError,
+    "BrowserError": runtimed.RuntimedError,
+    "BrowserUnavailable": runtimed.BrowserError,
+    "StaleElement": runtimed.BrowserError,
+    "ActionFailed": runtimed.BrowserError,
+    "InvalidAction": runtimed.BrowserError,
 }
 
 
@@ -118,6 +123,7 @@ def test_the_errors_form_the_promised_tree():
         error = getattr(runtimed, name)
         assert issubclass(error, base)
     assert issubclass(runtimed.ExecutionTimeout, TimeoutError)
+    assert issubclass(runtimed.InvalidAction, TypeError)
 
 
 @pytest.mark.parametrize("name", SESSION_MEMBERS)

@@ -2,16 +2,21 @@
 
 from typing import Any
 
+from runtimed.actions import Secret
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.client import AsyncClient, Client, DaemonClient, default_socket_path
 from runtimed.client.session import Session
 from runtimed.errors import (
+    ActionFailed,
+    BrowserError,
+    BrowserUnavailable,
     CellNotFound,
     ConnectionLost,
     DaemonUnavailable,
     EnvironmentFailed,
     ExecutionCancelled,
     ExecutionTimeout,
+    InvalidAction,
     InvalidCell,
     KernelDied,
     KernelStartFailed,
@@ -22,6 +27,7 @@ from runtimed.errors import (
     SessionClosed,
     SessionError,
     SessionNotFound,
+    StaleElement,
     StorageError,
 )
 from runtimed.models import (
@@ -36,13 +42,18 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
+from runtimed.pages import ActionResult, Dialog, Element, LogEntry, Observation, Tab
 from runtimed.version import __version__
 
 __all__ = [
+    "ActionFailed",
+    "ActionResult",
     "AsyncClient",
     "AsyncSession",
     "Attribution",
     "AuditEntry",
+    "BrowserError",
+    "BrowserUnavailable",
     "Cell",
     "CellNotFound",
     "Client",
@@ -50,27 +61,35 @@ __all__ = [
     "DaemonClient",
     "DaemonStatus",
     "DaemonUnavailable",
+    "Dialog",
+    "Element",
     "EnvironmentFailed",
     "ExecutionCancelled",
     "ExecutionEvent",
     "ExecutionResult",
     "ExecutionTimeout",
+    "InvalidAction",
     "InvalidCell",
     "KernelDied",
     "KernelStartFailed",
+    "LogEntry",
     "NoKernel",
     "NotConnected",
+    "Observation",
     "Output",
     "OutputPage",
     "ProtocolError",
     "RuntimedError",
+    "Secret",
     "Session",
     "SessionClosed",
     "SessionError",
     "SessionNotFound",
     "SessionStatus",
+    "StaleElement",
     "StorageError",
     "SyncEnvironmentResult",
+    "Tab",
     "__version__",
     "default_socket_path",
     "load_ipython_extension",
