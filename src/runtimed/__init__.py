@@ -3,7 +3,9 @@
 from typing import Any
 
 from runtimed.actions import Secret
+from runtimed.client.async_browser_session import AsyncBrowserSession
 from runtimed.client.async_session import AsyncSession
+from runtimed.client.browser_session import BrowserSession
 from runtimed.client.client import AsyncClient, Client, DaemonClient, default_socket_path
 from runtimed.client.session import Session
 from runtimed.errors import (
@@ -37,6 +39,7 @@ from runtimed.models import (
     DaemonStatus,
     ExecutionEvent,
     ExecutionResult,
+    Image,
     Output,
     OutputPage,
     SessionStatus,
@@ -48,11 +51,13 @@ from runtimed.version import __version__
 __all__ = [
     "ActionFailed",
     "ActionResult",
+    "AsyncBrowserSession",
     "AsyncClient",
     "AsyncSession",
     "Attribution",
     "AuditEntry",
     "BrowserError",
+    "BrowserSession",
     "BrowserUnavailable",
     "Cell",
     "CellNotFound",
@@ -68,6 +73,7 @@ __all__ = [
     "ExecutionEvent",
     "ExecutionResult",
     "ExecutionTimeout",
+    "Image",
     "InvalidAction",
     "InvalidCell",
     "KernelDied",
