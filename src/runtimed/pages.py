@@ -129,6 +129,10 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         """Return the element of a ref, None if this observation does not show it."""
         return next((element for element in self.elements if element.ref == ref), None)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # called by IPython
+        del cycle
+        printer.text(str(self))
+
     def __str__(self) -> str:
         lines = [f"Page: {self.title}", f"URL: {_short(self.url)}"]
         if len(self.tabs) > 1:
