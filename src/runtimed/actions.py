@@ -48,6 +48,7 @@ __all__ = [
     "WaitUntil",
     "masked",
     "parse_action",
+    "recorded",
 ]
 
 WaitUntil = Literal["commit", "domcontentloaded", "load", "networkidle"]
@@ -345,6 +346,36 @@ def masked(action: Action) -> dict[str, Any]:
     if isinstance(value, Secret):
         plain["value"] = {"secret": "***", **({} if value.name is None else {"name": value.name})}
     return plain
+
+
+def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Action:
+    """Return the action of an entry of the action log, to be performed again in another session.
+
+    Args:
+        data: The entry's `data`.
+        secrets: The texts that the log leaves out, by the name that their `Secret` had.
+
+    Raises:
+        InvalidAction: If the log holds nothing by which the element could be found, or a secret is not given
+            (attribute `secret`, its name).
+    """
+    given = dict(data["action"])
+    given.pop("timeout", None)  # that was meant for the page of that day
+    if given.get("ref") is not None:
+        del given["ref"]
+        given["selector"] = data.get("selector")
+        if given["selector"] is None:
+            raise InvalidAction(f"The log holds no selector for the element of this {given['type']}")
+    if isinstance(given.get("to"), Mapping) and given["to"].get("ref") is not None:
+        given["to"] = {"selector": data.get("to_selector")}
+    value = given.get("value")
+    if isinstance(value, Mapping):
+        name = value.get("name")
+        if name is None or name not in (secrets or {}):
+            called = "a secret without a name" if name is None else f"the secret {name!r}"
+            raise InvalidAction(f"This fill needs {called}, which no log holds", secret=name)
+        given["value"] = Secret((secrets or {})[name], name)
+    return parse_action(given)
 
 
 def _convert(kind: type[Any], given: dict[str, Any]) -> Action:

@@ -37,10 +37,10 @@ class Downloads:
     Args:
         folder: Where they go.
         partial: Where they are while they are not whole; on the same file system.
-        finished: Called with each that has ended.
+        finished: Called with each that has ended, and its file; None if there is none.
     """
 
-    def __init__(self, folder: Path, partial: Path, finished: Callable[[Download], None]) -> None:
+    def __init__(self, folder: Path, partial: Path, finished: Callable[[Download, Path | None], None]) -> None:
         self.folder = folder
         self._partial = partial
         self._finished = finished
@@ -85,7 +85,7 @@ class Downloads:
         if event["state"] == "completed":
             path = self._place(self._partial / event["guid"], download.suggested)
         download.done.set_result(path)
-        self._finished(download)
+        self._finished(download, path)
 
     def _place(self, whole: Path, suggested: str) -> Path | None:
         """Give a file its name: what the page suggests, harmless, and different from what is there."""

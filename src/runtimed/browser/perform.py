@@ -109,6 +109,7 @@ class _Doing:
         self.selectors: list[str | None] = []
         self.data: Any = None
         self.changed = False
+        self.begun = False
 
 
 class Performer:
@@ -135,7 +136,7 @@ class Performer:
         tabs_before = self._tabs.changes
         message, error, detail = "", None, {}
         try:
-            doing.tab = self._tab_of(action)
+            doing.tab = await self._tab_of(action)
             changes_before = doing.tab.changes if doing.tab is not None else 0
             message = await self._do(action, doing)
             if doing.tab is not None and doing.tab.changes != changes_before:
@@ -149,7 +150,8 @@ class Performer:
         except TabGone as exc:
             # A page that closes itself because of a click did what it was asked for.
             message, doing.changed = exc.message, True
-            error = None if isinstance(action, _MAY_CLOSE) and doing.selectors else "TabGone"
+            closed = doing.begun and doing.tab is not None and doing.tab.closed
+            error = None if closed and isinstance(action, _MAY_CLOSE) else "TabGone"
         except StaleElement as exc:
             message, error, detail = exc.message, "StaleElement", dict(exc.data)
         except _Refused as exc:
@@ -188,7 +190,7 @@ class Performer:
 
     # --- one action ---
 
-    def _tab_of(self, action: Action) -> OpenTab | None:
+    async def _tab_of(self, action: Action) -> OpenTab | None:
         match action:
             case actions.NewTab():
                 return None
@@ -197,13 +199,13 @@ class Performer:
             case _:
                 ref = getattr(action, "ref", None)
                 found = None if ref is None else self._locate(ref)
-                return self._tabs.active if found is None else found[0]
+                return await self._tabs.active() if found is None else found[0]
 
     async def _do(self, action: Action, doing: _Doing) -> str:
         """Perform an action, return what was done."""
         if isinstance(action, actions.NewTab):
             return await self._new_tab(action, doing)
-        tab = doing.tab or self._tabs.active
+        tab = doing.tab or await self._tabs.active()
         match action:
             case actions.SwitchTab():
                 self._tabs.activate(tab)
@@ -211,13 +213,14 @@ class Performer:
                     await tab.page.bring_to_front()
                 return f"{tab.id} is active: {_short(tab.page.url)}"
             case actions.CloseTab():
-                await self._close_tab(tab)
+                await tab.page.close()
                 doing.changed = True
                 return f"Closed {tab.id}"
             case actions.HandleDialog():
                 dialog = await tab.answer_dialog(accept=action.accept, text=action.text)
                 doing.changed = True
-                return f"{'Accepted' if action.accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
+                answered = f"{'Accepted' if action.accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
+                return answered if tab.dialog is None else f"{answered}. {tab.dialog_sentence()}"
             case _:
                 pass
         if tab.dialog is not None:
@@ -225,6 +228,7 @@ class Performer:
         await tab.ready
         if tab.crashed and not isinstance(action, actions.Goto | actions.Reload):
             raise _Refused(f"The page of {tab.id} crashed; reload it, or close the tab", error="TabGone")
+        doing.begun = True
         if isinstance(action, _NAVIGATES):
             return await tab.run(self._navigate(action, tab, doing))
         if isinstance(action, actions.Wait):
@@ -245,12 +249,6 @@ class Performer:
             return f"Opened {tab.id}"
         await tab.run(page.goto(url, timeout=_milliseconds(action, _LONG_TIMEOUT)))
         return f"Opened {tab.id} at {_short(page.url)}"
-
-    async def _close_tab(self, tab: OpenTab) -> None:
-        if len(self._tabs.all) == 1:
-            # Chromium ends with its last tab.
-            await self._tabs.context.new_page()
-        await tab.page.close()
 
     async def _navigate(
         self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: _Doing
@@ -315,7 +313,7 @@ class Performer:
                 doing.changed = True
             else:
                 doing.changed = doing.changed or await _has_changed(watch)
-            self._later(watch.dispose())
+            self.later(watch.dispose())
         return message
 
     async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: _Doing) -> str:
@@ -516,7 +514,7 @@ class Performer:
             message += f"; only {', '.join(self._config.allowed_domains) or 'nothing'} may be asked in this session"
         return message, "Navigation"
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something be done after the answer; that it fails because the page is gone means nothing."""
 
         async def quietly() -> None:

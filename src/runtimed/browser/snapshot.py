@@ -65,7 +65,7 @@ class Observer:
             StaleElement: If `scope` is the ref of an element that is gone.
             BrowserError: If `scope` is a selector that finds nothing.
         """
-        tab = self._tabs.active
+        tab = await self._tabs.active()
         await tab.ready
         try:
             lines, whole, place = await tab.run(self._look(tab, scope))

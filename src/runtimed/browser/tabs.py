@@ -45,7 +45,10 @@ class TabsListener:
     """Hears what tabs do by themselves; all of it in the event loop."""
 
     def tab_opened(self, tab: OpenTab) -> None:
-        """A tab is there; `tab.prepare` has yet to run."""
+        """A tab is there; it is not ready yet."""
+
+    def tabs_changed(self) -> None:
+        """Another tab is active, or none."""
 
     def tab_happened(self, tab: OpenTab, kind: str, text: str, data: dict[str, Any]) -> None:
         """Something for the log happened in it."""
@@ -57,6 +60,7 @@ class OpenTab:
     Attributes:
         page: Playwright's page.
         cdp: Talks to the tab in Chromium's own protocol, once it is ready.
+        target: Chromium's own id of it.
         busy: Held by an action, so that those of several clients do not mix.
         dialog: The dialog in which its page waits.
         generation: Counts what may have changed the page's address, its document or its frames.
@@ -70,6 +74,7 @@ class OpenTab:
         self.busy = asyncio.Lock()
         self.dialog: Dialog | None = None
         self.title = ""
+        self.target: str | None = None
         self.crashed = False
         self.changes = 0
         self.generation = 0
@@ -98,6 +103,8 @@ class OpenTab:
             self.cdp.on("Page.frameNavigated", self._on_document)
             self.cdp.on("Page.javascriptDialogClosed", lambda _: self._dialog_closed())
             await self.cdp.send("Page.enable")
+            info = await self.cdp.send("Target.getTargetInfo")
+            self.target = info["targetInfo"]["targetId"]
             await self._tabs.equip(self)
         except PlaywrightError as exc:
             if not self.closed:
@@ -144,9 +151,13 @@ class OpenTab:
                 await opened.accept(text or "")
             else:
                 await opened.dismiss()
+            # The page goes on, or shows its next dialog.
+            await self.run(self.page.evaluate("0"))
+        except DialogOpened:
+            pass
         except PlaywrightError:
-            # Another client, or Chromium, was faster; it is closed, which was what was asked for.
-            logger.debug("the dialog of tab %s was answered by somebody else", self.id)
+            # Another client, or Chromium, was faster, or the page is left: it is closed, as was asked for.
+            logger.debug("the dialog of tab %s was closed by somebody else", self.id)
         return dialog
 
     # --- documents: what a ref belongs to ---
@@ -187,7 +198,6 @@ class OpenTab:
         self.changes += 1
         if frame.parent_frame is None:
             self._tabs.listener.tab_happened(self, "tab", f"{self.id} is at {frame.url}", {"url": frame.url})
-            self._tabs.check_address(self)
             return
         # Playwright does not tell a new document from a new fragment.
         count, url = self._frame_documents.get(frame, (0, ""))
@@ -230,7 +240,6 @@ class Tabs:
         context: The browser's default context: the one that all clients share.
         listener: Hears what happens.
         equip: Prepares a new tab.
-        check_address: Called when a tab shows another address.
     """
 
     def __init__(
@@ -238,16 +247,15 @@ class Tabs:
         context: BrowserContext,
         listener: TabsListener,
         equip: Callable[[OpenTab], Coroutine[Any, Any, None]],
-        check_address: Callable[[OpenTab], None],
     ) -> None:
         self.listener = listener
         self.equip = equip
-        self.check_address = check_address
         self.changes = 0
         self.context = context
         self._open: dict[str, OpenTab] = {}
         self._order: list[OpenTab] = []  # the one that was active last stands last
         self._count = 0
+        self._opening = asyncio.Lock()
         self._numbers: dict[DocumentKey, str] = {}
         self._documents: dict[str, DocumentKey] = {}
         self._document_count = 0
@@ -262,6 +270,7 @@ class Tabs:
         self._order.append(tab)
         self.changes += 1
         self.listener.tab_opened(tab)
+        self.listener.tabs_changed()
 
     def forget(self, tab: OpenTab) -> None:
         """Strike a tab that is closed off the list; the one that was active before it is active again."""
@@ -269,17 +278,14 @@ class Tabs:
             self._order.remove(tab)
             self.changes += 1
             self.listener.tab_happened(tab, "tab", f"{tab.id} was closed", {})
+            self.listener.tabs_changed()
 
-    @property
-    def active(self) -> OpenTab:
-        """The tab that actions concern.
-
-        Raises:
-            TabGone: If there is none.
-        """
-        if not self._order:
-            raise TabGone("The last tab was closed; new_tab opens one", tab=None)
-        return self._order[-1]
+    async def active(self) -> OpenTab:
+        """Return the tab that actions concern; where the last one was closed, an empty one."""
+        async with self._opening:
+            if not self._order:
+                await self.context.new_page()
+            return self._order[-1]
 
     @property
     def latest(self) -> OpenTab | None:
@@ -307,6 +313,7 @@ class Tabs:
         self._order.remove(tab)
         self._order.append(tab)
         self.changes += 1
+        self.listener.tabs_changed()
 
     def of_page(self, page: Page) -> OpenTab | None:
         """Return the tab of a page."""
