@@ -323,7 +323,7 @@ class Image:
 
     def __repr__(self) -> str:
         width, height = self.size
-        return f"Image({width} x {height}, PNG, {len(self.data)} bytes)"
+        return f"Image({width} x {height})"
 
     def _repr_png_(self) -> bytes:
         return self.data

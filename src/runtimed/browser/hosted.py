@@ -17,8 +17,8 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.engine import Browser
 from runtimed.errors import BrowserError, RuntimedError, StorageError
+from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
-from runtimed.host.process import Guard
 from runtimed.pages import BrowserConfig, LogEntry
 from runtimed.protocol.events import Blob, BrowserLogged, BrowserState, BrowserUsed
 

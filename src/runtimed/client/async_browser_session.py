@@ -12,7 +12,7 @@ from runtimed.client.attached import AsyncAttached
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
-from runtimed.errors import DaemonUnavailable, RuntimedError, SessionNotFound
+from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
 from runtimed.models import Image, SessionStatus
 from runtimed.pages import ActionResult, LogEntry, Observation
 from runtimed.protocol.operations import Join
@@ -39,6 +39,7 @@ class AsyncBrowserSession(BrowserHandle):
     """
 
     _attached: AsyncAttached | None = None
+    _underway = 0
 
     def _connect(self, join: Join) -> None:
         self._connection = AsyncConnection(self._identity, join)
@@ -218,7 +219,16 @@ class AsyncBrowserSession(BrowserHandle):
 
     async def _perform(self, flow: Flow[T]) -> T:
         await self._connection.open()
-        return await self._connection.perform(flow)
+        self._underway += 1
+        try:
+            return await self._connection.perform(flow)
+        except SessionError:
+            if self._underway == 1:
+                # There is nothing to be joined.
+                self._connection.close()
+            raise
+        finally:
+            self._underway -= 1
 
     async def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
         """Use a short connection, so that it works after the end, too."""

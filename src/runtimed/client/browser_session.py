@@ -15,7 +15,7 @@ from runtimed.client.blocking import Connection
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
-from runtimed.errors import DaemonUnavailable, RuntimedError, SessionNotFound
+from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
 from runtimed.models import Image, SessionStatus
 from runtimed.pages import ActionResult, LogEntry, Observation
 from runtimed.protocol.operations import Join
@@ -244,7 +244,12 @@ class BrowserSession(BrowserHandle):
 
     def _perform(self, flow: Flow[T]) -> T:
         with self._connected() as connection:
-            return connection.perform(flow)
+            try:
+                return connection.perform(flow)
+            except SessionError:
+                # There is nothing to be joined.
+                connection.close()
+                raise
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -22,12 +22,12 @@ from runtimed.display import readable_size
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
 from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.host.conversation import Conversation
+from runtimed.host.guard import Guard
 from runtimed.host.lease import Lease
 from runtimed.host.memory import Fence, build_fence, find_mechanisms
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import (
     Ended,
-    Guard,
     KernelCommand,
     KernelProcess,
     check_interpreter,

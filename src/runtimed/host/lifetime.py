@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import HostBootstrap
+from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
-from runtimed.host.process import Guard
 from runtimed.host.server import HostServer
 from runtimed.settings import Settings, read_settings
 from runtimed.storage.blobs import BlobStore

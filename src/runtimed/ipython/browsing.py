@@ -13,7 +13,7 @@ from IPython.display import Markdown
 from runtimed.actions import Action
 from runtimed.client.browser_session import BrowserSession
 from runtimed.models import Image
-from runtimed.pages import ActionResult, Observation
+from runtimed.pages import Observation
 from runtimed.texts import printable
 
 __all__ = ["ACTIONS", "BROWSER_COMMANDS", "Browsing"]
@@ -121,11 +121,10 @@ class Browsing:
                     raise UsageError("%runtimed browser screenshot: takes nothing, or --full-page")
                 return session.screenshot(full_page=bool(arguments))
             case _:
-                self._report(session.execute(type=name, raise_on_failure=True, **_fields(name, arguments)))
+                result = session.execute(type=name, raise_on_failure=True, **_fields(name, arguments))
+                has_more = name in ("evaluate_js", "download_file")
+                self._say(f"{result.message}\n{result.data}" if has_more else result.message)
         return None
-
-    def _report(self, result: ActionResult) -> None:
-        self._say(result.message if result.data is None else f"{result.message}\n{result.data}")
 
     def _status(self, session: BrowserSession) -> None:
         status = session.status()
