@@ -7,6 +7,7 @@ import pytest
 from runtimed import AsyncSession
 from runtimed.daemon.kernel import RoomKernel
 from runtimed.errors import ExecutionCancelled
+from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished
 from tests.daemon.conftest import daemon_with_a_clock, until
@@ -16,9 +17,9 @@ def test_whoever_sees_an_execution_die_sees_a_dead_kernel_and_gets_a_new_one(own
     seen: list[tuple[str, int | None]] = []
     take = RoomKernel.host_events
 
-    def take_one_by_one(kernel: RoomKernel, events: list[tuple[int, bytes]]) -> None:
+    def take_one_by_one(kernel: RoomKernel, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         for event in events:
-            take(kernel, [event])
+            take(kernel, epoch, [event])
             if isinstance(finished := decode_event(event[1]), Finished) and finished.status == "died":
                 seen.append((kernel.status, kernel.pid))
 

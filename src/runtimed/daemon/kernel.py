@@ -1,24 +1,24 @@
-"""The kernel of a room: how its host is started, found again, asked and buried."""
+"""The kernel of a room: how it is started, asked and ended. What becomes of its host is `RoomHost`'s matter."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import msgspec
 
 from runtimed.daemon.executions import Executions
-from runtimed.daemon.host_folder import Owner, in_pieces, leftovers, new_host_folder
-from runtimed.daemon.host_link import HostLink, remove_host_folder, spawn_host
+from runtimed.daemon.host_folder import Owner, new_host_folder
+from runtimed.daemon.host_link import HostLink, spawn_host
 from runtimed.daemon.kernel_environment import KernelEnvironment
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.room_host import RoomHost
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.daemon.trouble import Trouble
 from runtimed.environments.detection import Decision
@@ -42,7 +42,6 @@ from runtimed.protocol.operations import (
     Enqueue,
     Execute,
     HostComplete,
-    HostDetach,
     HostInput,
     HostInspect,
     HostInterrupt,
@@ -53,22 +52,13 @@ from runtimed.protocol.operations import (
 )
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
-from runtimed.storage.disk import check_room, has_room, is_no_room, no_room
+from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
 __all__ = ["KernelListener", "RoomKernel"]
 
 logger = logging.getLogger(__name__)
-
-SHUTDOWN_DEADLINE: Final = 10.0
-"""Seconds that a host gets to end its kernel and itself before it is killed."""
-
-LOOK: Final = 0.1
-"""Seconds between looks whether a kernel has ended whose host cannot say so, since the disk is full."""
-
-DETACH_DEADLINE: Final = 2.0
-"""Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
 
 
 class KernelListener:
@@ -118,15 +108,11 @@ class RoomKernel:
         self._listener = listener
         self._clock = clock
         self.executions = Executions(store, log, document, self._tell_host, clock)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._host = RoomHost(notebook_id, settings, store, log.flow, self)
         self._starting: asyncio.Task[None] | None = None
         self._restarting: asyncio.Task[None] | None = None
-        self._link: HostLink | None = None
         self._ready: asyncio.Future[None] | None = None
-        self._gone: asyncio.Future[None] | None = None
         self._start_unwanted = False
-        self._stopping = False
-        self._rejoining = False
         self._trouble = Trouble()
         self._pid: int | None = None
         self.status: KernelStatus = "not_started"
@@ -138,7 +124,7 @@ class RoomKernel:
     @property
     def exists(self) -> bool:
         """Whether a kernel runs or is being started; one that was told to end counts no more."""
-        return self.status not in ("not_started", "dead") and not self._stopping
+        return self.status not in ("not_started", "dead") and not self._host.stopping
 
     @property
     def busy(self) -> bool:
@@ -148,19 +134,24 @@ class RoomKernel:
     @property
     def in_use(self) -> bool:
         """Whether there is a kernel, a host that still ends, or anything to run."""
-        return self.exists or self.busy or self._link is not None
+        return self.exists or self.busy or self._host.link is not None
 
     @property
     def stored_of_host(self) -> tuple[Path, int] | None:
         """The host's folder and the number of its last event that is stored here; None without a host."""
-        if self._link is None:
+        if self._host.link is None:
             return None
-        return self._link.folder, self._store.last_event_of_host(self._link.epoch)
+        return self._host.link.folder, self._store.last_event_of_host(self._host.link.epoch)
 
     @property
     def pid(self) -> int | None:
         """The kernel's process id."""
         return self._pid
+
+    @property
+    def has_ended(self) -> bool:
+        """See `HostUser`."""
+        return self.status == "dead"
 
     # --- life ---
 
@@ -179,7 +170,7 @@ class RoomKernel:
         started = False
         if self._starting is None and not self.exists:
             self._start_unwanted = False
-            self._starting = self._spawn(self._start(request, actor))
+            self._starting = self._host.spawn(self._start(request, actor))
             self._starting.add_done_callback(self._start_ended)
             started = True
         if self._starting is not None:
@@ -189,9 +180,9 @@ class RoomKernel:
 
     async def _start(self, request: StartKernel, actor: Actor) -> None:
         # The host of a kernel that died may be about to end.
-        await self._host_end()
+        await self._host.wait_ended()
         self._check_still_wanted()
-        if self._link is not None:
+        if self._host.link is not None:
             raise no_room(self._settings.data_dir, "the kernel before this one has said what is not stored yet")
         self.status = "starting"
         try:
@@ -266,8 +257,7 @@ class RoomKernel:
                 lock=Spool.lock(folder),
             )
         )
-        link = HostLink(folder, epoch, self._log.flow, self, host_pid)
-        self._attach_to(link)
+        link = self._host.attach_to(folder, epoch, host_pid)
         await link.open(after=0)
         try:
             self._listener.kernel_facts(host_pid=host_pid)
@@ -312,10 +302,6 @@ class RoomKernel:
         if not task.cancelled():
             task.exception()  # it is raised to those who wait; without them it is told by the registry
 
-    def _attach_to(self, link: HostLink) -> None:
-        self._link = link
-        self._gone = asyncio.get_running_loop().create_future()
-
     def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
         """Take over the host that an earlier daemon left; from now on there is a kernel, though it may not answer yet.
 
@@ -332,30 +318,13 @@ class RoomKernel:
         """
         self.kernel_type, self.env_source = owner.kernel_type, owner.env_source
         self.status = "idle"
-        link = HostLink(folder, HostEpoch(owner.epoch), self._log.flow, self, host_pid)
-        self._attach_to(link)
+        link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
         self.executions.write_missing_cells()
         self.executions.restore()
-        self._rejoining = True
         if not wanted:
-            self._stopping = True
-            self._spawn(self.shutdown())
-        return self._spawn(self._keep_rejoining(link, delay=0.0))
-
-    def _continue_with(self, reply: dict[str, Any]) -> None:
-        """Bring the queue in step with what the host says it has, after a connection to it was made."""
-        link = self._link
-        if link is None:
-            return
-        if not self._stopping:
-            self._listener.kernel_found()
-        self._pid, self.env_source = reply["kernel_pid"], reply["env_source"]
-        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid, env_source=self.env_source)
-        self.status = "busy" if reply["executions"] else "idle"
-        if self._stopping:
-            link.tell(HostShutdown())
-        else:
-            self.executions.resume(reply["executions"])
+            self._host.stopping = True
+            self._host.spawn(self.shutdown())
+        return self._host.find_again(link)
 
     async def shutdown(self, actor: Actor | None = None) -> None:
         """End the kernel and its host, even one that is still starting; without one, do nothing.
@@ -367,41 +336,17 @@ class RoomKernel:
             self._note("kernel_shutdown", actor)
         starting, self._start_unwanted = self._starting, True
         self.environment.cancel()
-        if self._link is not None:
-            self._stopping = True
+        if self._host.link is not None:
+            self._host.stopping = True
             with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
                 self.executions.kernel_ending("the kernel was shut down")
-            if self._link.is_open:
-                self._link.tell(HostShutdown())
-            await self._host_end()
+            if self._host.link.is_open:
+                self._host.link.tell(HostShutdown())
+            await self._host.wait_ended()
         if starting is not None:
             with contextlib.suppress(RuntimedError):
                 await asyncio.shield(starting)
-            await self._host_end()
-
-    async def _host_end(self) -> None:
-        """Wait until the present host, which is ending, is gone; on a full disk, until its kernel is.
-
-        The host then goes on until what it has kept is stored.
-        """
-        gone, link = self._gone, self._link
-        if gone is None or link is None:
-            return
-        try:
-            async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                while not gone.done() and (self._has_room(link) or _is_alive(self._pid)):
-                    await asyncio.wait({gone}, timeout=LOOK)
-        except TimeoutError:
-            if not self._has_room(link):
-                return
-            logger.warning("the host in %s does not end; it is killed", link.folder)
-            if link.host_pid is not None and link.is_alive():
-                os.kill(link.host_pid, signal.SIGKILL)
-            await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
-
-    def _has_room(self, link: HostLink) -> bool:
-        """Whether a host can say what it has to say."""
-        return not link.keeps_events and has_room(self._settings.data_dir)
+            await self._host.wait_ended()
 
     async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
@@ -418,7 +363,7 @@ class RoomKernel:
             self._running_link()
             self.check_room()
             self._note("kernel_restart", actor)
-            self._restarting = self._spawn(self._restart())
+            self._restarting = self._host.spawn(self._restart())
             self._restarting.add_done_callback(self._restart_ended)
         await asyncio.shield(self._restarting)
 
@@ -527,31 +472,21 @@ class RoomKernel:
 
     async def detach(self) -> None:
         """Leave the kernel running for the next daemon; one that is about to end is waited for."""
-        if self._stopping:
-            await self._host_end()
-        if self._link is not None and self._link.is_open:
-            with contextlib.suppress(RuntimedError, TimeoutError):
-                async with asyncio.timeout(DETACH_DEADLINE):
-                    await self._link.ask(HostDetach())
-        self.close()
+        await self._host.detach()
 
     def close(self) -> None:
         """Let go of the host; it lives on. Closing twice is harmless."""
-        link, self._link = self._link, None
-        for task in self._tasks:
-            task.cancel()
-        if link is not None:
-            link.close()
+        self._host.close()
 
     def _running_link(self) -> HostLink:
-        if self._link is None or not self.exists:
+        if self._host.link is None or not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        return self._link
+        return self._host.link
 
     def _tell_host(self, operation: Execute | HostInterrupt) -> None:
         # Without a connection to it, the host is told when there is one again.
-        if self._link is not None and self._link.is_open:
-            self._link.tell(operation)
+        if self._host.link is not None and self._host.link.is_open:
+            self._host.link.tell(operation)
 
     def enqueue(self, request: Enqueue, actor: Actor) -> None:
         """Queue an execution, once for each id; see `Executions.enqueue`.
@@ -576,20 +511,26 @@ class RoomKernel:
         """See `HostOwner`."""
         check_room(self._settings.data_dir)
 
-    def last_stored(self, link: HostLink) -> int:
-        """See `HostOwner`."""
-        return self._store.last_event_of_host(link.epoch)
+    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
+        """See `HostUser`: the queue is brought in step with what the host says it has."""
+        if not self._host.stopping:
+            self._listener.kernel_found()
+        self._pid, self.env_source = reply["kernel_pid"], reply["env_source"]
+        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid, env_source=self.env_source)
+        self.status = "busy" if reply["executions"] else "idle"
+        if self._host.stopping:
+            link.tell(HostShutdown())
+        else:
+            self.executions.resume(reply["executions"])
 
     def host_goes_on(self, reply: dict[str, Any]) -> None:
         """See `HostOwner`."""
-        if self.status in ("idle", "busy") and not self._stopping:
+        if self.status in ("idle", "busy") and not self._host.stopping:
             self.status = "busy" if reply["executions"] else "idle"
             self.executions.resume(reply["executions"])
 
-    def host_events(self, events: list[tuple[int, bytes]]) -> None:
+    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
-        if self._link is None:
-            raise StorageError("The room has let go of this host")
         self.check_room()
         self._document.load()
         status = self.status
@@ -597,7 +538,7 @@ class RoomKernel:
             with self._log.transaction():
                 for n, body in events:
                     event = decode_event(body)
-                    if self._log.append(event, body=body, host=(self._link.epoch, n)):
+                    if self._log.append(event, body=body, host=(epoch, n)):
                         if isinstance(event, KernelState):
                             self._kernel_changed(event)
                         else:
@@ -649,123 +590,43 @@ class RoomKernel:
         self._pid = None
         self._listener.kernel_facts(kernel_pid=None)
 
-    def host_gone(self, link: HostLink) -> None:
-        """See `HostOwner`."""
-        if link is self._link:
-            self._rejoin_host()
-
-    def _rejoin_host(self) -> None:
-        """The connection to the host broke: make it again, or take what a dead host has left."""
-        if self._link is not None and not self._rejoining:
-            self._rejoining = True
-            # A host that is ending still holds its lock for some milliseconds.
-            self._spawn(self._keep_rejoining(self._link, delay=0.01))
-
-    async def _keep_rejoining(self, link: HostLink, delay: float) -> None:
-        try:
-            while link is self._link:
-                await asyncio.sleep(delay)
-                delay = min(max(2 * delay, 0.01), 1.0)
-                with self._trouble.noted(f"what the host in {link.folder} has kept"):
-                    if await self._rejoin(link):
-                        return
-        finally:
-            self._rejoining = False
-
-    async def _rejoin(self, link: HostLink) -> bool:
-        """Try once to find the host, dead or alive; return whether there is a connection to it.
-
-        Raises:
-            StorageError: If what it tells cannot be stored.
-        """
-        try:
-            if not link.is_alive():
-                await self._bury(link)
-            elif self.status != "dead":
-                self._continue_with(await link.open(after=self._store.last_event_of_host(link.epoch)))
-        except ProtocolError as exc:
-            self._give_up(link, exc)
-        except (OSError, ConnectionLost) as exc:
-            logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
-        except StorageError:
-            link.close()
-            raise
-        # It may have broken again before this task had its turn.
-        return link is self._link and link.is_open
-
-    def _give_up(self, link: HostLink, error: ProtocolError) -> None:
-        """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
-        if self._stopping and link.host_pid is not None:
-            os.kill(link.host_pid, signal.SIGTERM)  # needs no protocol; its end is waited for
-            return
+    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
+        """See `HostUser`."""
         reason = (
             f"The kernel lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. What "
             f"it prints is kept in {link.folder}; `kill {link.host_pid}` ends both"
         )
-        self._listener.kernel_problem(f"Session {self._notebook_id!r}: {reason}")
+        self.host_problem(reason)
         self._kernel_is_gone(reason)
         self._say_dead(reason)
         self._listener.kernel_lost("host_lost", reason)
-        self._forget_host()
 
-    async def _bury(self, link: HostLink) -> None:
-        """Read the spool of a host whose process is gone, and forget it.
-
-        Raises:
-            StorageError: If there is no room for it. Doing it again goes on from there.
-        """
-        await self._take_what_is_left(link)
+    def host_died(self) -> None:
+        """See `HostUser`."""
         reason = "The process that owned the kernel ended, and the kernel with it"
         self._kernel_is_gone(reason)
         if self.status != "dead":
             is_starting = self._ready is not None and not self._ready.done()
-            if not is_starting and not self._stopping:
+            if not is_starting and not self._host.stopping:
                 self._listener.kernel_lost("host_lost", reason)
             self._say_dead(reason)
             if self._ready is not None and is_starting:
                 self._ready.set_exception(KernelStartFailed(f"The kernel did not start: {reason}"))
-        await asyncio.to_thread(remove_host_folder, link.folder)
-        self._forget_host()
-        if self._stopping:
+
+    def host_forgotten(self, *, wanted: bool) -> None:
+        """See `HostUser`."""
+        self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
+        if wanted:
             self.status = "not_started"
-            self._stopping = False
+
+    def host_problem(self, sentence: str) -> None:
+        """See `HostUser`."""
+        self._listener.kernel_problem(f"Session {self._notebook_id!r}: {sentence}")
 
     def _say_dead(self, reason: str) -> None:
         with self._log.transaction():
-            self._log.append(KernelState(at=self._clock(), status="dead", expected=self._stopping, reason=reason))
+            self._log.append(KernelState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason))
         self.status = "dead"
-
-    def _forget_host(self) -> None:
-        self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
-        self._link = None
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-
-    async def _take_what_is_left(self, link: HostLink) -> None:
-        def problem(sentence: str) -> None:
-            self._listener.kernel_problem(f"Session {self._notebook_id!r}: {sentence}")
-
-        after = self._store.last_event_of_host(link.epoch)
-        # There may be a gigabyte of them.
-        for piece in in_pieces(leftovers(link.folder, after, self._settings.data_dir, problem)):
-            with self._log.flow.counted():
-                self.host_events(piece)
-            await self._log.flow.turn()
-
-    def _spawn(self, coroutine: Any) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-
-def _is_alive(pid: int | None) -> bool:
-    try:
-        if pid is not None:
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return pid is not None
 
 
 def _describe_end(event: KernelState) -> str:
