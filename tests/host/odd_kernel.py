@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
@@ -46,10 +47,13 @@ class OddKernel(Kernel):
                 self.iopub_thread.send_multipart([b"no delimiter"])
                 self.iopub_thread.send_multipart([b"<IDS|MSG>", b"wrong signature", b"{}", b"{}", b"{}", b"{}"])
                 self.say("stream", {"name": "stdout", "text": "after the junk"})
-            case ["early"]:
+            case ["early", gate, done]:
                 self.say("status", {"execution_state": "idle"})
                 self.say("stream", {"name": "stdout", "text": "idle"})
-                await asyncio.sleep(1)
+                while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+                    await asyncio.sleep(0.01)
+                # The reply goes as soon as this returns.
+                asyncio.get_running_loop().call_later(0.1, Path(done).touch)
             case ["abort"]:
                 return {"status": "aborted"}
             case ["stderr"]:

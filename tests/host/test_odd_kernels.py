@@ -57,14 +57,16 @@ async def test_a_kernel_is_interrupted_by_message_if_it_says_so(odd: HostProcess
 
 
 @in_loop
-async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(odd: HostProcess) -> None:
+async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(odd: HostProcess, root: Path) -> None:
     daemon = await Daemon().attach(odd)
-    execution_id = await daemon.start("early")
+    gate, done = root / "gate", root / "done"
+    execution_id = await daemon.start(f"early {gate} {done}")
     await daemon.until(lambda: daemon.text(execution_id) == "idle")
-    # The reply comes after a second, the host's patience ends after two.
+    # The host's patience ends after two seconds.
     woken = time.monotonic() + 2.5
     odd.process.send_signal(signal.SIGSTOP)
-    await eventually(lambda: time.monotonic() > woken)
+    gate.touch()
+    await eventually(lambda: done.exists() and time.monotonic() > woken)
     odd.process.send_signal(signal.SIGCONT)
     assert (await daemon.finished(execution_id)).status == "ok"
 

@@ -201,7 +201,11 @@ def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(in_work: Shell, work: S
         count = len(work.get_cell_ids())
         with ctrl_c_when(lambda: len(work.get_cell_ids()) > count):
             error, printed = in_work.fail("%%runtimed\nprint('never')")
-        assert isinstance(error, CellFailed)
-        assert printed.startswith("CellFailed: Cancelled: somebody cancelled it (cell ")
+        # The news that it is queued may still have been on its way.
+        assert type(error) in (CellFailed, KeyboardInterrupt)
+        assert printed.startswith(("CellFailed: Cancelled: somebody cancelled it (cell ", "KeyboardInterrupt\n"))
         gate.touch()
         assert other.wait(running).stdout == "undisturbed\n"
+        # What is queued now runs after everything before it.
+        assert other.run("'last'").success
+        assert [cell.outputs for cell in other.get_cells() if "never" in cell.source] == [()]
