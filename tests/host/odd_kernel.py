@@ -47,13 +47,11 @@ class OddKernel(Kernel):
                 self.iopub_thread.send_multipart([b"no delimiter"])
                 self.iopub_thread.send_multipart([b"<IDS|MSG>", b"wrong signature", b"{}", b"{}", b"{}", b"{}"])
                 self.say("stream", {"name": "stdout", "text": "after the junk"})
-            case ["early", gate, done]:
+            case ["early", reply_when, _replied]:
                 self.say("status", {"execution_state": "idle"})
                 self.say("stream", {"name": "stdout", "text": "idle"})
-                while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+                while not Path(reply_when).exists():  # noqa: ASYNC110, ASYNC240
                     await asyncio.sleep(0.01)
-                # The reply goes as soon as this returns.
-                asyncio.get_running_loop().call_later(0.1, Path(done).touch)
             case ["abort"]:
                 return {"status": "aborted"}
             case ["stderr"]:
@@ -62,6 +60,12 @@ class OddKernel(Kernel):
             case ["who"]:
                 self.say("stream", {"name": "stdout", "text": f"{os.environ['ODD']} {sys.argv[-1]}"})
         return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        await super().execute_request(stream, ident, parent)
+        match parent["content"]["code"].split():
+            case ["early", _reply_when, replied]:
+                Path(replied).touch()  # noqa: ASYNC240
 
     def say(self, msg_type: str, content: Any, parent: Any = None) -> None:
         session: Any = self.session
