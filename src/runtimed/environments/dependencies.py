@@ -116,7 +116,7 @@ def _is_of(dependency: str, name: str, manager: Manager) -> bool:
 def _parsed(metadata: str | None) -> dict[str, Any]:
     try:
         table = json.loads(metadata) if metadata is not None else {}
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SessionError(f"The metadata value 'notebook_metadata' is no JSON: {exc}") from exc
     return _table(table, "notebook_metadata")
 

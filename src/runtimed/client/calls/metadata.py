@@ -57,7 +57,7 @@ def _notebook_metadata(notebook: Notebook) -> Flow[dict[str, Any]]:
     text = yield from get_metadata(notebook, NOTEBOOK_METADATA)
     try:
         metadata = json.loads(text) if text is not None else {}
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON: {exc}") from exc
     if not isinstance(metadata, dict):
         raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON object")
