@@ -44,6 +44,7 @@ AuditAction = Literal[
     "kernel_shutdown",
     "kernel_interrupt",
     "kernel_input",
+    "environment_sync",
     "cell_added",
     "cell_edited",
     "cell_moved",

@@ -392,8 +392,11 @@ class RoomKernel:
         if not task.cancelled():
             task.exception()  # it is raised to those who wait, who may be gone
 
-    async def sync_environment(self) -> dict[str, Any]:
+    async def sync_environment(self, actor: Actor | None) -> dict[str, Any]:
         """Add to the running kernel what the notebook names by now; else make the environment that a restart takes.
+
+        Args:
+            actor: Who asks for this; None if that was noted.
 
         Returns:
             The fields of `SyncEnvironmentResult`.
@@ -414,10 +417,12 @@ class RoomKernel:
                 'install there yourself, or shut the kernel down and start it with env_source="auto"',
                 env_source=self.env_source,
             )
+        if actor is not None:
+            self._note("environment_sync", actor)
         addition = await self.environment.extend(decision, marker, link.folder / PACKAGES, request)
         if addition.obstacle is None and (await self._asked_for(self._running_link()))[1] != marker:
             # The kernel was restarted meanwhile, in another environment.
-            return await self.sync_environment()
+            return await self.sync_environment(None)
         return {
             "success": addition.obstacle is None,
             "synced_packages": list(addition.packages),

@@ -51,6 +51,7 @@ __all__ = [
     "RestartKernel",
     "SetCellMetadata",
     "SetCellType",
+    "SetKernelspec",
     "SetMetadata",
     "SetSource",
     "ShutdownDaemon",
@@ -291,6 +292,14 @@ class SetMetadata(_OnNotebook, frozen=True, tag="set_metadata"):
     value: str
 
 
+class SetKernelspec(_OnNotebook, frozen=True, tag="set_kernelspec"):
+    """Say in the notebook's metadata which kernel it is meant for. Reply: `{}`."""
+
+    name: str
+    display_name: str
+    language: str | None = None
+
+
 class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
     """Reply: `{value: str | None}`."""
 
@@ -506,4 +515,5 @@ Operation = (
     | HostComplete
     | HostInspect
     | HostInput
+    | SetKernelspec
 )
