@@ -93,6 +93,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             return {"sessions": [daemon.session_as_map(row) for row in rows]}
         case ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
+        case ops.FlushPool():
+            return daemon.flush_pool()
         case (
             ops.Attach()
             | ops.Execute()
@@ -104,6 +106,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             | ops.HostComplete()
             | ops.HostInspect()
             | ops.HostInput()
+            | ops.HostWarm()
+            | ops.HostBecome()
         ):
             raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
         case _:

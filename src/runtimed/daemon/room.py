@@ -15,6 +15,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.pool import Pool
 from runtimed.daemon.reading import read_page
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.retention import delete_old
@@ -50,6 +51,7 @@ class Room(KernelListener):
         settings: Settings,
         registry: Registry,
         environments: Environments,
+        pool: Pool,
         demand: Demand,
         clock: Callable[[], float],
         report: Callable[[str], None],
@@ -71,7 +73,9 @@ class Room(KernelListener):
         self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self._trust = environments.trust
-        self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
+        self.kernel = RoomKernel(
+            notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
+        )
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
         self._awaited: psutil.Process | None = None

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import read_bootstrap
-from runtimed.host.lifetime import live
-from runtimed.texts import LineFormatter
+from runtimed.host.lifetime import label_log, live
 
 __all__ = ["main"]
 
@@ -46,10 +45,9 @@ def main() -> int:
 def _open_log(path: Path, label: str) -> int:
     """Log to a file, and return its descriptor."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    label = repr(label[:80]).replace("%", "%%")
     handler = logging.StreamHandler(os.fdopen(os.dup(fd), "w", encoding="utf-8"))
-    handler.setFormatter(LineFormatter(f"%(asctime)s {label} %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    label_log(label)
     return fd
 
 

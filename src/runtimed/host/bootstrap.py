@@ -44,6 +44,8 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
         cwd: The folder in which the kernel works.
         notebook_label: Names the session in the log.
         max_memory: The most that the kernel and what it starts may use, in bytes; None for no limit.
+        spare: Whether this host gets a kernel ready for a session that is named later (`HostBecome`). Until then
+            `environment` holds only what cannot be changed later.
         lock: The descriptor of the folder's lock, inherited from the process that starts the host and held by it.
     """
 
@@ -61,6 +63,7 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
     cwd: str = ""
     notebook_label: str = ""
     max_memory: int | None = None
+    spare: bool = False
     lock: int
 
     def __repr__(self) -> str:

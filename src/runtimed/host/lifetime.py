@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,10 +23,11 @@ from runtimed.host.server import HostServer
 from runtimed.settings import Settings, read_settings
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.spool import Spool
+from runtimed.texts import LineFormatter
 from runtimed.transport import aio
 from runtimed.transport.autostart import ensure_daemon
 
-__all__ = ["live"]
+__all__ = ["label_log", "live"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,13 @@ FOLDER_CHECK: Final = 5.0
 """Seconds between looks whether the host's folder is still there."""
 FAREWELL: Final = 1.0
 """Seconds for the last frames to leave."""
+
+
+def label_log(label: str) -> None:
+    """Let every line of the log say from now on which session it is about."""
+    label = repr(label[:80]).replace("%", "%%")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(LineFormatter(f"%(asctime)s {label} %(levelname)s %(name)s: %(message)s"))
 
 
 async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
@@ -64,6 +73,9 @@ async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
                     await host.run()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+    if host.kernel.is_spare:
+        # It never was anybody's: there is nothing to read in it, and perhaps nobody to clean up.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager
@@ -135,6 +147,8 @@ class _Host:
 
     async def _keep_a_daemon(self) -> None:
         """Start a daemon when the one that was attached is gone; it finds this host by itself."""
+        if self.kernel.is_spare:
+            await self._wait_for_owner()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_DAEMON):
                 await self._daemon_news.wait()
@@ -152,6 +166,16 @@ class _Host:
                 await self._start_daemon()
             self._daemon_news.clear()
             await self._daemon_news.wait()
+
+    async def _wait_for_owner(self) -> None:
+        """Return when this spare is a session's. Until then it lives as long as the daemon that made it; see `keep`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_DAEMON):
+                await self.kernel.owned.wait()
+        if not self.server.is_kept:
+            self.kernel.kill()
+        await self.kernel.owned.wait()
+        label_log(self.kernel.bootstrap.notebook_label)
 
     async def _start_daemon(self) -> None:
         logger.info("no daemon; making sure that one runs")

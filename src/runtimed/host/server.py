@@ -9,7 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from runtimed.errors import ProtocolError, RuntimedError
+from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
 from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
 from runtimed.protocol.messages import (
@@ -27,6 +27,7 @@ from runtimed.protocol.messages import (
 from runtimed.protocol.operations import (
     Attach,
     Execute,
+    HostBecome,
     HostComplete,
     HostDetach,
     HostInput,
@@ -35,6 +36,7 @@ from runtimed.protocol.operations import (
     HostRequest,
     HostRestart,
     HostShutdown,
+    HostWarm,
     Operation,
 )
 from runtimed.transport.aio import Channel, ChannelHandler
@@ -70,6 +72,7 @@ class HostServer:
         self.tasks = tasks
         self._daemon_changed = daemon_changed
         self._attached: Connection | None = None
+        self._keeper: Connection | None = None
         self._connections: set[Connection] = set()
         self.is_lonely = False
         """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
@@ -95,6 +98,21 @@ class HostServer:
         self.outbox.attach(connection.channel, after)
         self._daemon_changed()
 
+    def keep(self, connection: Connection) -> None:
+        """Let the spare live as long as this connection, until it is a session's.
+
+        Raises:
+            NoKernel: If it is no spare, or another connection keeps it.
+        """
+        if not self.kernel.is_spare or self._keeper not in (None, connection):
+            raise NoKernel("This host is no spare, or that of another daemon")
+        self._keeper = connection
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody keeps this spare, or it is one no longer."""
+        return self._keeper is not None or not self.kernel.is_spare
+
     def is_attached(self, connection: Connection) -> bool:
         """Whether this connection has the stream of events."""
         return self._attached is connection
@@ -102,6 +120,11 @@ class HostServer:
     def lost(self, connection: Connection, *, said_goodbye: bool) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        if connection is self._keeper:
+            self._keeper = None
+            if self.kernel.is_spare:
+                logger.info("the daemon that made this spare is gone")
+                self.kernel.kill()
         if self._attached is connection:
             self._attached = None
             self.outbox.detach()
@@ -183,7 +206,9 @@ class Connection(ChannelHandler):
     def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
         """Do what was asked; None if the reply comes later."""
         server, kernel = self._server, self._server.kernel
-        if not isinstance(operation, Attach) and not server.is_attached(self):
+        if isinstance(operation, HostWarm | HostBecome):
+            server.keep(self)
+        elif not isinstance(operation, Attach) and not server.is_attached(self):
             raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")
         match operation:
             case Attach(after=after):
@@ -191,6 +216,12 @@ class Connection(ChannelHandler):
                 return None
             case Execute():
                 kernel.execute(operation)
+            case HostWarm():
+                self._start(request_id, _nothing_after(kernel.warm()))
+                return None
+            case HostBecome():
+                self._start(request_id, _nothing_after(kernel.become(operation)))
+                return None
             case HostInterrupt():
                 kernel.interrupt()
             case HostInput(execution_id=execution_id, text=text):
@@ -218,6 +249,9 @@ class Connection(ChannelHandler):
 
     def _attach(self, request_id: int, after: int) -> None:
         server = self._server
+        if server.kernel.is_spare:
+            # Its session was named and then its daemon died, which it is about to notice.
+            raise ConnectionLost("This spare kernel ends, as the daemon that made it did")
         self._said_goodbye = False
         # The reply goes first: the daemon learns the epoch before it gets an event.
         self._reply(
