@@ -45,8 +45,23 @@ def test_a_limit_is_read_from_its_variable(name, text, value):
 
 
 @pytest.mark.parametrize(
+    ("variables", "size", "min_memory"),
+    [
+        ({}, 1, 2**30),
+        ({"RUNTIMED_POOL_SIZE": "0", "RUNTIMED_POOL_MIN_MEMORY": "none"}, 0, None),
+        ({"RUNTIMED_POOL_SIZE": "100", "RUNTIMED_POOL_MIN_MEMORY": "512M"}, 100, 2**29),
+    ],
+)
+def test_the_pool_of_spare_kernels_may_be_empty(variables, size, min_memory):
+    settings = read_settings(variables)
+    assert (settings.pool_size, settings.pool_min_memory) == (size, min_memory)
+
+
+@pytest.mark.parametrize(
     ("variable", "text", "allowed"),
     [
+        ("RUNTIMED_POOL_SIZE", "101", "a whole number from 0 to 100"),
+        ("RUNTIMED_POOL_SIZE", "-1", "a whole number from 0 to 100"),
         ("RUNTIMED_IDLE_EXIT", "nonsense", "a number of seconds, not negative"),
         ("RUNTIMED_IDLE_EXIT", "-1", "a number of seconds, not negative"),
         ("RUNTIMED_IDLE_EXIT", "nan", "a number of seconds, not negative"),

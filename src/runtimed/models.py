@@ -46,6 +46,7 @@ AuditAction = Literal[
     "kernel_shutdown",
     "kernel_interrupt",
     "kernel_input",
+    "environment_sync",
     "cell_added",
     "cell_edited",
     "cell_moved",
@@ -353,7 +354,7 @@ class DaemonStatus:
     Attributes:
         sessions: Number of active sessions.
         peers: Number of connected clients, the asking one included.
-        pool: Figures of the warm pool, by name.
+        pool: Spare kernels, by name: `uv_available`, `uv_warming` (being made), the same of `conda` and `current`.
         limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
             are in bytes, `max_request_rate` is a second's, None is no limit.
         limits: The limits in force, by name.

@@ -34,6 +34,8 @@ MIN_KEEP_DAYS: Final = 0.05
 
 _ENV_KEEP_DAYS: Final[float | None] = 30.0
 _ENV_MAX_BYTES: Final[int | None] = 20 * 2**30
+_POOL_MIN_MEMORY: Final[int | None] = 2**30
+_MAX_POOL_SIZE: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ class Settings:
         env_max_count: So many environments are kept.
         env_max_bytes: They may take so many bytes together; None for no limit.
         log_level: How much goes into its log.
+        pool_size: So many spare kernels are kept ready of each kind that was started lately; 0 for none.
+        pool_min_memory: Bytes of available memory below which no spare is kept; None to look at no memory.
         limits: How much it takes on.
     """
 
@@ -84,6 +88,8 @@ class Settings:
     env_max_count: int
     env_max_bytes: int | None
     log_level: str
+    pool_size: int
+    pool_min_memory: int | None
     limits: DaemonLimits
 
     @property
@@ -130,6 +136,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         env_max_count=_read(env, "RUNTIMED_ENV_MAX_COUNT", _count, 100),
         env_max_bytes=_read(env, "RUNTIMED_ENV_MAX_BYTES", _size, _ENV_MAX_BYTES),
         log_level=_read(env, "RUNTIMED_LOG_LEVEL", _log_level, "INFO"),
+        pool_size=_read(env, "RUNTIMED_POOL_SIZE", _pool_size, 1),
+        pool_min_memory=_read(env, "RUNTIMED_POOL_MIN_MEMORY", _size, _POOL_MIN_MEMORY),
         limits=_read_limits(env),
     )
 
@@ -195,6 +203,12 @@ def _seconds(text: str) -> float:
 def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise ValueError("a whole number, at least 1")
+    return int(text)
+
+
+def _pool_size(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) > _MAX_POOL_SIZE:
+        raise ValueError(f"a whole number from 0 to {_MAX_POOL_SIZE}")
     return int(text)
 
 

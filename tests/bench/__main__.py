@@ -23,6 +23,7 @@ from runtimed.environments.facts import gather
 from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.storage.session_store import SessionStore
 from tests.bench.flood import flood, late
+from tests.bench.spares import spares
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
 
 WARM_UP = 20
@@ -53,8 +54,8 @@ def run() -> Iterator[Row]:
 
 
 def environments() -> Iterator[Row]:
-    """A new environment of each kind with a warm cache, in turns with the cold start of a stock kernel."""
-    versions = iter(f"# /// script\n# dependencies = ['iniconfig!=0.{n}']\n# ///\nimport iniconfig" for n in range(100))
+    """A new environment (`uv:inline`) with a warm cache, in turns with the cold start of a stock kernel."""
+    versions = iter(f"iniconfig!=0.{n}" for n in range(100))
 
     def stock() -> float:
         started = time.perf_counter()
@@ -68,7 +69,10 @@ def environments() -> Iterator[Row]:
     def ours() -> float:
         with Session() as session:
             session.connect()
-            return seconds(lambda: session.run(next(versions), timeout_secs=None))
+            session.add_uv_dependency(next(versions))
+            took = seconds(lambda: session.run("import iniconfig", timeout_secs=None))
+            assert session.env_source == "uv:inline"
+            return took
 
     del os.environ["RUNTIMED_ENV"]
     plain = ours()
@@ -76,7 +80,7 @@ def environments() -> Iterator[Row]:
     pairs = [(ours(), stock()) for _ in range(5)]
     new, cold = zip(*pairs, strict=True)
     yield (
-        "Session with new dependencies in uv's cache, to its first result / that of a cold stock kernel, median",
+        "`uv:inline` with new dependencies in uv's cache, to its first result / that of a cold stock kernel, median",
         f"{statistics.median(one / other for one, other in pairs):.2f}",
     )
     yield "… medians", f"{statistics.median(new):.1f} s / {statistics.median(cold):.1f} s"
@@ -279,7 +283,7 @@ def idle() -> Iterator[Row]:
     yield "… its memory", f"{process.memory_info().rss / 2**20:.0f} MiB"
 
 
-MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments)
+MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments, spares)
 
 
 def main(names: list[str]) -> None:

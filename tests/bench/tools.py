@@ -23,6 +23,7 @@ def own_daemon() -> Iterator[None]:
     folder, before = tempfile.mkdtemp(prefix="rt"), os.environ.get("RUNTIMED_DATA_DIR", "")
     os.environ["RUNTIMED_DATA_DIR"] = folder
     os.environ["RUNTIMED_ENV"] = "current"
+    os.environ["RUNTIMED_POOL_SIZE"] = "0"
     try:
         yield
     finally:

@@ -1,10 +1,11 @@
 """The members of a session that need no kernel, on both faces."""
 
 import json
+import threading
 
 import pytest
 
-from runtimed import Cell, CellNotFound, InvalidCell, NotConnected, SessionError, SessionNotFound
+from runtimed import Cell, CellNotFound, InvalidCell, NotConnected, Session, SessionError, SessionNotFound
 
 UNICODE = "naïve = '日本語 \U0001f600 \x00 \u202e עברית'\r\n\tπ = 3"
 
@@ -222,6 +223,31 @@ def test_the_kernelspec_is_part_of_the_notebook_metadata(session):
 
     assert session.get_kernelspec() == {"name": "python3", "display_name": "Python 3", "language": "python"}
     assert json.loads(session.get_metadata("notebook_metadata"))["language_info"] == {"name": "python"}
+
+
+def test_setting_the_kernelspec_undoes_nothing_that_others_write_meanwhile(session):
+    name = session.notebook_id
+    with Session(name) as other, Session(name) as third:
+        other.connect()
+        third.connect()
+
+        def add_many() -> None:
+            for number in range(50):
+                other.add_uv_dependency(f"package-{number}")
+
+        adding = threading.Thread(target=add_many)
+        adding.start()
+        for number in range(50):
+            third.set_kernelspec(f"k{number}", "K")
+        adding.join()
+
+        assert session.get_uv_dependencies() == [f"package-{number}" for number in range(50)]
+        assert session.get_kernelspec() == {"name": "k49", "display_name": "K"}
+
+
+def test_a_kernelspec_that_is_no_text_is_refused_in_a_sentence(session):
+    with pytest.raises(SessionError, match="display name of a kernelspec must be a str, not int"):
+        session.set_kernelspec("a", 5)
 
 
 def test_notebook_metadata_that_is_no_json_object_is_named(session):

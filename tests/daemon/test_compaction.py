@@ -20,7 +20,7 @@ from runtimed import Client, ExecutionEvent, Session
 from runtimed.daemon.compaction import VERIFIER, compact
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
-from runtimed.daemon.shared_document import SharedDocument
+from runtimed.daemon.shared_document import MAX_WEIGHT, SharedDocument
 from runtimed.document.compaction import Compaction
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
@@ -147,6 +147,22 @@ BAD_VERIFIERS = [
     ("says something else", failing("")),
     ("cannot be compacted", ["/nonexistent/python"]),
 ]
+
+
+def test_a_document_of_few_but_large_changes_is_due_by_what_they_weigh(store: SessionStore):
+    document = open_document(store)
+    long = "x" * 2_000_000
+    document.edit("added", ACTOR, lambda d: d.add_cell(A, long, "code", author=ME))
+    edits = 0
+    while not document.compaction_due:
+        # Too long to merge: automerge keeps all of it with each edit.
+        append(document, f"<{edits}>")
+        edits += 1
+    assert MAX_WEIGHT / 8_000_000 < edits < EDITS
+    assert asyncio.run(compact(ID, document))
+    assert document.content.weight < MAX_WEIGHT / 10
+    append(document, "!")
+    assert source(open_document(store)) == source(document) == long + tokens(edits) + "!"
 
 
 @pytest.mark.parametrize(("message", "verifier"), BAD_VERIFIERS)

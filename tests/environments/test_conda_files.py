@@ -103,7 +103,7 @@ def test_an_empty_environment_yml_asks_for_a_bare_kernel() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a: [1\nb: 2", "environment.yml is not YAML: while parsing a flow sequence"),
+        ("a: [1\nb: 2", "environment.yml is not YAML: expected ',' or ']', but got ':' (line 2, column 2)"),
         ("- numpy", "environment.yml cannot be followed: it must be a mapping of names to values"),
         ("dependencies: numpy", "environment.yml cannot be followed: `dependencies` must be a list of packages"),
         ("dependencies:\n- numpy:\n  - 1", "environment.yml cannot be followed: `dependencies` must be a list of"),
@@ -127,6 +127,18 @@ def test_a_malformed_environment_yml_is_refused_with_the_reason(text: str, sente
         read_environment_yml(text, folder=FOLDER, read=missing)
     assert raised.value.message.startswith(sentence)
     assert raised.value.file == "environment.yml"
+
+
+def test_a_file_that_says_much_in_few_words_is_refused_in_few_words() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    with pytest.raises(EnvironmentFailed) as raised:
+        yml("\n".join([*lines, "dependencies: *a29"]))
+    inner = "[[...], [...], [...], [...], ...]"
+    assert raised.value.message == (
+        "environment.yml cannot be followed: `dependencies` must be a list of packages, and "
+        f"[{inner}, {inner}, {inner}, {inner}, ...] is none"
+    )
 
 
 def test_requirement_files_that_include_each_other_end() -> None:

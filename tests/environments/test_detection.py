@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runtimed import EnvironmentFailed
-from runtimed.environments.detection import Decision, decide, explain
+from runtimed.environments.detection import Decision, decide, explain, script_blocks
 from runtimed.environments.facts import Facts, base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
 from runtimed.transport.home import find_uv
@@ -289,6 +292,10 @@ def test_what_decides_names_the_environment_and_nothing_else(home):
         ('[project]\ndependencies = "six"\n', "project.dependencies must be a list of texts"),
         ('[project]\nrequires-python = "three"\n', "project.requires-python is no version specifier .*'three'"),
         ("tool = []\n", "tool must be a table, not list"),
+        ("[project]\n[tool]\nuv = 3\n", "tool.uv must be a table, not int"),
+        ("[project]\n[tool.uv]\ndefault-groups = 3\n", "tool.uv.default-groups must be a list of texts"),
+        ("dependency-groups = 3\n", "dependency-groups must be a table, not int"),
+        ('[project]\ndependencies = ["!!!"]\n', "project.dependencies: '!!!' is no dependency such as"),
         ("x = " + "[" * 5000, "is no valid TOML"),
     ],
 )
@@ -316,6 +323,9 @@ def test_project_files_that_cannot_be_read_are_a_sentence(home):
         ('{"runt": {"uv": []}}', "runt.uv must be a table"),
         ('{"runt": {"uv": {"dependencies": [1]}}}', "runt.uv.dependencies must be a list of texts"),
         ('{"runt": {"uv": {"requires-python": 3.11}}}', "runt.uv.requires-python is no version specifier"),
+        ("[" * 100_000, "'notebook_metadata' is no JSON"),
+        ('{"runt": {"uv": {"dependencies": ["--index-url=https://x"]}}}', "'--index-url=https://x' is no dependency"),
+        ('{"runt": {"uv": {"dependencies": ["./here"]}}}', "runt.uv.dependencies: './here' is no dependency"),
         (
             '{"runt": {"conda": {"dependencies": "numpy"}}}',
             r"\(runt.conda\) cannot be followed: `dependencies` must",
@@ -332,6 +342,26 @@ def test_a_broken_or_doubled_script_block_is_a_sentence(home):
         choose(home, home, first_cell="# /// script\n# dependencies = [\n# ///\n")
     with pytest.raises(EnvironmentFailed, match="more than one script block of the first code cell"):
         choose(home, home, first_cell=f"{SCRIPT}\n{SCRIPT}")
+    with pytest.raises(EnvironmentFailed, match="'-r x' is no dependency"):
+        choose(home, home, first_cell='# /// script\n# dependencies = ["-r x"]\n# ///\n')
+
+
+@given(
+    st.lists(
+        st.sampled_from(["# /// script", "# /// other", "# ///", "#", "# x = 1", "#x", "", "x = 1", "# /// script "])
+    ).map("\n".join)
+)
+def test_script_blocks_are_those_of_the_reference(source):
+    # Source: PEP 723, "Reference implementation".
+    reference = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+    expected = [(match["type"], match["content"]) for match in reference.finditer(source)]
+    assert list(script_blocks(source)) == expected
+
+
+def test_a_cell_that_opens_thousands_of_blocks_is_read_at_once(home):
+    begin = time.perf_counter()
+    assert choose(home, home, first_cell="# /// script\n" * 50_000).source == "uv:prewarmed"
+    assert time.perf_counter() - begin < 5
 
 
 def test_nothing_that_is_no_file_holds_up_the_search(home):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed import EnvironmentFailed, NoKernel, Session, SyncEnvironmentResult
+from runtimed import Client, EnvironmentFailed, NoKernel, Session, SyncEnvironmentResult
 from tests.conftest import processes_of, wait_until
 from tests.environments.test_kernels import data, in_thread
 from tests.environments.wheels import make_wheel
@@ -57,6 +57,18 @@ def test_what_is_added_is_there_at_once_and_the_kernel_keeps_its_variables(data)
         assert session.run(PREFIX).stdout != prefix
         session.stop()
         other.stop()
+
+
+def test_who_had_packages_added_is_in_the_log(data):
+    with Session("noted", label="an agent") as session:
+        session.start_kernel(env_source="uv:prewarmed")
+        session.add_uv_dependency("alpha<2")
+        assert session.sync_environment().success
+        newest = Client().sessions.log("noted", page_size=1)
+        assert [(entry.action, entry.label, entry.detail) for entry in newest] == [
+            ("environment_sync", "an agent", None)
+        ]
+        session.stop()
 
 
 def test_a_kernel_that_is_busy_gets_packages_too(data):

@@ -215,6 +215,16 @@ def test_what_cannot_be_had_is_a_sentence_and_leaves_nothing(folder, variables, 
     assert not (folder / recipe.digest).exists()
 
 
+def test_the_version_file_of_a_project_names_a_python_and_is_no_option_of_uv(folder, project, variables, base):
+    (project / ".python-version").write_text(f"# ours\n\n{base}\n")
+    python = prepare(folder, recipe_of(project, variables, base), variables | OFFLINE)
+    assert os.path.realpath(ask(python, "import sys; print(sys._base_executable)")) == os.path.realpath(base)
+    (project / ".python-version").write_text("--help\n")
+    with pytest.raises(EnvironmentFailed, match="Cannot make an environment with Python --help") as raised:
+        prepare(folder, recipe_of(project, variables, base), variables | OFFLINE)
+    assert "--no-config" not in str(raised.value)
+
+
 def test_an_unknown_package_of_the_index_is_named(folder, variables, base):
     recipe = UvRecipe(dependencies=("ipython-runtimed-no-such-package",), python=base)
     with pytest.raises(EnvironmentFailed, match="There is no package 'ipython-runtimed-no-such-package'") as raised:

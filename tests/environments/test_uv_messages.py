@@ -40,6 +40,10 @@ def test_the_lines_of_uv_become_progress_with_bytes():
     [
         ("error: failed to write\n  cause: No space left on device (os error 28)", "The disk is full; make room"),
         ("error: Failed to fetch: `http://x`\n  cause: dns error", "The package index cannot be reached"),
+        (
+            "error: Failed to install cpython-3.13.18-linux-x86_64-gnu\n  cause: error sending request for url",
+            "No Python that fits is installed here, and none can be downloaded",
+        ),
         ("error: Failed to build `demo`\n  boom", "The package 'demo' does not build"),
         ("error: something new", "What uv said is below"),
     ],
@@ -49,6 +53,13 @@ def test_a_failure_says_what_to_do_and_what_uv_said(said, sentence):
     assert str(error).startswith(f"Cannot make the environment of demo. {sentence}")
     assert str(error).endswith(f"\nuv said:\n{said}")
     assert error.log == f"warning: noise\n{said}"
+
+
+def test_of_a_long_failure_the_error_and_the_end_are_repeated():
+    said = ["error: Failed to build `demo`", *(f"  {number}" for number in range(40)), "hint: mend it"]
+    error = failure("the environment of demo", "\n".join(said))
+    assert str(error).partition("\nuv said:\n")[2].splitlines() == [said[0], "  …", *said[-11:]]
+    assert error.log == "\n".join(said)
 
 
 def test_a_plan_is_what_would_come_and_what_would_have_to_go():

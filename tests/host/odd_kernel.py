@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from ipykernel.kernelapp import IPKernelApp
@@ -46,10 +47,11 @@ class OddKernel(Kernel):
                 self.iopub_thread.send_multipart([b"no delimiter"])
                 self.iopub_thread.send_multipart([b"<IDS|MSG>", b"wrong signature", b"{}", b"{}", b"{}", b"{}"])
                 self.say("stream", {"name": "stdout", "text": "after the junk"})
-            case ["early"]:
+            case ["early", reply_when, _replied]:
                 self.say("status", {"execution_state": "idle"})
                 self.say("stream", {"name": "stdout", "text": "idle"})
-                await asyncio.sleep(1)
+                while not Path(reply_when).exists():  # noqa: ASYNC110, ASYNC240
+                    await asyncio.sleep(0.01)
             case ["abort"]:
                 return {"status": "aborted"}
             case ["stderr"]:
@@ -58,6 +60,12 @@ class OddKernel(Kernel):
             case ["who"]:
                 self.say("stream", {"name": "stdout", "text": f"{os.environ['ODD']} {sys.argv[-1]}"})
         return {"status": "ok", "execution_count": self.execution_count, "payload": [], "user_expressions": {}}
+
+    async def execute_request(self, stream: Any, ident: Any, parent: Any) -> None:
+        await super().execute_request(stream, ident, parent)
+        match parent["content"]["code"].split():
+            case ["early", _reply_when, replied]:
+                Path(replied).touch()  # noqa: ASYNC240
 
     def say(self, msg_type: str, content: Any, parent: Any = None) -> None:
         session: Any = self.session

@@ -300,10 +300,12 @@ class Daemon(ChannelHandler):
 
 
 def shapes(events: list[Any]) -> list[tuple[Any, ...]]:
-    """The events without times and ids."""
+    """The events without times and ids; the pieces in which a kernel happened to send a text are one."""
     result: list[tuple[Any, ...]] = []
     for event in events:
         match event:
+            case Stream(name=name, text=text) if result and result[-1][0] == name:
+                result[-1] = (name, result[-1][1] + text)
             case Stream(name=name, text=text):
                 result.append((name, text))
             case Display(kind=kind, data=data):

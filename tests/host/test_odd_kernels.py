@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.host.conversation import _REPLY_MISSING
 from runtimed.protocol.events import Started, Stream
 from runtimed.protocol.operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
 from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, shapes
@@ -57,14 +58,15 @@ async def test_a_kernel_is_interrupted_by_message_if_it_says_so(odd: HostProcess
 
 
 @in_loop
-async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(odd: HostProcess) -> None:
+async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(odd: HostProcess, root: Path) -> None:
     daemon = await Daemon().attach(odd)
-    execution_id = await daemon.start("early")
+    reply_when, replied = root / "reply", root / "replied"
+    execution_id = await daemon.start(f"early {reply_when} {replied}")
     await daemon.until(lambda: daemon.text(execution_id) == "idle")
-    # The reply comes after a second, the host's patience ends after two.
-    woken = time.monotonic() + 2.5
     odd.process.send_signal(signal.SIGSTOP)
-    await eventually(lambda: time.monotonic() > woken)
+    reply_when.touch()
+    patience_ended = time.monotonic() + _REPLY_MISSING + 0.5
+    await eventually(lambda: replied.exists() and time.monotonic() > patience_ended)
     odd.process.send_signal(signal.SIGCONT)
     assert (await daemon.finished(execution_id)).status == "ok"
 

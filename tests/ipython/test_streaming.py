@@ -17,6 +17,8 @@ from runtimed import (
     Session,
 )
 from runtimed.ipython.failures import CellFailed
+from runtimed.ipython.streaming import Live
+from runtimed.protocol.events import Event
 from tests.conftest import wait_until
 from tests.ipython.conftest import Shell, last_stdout
 
@@ -193,13 +195,22 @@ def test_ctrl_c_while_a_kernel_starts_gives_the_prompt_back(shell: Shell, tmp_pa
     shell.run("%runtimed stop")
 
 
-def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(in_work: Shell, work: Session, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(
+    in_work: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, is_told, take = tmp_path / "gate", threading.Event(), Live.take
+
+    def take_and_tell(live: Live, event: Event) -> None:
+        take(live, event)
+        is_told.set()
+
+    # Others see the cell in the queue a moment before the magic knows that it is there: until then, Ctrl-C ends it as
+    # it ends any other call.
+    monkeypatch.setattr(Live, "take", take_and_tell)
     waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('undisturbed')"
     with Session("work") as other:
         running = other.queue_cell(other.create_cell(waiting))
-        count = len(work.get_cell_ids())
-        with ctrl_c_when(lambda: len(work.get_cell_ids()) > count):
+        with ctrl_c_when(is_told.is_set):
             error, printed = in_work.fail("%%runtimed\nprint('never')")
         assert isinstance(error, CellFailed)
         assert printed.startswith("CellFailed: Cancelled: somebody cancelled it (cell ")

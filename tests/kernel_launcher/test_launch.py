@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from runtimed.protocol.events import Display, InputRequested, Stream
@@ -101,6 +104,30 @@ for i in range(20):
         if isinstance(event, Display | InputRequested)
     ]
     assert seen == expected
+
+
+@in_loop
+async def test_what_was_flushed_comes_though_the_kernel_does_nothing_more(host: HostProcess, root: Path) -> None:
+    daemon = await Daemon().attach(host)
+    for i in range(1, 40, 2):
+        os.mkfifo(root / f"gate {i}")
+    code = f"""
+import ctypes, os
+for i in range(40):
+    print(i, flush=i % 2)
+    if i % 2:
+        # Waits for a writer, with the GIL held: no thread of the kernel does anything.
+        os.close(ctypes.PyDLL(None).open(b"{root}/gate %d" % i, os.O_RDONLY))
+"""
+    execution_id = await daemon.start(code)
+    expected = ""
+    for i in range(40):
+        expected += f"{i}\n"
+        if i % 2:
+            await daemon.until(partial(lambda text: daemon.text(execution_id) == text, expected))
+            os.close(await asyncio.to_thread(os.open, root / f"gate {i}", os.O_WRONLY))
+    assert (await daemon.finished(execution_id)).status == "ok"
+    assert daemon.text(execution_id) == expected
 
 
 @in_loop

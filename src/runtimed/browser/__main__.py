@@ -9,7 +9,8 @@ from collections.abc import Callable
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.host_server import BrowserServer
 from runtimed.browser.hosted import HostedBrowser
-from runtimed.host.lifetime import Owned, Parts, live
+from runtimed.host.lifetime import Parts, live
+from runtimed.host.owned import Owned
 from runtimed.host.running import run_host
 from runtimed.host.server import HostServer
 
@@ -28,7 +29,7 @@ async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
 
     def begin(parts: Parts) -> tuple[Owned, HostServer]:
         browser = HostedBrowser(bootstrap, parts.outbox, parts.store, parts.guard)
-        server = BrowserServer(bootstrap.epoch, parts.outbox, parts.tasks, parts.daemon_changed, browser)
+        server = BrowserServer(bootstrap.epoch, browser, parts.outbox, parts.tasks, parts.daemon_changed)
         return browser, server
 
     await live(bootstrap, begin, ready)

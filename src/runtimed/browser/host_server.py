@@ -46,17 +46,17 @@ REMEMBERED: Final = 100
 
 
 class BrowserServer(HostServer):
-    """Serves the connections to the host of a browser; the arguments are those of `HostServer`, and the browser."""
+    """Serves the connections to the host of a browser; the arguments are those of `HostServer`."""
 
     def __init__(
         self,
         epoch: str,
+        browser: HostedBrowser,
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
-        browser: HostedBrowser,
     ) -> None:
-        super().__init__(epoch, outbox, tasks, daemon_changed)
+        super().__init__(epoch, browser, outbox, tasks, daemon_changed)
         self._browser = browser
         self._works: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()

@@ -43,6 +43,8 @@ class HostedBrowser:
         guard: Takes Chromium along when the host dies.
 
     Attributes:
+        is_spare: See `Owned`.
+        owned: See `Owned`.
         dead: Set when it is dead for good, and has been said to be.
         used_at: Unix time at which it was last used by way of the relay; 0 for never.
     """
@@ -60,10 +62,17 @@ class HostedBrowser:
         self._stop_expected = True
         self._end: str | None = None
         self._works: set[asyncio.Task[Any]] = set()
+        self.is_spare = False
+        self.owned = asyncio.Event()
         self.dead = asyncio.Event()
         self.used_at = 0.0
         self.status = "starting"
         self.pid: int | None = None
+
+    @property
+    def label(self) -> str:
+        """See `Owned`."""
+        return self._bootstrap.notebook_label
 
     # --- its life ---
 

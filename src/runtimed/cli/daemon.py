@@ -83,6 +83,7 @@ def status(arguments: argparse.Namespace) -> int:
             ["started", ago(found.started_at)],
             ["sessions", f"{found.sessions} active"],
             ["clients", f"{found.peers - 1} besides this command"],
+            ["spare kernels", _spares(found)],
             ["socket", found.socket_path],
             ["data", found.data_dir],
             *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
@@ -111,6 +112,13 @@ def _limit(name: str, value: float | str | None) -> str:
     if isinstance(value, str):
         return value
     return readable_size(int(value)) if name.endswith(("_bytes", "_memory")) else f"{value:,.10g}"
+
+
+def _spares(found: DaemonStatus) -> str:
+    ready, warming = (
+        sum(number for name, number in found.pool.items() if name.endswith(end)) for end in ("_available", "_warming")
+    )
+    return f"{ready} ready, {warming} being made"
 
 
 def _who(found: DaemonStatus) -> str:

@@ -48,6 +48,10 @@ def _rooms() -> Flow[list[dict[str, Any]]]:
     return rooms
 
 
+def _flush_pool() -> Flow[None]:
+    yield Ask(ops.FlushPool())
+
+
 def _shutdown(*, keep_kernels: bool) -> Flow[None]:
     try:
         yield Ask(ops.ShutdownDaemon(keep_kernels=keep_kernels))
@@ -313,7 +317,8 @@ class DaemonClient:
     def status(self) -> dict[str, Any] | None:
         """Return the daemon's state, None if none runs.
 
-        `uv_available`, `uv_warming`, `conda_available` and `conda_warming` count the environments of the warm pool.
+        `uv_available`, `conda_available` and `current_available` count spare kernels that wait in such environments,
+        `uv_warming`, `conda_warming` and `current_warming` those that are being made.
         """
         status = self._client.status()
         if status is None:
@@ -335,11 +340,20 @@ class DaemonClient:
         return self._client._perform(_rooms()) if self.is_running() else []  # a thin alias
 
     def flush_pool(self) -> None:
-        """Drop what the warm pool holds. It holds nothing yet."""
+        """End the spare kernels; new ones are made after the next start of a kernel. Harmless if no daemon runs."""
+        if self.is_running():
+            self._client._perform(_flush_pool())  # a thin alias
 
     def shutdown(self) -> None:
         """End the daemon and every session."""
         self._client.shutdown()
 
 
-_POOL_FIGURES = ("uv_available", "uv_warming", "conda_available", "conda_warming")
+_POOL_FIGURES = (
+    "uv_available",
+    "uv_warming",
+    "conda_available",
+    "conda_warming",
+    "current_available",
+    "current_warming",
+)

@@ -9,7 +9,7 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
-from runtimed.daemon.host_folder import Owner, read_owner, set_spool_aside
+from runtimed.daemon.host_folder import Owner, is_spare, read_owner, set_spool_aside
 from runtimed.daemon.host_link import remove_host_folder
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
@@ -77,6 +77,9 @@ def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
     owner, is_alive = read_owner(folder), Spool.is_alive(folder)
     if not is_alive and not segments_of(folder):
         _remove(folder)
+        return []
+    if is_spare(folder):
+        # It lives as long as the daemon that made it was connected, and so it is about to end.
         return []
     row = None if owner is None else daemon.registry.find(owner.notebook_id)
     if owner is not None and (row is None or row.host_dir is None):

@@ -57,6 +57,7 @@ NotebookOperation = (
     | ops.GetCells
     | ops.SetMetadata
     | ops.GetMetadata
+    | ops.SetKernelspec
     | ops.GetDependencies
     | ops.AddDependencies
     | ops.RemoveDependency
@@ -95,6 +96,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             return {"sessions": [daemon.session_as_map(row) for row in rows]}
         case ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
+        case ops.FlushPool():
+            return daemon.flush_pool()
         case (
             ops.Attach()
             | ops.Execute()
@@ -106,6 +109,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             | ops.HostComplete()
             | ops.HostInspect()
             | ops.HostInput()
+            | ops.HostWarm()
+            | ops.HostBecome()
         ):
             raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
         case _:
@@ -183,7 +188,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.RestartKernel():
             return _done(room.kernel.restart(peer.actor))
         case ops.SyncEnvironment():
-            return room.kernel.sync_environment()
+            return room.kernel.sync_environment(peer.actor)
         case ops.ShutdownKernel():
             return _done(room.kernel.shutdown(peer.actor))
         case ops.Interrupt():
@@ -215,6 +220,7 @@ def _edit(
     | ops.SetCellType
     | ops.ClearOutputs
     | ops.SetMetadata
+    | ops.SetKernelspec
     | ops.AddDependencies
     | ops.RemoveDependency,
 ) -> dict[str, Any]:
@@ -254,19 +260,20 @@ def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
             return edit("cleared", actor, lambda d: d.set_execution(cell_id, None, None, author=author))
         case ops.SetMetadata(key=key, value=value):
             return edit("metadata", actor, lambda d: d.set_metadata(key, value, author=author))
+        case ops.SetKernelspec(name=name, display_name=display_name, language=language):
+            spec = (name, display_name, language)
+            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.with_kernelspec, *spec))
         case ops.AddDependencies(manager=manager, packages=packages):
-            return edit("metadata", actor, lambda d: _depend(d, author, dependencies.add, manager, packages))
+            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.add, manager, packages))
         case ops.RemoveDependency(manager=manager, package=package):
-            return edit("metadata", actor, lambda d: _depend(d, author, dependencies.remove, manager, package))
+            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.remove, manager, package))
         case _:
             raise ProtocolError(f"{type(operation).__name__} is not an edit")
 
 
-def _depend(
-    document: NotebookDocument, author: ClientId, change: Callable[..., str | None], manager: str, what: Any
-) -> Edit:
-    """Change what the notebook depends on: what is read here, in the transaction, is what others have written last."""
-    metadata = change(document.metadata(NOTEBOOK_METADATA), manager, what)
+def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[..., str | None], *what: Any) -> Edit:
+    """Change a part of the notebook's metadata: what is read here, in the transaction, others have written last."""
+    metadata = change(document.metadata(NOTEBOOK_METADATA), *what)
     if metadata is None:
         return Edit(change=b"", cell_id=None, heads=document.heads)
     return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)

@@ -19,9 +19,20 @@ from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
 from runtimed.transport.sockets import make_private_folder
 
-__all__ = ["PIECE", "Owner", "in_pieces", "leftovers", "new_host_folder", "read_owner", "set_spool_aside"]
+__all__ = [
+    "PIECE",
+    "Owner",
+    "in_pieces",
+    "is_spare",
+    "leftovers",
+    "name_owner",
+    "new_host_folder",
+    "read_owner",
+    "set_spool_aside",
+]
 
 _OWNER: Final = "owner.json"
+_NOBODY: Final = b"null"
 
 PIECE: Final = 2**18
 """Bytes of a dead host's events that are stored at a time."""
@@ -45,8 +56,12 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     env_source: str
 
 
-def new_host_folder(hosts_dir: Path, owner: Owner) -> Path:
+def new_host_folder(hosts_dir: Path, owner: Owner | None) -> Path:
     """Create a private folder with a short name for a host.
+
+    Args:
+        hosts_dir: Where they are.
+        owner: What the host works for; None for a spare, which is nobody's yet.
 
     Raises:
         OSError: If that is not possible; nothing is left behind.
@@ -57,11 +72,31 @@ def new_host_folder(hosts_dir: Path, owner: Owner) -> Path:
     path = folder / _OWNER
     try:
         path.touch(mode=0o600)
-        path.write_bytes(msgspec.json.encode(owner))
+        path.write_bytes(_NOBODY if owner is None else msgspec.json.encode(owner))
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def name_owner(folder: Path, owner: Owner) -> None:
+    """Say for what a host works that was a spare; at each instant its folder names that, or nobody.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    path = folder / f"{_OWNER}.new"
+    path.touch(mode=0o600)
+    path.write_bytes(msgspec.json.encode(owner))
+    path.replace(folder / _OWNER)
+
+
+def is_spare(folder: Path) -> bool:
+    """Whether a folder is that of a host which is nobody's."""
+    try:
+        return (folder / _OWNER).read_bytes() == _NOBODY
+    except OSError:
+        return False
 
 
 def read_owner(folder: Path) -> Owner | None:

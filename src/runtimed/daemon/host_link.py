@@ -36,7 +36,7 @@ from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.version import __version__
 
-__all__ = ["HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
+__all__ = ["HostConnection", "HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -152,58 +152,39 @@ def remove_host_folder(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class HostLink(ChannelHandler):
-    """A connection to the host in a folder; `flow` says when its events may come.
+class HostConnection(ChannelHandler):
+    """A connection to the host in a folder, which can be asked.
 
     Attributes:
         host_pid: The host's process, where it is known: the system tells it with the first connection.
     """
 
-    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None) -> None:
+    def __init__(self, folder: Path, host_pid: int | None) -> None:
         self.folder = folder
-        self.epoch = epoch
         self.host_pid = host_pid
-        self._flow = flow
-        self._owner = owner
         self._channel: Channel | None = None
-        self._refuses = False  # events, until they can be stored
-        self._has_refused = False  # and nothing was stored since
-        self._attached = False
-        self._new_attach: int | None = None
         self._next_request = 1
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._welcome: asyncio.Future[None] | None = None
 
-    async def open(self, after: int) -> dict[str, Any]:
-        """Connect, and take the events with numbers above `after`, which then come to the owner.
-
-        Returns:
-            The host's reply to `Attach`.
+    async def greet(self) -> None:
+        """Connect, and see that the host understands.
 
         Raises:
             OSError: If nobody listens in that folder.
             ProtocolError: If the host speaks another protocol.
             ConnectionLost: If the host ends meanwhile.
         """
-        self._refuses, self._new_attach, self._attached = False, None, False
         self._welcome = asyncio.get_running_loop().create_future()
         self._channel = await connect(self.folder / "host.sock", lambda _channel: self)
         self.host_pid = self._channel.peer.pid
         self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
         await self._welcome
-        reply = await self.ask(Attach(after=after))
-        self._attached = True
-        return reply
 
     @property
     def is_open(self) -> bool:
         """Whether the host can be asked now."""
         return self._channel is not None and self._channel.is_open
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether the host has given its events to this connection, and so takes requests from it."""
-        return self._attached and self.is_open
 
     def ask(self, operation: Operation) -> asyncio.Future[dict[str, Any]]:
         """Send a request, at once; the future gives the reply or raises the error that the host reported."""
@@ -238,6 +219,81 @@ class HostLink(ChannelHandler):
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
+        for message in messages:
+            self._take_answer(message)
+
+    def _take_answer(self, message: Message) -> None:
+        match message:
+            case Reply():
+                self._settle(message.id, message.result)
+            case Failure():
+                self._settle(message.id, error_from_wire(message.error, message.message, message.data))
+            case Welcome():
+                if self._welcome is not None and not self._welcome.done():
+                    self._welcome.set_result(None)
+            case Refusal():
+                if self._welcome is not None and not self._welcome.done():
+                    self._welcome.set_exception(ProtocolError(message.message))
+            case _:
+                logger.warning("a host sent an unexpected %s", type(message).__name__)
+
+    def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
+        future = self._pending.pop(request_id, None)
+        if future is None or future.done():
+            return
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    def closed(self, error: Exception | None) -> None:
+        """Called by the channel."""
+        if error is not None:
+            logger.warning("lost the host in %s: %s", self.folder, error)
+        lost = ConnectionLost("The session's host has closed the connection")
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if not future.done():
+                future.set_exception(lost)
+        if self._welcome is not None and not self._welcome.done():
+            self._welcome.set_exception(lost)
+
+
+class HostLink(HostConnection):
+    """A connection that takes the host's events, too; `flow` says when they may come."""
+
+    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None) -> None:
+        super().__init__(folder, host_pid)
+        self.epoch = epoch
+        self._flow = flow
+        self._owner = owner
+        self._refuses = False  # events, until they can be stored
+        self._has_refused = False  # and nothing was stored since
+        self._attached = False
+        self._new_attach: int | None = None
+
+    async def open(self, after: int) -> dict[str, Any]:
+        """Connect, and take the events with numbers above `after`, which then come to the owner.
+
+        Returns:
+            The host's reply to `Attach`.
+
+        Raises:
+            OSError, ProtocolError, ConnectionLost: As `greet`.
+        """
+        self._refuses, self._new_attach, self._attached = False, None, False
+        await self.greet()
+        reply = await self.ask(Attach(after=after))
+        self._attached = True
+        return reply
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the host has given its events to this connection, and so takes requests from it."""
+        return self._attached and self.is_open
+
+    def received(self, messages: list[Message]) -> None:
+        """Called by the channel."""
         with self._flow.counted():
             self._handle(messages)
         if self._channel is not None and not self._flow.is_open:
@@ -247,28 +303,17 @@ class HostLink(ChannelHandler):
     def _handle(self, messages: list[Message]) -> None:
         events: list[tuple[int, bytes]] = []
         for message in messages:
-            match message:
-                case EventFrame(seq=0):
+            if isinstance(message, EventFrame):
+                if message.seq == 0:
                     self._owner.host_news(message.event)
-                case EventFrame():
+                else:
                     events.append((message.seq, message.event))
-                case Reply():
-                    self._take(events)
-                    if message.id == self._new_attach:
-                        self._refuses, self._new_attach = False, None
-                        self._owner.host_goes_on(message.result)
-                    self._settle(message.id, message.result)
-                case Failure():
-                    self._take(events)
-                    self._settle(message.id, error_from_wire(message.error, message.message, message.data))
-                case Welcome():
-                    if self._welcome is not None and not self._welcome.done():
-                        self._welcome.set_result(None)
-                case Refusal():
-                    if self._welcome is not None and not self._welcome.done():
-                        self._welcome.set_exception(ProtocolError(message.message))
-                case _:
-                    logger.warning("a host sent an unexpected %s", type(message).__name__)
+                continue
+            self._take(events)
+            if isinstance(message, Reply) and message.id == self._new_attach:
+                self._refuses, self._new_attach = False, None
+                self._owner.host_goes_on(message.result)
+            self._take_answer(message)
         self._take(events)
 
     def _take(self, events: list[tuple[int, bytes]]) -> None:
@@ -312,26 +357,9 @@ class HostLink(ChannelHandler):
         """Whether the host keeps events that cannot be stored now."""
         return self._has_refused
 
-    def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
-        future = self._pending.pop(request_id, None)
-        if future is None or future.done():
-            return
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
-
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
-        if error is not None:
-            logger.warning("lost the host in %s: %s", self.folder, error)
-        lost = ConnectionLost("The session's host has closed the connection")
-        pending, self._pending = self._pending, {}
-        for future in pending.values():
-            if not future.done():
-                future.set_exception(lost)
-        if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_exception(lost)
+        super().closed(error)
         self._owner.host_gone(self)
 
 

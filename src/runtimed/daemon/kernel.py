@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from runtimed.daemon.executions import Executions
-from runtimed.daemon.host_folder import Owner, new_host_folder
-from runtimed.daemon.host_link import HostLink, spawn_host
+from runtimed.daemon.host_folder import Owner
+from runtimed.daemon.host_link import HostLink
 from runtimed.daemon.kernel_environment import KernelEnvironment
+from runtimed.daemon.kernel_start import HostStarter, KernelWanted
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.pool import Pool
 from runtimed.daemon.room_host import RoomHost
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.daemon.trouble import Trouble
@@ -33,10 +34,10 @@ from runtimed.errors import (
     SessionClosed,
     StorageError,
 )
-from runtimed.host.bootstrap import PACKAGES, Bootstrap
-from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.host.bootstrap import PACKAGES
+from runtimed.ids import HostEpoch, NotebookId
 from runtimed.models import AuditAction, KernelStatus
-from runtimed.protocol.codec import decode_event, pack, unpack
+from runtimed.protocol.codec import decode_event, unpack
 from runtimed.protocol.events import Finished, KernelState
 from runtimed.protocol.operations import (
     Enqueue,
@@ -54,7 +55,6 @@ from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
-from runtimed.storage.spool import Spool
 
 __all__ = ["KernelListener", "RoomKernel"]
 
@@ -96,6 +96,7 @@ class RoomKernel:
         log: EventLog,
         document: SharedDocument,
         environments: Environments,
+        pool: Pool,
         listener: KernelListener,
         clock: Callable[[], float],
     ) -> None:
@@ -107,6 +108,7 @@ class RoomKernel:
         self.environment = KernelEnvironment(notebook_id, document, log, environments, clock)
         self._listener = listener
         self._clock = clock
+        self._starter = HostStarter(notebook_id, settings, pool, listener.kernel_facts)
         self.executions = Executions(store, log, document, self._tell_host, clock)
         self._host = RoomHost(notebook_id, settings, store, log.flow, self)
         self._starting: asyncio.Task[None] | None = None
@@ -197,7 +199,14 @@ class RoomKernel:
                 self._kernel_is_gone(str(exc))
             raise
         try:
-            await self._start_host(request, decision.source, prepared)
+            await self._start_host(
+                KernelWanted(
+                    request=request,
+                    kernel_type=self.kernel_type or "",
+                    env_source=decision.source,
+                    prepared=prepared,
+                )
+            )
         except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, StorageError) as exc:
             self._start_failed(exc)
 
@@ -223,50 +232,20 @@ class RoomKernel:
         self._check_still_wanted()
         raise error from exc
 
-    async def _start_host(self, request: StartKernel, env_source: str, prepared: Prepared | None) -> None:
-        epoch = new_host_epoch()
-        owner = Owner(
-            notebook_id=self._notebook_id, epoch=epoch, kernel_type=self.kernel_type or "", env_source=env_source
-        )
-        folder = new_host_folder(self._settings.hosts_dir, owner)
-        # Written before there is a host, so that a daemon that starts after this one died finds it.
-        try:
-            self._listener.kernel_facts(
-                host_epoch=epoch, host_dir=str(folder), kernel_type=self.kernel_type, env_source=env_source
-            )
-        except StorageError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    async def _start_host(self, wanted: KernelWanted) -> None:
         self._ready = asyncio.get_running_loop().create_future()
-        host_pid = await spawn_host(
-            Bootstrap(
-                folder=str(folder),
-                epoch=epoch,
-                data_dir=str(self._settings.data_dir),
-                socket_path=str(self._settings.socket_path),
-                blobs_dir=str(self._settings.data_dir / "blobs"),
-                kernel_type=self.kernel_type or "",
-                env_source=env_source,
-                interpreter=request.interpreter if prepared is None else prepared.interpreter,
-                environment=request.environment if prepared is None else prepared.environment,
-                marker="" if prepared is None else prepared.marker,
-                request=pack(msgspec.to_builtins(request)),
-                cwd=request.cwd,
-                notebook_label=self._notebook_id,
-                max_memory=self._settings.limits.max_kernel_memory,
-                lock=Spool.lock(folder),
-            )
-        )
-        link = self._host.attach_to(folder, epoch, host_pid)
+        host = await self._starter.start(wanted)
+        link = self._host.attach_to(host.folder, host.epoch, host.pid)
         await link.open(after=0)
         try:
-            self._listener.kernel_facts(host_pid=host_pid)
+            self._listener.kernel_facts(host_pid=host.pid)
         except StorageError:
             link.tell(HostShutdown())
             raise
         if self._start_unwanted:
             link.tell(HostShutdown())
         await self._ready
+        self._starter.is_ready(host)
 
     async def _decide(self, request: StartKernel) -> Decision:
         decision = await self.environment.choose(request)
@@ -392,8 +371,11 @@ class RoomKernel:
         if not task.cancelled():
             task.exception()  # it is raised to those who wait, who may be gone
 
-    async def sync_environment(self) -> dict[str, Any]:
+    async def sync_environment(self, actor: Actor | None) -> dict[str, Any]:
         """Add to the running kernel what the notebook names by now; else make the environment that a restart takes.
+
+        Args:
+            actor: Who asks for this; None if that was noted.
 
         Returns:
             The fields of `SyncEnvironmentResult`.
@@ -414,10 +396,12 @@ class RoomKernel:
                 'install there yourself, or shut the kernel down and start it with env_source="auto"',
                 env_source=self.env_source,
             )
+        if actor is not None:
+            self._note("environment_sync", actor)
         addition = await self.environment.extend(decision, marker, link.folder / PACKAGES, request)
         if addition.obstacle is None and (await self._asked_for(self._running_link()))[1] != marker:
             # The kernel was restarted meanwhile, in another environment.
-            return await self.sync_environment()
+            return await self.sync_environment(None)
         return {
             "success": addition.obstacle is None,
             "synced_packages": list(addition.packages),

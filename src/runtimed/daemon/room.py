@@ -16,6 +16,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.pool import Pool
 from runtimed.daemon.reading import read_page
 from runtimed.daemon.registry import Registry, check_kind
 from runtimed.daemon.retention import delete_old
@@ -51,6 +52,7 @@ class Room(KernelListener, BrowserListener):
         settings: Settings,
         registry: Registry,
         environments: Environments,
+        pool: Pool,
         demand: Demand,
         clock: Callable[[], float],
         report: Callable[[str], None],
@@ -72,7 +74,9 @@ class Room(KernelListener, BrowserListener):
         self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
         self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
         self._trust = environments.trust
-        self.kernel = RoomKernel(notebook_id, settings, self._store, self.log, self.document, environments, self, clock)
+        self.kernel = RoomKernel(
+            notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
+        )
         self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()

@@ -21,6 +21,7 @@ from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
+from runtimed.daemon.pool import Pool
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.retention import Retention
 from runtimed.daemon.room import Room, database_path
@@ -161,6 +162,7 @@ class Daemon:
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
         self._environments = Environments(settings.environments_dir, Trust(settings.data_dir / "trust"))
+        self._pool = Pool(settings)
         self._prune_at = self._started_at + PRUNE_FIRST
         self.sessions_dir = settings.data_dir / "sessions"
         self._retention = Retention(self, clock)
@@ -189,7 +191,7 @@ class Daemon:
         self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
-        await asyncio.gather(*(room.detach() for room in self._rooms.values()))
+        await asyncio.gather(*(room.detach() for room in self._rooms.values()), self._pool.flush())
         await self._environments.close()
         for peer in [*self._strangers, *self._peers]:
             peer.channel.close()
@@ -229,6 +231,11 @@ class Daemon:
                 if isinstance(end, BaseException):
                     logger.error("a session could not be ended", exc_info=end)
         asyncio.get_running_loop().call_soon(self.request_end)
+        return {}
+
+    async def flush_pool(self) -> dict[str, Any]:
+        """End the spare kernels."""
+        await self._pool.flush()
         return {}
 
     async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> None:
@@ -289,6 +296,7 @@ class Daemon:
         with self._trouble.noted("the list of sessions"):
             self.registry.flush()
         self._retention.tick(now)
+        self._pool.tick()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             # A thread that ends with the process: what it leaves half deleted, the next one deletes.
@@ -384,7 +392,14 @@ class Daemon:
             try:
                 self._check_room_for(key)
                 room = Room(
-                    key, self.settings, self.registry, self._environments, self.demand, self._clock, self.report
+                    key,
+                    self.settings,
+                    self.registry,
+                    self._environments,
+                    self._pool,
+                    self.demand,
+                    self._clock,
+                    self.report,
                 )
             except StorageError as exc:
                 if "free" not in exc.data:
@@ -462,7 +477,7 @@ class Daemon:
             "started_at": self._started_at,
             "sessions": len(self.registry.active()),
             "peers": len(self._peers),
-            "pool": {},
+            "pool": self._pool.figures(),
             "limits": {
                 **dataclasses.asdict(self.limits),
                 "kernel_memory_kept_by": self._memory_mechanism,

@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 MAX_FAILED_LOADS = 2
 """Deaths of the daemon while it loads a document, after which the document is set aside."""
 
+MAX_WEIGHT: Final = 128 * 2**20
+"""Bytes of memory, as far as can be told, that edits may take since a document was loaded or compacted; if the document
+itself is larger, as many bytes as it. A source above 20,000 code points costs all its length with every edit."""
+
 EditKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared"]
 
 _ACTIONS: Final[dict[EditKind, AuditAction]] = {
@@ -61,6 +65,7 @@ class SharedDocument:
         self._stored = False
         self._is_marked = False  # as being loaded
         self._compact_after = self._compact_at = compact_after
+        self._too_heavy_at = MAX_WEIGHT
         self.changes = 0
 
     @property
@@ -174,12 +179,16 @@ class SharedDocument:
 
     @property
     def compaction_due(self) -> bool:
-        """Whether the document is loaded and has so many changes that it should be compacted."""
-        return self._loaded is not None and self.changes >= self._compact_at
+        """Whether the document is loaded and has so much history that it should be compacted."""
+        return self._loaded is not None and (
+            self.changes >= self._compact_at or self._loaded.weight >= self._too_heavy_at
+        )
 
     def postpone_compaction(self) -> None:
-        """Let a tenth as many changes come again before the document is due: it cannot be compacted now."""
+        """Let a tenth as much come again before the document is due: it cannot be compacted now."""
         self._compact_at = self.changes + max(self._compact_after // 10, 1)
+        if self._loaded is not None:
+            self._too_heavy_at = self._loaded.weight + MAX_WEIGHT // 10
 
     @property
     def loaded(self) -> NotebookDocument | None:
@@ -206,6 +215,8 @@ class SharedDocument:
         self._loaded = compaction.document
         self.changes = 1 if later else 0
         self._compact_at = self._compact_after
+        # What it weighs now is what it holds.
+        self._too_heavy_at = self._loaded.weight + max(MAX_WEIGHT, self._loaded.weight)
 
     def _load(self) -> NotebookDocument:
         if not self._is_marked and self._store.failed_loads >= MAX_FAILED_LOADS:
@@ -215,6 +226,7 @@ class SharedDocument:
             snapshot, changes = self._store.load_document()
             self._stored = snapshot is not None
             self.changes = len(changes)
+            self._too_heavy_at = MAX_WEIGHT
             if snapshot is None and not changes:
                 return NotebookDocument.create(self._notebook_id)
             return NotebookDocument.load(snapshot, changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import reprlib
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,7 +147,7 @@ def _recipe(name: str, content: Any, *, folder: Path | None, read: ReadFile | No
     pip: list[str] = []
     listed = content.get("dependencies")
     if not isinstance(listed, list | None):
-        _refuse(name, f"`dependencies` must be a list of packages, not {listed!r}")
+        _refuse(name, f"`dependencies` must be a list of packages, not {_brief(listed)}")
     for entry in listed or []:
         match entry:
             case str():
@@ -154,7 +155,7 @@ def _recipe(name: str, content: Any, *, folder: Path | None, read: ReadFile | No
             case {"pip": requirements, **more} if not more:
                 pip += _texts(name, "pip", requirements)
             case _:
-                _refuse(name, f"`dependencies` must be a list of packages, and {entry!r} is none")
+                _refuse(name, f"`dependencies` must be a list of packages, and {_brief(entry)} is none")
     lines = [line for text in pip for line in _requirement_lines(name, text, folder, read, _DEEPEST)]
     return CondaRecipe(
         dependencies=tuple(dependencies),
@@ -229,7 +230,7 @@ def read_pyproject(
     if pixi is None:
         return None
     if not isinstance(pixi, dict):
-        _refuse(name, f"[tool.pixi] must be a table, not {pixi!r}")
+        _refuse(name, f"[tool.pixi] must be a table, not {_brief(pixi)}")
     recipe = _pixi(name, pixi, folder, lock)
     project = _table(name, content, "project")
     pip = (*_texts(name, "project.dependencies", project.get("dependencies")), *recipe.pip)
@@ -289,7 +290,7 @@ def _features(name: str, content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if isinstance(default, list):
         default = {"features": default}
     if not isinstance(default, dict):
-        _refuse(name, f"the environment `default` must be a list of features or a table, not {default!r}")
+        _refuse(name, f"the environment `default` must be a list of features or a table, not {_brief(default)}")
     features = _table(name, content, "feature")
     wanted = _texts(name, "features", default.get("features"))
     unknown = [one for one in wanted if one not in features]
@@ -303,7 +304,7 @@ def _channel(name: str, channel: Any) -> str:
     if isinstance(channel, dict):
         channel = channel.get("channel")
     if not isinstance(channel, str):
-        _refuse(name, f"a channel must be a name or a URL, not {channel!r}")
+        _refuse(name, f"a channel must be a name or a URL, not {_brief(channel)}")
     return channel
 
 
@@ -311,7 +312,7 @@ def _match_spec(name: str, package: str, spec: Any) -> str:
     if isinstance(spec, str):
         return package if spec.strip() in {"", "*"} else f"{package} {spec.strip()}"
     if not isinstance(spec, dict):
-        _refuse(name, f"the version of {package} must be a text or a table, not {spec!r}")
+        _refuse(name, f"the version of {package} must be a text or a table, not {_brief(spec)}")
     if not spec.keys() <= {
         "version",
         "build",
@@ -339,7 +340,7 @@ def _requirement(name: str, package: str, spec: Any, folder: Path) -> str:
     if isinstance(spec, str):
         spec = {"version": spec}
     if not isinstance(spec, dict):
-        _refuse(name, f"the version of {package} must be a text or a table, not {spec!r}")
+        _refuse(name, f"the version of {package} must be a text or a table, not {_brief(spec)}")
     extras = _texts(name, f"the extras of {package}", spec.get("extras"))
     head = package + (f"[{','.join(extras)}]" if extras else "")
     markers = f" ; {spec['env-markers']}" if spec.get("env-markers") else ""
@@ -391,6 +392,10 @@ def _yaml(name: str, text: str) -> dict[str, Any]:
         ) from None
     try:
         content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise EnvironmentFailed(f"{name} is not YAML: {exc.problem}{where}", file=name) from exc
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise EnvironmentFailed(f"{name} is not YAML: {' '.join(str(exc).split())}", file=name) from exc
     if content is None:
@@ -412,7 +417,7 @@ def _table(name: str, content: Mapping[str, Any], key: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        _refuse(name, f"`{key}` must be a table, not {value!r}")
+        _refuse(name, f"`{key}` must be a table, not {_brief(value)}")
     return value
 
 
@@ -420,7 +425,7 @@ def _list(name: str, key: str, value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        _refuse(name, f"`{key}` must be a list, not {value!r}")
+        _refuse(name, f"`{key}` must be a list, not {_brief(value)}")
     return value
 
 
@@ -428,8 +433,15 @@ def _texts(name: str, key: str, value: Any) -> list[str]:
     values = _list(name, key, value)
     wrong = [one for one in values if not isinstance(one, str) or not one.strip()]
     if wrong:
-        _refuse(name, f"`{key}` must be a list of texts, and {wrong[0]!r} is none")
+        _refuse(name, f"`{key}` must be a list of texts, and {_brief(wrong[0])} is none")
     return [one.strip() for one in values]
+
+
+def _brief(value: Any) -> str:
+    """Return a value for a sentence. A few lines of YAML can stand for more than any memory holds."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxlist, shown.maxdict, shown.maxstring, shown.maxother = 2, 4, 4, 80, 80
+    return shown.repr(value)
 
 
 def _refuse(name: str, why: str) -> NoReturn:

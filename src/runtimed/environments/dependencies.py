@@ -1,4 +1,4 @@
-"""Reads and edits the dependencies that a notebook names in its metadata: text in, text out. Nothing here installs.
+"""Reads and edits what a notebook says in its metadata of its kernel: text in, text out. Nothing here installs.
 
 The text is the metadata value `notebook_metadata`: as JSON, what an .ipynb file holds at notebook level.
 """
@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from runtimed.errors import EnvironmentFailed, SessionError
 
-__all__ = ["NOTEBOOK_METADATA", "Manager", "add", "named", "package_name", "remove"]
+__all__ = ["NOTEBOOK_METADATA", "Manager", "add", "named", "package_name", "remove", "with_kernelspec"]
 
 NOTEBOOK_METADATA: Final = "notebook_metadata"
 """The key of the metadata value that this module is about."""
@@ -79,6 +79,20 @@ def remove(metadata: str | None, manager: Manager, package: str) -> str | None:
     return _with(table, manager, kept) if len(kept) < len(dependencies) else None
 
 
+def with_kernelspec(metadata: str | None, name: str, display_name: str, language: str | None) -> str:
+    """Return the metadata with this kernelspec, and all else that was there.
+
+    Raises:
+        SessionError: If the metadata cannot be understood.
+
+    Source: nbformat 4, notebook metadata `kernelspec`.
+    """
+    spec = {"name": name, "display_name": display_name}
+    if language is not None:
+        spec["language"] = language
+    return json.dumps({**_parsed(metadata), "kernelspec": spec})
+
+
 def package_name(package: str, manager: Manager = "uv") -> str:
     """Return the name of what a dependency asks for, in the form in which equal names are equal texts.
 
@@ -116,7 +130,7 @@ def _is_of(dependency: str, name: str, manager: Manager) -> bool:
 def _parsed(metadata: str | None) -> dict[str, Any]:
     try:
         table = json.loads(metadata) if metadata is not None else {}
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SessionError(f"The metadata value 'notebook_metadata' is no JSON: {exc}") from exc
     return _table(table, "notebook_metadata")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -18,11 +19,12 @@ from runtimed.environments.conda_files import (
     read_pixi_toml,
     read_pyproject,
 )
+from runtimed.environments.dependencies import package_name
 from runtimed.environments.facts import PROJECT_FILES, Facts, FoundFile
 from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain"]
+__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain", "script_blocks"]
 
 INSTALL_UV: Final = (
     "uv is not installed; install it with `pip install 'ipython-runtimed[uv]'`, or ask for another environment "
@@ -44,8 +46,8 @@ _DETECTED: Final = (
 
 _PREWARMED: Final = ("uv:prewarmed", "conda:prewarmed")
 
-# Source: PEP 723, "Reference implementation".
-_SCRIPT_BLOCK: Final = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+_BLOCK_BEGINS: Final = re.compile(r"# /// ([a-zA-Z0-9-]+)")
+_BLOCK_ENDS: Final = "# ///"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,28 @@ def asked_in(*, metadata: str | None = None, source: str | None = None) -> Recip
     return None if decision is None else decision.recipe
 
 
+def script_blocks(source: str) -> Iterator[tuple[str, str]]:
+    """Yield the type and the content of each block of metadata in a source.
+
+    In a run of comment lines the block goes from the first line that begins one to the last one that ends one. One
+    pass, because the reference's regular expression takes minutes for a cell with thousands of beginnings and no end.
+
+    Source: PEP 723, "Specification".
+    """
+    name, content, complete = "", "", 0
+    for line in [*source.split("\n"), ""]:
+        if line != "#" and not line.startswith("# "):
+            if complete:
+                yield name, content[:complete]
+            name, content, complete = "", "", 0
+        elif not name:
+            begin = _BLOCK_BEGINS.fullmatch(line)
+            name = "" if begin is None else begin[1]
+        else:
+            complete = len(content) if line == _BLOCK_ENDS else complete
+            content += f"{line}\n"
+
+
 # --- auto -------------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +216,7 @@ def _from_metadata(facts: Facts) -> Decision | None:
         return None
     try:
         metadata = json.loads(facts.metadata)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise EnvironmentFailed(f"The metadata value 'notebook_metadata' is no JSON: {exc}") from exc
     metadata = _table(metadata, "notebook_metadata")
     runt = _table(metadata.get("runt", {}), "notebook_metadata: runt")
@@ -202,7 +226,7 @@ def _from_metadata(facts: Facts) -> Decision | None:
             source="uv:inline",
             reason="the notebook's metadata name dependencies for uv",
             recipe=UvRecipe(
-                dependencies=_texts(uv.get("dependencies", []), "notebook_metadata: runt.uv.dependencies"),
+                dependencies=_requirements(uv.get("dependencies", []), "notebook_metadata: runt.uv.dependencies"),
                 requires_python=_specifier(uv.get("requires-python"), "notebook_metadata: runt.uv.requires-python"),
                 python=facts.base,
             ),
@@ -222,7 +246,7 @@ def _from_metadata(facts: Facts) -> Decision | None:
 
 def _from_script(facts: Facts) -> Decision | None:
     """Read the block of a PEP 723 script."""
-    blocks = [match["content"] for match in _SCRIPT_BLOCK.finditer(facts.first_cell or "") if match["type"] == "script"]
+    blocks = [content for name, content in script_blocks(facts.first_cell or "") if name == "script"]
     if not blocks:
         return None
     where = "the script block of the first code cell"
@@ -235,7 +259,7 @@ def _from_script(facts: Facts) -> Decision | None:
         source="uv:pep723",
         reason="the first code cell begins with a script block (PEP 723)",
         recipe=UvRecipe(
-            dependencies=_texts(table.get("dependencies", []), f"{where}: dependencies"),
+            dependencies=_requirements(table.get("dependencies", []), f"{where}: dependencies"),
             requires_python=_specifier(table.get("requires-python"), f"{where}: requires-python"),
             python=facts.base,
         ),
@@ -279,13 +303,16 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
                 notes.append(f"{file.path} has no [project] table, so it describes no environment")
                 return None
             project = _table(table.get("project", {}), f"{file.path}: project")
+            _table(table.get("dependency-groups", {}), f"{file.path}: dependency-groups")
+            groups = _table(tool.get("uv", {}), f"{file.path}: tool.uv").get("default-groups", [])
+            _texts([] if groups == "all" else groups, f"{file.path}: tool.uv.default-groups")
             files = _project_files(facts, file)
             return Decision(
                 source="uv:pyproject",
                 reason=reason,
                 file=file.path,
                 recipe=UvRecipe(
-                    dependencies=_texts(project.get("dependencies", []), f"{file.path}: project.dependencies"),
+                    dependencies=_requirements(project.get("dependencies", []), f"{file.path}: project.dependencies"),
                     requires_python=_specifier(project.get("requires-python"), f"{file.path}: project.requires-python"),
                     project=str(PurePath(file.path).parent),
                     files=tuple((PurePath(one.path).name, one.text) for one in files),
@@ -382,6 +409,17 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise EnvironmentFailed(f"{where} must be a list of texts")
     return tuple(value)
+
+
+def _requirements(value: Any, where: str) -> tuple[str, ...]:
+    """Return requirements; what is none would be an option or a path to uv, which nobody has consented to."""
+    requirements = _texts(value, where)
+    for one in requirements:
+        try:
+            package_name(one)
+        except EnvironmentFailed as exc:
+            raise EnvironmentFailed(f"{where}: {exc.message}", **exc.data) from exc
+    return requirements
 
 
 def _specifier(value: Any, where: str) -> str | None:

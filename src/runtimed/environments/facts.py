@@ -259,8 +259,10 @@ def read_document(path: Path) -> tuple[str | None, str | None]:
         metadata = notebook.get("metadata", {})
         sources = [cell.get("source", "") for cell in notebook.get("cells", []) if cell.get("cell_type") == "code"]
         first = None if not sources else sources[0] if isinstance(sources[0], str) else "".join(sources[0])
-    except (ValueError, AttributeError, TypeError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise ValueError(f"{path} is no notebook: {exc}") from exc
+    except (AttributeError, TypeError) as exc:
+        raise ValueError(f"{path} is no notebook: it has not the shape of one") from exc
     return json.dumps(metadata), first
 
 

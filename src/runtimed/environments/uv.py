@@ -127,19 +127,20 @@ class UvBuilder:
     async def _find_python(self, report: Report) -> str:
         """Return the interpreter to build on: the client's if it fits, else one that is installed, else a download."""
         recipe = self._recipe
-        pin = dict(recipe.files).get(".python-version", "").strip().splitlines()
-        if not pin and recipe.python is not None and await self._fits(recipe.python):
+        pin = _pinned(dict(recipe.files).get(".python-version", ""))
+        if pin is None and recipe.python is not None and await self._fits(recipe.python):
             return recipe.python
-        wanted = pin[0] if pin else recipe.requires_python or ">=3.10"
-        find = ("python", "find", "--no-project", "--system", wanted)
+        wanted = pin or recipe.requires_python or ">=3.10"
+        what = f"an environment with Python {wanted}"
+        find = ("python", "find", "--no-project", "--system", "--", wanted)
         try:
-            return _real(await self._run(*find, UV_PYTHON_DOWNLOADS="never"))
+            return _real(await self._run(*find, what=what, UV_PYTHON_DOWNLOADS="never"))
         except EnvironmentFailed:
             if self._variables.get("UV_PYTHON_DOWNLOADS", "automatic") != "automatic":
                 raise
         report(Progress(step="download", message=f"Downloading Python {wanted}"))
-        await self._run("python", "install", "--no-bin", wanted, what=f"an environment with Python {wanted}")
-        return _real(await self._run(*find))
+        await self._run("python", "install", "--no-bin", "--", wanted, what=what)
+        return _real(await self._run(*find, what=what))
 
     async def _fits(self, python: str) -> bool:
         if self._recipe.requires_python is None:
@@ -248,6 +249,15 @@ class UvBuilder:
         if code != 0:
             raise failure(what, "\n".join(said) or f"(nothing; exit code {code})")
         return printed
+
+
+def _pinned(text: str) -> str | None:
+    """Return the Python that a .python-version asks for, None if it asks for none.
+
+    Source: uv, `PythonVersionFile`: the first line that is neither empty nor a comment.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if line and not line.startswith("#")), None)
 
 
 def _real(printed: str) -> str:

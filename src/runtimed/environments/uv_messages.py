@@ -12,8 +12,8 @@ from runtimed.errors import EnvironmentFailed
 
 __all__ = ["Plan", "ProgressReader", "failure", "is_network_failure", "read_plan"]
 
-_LAST_LINES: Final = 12
-"""So many lines of uv's end in an error's message."""
+_LINES: Final = 12
+"""Most lines of uv in an error's message: the first, which says what failed, and the last, which say why."""
 
 _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DOWNLOADING: Final = re.compile(r"^Downloading (\S+)(?: \(([\d.]+)(B|KiB|MiB|GiB)\))?")
@@ -29,6 +29,7 @@ _NETWORK: Final = re.compile(
     r"error sending request|dns error|Connection refused|Connection reset|operation timed out|tcp connect error"
     r"|Failed to fetch|network was disabled|Network is unreachable"
 )
+_PYTHON_DOWNLOAD: Final = re.compile(r"Failed to (?:install|download) [`']?(?:cpython|pypy|graalpy)-")
 _CAUSES: Final = (
     (r"No space left on device", "The disk is full; make room, or name another data folder with RUNTIMED_DATA_DIR"),
     (
@@ -139,7 +140,12 @@ def failure(what: str, said: str) -> EnvironmentFailed:
     # An explanation that wraps is one sentence.
     flat = " ".join(line.strip() for line in lines[start:])
     package, mend = None, "What uv said is below"
-    if is_network_failure(flat) and "No space left" not in flat:
+    if is_network_failure(flat) and _PYTHON_DOWNLOAD.search(flat):
+        mend = (
+            "No Python that fits is installed here, and none can be downloaded; install one, check the network and the "
+            "proxy (HTTPS_PROXY, UV_PYTHON_INSTALL_MIRROR), or ask for another version"
+        )
+    elif is_network_failure(flat) and "No space left" not in flat:
         mend = (
             "The package index cannot be reached; check the network, and the settings of index and proxy "
             "(UV_DEFAULT_INDEX, HTTPS_PROXY, pip.conf). With UV_OFFLINE=1 only what was downloaded earlier is used"
@@ -150,5 +156,8 @@ def failure(what: str, said: str) -> EnvironmentFailed:
                 package = match.groupdict().get("package")
                 mend = sentence.format(package=package)
                 break
-    last = "\n".join(lines[start:][-_LAST_LINES:])
-    return EnvironmentFailed(f"Cannot make {what}. {mend}.\nuv said:\n{last}", package=package, log="\n".join(lines))
+    shown = lines[start:]
+    if len(shown) > _LINES:
+        shown = [shown[0], "  …", *shown[1 - _LINES :]]
+    sentence = "\n".join([f"Cannot make {what}. {mend}.", "uv said:", *shown])
+    return EnvironmentFailed(sentence, package=package, log="\n".join(lines))

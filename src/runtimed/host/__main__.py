@@ -10,7 +10,8 @@ from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.kernel import Kernel
 from runtimed.host.kernel_server import KernelServer
 from runtimed.host.lease import Lease
-from runtimed.host.lifetime import Owned, Parts, live
+from runtimed.host.lifetime import Parts, live
+from runtimed.host.owned import Owned
 from runtimed.host.running import run_host
 from runtimed.host.server import HostServer
 
@@ -28,7 +29,7 @@ async def _live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
 
         def begin(parts: Parts) -> tuple[Owned, HostServer]:
             kernel = Kernel(bootstrap, parts.outbox, parts.store, parts.guard, lease)
-            server = KernelServer(bootstrap.epoch, parts.outbox, parts.tasks, parts.daemon_changed, kernel)
+            server = KernelServer(bootstrap.epoch, kernel, parts.outbox, parts.tasks, parts.daemon_changed)
             return kernel, server
 
         await live(bootstrap, begin, ready)

@@ -34,9 +34,10 @@ from runtimed.host.process import (
     find_command,
     missing_ipykernel,
 )
+from runtimed.host.spare import Spare
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
-from runtimed.protocol.operations import Execute, HostRestart
+from runtimed.protocol.operations import Execute, HostBecome, HostRestart
 
 __all__ = ["Kernel", "Phase"]
 
@@ -55,6 +56,7 @@ _QUIET: Final = 0.05
 class Phase(Enum):
     """Where the kernel is in its life."""
 
+    SPARE = "spare"
     STARTING = "starting"
     READY = "ready"
     ENDING = "ending"
@@ -84,7 +86,8 @@ class Kernel:
         self._process: KernelProcess | None = None
         self._wire: Wire | None = None
         self._command: KernelCommand | None = None
-        self._phase = Phase.STARTING
+        self._phase = Phase.SPARE if bootstrap.spare else Phase.STARTING
+        self._spare: Spare | None = None
         self._generation = 0
         self._status: str | None = None
         self._fault: str | None = None  # why we ended the kernel ourselves
@@ -93,6 +96,8 @@ class Kernel:
         self._stopping = False
         self._restart_asked = False
         self._restarted: asyncio.Future[None] | None = None
+        self.owned = asyncio.Event()
+        """Set when a spare has become the kernel of a session."""
         self.dead = asyncio.Event()
 
     # --- the life of the kernel ---
@@ -103,12 +108,25 @@ class Kernel:
         return None if self._process is None else self._process.pid
 
     @property
+    def label(self) -> str:
+        """See `Owned`."""
+        return self._bootstrap.notebook_label
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it is nobody's kernel yet; then it says nothing to anybody."""
+        return self._phase is Phase.SPARE
+
+    @property
     def open_executions(self) -> list[str]:
         """The ids of the executions that were accepted and have not finished."""
         return self._conversation.open_executions
 
     async def run(self) -> None:
         """Start the kernel, and again when a restart is asked for; return when it is dead for good."""
+        if self.is_spare and not await self._wait_for_owner():
+            self.dead.set()
+            return
         while True:
             ended = await self._live_once()
             if not self._restart_asked or self._stopping:
@@ -117,6 +135,68 @@ class Kernel:
             self._conversation.close("The kernel was restarted", "", only_sent=True)
             self._generation += 1
         self._die(ended)
+
+    async def _wait_for_owner(self) -> bool:
+        """Have a process ready for a session; return whether one took it. Of a spare that ends nothing is said."""
+        try:
+            self._spare = Spare(find_command(self._bootstrap), self._guard, self._build_fence())
+        except (KernelStartFailed, OSError, ValueError) as exc:
+            logger.warning("there can be no spare: %s", exc)
+            return False
+        process = self._process = self._spare.process
+        owned: asyncio.Future[Any] = self._loop.create_task(self.owned.wait())
+        await asyncio.wait([owned, process.ended], return_when=asyncio.FIRST_COMPLETED)
+        owned.cancel()
+        if self.owned.is_set() and not self._stopping:
+            return True
+        self._stopping = True
+        process.send_signal(signal.SIGKILL)
+        ended = await process.ended
+        self._spare.close()
+        logger.info("the spare ends (%s) %s", ended.sentence, ended.stderr)
+        return False
+
+    async def warm(self) -> None:
+        """Return when this spare has imported all that a kernel needs.
+
+        Raises:
+            NoKernel: If it is no spare, or ended.
+        """
+        if self._spare is None or not await self._spare.warm():
+            raise NoKernel("This is no spare kernel, or it has ended")
+
+    async def become(self, owner: HostBecome) -> None:
+        """Be the kernel of a session from here on.
+
+        Raises:
+            NoKernel: If this is no spare, or one that has ended or does not answer. It must be ended then.
+            KernelStartFailed: If its interpreter is gone.
+        """
+        spare = self._spare
+        if spare is None or not self.is_spare or self._stopping:
+            raise NoKernel("This is no spare kernel, or it has ended")
+        bootstrap = msgspec.structs.replace(
+            self._bootstrap,
+            spare=False,
+            kernel_type=owner.kernel_type,
+            env_source=owner.env_source,
+            request=owner.request,
+            environment=owner.environment,
+            cwd=owner.cwd,
+            notebook_label=owner.notebook_label,
+        )
+        command = find_command(bootstrap)
+        try:
+            self._make_packages()
+            await spare.become(command, ConnectionFile(Path(bootstrap.folder), self._generation, command.name))
+        except OSError as exc:  # TimeoutError is one
+            raise NoKernel(f"This spare kernel cannot be used: {exc}") from exc
+        if self._stopping or spare.process.ended.done():
+            raise NoKernel("This spare kernel has just ended")
+        self._bootstrap, self._command = bootstrap, command
+        self._phase = Phase.STARTING
+        self.owned.set()
+        logger.info("this spare is the kernel of the session %r now", owner.notebook_label)
 
     async def _live_once(self) -> Ended | RuntimedError:
         """Start the kernel's process and see it through to its end, with all its output."""
@@ -127,20 +207,23 @@ class Kernel:
         try:
             if self._command is None:
                 self._command = find_command(self._bootstrap)
-            if self._bootstrap.marker:
-                _make_empty(Path(self._bootstrap.folder) / PACKAGES)
-            connection = ConnectionFile(
-                Path(self._bootstrap.folder), self._generation, self._command.name, self._command.transport
-            )
-            connection.write()
-            self._process = KernelProcess(self._command, connection.path, self._guard, self._build_fence())
+            spare, self._spare = self._spare, None
+            if spare is not None and spare.connection is not None:
+                connection, self._process = spare.connection, spare.process
+            else:
+                self._make_packages()
+                connection = ConnectionFile(
+                    Path(self._bootstrap.folder), self._generation, self._command.name, self._command.transport
+                )
+                connection.write()
+                self._process = KernelProcess(self._command, connection.path, self._guard, self._build_fence())
         except KernelStartFailed as exc:
             return exc
         except (OSError, ValueError) as exc:
             command = self._command.argv[0] if self._command is not None else self._bootstrap.env_source
             return KernelStartFailed(f"{command} cannot be started: {exc}")
         self._state("starting")
-        self._wire = Wire(connection, self._conversation.receive, waits=self._command.waits)
+        self._wire = Wire(connection, self._conversation.receive, waits=self._command.waits, soon=spare is not None)
         self._conversation.open(self._wire, self._send_interrupt)
         self._set_reading()
         self._outbox.flush()
@@ -157,6 +240,13 @@ class Kernel:
             self._process = self._wire = None
             connection.remove()
         return ended
+
+    def _make_packages(self) -> None:
+        """Have an empty folder for what may be added to a kernel in an environment of ours."""
+        if self._bootstrap.marker:
+            folder = Path(self._bootstrap.folder) / PACKAGES
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
 
     def _build_fence(self) -> Fence:
         limit, name = self._bootstrap.max_memory, f"{self._bootstrap.epoch}-{self._generation}"
@@ -387,6 +477,9 @@ class Kernel:
         """
         if self._phase is Phase.DEAD or self._stopping:
             return self.dead.wait()
+        if self.is_spare:
+            self.kill()
+            return self.dead.wait()
         self._stopping = True
         self._stop_reason, self._stop_expected = reason, expected
         was_ready, self._phase = self._phase is Phase.READY, Phase.ENDING
@@ -423,8 +516,3 @@ class Kernel:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.shield(process.ended)
-
-
-def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
 from runtimed.protocol.operations import (
     Execute,
+    HostBecome,
     HostComplete,
     HostInput,
     HostInspect,
@@ -19,6 +20,7 @@ from runtimed.protocol.operations import (
     HostRequest,
     HostRestart,
     HostShutdown,
+    HostWarm,
     Operation,
 )
 
@@ -26,17 +28,17 @@ __all__ = ["KernelServer"]
 
 
 class KernelServer(HostServer):
-    """Serves the connections to the host of a kernel; the arguments are those of `HostServer`, and the kernel."""
+    """Serves the connections to the host of a kernel; the arguments are those of `HostServer`."""
 
     def __init__(
         self,
         epoch: str,
+        kernel: Kernel,
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
-        kernel: Kernel,
     ) -> None:
-        super().__init__(epoch, outbox, tasks, daemon_changed)
+        super().__init__(epoch, kernel, outbox, tasks, daemon_changed)
         self.kernel = kernel
 
     def facts(self) -> dict[str, Any]:
@@ -53,6 +55,10 @@ class KernelServer(HostServer):
         match operation:
             case Execute():
                 kernel.execute(operation)
+            case HostWarm():
+                return _nothing_after(kernel.warm())
+            case HostBecome():
+                return _nothing_after(kernel.become(operation))
             case HostInterrupt():
                 kernel.interrupt()
             case HostInput(execution_id=execution_id, text=text):

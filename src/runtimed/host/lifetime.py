@@ -6,25 +6,28 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import HostBootstrap
 from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
+from runtimed.host.owned import Owned
 from runtimed.host.server import HostServer
 from runtimed.settings import Settings, read_settings
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.spool import Spool
+from runtimed.texts import LineFormatter
 from runtimed.transport import aio
 from runtimed.transport.autostart import ensure_daemon
 
-__all__ = ["Owned", "Parts", "live"]
+__all__ = ["Parts", "label_log", "live"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,34 +39,6 @@ FOLDER_CHECK: Final = 5.0
 """Seconds between looks whether the host's folder is still there."""
 FAREWELL: Final = 1.0
 """Seconds for the last frames to leave."""
-
-
-class Owned(Protocol):
-    """What a host owns: a kernel, or a browser."""
-
-    @property
-    def dead(self) -> asyncio.Event:
-        """Set when it is dead for good, and has been said to be."""
-
-    async def run(self) -> None:
-        """Start it; return when it is dead for good."""
-
-    def stop(self, reason: str | None = None, *, expected: bool = True) -> Awaitable[object]:
-        """End it for good, politely.
-
-        Args:
-            reason: Why; None if nobody needs to know.
-            expected: Whether its session wanted that.
-
-        Returns:
-            To be awaited: done when it is dead. Harmless when it was already.
-        """
-
-    def kill(self) -> None:
-        """End it for good, at once."""
-
-    def storage_changed(self) -> None:
-        """The outbox is stuck or crowded, or no longer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +63,13 @@ class Parts:
 Begin = Callable[[Parts], tuple[Owned, HostServer]]
 
 
+def label_log(label: str) -> None:
+    """Let every line of the log say from now on which session it is about."""
+    label = repr(label[:80]).replace("%", "%%")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(LineFormatter(f"%(asctime)s {label} %(levelname)s %(name)s: %(message)s"))
+
+
 async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]) -> None:
     """Own something from its start to its end, and until a daemon has stored what was said of it.
 
@@ -109,6 +91,9 @@ async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]
                     await host.run()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+    if host.owned.is_spare:
+        # It never was anybody's: there is nothing to read in it, and perhaps nobody to clean up.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager
@@ -180,6 +165,8 @@ class _Host:
 
     async def _keep_a_daemon(self) -> None:
         """Start a daemon when the one that was attached is gone; it finds this host by itself."""
+        if self.owned.is_spare:
+            await self._wait_for_owner()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_DAEMON):
                 await self._daemon_news.wait()
@@ -197,6 +184,16 @@ class _Host:
                 await self._start_daemon()
             self._daemon_news.clear()
             await self._daemon_news.wait()
+
+    async def _wait_for_owner(self) -> None:
+        """Return when this spare is a session's. Until then it lives as long as the daemon that made it; see `keep`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_DAEMON):
+                await self.owned.owned.wait()
+        if not self.server.is_kept:
+            self.owned.kill()
+        await self.owned.owned.wait()
+        label_log(self.owned.label)
 
     async def _start_daemon(self) -> None:
         logger.info("no daemon; making sure that one runs")

@@ -261,6 +261,7 @@ class KernelProcess:
         connection_file: Where it listens.
         guard: Kills it when this host is gone.
         fence: Keeps it within its memory limit; ends with it.
+        stdin: What it reads from.
 
     Attributes:
         ended: Gets its result when the process has ended and its process group has been killed.
@@ -270,7 +271,14 @@ class KernelProcess:
         ValueError: If an argument or a variable holds a zero byte.
     """
 
-    def __init__(self, command: KernelCommand, connection_file: Path, guard: Guard, fence: Fence) -> None:
+    def __init__(
+        self,
+        command: KernelCommand,
+        connection_file: Path,
+        guard: Guard,
+        fence: Fence,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Ended] = self._loop.create_future()
         self._guard = guard
@@ -280,7 +288,7 @@ class KernelProcess:
         arguments = [part.replace("{connection_file}", str(connection_file)) for part in command.argv]
         guard.watch(None, fence.folder)
         try:
-            self._process, self._read_end = _spawn([*fence.prefix, *arguments], command)
+            self._process, self._read_end = _spawn([*fence.prefix, *arguments], command, stdin)
         except BaseException:
             fence.end()
             fence.close()
@@ -349,13 +357,13 @@ class KernelProcess:
             pass
 
 
-def _spawn(arguments: list[str], command: KernelCommand) -> tuple[subprocess.Popen[Any], int]:
+def _spawn(arguments: list[str], command: KernelCommand, stdin: int) -> tuple[subprocess.Popen[Any], int]:
     """Start a process; return it, and the file descriptor that gives its standard error."""
     read_end, write_end = os.pipe()
     try:
         process: subprocess.Popen[Any] = subprocess.Popen(
             arguments,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.DEVNULL,
             stderr=write_end,
             env=dict(command.environment),

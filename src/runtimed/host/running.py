@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import HostBootstrap, read_bootstrap
-from runtimed.texts import LineFormatter
+from runtimed.host.lifetime import label_log
 
 __all__ = ["run_host"]
 
@@ -52,10 +52,9 @@ def run_host(kind: type[B], live: Callable[[B, Callable[[], None]], Coroutine[An
 def _open_log(path: Path, label: str) -> int:
     """Log to a file, and return its descriptor."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    label = repr(label[:80]).replace("%", "%%")
     handler = logging.StreamHandler(os.fdopen(os.dup(fd), "w", encoding="utf-8"))
-    handler.setFormatter(LineFormatter(f"%(asctime)s {label} %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+    label_log(label)
     return fd
 
 

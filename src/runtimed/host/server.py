@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtimed.errors import ProtocolError, RuntimedError
+from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
 from runtimed.host.outbox import Outbox
+from runtimed.host.owned import Owned
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -23,7 +24,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import Attach, HostDetach, Operation
+from runtimed.protocol.operations import Attach, HostBecome, HostDetach, HostWarm, Operation
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -41,6 +42,7 @@ class HostServer:
 
     Args:
         epoch: The host's id.
+        owned: What the requests are about.
         outbox: What an attached daemon gets.
         tasks: Where requests that take time run; they go on when the connection is gone.
         daemon_changed: Called when a daemon was attached or lost.
@@ -49,15 +51,18 @@ class HostServer:
     def __init__(
         self,
         epoch: str,
+        owned: Owned,
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
     ) -> None:
         self.epoch = epoch
+        self.owned = owned
         self.outbox = outbox
         self.tasks = tasks
         self._daemon_changed = daemon_changed
         self._attached: Connection | None = None
+        self._keeper: Connection | None = None
         self._connections: set[Connection] = set()
         self.is_lonely = False
         """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
@@ -98,6 +103,21 @@ class HostServer:
         self.outbox.attach(connection.channel, after)
         self._daemon_changed()
 
+    def keep(self, connection: Connection) -> None:
+        """Let the spare live as long as this connection, until it is a session's.
+
+        Raises:
+            NoKernel: If it is no spare, or another connection keeps it.
+        """
+        if not self.owned.is_spare or self._keeper not in (None, connection):
+            raise NoKernel("This host is no spare, or that of another daemon")
+        self._keeper = connection
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody keeps this spare, or it is one no longer."""
+        return self._keeper is not None or not self.owned.is_spare
+
     def is_attached(self, connection: Connection) -> bool:
         """Whether this connection has the stream of events."""
         return self._attached is connection
@@ -105,6 +125,11 @@ class HostServer:
     def lost(self, connection: Connection, *, said_goodbye: bool) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        if connection is self._keeper:
+            self._keeper = None
+            if self.owned.is_spare:
+                logger.info("the daemon that made this spare is gone")
+                self.owned.kill()
         if self._attached is connection:
             self._attached = None
             self.outbox.detach()
@@ -187,7 +212,9 @@ class Connection(ChannelHandler):
 
     def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
         """Do what was asked; None if the reply comes later."""
-        if not isinstance(operation, Attach) and not self._server.is_attached(self):
+        if isinstance(operation, HostWarm | HostBecome):
+            self._server.keep(self)
+        elif not isinstance(operation, Attach) and not self._server.is_attached(self):
             raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")
         match operation:
             case Attach(after=after):
@@ -205,6 +232,9 @@ class Connection(ChannelHandler):
 
     def _attach(self, request_id: int, after: int) -> None:
         server = self._server
+        if server.owned.is_spare:
+            # Its session was named and then its daemon died, which it is about to notice.
+            raise ConnectionLost("This spare ends, as the daemon that made it did")
         self._said_goodbye = False
         # The reply goes first: the daemon learns the epoch before it gets an event.
         self._reply(request_id, {"epoch": server.epoch, "last": server.outbox.last, **server.facts()})

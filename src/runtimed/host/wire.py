@@ -127,10 +127,16 @@ class Wire:
         connection: Where the kernel listens.
         received: Called on the event loop with the messages that came, in the order of each channel.
         waits: Whether the kernel waits when its output is not read. Else all of it must be taken in.
+        soon: Whether the kernel's sockets appear within some milliseconds; else within a second or so.
     """
 
     def __init__(
-        self, connection: ConnectionFile, received: Callable[[list[KernelMessage]], None], *, waits: bool
+        self,
+        connection: ConnectionFile,
+        received: Callable[[list[KernelMessage]], None],
+        *,
+        waits: bool,
+        soon: bool = False,
     ) -> None:
         self._connection = connection
         self._received = received
@@ -144,7 +150,7 @@ class Wire:
         self._closed = False
         try:
             for channel in ("iopub", "shell", "stdin", "control"):
-                self._sockets[channel] = self._connect(connection, channel, waits=waits)
+                self._sockets[channel] = self._connect(connection, channel, waits=waits, soon=soon)
         except BaseException:
             self.close()
             raise
@@ -152,11 +158,13 @@ class Wire:
             self._loop.add_reader(sock.fileno(), self._wake)
         self._wake()
 
-    def _connect(self, connection: ConnectionFile, channel: ChannelName, *, waits: bool) -> zmq.Socket[bytes]:
+    def _connect(
+        self, connection: ConnectionFile, channel: ChannelName, *, waits: bool, soon: bool
+    ) -> zmq.Socket[bytes]:
         sock = self._context.socket(zmq.SUB if channel == "iopub" else zmq.DEALER)
         sock.setsockopt(zmq.LINGER, 0)
-        sock.setsockopt(zmq.RECONNECT_IVL, 10)  # the kernel's sockets appear while it starts
-        sock.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
+        sock.setsockopt(zmq.RECONNECT_IVL, 1 if soon else 10)  # the kernel's sockets appear while it starts
+        sock.setsockopt(zmq.RECONNECT_IVL_MAX, 2 if soon else 100)
         sock.setsockopt(zmq.SNDHWM, 0)
         sock.setsockopt(zmq.RCVHWM, RECEIVE_HIGH_WATER if channel == "iopub" and waits else 0)
         if channel == "iopub":

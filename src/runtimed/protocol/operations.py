@@ -25,6 +25,7 @@ __all__ = [
     "DeleteCell",
     "Enqueue",
     "Execute",
+    "FlushPool",
     "GetBlob",
     "GetBrowserAddress",
     "GetCell",
@@ -35,6 +36,7 @@ __all__ = [
     "GetMetadata",
     "GetSession",
     "GetStatus",
+    "HostBecome",
     "HostComplete",
     "HostDetach",
     "HostInput",
@@ -43,6 +45,7 @@ __all__ = [
     "HostRequest",
     "HostRestart",
     "HostShutdown",
+    "HostWarm",
     "Input",
     "Inspect",
     "Interrupt",
@@ -62,6 +65,7 @@ __all__ = [
     "SetCellMetadata",
     "SetCellType",
     "SetCookies",
+    "SetKernelspec",
     "SetMetadata",
     "SetSource",
     "ShutdownDaemon",
@@ -143,6 +147,10 @@ class ShutdownDaemon(_Operation, frozen=True, tag="shutdown_daemon"):
     """End the daemon, and every session with it unless `keep_kernels`. Reply: `{}`, then the connection ends."""
 
     keep_kernels: bool = False
+
+
+class FlushPool(_Operation, frozen=True, tag="flush_pool"):
+    """End the spare kernels; new ones are made after the next start of a kernel. Reply: `{}` when they have ended."""
 
 
 # --- kernel -----------------------------------------------------------------------------------------------------------
@@ -301,6 +309,14 @@ class SetMetadata(_OnNotebook, frozen=True, tag="set_metadata"):
 
     key: str
     value: str
+
+
+class SetKernelspec(_OnNotebook, frozen=True, tag="set_kernelspec"):
+    """Say in the notebook's metadata which kernel it is meant for. Reply: `{}`."""
+
+    name: str
+    display_name: str
+    language: str | None = None
 
 
 class GetMetadata(_OnNotebook, frozen=True, tag="get_metadata"):
@@ -555,6 +571,32 @@ class HostDetach(_Operation, frozen=True, tag="host_detach"):
     """Live on without a daemon, and start none: this one ends on purpose. Reply: `{}`."""
 
 
+class HostWarm(_Operation, frozen=True, tag="host_warm"):
+    """Keep this spare host: from here on it lives as long as this connection, until it is a session's.
+
+    Reply: `{}` once its kernel has imported all that it needs; NoKernel if it ended, or is no spare.
+    """
+
+
+class HostBecome(_Operation, frozen=True, tag="host_become"):
+    """Give a spare to a session, over the connection that keeps it; then it is a host as any other.
+
+    Reply: `{}` once the kernel has taken it; it waits for an `Attach` then. NoKernel or KernelStartFailed if the spare
+    cannot be used; then it was nobody's. The fields are those of `Bootstrap`, and what else that holds stays.
+    """
+
+    kernel_type: str
+    env_source: str
+    request: bytes
+    environment: dict[str, str]
+    cwd: str
+    notebook_label: str
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<HostBecome {self.notebook_label!r} {self.env_source!r}>"
+
+
 class HostComplete(_Operation, frozen=True, tag="host_complete"):
     """Reply: the content of complete_reply."""
 
@@ -640,4 +682,8 @@ Operation = (
     | HostComplete
     | HostInspect
     | HostInput
+    | HostWarm
+    | HostBecome
+    | FlushPool
+    | SetKernelspec
 )

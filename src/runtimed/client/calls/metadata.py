@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
@@ -38,27 +38,31 @@ def get_metadata(notebook: Notebook, key: str) -> Flow[str | None]:
 def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: str | None = None) -> Flow[None]:
     """Say which kernel the notebook is meant for, as an .ipynb file does: in `notebook_metadata`.
 
+    All else that is there stays, whoever writes it meanwhile.
+
+    Raises:
+        SessionError: If one of them is no text, or what is there is no JSON object.
+
     Source: nbformat 4, notebook metadata `kernelspec`.
     """
-    metadata = yield from _notebook_metadata(notebook)
-    metadata["kernelspec"] = {"name": name, "display_name": display_name}
-    if language is not None:
-        metadata["kernelspec"]["language"] = language
-    yield from set_metadata(notebook, NOTEBOOK_METADATA, json.dumps(metadata))
+    for what, text in (
+        ("name", name),
+        ("display name", display_name),
+        ("language", "" if language is None else language),
+    ):
+        if not isinstance(text, str):
+            raise SessionError(f"The {what} of a kernelspec must be a str, not {type(text).__name__}")
+    yield Ask(ops.SetKernelspec(notebook_id=notebook.id, name=name, display_name=display_name, language=language))
 
 
 def get_kernelspec(notebook: Notebook) -> Flow[dict[str, str] | None]:
     """Return the kernelspec in `notebook_metadata`, None if there is none."""
-    spec = (yield from _notebook_metadata(notebook)).get("kernelspec")
-    return spec if isinstance(spec, dict) else None
-
-
-def _notebook_metadata(notebook: Notebook) -> Flow[dict[str, Any]]:
     text = yield from get_metadata(notebook, NOTEBOOK_METADATA)
     try:
         metadata = json.loads(text) if text is not None else {}
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON: {exc}") from exc
     if not isinstance(metadata, dict):
         raise SessionError(f"The metadata value {NOTEBOOK_METADATA!r} is no JSON object")
-    return metadata
+    spec = metadata.get("kernelspec")
+    return spec if isinstance(spec, dict) else None

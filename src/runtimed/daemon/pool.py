@@ -1,0 +1,258 @@
+"""The warm pool: spare kernels that wait for the next start, made in the background and never given to two.
+
+A spare is a host with its kernel's process, as every kernel has one. It lives as long as its connection to this daemon,
+so it needs no entry in any database, and a daemon that was killed leaves none behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from runtimed.daemon.host_folder import new_host_folder
+from runtimed.daemon.host_link import HostConnection, remove_host_folder, spawn_host
+from runtimed.environments.kinds import Kind
+from runtimed.errors import ConnectionLost, RuntimedError
+from runtimed.host.bootstrap import Bootstrap
+from runtimed.ids import HostEpoch, new_host_epoch
+from runtimed.protocol.operations import HostBecome, HostWarm
+from runtimed.settings import Settings
+from runtimed.storage.spool import Spool
+
+__all__ = ["Pool", "SpareHost"]
+
+logger = logging.getLogger(__name__)
+
+MAX_KINDS: Final = 2
+"""Kinds of kernels that get spares: those that were started last."""
+
+REST: Final = 1.0
+"""Seconds after a start before spares are made: the kernel that somebody waits for goes first."""
+
+MEMORY_REST: Final = 60.0
+"""Seconds without spares after memory was short; ending them is what made some available."""
+
+PATIENCE: Final = 60.0
+"""Seconds in which a spare must be warm."""
+
+HAND_OVER_DEADLINE: Final = 2.0
+"""Seconds that a spare has to say that it is a session's; then another kernel is started."""
+
+END_DEADLINE: Final = 2.0
+"""Seconds that a spare has to end; then it is killed."""
+
+
+class SpareHost:
+    """One spare, from its making until a session takes it or it ends.
+
+    Attributes:
+        is_warm: Whether its kernel has imported all that it needs.
+        is_unwanted: Whether it was told to end.
+        making: What makes it.
+    """
+
+    def __init__(self, kind: Kind, folder: Path, epoch: HostEpoch) -> None:
+        self.kind = kind
+        self.folder = folder
+        self.epoch = epoch
+        self.is_warm = False
+        self.is_unwanted = False
+        self.making: asyncio.Task[None] | None = None
+        self._connection = HostConnection(folder, None)
+
+    @property
+    def pid(self) -> int | None:
+        """The host's process, once it listens."""
+        return self._connection.host_pid
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be handed over, as far as is known without asking it."""
+        return self.is_warm and self._connection.is_open
+
+    async def make(self, settings: Settings) -> None:
+        """Start the host, and return when the kernel is warm.
+
+        Raises:
+            RuntimedError, OSError: If that fails.
+        """
+        kind = self.kind
+        self._connection.host_pid = await spawn_host(
+            Bootstrap(
+                folder=str(self.folder),
+                epoch=self.epoch,
+                data_dir=str(settings.data_dir),
+                socket_path=str(settings.socket_path),
+                blobs_dir=str(settings.data_dir / "blobs"),
+                kernel_type="python",
+                env_source=kind.source,
+                interpreter=kind.interpreter,
+                marker=kind.marker,
+                environment=dict(kind.variables),
+                cwd="/",
+                notebook_label="spare",
+                max_memory=kind.max_memory,
+                spare=True,
+                lock=Spool.lock(self.folder),
+            )
+        )
+        if self.is_unwanted:
+            raise ConnectionLost("It was dropped before its host listened")
+        await self._connection.greet()
+        await self._connection.ask(HostWarm())
+        self.is_warm = True
+
+    async def become(self, owner: HostBecome) -> None:
+        """Hand it over; then it is a host that waits for somebody to attach himself, as a new one does.
+
+        Raises:
+            RuntimedError, TimeoutError: If it cannot be used; it must be ended then.
+        """
+        async with asyncio.timeout(HAND_OVER_DEADLINE):
+            await self._connection.ask(owner)
+        self._connection.close()
+
+    async def end(self) -> None:
+        """End it, whatever it believes it is, and return when nothing of it is left. Ending twice is harmless."""
+        self.is_unwanted = True
+        self._connection.close()
+        if self.making is not None:
+            # It has deadlines of its own, and a process that is just being started cannot be told yet.
+            await asyncio.wait({self.making})
+            self._connection.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_DEADLINE):
+                while self._connection.is_alive():  # noqa: ASYNC110  # nothing tells of it
+                    await asyncio.sleep(0.01)
+        if self.pid is not None and self._connection.is_alive():
+            logger.warning("the spare in %s does not end; it is killed", self.folder)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        await asyncio.to_thread(remove_host_folder, self.folder)
+
+
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    """A kind that was started lately.
+
+    Attributes:
+        kind: The kind.
+        from_now: When the next spare of it may be made, on the event loop's clock.
+    """
+
+    kind: Kind
+    from_now: float
+
+
+class Pool:
+    """The spares of this daemon. Nothing is made before a kernel was started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wanted: list[_Wanted] = []  # the latest one first
+        self._spares: list[SpareHost] = []
+        self._ending: set[asyncio.Task[None]] = set()
+
+    # --- starts of kernels ---
+
+    def take(self, kind: Kind) -> SpareHost | None:
+        """Hand out a spare of this kind, for good; None if there is none. Whoever gets it drops it if it is no use."""
+        for spare in self._spares:
+            if spare.kind == kind and spare.is_usable:
+                self._spares.remove(spare)
+                return spare
+        return None
+
+    def started(self, kind: Kind) -> None:
+        """A kernel of this kind has started: the next one is to find a spare."""
+        if self._settings.pool_size > 0:
+            others = [wanted for wanted in self._wanted if not kind.replaces(wanted.kind)]
+            now = asyncio.get_running_loop().time()
+            self._wanted = [_Wanted(kind, now + REST), *others][:MAX_KINDS]
+
+    # --- upkeep ---
+
+    def tick(self) -> None:
+        """Drop what is gone or too much, and make what is missing: called every second or so."""
+        if not self._wanted and not self._spares:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._is_memory_short():
+            for spare in list(self._spares):
+                logger.info("memory is short; the spare kernel of %s ends", spare.kind.source)
+                self.drop(spare)
+            for wanted in self._wanted:
+                wanted.from_now = now + MEMORY_REST
+            return
+        kinds = {wanted.kind for wanted in self._wanted}
+        for spare in list(self._spares):
+            if spare.kind not in kinds or (spare.is_warm and not spare.is_usable):
+                self.drop(spare)
+        for wanted in self._wanted:
+            have = sum(spare.kind == wanted.kind for spare in self._spares)
+            if have < self._settings.pool_size and now >= wanted.from_now:
+                # One at a time: each start takes all of a processor.
+                wanted.from_now = now + REST
+                self._begin(wanted)
+
+    def _is_memory_short(self) -> bool:
+        least = self._settings.pool_min_memory
+        return least is not None and psutil.virtual_memory().available < least
+
+    def drop(self, spare: SpareHost) -> None:
+        """End a spare in the background, in the pool or taken out of it."""
+        if spare in self._spares:
+            self._spares.remove(spare)
+        task = asyncio.get_running_loop().create_task(spare.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def flush(self) -> None:
+        """End all spares, and make no more until the next start of a kernel; return when they have ended."""
+        self._wanted.clear()
+        for spare in list(self._spares):
+            self.drop(spare)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+
+    def figures(self) -> dict[str, int]:
+        """Count the spares: for each family of environments how many wait, and how many are being made."""
+        counts = Counter((spare.kind.source.partition(":")[0], spare.is_warm) for spare in self._spares)
+        return {
+            f"{family}_{name}": sum(counts[member, is_warm] for member in members)
+            for family, members in (("uv", ("uv",)), ("conda", ("conda",)), ("current", ("current", "python")))
+            for name, is_warm in (("available", True), ("warming", False))
+        }
+
+    def _begin(self, wanted: _Wanted) -> None:
+        try:
+            folder = new_host_folder(self._settings.hosts_dir, None)
+        except OSError as exc:
+            self._give_up(wanted, exc)
+            return
+        spare = SpareHost(wanted.kind, folder, new_host_epoch())
+        self._spares.append(spare)
+        spare.making = asyncio.get_running_loop().create_task(self._make(spare, wanted))
+
+    async def _make(self, spare: SpareHost, wanted: _Wanted) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await spare.make(self._settings)
+        except (RuntimedError, OSError) as exc:  # TimeoutError is one
+            if not spare.is_unwanted:
+                self._give_up(wanted, exc)
+                self.drop(spare)
+
+    def _give_up(self, wanted: _Wanted, exc: Exception) -> None:
+        """Make no more until a kernel of this kind starts again; not one after the other that fails."""
+        logger.warning("there can be no spare kernel of %s: %s", wanted.kind.source, exc)
+        if wanted in self._wanted:
+            self._wanted.remove(wanted)

@@ -1,0 +1,94 @@
+"""A kernel's process that has imported all it needs and waits to hear for whom it is. Nothing here decides who that is.
+
+It waits before the kernel's application begins, not after: so profiles, startup files, history and extensions are read
+with the client's own variables and in its folder, and no message has to be undone. What is left of a start takes 30 ms
+instead of 300 (measured, processor time), and a process that waits for one read costs none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+from runtimed.host.guard import Guard
+from runtimed.host.memory import Fence
+from runtimed.host.process import KernelCommand, KernelProcess
+from runtimed.host.wire import ConnectionFile
+
+__all__ = ["Spare"]
+
+HAND_OVER_TIMEOUT: Final = 1.0
+"""Seconds within which the process must take what it is told; it has nothing else to do."""
+
+
+class Spare:
+    """The process, until it is told for whom it is; from then on it is an ordinary kernel's.
+
+    Attributes:
+        connection: Where it listens, once it has taken what it was told.
+
+    Raises:
+        OSError, ValueError: If the operating system refuses to start it.
+    """
+
+    def __init__(self, command: KernelCommand, guard: Guard, fence: Fence) -> None:
+        self.connection: ConnectionFile | None = None
+        self._loop = asyncio.get_running_loop()
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        launcher = command.argv[: command.argv.index("-f")]
+        try:
+            with theirs:
+                self.process = KernelProcess(
+                    dataclasses.replace(command, argv=(*launcher, "--spare")), Path(), guard, fence, theirs.fileno()
+                )
+        except BaseException:
+            self._socket.close()
+            raise
+
+    async def warm(self) -> bool:
+        """Return when everything has been imported; False if the process has ended instead."""
+        return bool(await self._loop.sock_recv(self._socket, 1))
+
+    async def become(self, command: KernelCommand, connection: ConnectionFile) -> None:
+        """Tell it for whom it is, and return when it has taken that.
+
+        Args:
+            command: That of the kernel that it is to be; in the same interpreter.
+            connection: Where it is to listen.
+
+        Raises:
+            OSError: If it does not take that, or not in time; it must be ended then.
+            KernelStartFailed: If the path of its sockets is too long.
+        """
+        connection.write()
+        arguments = command.argv[command.argv.index("-f") :]
+        message = {
+            "environment": {_as_text(name): _as_text(value) for name, value in command.environment.items()},
+            "cwd": _as_text(command.cwd),
+            "arguments": [part.replace("{connection_file}", str(connection.path)) for part in arguments],
+        }
+        try:
+            async with asyncio.timeout(HAND_OVER_TIMEOUT):
+                await self._loop.sock_sendall(self._socket, json.dumps(message).encode())
+                self._socket.shutdown(socket.SHUT_WR)
+                taken = await self._loop.sock_recv(self._socket, 1)
+        finally:
+            self.close()
+        if not taken:
+            raise ConnectionError("its process has ended")
+        self.connection = connection
+
+    def close(self) -> None:
+        """Let go of it; closing twice, or after `become`, is harmless."""
+        self._socket.close()
+
+
+def _as_text(value: str) -> str:
+    """Return a text of which each character is a byte of what the operating system is given."""
+    return os.fsencode(value).decode("latin-1")
