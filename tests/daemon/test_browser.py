@@ -254,3 +254,36 @@ def test_an_interrupt_in_the_block_ends_the_session_as_failed(data_dir, handler,
 
     assert state(BrowserSession("shop")) == ("closed", "error")
     assert not chromium.is_running()
+
+
+def test_the_folder_of_a_browser_session_goes_when_nobody_has_used_it_for_long(own_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e12")
+    browsers = own_folder / "browsers"
+
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+
+            async def look() -> None:
+                daemon._retention._next = clock.now
+                daemon._tick()
+                assert daemon._retention._task is not None
+                await daemon._retention._task
+
+            session = AsyncBrowserSession("shop", timeout_minutes=None)
+            await session.start()
+            (folder,) = browsers.iterdir()
+            clock.now += 31 * 86400
+            await look()
+            assert folder.exists()
+
+            await session.stop()
+            await look()
+            assert folder.exists()
+            clock.now += 31 * 86400
+            await look()
+            assert list(browsers.iterdir()) == []
+            await session.start()
+            assert (await session.status()).status == "active"
+            await session.stop()
+
+    asyncio.run(scenario())
