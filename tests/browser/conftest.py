@@ -81,8 +81,8 @@ class Driven:
     def until(self, condition: Callable[[], object], message: str, timeout: float = 10.0) -> None:
         async def wait() -> None:
             async with asyncio.timeout(timeout):
-                while not condition():
-                    await asyncio.sleep(0.01)  # noqa: ASYNC110  # any condition
+                while not condition():  # noqa: ASYNC110  # conditions of any kind
+                    await asyncio.sleep(0.01)
 
         try:
             self.run(wait())
