@@ -52,6 +52,7 @@ _QUIET: Final = (
 
 _STEADY: Final = (
     # A page that nobody looks at works on, and nothing waits for a person.
+    "--disable-back-forward-cache",  # Playwright waits for ever for the loading of a page that was never unloaded
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-dev-shm-usage",

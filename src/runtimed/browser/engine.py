@@ -80,7 +80,6 @@ class Browser:
         self._secrets = Secrets()
         self._log = ActionLog(self._secrets, listener.logged)
         self._cast = Screencast()
-        self._pictures = Pictures(self._cast, self._log)
         self._exit = contextlib.AsyncExitStack()
         self._closing: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
@@ -147,6 +146,7 @@ class Browser:
             BrowserError: If `scope` is a selector that finds nothing, or the page does not answer.
         """
         self._jar.touch()
+        self._pictures.touch()
         return await self._observer.observe(
             scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
         )
@@ -155,9 +155,8 @@ class Browser:
         """Perform an action. What the page refuses is part of the result, never an exception."""
         if isinstance(action, Fill) and isinstance(action.value, Secret):
             self._secrets.add(action.value)
-        before = self._pictures.before()
         performed = await self._performer.perform(action)
-        self._pictures.after(self._log.add_action(performed), before)
+        self._pictures.performed(self._log.add_action(performed))
         self._jar.touch()
         return performed.result
 
@@ -294,7 +293,8 @@ class Browser:
         self._performer = Performer(config, self._tabs, self._observer, self._downloads)
         self._exit.push_async_callback(self._performer.close)
         self._exit.push_async_callback(self._cast.close)
-        self._exit.callback(self._pictures.close)
+        self._pictures = Pictures(self._tabs, self._log, config.viewport_width, config.viewport_height)
+        self._exit.push_async_callback(self._pictures.close)
         viewer = Viewer(self._tabs, self._cast, self._log, interactive=config.interactive_viewer)
         self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._on_used)
         self._exit.push_async_callback(self._relay.close)

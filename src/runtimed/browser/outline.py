@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -44,9 +43,9 @@ INTERACTIVE: Final = frozenset({
 """Roles of what people operate. Source: WAI-ARIA 1.2, 5.3.2 "Widget Roles"."""
 
 _LINE: Final = re.compile(
-    r"( *)- ('?)([a-z]+)(?: (\"(?:[^\"\\]|\\.)*\"))?((?: \[[^\]]*\])*)\2(?=:|$)(?::(?: (.*))?)?$", re.DOTALL
+    r"( *)- ('?)([a-z]+)(?: (\"(?:[^\"\\]|\\.)*\"))?((?: \[(?!ref=)[^\]]*\])*)(?: \[ref=((f\d+)?e\d+)\])?"
+    r"((?: \[[^\]]*\])*)\2(?::(?: (.*))?)?$"
 )
-_REF: Final = re.compile(r"\[ref=((?:f\d+)?)(e\d+)\]")
 _ENTER_FRAME: Final = " >> internal:control=enter-frame >> "
 _STEP: Final = 2
 """Spaces by which a child is indented."""
@@ -82,30 +81,30 @@ def read_outline(snapshot: str, number: Callable[[str], str]) -> list[Line]:
         number: Gives for the prefix of a frame (`f3`, empty for the main frame) that of its document in our refs.
     """
     lines = []
+    numbers: dict[str | None, str] = {}
     for raw in snapshot.split("\n"):
         match = _LINE.match(raw)
         if match is None:
             if raw.strip():
                 lines.append(Line((len(raw) - len(raw.lstrip())) // _STEP, raw.lstrip()))
             continue
-        indent, quote, role, name, attributes, value = match.groups()
-        ref = None
+        indent, quote, role, name, _, ref, prefix, attributes, value = match.groups()
         text = raw[len(indent) :]
-        found = _REF.search(attributes) if attributes else None
-        if found is not None:
-            ref = f"{number(found[1])}{found[2]}"
-            at = match.start(5) - len(indent)
-            ending = at + len(attributes)
-            text = f"{text[:at]}{_REF.sub(f'[ref={ref}]', attributes)}{text[ending:]}"
+        if ref is not None:
+            if prefix not in numbers:
+                numbers[prefix] = number(prefix or "")
+            start, end = match.span(6)
+            ref = numbers[prefix] + ref[len(prefix or "") :]
+            text = f"{raw[len(indent) : start]}{ref}{raw[end:]}"
         lines.append(
             Line(
                 len(indent) // _STEP,
                 text,
                 role,
-                _name(name, quoted=bool(quote)),
+                "" if name is None else _name(name, quoted=bool(quote)),
                 value or "",
                 ref,
-                pointer="[cursor=pointer]" in attributes,
+                attributes != "" and "[cursor=pointer]" in attributes,
             )
         )
     return lines
@@ -119,17 +118,16 @@ def frames(snapshot: str) -> Iterator[tuple[str, str]]:
         match = _LINE.match(raw)
         if match is None:
             continue
-        found = _REF.search(match[5])
-        level = len(match[1])
+        ref, prefix, level = match[6], match[7], len(match[1])
         while owners and owners[-1][0] >= level:
             owners.pop()
-        if found is None:
+        if ref is None:
             continue
-        if found[1] and found[1] not in seen and owners:
-            seen.add(found[1])
-            yield found[1], owners[-1][1]
+        if prefix and prefix not in seen and owners:
+            seen.add(prefix)
+            yield prefix, owners[-1][1]
         if match[3] == "iframe":
-            owners.append((level, found[1] + found[2]))
+            owners.append((level, ref))
 
 
 def text_of(lines: Sequence[Line]) -> str:
@@ -198,47 +196,35 @@ def difference(before: Sequence[Line], now: Sequence[Line]) -> str:
     return "\n".join(shown)
 
 
-def elements(lines: Sequence[Line], every: Sequence[Line] | None = None) -> tuple[Element, ...]:
-    """Return the elements of some lines that have a ref and mean something by themselves.
-
-    Args:
-        lines: Whose elements.
-        every: The whole outline that they are part of: their selectors count what is the same in it.
-    """
-    wanted = {line.ref for line in lines if line.ref is not None}
-    whole = lines if every is None else every
-    hidden = _hidden(whole)
+def elements(lines: Sequence[Line]) -> dict[str, Element]:
+    """Return the elements of a whole outline that have a ref and mean something by themselves, by their refs."""
+    hidden = _hidden(lines)
     within: list[tuple[int, str]] = []  # the iframes around a line: level, selector with which to enter
-    counts: Counter[tuple[str, str, str]] = Counter()
-    places: dict[int, int] = {}
-    around: list[str] = []
-    for index, line in enumerate(whole):
+    counts: dict[tuple[str, str, str], int] = {}
+    seen: list[tuple[Line, str, tuple[str, str, str], int]] = []
+    for index, line in enumerate(lines):
         while within and within[-1][0] >= line.level:
             within.pop()
+        if not line.role:
+            continue
         prefix = within[-1][1] if within else ""
-        around.append(prefix)
-        key = (prefix, line.role, line.name)
-        if line.role:
-            places[index] = counts[key]
-            counts[key] += index not in hidden
+        # Without a name a selector finds all of the role, named ones too.
+        key, every = (prefix, line.role, line.name), (prefix, line.role, "")
+        place = counts.get(key, 0)
+        if index not in hidden:
+            counts[every] = counts.get(every, 0) + 1
+            counts[key] = place + 1
+        if line.ref is not None:
+            seen.append((line, prefix, key, place))
         if line.role == "iframe":
-            within.append((line.level, f"{prefix}iframe:visible >> nth={places[index]}{_ENTER_FRAME}"))
-    found = []
-    for index, line in enumerate(whole):
-        if line.ref is None or line.ref not in wanted:
-            continue
-        selector = _selector(line, places[index], counts[around[index], line.role, line.name])
-        if line.role == "generic" and selector is None:
-            continue
-        found.append(
-            Element(
-                ref=line.ref,
-                role=line.role,
-                name=line.name or (_plain(line.value) if line.role == "generic" else ""),
-                selector=None if selector is None else around[index] + selector,
-            )
-        )
-    return tuple(found)
+            within.append((line.level, f"{prefix}iframe:visible >> nth={place}{_ENTER_FRAME}"))
+    found = {}
+    for line, prefix, key, place in seen:
+        selector = _selector(line, place, counts.get(key, 0))
+        if line.ref is not None and (selector is not None or line.role != "generic"):
+            name = line.name or (_plain(line.value) if line.role == "generic" else "")
+            found[line.ref] = Element(line.ref, line.role, name, None if selector is None else prefix + selector)
+    return found
 
 
 def nearest(role: str, name: str, lines: Sequence[Line]) -> Line | None:
@@ -274,10 +260,10 @@ def _hidden(lines: Sequence[Line]) -> set[int]:
 def _selector(line: Line, place: int, count: int) -> str | None:
     if line.role == "generic":
         text = _plain(line.value)
-        return f"text={json.dumps(text, ensure_ascii=False)}" if text and line.pointer else None
+        return f"text={_quoted(text)}" if text and line.pointer else None
     if line.role == "iframe":
         return f"iframe:visible >> nth={place}"
-    named = f"role={line.role}[name={json.dumps(line.name, ensure_ascii=False)}]" if line.name else f"role={line.role}"
+    named = f"role={line.role}[name={_quoted(line.name)}]" if line.name else f"role={line.role}"
     return named if count == 1 and line.name else f"{named} >> nth={place}"
 
 
@@ -286,11 +272,15 @@ def _around(lines: Sequence[Line], index: int) -> Line | None:
     return next((line for line in reversed(lines[:index]) if line.level < level and line.role), None)
 
 
-def _name(quoted_name: str | None, *, quoted: bool) -> str:
-    if quoted_name is None:
-        return ""
+def _quoted(text: str) -> str:
+    return f'"{text}"' if text.isprintable() and '"' not in text and "\\" not in text else json.dumps(text)
+
+
+def _name(quoted_name: str, *, quoted: bool) -> str:
     if quoted:
         quoted_name = quoted_name.replace("''", "'")
+    if "\\" not in quoted_name:
+        return quoted_name[1:-1]
     try:
         name: str = json.loads(quoted_name, strict=False)
     except ValueError:

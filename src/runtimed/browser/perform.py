@@ -25,12 +25,13 @@ from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import ActionResult, BrowserConfig
 
 if TYPE_CHECKING:
-    from playwright.async_api import JSHandle, Locator, Page
+    from playwright.async_api import JSHandle, Locator, Page, Response
 
 __all__ = ["Performed", "Performer"]
 
 _TIMEOUT: Final = 10.0
 _LONG_TIMEOUT: Final = 30.0
+_ERROR_PAGE: Final = 1.0
 _LONG_URL: Final = 300
 _MAX_DATA: Final = 8 * 2**20
 """Largest value that a page may give back, in bytes of JSON."""
@@ -165,6 +166,7 @@ class Performer:
             if doing.tab is not None and doing.tab.closed and isinstance(action, _MAY_CLOSE):
                 message, error, doing.changed = f"The tab {doing.tab.id} was closed", None, True
         if self._tabs.changes != tabs_before:
+            await self._tabs.settled()
             doing.changed = True
             active = self._tabs.latest
             if active is not None and active is not doing.tab and doing.tab is not None:
@@ -247,7 +249,7 @@ class Performer:
         await tab.ready
         if action.url is None:
             return f"Opened {tab.id}"
-        await tab.run(page.goto(url, timeout=_milliseconds(action, _LONG_TIMEOUT)))
+        await tab.run(self._go(tab, page.goto(url, timeout=_milliseconds(action, _LONG_TIMEOUT))))
         return f"Opened {tab.id} at {_short(page.url)}"
 
     async def _navigate(
@@ -258,13 +260,15 @@ class Performer:
         before, changes = page.url, tab.changes
         match action:
             case actions.Goto():
-                response = await page.goto(self._address(action.url), wait_until=action.wait_until, timeout=timeout)
+                response = await self._go(
+                    tab, page.goto(self._address(action.url), wait_until=action.wait_until, timeout=timeout)
+                )
             case actions.GoBack():
-                response = await page.go_back(timeout=timeout)
+                response = await self._go(tab, page.go_back(timeout=timeout))
             case actions.GoForward():
-                response = await page.go_forward(timeout=timeout)
+                response = await self._go(tab, page.go_forward(timeout=timeout))
             case actions.Reload():
-                response = await page.reload(timeout=timeout)
+                response = await self._go(tab, page.reload(timeout=timeout))
             case _:
                 assert_never(action)
         stayed = response is None and page.url == before and tab.changes == changes
@@ -274,6 +278,19 @@ class Performer:
         doing.changed = True
         doing.data = {"url": page.url, "status": None if response is None else response.status}
         return f"{tab.id} is at {_short(page.url)}" + ("" if response is None else f" (status {response.status})")
+
+    @staticmethod
+    async def _go(tab: OpenTab, going: Coroutine[Any, Any, Response | None]) -> Response | None:
+        """Navigate; if that fails, wait until the browser shows why: else that page interrupts what is asked for next."""
+        tab.arrived.clear()
+        try:
+            return await going
+        except PlaywrightError as exc:
+            if "net::ERR_" in exc.message and "net::ERR_ABORTED" not in exc.message:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ERROR_PAGE):
+                        await tab.arrived.wait()
+            raise
 
     async def _wait(self, action: actions.Wait, page: Page) -> str:
         timeout = _milliseconds(action, _LONG_TIMEOUT)
@@ -414,7 +431,7 @@ class Performer:
                 download = await beginning
                 path = await asyncio.shield(download.done)
         except TimeoutError:
-            state = "is not whole" if beginning.done() else "did not begin"
+            state = "did not begin" if beginning.cancelled() or not beginning.done() else "is not whole"
             raise _Refused(f"The download {state} after {timeout:g} s; raise timeout=", error="Timeout") from None
         finally:
             beginning.cancel()

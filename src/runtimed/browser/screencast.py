@@ -1,6 +1,6 @@
 """Live pictures of the active tab, as Chromium makes them when something changes (CDP's screencast, JPEG).
 
-While nobody watches, few are taken: enough for the action log.
+They are taken only while somebody watches.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "Screencast"]
 
-_WATCHED: Final = 0.05
-_UNWATCHED: Final = 0.5
-"""Shortest time between two frames, in seconds, while somebody watches and while nobody does."""
+_PAUSE: Final = 0.05
+"""Shortest time between two frames, in seconds."""
 
 
 class Frame(msgspec.Struct, frozen=True, eq=False):
@@ -45,12 +44,11 @@ class Screencast:
 
     Attributes:
         latest: The newest picture of the tab that is shown; None if there is none yet.
-        watchers: How many watch.
     """
 
     def __init__(self) -> None:
         self.latest: Frame | None = None
-        self.watchers = 0
+        self._active: OpenTab | None = None
         self._tab: OpenTab | None = None
         self._hearers: list[Callable[[Frame], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -61,10 +59,21 @@ class Screencast:
     def listen(self, hearer: Callable[[Frame], None]) -> Callable[[], None]:
         """Call something with each picture; return what ends that."""
         self._hearers.append(hearer)
-        return lambda: self._hearers.remove(hearer)
+        self._direct()
+
+        def end() -> None:
+            self._hearers.remove(hearer)
+            self._direct()
+
+        return end
 
     def show(self, tab: OpenTab | None) -> None:
         """Show another tab from now on."""
+        self._active = tab
+        self._direct()
+
+    def _direct(self) -> None:
+        tab = self._active if self._hearers else None
         if tab is self._tab:
             return
         before, self._tab = self._tab, tab
@@ -74,16 +83,11 @@ class Screencast:
             self._held.cancel()
         self._spawn(self._switch(before, tab))
 
-    def hurry(self) -> None:
-        """Ask for the next picture now: somebody began to watch."""
-        if self._unanswered is not None:
-            self._answer()
-
     async def close(self) -> None:
         """Stop."""
         if self._held is not None:
             self._held.cancel()
-        self._tab = None
+        self._active = self._tab = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -119,8 +123,7 @@ class Screencast:
                 hearer(self.latest)
         # Chromium sends the next one when this one is answered.
         self._unanswered = event["sessionId"]
-        pause = _WATCHED if self.watchers else _UNWATCHED
-        self._held = asyncio.get_running_loop().call_later(pause, self._answer)
+        self._held = asyncio.get_running_loop().call_later(_PAUSE, self._answer)
 
     def _answer(self) -> None:
         tab, number, self._unanswered = self._tab, self._unanswered, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -13,7 +14,7 @@ from runtimed.browser import outline
 from runtimed.browser.outline import REF, Line
 from runtimed.browser.tabs import DialogOpened, OpenTab, Tabs
 from runtimed.errors import BrowserError, StaleElement
-from runtimed.pages import Observation, Scroll
+from runtimed.pages import Element, Observation, Scroll
 
 __all__ = ["Observer"]
 
@@ -32,7 +33,7 @@ class _Shown(msgspec.Struct, frozen=True):
     tab: str
     lines: list[Line]
     whole: list[Line]
-    meanings: dict[str, Line]
+    elements: dict[str, Element]
 
 
 class Observer:
@@ -81,7 +82,8 @@ class Observer:
             )
         tab.title = place[0]
         name = self._next_id()
-        self._remember(name, tab, lines, whole)
+        elements = outline.elements(whole)
+        self._remember(name, _Shown(tab.id, lines, whole, elements))
 
         def view(seen: Sequence[Line]) -> Sequence[Line]:
             if scope is not None and REF.fullmatch(scope):
@@ -113,7 +115,7 @@ class Observer:
             scroll=Scroll(**dict(zip(Scroll.__struct_fields__, map(round, place[1:]), strict=True))),
             since=since,
             omitted=omitted,
-            elements=outline.elements(shown, whole),
+            elements=tuple(elements[line.ref] for line in shown if line.ref in elements),
         )
 
     async def present(self, tab: OpenTab) -> list[Line]:
@@ -123,7 +125,7 @@ class Observer:
 
     def stale(self, ref: str, lines: Sequence[Line]) -> StaleElement:
         """Return the error for a ref whose element is gone, with the nearest one of these lines."""
-        meant = next((shown.meanings[ref] for shown in reversed(self._shown.values()) if ref in shown.meanings), None)
+        meant = self._meaning(ref)
         if meant is None:
             return StaleElement(
                 f"There is no element {ref!r}; observe() shows those that there are", ref=ref, nearest=None
@@ -142,12 +144,14 @@ class Observer:
 
     def recall(self, ref: str) -> tuple[str, str | None]:
         """Return what a ref was observed as, in words, and a selector that finds it on a later visit of the page."""
+        meant = self._meaning(ref)
+        return (ref, None) if meant is None else (_words(meant), meant.selector)
+
+    def _meaning(self, ref: str) -> Element | None:
         for shown in reversed(self._shown.values()):
-            line = shown.meanings.get(ref)
-            if line is not None:
-                found = outline.elements([line], shown.whole)
-                return _words(line), found[0].selector if found else None
-        return ref, None
+            if ref in shown.elements:
+                return shown.elements[ref]
+        return None
 
     async def _look(self, tab: OpenTab, scope: str | None) -> tuple[list[Line], list[Line], list[Any]]:
         """Take a snapshot that belongs to one document from its first line to its last.
@@ -166,8 +170,7 @@ class Observer:
                         raise BrowserError(f"The scope {scope!r} finds nothing on the page", scope=scope)
                     part = await found.aria_snapshot(mode="ai")
                 # Last, and of all: Playwright finds the refs of its latest snapshot alone.
-                snapshot = await page.aria_snapshot(mode="ai")
-                place = await page.evaluate(_PLACE)
+                snapshot, place = await asyncio.gather(page.aria_snapshot(mode="ai"), page.evaluate(_PLACE))
                 if "- iframe" in snapshot:
                     await tab.learn_frames(snapshot)
             except PlaywrightError as exc:
@@ -190,12 +193,12 @@ class Observer:
         self._count += 1
         return f"o{self._count}"
 
-    def _remember(self, name: str, tab: OpenTab, lines: list[Line], whole: list[Line]) -> None:
-        self._shown[name] = _Shown(tab.id, lines, whole, {line.ref: line for line in whole if line.ref is not None})
-        self._kept += len(whole)
+    def _remember(self, name: str, shown: _Shown) -> None:
+        self._shown[name] = shown
+        self._kept += len(shown.whole)
         while self._kept > _KEPT_LINES and len(self._shown) > 1:
             self._kept -= len(self._shown.popitem(last=False)[1].whole)
 
 
-def _words(line: Line) -> str:
+def _words(line: Line | Element) -> str:
     return f'{line.role} "{line.name}"' if line.name else line.role

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_OPENING: Final = 2.0
+"""Seconds in which a tab that Chromium announced must be there."""
 _MAX_DOCUMENTS: Final = 4096
 """Documents whose numbers are remembered; refs of older ones are stale."""
 
@@ -62,6 +64,7 @@ class OpenTab:
         cdp: Talks to the tab in Chromium's own protocol, once it is ready.
         target: Chromium's own id of it.
         busy: Held by an action, so that those of several clients do not mix.
+        arrived: Set when its page shows another address, or the same anew.
         dialog: The dialog in which its page waits.
         generation: Counts what may have changed the page's address, its document or its frames.
     """
@@ -76,6 +79,7 @@ class OpenTab:
         self.title = ""
         self.target: str | None = None
         self.crashed = False
+        self.arrived = asyncio.Event()
         self.changes = 0
         self.generation = 0
         self._open_dialog: OpenDialog | None = None
@@ -197,6 +201,7 @@ class OpenTab:
     def _on_navigated(self, frame: Frame) -> None:
         self.changes += 1
         if frame.parent_frame is None:
+            self.arrived.set()
             self._tabs.listener.tab_happened(self, "tab", f"{self.id} is at {frame.url}", {"url": frame.url})
             return
         # Playwright does not tell a new document from a new fragment.
@@ -256,6 +261,9 @@ class Tabs:
         self._order: list[OpenTab] = []  # the one that was active last stands last
         self._count = 0
         self._opening = asyncio.Lock()
+        self._announced = len(context.pages)
+        self._complete = asyncio.Event()
+        self._complete.set()
         self._numbers: dict[DocumentKey, str] = {}
         self._documents: dict[str, DocumentKey] = {}
         self._document_count = 0
@@ -263,8 +271,23 @@ class Tabs:
             self._add(page)
         context.on("page", self._add)
 
+    def announce(self) -> None:
+        """A tab opens: Chromium says so at once, Playwright when it knows the page."""
+        self._announced += 1
+        self.changes += 1
+        self._complete.clear()
+
+    async def settled(self) -> None:
+        """Wait until the tabs that open are there."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPENING):
+                await self._complete.wait()
+        self._announced = self._count
+
     def _add(self, page: Page) -> None:
         self._count += 1
+        if self._count >= self._announced:
+            self._complete.set()
         tab = OpenTab(f"t{self._count}", page, self)
         self._open[tab.id] = tab
         self._order.append(tab)

@@ -97,8 +97,6 @@ class Viewer:
 
         end = self._cast.listen(on_frame)
         self._log.listeners.append(on_entry)
-        self._cast.watchers += 1
-        self._cast.hurry()
         try:
             for entry in list(self._log.recent):
                 on_entry(entry)
@@ -133,7 +131,6 @@ class Viewer:
         finally:
             end()
             self._log.listeners.remove(on_entry)
-            self._cast.watchers -= 1
 
     async def _input(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:

@@ -39,6 +39,7 @@ class Witness(TabsListener):
         self.tabs_changed()
         cdp.on("Target.targetInfoChanged", self._on_target)
         await cdp.send("Target.setDiscoverTargets", {"discover": True})
+        cdp.on("Target.targetCreated", self._on_created)  # afterwards: those that are there were told of before
 
     def tabs_changed(self) -> None:
         """See `TabsListener.tabs_changed`."""
@@ -54,6 +55,10 @@ class Witness(TabsListener):
         for tab in [] if self._tabs is None else self._tabs.all:
             if tab.target == info["targetId"]:
                 tab.title = info["title"]
+
+    def _on_created(self, event: dict[str, Any]) -> None:
+        if event["targetInfo"]["type"] == "page" and self._tabs is not None:
+            self._tabs.announce()
 
     def _on_console(self, message: ConsoleMessage) -> None:
         self._log.add("console", self._tab(message.page), f"{message.type}: {message.text}", {"type": message.type})
