@@ -206,6 +206,22 @@ def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser
     named.close()
 
 
+def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir):
+    session = BrowserSession("shop")
+    session.start()
+    with session:
+        session.start()
+    with BrowserSession("shop") as joined:
+        joined.execute(type="goto", url=PAGE)
+    assert state(session) == ACTIVE
+    assert session.observe().title == "One"
+
+    session.stop()
+    with session:
+        assert state(session) == ACTIVE
+    assert state(session) == ("closed", "stopped")
+
+
 def test_a_session_is_of_one_kind(data_dir):
     with Session("notebook") as notebook:
         notebook.create_cell("1")

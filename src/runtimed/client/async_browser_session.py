@@ -54,8 +54,8 @@ class AsyncBrowserSession(BrowserHandle):
         notebook = self._named()
         flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
         if await self._perform(flow):
-            self._created = True
-            if not self._config.headless:
+            is_first, self._created = not self._created, True
+            if is_first and not self._config.headless:
                 open_viewer(await self.viewer_url())
 
     async def stop(self) -> None:
@@ -66,6 +66,7 @@ class AsyncBrowserSession(BrowserHandle):
         await self._let_go()
         if self._notebook is not None:
             await self._apart(calls.stop(self._notebook))
+            self._created = False
             self._connection.close()
 
     async def close(self) -> None:
@@ -84,12 +85,14 @@ class AsyncBrowserSession(BrowserHandle):
             return self._not_started()
 
     async def __aenter__(self) -> AsyncBrowserSession:
+        was_created = self._created
         try:
             await self.start()
         except BaseException:
             # It may have begun to start.
             await self._leave(failed=True)
             raise
+        self._block_ends_it = self._created and not was_created
         return self
 
     async def __aexit__(
@@ -101,7 +104,7 @@ class AsyncBrowserSession(BrowserHandle):
         try:
             await self._let_go()
         finally:
-            if self._created:
+            if self._block_ends_it:
                 await self._leave(failed=exc_type is not None)
             else:
                 await self.close()
@@ -110,6 +113,7 @@ class AsyncBrowserSession(BrowserHandle):
         """End the session if this client started it, and close the handle."""
         try:
             await self._apart(calls.leave(self._known(), failed=failed), start_daemon=False)
+            self._created = False
         except DaemonUnavailable:
             # Whoever ended the daemon ended the session, or wants its browser to live on.
             return

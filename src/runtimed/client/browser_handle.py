@@ -98,6 +98,7 @@ class BrowserHandle:
         self._made_at = datetime.now(UTC)
         self._notebook: Notebook | None = None
         self._created = False
+        self._block_ends_it = False
         if session_id is not None:
             self._name(check_notebook_id(session_id))
 

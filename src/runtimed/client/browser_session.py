@@ -61,8 +61,8 @@ class BrowserSession(BrowserHandle):
         notebook = self._named()
         flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
         if self._perform(flow):
-            self._created = True
-            if not self._config.headless:
+            is_first, self._created = not self._created, True
+            if is_first and not self._config.headless:
                 open_viewer(self.viewer_url)
 
     def stop(self) -> None:
@@ -73,6 +73,7 @@ class BrowserSession(BrowserHandle):
         self._let_go()
         if self._notebook is not None:
             self._apart(calls.stop(self._notebook))
+            self._created = False
             self._connection.close()
 
     def close(self) -> None:
@@ -91,12 +92,14 @@ class BrowserSession(BrowserHandle):
             return self._not_started()
 
     def __enter__(self) -> BrowserSession:
+        was_created = self._created
         try:
             self.start()
         except BaseException:
             # It may have begun to start.
             self._leave(failed=True)
             raise
+        self._block_ends_it = self._created and not was_created
         return self
 
     def __exit__(
@@ -108,7 +111,7 @@ class BrowserSession(BrowserHandle):
         try:
             self._let_go()
         finally:
-            if self._created:
+            if self._block_ends_it:
                 self._leave(failed=exc_type is not None)
             else:
                 self.close()
@@ -117,6 +120,7 @@ class BrowserSession(BrowserHandle):
         """End the session if this client started it, and close the handle."""
         try:
             self._apart(calls.leave(self._known(), failed=failed), start_daemon=False)
+            self._created = False
         except DaemonUnavailable:
             # Whoever ended the daemon ended the session, or wants its browser to live on.
             return

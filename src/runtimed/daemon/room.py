@@ -145,16 +145,15 @@ class Room(KernelListener, BrowserListener):
         Raises:
             SessionError: If this is a kernel's session.
         """
-        row = self._registry.find(self.notebook_id)
-        created = row is None or row.status != "active"
-        if created:
+        if not self.browser.exists:
             self.check_room()
         limits = Limits(
             timeout_minutes=request.timeout_minutes, max_duration_minutes=request.max_duration_minutes, ephemeral=False
         )
-        self._registry.start(self.notebook_id, actor, limits, "browser")
+        row = self._registry.start(self.notebook_id, actor, limits, "browser")
         await self.browser.start(request)
-        return {"created": created}
+        # Not whether this request did: it may be one that is sent again, after its first reply was lost.
+        return {"created": row.creator == actor.client_id}
 
     async def ask_browser(self, operation: BrowserOperation, key: str) -> dict[str, Any]:
         """Have the browser do something; see `RoomBrowser.ask`.

@@ -428,7 +428,7 @@ class _OnBrowser(_OnNotebook, frozen=True, kw_only=True):
 
 
 class StartBrowser(_OnNotebook, frozen=True, tag="start_browser"):
-    """Start a browser unless the session has one. Reply: `{created: bool}` when it can be used.
+    """Start a browser unless the session has one. Reply when it can be used: `{created: bool}`, if this client did.
 
     Attributes:
         config: The fields of `BrowserConfig`.

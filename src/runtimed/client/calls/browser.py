@@ -41,7 +41,7 @@ def start_browser(
     The browser gets this process's environment variables: its display, its proxy, its RUNTIMED_CHROMIUM.
 
     Returns:
-        Whether this started the session.
+        Whether this client started the session.
 
     Raises:
         BrowserUnavailable: If there is no Chromium, or it does not start.
