@@ -120,6 +120,22 @@ class Browser:
         """Where people watch."""
         return self._relay.viewer_url
 
+    async def active_target(self) -> str:
+        """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages.
+
+        Raises:
+            BrowserError: If Chromium is gone.
+        """
+        tab = await self._tabs.active()
+        await tab.ready
+        try:
+            if tab.cdp is not None:
+                info = await tab.cdp.send("Target.getTargetInfo")
+                return str(info["targetInfo"]["targetId"])
+        except PlaywrightError as exc:
+            raise BrowserError(f"The tab {tab.id} cannot be found: {exc.message}", tab=tab.id) from exc
+        return ""
+
     # --- what it is asked ---
 
     async def observe(

@@ -142,7 +142,8 @@ class BrowserServer(HostServer):
             case SaveProfile():
                 await browser.save_profile(operation.name)
             case GetBrowserAddress():
-                return {"cdp_url": browser.cdp_url, "viewer_url": browser.viewer_url}
+                target = await browser.active_target()
+                return {"cdp_url": browser.cdp_url, "viewer_url": browser.viewer_url, "target": target}
         return {}
 
     # --- what came of it ---

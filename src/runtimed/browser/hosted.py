@@ -6,7 +6,10 @@ What a daemon asks of it in between is told apart by `BrowserServer`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -124,10 +127,11 @@ class HostedBrowser:
         try:
             async with asyncio.timeout(CLOSE_DEADLINE):
                 await browser.close()
-        except TimeoutError:
-            logger.warning("the browser did not end within %.0f seconds", CLOSE_DEADLINE)
         except Exception:
-            logger.exception("the browser did not end as it should")
+            logger.exception("the browser did not end as it should within %.0f seconds; it is killed", CLOSE_DEADLINE)
+            if not browser.ended.done():
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(browser.pid, signal.SIGKILL)
         if not died:
             self._die(self._stop_reason, expected=self._stop_expected)
 

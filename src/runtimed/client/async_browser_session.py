@@ -130,11 +130,14 @@ class AsyncBrowserSession(BrowserHandle):
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
         if self._attached is not None and not self._attached.is_usable:
             await self._let_go()
+        if self._attached is not None and self._attached.page is not None:
+            return self._attached.page
+        address = await self._address()
         if self._attached is None:
             attached = AsyncAttached()
-            await attached.attach(await self.cdp_url())
+            await attached.attach(address["cdp_url"])
             self._attached = attached
-        return await self._attached.page()
+        return await self._attached.find(address["target"])
 
     async def _let_go(self) -> None:
         """End this client's own driver process."""
@@ -151,11 +154,14 @@ class AsyncBrowserSession(BrowserHandle):
         Raises:
             SessionClosed: If the session has no browser.
         """
-        return (await self._perform(calls.browser.browser_address(self._known())))["cdp_url"]
+        return (await self._address())["cdp_url"]
 
     async def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
-        return (await self._perform(calls.browser.browser_address(self._known())))["viewer_url"]
+        return (await self._address())["viewer_url"]
+
+    async def _address(self) -> dict[str, str]:
+        return await self._perform(calls.browser.browser_address(self._known()))
 
     # --- operations ---
 

@@ -1,4 +1,4 @@
-"""Playwright in this process, attached to the browser of a session: its page is the session's active tab.
+"""Playwright in this process, attached to the browser of a session.
 
 It runs a driver process, which ends with it. Closing it leaves the browser as it is.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from runtimed.errors import BrowserError, BrowserUnavailable
@@ -37,9 +38,11 @@ class Attached:
         self._playwright: playwright.sync_api.Playwright = sync_playwright().start()
         try:
             self._browser = self._playwright.chromium.connect_over_cdp(cdp_url)
-        except Exception as exc:
+        except BaseException as exc:
             self._playwright.stop()
-            raise _no_answer(exc) from exc
+            if isinstance(exc, Exception):
+                raise _no_answer(exc) from exc
+            raise
         self._page: playwright.sync_api.Page | None = None
 
     @property
@@ -47,17 +50,32 @@ class Attached:
         """Whether the browser is still there."""
         return bool(self._browser.is_connected())
 
-    def page(self) -> playwright.sync_api.Page:
-        """Return the page of the active tab; the same one until it is closed."""
-        if self._page is None or self._page.is_closed():
-            context = self._browser.contexts[0]
-            visible = (page for page in context.pages if page.evaluate("document.visibilityState") == "visible")
-            self._page = next(visible, None) or next(iter(context.pages), None) or context.new_page()
-        return self._page
+    @property
+    def page(self) -> playwright.sync_api.Page | None:
+        """The page that was found last, until it is closed."""
+        return None if self._page is None or self._page.is_closed() else self._page
+
+    def find(self, target: str) -> playwright.sync_api.Page:
+        """Return the page of a tab, or another one if that was closed meanwhile.
+
+        Args:
+            target: Chromium's id of the tab. Chromium itself is asked, as a page may be waiting in a dialog.
+        """
+        context = self._browser.contexts[0]
+        for page in context.pages:
+            session = context.new_cdp_session(page)
+            info = session.send("Target.getTargetInfo")
+            session.detach()
+            if info["targetInfo"]["targetId"] == target:
+                self._page = page
+                return page
+        other: playwright.sync_api.Page = next(iter(context.pages), None) or context.new_page()
+        self._page = other
+        return other
 
     def close(self) -> None:
         """Let go of the browser, and end the driver."""
-        with contextlib.suppress(Exception):  # it may have been interrupted at any place
+        with contextlib.suppress(Exception):  # a call may have been interrupted at any place
             self._browser.close()
         with contextlib.suppress(Exception):
             self._playwright.stop()
@@ -77,40 +95,49 @@ class AsyncAttached:
         self._playwright = await _import("async_api").async_playwright().start()
         try:
             self._browser = await self._playwright.chromium.connect_over_cdp(cdp_url)
-        except Exception as exc:
+        except BaseException as exc:
             await self._playwright.stop()
-            raise _no_answer(exc) from exc
+            if isinstance(exc, Exception):
+                raise _no_answer(exc) from exc
+            raise
 
     @property
     def is_usable(self) -> bool:
         """Whether the browser is still there, and the event loop this one's."""
         return self._browser is not None and self._browser.is_connected() and self._loop is asyncio.get_running_loop()
 
-    async def page(self) -> playwright.async_api.Page:
-        """Return the page of the active tab; the same one until it is closed."""
+    @property
+    def page(self) -> playwright.async_api.Page | None:
+        """The page that was found last, until it is closed."""
+        return None if self._page is None or self._page.is_closed() else self._page
+
+    async def find(self, target: str) -> playwright.async_api.Page:
+        """Return the page of a tab; see `Attached.find`."""
         assert self._browser is not None  # noqa: S101  # attach made it
-        if self._page is None or self._page.is_closed():
-            context = self._browser.contexts[0]
-            self._page = None
-            for page in context.pages:
-                if await page.evaluate("document.visibilityState") == "visible":
-                    self._page = page
-                    break
-            self._page = self._page or next(iter(context.pages), None) or await context.new_page()
+        context = self._browser.contexts[0]
+        for page in context.pages:
+            session = await context.new_cdp_session(page)
+            info = await session.send("Target.getTargetInfo")
+            await session.detach()
+            if info["targetInfo"]["targetId"] == target:
+                self._page = page
+                return page
+        self._page = next(iter(context.pages), None) or await context.new_page()
         return self._page
 
     async def close(self) -> None:
         """Let go of the browser, and end the driver."""
-        for part in (self._browser, self._playwright):
-            with contextlib.suppress(Exception):  # it may have been interrupted at any place
-                if part is not None:
-                    await (part.stop() if part is self._playwright else part.close())  # type: ignore[union-attr]
+        with contextlib.suppress(Exception):  # a call may have been interrupted at any place
+            if self._browser is not None:
+                await self._browser.close()
+        with contextlib.suppress(Exception):
+            if self._playwright is not None:
+                await self._playwright.stop()
 
-    def close_soon(self) -> asyncio.Task[None] | None:
+    def close_soon(self) -> None:
         """Close it from outside of a coroutine: in its event loop, if that still runs."""
-        if self._loop.is_closed() or not self._loop.is_running():
-            return None
-        return asyncio.run_coroutine_threadsafe(self.close(), self._loop)  # type: ignore[return-value]
+        if self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(self.close(), self._loop)
 
 
 def _loop_runs() -> bool:
@@ -122,8 +149,6 @@ def _loop_runs() -> bool:
 
 
 def _import(name: str) -> Any:
-    import importlib  # noqa: PLC0415  # next to what it is for
-
     try:
         return importlib.import_module(f"playwright.{name}")
     except ImportError as exc:

@@ -145,21 +145,26 @@ class BrowserSession(BrowserHandle):
         if self._attached is not None and not self._attached.is_connected:
             self._attached.close()
             self._attached = None
+        if self._attached is not None and self._attached.page is not None:
+            return self._attached.page
+        address = self._address()
         if self._attached is None:
-            self._attached = Attached(self.cdp_url())
-        return self._attached.page()
+            self._attached = Attached(address["cdp_url"])
+        return self._attached.find(address["target"])
 
     async def async_page(self) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
         if self._async_attached is not None and not self._async_attached.is_usable:
             await self._async_attached.close()
             self._async_attached = None
+        if self._async_attached is not None and self._async_attached.page is not None:
+            return self._async_attached.page
+        address = await asyncio.to_thread(self._address)
         if self._async_attached is None:
-            url = await asyncio.to_thread(self.cdp_url)
             attached = AsyncAttached()
-            await attached.attach(url)
+            await attached.attach(address["cdp_url"])
             self._async_attached = attached
-        return await self._async_attached.page()
+        return await self._async_attached.find(address["target"])
 
     def _let_go(self) -> None:
         """End this client's own driver processes."""
@@ -179,12 +184,15 @@ class BrowserSession(BrowserHandle):
         Raises:
             SessionClosed: If the session has no browser.
         """
-        return self._perform(calls.browser.browser_address(self._known()))["cdp_url"]
+        return self._address()["cdp_url"]
 
     @property
     def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
-        return self._perform(calls.browser.browser_address(self._known()))["viewer_url"]
+        return self._address()["viewer_url"]
+
+    def _address(self) -> dict[str, str]:
+        return self._perform(calls.browser.browser_address(self._known()))
 
     # --- operations ---
 

@@ -500,7 +500,10 @@ class SaveProfile(_OnBrowser, frozen=True, tag="save_profile"):
 
 
 class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
-    """Reply: `{cdp_url: str, viewer_url: str}`: the relay's addresses, on loopback, which hold its token."""
+    """Reply: `{cdp_url: str, viewer_url: str, target: str}`.
+
+    The addresses are those of the relay, on loopback, and hold its tokens; `target` is Chromium's id of the active tab.
+    """
 
 
 class ReadReply(_OnBrowser, frozen=True, tag="read_reply"):
