@@ -292,7 +292,7 @@ def test_what_decides_names_the_environment_and_nothing_else(home):
         ('[project]\ndependencies = "six"\n', "project.dependencies must be a list of texts"),
         ('[project]\nrequires-python = "three"\n', "project.requires-python is no version specifier .*'three'"),
         ("tool = []\n", "tool must be a table, not list"),
-        ('[project]\n[tool]\nuv = 3\n', "tool.uv must be a table, not int"),
+        ("[project]\n[tool]\nuv = 3\n", "tool.uv must be a table, not int"),
         ("[project]\n[tool.uv]\ndefault-groups = 3\n", "tool.uv.default-groups must be a list of texts"),
         ("dependency-groups = 3\n", "dependency-groups must be a table, not int"),
         ('[project]\ndependencies = ["!!!"]\n', "project.dependencies: '!!!' is no dependency such as"),

@@ -159,5 +159,5 @@ def failure(what: str, said: str) -> EnvironmentFailed:
     shown = lines[start:]
     if len(shown) > _LINES:
         shown = [shown[0], "  …", *shown[1 - _LINES :]]
-    shown_text = "\n".join(shown)
-    return EnvironmentFailed(f"Cannot make {what}. {mend}.\nuv said:\n{shown_text}", package=package, log="\n".join(lines))
+    sentence = "\n".join([f"Cannot make {what}. {mend}.", "uv said:", *shown])
+    return EnvironmentFailed(sentence, package=package, log="\n".join(lines))
