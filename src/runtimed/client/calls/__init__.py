@@ -54,6 +54,7 @@ from runtimed.client.calls.kernel import (
     shutdown_kernel,
     start_kernel,
     trust_environment,
+    working_folder,
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
@@ -117,4 +118,5 @@ __all__ = [
     "sync_environment",
     "trust_environment",
     "wait",
+    "working_folder",
 ]
