@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -54,6 +56,27 @@ def test_explain_says_what_cannot_be_understood(runtimed: Command, tmp_path):
     done = runtimed("env", "explain", str(tmp_path / "broken.ipynb"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{tmp_path}/broken.ipynb is no notebook: ")
+
+
+def test_explain_takes_any_path_and_says_that_the_folder_it_works_in_is_gone(runtimed: Command, tmp_path):
+    (tmp_path / "pixi.toml").write_text("[workspace]\nchannels = ['mine']\n")
+    assert runtimed("env", "explain", f"{tmp_path}/{'a' * 300}/nb.ipynb").stdout.startswith("conda:pixi: ")
+
+    (tmp_path / "list.ipynb").write_text("[]")
+    done = runtimed("env", "explain", str(tmp_path / "list.ipynb"))
+    assert done.stderr == f"{tmp_path}/list.ipynb is no notebook: it has not the shape of one\n"
+
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = (
+        "import os, sys; from runtimed.cli.main import main; "
+        "os.chdir('gone'); os.rmdir('../gone'); sys.exit(main(['env', 'explain']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "The folder in which this process works was deleted; change to another one (os.chdir, cd) and try again\n",
+    )
 
 
 def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: Path):

@@ -58,6 +58,18 @@ def test_a_kernel_is_started_shared_restarted_and_shut_down(face, session):
         session.restart_kernel()
 
 
+def test_a_notebooks_path_may_be_any_and_a_deleted_folder_is_a_sentence(session, tmp_path, monkeypatch):
+    session.start_kernel(notebook_path=tmp_path / ("a" * 300) / "nb.ipynb")
+    assert session.run("import os; print(os.getcwd())").stdout == f"{tmp_path}\n"
+    session.shutdown_kernel()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(KernelStartFailed, match="^The folder in which this process works was deleted"):
+        session.start_kernel()
+
+
 def test_a_kernel_has_the_variables_and_the_folder_of_the_client_that_started_it(session, monkeypatch, tmp_path):
     monkeypatch.setenv("OF_THIS_CLIENT", "é \U0001f600")
     monkeypatch.chdir(tmp_path)

@@ -123,11 +123,11 @@ def test_a_spare_is_what_a_kernel_would_be_that_was_started_for_this_client(
     pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = (
-        "import os, sys, json, threading, locale\n"
+        "import os, sys, json, locale\n"
         "print(json.dumps([sorted((k, v) for k, v in os.environ.items() if k != 'JPY_PARENT_PID'), os.getcwd(),\n"
         "    sys.argv[:2], sys.path, In, Out, sorted(n for n in globals() if not n.startswith('_')), seen,\n"
-        "    get_ipython().execution_count, sorted(sys.modules), sorted(os.listdir('/dev/fd')), str(sys.flags),\n"
-        "    len(threading.enumerate()), locale.getlocale(), os.getpgrp() == os.getpid()]))"
+        "    get_ipython().execution_count, sorted(sys.modules), str(sys.flags),\n"
+        "    os.path.samestat(os.fstat(0), os.stat(os.devnull)), locale.getlocale(), os.getpgrp() == os.getpid()]))"
     )
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)

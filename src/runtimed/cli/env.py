@@ -17,6 +17,7 @@ from runtimed.cli.as_json import print_json
 from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
+from runtimed.client.calls import working_folder
 from runtimed.client.client import Client
 from runtimed.display import readable_size
 from runtimed.environments.detection import decide, explain
@@ -31,7 +32,7 @@ __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
 
 def env_explain(arguments: argparse.Namespace) -> int:
     """Say which environment `auto` means for a notebook, a script or a folder."""
-    path = Path(arguments.path).expanduser().absolute()
+    path = working_folder() / Path(arguments.path).expanduser()
     try:
         metadata, first_cell = read_document(path)
     except ValueError as exc:

@@ -115,10 +115,15 @@ class SpareHost:
         """Hand it over; then it is a host that waits for somebody to attach himself, as a new one does.
 
         Raises:
-            RuntimedError, TimeoutError: If it cannot be used; it must be ended then.
+            RuntimedError, TimeoutError: If it cannot be used. It is killed then, since it may believe that it is a
+                session's; what is left of it is to be removed with `end`.
         """
-        async with asyncio.timeout(HAND_OVER_DEADLINE):
-            await self._connection.ask(owner)
+        try:
+            async with asyncio.timeout(HAND_OVER_DEADLINE):
+                await self._connection.ask(owner)
+        except BaseException:
+            self._kill()
+            raise
         self._connection.close()
 
     async def end(self) -> None:
@@ -133,11 +138,16 @@ class SpareHost:
             async with asyncio.timeout(END_DEADLINE):
                 while self._connection.is_alive():  # noqa: ASYNC110  # nothing tells of it
                     await asyncio.sleep(0.01)
-        if self.pid is not None and self._connection.is_alive():
+        if self._connection.is_alive():
             logger.warning("the spare in %s does not end; it is killed", self.folder)
+            self._kill()
+        await asyncio.to_thread(remove_host_folder, self.folder)
+
+    def _kill(self) -> None:
+        # Its number is nobody else's as long as it holds its lock: it is a child of this process.
+        if self.pid is not None and self._connection.is_alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        await asyncio.to_thread(remove_host_folder, self.folder)
 
 
 @dataclass(slots=True, eq=False)

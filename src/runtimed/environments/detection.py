@@ -154,8 +154,8 @@ def asked_in(*, metadata: str | None = None, source: str | None = None) -> Recip
 def script_blocks(source: str) -> Iterator[tuple[str, str]]:
     """Yield the type and the content of each block of metadata in a source.
 
-    In a run of comment lines the block goes from the first line that begins one to the last one that ends one. One
-    pass, because the reference's regular expression takes minutes for a cell with thousands of beginnings and no end.
+    In a run of comment lines the block goes from the first line that begins one to the last one that ends one. In one
+    pass: the reference's regular expression takes minutes for a cell with thousands of beginnings and no end.
 
     Source: PEP 723, "Specification".
     """

@@ -138,7 +138,8 @@ def gather(
 def nearest_folder(path: str | Path) -> Path:
     """Return the folder at a path, or the nearest existing one above it."""
     start = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # `..` goes up from the link, as in a shell
-    return next((place for place in (start, *start.parents) if place.is_dir()), Path("/"))
+    # `Path.is_dir` raises where a name is too long or a folder may not be entered.
+    return next((place for place in (start, *start.parents) if os.path.isdir(place)), Path("/"))  # noqa: PTH112
 
 
 def _search(start: Path, home: str) -> tuple[list[FoundFile], str]:
@@ -149,7 +150,7 @@ def _search(start: Path, home: str) -> tuple[list[FoundFile], str]:
         if here:
             here += [file for name in _BESIDE if (file := _read(folder / name, MAX_LOCK)) is not None]
         found += [_with_includes(file) if file.path.endswith((".yml", ".yaml")) else file for file in here]
-        if (folder / ".git").exists():
+        if os.path.exists(folder / ".git"):  # noqa: PTH110  # `Path.exists` raises where it may not look
             return found, f"{folder} holds a .git"
         if home and _same_folder(folder, home):
             return found, f"{folder} is the home folder"

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from runtimed.client.calls import working_folder
 from runtimed.client.client import Client
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
@@ -145,7 +146,7 @@ def env_report(current: str | None, kernel_type: str, env: str, notebook: Path |
         env: What the magics ask for.
         notebook: The file of this notebook, if it is known: the search for project files begins there.
     """
-    folder = Path.cwd() if notebook is None else notebook.parent
+    folder = working_folder() if notebook is None else notebook.parent
     lines = [f"A kernel that these magics start: {kernel_type}, env {_explained(current, kernel_type, env, folder)}"]
     if env != "auto":
         lines.append(f"With --env auto: {_explained(current, kernel_type, 'auto', folder)}")

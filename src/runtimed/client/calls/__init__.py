@@ -55,6 +55,7 @@ from runtimed.client.calls.kernel import (
     shutdown_kernel,
     start_kernel,
     trust_environment,
+    working_folder,
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
@@ -119,4 +120,5 @@ __all__ = [
     "sync_environment",
     "trust_environment",
     "wait",
+    "working_folder",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
+from runtimed.errors import KernelStartFailed
 from runtimed.protocol import operations as ops
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "shutdown_kernel",
     "start_kernel",
     "trust_environment",
+    "working_folder",
 ]
 
 
@@ -78,10 +80,13 @@ def kernel_request(
     notebook_path: str | Path | None = None,
 ) -> ops.StartKernel:
     """Return what asks for a kernel with this process's environment variables and folder; see `start_kernel`."""
-    cwd = Path.cwd()
-    if notebook_path is not None:
-        folder = Path(notebook_path).expanduser().absolute().parent
-        cwd = next(place for place in (folder, *folder.parents) if place.is_dir())
+    if notebook_path is None:
+        cwd = working_folder()
+    else:
+        path = Path(notebook_path).expanduser()
+        above = (path if path.is_absolute() else working_folder() / path).parents
+        # `Path.is_dir` raises where a name is too long or a folder may not be entered.
+        cwd = next(place for place in above if os.path.isdir(place))  # noqa: PTH112
     return ops.StartKernel(
         notebook_id=notebook.id,
         kernel_type=kernel_type,
@@ -91,6 +96,20 @@ def kernel_request(
         cwd=str(cwd),
         interpreter=sys.executable,
     )
+
+
+def working_folder() -> Path:
+    """Return the folder in which this process works.
+
+    Raises:
+        KernelStartFailed: If it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as exc:
+        raise KernelStartFailed(
+            "The folder in which this process works was deleted; change to another one (os.chdir, cd) and try again"
+        ) from exc
 
 
 def restart_kernel(notebook: Notebook) -> Flow[None]:
