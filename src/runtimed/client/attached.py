@@ -61,7 +61,7 @@ class Attached:
         Args:
             target: Chromium's id of the tab. Chromium itself is asked, as a page may be waiting in a dialog.
         """
-        context = self._browser.contexts[0]
+        context: playwright.sync_api.BrowserContext = self._browser.contexts[0]
         for page in context.pages:
             session = context.new_cdp_session(page)
             info = session.send("Target.getTargetInfo")
@@ -69,9 +69,8 @@ class Attached:
             if info["targetInfo"]["targetId"] == target:
                 self._page = page
                 return page
-        other: playwright.sync_api.Page = next(iter(context.pages), None) or context.new_page()
-        self._page = other
-        return other
+        self._page = next(iter(context.pages), None) or context.new_page()
+        return self._page
 
     def close(self) -> None:
         """Let go of the browser, and end the driver."""
