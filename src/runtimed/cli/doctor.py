@@ -302,6 +302,7 @@ def _daemon(settings: Settings) -> Iterator[Check]:
     for problem in status.problems:
         yield Check(name="problem", verdict="warn", found=problem, advice="`runtimed logs` may say more")
     yield _who_can_reach(settings, status.pid)
+    yield from _who_can_reach_browsers()
     # A daemon makes cgroups where it is, which may be elsewhere.
     yield _memory(status.limits["max_kernel_memory"], find_mechanisms(status.pid))
 
@@ -356,6 +357,25 @@ def _who_can_reach(settings: Settings, pid: int) -> Check:
         verdict="ok",
         found=f"only you, through a Unix socket of mode {mode:04o}; the daemon listens on no TCP port",
     )
+
+
+def _who_can_reach_browsers() -> Iterator[Check]:
+    """Name the ports on which browser sessions listen, and for whom."""
+    for session in Client(label="runtimed doctor").sessions.list(status="active", kind="browser"):
+        try:
+            host = psutil.Process(session.host_pid)
+            behind = sorted({port for child in host.children(recursive=True) for port in _tcp_ports(child.pid)})
+        except (psutil.Error, ValueError):
+            continue  # it is just starting or ending
+        doors = ", ".join(map(str, sorted(_tcp_ports(host.pid)))) or "none"
+        yield Check(
+            name="browser ports",
+            verdict="ok",
+            found=(
+                f"{session.session_id}: {doors} on loopback for who has a token; Chromium's own, "
+                f"{', '.join(map(str, behind)) or 'none'} on loopback, for every user of this machine"
+            ),
+        )
 
 
 def _tcp_ports(pid: int) -> set[int]:
