@@ -281,7 +281,7 @@ class Performer:
 
     @staticmethod
     async def _go(tab: OpenTab, going: Coroutine[Any, Any, Response | None]) -> Response | None:
-        """Navigate; if that fails, wait until the browser shows why: else that page interrupts what is asked for next."""
+        """Navigate; if that fails, wait until the browser shows why: that page would interrupt what comes next."""
         tab.arrived.clear()
         try:
             return await going
