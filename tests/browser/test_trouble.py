@@ -44,14 +44,14 @@ def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site
 
 def test_confirm_and_prompt_get_their_answers(dialogs):
     answers = []
-    for name, fields in [
-        ("Confirm", {}),
-        ("Confirm", {"accept": False}),
-        ("Prompt", {"text": "me"}),
-        ("Prompt", {"accept": False}),
+    for name, answer in [
+        ("Confirm", HandleDialog()),
+        ("Confirm", HandleDialog(accept=False)),
+        ("Prompt", HandleDialog(text="me")),
+        ("Prompt", HandleDialog(accept=False)),
     ]:
         press(dialogs, name)
-        dialogs.do("handle_dialog", **fields)
+        dialogs.do(answer)
         answers.append(said(dialogs))
 
     assert answers == ["true", "false", "me", ""]

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 _QUIET: Final = 0.2
 """Seconds without anything asked of the browser, after which a picture is taken."""
-_LONGEST: Final = 2.0
+_LONGEST: Final = 5.0
 """Seconds after which one is taken though the browser is in use all the time."""
 
 # Without a clip: for the time of one with a scale, the whole view, and who watches it, has that scale.
