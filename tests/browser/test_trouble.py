@@ -5,9 +5,10 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
-from runtimed.actions import Click, Goto, HandleDialog
+from runtimed.actions import Click, Goto, HandleDialog, Reload
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
 
@@ -34,8 +35,8 @@ def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site
     seen = dialogs.observe()
     assert (seen.dialog.kind, seen.dialog.message, seen.tree) == ("alert", "watch out", "")
     assert "Dialog (alert): watch out" in str(seen)
-    for fields in ({"type": "click", "selector": "button"}, {"type": "goto", "url": site.url}, {"type": "reload"}):
-        blocked = dialogs.execute(**{"action": fields.pop("type"), **fields})
+    for action in (Click(selector="button"), Goto(site.url), Reload()):
+        blocked = dialogs.execute(action)
         assert (blocked.success, blocked.error) == (False, "Dialog")
     assert dialogs.do("handle_dialog").message == "Accepted the alert 'watch out'"
     assert said(dialogs) == "after the alert"
@@ -44,14 +45,14 @@ def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site
 
 def test_confirm_and_prompt_get_their_answers(dialogs):
     answers = []
-    for name, fields in [
-        ("Confirm", {}),
-        ("Confirm", {"accept": False}),
-        ("Prompt", {"text": "me"}),
-        ("Prompt", {"accept": False}),
+    for name, answer in [
+        ("Confirm", HandleDialog()),
+        ("Confirm", HandleDialog(accept=False)),
+        ("Prompt", HandleDialog(text="me")),
+        ("Prompt", HandleDialog(accept=False)),
     ]:
         press(dialogs, name)
-        dialogs.do("handle_dialog", **fields)
+        dialogs.do(answer)
         answers.append(said(dialogs))
 
     assert answers == ["true", "false", "me", ""]
@@ -204,6 +205,21 @@ def test_the_death_of_chromium_is_known_within_a_second(run):
         assert reason.startswith("Chromium was ended by SIGKILL.")
         result = browser.execute(Click(selector="h1"))
         assert not result.success
+
+
+def test_the_death_of_the_driver_ends_the_session(run):
+    with browsing(run) as browser:
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        with browsing(run) as other:
+            started = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+            driver = next(child for child in started if "node" in child.name())
+            driver.kill()
+            result = other.execute("evaluate_js", code="1")
+            reason = run(asyncio.wait_for(other.browser.ended, 15))
+
+        assert not result.success
+        assert reason.startswith("Chromium's driver ended: ")
+        assert browser.js("1") == 1
 
 
 def test_closing_ends_what_is_under_way(run, site):

@@ -49,6 +49,11 @@ Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc,
 """
 
 
+_ANSWER: Final = 10.0
+_SUSPICIOUS: Final = frozenset({"Refused", "DriverFailed", "Timeout"})
+"""Errors of actions after which we look whether the driver lives."""
+
+
 class BrowserListener(Protocol):
     """Hears what a browser does; called in its event loop, and must return at once."""
 
@@ -173,6 +178,8 @@ class Browser:
             self._secrets.add(action.value)
         performed = await self._performer.perform(action)
         self._pictures.performed(self._log.add_action(performed))
+        if performed.result.error in _SUSPICIOUS:
+            self._performer.later(self._check_driver())
         self._jar.touch()
         return performed.result
 
@@ -309,7 +316,7 @@ class Browser:
         self._performer = Performer(config, self._tabs, self._observer, self._downloads)
         self._exit.push_async_callback(self._performer.close)
         self._exit.push_async_callback(self._cast.close)
-        self._pictures = Pictures(self._tabs, self._log, config.viewport_width, config.viewport_height)
+        self._pictures = Pictures(self._tabs, self._log)
         self._exit.push_async_callback(self._pictures.close)
         viewer = Viewer(self._tabs, self._cast, self._log, interactive=config.interactive_viewer)
         self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._on_used)
@@ -334,6 +341,15 @@ class Browser:
     def _on_ended(self, ended: asyncio.Future[str]) -> None:
         if self._closing is None and not self.ended.done():
             self.ended.set_result(ended.result())
+
+    async def _check_driver(self) -> None:
+        """Find out whether Chromium can still be driven. Playwright does not say when its driver dies."""
+        try:
+            async with asyncio.timeout(_ANSWER):
+                await self._context.cookies("http://localhost")
+        except Exception as exc:  # noqa: BLE001  # among others a bare Exception, see `Performer.perform`
+            if not self._chromium.ended.done() and self._closing is None and not self.ended.done():
+                self.ended.set_result(f"Chromium's driver ended: {exc or 'it does not answer'}")
 
     def _on_used(self) -> None:
         self._jar.touch()
