@@ -82,7 +82,7 @@ class Bystander(threading.Thread):
         except BaseException as exc:  # noqa: BLE001  # the test raises it
             self.error = exc
 
-    def __enter__(self) -> "Bystander":
+    def __enter__(self) -> Bystander:
         self.start()
         return self
 
