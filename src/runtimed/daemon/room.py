@@ -71,7 +71,9 @@ class Room(KernelListener):
             )
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
-        self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
+        self.document = SharedDocument(
+            notebook_id, self._store, self.log, clock, settings.compact_after, settings.compact_after_memory
+        )
         self._trust = environments.trust
         self.kernel = RoomKernel(
             notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
