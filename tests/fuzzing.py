@@ -69,10 +69,11 @@ def _value(name: str, kind: Any) -> Any:
         return _fields(kind)
     if typing.get_origin(kind) is typing.Literal:
         return typing.get_args(kind)[0]
-    if typing.get_origin(kind) is dict:
-        return {}
+    if typing.get_origin(kind) in (dict, list):
+        of = typing.get_args(kind)[-1]
+        return {} if typing.get_origin(kind) is dict else [_value("", of)]
     simple: dict[Any, Any] = {int: 1, float: 1.0, bool: True, bytes: b"b"}
-    return simple.get(kind, ["a"] if typing.get_origin(kind) is list else "a")
+    return simple.get(kind, "a")
 
 
 @dataclass

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import runtimed
-from runtimed import AsyncClient, AsyncSession, Client, Session
+from runtimed import AsyncBrowserSession, AsyncClient, AsyncSession, BrowserSession, Client, Session
 from runtimed.client import calls
 
 MODULES = [
@@ -75,6 +75,26 @@ SESSION_MEMBERS = [
     "close",
 ]
 
+BROWSER_MEMBERS = [
+    "session_id",
+    "client_id",
+    "start",
+    "stop",
+    "close",
+    "status",
+    "async_page",
+    "cdp_url",
+    "viewer_url",
+    "observe",
+    "execute",
+    "scrape",
+    "screenshot",
+    "get_cookies",
+    "set_cookies",
+    "save_profile",
+    "read_actions",
+]
+
 ERRORS = {
     "RuntimedError": Exception,
     "NotConnected": runtimed.RuntimedError,
@@ -93,6 +113,11 @@ ERRORS = {
     "KernelStartFailed": runtimed.RuntimedError,
     "EnvironmentFailed": runtimed.RuntimedError,
     "StorageError": runtimed.RuntimedError,
+    "BrowserError": runtimed.RuntimedError,
+    "BrowserUnavailable": runtimed.BrowserError,
+    "StaleElement": runtimed.BrowserError,
+    "ActionFailed": runtimed.BrowserError,
+    "InvalidAction": runtimed.BrowserError,
 }
 
 
@@ -118,6 +143,7 @@ def test_the_errors_form_the_promised_tree():
         error = getattr(runtimed, name)
         assert issubclass(error, base)
     assert issubclass(runtimed.ExecutionTimeout, TimeoutError)
+    assert issubclass(runtimed.InvalidAction, TypeError)
 
 
 @pytest.mark.parametrize("name", SESSION_MEMBERS)
@@ -152,12 +178,36 @@ def test_a_member_has_the_docs_and_the_parameters_of_its_definition(name):
     assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
 
 
+@pytest.mark.parametrize("name", BROWSER_MEMBERS)
+def test_both_faces_of_a_browser_have_every_member_with_the_same_parameters_and_docs(name):
+    sync, coroutine = inspect.getattr_static(BrowserSession, name), inspect.getattr_static(AsyncBrowserSession, name)
+    assert inspect.getdoc(sync)
+    assert inspect.getdoc(sync) == inspect.getdoc(coroutine)
+    if isinstance(sync, property):
+        assert name in ("session_id", "client_id") or inspect.iscoroutinefunction(coroutine)
+        return
+    first, second = inspect.signature(sync), inspect.signature(coroutine)
+    assert list(first.parameters.values()) == list(second.parameters.values())
+    assert first.return_annotation == second.return_annotation
+    definition = getattr(calls.browser, name, None)
+    if definition is not None:
+        theirs = list(inspect.signature(definition).parameters.values())[1:]
+        assert [(p.name, p.kind, p.default) for p in theirs] == [
+            (p.name, p.kind, p.default) for p in list(first.parameters.values())[1:]
+        ]
+
+
+def test_the_faces_of_a_browser_have_no_other_members():
+    for face, more in ((BrowserSession, {"page"}), (AsyncBrowserSession, set())):
+        assert {name for name in dir(face) if not name.startswith("_")} == set(BROWSER_MEMBERS) | more
+
+
 @pytest.mark.parametrize("pair", [(Client, AsyncClient), (type(Client().sessions), type(AsyncClient().sessions))])
 def test_both_clients_have_the_same_members(pair):
     sync, coroutine = pair
     members = {name for name in dir(sync) if not name.startswith("_")}
     assert members == {name for name in dir(coroutine) if not name.startswith("_")}
-    for name in members - {"Session"}:
+    for name in members - {"Session", "BrowserSession"}:
         assert (
             inspect.signature(getattr(sync, name)).parameters.keys()
             == inspect.signature(getattr(coroutine, name)).parameters.keys()
@@ -168,6 +218,7 @@ def test_importing_the_package_reads_no_environment_and_imports_nothing_heavy():
     script = (
         "import sys, runtimed\n"
         "heavy = {'automerge', 'zmq', 'jupyter_client', 'IPython', 'ipykernel', 'rich', 'psutil', 'uvloop'}\n"
+        "heavy.add('playwright')\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -2,16 +2,23 @@
 
 from typing import Any
 
+from runtimed.actions import Secret
+from runtimed.client.async_browser_session import AsyncBrowserSession
 from runtimed.client.async_session import AsyncSession
+from runtimed.client.browser_session import BrowserSession
 from runtimed.client.client import AsyncClient, Client, DaemonClient, default_socket_path
 from runtimed.client.session import Session
 from runtimed.errors import (
+    ActionFailed,
+    BrowserError,
+    BrowserUnavailable,
     CellNotFound,
     ConnectionLost,
     DaemonUnavailable,
     EnvironmentFailed,
     ExecutionCancelled,
     ExecutionTimeout,
+    InvalidAction,
     InvalidCell,
     KernelDied,
     KernelStartFailed,
@@ -22,6 +29,7 @@ from runtimed.errors import (
     SessionClosed,
     SessionError,
     SessionNotFound,
+    StaleElement,
     StorageError,
 )
 from runtimed.models import (
@@ -31,18 +39,26 @@ from runtimed.models import (
     DaemonStatus,
     ExecutionEvent,
     ExecutionResult,
+    Image,
     Output,
     OutputPage,
     SessionStatus,
     SyncEnvironmentResult,
 )
+from runtimed.pages import ActionResult, Dialog, Element, LogEntry, Observation, Tab
 from runtimed.version import __version__
 
 __all__ = [
+    "ActionFailed",
+    "ActionResult",
+    "AsyncBrowserSession",
     "AsyncClient",
     "AsyncSession",
     "Attribution",
     "AuditEntry",
+    "BrowserError",
+    "BrowserSession",
+    "BrowserUnavailable",
     "Cell",
     "CellNotFound",
     "Client",
@@ -50,27 +66,36 @@ __all__ = [
     "DaemonClient",
     "DaemonStatus",
     "DaemonUnavailable",
+    "Dialog",
+    "Element",
     "EnvironmentFailed",
     "ExecutionCancelled",
     "ExecutionEvent",
     "ExecutionResult",
     "ExecutionTimeout",
+    "Image",
+    "InvalidAction",
     "InvalidCell",
     "KernelDied",
     "KernelStartFailed",
+    "LogEntry",
     "NoKernel",
     "NotConnected",
+    "Observation",
     "Output",
     "OutputPage",
     "ProtocolError",
     "RuntimedError",
+    "Secret",
     "Session",
     "SessionClosed",
     "SessionError",
     "SessionNotFound",
     "SessionStatus",
+    "StaleElement",
     "StorageError",
     "SyncEnvironmentResult",
+    "Tab",
     "__version__",
     "default_socket_path",
     "load_ipython_extension",

@@ -8,12 +8,16 @@ from typing import Any
 from runtimed.texts import printable
 
 __all__ = [
+    "ActionFailed",
+    "BrowserError",
+    "BrowserUnavailable",
     "CellNotFound",
     "ConnectionLost",
     "DaemonUnavailable",
     "EnvironmentFailed",
     "ExecutionCancelled",
     "ExecutionTimeout",
+    "InvalidAction",
     "InvalidCell",
     "KernelDied",
     "KernelStartFailed",
@@ -24,6 +28,7 @@ __all__ = [
     "SessionClosed",
     "SessionError",
     "SessionNotFound",
+    "StaleElement",
     "StorageError",
     "error_from_wire",
 ]
@@ -112,6 +117,26 @@ class KernelStartFailed(RuntimedError):
 
 class EnvironmentFailed(RuntimedError):
     """The interpreter or the packages that were asked for cannot be had."""
+
+
+class BrowserError(RuntimedError):
+    """Something is wrong with a browser session or with what was asked of it."""
+
+
+class BrowserUnavailable(BrowserError):
+    """No Chromium can be had, or it ended before it could be used (attributes `exit_code`, `signal`, `stderr`)."""
+
+
+class StaleElement(BrowserError):
+    """The element that a ref names is no longer on the page (attributes `ref`; `nearest`, a ref that is, or None)."""
+
+
+class ActionFailed(BrowserError):
+    """The page refused an action (attributes `action`, `error`)."""
+
+
+class InvalidAction(BrowserError, TypeError):
+    """There is no such action, or a field of it is unknown, missing or wrong (attribute `nearest`: the valid name)."""
 
 
 class StorageError(RuntimedError):

@@ -19,6 +19,7 @@ __all__ = [
     "check_client_id",
     "check_label",
     "check_notebook_id",
+    "new_browser_session_id",
     "new_cell_id",
     "new_client_id",
     "new_execution_id",
@@ -52,6 +53,11 @@ Source: Unicode Standard Annex 9, "Bidirectional Algorithm", `Bidi_Control`.
 def new_notebook_id() -> NotebookId:
     """Return a fresh id for a session that nobody named."""
     return NotebookId(f"agent-session-{uuid.uuid4()}")
+
+
+def new_browser_session_id() -> NotebookId:
+    """Return a fresh id for a browser session that nobody named."""
+    return NotebookId(f"browser-session-{uuid.uuid4()}")
 
 
 def new_cell_id() -> CellId:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 from runtimed import display
@@ -22,6 +23,7 @@ __all__ = [
     "EventType",
     "ExecutionEvent",
     "ExecutionResult",
+    "Image",
     "KernelStatus",
     "Output",
     "OutputPage",
@@ -268,6 +270,8 @@ class SessionStatus:
     """The state of one session. Times are in UTC.
 
     Attributes:
+        status: `not_started` is said only by the handle of a browser session that never was: its id is empty if it has
+            none, and its times are those of the handle.
         close_reason: Why it ended: `stopped`, `error`, `abandoned`, `idle_timeout`, `max_duration`,
             `died` or `host_lost`; None while it is active.
         last_accessed_at: When a peer last did something with it; reading its status does not count.
@@ -280,7 +284,7 @@ class SessionStatus:
 
     session_id: str
     kind: Literal["kernel", "browser"]
-    status: Literal["active", "closed", "error", "timed_out"]
+    status: Literal["not_started", "active", "closed", "error", "timed_out"]
     close_reason: str | None
     created_at: datetime
     closed_at: datetime | None
@@ -296,6 +300,34 @@ class SessionStatus:
     kernel_status: KernelStatus | None = None
     kernel_pid: int | None = None
     env_source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A picture, PNG. As the last expression of a notebook cell it displays itself.
+
+    Attributes:
+        data: The file's bytes.
+    """
+
+    data: bytes
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file."""
+        Path(path).write_bytes(self.data)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Its width and height in pixels."""
+        # Source: PNG, third edition, 11.2.1: the first chunk begins with both.
+        return int.from_bytes(self.data[16:20], "big"), int.from_bytes(self.data[20:24], "big")
+
+    def __repr__(self) -> str:
+        width, height = self.size
+        return f"Image({width} x {height})"
+
+    def _repr_png_(self) -> bytes:
+        return self.data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,16 @@ class Settings:
         """Holds the environments that are made for kernels."""
         return self.data_dir / "environments"
 
+    @property
+    def browsers_dir(self) -> Path:
+        """Holds a folder per browser session: its profile and what it downloads."""
+        return self.data_dir / "browsers"
+
+    @property
+    def profiles_dir(self) -> Path:
+        """Holds the browser profiles that have names."""
+        return self.data_dir / "profiles"
+
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment variables; the README lists them.

@@ -26,7 +26,7 @@ def test_an_installation_in_order_has_no_failures(runtimed: Command, data_dir: P
     names = [line.split()[1] for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert names == [
         *("runtimed", "documents", "kernels", "magics", "jupyter", "data", "disk", "socket", "socket", "daemon"),
-        *("memory", "deno", "chromium"),
+        *("memory", "deno", "browser", "chromium", "sandbox"),
     ]
     assert not any(line.startswith("fail") for line in done.stdout.splitlines())
     assert list(data_dir.iterdir()) == []
@@ -147,6 +147,12 @@ def test_a_running_daemon_is_asked_for_its_memory_limit(runtimed: Command, monke
 
 def test_chromium_is_optional(data_dir: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(data_dir))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(data_dir))
+    assert found("chromium").found == "not found; only browser sessions need it"
+    assert found("chromium").verdict == "warn"
+
+    monkeypatch.setenv("RUNTIMED_CHROMIUM", "/nowhere/chromium")
+    assert found("chromium").found == "RUNTIMED_CHROMIUM names '/nowhere/chromium', which is no program of this machine"
     assert found("chromium").verdict == "warn"
 
 

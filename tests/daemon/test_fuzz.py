@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from runtimed import Client, Session, default_socket_path
-from runtimed.protocol.operations import Operation, ShutdownDaemon, StartKernel, TrustEnvironment
+from runtimed.protocol.operations import Operation, ShutdownDaemon, StartBrowser, StartKernel, TrustEnvironment
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 
@@ -29,13 +29,13 @@ NOTEBOOKS = 20
 
 
 class Harmless:
-    """Tells what may be sent: nothing that ends the daemon, starts kernels or opens ever more sessions."""
+    """Tells what may be sent: nothing that ends the daemon, starts kernels or browsers, or opens ever more sessions."""
 
     def __init__(self) -> None:
         self._notebooks: set[str] = set()
 
     def __call__(self, operation: Operation) -> bool:
-        if isinstance(operation, ShutdownDaemon):
+        if isinstance(operation, ShutdownDaemon | StartBrowser):
             return False
         start = operation.start if isinstance(operation, TrustEnvironment) else operation
         if isinstance(start, StartKernel) and start.env_source != "none":

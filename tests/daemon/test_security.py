@@ -454,7 +454,7 @@ def test_every_record_of_the_logs_is_one_printable_line_whatever_names_and_last_
     [
         ("from runtimed.daemon.__main__ import _log_to_file as f; f(read_settings())", "daemon.log"),
         (
-            "from runtimed.host.__main__ import _open_log as f; f(read_settings().data_dir / 'host.log', name)",
+            "from runtimed.host.running import _open_log as f; f(read_settings().data_dir / 'host.log', name)",
             "host.log",
         ),
     ],

@@ -12,9 +12,10 @@ from runtimed import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
-NAMES = ("quickstart", "async_and_streaming")
+NAMES = ("quickstart", "async_and_streaming", "browser")
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+PORT = re.compile(r"127\.0\.0\.1:\d+")
 SIZE = re.compile(r"'(width|height)': \d+")
 MACHINE = re.compile(r"/(?:home|Users|root|tmp|var|private|work|opt|usr|mnt|srv)/")
 TIME = re.compile(r"\b20[2-9]\d-\d\d-\d\d|\b\d\d:\d\d:\d\d\b")
@@ -30,7 +31,7 @@ def code_cells(notebook: Any) -> list[Any]:
 
 def normalised(text: str) -> str:
     """The text without what differs from run to run, or from one version of matplotlib to the next."""
-    return SIZE.sub(r"'\1': 0", UUID.sub("<uuid>", text))
+    return PORT.sub("127.0.0.1", SIZE.sub(r"'\1': 0", UUID.sub("<uuid>", text)))
 
 
 def readable(outputs: list[Any]) -> list[Any]:
@@ -58,7 +59,7 @@ def world(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # Each starts in another folder: as JupyterLab does, and as a tool does that runs notebooks from the project's folder.
-@pytest.mark.parametrize(("name", "folder"), [("quickstart", FOLDER), ("async_and_streaming", ROOT)])
+@pytest.mark.parametrize(("name", "folder"), [("quickstart", FOLDER), ("async_and_streaming", ROOT), ("browser", ROOT)])
 def test_a_notebook_runs_from_top_to_bottom_and_gives_what_is_committed(name: str, folder: Path, world: None) -> None:
     expected = committed(name)
     notebook = committed(name)

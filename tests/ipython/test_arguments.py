@@ -40,6 +40,7 @@ def test_every_command_is_read() -> None:
             "interrupt nb",
             "restart",
             "stop  'a b'",
+            "browser  click button 'a b'",
             "env",
         )
     ]
@@ -51,6 +52,7 @@ def test_every_command_is_read() -> None:
         Command(name="interrupt", notebook_id="nb"),
         Command(name="restart"),
         Command(name="stop", notebook_id="a b"),
+        Command(name="browser", rest=" click button 'a b'"),
         Command(name="env"),
     ]
     assert [command.name for command in read if command] == list(COMMANDS)
@@ -96,8 +98,8 @@ def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
         ("sessions x", "%runtimed sessions: unrecognized arguments: x (`%runtimed?` explains)"),
         (
             "print(1)",
-            "%runtimed: there is no 'print(1)', only connect, sessions, cells, replay, interrupt, restart, stop, env; "
-            "code goes into a cell that begins with %%runtimed",
+            "%runtimed: there is no 'print(1)', only connect, sessions, cells, replay, interrupt, restart, stop, "
+            "browser, env; code goes into a cell that begins with %%runtimed",
         ),
     ],
 )

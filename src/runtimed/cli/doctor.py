@@ -17,12 +17,14 @@ from typing import Final, Literal
 import psutil
 from rich.text import Text
 
+from runtimed.browser.chromium import sandbox_problem
+from runtimed.browser.find import find_chromium
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.display import readable_size
-from runtimed.errors import RuntimedError
+from runtimed.errors import BrowserUnavailable, RuntimedError
 from runtimed.host.memory import Mechanism, find_mechanisms
 from runtimed.host.process import find_deno
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
@@ -47,8 +49,6 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 
 LONGEST_SOCKET_NAME: Final = 24
 """What a host's folder and socket add to the folder of the sockets, in bytes."""
-
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 _STYLES: Final[dict[Verdict, str]] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -302,6 +302,7 @@ def _daemon(settings: Settings) -> Iterator[Check]:
     for problem in status.problems:
         yield Check(name="problem", verdict="warn", found=problem, advice="`runtimed logs` may say more")
     yield _who_can_reach(settings, status.pid)
+    yield from _who_can_reach_browsers()
     # A daemon makes cgroups where it is, which may be elsewhere.
     yield _memory(status.limits["max_kernel_memory"], find_mechanisms(status.pid))
 
@@ -358,6 +359,25 @@ def _who_can_reach(settings: Settings, pid: int) -> Check:
     )
 
 
+def _who_can_reach_browsers() -> Iterator[Check]:
+    """Name the ports on which browser sessions listen, and for whom."""
+    for session in Client(label="runtimed doctor").sessions.list(status="active", kind="browser"):
+        try:
+            host = psutil.Process(session.host_pid)
+            behind = sorted({port for child in host.children(recursive=True) for port in _tcp_ports(child.pid)})
+        except (psutil.Error, ValueError):
+            continue  # it is just starting or ending
+        doors = ", ".join(map(str, sorted(_tcp_ports(host.pid)))) or "none"
+        yield Check(
+            name="browser ports",
+            verdict="ok",
+            found=(
+                f"{session.session_id}: {doors} on loopback for who has a token; Chromium's own, "
+                f"{', '.join(map(str, behind)) or 'none'} on loopback, for every user of this machine"
+            ),
+        )
+
+
 def _tcp_ports(pid: int) -> set[int]:
     """Return the TCP ports on which a process listens."""
     try:
@@ -380,10 +400,38 @@ def _deno(settings: Settings) -> Iterator[Check]:
 
 def _browser(settings: Settings) -> Iterator[Check]:
     del settings
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    version = _version("playwright")
+    if version is None:
+        yield Check(
+            name="browser",
+            verdict="warn",
+            found="playwright is missing; only browser sessions need it",
+            advice="pip install 'ipython-runtimed[browser]'",
+        )
+    else:
+        yield Check(
+            name="browser",
+            verdict="ok",
+            found=f"playwright {version}; each browser session listens on loopback, for who has its token",
+        )
+    try:
+        chromium = find_chromium()
+    except BrowserUnavailable as exc:
+        yield Check(
+            name="chromium",
+            verdict="warn",
+            found="not found; only browser sessions need it" if exc.program is None else exc.message,
+            advice=(
+                "Debian, Ubuntu: apt-get install chromium; macOS: brew install --cask chromium; anywhere: python -m "
+                "playwright install chromium; or name one with RUNTIMED_CHROMIUM"
+            ),
+        )
+        return
+    yield Check(name="chromium", verdict="ok", found=f"{chromium.program} (found by way of {chromium.why})")
+    problem = sandbox_problem()
     yield Check(
-        name="chromium",
-        verdict="ok" if found else "warn",
-        found=found or "not found; only browser sessions need it",
-        advice="" if found else "Debian, Ubuntu: apt-get install chromium; macOS: brew install --cask chromium",
+        name="sandbox",
+        verdict="ok" if problem is None else "warn",
+        found="Chromium's sandbox is on" if problem is None else f"Chromium's sandbox is off: {problem}",
+        advice="" if problem is None else "until then, open only pages that you trust",
     )

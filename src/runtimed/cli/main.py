@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     sessions.add_argument(
         "--status", choices=("active", "closed", "error", "timed_out"), help="only those in this state"
     )
+    sessions.add_argument("--kind", choices=("kernel", "browser"), help="only those of this kind")
     run = add(
         "run",
         "run",
@@ -124,6 +125,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     stop_session = add("stop-session", "sessions", "end a session for everybody", "Its cells and outputs stay.")
     stop_session.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    replay = _add_json(
+        add(
+            "replay",
+            "replay",
+            "do again, in a new browser, what was done in a browser session",
+            "Ended sessions too. What\nthe page refused is left out; secrets are in no log, and are asked for.",
+        ),
+        "with --list: print JSON for programs",
+    )
+    replay.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    replay.add_argument("--session", type=_session_id, metavar="ID", help="the new session (default: a generated id)")
+    replay.add_argument("--window", action="store_true", help="show it: in a window, and in the viewer")
+    replay.add_argument("--list", action="store_true", help="only list what was done")
     env = add(
         "env", "env", "say which environment a kernel would get, and why; consent to it; list and remove environments"
     )

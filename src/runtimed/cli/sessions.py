@@ -35,7 +35,7 @@ def sessions(arguments: argparse.Namespace) -> int:
     settings = read_settings()
     if not daemon_answers(settings):
         return no_daemon(settings.socket_path)
-    found = _all_sessions(arguments.status)
+    found = _all_sessions(arguments.status, arguments.kind)
     if arguments.json:
         print_json(found)
     elif found:
@@ -55,7 +55,8 @@ def sessions(arguments: argparse.Namespace) -> int:
             ],
         )
     else:
-        say("No sessions" if arguments.status is None else f"No sessions are {arguments.status}")
+        what = "No sessions" if arguments.kind is None else f"No {arguments.kind} sessions"
+        say(what if arguments.status is None else f"{what} are {arguments.status}")
     return Exit.OK
 
 
@@ -96,11 +97,11 @@ def stop_session(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _all_sessions(status: str | None) -> list[SessionStatus]:
+def _all_sessions(status: str | None, kind: str | None) -> list[SessionStatus]:
     client = Client(label="runtimed sessions")
     found: list[SessionStatus] = []
     for page in itertools.count(1):
-        more = client.sessions.list(status=status, page=page, page_size=PAGE)  # type: ignore[arg-type]  # argparse checked
+        more = client.sessions.list(status, kind, page, PAGE)  # type: ignore[arg-type]  # argparse checked
         found += more
         if len(more) < PAGE:
             break
@@ -116,6 +117,8 @@ def _ending(session: SessionStatus) -> str:
 
 
 def _kernel(session: SessionStatus) -> str:
+    if session.kind == "browser":
+        return "browser" if session.host_pid is None else f"browser (host {session.host_pid})"
     if session.kernel_pid is None:
         return "none"
     return f"{session.kernel_type} {session.kernel_status} (pid {session.kernel_pid}, {session.env_source})"

@@ -9,8 +9,10 @@ from typing import Any, Literal, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
+from runtimed.client.async_browser_session import AsyncBrowserSession
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.blocking import Connection
+from runtimed.client.browser_session import BrowserSession
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.identity import Identity
 from runtimed.client.session import Session
@@ -135,6 +137,12 @@ class Client:
         """Make a handle of a session; the arguments are those of `runtimed.Session`."""
         return Session(notebook_id, **{"label": self._label, **options})
 
+    def BrowserSession(  # noqa: N802  # as Session
+        self, session_id: str | None = None, **options: Any
+    ) -> BrowserSession:
+        """Make a handle of a browser session; the arguments are those of `runtimed.BrowserSession`."""
+        return BrowserSession(session_id, **{"label": self._label, **options})
+
     def _perform(self, flow: Flow[T]) -> T:
         connection = Connection(self._identity, start_daemon=False)
         connection.open()
@@ -245,6 +253,12 @@ class AsyncClient:
     ) -> AsyncSession:
         """Make a handle of a session; the arguments are those of `runtimed.AsyncSession`."""
         return AsyncSession(notebook_id, **{"label": self._label, **options})
+
+    def BrowserSession(  # noqa: N802  # as Session
+        self, session_id: str | None = None, **options: Any
+    ) -> AsyncBrowserSession:
+        """Make a handle of a browser session; the arguments are those of `runtimed.AsyncBrowserSession`."""
+        return AsyncBrowserSession(session_id, **{"label": self._label, **options})
 
     async def _perform(self, flow: Flow[T]) -> T:
         connection = AsyncConnection(self._identity, start_daemon=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TypeVar
 
 from runtimed.client import calls
@@ -11,7 +12,7 @@ from runtimed.errors import NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_notebook_id
 from runtimed.protocol.operations import Join
 
-__all__ = ["Handle", "documented"]
+__all__ = ["Handle", "check_duration", "documented"]
 
 T = TypeVar("T", bound=type)
 
@@ -40,9 +41,9 @@ class Handle:
         Raises:
             SessionError: If the id or the label cannot be one.
         """
-        _check_duration("timeout_minutes", timeout_minutes)
-        _check_duration("max_duration_minutes", max_duration_minutes)
-        _check_duration("keep_alive", keep_alive)
+        check_duration("timeout_minutes", timeout_minutes)
+        check_duration("max_duration_minutes", max_duration_minutes)
+        check_duration("keep_alive", keep_alive)
         self._generated = notebook_id is None
         self._notebook = Notebook(new_notebook_id() if notebook_id is None else check_notebook_id(notebook_id))
         self._identity = Identity(label)
@@ -80,10 +81,15 @@ def documented(face: T) -> T:
     for member in vars(face).values():
         doc = getattr(member, "__doc__", None) or ""
         if callable(member) and doc.startswith("See `calls."):
-            member.__doc__ = getattr(calls, doc.removeprefix("See `calls.").removesuffix("`.")).__doc__
+            member.__doc__ = attrgetter(doc.removeprefix("See `calls.").removesuffix("`."))(calls).__doc__
     return face
 
 
-def _check_duration(name: str, value: object) -> None:
+def check_duration(name: str, value: object) -> None:
+    """Refuse what is no length of time.
+
+    Raises:
+        SessionError: Naming it.
+    """
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
         raise SessionError(f"{name} must be a number, not negative; not {value!r}")

@@ -14,6 +14,7 @@ from runtimed.daemon.host_link import remove_host_folder
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
 from runtimed.errors import RuntimedError, StorageError
+from runtimed.ids import NotebookId
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
 from runtimed.storage.registry_store import SessionRow
@@ -48,12 +49,19 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
         # One whose time may run out needs somebody who looks at the clock.
         if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
             _take_over(daemon, row)
-        if row.kind == "kernel" and row.host_dir is not None:
+        if row.kind == "browser" and row.host_dir is None:
+            daemon.registry.end(
+                NotebookId(row.session_id),
+                SessionEvent.HOST_LOST,
+                error="The daemon ended before the browser had a host",
+            )
+        if row.host_dir is not None:
             folder = Path(row.host_dir)
             known.add(folder)
             owner = Owner(
                 notebook_id=row.session_id,
                 epoch=row.host_epoch or "",
+                kind=row.kind,
                 kernel_type=row.kernel_type or "",
                 env_source=row.env_source or "",
             )

@@ -68,6 +68,9 @@ NotebookOperation = (
     | ops.CancelExecution
     | ops.Input
     | ops.GetBlob
+    | ops.StartBrowser
+    | ops.BrowserOperation
+    | ops.ReadActions
 )
 
 
@@ -124,6 +127,8 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         room.join(peer, peer.client_id, operation)
         peer.rooms.add(room)
         return {"last": room.log.last}
+    if isinstance(operation, ops.ReadActions):
+        return room.actions(operation.after)
     daemon.registry.touch(room.notebook_id)
     match operation:
         case ops.Enqueue():
@@ -162,6 +167,20 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             return {"dependencies": dependencies.named(metadata, operation.manager)}
         case ops.GetBlob():
             return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
+        case ops.StartBrowser():
+            return room.start_browser(operation, peer.actor)
+        case (
+            ops.Observe()
+            | ops.Act()
+            | ops.Scrape()
+            | ops.Screenshot()
+            | ops.GetCookies()
+            | ops.SetCookies()
+            | ops.SaveProfile()
+            | ops.GetBrowserAddress()
+            | ops.ReadReply()
+        ):
+            return room.ask_browser(operation, f"{peer.client_id}/{request_id}")
         case ops.StartKernel():
             return _start_kernel(peer, request_id, room, operation)
         case ops.TrustEnvironment():

@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -44,12 +44,14 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         notebook_id: The session.
         epoch: The host's id; its events are numbered within it.
+        kind: What it owns.
         kernel_type: What was asked for.
         env_source: Where the kernel's environment comes from.
     """
 
     notebook_id: str
     epoch: str
+    kind: Literal["kernel", "browser"] = "kernel"
     kernel_type: str
     env_source: str
 

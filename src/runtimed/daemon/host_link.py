@@ -14,12 +14,13 @@ from typing import Any, Final, Protocol
 
 from runtimed.daemon.flow import Flow
 from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
-from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
+from runtimed.host.bootstrap import HostBootstrap, encode_bootstrap
 from runtimed.host.memory import clear_leftovers
 from runtimed.ids import HostEpoch
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
+    Cancel,
     EventFrame,
     Failure,
     Hello,
@@ -58,6 +59,9 @@ class HostOwner(Protocol):
             StorageError: If the disk is full.
         """
 
+    def host_news(self, event: bytes) -> None:
+        """The host says something that is not to be stored, and comes once or never."""
+
     def host_events(self, events: list[tuple[int, bytes]]) -> None:
         """Store these events. After a normal return they are acknowledged.
 
@@ -75,10 +79,11 @@ class HostOwner(Protocol):
         """The connection to the host is closed."""
 
 
-async def spawn_host(bootstrap: Bootstrap) -> int:
+async def spawn_host(bootstrap: HostBootstrap, module: str = "runtimed.host") -> int:
     """Start a host's process; it listens when this returns.
 
     Args:
+        module: What it runs.
         bootstrap: What the host is told. Its lock is held already, so that a daemon which comes after this one does not
             take a host that only starts for dead; this process lets go of it here.
 
@@ -95,7 +100,7 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
             process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
-                [sys.executable, "-P", "-m", "runtimed.host"],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -116,7 +121,7 @@ async def spawn_host(bootstrap: Bootstrap) -> int:
         last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
         shutil.rmtree(folder, ignore_errors=True)
         raise KernelStartFailed(
-            f"The process that should own the kernel did not start: {last_lines.strip() or 'it said nothing'}",
+            f"The process of its host did not start: {last_lines.strip() or 'it said nothing'}",
             stderr=last_lines,
         )
     return process.pid
@@ -185,12 +190,18 @@ class HostConnection(ChannelHandler):
         """Send a request, at once; the future gives the reply or raises the error that the host reported."""
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         if self._channel is None or not self._channel.is_open:
-            future.set_exception(ConnectionLost("The connection to the kernel's host is closed"))
+            future.set_exception(ConnectionLost("The connection to the session's host is closed"))
         else:
             request_id, self._next_request = self._next_request, self._next_request + 1
             self._pending[request_id] = future
             self._channel.send(Request(request_id, operation))
+            future.add_done_callback(lambda asked: self._abandon(request_id) if asked.cancelled() else None)
         return future
+
+    def _abandon(self, request_id: int) -> None:
+        """Nobody waits for this reply any more; the host decides what that means."""
+        if self._pending.pop(request_id, None) is not None and self._channel is not None:
+            self._channel.send(Cancel(request_id))
 
     def tell(self, operation: Operation) -> None:
         """Send a request whose success shows in the events; a failure is logged."""
@@ -239,7 +250,7 @@ class HostConnection(ChannelHandler):
         """Called by the channel."""
         if error is not None:
             logger.warning("lost the host in %s: %s", self.folder, error)
-        lost = ConnectionLost("The kernel's host has closed the connection")
+        lost = ConnectionLost("The session's host has closed the connection")
         pending, self._pending = self._pending, {}
         for future in pending.values():
             if not future.done():
@@ -258,6 +269,7 @@ class HostLink(HostConnection):
         self._owner = owner
         self._refuses = False  # events, until they can be stored
         self._has_refused = False  # and nothing was stored since
+        self._attached = False
         self._new_attach: int | None = None
 
     async def open(self, after: int) -> dict[str, Any]:
@@ -269,9 +281,16 @@ class HostLink(HostConnection):
         Raises:
             OSError, ProtocolError, ConnectionLost: As `greet`.
         """
-        self._refuses, self._new_attach = False, None
+        self._refuses, self._new_attach, self._attached = False, None, False
         await self.greet()
-        return await self.ask(Attach(after=after))
+        reply = await self.ask(Attach(after=after))
+        self._attached = True
+        return reply
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the host has given its events to this connection, and so takes requests from it."""
+        return self._attached and self.is_open
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
@@ -285,7 +304,10 @@ class HostLink(HostConnection):
         events: list[tuple[int, bytes]] = []
         for message in messages:
             if isinstance(message, EventFrame):
-                events.append((message.seq, message.event))
+                if message.seq == 0:
+                    self._owner.host_news(message.event)
+                else:
+                    events.append((message.seq, message.event))
                 continue
             self._take(events)
             if isinstance(message, Reply) and message.id == self._new_attach:

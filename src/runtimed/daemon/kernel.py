@@ -495,6 +495,9 @@ class RoomKernel:
         """See `HostOwner`."""
         check_room(self._settings.data_dir)
 
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`: the host of a kernel has none."""
+
     def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
         """See `HostUser`: the queue is brought in step with what the host says it has."""
         if not self._host.stopping:

@@ -6,7 +6,7 @@ import builtins
 import dataclasses
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from runtimed.errors import SessionError, SessionNotFound, StorageError
 from runtimed.ids import NotebookId, check_notebook_id
@@ -15,7 +15,7 @@ from runtimed.models import AuditAction
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "check_kind"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +80,18 @@ class Registry:
         """Return the steps in a session's life, the newest first."""
         return self._store.history(session_id)
 
-    def start(self, session_id: NotebookId, actor: Actor, limits: Limits) -> SessionRow:
+    def start(
+        self, session_id: NotebookId, actor: Actor, limits: Limits, kind: Literal["kernel", "browser"] = "kernel"
+    ) -> SessionRow:
         """Make a session active; one that is active already stays as it is.
 
         Raises:
-            SessionError: If there are as many active ones as there may be; nothing has changed.
+            SessionError: If it is of another kind, or there are as many active ones as there may be; nothing has
+                changed.
         """
         row = self.find(session_id)
+        if row is not None:
+            check_kind(row, kind)
         if row is not None and row.status == "active":
             return row
         if self._store.count(status=SessionState.ACTIVE.value) >= self._max_active:
@@ -101,7 +106,7 @@ class Registry:
         self._check(row, SessionEvent.STARTED)
         row = SessionRow(
             session_id=session_id,
-            kind="kernel",
+            kind=kind,
             status=SessionState.ACTIVE.value,
             close_reason=None,
             created_at=row.created_at if row else now,
@@ -164,9 +169,9 @@ class Registry:
         if changed != row:
             self._store.put(changed)
 
-    def touch(self, session_id: NotebookId) -> None:
-        """A peer did something: kept in memory, written by the next `flush`."""
-        self._used_at[session_id] = self._clock()
+    def touch(self, session_id: NotebookId, at: float | None = None) -> None:
+        """A peer did something, now or at that time: kept in memory, written by the next `flush`."""
+        self._used_at[session_id] = self._clock() if at is None else max(at, self._used_at.get(session_id, 0.0))
 
     def flush(self) -> None:
         """Write when each session was last used.
@@ -198,3 +203,18 @@ class Registry:
             self._store.put(row)
             self._store.add_history(row.session_id, note)
         logger.info("session %r is %s (%s)", row.session_id, row.status, event.name.lower())
+
+
+def check_kind(row: SessionRow, kind: Literal["kernel", "browser"]) -> None:
+    """Refuse to treat a session as one of another kind.
+
+    Raises:
+        SessionError: If it is of another kind.
+    """
+    if row.kind != kind:
+        use = "BrowserSession" if row.kind == "browser" else "Session"
+        raise SessionError(
+            f"Session {row.session_id!r} is a {row.kind} session; join it with {use}, or choose another id",
+            session_id=row.session_id,
+            kind=row.kind,
+        )

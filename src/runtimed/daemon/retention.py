@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runtimed.daemon.browser_folders import remove_old_folders
 from runtimed.errors import ProtocolError, SessionError, StorageError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import NotebookId, stored_name
@@ -178,6 +179,8 @@ class Retention:
         for path in await asyncio.to_thread(self._session_files, "*.db"):
             unused -= await self._referred(self._look_into(path, names.get(path.stem), before), unused)
             await asyncio.sleep(0)
+        if before is not None:
+            await remove_old_folders(self._daemon.settings.browsers_dir, names, self._daemon.registry, before)
         # Last, as one may have been set aside just now.
         for path in await asyncio.to_thread(self._session_files, "*.damaged-*"):
             self._say(f"no blob is removed while {path} is there: it was set aside, and may refer to any")

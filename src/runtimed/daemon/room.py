@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import psutil
 
+from runtimed.daemon.browser import BrowserListener, RoomBrowser
 from runtimed.daemon.consent import note_written
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_folder import Owner
@@ -17,16 +18,16 @@ from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.pool import Pool
 from runtimed.daemon.reading import read_page
-from runtimed.daemon.registry import Registry
+from runtimed.daemon.registry import Registry, check_kind
 from runtimed.daemon.retention import delete_old
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
 from runtimed.environments.maker import Environments
-from runtimed.errors import RuntimedError, StorageError
+from runtimed.errors import RuntimedError, SessionNotFound, StorageError
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.codec import pack, unpack
-from runtimed.protocol.operations import Join, Operation, StartKernel
+from runtimed.protocol.operations import BrowserOperation, Join, Operation, StartBrowser, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room
@@ -42,7 +43,7 @@ INPUT_PATIENCE: Final = 30.0
 """Seconds that a cell which asks for input waits for its client to come back."""
 
 
-class Room(KernelListener):
+class Room(KernelListener, BrowserListener):
     """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
 
     def __init__(
@@ -78,6 +79,7 @@ class Room(KernelListener):
         self.kernel = RoomKernel(
             notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
         )
+        self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
         self._awaited: psutil.Process | None = None
@@ -121,8 +123,11 @@ class Room(KernelListener):
 
     def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
-        if self._registry.find(self.notebook_id) is None:
+        row = self._registry.find(self.notebook_id)
+        if row is None:
             self.activate(actor)
+        else:
+            check_kind(row, "kernel")
 
     async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
@@ -136,6 +141,37 @@ class Room(KernelListener):
             "started": started,
         }
 
+    async def start_browser(self, request: StartBrowser, actor: Actor) -> dict[str, Any]:
+        """Start a browser unless one runs; see `RoomBrowser.start`.
+
+        Raises:
+            SessionError: If this is a kernel's session.
+        """
+        if not self.browser.exists:
+            self.check_room()
+        limits = Limits(
+            timeout_minutes=request.timeout_minutes, max_duration_minutes=request.max_duration_minutes, ephemeral=False
+        )
+        row = self._registry.start(self.notebook_id, actor, limits, "browser")
+        await self.browser.start(request)
+        # Not whether this request did: it may be one that is sent again, after its first reply was lost.
+        return {"created": row.creator == actor.client_id}
+
+    async def ask_browser(self, operation: BrowserOperation, key: str) -> dict[str, Any]:
+        """Have the browser do something; see `RoomBrowser.ask`.
+
+        Raises:
+            SessionNotFound: If it was never started.
+            SessionError: If this is a kernel's session.
+        """
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            raise SessionNotFound(
+                f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
+            )
+        check_kind(row, "browser")
+        return await self.browser.ask(operation, key)
+
     def check_room(self) -> None:
         """See that something new can be begun.
 
@@ -145,14 +181,18 @@ class Room(KernelListener):
         check_room(self._path.parent)
 
     async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
-        """End the session. The step is committed first, then the kernel goes.
+        """End the session. The step is committed first, then the kernel or the browser goes.
 
         Args:
             event: What ends it.
             actor: Who ends it; None if it ends by itself.
         """
         self._registry.end(self.notebook_id, event, actor)
-        await self.kernel.shutdown()
+        await asyncio.gather(self.kernel.shutdown(), self.browser.shutdown())
+
+    async def detach(self) -> None:
+        """Leave the kernel or the browser running for the next daemon."""
+        await asyncio.gather(self.kernel.detach(), self.browser.detach())
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
         """Return when the session ends by itself, and why; None for never."""
@@ -164,7 +204,7 @@ class Room(KernelListener):
             used_at=row.last_accessed_at,
             peers=self.peers or self._may_come_back(),
             left_at=max(self._left_at, row.started_at),
-            busy=self.kernel.busy,
+            busy=self.kernel.busy or self.browser.busy,
         )
         return next_deadline(_limits(row), activity)
 
@@ -224,6 +264,36 @@ class Room(KernelListener):
                 env_source=row.env_source,
             )
 
+    def browser_facts(self, **fields: Any) -> None:
+        """See `BrowserListener`."""
+        self._registry.update(self.notebook_id, **fields)
+
+    def browser_used(self, at: float | None = None) -> None:
+        """See `BrowserListener`."""
+        self._registry.touch(self.notebook_id, at)
+
+    def browser_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """See `BrowserListener`."""
+        self._registry.end(self.notebook_id, SessionEvent(why), error=error)
+
+    def browser_found(self) -> None:
+        """See `BrowserListener`: a session that an earlier daemon had to give up goes on."""
+        row = self._registry.find(self.notebook_id)
+        if row is not None and row.status != "active":
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row), "browser")
+            self.browser_facts(host_epoch=row.host_epoch, host_dir=row.host_dir)
+
+    def browser_fate(self) -> str:
+        """See `BrowserListener`."""
+        row = self._registry.find(self.notebook_id)
+        if row is None or row.status == "active":
+            return "it is not started"
+        return f"it is {row.status} ({row.close_reason})" + ("" if row.error is None else f": {row.error.rstrip('.')}")
+
+    def browser_problem(self, sentence: str) -> None:
+        """See `BrowserListener`."""
+        self._report(sentence)
+
     def take_over(self, row: SessionRow) -> None:
         """Go on with a session of an earlier daemon: the client that started it has not left, though it is not here."""
         pid = self._store.actor(row.creator).pid
@@ -236,6 +306,8 @@ class Room(KernelListener):
 
     def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
         """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
+        if owner.kind == "browser":
+            return self._adopt_browser(folder, owner, wanted=wanted)
         try:
             self.document.load()
         except StorageError as exc:
@@ -254,14 +326,28 @@ class Room(KernelListener):
             )
         return self.kernel.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
 
+    def _adopt_browser(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            self._registry.start(self.notebook_id, self._store.actor(""), Limits(timeout_minutes=3.0), "browser")
+        if wanted:
+            self.browser_facts(host_epoch=owner.epoch, host_dir=str(folder))
+        return self.browser.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
+
+    @property
+    def hosts(self) -> Iterator[tuple[Path, int]]:
+        """Give the folder of each host here, and the number of its last event that is stored."""
+        yield from filter(None, (self.kernel.stored_of_host, self.browser.stored_of_host))
+
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.log.is_watched or self.kernel.in_use
+        return bool(self._peers) or self.log.is_watched or self.kernel.in_use or self.browser.in_use
 
     def close(self) -> None:
-        """Let go of the kernel and of the files. Closing twice is harmless."""
+        """Let go of the kernel, the browser and the files. Closing twice is harmless."""
         self.kernel.close()
+        self.browser.close()
         self.document.forget()
         empty = False
         try:
@@ -333,6 +419,12 @@ class Room(KernelListener):
                 f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def actions(self, after: int) -> dict[str, Any]:
+        """Return a page of the action log, as `ReadActions` describes it."""
+        page = self.log.read(after, max_bytes=REPLY_BUDGET)
+        last = page[-1][0] if page else after
+        return {"events": [list(entry) for entry in page], "last": last, "more": last < self.log.last}
 
     def audit(self) -> Generator[AuditRow, None, None]:
         """Give what was done in this session, the newest first; see `SessionStore.audit`."""

@@ -53,6 +53,9 @@ class HostUser(Protocol):
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
 
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`."""
+
     def host_goes_on(self, reply: dict[str, Any]) -> None:
         """See `HostOwner`."""
 
@@ -186,6 +189,10 @@ class RoomHost:
     def host_goes_on(self, reply: dict[str, Any]) -> None:
         """See `HostOwner`."""
         self._user.host_goes_on(reply)
+
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`."""
+        self._user.host_news(event)
 
     def host_events(self, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""

@@ -33,6 +33,7 @@ from runtimed.errors import DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
+from runtimed.models import KernelStatus
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
@@ -190,7 +191,7 @@ class Daemon:
         self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
-        await asyncio.gather(*(room.kernel.detach() for room in self._rooms.values()), self._pool.flush())
+        await asyncio.gather(*(room.detach() for room in self._rooms.values()), self._pool.flush())
         await self._environments.close()
         for peer in [*self._strangers, *self._peers]:
             peer.channel.close()
@@ -374,7 +375,7 @@ class Daemon:
 
     def stored_of_hosts(self) -> dict[Path, int]:
         """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
-        return dict(filter(None, (room.kernel.stored_of_host for room in self._rooms.values())))
+        return dict(host for room in self._rooms.values() for host in room.hosts)
 
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be.
@@ -461,7 +462,7 @@ class Daemon:
             "error": row.error,
             "host_pid": row.host_pid,
             "kernel_type": row.kernel_type,
-            "kernel_status": room.kernel.status if room and active else "not_started",
+            "kernel_status": _kernel_status(row, room),
             "kernel_pid": row.kernel_pid,
             "env_source": row.env_source if active and room and room.kernel.exists else None,
         }
@@ -495,3 +496,9 @@ class Daemon:
                 for room in self._rooms.values()
             ],
         }
+
+
+def _kernel_status(row: SessionRow, room: Room | None) -> KernelStatus | None:
+    if row.kind == "browser":
+        return None
+    return room.kernel.status if room is not None and row.status == "active" else "not_started"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from runtimed.execution.outputs import blobs_in
-from runtimed.protocol.events import Clear, Display, Event, Failed, Stream
+from runtimed.protocol.events import BrowserLogged, Clear, Display, Event, Failed, Stream
 
 __all__ = ["ERRORS_FREE", "Measure", "OutputSizes"]
 
@@ -57,6 +57,8 @@ class OutputSizes:
                 return Measure(self._display(event, size), blobs=tuple(blob.sha256 for blob in blobs))
             case Failed():
                 return Measure(self._error(event, size))
+            case BrowserLogged():
+                return Measure(blobs=tuple(blob.sha256 for blob in blobs_in(event)))
             case Clear():
                 self._displays.pop(event.execution_id or "", None)
                 return Measure(clears=True)

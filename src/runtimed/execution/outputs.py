@@ -16,6 +16,9 @@ from runtimed.ids import CellId, ExecutionId
 from runtimed.models import EventType, ExecutionEvent, ExecutionResult, Output
 from runtimed.protocol.events import (
     Blob,
+    BrowserLogged,
+    BrowserState,
+    BrowserUsed,
     CellChanged,
     Clear,
     Display,
@@ -112,6 +115,8 @@ class OutputFold:
                     self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
             case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress():
                 pass
+            case BrowserState() | BrowserLogged() | BrowserUsed():
+                pass
             case _:
                 assert_never(event)
 
@@ -200,6 +205,8 @@ class OutputFold:
 
 def blobs_in(event: Event) -> list[Blob]:
     """Return the blobs that one event refers to, in its order."""
+    if isinstance(event, BrowserLogged) and event.image is not None:
+        return [event.image]
     if not isinstance(event, Display):
         return []
     values = (_value(mime, raw) for mime, raw in event.data.items())
@@ -244,7 +251,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
                 bytes_done=event.done,
                 bytes_total=event.total,
             )
-        case Clear() | Queued() | InputRequested() | Omitted():
+        case Clear() | Queued() | InputRequested() | Omitted() | BrowserState() | BrowserLogged() | BrowserUsed():
             return None
         case _:
             assert_never(event)

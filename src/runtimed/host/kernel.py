@@ -22,12 +22,12 @@ from runtimed.display import readable_size
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
 from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.host.conversation import Conversation
+from runtimed.host.guard import Guard
 from runtimed.host.lease import Lease
 from runtimed.host.memory import Fence, build_fence, find_mechanisms
 from runtimed.host.outbox import Outbox
 from runtimed.host.process import (
     Ended,
-    Guard,
     KernelCommand,
     KernelProcess,
     check_interpreter,
@@ -106,6 +106,11 @@ class Kernel:
     def pid(self) -> int | None:
         """The process id of the kernel, while it lives."""
         return None if self._process is None else self._process.pid
+
+    @property
+    def label(self) -> str:
+        """See `Owned`."""
+        return self._bootstrap.notebook_label
 
     @property
     def is_spare(self) -> bool:

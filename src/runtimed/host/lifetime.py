@@ -10,15 +10,15 @@ import shutil
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from runtimed.errors import RuntimedError
-from runtimed.host.bootstrap import Bootstrap
-from runtimed.host.kernel import Kernel
-from runtimed.host.lease import Lease
+from runtimed.host.bootstrap import HostBootstrap
+from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
-from runtimed.host.process import Guard
+from runtimed.host.owned import Owned
 from runtimed.host.server import HostServer
 from runtimed.settings import Settings, read_settings
 from runtimed.storage.blobs import BlobStore
@@ -27,7 +27,7 @@ from runtimed.texts import LineFormatter
 from runtimed.transport import aio
 from runtimed.transport.autostart import ensure_daemon
 
-__all__ = ["label_log", "live"]
+__all__ = ["Parts", "label_log", "live"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,28 @@ FAREWELL: Final = 1.0
 """Seconds for the last frames to leave."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a host gives to what it owns.
+
+    Attributes:
+        outbox: Takes its events.
+        store: Takes large values, and gives their SHA-256; may raise StorageError.
+        guard: Takes its processes along when the host dies.
+        tasks: Where requests that take time run.
+        daemon_changed: To be called when a daemon was attached or lost.
+    """
+
+    outbox: Outbox
+    store: Callable[[bytes], str]
+    guard: Guard
+    tasks: asyncio.TaskGroup
+    daemon_changed: Callable[[], None]
+
+
+Begin = Callable[[Parts], tuple[Owned, HostServer]]
+
+
 def label_log(label: str) -> None:
     """Let every line of the log say from now on which session it is about."""
     label = repr(label[:80]).replace("%", "%%")
@@ -48,32 +70,28 @@ def label_log(label: str) -> None:
         handler.setFormatter(LineFormatter(f"%(asctime)s {label} %(levelname)s %(name)s: %(message)s"))
 
 
-async def live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
-    """Own a kernel from its start to its end, and until a daemon has stored what it said.
+async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]) -> None:
+    """Own something from its start to its end, and until a daemon has stored what was said of it.
 
     Args:
-        bootstrap: Which kernel, and where.
-        ready: Called when the host's socket listens, before the kernel is started.
+        bootstrap: What the host was told.
+        begin: Makes what is owned, not started yet, and what serves the connections to it.
+        ready: Called when the host's socket listens, before what it owns is started.
 
     Raises:
         RuntimedError: If the host cannot begin.
     """
     folder = Path(bootstrap.folder)
-    with (
-        Spool(folder, bootstrap.lock) as spool,
-        contextlib.closing(Guard()) as guard,
-        contextlib.closing(Lease()) as lease,
-    ):
-        lease.take(bootstrap.marker)
+    with Spool(folder, bootstrap.lock) as spool, contextlib.closing(Guard()) as guard:
         try:
             async with asyncio.TaskGroup() as tasks:
-                host = _Host(bootstrap, spool, guard, lease, tasks)
+                host = _Host(bootstrap, begin, spool, guard, tasks)
                 async with _listening(folder / "host.sock", host.server):
                     ready()
                     await host.run()
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-    if host.kernel.is_spare:
+    if host.owned.is_spare:
         # It never was anybody's: there is nothing to read in it, and perhaps nobody to clean up.
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -95,31 +113,31 @@ class _Host:
     """The parts of a host, and the decisions about its life."""
 
     def __init__(
-        self, bootstrap: Bootstrap, spool: Spool, guard: Guard, lease: Lease, tasks: asyncio.TaskGroup
+        self, bootstrap: HostBootstrap, begin: Begin, spool: Spool, guard: Guard, tasks: asyncio.TaskGroup
     ) -> None:
         self._folder = Path(bootstrap.folder)
         self._settings = _settings(bootstrap)
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(spool, self._storage_changed)
-        self.kernel = Kernel(bootstrap, self._outbox, BlobStore(Path(bootstrap.blobs_dir)).put, guard, lease)
-        self.server = HostServer(bootstrap.epoch, self.kernel, self._outbox, tasks, self._daemon_changed)
+        store = BlobStore(Path(bootstrap.blobs_dir)).put
+        self.owned, self.server = begin(Parts(self._outbox, store, guard, tasks, self._daemon_changed))
         self._tasks = tasks
         self._daemon_news = asyncio.Event()
         self._terminated = asyncio.Event()
         self._folder_is_gone = False
 
     async def run(self) -> None:
-        """Return when the kernel is dead and everything is stored, or somebody wants the host to end."""
+        """Return when what it owns is dead and everything is stored, or somebody wants the host to end."""
         self._loop.add_signal_handler(signal.SIGTERM, self._terminated.set)
-        # Handled and not ignored: what is ignored here would be ignored by the kernel too.
+        # Handled and not ignored: what is ignored here would be ignored by what is started here, too.
         self._loop.add_signal_handler(signal.SIGINT, lambda: None)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: None)
         works = (self._keep_a_daemon, self._obey_sigterm, self._watch_folder)
         helpers = [self._tasks.create_task(_logged(work)) for work in works]
-        logger.info("host %d starts the kernel %s", os.getpid(), self.server.epoch)
+        logger.info("host %d starts %s", os.getpid(), self.server.epoch)
         try:
-            await self.kernel.run()
-            logger.info("the kernel has ended")
+            await self.owned.run()
+            logger.info("what it owned has ended")
             await self._wait_stored()
         finally:
             for helper in helpers:
@@ -138,7 +156,7 @@ class _Host:
             told.cancel()
 
     def _storage_changed(self) -> None:
-        self.kernel.storage_changed()
+        self.owned.storage_changed()
 
     # --- the daemon ---
 
@@ -147,7 +165,7 @@ class _Host:
 
     async def _keep_a_daemon(self) -> None:
         """Start a daemon when the one that was attached is gone; it finds this host by itself."""
-        if self.kernel.is_spare:
+        if self.owned.is_spare:
             await self._wait_for_owner()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_DAEMON):
@@ -171,11 +189,11 @@ class _Host:
         """Return when this spare is a session's. Until then it lives as long as the daemon that made it; see `keep`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_DAEMON):
-                await self.kernel.owned.wait()
+                await self.owned.owned.wait()
         if not self.server.is_kept:
-            self.kernel.kill()
-        await self.kernel.owned.wait()
-        label_log(self.kernel.bootstrap.notebook_label)
+            self.owned.kill()
+        await self.owned.owned.wait()
+        label_log(self.owned.label)
 
     async def _start_daemon(self) -> None:
         logger.info("no daemon; making sure that one runs")
@@ -205,7 +223,7 @@ class _Host:
     async def _obey_sigterm(self) -> None:
         await self._terminated.wait()
         logger.info("told to end by a signal")
-        await self.kernel.stop("The host was terminated", expected=False)
+        await self.owned.stop("The host was terminated", expected=False)
 
     async def _watch_folder(self) -> None:
         """End when the folder is gone: nobody can find this host any more, and nothing can be stored."""
@@ -214,13 +232,13 @@ class _Host:
             await asyncio.sleep(FOLDER_CHECK)
         logger.error("the folder of this host has vanished")
         self._folder_is_gone = True
-        self.kernel.kill()
-        await self.kernel.dead.wait()
+        self.owned.kill()
+        await self.owned.dead.wait()
         self._terminated.set()
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a helper; its failure is no reason to end the kernel."""
+    """Run a helper; its failure is no reason to end what the host owns."""
     try:
         await work()
     except Exception:
@@ -240,6 +258,6 @@ def _has_inode(folder: Path, inode: int) -> bool:
         return True
 
 
-def _settings(bootstrap: Bootstrap) -> Settings:
+def _settings(bootstrap: HostBootstrap) -> Settings:
     names = {"RUNTIMED_DATA_DIR": bootstrap.data_dir, "RUNTIMED_SOCKET_PATH": bootstrap.socket_path}
     return read_settings({**os.environ, **names})

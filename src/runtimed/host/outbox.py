@@ -85,6 +85,11 @@ class Outbox:
         self._last += 1
         self._added.append((self._last, encode_event(event)))
 
+    def tell(self, event: Event) -> None:
+        """Send an event that has no number and is not kept: it comes at once or never."""
+        if self._sink is not None and self._sink.writable:
+            self._sink.send_parts(*encode_event_frame(0, 0, encode_event(event)))
+
     def flush(self) -> None:
         """Spool what was added, then send what may be sent."""
         if not self._added or self.stuck:

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
-from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
+from runtimed.host.owned import Owned
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -24,35 +24,25 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import (
-    Attach,
-    Execute,
-    HostBecome,
-    HostComplete,
-    HostDetach,
-    HostInput,
-    HostInspect,
-    HostInterrupt,
-    HostRequest,
-    HostRestart,
-    HostShutdown,
-    HostWarm,
-    Operation,
-)
+from runtimed.protocol.operations import Attach, HostBecome, HostDetach, HostWarm, Operation
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
-__all__ = ["Connection", "HostServer"]
+__all__ = ["Answer", "Connection", "HostServer"]
 
 logger = logging.getLogger(__name__)
 
 
+Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
+"""The reply to a request, or what makes it and goes on when the connection is gone."""
+
+
 class HostServer:
-    """Serves the connections to this host.
+    """Serves the connections to this host; what they ask of what it owns is for a subclass to `perform`.
 
     Args:
         epoch: The host's id.
-        kernel: What the requests are about.
+        owned: What the requests are about.
         outbox: What an attached daemon gets.
         tasks: Where requests that take time run; they go on when the connection is gone.
         daemon_changed: Called when a daemon was attached or lost.
@@ -61,13 +51,13 @@ class HostServer:
     def __init__(
         self,
         epoch: str,
-        kernel: Kernel,
+        owned: Owned,
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
     ) -> None:
         self.epoch = epoch
-        self.kernel = kernel
+        self.owned = owned
         self.outbox = outbox
         self.tasks = tasks
         self._daemon_changed = daemon_changed
@@ -76,6 +66,21 @@ class HostServer:
         self._connections: set[Connection] = set()
         self.is_lonely = False
         """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a daemon that attaches itself learns of what this host owns."""
+        raise NotImplementedError
+
+    def perform(self, operation: Operation) -> Answer:
+        """Do what the attached daemon asks.
+
+        Raises:
+            ProtocolError: If that is nothing which is asked of this kind of host.
+        """
+        raise NotImplementedError
+
+    def cancelled(self, task: asyncio.Task[None]) -> None:
+        """Nobody waits any more for what a request began, and its connection is still there."""
 
     def accept(self, channel: Channel) -> Connection:
         """Make the handler of a new connection."""
@@ -104,14 +109,14 @@ class HostServer:
         Raises:
             NoKernel: If it is no spare, or another connection keeps it.
         """
-        if not self.kernel.is_spare or self._keeper not in (None, connection):
+        if not self.owned.is_spare or self._keeper not in (None, connection):
             raise NoKernel("This host is no spare, or that of another daemon")
         self._keeper = connection
 
     @property
     def is_kept(self) -> bool:
         """Whether somebody keeps this spare, or it is one no longer."""
-        return self._keeper is not None or not self.kernel.is_spare
+        return self._keeper is not None or not self.owned.is_spare
 
     def is_attached(self, connection: Connection) -> bool:
         """Whether this connection has the stream of events."""
@@ -122,9 +127,9 @@ class HostServer:
         self._connections.discard(connection)
         if connection is self._keeper:
             self._keeper = None
-            if self.kernel.is_spare:
+            if self.owned.is_spare:
                 logger.info("the daemon that made this spare is gone")
-                self.kernel.kill()
+                self.owned.kill()
         if self._attached is connection:
             self._attached = None
             self.outbox.detach()
@@ -160,7 +165,9 @@ class Connection(ChannelHandler):
                 case Ack(seq=seq) if self._server.is_attached(self):
                     self._server.outbox.acknowledge(seq)
                 case Cancel(id=request_id) if self._greeted:
-                    self._serving.pop(request_id, None)
+                    task = self._serving.pop(request_id, None)
+                    if task is not None:
+                        self._server.cancelled(task)
                 case Ack() | Refusal():
                     pass
                 case _:
@@ -205,65 +212,32 @@ class Connection(ChannelHandler):
 
     def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
         """Do what was asked; None if the reply comes later."""
-        server, kernel = self._server, self._server.kernel
         if isinstance(operation, HostWarm | HostBecome):
-            server.keep(self)
-        elif not isinstance(operation, Attach) and not server.is_attached(self):
+            self._server.keep(self)
+        elif not isinstance(operation, Attach) and not self._server.is_attached(self):
             raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")
         match operation:
             case Attach(after=after):
                 self._attach(request_id, after)
                 return None
-            case Execute():
-                kernel.execute(operation)
-            case HostWarm():
-                self._start(request_id, _nothing_after(kernel.warm()))
-                return None
-            case HostBecome():
-                self._start(request_id, _nothing_after(kernel.become(operation)))
-                return None
-            case HostInterrupt():
-                kernel.interrupt()
-            case HostInput(execution_id=execution_id, text=text):
-                kernel.answer(execution_id, text)
             case HostDetach():
                 self._said_goodbye = True
-            case HostRequest():
-                return {"request": kernel.bootstrap.request, "marker": kernel.bootstrap.marker}
-            case HostRestart():
-                self._start(request_id, _nothing_after(kernel.restart(operation)))
-                return None
-            case HostShutdown():
-                self._start(request_id, _nothing_after(kernel.stop()))
-                return None
-            case HostComplete(code=code, cursor_pos=position):
-                self._start(request_id, kernel.ask("complete_request", {"code": code, "cursor_pos": position}))
-                return None
-            case HostInspect(code=code, cursor_pos=position):
-                content = {"code": code, "cursor_pos": position, "detail_level": 0}
-                self._start(request_id, kernel.ask("inspect_request", content))
-                return None
+                return {}
             case _:
-                raise ProtocolError(f"A host does not know the operation {type(operation).__name__}")
-        return {}
+                answer = self._server.perform(operation)
+                if isinstance(answer, dict):
+                    return answer
+                self._start(request_id, answer)
+                return None
 
     def _attach(self, request_id: int, after: int) -> None:
         server = self._server
-        if server.kernel.is_spare:
+        if server.owned.is_spare:
             # Its session was named and then its daemon died, which it is about to notice.
-            raise ConnectionLost("This spare kernel ends, as the daemon that made it did")
+            raise ConnectionLost("This spare ends, as the daemon that made it did")
         self._said_goodbye = False
         # The reply goes first: the daemon learns the epoch before it gets an event.
-        self._reply(
-            request_id,
-            {
-                "epoch": server.epoch,
-                "kernel_pid": server.kernel.pid,
-                "env_source": server.kernel.bootstrap.env_source,
-                "last": server.outbox.last,
-                "executions": server.kernel.open_executions,
-            },
-        )
+        self._reply(request_id, {"epoch": server.epoch, "last": server.outbox.last, **server.facts()})
         server.attach(self, after)
 
     def _start(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
@@ -297,8 +271,3 @@ class Connection(ChannelHandler):
 
 def _unforeseen(error: Exception) -> RuntimedError:
     return RuntimedError(f"The host failed: {type(error).__name__}: {error}")
-
-
-async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:
-    await work
-    return {}

@@ -15,8 +15,9 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from runtimed.host.guard import Guard
 from runtimed.host.memory import Fence
-from runtimed.host.process import Guard, KernelCommand, KernelProcess
+from runtimed.host.process import KernelCommand, KernelProcess
 from runtimed.host.wire import ConnectionFile
 
 __all__ = ["Spare"]

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "interrupt": "interrupt what runs in the session",
     "restart": "replace the session's kernel by a fresh one",
     "stop": "end the session for everybody",
+    "browser": "drive a browser session: goto, observe, click, fill, scrape, screenshot, stop",
     "env": "show which environment a kernel would get, and which one runs; `env trust` consents to it",
 }
 """What `%runtimed` can do, beside showing the state of things."""
@@ -61,9 +62,14 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What `%runtimed` is asked to do."""
+    """What `%runtimed` is asked to do.
+
+    Attributes:
+        rest: What follows `browser`, which `browsing` reads.
+    """
 
     name: str
+    rest: str = ""
     notebook_id: str | None = None
     cell_id: str | None = None
     kernel_type: str | None = None
@@ -144,6 +150,8 @@ def parse_command(line: str) -> Command | None:
             f"%runtimed: there is no {name!r}, only {', '.join(COMMANDS)}; code goes into a cell that begins with "
             "%%runtimed"
         )
+    if name == "browser":
+        return Command(name=name, rest=rest)
     if name == "env" and rest.split()[:1] == ["trust"]:
         name, rest = "env trust", rest.strip().removeprefix("trust")
     parser = _Parser(f"%runtimed {name}")

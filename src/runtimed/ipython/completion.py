@@ -14,6 +14,7 @@ from runtimed.client.client import Client
 from runtimed.client.session import Session
 from runtimed.errors import RuntimedError
 from runtimed.ipython.arguments import COMMANDS, OPTIONS, VALUED_OPTIONS
+from runtimed.ipython.browsing import ACTIONS, BROWSER_COMMANDS
 
 if TYPE_CHECKING:
     from runtimed.ipython.magics import RuntimedMagics
@@ -93,6 +94,12 @@ class RuntimedCompleter:
                 return self._cell_ids()
             case ["env"]:
                 return ["trust", *self._session_ids()]
+            case ["browser"]:
+                return (*BROWSER_COMMANDS, *ACTIONS)
+            case ["browser", "start"]:
+                return [
+                    shlex.quote(status.session_id) for status in Client().sessions.list(kind="browser", status="active")
+                ]
             case ["replay", _] | ["cells" | "interrupt" | "restart" | "stop"] | ["env", "trust"]:
                 return self._session_ids()
             case _:

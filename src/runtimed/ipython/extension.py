@@ -32,6 +32,7 @@ def unload(shell: Any) -> None:
     if magics is None:
         return
     magics.sessions.close()
+    magics.browsing.close()
     shell.configurables.remove(magics)
     for kind, name in _MAGICS:
         shell.magics_manager.magics[kind].pop(name, None)

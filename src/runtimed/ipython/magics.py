@@ -18,6 +18,7 @@ from runtimed.errors import CellNotFound, ExecutionTimeout
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
 from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
+from runtimed.ipython.browsing import Browsing
 from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
@@ -43,17 +44,24 @@ class RuntimedMagics(Magics):
         "",
         help="What other clients call this one, in sessions that it joins from now on; the notebook's name if empty.",
     ).tag(config=True)
+    browser_timeout: Any = Float(
+        30.0,
+        allow_none=True,
+        min=0.0,
+        help="Minutes without use after which a browser session that the magics start times out; None for never.",
+    ).tag(config=True)
     show_session_id: Any = Bool(True, help="Say the id of a session that got a generated one.").tag(config=True)
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell, parent=shell)
         self.sessions: Final = JoinedSessions()
+        self.browsing: Final = Browsing(_say)
         self._unsaid: str | None = None
 
     # --- the magics ---
 
     @line_cell_magic
-    def runtimed(self, line: str, cell: str | None = None) -> None:
+    def runtimed(self, line: str, cell: str | None = None) -> Any:
         """Run a cell in a live session that others share, and that outlives this notebook.
 
         As `%%runtimed`, the first line of a cell::
@@ -96,6 +104,18 @@ class RuntimedMagics(Magics):
         %runtimed stop                end the session for everybody; its cells and outputs stay readable
         %runtimed env                 which environment a kernel would get and why, and which one runs
         %runtimed env trust           consent to installing what the session's document or project asks for
+        %runtimed browser …           drive a browser, a real Chromium that others can join:
+
+        %runtimed browser start [ID]  start one, or join the one of this id; the others start one if need be
+        %runtimed browser goto URL    open an address
+        %runtimed browser observe     the page as text, with a ref for each element
+        %runtimed browser click REF   also `click SELECTOR` and `click ROLE "NAME"`
+        %runtimed browser fill REF "TEXT"
+                                      also with a selector, or a role and a name
+        %runtimed browser scrape      the page's content as Markdown
+        %runtimed browser screenshot  a picture of it; with --full-page of all of it
+        %runtimed browser status      what it shows, and where it can be watched
+        %runtimed browser stop        end it for everybody
 
         `cells`, `replay`, `interrupt`, `restart`, `stop`, `env` and `env trust` take a NOTEBOOK_ID as their last word,
         too.
@@ -131,13 +151,16 @@ class RuntimedMagics(Magics):
         with short_errors():
             if cell is not None:
                 self._run(parse_run(line), cell.rstrip("\n"))
-                return
+                return None
             command = parse_command(line)
             if command is None:
                 chosen = self._chosen(None)
                 _say(reports.state_report(chosen, chosen is not None and self.sessions.is_joined(chosen)))
+            elif command.name == "browser":
+                return self.browsing.perform(command.rest, label=self._label(), timeout_minutes=self.browser_timeout)
             else:
                 self._command(command)
+        return None
 
     @line_cell_magic
     def runtimed_cell(self, line: str, cell: str | None = None) -> None:
@@ -315,10 +338,13 @@ class RuntimedMagics(Magics):
         return self._join(chosen)
 
     def _join(self, notebook_id: str) -> Session:
+        return self.sessions.join(notebook_id, label=self._label())
+
+    def _label(self) -> str:
         path: Path | None = notebook_file(self.shell)
         # A file may have any name, a label may not.
         name = "ipython" if path is None else printable(path.name)[:MAX_LABEL]
-        return self.sessions.join(notebook_id, label=self.label or name)
+        return self.label or name
 
 
 def _say(text: str) -> None:

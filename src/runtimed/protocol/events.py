@@ -13,6 +13,9 @@ import msgspec
 __all__ = [
     "MAX_INLINE",
     "Blob",
+    "BrowserLogged",
+    "BrowserState",
+    "BrowserUsed",
     "CellChanged",
     "Clear",
     "Display",
@@ -147,6 +150,37 @@ class KernelState(_Event, frozen=True, tag="kernel"):
     language: str | None = None
 
 
+class BrowserState(_Event, frozen=True, tag="browser"):
+    """The state of a session's browser changed.
+
+    Attributes:
+        pid: Chromium's process id while it lives.
+        expected: True if somebody asked for the end.
+        reason: How it ended, or why it did not start, in sentences.
+    """
+
+    status: Literal["starting", "ready", "dead"]
+    pid: int | None = None
+    expected: bool = False
+    reason: str | None = None
+
+
+class BrowserLogged(_Event, frozen=True, tag="logged"):
+    """One entry of a browser session's action log.
+
+    Attributes:
+        entry: The fields of `LogEntry`, but for `image`.
+        image: The entry's picture, JPEG.
+    """
+
+    entry: dict[str, Any]
+    image: Blob | None = None
+
+
+class BrowserUsed(_Event, frozen=True, tag="used"):
+    """A browser was used by way of its host's relay. Never stored: it comes as an event of number 0."""
+
+
 class EnvProgress(_Event, frozen=True, tag="env"):
     """One step in the making of a kernel's environment. Made by the room.
 
@@ -194,6 +228,9 @@ Event = (
     | InputRequested
     | Finished
     | KernelState
+    | BrowserState
+    | BrowserLogged
+    | BrowserUsed
     | EnvProgress
     | CellChanged
     | Omitted

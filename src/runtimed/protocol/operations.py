@@ -5,7 +5,7 @@ Each operation's docstring gives its reply.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -13,10 +13,12 @@ from runtimed.models import CellType
 
 __all__ = [
     "MAX_LOG_PAGE",
+    "Act",
     "AddCell",
     "AddDependencies",
     "AppendSource",
     "Attach",
+    "BrowserOperation",
     "CancelExecution",
     "ClearOutputs",
     "Complete",
@@ -25,8 +27,10 @@ __all__ = [
     "Execute",
     "FlushPool",
     "GetBlob",
+    "GetBrowserAddress",
     "GetCell",
     "GetCells",
+    "GetCookies",
     "GetDependencies",
     "GetLog",
     "GetMetadata",
@@ -48,17 +52,25 @@ __all__ = [
     "Join",
     "ListSessions",
     "MoveCell",
+    "Observe",
     "Operation",
+    "ReadActions",
     "ReadEvents",
+    "ReadReply",
     "RemoveDependency",
     "RestartKernel",
+    "SaveProfile",
+    "Scrape",
+    "Screenshot",
     "SetCellMetadata",
     "SetCellType",
+    "SetCookies",
     "SetKernelspec",
     "SetMetadata",
     "SetSource",
     "ShutdownDaemon",
     "ShutdownKernel",
+    "StartBrowser",
     "StartKernel",
     "StopSession",
     "Subscribe",
@@ -402,6 +414,115 @@ class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
     offset: int = 0
 
 
+# --- browser ----------------------------------------------------------------------------------------------------------
+
+
+class _OnBrowser(_OnNotebook, frozen=True, kw_only=True):
+    """Asked of the daemon, which passes it on to the session's host, with the key by which it is known there.
+
+    A reply of more than a page comes as `{reply_id: int, piece: bytes, size: int}`: the first piece of the MessagePack
+    of the reply; `ReadReply` gives the others.
+    """
+
+    key: str = ""
+
+
+class StartBrowser(_OnNotebook, frozen=True, tag="start_browser"):
+    """Start a browser unless the session has one. Reply when it can be used: `{created: bool}`, if this client did.
+
+    Attributes:
+        config: The fields of `BrowserConfig`.
+        environment: The environment variables of the client.
+        timeout_minutes: Idle minutes after which a session that this starts times out; None for never.
+        max_duration_minutes: Minutes after which it times out in any case; None for never.
+    """
+
+    config: dict[str, Any]
+    environment: dict[str, str] = {}
+    timeout_minutes: float | None = 3.0
+    max_duration_minutes: float | None = None
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<StartBrowser notebook_id={self.notebook_id!r}>"
+
+
+class Observe(_OnBrowser, frozen=True, tag="observe"):
+    """Look at the active tab, as `Browser.observe` does. Reply: `{observation: fields of Observation}`."""
+
+    scope: str | None = None
+    depth: int | None = None
+    interactive_only: bool = False
+    max_chars: int | None = None
+    since: str | None = None
+
+
+class Act(_OnBrowser, frozen=True, tag="act"):
+    """Perform an action, once for each key. Reply: `{result: fields of ActionResult}`."""
+
+    action: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """Leave the action out: it may hold a secret."""
+        return f"<Act notebook_id={self.notebook_id!r} {self.action.get('type')}>"
+
+
+class Scrape(_OnBrowser, frozen=True, tag="scrape"):
+    """Read the active tab as Markdown, or as what a schema says. Reply: `{content: ...}`."""
+
+    selector: str | None = None
+    only_main_content: bool = True
+    links: bool = True
+    images: bool = False
+    schema: dict[str, Any] | None = None
+
+
+class Screenshot(_OnBrowser, frozen=True, tag="screenshot"):
+    """Take a picture of the active tab. Reply: `{data: bytes}`, PNG."""
+
+    full_page: bool = False
+
+
+class GetCookies(_OnBrowser, frozen=True, tag="get_cookies"):
+    """Reply: `{cookies: [...]}`, as Playwright has them."""
+
+
+class SetCookies(_OnBrowser, frozen=True, tag="set_cookies"):
+    """Set cookies beside those that there are. Reply: `{}`."""
+
+    cookies: list[dict[str, Any]]
+
+
+class SaveProfile(_OnBrowser, frozen=True, tag="save_profile"):
+    """Keep a copy of the profile under a name, while it is used. Reply: `{}`."""
+
+    name: str
+
+
+class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
+    """Reply: `{cdp_url: str, viewer_url: str, target: str}`.
+
+    The addresses are those of the relay, on loopback, and hold its tokens; `target` is Chromium's id of the active tab.
+    """
+
+
+class ReadReply(_OnBrowser, frozen=True, tag="read_reply"):
+    """Read on in a reply of more than a page. Reply: `{piece: bytes}`, at most 1 MiB from `offset`."""
+
+    reply_id: int
+    offset: int
+
+
+class ReadActions(_OnNotebook, frozen=True, tag="read_actions"):
+    """Read the action log, whatever the session's state. No use of the session.
+
+    Reply: `{events: [[seq, bytes], ...], last: int, more: bool}`: a page of the session's events, of which those that
+    are `BrowserLogged` count; with `more`, reading goes on after `last`.
+    """
+
+    after: int = 0
+
+
 # --- asked of a host by its daemon ------------------------------------------------------------------------------------
 
 
@@ -500,6 +621,11 @@ class HostInput(_Operation, frozen=True, tag="host_input"):
     text: str
 
 
+BrowserOperation = (
+    Observe | Act | Scrape | Screenshot | GetCookies | SetCookies | SaveProfile | GetBrowserAddress | ReadReply
+)
+"""What the daemon passes on to the host of a browser."""
+
 Operation = (
     Join
     | GetSession
@@ -538,6 +664,17 @@ Operation = (
     | CancelExecution
     | Input
     | GetBlob
+    | StartBrowser
+    | Observe
+    | Act
+    | Scrape
+    | Screenshot
+    | GetCookies
+    | SetCookies
+    | SaveProfile
+    | GetBrowserAddress
+    | ReadReply
+    | ReadActions
     | Attach
     | Execute
     | HostInterrupt

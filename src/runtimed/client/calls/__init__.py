@@ -4,6 +4,7 @@ Each function returns a flow (see `flows`). The docstrings are those of the publ
 `AsyncSession`.
 """
 
+from runtimed.client.calls import browser
 from runtimed.client.calls.cells import (
     append_source,
     clear_outputs,
@@ -70,6 +71,7 @@ __all__ = [
     "add_uv_dependencies",
     "add_uv_dependency",
     "append_source",
+    "browser",
     "cancel",
     "clear_outputs",
     "complete",

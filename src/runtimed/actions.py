@@ -1,0 +1,423 @@
+"""The actions that a browser session performs, as frozen values. Nothing here talks to a browser.
+
+`session.execute` takes one of these, a dict with its fields and its `type`, or `type=` with the fields:
+
+    session.execute(Click(role="button", name="Save"))
+    session.execute({"type": "click", "ref": "d2e5"})
+    session.execute(type="fill", selector="#name", value="Ada")
+
+An action on an element names it in one of three ways: `ref` (as an observation shows it; the key `id` means the same),
+`selector` (CSS, or any that Playwright knows), or `role` with `name` (as a screen reader announces it).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from runtimed.errors import InvalidAction
+
+__all__ = [
+    "Action",
+    "Check",
+    "Click",
+    "CloseTab",
+    "DownloadFile",
+    "Drag",
+    "EvaluateJs",
+    "Fill",
+    "GoBack",
+    "GoForward",
+    "Goto",
+    "HandleDialog",
+    "Hover",
+    "NewTab",
+    "PressKey",
+    "Reload",
+    "Scroll",
+    "Secret",
+    "SelectOption",
+    "SwitchTab",
+    "Target",
+    "UploadFile",
+    "Wait",
+    "WaitUntil",
+    "masked",
+    "parse_action",
+    "recorded",
+]
+
+WaitUntil = Literal["commit", "domcontentloaded", "load", "networkidle"]
+Modifier = Literal["Alt", "Control", "ControlOrMeta", "Meta", "Shift"]
+
+
+class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A text that is typed into the page and shown nowhere else: not in logs, replays, observations or `repr`.
+
+    Attributes:
+        secret: The text itself.
+        name: What a replay calls it when it asks for it again.
+    """
+
+    secret: str
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return "Secret('***')" if self.name is None else f"Secret('***', name={self.name!r})"
+
+    __str__ = __repr__
+
+
+class _Action(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"
+):
+    """What all actions have.
+
+    Attributes:
+        timeout: Seconds that it may take; None for 30 (navigation, waiting, downloads) or 10 (everything else).
+    """
+
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not 0 < self.timeout < 86_400:
+            raise ValueError(f"timeout is a number of seconds above 0, not {self.timeout!r}")
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Names an element: by `ref`, by `selector`, or by `role` with `name`."""
+
+    ref: str | None = None
+    selector: str | None = None
+    role: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_target(self, required=True)
+
+
+class _OnElement(_Action, frozen=True, kw_only=True):
+    ref: str | None = None
+    selector: str | None = None
+    role: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_target(self, required=True)
+
+
+class _OnElementOrPage(_OnElement, frozen=True):
+    def __post_init__(self) -> None:
+        _Action.__post_init__(self)
+        _check_target(self, required=False)
+
+
+class Goto(_Action, frozen=True, tag="goto"):
+    """Open an address in the active tab; without a scheme it is `https://`, for loopback `http://`."""
+
+    url: str
+    wait_until: WaitUntil = "load"
+
+
+class GoBack(_Action, frozen=True, tag="go_back"):
+    """Go back one page of the active tab's history."""
+
+
+class GoForward(_Action, frozen=True, tag="go_forward"):
+    """Go forward one page of the active tab's history."""
+
+
+class Reload(_Action, frozen=True, tag="reload"):
+    """Load the active tab's page again."""
+
+
+class NewTab(_Action, frozen=True, tag="new_tab"):
+    """Open a tab, which becomes the active one. `data` is its id."""
+
+    url: str | None = None
+
+
+class SwitchTab(_Action, frozen=True, tag="switch_tab"):
+    """Make a tab the active one."""
+
+    tab: str
+
+
+class CloseTab(_Action, frozen=True, tag="close_tab"):
+    """Close a tab; without an id the active one."""
+
+    tab: str | None = None
+
+
+class Click(_OnElement, frozen=True, tag="click"):
+    """Click an element."""
+
+    button: Literal["left", "middle", "right"] = "left"
+    count: int = 1
+    modifiers: tuple[Modifier, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.count <= 10:
+            raise ValueError(f"count is a number of clicks from 1 to 10, not {self.count}")
+
+
+class Fill(_OnElement, frozen=True, tag="fill"):
+    """Write into a text field.
+
+    Attributes:
+        value: The text, or a `Secret`.
+        clear: Whether it takes the place of what the field holds; otherwise it is typed behind that.
+        press_enter: Whether Enter follows.
+    """
+
+    value: str | Secret
+    clear: bool = True
+    press_enter: bool = False
+
+
+class PressKey(_OnElementOrPage, frozen=True, tag="press_key"):
+    """Press a key or a combination such as `Control+A`, in an element or in whatever has the focus."""
+
+    key: str
+
+
+class Check(_OnElement, frozen=True, tag="check"):
+    """Set a checkbox, a radio button or a switch."""
+
+    value: bool = True
+
+
+class SelectOption(_OnElement, frozen=True, tag="select_option"):
+    """Choose one or several options of a list, by value or by label."""
+
+    value: str | tuple[str, ...]
+
+
+class Hover(_OnElement, frozen=True, tag="hover"):
+    """Move the pointer over an element."""
+
+
+class Drag(_OnElement, frozen=True, tag="drag"):
+    """Drag an element onto another one."""
+
+    to: Target
+
+
+class UploadFile(_OnElement, frozen=True, tag="upload_file"):
+    """Give files of this machine to a file input; an empty list takes them away. Paths are absolute."""
+
+    path: str | tuple[str, ...]
+
+
+class DownloadFile(_OnElement, frozen=True, tag="download_file"):
+    """Click an element that starts a download, and wait until the file is there.
+
+    `data` holds `path`, `suggested_filename`, `url` and `size` in bytes.
+    """
+
+
+class Scroll(_OnElementOrPage, frozen=True, tag="scroll"):
+    """Scroll by some pixels, down where they are positive; without an amount to the element, or the page by a view."""
+
+    amount: int | None = None
+
+
+class Wait(_Action, frozen=True, tag="wait"):
+    """Wait for one thing: a time, a text or an element to be visible, an address, or a state of the page.
+
+    Attributes:
+        url: A glob such as `**/done`.
+    """
+
+    seconds: float | None = None
+    text: str | None = None
+    selector: str | None = None
+    url: str | None = None
+    load_state: Literal["domcontentloaded", "load", "networkidle"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [self.seconds, self.text, self.selector, self.url, self.load_state]
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("wait needs exactly one of seconds, text, selector, url and load_state")
+        if self.seconds is not None and not 0 <= self.seconds <= 3600:
+            raise ValueError(f"seconds is from 0 to 3600, not {self.seconds!r}")
+
+
+class EvaluateJs(_Action, frozen=True, tag="evaluate_js"):
+    """Evaluate an expression, or call a function, in the page. `data` is its value, awaited, as JSON has it."""
+
+    code: str
+
+
+class HandleDialog(_Action, frozen=True, tag="handle_dialog"):
+    """Answer the dialog (alert, confirm, prompt, beforeunload) that the active tab shows.
+
+    Attributes:
+        text: What a prompt is answered with.
+    """
+
+    accept: bool = True
+    text: str | None = None
+
+
+Action = (
+    Goto
+    | GoBack
+    | GoForward
+    | Reload
+    | NewTab
+    | SwitchTab
+    | CloseTab
+    | Click
+    | Fill
+    | PressKey
+    | Check
+    | SelectOption
+    | Hover
+    | Drag
+    | UploadFile
+    | DownloadFile
+    | Scroll
+    | Wait
+    | EvaluateJs
+    | HandleDialog
+)
+
+_BY_TYPE: Final[dict[str, type[Any]]] = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (
+        Goto, GoBack, GoForward, Reload, NewTab, SwitchTab, CloseTab, Click, Fill, PressKey, Check, SelectOption,
+        Hover, Drag, UploadFile, DownloadFile, Scroll, Wait, EvaluateJs, HandleDialog,
+    )
+}  # fmt: skip
+
+
+def parse_action(action: object = None, type: str | None = None, fields: Mapping[str, Any] | None = None) -> Action:  # noqa: A002  # the name that users write
+    """Return the action that `execute` was called with.
+
+    Args:
+        action: An action, or a dict with a `type`; None if `type` names it.
+        type: Its name, if it is not in `action`.
+        fields: Its fields; `id` means `ref`.
+
+    Raises:
+        InvalidAction: If there is no such action, or a field is unknown, missing or wrong.
+    """
+    given = dict(fields or {})
+    if isinstance(action, _Action):
+        if type is not None or given:
+            raise InvalidAction(
+                f"execute takes an action or its fields, not both: {action!r} came with "
+                f"{', '.join([*(['type'] if type is not None else []), *given])}"
+            )
+        # Constructors take any value; what travels is checked here, where the caller sees it.
+        plain: dict[str, Any] = msgspec.to_builtins(action)
+        plain.pop("type")
+        return _convert(action.__class__, plain)
+    if isinstance(action, Mapping):
+        given = {**action, **given}
+    elif isinstance(action, str) and type is None:
+        type = action  # noqa: A001  # see above
+    elif action is not None:
+        raise InvalidAction(
+            f"An action is an object of runtimed.actions, a dict, or type= with fields; not {action.__class__.__name__}"
+        )
+    name = given.pop("type", None) if type is None else type
+    if given.get("type", name) != name:
+        raise InvalidAction(f"Two types were given for one action: {given['type']!r} and {name!r}")
+    given.pop("type", None)
+    kind = _BY_TYPE.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise _unknown("action", name, _BY_TYPE)
+    return _convert(kind, given)
+
+
+def masked(action: Action) -> dict[str, Any]:
+    """Return an action as plain values for a log, with the texts of secrets left out."""
+    plain: dict[str, Any] = msgspec.to_builtins(action)
+    value = getattr(action, "value", None)
+    if isinstance(value, Secret):
+        plain["value"] = {"secret": "***", **({} if value.name is None else {"name": value.name})}
+    return plain
+
+
+def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Action:
+    """Return the action of an entry of the action log, to be performed again in another session.
+
+    Args:
+        data: The entry's `data`.
+        secrets: The texts that the log leaves out, by the name that their `Secret` had.
+
+    Raises:
+        InvalidAction: If the log holds nothing by which the element could be found, or a secret is not given
+            (attribute `secret`, its name).
+    """
+    given = dict(data["action"])
+    given.pop("timeout", None)  # that was meant for the page of that day
+    if given.get("ref") is not None:
+        del given["ref"]
+        given["selector"] = data.get("selector")
+        if given["selector"] is None:
+            raise InvalidAction(f"The log holds no selector for the element of this {given['type']}")
+    if isinstance(given.get("to"), Mapping) and given["to"].get("ref") is not None:
+        given["to"] = {"selector": data.get("to_selector")}
+    value = given.get("value")
+    if isinstance(value, Mapping):
+        name = value.get("name")
+        if name is None or name not in (secrets or {}):
+            called = "a secret without a name" if name is None else f"the secret {name!r}"
+            raise InvalidAction(f"This fill needs {called}, which no log holds", secret=name)
+        given["value"] = Secret((secrets or {})[name], name)
+    return parse_action(given)
+
+
+def _convert(kind: type[Any], given: dict[str, Any]) -> Action:
+    allowed = kind.__struct_fields__
+    if "id" in given and "ref" in allowed:
+        if given.get("ref") is not None:
+            raise InvalidAction("id and ref mean the same; give one of them")
+        given["ref"] = given.pop("id")
+    tag = kind.__struct_config__.tag
+    for name in given:
+        if name not in allowed:
+            raise _unknown(f"field of {tag}", name, allowed)
+    try:
+        # A Secret or Target that came as an object is one already.
+        action: Action = msgspec.convert({**given, "type": tag}, kind, from_attributes=True)
+    except msgspec.ValidationError as exc:
+        raise InvalidAction(f"{tag}: {_in_words(str(exc))}", action=tag) from exc
+    return action
+
+
+def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]) -> InvalidAction:
+    if name is None:
+        return InvalidAction(f"The {what} is missing; there are: {', '.join(valid)}", nearest=None)
+    matches = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    nearest = matches[0] if matches else None
+    hint = f"; did you mean {nearest!r}?" if nearest else ""
+    return InvalidAction(f"There is no {what} {name!r}{hint} There are: {', '.join(valid)}", nearest=nearest, name=name)
+
+
+def _in_words(message: str) -> str:
+    """Put msgspec's words into those of a caller."""
+    missing = re.fullmatch(r"Object missing required field `(\w+)`(.*)", message)
+    if missing:
+        return f"the field {missing[1]!r} is missing{missing[2]}"
+    return message[:1].lower() + message[1:]
+
+
+def _check_target(target: Any, *, required: bool) -> None:
+    given = [name for name in ("ref", "selector", "role") if getattr(target, name) is not None]
+    if target.name is not None and target.role is None:
+        raise ValueError("name goes with role, such as role='button', name='Save'")
+    if len(given) > 1:
+        raise ValueError(f"an element is named in one way; {' and '.join(given)} were given")
+    if required and not given:
+        raise ValueError("which element? Give ref, selector, or role with name")

@@ -1,0 +1,39 @@
+"""`python -P -m runtimed.browser`: the process that owns one Chromium."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from runtimed.browser.bootstrap import BrowserBootstrap
+from runtimed.browser.host_server import BrowserServer
+from runtimed.browser.hosted import HostedBrowser
+from runtimed.host.lifetime import Parts, live
+from runtimed.host.owned import Owned
+from runtimed.host.running import run_host
+from runtimed.host.server import HostServer
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the host of a browser; return its exit code."""
+    return run_host(BrowserBootstrap, _live)
+
+
+async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
+    # Which display, which proxy, which Chromium: that of the client. Only what is started from here on reads it.
+    os.environ.clear()
+    os.environ.update(bootstrap.environment)
+
+    def begin(parts: Parts) -> tuple[Owned, HostServer]:
+        browser = HostedBrowser(bootstrap, parts.outbox, parts.store, parts.guard)
+        server = BrowserServer(bootstrap.epoch, browser, parts.outbox, parts.tasks, parts.daemon_changed)
+        return browser, server
+
+    await live(bootstrap, begin, ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""What the host of a browser is told when it starts; it comes as that of a kernel's host does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtimed.host.bootstrap import HostBootstrap
+
+__all__ = ["BrowserBootstrap"]
+
+
+class BrowserBootstrap(HostBootstrap, frozen=True, kw_only=True):
+    """What the host of a browser needs to know, beside what every host does.
+
+    Attributes:
+        config: The fields of `BrowserConfig`.
+        session_dir: The session's own folder, which outlives the host.
+    """
+
+    config: dict[str, Any]
+    session_dir: str

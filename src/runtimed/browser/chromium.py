@@ -1,0 +1,227 @@
+"""One Chromium process with a profile folder of its own: started, watched, ended. Nothing here speaks its protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from runtimed.browser import domains
+from runtimed.browser.find import find_chromium
+from runtimed.errors import BrowserUnavailable
+from runtimed.pages import BrowserConfig
+from runtimed.texts import printable
+
+__all__ = ["Chromium", "arguments", "sandbox_problem"]
+
+_START_TIMEOUT: Final = 60.0
+_POLITE: Final = 5.0
+_LAST_WORDS: Final = 20
+"""Lines of standard error that are kept."""
+
+_QUIET: Final = (
+    # Nothing leaves the machine by itself. Source: chromium.org, "List of Chromium Command Line Switches".
+    "--disable-background-networking",
+    "--disable-breakpad",
+    "--disable-client-side-phishing-detection",
+    "--disable-component-extensions-with-background-pages",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-domain-reliability",
+    "--disable-extensions",
+    "--disable-quic",
+    "--disable-sync",
+    "--metrics-recording-only",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--no-pings",
+    "--no-service-autorun",
+    "--safebrowsing-disable-auto-update",
+    "--disable-features=AutofillServerCommunication,CertificateTransparencyComponentUpdater,DialMediaRouteProvider,"
+    "InterestFeedContentSuggestions,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,OptimizationGuideModelDownloading,"
+    "Translate,PasswordLeakDetection,HttpsUpgrades,LensOverlay,AutofillActorMode",
+)
+
+_STEADY: Final = (
+    # A page that nobody looks at works on, and nothing waits for a person.
+    "--disable-back-forward-cache",  # Playwright waits for ever for the loading of a page that was never unloaded
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-dev-shm-usage",
+    "--disable-hang-monitor",
+    "--disable-infobars",
+    "--disable-popup-blocking",
+    "--disable-prompt-on-repost",
+    "--disable-renderer-backgrounding",
+    "--disable-search-engine-choice-screen",
+    "--force-color-profile=srgb",
+    "--hide-crash-restore-bubble",
+    "--password-store=basic",
+    "--use-mock-keychain",
+)
+
+
+class Chromium:
+    """A running Chromium, in a process group of its own, whose number is its process id.
+
+    Attributes:
+        pid: Its process id.
+        headless: Whether it has no window.
+        address: Where its debugging port listens: host and port.
+        path: The path of its browser target there.
+        ended: Resolves with the reason, a sentence, when the process is gone, for whatever reason.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, *, headless: bool) -> None:
+        self.pid = process.pid
+        self.headless = headless
+        self.address = ("127.0.0.1", 0)
+        self.path = ""
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._process = process
+        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._watcher = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(
+        cls, config: BrowserConfig, profile: Path, folder: Path, started: Callable[[int], None]
+    ) -> Chromium:
+        """Start a Chromium, and wait until it listens.
+
+        Args:
+            config: What it is started with.
+            profile: Its profile folder.
+            folder: Where it runs, and leaves what crashes leave.
+            started: Called with its process id as soon as there is one.
+
+        Raises:
+            BrowserUnavailable: If there is none, or it ends before it listens.
+        """
+        program = find_chromium(config.chromium).program
+        window = not config.headless and _has_display()
+        port_file = profile / "DevToolsActivePort"
+        port_file.unlink(missing_ok=True)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program,
+                *arguments(config, profile, window=window),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                cwd=folder,
+                env={**os.environ, "BREAKPAD_DUMP_LOCATION": str(folder)},
+            )
+        except OSError as exc:
+            raise BrowserUnavailable(f"{program} cannot be started: {exc}", program=str(program)) from exc
+        started(process.pid)
+        chromium = cls(process, headless=not window)
+        try:
+            await chromium._await_port(port_file)
+        except BaseException:
+            chromium.kill()
+            await chromium._watcher
+            raise
+        return chromium
+
+    async def _await_port(self, port_file: Path) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        pause = 0.005
+        # Chromium writes the file beside its place and renames it; nothing else tells the port but standard error.
+        while not (text := await asyncio.to_thread(_read, port_file)):
+            if self.ended.done():
+                raise BrowserUnavailable(
+                    f"{self.ended.result()} It ended before it could be used.", stderr="\n".join(self._words)
+                )
+            if time.monotonic() > deadline:
+                raise BrowserUnavailable(
+                    f"Chromium did not listen within {_START_TIMEOUT:.0f} s.", stderr="\n".join(self._words)
+                )
+            await asyncio.wait([self.ended], timeout=pause)
+            pause = min(pause * 1.5, 0.05)
+        port, path = text.split("\n")[:2]
+        self.address = ("127.0.0.1", int(port))
+        self.path = path
+
+    async def _watch(self) -> None:
+        while self._process.stderr is not None:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:  # longer than the stream's limit, which is then dropped
+                continue
+            if not line:
+                break
+            self._words.append(printable(line.decode(errors="replace").rstrip())[:500])
+        code = await self._process.wait()
+        self.kill()  # what it started must not outlive it
+        self.ended.set_result(_reason(code, self._words))
+
+    def kill(self) -> None:
+        """End it and all that it started, at once; harmless after its end."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Let it end, so that its profile is whole; one that does not within seconds is killed. Harmless twice."""
+        if not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            await asyncio.wait([self.ended], timeout=_POLITE)
+        self.kill()
+        await self._watcher
+
+
+def arguments(config: BrowserConfig, profile: Path, *, window: bool) -> list[str]:
+    """Return the arguments with which Chromium is started."""
+    return [
+        *_QUIET,
+        *_STEADY,
+        *([] if window else ["--headless=new", "--hide-scrollbars", "--mute-audio"]),
+        *(["--no-sandbox"] if sandbox_problem() else []),
+        f"--user-data-dir={profile}",
+        "--remote-debugging-address=127.0.0.1",
+        "--remote-debugging-port=0",
+        f"--window-size={config.viewport_width},{config.viewport_height}",
+        *([f"--user-agent={config.user_agent}"] if config.user_agent else []),
+        *domains.arguments(config.allowed_domains),
+        *config.chrome_args,
+        "about:blank",
+    ]
+
+
+def sandbox_problem() -> str | None:
+    """Return why Chromium's sandbox must be off here, a sentence; None where it is on."""
+    if sys.platform != "darwin" and os.geteuid() == 0:
+        return "Chromium refuses to run as root with its sandbox; run runtimed as a user of its own."
+    return None
+
+
+def _read(file: Path) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return file.read_text()
+    return ""
+
+
+def _has_display() -> bool:
+    return sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _reason(code: int, words: Iterable[str]) -> str:
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = f"signal {-code}"
+        how = f"Chromium was ended by {name}"
+    else:
+        how = f"Chromium ended with exit code {code}"
+    last = "\n".join(words)
+    return f"{how}. Its last words:\n{last}" if last else f"{how}."

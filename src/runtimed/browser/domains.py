@@ -1,0 +1,64 @@
+"""Which hosts a browser may ask: the rules for addresses, and the arguments that make Chromium keep them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from runtimed.errors import BrowserError
+
+__all__ = ["arguments", "check_domains", "refusal"]
+
+_INERT: Final = frozenset({"about", "data", "blob", "javascript"})
+"""Schemes that ask nothing of anybody."""
+
+
+def check_domains(domains: Sequence[str] | None) -> None:
+    """Make sure that each domain is a host name or an address, and nothing more.
+
+    Raises:
+        BrowserError: If one is not (attribute `domain`).
+    """
+    for domain in domains or ():
+        name = domain.removeprefix("*.")
+        if not name or any(character in name for character in " */,:?#@\\") or name != name.strip("."):
+            raise BrowserError(
+                f"allowed_domains holds host names such as 'example.com', subdomains included; not {domain!r}",
+                domain=domain,
+            )
+
+
+def arguments(domains: Sequence[str] | None) -> list[str]:
+    """Return the arguments with which Chromium finds no other host: no request of any kind leaves, WebRTC included."""
+    if domains is None:
+        return []
+    names = [domain.removeprefix("*.").lower() for domain in domains]
+    exceptions = "".join(f", EXCLUDE {name}, EXCLUDE *.{name}" for name in names)
+    return [
+        f"--host-resolver-rules=MAP * ~NOTFOUND{exceptions}",
+        "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+        "--no-proxy-server",  # a proxy would resolve the names
+    ]
+
+
+def refusal(url: str, domains: Sequence[str] | None, *, allow_files: bool) -> str | None:
+    """Return why an address must not be opened, a sentence; None if it may."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".").lower()
+    except ValueError as exc:
+        return f"{url!r} is no address: {exc}"
+    scheme = parts.scheme.lower()
+    if scheme in _INERT:
+        return None
+    if scheme == "file":
+        return None if allow_files else "file: addresses are not opened; this session was not started with allow_files"
+    if scheme not in {"http", "https", "ws", "wss"}:
+        return f"{scheme}: addresses are not opened"
+    if domains is None:
+        return None
+    names = [domain.removeprefix("*.").lower() for domain in domains]
+    if any(host == name or host.endswith(f".{name}") for name in names):
+        return None
+    return f"{host or url!r} is not among the allowed domains of this session ({', '.join(domains) or 'none'})"

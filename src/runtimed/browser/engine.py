@@ -1,0 +1,374 @@
+"""The engine of a browser session: one Chromium with all that drives, guards and shows it.
+
+It knows no daemon and no protocol; what owns it is told of everything through a `BrowserListener`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.actions import Action, Fill, Secret
+from runtimed.browser import domains
+from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.browser.chromium import Chromium
+from runtimed.browser.cookies import check_cookies
+from runtimed.browser.downloads import Download, Downloads
+from runtimed.browser.jar import CookieJar
+from runtimed.browser.perform import Performer
+from runtimed.browser.pictures import Pictures
+from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
+from runtimed.browser.relay import Relay
+from runtimed.browser.scrape import scrape_data, scrape_markdown
+from runtimed.browser.screencast import Screencast
+from runtimed.browser.snapshot import Observer
+from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.viewer import Viewer
+from runtimed.browser.witness import Witness
+from runtimed.errors import BrowserError, BrowserUnavailable
+from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
+
+__all__ = ["Browser", "BrowserListener"]
+
+logger = logging.getLogger(__name__)
+
+_WRITTEN_AFTER: Final = 5.5
+"""Seconds after which what pages stored is on the disk.
+
+Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `kCommitDefaultDelaySecs`.
+"""
+
+
+class BrowserListener(Protocol):
+    """Hears what a browser does; called in its event loop, and must return at once."""
+
+    def started(self, pid: int) -> None:
+        """Chromium's process is there: a process group of this number, to be killed where this process dies."""
+
+    def used(self) -> None:
+        """A client talks to the browser through the relay."""
+
+    def logged(self, entry: LogEntry) -> None:
+        """There is one more entry of the action log."""
+
+
+class Browser:
+    """A running browser session.
+
+    Attributes:
+        pid: Chromium's process id.
+        headless: Whether there is no window: asked for, or for lack of a display.
+        ended: Resolves with the reason, a sentence, when Chromium is gone without `close()`.
+    """
+
+    def __init__(self, config: BrowserConfig, folder: Path, listener: BrowserListener) -> None:
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._config = config
+        self._folder = folder
+        self._profile = folder / "profile"
+        self._listener = listener
+        self._secrets = Secrets()
+        self._log = ActionLog(self._secrets, listener.logged)
+        self._cast = Screencast()
+        self._exit = contextlib.AsyncExitStack()
+        self._closing: asyncio.Task[None] | None = None
+        self._saving = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, config: BrowserConfig, folder: Path, listener: BrowserListener) -> Browser:
+        """Start a Chromium.
+
+        Args:
+            config: What it is started with.
+            folder: The session's own, mode 0700. What it holds of an earlier start is used again.
+            listener: Hears what it does.
+
+        Raises:
+            BrowserUnavailable: If there is no Chromium, or it does not start.
+            BrowserError: If the config cannot be: a cookie file that holds no cookies, a domain that is none.
+        """
+        domains.check_domains(config.allowed_domains)
+        if config.profile is not None:
+            check_profile_name(config.profile)
+            if config.profiles_dir is None:
+                raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=config.profile)
+        browser = cls(config, folder, listener)
+        try:
+            await browser._start()
+        except BaseException:
+            await browser._exit.aclose()
+            raise
+        return browser
+
+    @property
+    def cdp_url(self) -> str:
+        """Where Playwright and others attach (`connect_over_cdp`). Who has it drives the browser."""
+        return self._relay.cdp_url
+
+    @property
+    def viewer_url(self) -> str:
+        """Where people watch."""
+        return self._relay.viewer_url
+
+    async def active_target(self) -> str:
+        """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages.
+
+        Raises:
+            BrowserError: If Chromium is gone.
+        """
+        tab = await self._tabs.active()
+        await tab.ready
+        try:
+            if tab.cdp is not None:
+                info = await tab.cdp.send("Target.getTargetInfo")
+                return str(info["targetInfo"]["targetId"])
+        except PlaywrightError as exc:
+            raise BrowserError(f"The tab {tab.id} cannot be found: {exc.message}", tab=tab.id) from exc
+        return ""
+
+    # --- what it is asked ---
+
+    async def observe(
+        self,
+        *,
+        scope: str | None = None,
+        depth: int | None = None,
+        interactive_only: bool = False,
+        max_chars: int | None = None,
+        since: str | None = None,
+    ) -> Observation:
+        """Return what the active tab shows.
+
+        Args:
+            scope: A ref or a selector: only that element and what is in it.
+            depth: How many levels of it.
+            interactive_only: Only what people operate, flat.
+            max_chars: At most so many characters of outline.
+            since: The id of an earlier observation: only what is different. One that is not remembered, or was of
+                another tab, gives everything.
+
+        Raises:
+            StaleElement: If `scope` is the ref of an element that is gone.
+            BrowserError: If `scope` is a selector that finds nothing, or the page does not answer.
+        """
+        self._jar.touch()
+        self._pictures.touch()
+        return await self._observer.observe(
+            scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
+        )
+
+    async def execute(self, action: Action) -> ActionResult:
+        """Perform an action. What the page refuses is part of the result, never an exception."""
+        if isinstance(action, Fill) and isinstance(action.value, Secret):
+            self._secrets.add(action.value)
+        performed = await self._performer.perform(action)
+        self._pictures.performed(self._log.add_action(performed))
+        self._jar.touch()
+        return performed.result
+
+    async def scrape(
+        self,
+        *,
+        selector: str | None = None,
+        only_main_content: bool = True,
+        links: bool = True,
+        images: bool = False,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return what the active tab shows as Markdown, or, with a schema, as the data that it describes.
+
+        Raises:
+            BrowserError: If the selector finds nothing, the schema cannot be met, or the page does not answer.
+        """
+        tab = await self._tabs.active()
+        await tab.ready
+        if schema is None:
+            work: Any = scrape_markdown(
+                tab.page, selector=selector, only_main_content=only_main_content, links=links, images=images
+            )
+        else:
+            work = scrape_data(tab.page, schema, selector=selector)
+        try:
+            return self._secrets.mask_all(await tab.run(work))
+        except PlaywrightError as exc:
+            raise BrowserError(f"The page cannot be read: {exc.message}", tab=tab.id) from exc
+
+    async def screenshot(self, *, full_page: bool = False) -> bytes:
+        """Return a picture of the active tab as PNG.
+
+        Raises:
+            BrowserError: If the page does not answer.
+        """
+        tab = await self._tabs.active()
+        await tab.ready
+        try:
+            return await tab.run(tab.page.screenshot(full_page=full_page))
+        except PlaywrightError as exc:
+            raise BrowserError(f"There is no picture of {tab.id}: {exc.message}", tab=tab.id) from exc
+
+    async def cookies(self) -> list[dict[str, Any]]:
+        """Return all cookies.
+
+        Raises:
+            BrowserError: If Chromium is gone.
+        """
+        return await self._jar.read()
+
+    async def set_cookies(self, cookies: Sequence[Mapping[str, Any]]) -> None:
+        """Add cookies; one of the same name, domain and path is replaced.
+
+        Raises:
+            BrowserError: If one is no cookie; the sentence says which. None of them is set then.
+        """
+        await self._jar.add(check_cookies(cookies))
+
+    async def save_profile(self, name: str) -> None:
+        """Store the profile as it is now under a name.
+
+        Takes about six seconds, as Chromium writes what pages stored after five.
+
+        Raises:
+            BrowserError: If the name cannot be one, or there is no folder of profiles.
+            OSError: If there is no room for it.
+        """
+        check_profile_name(name)
+        if self._config.profiles_dir is None:
+            raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=name)
+        async with self._saving:
+            await self._jar.keep(self._profile)
+            await asyncio.wait([self._chromium.ended], timeout=_WRITTEN_AFTER)
+            # While it stands still its databases are whole, as after a crash, from which they recover.
+            os.killpg(self.pid, signal.SIGSTOP)
+            try:
+                await asyncio.to_thread(store_profile, self._profile, Path(self._config.profiles_dir), name)
+            finally:
+                os.killpg(self.pid, signal.SIGCONT)
+
+    async def close(self) -> None:
+        """Save the cookies and the profile, then end Chromium. Harmless twice."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._exit.aclose())
+        await asyncio.shield(self._closing)
+
+    # --- its start and its end ---
+
+    async def _start(self) -> None:
+        config, listener = self._config, self._listener
+        self._jar = CookieJar(None if config.cookie_file is None else Path(config.cookie_file))
+        self._jar.load()
+        if config.profile is not None and config.profiles_dir is not None:
+            await asyncio.to_thread(load_profile, Path(config.profiles_dir), config.profile, self._profile)
+        self._profile.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._exit.push_async_callback(self._put_away)
+        driver = asyncio.create_task(async_playwright().start())
+        try:
+            self._chromium = await Chromium.start(config, self._profile, self._folder, listener.started)
+        except BaseException:
+            await _end_driver(driver)
+            raise
+        self._exit.push_async_callback(self._chromium.close)
+        self._exit.push_async_callback(_end_driver, driver)
+        self.pid, self.headless = self._chromium.pid, self._chromium.headless
+        host, port = self._chromium.address
+        playwright = await driver
+        try:
+            driven = await playwright.chromium.connect_over_cdp(
+                f"ws://{host}:{port}{self._chromium.path}", is_local=True
+            )
+            self._context = driven.contexts[0]
+            await self._set_up(self._context, await driven.new_browser_cdp_session())
+        except PlaywrightError as exc:
+            reason = self._chromium.ended.result() if self._chromium.ended.done() else exc.message
+            raise BrowserUnavailable(f"Chromium cannot be driven: {reason}") from exc
+        self._chromium.ended.add_done_callback(self._on_ended)
+
+    async def _set_up(self, context: BrowserContext, cdp: CDPSession) -> None:
+        config = self._config
+        await self._jar.attach(context, self._profile)
+        self._exit.push_async_callback(self._jar.close)
+        self._downloads = Downloads(
+            Path(config.downloads_dir) if config.downloads_dir else self._folder / "downloads",
+            self._folder / "partial",
+            self._on_download,
+        )
+        await self._downloads.watch(cdp)
+        witness = Witness(context, self._log, self._cast)
+        self._tabs = Tabs(context, witness, self._equip)
+        await witness.watch(self._tabs, cdp)
+        self._observer = Observer(self._tabs, self._secrets.mask)
+        self._performer = Performer(config, self._tabs, self._observer, self._downloads)
+        self._exit.push_async_callback(self._performer.close)
+        self._exit.push_async_callback(self._cast.close)
+        self._pictures = Pictures(self._tabs, self._log, config.viewport_width, config.viewport_height)
+        self._exit.push_async_callback(self._pictures.close)
+        viewer = Viewer(self._tabs, self._cast, self._log, interactive=config.interactive_viewer)
+        self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._on_used)
+        self._exit.push_async_callback(self._relay.close)
+        await self._relay.open()
+        for tab in self._tabs.all:
+            await tab.ready
+
+    async def _put_away(self) -> None:
+        """When Chromium has ended: keep its profile, or remove it."""
+        config = self._config
+        try:
+            if not config.persist_profile:
+                await asyncio.to_thread(shutil.rmtree, self._profile, ignore_errors=True)
+            elif config.profile is not None and config.profiles_dir is not None and self._profile.exists():
+                await asyncio.to_thread(store_profile, self._profile, Path(config.profiles_dir), config.profile)
+        except OSError as exc:
+            logger.warning("the profile %s cannot be stored: %s", config.profile, exc)
+
+    # --- what happens ---
+
+    def _on_ended(self, ended: asyncio.Future[str]) -> None:
+        if self._closing is None and not self.ended.done():
+            self.ended.set_result(ended.result())
+
+    def _on_used(self) -> None:
+        self._jar.touch()
+        self._listener.used()
+
+    def _on_download(self, download: Download, path: Path | None) -> None:
+        data = {"url": download.url, "suggested_filename": download.suggested, "size": download.size}
+        if path is None:
+            self._log.add("download", None, f"the download of {download.suggested} failed or was cancelled", data)
+        else:
+            self._log.add("download", None, f"downloaded {path.name}", {**data, "path": str(path)})
+
+    async def _equip(self, tab: OpenTab) -> None:
+        """Give a new tab the session's size, and keep it from what the session must not open."""
+        if tab.cdp is not None and not self._config.allow_files:
+            # Pages cannot get there; a client that drives the browser could.
+            tab.cdp.on("Fetch.requestPaused", lambda event: self._refuse(tab, event))
+            await tab.cdp.send("Fetch.enable", {"patterns": [{"urlPattern": "file://*"}]})
+        size = {"width": self._config.viewport_width, "height": self._config.viewport_height}
+        await tab.page.set_viewport_size({"width": size["width"], "height": size["height"]})
+
+    def _refuse(self, tab: OpenTab, event: dict[str, Any]) -> None:
+        async def refuse() -> None:
+            with contextlib.suppress(PlaywrightError):  # the tab is gone
+                if tab.cdp is not None:
+                    await tab.cdp.send(
+                        "Fetch.failRequest", {"requestId": event["requestId"], "errorReason": "AccessDenied"}
+                    )
+
+        self._log.add("network", tab.id, f"refused {event['request']['url']}", {"url": event["request"]["url"]})
+        self._performer.later(refuse())
+
+
+async def _end_driver(driver: asyncio.Task[Playwright]) -> None:
+    try:
+        await (await driver).stop()
+    except Exception:  # what it says of a Chromium that is gone already helps nobody
+        logger.debug("the driver did not end politely", exc_info=True)

@@ -1,0 +1,191 @@
+"""What a daemon can ask of a browser's host: each request once, and replies of any size, in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from runtimed.actions import parse_action
+from runtimed.browser.hosted import HostedBrowser
+from runtimed.errors import BrowserError, ProtocolError
+from runtimed.host.outbox import Outbox
+from runtimed.host.server import Answer, HostServer
+from runtimed.protocol.codec import pack
+from runtimed.protocol.operations import (
+    Act,
+    BrowserOperation,
+    GetBrowserAddress,
+    GetCookies,
+    HostShutdown,
+    Observe,
+    Operation,
+    ReadReply,
+    SaveProfile,
+    Scrape,
+    Screenshot,
+    SetCookies,
+)
+
+__all__ = ["BrowserServer"]
+
+PIECE: Final = 2**20
+"""Longest reply in one piece, and longest piece of a longer one, in bytes."""
+
+MAX_REPLY: Final = 256 * 2**20
+"""Longest reply, in bytes; so much memory at most is kept for those that are read in pieces."""
+
+KEPT: Final = 60.0
+"""Seconds for which a reply in pieces can be read."""
+
+REMEMBERED: Final = 100
+"""So many of the newest actions are remembered with what came of them, for a daemon that asks again."""
+
+
+class BrowserServer(HostServer):
+    """Serves the connections to the host of a browser; the arguments are those of `HostServer`."""
+
+    def __init__(
+        self,
+        epoch: str,
+        browser: HostedBrowser,
+        outbox: Outbox,
+        tasks: asyncio.TaskGroup,
+        daemon_changed: Callable[[], None],
+    ) -> None:
+        super().__init__(epoch, browser, outbox, tasks, daemon_changed)
+        self._browser = browser
+        self._works: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._replies: OrderedDict[int, bytes] = OrderedDict()
+        self._last_reply = 0
+
+    def facts(self) -> dict[str, Any]:
+        """See `HostServer`."""
+        return {"status": self._browser.status, "pid": self._browser.pid, "used_at": self._browser.used_at}
+
+    def perform(self, operation: Operation) -> Answer:
+        """See `HostServer`."""
+        match operation:
+            case HostShutdown():
+                return _nothing_after(self._browser.stop())
+            case ReadReply(reply_id=reply_id, offset=offset):
+                return self._read_reply(reply_id, offset)
+            case (
+                Observe()
+                | Act()
+                | Scrape()
+                | Screenshot()
+                | GetCookies()
+                | SetCookies()
+                | SaveProfile()
+                | GetBrowserAddress()
+            ):
+                return self._once(operation)
+            case _:
+                raise ProtocolError(f"The host of a browser does not know the operation {type(operation).__name__}")
+
+    def cancelled(self, task: asyncio.Task[None]) -> None:
+        """See `HostServer`: what nobody waits for is given up, so that others need not wait for it."""
+        task.cancel()
+
+    async def _once(self, operation: BrowserOperation) -> dict[str, Any]:
+        """Do what was asked, or wait for it if it was asked already: a daemon that comes after another asks again."""
+        key = operation.key
+        if key in self._results:
+            return self._results[key]
+        work = self._works.get(key)
+        if work is None:
+            work = self._works[key] = self._browser.work(self._do(operation))
+            work.add_done_callback(lambda _work: self._works.pop(key, None))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+
+    async def _do(self, operation: BrowserOperation) -> dict[str, Any]:
+        browser = self._browser.browser
+        match operation:
+            case Observe():
+                observation = await browser.observe(
+                    scope=operation.scope,
+                    depth=operation.depth,
+                    interactive_only=operation.interactive_only,
+                    max_chars=operation.max_chars,
+                    since=operation.since,
+                )
+                return self._in_pieces({"observation": _plain(observation)})
+            case Act():
+                result = await browser.execute(parse_action(operation.action))
+                reply = self._in_pieces({"result": _plain(result)})
+                self._remember(operation.key, reply)
+                return reply
+            case Scrape():
+                content = await browser.scrape(
+                    selector=operation.selector,
+                    only_main_content=operation.only_main_content,
+                    links=operation.links,
+                    images=operation.images,
+                    schema=operation.schema,
+                )
+                return self._in_pieces({"content": _plain(content)})
+            case Screenshot():
+                return self._in_pieces({"data": await browser.screenshot(full_page=operation.full_page)})
+            case GetCookies():
+                return self._in_pieces({"cookies": await browser.cookies()})
+            case SetCookies():
+                await browser.set_cookies(operation.cookies)
+            case SaveProfile():
+                await browser.save_profile(operation.name)
+            case GetBrowserAddress():
+                target = await browser.active_target()
+                return {"cdp_url": browser.cdp_url, "viewer_url": browser.viewer_url, "target": target}
+        return {}
+
+    # --- what came of it ---
+
+    def _remember(self, key: str, reply: dict[str, Any]) -> None:
+        self._results[key] = reply
+        if len(self._results) > REMEMBERED:
+            self._results.popitem(last=False)
+
+    def _in_pieces(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """Return a reply, or the first piece of one that is long.
+
+        Raises:
+            BrowserError: If it is too long for anybody.
+        """
+        packed = pack(reply)
+        if len(packed) <= PIECE:
+            return reply
+        if len(packed) > MAX_REPLY:
+            raise BrowserError(
+                f"What the page holds is too much to be returned: {len(packed):,} bytes, where {MAX_REPLY:,} are the "
+                "most; ask for a part of it",
+                size=len(packed),
+            )
+        self._last_reply += 1
+        self._replies[self._last_reply] = packed
+        while sum(map(len, self._replies.values())) > MAX_REPLY:
+            self._replies.popitem(last=False)
+        asyncio.get_running_loop().call_later(KEPT, self._replies.pop, self._last_reply, None)
+        return {"reply_id": self._last_reply, "piece": packed[:PIECE], "size": len(packed)}
+
+    def _read_reply(self, reply_id: int, offset: int) -> dict[str, Any]:
+        packed = self._replies.get(reply_id)
+        if packed is None or not 0 <= offset < len(packed):
+            raise BrowserError("The rest of that reply is there no more; ask for it again")
+        return {"piece": packed[offset : offset + PIECE]}
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:
+    await work
+    return {}

@@ -1,0 +1,594 @@
+"""Performs actions on the tabs, and says what came of each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import msgspec
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+from runtimed import actions
+from runtimed.actions import Action, Secret
+from runtimed.browser import domains
+from runtimed.browser.downloads import Downloads
+from runtimed.browser.outline import REF
+from runtimed.browser.snapshot import Observer
+from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
+from runtimed.errors import BrowserError, StaleElement
+from runtimed.pages import ActionResult, BrowserConfig
+
+if TYPE_CHECKING:
+    from playwright.async_api import JSHandle, Locator, Page, Response
+
+__all__ = ["Performed", "Performer"]
+
+_TIMEOUT: Final = 10.0
+_LONG_TIMEOUT: Final = 30.0
+_ERROR_PAGE: Final = 1.0
+_LONG_URL: Final = 300
+_MAX_DATA: Final = 8 * 2**20
+"""Largest value that a page may give back, in bytes of JSON."""
+
+# Counts changes of the page, where the page cannot see it.
+_WATCH: Final = """() => {
+  const seen = { changes: 0 };
+  new MutationObserver(records => { seen.changes += records.length; })
+    .observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+  for (const type of ['input', 'change', 'scroll'])
+    document.addEventListener(type, () => { seen.changes += 1; }, { capture: true, passive: true });
+  return seen;
+}"""
+
+# The page itself, or what scrolls in its middle where the page as a whole does not.
+_SCROLL: Final = """amount => {
+  const root = document.scrollingElement ?? document.documentElement;
+  let box = root;
+  if (root.scrollHeight <= innerHeight) {
+    let around = document.elementFromPoint(innerWidth / 2, innerHeight / 2);
+    while (around && !(around.scrollHeight > around.clientHeight
+        && /auto|scroll/.test(getComputedStyle(around).overflowY))) around = around.parentElement;
+    box = around ?? root;
+  }
+  const before = box.scrollTop;
+  box.scrollBy({ top: amount ?? box.clientHeight * 0.9, behavior: 'instant' });
+  return Math.round(box.scrollTop - before);
+}"""
+
+_SCROLL_ELEMENT: Final = """(element, amount) => {
+  const before = element.scrollTop;
+  element.scrollBy({ top: amount, behavior: 'instant' });
+  return Math.round(element.scrollTop - before);
+}"""
+
+# Pictures of the page, and who watches it, must not show it either.
+_HIDE_TEXT: Final = "element => { if (element.type !== 'password') element.style.webkitTextSecurity = 'disc'; }"
+
+_IS_FILE_INPUT: Final = "element => ((element.control ?? element).type === 'file')"
+
+_CSS_PATH: Final = """element => {
+  const steps = [];
+  for (let node = element; node instanceof Element; node = node.parentElement) {
+    if (node.id) { steps.unshift('#' + CSS.escape(node.id)); break; }
+    const place = [...(node.parentNode?.children ?? [])].filter(other => other.tagName === node.tagName).indexOf(node);
+    steps.unshift(node.tagName.toLowerCase() + ':nth-of-type(' + (place + 1) + ')');
+  }
+  return steps.join(' > ');
+}"""
+
+
+class _Refused(BrowserError):
+    """We refuse an action ourselves; `error` is the word for it."""
+
+
+class Performed(msgspec.Struct, frozen=True):
+    """An action that was performed, for the log.
+
+    Attributes:
+        selector: Finds the element that it was done to, on a later visit of the page; None if there is none.
+        to_selector: The same for where something was dragged to.
+    """
+
+    action: Action
+    result: ActionResult
+    tab: str | None
+    selector: str | None = None
+    to_selector: str | None = None
+
+
+class _Doing:
+    """What an action in progress knows so far."""
+
+    def __init__(self) -> None:
+        self.tab: OpenTab | None = None
+        self.selectors: list[str | None] = []
+        self.data: Any = None
+        self.changed = False
+        self.begun = False
+
+
+class Performer:
+    """Performs actions.
+
+    Args:
+        config: Says which addresses may be opened.
+        tabs: The tabs.
+        observer: Knows what refs mean.
+        downloads: Takes what is downloaded.
+    """
+
+    def __init__(self, config: BrowserConfig, tabs: Tabs, observer: Observer, downloads: Downloads) -> None:
+        self._config = config
+        self._tabs = tabs
+        self._observer = observer
+        self._downloads = downloads
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def perform(self, action: Action) -> Performed:
+        """Perform an action. What the page refuses is part of the result, never an exception."""
+        started = datetime.now(UTC)
+        doing = _Doing()
+        tabs_before = self._tabs.changes
+        message, error, detail = "", None, {}
+        try:
+            doing.tab = await self._tab_of(action)
+            changes_before = doing.tab.changes if doing.tab is not None else 0
+            message = await self._do(action, doing)
+            if doing.tab is not None and doing.tab.changes != changes_before:
+                doing.changed = True
+        except DialogOpened as exc:
+            doing.changed = True
+            if doing.tab is not None and isinstance(action, _NEEDS_ANSWER):
+                error, message = "Dialog", exc.message
+            else:
+                message = f"Done as far as the page answers. {exc.message}"
+        except TabGone as exc:
+            # A page that closes itself because of a click did what it was asked for.
+            message, doing.changed = exc.message, True
+            closed = doing.begun and doing.tab is not None and doing.tab.closed
+            error = None if closed and isinstance(action, _MAY_CLOSE) else "TabGone"
+        except StaleElement as exc:
+            message, error, detail = exc.message, "StaleElement", dict(exc.data)
+        except _Refused as exc:
+            message, error = exc.message, str(exc.data["error"])
+        except BrowserError as exc:
+            message, error = exc.message, "Refused"
+        except PlaywrightTimeout as exc:
+            message, error = _sentence(exc), "Timeout"
+        except PlaywrightError as exc:
+            message, error = self._explain(exc)
+            if doing.tab is not None and doing.tab.closed and isinstance(action, _MAY_CLOSE):
+                message, error, doing.changed = f"The tab {doing.tab.id} was closed", None, True
+        if self._tabs.changes != tabs_before:
+            await self._tabs.settled()
+            doing.changed = True
+            active = self._tabs.latest
+            if active is not None and active is not doing.tab and doing.tab is not None:
+                message = f"{message}; the active tab is {active.id} now"
+        result = ActionResult(
+            success=error is None,
+            message=message,
+            error=error,
+            data=doing.data,
+            started_at=started,
+            ended_at=datetime.now(UTC),
+            page_changed=doing.changed,
+            detail=detail,
+        )
+        selectors = [*doing.selectors, None, None]
+        return Performed(action, result, None if doing.tab is None else doing.tab.id, selectors[0], selectors[1])
+
+    async def close(self) -> None:
+        """Wait for what still runs for actions that are over."""
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # --- one action ---
+
+    async def _tab_of(self, action: Action) -> OpenTab | None:
+        match action:
+            case actions.NewTab():
+                return None
+            case actions.SwitchTab() | actions.CloseTab() if action.tab is not None:
+                return self._tabs.get(action.tab)
+            case _:
+                ref = getattr(action, "ref", None)
+                found = None if ref is None else self._locate(ref)
+                return await self._tabs.active() if found is None else found[0]
+
+    async def _do(self, action: Action, doing: _Doing) -> str:
+        """Perform an action, return what was done."""
+        if isinstance(action, actions.NewTab):
+            return await self._new_tab(action, doing)
+        tab = doing.tab or await self._tabs.active()
+        match action:
+            case actions.SwitchTab():
+                self._tabs.activate(tab)
+                if tab.dialog is None:
+                    await tab.page.bring_to_front()
+                return f"{tab.id} is active: {_short(tab.page.url)}"
+            case actions.CloseTab():
+                await tab.page.close()
+                doing.changed = True
+                return f"Closed {tab.id}"
+            case actions.HandleDialog():
+                dialog = await tab.answer_dialog(accept=action.accept, text=action.text)
+                doing.changed = True
+                answered = f"{'Accepted' if action.accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
+                return answered if tab.dialog is None else f"{answered}. {tab.dialog_sentence()}"
+            case _:
+                pass
+        if tab.dialog is not None:
+            raise _Refused(tab.dialog_sentence(), error="Dialog")
+        await tab.ready
+        if tab.crashed and not isinstance(action, actions.Goto | actions.Reload):
+            raise _Refused(f"The page of {tab.id} crashed; reload it, or close the tab", error="TabGone")
+        doing.begun = True
+        if isinstance(action, _NAVIGATES):
+            return await tab.run(self._navigate(action, tab, doing))
+        if isinstance(action, actions.Wait):
+            return await tab.run(self._wait(action, tab.page))
+        async with tab.busy:
+            return await tab.run(self._operate(action, tab, doing))
+
+    async def _new_tab(self, action: actions.NewTab, doing: _Doing) -> str:
+        if action.url is not None:
+            url = self._address(action.url)
+        page = await self._tabs.context.new_page()
+        tab = self._tabs.of_page(page)
+        if tab is None:
+            raise TabGone("The new tab was closed at once")
+        doing.tab, doing.data = tab, tab.id
+        await tab.ready
+        if action.url is None:
+            return f"Opened {tab.id}"
+        await tab.run(self._go(tab, page.goto(url, timeout=_milliseconds(action, _LONG_TIMEOUT))))
+        return f"Opened {tab.id} at {_short(page.url)}"
+
+    async def _navigate(
+        self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: _Doing
+    ) -> str:
+        page = tab.page
+        timeout = _milliseconds(action, _LONG_TIMEOUT)
+        before, changes = page.url, tab.changes
+        match action:
+            case actions.Goto():
+                response = await self._go(
+                    tab, page.goto(self._address(action.url), wait_until=action.wait_until, timeout=timeout)
+                )
+            case actions.GoBack():
+                response = await self._go(tab, page.go_back(timeout=timeout))
+            case actions.GoForward():
+                response = await self._go(tab, page.go_forward(timeout=timeout))
+            case actions.Reload():
+                response = await self._go(tab, page.reload(timeout=timeout))
+            case _:
+                assert_never(action)
+        stayed = response is None and page.url == before and tab.changes == changes
+        if stayed and isinstance(action, actions.GoBack | actions.GoForward):
+            where = "back" if isinstance(action, actions.GoBack) else "forward"
+            raise _Refused(f"There is no page to go {where} to", error="Refused")
+        doing.changed = True
+        doing.data = {"url": page.url, "status": None if response is None else response.status}
+        return f"{tab.id} is at {_short(page.url)}" + ("" if response is None else f" (status {response.status})")
+
+    @staticmethod
+    async def _go(tab: OpenTab, going: Coroutine[Any, Any, Response | None]) -> Response | None:
+        """Navigate; if that fails, wait until the browser shows why: else that page interrupts what is asked for next."""
+        tab.arrived.clear()
+        try:
+            return await going
+        except PlaywrightError as exc:
+            if "net::ERR_" in exc.message and "net::ERR_ABORTED" not in exc.message:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ERROR_PAGE):
+                        await tab.arrived.wait()
+            raise
+
+    async def _wait(self, action: actions.Wait, page: Page) -> str:
+        timeout = _milliseconds(action, _LONG_TIMEOUT)
+        if action.seconds is not None:
+            await asyncio.sleep(action.seconds)
+            return f"Waited {action.seconds:g} s"
+        if action.text is not None:
+            await page.get_by_text(action.text).first.wait_for(timeout=timeout)
+            return f"The text {action.text!r} is there"
+        if action.selector is not None:
+            await page.locator(action.selector).first.wait_for(timeout=timeout)
+            return f"{action.selector} is there"
+        if action.url is not None:
+            await page.wait_for_url(action.url, wait_until="commit", timeout=timeout)
+            return f"The page is at {_short(page.url)}"
+        await page.wait_for_load_state(action.load_state or "load", timeout=timeout)
+        return f"The page has reached {action.load_state}"
+
+    async def _operate(self, action: Any, tab: OpenTab, doing: _Doing) -> str:
+        """Do something to an element or to the page, and see whether that changes the page."""
+        if isinstance(action, _SURE):
+            found, what = await self._resolve(action, tab, doing)
+            message = await self._touch(action, tab, found, what, doing)
+            doing.changed = True
+            return message
+        watching = asyncio.ensure_future(_watch(tab.page))
+        try:
+            found, what = await self._resolve(action, tab, doing)
+            watch = await watching
+        except BaseException:
+            watching.cancel()
+            raise
+        changes = tab.changes
+        message = await self._touch(action, tab, found, what, doing)
+        if watch is not None:
+            if tab.changes != changes:
+                doing.changed = True
+            else:
+                doing.changed = doing.changed or await _has_changed(watch)
+            self.later(watch.dispose())
+        return message
+
+    async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: _Doing) -> str:
+        page = tab.page
+        match action:
+            case actions.EvaluateJs():
+                doing.data = await page.evaluate(action.code)
+                _check_data(doing.data)
+                return "Evaluated"
+            case actions.PressKey() if found is None:
+                await page.keyboard.press(action.key)
+                return f"Pressed {action.key}"
+            case actions.Scroll() if found is None:
+                moved = await page.evaluate(_SCROLL, action.amount)
+                return f"Scrolled by {moved} px" if moved else "There is nothing more to scroll"
+        if found is None:
+            raise AssertionError(f"no way to perform {action!r}")
+        return await self._touch_element(action, tab, found, what, doing)
+
+    async def _touch_element(self, action: Any, tab: OpenTab, found: Locator, what: str, doing: _Doing) -> str:
+        limit = _milliseconds(action, _TIMEOUT)
+        match action:
+            case actions.Click():
+                await found.click(
+                    button=action.button, click_count=action.count, modifiers=list(action.modifiers), timeout=limit
+                )
+                return f"Clicked {what}"
+            case actions.Fill():
+                await self._fill(action, found)
+                return f"Filled {what}"
+            case actions.PressKey():
+                await found.press(action.key, timeout=limit)
+                return f"Pressed {action.key} in {what}"
+            case actions.Check():
+                await found.set_checked(action.value, timeout=limit)
+                return f"{'Checked' if action.value else 'Unchecked'} {what}"
+            case actions.SelectOption():
+                chosen = await found.select_option(
+                    action.value if isinstance(action.value, str) else list(action.value), timeout=limit
+                )
+                doing.data = chosen
+                return f"Selected {', '.join(chosen) or 'nothing'} in {what}"
+            case actions.Hover():
+                await found.hover(timeout=limit)
+                return f"The pointer is over {what}"
+            case actions.Drag():
+                target, where = await self._resolve(action.to, tab, doing)
+                await found.drag_to(target or found, timeout=limit)
+                return f"Dragged {what} to {where}"
+            case actions.UploadFile():
+                return await self._upload(action, tab, found, what)
+            case actions.DownloadFile():
+                return await self._download(action, found, doing)
+            case actions.Scroll():
+                if action.amount is None:
+                    await found.scroll_into_view_if_needed(timeout=limit)
+                    return f"{what} is in view"
+                moved = await found.evaluate(_SCROLL_ELEMENT, action.amount, timeout=limit)
+                return f"Scrolled {what} by {moved} px" if moved else f"There is nothing more to scroll in {what}"
+            case _:
+                raise AssertionError(f"no way to perform {action!r}")
+
+    async def _fill(self, action: actions.Fill, found: Locator) -> None:
+        limit = _milliseconds(action, _TIMEOUT)
+        secret = isinstance(action.value, Secret)
+        text = action.value.secret if isinstance(action.value, Secret) else action.value
+        if secret:
+            await found.evaluate(_HIDE_TEXT, timeout=limit)
+        if action.clear:
+            await found.fill(text, timeout=limit)
+        else:
+            await found.press("ControlOrMeta+End", timeout=limit)
+            await found.page.keyboard.insert_text(text)
+        if action.press_enter:
+            await found.press("Enter", timeout=limit)
+
+    async def _upload(self, action: actions.UploadFile, tab: OpenTab, found: Locator, what: str) -> str:
+        limit = _milliseconds(action, _TIMEOUT)
+        paths = [action.path] if isinstance(action.path, str) else list(action.path)
+        for path in paths:
+            if not Path(path).is_absolute() or not await asyncio.to_thread(Path(path).is_file):
+                raise _Refused(f"{path!r} is not the absolute path of a file", error="Refused")
+        if await found.evaluate(_IS_FILE_INPUT, timeout=limit):
+            await found.set_input_files(paths, timeout=limit)
+        else:
+            async with tab.page.expect_file_chooser(timeout=limit) as chooser:
+                await found.click(timeout=limit)
+            await (await chooser.value).set_files(paths, timeout=limit)
+        names = ", ".join(Path(path).name for path in paths)
+        return f"Gave {names} to {what}" if names else f"Took all files from {what}"
+
+    async def _download(self, action: actions.DownloadFile, found: Locator, doing: _Doing) -> str:
+        timeout = action.timeout or _LONG_TIMEOUT
+        beginning = self._downloads.expect()
+        try:
+            async with asyncio.timeout(timeout):
+                await found.click(timeout=timeout * 1000)
+                download = await beginning
+                path = await asyncio.shield(download.done)
+        except TimeoutError:
+            state = "did not begin" if beginning.cancelled() or not beginning.done() else "is not whole"
+            raise _Refused(f"The download {state} after {timeout:g} s; raise timeout=", error="Timeout") from None
+        finally:
+            beginning.cancel()
+        if path is None:
+            raise _Refused(f"The download of {download.url} failed or was cancelled", error="Refused")
+        doing.data = {
+            "path": str(path),
+            "suggested_filename": download.suggested,
+            "url": download.url,
+            "size": download.size,
+        }
+        return f"Downloaded {path.name} ({download.size} bytes)"
+
+    # --- elements ---
+
+    def _locate(self, ref: str) -> tuple[OpenTab, str] | None:
+        """Return the tab in which a ref may be, and Playwright's own ref; None if its document is gone."""
+        match = REF.fullmatch(ref)
+        where = None if match is None else self._tabs.locate(match[1])
+        return None if where is None or match is None else (where[0], where[1] + match[2])
+
+    async def _resolve(self, target: Any, tab: OpenTab, doing: _Doing) -> tuple[Locator | None, str]:
+        """Return the element that an action names, and what to call it; None where it names none."""
+        if isinstance(target, actions.EvaluateJs):
+            return None, "the page"
+        if target.ref is not None:
+            return await self._resolve_ref(target.ref, tab, doing)
+        if target.selector is not None:
+            selector = what = target.selector
+        elif target.role is not None:
+            named = "" if target.name is None else f"[name={msgspec.json.encode(target.name).decode()}]"
+            selector = f"role={target.role}{named}"
+            what = target.role if target.name is None else f'{target.role} "{target.name}"'
+        else:
+            return None, "the page"
+        doing.selectors.append(selector)
+        found = tab.page.locator(selector)
+        if len(tab.page.frames) > 1 and not await found.count():
+            # People see one page where there are several frames.
+            for frame in tab.page.frames[1:]:
+                inside = frame.locator(selector)
+                with contextlib.suppress(PlaywrightError):  # the frame is gone
+                    if await inside.count():
+                        return inside, what
+        return found, what
+
+    async def _resolve_ref(self, ref: str, tab: OpenTab, doing: _Doing) -> tuple[Locator, str]:
+        where = self._locate(ref)
+        found = None
+        if where is not None and where[0] is tab:
+            found = tab.page.locator(f"aria-ref={where[1]}")
+            # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
+            try:
+                there = await found.count()
+            except PlaywrightError:  # its frame is gone
+                there = 0
+            if not there:
+                found = None
+        if found is None:
+            lines = await self._observer.present(tab)
+            where = self._locate(ref)
+            if where is None or where[0] is not tab or not any(line.ref == ref for line in lines):
+                raise self._observer.stale(ref, lines)
+            found = tab.page.locator(f"aria-ref={where[1]}")
+        what, selector = self._observer.recall(ref)
+        if selector is None:
+            selector = await found.evaluate(_CSS_PATH, timeout=_TIMEOUT * 1000)
+        doing.selectors.append(selector)
+        return found, what
+
+    # --- words ---
+
+    def _address(self, url: str) -> str:
+        """Return an address in full.
+
+        Raises:
+            _Refused: If it must not be opened.
+        """
+        url = url.strip()
+        if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://|(about|data|blob|javascript|file|chrome|view-source):", url):
+            host = re.split(r"[/:?#]", url, maxsplit=1)[0]
+            local = (
+                host == "localhost" or host.endswith(".localhost") or host.startswith("127.") or url.startswith("[::1]")
+            )
+            url = f"{'http' if local else 'https'}://{url}"
+        reason = domains.refusal(url, self._config.allowed_domains, allow_files=self._config.allow_files)
+        if reason is not None:
+            raise _Refused(f"{_short(url)} was not opened: {reason}", error="Refused")
+        return url
+
+    def _explain(self, exc: PlaywrightError) -> tuple[str, str]:
+        message = _sentence(exc)
+        match = re.search(r"net::(ERR_\w+)", message)
+        if match is None:
+            return message, "Refused"
+        if match[1] == "ERR_NAME_NOT_RESOLVED" and self._config.allowed_domains is not None:
+            message += f"; only {', '.join(self._config.allowed_domains) or 'nothing'} may be asked in this session"
+        return message, "Navigation"
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something be done after the answer; that it fails because the page is gone means nothing."""
+
+        async def quietly() -> None:
+            with contextlib.suppress(PlaywrightError):
+                await work
+
+        task = asyncio.create_task(quietly())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+_NAVIGATES = actions.Goto | actions.GoBack | actions.GoForward | actions.Reload
+_NEEDS_ANSWER = _NAVIGATES | actions.EvaluateJs | actions.Wait
+"""Those of which nothing was done if a dialog stands in the way."""
+_MAY_CLOSE = actions.Click | actions.PressKey | actions.EvaluateJs | actions.Fill | actions.Check | actions.SelectOption
+"""Those because of which a page may close itself."""
+_SURE = actions.Fill | actions.Check | actions.SelectOption | actions.UploadFile
+"""Those that change the page if they succeed."""
+
+
+async def _watch(page: Page) -> JSHandle | None:
+    try:
+        return await page.evaluate_handle(_WATCH)
+    except PlaywrightError:  # it navigates just now, which is seen in another way
+        return None
+
+
+async def _has_changed(watch: JSHandle) -> bool:
+    try:
+        return bool(await watch.evaluate("seen => seen.changes"))
+    except PlaywrightError:  # its document is gone
+        return True
+
+
+def _milliseconds(action: Any, default: float) -> float:
+    return float((action.timeout or default) * 1000)
+
+
+def _sentence(exc: PlaywrightError) -> str:
+    """Return what Playwright says, in a line: the error, and the last thing that it was waiting for."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", exc.message)
+    head, _, log = text.partition("Call log:")
+    first = re.sub(r"^[A-Z]\w+\.\w+: ", "", " ".join(head.split()).strip(" ="))
+    steps = [line.strip(" -") for line in log.splitlines() if line.strip(" -=")]
+    telling = [line for line in steps if re.search(r"not |intercept|hidden|detached|outside|resolved to", line)]
+    return f"{first}: {telling[-1]}" if telling else first
+
+
+def _short(url: str) -> str:
+    return url if len(url) <= _LONG_URL else f"{url[:_LONG_URL]}…"
+
+
+def _check_data(value: Any) -> None:
+    """Make sure that what a page gave back can travel."""
+    try:
+        size = len(msgspec.json.encode(value))
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise _Refused(f"The value cannot be given back as JSON: {exc}", error="Refused") from exc
+    if size > _MAX_DATA:
+        raise _Refused(f"The value has {size} bytes as JSON, more than the {_MAX_DATA} allowed", error="Refused")

@@ -1,0 +1,128 @@
+"""Pictures for the action log: how the page looked before an action and after it.
+
+An action never waits for its picture, nor is slowed by one: a picture is taken when the browser has been left alone for
+a moment, so actions that follow one another fast share theirs. Chromium's screencast would slow each repaint (measured:
+a `fill` took 1.7 times as long), so that runs only while somebody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from typing import Final
+
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.browser.action_log import ActionLog
+from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.errors import BrowserError
+
+__all__ = ["Pictures"]
+
+logger = logging.getLogger(__name__)
+
+_QUIET: Final = 0.2
+"""Seconds without anything asked of the browser, after which a picture is taken."""
+_LONGEST: Final = 2.0
+"""Seconds after which one is taken though the browser is in use all the time."""
+_WIDTH: Final = 800
+"""Width of a picture, in pixels."""
+
+
+class Pictures:
+    """Takes pictures of the active tab for the log.
+
+    Args:
+        tabs: The tabs.
+        log: Gets the pictures.
+        width: Of the view, in CSS pixels.
+        height: Of the view, in CSS pixels.
+    """
+
+    def __init__(self, tabs: Tabs, log: ActionLog, width: int, height: int) -> None:
+        self._tabs = tabs
+        self._log = log
+        self._width = width
+        self._height = height
+        self._action = 0
+        self._spare: tuple[OpenTab, bytes] | None = None  # taken since the last action, and not in the log yet
+        self._last: bytes | None = None
+        self._wanted_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._taking: asyncio.Task[None] | None = None
+
+    def touch(self) -> None:
+        """Something was asked of the browser: it may look different afterwards."""
+        now = time.monotonic()
+        if self._wanted_since is None:
+            self._wanted_since = now
+        if self._timer is not None:
+            self._timer.cancel()
+        wait = min(_QUIET, max(0.0, self._wanted_since + _LONGEST - now))
+        self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
+
+    def performed(self, action: int) -> None:
+        """An action has ended, which is in the log under this number."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            self._log.add("picture", spare[0].id, "", action=action, moment="before", image=spare[1])
+        self._action = action
+        self.touch()
+
+    async def close(self) -> None:
+        """Take the last picture, if one is due, and no more afterwards."""
+        if self._timer is not None:
+            self._timer.cancel()
+            if self._taking is None:
+                self._begin()
+        if self._taking is not None:
+            await self._taking
+
+    def _begin(self) -> None:
+        self._timer = None
+        if self._taking is None:
+            self._wanted_since = None
+            self._taking = asyncio.create_task(self._take())
+            self._taking.add_done_callback(self._taken)
+        else:
+            self.touch()
+
+    def _taken(self, _task: asyncio.Task[None]) -> None:
+        self._taking = None
+
+    async def _take(self) -> None:
+        tab, action = self._tabs.latest, self._action
+        if tab is None or tab.cdp is None or tab.dialog is not None:
+            return
+        try:
+            async with asyncio.timeout(_LONGEST):
+                answer = await tab.run(tab.cdp.send("Page.captureScreenshot", self._request()))
+        except (PlaywrightError, BrowserError, TimeoutError) as exc:
+            logger.debug("no picture of %s: %s", tab.id, exc)
+            return
+        image = base64.b64decode(answer["data"])
+        if image == self._last:
+            return
+        self._last = image
+        if action:
+            self._log.add("picture", tab.id, "", action=action, moment="after", image=image)
+            if self._action == action:
+                self._action = 0
+        else:
+            self._spare = (tab, image)
+
+    def _request(self) -> dict[str, object]:
+        return {
+            "format": "jpeg",
+            "quality": 60,
+            "optimizeForSpeed": True,
+            "clip": {
+                "x": 0,
+                "y": 0,
+                "width": self._width,
+                "height": self._height,
+                "scale": min(1.0, _WIDTH / self._width),
+            },
+        }

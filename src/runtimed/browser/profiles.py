@@ -1,0 +1,112 @@
+"""Named profiles: copies of a browser's profile folder that later sessions begin with.
+
+A profile's name is a symbolic link to the folder that holds its latest version, so that storing it is one step for
+every reader. Nothing here talks to a browser.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from runtimed.errors import BrowserError
+
+__all__ = ["check_profile_name", "list_profiles", "load_profile", "remove_profile", "store_profile"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_TRIES: Final = 5
+_LEFT_OUT: Final = frozenset({
+    # What Chromium makes again by itself, or what belongs to a running one.
+    "Cache", "Code Cache", "Crashpad", "DawnCache", "DawnGraphiteCache", "DawnWebGPUCache", "DevToolsActivePort",
+    "GPUCache", "GrShaderCache", "GraphiteDawnCache", "ShaderCache", "SingletonCookie", "SingletonLock",
+    "SingletonSocket", "component_crx_cache", "segmentation_platform",
+})  # fmt: skip
+
+
+def check_profile_name(name: str) -> str:
+    """Return the name of a profile.
+
+    Raises:
+        BrowserError: If it cannot be one.
+    """
+    if not _NAME.fullmatch(name):
+        raise BrowserError(
+            f"A profile's name has up to 100 letters, digits, '.', '_' and '-', and begins with a letter or digit; "
+            f"not {name!r}",
+            profile=name,
+        )
+    return name
+
+
+def load_profile(profiles: Path, name: str, into: Path) -> bool:
+    """Copy a profile into a folder, which is emptied first; return whether there was one.
+
+    Raises:
+        OSError: If it cannot be copied.
+    """
+    link = profiles / check_profile_name(name)
+    for attempt in range(_TRIES):
+        shutil.rmtree(into, ignore_errors=True)
+        try:
+            version = link.resolve(strict=True)
+        except FileNotFoundError:
+            into.mkdir(mode=0o700, parents=True)
+            return False
+        try:
+            shutil.copytree(version, into, symlinks=True)
+        except (FileNotFoundError, shutil.Error):
+            if attempt == _TRIES - 1 or version == link.resolve():
+                raise
+            continue  # a newer version took its place meanwhile
+        into.chmod(0o700)
+        return True
+    raise BrowserError(f"The profile {name!r} is stored anew faster than it can be read", profile=name)
+
+
+def store_profile(folder: Path, profiles: Path, name: str) -> None:
+    """Store a copy of a profile folder under a name, in place of what is there.
+
+    Args:
+        folder: Of a Chromium that ended or stands still.
+
+    Raises:
+        OSError: If there is no room for it; what is stored stays as it was.
+    """
+    link = profiles / check_profile_name(name)
+    profiles.mkdir(mode=0o700, parents=True, exist_ok=True)
+    version = profiles / f".{name}-{secrets.token_hex(6)}"
+    try:
+        shutil.copytree(folder, version, symlinks=True, ignore=_ignore)
+        version.chmod(0o700)
+        new = version.with_name(f"{version.name}-link")
+        new.symlink_to(version.name)
+        new.replace(link)
+    except BaseException:
+        shutil.rmtree(version, ignore_errors=True)
+        raise
+    for other in profiles.glob(f".{name}-*"):
+        if re.fullmatch(rf"\.{re.escape(name)}-[0-9a-f]{{12}}", other.name) and other.name != link.readlink().name:
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def list_profiles(profiles: Path) -> list[str]:
+    """Return the names of the profiles."""
+    return sorted(path.name for path in profiles.glob("*") if path.is_symlink() and _NAME.fullmatch(path.name))
+
+
+def remove_profile(profiles: Path, name: str) -> None:
+    """Remove a profile; harmless if there is none."""
+    link = profiles / check_profile_name(name)
+    version = link.resolve()
+    if link.is_symlink():
+        link.unlink()
+        shutil.rmtree(version, ignore_errors=True)
+
+
+def _ignore(folder: str, names: Iterable[str]) -> set[str]:
+    del folder
+    return {name for name in names if name in _LEFT_OUT}

@@ -1,0 +1,144 @@
+"""Live pictures of the active tab, as Chromium makes them when something changes (CDP's screencast, JPEG).
+
+They are taken only while somebody watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from playwright.async_api import Error as PlaywrightError
+
+if TYPE_CHECKING:
+    from runtimed.browser.tabs import OpenTab
+
+__all__ = ["Frame", "Screencast"]
+
+_PAUSE: Final = 0.05
+"""Shortest time between two frames, in seconds."""
+
+
+class Frame(msgspec.Struct, frozen=True, eq=False):
+    """A picture of a tab.
+
+    Attributes:
+        image: JPEG.
+        width: Of the view, in CSS pixels.
+        height: Of the view, in CSS pixels.
+    """
+
+    tab: str
+    image: bytes
+    width: int
+    height: int
+
+
+class Screencast:
+    """Shows one tab at a time.
+
+    Attributes:
+        latest: The newest picture of the tab that is shown; None if there is none yet.
+    """
+
+    def __init__(self) -> None:
+        self.latest: Frame | None = None
+        self._active: OpenTab | None = None
+        self._tab: OpenTab | None = None
+        self._hearers: list[Callable[[Frame], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heard: set[str] = set()
+        self._held: asyncio.TimerHandle | None = None
+        self._unanswered: int | None = None
+
+    def listen(self, hearer: Callable[[Frame], None]) -> Callable[[], None]:
+        """Call something with each picture; return what ends that."""
+        self._hearers.append(hearer)
+        self._direct()
+
+        def end() -> None:
+            self._hearers.remove(hearer)
+            self._direct()
+
+        return end
+
+    def show(self, tab: OpenTab | None) -> None:
+        """Show another tab from now on."""
+        self._active = tab
+        self._direct()
+
+    def _direct(self) -> None:
+        tab = self._active if self._hearers else None
+        if tab is self._tab:
+            return
+        before, self._tab = self._tab, tab
+        self.latest = None
+        self._unanswered = None
+        if self._held is not None:
+            self._held.cancel()
+        self._spawn(self._switch(before, tab))
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._held is not None:
+            self._held.cancel()
+        self._active = self._tab = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _switch(self, before: OpenTab | None, tab: OpenTab | None) -> None:
+        with contextlib.suppress(PlaywrightError):  # closed meanwhile
+            if before is not None and before.cdp is not None and not before.closed:
+                await before.cdp.send("Page.stopScreencast")
+            if tab is None:
+                return
+            await tab.ready
+            if tab.cdp is None or tab is not self._tab:
+                return
+            if tab.id not in self._heard:
+                self._heard.add(tab.id)
+                tab.cdp.on("Page.screencastFrame", lambda event: self._on_frame(tab, event))
+            await tab.cdp.send(
+                "Page.startScreencast", {"format": "jpeg", "quality": 60, "maxWidth": 1280, "maxHeight": 1080}
+            )
+
+    def _on_frame(self, tab: OpenTab, event: dict[str, Any]) -> None:
+        if tab is not self._tab:
+            return
+        with contextlib.suppress(binascii.Error):
+            metadata = event["metadata"]
+            self.latest = Frame(
+                tab.id,
+                base64.b64decode(event["data"]),
+                round(metadata["deviceWidth"]),
+                round(metadata["deviceHeight"]),
+            )
+            for hearer in list(self._hearers):
+                hearer(self.latest)
+        # Chromium sends the next one when this one is answered.
+        self._unanswered = event["sessionId"]
+        self._held = asyncio.get_running_loop().call_later(_PAUSE, self._answer)
+
+    def _answer(self) -> None:
+        tab, number, self._unanswered = self._tab, self._unanswered, None
+        if self._held is not None:
+            self._held.cancel()
+        if tab is not None and tab.cdp is not None and number is not None:
+            self._spawn(self._send_answer(tab, number))
+
+    @staticmethod
+    async def _send_answer(tab: OpenTab, number: int) -> None:
+        if tab.cdp is not None:
+            with contextlib.suppress(PlaywrightError):  # closed meanwhile
+                await tab.cdp.send("Page.screencastFrameAck", {"sessionId": number})
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,377 @@
+"""The tabs of a browser: their ids, which one is active, which documents they show, which dialogs they wait in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import urldefrag
+
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.browser import outline
+from runtimed.errors import BrowserError
+from runtimed.pages import Dialog, Tab
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, CDPSession, Frame, Page
+    from playwright.async_api import Dialog as OpenDialog
+
+__all__ = ["DialogOpened", "OpenTab", "TabGone", "Tabs", "TabsListener"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_OPENING: Final = 2.0
+"""Seconds in which a tab that Chromium announced must be there."""
+_MAX_DOCUMENTS: Final = 4096
+"""Documents whose numbers are remembered; refs of older ones are stale."""
+
+
+DocumentKey = tuple[str, str, int, int]
+"""A tab, the prefix of a frame in it, and how many documents the tab and that frame have shown so far."""
+
+
+class DialogOpened(BrowserError):
+    """A dialog opened while the page was asked for something; the page answers when the dialog is answered."""
+
+
+class TabGone(BrowserError):
+    """The tab was closed, or its page crashed, while it was asked for something."""
+
+
+class TabsListener:
+    """Hears what tabs do by themselves; all of it in the event loop."""
+
+    def tab_opened(self, tab: OpenTab) -> None:
+        """A tab is there; it is not ready yet."""
+
+    def tabs_changed(self) -> None:
+        """Another tab is active, or none."""
+
+    def tab_happened(self, tab: OpenTab, kind: str, text: str, data: dict[str, Any]) -> None:
+        """Something for the log happened in it."""
+
+
+class OpenTab:
+    """One tab.
+
+    Attributes:
+        page: Playwright's page.
+        cdp: Talks to the tab in Chromium's own protocol, once it is ready.
+        target: Chromium's own id of it.
+        busy: Held by an action, so that those of several clients do not mix.
+        arrived: Set when its page shows another address, or the same anew.
+        dialog: The dialog in which its page waits.
+        generation: Counts what may have changed the page's address, its document or its frames.
+    """
+
+    def __init__(self, tab_id: str, page: Page, tabs: Tabs) -> None:
+        loop = asyncio.get_running_loop()
+        self.id = tab_id
+        self.page = page
+        self.cdp: CDPSession | None = None
+        self.busy = asyncio.Lock()
+        self.dialog: Dialog | None = None
+        self.title = ""
+        self.target: str | None = None
+        self.crashed = False
+        self.arrived = asyncio.Event()
+        self.changes = 0
+        self.generation = 0
+        self._open_dialog: OpenDialog | None = None
+        self._tabs = tabs
+        self._dialog_opened: asyncio.Future[None] = loop.create_future()
+        self._gone: asyncio.Future[str] = loop.create_future()
+        self._main_documents = 0
+        self._frame_documents: dict[Frame, tuple[int, str]] = {}
+        self._frames: dict[str, Frame] = {}
+        page.on("dialog", self._on_dialog)
+        page.on("close", lambda _: self._end("was closed"))
+        page.on("crash", lambda _: self._crash())
+        page.on("framenavigated", self._on_navigated)
+        self.ready = asyncio.create_task(self._prepare())
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is gone."""
+        return self.page.is_closed()
+
+    async def _prepare(self) -> None:
+        """Make the tab what the session's settings ask for."""
+        try:
+            self.cdp = await self.page.context.new_cdp_session(self.page)
+            self.cdp.on("Page.frameNavigated", self._on_document)
+            self.cdp.on("Page.javascriptDialogClosed", lambda _: self._dialog_closed())
+            await self.cdp.send("Page.enable")
+            info = await self.cdp.send("Target.getTargetInfo")
+            self.target = info["targetInfo"]["targetId"]
+            await self._tabs.equip(self)
+        except PlaywrightError as exc:
+            if not self.closed:
+                logger.warning("tab %s cannot be prepared: %s", self.id, exc)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something of the page, as long as it can answer.
+
+        Raises:
+            DialogOpened: If a dialog opens meanwhile, or is open; the work goes on when it is answered.
+            TabGone: If the tab closes or crashes meanwhile.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            waited: list[asyncio.Future[Any]] = [task, self._dialog_opened, self._gone]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            return task.result()
+        task.add_done_callback(_forget)
+        if self._gone.done():
+            raise TabGone(f"The tab {self.id} {self._gone.result()}", tab=self.id)
+        raise DialogOpened(self.dialog_sentence(), tab=self.id)
+
+    def dialog_sentence(self) -> str:
+        """Say which dialog stands in the way."""
+        what = "" if self.dialog is None else f" ({self.dialog.kind}): {self.dialog.message!r}"
+        return f"The page in {self.id} waits in a dialog{what}; handle_dialog answers it"
+
+    async def answer_dialog(self, *, accept: bool, text: str | None) -> Dialog:
+        """Answer the dialog that is open, and return it.
+
+        Raises:
+            BrowserError: If none is.
+        """
+        opened, dialog = self._open_dialog, self.dialog
+        if opened is None or dialog is None:
+            raise BrowserError(f"The tab {self.id} shows no dialog", tab=self.id)
+        self._dialog_closed()  # first: the next one of a storm may come before the answer to this call
+        try:
+            if accept:
+                await opened.accept(text or "")
+            else:
+                await opened.dismiss()
+            # The page goes on, or shows its next dialog.
+            await self.run(self.page.evaluate("0"))
+        except DialogOpened:
+            pass
+        except PlaywrightError:
+            # Another client, or Chromium, was faster, or the page is left: it is closed, as was asked for.
+            logger.debug("the dialog of tab %s was closed by somebody else", self.id)
+        return dialog
+
+    # --- documents: what a ref belongs to ---
+
+    def document_key(self, prefix: str) -> DocumentKey:
+        """Return what identifies the document that a frame shows now.
+
+        Args:
+            prefix: Of the frame, as Playwright's refs have it; empty for the main frame.
+        """
+        if not prefix:
+            return self.id, "", self._main_documents, 0
+        frame = self._frames.get(prefix)
+        count = 0 if frame is None else self._frame_documents.get(frame, (0, ""))[0]
+        return self.id, prefix, self._main_documents, count
+
+    async def learn_frames(self, snapshot: str) -> None:
+        """Find the frames that a snapshot shows for the first time: a prefix belongs to its frame for ever."""
+        for prefix, owner in outline.frames(snapshot):
+            if prefix in self._frames:
+                continue
+            with contextlib.suppress(PlaywrightError):  # gone again
+                handle = await self.page.query_selector(f"aria-ref={owner}")
+                frame = None if handle is None else await handle.content_frame()
+                if frame is not None:
+                    self._frames[prefix] = frame
+
+    # --- what happens to it ---
+
+    def _on_document(self, event: dict[str, Any]) -> None:
+        if "parentId" not in event["frame"]:
+            self._main_documents += 1
+            self.generation += 1
+            self._frame_documents.clear()
+            self._frames.clear()
+
+    def _on_navigated(self, frame: Frame) -> None:
+        self.changes += 1
+        if frame.parent_frame is None:
+            self.arrived.set()
+            self._tabs.listener.tab_happened(self, "tab", f"{self.id} is at {frame.url}", {"url": frame.url})
+            return
+        # Playwright does not tell a new document from a new fragment.
+        count, url = self._frame_documents.get(frame, (0, ""))
+        if urldefrag(url)[0] != urldefrag(frame.url)[0] or url == frame.url:
+            count += 1
+        self._frame_documents[frame] = (count, frame.url)
+        self.generation += 1
+
+    def _on_dialog(self, opened: OpenDialog) -> None:
+        self._open_dialog = opened
+        self.dialog = Dialog(kind=opened.type, message=opened.message, default=opened.default_value)  # type: ignore[arg-type]  # Playwright says str
+        self.changes += 1
+        if not self._dialog_opened.done():
+            self._dialog_opened.set_result(None)
+        self._tabs.listener.tab_happened(
+            self, "dialog", f"{opened.type}: {opened.message}", {"kind": opened.type, "message": opened.message}
+        )
+
+    def _dialog_closed(self) -> None:
+        if self.dialog is not None:
+            self.dialog = self._open_dialog = None
+            self._dialog_opened = asyncio.get_running_loop().create_future()
+
+    def _crash(self) -> None:
+        self.crashed = True
+        self._tabs.listener.tab_happened(self, "tab", f"the page in {self.id} crashed", {"url": self.page.url})
+        self._end("shows a page that crashed")
+
+    def _end(self, how: str) -> None:
+        if not self._gone.done():
+            self._gone.set_result(how)
+        if self.closed:
+            self._tabs.forget(self)
+
+
+class Tabs:
+    """All tabs.
+
+    Args:
+        context: The browser's default context: the one that all clients share.
+        listener: Hears what happens.
+        equip: Prepares a new tab.
+    """
+
+    def __init__(
+        self,
+        context: BrowserContext,
+        listener: TabsListener,
+        equip: Callable[[OpenTab], Coroutine[Any, Any, None]],
+    ) -> None:
+        self.listener = listener
+        self.equip = equip
+        self.changes = 0
+        self.context = context
+        self._open: dict[str, OpenTab] = {}
+        self._order: list[OpenTab] = []  # the one that was active last stands last
+        self._count = 0
+        self._opening = asyncio.Lock()
+        self._announced = len(context.pages)
+        self._complete = asyncio.Event()
+        self._complete.set()
+        self._numbers: dict[DocumentKey, str] = {}
+        self._documents: dict[str, DocumentKey] = {}
+        self._document_count = 0
+        for page in context.pages:
+            self._add(page)
+        context.on("page", self._add)
+
+    def announce(self) -> None:
+        """A tab opens: Chromium says so at once, Playwright when it knows the page."""
+        self._announced += 1
+        self.changes += 1
+        self._complete.clear()
+
+    async def settled(self) -> None:
+        """Wait until the tabs that open are there."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OPENING):
+                await self._complete.wait()
+        self._announced = self._count
+
+    def _add(self, page: Page) -> None:
+        self._count += 1
+        if self._count >= self._announced:
+            self._complete.set()
+        tab = OpenTab(f"t{self._count}", page, self)
+        self._open[tab.id] = tab
+        self._order.append(tab)
+        self.changes += 1
+        self.listener.tab_opened(tab)
+        self.listener.tabs_changed()
+
+    def forget(self, tab: OpenTab) -> None:
+        """Strike a tab that is closed off the list; the one that was active before it is active again."""
+        if self._open.pop(tab.id, None) is not None:
+            self._order.remove(tab)
+            self.changes += 1
+            self.listener.tab_happened(tab, "tab", f"{tab.id} was closed", {})
+            self.listener.tabs_changed()
+
+    async def active(self) -> OpenTab:
+        """Return the tab that actions concern; where the last one was closed, an empty one."""
+        async with self._opening:
+            if not self._order:
+                await self.context.new_page()
+            return self._order[-1]
+
+    @property
+    def latest(self) -> OpenTab | None:
+        """The tab that actions concern, None if there is none."""
+        return self._order[-1] if self._order else None
+
+    @property
+    def all(self) -> list[OpenTab]:
+        """The tabs in the order in which they were opened."""
+        return list(self._open.values())
+
+    def get(self, tab_id: str) -> OpenTab:
+        """Return a tab.
+
+        Raises:
+            TabGone: If it is not there.
+        """
+        tab = self._open.get(tab_id)
+        if tab is None:
+            raise TabGone(f"There is no tab {tab_id!r}; there are: {', '.join(self._open) or 'none'}", tab=tab_id)
+        return tab
+
+    def activate(self, tab: OpenTab) -> None:
+        """Let actions concern this tab."""
+        self._order.remove(tab)
+        self._order.append(tab)
+        self.changes += 1
+        self.listener.tabs_changed()
+
+    def of_page(self, page: Page) -> OpenTab | None:
+        """Return the tab of a page."""
+        return next((tab for tab in self._open.values() if tab.page == page), None)
+
+    def listed(self) -> tuple[Tab, ...]:
+        """Return what clients see of the tabs."""
+        return tuple(
+            Tab(id=tab.id, url=tab.page.url, title=tab.title, active=tab is self.latest) for tab in self._open.values()
+        )
+
+    # --- documents ---
+
+    def number(self, key: DocumentKey) -> str:
+        """Return the number of a document, as it stands in refs; a new one gets one that nothing had before."""
+        known = self._numbers.get(key)
+        if known is None:
+            self._document_count += 1
+            known = self._numbers[key] = f"d{self._document_count}"
+            self._documents[known] = key
+            if len(self._documents) > _MAX_DOCUMENTS:
+                oldest = next(iter(self._documents))
+                del self._numbers[self._documents.pop(oldest)]
+        return known
+
+    def locate(self, document: str) -> tuple[OpenTab, str] | None:
+        """Return the tab and the frame (Playwright's prefix) that show a document now; None if none does."""
+        key = self._documents.get(document)
+        tab = None if key is None else self._open.get(key[0])
+        if key is None or tab is None or tab.document_key(key[1]) != key:
+            return None
+        return tab, key[1]
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Take note of how abandoned work ended, lest asyncio complain that nobody did."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,74 @@
+"""The command `replay`: performs again what was done in a browser session, in a new one. No model takes part in it."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+from collections.abc import Iterable
+from typing import Any
+
+from runtimed.cli.as_json import print_json
+from runtimed.cli.console import complain, say
+from runtimed.cli.daemon import no_daemon
+from runtimed.cli.exits import Exit
+from runtimed.client.browser_session import BrowserSession
+from runtimed.pages import LogEntry
+from runtimed.settings import read_settings
+from runtimed.texts import printable
+from runtimed.transport.autostart import daemon_answers
+
+__all__ = ["replay"]
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Perform the actions of a session again; stop at the first that fails."""
+    settings = read_settings()
+    if not daemon_answers(settings):
+        return no_daemon(settings.socket_path)
+    logged = BrowserSession(arguments.id, label="runtimed replay")
+    entries = [entry for entry in logged.read_actions() if entry.kind == "action"]
+    if arguments.list:
+        _show(entries, as_json=arguments.json)
+        return Exit.OK
+    actions = [_action(entry) for entry in entries if entry.data.get("success")]
+    if not actions:
+        say(f"Nothing was done in session {arguments.id}")
+        return Exit.OK
+    with BrowserSession(arguments.session, headless=not arguments.window, label="runtimed replay") as session:
+        for number, action in enumerate(actions, 1):
+            result = session.execute(_with_secrets(action))
+            say(f"{number} of {len(actions)}: {result.message}")
+            if not result.success:
+                complain("The page refused this; the rest is left")
+                return Exit.FAILED
+    return Exit.OK
+
+
+def _show(entries: Iterable[LogEntry], *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"at": entry.at, "text": entry.text, **entry.data} for entry in entries])
+        return
+    for entry in entries:
+        mark = "" if entry.data.get("success") else "failed: "
+        say(f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {mark}{entry.text}")
+
+
+def _action(entry: LogEntry) -> dict[str, Any]:
+    """Return an action as it can be performed elsewhere: refs were those of pages that are gone."""
+    action: dict[str, Any] = dict(entry.data["action"])
+    if "ref" in action and entry.data.get("selector"):
+        del action["ref"]
+        action["selector"] = entry.data["selector"]
+    target = action.get("to")
+    if isinstance(target, dict) and "ref" in target and entry.data.get("to_selector"):
+        action["to"] = {"selector": entry.data["to_selector"]}
+    return action
+
+
+def _with_secrets(action: dict[str, Any]) -> dict[str, Any]:
+    """Return an action with its secret, which is in no log: the user is asked for it."""
+    value = action.get("value")
+    if not isinstance(value, dict) or "secret" not in value:
+        return action
+    name = value.get("name") or f"the secret for {action.get('selector') or action.get('name') or 'this field'}"
+    return {**action, "value": {**value, "secret": getpass.getpass(f"{printable(name)}: ")}}

@@ -1,0 +1,250 @@
+"""`AsyncBrowserSession`: `BrowserSession` with coroutines. Every operation is defined in `calls.browser`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runtimed.client import calls
+from runtimed.client.aio import AsyncConnection
+from runtimed.client.attached import AsyncAttached
+from runtimed.client.browser_handle import BrowserHandle, open_viewer
+from runtimed.client.flows import Flow
+from runtimed.client.handle import documented
+from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
+from runtimed.models import Image, SessionStatus
+from runtimed.pages import ActionResult, LogEntry, Observation
+from runtimed.protocol.operations import Join
+from runtimed.texts import printable
+
+if TYPE_CHECKING:
+    import playwright.async_api
+
+__all__ = ["AsyncBrowserSession"]
+
+T = TypeVar("T")
+
+
+@documented
+class AsyncBrowserSession(BrowserHandle):
+    """A live browser, joined by its id, for asyncio.
+
+    The members are those of `BrowserSession`, as coroutines; so is `viewer_url`. Many calls may be in flight at a time.
+
+    Example:
+        >>> async with AsyncBrowserSession() as session:
+        ...     page = await session.async_page()
+        ...     await page.goto("https://example.com")
+    """
+
+    _attached: AsyncAttached | None = None
+    _underway = 0
+
+    def _connect(self, join: Join) -> None:
+        self._connection = AsyncConnection(self._identity, join)
+
+    def __repr__(self) -> str:
+        return f"AsyncBrowserSession(id={printable(self.session_id or 'None')})"
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """See `calls.browser.start_browser`."""
+        notebook = self._named()
+        flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
+        if await self._perform(flow):
+            is_first, self._created = not self._created, True
+            if is_first and not self._config.headless:
+                open_viewer(await self.viewer_url())
+
+    async def stop(self) -> None:
+        """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.
+
+        Stopping twice, or a session that never started, is harmless.
+        """
+        await self._let_go()
+        if self._notebook is not None:
+            await self._apart(calls.stop(self._notebook))
+            self._created = False
+            self._connection.close()
+
+    async def close(self) -> None:
+        """Leave the session, and end this client's own driver process; the session lives on. Harmless twice."""
+        await self._let_go()
+        if self._notebook is not None:
+            self._connection.close()
+
+    async def status(self) -> SessionStatus:
+        """Return the session's state, `not_started` before there is one. Asking is no use of the session."""
+        if self._notebook is None:
+            return self._not_started()
+        try:
+            return await self._apart(calls.get_session(self._notebook))
+        except SessionNotFound:
+            return self._not_started()
+
+    async def __aenter__(self) -> AsyncBrowserSession:
+        was_created = self._created
+        try:
+            await self.start()
+        except BaseException:
+            # It may have begun to start.
+            await self._leave(failed=True)
+            raise
+        self._block_ends_it = self._created and not was_created
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._let_go()
+        finally:
+            if self._block_ends_it:
+                await self._leave(failed=exc_type is not None)
+            else:
+                await self.close()
+
+    async def _leave(self, *, failed: bool) -> None:
+        """End the session if this client started it, and close the handle."""
+        try:
+            await self._apart(calls.leave(self._known(), failed=failed), start_daemon=False)
+            self._created = False
+        except DaemonUnavailable:
+            # Whoever ended the daemon ended the session, or wants its browser to live on.
+            return
+        except RuntimedError:
+            # The error that ends the block is the one to see; without one, this is.
+            if not failed:
+                raise
+        finally:
+            await self.close()
+
+    # --- Playwright ---
+
+    async def async_page(self) -> playwright.async_api.Page:
+        """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
+        if self._attached is not None and not self._attached.is_usable:
+            await self._let_go()
+        if self._attached is not None and self._attached.page is not None:
+            return self._attached.page
+        address = await self._address()
+        if self._attached is None:
+            attached = AsyncAttached()
+            await attached.attach(address["cdp_url"])
+            self._attached = attached
+        return await self._attached.find(address["target"])
+
+    async def _let_go(self) -> None:
+        """End this client's own driver process."""
+        attached, self._attached = self._attached, None
+        if attached is not None:
+            await attached.close()
+
+    async def cdp_url(self) -> str:
+        """Return the address at which tools that speak the Chrome DevTools Protocol reach this browser.
+
+        It is on this machine's loopback, and holds a token: who has it has the browser. What goes through it counts as
+        use of the session.
+
+        Raises:
+            SessionClosed: If the session has no browser.
+        """
+        return (await self._address())["cdp_url"]
+
+    async def viewer_url(self) -> str:
+        """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
+        return (await self._address())["viewer_url"]
+
+    async def _address(self) -> dict[str, str]:
+        return await self._perform(calls.browser.browser_address(self._known()))
+
+    # --- operations ---
+
+    async def observe(
+        self,
+        scope: str | None = None,
+        depth: int | None = None,
+        interactive_only: bool = False,
+        max_chars: int | None = None,
+        since: Observation | str | None = None,
+    ) -> Observation:
+        """See `calls.browser.observe`."""
+        return await self._perform(
+            calls.browser.observe(self._known(), scope, depth, interactive_only, max_chars, since)
+        )
+
+    async def execute(
+        self,
+        action: object = None,
+        /,
+        *,
+        type: str | None = None,  # noqa: A002  # see calls.browser
+        raise_on_failure: bool = False,
+        **fields: Any,
+    ) -> ActionResult:
+        """See `calls.browser.execute`."""
+        return await self._perform(
+            calls.browser.execute(self._known(), action, type=type, raise_on_failure=raise_on_failure, **fields)
+        )
+
+    async def scrape(
+        self,
+        selector: str | None = None,
+        only_main_content: bool = True,
+        links: bool = True,
+        images: bool = False,
+        schema: Any = None,
+    ) -> Any:
+        """See `calls.browser.scrape`."""
+        return await self._perform(
+            calls.browser.scrape(self._known(), selector, only_main_content, links, images, schema)
+        )
+
+    async def screenshot(self, full_page: bool = False) -> Image:
+        """See `calls.browser.screenshot`."""
+        return await self._perform(calls.browser.screenshot(self._known(), full_page))
+
+    async def get_cookies(self) -> list[dict[str, Any]]:
+        """See `calls.browser.get_cookies`."""
+        return await self._perform(calls.browser.get_cookies(self._known()))
+
+    async def set_cookies(self, cookies: Sequence[Mapping[str, Any]]) -> None:
+        """See `calls.browser.set_cookies`."""
+        await self._perform(calls.browser.set_cookies(self._known(), cookies))
+
+    async def save_profile(self, name: str) -> None:
+        """See `calls.browser.save_profile`."""
+        await self._perform(calls.browser.save_profile(self._known(), name))
+
+    async def read_actions(self, pictures: bool = False) -> list[LogEntry]:
+        """See `calls.browser.read_actions`."""
+        return await self._apart(calls.browser.read_actions(self._known(), pictures))
+
+    # --- how a call is made ---
+
+    async def _perform(self, flow: Flow[T]) -> T:
+        await self._connection.open()
+        self._underway += 1
+        try:
+            return await self._connection.perform(flow)
+        except SessionError:
+            if self._underway == 1:
+                # There is nothing to be joined.
+                self._connection.close()
+            raise
+        finally:
+            self._underway -= 1
+
+    async def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
+        """Use a short connection, so that it works after the end, too."""
+        connection = AsyncConnection(self._identity, start_daemon=start_daemon)
+        await connection.open()
+        try:
+            return await connection.perform(flow)
+        finally:
+            connection.close()

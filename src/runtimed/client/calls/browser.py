@@ -1,0 +1,277 @@
+"""The operations of a browser session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtimed.actions import UploadFile, parse_action
+from runtimed.client.calls.notebook import Notebook
+from runtimed.client.flows import Ask, Flow
+from runtimed.errors import ActionFailed
+from runtimed.models import Image
+from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
+from runtimed.protocol import operations as ops
+from runtimed.protocol.codec import decode_event, unpack
+from runtimed.protocol.events import BrowserLogged
+
+__all__ = [
+    "browser_address",
+    "execute",
+    "get_cookies",
+    "observe",
+    "read_actions",
+    "save_profile",
+    "scrape",
+    "screenshot",
+    "set_cookies",
+    "start_browser",
+]
+
+
+def start_browser(
+    notebook: Notebook, config: BrowserConfig, timeout_minutes: float | None, max_duration_minutes: float | None
+) -> Flow[bool]:
+    """Start the session's browser, or join it if there is one already, whatever it was started with.
+
+    The browser gets this process's environment variables: its display, its proxy, its RUNTIMED_CHROMIUM.
+
+    Returns:
+        Whether this client started the session.
+
+    Raises:
+        BrowserUnavailable: If there is no Chromium, or it does not start.
+        SessionError: If the id is that of a kernel's session.
+    """
+    request = ops.StartBrowser(
+        notebook_id=notebook.id,
+        config=msgspec.to_builtins(config),
+        environment=dict(os.environ),
+        timeout_minutes=timeout_minutes,
+        max_duration_minutes=max_duration_minutes,
+    )
+    created: bool = (yield Ask(request))["created"]
+    return created
+
+
+def observe(
+    notebook: Notebook,
+    scope: str | None = None,
+    depth: int | None = None,
+    interactive_only: bool = False,
+    max_chars: int | None = None,
+    since: Observation | str | None = None,
+) -> Flow[Observation]:
+    """Look at the active tab, as a screen reader would: its outline with iframes and shadow DOM, and refs for actions.
+
+    A ref means the same for every client of the session, as long as the element is on the page.
+
+    Args:
+        scope: Only this part of the page: a ref, or a selector.
+        depth: So many levels of the outline; all if None.
+        interactive_only: Only what can be acted on.
+        max_chars: The outline ends there; `omitted` says how much was left out.
+        since: An earlier observation, or its id: the outline is then what is different from it.
+
+    Raises:
+        StaleElement: If `scope` is a ref of an element that is no longer there.
+        SessionClosed: If the session has no browser.
+    """
+    earlier = since.id if isinstance(since, Observation) else since
+    reply = yield from _whole(
+        notebook,
+        ops.Observe(
+            notebook_id=notebook.id,
+            scope=scope,
+            depth=depth,
+            interactive_only=interactive_only,
+            max_chars=max_chars,
+            since=earlier,
+        ),
+    )
+    return msgspec.convert(reply["observation"], Observation)
+
+
+def execute(
+    notebook: Notebook,
+    action: object = None,
+    /,
+    *,
+    type: str | None = None,  # noqa: A002  # the name that users write
+    raise_on_failure: bool = False,
+    **fields: Any,
+) -> Flow[ActionResult]:
+    """Perform an action, such as `execute(type="click", role="button", name="Save")`; see `runtimed.actions`.
+
+    The actions of all clients are performed one after the other in each tab.
+
+    Args:
+        action: An object of `runtimed.actions`, or a dict of its `type` and fields.
+        type: The action's name, where it is not in `action`.
+        raise_on_failure: Whether an action that the page refuses raises; else its result says so.
+        fields: The action's fields.
+
+    Raises:
+        InvalidAction: If there is no such action or field, or a value cannot be. It is a TypeError, too.
+        ActionFailed: With `raise_on_failure`, if the page refuses the action; `result` is the result.
+        SessionClosed: If the session has no browser.
+    """
+    parsed = parse_action(action, type, fields)
+    if isinstance(parsed, UploadFile):
+        # The host works elsewhere.
+        paths = (parsed.path,) if isinstance(parsed.path, str) else parsed.path
+        parsed = msgspec.structs.replace(parsed, path=tuple(str(Path(path).expanduser().absolute()) for path in paths))
+    reply = yield from _whole(notebook, ops.Act(notebook_id=notebook.id, action=msgspec.to_builtins(parsed)))
+    result = msgspec.convert(reply["result"], ActionResult)
+    if raise_on_failure and not result.success:
+        raise ActionFailed(result.message, result=result, error=result.error)
+    return result
+
+
+def scrape(
+    notebook: Notebook,
+    selector: str | None = None,
+    only_main_content: bool = True,
+    links: bool = True,
+    images: bool = False,
+    schema: Any = None,
+) -> Flow[Any]:
+    """Read the active tab: as Markdown, or as structured data. No model takes part in it.
+
+    Args:
+        selector: Only this part of the page.
+        only_main_content: Without navigation, headers and footers around the content.
+        links: Whether links keep their addresses.
+        images: Whether pictures are shown, by their addresses.
+        schema: What to read: a pydantic model, or a JSON schema, whose fields name their `selector`.
+
+    Returns:
+        Markdown; with a pydantic model an instance of it, with a JSON schema what it describes.
+
+    Raises:
+        BrowserError: If the selector finds nothing, or the schema says nothing that can be read.
+        SessionClosed: If the session has no browser.
+    """
+    described = schema
+    if schema is not None and not isinstance(schema, Mapping):
+        described = schema.model_json_schema()
+    reply = yield from _whole(
+        notebook,
+        ops.Scrape(
+            notebook_id=notebook.id,
+            selector=selector,
+            only_main_content=only_main_content,
+            links=links,
+            images=images,
+            schema=None if described is None else dict(described),
+        ),
+    )
+    content = reply["content"]
+    return content if described is schema else schema.model_validate(content)
+
+
+def screenshot(notebook: Notebook, full_page: bool = False) -> Flow[Image]:
+    """Take a picture of the active tab.
+
+    Args:
+        full_page: The whole page, not just what is in view.
+
+    Raises:
+        SessionClosed: If the session has no browser.
+    """
+    reply = yield from _whole(notebook, ops.Screenshot(notebook_id=notebook.id, full_page=full_page))
+    return Image(data=reply["data"])
+
+
+def get_cookies(notebook: Notebook) -> Flow[list[dict[str, Any]]]:
+    """Return all cookies of the browser, each with `name`, `value`, `domain`, `path`, `expires`, `httpOnly` and so on.
+
+    Raises:
+        SessionClosed: If the session has no browser.
+    """
+    cookies: list[dict[str, Any]] = (yield from _whole(notebook, ops.GetCookies(notebook_id=notebook.id)))["cookies"]
+    return cookies
+
+
+def set_cookies(notebook: Notebook, cookies: Sequence[Mapping[str, Any]]) -> Flow[None]:
+    """Set cookies, beside those that there are or in their place.
+
+    Args:
+        cookies: As `get_cookies` returns them, or as other tools write them (`expirationDate`, `no_restriction`).
+
+    Raises:
+        BrowserError: If one cannot be a cookie; none is set then.
+        SessionClosed: If the session has no browser.
+    """
+    plain = [dict(cookie) for cookie in cookies]
+    yield Ask(ops.SetCookies(notebook_id=notebook.id, cookies=plain))
+
+
+def save_profile(notebook: Notebook, name: str) -> Flow[None]:
+    """Keep a copy of the browser's profile (cookies, localStorage, IndexedDB) under a name, while it is used.
+
+    Args:
+        name: For `BrowserSession(profile=name)`; one that there is already gives way.
+
+    Raises:
+        BrowserError: If the name cannot be one.
+        SessionClosed: If the session has no browser.
+    """
+    yield Ask(ops.SaveProfile(notebook_id=notebook.id, name=name))
+
+
+def browser_address(notebook: Notebook) -> Flow[dict[str, str]]:
+    """Return the addresses `cdp_url` and `viewer_url` of the session's relay, and Chromium's id of the active tab."""
+    return (yield Ask(ops.GetBrowserAddress(notebook_id=notebook.id)))
+
+
+def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEntry]]:
+    """Return the action log: what was asked of the browser and what came of it, what pages said, and pictures.
+
+    It can be read when the session has ended, too. Secrets are masked in it.
+
+    Args:
+        pictures: Whether entries of pictures hold them.
+
+    Raises:
+        SessionNotFound: If the session was never started.
+    """
+    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    entries: list[LogEntry] = []
+    more, after = True, 0
+    while more:
+        page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
+        after, more = page["last"], page["more"]
+        for _seq, body in page["events"]:
+            event = decode_event(body)
+            if isinstance(event, BrowserLogged):
+                entry = msgspec.convert(event.entry, LogEntry)
+                if pictures and event.image is not None:
+                    image = yield from _blob(notebook, event.image.sha256, event.image.size)
+                    entry = msgspec.structs.replace(entry, image=image)
+                entries.append(entry)
+    return entries
+
+
+def _blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
+    data = bytearray()
+    while len(data) < size:
+        data += (yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=len(data))))["data"]
+    return bytes(data)
+
+
+def _whole(notebook: Notebook, operation: ops.BrowserOperation) -> Flow[dict[str, Any]]:
+    """Ask the browser, and put together a reply that comes in pieces."""
+    reply = yield Ask(operation)
+    if "reply_id" not in reply:
+        return reply
+    data = bytearray(reply["piece"])
+    while len(data) < reply["size"]:
+        rest = ops.ReadReply(notebook_id=notebook.id, reply_id=reply["reply_id"], offset=len(data))
+        data += (yield Ask(rest))["piece"]
+    whole: dict[str, Any] = unpack(bytes(data))
+    return whole

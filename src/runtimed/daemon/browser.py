@@ -1,0 +1,430 @@
+"""The browser of a room: how it is started, asked and ended. What becomes of its host is `RoomHost`'s matter."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, NoReturn, Protocol
+
+import msgspec
+
+from runtimed.browser.bootstrap import BrowserBootstrap
+from runtimed.daemon.host_folder import Owner, new_host_folder
+from runtimed.daemon.host_link import HostLink, spawn_host
+from runtimed.daemon.log import EventLog
+from runtimed.daemon.room_host import RoomHost
+from runtimed.errors import (
+    BrowserUnavailable,
+    ConnectionLost,
+    KernelStartFailed,
+    ProtocolError,
+    RuntimedError,
+    SessionClosed,
+    StorageError,
+)
+from runtimed.ids import HostEpoch, NotebookId, new_host_epoch, stored_name
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import BrowserState, BrowserUsed
+from runtimed.protocol.operations import BrowserOperation, HostShutdown, StartBrowser
+from runtimed.settings import Settings
+from runtimed.storage.disk import check_room, is_no_room, no_room
+from runtimed.storage.session_store import SessionStore
+from runtimed.storage.spool import Spool
+from runtimed.transport.sockets import make_private_folder
+
+__all__ = ["BrowserListener", "RoomBrowser"]
+
+logger = logging.getLogger(__name__)
+
+PATIENCE: Final = 30.0
+"""Seconds for which a request waits for a host that is out of reach: its connection broke, or this daemon is new."""
+
+Status = Literal["not_started", "starting", "ready", "dead"]
+
+
+class BrowserListener(Protocol):
+    """What the browser tells its room."""
+
+    def browser_facts(self, **fields: Any) -> None:
+        """Facts for the session's row in the registry."""
+
+    def browser_used(self, at: float | None = None) -> None:
+        """It was used, now or at that time."""
+
+    def browser_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """The browser ended, and nobody had asked for it."""
+
+    def browser_found(self) -> None:
+        """The host that an earlier daemon had left answers, and is wanted."""
+
+    def browser_fate(self) -> str:
+        """Return in a sentence, without its full stop, why the session has no browser."""
+
+    def browser_problem(self, sentence: str) -> None:
+        """Something is damaged or out of reach, and somebody should look after it."""
+
+
+class RoomBrowser:
+    """At most one browser, and what clients ask of it.
+
+    Attributes:
+        status: Where it is in its life.
+    """
+
+    def __init__(
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        store: SessionStore,
+        log: EventLog,
+        listener: BrowserListener,
+        clock: Callable[[], float],
+    ) -> None:
+        self._notebook_id = notebook_id
+        self._settings = settings
+        self._store = store
+        self._log = log
+        self._listener = listener
+        self._clock = clock
+        self._host = RoomHost(notebook_id, settings, store, log.flow, self)
+        self._starting: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._news = asyncio.Event()
+        self._asked = 0
+        self._start_unwanted = False
+        self._pid: int | None = None
+        self.status: Status = "not_started"
+
+    # --- facts ---
+
+    @property
+    def exists(self) -> bool:
+        """Whether a browser runs or is being started; one that was told to end counts no more."""
+        return self.status in ("starting", "ready") and not self._host.stopping
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that a client has asked is under way, a start included."""
+        return self._asked > 0 or self._starting is not None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is a browser, or a host that still ends."""
+        return self.exists or self.busy or self._host.link is not None
+
+    @property
+    def stored_of_host(self) -> tuple[Path, int] | None:
+        """See `RoomKernel.stored_of_host`."""
+        link = self._host.link
+        return None if link is None else (link.folder, self._store.last_event_of_host(link.epoch))
+
+    @property
+    def pid(self) -> int | None:
+        """Chromium's process id."""
+        return self._pid
+
+    @property
+    def has_ended(self) -> bool:
+        """See `HostUser`."""
+        return self.status == "dead"
+
+    # --- life ---
+
+    async def start(self, request: StartBrowser) -> None:
+        """Start a browser unless there is one, and return when it can be used.
+
+        Raises:
+            BrowserUnavailable: If it cannot; the message says why.
+            SessionClosed: If somebody ended it before.
+            StorageError: If there is no room for it.
+        """
+        if self._starting is None and not self.exists:
+            self._start_unwanted = False
+            self._starting = self._host.spawn(self._start(request))
+            self._starting.add_done_callback(self._start_ended)
+        if self._starting is not None:
+            # A client that leaves while it waits does not end the start: others may wait for it, too.
+            await asyncio.shield(self._starting)
+        # One that an earlier daemon has begun to start may not be ready.
+        await self._open_link()
+
+    async def _start(self, request: StartBrowser) -> None:
+        # The host of a browser that ended may be about to end.
+        await self._host.wait_ended()
+        self._check_still_wanted()
+        if self._host.link is not None:
+            raise no_room(self._settings.data_dir, "the browser before this one has said what is not stored yet")
+        self.status = "starting"
+        try:
+            await self._start_host(request)
+        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, BrowserUnavailable, StorageError) as exc:
+            self._start_failed(exc)
+
+    def _start_failed(self, exc: Exception) -> NoReturn:
+        """Forget a browser that did not start, and tell why."""
+        if isinstance(exc, BrowserUnavailable | StorageError):
+            error: RuntimedError = exc
+        elif is_no_room(exc):
+            error = no_room(self._settings.hosts_dir, exc)
+        else:
+            error = BrowserUnavailable(f"The browser did not start: {exc}")
+        try:
+            if self.status == "starting":
+                self._say_dead(error.message)
+            if not self._start_unwanted:
+                self._listener.browser_lost("died", error.message)
+        except StorageError as trouble:
+            logger.error(  # noqa: TRY400  # the disk is full, which is no news here
+                "session %r: it cannot be stored that its browser did not start: %s", self._notebook_id, trouble
+            )
+        self._check_still_wanted()
+        raise error from exc
+
+    async def _start_host(self, request: StartBrowser) -> None:
+        epoch = new_host_epoch()
+        folder = new_host_folder(
+            self._settings.hosts_dir,
+            Owner(notebook_id=self._notebook_id, epoch=epoch, kind="browser", kernel_type="", env_source=""),
+        )
+        # Written before there is a host, so that a daemon that starts after this one died finds it.
+        try:
+            self._listener.browser_facts(host_epoch=epoch, host_dir=str(folder))
+        except StorageError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._ready = asyncio.get_running_loop().create_future()
+        host_pid = await spawn_host(
+            BrowserBootstrap(
+                folder=str(folder),
+                epoch=epoch,
+                data_dir=str(self._settings.data_dir),
+                socket_path=str(self._settings.socket_path),
+                blobs_dir=str(self._settings.data_dir / "blobs"),
+                notebook_label=self._notebook_id,
+                environment=request.environment,
+                config={**request.config, "profiles_dir": str(self._make_folder(self._settings.profiles_dir))},
+                session_dir=str(self._make_folder(self._settings.browsers_dir / stored_name(self._notebook_id))),
+                lock=Spool.lock(folder),
+            ),
+            "runtimed.browser",
+        )
+        link = self._host.attach_to(folder, epoch, host_pid)
+        await link.open(after=0)
+        try:
+            self._listener.browser_facts(host_pid=host_pid)
+        except StorageError:
+            link.tell(HostShutdown())
+            raise
+        if self._start_unwanted:
+            link.tell(HostShutdown())
+        await self._ready
+
+    @staticmethod
+    def _make_folder(folder: Path) -> Path:
+        make_private_folder(folder.parent)
+        make_private_folder(folder)
+        return folder
+
+    def _check_still_wanted(self) -> None:
+        if self._start_unwanted:
+            raise SessionClosed(
+                f"Session {self._notebook_id!r} was stopped before its browser had started",
+                notebook_id=self._notebook_id,
+            )
+
+    def _start_ended(self, task: asyncio.Task[None]) -> None:
+        self._starting = None
+        self._listener.browser_used()
+        if not task.cancelled():
+            task.exception()  # it is raised to those who wait; without them it is told by the registry
+
+    def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over the host that an earlier daemon left; see `RoomKernel.adopt`."""
+        self.status = "ready"
+        link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
+        if not wanted:
+            self._host.stopping = True
+            self._host.spawn(self.shutdown())
+        return self._host.find_again(link)
+
+    async def shutdown(self) -> None:
+        """End the browser and its host, even one that is still starting; without one, do nothing."""
+        starting, self._start_unwanted = self._starting, True
+        if self._host.link is not None:
+            self._host.stopping = True
+            if self._host.link.is_open:
+                self._host.link.tell(HostShutdown())
+            await self._host.wait_ended()
+        if starting is not None:
+            with contextlib.suppress(RuntimedError):
+                await asyncio.shield(starting)
+            await self._host.wait_ended()
+
+    async def detach(self) -> None:
+        """Leave the browser running for the next daemon; one that is about to end is waited for."""
+        await self._host.detach()
+
+    def close(self) -> None:
+        """Let go of the host; it lives on. Closing twice is harmless."""
+        self._host.close()
+
+    # --- what clients ask ---
+
+    async def ask(self, operation: BrowserOperation, key: str) -> dict[str, Any]:
+        """Have the host do something, once, though the connection to it may break meanwhile.
+
+        Args:
+            operation: What.
+            key: Tells this request from all others of the session.
+
+        Returns:
+            The host's reply, unchanged.
+
+        Raises:
+            SessionClosed: If there is no browser, or it ends before it has answered.
+            RuntimedError: As the host reports it.
+        """
+        operation = msgspec.structs.replace(operation, key=key)
+        self._asked += 1
+        try:
+            while True:
+                link = await self._open_link()
+                try:
+                    return await link.ask(operation)
+                except ConnectionLost:
+                    # Whether the host is dead or will be found again is about to be known.
+                    continue
+                except RuntimedError:
+                    if self.exists:
+                        raise
+                    raise self._ended() from None
+        finally:
+            self._asked -= 1
+            self._listener.browser_used()
+
+    async def _open_link(self) -> HostLink:
+        """Return the connection to the host as soon as there is one.
+
+        Raises:
+            SessionClosed: If there is no browser any more.
+            BrowserUnavailable: If its host does not answer.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    if not self.exists:
+                        raise self._ended()
+                    link = self._host.link
+                    if self.status == "ready" and link is not None and link.is_attached:
+                        return link
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise BrowserUnavailable(
+                f"The host of session {self._notebook_id!r} does not answer; stop the session, or wait and try again",
+                notebook_id=self._notebook_id,
+            ) from None
+
+    def _ended(self) -> SessionClosed:
+        return SessionClosed(
+            f"Session {self._notebook_id!r} has no browser: {self._listener.browser_fate()}. start() starts one under "
+            "the same id",
+            notebook_id=self._notebook_id,
+        )
+
+    # --- what the host tells ---
+
+    def check_room(self) -> None:
+        """See `HostOwner`."""
+        check_room(self._settings.data_dir)
+
+    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
+        """See `HostUser`."""
+        self.status, self._pid = reply["status"], reply["pid"]
+        if self._host.stopping:
+            link.tell(HostShutdown())
+        elif self.status != "dead":
+            self._listener.browser_found()
+            self._listener.browser_facts(host_pid=link.host_pid)
+            self.host_goes_on(reply)
+        self._news.set()
+
+    def host_goes_on(self, reply: dict[str, Any]) -> None:
+        """See `HostOwner`."""
+        if reply["used_at"] and not self._host.stopping:
+            self._listener.browser_used(reply["used_at"])
+
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`."""
+        if isinstance(used := decode_event(event), BrowserUsed) and self.exists:
+            self._listener.browser_used(used.at)
+
+    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
+        """See `HostOwner`."""
+        self.check_room()
+        status = self.status
+        try:
+            with self._log.transaction():
+                for n, body in events:
+                    event = decode_event(body)
+                    if self._log.append(event, body=body, host=(epoch, n)) and isinstance(event, BrowserState):
+                        self._changed(event)
+        except StorageError:
+            # They come again; until then nothing of this has happened.
+            self.status = status
+            raise
+
+    def _changed(self, event: BrowserState) -> None:
+        self.status, self._pid = event.status, event.pid
+        is_starting = self._ready is not None and not self._ready.done()
+        if event.status == "ready" and self._ready is not None and is_starting:
+            self._ready.set_result(None)
+        elif event.status == "dead":
+            if self._ready is not None and is_starting:
+                self._ready.set_exception(BrowserUnavailable(event.reason or "The browser was stopped as it started"))
+            elif not event.expected:
+                self._listener.browser_lost("died", event.reason or "The browser ended")
+        self._news.set()
+
+    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
+        """See `HostUser`."""
+        reason = (
+            f"The browser lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. "
+            f"`kill {link.host_pid}` ends both"
+        )
+        self.host_problem(reason)
+        self._say_dead(reason)
+        self._listener.browser_lost("host_lost", reason)
+
+    def host_died(self) -> None:
+        """See `HostUser`."""
+        if self.status == "dead":
+            return
+        reason = "The process that owned the browser ended, and the browser with it"
+        is_starting = self._ready is not None and not self._ready.done()
+        if not is_starting and not self._host.stopping:
+            self._listener.browser_lost("host_lost", reason)
+        self._say_dead(reason)
+        if self._ready is not None and is_starting:
+            self._ready.set_exception(BrowserUnavailable(f"The browser did not start: {reason}"))
+
+    def host_forgotten(self, *, wanted: bool) -> None:
+        """See `HostUser`."""
+        self._listener.browser_facts(host_epoch=None, host_dir=None, host_pid=None)
+        if wanted:
+            self.status = "not_started"
+        self._news.set()
+
+    def host_problem(self, sentence: str) -> None:
+        """See `HostUser`."""
+        self._listener.browser_problem(f"Session {self._notebook_id!r}: {sentence}")
+
+    def _say_dead(self, reason: str) -> None:
+        with self._log.transaction():
+            self._log.append(BrowserState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason))
+        self.status, self._pid = "dead", None
+        self._news.set()

@@ -1,0 +1,84 @@
+"""What a daemon can ask of a kernel's host. The kernel does it; this only tells the one from the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from runtimed.errors import ProtocolError
+from runtimed.host.kernel import Kernel
+from runtimed.host.outbox import Outbox
+from runtimed.host.server import Answer, HostServer
+from runtimed.protocol.operations import (
+    Execute,
+    HostBecome,
+    HostComplete,
+    HostInput,
+    HostInspect,
+    HostInterrupt,
+    HostRequest,
+    HostRestart,
+    HostShutdown,
+    HostWarm,
+    Operation,
+)
+
+__all__ = ["KernelServer"]
+
+
+class KernelServer(HostServer):
+    """Serves the connections to the host of a kernel; the arguments are those of `HostServer`."""
+
+    def __init__(
+        self,
+        epoch: str,
+        kernel: Kernel,
+        outbox: Outbox,
+        tasks: asyncio.TaskGroup,
+        daemon_changed: Callable[[], None],
+    ) -> None:
+        super().__init__(epoch, kernel, outbox, tasks, daemon_changed)
+        self.kernel = kernel
+
+    def facts(self) -> dict[str, Any]:
+        """See `HostServer`."""
+        return {
+            "kernel_pid": self.kernel.pid,
+            "env_source": self.kernel.bootstrap.env_source,
+            "executions": self.kernel.open_executions,
+        }
+
+    def perform(self, operation: Operation) -> Answer:
+        """See `HostServer`."""
+        kernel = self.kernel
+        match operation:
+            case Execute():
+                kernel.execute(operation)
+            case HostWarm():
+                return _nothing_after(kernel.warm())
+            case HostBecome():
+                return _nothing_after(kernel.become(operation))
+            case HostInterrupt():
+                kernel.interrupt()
+            case HostInput(execution_id=execution_id, text=text):
+                kernel.answer(execution_id, text)
+            case HostRequest():
+                return {"request": kernel.bootstrap.request, "marker": kernel.bootstrap.marker}
+            case HostRestart():
+                return _nothing_after(kernel.restart(operation))
+            case HostShutdown():
+                return _nothing_after(kernel.stop())
+            case HostComplete(code=code, cursor_pos=position):
+                return kernel.ask("complete_request", {"code": code, "cursor_pos": position})
+            case HostInspect(code=code, cursor_pos=position):
+                content = {"code": code, "cursor_pos": position, "detail_level": 0}
+                return kernel.ask("inspect_request", content)
+            case _:
+                raise ProtocolError(f"The host of a kernel does not know the operation {type(operation).__name__}")
+        return {}
+
+
+async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:
+    await work
+    return {}

@@ -1,0 +1,207 @@
+"""What a browser session gives back, and how it is asked for: frozen values that travel as MessagePack.
+
+Nothing here talks to a browser.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+__all__ = ["ActionResult", "BrowserConfig", "Dialog", "Element", "LogEntry", "Observation", "Scroll", "Tab"]
+
+
+_LONG_URL: Final = 300
+
+
+class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a browser is started with.
+
+    Attributes:
+        headless: Without a window. With False there is one where the machine has a display.
+        viewport_width: In CSS pixels.
+        viewport_height: In CSS pixels.
+        user_agent: What the browser calls itself; None for its own words.
+        cookie_file: Absolute path of a JSON list of cookies, read at the start and written during use and at the end.
+        profile: Name of the profile that it begins with; None for an empty one.
+        persist_profile: Whether what it leaves is kept: under that name, or for the next start of the same session.
+        profiles_dir: Absolute path of the folder of named profiles; needed where one is named.
+        chrome_args: More arguments for Chromium.
+        allowed_domains: The only hosts that anything may be asked of, their subdomains included; None for all.
+        allow_files: Whether `file:` addresses may be opened.
+        downloads_dir: Absolute path of the folder for downloads; None for one in the session's own folder.
+        chromium: The program to start; None for the one that `find_chromium` finds.
+        interactive_viewer: Whether who watches may also click and type.
+    """
+
+    headless: bool = True
+    viewport_width: int = 1280
+    viewport_height: int = 1080
+    user_agent: str | None = None
+    cookie_file: str | None = None
+    profile: str | None = None
+    persist_profile: bool = True
+    profiles_dir: str | None = None
+    chrome_args: tuple[str, ...] = ()
+    allowed_domains: tuple[str, ...] | None = None
+    allow_files: bool = False
+    downloads_dir: str | None = None
+    chromium: str | None = None
+    interactive_viewer: bool = False
+
+
+class Tab(msgspec.Struct, frozen=True, kw_only=True):
+    """A tab.
+
+    Attributes:
+        id: Stable, and never given to another tab of the session.
+        active: Whether actions and observations concern this one.
+    """
+
+    id: str
+    url: str
+    title: str
+    active: bool
+
+
+class Dialog(msgspec.Struct, frozen=True, kw_only=True):
+    """A dialog that a page shows. The page stands still until it is answered (`handle_dialog`)."""
+
+    kind: Literal["alert", "confirm", "prompt", "beforeunload"]
+    message: str
+    default: str = ""
+
+
+class Scroll(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a page is scrolled, in CSS pixels: what is above, the height of the view, that of the whole page."""
+
+    x: int
+    y: int
+    view_width: int
+    view_height: int
+    page_width: int
+    page_height: int
+
+
+class Element(msgspec.Struct, frozen=True):
+    """An element of an observation.
+
+    Attributes:
+        ref: Names it in actions as long as it is on the page, for every client of the session.
+        role: As a screen reader announces it.
+        name: As a screen reader announces it; empty if it has none.
+        selector: Finds it again on a later visit of the page; None where there is nothing to hold on to.
+    """
+
+    ref: str
+    role: str
+    name: str
+    selector: str | None
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page holds, as a screen reader would tell it. `str()` is its text, with a head that says where it is.
+
+    Attributes:
+        id: For `observe(since=…)`.
+        tree: The outline of the page, iframes and shadow DOM included, with refs; or what is different in it.
+        since: The id of the observation that `tree` is the difference to; None if it is the whole.
+        omitted: How many characters of the outline `max_chars` left out.
+        dialog: A dialog that is open: the outline is then empty, as the page stands still.
+        elements: Those in `tree` that have a ref and a role.
+    """
+
+    id: str
+    tab: str
+    url: str
+    title: str
+    tree: str
+    tabs: tuple[Tab, ...]
+    scroll: Scroll | None = None
+    since: str | None = None
+    omitted: int = 0
+    dialog: Dialog | None = None
+    elements: tuple[Element, ...] = ()
+
+    def element(self, ref: str) -> Element | None:
+        """Return the element of a ref, None if this observation does not show it."""
+        return next((element for element in self.elements if element.ref == ref), None)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # called by IPython
+        del cycle
+        printer.text(str(self))
+
+    def __str__(self) -> str:
+        lines = [f"Page: {self.title}", f"URL: {_short(self.url)}"]
+        if len(self.tabs) > 1:
+            lines += [
+                f"Tab {tab.id}{' (active)' if tab.active else ''}: {tab.title} {_short(tab.url)}" for tab in self.tabs
+            ]
+        if self.scroll is not None and self.scroll.page_height > self.scroll.view_height:
+            below = self.scroll.page_height - self.scroll.view_height - self.scroll.y
+            lines.append(f"Scrolled: {self.scroll.y} px above, {max(below, 0)} px below")
+        if self.dialog is not None:
+            lines.append(f"Dialog ({self.dialog.kind}): {self.dialog.message}")
+        if self.since is not None:
+            lines.append(f"Changes since {self.since}:")
+        lines += ["", self.tree or ("(no change)" if self.since is not None else "(nothing)")]
+        if self.omitted:
+            lines.append(f"… {self.omitted} more characters; observe a part with scope= or raise max_chars")
+        return "\n".join(lines)
+
+
+class ActionResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of an action.
+
+    Attributes:
+        success: Whether the page did what was asked.
+        message: What happened, in a sentence.
+        error: Why it did not, in a word: the name of an error of `runtimed`, or `Timeout`, `Refused`; None on success.
+        data: What the action gives, of its own shape.
+        started_at: In UTC.
+        ended_at: In UTC.
+        page_changed: Whether the page was seen to change meanwhile: its content, its address, its tabs, a dialog.
+        detail: More about a failure, by name.
+    """
+
+    success: bool
+    message: str
+    error: str | None = None
+    data: Any = None
+    started_at: datetime
+    ended_at: datetime
+    page_changed: bool = False
+    detail: dict[str, Any] = {}  # msgspec copies it for each
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened in a browser session.
+
+    Attributes:
+        n: Its number, from 1.
+        at: When, in UTC.
+        kind: What: something asked for (`action`), a picture of the page, what the page said (`console`, `network`) or
+            did (`tab`, `dialog`, `download`), or that entries were left out (`omitted`).
+        tab: Where.
+        text: It in a line.
+        data: It in full, secrets masked; for an action `action`, `selector`, `success`, `error`, `seconds`.
+        action: For a picture, the number of the action that it belongs to.
+        moment: For a picture, whether it was taken before or after that action.
+        image: JPEG.
+    """
+
+    n: int
+    at: datetime
+    kind: Literal["action", "picture", "console", "network", "tab", "dialog", "download", "omitted"]
+    tab: str | None = None
+    text: str = ""
+    data: dict[str, Any] = {}  # msgspec copies it for each
+    action: int | None = None
+    moment: Literal["before", "after"] | None = None
+    image: bytes | None = None
+
+
+def _short(url: str) -> str:
+    return url if len(url) <= _LONG_URL else f"{url[:_LONG_URL]}…"

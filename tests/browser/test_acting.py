@@ -1,0 +1,291 @@
+"""Every action on real pages: what it does, what it says, what it gives."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from runtimed.actions import Fill, Secret, Target
+from tests.browser.conftest import ref_of
+
+
+@pytest.fixture
+def form(browser, site):
+    browser.goto(f"{site.url}/form")
+    return browser
+
+
+def said(browser):
+    return browser.js("document.getElementById('said').textContent")
+
+
+def value(browser, element):
+    return browser.js(f"document.getElementById({element!r}).value")
+
+
+def test_goto_says_where_it_arrived_and_with_which_status(browser, site):
+    there = browser.do("goto", url=f"{site.url}/to/other")
+    missing = browser.do("goto", url=f"{site.url}/no-such-page")
+
+    assert there.data == {"url": f"{site.other}/plain", "status": 200}
+    assert there.message.endswith(f" is at {site.other}/plain (status 200)")
+    assert there.page_changed
+    assert missing.data["status"] == 404
+
+
+def test_an_address_without_a_scheme_is_that_of_a_site(browser, site):
+    assert browser.do("goto", url=site.url.removeprefix("http://") + "/plain").data["status"] == 200
+    assert "https://no-such-host.invalid" in browser.execute("goto", url="no-such-host.invalid").message
+
+
+def test_history(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.goto(f"{site.url}/article")
+
+    assert browser.do("go_back").data["url"] == f"{site.url}/plain"
+    assert browser.do("go_forward").data["url"] == f"{site.url}/article"
+    result = browser.execute("go_forward")
+    assert (result.success, result.error, result.message) == (False, "Refused", "There is no page to go forward to")
+    browser.js("window.mark = 1")
+    browser.do("reload")
+    assert browser.js("window.mark ?? null") is None
+
+
+def test_tabs_have_ids_that_never_come_again(browser, site):
+    first = browser.observe().tab
+    second = browser.do("new_tab", url=f"{site.url}/plain").data
+    third = browser.do("new_tab").data
+    browser.do("close_tab", tab=third)
+    fourth = browser.do("new_tab").data
+
+    assert len({first, second, third, fourth}) == 4
+    assert [tab.id for tab in browser.observe().tabs] == [first, second, fourth]
+    assert browser.do("switch_tab", tab=second).message == f"{second} is active: {site.url}/plain"
+    assert browser.observe().tab == second
+    browser.do("close_tab")
+    assert browser.observe().tab == fourth
+    gone = browser.execute("switch_tab", tab=third)
+    assert (gone.error, gone.message) == ("TabGone", f"There is no tab {third!r}; there are: {first}, {fourth}")
+
+
+def test_without_a_tab_there_is_an_empty_one(browser):
+    browser.do("close_tab")
+
+    seen = browser.observe()
+
+    assert (seen.url, len(seen.tabs)) == ("about:blank", 1)
+
+
+def test_a_click_that_opens_a_tab_leads_there(form, site):
+    before = form.observe().tab
+
+    result = form.do("click", role="link", name="Another tab")
+
+    after = form.observe().tab
+    assert after != before
+    assert result.message == f'Clicked link "Another tab"; the active tab is {after} now'
+    assert result.page_changed
+    form.do("wait", url=f"{site.url}/plain")
+
+
+def test_click_tells_whether_the_page_changed(form):
+    assert form.do("click", role="button", name="Rename me").page_changed
+    assert not form.do("click", role="button", name="Nothing happens").page_changed
+
+
+def test_click_with_button_count_and_modifiers(form):
+    form.js(
+        "window.seen = []; for (const type of ['click', 'dblclick', 'contextmenu']) "
+        "document.getElementById('idle').addEventListener(type, event => seen.push([event.type, event.shiftKey]))"
+    )
+
+    form.do("click", selector="#idle", count=2, modifiers=["Shift"])
+    form.do("click", selector="#idle", button="right")
+
+    assert form.js("seen") == [["click", True], ["click", True], ["dblclick", True], ["contextmenu", False]]
+
+
+def test_fill_replaces_or_adds_and_presses_enter(form):
+    form.do("fill", selector="#notes", value="second", clear=True)
+    form.do("fill", selector="#notes", value=" and third", clear=False)
+    form.do("fill", ref=form.ref("textbox", "Name"), value="Ada", press_enter=True)
+
+    assert value(form, "notes") == "second and third"
+    assert said(form) == "ordered Ada"
+
+
+def test_a_secret_is_typed_and_shown_nowhere(form):
+    result = form.do("fill", selector="#name", value=Secret("swordfish"))
+
+    assert value(form, "name") == "swordfish"
+    assert form.js("document.getElementById('name').style.webkitTextSecurity") == "disc"
+    assert "swordfish" not in f"{result}{form.observe()}{form.heard.entries}"
+
+
+def test_keys(form):
+    form.do("press_key", selector="[aria-label=Keys]", key="ArrowLeft")
+    assert said(form) == "key ArrowLeft"
+    form.do("press_key", key="Escape")
+    assert said(form) == "key Escape"
+    assert "Unknown key" in form.execute("press_key", key="Nokey").message
+
+
+def test_check_and_select(form):
+    form.do("check", role="checkbox", name="Gift")
+    form.do("check", role="radio", name="Large")
+    assert form.js("[gift.checked, document.querySelector('[value=l]').checked]") == [True, True]
+    form.do("check", role="checkbox", name="Gift", value=False)
+    assert form.js("gift.checked") is False
+
+    assert form.do("select_option", selector="#colour", value="Green").data == ["g"]
+    assert form.do("select_option", selector="#colour", value="r").data == ["r"]
+    assert form.do("select_option", selector="#extras", value=["Bow", "Box"]).data == ["Bow", "Box"]
+    result = form.execute("select_option", selector="#colour", value="Blue", timeout=0.5)
+    assert (result.success, result.error) == (False, "Timeout")
+
+
+def test_hover_and_drag(form):
+    form.do("hover", role="button", name="Hint")
+    assert said(form) == "hovered"
+
+    form.do("drag", selector="#box", to=Target(role="region", name="Shelf"))
+
+    assert form.js("place.textContent") == "holds the box"
+
+
+def test_upload_by_input_and_by_button(form, tmp_path):
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    one.write_text("1")
+    two.write_text("2")
+    names = "[...papers.files].map(file => file.name)"
+
+    form.do("upload_file", selector="#papers", path=[str(one), str(two)])
+    assert form.js(names) == ["one.txt", "two.txt"]
+    form.do("upload_file", role="button", name="Choose papers", path=str(two))
+    assert form.js(names) == ["two.txt"]
+    form.do("upload_file", selector="#papers", path=[])
+    assert form.js(names) == []
+    missing = form.execute("upload_file", selector="#papers", path=str(tmp_path / "three.txt"))
+    assert missing.error == "Refused"
+    assert missing.message.endswith("is not the absolute path of a file")
+
+
+def test_a_download_is_there_when_the_action_ends(form, site):
+    result = form.do("download_file", role="link", name="Report")
+    again = form.do("download_file", role="link", name="Report")
+
+    folder = form.folder / "downloads"
+    assert result.data == {
+        "path": str(folder / "report.txt"),
+        "suggested_filename": "report.txt",
+        "url": f"{site.url}/download/report.txt",
+        "size": 9,
+    }
+    assert Path(result.data["path"]).read_text() == "a report\n"
+    assert again.data["path"] == str(folder / "report (1).txt")
+
+
+def test_scroll(form):
+    assert form.do("scroll", amount=500).message == "Scrolled by 500 px"
+    assert form.observe().scroll.y == 500
+    assert form.do("scroll").message == "Scrolled by 972 px"
+    form.do("scroll", selector="#bottom")
+    assert form.js("bottom.getBoundingClientRect().top < innerHeight")
+    form.do("scroll", amount=10_000)
+    assert form.execute("scroll").message == "There is nothing more to scroll"
+
+
+def test_what_is_waited_for(form, site):
+    form.js("setTimeout(() => { said.textContent = 'finally' }, 100)")
+    assert form.do("wait", text="finally").message == "The text 'finally' is there"
+    form.js("setTimeout(() => { said.innerHTML = '<b id=bold>x</b>' }, 100)")
+    assert form.do("wait", selector="#bold").success
+    form.js("setTimeout(() => { history.pushState({}, '', '/done') }, 100)")
+    assert form.do("wait", url="**/done").message == f"The page is at {site.url}/done"
+    assert form.do("wait", load_state="load").success
+    assert form.do("wait", seconds=0.01).message == "Waited 0.01 s"
+    late = form.execute("wait", text="not to be seen", timeout=0.2)
+    assert (late.success, late.error) == (False, "Timeout")
+
+
+def test_javascript_gives_values_and_its_errors(browser, site):
+    browser.goto(f"{site.url}/plain")
+
+    assert browser.js("1 + 1") == 2
+    assert browser.js("() => document.title") == "Plain"
+    assert browser.js("new Promise(resolve => setTimeout(resolve, 10, {a: [1, null, 'x']}))") == {"a": [1, None, "x"]}
+    failed = browser.execute("evaluate_js", code="no_such_thing()")
+    assert (failed.success, failed.error) == (False, "Refused")
+    assert "no_such_thing is not defined" in failed.message
+    large = browser.execute("evaluate_js", code="'x'.repeat(10_000_000)")
+    assert large.message == "The value has 10000002 bytes as JSON, more than the 8388608 allowed"
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "says"),
+    [
+        ({"selector": "#no-such", "timeout": 0.3}, "Timeout", "Timeout 300ms exceeded."),
+        ({"role": "button", "name": "Never", "timeout": 1}, "Timeout", "not enabled"),
+        ({"selector": "button"}, "Refused", "strict mode violation"),
+        ({"selector": "p >>> q:::"}, "Refused", ""),
+        ({"ref": "e5"}, "StaleElement", "There is no element 'e5'"),
+    ],
+)
+def test_what_the_page_refuses_is_said(form, fields, error, says):
+    result = form.execute("click", **fields)
+
+    assert (result.success, result.error) == (False, error)
+    assert says in result.message
+    assert "\n" not in result.message
+    assert not result.page_changed
+
+
+def test_elements_in_frames_are_found_by_role_too(browser, site):
+    browser.goto(f"{site.url}/frames")
+    browser.do("wait", load_state="load")
+    browser.js("document.querySelector('[title=far]').remove()")
+
+    browser.do("click", role="button", name="Inside")
+
+    assert "Inside clicked" in str(browser.observe())
+
+
+def test_two_clients_at_once_do_not_mix_their_actions(form):
+    async def both():
+        return await asyncio.gather(
+            *(
+                form.browser.execute(Fill(f"{who} {n}", selector=f"#{who}"))
+                for n in range(10)
+                for who in ("name", "notes")
+            ),
+            *(form.browser.observe() for _ in range(3)),
+        )
+
+    results = form.run(both())
+
+    assert all(result.success for result in results[:20])
+    assert [value(form, who) for who in ("name", "notes")] == ["name 9", "notes 9"]
+
+
+def test_a_screenshot_is_a_picture_of_the_view_or_of_the_page(form):
+    view, page = form.run(form.browser.screenshot()), form.run(form.browser.screenshot(full_page=True))
+
+    def size(png):
+        assert png.startswith(b"\x89PNG\r\n")
+        return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+    assert size(view) == (1280, 1080)
+    assert size(page)[0] == 1280
+    assert size(page)[1] > 3000
+
+
+def test_refs_act_in_their_own_tab(browser, site):
+    browser.goto(f"{site.url}/form")
+    ref = ref_of(browser.observe(), "button", "Rename me")
+    first = browser.observe().tab
+    browser.do("new_tab", url=f"{site.url}/plain")
+
+    browser.do("click", ref=ref)
+
+    browser.do("switch_tab", tab=first)
+    assert browser.js("rename.textContent") == "Renamed"

@@ -1,0 +1,206 @@
+"""What observations show: everything on the page, refs that mean one element for ever, differences, parts."""
+
+import pytest
+
+from runtimed import BrowserError, StaleElement
+from runtimed.actions import Secret
+from tests.browser.conftest import ref_of
+
+
+def test_an_observation_tells_where_it_is_and_what_is_there(browser, site):
+    browser.goto(f"{site.url}/form")
+
+    seen = browser.observe()
+
+    assert (seen.title, seen.url, seen.since, seen.omitted, seen.dialog) == ("Form", f"{site.url}/form", None, 0, None)
+    assert [(tab.title, tab.url, tab.active) for tab in seen.tabs] == [("Form", f"{site.url}/form", True)]
+    assert seen.scroll is not None
+    assert (seen.scroll.y, seen.scroll.view_width, seen.scroll.view_height) == (0, 1280, 1080)
+    assert seen.scroll.page_height > 3000
+    assert str(seen).startswith(f"Page: Form\nURL: {site.url}/form\nScrolled: 0 px above, ")
+    button = seen.element(ref_of(seen, "button", "Order"))
+    assert button is not None
+    assert f'- button "Order" [ref={button.ref}]' in str(seen)
+    assert button.selector == 'role=button[name="Order"]'
+
+
+def test_iframes_and_shadow_dom_are_part_of_the_page(browser, site):
+    browser.goto(f"{site.url}/frames")
+    browser.do("wait", load_state="load")
+
+    seen = browser.observe()
+
+    names = [(element.role, element.name) for element in seen.elements]
+    assert names.count(("button", "Inside")) == 2
+    assert ("button", "Shadow button") in names
+    near, far = (element for element in seen.elements if element.name == "Inside")
+    browser.do("click", ref=far.ref)
+    browser.do("click", ref=ref_of(seen, "button", "Shadow button"))
+    after = str(browser.observe())
+    assert after.count("Inside clicked") == 1
+    assert "Shadow clicked" in after
+    browser.do("click", selector=near.selector)
+    assert str(browser.observe()).count("Inside clicked") == 2
+
+
+def test_the_selector_of_every_element_finds_that_very_element(browser, site):
+    for page in ("form", "frames", "article"):
+        browser.goto(f"{site.url}/{page}")
+        browser.do("wait", load_state="load")
+        seen = browser.observe()
+        tab = browser.browser._tabs.latest
+
+        async def same(element, tab=tab):
+            _, own = browser.browser._performer._locate(element.ref)
+            by_ref = await tab.page.locator(f"aria-ref={own}").element_handle()
+            found = tab.page.locator(element.selector)
+            if await found.count() != 1:
+                return f"finds {await found.count()}"
+            return await found.evaluate("(one, other) => one === other", by_ref)
+
+        got = {element.selector: browser.run(same(element)) for element in seen.elements if element.selector}
+        assert got == dict.fromkeys(got, True)
+        assert len(got) > 5
+
+
+def test_a_ref_means_its_element_until_that_is_gone(browser, site):
+    browser.goto(f"{site.url}/form")
+    ref = browser.ref("button", "Nothing happens")
+
+    browser.js("document.body.prepend(document.createElement('hr'))")
+    browser.observe()
+    browser.observe(scope="#order")
+    browser.observe(interactive_only=True, depth=2)
+
+    assert browser.do("click", ref=ref).message == 'Clicked button "Nothing happens"'
+
+
+def test_a_stale_ref_fails_at_once_and_names_the_nearest_match(browser, site):
+    browser.goto(f"{site.url}/form")
+    ref = browser.ref("button", "Replace me")
+    browser.do("click", ref=ref)
+
+    result = browser.execute("click", ref=ref)
+
+    now = browser.ref("button", "Replace me")
+    assert now != ref
+    assert (result.success, result.error, result.detail) == (False, "StaleElement", {"ref": ref, "nearest": now})
+    assert result.message == (
+        f'The element {ref} (button "Replace me") is no longer on the page; '
+        f'the nearest one is {now} (button "Replace me")'
+    )
+    assert (result.ended_at - result.started_at).total_seconds() < 2
+    assert browser.do("click", ref=now).success
+
+
+def test_a_ref_of_another_document_is_stale_though_numbers_begin_anew_there(browser, site):
+    browser.goto(f"{site.url}/form")
+    old = browser.observe()
+    browser.goto(f"{site.url}/form")
+
+    refs = {element.ref for element in browser.observe().elements}
+
+    assert not refs & {element.ref for element in old.elements}
+    assert browser.execute("click", ref=ref_of(old, "button", "Order")).error == "StaleElement"
+
+
+def test_a_ref_in_a_frame_is_stale_when_the_frame_shows_another_document(browser, site):
+    browser.goto(f"{site.url}/frames")
+    browser.do("wait", load_state="load")
+    seen = browser.observe()
+    near, far = (element for element in seen.elements if element.name == "Inside")
+    outside = ref_of(seen, "button", "Shadow button")
+    link = next(element for element in seen.elements if element.name == "Load again")
+    browser.do("click", ref=link.ref)
+    browser.until(lambda: f"{site.url}/inner?again" in browser.addresses(), "the frame does not load again")
+
+    assert browser.execute("click", ref=near.ref).error == "StaleElement"
+    assert browser.do("click", ref=far.ref).success
+    assert browser.do("click", ref=outside).success
+
+
+def test_a_new_address_in_the_same_document_leaves_refs_alone(browser, site):
+    browser.goto(f"{site.url}/form")
+    ref = browser.ref("button", "Nothing happens")
+
+    browser.js("history.pushState({}, '', '/elsewhere')")
+    browser.js("location.hash = 'there'")
+
+    assert browser.do("click", ref=ref).success
+    assert browser.observe().url == f"{site.url}/elsewhere#there"
+
+
+def test_the_difference_is_all_that_changed(browser, site):
+    browser.goto(f"{site.url}/list")
+    first = browser.observe()
+    browser.do("click", role="button", name="Change")
+
+    after = browser.observe(since=first.id)
+
+    assert after.since == first.id
+    assert "changed" in after.tree
+    assert len(after.tree) < 0.05 * len(first.tree)
+    assert browser.observe(since=after.id).tree == ""
+    assert str(browser.observe(since=browser.observe().id)).endswith("\n(no change)")
+    assert browser.observe(since="o0").since is None
+
+
+def test_of_a_long_page_what_people_operate_is_a_fifth_at_most(browser, site):
+    browser.goto(f"{site.url}/list")
+
+    everything, some = browser.observe(), browser.observe(interactive_only=True)
+
+    assert len(some.tree) < 0.2 * len(everything.tree)
+    assert [element.role for element in some.elements] == ["link"] * 200 + ["button"]
+    assert some.tree.splitlines()[0] == f'- link "More 0" [ref={some.elements[0].ref}]'
+
+
+def test_a_part_of_the_page_by_ref_and_by_selector(browser, site):
+    browser.goto(f"{site.url}/article")
+    table = next(element.ref for element in browser.observe().elements if element.role == "table")
+
+    by_ref, by_selector = browser.observe(scope=table), browser.observe(scope="table")
+
+    assert by_ref.tree == by_selector.tree
+    assert by_ref.tree.startswith(f"- table [ref={table}]")
+    assert "Sencha" in by_ref.tree
+    assert "Boil" not in by_ref.tree
+    assert browser.observe(scope=table, depth=1).tree == f"- table [ref={table}]:"
+    with pytest.raises(BrowserError, match="The scope 'video' finds nothing on the page"):
+        browser.observe(scope="video")
+    browser.goto(f"{site.url}/plain")
+    with pytest.raises(StaleElement):
+        browser.observe(scope=table)
+
+
+def test_a_text_has_at_most_so_many_characters(browser, site):
+    browser.goto(f"{site.url}/article")
+    whole = browser.observe().tree
+
+    cut = browser.observe(max_chars=200)
+
+    assert len(cut.tree) <= 200
+    assert whole.startswith(cut.tree)
+    assert cut.omitted == len(whole) - len(cut.tree)
+    assert {element.ref for element in cut.elements} <= {part.split("]")[0] for part in cut.tree.split("[ref=")[1:]}
+
+
+def test_a_secret_is_not_in_an_observation(browser, site):
+    browser.goto(f"{site.url}/form")
+
+    browser.do("fill", selector="#name", value=Secret("correct horse"))
+
+    assert "correct horse" not in str(browser.observe())
+    assert browser.js("document.getElementById('name').value") == "correct horse"
+
+
+def test_ten_thousand_elements(browser, site):
+    browser.goto(f"{site.url}/many")
+
+    seen = browser.observe()
+
+    assert sum(element.role == "button" for element in seen.elements) == 5000
+    last = ref_of(seen, "button", "Press 4999")
+    assert browser.do("click", ref=last).success
+    assert browser.do("scroll", ref=last).success
+    assert len(browser.observe(since=seen.id).tree) < 500

@@ -1,0 +1,139 @@
+"""Outlines as text: read, numbered anew, cut, filtered, compared. No browser here."""
+
+import pytest
+
+from runtimed.browser import outline
+from runtimed.pages import Element
+
+SNAPSHOT = """\
+- generic [active] [ref=e1]:
+  - heading "Shop [ref=e9]" [level=1] [ref=e2]
+  - 'button "Say: \\"it''s\\"" [ref=e3]'
+  - link "Home" [ref=e4] [cursor=pointer]:
+    - /url: /
+  - list [ref=e5]:
+    - listitem [ref=e6]:
+      - link "More" [ref=e7] [cursor=pointer]:
+        - /url: /1
+    - listitem [ref=e8]:
+      - link "More" [ref=e10] [cursor=pointer]:
+        - /url: /2
+  - iframe [ref=e11]:
+    - button "Inside" [ref=f1e2]
+    - iframe [ref=f1e3]:
+      - textbox "Deep" [ref=f2e1]: "typed: text"
+  - generic [ref=e12] [cursor=pointer]: Not a button
+  - text: the end"""
+
+NUMBERS = {"": "d1", "f1": "d2", "f2": "d3"}
+
+
+@pytest.fixture
+def lines():
+    return outline.read_outline(SNAPSHOT, NUMBERS.__getitem__)
+
+
+def test_refs_get_the_number_of_their_document_and_nothing_else_changes(lines):
+    text = outline.text_of(lines)
+
+    expected = SNAPSHOT
+    for theirs, ours in (("[ref=f1e", "[ref=d2e"), ("[ref=f2e", "[ref=d3e"), ("[ref=e", "[ref=d1e")):
+        expected = expected.replace(theirs, ours)
+    assert text == expected.replace("Shop [ref=d1e9]", "Shop [ref=e9]")
+
+
+def test_elements_have_names_and_selectors_that_tell_them_apart(lines):
+    frame = "iframe:visible >> nth=0 >> internal:control=enter-frame >> "
+    assert outline.elements(lines) == {
+        element.ref: element
+        for element in [
+            Element("d1e2", "heading", "Shop [ref=e9]", 'role=heading[name="Shop [ref=e9]"]'),
+            Element("d1e3", "button", 'Say: "it\'s"', 'role=button[name="Say: \\"it\'s\\""]'),
+            Element("d1e4", "link", "Home", 'role=link[name="Home"]'),
+            Element("d1e5", "list", "", "role=list >> nth=0"),
+            Element("d1e6", "listitem", "", "role=listitem >> nth=0"),
+            Element("d1e7", "link", "More", 'role=link[name="More"] >> nth=0'),
+            Element("d1e8", "listitem", "", "role=listitem >> nth=1"),
+            Element("d1e10", "link", "More", 'role=link[name="More"] >> nth=1'),
+            Element("d1e11", "iframe", "", "iframe:visible >> nth=0"),
+            Element("d2e2", "button", "Inside", f'{frame}role=button[name="Inside"]'),
+            Element("d2e3", "iframe", "", f"{frame}iframe:visible >> nth=0"),
+            Element("d3e1", "textbox", "Deep", f'{frame}{frame}role=textbox[name="Deep"]'),
+            Element("d1e12", "generic", "Not a button", 'text="Not a button"'),
+        ]
+    }
+
+
+def test_what_screen_readers_pass_over_does_not_count_for_selectors():
+    text = '- button "Go" [ref=e1]:\n  - /aria-hidden: "true"\n  - img "Go" [ref=e2]\n- button "Go" [ref=e3]'
+
+    found = outline.elements(outline.read_outline(text, NUMBERS.__getitem__))
+
+    assert found["d1e3"].selector == 'role=button[name="Go"]'
+
+
+def test_only_what_people_operate(lines):
+    assert outline.text_of(outline.interactive(lines)) == "\n".join(
+        [
+            "- 'button \"Say: \\\"it''s\\\"\" [ref=d1e3]'",
+            '- link "Home" [ref=d1e4]',
+            '- link "More" [ref=d1e7]',
+            '- link "More" [ref=d1e10]',
+            '- button "Inside" [ref=d2e2]',
+            '- textbox "Deep" [ref=d3e1]: "typed: text"',
+            "- generic [ref=d1e12]: Not a button",
+        ]
+    )
+
+
+def test_a_part_of_it(lines):
+    part = outline.subtree(lines, "d1e6")
+
+    assert part is not None
+    assert outline.text_of(part) == (
+        '- listitem [ref=d1e6]:\n  - link "More" [ref=d1e7] [cursor=pointer]:\n    - /url: /1'
+    )
+    assert outline.text_of(outline.shallow(part, 1)) == "- listitem [ref=d1e6]:"
+    assert outline.subtree(lines, "d9e9") is None
+
+
+def test_a_text_is_cut_behind_a_line():
+    assert outline.at_most("one\ntwo\nthree", 8) == ("one\ntwo", 6)
+    assert outline.at_most("one\ntwo\nthree", 13) == ("one\ntwo\nthree", 0)
+    assert outline.at_most("one\ntwo\nthree", None) == ("one\ntwo\nthree", 0)
+    assert outline.at_most("onetwothree", 3) == ("one", 8)
+
+
+def test_a_difference_shows_what_came_and_went_and_where(lines):
+    now = outline.read_outline(
+        SNAPSHOT.replace('"Home" [ref=e4]', '"House" [ref=e13]').replace("- text: the end", "- text: the very end"),
+        NUMBERS.__getitem__,
+    )
+
+    assert outline.difference(lines, now) == "\n".join(
+        [
+            "@ - generic [active] [ref=d1e1]",
+            '-   - link "Home" [ref=d1e4] [cursor=pointer]:',
+            '+   - link "House" [ref=d1e13] [cursor=pointer]:',
+            "@ - generic [active] [ref=d1e1]",
+            "-   - text: the end",
+            "+   - text: the very end",
+        ]
+    )
+    assert outline.difference(lines, lines) == ""
+
+
+def test_the_nearest_element_is_the_one_of_the_same_role_and_a_name_like_it(lines):
+    assert [
+        None if line is None else line.ref
+        for line in (
+            outline.nearest("link", "Home", lines),
+            outline.nearest("link", "Homes", lines),
+            outline.nearest("textbox", "Deep", lines),
+            outline.nearest("button", "Completely different", lines),
+        )
+    ] == ["d1e4", "d1e4", "d3e1", None]
+
+
+def test_frames_are_found_with_the_elements_that_hold_them():
+    assert list(outline.frames(SNAPSHOT)) == [("f1", "e11"), ("f2", "f1e3")]

@@ -1,0 +1,237 @@
+"""Pages that misbehave: dialogs, endless loading, loops of redirects, tabs that vanish, huge downloads."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from runtimed.actions import Click, Goto, HandleDialog
+from tests.browser.conftest import browsing
+from tests.browser.server import DOWNLOAD_SIZE, serve
+
+
+@pytest.fixture
+def dialogs(browser, site):
+    browser.goto(f"{site.url}/dialogs")
+    return browser
+
+
+def press(browser, name):
+    return browser.do("click", role="button", name=name)
+
+
+def said(browser):
+    return browser.js("said.textContent")
+
+
+def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site):
+    opened = press(dialogs, "Alert")
+
+    assert "handle_dialog answers it" in opened.message
+    assert opened.page_changed
+    seen = dialogs.observe()
+    assert (seen.dialog.kind, seen.dialog.message, seen.tree) == ("alert", "watch out", "")
+    assert "Dialog (alert): watch out" in str(seen)
+    for fields in ({"type": "click", "selector": "button"}, {"type": "goto", "url": site.url}, {"type": "reload"}):
+        blocked = dialogs.execute(**{"action": fields.pop("type"), **fields})
+        assert (blocked.success, blocked.error) == (False, "Dialog")
+    assert dialogs.do("handle_dialog").message == "Accepted the alert 'watch out'"
+    assert said(dialogs) == "after the alert"
+    assert dialogs.execute("handle_dialog").message.endswith("shows no dialog")
+
+
+def test_confirm_and_prompt_get_their_answers(dialogs):
+    answers = []
+    for name, fields in [
+        ("Confirm", {}),
+        ("Confirm", {"accept": False}),
+        ("Prompt", {"text": "me"}),
+        ("Prompt", {"accept": False}),
+    ]:
+        press(dialogs, name)
+        dialogs.do("handle_dialog", **fields)
+        answers.append(said(dialogs))
+
+    assert answers == ["true", "false", "me", ""]
+
+
+def test_a_storm_of_dialogs_is_answered_one_by_one(dialogs):
+    press(dialogs, "Storm")
+
+    messages = [dialogs.do("handle_dialog").message for _ in range(3)]
+
+    assert [message.split(".")[0] for message in messages] == [f"Accepted the alert 'storm {n}'" for n in (1, 2, 3)]
+    assert "'storm 2'; handle_dialog answers it" in messages[0]
+    assert said(dialogs) == "calm"
+
+
+def test_a_storm_without_end_ends_with_its_tab(dialogs):
+    press(dialogs, "Endless")
+    for _ in range(3):
+        dialogs.do("handle_dialog")
+
+    dialogs.do("close_tab")
+
+    assert dialogs.observe().url == "about:blank"
+
+
+def test_a_page_that_asks_before_it_is_left(dialogs, site):
+    press(dialogs, "Guard")
+
+    blocked = dialogs.execute("goto", url=f"{site.url}/plain")
+
+    assert (blocked.error, dialogs.observe().dialog.kind) == ("Dialog", "beforeunload")
+    dialogs.do("handle_dialog")
+    dialogs.until(lambda: dialogs.addresses() == [f"{site.url}/plain"], "the page is not left")
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "says"),
+    [
+        ("http://no-such-host.invalid/", "Navigation", "ERR_NAME_NOT_RESOLVED"),
+        ("SITE/loop", "Navigation", "ERR_TOO_MANY_REDIRECTS"),
+        ("SITE/never", "Timeout", "Timeout 500ms exceeded"),
+        ("SITE/half", "Timeout", "Timeout 500ms exceeded"),
+        ("file:///etc/passwd", "Refused", "file: addresses are not opened"),
+        ("ftp://example.com/", "Refused", "ftp: addresses are not opened"),
+        ("http://[bad", "Refused", "is no address"),
+    ],
+)
+def test_addresses_that_lead_nowhere(browser, site, url, error, says):
+    result = browser.execute("goto", url=url.replace("SITE", site.url), timeout=0.5 if error == "Timeout" else 20)
+
+    assert (result.success, result.error) == (False, error)
+    assert says in result.message
+    browser.goto(f"{site.url}/plain")
+    assert browser.observe().title == "Plain"
+
+
+def test_what_has_come_of_a_page_that_never_loads_can_be_used(browser, site):
+    browser.execute("goto", url=f"{site.url}/half", timeout=0.5)
+
+    assert "the first half" in browser.observe().tree
+
+
+def test_a_certificate_that_nobody_signed_is_refused(browser):
+    with serve(tls=True) as secure:
+        result = browser.execute("goto", url=secure.url)
+
+    assert (result.success, result.error) == (False, "Navigation")
+    assert "ERR_CERT_AUTHORITY_INVALID" in result.message or "ERR_CERT_COMMON_NAME_INVALID" in result.message
+
+
+def test_a_page_that_closes_itself(browser, site):
+    browser.goto(f"{site.url}/plain")
+    first = browser.observe().tab
+    browser.js("void window.open('/form')")
+    browser.until(lambda: browser.addresses() == [f"{site.url}/form"], "the tab does not open")
+    browser.js("void (document.querySelector('#idle').onclick = () => window.close())")
+
+    result = browser.do("click", role="button", name="Nothing happens")
+
+    assert "was closed" in result.message
+    assert browser.observe().tab == first
+
+
+def test_a_page_that_crashes_can_be_loaded_again(browser, site):
+    browser.goto(f"{site.url}/plain")
+    tab = browser.browser._tabs.latest
+
+    crashed = browser.execute("goto", url="chrome://crash")
+
+    assert crashed.error == "Refused"
+    with pytest.raises(Exception, match="crash"):
+        browser.run(tab.page.goto("chrome://crash"))
+    browser.until(lambda: tab.crashed, "the page lives on")
+    assert browser.execute("click", selector="h1").error == "TabGone"
+    assert browser.do("close_tab").success
+    browser.goto(f"{site.url}/plain")
+
+
+def test_a_name_that_a_page_suggests_leads_nowhere_else(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js("document.querySelector('a').href = '/download/evil'")
+
+    data = browser.do("download_file", selector="a").data
+
+    assert data["path"].startswith(str(browser.folder / "downloads") + "/")
+    assert [path.name for path in (browser.folder / "partial").iterdir()] == []
+
+
+def test_a_download_of_100_megabytes(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js("document.querySelector('a').href = '/download/huge.bin'")
+
+    data = browser.do("download_file", selector="a", timeout=60).data
+
+    assert (data["suggested_filename"], data["size"]) == ("huge.bin", DOWNLOAD_SIZE)
+    assert (browser.folder / "downloads" / "huge.bin").stat().st_size == DOWNLOAD_SIZE
+
+
+def test_a_click_that_downloads_nothing_says_so(browser, site):
+    browser.goto(f"{site.url}/plain")
+
+    result = browser.execute("download_file", selector="h1", timeout=0.5)
+
+    assert (result.error, result.message) == ("Timeout", "The download did not begin after 0.5 s; raise timeout=")
+
+
+def test_who_navigates_last_wins(browser, site):
+    async def both():
+        never = asyncio.create_task(browser.browser.execute(Goto(f"{site.url}/never")))
+        while "/never" not in site.asked:  # noqa: ASYNC110  # the site runs in a thread
+            await asyncio.sleep(0.01)
+        other = await browser.browser.execute(Goto(f"{site.url}/plain"))
+        return await never, other
+
+    site.asked.clear()
+    never, other = browser.run(both())
+
+    assert other.success
+    assert not never.success
+    assert "ERR_ABORTED" in never.message or "interrupted by another" in never.message
+
+
+def test_the_death_of_chromium_is_known_within_a_second(run):
+    with browsing(run) as browser:
+        began = time.monotonic()
+        os.kill(browser.browser.pid, signal.SIGKILL)
+        reason = browser.run(asyncio.wait_for(browser.browser.ended, 5))
+
+        assert time.monotonic() - began < 1
+        assert reason.startswith("Chromium was ended by SIGKILL.")
+        result = browser.execute(Click(selector="h1"))
+        assert not result.success
+
+
+def test_closing_ends_what_is_under_way(run, site):
+    with browsing(run) as browser:
+
+        async def leave():
+            never = asyncio.create_task(browser.browser.execute(Goto(f"{site.url}/never")))
+            while "/never" not in site.asked:  # noqa: ASYNC110  # the site runs in a thread
+                await asyncio.sleep(0.01)
+            await browser.browser.close()
+            await browser.browser.close()
+            return await never
+
+        site.asked.clear()
+        result = browser.run(leave())
+
+    assert not result.success
+    assert not browser.browser.ended.done()
+
+
+def test_a_dialog_that_another_client_answers_is_gone(dialogs):
+    press(dialogs, "Alert")
+
+    async def answer():
+        tab = dialogs.browser._tabs.latest
+        await tab.cdp.send("Page.handleJavaScriptDialog", {"accept": True})
+
+    dialogs.run(answer())
+    dialogs.until(lambda: dialogs.browser._tabs.latest.dialog is None, "the dialog stays")
+    assert dialogs.execute(HandleDialog()).error == "Refused"
+    assert said(dialogs) == "after the alert"

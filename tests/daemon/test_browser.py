@@ -1,0 +1,305 @@
+"""The life of a browser session: real hosts and real Chromiums, of which one or the other is killed."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from runtimed import AsyncBrowserSession, BrowserSession, BrowserUnavailable, Client, Session, SessionClosed
+from runtimed.errors import NotConnected, SessionError, SessionNotFound
+from tests.conftest import wait_until
+from tests.daemon.conftest import daemon_with_a_clock, until
+
+PAGE = "data:text/html,<title>One</title><button onclick='document.title += 1'>More</button>"
+ACTIVE = ("active", None)
+
+
+def state(session: BrowserSession) -> tuple[str, str | None]:
+    status = session.status()
+    return status.status, status.close_reason
+
+
+def host_of(session: BrowserSession) -> psutil.Process:
+    pid = session.status().host_pid
+    assert pid is not None
+    return psutil.Process(pid)
+
+
+def chromium_of(session: BrowserSession) -> psutil.Process:
+    """The browser's own process: Chromium's others, and Playwright's driver, are no parents of Chromiums."""
+    children = host_of(session).children(recursive=True)
+    found = [child for child in children if any("--user-data-dir" in part for part in child.cmdline())]
+    return next(child for child in found if child.ppid() not in {each.pid for each in found})
+
+
+def daemon_process() -> psutil.Process:
+    status = Client().status()
+    assert status is not None
+    return psutil.Process(status.pid)
+
+
+def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_under_its_id(data_dir):
+    with BrowserSession("shop") as session:
+        first = session.status()
+        killed = chromium_of(session)
+
+        killed.kill()
+        killed_at = time.monotonic()
+        wait_until(lambda: state(session) == ("error", "died"), "nobody says that the browser died")
+        took = time.monotonic() - killed_at
+        error = session.status().error
+        with pytest.raises(
+            SessionClosed, match=r"(?s)'shop' has no browser: it is error \(died\): .*SIGKILL"
+        ) as caught:
+            session.observe()
+        assert caught.value.notebook_id == "shop"
+        session.start()
+
+        assert took < 1.0
+        assert error is not None
+        assert "SIGKILL" in error
+        assert state(session) == ACTIVE
+        assert session.status().created_at == first.created_at
+        assert session.status().host_pid != first.host_pid
+        assert session.observe().url == "about:blank"
+    assert state(session) == ("closed", "stopped")
+    actions = [(entry.action, entry.detail) for entry in Client().sessions.log("shop")]
+    assert actions == [
+        ("session_closed", "stopped"),
+        ("session_started", None),
+        ("session_error", "died"),
+        ("session_started", None),
+    ]
+
+
+def test_a_browser_outlives_its_daemon_but_not_its_host(data_dir):
+    session = BrowserSession("shop", timeout_minutes=10)
+    session.start()
+    session.execute(type="goto", url=PAGE)
+    button = next(element for element in session.observe().elements if element.role == "button")
+    host, chromium = host_of(session), chromium_of(session)
+
+    daemon_process().kill()
+    session.execute(type="click", ref=button.ref, raise_on_failure=True)
+
+    assert session.observe().title == "One1"
+    assert (host_of(session).pid, chromium_of(session).pid) == (host.pid, chromium.pid)
+    assert state(session) == ACTIVE
+    assert session.status().timeout_minutes == 10
+
+    host.kill()
+    wait_until(lambda: state(session) == ("error", "host_lost"), "nobody says that the host died")
+    wait_until(lambda: not chromium.is_running(), "the browser outlives its host")
+    with pytest.raises(SessionClosed, match="The process that owned the browser ended"):
+        session.execute(type="reload")
+    session.stop()
+    assert state(session) == ("error", "host_lost")
+
+
+def test_an_action_that_was_under_way_when_the_daemon_died_is_performed_once(data_dir):
+    code = """() => {
+        document.title = `begun ${window.n = (window.n || 0) + 1}`;
+        return new Promise(done => setTimeout(() => done(n), 1500));
+    }"""
+
+    async def scenario() -> None:
+        async with AsyncBrowserSession("shop") as session, AsyncBrowserSession("shop") as other:
+            asked = asyncio.create_task(session.execute(type="evaluate_js", code=code))
+            await until(lambda: has_title(other, "begun 1"), "the action does not begin")
+            daemon_process().kill()
+
+            assert (await asked).data == 1
+            assert (await session.observe()).title == "begun 1"
+
+    asyncio.run(scenario())
+
+
+async def has_title(session: AsyncBrowserSession, title: str) -> bool:
+    return (await session.observe()).title == title
+
+
+def test_what_takes_long_holds_up_nobody_else_and_ends_when_nobody_waits_for_it(data_dir):
+    async def scenario() -> None:
+        async with AsyncBrowserSession("shop") as session, AsyncBrowserSession("shop") as other:
+            waiting = asyncio.create_task(session.execute(type="wait", seconds=600))
+            for client in (session, other):
+                async with asyncio.timeout(10):
+                    assert (await client.observe()).url == "about:blank"
+                    assert (await client.screenshot()).size == (1280, 1080)
+            assert not waiting.done()
+
+            waiting.cancel()
+            async with asyncio.timeout(10):
+                assert (await other.execute(type="evaluate_js", code="'x'.repeat(3_000_000)")).data == "x" * 3_000_000
+
+    asyncio.run(scenario())
+
+
+def test_the_timeouts_of_a_browser_session_count_from_its_last_use_and_from_its_start(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+            session = AsyncBrowserSession("shop", max_duration_minutes=20)
+            await session.start()
+
+            async def is_in(*expected: object) -> bool:
+                status = await session.status()
+                return (status.status, status.close_reason) == expected
+
+            clock.now += 2.9 * 60
+            await session.get_cookies()
+            clock.now += 2.9 * 60
+            daemon._tick()
+            assert (await session.status()).status == "active"
+            waiting = asyncio.create_task(session.execute(type="wait", seconds=1))
+            await until(lambda: daemon.room("shop").browser.busy, "nothing is asked of the browser")
+            clock.now += 4 * 60
+            daemon._tick()
+            assert (await waiting).success
+            clock.now += 3.1 * 60
+            await until(lambda: is_in("timed_out", "idle_timeout"), "it does not time out")
+            with pytest.raises(SessionClosed, match=r"it is timed_out \(idle_timeout\)"):
+                await session.get_cookies()
+
+            await session.start()
+            for _ in range(8):
+                clock.now += 2.4 * 60
+                await session.get_cookies()
+            clock.now += 60
+            await until(lambda: is_in("timed_out", "max_duration"), "it lasts too long")
+            await session.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_browser_that_cannot_start_says_what_to_do(data_dir, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_CHROMIUM", "/nowhere/chromium")
+    session = BrowserSession()
+    with pytest.raises(BrowserUnavailable, match="RUNTIMED_CHROMIUM names '/nowhere/chromium', which is no program"):
+        session.start()
+    assert state(session) == ("error", "died")
+    session.stop()
+    assert state(session) == ("error", "died")
+    with pytest.raises(BrowserUnavailable), BrowserSession("shop"):
+        pytest.fail("it has started")
+
+
+def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser(data_dir):
+    unnamed = BrowserSession()
+    assert unnamed.session_id is None
+    status = unnamed.status()
+    assert (status.session_id, status.kind, status.status) == ("", "browser", "not_started")
+    unnamed.stop()
+    with pytest.raises(NotConnected, match="not started"):
+        unnamed.observe()
+    with pytest.raises(NotConnected, match="not started"):
+        _ = unnamed.page
+
+    named = BrowserSession("never")
+    named.stop()
+    assert (named.status().session_id, state(named)) == ("never", ("not_started", None))
+    with pytest.raises(SessionNotFound, match="Browser session 'never' is not started"):
+        named.observe()
+    named.close()
+
+
+def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir):
+    session = BrowserSession("shop")
+    session.start()
+    with session:
+        session.start()
+    with BrowserSession("shop") as joined:
+        joined.execute(type="goto", url=PAGE)
+    assert state(session) == ACTIVE
+    assert session.observe().title == "One"
+
+    session.stop()
+    with session:
+        assert state(session) == ACTIVE
+    assert state(session) == ("closed", "stopped")
+
+
+def test_a_session_is_of_one_kind(data_dir):
+    with Session("notebook") as notebook:
+        notebook.create_cell("1")
+        browser = BrowserSession("notebook")
+        with pytest.raises(SessionError, match="'notebook' is a kernel session; join it with Session"):
+            browser.start()
+        with pytest.raises(SessionError, match="'notebook' is a kernel session"):
+            browser.observe()
+        browser.close()
+    with BrowserSession("shop") as session:
+        for use in (lambda s: s.run("1"), lambda s: s.create_cell("1"), lambda s: s.start_kernel()):
+            with Session("shop") as notebook, pytest.raises(SessionError, match="'shop' is a browser session"):
+                use(notebook)
+        assert state(session) == ACTIVE
+        assert [status.session_id for status in Client().sessions.list(kind="browser")] == ["shop"]
+
+
+SCRIPT = """
+import signal, sys, time
+from runtimed import BrowserSession
+{handler}
+with BrowserSession("shop") as session:
+    print("ready", flush=True)
+    {work}
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "work", "code"),
+    [
+        ("", "session.execute(type='wait', seconds=60)", -signal.SIGINT),
+        ("signal.signal(signal.SIGINT, lambda *_: sys.exit(7))", "time.sleep(60)", 7),
+    ],
+)
+def test_an_interrupt_in_the_block_ends_the_session_as_failed(data_dir, handler, work, code):
+    script = SCRIPT.format(handler=handler, work=work)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "ready\n"
+        chromium = chromium_of(BrowserSession("shop"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == code
+
+    assert state(BrowserSession("shop")) == ("closed", "error")
+    assert not chromium.is_running()
+
+
+def test_the_folder_of_a_browser_session_goes_when_nobody_has_used_it_for_long(own_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e12")
+    browsers = own_folder / "browsers"
+
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon):
+
+            async def look() -> None:
+                daemon._retention._next = clock.now
+                daemon._tick()
+                assert daemon._retention._task is not None
+                await daemon._retention._task
+
+            session = AsyncBrowserSession("shop", timeout_minutes=None)
+            await session.start()
+            (folder,) = browsers.iterdir()
+            clock.now += 31 * 86400
+            await look()
+            assert folder.exists()
+
+            await session.stop()
+            await look()
+            assert folder.exists()
+            clock.now += 31 * 86400
+            await look()
+            assert list(browsers.iterdir()) == []
+            await session.start()
+            assert (await session.status()).status == "active"
+            await session.stop()
+
+    asyncio.run(scenario())

@@ -1,0 +1,82 @@
+"""`%runtimed browser …` in a real IPython shell, with a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.formatters import DisplayFormatter
+
+from runtimed import ActionFailed, BrowserSession, Client, SessionClosed
+from tests.ipython.conftest import Shell
+
+PAGE = "data:text/html," + quote(
+    """<title>Shop</title><main><h1>Tea and coffee</h1><label>Name <input id=who></label>
+    <select><option>Tea<option>Coffee</select>
+    <button onclick="document.title = document.querySelector('select').value + ' for ' + who.value">Buy</button></main>
+    """
+)
+
+
+def shown(shell: Shell, code: str) -> dict[str, Any]:
+    """Run a cell, and return what is displayed of its value, by MIME type."""
+    result = shell.ip.run_cell(code)
+    shell._capsys.readouterr()
+    assert result.success, result.error_in_exec
+    data: dict[str, Any] = DisplayFormatter().format(result.result)[0]
+    return data
+
+
+def test_a_browser_is_driven_and_what_it_shows_displays_itself(shell: Shell) -> None:
+    shell.ip.user_ns["url"] = PAGE
+    assert shell.run("%runtimed browser") == (
+        "No browser session; `%runtimed browser goto URL` starts one, `browser start ID` joins one\n"
+    )
+    said = shell.run("%runtimed browser goto {url}").splitlines()
+    session_id = said[0].removeprefix("Browser session ").split(" ")[0]
+    assert said[0].endswith(f"(`runtimed.BrowserSession({session_id!r})` joins it from anywhere)")
+    assert Client().sessions.get(session_id).timeout_minutes == 30
+
+    text = shown(shell, "%runtimed browser observe")["text/plain"]
+    assert text.startswith("Page: Shop\n")
+    ref = text.partition('textbox "Name" [ref=')[2].partition("]")[0]
+    assert shell.run(f"%runtimed browser fill {ref} 'Ada L.'") == 'Filled textbox "Name"\n'
+    assert shell.run("%runtimed browser select_option selector=select value=Coffee").startswith("Selected Coffee")
+    assert shell.run("%runtimed browser click button Buy") == 'Clicked button "Buy"\n'
+    assert shell.run("%runtimed browser evaluate_js code=document.title").endswith("\nCoffee for Ada L.\n")
+    assert shown(shell, "%runtimed browser scrape main")["text/markdown"].startswith("# Tea and coffee")
+    assert shown(shell, "%runtimed browser screenshot")["image/png"].startswith(b"\x89PNG")
+    status = shell.run("%runtimed browser status").splitlines()
+    assert status[:2] == [f"Browser session {session_id}: active", f"* t1  Coffee for Ada L.  {PAGE}"]
+    assert status[2].startswith("Watch it at http://127.0.0.1:")
+    assert shell.complete("%runtimed browser scr") == [
+        "%runtimed browser scr" + rest for rest in ("ape", "eenshot", "oll")
+    ]
+    assert shell.complete("%runtimed browser start brow") == [f"%runtimed browser start {session_id}"]
+
+    error, _ = shell.fail("%runtimed browser hover role=button name=Sell timeout=0.2")
+    assert isinstance(error, ActionFailed)
+    other = BrowserSession(session_id)
+    assert other.observe().title == "Coffee for Ada L."
+    assert shell.run("%runtimed browser stop") == f"Stopped browser session {session_id}\n"
+    assert other.status().status == "closed"
+    with pytest.raises(SessionClosed):
+        other.observe()
+    assert shell.run("%runtimed browser stop") == "No browser session\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("fly", "there is no 'fly', only start, goto, observe, click, fill, scrape, screenshot, status, stop"),
+        ("start a b", "browser start: 'b' is too much"),
+        ("click 'a", "no closing quotation"),
+    ],
+)
+def test_what_makes_no_sense_gets_one_sentence_and_starts_nothing(shell: Shell, line: str, sentence: str) -> None:
+    error, _ = shell.fail(f"%runtimed browser {line}")
+    assert isinstance(error, UsageError)
+    assert sentence in str(error)
+    assert Client().sessions.list(status="active", kind="browser") == []

@@ -1,0 +1,136 @@
+"""Actions: the three ways to write one, what is refused and how, what a log keeps of them."""
+
+import inspect
+from typing import get_args
+
+import msgspec
+import pytest
+
+from runtimed import InvalidAction, actions
+from runtimed.actions import Action, Click, Drag, Fill, Goto, Secret, Target, Wait, masked, parse_action, recorded
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"action": Click(ref="d1e2")},
+        {"action": {"type": "click", "ref": "d1e2"}},
+        {"action": {"type": "click", "id": "d1e2"}},
+        {"type": "click", "fields": {"ref": "d1e2"}},
+        {"type": "click", "fields": {"id": "d1e2"}},
+        {"action": "click", "fields": {"ref": "d1e2"}},
+    ],
+)
+def test_an_action_is_an_object_a_dict_or_a_type_with_fields(given):
+    assert parse_action(**given) == Click(ref="d1e2")
+
+
+@pytest.mark.parametrize(
+    ("given", "says", "nearest"),
+    [
+        ({"type": "clik", "fields": {"ref": "d1e2"}}, "There is no action 'clik'; did you mean 'click'?", "click"),
+        ({"type": "press"}, "There is no action 'press'; did you mean 'press_key'?", "press_key"),
+        ({"type": "click", "fields": {"reff": "x"}}, "There is no field of click 'reff'; did you mean 'ref'?", "ref"),
+        ({"action": {"url": "x"}}, "The action is missing; there are: goto,", None),
+        ({}, "The action is missing; there are: goto,", None),
+        ({"type": 7}, "There is no action 7 There are: goto,", None),
+    ],
+)
+def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(given, says, nearest):
+    with pytest.raises(TypeError) as caught:
+        parse_action(**given)
+
+    assert isinstance(caught.value, InvalidAction)
+    assert str(caught.value).startswith(says)
+    assert caught.value.nearest == nearest
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"type": "goto"}, "goto: the field 'url' is missing"),
+        ({"type": "goto", "fields": {"url": 5}}, "goto: expected `str`, got `int` - at `$.url`"),
+        ({"action": Goto(5)}, "goto: expected `str`, got `int` - at `$.url`"),
+        ({"type": "click"}, "click: which element? Give ref, selector, or role with name"),
+        (
+            {"type": "click", "fields": {"ref": "a", "selector": "b"}},
+            "click: an element is named in one way; ref and selector were given",
+        ),
+        ({"type": "click", "fields": {"ref": "a", "id": "b"}}, "id and ref mean the same; give one of them"),
+        ({"type": "click", "fields": {"name": "b"}}, "click: name goes with role, such as role='button', name='Save'"),
+        (
+            {"type": "click", "fields": {"ref": "a", "count": 0}},
+            "click: count is a number of clicks from 1 to 10, not 0",
+        ),
+        (
+            {"type": "click", "fields": {"ref": "a", "timeout": -1}},
+            "click: timeout is a number of seconds above 0, not -1.0",
+        ),
+        ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, url and load_state"),
+        ({"type": "drag", "fields": {"ref": "a"}}, "drag: the field 'to' is missing"),
+        ({"action": Goto("x"), "fields": {"url": "y"}}, "execute takes an action or its fields, not both: Goto("),
+        ({"action": 5}, "An action is an object of runtimed.actions, a dict, or type= with fields; not int"),
+        (
+            {"action": {"type": "goto", "url": "x"}, "type": "click"},
+            "Two types were given for one action: 'goto' and 'click'",
+        ),
+    ],
+)  # fmt: skip
+def test_what_an_action_lacks_is_said(given, says):
+    with pytest.raises(InvalidAction) as caught:
+        parse_action(**given)
+
+    assert str(caught.value).startswith(says)
+
+
+def test_every_action_has_a_type_of_its_own_that_is_its_name_in_small_letters():
+    kinds = get_args(Action)
+
+    assert [cls for _, cls in inspect.getmembers(actions, inspect.isclass) if cls in kinds] == sorted(
+        kinds, key=lambda cls: cls.__name__
+    )
+    for kind in kinds:
+        tag = kind.__struct_config__.tag
+        assert tag.replace("_", "") == kind.__name__.lower()
+        assert kind.__doc__
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Goto("x"),
+        Click(ref="a", modifiers=("Shift",)),
+        Drag(Target("b"), ref="a"),
+        Wait(seconds=1),
+        Fill("x", ref="a"),
+    ],
+)  # fmt: skip
+def test_actions_travel(action):
+    assert msgspec.convert(msgspec.to_builtins(action), Action) == action
+
+
+def test_a_secret_shows_its_text_nowhere():
+    action = Fill(Secret("hunter2", name="password"), selector="#password")
+
+    assert "hunter2" not in f"{action!r} {action.value} {masked(action)}"
+    assert masked(action) == {
+        "type": "fill",
+        "value": {"secret": "***", "name": "password"},
+        "selector": "#password",
+    }
+    assert msgspec.convert(msgspec.to_builtins(action), Action) == action
+
+
+def test_what_a_log_holds_can_be_done_again():
+    assert recorded({"action": {"type": "click", "ref": "d7e5"}, "selector": 'role=button[name="Go"]'}) == Click(
+        selector='role=button[name="Go"]'
+    )
+    assert recorded(
+        {"action": {"type": "drag", "ref": "d7e5", "to": {"ref": "d7e6"}}, "selector": "#a", "to_selector": "#b"}
+    ) == Drag(Target(selector="#b"), selector="#a")
+    logged = {"action": masked(Fill(Secret("hunter2", "password"), selector="#p"))}
+    assert recorded(logged, {"password": "hunter2"}) == Fill(Secret("hunter2", "password"), selector="#p")
+    with pytest.raises(InvalidAction, match="needs the secret 'password', which no log holds"):
+        recorded(logged)
+    with pytest.raises(InvalidAction, match="no selector for the element of this click"):
+        recorded({"action": {"type": "click", "ref": "d7e5"}})
