@@ -50,7 +50,7 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
     [
         ({"type": "goto"}, "goto: the field 'url' is missing"),
         ({"type": "goto", "fields": {"url": 5}}, "goto: expected `str`, got `int` - at `$.url`"),
-        ({"action": Goto(5)}, "goto: expected `str`, got `int` - at `$.url`"),
+        ({"action": Goto(5)}, "goto: expected `str`, got `int` - at `$.url`"),  # type: ignore[arg-type]  # that is it
         ({"type": "click"}, "click: which element? Give ref, selector, or role with name"),
         (
             {"type": "click", "fields": {"ref": "a", "selector": "b"}},

@@ -85,7 +85,7 @@ class Scroll(msgspec.Struct, frozen=True, kw_only=True):
     page_height: int
 
 
-class Element(msgspec.Struct, frozen=True):
+class Element(msgspec.Struct, frozen=True, gc=False):
     """An element of an observation.
 
     Attributes:

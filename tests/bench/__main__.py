@@ -22,6 +22,7 @@ from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.storage.session_store import SessionStore
+from tests.bench.browser import browser
 from tests.bench.flood import flood, late
 from tests.bench.spares import spares
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
@@ -284,6 +285,7 @@ def idle() -> Iterator[Row]:
 
 
 MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments, spares)
+MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments, browser)
 
 
 def main(names: list[str]) -> None:

@@ -218,7 +218,10 @@ def test_javascript_gives_values_and_its_errors(browser, site):
     assert (failed.success, failed.error) == (False, "Refused")
     assert "no_such_thing is not defined" in failed.message
     large = browser.execute("evaluate_js", code="'x'.repeat(10_000_000)")
-    assert large.message == "The value has 10000002 bytes as JSON, more than the 8388608 allowed"
+    assert large.message == "The value has 10000005 bytes, more than the 8388608 that are allowed"
+    assert large.data is None
+    assert browser.execute("evaluate_js", code="2n ** 100n").error == "Refused"
+    assert browser.js("new Date(0)") == "1970-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from runtimed.actions import Click, Goto, HandleDialog
+from runtimed.actions import Click, Goto, HandleDialog, Reload
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
 
@@ -34,8 +34,8 @@ def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site
     seen = dialogs.observe()
     assert (seen.dialog.kind, seen.dialog.message, seen.tree) == ("alert", "watch out", "")
     assert "Dialog (alert): watch out" in str(seen)
-    for fields in ({"type": "click", "selector": "button"}, {"type": "goto", "url": site.url}, {"type": "reload"}):
-        blocked = dialogs.execute(**{"action": fields.pop("type"), **fields})
+    for action in (Click(selector="button"), Goto(site.url), Reload()):
+        blocked = dialogs.execute(action)
         assert (blocked.success, blocked.error) == (False, "Dialog")
     assert dialogs.do("handle_dialog").message == "Accepted the alert 'watch out'"
     assert said(dialogs) == "after the alert"
@@ -44,14 +44,14 @@ def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site
 
 def test_confirm_and_prompt_get_their_answers(dialogs):
     answers = []
-    for name, fields in [
-        ("Confirm", {}),
-        ("Confirm", {"accept": False}),
-        ("Prompt", {"text": "me"}),
-        ("Prompt", {"accept": False}),
+    for name, answer in [
+        ("Confirm", HandleDialog()),
+        ("Confirm", HandleDialog(accept=False)),
+        ("Prompt", HandleDialog(text="me")),
+        ("Prompt", HandleDialog(accept=False)),
     ]:
         press(dialogs, name)
-        dialogs.do("handle_dialog", **fields)
+        dialogs.do(answer)
         answers.append(said(dialogs))
 
     assert answers == ["true", "false", "me", ""]

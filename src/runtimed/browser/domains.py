@@ -61,4 +61,4 @@ def refusal(url: str, domains: Sequence[str] | None, *, allow_files: bool) -> st
     names = [domain.removeprefix("*.").lower() for domain in domains]
     if any(host == name or host.endswith(f".{name}") for name in names):
         return None
-    return f"{host or url!r} is not among the allowed domains of this session ({', '.join(domains) or 'none'})"
+    return f"{host or repr(url)} is not among the allowed domains of this session ({', '.join(domains) or 'none'})"

@@ -309,7 +309,7 @@ class Browser:
         self._performer = Performer(config, self._tabs, self._observer, self._downloads)
         self._exit.push_async_callback(self._performer.close)
         self._exit.push_async_callback(self._cast.close)
-        self._pictures = Pictures(self._tabs, self._log, config.viewport_width, config.viewport_height)
+        self._pictures = Pictures(self._tabs, self._log)
         self._exit.push_async_callback(self._pictures.close)
         viewer = Viewer(self._tabs, self._cast, self._log, interactive=config.interactive_viewer)
         self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._on_used)

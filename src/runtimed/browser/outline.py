@@ -51,7 +51,7 @@ _STEP: Final = 2
 """Spaces by which a child is indented."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A line of an outline.
 
     Attributes:

@@ -34,7 +34,7 @@ _LONG_TIMEOUT: Final = 30.0
 _ERROR_PAGE: Final = 1.0
 _LONG_URL: Final = 300
 _MAX_DATA: Final = 8 * 2**20
-"""Largest value that a page may give back, in bytes of JSON."""
+"""Largest value that a page may give back, in bytes as it travels."""
 
 # Counts changes of the page, where the page cannot see it.
 _WATCH: Final = """() => {
@@ -281,7 +281,7 @@ class Performer:
 
     @staticmethod
     async def _go(tab: OpenTab, going: Coroutine[Any, Any, Response | None]) -> Response | None:
-        """Navigate; if that fails, wait until the browser shows why: else that page interrupts what is asked for next."""
+        """Navigate; if that fails, wait until the browser shows why: that page would interrupt what comes next."""
         tab.arrived.clear()
         try:
             return await going
@@ -337,8 +337,7 @@ class Performer:
         page = tab.page
         match action:
             case actions.EvaluateJs():
-                doing.data = await page.evaluate(action.code)
-                _check_data(doing.data)
+                doing.data = _plain(await page.evaluate(action.code))
                 return "Evaluated"
             case actions.PressKey() if found is None:
                 await page.keyboard.press(action.key)
@@ -584,11 +583,13 @@ def _short(url: str) -> str:
     return url if len(url) <= _LONG_URL else f"{url[:_LONG_URL]}…"
 
 
-def _check_data(value: Any) -> None:
-    """Make sure that what a page gave back can travel."""
+def _plain(value: Any) -> Any:
+    """Return what a page gave back in a form that can travel."""
     try:
-        size = len(msgspec.json.encode(value))
+        plain = msgspec.to_builtins(value)
+        size = len(msgspec.msgpack.encode(plain))
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise _Refused(f"The value cannot be given back as JSON: {exc}", error="Refused") from exc
+        raise _Refused(f"The value cannot be given back: {exc}", error="Refused") from exc
     if size > _MAX_DATA:
-        raise _Refused(f"The value has {size} bytes as JSON, more than the {_MAX_DATA} allowed", error="Refused")
+        raise _Refused(f"The value has {size} bytes, more than the {_MAX_DATA} that are allowed", error="Refused")
+    return plain

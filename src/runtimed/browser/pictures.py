@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 _QUIET: Final = 0.2
 """Seconds without anything asked of the browser, after which a picture is taken."""
-_LONGEST: Final = 2.0
+_LONGEST: Final = 5.0
 """Seconds after which one is taken though the browser is in use all the time."""
-_WIDTH: Final = 800
-"""Width of a picture, in pixels."""
+
+# Without a clip: for the time of one with a scale, the whole view, and who watches it, has that scale.
+_REQUEST: Final = {"format": "jpeg", "quality": 50, "optimizeForSpeed": True}
 
 
 class Pictures:
@@ -37,15 +38,11 @@ class Pictures:
     Args:
         tabs: The tabs.
         log: Gets the pictures.
-        width: Of the view, in CSS pixels.
-        height: Of the view, in CSS pixels.
     """
 
-    def __init__(self, tabs: Tabs, log: ActionLog, width: int, height: int) -> None:
+    def __init__(self, tabs: Tabs, log: ActionLog) -> None:
         self._tabs = tabs
         self._log = log
-        self._width = width
-        self._height = height
         self._action = 0
         self._spare: tuple[OpenTab, bytes] | None = None  # taken since the last action, and not in the log yet
         self._last: bytes | None = None
@@ -98,7 +95,7 @@ class Pictures:
             return
         try:
             async with asyncio.timeout(_LONGEST):
-                answer = await tab.run(tab.cdp.send("Page.captureScreenshot", self._request()))
+                answer = await tab.run(tab.cdp.send("Page.captureScreenshot", _REQUEST))
         except (PlaywrightError, BrowserError, TimeoutError) as exc:
             logger.debug("no picture of %s: %s", tab.id, exc)
             return
@@ -112,17 +109,3 @@ class Pictures:
                 self._action = 0
         else:
             self._spare = (tab, image)
-
-    def _request(self) -> dict[str, object]:
-        return {
-            "format": "jpeg",
-            "quality": 60,
-            "optimizeForSpeed": True,
-            "clip": {
-                "x": 0,
-                "y": 0,
-                "width": self._width,
-                "height": self._height,
-                "scale": min(1.0, _WIDTH / self._width),
-            },
-        }

@@ -46,11 +46,8 @@ class TabGone(BrowserError):
 class TabsListener:
     """Hears what tabs do by themselves; all of it in the event loop."""
 
-    def tab_opened(self, tab: OpenTab) -> None:
-        """A tab is there; it is not ready yet."""
-
     def tabs_changed(self) -> None:
-        """Another tab is active, or none."""
+        """There are others, another one is active, or one has another address or title."""
 
     def tab_happened(self, tab: OpenTab, kind: str, text: str, data: dict[str, Any]) -> None:
         """Something for the log happened in it."""
@@ -62,7 +59,6 @@ class OpenTab:
     Attributes:
         page: Playwright's page.
         cdp: Talks to the tab in Chromium's own protocol, once it is ready.
-        target: Chromium's own id of it.
         busy: Held by an action, so that those of several clients do not mix.
         arrived: Set when its page shows another address, or the same anew.
         dialog: The dialog in which its page waits.
@@ -77,12 +73,12 @@ class OpenTab:
         self.busy = asyncio.Lock()
         self.dialog: Dialog | None = None
         self.title = ""
-        self.target: str | None = None
         self.crashed = False
         self.arrived = asyncio.Event()
         self.changes = 0
         self.generation = 0
         self._open_dialog: OpenDialog | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._tabs = tabs
         self._dialog_opened: asyncio.Future[None] = loop.create_future()
         self._gone: asyncio.Future[str] = loop.create_future()
@@ -93,6 +89,8 @@ class OpenTab:
         page.on("close", lambda _: self._end("was closed"))
         page.on("crash", lambda _: self._crash())
         page.on("framenavigated", self._on_navigated)
+        page.on("domcontentloaded", self._on_loaded)
+        page.on("load", self._on_loaded)
         self.ready = asyncio.create_task(self._prepare())
 
     @property
@@ -107,8 +105,6 @@ class OpenTab:
             self.cdp.on("Page.frameNavigated", self._on_document)
             self.cdp.on("Page.javascriptDialogClosed", lambda _: self._dialog_closed())
             await self.cdp.send("Page.enable")
-            info = await self.cdp.send("Target.getTargetInfo")
-            self.target = info["targetInfo"]["targetId"]
             await self._tabs.equip(self)
         except PlaywrightError as exc:
             if not self.closed:
@@ -202,6 +198,7 @@ class OpenTab:
         self.changes += 1
         if frame.parent_frame is None:
             self.arrived.set()
+            self._tabs.note_change()
             self._tabs.listener.tab_happened(self, "tab", f"{self.id} is at {frame.url}", {"url": frame.url})
             return
         # Playwright does not tell a new document from a new fragment.
@@ -210,6 +207,16 @@ class OpenTab:
             count += 1
         self._frame_documents[frame] = (count, frame.url)
         self.generation += 1
+
+    def _on_loaded(self, page: Page) -> None:
+        async def read_title() -> None:
+            with contextlib.suppress(PlaywrightError, BrowserError):  # gone, or in a dialog
+                title = await self.run(page.title())
+                if title != self.title:
+                    self.title = title
+                    self._tabs.note_change()
+
+        self._reading = asyncio.create_task(read_title())
 
     def _on_dialog(self, opened: OpenDialog) -> None:
         self._open_dialog = opened
@@ -241,6 +248,9 @@ class OpenTab:
 class Tabs:
     """All tabs.
 
+    Attributes:
+        hearers: Called when what `listed` gives is different.
+
     Args:
         context: The browser's default context: the one that all clients share.
         listener: Hears what happens.
@@ -257,6 +267,7 @@ class Tabs:
         self.equip = equip
         self.changes = 0
         self.context = context
+        self.hearers: list[Callable[[], None]] = []
         self._open: dict[str, OpenTab] = {}
         self._order: list[OpenTab] = []  # the one that was active last stands last
         self._count = 0
@@ -292,8 +303,13 @@ class Tabs:
         self._open[tab.id] = tab
         self._order.append(tab)
         self.changes += 1
-        self.listener.tab_opened(tab)
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Tell who listens that what `listed` gives is different."""
         self.listener.tabs_changed()
+        for hearer in list(self.hearers):
+            hearer()
 
     def forget(self, tab: OpenTab) -> None:
         """Strike a tab that is closed off the list; the one that was active before it is active again."""
@@ -301,7 +317,7 @@ class Tabs:
             self._order.remove(tab)
             self.changes += 1
             self.listener.tab_happened(tab, "tab", f"{tab.id} was closed", {})
-            self.listener.tabs_changed()
+            self.note_change()
 
     async def active(self) -> OpenTab:
         """Return the tab that actions concern; where the last one was closed, an empty one."""
@@ -336,7 +352,7 @@ class Tabs:
         self._order.remove(tab)
         self._order.append(tab)
         self.changes += 1
-        self.listener.tabs_changed()
+        self.note_change()
 
     def of_page(self, page: Page) -> OpenTab | None:
         """Return the tab of a page."""

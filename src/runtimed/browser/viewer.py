@@ -97,6 +97,7 @@ class Viewer:
 
         end = self._cast.listen(on_frame)
         self._log.listeners.append(on_entry)
+        self._tabs.hearers.append(news.set)
         try:
             for entry in list(self._log.recent):
                 on_entry(entry)
@@ -131,6 +132,7 @@ class Viewer:
         finally:
             end()
             self._log.listeners.remove(on_entry)
+            self._tabs.hearers.remove(news.set)
 
     async def _input(self, request: Request, writer: asyncio.StreamWriter) -> None:
         try:

@@ -34,10 +34,9 @@ class Witness(TabsListener):
         context.on("requestfailed", self._on_failure)
 
     async def watch(self, tabs: Tabs, cdp: CDPSession) -> None:
-        """Begin: these are the tabs, and `cdp` tells their titles."""
+        """Begin: these are the tabs, and `cdp` tells which ones open."""
         self._tabs = tabs
         self.tabs_changed()
-        cdp.on("Target.targetInfoChanged", self._on_target)
         await cdp.send("Target.setDiscoverTargets", {"discover": True})
         cdp.on("Target.targetCreated", self._on_created)  # afterwards: those that are there were told of before
 
@@ -49,12 +48,6 @@ class Witness(TabsListener):
     def tab_happened(self, tab: OpenTab, kind: Any, text: str, data: dict[str, Any]) -> None:
         """See `TabsListener.tab_happened`."""
         self._log.add(kind, tab.id, text, data)
-
-    def _on_target(self, event: dict[str, Any]) -> None:
-        info = event["targetInfo"]
-        for tab in [] if self._tabs is None else self._tabs.all:
-            if tab.target == info["targetId"]:
-                tab.title = info["title"]
 
     def _on_created(self, event: dict[str, Any]) -> None:
         if event["targetInfo"]["type"] == "page" and self._tabs is not None:

@@ -1,0 +1,181 @@
+"""What a browser must not do: ask other hosts, open files, start from nothing."""
+
+import asyncio
+
+import pytest
+
+from runtimed import BrowserError, BrowserUnavailable
+from runtimed.browser.domains import refusal
+from runtimed.browser.engine import Browser
+from runtimed.browser.find import find_chromium
+from runtimed.pages import BrowserConfig
+from tests.browser.conftest import Heard, browsing, processes_of
+
+ASK = """async url => Promise.all([
+  fetch(url).then(() => 'came', () => 'refused'),
+  new Promise(done => {
+    const socket = new WebSocket(url.replace('http', 'ws'));
+    socket.onerror = () => done('refused');
+  }),
+  new Promise(done => {
+    const image = new Image();
+    image.onerror = () => done('refused');
+    image.src = url + '/x.png';
+  }),
+  new Promise(done => {
+    const frame = document.createElement('iframe');
+    frame.src = url;
+    frame.onload = () => done('shown');
+    document.body.append(frame);
+  }),
+  new Promise(done => {
+    const text = `fetch('${url}').then(() => postMessage('came'), () => postMessage('refused'))`;
+    new Worker(URL.createObjectURL(new Blob([text]))).onmessage = event => done(event.data);
+  }),
+])"""
+
+
+def test_nobody_but_the_allowed_hosts_is_asked_for_anything(run, site):
+    with browsing(run, allowed_domains=("localhost",)) as browser:
+        browser.goto(f"{site.other}/plain")
+        site.asked.clear()
+
+        asked = browser.js(f"({ASK})({site.url!r})")
+        gone = browser.execute("goto", url=f"{site.url}/plain")
+        led = browser.execute("goto", url=f"{site.other}/plain")
+        elsewhere = browser.execute("evaluate_js", code=f"location.href = '{site.url}/plain'; 1")
+        browser.until(lambda: browser.addresses()[0].startswith("chrome-error:"), "it does not fail")
+
+        assert asked == ["refused", "refused", "refused", "shown", "refused"]
+        assert (gone.error, led.success, elsewhere.success) == ("Refused", True, True)
+        assert gone.message == (
+            f"{site.url}/plain was not opened: 127.0.0.1 is not among the allowed domains of this session (localhost)"
+        )
+        assert [path for path in site.asked if path not in ("/plain", "/favicon.ico")] == []
+        assert browser.execute("goto", url=f"{site.other}/article").success
+
+
+def test_a_redirect_to_another_host_is_refused(run, site):
+    with browsing(run, allowed_domains=("127.0.0.1",)) as browser:
+        result = browser.execute("goto", url=f"{site.url}/to/other")
+
+    assert (result.success, result.error) == (False, "Navigation")
+    assert result.message.endswith("; only 127.0.0.1 may be asked in this session")
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://example.com/x", True),
+        ("https://shop.example.com:8443/", True),
+        ("https://EXAMPLE.com./", True),
+        ("https://notexample.com/", False),
+        ("https://example.com.evil.org/", False),
+        ("https://example.com@evil.org/", False),
+        ("about:blank", True),
+        ("data:text/html,x", True),
+    ],
+)
+def test_a_domain_is_that_host_and_those_below_it(url, allowed):
+    assert (refusal(url, ["example.com"], allow_files=False) is None) == allowed
+    assert (refusal(url, ["*.example.com"], allow_files=False) is None) == allowed
+
+
+@pytest.mark.parametrize(
+    "domain", ["", "https://example.com", "example.com/x", "exa mple.com", "a,b", "user@example.com", "*"]
+)
+def test_a_domain_that_is_none_starts_no_browser(run, domain, tmp_path):
+    with (
+        pytest.raises(BrowserError, match="allowed_domains holds host names"),
+        browsing(run, allowed_domains=(domain,)),
+    ):
+        pass
+
+
+def test_files_are_opened_only_where_that_was_asked_for(run, browser, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<title>A file</title>")
+
+    assert browser.execute("goto", url=page.as_uri()).error == "Refused"
+
+    async def around():
+        # As another client that drives this browser could.
+        tab = browser.browser._tabs.latest
+        with pytest.raises(Exception, match="ERR_ACCESS_DENIED"):
+            await tab.page.goto(page.as_uri())
+        return await tab.page.title()
+
+    assert browser.run(around()) != "A file"
+    with browsing(run, allow_files=True) as other:
+        other.goto(page.as_uri())
+        assert other.observe().title == "A file"
+
+
+def test_which_chromium_is_taken(tmp_path):
+    def program(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+        return path
+
+    asked = program(tmp_path / "asked")
+    named = program(tmp_path / "named")
+    older = program(tmp_path / "playwright" / "chromium-900" / "chrome-linux" / "chrome")
+    newer = program(tmp_path / "playwright" / "chromium-1200" / "chrome-linux64" / "chrome")
+    on_path = program(tmp_path / "bin" / "google-chrome")
+    environment = {
+        "RUNTIMED_CHROMIUM": str(named),
+        "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path / "playwright"),
+        "PATH": str(tmp_path / "bin"),
+    }
+
+    def found(asked=None):
+        chromium = find_chromium(asked, environment)
+        return chromium.program, chromium.why
+
+    assert found(str(asked)) == (asked, "the argument chromium")
+    assert found() == (named, "RUNTIMED_CHROMIUM")
+    environment["RUNTIMED_CHROMIUM"] = str(tmp_path / "nothing")
+    with pytest.raises(BrowserUnavailable, match="RUNTIMED_CHROMIUM names '.*nothing', which is no program"):
+        found()
+    del environment["RUNTIMED_CHROMIUM"]
+    assert found() == (newer, "Playwright")
+    newer.unlink()
+    assert found() == (older, "Playwright")
+    older.unlink()
+    assert found() == (on_path, "PATH")
+
+
+def test_without_a_chromium_the_error_says_how_to_get_one(tmp_path):
+    environment = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
+
+    with pytest.raises(BrowserUnavailable, match="There is no Chromium.*\n  Debian, Ubuntu:  sudo apt-get install"):
+        find_chromium(None, environment)
+
+
+def test_a_chromium_that_does_not_start_is_told_with_its_last_words(run, tmp_path):
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\necho 'no libraries here' >&2\nexit 3\n")
+    program.chmod(0o755)
+
+    with pytest.raises(BrowserUnavailable) as caught, browsing(run, tmp_path / "s", chromium=str(program)):
+        pass
+
+    assert caught.value.message.startswith("Chromium ended with exit code 3. Its last words:\nno libraries here")
+    assert caught.value.stderr == "no libraries here"
+    assert processes_of(tmp_path) == []
+
+
+def test_opening_that_is_cancelled_leaves_nothing_running(run, tmp_path):
+    heard = Heard()
+
+    async def give_up():
+        opening = asyncio.create_task(Browser.open(BrowserConfig(), tmp_path, heard))
+        while not heard.pids:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+
+    run(give_up())
+    assert processes_of(tmp_path) == []

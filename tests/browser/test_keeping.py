@@ -1,0 +1,211 @@
+"""What a session keeps: cookies in a file, profiles, and nothing that it should not."""
+
+import json
+import os
+import signal
+import stat
+import time
+
+import pytest
+
+from runtimed import BrowserError
+from runtimed.browser.cookies import check_cookies, read_cookie_file, write_cookie_file
+from runtimed.browser.profiles import list_profiles, load_profile, remove_profile, store_profile
+from tests.browser.conftest import browsing
+
+COOKIE = {"name": "a", "value": "1", "domain": "127.0.0.1"}
+
+
+def names(cookies):
+    return sorted(cookie["name"] for cookie in cookies)
+
+
+# --- files, no browser ---
+
+
+def test_cookies_as_other_tools_write_them():
+    later = time.time() + 1000
+    foreign = {"hostOnly": True, "id": 1}
+
+    assert check_cookies(
+        [
+            {**COOKIE, **foreign, "httpOnly": True, "sameSite": "no_restriction", "expirationDate": later},
+            {**COOKIE, "name": "b", "sameSite": "unspecified", "expires": -1, "session": True, "storeId": "0"},
+            {**COOKIE, "name": "c", "sameSite": "lax", "expires": later, "path": "/x", "secure": True},
+            {**COOKIE, "name": "old", "expires": 1000},
+            {"name": "d", "value": "", "url": "https://example.com/"},
+        ]
+    ) == [
+        {
+            "name": "a", "value": "1", "domain": "127.0.0.1", "path": "/", "httpOnly": True, "secure": False,
+            "expires": later, "sameSite": "None",
+        },
+        {"name": "b", "value": "1", "domain": "127.0.0.1", "path": "/", "httpOnly": False, "secure": False},
+        {
+            "name": "c", "value": "1", "domain": "127.0.0.1", "path": "/x", "httpOnly": False, "secure": True,
+            "expires": later, "sameSite": "Lax",
+        },
+        {"name": "d", "value": "", "url": "https://example.com/", "httpOnly": False, "secure": False},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b'[{"name": "a",]', "is no JSON (line 1, column 15"),
+        (b"", "is no JSON (line 1, column 1"),
+        (b"\xff[]", "is not UTF-8 at byte 0"),
+        (b"{}", "cookies are a list of objects"),
+        (b"[1]", "cookie 1 is no object"),
+        (b'[{"name": "a", "value": "b"}]', "cookie 1 (a) has no domain"),
+        (b'[{"name": "a", "domain": "b"}]', "cookie 1 has no value"),
+        (b'[{"name": "a", "value": 1, "domain": "b"}]', "cookie 1: value is no text"),
+        (b'[{"name": "a", "value": "", "domain": "b", "secure": 1}]', "cookie 1: secure is neither true nor false"),
+        (b'[{"name": "a", "value": "", "domain": "b", "expires": "x"}]', "cookie 1 (a): expires is no number"),
+        (b'[{"name": "a", "value": "", "domain": "b", "sameSite": "x"}]', "cookie 1 (a): sameSite is Strict, Lax or"),
+    ],
+)
+def test_a_bad_cookie_file_is_kept_and_the_place_is_said(tmp_path, text, says):
+    path = tmp_path / "cookies.json"
+    path.write_bytes(text)
+
+    with pytest.raises(BrowserError) as caught:
+        read_cookie_file(path)
+
+    assert says in caught.value.message
+    assert caught.value.message.endswith("it is left as it is")
+    assert path.read_bytes() == text
+
+
+def test_a_cookie_file_is_written_whole_and_for_its_owner_alone(tmp_path):
+    path = tmp_path / "deep" / "cookies.json"
+    write_cookie_file(path, [COOKIE])
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+    write_cookie_file(link, [COOKIE, {**COOKIE, "name": "b"}])
+
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names(read_cookie_file(path)) == ["a", "b"]
+    assert list(path.parent.iterdir()) == [path]
+    assert read_cookie_file(tmp_path / "none.json") == []
+    path.write_text(json.dumps({"cookies": [COOKIE], "origins": []}))
+    assert names(read_cookie_file(path)) == ["a"]
+
+
+def test_a_stored_profile_takes_the_place_of_the_one_before_in_one_step(tmp_path):
+    profiles, folder = tmp_path / "profiles", tmp_path / "folder"
+    (folder / "Default" / "Cache").mkdir(parents=True)
+    (folder / "Default" / "Cache" / "x").write_text("large")
+    (folder / "SingletonLock").symlink_to("nowhere")
+    (folder / "Default" / "Prefs").write_text("1")
+    store_profile(folder, profiles, "work")
+    (folder / "Default" / "Prefs").write_text("2")
+    store_profile(folder, profiles, "work")
+
+    assert list_profiles(profiles) == ["work"]
+    assert len(list(profiles.iterdir())) == 2
+    assert load_profile(profiles, "work", tmp_path / "into")
+    assert sorted(path.name for path in (tmp_path / "into").rglob("*")) == ["Default", "Prefs"]
+    assert (tmp_path / "into" / "Default" / "Prefs").read_text() == "2"
+    assert not load_profile(profiles, "play", tmp_path / "into")
+    assert list((tmp_path / "into").iterdir()) == []
+    remove_profile(profiles, "work")
+    assert list(profiles.iterdir()) == []
+    for name in ("", "../up", ".hidden", "a/b", "x" * 101):
+        with pytest.raises(BrowserError, match="A profile's name"):
+            store_profile(folder, profiles, name)
+
+
+# --- with a browser ---
+
+
+def test_the_cookie_file_and_the_browser_have_the_same_cookies(run, site, tmp_path):
+    path = tmp_path / "cookies.json"
+    later = time.time() + 1000
+    path.write_text(json.dumps([{**COOKIE, "expires": later}, {**COOKIE, "name": "b", "expires": later}]))
+    folder = tmp_path / "session"
+    folder.mkdir(mode=0o700)
+    with browsing(run, folder, cookie_file=str(path)) as browser:
+        browser.goto(f"{site.url}/cookie")
+        assert browser.js("document.cookie.split('; ').sort()") == ["a=1", "b=1", "tasted=yes"]
+        browser.js("void (document.cookie = 'a=; Max-Age=0')")
+        browser.run(browser.browser.set_cookies([{**COOKIE, "name": "c"}]))
+        assert names(browser.run(browser.browser.cookies())) == ["b", "c", "tasted"]
+        with pytest.raises(BrowserError, match="cookie 2 has no value"):
+            browser.run(browser.browser.set_cookies([COOKIE, {"name": "d"}]))
+
+    assert names(read_cookie_file(path)) == ["b", "c", "tasted"]
+    # A cookie that is not in the file is not in the browser, though its profile has it.
+    path.write_text("[]")
+    with browsing(run, folder, cookie_file=str(path)) as browser:
+        assert browser.run(browser.browser.cookies()) == []
+
+
+def test_cookies_outlive_the_death_of_chromium(run, site, tmp_path):
+    path = tmp_path / "cookies.json"
+    with browsing(run, cookie_file=str(path)) as browser:
+        browser.goto(f"{site.url}/cookie")
+        browser.until(lambda: path.exists() and "tasted" in path.read_text(), "the cookies are not written")
+        os.kill(browser.browser.pid, signal.SIGKILL)
+
+    assert names(read_cookie_file(path)) == ["tasted"]
+
+
+def test_a_bad_cookie_file_starts_no_browser(run, tmp_path):
+    path = tmp_path / "cookies.json"
+    path.write_text("{")
+
+    with pytest.raises(BrowserError, match="is no JSON"), browsing(run, cookie_file=str(path)):
+        pass
+
+
+STORE = """async () => {
+  localStorage.setItem('kept', 'yes');
+  document.cookie = 'session=1';
+  await new Promise((resolve, reject) => {
+    const opening = indexedDB.open('tea', 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore('leaves').put('green', 'colour');
+    opening.onsuccess = () => { opening.result.close(); resolve(); };
+    opening.onerror = reject;
+  });
+}"""
+
+STORED = """async () => [localStorage.getItem('kept'), document.cookie, await new Promise(resolve => {
+  const opening = indexedDB.open('tea', 1);
+  opening.onupgradeneeded = () => opening.transaction.abort();
+  opening.onerror = () => resolve(null);
+  opening.onsuccess = () => {
+    const asked = opening.result.transaction('leaves').objectStore('leaves').get('colour');
+    asked.onsuccess = () => { opening.result.close(); resolve(asked.result); };
+  };
+})]"""
+
+
+def test_profiles_keep_what_pages_store_saved_live_or_at_the_end(run, site, tmp_path):
+    profiles = str(tmp_path / "profiles")
+    with browsing(run, profile="end", profiles_dir=profiles) as browser:
+        browser.goto(f"{site.url}/plain")
+        assert browser.js(STORED) == [None, "", None]
+        browser.js(STORE)
+        browser.run(browser.browser.save_profile("live"))
+        assert browser.js(STORED) == ["yes", "session=1", "green"]
+
+    with browsing(run, profile="live", profiles_dir=profiles, persist_profile=False) as browser:
+        browser.goto(f"{site.url}/plain")
+        assert browser.js(STORED) == ["yes", "session=1", "green"]
+        browser.js("void localStorage.setItem('kept', 'changed')")
+    for name in ("live", "end"):
+        with browsing(run, profile=name, profiles_dir=profiles, persist_profile=False) as browser:
+            browser.goto(f"{site.url}/plain")
+            assert browser.js("localStorage.getItem('kept')") == "yes"
+
+
+def test_a_session_that_starts_again_has_its_profile_unless_it_was_not_to_be_kept(run, site, tmp_path):
+    folder = tmp_path / "session"
+    folder.mkdir(mode=0o700)
+    for persist, before in [(True, None), (False, "1"), (True, None)]:
+        with browsing(run, folder, persist_profile=persist) as browser:
+            browser.goto(f"{site.url}/plain")
+            assert browser.js("localStorage.getItem('x')") == before
+            browser.js("void localStorage.setItem('x', '1')")

@@ -1,0 +1,283 @@
+"""The relay and the viewer: who gets in, what passes, what watchers see; and the log that both feed."""
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import pytest
+from playwright.async_api import async_playwright
+
+from runtimed.actions import Fill, Goto, Secret, recorded
+from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.pages import LogEntry
+from tests.browser.conftest import browsing
+
+
+async def ask(url, path="", method="GET", body=b"", **headers):
+    """Send one request to an address of the relay; return status, headers and body."""
+    _, _, rest = url.partition("://")
+    host, _, own = rest.partition("/")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(host.rpartition(":")[2]))
+    given = {"Host": host, "Content-Length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
+    lines = [f"{method} /{own}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""]
+    writer.write("\r\n".join(lines).encode() + body)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return int(head.split(b" ")[1]), head.decode(), content
+
+
+def test_other_programs_see_and_drive_the_same_tabs(browser, site):
+    async def elsewhere():
+        async with async_playwright() as playwright:
+            theirs = await playwright.chromium.connect_over_cdp(browser.browser.cdp_url)
+            page = theirs.contexts[0].pages[0]
+            await page.goto(f"{site.url}/form")
+            await page.fill("#name", "from elsewhere")
+            other = await theirs.contexts[0].new_page()
+            await other.goto(f"{site.url}/plain")
+            picture = await page.screenshot()
+            await theirs.close()
+            return len(picture)
+
+    uses = browser.heard.uses
+    first = browser.observe().tab
+
+    assert browser.run(elsewhere()) > 1000
+    assert browser.heard.uses > uses
+    assert [tab.url for tab in browser.observe().tabs] == [f"{site.url}/form", f"{site.url}/plain"]
+    browser.do("switch_tab", tab=first)
+    assert browser.js("document.getElementById('name').value") == "from elsewhere"
+
+
+def test_tools_that_look_for_a_debugging_port_find_ours(browser):
+    url = "http" + browser.browser.cdp_url.removeprefix("ws").partition("/devtools/")[0]
+
+    status, _, version = browser.run(ask(url, "/json/version"))
+    _, _, pages = browser.run(ask(url, "/json/list"))
+
+    assert status == 200
+    assert json.loads(version)["webSocketDebuggerUrl"] == browser.browser.cdp_url
+    assert json.loads(pages)[0]["webSocketDebuggerUrl"].startswith(browser.browser.cdp_url.partition("/devtools/")[0])
+
+
+def test_nobody_gets_in_without_the_token(browser):
+    cdp, viewer = browser.browser.cdp_url, browser.browser.viewer_url
+    port = viewer.split("/")[2]
+    path = cdp.split("/", 4)[4]
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    key = {"Sec_WebSocket_Key": base64.b64encode(b"0" * 16).decode()}
+    watch = viewer.split("/")[3]
+
+    async def statuses():
+        return [
+            (await ask(f"http://{port}/"))[0],
+            (await ask(f"http://{port}/json/version"))[0],
+            (await ask(f"http://{port}/{'x' * 32}/json/version"))[0],
+            (await ask(f"http://{port}/{watch}/{path}", **upgrade, **key))[0],  # who watches does not drive
+            (await ask(cdp, **upgrade, **key, Origin="http://evil.example"))[0],  # no page drives
+            (await ask(viewer, Host="evil.example:80"))[0],  # no name that was made to lead here
+            (await ask(viewer, "input", "POST", b"{}"))[0],  # this one only watches
+            (await ask(cdp, "/../../json"))[0],
+        ]
+
+    assert browser.run(statuses()) == [404, 404, 404, 404, 403, 403, 403, 404]
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET x HTTP/1.1\r\n\r\n", b"A" * 100_000]
+)
+def test_junk_is_answered_or_hung_up_on(browser, junk):
+    async def send():
+        port = int(browser.browser.viewer_url.split(":")[2].split("/")[0])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(junk)
+        writer.write_eof()
+        try:
+            return await asyncio.wait_for(reader.read(), 5)
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    answer = browser.run(send())
+
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert browser.run(ask(browser.browser.viewer_url))[0] == 200
+
+
+async def watch(url, enough):
+    """Read events until there is enough of them, as a list of name and value."""
+    host = url.split("/")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(host.rpartition(":")[2]))
+    writer.write(f"GET /{url.split('/')[3]}/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    seen: list[tuple[str, Any]] = []
+    try:
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"\r\n\r\n")
+            while not enough(seen):
+                name = (await reader.readline()).decode()
+                if name.startswith("event: "):
+                    value = await reader.readline()
+                    while not value.endswith(b"\n"):
+                        value += await reader.readline()
+                    seen.append((name[7:].strip(), json.loads(value[6:])))
+    finally:
+        writer.close()
+    return seen
+
+
+def test_a_watcher_sees_frames_tabs_and_what_happens(browser, site):
+    def enough(seen):
+        kinds = {name for name, _ in seen}
+        return kinds == {"frame", "tabs", "log"} and any(
+            "Plain" in str(value) for name, value in seen if name == "tabs"
+        )
+
+    async def both():
+        watching = asyncio.create_task(watch(browser.browser.viewer_url, enough))
+        await browser.browser.execute(Goto(f"{site.url}/plain"))
+        return await watching
+
+    seen = browser.run(both())
+
+    frame = next(value for name, value in reversed(seen) if name == "frame")
+    assert base64.b64decode(frame["jpeg"]).startswith(b"\xff\xd8")
+    assert (frame["width"], frame["height"]) == (1280, 1080)
+    browser.until(lambda: browser.browser._cast._tab is None, "frames are made though nobody watches")
+
+
+def test_a_viewer_page_is_one_page_without_anything_from_elsewhere(browser, site):
+    _, head, page = browser.run(ask(browser.browser.viewer_url))
+    assert "Content-Security-Policy: default-src 'none'" in head
+    assert b"INTERACTIVE" not in page
+    assert b"NONCE" not in page
+
+    async def look():
+        async with async_playwright() as playwright:
+            theirs = await playwright.chromium.connect_over_cdp(browser.browser.cdp_url)
+            page = await theirs.contexts[0].new_page()
+            complaints = []
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            await page.goto(browser.browser.viewer_url)
+            await page.locator("#view[src^='data:image/jpeg']").wait_for()
+            await page.locator("#state", has_text="live").wait_for()
+            tabs = await page.locator("header span").all_inner_texts()
+            await page.close()
+            await theirs.close()
+            return tabs, complaints
+
+    tabs, complaints = browser.run(look())
+    assert "runtimed: live browser" in " ".join(tabs)
+    assert complaints == []
+
+
+def test_where_it_was_asked_for_watchers_click_and_type(run, site):
+    with browsing(run, interactive_viewer=True) as browser:
+        browser.goto(f"{site.url}/form")
+        x, y = browser.js("(() => { const box = idle.getBoundingClientRect(); return [box.x + 5, box.y + 5]; })()")
+        browser.js("void (idle.onclick = () => { said.textContent = 'clicked by a watcher' })")
+        for kind in ("mousePressed", "mouseReleased"):
+            data = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
+            body = json.dumps({"kind": "mouse", "data": data}).encode()
+            assert run(ask(browser.browser.viewer_url, "input", "POST", body))[0] == 200
+        browser.do("wait", text="clicked by a watcher")
+        assert run(ask(browser.browser.viewer_url, "input", "POST", b"[]"))[0] == 400
+
+
+# --- the log ---
+
+
+def test_every_action_is_logged_with_what_a_replay_needs(browser, site):
+    browser.goto(f"{site.url}/form")
+    ref = browser.ref("textbox", "Name")
+    browser.do("fill", ref=ref, value="Ada")
+    browser.execute("click", ref="d9999e1")
+
+    _, fill, click = (entry for entry in browser.heard.entries if entry.kind == "action")
+
+    assert (fill.text, fill.tab) == ('Filled textbox "Name"', browser.observe().tab)
+    assert fill.data == {
+        "action": {"type": "fill", "value": "Ada", "ref": ref},
+        "selector": 'role=textbox[name="Name"]',
+        "success": True,
+        "page_changed": True,
+        "seconds": fill.data["seconds"],
+    }
+    assert recorded(fill.data) == Fill("Ada", selector='role=textbox[name="Name"]')
+    assert (click.data["success"], click.data["error"]) == (False, "StaleElement")
+
+
+def test_what_pages_say_and_ask_for_is_logged(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js(
+        "console.warn('careful'); setTimeout(() => { throw new Error('oops') }); fetch('/no-such').then(() => 1)"
+    )
+
+    def texts(kind):
+        return [entry.text for entry in browser.heard.entries if entry.kind == kind]
+
+    browser.until(lambda: len(texts("console")) > 2, "the error is not logged")
+
+    assert f"200 GET {site.url}/plain" in texts("network")
+    assert f"404 GET {site.url}/no-such" in texts("network")
+    assert "warning: careful" in texts("console")
+    assert any("uncaught: oops" in text for text in texts("console"))
+
+
+def test_pictures_from_before_and_after_an_action(browser, site):
+    browser.goto(f"{site.url}/form")
+
+    def pictures():
+        return [(entry.action, entry.moment) for entry in browser.heard.entries if entry.kind == "picture"]
+
+    browser.until(lambda: len(pictures()) == 1, "there is no picture of the page")
+    browser.do("click", role="button", name="Rename me")
+    browser.until(lambda: len(pictures()) == 2, "there is no picture of the click")
+    browser.js("void (document.body.style.background = 'red')")
+    browser.observe()
+    browser.until(lambda: len(pictures()) == 3, "there is no picture of the change")
+
+    numbers = {entry.text: entry.n for entry in browser.heard.entries if entry.kind == "action"}
+    assert [moment for _, moment in pictures()] == ["after"] * 3
+    assert pictures()[1][0] == numbers['Clicked button "Rename me"']
+    images = [entry.image for entry in browser.heard.entries if entry.image is not None]
+    assert all(image.startswith(b"\xff\xd8") and len(image) < 200_000 for image in images)
+
+
+def test_a_secret_is_in_no_entry(browser, site):
+    browser.goto(f"{site.url}/form")
+    browser.do("fill", selector="#name", value=Secret("s3cret & more", name="code"), press_enter=True)
+    browser.js("console.log('it is s3cret & more'); fetch('/x?q=' + encodeURIComponent('s3cret & more')).then(() => 1)")
+    browser.until(lambda: any(e.text.startswith("404") for e in browser.heard.entries), "the request is not logged")
+
+    assert "s3cret" not in repr(browser.heard.entries)
+    fill = next(e for e in browser.heard.entries if e.data.get("action", {}).get("type") == "fill")
+    assert fill.data["action"]["value"] == {"secret": "***", "name": "code"}
+
+
+def test_too_much_talk_is_left_out_and_counted():
+    entries: list[LogEntry] = []
+    log = ActionLog(Secrets(), entries.append)
+    for n in range(1000):
+        log.add("console", "t1", f"line {n}" * 1000)
+    log.add("action", "t1", "done")
+
+    assert [entry.n for entry in entries] == list(range(1, len(entries) + 1))
+    kept = [entry for entry in entries if entry.kind == "console"]
+    assert 200 <= len(kept) < 300
+    assert all(len(entry.text) <= 2001 for entry in kept)
+    assert (entries[-2].kind, entries[-2].data) == ("omitted", {"count": 1000 - len(kept)})
+    assert entries[-1].text == "done"
+
+
+def test_short_secrets_do_not_tear_words_apart():
+    secrets = Secrets()
+    secrets.add(Secret("cat"))
+    secrets.add(Secret("long enough"))
+
+    assert secrets.mask("a cat in a category, long enough") == "a *** in a category, ***"
+    assert secrets.mask_all({"a": ["cat", 1]}) == {"a": ["***", 1]}
