@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -55,6 +54,7 @@ from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
+from runtimed.texts import signal_name
 
 __all__ = ["KernelListener", "RoomKernel"]
 
@@ -191,7 +191,7 @@ class RoomKernel:
             prepared = await self._prepare(decision, request)
             self._check_still_wanted()
             self._note("kernel_start", actor, decision.source)
-        except RuntimedError as exc:
+        except Exception as exc:  # one that nobody foresaw, too: else this session would be starting for ever
             self.status = "not_started"
             with self._trouble.noted(f"what session {self._notebook_id!r} had queued"):
                 self._kernel_is_gone(str(exc))
@@ -630,12 +630,13 @@ class RoomKernel:
 
 
 def _describe_end(event: KernelState) -> str:
-    """Say in words how a kernel ended: reason, exit code or signal, and its last words."""
-    if event.signal is not None:
-        how = f"The kernel was ended by {signal.Signals(event.signal).name}"
+    """Say in words how a kernel ended: the reason, else its exit code or signal; and its last words."""
+    if event.reason:
+        sentence = event.reason
+    elif event.signal is not None:
+        sentence = f"The kernel was ended by {signal_name(event.signal)}"
     elif event.exit_code is not None:
-        how = f"The kernel ended with exit code {event.exit_code}"
+        sentence = f"The kernel ended with exit code {event.exit_code}"
     else:
-        how = "The kernel ended"
-    sentence = f"{event.reason} ({how})" if event.reason else how
+        sentence = "The kernel ended"
     return f"{sentence}. Its last words:\n{event.stderr.rstrip()}" if event.stderr.strip() else sentence

@@ -26,7 +26,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.memory import Fence
-from runtimed.texts import printable
+from runtimed.texts import printable, signal_name
 
 __all__ = [
     "Ended",
@@ -262,11 +262,8 @@ class Ended:
         """The exit code or the signal in words."""
         if self.signal is None:
             return f"exit code {self.exit_code}"
-        try:
-            name = signal.Signals(self.signal).name
-        except ValueError:
-            name = f"signal {self.signal}"
-        return f"killed by {name}" + (", perhaps because memory ran out" if self.signal == signal.SIGKILL else "")
+        perhaps = ", perhaps because memory ran out" if self.signal == signal.SIGKILL else ""
+        return f"killed by {signal_name(self.signal)}{perhaps}"
 
 
 class Guard:
