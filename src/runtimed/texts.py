@@ -7,10 +7,11 @@ of writing. Everything that shows or logs them passes them through here. Nothing
 from __future__ import annotations
 
 import logging
+import re
 import signal
 from typing import Final
 
-__all__ = ["MAX_LOG_LINE", "LineFormatter", "printable", "signal_name"]
+__all__ = ["MAX_LOG_LINE", "LineFormatter", "printable", "signal_name", "without_colours"]
 
 MAX_LOG_LINE: Final = 16_384
 """Longest line of a log, in characters; of a longer one the end is left out."""
@@ -34,6 +35,11 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def without_colours(text: str) -> str:
+    """Return a text without what colours it on a terminal (ECMA-48, SGR)."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 class LineFormatter(logging.Formatter):

@@ -26,7 +26,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.memory import Fence
-from runtimed.texts import printable, signal_name
+from runtimed.texts import printable, signal_name, without_colours
 
 __all__ = [
     "Ended",
@@ -470,5 +470,5 @@ def _last_words(text: str) -> str:
     """Return the last lines, printable; of a crash the first ones, since its traceback begins with what crashed."""
     start = text.rfind(_CRASH)
     lines = text[start:].splitlines()[:_STDERR_LINES] if start >= 0 else text.splitlines()[-_STDERR_LINES:]
-    words = printable("\n".join(lines), "\n\t").strip()
+    words = printable(without_colours("\n".join(lines)), "\n\t").strip()
     return words[:_STDERR_CHARACTERS] if start >= 0 else words[-_STDERR_CHARACTERS:]
