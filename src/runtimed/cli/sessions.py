@@ -117,7 +117,7 @@ def _ending(session: SessionStatus) -> str:
 
 def _kernel(session: SessionStatus) -> str:
     if session.kernel_pid is None:
-        return "none"
+        return f"{session.kernel_type} starting" if session.kernel_status == "starting" else "none"
     return f"{session.kernel_type} {session.kernel_status} (pid {session.kernel_pid}, {session.env_source})"
 
 
