@@ -54,7 +54,6 @@ from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
-from runtimed.texts import signal_name
 
 __all__ = ["KernelListener", "RoomKernel"]
 
@@ -630,13 +629,6 @@ class RoomKernel:
 
 
 def _describe_end(event: KernelState) -> str:
-    """Say in words how a kernel ended: the reason, else its exit code or signal; and its last words."""
-    if event.reason:
-        sentence = event.reason
-    elif event.signal is not None:
-        sentence = f"The kernel was ended by {signal_name(event.signal)}"
-    elif event.exit_code is not None:
-        sentence = f"The kernel ended with exit code {event.exit_code}"
-    else:
-        sentence = "The kernel ended"
+    """Say in words how a kernel ended, and its last ones."""
+    sentence = event.reason or "The kernel ended"
     return f"{sentence}. Its last words:\n{event.stderr.rstrip()}" if event.stderr.strip() else sentence
