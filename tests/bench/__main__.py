@@ -284,8 +284,10 @@ def idle() -> Iterator[Row]:
     yield "… its memory", f"{process.memory_info().rss / 2**20:.0f} MiB"
 
 
-MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments, spares)
-MEASUREMENTS = (run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments, browser)
+MEASUREMENTS = (
+    *(run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle),
+    *(environments, spares, browser),
+)
 
 
 def main(names: list[str]) -> None:
