@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
@@ -111,8 +112,13 @@ def browsing(run: Run[Any], folder: Path | None = None, **config: Any) -> Iterat
             shutil.rmtree(own)
 
 
+@functools.cache
+def _chromium() -> str:
+    return str(ensure_chromium())
+
+
 def _config(config: dict[str, Any]) -> BrowserConfig:
-    return BrowserConfig(**{"chromium": str(ensure_chromium()), **config})
+    return BrowserConfig(**{"chromium": _chromium(), **config})
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

@@ -1,6 +1,7 @@
 """What a browser must not do: ask other hosts, open files, start from nothing."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -179,3 +180,13 @@ def test_opening_that_is_cancelled_leaves_nothing_running(run, tmp_path):
 
     run(give_up())
     assert processes_of(tmp_path) == []
+
+
+def test_chromium_asks_nobody_by_itself(run, site, tmp_path):
+    log = tmp_path / "net.json"
+    with browsing(run, chrome_args=(f"--log-net-log={log}", "--net-log-capture-mode=Everything")) as browser:
+        browser.goto(f"{site.url}/form")
+
+    hosts = set(re.findall(r'"(?:url|host)":"(?:(?:https?|wss?)://)?([^"/:]+)', log.read_text()))
+    assert hosts <= {"127.0.0.1", "localhost"}
+    assert "127.0.0.1" in hosts

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from runtimed.actions import Click, Goto, HandleDialog, Reload
@@ -204,6 +205,21 @@ def test_the_death_of_chromium_is_known_within_a_second(run):
         assert reason.startswith("Chromium was ended by SIGKILL.")
         result = browser.execute(Click(selector="h1"))
         assert not result.success
+
+
+def test_the_death_of_the_driver_ends_the_session(run):
+    with browsing(run) as browser:
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        with browsing(run) as other:
+            started = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+            driver = next(child for child in started if "node" in child.name())
+            driver.kill()
+            result = other.execute("evaluate_js", code="1")
+            reason = run(asyncio.wait_for(other.browser.ended, 15))
+
+        assert not result.success
+        assert reason.startswith("Chromium's driver ended: ")
+        assert browser.js("1") == 1
 
 
 def test_closing_ends_what_is_under_way(run, site):

@@ -21,17 +21,16 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without any browser."""
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "browsers"))
-    monkeypatch.setattr(chromium, "APPLICATIONS", ())
+    monkeypatch.delenv("RUNTIMED_CHROMIUM", raising=False)
+    monkeypatch.setattr("runtimed.browser.find._APPLICATIONS", ())
     return tmp_path
 
 
-def test_a_browser_is_found_on_the_path_or_with_playwright(bare: Path):
-    assert chromium.find_chromium() is None
-    program(bare / "browsers/chromium-999/chrome-linux/chrome")
-    newer = program(bare / "browsers/chromium-1000/chrome-linux64/chrome")
-    assert chromium.find_chromium() == newer
+def test_the_tests_drive_the_browser_that_sessions_take(bare: Path):
     on_path = program(bare / "bin/google-chrome")
-    assert chromium.find_chromium() == on_path == chromium.ensure_chromium()
+    assert chromium.ensure_chromium() == on_path
+    of_playwright = program(bare / "browsers/chromium-999/chrome-linux/chrome")
+    assert chromium.ensure_chromium() == of_playwright
 
 
 def test_a_browser_that_does_not_run_is_none(bare: Path):

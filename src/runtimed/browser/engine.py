@@ -49,6 +49,11 @@ Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc,
 """
 
 
+_ANSWER: Final = 10.0
+_SUSPICIOUS: Final = frozenset({"Refused", "DriverFailed", "Timeout"})
+"""Errors of actions after which we look whether the driver lives."""
+
+
 class BrowserListener(Protocol):
     """Hears what a browser does; called in its event loop, and must return at once."""
 
@@ -173,6 +178,8 @@ class Browser:
             self._secrets.add(action.value)
         performed = await self._performer.perform(action)
         self._pictures.performed(self._log.add_action(performed))
+        if performed.result.error in _SUSPICIOUS:
+            self._performer.later(self._check_driver())
         self._jar.touch()
         return performed.result
 
@@ -334,6 +341,15 @@ class Browser:
     def _on_ended(self, ended: asyncio.Future[str]) -> None:
         if self._closing is None and not self.ended.done():
             self.ended.set_result(ended.result())
+
+    async def _check_driver(self) -> None:
+        """Find out whether Chromium can still be driven. Playwright does not say when its driver dies."""
+        try:
+            async with asyncio.timeout(_ANSWER):
+                await self._context.cookies("http://localhost")
+        except Exception as exc:  # noqa: BLE001  # among others a bare Exception, see `Performer.perform`
+            if not self._chromium.ended.done() and self._closing is None and not self.ended.done():
+                self.ended.set_result(f"Chromium's driver ended: {exc or 'it does not answer'}")
 
     def _on_used(self) -> None:
         self._jar.touch()
