@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from runtimed import CellNotFound, Session
-from runtimed.texts import MAX_LOG_LINE, LineFormatter, printable
+from runtimed.texts import MAX_LOG_LINE, LineFormatter, printable, without_colours
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,10 @@ from runtimed.texts import MAX_LOG_LINE, LineFormatter, printable
 )
 def test_what_is_not_printable_is_escaped(text: str, shown: str):
     assert printable(text) == shown
+
+
+def test_colours_go_and_nothing_else():
+    assert without_colours("\x1b[0m\x1b[1;33mWarning\x1b[0m [0m") == "Warning [0m"
 
 
 def test_line_breaks_can_be_kept():

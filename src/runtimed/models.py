@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from runtimed import display
 from runtimed.ids import CellId, ExecutionId
-from runtimed.texts import printable
+from runtimed.texts import printable, without_colours
 
 __all__ = [
     "Attribution",
@@ -94,7 +93,7 @@ class Output:
                 return self.text or ""
             case "error":
                 lines = "\n".join(self.traceback) or f"{self.ename}: {self.evalue}"
-                return re.sub(r"\x1b\[[0-9;]*m", "", lines)
+                return without_colours(lines)
             case _:
                 data = self.data or {}
                 return str(data.get("text/plain", f"<{', '.join(data)}>"))

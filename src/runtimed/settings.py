@@ -18,7 +18,15 @@ import platformdirs
 
 from runtimed.errors import RuntimedError
 
-__all__ = ["COMPACT_AFTER", "MAX_SOCKET_PATH", "MIN_KEEP_DAYS", "DaemonLimits", "Settings", "read_settings"]
+__all__ = [
+    "COMPACT_AFTER",
+    "COMPACT_AFTER_MEMORY",
+    "MAX_SOCKET_PATH",
+    "MIN_KEEP_DAYS",
+    "DaemonLimits",
+    "Settings",
+    "read_settings",
+]
 
 T = TypeVar("T")
 
@@ -27,6 +35,9 @@ MAX_SOCKET_PATH: Final = 103 if sys.platform == "darwin" else 107
 
 COMPACT_AFTER: Final = 10_000
 """Stored changes after which a document is written anew, without its history."""
+
+COMPACT_AFTER_MEMORY: Final[int | None] = 128 * 2**20
+"""Memory that a document's history may take until it is written anew, too, in bytes, about."""
 
 MIN_KEEP_DAYS: Final = 0.05
 """Fewest days for which old executions can be kept: far longer than a client takes to come back after a break."""
@@ -70,6 +81,7 @@ class Settings:
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
         compact_after: Stored changes after which a document is written anew, without its history.
+        compact_after_memory: Bytes of memory, about, that its stored changes may take until then; None for no limit.
         env_keep_days: Days after its last use in which an environment is kept; None for ever.
         env_max_count: So many environments are kept.
         env_max_bytes: They may take so many bytes together; None for no limit.
@@ -84,6 +96,7 @@ class Settings:
     hosts_dir: Path
     idle_exit: float
     compact_after: int
+    compact_after_memory: int | None
     env_keep_days: float | None
     env_max_count: int
     env_max_bytes: int | None
@@ -132,6 +145,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         hosts_dir=run_dir,
         idle_exit=_read(env, "RUNTIMED_IDLE_EXIT", _seconds, 600.0),
         compact_after=_read(env, "RUNTIMED_COMPACT_AFTER", _count, COMPACT_AFTER),
+        compact_after_memory=_read(env, "RUNTIMED_COMPACT_AFTER_MEMORY", _size, COMPACT_AFTER_MEMORY),
         env_keep_days=_read(env, "RUNTIMED_ENV_KEEP_DAYS", _days, _ENV_KEEP_DAYS),
         env_max_count=_read(env, "RUNTIMED_ENV_MAX_COUNT", _count, 100),
         env_max_bytes=_read(env, "RUNTIMED_ENV_MAX_BYTES", _size, _ENV_MAX_BYTES),

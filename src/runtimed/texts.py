@@ -7,9 +7,11 @@ of writing. Everything that shows or logs them passes them through here. Nothing
 from __future__ import annotations
 
 import logging
+import re
+import signal
 from typing import Final
 
-__all__ = ["MAX_LOG_LINE", "LineFormatter", "printable"]
+__all__ = ["MAX_LOG_LINE", "LineFormatter", "printable", "signal_name", "without_colours"]
 
 MAX_LOG_LINE: Final = 16_384
 """Longest line of a log, in characters; of a longer one the end is left out."""
@@ -25,6 +27,19 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal: `SIGKILL`; `signal 40` for one without a name, as most real-time signals are."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def without_colours(text: str) -> str:
+    """Return a text without what colours it on a terminal (ECMA-48, SGR)."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 class LineFormatter(logging.Formatter):

@@ -285,7 +285,8 @@ def idle() -> Iterator[Row]:
 
 
 MEASUREMENTS = (
-    *(run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle, environments, spares, browser),
+    *(run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle),
+    *(environments, spares, browser),
 )
 
 

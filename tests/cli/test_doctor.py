@@ -26,7 +26,7 @@ def test_an_installation_in_order_has_no_failures(runtimed: Command, data_dir: P
     names = [line.split()[1] for line in done.stdout.splitlines() if not line.startswith(" ")]
     assert names == [
         *("runtimed", "documents", "kernels", "magics", "jupyter", "data", "disk", "socket", "socket", "daemon"),
-        *("memory", "deno", "browser", "chromium", "sandbox"),
+        *("memory", "uv", "conda", "deno", "browser", "chromium", "sandbox"),
     ]
     assert not any(line.startswith("fail") for line in done.stdout.splitlines())
     assert list(data_dir.iterdir()) == []

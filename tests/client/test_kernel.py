@@ -126,7 +126,16 @@ def test_a_broken_interpreter_s_last_words_are_told(session, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "how"), [("import os; os._exit(3)", "3"), ("import os, signal; os.kill(os.getpid(), 9)", "SIGKILL")]
+    ("code", "how"),
+    [
+        ("import os; os._exit(3)", "3"),
+        ("import os, signal; os.kill(os.getpid(), 9)", "SIGKILL"),
+        pytest.param(
+            "import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 6)",
+            "signal 40",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux has real-time signals"),
+        ),
+    ],
 )
 def test_a_kernel_that_dies_ends_its_execution_its_queue_and_the_session(session, code, how):
     session.start_kernel()

@@ -20,7 +20,7 @@ from runtimed import Client, ExecutionEvent, Session
 from runtimed.daemon.compaction import VERIFIER, compact
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
-from runtimed.daemon.shared_document import MAX_WEIGHT, SharedDocument
+from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.compaction import Compaction
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
@@ -42,8 +42,9 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
         yield store
 
 
-def open_document(store: SessionStore) -> SharedDocument:
-    return SharedDocument(ID, store, EventLog(store, Flow(Demand(), ID), None), time.time, compact_after=EDITS)
+def open_document(store: SessionStore, memory: int | None = None) -> SharedDocument:
+    log = EventLog(store, Flow(Demand(), ID), None)
+    return SharedDocument(ID, store, log, time.time, compact_after=EDITS, compact_after_memory=memory)
 
 
 def append(document: SharedDocument, text: str) -> None:
@@ -83,6 +84,61 @@ def test_a_document_that_was_just_loaded_is_due_by_what_is_stored(store: Session
     assert not again.compaction_due
     again.load()
     assert (again.changes, again.compaction_due) == (EDITS, True)
+
+
+def is_due(document: SharedDocument) -> bool:
+    return document.compaction_due
+
+
+def test_a_document_is_due_by_the_memory_of_few_changes_too_whoever_counts_them(store: SessionStore):
+    document = open_document(store, memory=10_000_000)
+    document.edit("added", ACTOR, lambda d: d.add_cell(A, "x" * 500_000, "code", author=ME))
+    for _ in range(7):
+        assert not is_due(document)
+        append(document, "x")  # writes 500,000 code points, 3 bytes of memory for each; they are stored packed
+    assert is_due(document)
+    assert document.changes == 7 < EDITS
+    again = open_document(store, memory=10_000_000)
+    again.load()
+    assert is_due(again)
+
+    document.postpone_compaction()
+    assert not is_due(document)
+    append(document, "x")
+    assert is_due(document)
+
+    assert asyncio.run(compact(ID, document))
+    assert not is_due(document)
+    append(document, "x")
+    assert not is_due(document)
+    assert not is_due(open_document(store, memory=1))  # it is not loaded
+
+
+def test_a_document_is_not_written_anew_for_less_than_twice_what_it_holds(store: SessionStore):
+    document = open_document(store, memory=1)
+    document.edit("added", ACTOR, lambda d: d.add_cell(A, "x" * 500_000, "code", author=ME))
+    append(document, "x")
+    assert not is_due(document)
+    append(document, "x")
+    assert is_due(document)
+
+
+def test_memory_is_given_back_to_the_system(data_dir, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_COMPACT_AFTER_MEMORY", "64M")
+    rng = random.Random(1)
+    with Session("s") as session:
+        cell_id = session.create_cell("x" * 300_000)
+        status = Client().status()
+        assert status is not None
+        daemon = psutil.Process(status.pid)
+        before = daemon.memory_info().rss
+        highest = before
+        while not compactions(data_dir):
+            session.append_source(cell_id, "".join(rng.choices(string.ascii_letters, k=1000)))
+            highest = max(highest, daemon.memory_info().rss)
+        grown = highest - before
+        assert grown > 40 * 2**20
+        wait_until(lambda: daemon.memory_info().rss - before < grown / 2, "the daemon keeps the memory")
 
 
 def test_a_compacted_document_is_stored_as_a_snapshot_alone(store: SessionStore, document: SharedDocument, caplog):
@@ -147,22 +203,6 @@ BAD_VERIFIERS = [
     ("says something else", failing("")),
     ("cannot be compacted", ["/nonexistent/python"]),
 ]
-
-
-def test_a_document_of_few_but_large_changes_is_due_by_what_they_weigh(store: SessionStore):
-    document = open_document(store)
-    long = "x" * 2_000_000
-    document.edit("added", ACTOR, lambda d: d.add_cell(A, long, "code", author=ME))
-    edits = 0
-    while not document.compaction_due:
-        # Too long to merge: automerge keeps all of it with each edit.
-        append(document, f"<{edits}>")
-        edits += 1
-    assert MAX_WEIGHT / 8_000_000 < edits < EDITS
-    assert asyncio.run(compact(ID, document))
-    assert document.content.weight < MAX_WEIGHT / 10
-    append(document, "!")
-    assert source(open_document(store)) == source(document) == long + tokens(edits) + "!"
 
 
 @pytest.mark.parametrize(("message", "verifier"), BAD_VERIFIERS)

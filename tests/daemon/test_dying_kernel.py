@@ -6,10 +6,13 @@ import pytest
 
 from runtimed import AsyncSession
 from runtimed.daemon.kernel import RoomKernel
-from runtimed.errors import ExecutionCancelled
+from runtimed.daemon.kernel_environment import KernelEnvironment
+from runtimed.environments.detection import Decision
+from runtimed.errors import ExecutionCancelled, RuntimedError
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished
+from runtimed.protocol.operations import StartKernel
 from tests.daemon.conftest import daemon_with_a_clock, until
 
 
@@ -58,5 +61,25 @@ def test_what_is_queued_while_a_kernel_is_replaced_runs_in_the_next(own_folder):
             with pytest.raises(ExecutionCancelled, match="restarted"):
                 await session.wait(behind)
             assert (await session.wait(following)).stdout == "next\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_start_that_fails_as_nobody_foresaw_leaves_a_session_that_can_start_another_kernel(own_folder, monkeypatch):
+    choose, mistakes = KernelEnvironment.choose, ["first"]
+
+    async def choose_badly(environment: KernelEnvironment, request: StartKernel) -> Decision:
+        if mistakes:
+            raise ZeroDivisionError(mistakes.pop())
+        return await choose(environment, request)
+
+    monkeypatch.setattr(KernelEnvironment, "choose", choose_badly)
+
+    async def scenario() -> None:
+        async with daemon_with_a_clock(), AsyncSession("s") as session:
+            with pytest.raises(RuntimedError, match="The daemon made a mistake"):
+                await session.start_kernel()
+            assert (await session.status()).kernel_status == "not_started"
+            assert (await session.run("print('again')")).stdout == "again\n"
 
     asyncio.run(scenario())

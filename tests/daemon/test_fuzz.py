@@ -67,37 +67,48 @@ class Bystander(threading.Thread):
         self._cell_id = session.create_cell("")
         self.slowest = 0.0
         self.calls = 0
+        self.error: BaseException | None = None
         self.done = threading.Event()
 
     def run(self) -> None:
-        while not self.done.wait(0.005):
-            began = time.monotonic()
-            if self.calls % 20 == 0:
-                self._session.append_source(self._cell_id, ".")
-            assert self._session.get_cell_source(self._cell_id) == "." * (self.calls // 20 + 1)
-            self.slowest = max(self.slowest, time.monotonic() - began)
-            self.calls += 1
+        try:
+            while not self.done.wait(0.005):
+                began = time.monotonic()
+                if self.calls % 20 == 0:
+                    self._session.append_source(self._cell_id, ".")
+                assert self._session.get_cell_source(self._cell_id) == "." * (self.calls // 20 + 1)
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                self.calls += 1
+        except BaseException as exc:  # noqa: BLE001  # the test raises it
+            self.error = exc
+
+    def __enter__(self) -> Bystander:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # Whatever the test has come to: its daemon ends soon.
+        self.done.set()
+        self.join()
 
 
 @pytest.mark.timeout(600)
 def test_a_hundred_thousand_mutated_frames_crash_nobody_hold_up_nobody_and_leave_nothing(data_dir):
     with Session("bystander") as session:
         session.create_cell("x = 1")
-        bystander = Bystander(session)
         status = Client().status()
         assert status is not None
         daemon = psutil.Process(status.pid)
-        bystander.start()
         began = time.monotonic()
         frames = 0
         before: tuple[int, int] | None = None
-        for batch in batches(1, FRAMES, may_be_sent=Harmless()):
-            send(batch)
-            frames += len(batch.frames)
-            if before is None and frames >= WARM_UP:
-                before = daemon.memory_info().rss, daemon.num_fds()
-        bystander.done.set()
-        bystander.join()
+        with Bystander(session) as bystander:
+            for batch in batches(1, FRAMES, may_be_sent=Harmless()):
+                send(batch)
+                frames += len(batch.frames)
+                if before is None and frames >= WARM_UP:
+                    before = daemon.memory_info().rss, daemon.num_fds()
+        assert bystander.error is None
         wait_until(lambda: (Client().status() or status).peers == 2, "connections are left")
         after = daemon.memory_info().rss, daemon.num_fds()
 

@@ -306,6 +306,24 @@ def test_a_blob_of_an_event_that_a_host_has_yet_to_hand_over_stays(own_folder):
     asyncio.run(scenario())
 
 
+def test_sessions_that_never_began_keep_no_blob_whether_somebody_has_joined_or_a_daemon_died_with_them(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (clock, daemon), AsyncSession("never") as session:
+            daemon.blobs.put(b"large")
+            assert await session.get_cells() == []
+            [joined] = daemon.sessions_dir.glob("*.db")
+            [log] = daemon.sessions_dir.glob("*.db-wal")
+            left = daemon.sessions_dir / "aa.db"
+            left.write_bytes(joined.read_bytes())
+            left.with_name("aa.db-wal").write_bytes(log.read_bytes())
+            clock.now += 40 * DAY
+            await look(clock, daemon)
+            assert (blobs_of(daemon), left.exists()) == (set(), False)
+            assert (await session.run("print('begins')")).stdout == "begins\n"
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("what", ["set aside", "unreadable", "damaged spool"])
 def test_while_not_everything_can_be_read_no_blob_is_removed(own_folder, what, caplog):
     async def scenario() -> None:

@@ -131,7 +131,7 @@ def test_the_last_words_of_a_deno_that_does_not_start_are_shown(
     shared_daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "deno"
-    broken.write_text("#!/bin/sh\necho this is no deno >&2\nexit 3\n")
+    broken.write_text("#!/bin/sh\nprintf '\\033[0;33mthis\\033[0m is no deno' >&2\nexit 3\n")
     broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
     with Session() as session, pytest.raises(KernelStartFailed, match="this is no deno"):

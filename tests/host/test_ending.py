@@ -139,7 +139,9 @@ async def test_kernel_and_children_die_with_a_host_that_is_killed(host: HostProc
 @in_loop
 async def test_sigterm_ends_the_host_and_the_spool_says_why(host: HostProcess) -> None:
     daemon = await Daemon(acknowledges=False).attach(host)
-    execution_id = await daemon.start("import time\ntime.sleep(1000)")
+    # What goes on when it is interrupted first, as it is.
+    code = "import time\nwhile True:\n    try:\n        time.sleep(1000)\n    except KeyboardInterrupt:\n        pass"
+    execution_id = await daemon.start(code)
     await daemon.until(lambda: daemon.of(execution_id, Started))
     pid = kernel_pid(daemon)
     host.process.send_signal(signal.SIGINT)

@@ -492,7 +492,10 @@ async def test_a_kernel_killed_by_somebody_is_not_blamed_on_its_limit(start_host
     await daemon.state("idle")
     os.kill(kernel_pid(daemon), signal.SIGKILL)
     dead = await daemon.state("dead")
-    assert (dead.reason, dead.signal) == (None, signal.SIGKILL)
+    assert (dead.reason, dead.signal) == (
+        "The kernel died (killed by SIGKILL, perhaps because memory ran out)",
+        signal.SIGKILL,
+    )
 
 
 @needs_cgroup

@@ -187,7 +187,11 @@ def test_ctrl_c_while_a_kernel_starts_gives_the_prompt_back(shell: Shell, tmp_pa
     with ctrl_c_when(starts):
         error, printed = shell.fail(f"%%runtimed slow --env python:{slow}\n1")
     assert type(error) is KeyboardInterrupt
-    assert printed == "KeyboardInterrupt\n"
+    assert printed == (
+        "KeyboardInterrupt: the cell was given up; a kernel that is being started for it goes on starting: `%runtimed` "
+        "shows it, `%runtimed stop` ends it with its session\n"
+    )
+    assert "\nkernel    python, starting\n" in shell.run("%runtimed")
     gate.touch()
     assert shell.run("%%runtimed slow\nprint('started')") == "started\n", "the start goes on, the code was not queued"
     with Session("slow") as observer:

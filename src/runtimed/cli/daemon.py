@@ -111,7 +111,10 @@ def _limit(name: str, value: float | str | None) -> str:
         return "none"
     if isinstance(value, str):
         return value
-    return readable_size(int(value)) if name.endswith(("_bytes", "_memory")) else f"{value:,.10g}"
+    if name.endswith(("_bytes", "_memory")):
+        return readable_size(int(value))
+    unit = {"max_request_rate": " a second", "idle_exit": " s"}.get(name, "")
+    return f"{value:,.10g}{unit}"
 
 
 def _spares(found: DaemonStatus) -> str:

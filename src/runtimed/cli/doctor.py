@@ -96,6 +96,7 @@ def examine(settings: Settings) -> list[Check]:
         _damaged,
         _socket_path,
         _daemon,
+        _environments,
         _deno,
         _browser,
     ]
@@ -385,6 +386,24 @@ def _tcp_ports(pid: int) -> set[int]:
     except psutil.Error:
         return set()
     return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
+def _environments(settings: Settings) -> Iterator[Check]:
+    del settings
+    uv = find_uv()
+    yield Check(
+        name="uv",
+        verdict="ok" if uv else "warn",
+        found=uv or "not found; what a notebook or a project asks for cannot be installed",
+        advice="" if uv else "pip install 'ipython-runtimed[uv]'",
+    )
+    rattler = _version("py-rattler")
+    yield Check(
+        name="conda",
+        verdict="ok" if rattler else "warn",
+        found=f"py-rattler {rattler}" if rattler else "no py-rattler; only conda environments need it",
+        advice="" if rattler else "pip install 'ipython-runtimed[conda]'",
+    )
 
 
 def _deno(settings: Settings) -> Iterator[Check]:

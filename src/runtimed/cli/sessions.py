@@ -120,7 +120,7 @@ def _kernel(session: SessionStatus) -> str:
     if session.kind == "browser":
         return "browser" if session.host_pid is None else f"browser (host {session.host_pid})"
     if session.kernel_pid is None:
-        return "none"
+        return f"{session.kernel_type} starting" if session.kernel_status == "starting" else "none"
     return f"{session.kernel_type} {session.kernel_status} (pid {session.kernel_pid}, {session.env_source})"
 
 

@@ -7,6 +7,7 @@ and said the same. Whatever happens before that, this daemon's end included, lea
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import subprocess
 import sys
@@ -115,6 +116,7 @@ class _Attempt:
         began = time.perf_counter()
         del compaction  # With it goes the old document, in one go: 15 ms for 1,000 cells of 130 code points.
         self._note(began)
+        await asyncio.to_thread(_give_back_memory)
 
     async def _in_slices(self, compaction: Compaction, steps: Generator[None, None, _T]) -> _T:
         while True:
@@ -133,6 +135,13 @@ class _Attempt:
 
     def _note(self, began: float) -> None:
         self.longest = max(self.longest, time.perf_counter() - began)
+
+
+def _give_back_memory() -> None:
+    """Give the old document's memory back to the system: glibc keeps most of it otherwise (482 MiB; then 36)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # other C libraries give it back by themselves, or cannot
+        trim(0)
 
 
 async def _verified(changes: bytes, expected: bytes, verifier: Sequence[str], deadline: float) -> bytes:

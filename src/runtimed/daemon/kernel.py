@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -193,7 +192,7 @@ class RoomKernel:
             prepared = await self._prepare(decision, request)
             self._check_still_wanted()
             self._note("kernel_start", actor, decision.source)
-        except RuntimedError as exc:
+        except Exception as exc:  # one that nobody foresaw, too: else this session would be starting for ever
             self.status = "not_started"
             with self._trouble.noted(f"what session {self._notebook_id!r} had queued"):
                 self._kernel_is_gone(str(exc))
@@ -617,12 +616,6 @@ class RoomKernel:
 
 
 def _describe_end(event: KernelState) -> str:
-    """Say in words how a kernel ended: reason, exit code or signal, and its last words."""
-    if event.signal is not None:
-        how = f"The kernel was ended by {signal.Signals(event.signal).name}"
-    elif event.exit_code is not None:
-        how = f"The kernel ended with exit code {event.exit_code}"
-    else:
-        how = "The kernel ended"
-    sentence = f"{event.reason} ({how})" if event.reason else how
+    """Say in words how a kernel ended, and its last ones."""
+    sentence = event.reason or "The kernel ended"
     return f"{sentence}. Its last words:\n{event.stderr.rstrip()}" if event.stderr.strip() else sentence

@@ -80,7 +80,8 @@ class KernelEnvironment:
             environment=request.environment,
             interpreter=request.interpreter,
         )
-        return decide(facts)
+        # Files of others may take long to understand.
+        return await asyncio.to_thread(decide, facts)
 
     async def choose_again(self, request: StartKernel) -> Decision:
         """Choose the environment for a kernel that runs: a plain one, with what the notebook names. Asks for consent.

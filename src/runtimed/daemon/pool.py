@@ -235,7 +235,11 @@ class Pool:
 
     def figures(self) -> dict[str, int]:
         """Count the spares: for each family of environments how many wait, and how many are being made."""
-        counts = Counter((spare.kind.source.partition(":")[0], spare.is_warm) for spare in self._spares)
+        counts = Counter(
+            (spare.kind.source.partition(":")[0], spare.is_warm)
+            for spare in self._spares
+            if spare.is_usable or not spare.is_warm
+        )
         return {
             f"{family}_{name}": sum(counts[member, is_warm] for member in members)
             for family, members in (("uv", ("uv",)), ("conda", ("conda",)), ("current", ("current", "python")))

@@ -22,6 +22,7 @@ from runtimed.errors import ProtocolError, SessionError, StorageError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import NotebookId, stored_name
 from runtimed.protocol.codec import decode_event, unpack
+from runtimed.storage.database import remove_database
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
@@ -215,7 +216,11 @@ class Retention:
             StorageError: If its database cannot be read.
             SessionError: If it has to be opened, and too many are.
         """
+        if session_id is None:
+            session_id = next((one for one in self._daemon.open_ids if stored_name(one) == path.stem), None)
         room = None if session_id is None else self._daemon.open_room(session_id)
+        if session_id is None and path.with_name(f"{path.name}-wal").exists() and _is_removed(path):
+            return set()
         if room is None and session_id is not None and path.with_name(f"{path.name}-wal").exists():
             # A daemon died with it; opening it takes in what its log holds.
             room = self._daemon.room(session_id)
@@ -290,6 +295,21 @@ class Retention:
             yield
         if removed:
             logger.info("removed %d blobs to which nothing refers any more", removed)
+
+
+def _is_removed(path: Path) -> bool:
+    """Take in what the log of a database holds that belongs to no session; remove it if there is nothing in it.
+
+    A daemon that died leaves one behind for each client that had joined a session that never began.
+
+    Raises:
+        StorageError: If it cannot be opened.
+    """
+    with SessionStore(path) as store:
+        empty = store.last_seq == 0
+    if empty:
+        remove_database(path)
+    return empty
 
 
 def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:

@@ -30,6 +30,7 @@ from runtimed.protocol.codec import pack, unpack
 from runtimed.protocol.operations import BrowserOperation, Join, Operation, StartBrowser, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.database import remove_database
 from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
@@ -72,7 +73,9 @@ class Room(KernelListener, BrowserListener):
             )
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
-        self.document = SharedDocument(notebook_id, self._store, self.log, clock, settings.compact_after)
+        self.document = SharedDocument(
+            notebook_id, self._store, self.log, clock, settings.compact_after, settings.compact_after_memory
+        )
         self._trust = environments.trust
         self.kernel = RoomKernel(
             notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
@@ -357,7 +360,7 @@ class Room(KernelListener, BrowserListener):
         if kept is not None:
             self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
         elif empty:
-            _remove(self._path)
+            remove_database(self._path)
 
     def note_written(self, operation: Operation) -> None:
         """See `consent.note_written`; called before a client's text is written."""
@@ -487,8 +490,3 @@ def _limits(row: SessionRow) -> Limits:
 
 def _edit_as_list(actor: Actor, at: float) -> list[Any]:
     return [actor.client_id, actor.label, actor.uid, actor.pid, at]
-
-
-def _remove(database: Path) -> None:
-    for path in (database, database.with_name(database.name + "-wal")):
-        path.unlink(missing_ok=True)

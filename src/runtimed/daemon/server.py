@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -372,6 +372,11 @@ class Daemon:
     def open_room(self, notebook_id: NotebookId) -> Room | None:
         """Return the room of a session if it is open."""
         return self._rooms.get(notebook_id)
+
+    @property
+    def open_ids(self) -> Iterable[NotebookId]:
+        """The ids of the rooms that are open; of some, no session has begun yet."""
+        return self._rooms
 
     def stored_of_hosts(self) -> dict[Path, int]:
         """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""

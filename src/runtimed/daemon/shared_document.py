@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Final, Literal
 
 from runtimed.daemon.log import EventLog
 from runtimed.document.compaction import AUTHOR, Compaction
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
+from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import CellNotFound, StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
 from runtimed.models import AuditAction
 from runtimed.protocol.events import CellChanged
-from runtimed.settings import COMPACT_AFTER
+from runtimed.settings import COMPACT_AFTER, COMPACT_AFTER_MEMORY
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
@@ -24,9 +26,9 @@ logger = logging.getLogger(__name__)
 MAX_FAILED_LOADS = 2
 """Deaths of the daemon while it loads a document, after which the document is set aside."""
 
-MAX_WEIGHT: Final = 128 * 2**20
-"""Bytes of memory, as far as can be told, that edits may take since a document was loaded or compacted; if the document
-itself is larger, as many bytes as it. A source above 20,000 code points costs all its length with every edit."""
+MIN_GAIN: Final = 2
+"""How many times the memory of what the document says its history takes before it is compacted for that: compacting
+costs as much as writing all of it anew."""
 
 EditKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared"]
 
@@ -56,6 +58,7 @@ class SharedDocument:
         log: EventLog,
         clock: Callable[[], float],
         compact_after: int = COMPACT_AFTER,
+        compact_after_memory: int | None = COMPACT_AFTER_MEMORY,
     ) -> None:
         self._notebook_id = notebook_id
         self._store = store
@@ -65,8 +68,11 @@ class SharedDocument:
         self._stored = False
         self._is_marked = False  # as being loaded
         self._compact_after = self._compact_at = compact_after
-        self._too_heavy_at = MAX_WEIGHT
+        self._compact_after_memory = self._compact_at_memory = (
+            math.inf if compact_after_memory is None else float(compact_after_memory)
+        )
         self.changes = 0
+        self._history = HistoryWeight()
 
     @property
     def content(self) -> NotebookDocument:
@@ -151,9 +157,11 @@ class SharedDocument:
                 # already, is what there is to store.
                 self._store.put_snapshot(document.save())
                 self.changes = 0
+                self._history = HistoryWeight()
             else:
                 self._store.add_change(edit.change, author)
                 self.changes += 1
+                self._history.add(edit.change)
             now = self._clock()
             if kind != "executed":
                 action = "metadata_set" if edit.cell_id is None else _ACTIONS[kind]
@@ -179,16 +187,17 @@ class SharedDocument:
 
     @property
     def compaction_due(self) -> bool:
-        """Whether the document is loaded and has so much history that it should be compacted."""
-        return self._loaded is not None and (
-            self.changes >= self._compact_at or self._loaded.weight >= self._too_heavy_at
+        """Whether the document is loaded and has so many changes, or such large ones, that it should be compacted."""
+        if self._loaded is None:
+            return False
+        return self.changes >= self._compact_at or (
+            self._history.bytes >= self._compact_at_memory and self._history.bytes >= MIN_GAIN * weight_of(self._loaded)
         )
 
     def postpone_compaction(self) -> None:
         """Let a tenth as much come again before the document is due: it cannot be compacted now."""
         self._compact_at = self.changes + max(self._compact_after // 10, 1)
-        if self._loaded is not None:
-            self._too_heavy_at = self._loaded.weight + MAX_WEIGHT // 10
+        self._compact_at_memory = self._history.bytes + self._compact_after_memory / 10
 
     @property
     def loaded(self) -> NotebookDocument | None:
@@ -214,9 +223,9 @@ class SharedDocument:
                 self._store.add_change(later, AUTHOR)
         self._loaded = compaction.document
         self.changes = 1 if later else 0
+        self._history = HistoryWeight([later])
         self._compact_at = self._compact_after
-        # What it weighs now is what it holds.
-        self._too_heavy_at = self._loaded.weight + max(MAX_WEIGHT, self._loaded.weight)
+        self._compact_at_memory = self._compact_after_memory
 
     def _load(self) -> NotebookDocument:
         if not self._is_marked and self._store.failed_loads >= MAX_FAILED_LOADS:
@@ -226,12 +235,15 @@ class SharedDocument:
             snapshot, changes = self._store.load_document()
             self._stored = snapshot is not None
             self.changes = len(changes)
-            self._too_heavy_at = MAX_WEIGHT
+            self._history = HistoryWeight()
             if snapshot is None and not changes:
                 return NotebookDocument.create(self._notebook_id)
-            return NotebookDocument.load(snapshot, changes)
+            document = NotebookDocument.load(snapshot, changes)
         except StorageError as exc:
             raise self._set_aside(exc.message) from exc
+        else:
+            self._history = HistoryWeight(changes)
+            return document
         finally:
             if marked:
                 self._unmark_load()

@@ -36,11 +36,15 @@ class RawChange:
         data: The whole chunk, as it came.
         hash: The 32 bytes that name it, its `head` while nothing follows it.
         deps: The hashes of the changes that must be known before it.
+        size: Its bytes, unpacked.
+        first_operation: The number of its first operation; operations are counted through the history.
     """
 
     data: bytes
     hash: bytes
     deps: tuple[bytes, ...]
+    size: int
+    first_operation: int
 
 
 def read_changes(pieces: Iterable[bytes]) -> list[RawChange]:
@@ -86,7 +90,10 @@ def _read_change(data: bytes, start: int) -> RawChange:
     if place + count * HASH_SIZE > len(content):
         raise ValueError(f"the chunk at byte {start} is cut off")
     deps = tuple(content[at : at + HASH_SIZE] for at in range(place, place + count * HASH_SIZE, HASH_SIZE))
-    return RawChange(data[start:end], digest, deps)
+    actor_size, place = _read_leb128(content, place + count * HASH_SIZE)
+    _number_of_author, place = _read_leb128(content, place + actor_size)
+    first_operation, _ = _read_leb128(content, place)
+    return RawChange(data[start:end], digest, deps, len(content), first_operation)
 
 
 def _inflate(data: bytes) -> bytes:

@@ -34,15 +34,6 @@ GENESIS: Final = bytes.fromhex(
 """The first change of every document: `schema` 1, and empty maps `metadata` and `cells`. Its bytes never change: two
 documents that made these maps each by itself would lose the cells of one when they merge."""
 
-INSERTED: Final = 450
-"""Bytes of memory that an element of a text costs (measured), for as long as the history lasts, which is for good."""
-
-DELETED: Final = 200
-"""Bytes of memory that its deletion costs (measured)."""
-
-STRING: Final = 2
-"""Bytes of memory that a character of a plain string costs (measured), also when another one has taken its place."""
-
 _KINDS: Final[tuple[tuple[Any, Literal["map", "list", "text"]], ...]] = (
     (core.ObjType.Map, "map"),
     (core.ObjType.Text, "text"),
@@ -58,15 +49,10 @@ class Node(NamedTuple):
 
 
 class Writer:
-    """What may be done inside a transaction; values have been checked before.
-
-    Attributes:
-        weight: The memory that what was written costs, in bytes, roughly.
-    """
+    """What may be done inside a transaction; values have been checked before."""
 
     def __init__(self, transaction: Any) -> None:
         self._transaction = transaction
-        self.weight = 0
 
     def put(self, node: bytes, key: str, value: str | int | None) -> None:
         """Set one value of a map."""
@@ -75,7 +61,6 @@ class Writer:
                 scalar = core.ScalarType.Null
             case str():
                 scalar = core.ScalarType.Str
-                self.weight += STRING * len(value)
             case _:
                 scalar = core.ScalarType.Int  # Uint would be a BigInt in JavaScript
         self._transaction.put(node, key, scalar, value)
@@ -100,24 +85,18 @@ class Writer:
         for start, deleted, inserted in reversed(edits):
             # Inserting first: in front of many deleted elements each insert costs a walk over them (20,000: 200 µs).
             self._insert(node, start + deleted, inserted)
-            self.weight += DELETED * deleted
             for place in range(start + deleted - 1, start - 1, -1):
                 self._transaction.delete(node, place)
 
     def _insert(self, node: bytes, place: int, content: str) -> None:
         # One code point at a time: "hello" inserted at once is one element of width 5, and later edits corrupt it.
-        self.weight += INSERTED * len(content)
         insert, scalar = self._transaction.insert, core.ScalarType.Str
         for index, character in enumerate(content, place):
             insert(node, index, scalar, character)
 
 
 class Engine:
-    """One Automerge document, whatever it holds.
-
-    Attributes:
-        weight: The memory that what was written since it was loaded costs, in bytes, roughly.
-    """
+    """One Automerge document, whatever it holds."""
 
     def __init__(self, data: bytes) -> None:
         """Read a document from its bytes.
@@ -127,7 +106,6 @@ class Engine:
         """
         self._document: Any = None
         self._broken: str | None = None
-        self.weight = 0
         with self._guard("load a document"):
             self._document = core.Document.load(data)
 
@@ -201,9 +179,7 @@ class Engine:
         with self._guard("change a document"):
             self._document.set_actor(_actor(author))
             with self._document.transaction() as transaction:
-                writer = Writer(transaction)
-                yield writer
-            self.weight += writer.weight
+                yield Writer(transaction)
 
     @contextmanager
     def _guard(self, doing: str) -> Iterator[None]:

@@ -98,11 +98,6 @@ class NotebookDocument:
         """The hashes of the latest changes, sorted."""
         return tuple(sorted(self._engine.heads()))
 
-    @property
-    def weight(self) -> int:
-        """The memory that what was written since it was made or loaded costs, in bytes, roughly."""
-        return self._engine.weight
-
     def history(self) -> list[bytes]:
         """Return all changes, each after those it depends on."""
         return self._engine.changes_since([])

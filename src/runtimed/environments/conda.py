@@ -18,6 +18,7 @@ from runtimed.environments import conda_files
 from runtimed.environments.conda_files import CondaSettings, with_channels
 from runtimed.environments.recipes import CondaRecipe, Progress, Report
 from runtimed.errors import EnvironmentFailed
+from runtimed.texts import signal_name
 
 __all__ = ["MISSING", "build", "configured", "is_available"]
 
@@ -171,7 +172,7 @@ async def _follow(process: asyncio.subprocess.Process, job: Mapping[str, Any], r
         errors.cancel()
     logger.error("the worker for conda environments ended with %s: %s", code, words)
     last = words.splitlines()[-1] if words else "it said nothing"
-    why = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    why = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
     raise EnvironmentFailed(f"The process that makes conda environments {why}: {last}", exit_code=code, stderr=words)
 
 

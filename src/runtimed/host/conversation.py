@@ -30,6 +30,9 @@ _SETTLED: Final = 0.1
 _REPLY_MISSING: Final = 2.0
 _REPLY_MISSING_INTERRUPTED: Final = 0.5
 _IDLE_MISSING: Final = 5.0
+_LATE: Final = 0.1
+"""Seconds by which a timer is late if this process was stopped, or starved: then what has come is not read yet."""
+_RECOVERY: Final = 0.25
 
 
 class ConversationListener(Protocol):
@@ -267,7 +270,7 @@ class Conversation:
                     execution.reply = message["content"]
                     self._check_complete(execution)
                     if not execution.idle:
-                        self._loop.call_later(_IDLE_MISSING, self._miss_idle, execution)
+                        self._when_patience_ends(_IDLE_MISSING, self._miss_idle, execution)
             case "shell" if message["msg_type"] == "kernel_info_reply" and isinstance(message["content"], dict):
                 self._info = message["content"]
                 self._listener.kernel_answered()
@@ -313,7 +316,7 @@ class Conversation:
             self._check_complete(execution)
             if execution.reply is None:
                 patience = _REPLY_MISSING_INTERRUPTED if execution.interrupted else _REPLY_MISSING
-                self._loop.call_later(patience, self._miss_reply, execution)
+                self._when_patience_ends(patience, self._miss_reply, execution)
 
     # --- the end of an execution ---
 
@@ -336,7 +339,6 @@ class Conversation:
 
     def _miss_reply(self, execution: Execution) -> None:
         """End an execution that has no reply: an interrupt that hits ipykernel's own code has this effect."""
-        self._take_what_is_there()
         if execution.reply is not None or self._executions.open.get(execution.id) is not execution:
             return
         logger.warning("execution %s is over but was not replied to", execution.id)
@@ -349,21 +351,28 @@ class Conversation:
 
     def _miss_idle(self, execution: Execution) -> None:
         """End an execution whose `idle` never came: a stock kernel drops output when its buffer is full."""
-        self._take_what_is_there()
         if execution.idle or self._executions.open.get(execution.id) is not execution:
             return
         waits = self._outbox.stuck or self._outbox.crowded or self._inbox
         if waits or self._loop.time() - self._heard_at < _IDLE_MISSING:
-            self._loop.call_later(_IDLE_MISSING, self._miss_idle, execution)
+            self._when_patience_ends(_IDLE_MISSING, self._miss_idle, execution)
             return
         logger.warning("execution %s was replied to but its end was not published", execution.id)
         execution.idle = True
         self._enqueue_finish(execution)
 
-    def _take_what_is_there(self) -> None:
-        """Read before concluding that something is missing: this process may have been stopped, and not the kernel."""
+    def _when_patience_ends(self, seconds: float, miss: Callable[[Execution], None], execution: Execution) -> None:
+        """Conclude after so many seconds that something is missing, if this process could have read it meanwhile."""
+        self._loop.call_later(seconds, self._patience_ends, self._loop.time() + seconds, miss, execution)
+
+    def _patience_ends(self, due: float, miss: Callable[[Execution], None], execution: Execution) -> None:
+        if self._loop.time() - due > _LATE:
+            # ZMQ reads in a thread of its own, which has just woken up, too.
+            self._when_patience_ends(_RECOVERY, miss, execution)
+            return
         if self._wire is not None:
             self._wire.drain()
+        miss(execution)
 
     def _add(self, events: list[Any]) -> None:
         for event in events:

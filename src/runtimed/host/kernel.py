@@ -288,7 +288,7 @@ class Kernel:
         self.dead.set()
 
     def _explain(self, ended: Ended | RuntimedError) -> tuple[str | None, str]:
-        """Return the reason, where there is more to say than exit code and signal, and a sentence in any case."""
+        """Return the reason, None for an end that was asked for, and a sentence in any case."""
         if self._stopping:
             return self._stop_reason, self._stop_reason or "The kernel was shut down"
         if isinstance(ended, RuntimedError):
@@ -306,7 +306,7 @@ class Kernel:
         elif ended.exit_code == 0:
             reason = "The kernel ended itself (exit code 0), as exit() and quit() do"
         else:
-            return None, f"The kernel died ({ended.sentence})"
+            reason = f"The kernel died ({ended.sentence})"
         return reason, reason
 
     def _state(self, status: Any, **fields: Any) -> None:

@@ -27,7 +27,7 @@ from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.guard import Guard
 from runtimed.host.memory import Fence
-from runtimed.texts import printable
+from runtimed.texts import printable, signal_name, without_colours
 
 __all__ = [
     "Ended",
@@ -246,11 +246,8 @@ class Ended:
         """The exit code or the signal in words."""
         if self.signal is None:
             return f"exit code {self.exit_code}"
-        try:
-            name = signal.Signals(self.signal).name
-        except ValueError:
-            name = f"signal {self.signal}"
-        return f"killed by {name}" + (", perhaps because memory ran out" if self.signal == signal.SIGKILL else "")
+        perhaps = ", perhaps because memory ran out" if self.signal == signal.SIGKILL else ""
+        return f"killed by {signal_name(self.signal)}{perhaps}"
 
 
 class KernelProcess:
@@ -382,5 +379,5 @@ def _last_words(text: str) -> str:
     """Return the last lines, printable; of a crash the first ones, since its traceback begins with what crashed."""
     start = text.rfind(_CRASH)
     lines = text[start:].splitlines()[:_STDERR_LINES] if start >= 0 else text.splitlines()[-_STDERR_LINES:]
-    words = printable("\n".join(lines), "\n\t").strip()
+    words = printable(without_colours("\n".join(lines)), "\n\t").strip()
     return words[:_STDERR_CHARACTERS] if start >= 0 else words[-_STDERR_CHARACTERS:]

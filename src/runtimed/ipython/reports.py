@@ -69,6 +69,8 @@ def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
     if status.kernel_pid is not None:
         rows.append(("kernel", f"{status.kernel_type}, {status.kernel_status}, process {status.kernel_pid}"))
         rows.append(("env", str(status.env_source)))
+    elif status.kernel_status == "starting":
+        rows.append(("kernel", f"{status.kernel_type}, starting"))
     else:
         rows.append(("kernel", "none; the next cell starts one"))
     if status.error:

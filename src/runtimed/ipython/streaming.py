@@ -89,7 +89,10 @@ class Live:
             # The request may have been on its way.
             with contextlib.suppress(RuntimedError):
                 self._cancel()
-            raise
+            raise KeyboardInterrupt(
+                "the cell was given up; a kernel that is being started for it goes on starting: `%runtimed` shows it, "
+                "`%runtimed stop` ends it with its session"
+            ) from None
 
     def take(self, event: Event) -> None:
         """Show what one event brings."""

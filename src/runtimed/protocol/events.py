@@ -135,7 +135,7 @@ class KernelState(_Event, frozen=True, tag="kernel"):
         signal: The signal that ended it.
         stderr: The last lines it wrote to its standard error before it ended.
         expected: True if somebody asked for the end.
-        reason: What went wrong, in a sentence, where there is more to say than exit code and signal.
+        reason: What went wrong, in a sentence; None for an end that was asked for.
         language: The kernel's language, once known.
     """
 

@@ -33,6 +33,7 @@ __all__ = [
     "WAL_LIMIT",
     "Database",
     "name_aside",
+    "remove_database",
     "set_aside",
 ]
 
@@ -89,6 +90,12 @@ def set_aside(path: Path) -> Path:
         message = f"{path} is damaged and cannot be set aside: {exc}"
         raise StorageError(message, path=str(path), set_aside=None) from exc
     return target
+
+
+def remove_database(path: Path) -> None:
+    """Delete the files of a database that nobody has open."""
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        file.unlink(missing_ok=True)
 
 
 class Database:

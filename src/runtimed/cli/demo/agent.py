@@ -4,6 +4,7 @@ import re
 import sys
 
 from runtimed import Session
+from runtimed.texts import without_colours
 
 __all__ = ["main"]
 
@@ -23,7 +24,7 @@ def main(notebook_id: str) -> None:
         status = session.status()
         print(f"joined {notebook_id!r}: kernel {status.kernel_pid} is {status.kernel_status}", flush=True)
         # The kernel answers this while the report goes on.
-        facts = re.sub(r"\x1b\[[0-9;]*m", "", session.inspect("weeks")["data"]["text/plain"])
+        facts = without_colours(session.inspect("weeks")["data"]["text/plain"])
         known = dict(re.findall(r"^(Type|Length): +(.*)", facts, flags=re.MULTILINE))
         print(f"its variable `weeks` is a {known['Type']} of length {known['Length']}", flush=True)
         session.queue_cell(session.create_cell(DECADES))
