@@ -93,6 +93,21 @@ def test_click_tells_whether_the_page_changed(form):
     assert not form.do("click", role="button", name="Nothing happens").page_changed
 
 
+def test_nothing_goes_on_watching_the_page_after_an_action(form):
+    form.js(
+        "window.watching = 0; const own = MutationObserver.prototype, observe = own.observe, end = own.disconnect;"
+        "own.observe = function (...all) { watching += 1; return observe.apply(this, all) };"
+        "own.disconnect = function () { watching -= 1; return end.apply(this) }; 1"
+    )
+
+    form.do("click", role="button", name="Nothing happens")
+    form.execute("click", selector="#no-such", timeout=0.1)
+    form.execute("click", ref="d99e9")
+
+    form.until(lambda: not form.browser._performer._background, "something is left to do")
+    assert form.js("watching") == 0  # the end of the first question's own watch, and the beginning of this one's
+
+
 def test_click_with_button_count_and_modifiers(form):
     form.js(
         "window.seen = []; for (const type of ['click', 'dblclick', 'contextmenu']) "

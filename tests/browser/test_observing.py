@@ -51,7 +51,7 @@ def test_the_selector_of_every_element_finds_that_very_element(browser, site):
         tab = browser.browser._tabs.latest
 
         async def same(element, tab=tab):
-            _, own = browser.browser._performer._locate(element.ref)
+            _, own = browser.browser._performer._elements.locate(element.ref)
             by_ref = await tab.page.locator(f"aria-ref={own}").element_handle()
             found = tab.page.locator(element.selector)
             if await found.count() != 1:

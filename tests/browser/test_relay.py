@@ -241,9 +241,15 @@ def test_pictures_from_before_and_after_an_action(browser, site):
     browser.observe()
     browser.until(lambda: len(pictures()) == 3, "there is no picture of the change")
 
+    browser.run(browser.browser._tabs.latest.page.evaluate("document.body.style.background = 'blue'"))
+    browser.observe()
+    browser.until(lambda: browser.browser._pictures._spare is not None, "what the page did by itself is not seen")
+    browser.do("click", role="button", name="Nothing happens")
+
     numbers = {entry.text: entry.n for entry in browser.heard.entries if entry.kind == "action"}
-    assert [moment for _, moment in pictures()] == ["after"] * 3
+    assert [moment for _, moment in pictures()[:4]] == ["after", "after", "after", "before"]
     assert pictures()[1][0] == numbers['Clicked button "Rename me"']
+    assert pictures()[3][0] == numbers['Clicked button "Nothing happens"']
     images = [entry.image for entry in browser.heard.entries if entry.image is not None]
     assert all(image.startswith(b"\xff\xd8") and len(image) < 200_000 for image in images)
 

@@ -19,14 +19,15 @@ from runtimed import actions
 from runtimed.actions import Action, Secret
 from runtimed.browser import domains
 from runtimed.browser.downloads import Downloads
-from runtimed.browser.outline import REF
+from runtimed.browser.elements import Elements
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
+from runtimed.browser.watching import end_watch, put_away, start_watch
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import ActionResult, BrowserConfig
 
 if TYPE_CHECKING:
-    from playwright.async_api import JSHandle, Locator, Page, Response
+    from playwright.async_api import Locator, Page, Response
 
 __all__ = ["Performed", "Performer"]
 
@@ -38,16 +39,6 @@ _ERROR_PAGE: Final = 1.0
 _LONG_URL: Final = 300
 _MAX_DATA: Final = 8 * 2**20
 """Largest value that a page may give back, in bytes as it travels."""
-
-# Counts changes of the page, where the page cannot see it.
-_WATCH: Final = """() => {
-  const seen = { changes: 0 };
-  new MutationObserver(records => { seen.changes += records.length; })
-    .observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
-  for (const type of ['input', 'change', 'scroll'])
-    document.addEventListener(type, () => { seen.changes += 1; }, { capture: true, passive: true });
-  return seen;
-}"""
 
 # The page itself, or what scrolls in its middle where the page as a whole does not.
 _SCROLL: Final = """amount => {
@@ -74,16 +65,6 @@ _SCROLL_ELEMENT: Final = """(element, amount) => {
 _HIDE_TEXT: Final = "element => { if (element.type !== 'password') element.style.webkitTextSecurity = 'disc'; }"
 
 _IS_FILE_INPUT: Final = "element => ((element.control ?? element).type === 'file')"
-
-_CSS_PATH: Final = """element => {
-  const steps = [];
-  for (let node = element; node instanceof Element; node = node.parentElement) {
-    if (node.id) { steps.unshift('#' + CSS.escape(node.id)); break; }
-    const place = [...(node.parentNode?.children ?? [])].filter(other => other.tagName === node.tagName).indexOf(node);
-    steps.unshift(node.tagName.toLowerCase() + ':nth-of-type(' + (place + 1) + ')');
-  }
-  return steps.join(' > ');
-}"""
 
 
 class _Refused(BrowserError):
@@ -129,7 +110,7 @@ class Performer:
     def __init__(self, config: BrowserConfig, tabs: Tabs, observer: Observer, downloads: Downloads) -> None:
         self._config = config
         self._tabs = tabs
-        self._observer = observer
+        self._elements = Elements(tabs, observer)
         self._downloads = downloads
         self._background: set[asyncio.Task[None]] = set()
 
@@ -207,7 +188,7 @@ class Performer:
                 return self._tabs.get(action.tab)
             case _:
                 ref = getattr(action, "ref", None)
-                found = None if ref is None else self._locate(ref)
+                found = None if ref is None else self._elements.locate(ref)
                 return await self._tabs.active() if found is None else found[0]
 
     async def _do(self, action: Action, doing: _Doing) -> str:
@@ -319,26 +300,22 @@ class Performer:
     async def _operate(self, action: Any, tab: OpenTab, doing: _Doing) -> str:
         """Do something to an element or to the page, and see whether that changes the page."""
         if isinstance(action, _SURE):
-            found, what = await self._resolve(action, tab, doing)
+            found, what = await self._elements.find(action, tab, doing.selectors)
             message = await self._touch(action, tab, found, what, doing)
             doing.changed = True
             return message
-        watching = asyncio.ensure_future(_watch(tab.page))
+        watching = asyncio.ensure_future(start_watch(tab.page))
+        stopped = False
         try:
-            found, what = await self._resolve(action, tab, doing)
-            watch = await watching
-        except BaseException:
-            watching.cancel()
-            raise
-        changes = tab.changes
-        message = await self._touch(action, tab, found, what, doing)
-        if watch is not None:
-            if tab.changes != changes:
-                doing.changed = True
-            else:
-                doing.changed = doing.changed or await _has_changed(watch)
-            self.later(watch.dispose())
-        return message
+            found, what = await self._elements.find(action, tab, doing.selectors)
+            watch, changes = await watching, tab.changes
+            message = await self._touch(action, tab, found, what, doing)
+            if watch is not None and tab.changes == changes:
+                stopped = True
+                doing.changed = doing.changed or await end_watch(watch)
+            return message
+        finally:
+            self.later(put_away(watching, stopped=stopped))
 
     async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: _Doing) -> str:
         page = tab.page
@@ -383,7 +360,7 @@ class Performer:
                 await found.hover(timeout=limit)
                 return f"The pointer is over {what}"
             case actions.Drag():
-                target, where = await self._resolve(action.to, tab, doing)
+                target, where = await self._elements.find(action.to, tab, doing.selectors)
                 await found.drag_to(target or found, timeout=limit)
                 return f"Dragged {what} to {where}"
             case actions.UploadFile():
@@ -451,63 +428,6 @@ class Performer:
         }
         return f"Downloaded {path.name} ({download.size} bytes)"
 
-    # --- elements ---
-
-    def _locate(self, ref: str) -> tuple[OpenTab, str] | None:
-        """Return the tab in which a ref may be, and Playwright's own ref; None if its document is gone."""
-        match = REF.fullmatch(ref)
-        where = None if match is None else self._tabs.locate(match[1])
-        return None if where is None or match is None else (where[0], where[1] + match[2])
-
-    async def _resolve(self, target: Any, tab: OpenTab, doing: _Doing) -> tuple[Locator | None, str]:
-        """Return the element that an action names, and what to call it; None where it names none."""
-        if isinstance(target, actions.EvaluateJs):
-            return None, "the page"
-        if target.ref is not None:
-            return await self._resolve_ref(target.ref, tab, doing)
-        if target.selector is not None:
-            selector = what = target.selector
-        elif target.role is not None:
-            named = "" if target.name is None else f"[name={msgspec.json.encode(target.name).decode()}]"
-            selector = f"role={target.role}{named}"
-            what = target.role if target.name is None else f'{target.role} "{target.name}"'
-        else:
-            return None, "the page"
-        doing.selectors.append(selector)
-        found = tab.page.locator(selector)
-        if len(tab.page.frames) > 1 and not await found.count():
-            # People see one page where there are several frames.
-            for frame in tab.page.frames[1:]:
-                inside = frame.locator(selector)
-                with contextlib.suppress(PlaywrightError):  # the frame is gone
-                    if await inside.count():
-                        return inside, what
-        return found, what
-
-    async def _resolve_ref(self, ref: str, tab: OpenTab, doing: _Doing) -> tuple[Locator, str]:
-        where = self._locate(ref)
-        found = None
-        if where is not None and where[0] is tab:
-            found = tab.page.locator(f"aria-ref={where[1]}")
-            # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
-            try:
-                there = await found.count()
-            except PlaywrightError:  # its frame is gone
-                there = 0
-            if not there:
-                found = None
-        if found is None:
-            lines = await self._observer.present(tab)
-            where = self._locate(ref)
-            if where is None or where[0] is not tab or not any(line.ref == ref for line in lines):
-                raise self._observer.stale(ref, lines)
-            found = tab.page.locator(f"aria-ref={where[1]}")
-        what, selector = self._observer.recall(ref)
-        if selector is None:
-            selector = await found.evaluate(_CSS_PATH, timeout=_TIMEOUT * 1000)
-        doing.selectors.append(selector)
-        return found, what
-
     # --- words ---
 
     def _address(self, url: str) -> str:
@@ -556,20 +476,6 @@ _MAY_CLOSE = actions.Click | actions.PressKey | actions.EvaluateJs | actions.Fil
 """Those because of which a page may close itself."""
 _SURE = actions.Fill | actions.Check | actions.SelectOption | actions.UploadFile
 """Those that change the page if they succeed."""
-
-
-async def _watch(page: Page) -> JSHandle | None:
-    try:
-        return await page.evaluate_handle(_WATCH)
-    except PlaywrightError:  # it navigates just now, which is seen in another way
-        return None
-
-
-async def _has_changed(watch: JSHandle) -> bool:
-    try:
-        return bool(await watch.evaluate("seen => seen.changes"))
-    except PlaywrightError:  # its document is gone
-        return True
 
 
 def _milliseconds(action: Any, default: float) -> float:
