@@ -278,10 +278,17 @@ def test_fifty_clients_see_a_thousand_outputs_complete_and_in_order(bystander):
 
 def test_ctrl_c_in_the_middle_of_a_call_abandons_it_and_leaves_the_session_usable(bystander):
     script = """
-import os, signal, threading, runtimed
+import os, signal, threading, time, runtimed
+
+def press():
+    with runtimed.Session(session.notebook_id) as other:
+        while not any(cell.outputs for cell in other.get_cells()):
+            time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
 with runtimed.Session() as session:
     session.start_kernel()
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    threading.Thread(target=press).start()
     try:
         session.run("import time\\nprint('on', flush=True)\\ntime.sleep(60)")
     except KeyboardInterrupt:
