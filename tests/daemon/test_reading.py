@@ -158,6 +158,13 @@ def test_a_reader_that_was_live_goes_on_from_storage(recorded, whole):
     assert decode_event(reader.omission()) == next(e for e in expected if isinstance(e, Omitted))
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_clear_that_waits_is_done_by_an_output_that_is_left_out(recorded, whole):
+    recorded.add(text(100), Clear(at=1, execution_id="e", wait=True), text(1200), text(1))
+    found = result(recorded.read(whole=whole))
+    assert (found.outputs, found.truncated, found.omitted_after) == ((), True, 2)
+
+
 def test_pages_of_a_reply_end_and_go_on(recorded):
     recorded.add(*[text(90) for _ in range(5)], text(2000), Finished(at=2, execution_id="e", status="ok"))
     events: list[Event] = []

@@ -18,9 +18,9 @@ from runtimed import (
 )
 from runtimed.ipython.failures import CellFailed
 from runtimed.ipython.streaming import Live
-from runtimed.protocol.events import Event
+from runtimed.protocol.events import Event, Stream
 from tests.conftest import wait_until
-from tests.ipython.conftest import Shell, last_stdout
+from tests.ipython.conftest import Shell
 
 
 @contextmanager
@@ -37,6 +37,24 @@ def ctrl_c_when(condition: Any) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """What the magics have been told of, and have shown. Others may see it a moment before."""
+    events: list[Event] = []
+    take = Live.take
+
+    def take_and_tell(live: Live, event: Event) -> None:
+        take(live, event)
+        events.append(event)
+
+    monkeypatch.setattr(Live, "take", take_and_tell)
+    return events
+
+
+def text(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Stream))
 
 
 # --- outputs ---
@@ -140,9 +158,9 @@ def test_ctrl_c_at_a_question_interrupts_the_remote_code(in_work: Shell, monkeyp
 # --- interrupts ---
 
 
-def test_ctrl_c_interrupts_the_remote_code_and_shows_its_end(in_work: Shell, work: Session) -> None:
+def test_ctrl_c_interrupts_the_remote_code_and_shows_its_end(in_work: Shell, taken: list[Event]) -> None:
     code = "import time\nprint('begun')\ntry:\n    time.sleep(60)\nfinally:\n    print('cleaned up')"
-    with ctrl_c_when(lambda: "begun" in last_stdout(work)):
+    with ctrl_c_when(lambda: "begun" in text(taken)):
         error, printed = in_work.fail(f"%%runtimed\n{code}")
     assert isinstance(error, CellFailed)
     assert error.result.error.ename == "KeyboardInterrupt"
@@ -152,7 +170,9 @@ def test_ctrl_c_interrupts_the_remote_code_and_shows_its_end(in_work: Shell, wor
     assert in_work.run("%%runtimed\nprint(1)") == "1\n"
 
 
-def test_a_second_ctrl_c_leaves_and_the_code_goes_on(in_work: Shell, work: Session, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_leaves_and_the_code_goes_on(
+    in_work: Shell, work: Session, taken: list[Event], tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     code = f"""
 import os, time
@@ -164,7 +184,7 @@ except KeyboardInterrupt:
 while not os.path.exists({str(gate)!r}):
     time.sleep(0.01)
 print("end")"""
-    with ctrl_c_when(lambda: "one" in last_stdout(work)), ctrl_c_when(lambda: "two" in last_stdout(work)):
+    with ctrl_c_when(lambda: "one" in text(taken)), ctrl_c_when(lambda: "two" in text(taken)):
         error, printed = in_work.fail(f"%%runtimed\n{code}")
     assert type(error) is KeyboardInterrupt
     execution_id = printed.partition("left execution ")[2].partition(",")[0]
@@ -199,22 +219,12 @@ def test_ctrl_c_while_a_kernel_starts_gives_the_prompt_back(shell: Shell, tmp_pa
     shell.run("%runtimed stop")
 
 
-def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(
-    in_work: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate, is_told, take = tmp_path / "gate", threading.Event(), Live.take
-
-    def take_and_tell(live: Live, event: Event) -> None:
-        take(live, event)
-        is_told.set()
-
-    # Others see the cell in the queue a moment before the magic knows that it is there: until then, Ctrl-C ends it as
-    # it ends any other call.
-    monkeypatch.setattr(Live, "take", take_and_tell)
+def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(in_work: Shell, taken: list[Event], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('undisturbed')"
     with Session("work") as other:
         running = other.queue_cell(other.create_cell(waiting))
-        with ctrl_c_when(is_told.is_set):
+        with ctrl_c_when(lambda: taken):
             error, printed = in_work.fail("%%runtimed\nprint('never')")
         assert isinstance(error, CellFailed)
         assert printed.startswith("CellFailed: Cancelled: somebody cancelled it (cell ")

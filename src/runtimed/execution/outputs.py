@@ -108,6 +108,8 @@ class OutputFold:
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
             case Omitted():
+                # The first of what is left out does what an earlier clear put off.
+                self._begin_output()
                 known = self._omitted
                 if known is None or known.after == event.after:
                     self._omitted = event
