@@ -24,6 +24,17 @@ def this_python() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_ipython_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let kernels write their history elsewhere than whoever runs the tests, or runs more of them beside these.
+
+    All kernels of a folder write into one database; one that finds it locked for too long says so in the cell's output.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
+        yield
+
+
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A private folder with a path short enough for Unix sockets."""
