@@ -146,7 +146,7 @@ def test_a_watcher_sees_frames_tabs_and_what_happens(browser, site):
     frame = next(value for name, value in reversed(seen) if name == "frame")
     assert base64.b64decode(frame["jpeg"]).startswith(b"\xff\xd8")
     assert (frame["width"], frame["height"]) == (1280, 1080)
-    browser.until(lambda: browser.browser._cast._tab is None, "frames are made though nobody watches")
+    browser.until(lambda: browser.browser._cast._tab is None, "frames are made though nobody watches", 5.0)
 
 
 def test_a_viewer_page_is_one_page_without_anything_from_elsewhere(browser, site):

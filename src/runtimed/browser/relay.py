@@ -123,7 +123,7 @@ class Relay:
         _, token, rest = [*request.path.split("/", 2), ""][:3]
         inner = msgspec.structs.replace(request, path=f"/{rest}")
         if hmac.compare_digest(token.encode(), self._watch.encode()):
-            await self._viewer.answer(inner, writer)
+            await self._show(inner, reader, writer)
         elif not hmac.compare_digest(token.encode(), self._drive.encode()):
             await respond(writer, 404, "text/plain", b"nothing here\n")
         elif "origin" in request.headers:
@@ -135,6 +135,19 @@ class Relay:
             await self._describe(inner, writer)
         else:
             await respond(writer, 404, "text/plain", b"nothing here\n")
+
+    async def _show(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let the viewer answer, until whoever asked has gone: live pictures have no other end."""
+        answering = asyncio.create_task(self._viewer.answer(request, writer))
+        leaving = asyncio.create_task(_wait_for_end(reader))
+        try:
+            await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                await answering
+        finally:
+            answering.cancel()
+            leaving.cancel()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _tunnel(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Let a WebSocket through, handshake and all."""
@@ -231,6 +244,12 @@ def _head_of(request: Request, address: tuple[str, int]) -> bytes:
         "\r\n",
     ]
     return "\r\n".join(lines).encode("latin-1")
+
+
+async def _wait_for_end(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(OSError):
+        while await reader.read(_CHUNK):
+            pass
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, used: Callable[[], None] | None) -> None:

@@ -68,7 +68,10 @@ class EnvironmentStore:
         # Somebody may have deleted a part of it, or the Python that it is built on.
         if not (folder / MARKER).is_file() or not os.access(python, os.X_OK):
             return None
-        kernel = next(folder.glob("lib/python3*/site-packages/ipykernel/__init__.py"), None)
+        kernel = None
+        # What is removed just now vanishes folder by folder, and is not found either.
+        with contextlib.suppress(FileNotFoundError):
+            kernel = next(folder.glob("lib/python3*/site-packages/ipykernel/__init__.py"), None)
         return None if kernel is None else folder
 
     async def get(self, recipe: Recipe, build: Build, report: Report) -> Path:
