@@ -14,8 +14,9 @@ from tests.chromium import Missing, ensure_chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 
-IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-"""Files of tests share nothing: each has its daemon, data folder and sockets. The tests of one file share a daemon."""
+IN_PARALLEL = ("-n", "3", "--dist", "loadfile")
+"""More than cores, as most tests wait for processes. Files of tests share nothing: each has its daemon, data folder and
+sockets. The tests of one file share a daemon."""
 
 
 def main(pytest_arguments: Sequence[str]) -> int:

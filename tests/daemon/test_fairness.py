@@ -50,6 +50,16 @@ def spooled(data_dir: Path) -> int:
     return size
 
 
+def ends_with(data_dir: Path, text: bytes) -> bool:
+    """Whether the latest that a host has spooled holds a text."""
+    for path in data_dir.glob("run/*/*.events"):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 4096, 0))
+            if text in file.read():
+                return True
+    return False
+
+
 def connected() -> BlockingChannel:
     """Connect as soon as a daemon listens, though it may not have looked at all hosts yet."""
     found: list[socket.socket] = []
@@ -105,9 +115,10 @@ def test_others_are_served_while_what_a_dead_host_has_kept_is_stored(data_dir):
         session.start_kernel()
         host = psutil.Process(session.status().host_pid)
         with no_daemon_starts():
-            execution_id = session.queue_cell(session.create_cell(PRINT + "\nimport time; time.sleep(600)"))
+            code = f"{PRINT}\nimport sys, time; print('that was all', file=sys.stderr, flush=True); time.sleep(600)"
+            execution_id = session.queue_cell(session.create_cell(code))
             daemon().kill()
-            wait_until(lambda: spooled(data_dir) > LINES * 10**6, "the kernel waits for a daemon")
+            wait_until(lambda: ends_with(data_dir, b"that was all"), "the kernel waits for a daemon")
             host.kill()
 
         assert_others_are_served(data_dir, cell_id)
