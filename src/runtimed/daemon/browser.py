@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 from collections.abc import Callable
@@ -31,7 +30,7 @@ from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed
 from runtimed.protocol.operations import BrowserOperation, HostShutdown, StartBrowser
 from runtimed.settings import Settings
-from runtimed.storage.disk import check_room, is_no_room, no_room
+from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 from runtimed.transport.sockets import make_private_folder
@@ -119,8 +118,7 @@ class RoomBrowser:
     @property
     def stored_of_host(self) -> tuple[Path, int] | None:
         """See `RoomKernel.stored_of_host`."""
-        link = self._host.link
-        return None if link is None else (link.folder, self._store.last_event_of_host(link.epoch))
+        return self._host.stored
 
     @property
     def pid(self) -> int | None:
@@ -254,15 +252,7 @@ class RoomBrowser:
     async def shutdown(self) -> None:
         """End the browser and its host, even one that is still starting; without one, do nothing."""
         starting, self._start_unwanted = self._starting, True
-        if self._host.link is not None:
-            self._host.stopping = True
-            if self._host.link.is_open:
-                self._host.link.tell(HostShutdown())
-            await self._host.wait_ended()
-        if starting is not None:
-            with contextlib.suppress(RuntimedError):
-                await asyncio.shield(starting)
-            await self._host.wait_ended()
+        await self._host.end(starting)
 
     async def detach(self) -> None:
         """Leave the browser running for the next daemon; one that is about to end is waited for."""
@@ -338,10 +328,6 @@ class RoomBrowser:
 
     # --- what the host tells ---
 
-    def check_room(self) -> None:
-        """See `HostOwner`."""
-        check_room(self._settings.data_dir)
-
     def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
         """See `HostUser`."""
         self.status, self._pid = reply["status"], reply["pid"]
@@ -365,7 +351,6 @@ class RoomBrowser:
 
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
-        self.check_room()
         status = self.status
         try:
             with self._log.transaction():

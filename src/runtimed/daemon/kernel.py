@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +51,7 @@ from runtimed.protocol.operations import (
 )
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
-from runtimed.storage.disk import check_room, is_no_room, no_room
+from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["KernelListener", "RoomKernel"]
@@ -140,9 +139,7 @@ class RoomKernel:
     @property
     def stored_of_host(self) -> tuple[Path, int] | None:
         """The host's folder and the number of its last event that is stored here; None without a host."""
-        if self._host.link is None:
-            return None
-        return self._host.link.folder, self._store.last_event_of_host(self._host.link.epoch)
+        return self._host.stored
 
     @property
     def pid(self) -> int | None:
@@ -315,16 +312,9 @@ class RoomKernel:
         starting, self._start_unwanted = self._starting, True
         self.environment.cancel()
         if self._host.link is not None:
-            self._host.stopping = True
             with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
                 self.executions.kernel_ending("the kernel was shut down")
-            if self._host.link.is_open:
-                self._host.link.tell(HostShutdown())
-            await self._host.wait_ended()
-        if starting is not None:
-            with contextlib.suppress(RuntimedError):
-                await asyncio.shield(starting)
-            await self._host.wait_ended()
+        await self._host.end(starting)
 
     async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
@@ -339,7 +329,7 @@ class RoomKernel:
         """
         if self._restarting is None:
             self._running_link()
-            self.check_room()
+            self._host.check_room()
             self._note("kernel_restart", actor)
             self._restarting = self._host.spawn(self._restart())
             self._restarting.add_done_callback(self._restart_ended)
@@ -481,7 +471,7 @@ class RoomKernel:
         """
         if self.executions.is_known(request.execution_id):
             return
-        self.check_room()
+        self._host.check_room()
         # First: nobody should start a kernel for what cannot run.
         source = self.executions.source_of(request)
         if not self.exists:
@@ -489,10 +479,6 @@ class RoomKernel:
         self.executions.enqueue(request, source, actor)
 
     # --- what the host tells ---
-
-    def check_room(self) -> None:
-        """See `HostOwner`."""
-        check_room(self._settings.data_dir)
 
     def host_news(self, event: bytes) -> None:
         """See `HostOwner`: the host of a kernel has none."""
@@ -517,7 +503,6 @@ class RoomKernel:
 
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
-        self.check_room()
         self._document.load()
         status = self.status
         try:

@@ -17,9 +17,9 @@ from runtimed.daemon.host_link import HostLink, remove_host_folder
 from runtimed.daemon.trouble import Trouble
 from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
 from runtimed.ids import HostEpoch, NotebookId
-from runtimed.protocol.operations import HostDetach
+from runtimed.protocol.operations import HostDetach, HostShutdown
 from runtimed.settings import Settings
-from runtimed.storage.disk import has_room
+from runtimed.storage.disk import check_room, has_room
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["HostUser", "RoomHost"]
@@ -46,9 +46,6 @@ class HostUser(Protocol):
     @property
     def has_ended(self) -> bool:
         """Whether that process has ended: then nothing is asked of the host any more, and its end is waited for."""
-
-    def check_room(self) -> None:
-        """See `HostOwner`."""
 
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
@@ -109,6 +106,11 @@ class RoomHost:
         self.link: HostLink | None = None
         self.stopping = False
 
+    @property
+    def stored(self) -> tuple[Path, int] | None:
+        """Its folder and the number of its last event that is stored here; None without a host."""
+        return None if self.link is None else (self.link.folder, self.last_stored(self.link))
+
     # --- its life ---
 
     def attach_to(self, folder: Path, epoch: HostEpoch, host_pid: int | None) -> HostLink:
@@ -126,6 +128,22 @@ class RoomHost:
         """
         self._rejoining = True
         return self.spawn(self._keep_rejoining(link, delay=0.0))
+
+    async def end(self, starting: asyncio.Task[None] | None) -> None:
+        """End the host with what it owns, and return when both are gone; without one, do nothing.
+
+        Args:
+            starting: What starts one just now, which knows that it is unwanted.
+        """
+        if self.link is not None:
+            self.stopping = True
+            if self.link.is_open:
+                self.link.tell(HostShutdown())
+            await self.wait_ended()
+        if starting is not None:
+            with contextlib.suppress(RuntimedError):
+                await asyncio.shield(starting)
+            await self.wait_ended()
 
     async def wait_ended(self) -> None:
         """Wait until the present host, which is ending, is gone; on a full disk, until the process that it owns is.
@@ -180,7 +198,7 @@ class RoomHost:
 
     def check_room(self) -> None:
         """See `HostOwner`."""
-        self._user.check_room()
+        check_room(self._settings.data_dir)
 
     def last_stored(self, link: HostLink) -> int:
         """See `HostOwner`."""
@@ -198,6 +216,7 @@ class RoomHost:
         """See `HostOwner`."""
         if self.link is None:
             raise StorageError("The room has let go of this host")
+        self.check_room()
         self._user.host_events(self.link.epoch, events)
 
     def host_gone(self, link: HostLink) -> None:
