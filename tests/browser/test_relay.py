@@ -10,6 +10,7 @@ from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, Secret, recorded
 from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.browser.relay import Relay
 from runtimed.pages import LogEntry
 from tests.browser.conftest import browsing
 
@@ -22,8 +23,10 @@ async def ask(url, path="", method="GET", body=b"", **headers):
     given = {"Host": host, "Content-Length": str(len(body)), **{k.replace("_", "-"): v for k, v in headers.items()}}
     lines = [f"{method} /{own}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""]
     writer.write("\r\n".join(lines).encode() + body)
-    answer = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
+    try:
+        answer = await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
     await writer.wait_closed()
     head, _, content = answer.partition(b"\r\n\r\n")
     return int(head.split(b" ")[1]), head.decode(), content
@@ -147,6 +150,39 @@ def test_a_watcher_sees_frames_tabs_and_what_happens(browser, site):
     assert base64.b64decode(frame["jpeg"]).startswith(b"\xff\xd8")
     assert (frame["width"], frame["height"]) == (1280, 1080)
     browser.until(lambda: browser.browser._cast._tab is None, "frames are made though nobody watches", 5.0)
+
+
+class EndlessPages:
+    """A viewer whose answer has no end, and in which nothing ever happens."""
+
+    def __init__(self):
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, request, writer):
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
+
+
+def test_a_watcher_who_goes_is_noticed_though_nothing_happens_that_could_be_shown():
+    async def scene():
+        pages = EndlessPages()
+        relay = Relay(("127.0.0.1", 1), "/unused", pages, lambda: None)
+        await relay.open()
+        try:
+            asking = asyncio.create_task(ask(relay.viewer_url))
+            await asyncio.wait_for(pages.asked.wait(), 10)
+            assert not pages.left.is_set()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            await asyncio.wait_for(pages.left.wait(), 10)
+        finally:
+            await relay.close()
+
+    asyncio.run(scene())
 
 
 def test_a_viewer_page_is_one_page_without_anything_from_elsewhere(browser, site):
