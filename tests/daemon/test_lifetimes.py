@@ -1,5 +1,6 @@
 """What outlives what: clients, daemons, hosts and kernels are killed for real."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from runtimed import Client, DaemonUnavailable, Session
 from tests.conftest import processes_of, wait_until
+from tests.daemon.conftest import daemon_with_a_clock
 
 COUNT = "import time\nfor n in range({}):\n    print(n, flush=True)\n    time.sleep(0.02)"
 
@@ -159,6 +161,17 @@ def test_a_client_that_comes_while_the_daemon_ends_gets_the_next_one(data_dir):
         Client().shutdown(keep_kernels=True)
         with Session("s") as session:
             assert session.run("print(x)").stdout == "kept\n"
+
+
+def test_nobody_meets_a_daemon_that_has_said_that_it_ends(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (_clock, daemon):
+            path = daemon.settings.socket_path
+            assert path.exists()
+            await daemon.shut_down(keep_kernels=True)
+            assert not path.exists()
+
+    asyncio.run(scenario())
 
 
 def test_a_terminated_daemon_ends_cleanly_and_leaves_the_kernels_to_the_next(data_dir):

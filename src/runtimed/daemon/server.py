@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,6 +155,7 @@ class Daemon:
         self._alone_since = clock()
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
         self._compacting: asyncio.Task[bool] | None = None
         self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
         """What is damaged or out of reach, in sentences, the newest last."""
@@ -179,7 +180,8 @@ class Daemon:
         make_private_folder(self.settings.hosts_dir)
         # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
         joining = adopt_hosts(self)
-        async with self._listening():
+        self._listener = await serve(self.settings.socket_path, self._connected)
+        try:
             if joining:
                 await asyncio.wait(joining, timeout=ADOPTION_DEADLINE)
             on_ready()
@@ -188,6 +190,8 @@ class Daemon:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
+        finally:
+            self._stop_listening()
         self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
@@ -205,13 +209,12 @@ class Daemon:
         except StorageError as exc:
             logger.error("the list of sessions keeps older times of their last use: %s", exc)  # noqa: TRY400
 
-    @contextlib.asynccontextmanager
-    async def _listening(self) -> AsyncIterator[None]:
-        server = await serve(self.settings.socket_path, self._connected)
-        try:
-            yield
-        finally:
-            server.close()
+    def _stop_listening(self) -> None:
+        """Let whoever comes from now on start the next daemon. Doing so twice is harmless."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            # Once: what is found there later is the next daemon's.
             self.settings.socket_path.unlink(missing_ok=True)
 
     def request_end(self) -> None:
@@ -230,6 +233,8 @@ class Daemon:
             for end in await asyncio.gather(*ends, return_exceptions=True):
                 if isinstance(end, BaseException):
                     logger.error("a session could not be ended", exc_info=end)
+        # Before the reply: whoever has it may come again at once, and must not meet a daemon that ends.
+        self._stop_listening()
         asyncio.get_running_loop().call_soon(self.request_end)
         return {}
 
