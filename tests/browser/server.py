@@ -49,6 +49,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.flush()
                 self.site.closing.wait(60)
                 self.close_connection = True
+            case ["late"]:
+                self._head(200, "text/html", None)
+                self.wfile.write(b"<!doctype html><p>the first half</p>" + b" " * 4096)
+                self.wfile.flush()
+                self.site.closing.wait(0.5)
+                self.wfile.write(b"<title>Late</title><p>the second half</p>")
             case ["loop", *_]:
                 self._redirect("/loop/again")
             case ["to", "other"]:

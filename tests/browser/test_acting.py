@@ -38,6 +38,18 @@ def test_an_address_without_a_scheme_is_that_of_a_site(browser, site):
     assert "https://no-such-host.invalid" in browser.execute("goto", url="no-such-host.invalid").message
 
 
+def test_the_page_to_which_a_click_leads_is_there_when_it_is_done(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js("document.body.innerHTML = '<a href=/late>Late</a>'")
+    assert browser.do("click", role="link", name="Late").page_changed
+    assert browser.js("[document.title, document.body.innerText.includes('second')]") == ["Late", True]
+
+    browser.do("go_back")
+    browser.js("document.body.innerHTML = '<a href=/half>Half</a>'")
+    result = browser.do("click", role="link", name="Half")
+    assert result.message.endswith("; the page is still loading")
+
+
 def test_history(browser, site):
     browser.goto(f"{site.url}/plain")
     browser.goto(f"{site.url}/article")

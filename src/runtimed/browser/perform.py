@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _TIMEOUT: Final = 10.0
 _LONG_TIMEOUT: Final = 30.0
 _ERROR_PAGE: Final = 1.0
+_PARSING: Final = 3.0
+"""Seconds that a page to which an action has led gets to be there as a whole, without what it shows and loads later."""
 _LONG_URL: Final = 300
 _MAX_DATA: Final = 8 * 2**20
 """Largest value that a page may give back, in bytes as it travels."""
@@ -303,7 +305,7 @@ class Performer:
             found, what = await self._elements.find(action, tab, doing.selectors)
             message = await self._touch(action, tab, found, what, doing)
             doing.changed = True
-            return message
+            return message + await self._await_page(tab)
         watching = asyncio.ensure_future(start_watch(tab.page))
         stopped = False
         try:
@@ -313,9 +315,18 @@ class Performer:
             if watch is not None and tab.changes == changes:
                 stopped = True
                 doing.changed = doing.changed or await end_watch(watch)
-            return message
+            return message + await self._await_page(tab)
         finally:
             self.later(put_away(watching, stopped=stopped))
+
+    @staticmethod
+    async def _await_page(tab: OpenTab) -> str:
+        """Wait until the page is parsed, for the action may have led to another; return what there is to say of it."""
+        try:
+            await tab.page.wait_for_load_state("domcontentloaded", timeout=_PARSING * 1000)
+        except PlaywrightTimeout:
+            return "; the page is still loading"
+        return ""
 
     async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: _Doing) -> str:
         page = tab.page
