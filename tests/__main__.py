@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -14,9 +15,9 @@ from tests.chromium import Missing, ensure_chromium
 
 ROOT = Path(__file__).resolve().parents[1]
 
-IN_PARALLEL = ("-n", "3", "--dist", "loadfile")
+IN_PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 """More than cores, as most tests wait for processes. Files of tests share nothing: each has its daemon, data folder and
-sockets. The tests of one file share a daemon."""
+sockets. The tests of one file share a daemon. The files come in the order of `tests/conftest.py`."""
 
 
 def main(pytest_arguments: Sequence[str]) -> int:
@@ -43,9 +44,12 @@ def main(pytest_arguments: Sequence[str]) -> int:
 
 
 def _command(*command: str) -> Callable[[], int]:
+    # Where CI is set, pytest's summary says all of each failure again, instead of a line for each.
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+
     def run() -> int:
         print("$", shlex.join(command), flush=True)
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
     return run
 

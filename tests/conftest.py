@@ -104,3 +104,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", type=int, default=50, help="rounds of tests/faults (50)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
     parser.addoption("--soak", type=float, default=1.0, help="minutes of tests/faults/test_soak.py (1)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that may take longest, so that no worker is left alone with one of them at the end."""
+
+    def patience(item: pytest.Item) -> float:
+        marker = item.get_closest_marker("timeout")
+        return 0.0 if marker is None else marker.args[0]
+
+    longest: dict[Path, float] = {}
+    for item in items:
+        longest[item.path] = max(longest.get(item.path, 0.0), patience(item))
+    items.sort(key=lambda item: -longest[item.path])
