@@ -4,8 +4,11 @@ import asyncio
 import re
 
 import pytest
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import async_playwright
 
 from runtimed import BrowserError, BrowserUnavailable
+from runtimed.actions import NewTab
 from runtimed.browser.domains import refusal
 from runtimed.browser.engine import Browser
 from runtimed.browser.find import find_chromium
@@ -100,13 +103,17 @@ def test_files_are_opened_only_where_that_was_asked_for(run, browser, tmp_path):
     assert browser.execute("goto", url=page.as_uri()).error == "Refused"
 
     async def around():
-        # As another client that drives this browser could.
-        tab = browser.browser._tabs.latest
-        with pytest.raises(Exception, match="ERR_ACCESS_DENIED"):
-            await tab.page.goto(page.as_uri())
-        return await tab.page.title()
+        async with async_playwright() as playwright:
+            theirs = await playwright.chromium.connect_over_cdp(browser.browser.cdp_url)
+            await browser.browser.execute(NewTab())
+            pages = theirs.contexts[0].pages
+            for each in pages:
+                with pytest.raises(PlaywrightError, match="ERR_ACCESS_DENIED"):
+                    await each.goto(page.as_uri())
+            await theirs.close()
+            return len(pages)
 
-    assert browser.run(around()) != "A file"
+    assert browser.run(around()) == 2
     with browsing(run, allow_files=True) as other:
         other.goto(page.as_uri())
         assert other.observe().title == "A file"

@@ -166,10 +166,14 @@ class EndlessPages:
             self.left.set()
 
 
+async def nobody_drives():
+    raise AssertionError("a watcher does not drive")
+
+
 def test_a_watcher_who_goes_is_noticed_though_nothing_happens_that_could_be_shown():
     async def scene():
         pages = EndlessPages()
-        relay = Relay(("127.0.0.1", 1), "/unused", pages, lambda: None)
+        relay = Relay(("127.0.0.1", 1), "/unused", pages, nobody_drives, lambda: None)
         await relay.open()
         try:
             asking = asyncio.create_task(ask(relay.viewer_url))

@@ -306,7 +306,7 @@ class Performer:
             message = await self._touch(action, tab, found, what, doing)
             doing.changed = True
             return message + await self._await_page(tab)
-        watching = asyncio.ensure_future(start_watch(tab.page))
+        watching = asyncio.ensure_future(start_watch(tab))
         stopped = False
         try:
             found, what = await self._elements.find(action, tab, doing.selectors)
@@ -314,10 +314,10 @@ class Performer:
             message = await self._touch(action, tab, found, what, doing)
             if watch is not None and tab.changes == changes:
                 stopped = True
-                doing.changed = doing.changed or await end_watch(watch)
+                doing.changed = doing.changed or await end_watch(tab, watch)
             return message + await self._await_page(tab)
         finally:
-            self.later(put_away(watching, stopped=stopped))
+            self.later(put_away(tab, watching, stopped=stopped))
 
     @staticmethod
     async def _await_page(tab: OpenTab) -> str:

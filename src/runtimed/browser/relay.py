@@ -12,7 +12,7 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -53,13 +53,22 @@ class Relay:
         address: Host and port at which Chromium's debugging port listens.
         path: The path of its browser target.
         viewer: Answers for the viewer.
+        admit: Awaited before a client is let through to Chromium.
         used: Called when a client sends something to Chromium, at most twice a second.
     """
 
-    def __init__(self, address: tuple[str, int], path: str, viewer: ViewerPages, used: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        path: str,
+        viewer: ViewerPages,
+        admit: Callable[[], Awaitable[None]],
+        used: Callable[[], None],
+    ) -> None:
         self._address = address
         self._path = path
         self._viewer = viewer
+        self._admit = admit
         self._used = used
         self._last_used = float("-inf")
         self._drive = secrets.token_urlsafe(24)
@@ -151,6 +160,7 @@ class Relay:
 
     async def _tunnel(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Let a WebSocket through, handshake and all."""
+        await self._admit()
         inner_reader, inner_writer = await asyncio.open_connection(*self._address, limit=_CHUNK)
         try:
             inner_writer.write(_head_of(request, self._address))

@@ -62,6 +62,7 @@ class OpenTab:
         busy: Held by an action, so that those of several clients do not mix.
         arrived: Set when its page shows another address, or the same anew.
         dialog: The dialog in which its page waits.
+        guarded: Whether it is kept from files.
         generation: Counts what may have changed the page's address, its document or its frames.
     """
 
@@ -74,6 +75,7 @@ class OpenTab:
         self.dialog: Dialog | None = None
         self.title = ""
         self.crashed = False
+        self.guarded = False
         self.arrived = asyncio.Event()
         self.changes = 0
         self.generation = 0

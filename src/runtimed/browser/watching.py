@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 from playwright.async_api import Error as PlaywrightError
 
 if TYPE_CHECKING:
-    from playwright.async_api import JSHandle, Page
+    from playwright.async_api import CDPSession
+
+    from runtimed.browser.tabs import OpenTab
 
 __all__ = ["end_watch", "put_away", "start_watch"]
 
@@ -27,27 +29,42 @@ _WATCH: Final = """() => {
   } };
 }"""
 
+_STOP: Final = {"functionDeclaration": "function () { return this.stop(); }", "returnByValue": True}
 
-async def start_watch(page: Page) -> JSHandle | None:
-    """Begin to watch a page; None if it navigates just now, which is seen in another way."""
+
+async def start_watch(tab: OpenTab) -> str | None:
+    """Begin to watch a page; None if it cannot be watched just now: it navigates, which is seen in another way.
+
+    Chromium is asked itself: Playwright's own handles take three times as long (measured: 4.9 ms and 1.5 ms).
+    """
+    if tab.cdp is None:
+        return None
     try:
-        return await page.evaluate_handle(_WATCH)
+        answer = await tab.cdp.send("Runtime.evaluate", {"expression": f"({_WATCH})()"})
     except PlaywrightError:
         return None
+    return None if "exceptionDetails" in answer else answer["result"]["objectId"]
 
 
-async def end_watch(watch: JSHandle) -> bool:
+async def end_watch(tab: OpenTab, watch: str) -> bool:
     """Stop watching, and return what was seen."""
     try:
-        return bool(await watch.evaluate("watch => watch.stop()"))
+        answer = await _of_page(tab).send("Runtime.callFunctionOn", {**_STOP, "objectId": watch})
     except PlaywrightError:  # its document is gone
         return True
+    return bool(answer["result"].get("value", True))
 
 
-async def put_away(watching: asyncio.Future[JSHandle | None], *, stopped: bool) -> None:
+async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], *, stopped: bool) -> None:
     """Leave nothing of a watch in the page."""
     watch = await watching
     if watch is not None:
         if not stopped:
-            await end_watch(watch)
-        await watch.dispose()
+            await end_watch(tab, watch)
+        await _of_page(tab).send("Runtime.releaseObject", {"objectId": watch})
+
+
+def _of_page(tab: OpenTab) -> CDPSession:
+    if tab.cdp is None:
+        raise AssertionError("a tab that was watched has its session")
+    return tab.cdp
