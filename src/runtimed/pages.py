@@ -185,6 +185,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         kind: What: something asked for (`action`), a picture of the page, what the page said (`console`, `network`) or
             did (`tab`, `dialog`, `download`), or that entries were left out (`omitted`).
         tab: Where.
+        client_id: Who asked for the action; None for what nobody asked for.
+        label: What that client calls itself; None if nobody named it.
         text: It in a line.
         data: It in full, secrets masked; for an action `action`, `selector`, `success`, `error`, `seconds`.
         action: For a picture, the number of the action that it belongs to.
@@ -196,6 +198,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: datetime
     kind: Literal["action", "picture", "console", "network", "tab", "dialog", "download", "omitted"]
     tab: str | None = None
+    client_id: str | None = None
+    label: str | None = None
     text: str = ""
     data: dict[str, Any] = {}  # msgspec copies it for each
     action: int | None = None

@@ -11,7 +11,7 @@ import re
 import signal
 from typing import Final
 
-__all__ = ["MAX_LOG_LINE", "LineFormatter", "printable", "signal_name", "without_colours"]
+__all__ = ["MAX_LOG_LINE", "LineFormatter", "client_name", "printable", "signal_name", "without_colours"]
 
 MAX_LOG_LINE: Final = 16_384
 """Longest line of a log, in characters; of a longer one the end is left out."""
@@ -27,6 +27,11 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def client_name(client_id: str, label: str | None) -> str:
+    """Return what to call a client: as it calls itself, else by the beginning of its id."""
+    return label or f"client {client_id[:8]}"
 
 
 def signal_name(number: int) -> str:

@@ -135,13 +135,20 @@ async def watch(url, enough):
 def test_a_watcher_sees_frames_tabs_and_what_happens(browser, site):
     def enough(seen):
         kinds = {name for name, _ in seen}
-        return kinds == {"frame", "tabs", "log"} and any(
-            "Plain" in str(value) for name, value in seen if name == "tabs"
+        return (
+            kinds == {"frame", "tabs", "log"}
+            and any("Plain" in str(value) for name, value in seen if name == "tabs")
+            and [value["who"] for name, value in seen if name == "log" and value["kind"] == "action"][-2:]
+            == [
+                "the agent",
+                "client 01234567",
+            ]
         )
 
     async def both():
         watching = asyncio.create_task(watch(browser.browser.viewer_url, enough))
-        await browser.browser.execute(Goto(f"{site.url}/plain"))
+        await browser.browser.execute(Goto(f"{site.url}/plain"), client_id="0123456789", label="the agent")
+        await browser.browser.execute(Goto(f"{site.url}/plain"), client_id="0123456789")
         return await watching
 
     seen = browser.run(both())

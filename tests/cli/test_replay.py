@@ -18,13 +18,15 @@ PAGE = """data:text/html,<title>Sign in</title>
 
 
 def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(data_dir: Path, runtimed: Command):
-    with BrowserSession("first") as session:
+    with BrowserSession("first", label="Ada's script") as session:
         session.execute(type="goto", url=PAGE)
         name = next(element for element in session.observe().elements if element.name == "Name")
         session.execute(type="fill", ref=name.ref, value="Ada")
         session.execute(type="fill", role="textbox", name="Password", value=Secret("open sesame", name="the password"))
         session.execute(type="click", role="button", name="Nowhere", timeout=0.1)
-        session.execute(type="click", role="button", name="Go")
+        visitor = BrowserSession("first")
+        visitor.execute(type="click", role="button", name="Go")
+        visitor.close()
         assert session.observe().title == "Hello Ada"
         listed = runtimed("sessions", "--kind", "browser").stdout
         assert re.search(r"first +active +browser \(host \d+\) +1 ", listed)
@@ -37,10 +39,20 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
 
     shown = runtimed("replay", "first", "--list")
     assert (shown.returncode, shown.stderr) == (0, "")
-    lines = shown.stdout.splitlines()
-    assert [line.startswith("failed: ", 21) for line in lines] == [False, False, False, True, False]
+    head, *lines = shown.stdout.splitlines()
+    assert head.split() == ["WHEN", "WHO", "WHAT"]
+    told = [re.fullmatch(r"\S+ \S+  (Ada's script|client \w{8}) +(failed: )?[A-Zrt].*", line) for line in lines]
+    assert [line and (line[1][:6], line[2]) for line in told] == [
+        ("Ada's ", None),
+        ("Ada's ", None),
+        ("Ada's ", None),
+        ("Ada's ", "failed: "),
+        ("client", None),
+    ]
     as_json = json.loads(runtimed("replay", "first", "--list", "--json").stdout)
     assert [entry["action"]["type"] for entry in as_json] == ["goto", "fill", "fill", "click", "click"]
+    assert [entry["label"] for entry in as_json] == ["Ada's script"] * 4 + [None]
+    assert [entry["client_id"] == session.client_id for entry in as_json] == [True] * 4 + [False]
     assert "open sesame" not in shown.stdout + json.dumps(as_json)
 
     other = BrowserSession("second", timeout_minutes=10)

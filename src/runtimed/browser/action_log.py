@@ -113,8 +113,8 @@ class ActionLog:
             listener(entry)
         return entry.n
 
-    def add_action(self, performed: Performed) -> int:
-        """Add an action with what came of it; return its number."""
+    def add_action(self, performed: Performed, *, client_id: str | None, label: str | None) -> int:
+        """Add an action with who asked for it and what came of it; return its number."""
         result = performed.result
         data = {
             "action": msgspec.to_builtins(masked(performed.action)),
@@ -125,7 +125,8 @@ class ActionLog:
             "page_changed": result.page_changed,
             "seconds": round((result.ended_at - result.started_at).total_seconds(), 4),
         }
-        return self.add("action", performed.tab, result.message, {k: v for k, v in data.items() if v is not None})
+        told = {k: v for k, v in data.items() if v is not None}
+        return self.add("action", performed.tab, result.message, told, client_id=client_id, label=label)
 
     def _admit(self) -> bool:
         now = time.monotonic()

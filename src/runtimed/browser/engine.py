@@ -173,12 +173,18 @@ class Browser:
             scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
         )
 
-    async def execute(self, action: Action) -> ActionResult:
-        """Perform an action. What the page refuses is part of the result, never an exception."""
+    async def execute(self, action: Action, *, client_id: str | None = None, label: str | None = None) -> ActionResult:
+        """Perform an action. What the page refuses is part of the result, never an exception.
+
+        Args:
+            action: What.
+            client_id: Who asks for it, for the log.
+            label: What that client calls itself.
+        """
         if isinstance(action, Fill) and isinstance(action.value, Secret):
             self._secrets.add(action.value)
         performed = await self._performer.perform(action)
-        self._pictures.performed(self._log.add_action(performed))
+        self._pictures.performed(self._log.add_action(performed, client_id=client_id, label=label))
         if performed.result.error in _SUSPICIOUS:
             self._performer.later(self._check_driver())
         self._jar.touch()

@@ -120,7 +120,9 @@ class BrowserServer(HostServer):
                 )
                 return self._in_pieces({"observation": _plain(observation)})
             case Act():
-                result = await browser.execute(parse_action(operation.action))
+                result = await browser.execute(
+                    parse_action(operation.action), client_id=operation.client_id, label=operation.label
+                )
                 reply = self._in_pieces({"result": _plain(result)})
                 self._remember(operation.key, reply)
                 return reply

@@ -19,6 +19,7 @@ from runtimed.browser.relay import Request, respond
 from runtimed.browser.screencast import Frame, Screencast
 from runtimed.browser.tabs import Tabs
 from runtimed.pages import LogEntry
+from runtimed.texts import client_name
 
 __all__ = ["Viewer"]
 
@@ -159,6 +160,7 @@ def _shown(entry: LogEntry) -> dict[str, Any]:
         "at": entry.at.isoformat(),
         "kind": entry.kind,
         "tab": entry.tab,
+        "who": None if entry.client_id is None else client_name(entry.client_id, entry.label),
         "text": entry.text,
         "success": entry.data.get("success"),
     }

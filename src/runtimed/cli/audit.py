@@ -13,6 +13,7 @@ from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.models import AuditEntry
 from runtimed.settings import read_settings
+from runtimed.texts import client_name
 from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["log"]
@@ -62,7 +63,7 @@ def _latest(session_id: str, count: int) -> list[AuditEntry]:
 def _who(entry: AuditEntry) -> str:
     if entry.client_id is None:
         return "(by itself)"
-    return entry.label or f"client {entry.client_id[:8]}"
+    return client_name(entry.client_id, entry.label)
 
 
 def _what(entry: AuditEntry) -> str:

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import complain, say
+from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
 from runtimed.client.browser_session import BrowserSession
 from runtimed.pages import LogEntry
 from runtimed.settings import read_settings
-from runtimed.texts import printable
+from runtimed.texts import client_name, printable
 from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["replay"]
@@ -46,11 +46,24 @@ def replay(arguments: argparse.Namespace) -> int:
 
 def _show(entries: Iterable[LogEntry], *, as_json: bool) -> None:
     if as_json:
-        print_json([{"at": entry.at, "text": entry.text, **entry.data} for entry in entries])
+        print_json(
+            [
+                {"at": entry.at, "client_id": entry.client_id, "label": entry.label, "text": entry.text, **entry.data}
+                for entry in entries
+            ]
+        )
         return
-    for entry in entries:
-        mark = "" if entry.data.get("success") else "failed: "
-        say(f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}  {mark}{entry.text}")
+    print_table(
+        ["WHEN", "WHO", "WHAT"],
+        [
+            [
+                f"{entry.at.astimezone():%Y-%m-%d %H:%M:%S}",
+                "" if entry.client_id is None else client_name(entry.client_id, entry.label),
+                entry.text if entry.data.get("success") else f"failed: {entry.text}",
+            ]
+            for entry in entries
+        ],
+    )
 
 
 def _action(entry: LogEntry) -> dict[str, Any]:

@@ -28,8 +28,9 @@ from runtimed.errors import (
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch, stored_name
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed
-from runtimed.protocol.operations import BrowserOperation, HostShutdown, StartBrowser
+from runtimed.protocol.operations import Act, BrowserOperation, HostShutdown, StartBrowser
 from runtimed.settings import Settings
+from runtimed.storage.audit import Actor
 from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
@@ -264,12 +265,13 @@ class RoomBrowser:
 
     # --- what clients ask ---
 
-    async def ask(self, operation: BrowserOperation, key: str) -> dict[str, Any]:
+    async def ask(self, operation: BrowserOperation, actor: Actor, request_id: int) -> dict[str, Any]:
         """Have the host do something, once, though the connection to it may break meanwhile.
 
         Args:
             operation: What.
-            key: Tells this request from all others of the session.
+            actor: Who asks.
+            request_id: Tells this request from all others of that client.
 
         Returns:
             The host's reply, unchanged.
@@ -278,7 +280,9 @@ class RoomBrowser:
             SessionClosed: If there is no browser, or it ends before it has answered.
             RuntimedError: As the host reports it.
         """
-        operation = msgspec.structs.replace(operation, key=key)
+        operation = msgspec.structs.replace(operation, key=f"{actor.client_id}/{request_id}")
+        if isinstance(operation, Act):
+            operation = msgspec.structs.replace(operation, client_id=actor.client_id, label=actor.label)
         self._asked += 1
         try:
             while True:

@@ -180,7 +180,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             | ops.GetBrowserAddress()
             | ops.ReadReply()
         ):
-            return room.ask_browser(operation, f"{peer.client_id}/{request_id}")
+            return room.ask_browser(operation, peer.actor, request_id)
         case ops.StartKernel():
             return _start_kernel(peer, request_id, room, operation)
         case ops.TrustEnvironment():

@@ -158,7 +158,7 @@ class Room(KernelListener, BrowserListener):
         # Not whether this request did: it may be one that is sent again, after its first reply was lost.
         return {"created": row.creator == actor.client_id}
 
-    async def ask_browser(self, operation: BrowserOperation, key: str) -> dict[str, Any]:
+    async def ask_browser(self, operation: BrowserOperation, actor: Actor, request_id: int) -> dict[str, Any]:
         """Have the browser do something; see `RoomBrowser.ask`.
 
         Raises:
@@ -171,7 +171,7 @@ class Room(KernelListener, BrowserListener):
                 f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
             )
         check_kind(row, "browser")
-        return await self.browser.ask(operation, key)
+        return await self.browser.ask(operation, actor, request_id)
 
     def check_room(self) -> None:
         """See that something new can be begun.

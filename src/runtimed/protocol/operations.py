@@ -458,9 +458,16 @@ class Observe(_OnBrowser, frozen=True, tag="observe"):
 
 
 class Act(_OnBrowser, frozen=True, tag="act"):
-    """Perform an action, once for each key. Reply: `{result: fields of ActionResult}`."""
+    """Perform an action, once for each key. Reply: `{result: fields of ActionResult}`.
+
+    Attributes:
+        client_id: Who asks for it; the daemon says so to the host.
+        label: What that client calls itself; likewise.
+    """
 
     action: dict[str, Any]
+    client_id: str = ""
+    label: str | None = None
 
     def __repr__(self) -> str:
         """Leave the action out: it may hold a secret."""
