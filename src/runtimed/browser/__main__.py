@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.host_server import BrowserServer
@@ -13,8 +15,12 @@ from runtimed.host.lifetime import Parts, live
 from runtimed.host.owned import Owned
 from runtimed.host.running import run_host
 from runtimed.host.server import HostServer
+from runtimed.settings import MAX_SOCKET_PATH
 
 __all__ = ["main"]
+
+_SOCKET: Final = "org.chromium.Chromium.XXXXXX/SingletonSocket"
+"""Chromium, chrome/browser/process_singleton_posix.cc."""
 
 
 def main() -> int:
@@ -26,6 +32,7 @@ async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
     # Which display, which proxy, which Chromium: that of the client. Only what is started from here on reads it.
     os.environ.clear()
     os.environ.update(bootstrap.environment)
+    _keep_temporary_files_in(Path(bootstrap.folder) / "tmp")
 
     def begin(parts: Parts) -> tuple[Owned, HostServer]:
         browser = HostedBrowser(bootstrap, parts.outbox, parts.store, parts.guard)
@@ -33,6 +40,16 @@ async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
         return browser, server
 
     await live(bootstrap, begin, ready)
+
+
+def _keep_temporary_files_in(folder: Path) -> None:
+    """Let Chromium and its driver leave what they leave when they are killed in a folder that goes with the host's.
+
+    Chromium makes a socket there. Where its path would be too long, the system's folder has to do.
+    """
+    if len(os.fsencode(folder / _SOCKET)) <= MAX_SOCKET_PATH:
+        folder.mkdir(mode=0o700)
+        os.environ["TMPDIR"] = str(folder)
 
 
 if __name__ == "__main__":
