@@ -115,7 +115,7 @@ ERRORS = {
     "StorageError": runtimed.RuntimedError,
     "BrowserError": runtimed.RuntimedError,
     "BrowserUnavailable": runtimed.BrowserError,
-    "StaleElement": runtimed.BrowserError,
+    "StaleElement": runtimed.ActionFailed,
     "ActionFailed": runtimed.BrowserError,
     "InvalidAction": runtimed.BrowserError,
 }

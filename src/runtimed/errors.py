@@ -127,12 +127,12 @@ class BrowserUnavailable(BrowserError):
     """No Chromium can be had, or it ended before it could be used (attributes `exit_code`, `signal`, `stderr`)."""
 
 
-class StaleElement(BrowserError):
-    """The element that a ref names is no longer on the page (attributes `ref`; `nearest`, a ref that is, or None)."""
-
-
 class ActionFailed(BrowserError):
-    """The page refused an action (attributes `action`, `error`)."""
+    """The page refused an action (attributes `result`; `error`, the word for why)."""
+
+
+class StaleElement(ActionFailed):
+    """The element that a ref names is no longer on the page (attributes `ref`; `nearest`, a ref that is, or None)."""
 
 
 class InvalidAction(BrowserError, TypeError):

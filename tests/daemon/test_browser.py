@@ -9,7 +9,16 @@ import time
 import psutil
 import pytest
 
-from runtimed import AsyncBrowserSession, BrowserSession, BrowserUnavailable, Client, Session, SessionClosed
+from runtimed import (
+    ActionFailed,
+    AsyncBrowserSession,
+    BrowserSession,
+    BrowserUnavailable,
+    Client,
+    Session,
+    SessionClosed,
+    StaleElement,
+)
 from runtimed.errors import NotConnected, SessionError, SessionNotFound
 from tests.conftest import wait_until
 from tests.daemon.conftest import daemon_with_a_clock, until
@@ -120,6 +129,25 @@ def test_an_action_that_was_under_way_when_the_daemon_died_is_performed_once(dat
 
 async def has_title(session: AsyncBrowserSession, title: str) -> bool:
     return (await session.observe()).title == title
+
+
+def test_a_stale_ref_fails_at_once_with_the_nearest_element_that_is_there(data_dir):
+    with BrowserSession("shop") as session:
+        session.execute(type="goto", url=PAGE)
+        (old,) = (element.ref for element in session.observe().elements if element.role == "button")
+        session.execute(type="reload")
+        (new,) = (element.ref for element in session.observe().elements if element.role == "button")
+
+        with pytest.raises(
+            StaleElement, match=f'{old} .button "More". is no longer .*; the nearest one is {new}'
+        ) as stale:
+            session.execute(type="click", ref=old, raise_on_failure=True)
+        assert isinstance(stale.value, ActionFailed)
+        assert (stale.value.ref, stale.value.nearest, stale.value.error) == (old, new, "StaleElement")
+        assert not stale.value.result.success
+        with pytest.raises(ActionFailed, match="no tab 't9'") as refused:
+            session.execute(type="switch_tab", tab="t9", raise_on_failure=True)
+        assert not isinstance(refused.value, StaleElement)
 
 
 def test_what_takes_long_holds_up_nobody_else_and_ends_when_nobody_waits_for_it(data_dir):

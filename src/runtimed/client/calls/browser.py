@@ -12,7 +12,7 @@ import msgspec
 from runtimed.actions import UploadFile, parse_action
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
-from runtimed.errors import ActionFailed
+from runtimed.errors import ActionFailed, StaleElement
 from runtimed.models import Image
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
 from runtimed.protocol import operations as ops
@@ -117,7 +117,8 @@ def execute(
 
     Raises:
         InvalidAction: If there is no such action or field, or a value cannot be. It is a TypeError, too.
-        ActionFailed: With `raise_on_failure`, if the page refuses the action; `result` is the result.
+        ActionFailed: With `raise_on_failure`, if the page refuses the action; `result` is the result. It is a
+            StaleElement if the action names a ref whose element is no longer there; `nearest` is one that is.
         SessionClosed: If the session has no browser.
     """
     parsed = parse_action(action, type, fields)
@@ -128,7 +129,8 @@ def execute(
     reply = yield from _whole(notebook, ops.Act(notebook_id=notebook.id, action=msgspec.to_builtins(parsed)))
     result = msgspec.convert(reply["result"], ActionResult)
     if raise_on_failure and not result.success:
-        raise ActionFailed(result.message, result=result, error=result.error)
+        kind = StaleElement if result.error == StaleElement.__name__ else ActionFailed
+        raise kind(result.message, result=result, error=result.error, **result.detail)
     return result
 
 
