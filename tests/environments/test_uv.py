@@ -14,14 +14,17 @@ import psutil
 import pytest
 
 from runtimed import EnvironmentFailed
-from runtimed.environments import maker
+from runtimed.environments import maker, uv
 from runtimed.environments.detection import Decision, decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments
 from runtimed.environments.recipes import Progress, UvRecipe
 from runtimed.environments.trust import Trust
+from runtimed.environments.uv import UvBuilder
 from runtimed.transport.home import find_uv
 from tests.conftest import wait_until
+from tests.environments.serving import serve_folder
+from tests.environments.wheels import make_wheel
 
 OFFLINE = {"UV_OFFLINE": "1"}
 
@@ -147,12 +150,12 @@ def test_a_lock_file_is_honoured_and_stays_untouched(folder, project, variables,
     (project / "pyproject.toml").write_text(
         '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["alpha<2"]\n'
     )
-    uv = Path(find_uv(variables) or "")
+    command = find_uv(variables) or ""
     locked = {**variables, **OFFLINE}
-    subprocess.run([uv, "lock", "-q"], cwd=project, env=locked, check=True)
+    subprocess.run([command, "lock", "-q"], cwd=project, env=locked, check=True)
     text = (project / "pyproject.toml").read_text()
     (project / "pyproject.toml").write_text(text.replace("alpha<2", "alpha"))
-    subprocess.run([uv, "lock", "-q"], cwd=project, env=locked, check=True)
+    subprocess.run([command, "lock", "-q"], cwd=project, env=locked, check=True)
     before = contents(project)
 
     # Without the lock it would be 2.0.
@@ -249,6 +252,52 @@ def test_without_a_network_what_was_downloaded_earlier_is_used_else_it_fails_wit
     with pytest.raises(EnvironmentFailed, match="The package index cannot be reached; check the network"):
         prepare(folder, UvRecipe(dependencies=("tomli-w",), python=base), unreachable)
     assert time.monotonic() - begun < 30
+
+
+def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables, base, silent_index):
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFailed, match="(?s)index cannot be reached.*more seconds with UV_HTTP_TIMEOUT=60"):
+        prepare(folder, UvRecipe(dependencies=("quiet",), python=base), {**variables, "UV_DEFAULT_INDEX": silent_index})
+    assert time.monotonic() - begun < 30
+
+
+def test_an_index_that_answers_may_stall_in_the_middle_of_a_file(folder, variables, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(uv, "_SILENCE", {"UV_HTTP_TIMEOUT": "3"})
+    wheel = make_wheel(tmp_path, "large", "1.0", ballast=2 * 2**20)
+    Path(f"{wheel}.metadata").write_text("Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
+    page = tmp_path / "simple/large/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f'<a href="/{wheel.name}" data-core-metadata="true">{wheel.name}</a>')
+    with serve_folder(tmp_path, stalls="whl$", seconds=5.0) as url:
+        online = {**variables, "UV_INDEX": f"{url}/simple"}
+        python = prepare(folder, UvRecipe(dependencies=("large",), python=base), online)
+        assert ask(python, "import large; print(large.version)") == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("own", "runs"),
+    [
+        ({}, [{"UV_HTTP_TIMEOUT": "6"}, {"UV_HTTP_TIMEOUT": "30"}]),
+        ({"UV_HTTP_TIMEOUT": "90"}, [{"UV_HTTP_TIMEOUT": "90"}, {"UV_HTTP_TIMEOUT": "90", "UV_OFFLINE": "1"}]),
+        ({"UV_REQUEST_TIMEOUT": "90"}, [{"UV_REQUEST_TIMEOUT": "90"}, {"UV_REQUEST_TIMEOUT": "90", "UV_OFFLINE": "1"}]),
+        ({"UV_OFFLINE": "1"}, [{"UV_HTTP_TIMEOUT": "6", "UV_OFFLINE": "1"}]),
+    ],
+)
+def test_whoever_has_set_a_timeout_means_it(tmp_path, own, runs):
+    stand_in = tmp_path / "uv"
+    said = "Downloading large (3.0MiB)\nerror: operation timed out\n"
+    stand_in.write_text(f"#!/bin/sh\n(env; echo end) >> {tmp_path}/runs\nprintf '{said}' >&2\nexit 2\n")
+    stand_in.chmod(0o755)
+
+    async def never(_recipe: UvRecipe) -> Path:
+        raise AssertionError
+
+    with pytest.raises(EnvironmentFailed, match="index cannot be reached"):
+        asyncio.run(UvBuilder(str(stand_in), UvRecipe(), own, never).plan(tmp_path))
+    heard = (tmp_path / "runs").read_text().split("end\n")[:-1]
+    names = {"UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT", "UV_OFFLINE"}
+    pairs = [[line.split("=", 1) for line in run.splitlines()] for run in heard]
+    assert [{name: value for name, value in run if name in names} for run in pairs] == runs
 
 
 def test_when_nobody_waits_any_more_uv_is_killed_and_nothing_is_left(folder, variables, base, silent_index):

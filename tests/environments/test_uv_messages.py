@@ -41,6 +41,11 @@ def test_the_lines_of_uv_become_progress_with_bytes():
         ("error: failed to write\n  cause: No space left on device (os error 28)", "The disk is full; make room"),
         ("error: Failed to fetch: `http://x`\n  cause: dns error", "The package index cannot be reached"),
         (
+            "error: Failed to download `demo==1`\n  cause: Failed to download distribution due to network\n  timeout. "
+            "Try increasing\n  UV_HTTP_TIMEOUT (current value: 6s).",
+            "The package index cannot be reached",
+        ),
+        (
             "error: Failed to install cpython-3.13.18-linux-x86_64-gnu\n  cause: error sending request for url",
             "No Python that fits is installed here, and none can be downloaded",
         ),

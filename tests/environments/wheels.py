@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_wheel(folder: Path, name: str, version: str, requires: Sequence[str] = ()) -> Path:
-    """Write a wheel of one module, which has the attribute `version`."""
+def make_wheel(folder: Path, name: str, version: str, requires: Sequence[str] = (), *, ballast: int = 0) -> Path:
+    """Write a wheel of one module, which has the attribute `version`, and of so many bytes that mean nothing."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     requirements = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
@@ -19,4 +19,6 @@ def make_wheel(folder: Path, name: str, version: str, requires: Sequence[str] = 
     with zipfile.ZipFile(path, "w") as wheel:
         for file, text in files.items():
             wheel.writestr(file, text)
+        if ballast:
+            wheel.writestr(f"{name}.bin", bytes(ballast))
     return path

@@ -37,11 +37,11 @@ _MISLEADING: Final = frozenset({"CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON",
 """Variables of a client that mean its own environment, not the one that is made; those of its Python do, too."""
 
 _PATIENCE: Final = {
-    "PIP_DEFAULT_TIMEOUT": "20",
+    "PIP_DEFAULT_TIMEOUT": "10",
     "PIP_RETRIES": "1",
     "UV_HTTP_CONNECT_TIMEOUT": "5",
     "UV_HTTP_RETRIES": "1",
-    "UV_HTTP_TIMEOUT": "20",
+    "UV_HTTP_TIMEOUT": "10",
 }
 """For whoever has said nothing else: without a network, uv and pip would take minutes to say so."""
 

@@ -21,7 +21,14 @@ from typing import Any, Final
 from packaging.specifiers import SpecifierSet
 
 from runtimed.environments.recipes import Progress, Report, UvRecipe
-from runtimed.environments.uv_messages import Plan, ProgressReader, failure, is_network_failure, read_plan
+from runtimed.environments.uv_messages import (
+    Plan,
+    ProgressReader,
+    failure,
+    has_begun_to_download,
+    is_network_failure,
+    read_plan,
+)
 from runtimed.errors import EnvironmentFailed
 
 __all__ = ["UvBuilder"]
@@ -29,8 +36,17 @@ __all__ = ["UvBuilder"]
 KERNEL: Final = "ipykernel>=6.20"
 """What is added to what was asked for, and takes part in the choice of versions."""
 
-_PATIENCE: Final = {"UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1", "UV_HTTP_TIMEOUT": "20"}
+_PATIENCE: Final = {"UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
 """For whoever has said nothing else: with uv's own numbers an index that cannot be reached costs 10 to 120 seconds."""
+
+_TIMEOUTS: Final = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
+"""The names under which uv takes its timeout: the seconds that may pass without a byte."""
+
+_SILENCE: Final = {"UV_HTTP_TIMEOUT": "6"}
+"""An index that says nothing is asked twice, with a pause between: it is given up after 12 to 16 seconds."""
+
+_STALL: Final = {"UV_HTTP_TIMEOUT": "30"}
+"""uv's own timeout, for an index that is known to answer and stalls in the middle of a file."""
 
 _MISLEADING: Final = frozenset(
     {
@@ -72,7 +88,9 @@ class UvBuilder:
         self._recipe = recipe
         self._get_base = get_base
         self._variables = {name: value for name, value in environment.items() if name not in _MISLEADING}
-        self._variables = {**_PATIENCE, **self._variables, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
+        self._has_timeout = any(environment.get(name) for name in _TIMEOUTS)
+        patience = _PATIENCE if self._has_timeout else {**_PATIENCE, **_SILENCE}
+        self._variables = {**patience, **self._variables, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
         self._lock: int | None = None
 
     async def build(self, folder: Path, report: Report, lock: int) -> None:
@@ -184,12 +202,16 @@ class UvBuilder:
         said: deque[str] | None = None,
         **variables: str,
     ) -> None:
-        """Run uv; where the network fails it, again with what was downloaded earlier."""
+        """Run uv; where the network fails it, again with more time if it was downloading, or with what it has."""
         try:
             await self._run(*arguments, report=report, cwd=cwd, said=said, **variables)
         except EnvironmentFailed as exc:
-            if not is_network_failure(exc.data.get("log", "")) or "UV_OFFLINE" in self._variables:
+            log = exc.data.get("log", "")
+            if not is_network_failure(log) or "UV_OFFLINE" in self._variables:
                 raise
+            if has_begun_to_download(log) and not self._has_timeout:
+                await self._run(*arguments, report=report, cwd=cwd, said=said, **variables, **_STALL)
+                return
             try:
                 await self._run(*arguments, report=report, cwd=cwd, said=said, **variables, UV_OFFLINE="1")
             except EnvironmentFailed:

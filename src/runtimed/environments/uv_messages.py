@@ -10,7 +10,7 @@ from typing import Final
 from runtimed.environments.recipes import Progress
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["Plan", "ProgressReader", "failure", "is_network_failure", "read_plan"]
+__all__ = ["Plan", "ProgressReader", "failure", "has_begun_to_download", "is_network_failure", "read_plan"]
 
 _LINES: Final = 12
 """Most lines of uv in an error's message: the first, which says what failed, and the last, which say why."""
@@ -27,7 +27,7 @@ _CHANGED: Final = re.compile(r"^ [-~] ([\w.-]+)")
 
 _NETWORK: Final = re.compile(
     r"error sending request|dns error|Connection refused|Connection reset|operation timed out|tcp connect error"
-    r"|Failed to fetch|network was disabled|Network is unreachable"
+    r"|Failed to fetch|network was disabled|Network is unreachable|increasing\s+UV_HTTP_TIMEOUT"
 )
 _PYTHON_DOWNLOAD: Final = re.compile(r"Failed to (?:install|download) [`']?(?:cpython|pypy|graalpy)-")
 _CAUSES: Final = (
@@ -126,6 +126,11 @@ def is_network_failure(said: str) -> bool:
     return _NETWORK.search(said) is not None
 
 
+def has_begun_to_download(said: str) -> bool:
+    """Whether the first bytes of something large had come when uv stopped."""
+    return any(_DOWNLOADING.match(line.strip()) for line in said.splitlines())
+
+
 def failure(what: str, said: str) -> EnvironmentFailed:
     """Return the error for a run of uv that failed.
 
@@ -148,7 +153,8 @@ def failure(what: str, said: str) -> EnvironmentFailed:
     elif is_network_failure(flat) and "No space left" not in flat:
         mend = (
             "The package index cannot be reached; check the network, and the settings of index and proxy "
-            "(UV_DEFAULT_INDEX, HTTPS_PROXY, pip.conf). With UV_OFFLINE=1 only what was downloaded earlier is used"
+            "(UV_DEFAULT_INDEX, HTTPS_PROXY, pip.conf). With UV_OFFLINE=1 only what was downloaded earlier is used; "
+            "an index that is slow to answer gets more seconds with UV_HTTP_TIMEOUT=60"
         )
     else:
         for pattern, sentence in _CAUSES:
