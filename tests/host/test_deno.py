@@ -84,6 +84,20 @@ def test_an_exception_is_an_output_with_its_place(deno: Session) -> None:
     assert result.error.traceback[0] == "TypeError: too hot"
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("throw 'too hot'", "too hot"),
+        ("await Promise.reject(new RangeError('too cold'))", "too cold"),
+        ("let x = = 3", "Execution failed. Deno says no more; look for a syntax error, or an import of a package"),
+    ],
+)
+def test_whatever_fails_says_why_in_the_lines_that_are_shown(deno: Session, code: str, said: str) -> None:
+    error = deno.run(code).error
+    assert error is not None
+    assert said in "\n".join(error.traceback or (f"{error.ename}: {error.evalue}",))
+
+
 def test_completion(deno: Session) -> None:
     reply = deno.complete("Deno.jup")
     assert (reply["matches"], reply["cursor_start"], reply["cursor_end"]) == (["jupyter"], 5, 8)

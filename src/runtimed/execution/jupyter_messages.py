@@ -66,6 +66,11 @@ _BINARY_APPLICATION: Final = frozenset(
 )
 
 
+_DENO_REFUSED: Final = "Execution failed"
+"""All that Deno says, on any channel and on standard error, of code that it cannot begin to run (2.9.8, measured)."""
+_DENO_HINT: Final = "Deno says no more; look for a syntax error, or an import of a package that cannot be had"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """When something happened, and to which execution of which cell."""
@@ -111,6 +116,8 @@ def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[
 
 def failure_of_reply(content: Mapping[str, Any], origin: Origin) -> Failed:
     """Return the error that an execute_reply reports, for a kernel that published no error message."""
+    if content.get("evalue") == _DENO_REFUSED and not content.get("traceback"):
+        return _failed({**content, "evalue": f"{_DENO_REFUSED}. {_DENO_HINT}"}, origin)
     return _failed(content, origin)
 
 
@@ -171,7 +178,8 @@ def _failed(content: Mapping[str, Any], origin: Origin) -> Failed:
     return Failed(
         ename=_shorten(_text(content.get("ename")) or "Error", _MAX_NAME),
         evalue=_shorten(_text(content.get("evalue")) or "", MAX_INLINE // 4),
-        traceback=tuple(_shorten_lines(lines)),
+        # Deno sends one empty line where something else than an Error was thrown, behind which the value would vanish.
+        traceback=tuple(_shorten_lines(lines)) if any(lines) else (),
         **_fields(origin),
     )
 
