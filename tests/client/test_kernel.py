@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -86,9 +87,13 @@ def test_a_kernel_works_in_the_nearest_folder_of_a_notebook_that_does_not_exist(
     assert session.run("import os; print(os.getcwd())").stdout == f"{tmp_path}\n"
 
 
-def test_an_interpreter_and_a_kernelspec_can_be_named(session):
+def test_an_interpreter_and_a_kernelspec_can_be_named(session, monkeypatch):
     session.start_kernel(env_source=f"python:{sys.executable}")
     assert session.env_source == f"python:{sys.executable}"
+    session.shutdown_kernel()
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    session.start_kernel(env_source="python:python3")
+    assert session.env_source == f"python:{Path(sys.executable).with_name('python3')}"
     session.shutdown_kernel()
     session.start_kernel(env_source="kernelspec:python3")
     assert session.env_source == "kernelspec:python3"

@@ -171,6 +171,25 @@ def test_what_was_asked_for_by_name_is_taken(home):
         choose(home, home, kernel_type="ir")
 
 
+def test_an_interpreter_can_be_named_as_a_shell_would_find_it(home):
+    program = write(home / "bin/python9", "#!/bin/sh\n")
+    program.chmod(0o755)
+    variables = {"PATH": f"bin:{home}/nowhere:{home}/bin", "HOME": str(home)}
+    found = choose(home, home, asked="python:python9", variables=variables)
+    assert (found.source, found.reason) == (f"python:{program}", "it was asked for, as python:python9")
+    assert choose(home, home, asked="python:~/bin/python9", variables=variables).source == f"python:{program}"
+    meant = choose(home, home, variables=variables | {"RUNTIMED_ENV": "python:python9"})
+    assert (meant.source, meant.reason) == (
+        f"python:{program}",
+        "the variable RUNTIMED_ENV says so, as python:python9",
+    )
+    with pytest.raises(EnvironmentFailed, match=r"There is no 'python8' on this client's PATH; name an interpreter by"):
+        choose(home, home, asked="python:python8", variables=variables)
+    for asked in ("python:", "python:bin/python9", "python:../python9"):
+        with pytest.raises(EnvironmentFailed, match=f"{asked!r} names no interpreter; give its full path"):
+            choose(home, home, asked=asked, variables=variables)
+
+
 def test_a_variable_may_say_what_auto_means_and_only_auto(home):
     variables = {"RUNTIMED_ENV": "current"}
     decision = choose(home, home, variables=variables)

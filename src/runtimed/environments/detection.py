@@ -96,8 +96,8 @@ def decide(facts: Facts) -> Decision:
         )
     if asked == "current":
         return Decision(source=asked, reason=f"{why}: {facts.interpreter or 'the interpreter of the client'}")
-    if asked.startswith("python:/"):
-        return Decision(source=asked, reason=why)
+    if asked.startswith("python:"):
+        return _interpreter(facts, asked, why)
     if asked in _PREWARMED:
         return _prewarmed(facts, asked, why)
     if asked == "auto":
@@ -106,7 +106,22 @@ def decide(facts: Facts) -> Decision:
         return _named(facts, asked)
     raise EnvironmentFailed(
         f"The environment {asked!r} is not available; use auto, current, uv:prewarmed, conda:prewarmed, "
-        "python:/path/to/python or kernelspec:NAME",
+        "python:/path/to/python, python:python3 or kernelspec:NAME",
+        env_source=asked,
+    )
+
+
+def _interpreter(facts: Facts, asked: str, why: str) -> Decision:
+    name = asked.removeprefix("python:")
+    if name.startswith("/"):
+        return Decision(source=asked, reason=why)
+    if facts.program is not None:
+        return Decision(source=f"python:{facts.program}", reason=f"{why}, as {asked}")
+    raise EnvironmentFailed(
+        f"There is no {name!r} on this client's PATH; name an interpreter by its full path, python:/path/to/python"
+        if name and "/" not in name
+        else f"{asked!r} names no interpreter; give its full path, python:/path/to/python, or the name of a program on "
+        "the PATH, python:python3",
         env_source=asked,
     )
 

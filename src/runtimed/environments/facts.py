@@ -11,6 +11,7 @@ import grp
 import json
 import os
 import pwd
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -82,6 +83,8 @@ class Facts:
         uv: The uv executable, None if there is none.
         interpreter: The asking client's interpreter; empty if it named none.
         base: The interpreter that `interpreter` is built on: itself, if it is no virtual environment's.
+        program: What `python:NAME` and `python:~/path` mean for this client; None if they were not asked for, or mean
+            nothing.
     """
 
     asked: str = "auto"
@@ -95,6 +98,7 @@ class Facts:
     uv: str | None = None
     interpreter: str = ""
     base: str | None = None
+    program: str | None = None
 
 
 def gather(
@@ -120,10 +124,11 @@ def gather(
     """
     start = nearest_folder(folder)
     files, stopped = _search(start, environment.get("HOME", ""))
+    override = environment.get("RUNTIMED_ENV") or None
     return Facts(
         asked=asked,
         kernel_type=kernel_type,
-        override=environment.get("RUNTIMED_ENV") or None,
+        override=override,
         metadata=metadata,
         first_cell=first_cell,
         folder=str(start),
@@ -132,7 +137,21 @@ def gather(
         uv=find_uv(environment),
         interpreter=interpreter,
         base=base_interpreter(interpreter),
+        program=_find_program(override if asked == "auto" and override else asked, environment),
     )
+
+
+def _find_program(asked: str, environment: Mapping[str, str]) -> str | None:
+    scheme, _, name = asked.partition(":")
+    if scheme != "python" or not name:
+        return None
+    if name.startswith("~/") and environment.get("HOME"):
+        return environment["HOME"] + name[1:]
+    if "/" in name:
+        return None
+    # Another part of the PATH would mean a folder below the daemon's.
+    places = [part for part in environment.get("PATH", "").split(os.pathsep) if os.path.isabs(part)]  # noqa: PTH117
+    return shutil.which(name, path=os.pathsep.join(places))
 
 
 def nearest_folder(path: str | Path) -> Path:

@@ -36,9 +36,10 @@ def start_kernel(
         kernel_type: `python`; `deno` for TypeScript, whatever `env_source` says; or the name of another language whose
             kernelspec `env_source` names.
         env_source: `auto`, `uv:prewarmed`, `conda:prewarmed`, `current` (this process's interpreter),
-            `python:/path/to/python` or `kernelspec:NAME`. `auto` is what the notebook's metadata ask for, else its
-            script block (PEP 723), else the nearest project file, else `uv:prewarmed`, or `current` where there is no
-            uv; `runtimed env explain` says which. The property `env_source` tells what runs.
+            `python:/path/to/python`, `python:NAME` (a program on this process's PATH) or `kernelspec:NAME`. `auto` is
+            what the notebook's metadata ask for, else its script block (PEP 723), else the nearest project file, else
+            `uv:prewarmed`, or `current` where there is no uv; `runtimed env explain` says which. The property
+            `env_source` tells what runs.
         notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder, and
             the search for project files begins there.
 
