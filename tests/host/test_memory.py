@@ -25,6 +25,7 @@ from runtimed.host.memory import (
     DataLimit,
     Fence,
     Mechanism,
+    available_memory,
     build_fence,
     clear_leftovers,
     find_mechanisms,
@@ -181,6 +182,48 @@ def test_without_proc_there_is_still_a_limit_for_each_process(machine: Machine):
 
 def test_macos_enforces_none():
     assert find_mechanisms(platform="darwin") == ()
+
+
+# --- how much there is ------------------------------------------------------------------------------------------------
+
+
+def test_a_container_has_no_more_memory_than_its_cgroup_leaves(machine: Machine):
+    machine.mount(V2)
+    machine.in_cgroups("0::/kubepods/pod/container")
+    for path, limit, used in (("", "max", 0), ("kubepods/pod", str(90 * MIB), 70 * MIB), ("kubepods", "max", 0)):
+        folder = machine.v2(path)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {10 * MIB}\n")
+    own = machine.v2("kubepods/pod/container")
+    (own / "memory.max").write_text("max\n")
+    assert available_memory(proc=machine.proc) == 30 * MIB
+    (machine.cgroups / "kubepods/pod/memory.current").write_text(f"{200 * MIB}\n")
+    assert available_memory(proc=machine.proc) == 0
+
+
+def test_a_container_of_the_old_hierarchy_has_no_more_memory_than_its_cgroup_leaves(machine: Machine):
+    machine.mount(V1)
+    machine.in_cgroups("4:memory:/jobs/one")
+    own = machine.cgroups / "memory/jobs/one"
+    own.mkdir(parents=True)
+    (own / "memory.limit_in_bytes").write_text(f"{50 * MIB}\n")
+    (own / "memory.usage_in_bytes").write_text(f"{45 * MIB}\n")
+    (own / "memory.stat").write_text(f"inactive_file 1\ntotal_inactive_file {20 * MIB}\n")
+    (own.parent / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert available_memory(proc=machine.proc) == 25 * MIB
+
+
+def test_without_a_limit_the_memory_is_the_machine_s(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    class Found:
+        available = 7 * MIB
+
+    monkeypatch.setattr(psutil, "virtual_memory", Found)
+    machine.mount(V2)
+    machine.in_cgroups("0::/")
+    (machine.v2("") / "memory.max").write_text("max\n")
+    assert available_memory(proc=machine.proc) == 7 * MIB
+    assert available_memory(proc=machine.proc / "nowhere") == 7 * MIB
 
 
 # --- what is written --------------------------------------------------------------------------------------------------

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from runtimed.daemon.host_folder import new_host_folder
 from runtimed.daemon.host_link import HostConnection, remove_host_folder, spawn_host
 from runtimed.environments.kinds import Kind
 from runtimed.errors import ConnectionLost, RuntimedError
 from runtimed.host.bootstrap import Bootstrap
+from runtimed.host.memory import available_memory
 from runtimed.ids import HostEpoch, new_host_epoch
 from runtimed.protocol.operations import HostBecome, HostWarm
 from runtimed.settings import Settings
@@ -216,7 +215,7 @@ class Pool:
 
     def _is_memory_short(self) -> bool:
         least = self._settings.pool_min_memory
-        return least is not None and psutil.virtual_memory().available < least
+        return least is not None and available_memory() < least
 
     def drop(self, spare: SpareHost) -> None:
         """End a spare in the background, in the pool or taken out of it."""

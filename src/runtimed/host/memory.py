@@ -1,4 +1,4 @@
-"""A kernel's memory limit: which means this machine offers for it, and the fence that keeps one kernel within.
+"""The memory of kernels: how much there is, what means this machine offers to limit it, and the fence around a kernel.
 
 A cgroup limits a kernel and everything it starts, together. Where none can be made, RLIMIT_DATA limits each process by
 itself. Looking (`find_mechanisms`) changes nothing, and no cgroup is touched but those that were made here.
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
+import psutil
+
 __all__ = [
     "ALLOWANCE",
     "CgroupV1",
@@ -25,6 +27,7 @@ __all__ = [
     "DataLimit",
     "Fence",
     "Mechanism",
+    "available_memory",
     "build_fence",
     "clear_leftovers",
     "find_mechanisms",
@@ -147,6 +150,43 @@ def _v2_parent(own: Path, mountpoint: Path) -> Path | None:
         if folder == mountpoint:
             break
     return None
+
+
+# --- how much there is ------------------------------------------------------------------------------------------------
+
+
+def available_memory(*, proc: Path = Path("/proc")) -> int:
+    """Return how many bytes this process and what it starts can still get: of the machine, or of its container.
+
+    Args:
+        proc: Where the operating system tells of processes.
+    """
+    available: int = psutil.virtual_memory().available
+    if not proc.exists():  # macOS has no cgroups
+        return available
+    for kind, own, mountpoint in _own_cgroups(proc / "self"):
+        for folder in (own, *own.parents):
+            available = min(available, _left_in(folder, kind, available))
+            if folder == mountpoint:
+                break
+    return max(available, 0)
+
+
+def _left_in(folder: Path, kind: Literal["cgroup v2", "cgroup v1"], unlimited: int) -> int:
+    """Return what a cgroup's limit leaves; the files that it has cached are given up before anything is refused."""
+    limit, usage, cached = (
+        ("memory.max", "memory.current", "inactive_file")
+        if kind == "cgroup v2"
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    try:
+        most = (folder / limit).read_text().strip()
+        if most == "max":
+            return unlimited
+        used = int((folder / usage).read_text()) - _counters(folder / "memory.stat").get(cached, 0)
+        return int(most) - used
+    except (OSError, ValueError):  # the topmost one has no limit, and a place out of sight has no files
+        return unlimited
 
 
 # --- fences -----------------------------------------------------------------------------------------------------------
