@@ -153,10 +153,14 @@ def host_processes(data_dir: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.5])
-def test_a_daemon_killed_while_a_host_starts_leaves_one_host(data_dir, delay):
+def test_a_daemon_killed_while_a_host_starts_leaves_one_host(data_dir, tmp_path, delay):
+    # A kernel that is ready too early would leave nobody who needs a daemon, and so starts one.
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nuntil [ -e {tmp_path}/go ]; do sleep 0.01; done\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     with Session("s") as session:
         session.connect()
-        starting = threading.Thread(target=session.start_kernel)
+        starting = threading.Thread(target=session.start_kernel, kwargs={"env_source": f"python:{python}"})
         starting.start()
         wait_until(lambda: host_processes(data_dir), "no host is started")
         time.sleep(delay)
@@ -165,6 +169,7 @@ def test_a_daemon_killed_while_a_host_starts_leaves_one_host(data_dir, delay):
         kill(daemon_pid())
         wait_until(Client().is_running, "no daemon is started")
         host.resume()
+        (tmp_path / "go").touch()
         starting.join()
 
         assert session.run("print('runs')").stdout == "runs\n"
