@@ -44,6 +44,10 @@ class SmallDisk:
     def make_room(self) -> None:
         self._ballast.unlink()
 
+    def grow(self, size: int) -> None:
+        """Be a disk of so many bytes."""
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
+
 
 def on_a_small_disk(test: Callable[[SmallDisk], None]) -> Callable[[pytest.FixtureRequest], None]:
     """Give a test a `SmallDisk` as its data folder; its daemon and all that belongs to it end with the test."""
