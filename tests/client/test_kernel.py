@@ -211,6 +211,33 @@ def test_a_session_is_stopped_while_its_kernel_still_starts(face, session, tmp_p
     assert other.status().status == "closed"
 
 
+def test_what_was_queued_for_a_kernel_that_does_not_start_says_why_it_never_ran(face, session, tmp_path):
+    broken = tmp_path / "python"
+    broken.write_text(f"#!/bin/sh\nuntil [ -e {tmp_path}/go ]; do sleep 0.01; done\necho out of order >&2\nexit 7\n")
+    broken.chmod(0o755)
+    failures = []
+
+    def start() -> None:
+        try:
+            session.start_kernel(env_source=f"python:{broken}")
+        except KernelStartFailed as exc:
+            failures.append(exc)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    other = face.session(session.notebook_id)
+    other.connect()
+    wait_until(lambda: other.kernel_started, "the kernel does not start")
+    waiting = other.queue_cell(other.create_cell("print('never')"))
+    (tmp_path / "go").touch()
+    starting.join()
+
+    assert len(failures) == 1
+    with pytest.raises(ExecutionCancelled, match="(?s)no kernel for it. The kernel did not start: .*out of order"):
+        other.wait(waiting)
+    other.close()
+
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 

@@ -206,13 +206,18 @@ class Executions:
         tickets = self._unfinished()
         self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
-    def kernel_gone(self, reason: str) -> None:
-        """End everything that the kernel had or was to have."""
+    def kernel_gone(self, reason: str, waiting: str = "the kernel ended") -> None:
+        """End everything that the kernel had or was to have.
+
+        Args:
+            reason: Why what it ran has ended.
+            waiting: Why what waited for it never begins.
+        """
         with self._queue_as_stored():
             running = self._queue.running
             if running is not None and self.outcome(running) is None:
                 self._finish(running, "died", reason)
-            self._follow(self._queue.kernel_gone("the kernel ended"))
+            self._follow(self._queue.kernel_gone(waiting))
         self._queue = ExecutionQueue()
 
     def resume(self, accepted: Iterable[str]) -> None:

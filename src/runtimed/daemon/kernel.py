@@ -192,7 +192,7 @@ class RoomKernel:
         except Exception as exc:  # one that nobody foresaw, too: else this session would be starting for ever
             self.status = "not_started"
             with self._trouble.noted(f"what session {self._notebook_id!r} had queued"):
-                self._kernel_is_gone(str(exc))
+                self._kernel_is_gone(str(exc), _no_kernel(exc))
             raise
         try:
             await self._start_host(
@@ -218,7 +218,7 @@ class RoomKernel:
         try:
             if existed:
                 self.status = "dead"
-                self._kernel_is_gone(str(error))
+                self._kernel_is_gone(str(error), _no_kernel(error))
             if not self._start_unwanted:
                 self._listener.kernel_lost("died", str(error))
         except StorageError as trouble:
@@ -538,24 +538,25 @@ class RoomKernel:
                 reason = _describe_end(event)
                 self._forget_process()
                 # How what it ran has ended, its host tells next.
-                self.executions.kernel_ending("the kernel ended")
                 if self._ready is not None and not self._ready.done():
-                    self._ready.set_exception(
-                        KernelStartFailed(
-                            f"The kernel did not start: {reason}",
-                            exit_code=event.exit_code,
-                            signal=event.signal,
-                            stderr=event.stderr,
-                        )
+                    error = KernelStartFailed(
+                        f"The kernel did not start: {reason}",
+                        exit_code=event.exit_code,
+                        signal=event.signal,
+                        stderr=event.stderr,
                     )
-                elif not event.expected:
-                    self._listener.kernel_lost("died", reason)
+                    self.executions.kernel_ending(_no_kernel(error))
+                    self._ready.set_exception(error)
+                else:
+                    self.executions.kernel_ending("the kernel ended")
+                    if not event.expected:
+                        self._listener.kernel_lost("died", reason)
             case "busy":
                 pass
 
-    def _kernel_is_gone(self, reason: str) -> None:
+    def _kernel_is_gone(self, reason: str, waiting: str = "the kernel ended") -> None:
         self._forget_process()
-        self.executions.kernel_gone(reason)
+        self.executions.kernel_gone(reason, waiting)
 
     def _forget_process(self) -> None:
         self._pid = None
@@ -598,6 +599,11 @@ class RoomKernel:
         with self._log.transaction():
             self._log.append(KernelState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason))
         self.status = "dead"
+
+
+def _no_kernel(exc: Exception) -> str:
+    """Say why what was queued during a start that failed never begins."""
+    return f"there is no kernel for it. {exc}"
 
 
 def _describe_end(event: KernelState) -> str:
