@@ -167,7 +167,9 @@ def test_what_was_asked_for_by_name_is_taken(home):
         choose(home, home, asked="uv:inline")
     with pytest.raises(EnvironmentFailed, match=r"'poetry' is not available; use auto, current, uv:prewarmed"):
         choose(home, home, asked="poetry")
-    with pytest.raises(EnvironmentFailed, match=r"no kernel of the type 'ir' here"):
+    with pytest.raises(EnvironmentFailed, match=r'a TypeScript kernel starts with kernel_type="deno"'):
+        choose(home, home, asked="deno")
+    with pytest.raises(EnvironmentFailed, match=r"no kernel of the type 'ir' here; kernel_type is python or deno"):
         choose(home, home, kernel_type="ir")
 
 

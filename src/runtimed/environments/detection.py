@@ -90,8 +90,9 @@ def decide(facts: Facts) -> Decision:
         return Decision(source=asked, reason=why)
     if facts.kernel_type != "python":
         raise EnvironmentFailed(
-            f"There is no kernel of the type {facts.kernel_type!r} here; a kernel that is installed on this machine "
-            'starts with env_source="kernelspec:NAME" (`jupyter kernelspec list` names them)',
+            f"There is no kernel of the type {facts.kernel_type!r} here; kernel_type is python or deno, and a kernel "
+            'that is installed on this machine starts with env_source="kernelspec:NAME" (`jupyter kernelspec list` '
+            "names them)",
             kernel_type=facts.kernel_type,
         )
     if asked == "current":
@@ -212,6 +213,10 @@ def _named(facts: Facts, label: str) -> Decision:
             return decision
     others = [decision for decision in found if decision is not None]
     there = "; there is " + " and ".join(f"{other.source} ({other.reason})" for other in others) if others else ""
+    if label == "deno":
+        raise EnvironmentFailed(
+            'Nothing here asks for Deno; a TypeScript kernel starts with kernel_type="deno"', env_source=label
+        )
     raise EnvironmentFailed(
         f"Nothing here describes an environment {label!r}{there}; `runtimed env explain` says what was looked at",
         env_source=label,
