@@ -50,6 +50,14 @@ def test_the_lines_of_uv_become_progress_with_bytes():
             "No Python that fits is installed here, and none can be downloaded",
         ),
         ("error: Failed to build `demo`\n  boom", "The package 'demo' does not build"),
+        (
+            "error: Failed to parse `uv.lock`\n  cause: TOML parse error",
+            "uv.lock cannot be read; make it anew with `uv lock`",
+        ),
+        (
+            "error: Project `a` has malformed dependency groups\n  cause: Detected a cycle",
+            "What describes the packages cannot be understood; mend it",
+        ),
         ("error: something new", "What uv said is below"),
     ],
 )

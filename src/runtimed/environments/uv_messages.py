@@ -55,7 +55,8 @@ _CAUSES: Final = (
         r"Failed to build [`']?(?P<package>[\w.-]+)",
         "The package {package!r} does not build; its last words are below",
     ),
-    (r"TOML parse error|Failed to parse", "What describes the packages cannot be understood; mend it"),
+    (r"Failed to parse [`']?uv\.lock", "uv.lock cannot be read; make it anew with `uv lock` in the project"),
+    (r"TOML parse error|Failed to parse|malformed", "What describes the packages cannot be understood; mend it"),
     (
         r"requirements are unsatisfiable|No solution found",
         "These packages do not go together; loosen or change a version",
