@@ -14,13 +14,14 @@ import psutil
 import pytest
 
 from runtimed import EnvironmentFailed
-from runtimed.environments import maker, uv
+from runtimed.environments import maker
 from runtimed.environments.detection import Decision, decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments
 from runtimed.environments.recipes import Progress, UvRecipe
 from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
+from runtimed.transport import home
 from runtimed.transport.home import find_uv
 from tests.conftest import wait_until
 from tests.environments.serving import serve_folder
@@ -262,7 +263,7 @@ def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables
 
 
 def test_an_index_that_answers_may_stall_in_the_middle_of_a_file(folder, variables, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(uv, "_SILENCE", {"UV_HTTP_TIMEOUT": "3"})
+    monkeypatch.setattr(home, "_SILENCE", {"UV_HTTP_TIMEOUT": "3"})
     wheel = make_wheel(tmp_path, "large", "1.0", ballast=2 * 2**20)
     Path(f"{wheel}.metadata").write_text("Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
     page = tmp_path / "simple/large/index.html"

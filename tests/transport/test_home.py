@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -115,6 +117,19 @@ except runtimed.DaemonUnavailable as exc:
     assert list((data_dir / "home").iterdir()) == []
     # And the next one, with nothing wrong, makes it.
     assert run(client_python, "import runtimed; runtimed.Session().connect()").returncode == 0
+
+
+def test_an_index_that_says_nothing_is_given_up_within_seconds(
+    client_python: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.getsockname()[1]}/simple")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path))
+        done = run(client_python, "import runtimed; runtimed.Session().connect()")
+    (line,) = [line for line in done.stderr.splitlines() if "DaemonUnavailable" in line]
+    assert "`uv pip` could not make one" in line
+    assert time.monotonic() - begun < 40
 
 
 def test_where_automerge_is_no_environment_is_made(tmp_path: Path) -> None:

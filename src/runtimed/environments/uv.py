@@ -30,20 +30,12 @@ from runtimed.environments.uv_messages import (
     read_plan,
 )
 from runtimed.errors import EnvironmentFailed
+from runtimed.transport.home import uv_patience
 
 __all__ = ["UvBuilder"]
 
 KERNEL: Final = "ipykernel>=6.20"
 """What is added to what was asked for, and takes part in the choice of versions."""
-
-_PATIENCE: Final = {"UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
-"""For whoever has said nothing else: with uv's own numbers an index that cannot be reached costs 10 to 120 seconds."""
-
-_TIMEOUTS: Final = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
-"""The names under which uv takes its timeout: the seconds that may pass without a byte."""
-
-_SILENCE: Final = {"UV_HTTP_TIMEOUT": "6"}
-"""An index that says nothing is asked twice, with a pause between: it is given up after 12 to 16 seconds."""
 
 _STALL: Final = {"UV_HTTP_TIMEOUT": "30"}
 """uv's own timeout, for an index that is known to answer and stalls in the middle of a file."""
@@ -88,8 +80,8 @@ class UvBuilder:
         self._recipe = recipe
         self._get_base = get_base
         self._variables = {name: value for name, value in environment.items() if name not in _MISLEADING}
-        self._has_timeout = any(environment.get(name) for name in _TIMEOUTS)
-        patience = _PATIENCE if self._has_timeout else {**_PATIENCE, **_SILENCE}
+        patience = uv_patience(environment)
+        self._has_timeout = "UV_HTTP_TIMEOUT" not in patience
         self._variables = {**patience, **self._variables, "NO_COLOR": "1", "UV_NO_PROGRESS": "1"}
         self._lock: int | None = None
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from runtimed.errors import DaemonUnavailable
 
-__all__ = ["DAEMON_PYTHON", "daemon_interpreter", "find_uv"]
+__all__ = ["DAEMON_PYTHON", "daemon_interpreter", "find_uv", "uv_patience"]
 
 DAEMON_PYTHON: Final = ">=3.11,<3.13"
 """Versions of Python that can run the daemon."""
@@ -30,6 +30,15 @@ _DISTRIBUTION: Final = "ipython-runtimed"
 _PACKAGE: Final = Path(__file__).parent.parent
 _KEPT: Final = 2
 _LAST_WORDS: Final = 1000
+
+_PATIENCE: Final = {"UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
+"""With uv's own numbers an index that cannot be reached costs 10 to 120 seconds."""
+
+_SILENCE: Final = {"UV_HTTP_TIMEOUT": "6"}
+"""An index that says nothing is asked twice, with a pause between: it is given up after 12 to 16 seconds."""
+
+_TIMEOUTS: Final = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
+"""The names under which uv takes its timeout: the seconds that may pass without a byte."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +77,15 @@ def find_uv(environment: Mapping[str, str] = os.environ) -> str | None:
     return shutil.which("uv", path=environment.get("PATH", os.defpath))
 
 
+def uv_patience(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables for uv that make it give up a silent network soon, to stand behind those of the user.
+
+    Args:
+        environment: The user's; one that names a timeout means it.
+    """
+    return _PATIENCE if any(environment.get(name) for name in _TIMEOUTS) else {**_PATIENCE, **_SILENCE}
+
+
 def _make(home: Path) -> None:
     uv = find_uv()
     if uv is None:
@@ -92,7 +110,10 @@ def _make(home: Path) -> None:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
+    environment = {**uv_patience(os.environ), **os.environ}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/", env=environment
+    )
     if done.returncode != 0:
         words = done.stderr.strip()[-_LAST_WORDS:] or f"exit code {done.returncode}"
         raise _unavailable(f"`{Path(command[0]).name} {command[1]}` could not make one: {words}")
