@@ -136,12 +136,12 @@ def test_a_session_is_stopped_by_id_and_stopping_it_again_is_harmless(runtimed: 
     with Session("kept") as session:
         session.run("1")
     done = runtimed("stop-session", "kept")
-    assert (done.returncode, done.stdout) == (0, "The session 'kept' is closed; its cells and outputs stay readable\n")
+    assert (done.returncode, done.stdout) == (0, "The session 'kept' is closed. Its cells and outputs stay readable\n")
     status = Client().sessions.get("kept")
     assert (status.status, status.close_reason, status.kernel_pid) == ("closed", "stopped", None)
     again = runtimed("stop-session", "kept")
     assert again.returncode == 0
-    assert "had ended before" in again.stdout
+    assert "The session 'kept' had ended before: closed (stopped). " in again.stdout
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\x00" not in name], ids=ascii)

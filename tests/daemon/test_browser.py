@@ -258,9 +258,18 @@ def test_a_session_is_of_one_kind(data_dir):
             browser.start()
         with pytest.raises(SessionError, match="'notebook' is a kernel session"):
             browser.observe()
+        with pytest.raises(SessionError, match="'notebook' is a kernel session"):
+            browser.read_actions()
         browser.close()
     with BrowserSession("shop") as session:
-        for use in (lambda s: s.run("1"), lambda s: s.create_cell("1"), lambda s: s.start_kernel()):
+        for use in (
+            lambda s: s.run("1"),
+            lambda s: s.create_cell("1"),
+            lambda s: s.start_kernel(),
+            lambda s: s.get_cells(),
+            lambda s: s.interrupt(),
+            lambda s: s.trust_environment(),
+        ):
             with Session("shop") as notebook, pytest.raises(SessionError, match="'shop' is a browser session"):
                 use(notebook)
         assert state(session) == ACTIVE

@@ -67,6 +67,38 @@ def test_a_browser_is_driven_and_what_it_shows_displays_itself(shell: Shell) -> 
     assert shell.run("%runtimed browser stop") == "No browser session\n"
 
 
+def test_a_browser_is_joined_and_stopped_by_its_id_and_is_no_notebook(shell: Shell) -> None:
+    with BrowserSession("shop", timeout_minutes=10) as session:
+        session.execute(type="goto", url=PAGE)
+
+        assert shell.complete("%runtimed connect sh") == ["%runtimed connect shop"]
+        assert shell.run("%runtimed connect shop").splitlines() == [
+            "Browser session shop: active",
+            f"* t1  Shop  {PAGE}",
+            f"Watch it at {session.viewer_url}",
+            "`%runtimed browser observe` shows the page as text, `%runtimed?` what else can be done",
+        ]
+        assert shown(shell, "%runtimed browser observe")["text/plain"].startswith("Page: Shop\n")
+        state = shell.run("%runtimed")
+        assert "session   none" in state
+        assert "browser   shop: active (`%runtimed browser status` says more)\n" in state
+        assert shell.run("%runtimed sessions").splitlines()[1].split()[:4] == ["*", "shop", "browser", "active"]
+        for line in ("cells shop", "env shop", "env trust shop", "interrupt shop", "restart shop", "replay c shop"):
+            error, _ = shell.fail(f"%runtimed {line}")
+            assert "'shop' is a browser, not a notebook: `%runtimed connect shop` joins it" in str(error)
+        error, _ = shell.fail("%%runtimed shop\n1")
+        assert "'shop' is a browser, not a notebook" in str(error)
+        error, _ = shell.fail("%runtimed connect shop --env auto")
+        assert "session shop is a browser, which has no kernel" in str(error)
+
+        assert shell.run("%runtimed stop shop") == "Stopped browser session shop\n"
+    assert shell.run("%runtimed connect shop") == (
+        "Browser session shop: closed (stopped)\n"
+        "`%runtimed browser start shop` starts it again, with the profile that it had\n"
+    )
+    assert Client().sessions.get("shop").status == "closed"
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [

@@ -9,7 +9,7 @@ from typing import Final
 from rich.text import Text
 
 from runtimed.cli.as_json import print_json
-from runtimed.cli.console import ago, print_table, say, short_duration
+from runtimed.cli.console import ago, complain, print_table, say, short_duration
 from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
@@ -26,6 +26,8 @@ PAGE: Final = 200
 
 SHOWN_LINES: Final = 8
 """Lines of a source or of an output that a table shows; `--json` has all."""
+
+_ACTIONS: Final = "`runtimed replay {} --list` shows what was done in it"
 
 _STYLES: Final = {"active": "green", "error": "red", "timed_out": "yellow"}
 
@@ -66,7 +68,9 @@ def cells(arguments: argparse.Namespace) -> int:
     if not daemon_answers(settings):
         return no_daemon(settings.socket_path)
     client = Client(label="runtimed cells")
-    client.sessions.get(arguments.id)  # joining would not say that there is none
+    if client.sessions.get(arguments.id).kind == "browser":  # joining would say neither that, nor that there is none
+        complain(f"The session {arguments.id!r} is a browser: it has no cells. {_ACTIONS.format(arguments.id)}")
+        return Exit.FAILED
     with client.Session(arguments.id) as session:
         found = session.get_cells()
     if arguments.json:
@@ -92,8 +96,9 @@ def stop_session(arguments: argparse.Namespace) -> int:
     client = Client(label="runtimed stop-session")
     before = client.sessions.get(arguments.id)
     client.sessions.stop(arguments.id)
-    what = "is closed" if before.status == "active" else f"had ended before ({_ending(before)})"
-    say(f"The session {arguments.id!r} {what}; its cells and outputs stay readable")
+    what = "is closed" if before.status == "active" else f"had ended before: {_ending(before)}"
+    rest = _ACTIONS.format(arguments.id) if before.kind == "browser" else "Its cells and outputs stay readable"
+    say(f"The session {arguments.id!r} {what}. {rest}")
     return Exit.OK
 
 

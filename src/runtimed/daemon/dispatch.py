@@ -128,7 +128,10 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         peer.rooms.add(room)
         return {"last": room.log.last}
     if isinstance(operation, ops.ReadActions):
+        room.check_kind("browser")
         return room.actions(operation.after)
+    if not isinstance(operation, ops.StartBrowser | ops.BrowserOperation | ops.GetBlob):
+        room.check_kind("kernel")
     daemon.registry.touch(room.notebook_id)
     match operation:
         case ops.Enqueue():

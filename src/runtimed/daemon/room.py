@@ -122,13 +122,20 @@ class Room(KernelListener, BrowserListener):
             ),
         )
 
+    def check_kind(self, kind: Literal["kernel", "browser"]) -> None:
+        """Refuse what is asked of sessions of one kind if this is one of another; it is neither before it is started.
+
+        Raises:
+            SessionError: If it is of another kind.
+        """
+        row = self._registry.find(self.notebook_id)
+        if row is not None:
+            check_kind(row, kind)
+
     def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
-        row = self._registry.find(self.notebook_id)
-        if row is None:
+        if self._registry.find(self.notebook_id) is None:
             self.activate(actor)
-        else:
-            check_kind(row, "kernel")
 
     async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
         """Start a kernel unless one runs; see `RoomKernel.start`."""

@@ -70,7 +70,11 @@ class Browsing:
         if name == "start":
             return self._start(_at_most(name, arguments, 1), label, timeout_minutes)
         if name == "stop":
-            return self._stop(_at_most(name, arguments, 0))
+            _at_most(name, arguments, 0)
+            if self.session_id is None:
+                self._say("No browser session")
+                return None
+            return self.stop(self.session_id, label=label)
         if name not in BROWSER_COMMANDS and name not in ACTIONS:
             raise UsageError(
                 f"%runtimed browser: there is no {name!r}, only {', '.join(BROWSER_COMMANDS)}, and the actions "
@@ -83,6 +87,20 @@ class Browsing:
             self._start([], label, timeout_minutes)
         assert self._session is not None  # noqa: S101  # _start made it
         return self._ask(self._session, name, arguments)
+
+    def join(self, session_id: str, *, label: str, timeout_minutes: float | None) -> None:
+        """Use the session of this id from now on, and say what it is and shows; one that has ended is left as it is."""
+        session = BrowserSession(session_id, label=label, timeout_minutes=timeout_minutes)
+        self.close()
+        self._session = session
+        self._status(session)
+
+    def stop(self, session_id: str, *, label: str) -> None:
+        """End a session for everybody, the one that is used here or another."""
+        BrowserSession(session_id, label=label).stop()
+        self._say(f"Stopped browser session {session_id}")
+        if session_id == self.session_id:
+            self.close()
 
     def _start(self, arguments: Sequence[str], label: str, timeout_minutes: float | None) -> None:
         session = BrowserSession(next(iter(arguments), None), label=label, timeout_minutes=timeout_minutes)
@@ -97,14 +115,6 @@ class Browsing:
             f"Browser session {session.session_id} (`runtimed.BrowserSession({str(session.session_id)!r})` joins it "
             "from anywhere)"
         )
-
-    def _stop(self, _arguments: Sequence[str]) -> None:
-        if self._session is None:
-            self._say("No browser session")
-            return
-        self._session.stop()
-        self._say(f"Stopped browser session {self._session.session_id}")
-        self.close()
 
     def _ask(self, session: BrowserSession, name: str, arguments: list[str]) -> Image | Observation | Markdown | None:
         match name:
@@ -128,13 +138,20 @@ class Browsing:
 
     def _status(self, session: BrowserSession) -> None:
         status = session.status()
-        lines = [f"Browser session {session.session_id}: {status.status}"]
+        state = status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
+        lines = [f"Browser session {session.session_id}: {state}"]
         if status.status == "active":
             lines += [
                 f"{'*' if tab.active else ' '} {tab.id}  {tab.title}  {tab.url}"
                 for tab in session.observe(depth=1).tabs
             ]
             lines.append(f"Watch it at {session.viewer_url}")
+            lines.append("`%runtimed browser observe` shows the page as text, `%runtimed?` what else can be done")
+        else:
+            lines += [] if status.error is None else [status.error]
+            lines.append(
+                f"`%runtimed browser start {session.session_id}` starts it again, with the profile that it had"
+            )
         self._say("\n".join(lines))
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from runtimed.client import calls
-from runtimed.client.client import Client
+from runtimed.client.client import Client, SessionKind, SessionState
 from runtimed.client.session import Session
 from runtimed.errors import RuntimedError
 from runtimed.ipython.arguments import COMMANDS, OPTIONS, VALUED_OPTIONS
@@ -87,7 +87,7 @@ class RuntimedCompleter:
             case []:
                 return COMMANDS
             case ["connect"]:
-                return [*self._session_ids(), *KERNEL_OPTIONS]
+                return [*_ids(), *KERNEL_OPTIONS]
             case ["connect", _]:
                 return [option for option in KERNEL_OPTIONS if option not in words]
             case ["replay"]:
@@ -97,16 +97,16 @@ class RuntimedCompleter:
             case ["browser"]:
                 return (*BROWSER_COMMANDS, *ACTIONS)
             case ["browser", "start"]:
-                return [
-                    shlex.quote(status.session_id) for status in Client().sessions.list(kind="browser", status="active")
-                ]
-            case ["replay", _] | ["cells" | "interrupt" | "restart" | "stop"] | ["env", "trust"]:
+                return _ids(kind="browser", status="active")
+            case ["stop"]:
+                return _ids()
+            case ["replay", _] | ["cells" | "interrupt" | "restart"] | ["env", "trust"]:
                 return self._session_ids()
             case _:
                 return ()
 
     def _session_ids(self, _words: Iterable[str] = ()) -> list[str]:
-        return [shlex.quote(status.session_id) for status in Client().sessions.list(kind="kernel")]
+        return _ids(kind="kernel")
 
     def _cell_ids(self, words: Iterable[str] = ()) -> list[str]:
         session = self._session(_positional(list(words)))
@@ -136,6 +136,10 @@ def _positional(words: list[str]) -> list[str]:
         for previous, word in zip(["", *words], words, strict=False)
         if not word.startswith("-") and previous not in VALUED_OPTIONS
     ]
+
+
+def _ids(kind: SessionKind | None = None, status: SessionState | None = None) -> list[str]:
+    return [shlex.quote(found.session_id) for found in Client().sessions.list(kind=kind, status=status)]
 
 
 def _result(candidates: Iterable[str], typed: str, kind: str) -> SimpleMatcherResult:

@@ -14,7 +14,7 @@ from traitlets import Bool, Float, Unicode
 
 from runtimed.client import calls
 from runtimed.client.session import Session
-from runtimed.errors import CellNotFound, ExecutionTimeout
+from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
 from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
@@ -95,7 +95,8 @@ class RuntimedMagics(Magics):
 
         %runtimed                     the daemon, the session, its kernel
         %runtimed connect ID [--env ENV] [--kernel-type TYPE]
-                                      join a session, which is used from then on; with an option, start its kernel now
+                                      join a session, which is used from then on; with an option, start its kernel now;
+                                      a browser's session is used by `%runtimed browser` from then on
         %runtimed sessions            all sessions of the daemon
         %runtimed cells               the cells of the session
         %runtimed replay CELL_ID      show the outputs of a cell; follow it live while it runs
@@ -155,7 +156,8 @@ class RuntimedMagics(Magics):
             command = parse_command(line)
             if command is None:
                 chosen = self._chosen(None)
-                _say(reports.state_report(chosen, chosen is not None and self.sessions.is_joined(chosen)))
+                joined = chosen is not None and self.sessions.is_joined(chosen)
+                _say(reports.state_report(chosen, joined, self.browsing.session_id))
             elif command.name == "browser":
                 return self.browsing.perform(command.rest, label=self._label(), timeout_minutes=self.browser_timeout)
             else:
@@ -280,17 +282,27 @@ class RuntimedMagics(Magics):
     def _command(self, command: Command) -> None:
         match command.name:
             case "sessions":
-                _say(reports.sessions_report(self.sessions.current))
+                _say(reports.sessions_report(self.sessions.current, self.browsing.session_id))
             case "env":
-                _say(
-                    reports.env_report(
-                        self._chosen(command.notebook_id), self.kernel_type, self.env, notebook_file(self.shell)
-                    )
-                )
+                chosen = self._chosen(command.notebook_id)
+                if chosen is not None:
+                    self._check_is_notebook(chosen)
+                _say(reports.env_report(chosen, self.kernel_type, self.env, notebook_file(self.shell)))
+            case "connect" if _is_browser(str(command.notebook_id)):
+                self._connect_browser(command)
             case "connect":
                 self._connect(command)
+            case "stop" if command.notebook_id is not None and _is_browser(command.notebook_id):
+                self.browsing.stop(command.notebook_id, label=self._label())
             case _:
                 self._on_session(command, self._existing(command.notebook_id))
+
+    def _connect_browser(self, command: Command) -> None:
+        if command.kernel_type is not None or command.env is not None:
+            raise UsageError(
+                f"%runtimed connect: session {command.notebook_id} is a browser, which has no kernel and no environment"
+            )
+        self.browsing.join(str(command.notebook_id), label=self._label(), timeout_minutes=self.browser_timeout)
 
     def _connect(self, command: Command) -> None:
         session = self._join(str(command.notebook_id))
@@ -338,13 +350,29 @@ class RuntimedMagics(Magics):
         return self._join(chosen)
 
     def _join(self, notebook_id: str) -> Session:
+        if not self.sessions.is_joined(notebook_id):
+            self._check_is_notebook(notebook_id)
         return self.sessions.join(notebook_id, label=self._label())
+
+    @staticmethod
+    def _check_is_notebook(notebook_id: str) -> None:
+        if _is_browser(notebook_id):
+            raise SessionError(
+                f"Session {notebook_id!r} is a browser, not a notebook: `%runtimed connect {notebook_id}` joins it, "
+                "and then `%runtimed browser …` drives it",
+                session_id=notebook_id,
+            )
 
     def _label(self) -> str:
         path: Path | None = notebook_file(self.shell)
         # A file may have any name, a label may not.
         name = "ipython" if path is None else printable(path.name)[:MAX_LABEL]
         return self.label or name
+
+
+def _is_browser(session_id: str) -> bool:
+    status = reports.status_of(session_id)
+    return status is not None and status.kind == "browser"
 
 
 def _say(text: str) -> None:

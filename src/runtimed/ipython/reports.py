@@ -21,7 +21,7 @@ from runtimed.models import SessionStatus
 from runtimed.protocol.operations import GetCells, GetMetadata
 from runtimed.texts import printable
 
-__all__ = ["cells_report", "env_report", "sessions_report", "state_report", "table"]
+__all__ = ["cells_report", "env_report", "sessions_report", "state_report", "status_of", "table"]
 
 MAX_WIDTH = 60
 """Longest first line of a source that is shown, in characters."""
@@ -36,12 +36,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def state_report(current: str | None, joined: bool) -> str:
+def state_report(current: str | None, joined: bool, browser: str | None) -> str:
     """Return the state of the daemon and of one session.
 
     Args:
         current: The session that the magics would use; None for one that is not made yet.
         joined: Whether this shell has joined it.
+        browser: The browser session that the magics use; None for one that is not made yet.
     """
     daemon = Client().status()
     if daemon is None:
@@ -57,15 +58,18 @@ def state_report(current: str | None, joined: bool) -> str:
         rows.append(("session", "none; the first %%runtimed cell starts one, `%runtimed connect ID` joins one"))
     else:
         rows.append(("session", f"{printable(current)} ({'joined' if joined else 'not joined yet'})"))
-        status = _status(current)
+        status = status_of(current)
         rows += [] if status is None else _session_rows(status)
+    if browser is not None:
+        status = status_of(browser)
+        state = "no longer there" if status is None else _state(status)
+        rows.append(("browser", f"{printable(browser)}: {state} (`%runtimed browser status` says more)"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
 
 def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
-    state = status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
-    rows = [("status", f"{state}, for {_age(status.duration)}, {_count(status.peers, 'client')} connected")]
+    rows = [("status", f"{_state(status)}, for {_age(status.duration)}, {_count(status.peers, 'client')} connected")]
     if status.kernel_pid is not None:
         rows.append(("kernel", f"{status.kernel_type}, {status.kernel_status}, process {status.kernel_pid}"))
         rows.append(("env", str(status.env_source)))
@@ -78,11 +82,15 @@ def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
     return rows
 
 
-def sessions_report(current: str | None) -> str:
+def _state(status: SessionStatus) -> str:
+    return status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
+
+
+def sessions_report(*current: str | None) -> str:
     """Return all sessions of the daemon, newest access first.
 
     Args:
-        current: The session to mark with a star.
+        current: The sessions to mark with a star.
     """
     client = Client()
     sessions, page = client.sessions.list(), 2
@@ -95,7 +103,7 @@ def sessions_report(current: str | None) -> str:
         ["", "ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "AGE"],
         (
             [
-                "*" if status.session_id == current else "",
+                "*" if status.session_id in current else "",
                 status.session_id,
                 status.kind,
                 status.status,
@@ -153,7 +161,7 @@ def env_report(current: str | None, kernel_type: str, env: str, notebook: Path |
     if env != "auto":
         lines.append(f"With --env auto: {_explained(current, kernel_type, 'auto', folder)}")
     name = printable(current or "")
-    status = None if current is None else _status(current)
+    status = None if current is None else status_of(current)
     if status is None or status.kernel_pid is None:
         lines.append(f"Running in session {name}: no kernel" if current else "No session is joined.")
     else:
@@ -192,7 +200,8 @@ def _read_document(notebook_id: str) -> Flow[tuple[str | None, str | None]]:
     return metadata, next((cell["source"] for cell in cells if cell["cell_type"] == "code"), None)
 
 
-def _status(notebook_id: str) -> SessionStatus | None:
+def status_of(notebook_id: str) -> SessionStatus | None:
+    """Return the state of a session; None where there is none, or no daemon."""
     try:
         return Client().sessions.get(notebook_id)
     except (SessionNotFound, DaemonUnavailable):
