@@ -156,14 +156,14 @@ class BrowserServer(HostServer):
             self._results.popitem(last=False)
 
     def _in_pieces(self, reply: dict[str, Any]) -> dict[str, Any]:
-        """Return a reply, or the first piece of one that is long.
+        """Return a reply as the bytes that only the client reads, or the first piece of one that is long.
 
         Raises:
             BrowserError: If it is too long for anybody.
         """
         packed = pack(reply)
         if len(packed) <= PIECE:
-            return reply
+            return {"piece": packed, "size": len(packed)}
         if len(packed) > MAX_REPLY:
             raise BrowserError(
                 f"What the page holds is too much to be returned: {len(packed):,} bytes, where {MAX_REPLY:,} are the "

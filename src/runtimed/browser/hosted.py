@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 CLOSE_DEADLINE: Final = 8.0
 """Seconds that a browser gets to end by itself, and its cookies and its log to be written; then it is killed."""
 
+TOGETHER: Final = 0.05
+"""Seconds for which what pages do by themselves waits for more of it, or for the end of an action: a page that loads
+asks for a hundred things, and each would cost a write here and a commit in the daemon."""
+
 USED_EVERY: Final = 0.2
 """Seconds between two words to the daemon that the browser is used by way of the relay."""
 
@@ -65,6 +69,7 @@ class HostedBrowser:
         self._stop_expected = True
         self._end: str | None = None
         self._works: set[asyncio.Task[Any]] = set()
+        self._logs_soon = False
         self.is_spare = False
         self.owned = asyncio.Event()
         self.dead = asyncio.Event()
@@ -229,4 +234,12 @@ class HostedBrowser:
                 logger.warning("a picture of the action log is left out: %s", exc)
         plain = msgspec.to_builtins(msgspec.structs.replace(entry, image=None))
         self._outbox.add(BrowserLogged(at=entry.at.timestamp(), entry=plain, image=image))
+        if entry.kind == "action":
+            self._outbox.flush()
+        elif not self._logs_soon:
+            self._logs_soon = True
+            asyncio.get_running_loop().call_later(TOGETHER, self._log_now)
+
+    def _log_now(self) -> None:
+        self._logs_soon = False
         self._outbox.flush()

@@ -420,8 +420,9 @@ class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
 class _OnBrowser(_OnNotebook, frozen=True, kw_only=True):
     """Asked of the daemon, which passes it on to the session's host, with the key by which it is known there.
 
-    A reply of more than a page comes as `{reply_id: int, piece: bytes, size: int}`: the first piece of the MessagePack
-    of the reply; `ReadReply` gives the others.
+    What a page holds may be large, and concerns the client alone: such a reply comes as `{piece: bytes, size: int}`,
+    the MessagePack of what is said here of it, or the first piece of that; `ReadReply` gives the others, by the
+    `reply_id` that is there, too, then.
     """
 
     key: str = ""

@@ -267,10 +267,8 @@ def _blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
 
 
 def _whole(notebook: Notebook, operation: ops.BrowserOperation) -> Flow[dict[str, Any]]:
-    """Ask the browser, and put together a reply that comes in pieces."""
+    """Ask the browser for something that comes as bytes, in one piece or several."""
     reply = yield Ask(operation)
-    if "reply_id" not in reply:
-        return reply
     data = bytearray(reply["piece"])
     while len(data) < reply["size"]:
         rest = ops.ReadReply(notebook_id=notebook.id, reply_id=reply["reply_id"], offset=len(data))
