@@ -31,6 +31,7 @@ __all__ = [
     "StaleElement",
     "StorageError",
     "error_from_wire",
+    "wire_name",
 ]
 
 
@@ -150,6 +151,11 @@ _BY_NAME: dict[str, type[RuntimedError]] = {
 
 def _rebuild(cls: type[RuntimedError], message: str, data: Mapping[str, Any]) -> RuntimedError:
     return cls(message, **data)
+
+
+def wire_name(error: RuntimedError) -> str:
+    """Return the name by which the other side of a connection knows an error: that of its class, or of a base."""
+    return next(cls.__name__ for cls in type(error).__mro__ if _BY_NAME.get(cls.__name__) is cls)
 
 
 def error_from_wire(name: str, message: str, data: Mapping[str, Any]) -> RuntimedError:

@@ -12,6 +12,7 @@ import pytest
 from runtimed import (
     ActionFailed,
     AsyncBrowserSession,
+    BrowserError,
     BrowserSession,
     BrowserUnavailable,
     Client,
@@ -148,6 +149,13 @@ def test_a_stale_ref_fails_at_once_with_the_nearest_element_that_is_there(data_d
         with pytest.raises(ActionFailed, match="no tab 't9'") as refused:
             session.execute(type="switch_tab", tab="t9", raise_on_failure=True)
         assert not isinstance(refused.value, StaleElement)
+
+
+def test_a_dialog_in_the_way_of_a_picture_is_a_browser_error(data_dir):
+    with BrowserSession("shop") as session:
+        session.execute(type="evaluate_js", code="alert('first')")
+        with pytest.raises(BrowserError, match=r"waits in a dialog \(alert\): 'first'; handle_dialog answers it"):
+            session.screenshot()
 
 
 def test_what_takes_long_holds_up_nobody_else_and_ends_when_nobody_waits_for_it(data_dir):

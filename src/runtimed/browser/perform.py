@@ -275,6 +275,13 @@ class Performer:
         tab.arrived.clear()
         try:
             return await going
+        except PlaywrightTimeout as exc:
+            if tab.arrived.is_set():
+                raise _Refused(f"{_late(exc)} What has come of it can be used", error="Timeout") from exc
+            if tab.cdp is not None:
+                # While it waits for the next page, Playwright does not look at the one that is shown.
+                await tab.cdp.send("Page.stopLoading")
+            raise _Refused(f"{_late(exc)} Nothing has come of it; raise timeout=", error="Timeout") from exc
         except PlaywrightError as exc:
             if "net::ERR_" in exc.message and "net::ERR_ABORTED" not in exc.message:
                 with contextlib.suppress(TimeoutError):
@@ -466,7 +473,8 @@ class Performer:
             return message, "Refused"
         if match[1] == "ERR_NAME_NOT_RESOLVED" and self._config.allowed_domains is not None:
             message += f"; only {', '.join(self._config.allowed_domains) or 'nothing'} may be asked in this session"
-        return message, "Navigation"
+        reason = next((words for code, words in _REASONS.items() if match[1].startswith(code)), None)
+        return message if reason is None else f"{reason}: {message}", "Navigation"
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Let something be done after the answer; that it fails because the page is gone means nothing."""
@@ -487,6 +495,21 @@ _MAY_CLOSE = actions.Click | actions.PressKey | actions.EvaluateJs | actions.Fil
 """Those because of which a page may close itself."""
 _SURE = actions.Fill | actions.Check | actions.SelectOption | actions.UploadFile
 """Those that change the page if they succeed."""
+
+
+_REASONS: Final = {
+    "ERR_NAME_NOT_RESOLVED": "There is no such host, or no network",
+    "ERR_CONNECTION_REFUSED": "Nobody listens there",
+    "ERR_INTERNET_DISCONNECTED": "There is no network",
+    "ERR_TOO_MANY_REDIRECTS": "The address leads on and on, without an end",
+    "ERR_UNSAFE_PORT": "Browsers ask nothing of that port",
+    "ERR_CERT_": "Who the site is cannot be trusted: its certificate is not valid",
+}
+"""What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
+
+
+def _late(exc: PlaywrightTimeout) -> str:
+    return f"The page did not load in time ({_sentence(exc).rstrip('.')})."
 
 
 def _milliseconds(action: Any, default: float) -> float:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed.browser import outline
 from runtimed.browser.outline import REF, Line
-from runtimed.browser.tabs import DialogOpened, OpenTab, Tabs
+from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import Element, Observation, Scroll
 
@@ -22,6 +23,8 @@ _KEPT_LINES: Final = 200_000
 """Lines of past observations that are kept, for differences and for what refs meant."""
 
 _TRIES: Final = 5
+_PATIENCE: Final = 10.0
+"""Seconds in which a page must answer."""
 
 _PLACE: Final = """(() => {
   const root = document.scrollingElement ?? document.documentElement;
@@ -70,6 +73,12 @@ class Observer:
         await tab.ready
         try:
             lines, whole, place = await tab.run(self._look(tab, scope))
+        except TabGone:
+            if not tab.closed:
+                raise
+            return await self.observe(
+                scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
+            )
         except DialogOpened:
             return Observation(
                 id=self._next_id(),
@@ -171,9 +180,17 @@ class Observer:
                     part = await found.aria_snapshot(mode="ai")
                 # Last, and of all: Playwright finds the refs of its latest snapshot alone.
                 # The small question first: it is answered while the large one is still on its way (measured: 0.5 ms).
-                place, snapshot = await asyncio.gather(_find_place(tab), page.aria_snapshot(mode="ai"))
+                place, snapshot = await asyncio.gather(
+                    _find_place(tab), page.aria_snapshot(mode="ai", timeout=_PATIENCE * 1000)
+                )
                 if "- iframe" in snapshot:
                     await tab.learn_frames(snapshot)
+            except PlaywrightTimeout as exc:
+                raise BrowserError(
+                    f"The page in {tab.id} has not answered within {_PATIENCE:.0f} s: it is busy, or waits for the "
+                    "page that it is to show next. Wait, or go elsewhere with goto",
+                    tab=tab.id,
+                ) from exc
             except PlaywrightError as exc:
                 # The page may have gone before the news of that came.
                 if (tab.generation != before or attempt == 0) and not tab.closed:

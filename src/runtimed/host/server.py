@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
+from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError, wire_name
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.protocol.messages import (
@@ -264,9 +264,7 @@ class Connection(ChannelHandler):
 
     def _fail(self, request_id: int, error: RuntimedError) -> None:
         with contextlib.suppress(ProtocolError):
-            self.channel.send(
-                Failure(id=request_id, error=type(error).__name__, message=error.message, data=error.data)
-            )
+            self.channel.send(Failure(id=request_id, error=wire_name(error), message=error.message, data=error.data))
 
 
 def _unforeseen(error: Exception) -> RuntimedError:
