@@ -1,25 +1,19 @@
-"""The engine of browser sessions against raw Playwright doing the same, in turns, each with a Chromium of its own."""
+"""Browser sessions as a user has them, through daemon and host, against raw Playwright, in turns on the same site."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import itertools
 import statistics
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.sync_api import Page, sync_playwright
 
-from runtimed.actions import Action, Click, Fill, Goto
-from runtimed.browser.chromium import Chromium
-from runtimed.browser.engine import Browser
-from runtimed.pages import BrowserConfig
+from runtimed import BrowserSession
 from tests.bench.tools import Row
-from tests.browser.conftest import Heard, ref_of
+from tests.browser.conftest import ref_of
 from tests.browser.server import serve
 from tests.chromium import ensure_chromium
 
@@ -27,76 +21,66 @@ __all__ = ["browser"]
 
 WARM_UP = 5
 ROUNDS = 60
+JOINS = 20
 
-Work = Callable[[], Awaitable[Any]]
+Work = Callable[[], Any]
 
 
 def browser() -> Iterator[Row]:
     """What people do with a page: ratios of each to raw Playwright."""
-    with serve() as site:
-        yield from asyncio.run(_measure(site.url))
-
-
-async def _measure(url: str) -> list[Row]:
-    config = BrowserConfig(chromium=str(ensure_chromium()))
-    values = map(str, itertools.count())
-    async with AsyncExitStack() as stack:
-        began = time.perf_counter()
-        ours = await Browser.open(config, Path(stack.enter_context(tempfile.TemporaryDirectory())), Heard())
-        opened = time.perf_counter() - began
-        stack.push_async_callback(ours.close)
-        page = await _raw_page(stack, config)
-
-        async def act(action: Action) -> None:
-            result = await ours.execute(action)
-            assert result.success, result
-
+    with serve() as site, BrowserSession(chromium=ensure_chromium()) as session, _raw_page() as page:
         for path in ("list", "form"):
-            await act(Goto(f"{url}/{path}"))
-            await page.goto(f"{url}/{path}")
-        seen = await ours.observe()
-        name, button = ref_of(seen, "textbox", "Name"), ref_of(seen, "button", "Nothing happens")
-        pairs: dict[str, tuple[Work, Work]] = {
-            "`observe`": (ours.observe, lambda: page.aria_snapshot(mode="ai")),
-            "`click`": (
-                lambda: act(Click(ref=button)),
-                lambda: page.get_by_role("button", name="Nothing happens").click(),
-            ),
-            "`fill`": (
-                lambda: act(Fill(next(values), ref=name)),
-                lambda: page.get_by_role("textbox", name="Name").fill(next(values)),
-            ),
-            "`screenshot`": (ours.screenshot, page.screenshot),
-            "`goto`": (lambda: act(Goto(f"{url}/form")), lambda: page.goto(f"{url}/form")),
-        }
-        rows = [await _compare(what, *works) for what, works in pairs.items()]
-        await act(Goto(f"{url}/list"))
-        full, some = await ours.observe(), await ours.observe(interactive_only=True)
-        await act(Click(role="button", name="Change"))
-        change = await ours.observe(since=full.id)
-    share = len(some.tree) / len(full.tree)
-    return [
-        *rows,
-        ("A page of 2,000 elements, `interactive_only` / all of its text", f"{share:.0%}"),
-        ("… the difference after one change / all of its text", f"{len(change.tree) / len(full.tree):.1%}"),
-        ("A new browser, engine only, no spare", f"{opened:.2f} s"),
-    ]
+            session.execute(type="goto", url=f"{site.url}/{path}", raise_on_failure=True)
+            page.goto(f"{site.url}/{path}")
+        for what, ours, theirs in _pairs(session, page, site.url):
+            yield _compare(what, ours, theirs)
+        yield _joined(str(session.session_id))
+        session.execute(type="goto", url=f"{site.url}/list", raise_on_failure=True)
+        full, some = session.observe(), session.observe(interactive_only=True)
+        session.execute(type="click", role="button", name="Change", raise_on_failure=True)
+        change = session.observe(since=full)
+        yield (
+            "A page of 2,000 elements: `interactive_only` / all of its text; the difference after one change",
+            f"{len(some.tree) / len(full.tree):.0%}; {len(change.tree) / len(full.tree):.1%}",
+        )
 
 
-async def _raw_page(stack: AsyncExitStack, config: BrowserConfig) -> Page:
-    """A page of another Chromium with the same arguments, attached as users attach."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    chromium = await Chromium.start(config, folder / "profile", folder, lambda _: None)
-    stack.push_async_callback(chromium.close)
-    playwright = await stack.enter_async_context(async_playwright())
-    host, port = chromium.address
-    driven = await playwright.chromium.connect_over_cdp(f"ws://{host}:{port}{chromium.path}")
-    page = driven.contexts[0].pages[0]
-    await page.set_viewport_size({"width": config.viewport_width, "height": config.viewport_height})
-    return page
+def _pairs(session: BrowserSession, page: Page, url: str) -> Iterator[tuple[str, Work, Work]]:
+    """What is done by a session, and the same by raw Playwright."""
+    values = map(str, itertools.count())
+    ref = ref_of(session.observe(), "button", "Nothing happens")
+
+    def act(**action: Any) -> None:
+        session.execute(raise_on_failure=True, **action)
+
+    yield "`observe`", session.observe, lambda: page.aria_snapshot(mode="ai")
+    yield (
+        "`click`",
+        lambda: act(type="click", role="button", name="Nothing happens"),
+        lambda: page.get_by_role("button", name="Nothing happens").click(),
+    )
+    yield (
+        "`click` by its ref",
+        lambda: act(type="click", ref=ref),
+        lambda: page.get_by_role("button", name="Nothing happens").click(),
+    )
+    yield (
+        "`fill`",
+        lambda: act(type="fill", role="textbox", name="Name", value=next(values)),
+        lambda: page.get_by_role("textbox", name="Name").fill(next(values)),
+    )
+    yield "`screenshot`", session.screenshot, page.screenshot
+    yield "`goto`", lambda: act(type="goto", url=f"{url}/form"), lambda: page.goto(f"{url}/form")
 
 
-async def _compare(what: str, ours: Work, theirs: Work) -> Row:
+@contextlib.contextmanager
+def _raw_page() -> Iterator[Page]:
+    """A page of the size of a session's, in a Chromium of Playwright's own."""
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=ensure_chromium()) as chromium:
+        yield chromium.new_page(viewport={"width": 1280, "height": 1080})
+
+
+def _compare(what: str, ours: Work, theirs: Work) -> Row:
     times = []
     for number in range(WARM_UP + ROUNDS):
         # Who comes first changes, so that neither always finds the machine as the other left it.
@@ -104,12 +88,27 @@ async def _compare(what: str, ours: Work, theirs: Work) -> Row:
         took = {}
         for work in order:
             began = time.perf_counter()
-            await work()
+            work()
             took[work] = time.perf_counter() - began
         times.append((took[ours], took[theirs]))
     first, second = (statistics.median(column) for column in zip(*times[WARM_UP:], strict=True))
     ratio = statistics.median(one / other for one, other in times[WARM_UP:])
     return (
-        f"{what} of the engine / of raw Playwright, median of ratios",
-        f"{ratio:.2f} ({first * 1e3:.1f} ms / {second * 1e3:.1f} ms)",
+        f"{what} of a browser session / of raw Playwright, median of ratios; medians",
+        f"{ratio:.2f}; {first * 1e3:.1f} ms / {second * 1e3:.1f} ms",
+    )
+
+
+def _joined(session_id: str) -> Row:
+    """Somebody else joins the session by its id and looks at it."""
+    times = []
+    for _ in range(WARM_UP + JOINS):
+        began = time.perf_counter()
+        other = BrowserSession(session_id)
+        other.observe()
+        times.append(time.perf_counter() - began)
+        other.close()
+    return (
+        "`BrowserSession(ID).observe()` of a session that there is, median",
+        f"{statistics.median(times) * 1e3:.0f} ms",
     )

@@ -254,7 +254,11 @@ def test_javascript_gives_values_and_its_errors(browser, site):
 @pytest.mark.parametrize(
     ("fields", "error", "says"),
     [
-        ({"selector": "#no-such", "timeout": 0.3}, "Timeout", "Timeout 300ms exceeded."),
+        (
+            {"selector": "#no-such", "timeout": 0.3},
+            "Timeout",
+            "Nothing on the page is #no-such (Timeout 300ms exceeded)",
+        ),
         ({"role": "button", "name": "Never", "timeout": 1}, "Timeout", "not enabled"),
         ({"selector": "button"}, "Refused", "strict mode violation"),
         ({"selector": "p >>> q:::"}, "Refused", ""),

@@ -147,6 +147,8 @@ class Performer:
             message, error = exc.message, "Refused"
         except PlaywrightTimeout as exc:
             message, error = _sentence(exc), "Timeout"
+            if doing.selectors and "resolved to" not in exc.message:
+                message = f"Nothing on the page is {doing.selectors[-1]} ({message.rstrip('.')})"
         except PlaywrightError as exc:
             message, error = self._explain(exc)
             if doing.tab is not None and doing.tab.closed and isinstance(action, _MAY_CLOSE):
@@ -468,6 +470,8 @@ class Performer:
 
     def _explain(self, exc: PlaywrightError) -> tuple[str, str]:
         message = _sentence(exc)
+        if message == "Download is starting":
+            return "The address leads to a download, not a page; it is saved among the session's downloads", "Refused"
         match = re.search(r"net::(ERR_\w+)", message)
         if match is None:
             return message, "Refused"
