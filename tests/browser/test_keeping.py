@@ -1,10 +1,13 @@
 """What a session keeps: cookies in a file, profiles, and nothing that it should not."""
 
+import asyncio
 import json
 import os
 import signal
 import stat
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -209,3 +212,15 @@ def test_a_session_that_starts_again_has_its_profile_unless_it_was_not_to_be_kep
             browser.goto(f"{site.url}/plain")
             assert browser.js("localStorage.getItem('x')") == before
             browser.js("void localStorage.setItem('x', '1')")
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_nothing_is_left_in_the_folder_for_temporary_files(run, monkeypatch, is_killed):
+    with tempfile.TemporaryDirectory(prefix="rt") as temporary:
+        monkeypatch.setenv("TMPDIR", temporary)
+        with browsing(run) as driven:
+            assert list(Path(temporary).iterdir())
+            if is_killed:
+                os.killpg(driven.browser.pid, signal.SIGKILL)
+                driven.run(asyncio.wait([driven.browser.ended]))
+        assert list(Path(temporary).iterdir()) == []

@@ -82,13 +82,14 @@ class Chromium:
         ended: Resolves with the reason, a sentence, when the process is gone, for whatever reason.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, *, headless: bool) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, profile: Path, *, headless: bool) -> None:
         self.pid = process.pid
         self.headless = headless
         self.address = ("127.0.0.1", 0)
         self.path = ""
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._process = process
+        self._profile = profile
         self._words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._watcher = asyncio.create_task(self._watch())
 
@@ -125,7 +126,7 @@ class Chromium:
         except OSError as exc:
             raise BrowserUnavailable(f"{program} cannot be started: {exc}", program=str(program)) from exc
         started(process.pid)
-        chromium = cls(process, headless=not window)
+        chromium = cls(process, profile, headless=not window)
         try:
             await chromium._await_port(port_file)
         except BaseException:
@@ -164,6 +165,7 @@ class Chromium:
             self._words.append(printable(line.decode(errors="replace").rstrip())[:500])
         code = await self._process.wait()
         self.kill()  # what it started must not outlive it
+        _remove_socket(self._profile)
         self.ended.set_result(_reason(code, self._words))
 
     def kill(self) -> None:
@@ -210,6 +212,15 @@ def _read(file: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         return file.read_text()
     return ""
+
+
+def _remove_socket(profile: Path) -> None:
+    """Remove the temporary folder of the socket by which a Chromium knows that its profile is in use: it leaves it."""
+    with contextlib.suppress(OSError):
+        socket = (profile / "SingletonSocket").readlink()
+        for name in ("SingletonSocket", "SingletonCookie"):
+            (socket.parent / name).unlink(missing_ok=True)
+        socket.parent.rmdir()
 
 
 def _has_display() -> bool:

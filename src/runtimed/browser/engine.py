@@ -299,6 +299,7 @@ class Browser:
             driven = await playwright.chromium.connect_over_cdp(
                 f"ws://{host}:{port}{self._chromium.path}", is_local=True
             )
+            self._exit.push_async_callback(driven.close)  # removes the driver's temporary folder; Chromium lives on
             self._context = driven.contexts[0]
             await self._set_up(self._context, await driven.new_browser_cdp_session())
         except PlaywrightError as exc:
