@@ -353,7 +353,8 @@ class DaemonStatus:
     Attributes:
         sessions: Number of active sessions.
         peers: Number of connected clients, the asking one included.
-        pool: Spare kernels, by name: `uv_available`, `uv_warming` (being made), the same of `conda` and `current`.
+        pool: Spares, by name: `uv_available`, `uv_warming` (being made), the same of `conda` and `current`, and of
+            `browser`.
         limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
             are in bytes, `max_request_rate` is a second's, None is no limit.
         limits: The limits in force, by name.

@@ -86,7 +86,8 @@ class Settings:
         env_max_count: So many environments are kept.
         env_max_bytes: They may take so many bytes together; None for no limit.
         log_level: How much goes into its log.
-        pool_size: So many spare kernels are kept ready of each kind that was started lately; 0 for none.
+        pool_size: So many spare kernels are kept ready of each kind that was started lately, and a spare browser; 0 for
+            none.
         pool_min_memory: Bytes of available memory, of the machine or of the container, below which no spare is kept;
             None to look at no memory.
         limits: How much it takes on.

@@ -51,7 +51,7 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
     assert status is not None
     assert (people.returncode, programs.returncode) == (0, 0)
     assert [line.split("  ")[0] for line in people.stdout.splitlines()] == [
-        *("daemon", "version", "started", "sessions", "clients", "spare kernels", "socket", "data"),
+        *("daemon", "version", "started", "sessions", "clients", "spare kernels", "spare browsers", "socket", "data"),
         *(name.replace("_", " ") for name in status.limits),
     ]
     assert "1 active" in people.stdout

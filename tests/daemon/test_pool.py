@@ -18,7 +18,8 @@ from tests.conftest import processes_of, wait_until
 from tests.daemon.test_memory import EXCEEDED, MIB, cgroups, needs_cgroup
 
 NONE = dict.fromkeys(
-    ("uv_available", "uv_warming", "conda_available", "conda_warming", "current_available", "current_warming"), 0
+    (f"{family}_{state}" for family in ("uv", "conda", "current", "browser") for state in ("available", "warming")),
+    0,
 )
 
 

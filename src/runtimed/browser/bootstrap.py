@@ -14,7 +14,7 @@ class BrowserBootstrap(HostBootstrap, frozen=True, kw_only=True):
 
     Attributes:
         config: The fields of `BrowserConfig`.
-        session_dir: The session's own folder, which outlives the host.
+        session_dir: The session's own folder, which outlives the host. That of a spare becomes its session's, or goes.
     """
 
     config: dict[str, Any]

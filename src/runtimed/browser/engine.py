@@ -103,11 +103,31 @@ class Browser:
             BrowserUnavailable: If there is no Chromium, or it does not start.
             BrowserError: If the config cannot be: a cookie file that holds no cookies, a domain that is none.
         """
-        domains.check_domains(config.allowed_domains)
-        if config.profile is not None:
-            check_profile_name(config.profile)
-            if config.profiles_dir is None:
-                raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=config.profile)
+        _check(config)
+        browser = cls(config, folder, listener)
+        jar = browser._read_cookies()
+        if config.profile is not None and config.profiles_dir is not None:
+            await asyncio.to_thread(load_profile, Path(config.profiles_dir), config.profile, browser._profile)
+        try:
+            await browser._start()
+            await browser._set_up(jar)
+        except BaseException:
+            await browser._exit.aclose()
+            raise
+        return browser
+
+    @classmethod
+    async def warm(cls, config: BrowserConfig, folder: Path, listener: BrowserListener) -> Browser:
+        """Start a Chromium for a session that is named later; all that can be asked of it is `become` and `close`.
+
+        Args:
+            config: What is said to Chromium as it starts. That of the session is to say the same.
+            folder: See `open`; it becomes that of the session.
+            listener: See `open`.
+
+        Raises:
+            BrowserUnavailable: See `open`.
+        """
         browser = cls(config, folder, listener)
         try:
             await browser._start()
@@ -115,6 +135,19 @@ class Browser:
             await browser._exit.aclose()
             raise
         return browser
+
+    async def become(self, config: BrowserConfig) -> None:
+        """Be the browser of a session from here on: what was made with `warm` is then as if it had been opened.
+
+        Args:
+            config: The session's, which names no profile.
+
+        Raises:
+            BrowserError: As `open`, or if Chromium has ended meanwhile. It is to be closed then.
+        """
+        _check(config)
+        self._config = config
+        await self._set_up(self._read_cookies())
 
     @property
     def cdp_url(self) -> str:
@@ -274,19 +307,26 @@ class Browser:
             self._closing = asyncio.create_task(self._exit.aclose())
         await asyncio.shield(self._closing)
 
+    async def discard(self) -> None:
+        """End Chromium at once, though nothing that it had is kept. Harmless twice."""
+        self._chromium.kill()
+        await self.close()
+
     # --- its start and its end ---
 
+    def _read_cookies(self) -> CookieJar:
+        file = self._config.cookie_file
+        jar = CookieJar(None if file is None else Path(file))
+        jar.load()
+        return jar
+
     async def _start(self) -> None:
-        config, listener = self._config, self._listener
-        self._jar = CookieJar(None if config.cookie_file is None else Path(config.cookie_file))
-        self._jar.load()
-        if config.profile is not None and config.profiles_dir is not None:
-            await asyncio.to_thread(load_profile, Path(config.profiles_dir), config.profile, self._profile)
+        """Start Chromium and its driver, and bring them together."""
         self._profile.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._exit.push_async_callback(self._put_away)
         driver = asyncio.create_task(async_playwright().start())
         try:
-            self._chromium = await Chromium.start(config, self._profile, self._folder, listener.started)
+            self._chromium = await Chromium.start(self._config, self._profile, self._folder, self._listener.started)
         except BaseException:
             await _end_driver(driver)
             raise
@@ -301,25 +341,33 @@ class Browser:
             )
             self._exit.push_async_callback(driven.close)  # removes the driver's temporary folder; Chromium lives on
             self._context = driven.contexts[0]
-            await self._set_up(self._context, await driven.new_browser_cdp_session())
+            self._cdp = await driven.new_browser_cdp_session()
         except PlaywrightError as exc:
-            reason = self._chromium.ended.result() if self._chromium.ended.done() else exc.message
-            raise BrowserUnavailable(f"Chromium cannot be driven: {reason}") from exc
+            raise self._undriven(exc) from exc
         self._chromium.ended.add_done_callback(self._on_ended)
 
-    async def _set_up(self, context: BrowserContext, cdp: CDPSession) -> None:
+    def _undriven(self, error: PlaywrightError) -> BrowserUnavailable:
+        reason = self._chromium.ended.result() if self._chromium.ended.done() else error.message
+        return BrowserUnavailable(f"Chromium cannot be driven: {reason}")
+
+    async def _set_up(self, jar: CookieJar) -> None:
+        """Make the browser what its config asks for, and see that everybody reaches it."""
+        self._jar = jar
+        try:
+            await self._equip_all(self._context, self._cdp)
+        except PlaywrightError as exc:
+            raise self._undriven(exc) from exc
+
+    async def _equip_all(self, context: BrowserContext, cdp: CDPSession) -> None:
         config = self._config
-        await self._jar.attach(context, self._profile)
         self._exit.push_async_callback(self._jar.close)
         self._downloads = Downloads(
             Path(config.downloads_dir) if config.downloads_dir else self._folder / "downloads",
             self._folder / "partial",
             self._on_download,
         )
-        await self._downloads.watch(cdp)
         witness = Witness(context, self._log, self._cast)
         self._tabs = Tabs(context, witness, self._equip)
-        await witness.watch(self._tabs, cdp)
         self._observer = Observer(self._tabs, self._secrets.mask)
         self._performer = Performer(config, self._tabs, self._observer, self._downloads)
         self._exit.push_async_callback(self._performer.close)
@@ -330,8 +378,13 @@ class Browser:
         self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._admit, self._on_used)
         self._exit.push_async_callback(self._relay.close)
         await self._relay.open()
-        for tab in self._tabs.all:
-            await tab.ready
+        # At once: each waits for answers of Chromium, and somebody waits for all of them.
+        await asyncio.gather(
+            self._jar.attach(context, self._profile),
+            self._downloads.watch(cdp),
+            witness.watch(self._tabs, cdp),
+            *(tab.ready for tab in self._tabs.all),
+        )
 
     async def _put_away(self) -> None:
         """When Chromium has ended: keep its profile, or remove it."""
@@ -405,6 +458,14 @@ class Browser:
 
         self._log.add("network", tab.id, f"refused {event['request']['url']}", {"url": event["request"]["url"]})
         self._performer.later(refuse())
+
+
+def _check(config: BrowserConfig) -> None:
+    domains.check_domains(config.allowed_domains)
+    if config.profile is not None:
+        check_profile_name(config.profile)
+        if config.profiles_dir is None:
+            raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=config.profile)
 
 
 async def _end_driver(driver: asyncio.Task[Playwright]) -> None:

@@ -61,7 +61,7 @@ def find_chromium(asked: str | None = None, environment: Mapping[str, str] | Non
     env = os.environ if environment is None else environment
     for name, why in ((asked, "the argument chromium"), (env.get("RUNTIMED_CHROMIUM"), "RUNTIMED_CHROMIUM")):
         if name:
-            named = shutil.which(Path(name).expanduser(), path=env.get("PATH"))
+            named = shutil.which(_expanded(name, env), path=env.get("PATH"))
             if named is None:
                 raise BrowserUnavailable(f"{why} names {name!r}, which is no program of this machine", program=name)
             return Found(Path(named), why)
@@ -82,12 +82,18 @@ def _runs(program: Path) -> bool:
     return program.is_file() and os.access(program, os.X_OK)
 
 
+def _expanded(path: str, env: Mapping[str, str]) -> Path:
+    """Return a path whose `~/` is the home folder that the environment names."""
+    home = env.get("HOME")
+    return Path(home, path[2:]) if home and path.startswith("~/") else Path(path).expanduser()
+
+
 def _of_playwright(env: Mapping[str, str]) -> list[Path]:
     """Return where Playwright puts its browsers, the newest first.
 
     Source: playwright.dev, "Browsers", "Managing browser binaries".
     """
-    caches = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache").expanduser()
+    caches = _expanded("~/Library/Caches" if sys.platform == "darwin" else "~/.cache", env)
     folder = Path(env.get("PLAYWRIGHT_BROWSERS_PATH") or caches / "ms-playwright")
     revisions = sorted(folder.glob("chromium-*"), key=lambda path: (len(path.name), path.name), reverse=True)
     patterns = ("chrome-linux*/chrome", "chrome-mac*/*.app/Contents/MacOS/*")

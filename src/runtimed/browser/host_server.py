@@ -20,7 +20,9 @@ from runtimed.protocol.operations import (
     BrowserOperation,
     GetBrowserAddress,
     GetCookies,
+    HostBecomeBrowser,
     HostShutdown,
+    HostWarm,
     Observe,
     Operation,
     ReadReply,
@@ -70,6 +72,10 @@ class BrowserServer(HostServer):
     def perform(self, operation: Operation) -> Answer:
         """See `HostServer`."""
         match operation:
+            case HostWarm():
+                return _nothing_after(self._browser.warm())
+            case HostBecomeBrowser():
+                return _nothing_after(self._browser.work(self._browser.become(operation)))
             case HostShutdown():
                 return _nothing_after(self._browser.stop())
             case ReadReply(reply_id=reply_id, offset=offset):

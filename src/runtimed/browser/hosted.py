@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,8 +25,11 @@ from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
 from runtimed.pages import BrowserConfig, LogEntry
 from runtimed.protocol.events import Blob, BrowserLogged, BrowserState, BrowserUsed
+from runtimed.protocol.operations import HostBecomeBrowser
 
 __all__ = ["HostedBrowser"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -64,13 +68,14 @@ class HostedBrowser:
         self._store = store
         self._guard = guard
         self._browser: Browser | None = None
+        self._spare: asyncio.Future[Browser] = asyncio.get_running_loop().create_future()
         self._unwanted = asyncio.Event()
         self._stop_reason: str | None = None
         self._stop_expected = True
         self._end: str | None = None
         self._works: set[asyncio.Task[Any]] = set()
         self._logs_soon = False
-        self.is_spare = False
+        self.is_spare = bootstrap.spare
         self.owned = asyncio.Event()
         self.dead = asyncio.Event()
         self.used_at = 0.0
@@ -86,12 +91,9 @@ class HostedBrowser:
 
     async def run(self) -> None:
         """Start it; return when it is dead for good."""
-        self._state("starting")
-        opening = asyncio.create_task(self._open())
         unwanted = asyncio.create_task(self._unwanted.wait())
         try:
-            await asyncio.wait({opening, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-            browser = await self._opened(opening)
+            browser = await (self._spared(unwanted) if self.is_spare else self._opened(unwanted))
             if browser is not None:
                 await self._see_through(browser, unwanted)
         finally:
@@ -99,16 +101,15 @@ class HostedBrowser:
         self._guard.watch(None, None)
         self.dead.set()
 
-    async def _open(self) -> Browser:
+    async def _begin(self, how: Callable[[BrowserConfig, Path, HostedBrowser], Awaitable[Browser]]) -> Browser:
         config = msgspec.convert(self._bootstrap.config, BrowserConfig)
-        return await Browser.open(config, Path(self._bootstrap.session_dir), self)
+        return await how(config, Path(self._bootstrap.session_dir), self)
 
-    async def _opened(self, opening: asyncio.Task[Browser]) -> Browser | None:
+    async def _opened(self, unwanted: asyncio.Task[Any]) -> Browser | None:
         """Return the browser once it can be used; None if it did not start, which is said."""
-        if not opening.done():
-            opening.cancel()
+        self._state("starting")
         try:
-            return await opening
+            return await _unless(unwanted, self._begin(Browser.open))
         except asyncio.CancelledError:
             self._die(self._stop_reason, expected=self._stop_expected)
         except RuntimedError as exc:
@@ -117,6 +118,78 @@ class HostedBrowser:
             logger.exception("the browser did not start")
             self._die(f"The browser did not start: {type(exc).__name__}: {exc}", expected=False)
         return None
+
+    async def _spared(self, unwanted: asyncio.Task[Any]) -> Browser | None:
+        """Return a browser that was nobody's, once it is a session's; None if it ends, of which nothing is said."""
+        try:
+            browser = await _unless(unwanted, self._begin(Browser.warm))
+        except asyncio.CancelledError:
+            logger.info("the spare ends before it is warm")
+        except Exception:
+            logger.exception("there can be no spare")
+        else:
+            self._spare.set_result(browser)
+            owned = asyncio.create_task(self.owned.wait())
+            ends: set[asyncio.Future[Any]] = {owned, browser.ended, unwanted}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            owned.cancel()
+            if self.owned.is_set():
+                self._state("starting")
+                return browser
+            logger.info("the spare ends %s", browser.ended.result() if browser.ended.done() else "")
+            # First: a hand-over that is under way would wait for ever for what is ended here.
+            self._end_works("it is a spare that ends")
+            await self._close(browser, browser.discard)
+        self._unwanted.set()
+        self._spare.cancel()
+        await asyncio.to_thread(shutil.rmtree, self._bootstrap.session_dir, ignore_errors=True)
+        return None
+
+    async def warm(self) -> None:
+        """Return when this spare can be driven.
+
+        Raises:
+            BrowserError: If it is no spare, or ended.
+        """
+        await asyncio.wait({self._spare})
+        self._check_spare()
+
+    async def become(self, owner: HostBecomeBrowser) -> None:
+        """Be the browser of a session from here on.
+
+        Raises:
+            BrowserError: If this is no spare, or one that has ended, or what the session asks for cannot be. It must be
+                ended then.
+        """
+        browser = self._check_spare()
+        config = msgspec.convert(owner.config, BrowserConfig)
+        await browser.become(config)
+        self._check_spare()
+        self._give_folder(Path(owner.session_dir))
+        os.environ.clear()
+        os.environ.update(owner.environment)
+        self._bootstrap = msgspec.structs.replace(self._bootstrap, spare=False, notebook_label=owner.notebook_label)
+        self.is_spare = False
+        self.owned.set()
+        logger.info("this spare is the browser of the session %r now", owner.notebook_label)
+
+    def _give_folder(self, session_dir: Path) -> None:
+        """Let the spare's folder be the session's, which must have none: one step, in which nothing can be half done.
+
+        Chromium keeps absolute paths, so the folder cannot be renamed.
+        """
+        try:
+            session_dir.symlink_to(Path(self._bootstrap.session_dir).name)
+        except OSError as exc:
+            raise BrowserError(f"This spare browser cannot be used: {exc}") from exc
+
+    def _check_spare(self) -> Browser:
+        if not self.is_spare or self._unwanted.is_set() or self._spare.cancelled() or not self._spare.done():
+            raise BrowserError("This is no spare browser, or it has ended")
+        browser = self._spare.result()
+        if browser.ended.done():
+            raise BrowserError(f"This spare browser has ended: {browser.ended.result()}")
+        return browser
 
     async def _see_through(self, browser: Browser, unwanted: asyncio.Task[Any]) -> None:
         """Say that it can be used, and see it through to its end."""
@@ -129,16 +202,19 @@ class HostedBrowser:
             self._die(browser.ended.result(), expected=False)
         else:
             self._end_works(self._stop_reason)
+        await self._close(browser, browser.close)
+        if not died:
+            self._die(self._stop_reason, expected=self._stop_expected)
+
+    async def _close(self, browser: Browser, how: Callable[[], Awaitable[None]]) -> None:
         try:
             async with asyncio.timeout(CLOSE_DEADLINE):
-                await browser.close()
+                await how()
         except Exception:
             logger.exception("the browser did not end as it should within %.0f seconds; it is killed", CLOSE_DEADLINE)
             if not browser.ended.done():
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(browser.pid, signal.SIGKILL)
-        if not died:
-            self._die(self._stop_reason, expected=self._stop_expected)
 
     def _die(self, reason: str | None, *, expected: bool) -> None:
         """Say that it has ended."""
@@ -185,14 +261,14 @@ class HostedBrowser:
             raise self._ended() if self._end is not None else BrowserError("The browser is still starting")
         return self._browser
 
-    def work(self, coroutine: Coroutine[Any, Any, dict[str, Any]]) -> asyncio.Task[dict[str, Any]]:
+    def work(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin what somebody asks of it; it ends with the browser."""
         task = asyncio.create_task(self._translated(coroutine))
         self._works.add(task)
         task.add_done_callback(self._worked)
         return task
 
-    async def _translated(self, coroutine: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    async def _translated(self, coroutine: Coroutine[Any, Any, T]) -> T:
         try:
             return await coroutine
         except asyncio.CancelledError:
@@ -203,7 +279,7 @@ class HostedBrowser:
     def _ended(self) -> BrowserError:
         return BrowserError(f"The browser has ended: {self._end}")
 
-    def _worked(self, task: asyncio.Task[dict[str, Any]]) -> None:
+    def _worked(self, task: asyncio.Task[Any]) -> None:
         self._works.discard(task)
         if not task.cancelled():
             task.exception()  # it is raised to those who wait, who may be gone
@@ -224,8 +300,8 @@ class HostedBrowser:
 
     def logged(self, entry: LogEntry) -> None:
         """See `BrowserListener`."""
-        if self._outbox.stuck or (self._outbox.crowded and entry.kind != "action"):
-            return
+        if self.is_spare or self._outbox.stuck or (self._outbox.crowded and entry.kind != "action"):
+            return  # of a spare that ends as it is handed over nobody would take it, and the host would wait for that
         image = None
         if entry.image is not None:
             try:
@@ -243,3 +319,12 @@ class HostedBrowser:
     def _log_now(self) -> None:
         self._logs_soon = False
         self._outbox.flush()
+
+
+async def _unless(unwanted: asyncio.Task[Any], work: Coroutine[Any, Any, Browser]) -> Browser:
+    """Await something until it is done, or not wanted any more: then it is cancelled."""
+    task = asyncio.create_task(work)
+    await asyncio.wait({task, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+    return await task

@@ -83,7 +83,8 @@ def status(arguments: argparse.Namespace) -> int:
             ["started", ago(found.started_at)],
             ["sessions", f"{found.sessions} active"],
             ["clients", f"{found.peers - 1} besides this command"],
-            ["spare kernels", _spares(found)],
+            ["spare kernels", _spares(found, browsers=False)],
+            ["spare browsers", _spares(found, browsers=True)],
             ["socket", found.socket_path],
             ["data", found.data_dir],
             *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
@@ -117,9 +118,10 @@ def _limit(name: str, value: float | str | None) -> str:
     return f"{value:,.10g}{unit}"
 
 
-def _spares(found: DaemonStatus) -> str:
+def _spares(found: DaemonStatus, *, browsers: bool) -> str:
+    counted = {name: number for name, number in found.pool.items() if name.startswith("browser_") == browsers}
     ready, warming = (
-        sum(number for name, number in found.pool.items() if name.endswith(end)) for end in ("_available", "_warming")
+        sum(number for name, number in counted.items() if name.endswith(end)) for end in ("_available", "_warming")
     )
     return f"{ready} ready, {warming} being made"
 

@@ -318,7 +318,8 @@ class DaemonClient:
         """Return the daemon's state, None if none runs.
 
         `uv_available`, `conda_available` and `current_available` count spare kernels that wait in such environments,
-        `uv_warming`, `conda_warming` and `current_warming` those that are being made.
+        `browser_available` spare browsers; `uv_warming`, `conda_warming`, `current_warming` and `browser_warming` count
+        those that are being made.
         """
         status = self._client.status()
         if status is None:
@@ -340,7 +341,7 @@ class DaemonClient:
         return self._client._perform(_rooms()) if self.is_running() else []  # a thin alias
 
     def flush_pool(self) -> None:
-        """End the spare kernels; new ones are made after the next start of a kernel. Harmless if no daemon runs."""
+        """End the spares; more are made after the next start of a kernel or browser. Harmless if no daemon runs."""
         if self.is_running():
             self._client._perform(_flush_pool())  # a thin alias
 
@@ -356,4 +357,6 @@ _POOL_FIGURES = (
     "conda_warming",
     "current_available",
     "current_warming",
+    "browser_available",
+    "browser_warming",
 )

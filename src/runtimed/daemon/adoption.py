@@ -9,6 +9,7 @@ import asyncio
 from pathlib import Path
 from typing import Protocol
 
+from runtimed.daemon.browser_folders import clear_up_spares
 from runtimed.daemon.host_folder import Owner, is_spare, read_owner, set_spool_aside
 from runtimed.daemon.host_link import remove_host_folder
 from runtimed.daemon.registry import Registry
@@ -69,6 +70,8 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
     for folder in sorted(daemon.settings.hosts_dir.iterdir()):
         if folder.is_dir() and folder not in known:
             joining += _adopt_unknown(daemon, folder)
+    settings = daemon.settings
+    asyncio.get_running_loop().run_in_executor(None, clear_up_spares, settings.browsers_dir, settings.hosts_dir)
     return joining
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn, Protocol
 
 import msgspec
 
-from runtimed.browser.bootstrap import BrowserBootstrap
-from runtimed.daemon.host_folder import Owner, new_host_folder
-from runtimed.daemon.host_link import HostLink, spawn_host
+from runtimed.daemon.browser_start import BrowserStarter
+from runtimed.daemon.host_folder import Owner
+from runtimed.daemon.host_link import HostLink
 from runtimed.daemon.log import EventLog
+from runtimed.daemon.pool import Pool
 from runtimed.daemon.room_host import RoomHost
 from runtimed.errors import (
     BrowserUnavailable,
@@ -25,7 +25,7 @@ from runtimed.errors import (
     SessionClosed,
     StorageError,
 )
-from runtimed.ids import HostEpoch, NotebookId, new_host_epoch, stored_name
+from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed
 from runtimed.protocol.operations import Act, BrowserOperation, HostShutdown, StartBrowser
@@ -33,8 +33,6 @@ from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
-from runtimed.storage.spool import Spool
-from runtimed.transport.sockets import make_private_folder
 
 __all__ = ["BrowserListener", "RoomBrowser"]
 
@@ -81,6 +79,7 @@ class RoomBrowser:
         settings: Settings,
         store: SessionStore,
         log: EventLog,
+        pool: Pool,
         listener: BrowserListener,
         clock: Callable[[], float],
     ) -> None:
@@ -91,6 +90,7 @@ class RoomBrowser:
         self._listener = listener
         self._clock = clock
         self._host = RoomHost(notebook_id, settings, store, log.flow, self)
+        self._starter = BrowserStarter(notebook_id, settings, pool, listener.browser_facts)
         self._starting: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._news = asyncio.Event()
@@ -184,49 +184,19 @@ class RoomBrowser:
         raise error from exc
 
     async def _start_host(self, request: StartBrowser) -> None:
-        epoch = new_host_epoch()
-        folder = new_host_folder(
-            self._settings.hosts_dir,
-            Owner(notebook_id=self._notebook_id, epoch=epoch, kind="browser", kernel_type="", env_source=""),
-        )
-        # Written before there is a host, so that a daemon that starts after this one died finds it.
-        try:
-            self._listener.browser_facts(host_epoch=epoch, host_dir=str(folder))
-        except StorageError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
         self._ready = asyncio.get_running_loop().create_future()
-        host_pid = await spawn_host(
-            BrowserBootstrap(
-                folder=str(folder),
-                epoch=epoch,
-                data_dir=str(self._settings.data_dir),
-                socket_path=str(self._settings.socket_path),
-                blobs_dir=str(self._settings.data_dir / "blobs"),
-                notebook_label=self._notebook_id,
-                environment=request.environment,
-                config={**request.config, "profiles_dir": str(self._make_folder(self._settings.profiles_dir))},
-                session_dir=str(self._make_folder(self._settings.browsers_dir / stored_name(self._notebook_id))),
-                lock=Spool.lock(folder),
-            ),
-            "runtimed.browser",
-        )
-        link = self._host.attach_to(folder, epoch, host_pid)
+        host = await self._starter.start(request)
+        link = self._host.attach_to(host.folder, host.epoch, host.pid)
         await link.open(after=0)
         try:
-            self._listener.browser_facts(host_pid=host_pid)
+            self._listener.browser_facts(host_pid=host.pid)
         except StorageError:
             link.tell(HostShutdown())
             raise
         if self._start_unwanted:
             link.tell(HostShutdown())
         await self._ready
-
-    @staticmethod
-    def _make_folder(folder: Path) -> Path:
-        make_private_folder(folder.parent)
-        make_private_folder(folder)
-        return folder
+        self._starter.is_ready(host)
 
     def _check_still_wanted(self) -> None:
         if self._start_unwanted:

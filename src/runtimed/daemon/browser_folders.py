@@ -1,9 +1,14 @@
-"""Removes the folders of browser sessions that ended long ago, with their profiles and downloads."""
+"""The folders of browser sessions, with their profiles and downloads: made, found again, and removed after long.
+
+A session's folder has the session's stored name. That of a session which began with a spare browser is a link of this
+name: Chromium keeps the absolute path of its profile, so the folder that was made for the spare stays where it is.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +16,83 @@ from typing import Final
 
 from runtimed.daemon.registry import Registry
 from runtimed.ids import NotebookId
+from runtimed.storage.spool import Spool
+from runtimed.transport.sockets import make_private_folder
 
-__all__ = ["remove_old_folders"]
+__all__ = [
+    "clear_up_spare",
+    "clear_up_spares",
+    "has_folder",
+    "make_folder",
+    "make_spare_folder",
+    "remove_old_folders",
+]
 
 logger = logging.getLogger(__name__)
 
 _ASIDE: Final = ".removed"
+_SPARE: Final = "spare-"
+"""What the names of folders begin with that were made for spares; the name of the host's folder follows."""
+
+
+def has_folder(folder: Path) -> bool:
+    """Whether a session has left anything."""
+    return os.path.lexists(folder)
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a session's folder unless it has one, and return where it really is.
+
+    Raises:
+        DaemonUnavailable: See `make_private_folder`.
+    """
+    make_private_folder(folder.parent)
+    if folder.is_symlink():
+        folder = folder.resolve()
+    make_private_folder(folder)
+    return folder
+
+
+# --- of spares --------------------------------------------------------------------------------------------------------
+
+
+def make_spare_folder(browsers_dir: Path, host_folder: Path) -> Path:
+    """Make the folder of a spare, which becomes its session's when a link in a session's name leads to it.
+
+    Raises:
+        DaemonUnavailable: See `make_private_folder`.
+        OSError: If it is there, or cannot be made.
+    """
+    make_private_folder(browsers_dir)
+    folder = browsers_dir / f"{_SPARE}{host_folder.name}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def clear_up_spare(browsers_dir: Path, host_folder: Path) -> None:
+    """Remove the folder of a spare whose host is dead, unless it is a session's by now."""
+    folder = browsers_dir / f"{_SPARE}{host_folder.name}"
+    if folder.exists() and not any(
+        path.is_symlink() and path.readlink().name == folder.name for path in browsers_dir.iterdir()
+    ):
+        try:
+            # What is about to die beside it makes no more in it.
+            aside = folder.rename(folder.with_name(f"{folder.name}{_ASIDE}"))
+            shutil.rmtree(aside, ignore_errors=True)
+        except OSError as exc:
+            logger.warning("%s cannot be removed: %s", folder, exc)
+
+
+def clear_up_spares(browsers_dir: Path, hosts_dir: Path) -> None:
+    """Remove what spares have left that died with the daemon that made them."""
+    for folder in sorted(browsers_dir.glob(f"{_SPARE}*")):
+        host_folder = hosts_dir / folder.name.removeprefix(_SPARE)
+        # In this order: the host of a spare makes the link, so that a dead one makes none any more.
+        if not folder.name.endswith(_ASIDE) and not Spool.is_alive(host_folder):
+            clear_up_spare(browsers_dir, host_folder)
+
+
+# --- of sessions that ended -------------------------------------------------------------------------------------------
 
 
 async def remove_old_folders(
@@ -35,7 +111,7 @@ async def remove_old_folders(
         try:
             if row is None:
                 # What an earlier daemon has left half removed, or of which the registry knows no more.
-                last_used = folder.stat().st_mtime
+                last_used = folder.lstat().st_mtime
             elif row.status == "active":
                 continue
             else:
@@ -44,14 +120,22 @@ async def remove_old_folders(
                 # At once, so that a session that starts meanwhile begins with a new one.
                 aside = folder.with_name(f"{folder.name.removesuffix(_ASIDE)}{_ASIDE}")
                 folder.rename(aside)
-                await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
+                await asyncio.to_thread(_remove, aside)
                 logger.info("removed %s, which no browser session has used for long", folder)
         except OSError as exc:
             logger.warning("%s cannot be removed: %s", folder, exc)
 
 
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder.resolve(), ignore_errors=True)
+    if folder.is_symlink():
+        folder.unlink()
+
+
 def _folders(browsers_dir: Path) -> list[Path]:
+    """Return what has the name of a session, or is half removed."""
     try:
-        return sorted(path for path in browsers_dir.iterdir() if path.is_dir() and not path.is_symlink())
+        entries = sorted(path for path in browsers_dir.iterdir() if path.is_dir() or path.is_symlink())
     except FileNotFoundError:
         return []
+    return [path for path in entries if path.name.endswith(_ASIDE) or not path.name.startswith(_SPARE)]

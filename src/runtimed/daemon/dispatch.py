@@ -111,6 +111,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             | ops.HostInput()
             | ops.HostWarm()
             | ops.HostBecome()
+            | ops.HostBecomeBrowser()
         ):
             raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
         case _:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
 from runtimed.daemon.host_folder import Owner, name_owner, new_host_folder
 from runtimed.daemon.host_link import spawn_host
-from runtimed.daemon.pool import Pool, SpareHost
+from runtimed.daemon.pool import NewHost, Pool, SpareHost
 from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
-from runtimed.errors import RuntimedError, StorageError
+from runtimed.errors import StorageError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
 from runtimed.protocol.codec import pack
@@ -24,9 +25,7 @@ from runtimed.protocol.operations import HostBecome, StartKernel
 from runtimed.settings import Settings
 from runtimed.storage.spool import Spool
 
-__all__ = ["HostStarter", "KernelWanted", "NewHost"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["HostStarter", "KernelWanted", "SpareKernel"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +60,48 @@ class KernelWanted:
         return "" if self.prepared is None else self.prepared.marker
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewHost:
-    """A host that belongs to the session by now, listens, and waits for somebody to attach himself.
+@dataclass(frozen=True, slots=True)
+class SpareKernel:
+    """A kind of spare kernel, as the pool needs it; see `SpareKind`."""
 
-    Attributes:
-        kind: What a spare must be to take its place; None if none can.
-    """
+    kind: Kind
+    max_kinds: ClassVar[int] = 2
+    max_spares: ClassVar[int] = sys.maxsize
 
-    folder: Path
-    epoch: HostEpoch
-    pid: int | None
-    kind: Kind | None
+    @property
+    def name(self) -> str:
+        """See `SpareKind`."""
+        return self.kind.source
+
+    def replaces(self, other: SpareKernel) -> bool:
+        """See `SpareKind`."""
+        return self.kind.replaces(other.kind)
+
+    async def spawn(self, folder: Path, epoch: HostEpoch, settings: Settings) -> int:
+        """See `SpareKind`."""
+        kind = self.kind
+        return await spawn_host(
+            Bootstrap(
+                folder=str(folder),
+                epoch=epoch,
+                data_dir=str(settings.data_dir),
+                socket_path=str(settings.socket_path),
+                blobs_dir=str(settings.data_dir / "blobs"),
+                kernel_type="python",
+                env_source=kind.source,
+                interpreter=kind.interpreter,
+                marker=kind.marker,
+                environment=dict(kind.variables),
+                cwd="/",
+                notebook_label="spare",
+                max_memory=kind.max_memory,
+                spare=True,
+                lock=Spool.lock(folder),
+            )
+        )
+
+    def clear_up(self, folder: Path, settings: Settings) -> None:
+        """See `SpareKind`: a kernel leaves nothing elsewhere."""
 
 
 class HostStarter:
@@ -109,48 +138,29 @@ class HostStarter:
             wanted.environment,
             self._settings.limits.max_kernel_memory,
         )
-        while kind is not None and (spare := self._pool.take(kind)) is not None:
-            if await self._hand_over(spare, wanted):
-                return NewHost(folder=spare.folder, epoch=spare.epoch, pid=spare.pid, kind=kind)
-        return await self._start_new(wanted, kind)
+        if kind is None:
+            return await self._start_new(wanted, None)
+
+        def write_down(spare: SpareHost) -> None:
+            name_owner(spare.folder, self._owner(wanted, spare.epoch))
+            self._tell(wanted, spare.folder, spare.epoch)
+
+        owner = HostBecome(
+            kernel_type=wanted.kernel_type,
+            env_source=wanted.env_source,
+            request=pack(msgspec.to_builtins(wanted.request)),
+            environment=wanted.environment,
+            cwd=wanted.request.cwd,
+            notebook_label=self._notebook_id,
+        )
+        spare_kind = SpareKernel(kind)
+        return await self._pool.hand_over(spare_kind, write_down, owner) or await self._start_new(wanted, spare_kind)
 
     def is_ready(self, host: NewHost) -> None:
         """The kernel of this host has started."""
-        if host.kind is not None:
-            self._pool.started(host.kind)
+        self._pool.started(host)
 
-    async def _hand_over(self, spare: SpareHost, wanted: KernelWanted) -> bool:
-        """Give a spare to the session; False if it cannot be used.
-
-        Raises:
-            OSError, StorageError: If it cannot be written down.
-        """
-        try:
-            # Before it is told: so a daemon that starts after this one died finds a spare, which ends, or a host with
-            # its session's name.
-            name_owner(spare.folder, self._owner(wanted, spare.epoch))
-            self._tell(wanted, spare.folder, spare.epoch)
-        except (OSError, StorageError):
-            self._pool.drop(spare)
-            raise
-        try:
-            await spare.become(
-                HostBecome(
-                    kernel_type=wanted.kernel_type,
-                    env_source=wanted.env_source,
-                    request=pack(msgspec.to_builtins(wanted.request)),
-                    environment=wanted.environment,
-                    cwd=wanted.request.cwd,
-                    notebook_label=self._notebook_id,
-                )
-            )
-        except (RuntimedError, TimeoutError) as exc:
-            logger.warning("a spare kernel cannot be used for session %r: %s", self._notebook_id, exc)
-            self._pool.drop(spare)
-            return False
-        return True
-
-    async def _start_new(self, wanted: KernelWanted, kind: Kind | None) -> NewHost:
+    async def _start_new(self, wanted: KernelWanted, kind: SpareKernel | None) -> NewHost:
         epoch = new_host_epoch()
         folder = new_host_folder(self._settings.hosts_dir, self._owner(wanted, epoch))
         # Written before there is a host, so that a daemon that starts after this one died finds it.

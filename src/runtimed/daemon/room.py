@@ -80,7 +80,7 @@ class Room(KernelListener, BrowserListener):
         self.kernel = RoomKernel(
             notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
         )
-        self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, self, clock)
+        self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, pool, self, clock)
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
         self._awaited: psutil.Process | None = None

@@ -239,7 +239,7 @@ class Daemon:
         return {}
 
     async def flush_pool(self) -> dict[str, Any]:
-        """End the spare kernels."""
+        """End the spares."""
         await self._pool.flush()
         return {}
 

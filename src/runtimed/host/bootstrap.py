@@ -37,8 +37,8 @@ class HostBootstrap(msgspec.Struct, frozen=True, kw_only=True):
         blobs_dir: Where large values of events go.
         notebook_label: Names the session in the log.
         environment: The environment variables of the client. Never written anywhere.
-        spare: Whether this host gets ready for a session that is named later (`HostBecome`). Until then `environment`
-            holds only what cannot be changed later.
+        spare: Whether this host gets ready for a session that is named later (`HostBecome`, `HostBecomeBrowser`).
+            Until then `environment` holds only what cannot be changed later.
         lock: The descriptor of the folder's lock, inherited from the process that starts the host and held by it.
     """
 

@@ -24,7 +24,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import Attach, HostBecome, HostDetach, HostWarm, Operation
+from runtimed.protocol.operations import Attach, HostBecome, HostBecomeBrowser, HostDetach, HostWarm, Operation
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -212,7 +212,7 @@ class Connection(ChannelHandler):
 
     def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
         """Do what was asked; None if the reply comes later."""
-        if isinstance(operation, HostWarm | HostBecome):
+        if isinstance(operation, HostWarm | HostBecome | HostBecomeBrowser):
             self._server.keep(self)
         elif not isinstance(operation, Attach) and not self._server.is_attached(self):
             raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")

@@ -37,6 +37,7 @@ __all__ = [
     "GetSession",
     "GetStatus",
     "HostBecome",
+    "HostBecomeBrowser",
     "HostComplete",
     "HostDetach",
     "HostInput",
@@ -150,7 +151,7 @@ class ShutdownDaemon(_Operation, frozen=True, tag="shutdown_daemon"):
 
 
 class FlushPool(_Operation, frozen=True, tag="flush_pool"):
-    """End the spare kernels; new ones are made after the next start of a kernel. Reply: `{}` when they have ended."""
+    """End the spares; more are made after the next start of a kernel or browser. Reply: `{}` when they have ended."""
 
 
 # --- kernel -----------------------------------------------------------------------------------------------------------
@@ -585,12 +586,13 @@ class HostDetach(_Operation, frozen=True, tag="host_detach"):
 class HostWarm(_Operation, frozen=True, tag="host_warm"):
     """Keep this spare host: from here on it lives as long as this connection, until it is a session's.
 
-    Reply: `{}` once its kernel has imported all that it needs; NoKernel if it ended, or is no spare.
+    Reply: `{}` once its kernel has imported all that it needs, or its browser can be driven; NoKernel or
+    BrowserError if it ended, or is no spare.
     """
 
 
 class HostBecome(_Operation, frozen=True, tag="host_become"):
-    """Give a spare to a session, over the connection that keeps it; then it is a host as any other.
+    """Give a spare kernel to a session, over the connection that keeps it; then it is a host as any other.
 
     Reply: `{}` once the kernel has taken it; it waits for an `Attach` then. NoKernel or KernelStartFailed if the spare
     cannot be used; then it was nobody's. The fields are those of `Bootstrap`, and what else that holds stays.
@@ -606,6 +608,29 @@ class HostBecome(_Operation, frozen=True, tag="host_become"):
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
         return f"<HostBecome {self.notebook_label!r} {self.env_source!r}>"
+
+
+class HostBecomeBrowser(_Operation, frozen=True, tag="host_become_browser"):
+    """Give a spare browser to a session, over the connection that keeps it; then it is a host as any other.
+
+    Reply: `{}` once it is what the session asks for; it waits for an `Attach` then. BrowserError if the spare cannot be
+    used; then it was nobody's.
+
+    Attributes:
+        config: The fields of `BrowserConfig`.
+        environment: The environment variables of the client.
+        session_dir: Becomes a link to the folder of the spare; there must be nothing there.
+        notebook_label: See `HostBecome`.
+    """
+
+    config: dict[str, Any]
+    environment: dict[str, str]
+    session_dir: str
+    notebook_label: str
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<HostBecomeBrowser {self.notebook_label!r}>"
 
 
 class HostComplete(_Operation, frozen=True, tag="host_complete"):
@@ -695,6 +720,7 @@ Operation = (
     | HostInput
     | HostWarm
     | HostBecome
+    | HostBecomeBrowser
     | FlushPool
     | SetKernelspec
 )

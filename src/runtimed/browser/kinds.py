@@ -1,0 +1,117 @@
+"""Which spare browser fits which start: by all that a Chromium cannot be told once it runs. Nothing here starts one.
+
+Everything else (cookies, the folder for downloads, what may be opened) it is told when it is handed over.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from runtimed.browser.find import find_chromium
+from runtimed.errors import BrowserUnavailable
+from runtimed.pages import BrowserConfig
+
+__all__ = ["Kind", "kind_of"]
+
+_FIXED: Final = (
+    "CHROME",
+    "CHROMIUM",
+    "DBUS_",
+    "FC_",
+    "FONTCONFIG_",
+    "GOOGLE_",
+    "HOME",
+    "HOSTALIASES",
+    "LANG",
+    "LC_",
+    "LD_",
+    "DYLD_",
+    "LIBGL_",
+    "LOCALDOMAIN",
+    "MALLOC_",
+    "GLIBC_",
+    "MESA_",
+    "NODE_",
+    "NSS_",
+    "PLAYWRIGHT_",
+    "PW",
+    "RES_OPTIONS",
+    "SSL",
+    "TEMP",
+    "TMP",
+    "TZ",
+    "VK_",
+    "XDG_",
+    # The wrapper around it and its driver may look for programs.
+    "PATH",
+)
+"""What the names of variables begin with that a Chromium without a window, or its driver, reads as it starts."""
+
+_PROXIES: Final = ("_proxy", "_PROXY")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of spare browser; equal kinds are interchangeable.
+
+    Attributes:
+        config: What of a config becomes arguments of Chromium; all else in it is as if nobody had asked for it.
+        variables: The variables that cannot be changed later, by name. Left out of the repr.
+        stamp: What changes when Chromium is replaced by another version.
+    """
+
+    config: BrowserConfig
+    variables: tuple[tuple[str, str], ...] = field(repr=False)
+    stamp: tuple[int, int]
+
+    def replaces(self, other: Kind) -> bool:
+        """Whether no start will be of the other kind any more: its Chromium was replaced."""
+        return dataclasses.replace(other, stamp=self.stamp) == self
+
+
+def kind_of(config: BrowserConfig, environment: Mapping[str, str]) -> Kind | None:
+    """Return the kind of spare that fits a start; None if none can.
+
+    Args:
+        config: What is to be started.
+        environment: The environment variables of the client.
+    """
+    # A window would show before anybody asked for it; a profile is there before its Chromium is.
+    if not config.headless or config.profile is not None or any(map(_is_for_one_only, config.chrome_args)):
+        return None
+    try:
+        program = find_chromium(config.chromium, environment).program
+        status = program.stat()
+    except (BrowserUnavailable, OSError):
+        return None
+    if not program.is_absolute():
+        return None
+    variables = {
+        name: value for name, value in environment.items() if name.startswith(_FIXED) or name.endswith(_PROXIES)
+    }
+    return Kind(
+        config=BrowserConfig(
+            chromium=str(program),
+            viewport_width=config.viewport_width,
+            viewport_height=config.viewport_height,
+            user_agent=config.user_agent,
+            allowed_domains=config.allowed_domains,
+            chrome_args=config.chrome_args,
+        ),
+        variables=tuple(sorted(variables.items())),
+        stamp=(status.st_ino, status.st_mtime_ns),
+    )
+
+
+def _is_for_one_only(argument: str) -> bool:
+    """Whether two Chromiums with this argument get in each other's way, or one that nobody has asked for is heard of.
+
+    It may name a port or a file of its own, or a page to open.
+    """
+    name, _, value = argument.partition("=")
+    is_path = Path(value).is_absolute() or value.startswith(("./", "../", "~"))
+    return not name.startswith("--") or name.startswith("--remote-debugging") or is_path
