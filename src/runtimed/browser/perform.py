@@ -310,23 +310,26 @@ class Performer:
 
     async def _operate(self, action: Any, tab: OpenTab, doing: _Doing) -> str:
         """Do something to an element or to the page, and see whether that changes the page."""
-        if isinstance(action, _SURE):
-            found, what = await self._elements.find(action, tab, doing.selectors)
-            message = await self._touch(action, tab, found, what, doing)
-            doing.changed = True
-            return message + await self._await_page(tab)
-        watching = asyncio.ensure_future(start_watch(tab))
+        sure = isinstance(action, _SURE)
+        watching = None if sure else asyncio.ensure_future(start_watch(tab))
         stopped = False
         try:
             found, what = await self._elements.find(action, tab, doing.selectors)
-            watch, changes = await watching, tab.changes
+            if watching is not None and found is None:
+                await watching  # what is done to an element is preceded by questions to the page, and so by this one
+            changes = tab.changes
             message = await self._touch(action, tab, found, what, doing)
-            if watch is not None and tab.changes == changes:
+            watch = None if watching is None else await watching
+            doing.changed = doing.changed or sure
+            if tab.changes != changes:
+                return message + await self._await_page(tab)
+            if watch is not None:
                 stopped = True
                 doing.changed = doing.changed or await end_watch(tab, watch)
-            return message + await self._await_page(tab)
+            return message
         finally:
-            self.later(put_away(tab, watching, stopped=stopped))
+            if watching is not None:
+                self.later(put_away(tab, watching, stopped=stopped))
 
     @staticmethod
     async def _await_page(tab: OpenTab) -> str:
