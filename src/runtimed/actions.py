@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from runtimed.errors import InvalidAction
+from runtimed.structs import prepare
 
 __all__ = [
     "Action",
@@ -297,6 +298,8 @@ _BY_TYPE: Final[dict[str, type[Any]]] = {
         Hover, Drag, UploadFile, DownloadFile, Scroll, Wait, EvaluateJs, HandleDialog,
     )
 }  # fmt: skip
+
+prepare(*_BY_TYPE.values())
 
 
 def parse_action(action: object = None, type: str | None = None, fields: Mapping[str, Any] | None = None) -> Action:  # noqa: A002  # the name that users write

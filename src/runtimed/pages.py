@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from runtimed.structs import prepare
+
 __all__ = ["ActionResult", "BrowserConfig", "Dialog", "Element", "LogEntry", "Observation", "Scroll", "Tab"]
 
 
@@ -205,6 +207,9 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: int | None = None
     moment: Literal["before", "after"] | None = None
     image: bytes | None = None
+
+
+prepare(BrowserConfig, Observation, ActionResult, LogEntry)
 
 
 def _short(url: str) -> str:

@@ -17,6 +17,7 @@ from runtimed.errors import StorageError
 from runtimed.storage.database import name_aside
 from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
+from runtimed.structs import prepare
 from runtimed.transport.sockets import make_private_folder
 
 __all__ = [
@@ -54,6 +55,9 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["kernel", "browser"] = "kernel"
     kernel_type: str
     env_source: str
+
+
+prepare(Owner)
 
 
 def new_host_folder(hosts_dir: Path, owner: Owner | None) -> Path:

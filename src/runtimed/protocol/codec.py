@@ -15,6 +15,7 @@ import msgspec
 from runtimed.errors import ProtocolError
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Message
+from runtimed.structs import prepare
 
 __all__ = [
     "MAX_FRAME",
@@ -49,6 +50,9 @@ class _EventBox(msgspec.Struct):
     """Holds an event, for the same reason."""
 
     value: Event
+
+
+prepare(_MessageBox, _EventBox)
 
 
 def pack(value: Any) -> bytes:

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ __all__ = ["DAEMON_PYTHON", "daemon_interpreter", "find_uv", "uv_patience"]
 
 DAEMON_PYTHON: Final = ">=3.11,<3.13"
 """Versions of Python that can run the daemon."""
+
+_asking_uv = threading.Lock()
 
 _DISTRIBUTION: Final = "ipython-runtimed"
 _PACKAGE: Final = Path(__file__).parent.parent
@@ -72,7 +75,9 @@ def find_uv(environment: Mapping[str, str] = os.environ) -> str | None:
         environment: The environment variables whose PATH counts.
     """
     if importlib.util.find_spec("uv") is not None:
-        with contextlib.suppress(FileNotFoundError):  # the package without its executable
+        # One thread at a time: uv's package asks `sysconfig`, which is empty for others while the first one fills it
+        # (CPython 3.11). A package without its executable has no such file.
+        with _asking_uv, contextlib.suppress(FileNotFoundError):
             return str(importlib.import_module("uv").find_uv_bin())
     return shutil.which("uv", path=environment.get("PATH", os.defpath))
 
