@@ -7,6 +7,7 @@ import pytest
 
 from runtimed import Client, DaemonClient, Session, SyncEnvironmentResult
 from tests.conftest import wait_until
+from tests.daemon.test_pool import spare_of
 
 
 @pytest.fixture
@@ -40,12 +41,13 @@ def test_a_spare_holds_its_environment_before_and_after_it_is_taken_and_packages
         where = first.run(look).stdout
         (prefix, again, bin_folder) = where.split()
         assert (again, bin_folder) == (prefix, f"{prefix}/bin")
+        spare, _kernel = spare_of(pool, first)
         first.shutdown_kernel()
         marker = Path(prefix, "runtimed.json")
         assert is_held(marker)
         with Session() as second:
             second.start_kernel()
-            assert figures() == {}
+            assert second.status().host_pid == spare.pid
             assert second.env_source == "uv:prewarmed"
             DaemonClient().flush_pool()
             assert is_held(marker)
