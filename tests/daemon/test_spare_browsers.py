@@ -270,13 +270,20 @@ def test_what_a_spare_has_left_that_died_with_its_daemon_goes_when_the_next_one_
         first.stop()
 
 
-def test_a_spare_that_was_given_a_name_and_not_told_ends_and_its_session_gets_another_browser(pool: Path) -> None:
+@pytest.mark.parametrize("asleep", [False, True])
+def test_a_spare_that_was_given_a_name_and_not_told_ends_and_its_session_gets_another_browser(
+    pool: Path, *, asleep: bool
+) -> None:
     with started("first") as first:
         wait_for_spare()
         host, chromium = spare_of(pool, first)
         owner = Owner(notebook_id="second", epoch="e" * 32, kind="browser", kernel_type="", env_source="")
         folder = folder_of(pool, host)
         name_owner(folder, owner)
+        if asleep:
+            # The next daemon finds it alive, and it ends while its session is being started.
+            host.suspend()
+            threading.Timer(1.0, host.resume).start()
         kill_daemon()
         with started("second") as second:
             assert chromium_of(second).pid != chromium.pid

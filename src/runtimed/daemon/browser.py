@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,16 @@ class RoomBrowser:
         return self.status == "dead"
 
     # --- life ---
+
+    async def await_adopted(self) -> None:
+        """Wait until it is known whether the host that an earlier daemon has left lives on; without one, do nothing.
+
+        Raises:
+            BrowserUnavailable: If that is not known in time.
+        """
+        if self.exists and self._starting is None:
+            with contextlib.suppress(SessionClosed):
+                await self._open_link()
 
     async def start(self, request: StartBrowser) -> None:
         """Start a browser unless there is one, and return when it can be used.

@@ -155,6 +155,8 @@ class Room(KernelListener, BrowserListener):
         Raises:
             SessionError: If this is a kernel's session.
         """
+        # One that has just died is replaced, and is no failure of this start.
+        await self.browser.await_adopted()
         if not self.browser.exists:
             self.check_room()
         limits = Limits(
