@@ -53,7 +53,7 @@ def wait_until_full(disk: SmallDisk) -> None:
         hosts = [log.read_text() for log in disk.folder.glob("run/*/host.log")]
         return "they cannot be stored" in log_of(disk) or any("nothing can be stored" in log for log in hosts)
 
-    wait_until(lambda: disk.free < 2 * RESERVE, "the disk is not full")
+    wait_until(lambda: disk.free < RESERVE + MIB, "the disk is not full")
     wait_until(is_met, "everything is stored all the same")
 
 
@@ -74,7 +74,7 @@ def test_a_cell_that_fills_the_disk_waits_and_goes_on_when_there_is_room(disk: S
         cell_id = session.create_cell(PRINT)
         alive = [daemon(), *processes(session)]
         # So much that the log of the database gets long, and so little that it cannot be emptied.
-        disk.leave(14 * MIB)
+        disk.leave(17 * MIB)
         execution_id = session.queue_cell(cell_id)
         wait_until_full(disk)
 
@@ -118,7 +118,7 @@ def test_a_disk_without_a_byte_left_costs_neither_processor_nor_log_and_stops_no
         cell_id = session.create_cell("while True: print('y' * 999_999)")
         other.run("1")
         session.start_kernel()
-        disk.leave(6 * MIB)
+        disk.leave(9 * MIB)
         execution_id = session.queue_cell(cell_id)
         wait_until_full(disk)
         disk.leave(0)
@@ -208,7 +208,7 @@ def test_a_daemon_that_starts_on_a_full_disk_shows_what_there_is_and_takes_over_
         closed.connect()
         cell_id = session.create_cell(PRINT)
         alive = processes(session)
-        disk.leave(8 * MIB)
+        disk.leave(11 * MIB)
         execution_id = session.queue_cell(cell_id)
         wait_until_full(disk)
         disk.leave(0)
@@ -293,7 +293,7 @@ def test_what_a_dead_host_has_kept_is_stored_when_there_is_room(disk: SmallDisk)
 def test_a_session_is_stopped_on_a_nearly_full_disk_and_its_output_is_stored_later(disk: SmallDisk) -> None:
     with Session("a") as session:
         session.start_kernel()
-        disk.leave(6 * MIB)
+        disk.leave(9 * MIB)
         cell_id = session.create_cell(PRINT)
         session.queue_cell(cell_id)
         wait_until_full(disk)
@@ -318,7 +318,7 @@ def test_a_large_value_waits_for_room(disk: SmallDisk) -> None:
     show = "from IPython.display import display\ndisplay({'image/png': b'\\x89' * 4_000_000}, raw=True)"
     with Session("a") as session:
         session.start_kernel()
-        disk.leave(3 * MIB)
+        disk.leave(6 * MIB)
         execution_id = session.queue_cell(session.create_cell(show))
         host, _kernel = processes(session)
         (log,) = disk.folder.glob("run/*/host.log")

@@ -12,8 +12,11 @@ from runtimed.errors import StorageError
 
 __all__ = ["RESERVE", "check_room", "has_room", "is_no_room", "no_room"]
 
-RESERVE: Final = 2**20
-"""Free bytes below which nothing new is begun and no output is stored: what goes on may need them to end well."""
+RESERVE: Final = 4 * 2**20
+"""Free bytes below which nothing new is begun and no output is stored: what goes on may need them to end well.
+
+A host and the daemon look at the same moment, and each may then write a piece of output, the daemon twice.
+"""
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
