@@ -71,6 +71,7 @@ def test_a_storm_of_dialogs_is_answered_one_by_one(dialogs):
 def test_a_storm_without_end_ends_with_its_tab(dialogs):
     press(dialogs, "Endless")
     for _ in range(3):
+        assert dialogs.observe().dialog is not None
         dialogs.do("handle_dialog")
 
     dialogs.do("close_tab")
