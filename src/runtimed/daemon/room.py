@@ -81,6 +81,7 @@ class Room(KernelListener, BrowserListener):
             notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
         )
         self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, pool, self, clock)
+        self._kind: Literal["kernel", "browser"] | None = None
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
         self._awaited: psutil.Process | None = None
@@ -128,9 +129,13 @@ class Room(KernelListener, BrowserListener):
         Raises:
             SessionError: If it is of another kind.
         """
+        if self._kind == kind:
+            return
         row = self._registry.find(self.notebook_id)
         if row is not None:
             check_kind(row, kind)
+            # It never changes, and is asked for with nearly every request.
+            self._kind = kind
 
     def begin(self, actor: Actor) -> None:
         """A document that is written to for the first time makes a session; an ended session stays ended."""
