@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.kinds import Kind, kind_of
 from runtimed.daemon.browser_folders import clear_up_spare, has_folder, make_folder, make_spare_folder
-from runtimed.daemon.host_folder import Owner, name_owner, new_host_folder
+from runtimed.daemon.host_folder import Owner, name_owner, new_session_folder
 from runtimed.daemon.host_link import spawn_host
 from runtimed.daemon.pool import NewHost, Pool, SpareHost
-from runtimed.errors import StorageError
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch, stored_name
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.operations import HostBecomeBrowser, StartBrowser
@@ -95,7 +93,7 @@ class BrowserStarter:
 
         def write_down(spare: SpareHost) -> None:
             name_owner(spare.folder, self._owner(spare.epoch))
-            self._tell_facts(host_epoch=spare.epoch, host_dir=str(spare.folder))
+            self._tell(spare.folder, spare.epoch)
 
         owner = HostBecomeBrowser(
             config=config,
@@ -112,13 +110,9 @@ class BrowserStarter:
 
     async def _start_new(self, request: StartBrowser, config: dict[str, Any], kind: SpareBrowser | None) -> NewHost:
         epoch = new_host_epoch()
-        folder = new_host_folder(self._settings.hosts_dir, self._owner(epoch))
-        # Written before there is a host, so that a daemon that starts after this one died finds it.
-        try:
-            self._tell_facts(host_epoch=epoch, host_dir=str(folder))
-        except StorageError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        folder = new_session_folder(
+            self._settings.hosts_dir, self._owner(epoch), lambda folder: self._tell(folder, epoch)
+        )
         pid = await _spawn(
             self._settings,
             folder,
@@ -129,6 +123,9 @@ class BrowserStarter:
             session_dir=make_folder(self._settings.browsers_dir / stored_name(self._notebook_id)),
         )
         return NewHost(folder=folder, epoch=epoch, pid=pid, kind=kind)
+
+    def _tell(self, folder: Path, epoch: HostEpoch) -> None:
+        self._tell_facts(host_epoch=epoch, host_dir=str(folder))
 
     def _owner(self, epoch: HostEpoch) -> Owner:
         return Owner(notebook_id=self._notebook_id, epoch=epoch, kind="browser", kernel_type="", env_source="")

@@ -28,6 +28,7 @@ __all__ = [
     "leftovers",
     "name_owner",
     "new_host_folder",
+    "new_session_folder",
     "read_owner",
     "set_spool_aside",
 ]
@@ -93,6 +94,29 @@ def name_owner(folder: Path, owner: Owner) -> None:
     path.touch(mode=0o600)
     path.write_bytes(msgspec.json.encode(owner))
     path.replace(folder / _OWNER)
+
+
+def new_session_folder(hosts_dir: Path, owner: Owner, tell: Callable[[Path], None]) -> Path:
+    """Create the folder of a session's new host, and have it written down before there is a host.
+
+    So a daemon that starts after this one died finds it.
+
+    Args:
+        hosts_dir: Where they are.
+        owner: What the host works for.
+        tell: Writes down where the folder is.
+
+    Raises:
+        OSError: If that is not possible.
+        StorageError: If it cannot be written down; nothing is left behind.
+    """
+    folder = new_host_folder(hosts_dir, owner)
+    try:
+        tell(folder)
+    except StorageError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
 
 
 def is_spare(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +11,11 @@ from typing import ClassVar
 
 import msgspec
 
-from runtimed.daemon.host_folder import Owner, name_owner, new_host_folder
+from runtimed.daemon.host_folder import Owner, name_owner, new_session_folder
 from runtimed.daemon.host_link import spawn_host
 from runtimed.daemon.pool import NewHost, Pool, SpareHost
 from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
-from runtimed.errors import StorageError
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
 from runtimed.protocol.codec import pack
@@ -162,13 +160,9 @@ class HostStarter:
 
     async def _start_new(self, wanted: KernelWanted, kind: SpareKernel | None) -> NewHost:
         epoch = new_host_epoch()
-        folder = new_host_folder(self._settings.hosts_dir, self._owner(wanted, epoch))
-        # Written before there is a host, so that a daemon that starts after this one died finds it.
-        try:
-            self._tell(wanted, folder, epoch)
-        except StorageError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        folder = new_session_folder(
+            self._settings.hosts_dir, self._owner(wanted, epoch), lambda folder: self._tell(wanted, folder, epoch)
+        )
         pid = await spawn_host(
             Bootstrap(
                 folder=str(folder),

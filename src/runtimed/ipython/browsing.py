@@ -12,6 +12,7 @@ from IPython.display import Markdown
 
 from runtimed.actions import Action
 from runtimed.client.browser_session import BrowserSession
+from runtimed.ipython.reports import state_of
 from runtimed.models import Image
 from runtimed.pages import Observation
 from runtimed.texts import printable
@@ -138,8 +139,7 @@ class Browsing:
 
     def _status(self, session: BrowserSession) -> None:
         status = session.status()
-        state = status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
-        lines = [f"Browser session {session.session_id}: {state}"]
+        lines = [f"Browser session {session.session_id}: {state_of(status)}"]
         if status.status == "active":
             lines += [
                 f"{'*' if tab.active else ' '} {tab.id}  {tab.title}  {tab.url}"

@@ -21,7 +21,7 @@ from runtimed.models import SessionStatus
 from runtimed.protocol.operations import GetCells, GetMetadata
 from runtimed.texts import printable
 
-__all__ = ["cells_report", "env_report", "sessions_report", "state_report", "status_of", "table"]
+__all__ = ["cells_report", "env_report", "sessions_report", "state_of", "state_report", "status_of", "table"]
 
 MAX_WIDTH = 60
 """Longest first line of a source that is shown, in characters."""
@@ -62,14 +62,14 @@ def state_report(current: str | None, joined: bool, browser: str | None) -> str:
         rows += [] if status is None else _session_rows(status)
     if browser is not None:
         status = status_of(browser)
-        state = "no longer there" if status is None else _state(status)
+        state = "no longer there" if status is None else state_of(status)
         rows.append(("browser", f"{printable(browser)}: {state} (`%runtimed browser status` says more)"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
 
 def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
-    rows = [("status", f"{_state(status)}, for {_age(status.duration)}, {_count(status.peers, 'client')} connected")]
+    rows = [("status", f"{state_of(status)}, for {_age(status.duration)}, {_count(status.peers, 'client')} connected")]
     if status.kernel_pid is not None:
         rows.append(("kernel", f"{status.kernel_type}, {status.kernel_status}, process {status.kernel_pid}"))
         rows.append(("env", str(status.env_source)))
@@ -82,7 +82,8 @@ def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
     return rows
 
 
-def _state(status: SessionStatus) -> str:
+def state_of(status: SessionStatus) -> str:
+    """Return the state of a session in words: `closed (stopped)`."""
     return status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
 
 
