@@ -41,6 +41,18 @@ async def daemon_with_a_clock() -> AsyncIterator[tuple[Clock, Daemon]]:
             await running
 
 
+async def look(clock: Clock, daemon: Daemon) -> None:
+    """Let the daemon look for what is too old, now and to the end."""
+    for _ in range(2):
+        # One that had begun by itself may have been past what is to be seen.
+        if daemon._retention._task is not None:
+            await daemon._retention._task
+        daemon._retention._next = clock.now
+        daemon._tick()
+    assert daemon._retention._task is not None
+    await daemon._retention._task
+
+
 async def until(condition: Callable[[], object], message: str) -> None:
     deadline = time.monotonic() + 30
     while True:

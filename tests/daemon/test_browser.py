@@ -22,7 +22,7 @@ from runtimed import (
 )
 from runtimed.errors import NotConnected, SessionError, SessionNotFound
 from tests.conftest import wait_until
-from tests.daemon.conftest import daemon_with_a_clock, until
+from tests.daemon.conftest import daemon_with_a_clock, look, until
 
 PAGE = "data:text/html,<title>One</title><button onclick='document.title += 1'>More</button>"
 ACTIVE = ("active", None)
@@ -323,25 +323,18 @@ def test_the_folder_of_a_browser_session_goes_when_nobody_has_used_it_for_long(o
 
     async def scenario() -> None:
         async with daemon_with_a_clock() as (clock, daemon):
-
-            async def look() -> None:
-                daemon._retention._next = clock.now
-                daemon._tick()
-                assert daemon._retention._task is not None
-                await daemon._retention._task
-
             session = AsyncBrowserSession("shop", timeout_minutes=None)
             await session.start()
             (folder,) = browsers.iterdir()
             clock.now += 31 * 86400
-            await look()
+            await look(clock, daemon)
             assert folder.exists()
 
             await session.stop()
-            await look()
+            await look(clock, daemon)
             assert folder.exists()
             clock.now += 31 * 86400
-            await look()
+            await look(clock, daemon)
             assert list(browsers.iterdir()) == []
             await session.start()
             assert (await session.status()).status == "active"

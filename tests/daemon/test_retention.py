@@ -29,7 +29,7 @@ from runtimed.protocol.operations import Join, Subscribe
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
-from tests.daemon.conftest import Clock, daemon_with_a_clock, until
+from tests.daemon.conftest import Clock, daemon_with_a_clock, look, until
 
 DAY = 86400.0
 LARGE = "from IPython.display import display\ndisplay({{'text/plain': {!r} * 400_000}}, raw=True)"
@@ -40,18 +40,6 @@ LARGE = "from IPython.display import display\ndisplay({{'text/plain': {!r} * 400
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However far the clock is moved, the daemon stays."""
     monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e12")
-
-
-async def look(clock: Clock, daemon: Daemon) -> None:
-    """Let the daemon look for what is too old, now and to the end."""
-    for _ in range(2):
-        # One that had begun by itself may have been past what is to be seen.
-        if daemon._retention._task is not None:
-            await daemon._retention._task
-        daemon._retention._next = clock.now
-        daemon._tick()
-    assert daemon._retention._task is not None
-    await daemon._retention._task
 
 
 @contextlib.asynccontextmanager

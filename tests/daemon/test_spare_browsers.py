@@ -21,7 +21,7 @@ from runtimed.daemon.server import TICK
 from runtimed.ids import NotebookId, stored_name
 from tests.browser.server import Site, serve
 from tests.conftest import processes_of, wait_until
-from tests.daemon.conftest import daemon_with_a_clock, until
+from tests.daemon.conftest import daemon_with_a_clock, look, until
 from tests.daemon.test_browser import chromium_of, host_of
 from tests.daemon.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems
 
@@ -372,13 +372,6 @@ def test_the_folder_of_a_session_that_began_with_a_spare_goes_when_nobody_has_us
 
     async def scenario() -> None:
         async with daemon_with_a_clock() as (clock, daemon):
-
-            async def look() -> None:
-                daemon._retention._next = clock.now
-                daemon._tick()
-                assert daemon._retention._task is not None
-                await daemon._retention._task
-
             first, session = AsyncBrowserSession("first"), AsyncBrowserSession("shop", timeout_minutes=None)
             await first.start()
             await until(lambda: daemon._pool.figures() == WAITING, "there is no spare")
@@ -387,12 +380,12 @@ def test_the_folder_of_a_session_that_began_with_a_spare_goes_when_nobody_has_us
             assert folder.is_symlink()
             await first.stop()
             clock.now += 31 * 86400
-            await look()
+            await look(clock, daemon)
             assert (folder / "profile").exists()
 
             await session.stop()
             clock.now += 31 * 86400
-            await look()
+            await look(clock, daemon)
             await daemon.flush_pool()
             assert list(browsers.iterdir()) == []
 
