@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, Secret, recorded
@@ -157,6 +158,27 @@ def test_a_watcher_sees_frames_tabs_and_what_happens(browser, site):
     assert base64.b64decode(frame["jpeg"]).startswith(b"\xff\xd8")
     assert (frame["width"], frame["height"]) == (1280, 1080)
     browser.until(lambda: browser.browser._cast._tab is None, "frames are made though nobody watches", 5.0)
+
+
+def test_who_begins_to_watch_between_two_pages_sees_the_second(browser, site, monkeypatch):
+    """Chromium refuses in that moment to show anything: "Not attached to an active page"."""
+
+    async def scene():
+        await browser.browser.execute(Goto(f"{site.url}/plain"))
+        send = browser.browser._tabs.latest.cdp.send
+        refused: list[str] = []
+
+        async def refuse_once(method, params=None):
+            if not refused:
+                refused.append(method)
+                raise PlaywrightError("Not attached to an active page")
+            return await send(method, params)
+
+        monkeypatch.setattr(browser.browser._tabs.latest.cdp, "send", refuse_once)
+        await watch(browser.browser.viewer_url, lambda seen: any(name == "frame" for name, _ in seen))
+        return refused
+
+    assert browser.run(scene()) == ["Page.startScreencast"]
 
 
 class EndlessPages:

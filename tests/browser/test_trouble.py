@@ -148,7 +148,7 @@ def test_a_page_that_closes_itself(browser, site):
     assert browser.observe().tab == first
 
 
-def test_a_page_that_crashes_can_be_loaded_again(browser, site):
+def test_the_tab_of_a_page_that_crashes_can_only_be_closed(browser, site):
     browser.goto(f"{site.url}/plain")
     tab = browser.browser._tabs.latest
 
@@ -158,7 +158,11 @@ def test_a_page_that_crashes_can_be_loaded_again(browser, site):
     with pytest.raises(Exception, match="crash"):
         browser.run(tab.page.goto("chrome://crash"))
     browser.until(lambda: tab.crashed, "the page lives on")
-    assert browser.execute("click", selector="h1").error == "TabGone"
+    for action in (Click(selector="h1"), Goto(f"{site.url}/plain"), Reload()):
+        refused = browser.execute(action)
+        assert refused.error == "TabGone"
+        assert "new_tab opens another tab" in refused.message
+    assert browser.do("switch_tab", tab=tab.id).success
     assert browser.do("close_tab").success
     browser.goto(f"{site.url}/plain")
 

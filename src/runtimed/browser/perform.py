@@ -203,7 +203,7 @@ class Performer:
         match action:
             case actions.SwitchTab():
                 self._tabs.activate(tab)
-                if tab.dialog is None:
+                if tab.dialog is None and not tab.crashed:
                     await tab.page.bring_to_front()
                 return f"{tab.id} is active: {_short(tab.page.url)}"
             case actions.CloseTab():
@@ -220,8 +220,12 @@ class Performer:
         if tab.dialog is not None:
             raise _Refused(tab.dialog_sentence(), error="Dialog")
         await tab.ready
-        if tab.crashed and not isinstance(action, actions.Goto | actions.Reload):
-            raise _Refused(f"The page of {tab.id} crashed; reload it, or close the tab", error="TabGone")
+        if tab.crashed:
+            raise _Refused(
+                f"The page in {tab.id} crashed, and nothing can be loaded there again; "
+                "new_tab opens another tab, close_tab removes this one",
+                error="TabGone",
+            )
         doing.begun = True
         if isinstance(action, _NAVIGATES):
             return await tab.run(self._navigate(action, tab, doing))

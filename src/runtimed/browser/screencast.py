@@ -23,6 +23,9 @@ __all__ = ["Frame", "Screencast"]
 _PAUSE: Final = 0.05
 """Shortest time between two frames, in seconds."""
 
+_BETWEEN_PAGES: Final = 0.05
+"""Seconds after which a tab that was between two pages is asked again."""
+
 
 class Frame(msgspec.Struct, frozen=True, eq=False):
     """A picture of a tab.
@@ -55,6 +58,8 @@ class Screencast:
         self._heard: set[str] = set()
         self._held: asyncio.TimerHandle | None = None
         self._unanswered: int | None = None
+        self._switches = 0
+        self._telling = asyncio.Lock()
 
     def listen(self, hearer: Callable[[Frame], None]) -> Callable[[], None]:
         """Call something with each picture; return what ends that."""
@@ -81,7 +86,8 @@ class Screencast:
         self._unanswered = None
         if self._held is not None:
             self._held.cancel()
-        self._spawn(self._switch(before, tab))
+        self._switches += 1
+        self._spawn(self._switch(before, tab, self._switches))
 
     async def close(self) -> None:
         """Stop."""
@@ -92,21 +98,27 @@ class Screencast:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _switch(self, before: OpenTab | None, tab: OpenTab | None) -> None:
-        with contextlib.suppress(PlaywrightError):  # closed meanwhile
-            if before is not None and before.cdp is not None and not before.closed:
-                await before.cdp.send("Page.stopScreencast")
-            if tab is None:
-                return
-            await tab.ready
-            if tab.cdp is None or tab is not self._tab:
-                return
-            if tab.id not in self._heard:
-                self._heard.add(tab.id)
-                tab.cdp.on("Page.screencastFrame", lambda event: self._on_frame(tab, event))
-            await tab.cdp.send(
-                "Page.startScreencast", {"format": "jpeg", "quality": 60, "maxWidth": 1280, "maxHeight": 1080}
-            )
+    async def _switch(self, before: OpenTab | None, tab: OpenTab | None, number: int) -> None:
+        if before is not None:
+            await self._tell(before, "Page.stopScreencast", {}, lambda: True)
+        if tab is None:
+            return
+        await tab.ready
+        if tab.cdp is not None and tab.id not in self._heard:
+            self._heard.add(tab.id)
+            tab.cdp.on("Page.screencastFrame", lambda event: self._on_frame(tab, event))
+        picture = {"format": "jpeg", "quality": 60, "maxWidth": 1280, "maxHeight": 1080}
+        await self._tell(tab, "Page.startScreencast", picture, lambda: number == self._switches)
+
+    async def _tell(self, tab: OpenTab, method: str, params: dict[str, Any], wanted: Callable[[], bool]) -> None:
+        """Ask Chromium until it agrees, or nobody wants it any more."""
+        async with self._telling:
+            while tab.cdp is not None and not (tab.closed or tab.crashed) and wanted():
+                with contextlib.suppress(PlaywrightError):
+                    await tab.cdp.send(method, params)
+                    break
+                # It was just closed; or Chromium puts another page into its place, and refuses meanwhile.
+                await asyncio.sleep(_BETWEEN_PAGES)
 
     def _on_frame(self, tab: OpenTab, event: dict[str, Any]) -> None:
         if tab is not self._tab:
