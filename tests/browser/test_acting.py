@@ -260,7 +260,7 @@ def test_javascript_gives_values_and_its_errors(browser, site):
             "Nothing on the page is #no-such (Timeout 300ms exceeded)",
         ),
         ({"role": "button", "name": "Never", "timeout": 1}, "Timeout", "not enabled"),
-        ({"selector": "button"}, "Refused", "strict mode violation"),
+        ({"selector": "button"}, "Refused", "'button' finds 8 elements of the page"),
         ({"selector": "p >>> q:::"}, "Refused", ""),
         ({"ref": "e5"}, "StaleElement", "There is no element 'e5'"),
     ],

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
@@ -150,7 +150,7 @@ class Performer:
             if doing.selectors and "resolved to" not in exc.message:
                 message = f"Nothing on the page is {doing.selectors[-1]} ({message.rstrip('.')})"
         except PlaywrightError as exc:
-            message, error = self._explain(exc)
+            message, error = self._explain(exc, doing.selectors)
             if doing.tab is not None and doing.tab.closed and isinstance(action, _MAY_CLOSE):
                 message, error, doing.changed = f"The tab {doing.tab.id} was closed", None, True
         except Exception as exc:
@@ -475,8 +475,13 @@ class Performer:
             raise _Refused(f"{_short(url)} was not opened: {reason}", error="Refused")
         return url
 
-    def _explain(self, exc: PlaywrightError) -> tuple[str, str]:
+    def _explain(self, exc: PlaywrightError, selectors: Sequence[str | None]) -> tuple[str, str]:
         message = _sentence(exc)
+        several = re.search(r"strict mode violation.* resolved to (\d+) elements", message)
+        if several is not None and selectors:
+            first = f"{selectors[-1]} >> nth=0"
+            advice = f"name one by its ref, by its role and name, or by its place (selector={first!r} is the first)"
+            return f"{selectors[-1]!r} finds {several[1]} elements of the page; {advice}", "Refused"
         if message == "Download is starting":
             return "The address leads to a download, not a page; it is saved among the session's downloads", "Refused"
         match = re.search(r"net::(ERR_\w+)", message)
