@@ -298,29 +298,28 @@ def test_what_pages_say_and_ask_for_is_logged(browser, site):
 
 
 def test_pictures_from_before_and_after_an_action(browser, site):
+    def pictures(moment, action):
+        """Those of an action of this test; there may be one of what was done before it."""
+        numbers = [entry.n for entry in browser.heard.entries if entry.kind == "action" and action in entry.text]
+        return [entry for entry in browser.heard.entries if entry.moment == moment and entry.action in numbers]
+
     browser.goto(f"{site.url}/form")
-
-    def pictures():
-        return [(entry.action, entry.moment) for entry in browser.heard.entries if entry.kind == "picture"]
-
-    browser.until(lambda: len(pictures()) == 1, "there is no picture of the page")
+    browser.until(lambda: pictures("after", "is at"), "there is no picture of the page")
     browser.do("click", role="button", name="Rename me")
-    browser.until(lambda: len(pictures()) == 2, "there is no picture of the click")
+    browser.until(lambda: pictures("after", "Rename me"), "there is no picture of the click")
     browser.js("void (document.body.style.background = 'red')")
     browser.observe()
-    browser.until(lambda: len(pictures()) == 3, "there is no picture of the change")
+    browser.until(lambda: pictures("after", "Evaluated"), "there is no picture of the change")
 
     browser.run(browser.browser._tabs.latest.page.evaluate("document.body.style.background = 'blue'"))
     browser.observe()
     browser.until(lambda: browser.browser._pictures._spare is not None, "what the page did by itself is not seen")
     browser.do("click", role="button", name="Nothing happens")
 
-    numbers = {entry.text: entry.n for entry in browser.heard.entries if entry.kind == "action"}
-    assert [moment for _, moment in pictures()[:4]] == ["after", "after", "after", "before"]
-    assert pictures()[1][0] == numbers['Clicked button "Rename me"']
-    assert pictures()[3][0] == numbers['Clicked button "Nothing happens"']
-    images = [entry.image for entry in browser.heard.entries if entry.image is not None]
-    assert all(image.startswith(b"\xff\xd8") and len(image) < 200_000 for image in images)
+    (before,) = pictures("before", "Nothing happens")
+    found = [*pictures("after", "is at"), *pictures("after", "Rename me"), *pictures("after", "Evaluated"), before]
+    assert len({picture.image for picture in found}) == len(found) == 4
+    assert all(picture.image.startswith(b"\xff\xd8") and len(picture.image) < 200_000 for picture in found)
 
 
 def test_a_secret_is_in_no_entry(browser, site):
