@@ -120,6 +120,19 @@ def test_nothing_goes_on_watching_the_page_after_an_action(form):
     assert form.js("watching") == 0  # the end of the first question's own watch, and the beginning of this one's
 
 
+def test_a_page_gets_what_watches_it_once(form):
+    """As Chromium draws a page anew when somebody begins to listen to its scrolling."""
+    form.js(
+        "window.added = 0; const own = document.addEventListener;"
+        "document.addEventListener = function (...all) { added += 1; return own.apply(this, all) }; 1"
+    )
+
+    assert form.do("click", role="button", name="Rename me").page_changed
+    assert not form.do("click", role="button", name="Nothing happens").page_changed
+    assert form.do("evaluate_js", code="void scrollBy(0, 5000)").page_changed
+    assert form.js("added") == 0
+
+
 def test_click_with_button_count_and_modifiers(form):
     form.js(
         "window.seen = []; for (const type of ['click', 'dblclick', 'contextmenu']) "
