@@ -8,7 +8,6 @@ import importlib.util
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from runtimed.environments import conda_files
 from runtimed.environments.conda_files import CondaSettings, with_channels
+from runtimed.environments.processes import kill_group
 from runtimed.environments.recipes import CondaRecipe, Progress, Report
 from runtimed.errors import EnvironmentFailed
 from runtimed.texts import signal_name
@@ -144,11 +144,8 @@ async def build(
     try:
         await _follow(process, job, report)
     finally:
-        # Itself, and pip or whatever else it has started: a group lives as long as one of its members.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        # It was killed: this takes no time, and nothing may write to the folder after it.
-        await asyncio.shield(process.wait())
+        # Itself, and pip or whatever else it has started.
+        await kill_group(process)
 
 
 async def _follow(process: asyncio.subprocess.Process, job: Mapping[str, Any], report: Report) -> None:

@@ -128,7 +128,9 @@ class EnvironmentStore:
     async def close(self) -> None:
         """End what is in the making, and wait until it has ended."""
         for task in self._tasks:
-            task.cancel()
+            # One that nobody waits for any more is being ended already; what ends it must not be cancelled, too.
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _make(self, recipe: Recipe, build: Build, report: Report) -> Path:

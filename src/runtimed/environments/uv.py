@@ -7,11 +7,9 @@ instead of files, so it takes a fraction of the time, and only what is new has t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import shutil
-import signal
 import tomllib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,6 +18,7 @@ from typing import Any, Final
 
 from packaging.specifiers import SpecifierSet
 
+from runtimed.environments.processes import kill_group
 from runtimed.environments.recipes import Progress, Report, UvRecipe
 from runtimed.environments.uv_messages import (
     Plan,
@@ -255,10 +254,7 @@ class UvBuilder:
             printed, _ = await asyncio.gather(_read_all(process.stdout), _read_lines(process.stderr, said, report))
             code = await process.wait()
         except BaseException:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            # It was killed: this takes no time, and nothing may write to the folder after it.
-            await asyncio.shield(process.wait())
+            await kill_group(process)
             raise
         if code != 0:
             raise failure(what, "\n".join(said) or f"(nothing; exit code {code})")
