@@ -39,6 +39,8 @@ def browser() -> Iterator[Row]:
             yield _compare(what, ours, theirs)
         yield _joined(str(session.session_id))
         session.execute(type="goto", url=f"{site.url}/list", raise_on_failure=True)
+        page.goto(f"{site.url}/list")
+        yield _compare("`observe`, of 2,000 elements,", session.observe, lambda: page.aria_snapshot(mode="ai"))
         full, some = session.observe(), session.observe(interactive_only=True)
         session.execute(type="click", role="button", name="Change", raise_on_failure=True)
         change = session.observe(since=full)
