@@ -303,6 +303,9 @@ def test_pictures_from_before_and_after_an_action(browser, site):
         numbers = [entry.n for entry in browser.heard.entries if entry.kind == "action" and action in entry.text]
         return [entry for entry in browser.heard.entries if entry.moment == moment and entry.action in numbers]
 
+    due = browser.browser._pictures
+    # One of what was done before would show this page already, if it were taken just now.
+    browser.until(lambda: due._timer is None and due._taking is None, "pictures are taken without an end")
     browser.goto(f"{site.url}/form")
     browser.until(lambda: pictures("after", "is at"), "there is no picture of the page")
     browser.do("click", role="button", name="Rename me")
