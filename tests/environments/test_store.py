@@ -168,6 +168,30 @@ def test_closing_ends_what_is_in_the_making(tmp_path):
     asyncio.run(scene())
 
 
+def test_closing_lets_a_making_end_that_is_being_ended_already(tmp_path):
+    async def scene() -> None:
+        store, begun, ending, ended = EnvironmentStore(tmp_path), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def slow_to_end(_folder: Path, _report: Any, _lock: int) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await asyncio.sleep(0.05)
+                ended.set()
+
+        asking = asyncio.create_task(store.get(RECIPE, slow_to_end, nobody))
+        await begun.wait()
+        asking.cancel()
+        await ending.wait()
+        await store.close()
+        assert ended.is_set()
+        await asyncio.wait([asking])
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("lost", ["marker", "interpreter", "kernel", "folder"])
 def test_what_is_not_complete_is_made_anew(tmp_path, lost):
     async def scene() -> None:
