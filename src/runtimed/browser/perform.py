@@ -316,7 +316,7 @@ class Performer:
         """Do something to an element or to the page, and see whether that changes the page."""
         sure = isinstance(action, _SURE)
         watching = None if sure else asyncio.ensure_future(start_watch(tab))
-        tab.watching, ended = watching or tab.watching, False
+        stopped = False
         try:
             found, what = await self._elements.find(action, tab, doing.selectors)
             if watching is not None and found is None:
@@ -328,12 +328,12 @@ class Performer:
             if tab.changes != changes:
                 return message + await self._await_page(tab)
             if watch is not None:
-                ended = True
+                stopped = True
                 doing.changed = doing.changed or await end_watch(tab, watch)
             return message
         finally:
-            if watching is not None and not ended:
-                self.later(put_away(tab, watching))
+            if watching is not None:
+                self.later(put_away(tab, watching, stopped=stopped))
 
     @staticmethod
     async def _await_page(tab: OpenTab) -> str:

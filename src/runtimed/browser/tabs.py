@@ -63,8 +63,7 @@ class OpenTab:
         arrived: Set when its page shows another address, or the same anew.
         dialog: The dialog in which its page waits.
         guarded: Whether it is kept from files.
-        watch: What sees whether its document changes, by Chromium's name for it; see `start_watch`.
-        watching: The last time that this was told to begin.
+        first_watch: The first watch of its document, with which the later ones begin; see `start_watch`.
         generation: Counts what may have changed the page's address, its document or its frames.
     """
 
@@ -77,8 +76,7 @@ class OpenTab:
         self.dialog: Dialog | None = None
         self.title = ""
         self.crashed = False
-        self.watch: str | None = None
-        self.watching: asyncio.Future[str | None] | None = None
+        self.first_watch: str | None = None
         self.guarded = False
         self.arrived = asyncio.Event()
         self.changes = 0
@@ -196,7 +194,7 @@ class OpenTab:
     def _on_document(self, event: dict[str, Any]) -> None:
         if "parentId" not in event["frame"]:
             self._main_documents += 1
-            self.watch = None
+            self.first_watch = None
             self.generation += 1
             self._frame_documents.clear()
             self._frames.clear()

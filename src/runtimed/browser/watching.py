@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
 
 if TYPE_CHECKING:
+    from playwright.async_api import CDPSession
+
     from runtimed.browser.tabs import OpenTab
 
 __all__ = ["end_watch", "put_away", "start_watch"]
@@ -16,29 +18,26 @@ __all__ = ["end_watch", "put_away", "start_watch"]
 # What listens stays in the document: whoever begins to listen to its scrolling has Chromium draw it anew, in the middle
 # of the action (a click took 1.3 times as long).
 _WATCH: Final = """() => {
-  let changes = 0, x = 0, y = 0;
-  const observer = new MutationObserver(records => { changes += records.length; });
+  let events = 0;
   for (const type of ['input', 'change', 'scroll'])
-    document.addEventListener(type, () => { changes += 1; }, { capture: true, passive: true });
-  const watch = {
-    begin: () => {
-      changes = 0;
-      [x, y] = [scrollX, scrollY];
-      observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
-      return watch;
-    },
-    end: () => {
-      changes += observer.takeRecords().length;
+    document.addEventListener(type, () => { events += 1; }, { capture: true, passive: true });
+  const watch = () => {
+    const [before, x, y] = [events, scrollX, scrollY];
+    let changes = 0;
+    const observer = new MutationObserver(records => { changes += records.length; });
+    observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+    return { again: watch, stop: () => {
+      changes += observer.takeRecords().length + events - before;
       if (x !== scrollX || y !== scrollY) changes += 1;  // the event comes with the next frame
       observer.disconnect();
       return changes;
-    },
+    } };
   };
-  return watch.begin();
+  return watch();
 }"""
 
-_BEGIN: Final = {"functionDeclaration": "function () { this.begin(); }"}
-_END: Final = {"functionDeclaration": "function () { return this.end(); }", "returnByValue": True}
+_AGAIN: Final = {"functionDeclaration": "function () { return this.again(); }"}
+_STOP: Final = {"functionDeclaration": "function () { return this.stop(); }", "returnByValue": True}
 
 
 async def start_watch(tab: OpenTab) -> str | None:
@@ -48,31 +47,40 @@ async def start_watch(tab: OpenTab) -> str | None:
     """
     if tab.cdp is None:
         return None
-    if tab.watch is not None:
+    if tab.first_watch is not None:
         with contextlib.suppress(PlaywrightError):  # its document is gone
-            await tab.cdp.send("Runtime.callFunctionOn", {**_BEGIN, "objectId": tab.watch})
-            return tab.watch
-    tab.watch = None
-    with contextlib.suppress(PlaywrightError):
-        answer = await tab.cdp.send("Runtime.evaluate", {"expression": f"({_WATCH})()"})
-        if "exceptionDetails" not in answer:
-            tab.watch = answer["result"]["objectId"]
-    return tab.watch
+            return _watch_in(await tab.cdp.send("Runtime.callFunctionOn", {**_AGAIN, "objectId": tab.first_watch}))
+    try:
+        tab.first_watch = _watch_in(await tab.cdp.send("Runtime.evaluate", {"expression": f"({_WATCH})()"}))
+    except PlaywrightError:
+        return None
+    return tab.first_watch
+
+
+def _watch_in(answer: dict[str, Any]) -> str | None:
+    return None if "exceptionDetails" in answer else answer["result"]["objectId"]
 
 
 async def end_watch(tab: OpenTab, watch: str) -> bool:
     """Stop watching, and return what was seen."""
-    if tab.cdp is None:
-        raise AssertionError("a tab that was watched has its session")
     try:
-        answer = await tab.cdp.send("Runtime.callFunctionOn", {**_END, "objectId": watch})
+        answer = await _of_page(tab).send("Runtime.callFunctionOn", {**_STOP, "objectId": watch})
     except PlaywrightError:  # its document is gone
         return True
     return bool(answer["result"].get("value", True))
 
 
-async def put_away(tab: OpenTab, watching: asyncio.Future[str | None]) -> None:
-    """Stop a watch that nobody asks for what it has seen, unless the next one has begun: they share what watches."""
+async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], *, stopped: bool) -> None:
+    """Leave nothing of a watch in the page but what the next one begins with."""
     watch = await watching
-    if watch is not None and tab.watching is watching:
-        await end_watch(tab, watch)
+    if watch is not None:
+        if not stopped:
+            await end_watch(tab, watch)
+        if watch != tab.first_watch:
+            await _of_page(tab).send("Runtime.releaseObject", {"objectId": watch})
+
+
+def _of_page(tab: OpenTab) -> CDPSession:
+    if tab.cdp is None:
+        raise AssertionError("a tab that was watched has its session")
+    return tab.cdp
