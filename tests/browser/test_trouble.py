@@ -223,6 +223,22 @@ def test_the_death_of_chromium_is_known_within_a_second(run):
         assert not result.success
 
 
+def test_an_action_in_which_chromium_dies_has_not_closed_its_tab(run, site):
+    with browsing(run) as browser:
+        browser.goto(f"{site.url}/form")
+
+        async def scene():
+            clicking = asyncio.create_task(browser.browser.execute(Click(selector="#no-such", timeout=30)))
+            await asyncio.sleep(0.3)  # it waits for what is not there
+            os.kill(browser.browser.pid, signal.SIGKILL)
+            return await clicking
+
+        result = browser.run(scene())
+
+        assert not result.success
+        assert browser.execute(Click(selector="h1")).error is not None
+
+
 def test_the_death_of_the_driver_ends_the_session(run):
     with browsing(run) as browser:
         before = {child.pid for child in psutil.Process().children(recursive=True)}

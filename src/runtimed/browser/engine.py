@@ -48,8 +48,6 @@ _WRITTEN_AFTER: Final = 5.5
 Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `kCommitDefaultDelaySecs`.
 """
 
-
-_ANSWER: Final = 10.0
 _SUSPICIOUS: Final = frozenset({"Refused", "DriverFailed", "Timeout"})
 """Errors of actions after which we look whether the driver lives."""
 
@@ -405,12 +403,10 @@ class Browser:
 
     async def _check_driver(self) -> None:
         """Find out whether Chromium can still be driven. Playwright does not say when its driver dies."""
-        try:
-            async with asyncio.timeout(_ANSWER):
-                await self._context.cookies("http://localhost")
-        except Exception as exc:  # noqa: BLE001  # among others a bare Exception, see `Performer.perform`
-            if not self._chromium.ended.done() and self._closing is None and not self.ended.done():
-                self.ended.set_result(f"Chromium's driver ended: {exc or 'it does not answer'}")
+        exc = await self._tabs.trouble()
+        if exc is None or self._chromium.ended.done() or self._closing is not None or self.ended.done():
+            return
+        self.ended.set_result(f"Chromium's driver ended: {exc or 'it does not answer'}")
 
     def _on_used(self) -> None:
         self._jar.touch()

@@ -137,8 +137,7 @@ class Performer:
         except TabGone as exc:
             # A page that closes itself because of a click did what it was asked for.
             message, doing.changed = exc.message, True
-            closed = doing.begun and doing.tab is not None and doing.tab.closed
-            error = None if closed and isinstance(action, _MAY_CLOSE) else "TabGone"
+            error = None if doing.begun and await self._closed_itself(action, doing.tab) else "TabGone"
         except StaleElement as exc:
             message, error, detail = exc.message, "StaleElement", dict(exc.data)
         except _Refused as exc:
@@ -151,7 +150,7 @@ class Performer:
                 message = f"Nothing on the page is {doing.selectors[-1]} ({message.rstrip('.')})"
         except PlaywrightError as exc:
             message, error = self._explain(exc, doing.selectors)
-            if doing.tab is not None and doing.tab.closed and isinstance(action, _MAY_CLOSE):
+            if doing.tab is not None and await self._closed_itself(action, doing.tab):
                 message, error, doing.changed = f"The tab {doing.tab.id} was closed", None, True
         except Exception as exc:
             # Playwright's words for the end of its driver are a bare Exception.
@@ -181,6 +180,11 @@ class Performer:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _closed_itself(self, action: Action, tab: OpenTab | None) -> bool:
+        """Whether a page has closed its tab because of an action, and not because the browser is gone."""
+        closed = isinstance(action, _MAY_CLOSE) and tab is not None and tab.closed
+        return closed and await self._tabs.trouble() is None
 
     # --- one action ---
 

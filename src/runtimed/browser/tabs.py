@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _OPENING: Final = 2.0
 """Seconds in which a tab that Chromium announced must be there."""
+_ANSWER: Final = 10.0
+"""Seconds in which the browser must answer a small question."""
 _MAX_DOCUMENTS: Final = 4096
 """Documents whose numbers are remembered; refs of older ones are stale."""
 
@@ -358,6 +360,15 @@ class Tabs:
         self._order.append(tab)
         self.changes += 1
         self.note_change()
+
+    async def trouble(self) -> Exception | None:
+        """Return why the browser cannot be driven any more; None if it answers. When it dies, its tabs close, too."""
+        try:
+            async with asyncio.timeout(_ANSWER):
+                await self.context.cookies("http://localhost")
+        except Exception as exc:  # noqa: BLE001  # among others a bare Exception, see `Performer.perform`
+            return exc
+        return None
 
     def of_page(self, page: Page) -> OpenTab | None:
         """Return the tab of a page."""
