@@ -87,7 +87,23 @@ def processes_of(folder: Path) -> list[psutil.Process]:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in found if lives(process)]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended; one that was not waited for has."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """What a process was started with; nothing if it has just ended."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
 
 
 def wait_until(condition: Callable[[], object], message: str, timeout: float = 30.0) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from runtimed import Client, ExecutionCancelled, Session
 from runtimed.storage.spool import Spool
-from tests.conftest import processes_of, wait_until
+from tests.conftest import command_of, processes_of, wait_until
 
 SLEEP = "import time\nprint('on', flush=True)\ntime.sleep(60)"
 
@@ -149,7 +149,7 @@ def test_what_ran_and_waited_ends_when_daemon_and_host_are_killed_together(data_
 
 
 def host_processes(data_dir: Path) -> list[psutil.Process]:
-    return [process for process in processes_of(data_dir) if "runtimed.host" in process.cmdline()]
+    return [process for process in processes_of(data_dir) if "runtimed.host" in command_of(process)]
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.5])

@@ -21,7 +21,7 @@ from runtimed import (
     StaleElement,
 )
 from runtimed.errors import NotConnected, SessionError, SessionNotFound
-from tests.conftest import wait_until
+from tests.conftest import command_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
 
 PAGE = "data:text/html,<title>One</title><button onclick='document.title += 1'>More</button>"
@@ -42,7 +42,7 @@ def host_of(session: BrowserSession) -> psutil.Process:
 def chromium_of(session: BrowserSession) -> psutil.Process:
     """The browser's own process: Chromium's others, and Playwright's driver, are no parents of Chromiums."""
     children = host_of(session).children(recursive=True)
-    found = [child for child in children if any("--user-data-dir" in part for part in child.cmdline())]
+    found = [child for child in children if any("--user-data-dir" in part for part in command_of(child))]
     return next(child for child in found if child.ppid() not in {each.pid for each in found})
 
 

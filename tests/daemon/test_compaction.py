@@ -26,7 +26,7 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
 from runtimed.storage.audit import Actor
 from runtimed.storage.session_store import SessionStore
-from tests.conftest import processes_of, wait_until
+from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import until
 
 ME = ClientId("a" * 32)
@@ -368,7 +368,7 @@ def goes_on(writer: Writer) -> None:
 
 
 def verifiers(data_dir: Path) -> list[psutil.Process]:
-    return [process for process in processes_of(data_dir) if VERIFIER[-1] in process.cmdline()]
+    return [process for process in processes_of(data_dir) if VERIFIER[-1] in command_of(process)]
 
 
 @pytest.mark.parametrize("moment", ["while it is verified", "when it is verified"])

@@ -13,7 +13,7 @@ import pytest
 
 from runtimed import Client, DaemonUnavailable, RuntimedError, Session, StorageError
 from runtimed.storage.disk import RESERVE
-from tests.conftest import processes_of, wait_until
+from tests.conftest import lives, processes_of, wait_until
 from tests.small_disk import SmallDisk, on_a_small_disk
 
 MIB = 2**20
@@ -39,7 +39,7 @@ def processes(session: Session) -> tuple[psutil.Process, psutil.Process]:
 
 
 def is_dead(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return not lives(process)
 
 
 def log_of(disk: SmallDisk) -> str:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from runtimed import Client, DaemonUnavailable, Session
-from tests.conftest import processes_of, wait_until
+from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock
 
 COUNT = "import time\nfor n in range({}):\n    print(n, flush=True)\n    time.sleep(0.02)"
@@ -41,7 +41,7 @@ def test_twenty_clients_at_once_start_exactly_one_daemon(data_dir):
     pids = {client.communicate()[0] for client in clients}
 
     assert pids == {f"{daemon_pid()}\n"}
-    assert len([p for p in processes_of(data_dir) if "runtimed.daemon" in p.cmdline()]) == 1
+    assert len([p for p in processes_of(data_dir) if "runtimed.daemon" in command_of(p)]) == 1
 
 
 def test_a_daemon_belongs_to_no_client_s_session_and_survives_ctrl_c(data_dir):

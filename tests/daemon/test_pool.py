@@ -14,7 +14,7 @@ import pytest
 from runtimed import Client, DaemonClient, RuntimedError, Session
 from runtimed.daemon.host_folder import Owner, name_owner
 from runtimed.daemon.server import TICK
-from tests.conftest import processes_of, wait_until
+from tests.conftest import command_of, lives, processes_of, wait_until
 from tests.daemon.test_memory import EXCEEDED, MIB, cgroups, needs_cgroup
 
 NONE = dict.fromkeys(
@@ -44,18 +44,18 @@ def wait_for_spare() -> None:
 
 def kernels(data_dir: Path) -> dict[int, psutil.Process]:
     """The processes that are kernels or spare ones."""
-    return {p.pid: p for p in processes_of(data_dir) if "launch.py" in " ".join(p.cmdline())}
+    return {p.pid: p for p in processes_of(data_dir) if "launch.py" in " ".join(command_of(p))}
 
 
 def hosts(data_dir: Path) -> dict[int, psutil.Process]:
-    return {p.pid: p for p in processes_of(data_dir) if p.cmdline()[-1:] == ["runtimed.host"]}
+    return {p.pid: p for p in processes_of(data_dir) if command_of(p)[-1:] == ["runtimed.host"]}
 
 
 def spare_of(data_dir: Path, *sessions: Session) -> tuple[psutil.Process, psutil.Process]:
     """The host and the kernel that belong to none of these sessions."""
     owned = {session.status().host_pid for session in sessions}
     (host,) = (process for pid, process in hosts(data_dir).items() if pid not in owned)
-    (kernel,) = (child for child in host.children() if "launch.py" in " ".join(child.cmdline()))
+    (kernel,) = (child for child in host.children() if "launch.py" in " ".join(command_of(child)))
     return host, kernel
 
 
@@ -214,7 +214,7 @@ def test_a_spare_that_was_killed_is_replaced_and_nobody_gets_it(pool: Path, what
         with started() as second:
             assert text_of(second, "print(1)") == "1\n"
             assert second.status().kernel_pid != kernel.pid
-        wait_until(lambda: not host.is_running() or host.status() == psutil.STATUS_ZOMBIE, "the host lives on")
+        wait_until(lambda: not lives(host), "the host lives on")
         wait_for_spare()
 
 

@@ -20,7 +20,7 @@ from runtimed.daemon.host_folder import Owner, name_owner
 from runtimed.daemon.server import TICK
 from runtimed.ids import NotebookId, stored_name
 from tests.browser.server import Site, serve
-from tests.conftest import processes_of, wait_until
+from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
 from tests.daemon.test_browser import chromium_of, host_of
 from tests.daemon.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems
@@ -47,14 +47,14 @@ def wait_for_spare() -> None:
 
 
 def hosts(data_dir: Path) -> dict[int, psutil.Process]:
-    return {p.pid: p for p in processes_of(data_dir) if p.cmdline()[-1:] == ["runtimed.browser"]}
+    return {p.pid: p for p in processes_of(data_dir) if command_of(p)[-1:] == ["runtimed.browser"]}
 
 
 def spare_of(data_dir: Path, *sessions: BrowserSession) -> tuple[psutil.Process, psutil.Process]:
     """The host and the Chromium that belong to none of these sessions."""
     owned = {session.status().host_pid for session in sessions}
     (host,) = (process for pid, process in hosts(data_dir).items() if pid not in owned)
-    (chromium,) = (child for child in host.children() if any("--user-data-dir" in part for part in child.cmdline()))
+    (chromium,) = (child for child in host.children() if any("--user-data-dir" in part for part in command_of(child)))
     return host, chromium
 
 

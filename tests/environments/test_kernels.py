@@ -24,7 +24,7 @@ from runtimed import (
     SessionClosed,
 )
 from runtimed.environments.store import MARKER
-from tests.conftest import own_daemon, processes_of, wait_until
+from tests.conftest import command_of, own_daemon, processes_of, wait_until
 
 ALPHA = "# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(alpha.version)"
 
@@ -90,7 +90,7 @@ def test_a_notebook_that_names_dependencies_gets_them_and_keeps_them_through_res
         session.restart_kernel()
         assert (session.run(show).stdout, session.env_source) == ("1.0 True\n", "uv:inline")
 
-        (daemon,) = [p for p in processes_of(data) if "runtimed.daemon" in " ".join(p.cmdline())]
+        (daemon,) = [p for p in processes_of(data) if "runtimed.daemon" in " ".join(command_of(p))]
         daemon.kill()
         daemon.wait()
         assert (session.run(show).stdout, session.env_source) == ("1.0 True\n", "uv:inline")
@@ -206,7 +206,7 @@ def test_a_daemon_that_dies_meanwhile_leaves_nothing_that_is_used(data, endless)
     session.connect()
     thread, results = in_thread(lambda: session.run(endless))
     wait_until(lambda: half_made(data) and installers_of(data), "nothing is made")
-    (daemon,) = [p for p in processes_of(data) if "runtimed.daemon" in " ".join(p.cmdline())]
+    (daemon,) = [p for p in processes_of(data) if "runtimed.daemon" in " ".join(command_of(p))]
     orphans = installers_of(data)
     daemon.kill()
     # The client's next daemon waits for what the dead one started.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtimed import Client, EnvironmentFailed, NoKernel, Session, SyncEnvironmentResult
-from tests.conftest import processes_of, wait_until
+from tests.conftest import command_of, processes_of, wait_until
 from tests.environments.test_kernels import data, in_thread
 from tests.environments.wheels import make_wheel
 
@@ -152,7 +152,7 @@ def test_the_next_daemon_knows_what_was_asked_for(data):
         session.run("x = 42")
         session.add_uv_dependency("gamma")
         session.sync_environment()
-        (daemon,) = [p for p in processes_of(data) if "runtimed.daemon" in " ".join(p.cmdline())]
+        (daemon,) = [p for p in processes_of(data) if "runtimed.daemon" in " ".join(command_of(p))]
         daemon.kill()
         daemon.wait()
         session.add_uv_dependency("alpha")
