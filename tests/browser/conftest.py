@@ -102,14 +102,15 @@ def browsing(run: Run[Any], folder: Path | None = None, **config: Any) -> Iterat
     """A browser for a block; afterwards none of its processes lives."""
     heard = Heard()
     own = folder or Path(tempfile.mkdtemp(prefix="rt"))
-    driven = Driven(run, run(Browser.open(_config(config), own, heard)), heard, own)
-    try:
-        yield driven
-    finally:
-        run(driven.browser.close())
-        assert not processes_of(own)
+    with contextlib.ExitStack() as ends:
         if folder is None:
-            shutil.rmtree(own)
+            ends.callback(shutil.rmtree, own)
+        driven = Driven(run, run(Browser.open(_config(config), own, heard)), heard, own)
+        try:
+            yield driven
+        finally:
+            run(driven.browser.close())
+            assert not processes_of(own)
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import pytest
 from runtimed.actions import Click, Goto, HandleDialog, Reload
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
+from tests.conftest import command_of
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ def test_the_death_of_the_driver_ends_the_session(run):
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         with browsing(run) as other:
             started = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
-            driver = next(child for child in started if "node" in child.name())
+            driver = next(child for child in started if "run-driver" in command_of(child))
             driver.kill()
             result = other.execute("evaluate_js", code="1")
             reason = run(asyncio.wait_for(other.browser.ended, 15))

@@ -48,7 +48,7 @@ _WRITTEN_AFTER: Final = 5.5
 Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `kCommitDefaultDelaySecs`.
 """
 
-_SUSPICIOUS: Final = frozenset({"Refused", "DriverFailed", "Timeout"})
+_SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 """Errors of actions after which we look whether the driver lives."""
 
 
@@ -335,9 +335,11 @@ class Browser:
         playwright = await driver
         try:
             driven = await playwright.chromium.connect_over_cdp(
-                f"ws://{host}:{port}{self._chromium.path}", is_local=True
+                f"ws://{host}:{port}{self._chromium.path}",
+                is_local=True,
+                # Else it makes a temporary one, which it leaves when it is ended while it still removes it.
+                artifacts_dir=self._folder / "artifacts",
             )
-            self._exit.push_async_callback(driven.close)  # removes the driver's temporary folder; Chromium lives on
             self._context = driven.contexts[0]
             self._cdp = await driven.new_browser_cdp_session()
         except PlaywrightError as exc:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from playwright.async_api import Locator, Page, Response
 
 __all__ = ["Performed", "Performer"]
-
-logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 10.0
 _LONG_TIMEOUT: Final = 30.0
@@ -152,10 +149,6 @@ class Performer:
             message, error = self._explain(exc, doing.selectors)
             if doing.tab is not None and await self._closed_itself(action, doing.tab):
                 message, error, doing.changed = f"The tab {doing.tab.id} was closed", None, True
-        except Exception as exc:
-            # Playwright's words for the end of its driver are a bare Exception.
-            logger.exception("%s failed", type(action).__name__)
-            message, error = f"Chromium's driver failed: {exc}", "DriverFailed"
         if self._tabs.changes != tabs_before:
             await self._tabs.settled()
             doing.changed = True

@@ -366,7 +366,7 @@ class Tabs:
         try:
             async with asyncio.timeout(_ANSWER):
                 await self.context.cookies("http://localhost")
-        except Exception as exc:  # noqa: BLE001  # among others a bare Exception, see `Performer.perform`
+        except (PlaywrightError, TimeoutError) as exc:
             return exc
         return None
 
