@@ -99,11 +99,15 @@ def lives(process: psutil.Process) -> bool:
 
 
 def command_of(process: psutil.Process) -> list[str]:
-    """What a process was started with; nothing if it has just ended."""
+    """What a process was started with; nothing if it has just ended, or was forked just now to be something else."""
     try:
-        return list(process.cmdline())
+        command, parent = list(process.cmdline()), process.parent()
     except psutil.NoSuchProcess:
         return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if parent is not None and parent.cmdline() == command:
+            return []
+    return command
 
 
 def wait_until(condition: Callable[[], object], message: str, timeout: float = 30.0) -> None:

@@ -345,6 +345,22 @@ def test_flush_pool_and_the_end_of_the_daemon_leave_nothing_of_a_spare(
         assert left_in(temporary) == []
 
 
+def test_a_spare_that_ends_slowly_is_let_end(pool: Path) -> None:
+    with started("first") as first:
+        wait_for_spare()
+        host, chromium = spare_of(pool, first)
+        host.suspend()
+        waking = threading.Timer(3.0, host.resume)
+        waking.start()
+        DaemonClient().flush_pool()
+        waking.join()
+        assert is_gone(chromium)
+        assert browsers(pool) == {stored_name(NotebookId("first"))}
+        assert "it is killed" not in (pool / "daemon.log").read_text()
+        wait_until(lambda: is_gone(host), "the spare lives on")
+        first.stop()
+
+
 def test_no_spare_is_made_where_memory_is_short(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIMED_POOL_MIN_MEMORY", "1000T")
     with started() as first:

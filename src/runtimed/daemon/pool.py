@@ -49,8 +49,12 @@ PATIENCE: Final = 60.0
 HAND_OVER_DEADLINE: Final = 2.0
 """Seconds that a spare has to say that it is a session's; then another kernel is started."""
 
-END_DEADLINE: Final = 2.0
-"""Seconds that a spare has to end; then it is killed."""
+END_DEADLINE: Final = 10.0
+"""Seconds that a spare has to end; then it is killed.
+
+As many as the hosts of sessions have. One that is killed while it ends leaves what it owned to its guard, and a
+Chromium that dies a moment later has made its folder anew.
+"""
 
 
 class SpareKind(Protocol):
@@ -161,15 +165,20 @@ class SpareHost:
             # It has deadlines of its own, and a process that is just being started cannot be told yet.
             await asyncio.wait({self.making})
             self._connection.close()
+        if not await self._wait_gone():
+            logger.warning("the spare in %s does not end; it is killed", self.folder)
+            self._kill()
+            await self._wait_gone()
+        await asyncio.to_thread(self.kind.clear_up, self.folder, self._settings)
+        await asyncio.to_thread(remove_host_folder, self.folder)
+
+    async def _wait_gone(self) -> bool:
+        """Wait until its process has ended, for at most END_DEADLINE; return whether it has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_DEADLINE):
                 while self._connection.is_alive():  # noqa: ASYNC110  # nothing tells of it
                     await asyncio.sleep(0.01)
-        if self._connection.is_alive():
-            logger.warning("the spare in %s does not end; it is killed", self.folder)
-            self._kill()
-        await asyncio.to_thread(self.kind.clear_up, self.folder, self._settings)
-        await asyncio.to_thread(remove_host_folder, self.folder)
+        return not self._connection.is_alive()
 
     def _kill(self) -> None:
         # Its number is nobody else's as long as it holds its lock: it is a child of this process.
