@@ -40,7 +40,7 @@ def browser() -> Iterator[Row]:
         yield _joined(str(session.session_id))
         session.execute(type="goto", url=f"{site.url}/list", raise_on_failure=True)
         page.goto(f"{site.url}/list")
-        yield _compare("`observe`, of 2,000 elements,", session.observe, lambda: page.aria_snapshot(mode="ai"))
+        yield _compare("`observe`, of 2,000 elements,", session.observe, lambda: _look(page))
         full, some = session.observe(), session.observe(interactive_only=True)
         session.execute(type="click", role="button", name="Change", raise_on_failure=True)
         change = session.observe(since=full)
@@ -58,7 +58,8 @@ def _pairs(session: BrowserSession, page: Page, url: str) -> Iterator[tuple[str,
     def act(**action: Any) -> None:
         session.execute(raise_on_failure=True, **action)
 
-    yield "`observe`", session.observe, lambda: page.aria_snapshot(mode="ai")
+    yield "`observe`", session.observe, lambda: _look(page)
+    yield "`observe`, against the snapshot alone,", session.observe, lambda: page.aria_snapshot(mode="ai")
     yield (
         "`click`",
         lambda: act(type="click", role="button", name="Nothing happens"),
@@ -76,6 +77,11 @@ def _pairs(session: BrowserSession, page: Page, url: str) -> Iterator[tuple[str,
     )
     yield "`screenshot`", session.screenshot, page.screenshot
     yield "`goto`", lambda: act(type="goto", url=f"{url}/form"), lambda: page.goto(f"{url}/form")
+
+
+def _look(page: Page) -> tuple[Any, ...]:
+    """Ask for what an observation holds."""
+    return page.aria_snapshot(mode="ai"), page.title(), page.url, page.evaluate("[scrollX, scrollY]")
 
 
 @contextlib.contextmanager
