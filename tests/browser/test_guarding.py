@@ -105,7 +105,8 @@ def test_files_are_opened_only_where_that_was_asked_for(run, browser, tmp_path):
     async def around():
         async with async_playwright() as playwright:
             theirs = await playwright.chromium.connect_over_cdp(browser.browser.cdp_url)
-            await browser.browser.execute(NewTab())
+            async with theirs.contexts[0].expect_page():
+                await browser.browser.execute(NewTab())
             pages = theirs.contexts[0].pages
             for each in pages:
                 with pytest.raises(PlaywrightError, match="ERR_ACCESS_DENIED"):
