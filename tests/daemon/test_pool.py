@@ -88,10 +88,7 @@ def kill_daemon(*others: psutil.Process) -> None:
 
 
 def is_gone(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return not lives(process)
 
 
 def started() -> Session:

@@ -18,7 +18,7 @@ import pytest
 from runtimed.environments import conda
 from runtimed.environments.recipes import CondaRecipe, Progress
 from runtimed.errors import EnvironmentFailed
-from tests.conftest import wait_until
+from tests.conftest import lives, wait_until
 from tests.environments.serving import serve_folder, silent_server
 
 SMALL = CondaRecipe(dependencies=("ipykernel 0.1", "greeting"))
@@ -205,7 +205,7 @@ def test_the_worker_ends_with_a_daemon_that_was_killed(conda_channel: str, tmp_p
             assert process.stdout.readline() == b"resolve\n"
             (worker,) = workers()
             process.kill()
-        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, "the worker lives on")
+        wait_until(lambda: not lives(worker), "the worker lives on")
 
 
 def test_what_makes_an_environment_holds_its_lock_until_it_has_ended(conda_channel: str, tmp_path: Path) -> None:

@@ -408,7 +408,7 @@ class Browser:
         exc = await self._tabs.trouble()
         if exc is None or self._chromium.ended.done() or self._closing is not None or self.ended.done():
             return
-        self.ended.set_result(f"Chromium's driver ended: {exc or 'it does not answer'}")
+        self.ended.set_result(f"Chromium's driver ended: {str(exc) or 'it does not answer'}")
 
     def _on_used(self) -> None:
         self._jar.touch()
