@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 if TYPE_CHECKING:
     from runtimed.models import Output
 
-__all__ = ["WIDGET_MIME_TYPE", "OutputStream", "bundle_for_display", "readable_size", "show_note", "show_output"]
+__all__ = [
+    "WIDGET_MIME_TYPE",
+    "OutputStream",
+    "bundle_for_display",
+    "readable_size",
+    "running_shell",
+    "show_note",
+    "show_output",
+]
 
 WIDGET_MIME_TYPE: Final = "application/vnd.jupyter.widget-view+json"
 
@@ -58,7 +66,7 @@ class OutputStream:
 
     def clear(self, *, wait: bool = False) -> None:
         """Take away what the running cell has shown so far; with `wait`, when its next output comes."""
-        shell = _shell()
+        shell = running_shell()
         if shell is not None:
             shell.display_pub.clear_output(wait)
 
@@ -154,7 +162,7 @@ def _encodable(value: Any, encoding: str = "utf-8") -> Any:
 
 def _show_error(output: Output) -> None:
     lines = _encodable(list(output.traceback) or [f"{output.ename}: {output.evalue}"])
-    shell = _shell()
+    shell = running_shell()
     if shell is None:
         _write(sys.stderr, "\n".join(lines) + "\n")
         sys.stderr.flush()
@@ -169,7 +177,7 @@ def _show_error(output: Output) -> None:
 
 
 def _publish(output: Output, display_id: str | None, *, update: bool = False) -> None:
-    shell = _shell()
+    shell = running_shell()
     if shell is None:
         _write(sys.stdout, f"{output}\n")
         sys.stdout.flush()
@@ -192,7 +200,7 @@ def _prints(publisher: Any) -> bool:
     )
 
 
-def _shell() -> Any:
-    """Return the running IPython shell, or None; importing IPython to ask would cost scripts 0.2 s."""
+def running_shell() -> Any:
+    """Return the IPython shell of this process, or None; importing IPython to ask would cost scripts 0.2 s."""
     module = sys.modules.get("IPython.core.getipython")
     return None if module is None else module.get_ipython()

@@ -134,3 +134,18 @@ def test_tab_completes(terminal: Terminal) -> None:
     assert "not shown" not in terminal.see_prompt()
     with Session("a-session-of-somebody") as session:
         assert session.get_cells()[-1].outputs[0].text == "not shown\n"
+
+
+def test_a_person_uses_the_page_of_a_browser_between_the_prompts(terminal: Terminal) -> None:
+    terminal.enter("from runtimed import BrowserSession; session = BrowserSession(); session.start()")
+    terminal.see_prompt()
+    terminal.enter("session.page.goto('data:text/html,<title>One</title>').ok")
+    terminal.see_prompt()
+    terminal.enter("page = session.page; page.evaluate('document.title += 2')")
+    assert "'One2'" in terminal.see_prompt()
+    terminal.enter("import asyncio; await asyncio.sleep(0, 'awaited')")
+    assert "'awaited'" in terminal.see_prompt()
+    terminal.enter("page.title()")
+    assert "'One2'" in terminal.see_prompt()
+    terminal.enter("session.stop(); asyncio.run(asyncio.sleep(0, 'run'))")
+    assert "'run'" in terminal.see_prompt()

@@ -1,6 +1,6 @@
 """Playwright in this process, attached to the browser of a session.
 
-It runs a driver process, which ends with it. Closing it leaves the browser as it is.
+It runs a driver process, which ends with this one. Closing it leaves the browser as it is.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import threading
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from runtimed.display import running_shell
 from runtimed.errors import BrowserError, BrowserUnavailable
 
 if TYPE_CHECKING:
@@ -17,6 +20,112 @@ if TYPE_CHECKING:
     import playwright.sync_api
 
 __all__ = ["AsyncAttached", "Attached"]
+
+END_DEADLINE = 5.0
+"""Seconds in which a driver lets go of a browser, and in which it ends."""
+
+
+class _Driver:
+    """Playwright's driver process for one thread, where it allows only one: every page that the thread uses is in it.
+
+    An interrupt that strikes while Playwright's event loop works can take a step of that work with it, after which the
+    loop waits forever for what the driver says. So nothing here waits for the driver without a limit.
+    """
+
+    _of_this_thread = threading.local()
+
+    def __init__(self, sync_playwright: Any) -> None:
+        self.playwright: playwright.sync_api.Playwright = sync_playwright().start()
+        # Between two calls, Playwright leaves its loop marked as the one that runs.
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.users = 0
+        self._is_over = False
+        self._is_set_aside = False
+        self._shell = running_shell()
+        if self._shell is not None:
+            self._shell.events.register("pre_execute", self._fetch)
+            self._shell.events.register("post_execute", self._set_aside)
+
+    @classmethod
+    def get(cls) -> _Driver:
+        """Return the driver of this thread; start one if there is none, or it has died."""
+        sync_playwright = _import("sync_api").sync_playwright
+        driver: _Driver | None = getattr(cls._of_this_thread, "driver", None)
+        running = _running_loop()
+        if driver is not None and running is driver._loop:
+            return driver
+        if running is not None:
+            raise BrowserError(
+                "Playwright's blocking page does not work inside a running event loop, as in a notebook; use "
+                "`page = await session.async_page()`"
+            )
+        if driver is not None:
+            driver._stop(END_DEADLINE)
+        cls._of_this_thread.driver = driver = cls(sync_playwright)
+        return driver
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it answers, as far as the calls before showed; another thread than its own cannot tell."""
+        return not self._is_over and (threading.get_ident() != self._thread or _running_loop() is self._loop)
+
+    def close(self, browser: playwright.sync_api.Browser | None) -> None:
+        """Let go of a browser; the driver ends with the last one, or if it does not answer.
+
+        In another thread than its own nothing can be done: it ends with this process then.
+        """
+        if threading.get_ident() != self._thread:
+            return
+        self.users -= 1
+        if self._is_over:
+            return
+        if browser is not None and not self._in_time(browser.close, END_DEADLINE):
+            # One turn of its loop closes its pipe, which ends it.
+            self._stop(0)
+        elif not self.users:
+            self._stop(END_DEADLINE)
+
+    def _stop(self, deadline: float) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._shell is not None:
+            self._shell.events.unregister("pre_execute", self._fetch)
+            self._shell.events.unregister("post_execute", self._set_aside)
+        self._in_time(self.playwright.stop, deadline)
+
+    def _set_aside(self) -> None:
+        """Leave the thread without a loop: a terminal's IPython has one of its own for the prompt between two cells."""
+        if _running_loop() is self._loop:
+            asyncio._set_running_loop(None)  # asyncio has it for whoever implements a loop
+            self._is_set_aside = True
+
+    def _fetch(self) -> None:
+        """Mark the loop again, for the calls of a cell."""
+        if self._is_set_aside and _running_loop() is None:
+            asyncio._set_running_loop(self._loop)  # see _set_aside
+            self._is_set_aside = False
+
+    def _in_time(self, call: Callable[[], object], deadline: float) -> bool:
+        """Make a call that ends something, and return False if it is still not answered after so many seconds."""
+        timer = self._loop.call_later(deadline, _give_up)
+        try:
+            with contextlib.suppress(Exception):  # it has died, or a call was interrupted at any place
+                call()
+        except _Unanswered:
+            return False
+        finally:
+            timer.cancel()
+        return True
+
+
+class _Unanswered(SystemExit):
+    """Leaves Playwright's event loop, which lets nothing else than this and an interrupt of the keyboard pass."""
+
+
+def _give_up() -> None:
+    raise _Unanswered
 
 
 class Attached:
@@ -29,17 +138,12 @@ class Attached:
             BrowserUnavailable: If there is no Playwright.
             BrowserError: If an event loop runs here, or nobody answers at that address.
         """
-        sync_playwright = _import("sync_api").sync_playwright
-        if _loop_runs():
-            raise BrowserError(
-                "Playwright's blocking page does not work inside a running event loop, as in a notebook; use "
-                "`page = await session.async_page()`"
-            )
-        self._playwright: playwright.sync_api.Playwright = sync_playwright().start()
+        self._driver = _Driver.get()
+        self._driver.users += 1
         try:
-            self._browser = self._playwright.chromium.connect_over_cdp(cdp_url)
+            self._browser = self._driver.playwright.chromium.connect_over_cdp(cdp_url)
         except BaseException as exc:
-            self._playwright.stop()
+            self._driver.close(None)
             if isinstance(exc, Exception):
                 raise _no_answer(exc) from exc
             raise
@@ -47,8 +151,8 @@ class Attached:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the browser is still there."""
-        return bool(self._browser.is_connected())
+        """Whether the browser is still there, and the driver answers."""
+        return self._driver.is_alive and bool(self._browser.is_connected())
 
     @property
     def page(self) -> playwright.sync_api.Page | None:
@@ -73,11 +177,8 @@ class Attached:
         return self._page
 
     def close(self) -> None:
-        """Let go of the browser, and end the driver."""
-        with contextlib.suppress(Exception):  # a call may have been interrupted at any place
-            self._browser.close()
-        with contextlib.suppress(Exception):
-            self._playwright.stop()
+        """Let go of the browser, and end the driver if no other session needs it."""
+        self._driver.close(self._browser)
 
 
 class AsyncAttached:
@@ -95,7 +196,7 @@ class AsyncAttached:
         try:
             self._browser = await self._playwright.chromium.connect_over_cdp(cdp_url)
         except BaseException as exc:
-            await self._playwright.stop()
+            await self.close()
             if isinstance(exc, Exception):
                 raise _no_answer(exc) from exc
             raise
@@ -126,12 +227,10 @@ class AsyncAttached:
 
     async def close(self) -> None:
         """Let go of the browser, and end the driver."""
-        with contextlib.suppress(Exception):  # a call may have been interrupted at any place
-            if self._browser is not None:
-                await self._browser.close()
-        with contextlib.suppress(Exception):
-            if self._playwright is not None:
-                await self._playwright.stop()
+        if self._browser is not None:
+            await _in_time(self._browser.close())
+        if self._playwright is not None:
+            await _in_time(self._playwright.stop())
 
     def close_soon(self) -> None:
         """Close it from outside of a coroutine: in its event loop, if that still runs."""
@@ -139,12 +238,18 @@ class AsyncAttached:
             asyncio.run_coroutine_threadsafe(self.close(), self._loop)
 
 
-def _loop_runs() -> bool:
+async def _in_time(end: Awaitable[None]) -> None:
+    """Wait for the end of something, but not forever; see `_Driver`."""
+    with contextlib.suppress(Exception):  # it has died, or does not answer in time, or a call was interrupted
+        async with asyncio.timeout(END_DEADLINE):
+            await end
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
-        asyncio.get_running_loop()
+        return asyncio.get_running_loop()
     except RuntimeError:
-        return False
-    return True
+        return None
 
 
 def _import(name: str) -> Any:

@@ -1,0 +1,111 @@
+"""Playwright's own pages in the processes of clients: `session.page` beside others, and after an interrupt."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Error as PlaywrightError
+
+from runtimed import BrowserError, Client
+from tests.conftest import command_of
+
+ONE, TWO = (f"data:text/html,<title>{title}</title>" for title in ("One", "Two"))
+
+
+def drivers() -> list[psutil.Process]:
+    """The drivers of this process."""
+    return [child for child in psutil.Process().children() if "run-driver" in command_of(child)]
+
+
+def test_a_thread_uses_the_pages_of_several_sessions(data_dir: Path) -> None:
+    client = Client()
+    with client.BrowserSession() as first:
+        first.page.goto(ONE)
+        with client.BrowserSession() as second:
+            second.page.goto(TWO)
+
+            assert (first.page.title(), second.page.title()) == ("One", "Two")
+            assert len(drivers()) == 1
+
+        # What one lets go, another goes on with.
+        assert first.page.title() == "One"
+        assert len(drivers()) == 1
+    assert drivers() == []
+
+    # The next one gets a driver of its own, and an event loop may run here again.
+    with client.BrowserSession() as third:
+        third.page.goto(ONE)
+        assert third.page.title() == "One"
+    asyncio.run(asyncio.sleep(0))
+
+
+def test_a_driver_that_died_is_followed_by_another(data_dir: Path) -> None:
+    client = Client()
+    with client.BrowserSession() as first, client.BrowserSession() as second:
+        first.page.goto(ONE)
+        second.page.goto(TWO)
+        [driver] = drivers()
+        driver.kill()
+        for _ in range(2):  # one call in which it is gone, and one that finds out that it does not come back
+            with pytest.raises(PlaywrightError, match="closed"):
+                first.page.wait_for_timeout(10_000)
+
+        assert first.page.title() == "One"
+        assert second.page.title() == "Two"
+        assert len(drivers()) == 1
+    assert drivers() == []
+
+
+def test_a_page_that_cannot_be_attached_leaves_nothing(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client().BrowserSession() as session:
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "_address", lambda: {"cdp_url": "ws://127.0.0.1:9/", "target": ""})
+            with pytest.raises(BrowserError, match="cannot attach itself"):
+                _ = session.page
+        assert drivers() == []
+        assert session.page.url == "about:blank"
+
+
+def test_an_interrupt_in_the_midst_of_the_drivers_messages_does_not_hold_up_the_end(data_dir: Path) -> None:
+    # Where asyncio takes up the next step of the task that reads from the driver, the signal takes that step with it.
+    script = """
+import asyncio
+import signal
+
+from runtimed import Client
+
+take_up = asyncio.events.Handle._run
+
+def interrupted(handle):
+    if "PipeTransport.run" in repr(getattr(handle._callback, "__self__", None)):
+        asyncio.events.Handle._run = take_up
+        signal.raise_signal(signal.SIGINT)
+    take_up(handle)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+client = Client()
+with client.BrowserSession() as other:
+    other.page.goto("about:blank")
+    try:
+        with client.BrowserSession() as session:
+            print(session.session_id, flush=True)
+            page = session.page
+            page.evaluate("setInterval(() => console.log('message'), 20)")
+            asyncio.events.Handle._run = interrupted
+            page.wait_for_timeout(60_000)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    print(other.page.evaluate("40 + 2"), flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    session_id, *rest = output.decode().split()
+    assert (rest, process.returncode) == (["interrupted", "42"], 0), errors.decode()
+    status = Client().sessions.get(session_id)
+    assert (status.status, status.close_reason) == ("closed", "error")
