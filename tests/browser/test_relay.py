@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, Secret, recorded
 from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.browser.engine import _start_driver
 from runtimed.browser.relay import Relay
 from runtimed.pages import LogEntry
 from tests.browser.conftest import browsing
@@ -88,6 +90,61 @@ def test_nobody_gets_in_without_the_token(browser):
         ]
 
     assert browser.run(statuses()) == [404, 404, 404, 404, 403, 403, 403, 404]
+
+
+def test_clients_and_chromium_compress_nothing(browser):
+    async def shake_hands(address, path):
+        reader, writer = await asyncio.open_connection(*address)
+        lines = [
+            f"GET {path} HTTP/1.1",
+            f"Host: {address[0]}:{address[1]}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {base64.b64encode(b'0' * 16).decode()}",
+            "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",
+        ]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        try:
+            return (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).lower()
+        finally:
+            writer.close()
+
+    chromium, url = browser.browser._chromium, browser.browser.cdp_url
+    directly = browser.run(shake_hands(chromium.address, chromium.path))
+    through_the_relay = browser.run(
+        shake_hands(("127.0.0.1", int(url.split("/")[2].split(":")[1])), f"/{url.split('/', 3)[3]}")
+    )
+
+    assert directly.startswith(b"http/1.1 101 ")
+    assert b"permessage-deflate" in directly
+    assert through_the_relay.startswith(b"http/1.1 101 ")
+    assert b"permessage-deflate" not in through_the_relay
+
+
+def test_the_driver_offers_no_compression(run, monkeypatch):
+    monkeypatch.setenv("NODE_OPTIONS", "--max-http-header-size=20000")
+    heads = []
+
+    async def hang_up(reader, writer):
+        heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        writer.close()
+
+    async def connect():
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with server:
+            playwright = await _start_driver()
+            try:
+                with pytest.raises(PlaywrightError):
+                    await playwright.chromium.connect_over_cdp(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            finally:
+                await playwright.stop()
+
+    run(connect())
+
+    assert b"upgrade: websocket" in heads[0]
+    assert b"permessage-deflate" not in heads[0]
+    assert os.environ["NODE_OPTIONS"] == "--max-http-header-size=20000"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -322,7 +323,7 @@ class Browser:
         """Start Chromium and its driver, and bring them together."""
         self._profile.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._exit.push_async_callback(self._put_away)
-        driver = asyncio.create_task(async_playwright().start())
+        driver = asyncio.create_task(_start_driver())
         try:
             self._chromium = await Chromium.start(self._config, self._profile, self._folder, self._listener.started)
         except BaseException:
@@ -464,6 +465,20 @@ def _check(config: BrowserConfig) -> None:
         check_profile_name(config.profile)
         if config.profiles_dir is None:
             raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=config.profile)
+
+
+async def _start_driver() -> Playwright:
+    """Start Playwright's driver, which is to compress nothing that it says to Chromium."""
+    before = os.environ.get("NODE_OPTIONS")
+    uncompressed = f"--require {json.dumps(str(Path(__file__).with_name('uncompressed.cjs')))}"
+    os.environ["NODE_OPTIONS"] = uncompressed if before is None else f"{before} {uncompressed}"
+    try:
+        return await async_playwright().start()
+    finally:
+        if before is None:
+            del os.environ["NODE_OPTIONS"]
+        else:
+            os.environ["NODE_OPTIONS"] = before
 
 
 async def _end_driver(driver: asyncio.Task[Playwright]) -> None:

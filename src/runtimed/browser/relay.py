@@ -248,6 +248,8 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
 
 def _head_of(request: Request, address: tuple[str, int]) -> bytes:
     headers = request.headers | {"host": f"{address[0]}:{address[1]}"}
+    # Both ends are on this machine: to compress each message takes longer than to send it.
+    headers.pop("sec-websocket-extensions", None)
     lines = [
         f"{request.method} {request.path} HTTP/1.1",
         *(f"{name}: {value}" for name, value in headers.items()),
