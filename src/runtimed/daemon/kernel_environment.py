@@ -70,18 +70,21 @@ class KernelEnvironment:
             note_written(self._environments.trust, content, request)
             metadata = content.metadata(NOTEBOOK_METADATA)
             first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
-        facts = await asyncio.to_thread(
-            gather,
-            asked=request.env_source,
-            kernel_type=request.kernel_type,
-            metadata=metadata,
-            first_cell=first_cell,
-            folder=request.cwd,
-            environment=request.environment,
-            interpreter=request.interpreter,
-        )
+
+        def look() -> Decision:
+            facts = gather(
+                asked=request.env_source,
+                kernel_type=request.kernel_type,
+                metadata=metadata,
+                first_cell=first_cell,
+                folder=request.cwd,
+                environment=request.environment,
+                interpreter=request.interpreter,
+            )
+            return decide(facts)
+
         # Files of others may take long to understand.
-        return await asyncio.to_thread(decide, facts)
+        return await asyncio.to_thread(look)
 
     async def choose_again(self, request: StartKernel) -> Decision:
         """Choose the environment for a kernel that runs: a plain one, with what the notebook names. Asks for consent.
