@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from runtimed import Client, DaemonUnavailable, Session
+from runtimed.settings import read_settings
+from runtimed.transport.autostart import ensure_daemon
 from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock
 
@@ -251,6 +253,19 @@ def test_a_daemon_that_nobody_needs_ends(data_dir, monkeypatch):
         pid = daemon_pid()
         time.sleep(1)
         assert psutil.pid_exists(pid)
+
+    wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
+
+
+def test_a_daemon_that_is_to_end_at_once_waits_for_who_has_started_it(data_dir, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "0")
+    ensure_daemon(read_settings())
+    [daemon] = processes_of(data_dir)
+    time.sleep(2)
+
+    with Session() as session:
+        session.create_cell("x")
+        assert daemon_pid() == daemon.pid
 
     wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
 

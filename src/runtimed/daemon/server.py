@@ -65,6 +65,9 @@ ROOM_REST: Final = 60.0
 GREETING_DEADLINE: Final = 10.0
 """Seconds that a connection gets to say who it is."""
 
+FIRST_CLIENT: Final = 10.0
+"""Seconds for which a daemon waits for whoever has started it, however soon it is to end when nobody needs it."""
+
 PRUNE_FIRST: Final = 60.0
 """Seconds after its start in which a daemon leaves old environments alone."""
 
@@ -153,6 +156,7 @@ class Daemon:
         self._rooms: dict[NotebookId, Room] = {}
         self._unused_since: dict[NotebookId, float] = {}
         self._alone_since = clock()
+        self._somebody_came = False
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
@@ -312,7 +316,7 @@ class Daemon:
             self.request_end()
         if self._peers or self.registry.active():
             self._alone_since = now
-        elif now - self._alone_since >= self.settings.idle_exit:
+        elif now - self._alone_since >= max(self.settings.idle_exit, 0.0 if self._somebody_came else FIRST_CLIENT):
             logger.info("nobody needs this daemon; it ends")
             self.request_end()
         return max(delay, 0.01)
@@ -352,6 +356,7 @@ class Daemon:
             raise self._too_many_connections()
         self._strangers.pop(peer, None)
         self._peers.add(peer)
+        self._somebody_came = True
 
     def check_may_join(self) -> None:
         """Refuse a connection that is to take part in a session when there are enough of them.
