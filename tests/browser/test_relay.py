@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, Secret, recorded
+from runtimed.browser import engine
 from runtimed.browser.action_log import ActionLog, Secrets
-from runtimed.browser.engine import _start_driver
 from runtimed.browser.relay import Relay
 from runtimed.pages import LogEntry
 from tests.browser.conftest import browsing
@@ -122,7 +124,11 @@ def test_clients_and_chromium_compress_nothing(browser):
     assert b"permessage-deflate" not in through_the_relay
 
 
-def test_the_driver_offers_no_compression(run, monkeypatch):
+def test_the_driver_offers_no_compression(run, monkeypatch, tmp_path):
+    folder = tmp_path / 'José\'s "packages" \\ here'
+    folder.mkdir()
+    shutil.copy(Path(engine.__file__).with_name("uncompressed.cjs"), folder)
+    monkeypatch.setattr(engine, "__file__", str(folder / "engine.py"))
     monkeypatch.setenv("NODE_OPTIONS", "--max-http-header-size=20000")
     heads = []
 
@@ -133,7 +139,7 @@ def test_the_driver_offers_no_compression(run, monkeypatch):
     async def connect():
         server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         async with server:
-            playwright = await _start_driver()
+            playwright = await engine._start_driver()
             try:
                 with pytest.raises(PlaywrightError):
                     await playwright.chromium.connect_over_cdp(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")

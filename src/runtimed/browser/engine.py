@@ -470,7 +470,7 @@ def _check(config: BrowserConfig) -> None:
 async def _start_driver() -> Playwright:
     """Start Playwright's driver, which is to compress nothing that it says to Chromium."""
     before = os.environ.get("NODE_OPTIONS")
-    uncompressed = f"--require {json.dumps(str(Path(__file__).with_name('uncompressed.cjs')))}"
+    uncompressed = f"--require {json.dumps(str(Path(__file__).with_name('uncompressed.cjs')), ensure_ascii=False)}"
     os.environ["NODE_OPTIONS"] = uncompressed if before is None else f"{before} {uncompressed}"
     try:
         return await async_playwright().start()
