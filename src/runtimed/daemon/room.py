@@ -179,14 +179,11 @@ class Room(KernelListener, BrowserListener):
             SessionNotFound: If it was never started.
             SessionError: If this is a kernel's session.
         """
-        if not self.browser.exists:
-            row = self._registry.find(self.notebook_id)
-            if row is None:
-                raise SessionNotFound(
-                    f"Browser session {self.notebook_id!r} is not started; start() starts it",
-                    session_id=self.notebook_id,
-                )
-            check_kind(row, "browser")
+        if not self.browser.exists and self._registry.find(self.notebook_id) is None:
+            raise SessionNotFound(
+                f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
+            )
+        self.check_kind("browser")
         return await self.browser.ask(operation, actor, request_id)
 
     def check_room(self) -> None:

@@ -155,8 +155,8 @@ class Daemon:
         self._peers: set[Peer] = set()
         self._rooms: dict[NotebookId, Room] = {}
         self._unused_since: dict[NotebookId, float] = {}
-        self._alone_since = clock()
-        self._somebody_came = False
+        # Whoever has started this daemon may not have come yet.
+        self._alone_since = clock() + max(0.0, FIRST_CLIENT - settings.idle_exit)
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
@@ -316,7 +316,7 @@ class Daemon:
             self.request_end()
         if self._peers or self.registry.active():
             self._alone_since = now
-        elif now - self._alone_since >= max(self.settings.idle_exit, 0.0 if self._somebody_came else FIRST_CLIENT):
+        elif now - self._alone_since >= self.settings.idle_exit:
             logger.info("nobody needs this daemon; it ends")
             self.request_end()
         return max(delay, 0.01)
@@ -356,7 +356,6 @@ class Daemon:
             raise self._too_many_connections()
         self._strangers.pop(peer, None)
         self._peers.add(peer)
-        self._somebody_came = True
 
     def check_may_join(self) -> None:
         """Refuse a connection that is to take part in a session when there are enough of them.
