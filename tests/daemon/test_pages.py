@@ -9,7 +9,7 @@ import psutil
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 
-from runtimed import BrowserError, Client
+from runtimed import AsyncClient, BrowserError, Client
 from tests.conftest import command_of
 
 ONE, TWO = (f"data:text/html,<title>{title}</title>" for title in ("One", "Two"))
@@ -67,6 +67,23 @@ def test_a_page_that_cannot_be_attached_leaves_nothing(data_dir: Path, monkeypat
                 _ = session.page
         assert drivers() == []
         assert session.page.url == "about:blank"
+
+
+def test_a_driver_that_hangs_does_not_hold_up_the_end(data_dir: Path) -> None:
+    async def scenario() -> None:
+        async with AsyncClient().BrowserSession() as session:
+            page = await session.async_page()
+            await page.goto(ONE)
+            [driver] = drivers()
+            driver.suspend()
+        assert (await session.status()).status == "closed"
+        driver.resume()  # what it was told meanwhile ends it
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert others  # which read what it says
+        await asyncio.wait_for(asyncio.gather(*others), 30)
+        assert drivers() == []
+
+    asyncio.run(scenario())
 
 
 def test_an_interrupt_in_the_midst_of_the_drivers_messages_does_not_hold_up_the_end(data_dir: Path) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import threading
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.display import running_shell
 from runtimed.errors import BrowserError, BrowserUnavailable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncAttached", "Attached"]
 
-END_DEADLINE = 5.0
+END_DEADLINE: Final = 5.0
 """Seconds in which a driver lets go of a browser, and in which it ends."""
 
 
@@ -52,10 +52,9 @@ class _Driver:
         """Return the driver of this thread; start one if there is none, or it has died."""
         sync_playwright = _import("sync_api").sync_playwright
         driver: _Driver | None = getattr(cls._of_this_thread, "driver", None)
-        running = _running_loop()
-        if driver is not None and running is driver._loop:
+        if driver is not None and driver.is_alive:
             return driver
-        if running is not None:
+        if _running_loop() is not None:
             raise BrowserError(
                 "Playwright's blocking page does not work inside a running event loop, as in a notebook; use "
                 "`page = await session.async_page()`"
