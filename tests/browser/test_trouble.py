@@ -8,7 +8,8 @@ import time
 import psutil
 import pytest
 
-from runtimed.actions import Click, Goto, HandleDialog, Reload
+from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
+from runtimed.browser import perform
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
 from tests.conftest import command_of
@@ -128,6 +129,33 @@ def test_what_has_come_of_a_page_that_never_loads_can_be_used(browser, site):
     browser.execute("goto", url=f"{site.url}/half", timeout=0.5)
 
     assert "the first half" in browser.observe().tree
+
+
+@pytest.mark.parametrize("code", ["for (;;);", "new Promise(() => {})"])
+def test_code_that_never_ends_has_its_time(browser, site, code):
+    hanging = browser.do("new_tab", url=f"{site.url}/plain").data
+
+    result = browser.execute("evaluate_js", code=code, timeout=0.5)
+
+    assert (result.success, result.error) == (False, "Timeout")
+    assert "did not end within 0.5 s" in result.message
+    browser.do("close_tab")
+    assert browser.observe().tab != hanging
+
+
+def test_an_action_that_makes_the_page_hang_is_done_and_the_next_one_says_that_it_hangs(browser, site, monkeypatch):
+    monkeypatch.setattr(perform, "_MORE", 0.5)
+    hanging = browser.do("new_tab", url=f"{site.url}/plain").data
+
+    result = browser.do("evaluate_js", code="() => { setTimeout(() => { for (;;); }); return 'given back' }")
+
+    assert (result.data, result.page_changed) == ("given back", True)
+    assert result.message == "Evaluated; since then the page does not answer"
+    for action in (PressKey("a", timeout=0.5), Click(selector="body", timeout=0.5)):
+        result = browser.execute(action)
+        assert (result.success, result.error) == (False, "Timeout"), action
+    browser.do("close_tab")
+    assert browser.observe().tab != hanging
 
 
 def test_a_certificate_that_nobody_signed_is_refused(browser):

@@ -35,6 +35,8 @@ _LONG_TIMEOUT: Final = 30.0
 _ERROR_PAGE: Final = 1.0
 _PARSING: Final = 3.0
 """Seconds that a page to which an action has led gets to be there as a whole, without what it shows and loads later."""
+_MORE: Final = 5.0
+"""Seconds beyond an action's own for all the questions to the page that belong to it."""
 _LONG_URL: Final = 300
 _MAX_DATA: Final = 8 * 2**20
 """Largest value that a page may give back, in bytes as it travels."""
@@ -86,10 +88,15 @@ class Performed(msgspec.Struct, frozen=True):
 
 
 class _Doing:
-    """What an action in progress knows so far."""
+    """What an action in progress knows so far.
+
+    Attributes:
+        done: What was done, when that is over and only what it has led to is still asked for.
+    """
 
     def __init__(self) -> None:
         self.tab: OpenTab | None = None
+        self.done: str | None = None
         self.selectors: list[str | None] = []
         self.data: Any = None
         self.changed = False
@@ -229,7 +236,22 @@ class Performer:
         if isinstance(action, actions.Wait):
             return await tab.run(self._wait(action, tab.page))
         async with tab.busy:
-            return await tab.run(self._operate(action, tab, doing))
+            return await self._answering(action, tab, doing)
+
+    async def _answering(self, action: Any, tab: OpenTab, doing: _Doing) -> str:
+        """Operate, as long as the page answers."""
+        limit = action.timeout or (_LONG_TIMEOUT if isinstance(action, actions.DownloadFile) else _TIMEOUT)
+        try:
+            async with asyncio.timeout(limit + _MORE):
+                return await tab.run(self._operate(action, tab, doing))
+        except TimeoutError:
+            doing.changed = True
+            if doing.done is not None:
+                return f"{doing.done}; since then the page does not answer"
+            what = "The code did not end" if isinstance(action, actions.EvaluateJs) else "The page did not answer"
+            raise _Refused(
+                f"{what} within {limit:g} s; raise timeout=, or end a page that hangs with close_tab", error="Timeout"
+            ) from None
 
     async def _new_tab(self, action: actions.NewTab, doing: _Doing) -> str:
         if action.url is not None:
@@ -319,15 +341,16 @@ class Performer:
             if watching is not None and found is None:
                 await watching  # what is done to an element is preceded by questions to the page, and so by this one
             changes = tab.changes
-            message = await self._touch(action, tab, found, what, doing)
-            watch = None if watching is None else await watching
-            doing.changed = doing.changed or sure
-            if tab.changes != changes:
-                return message + await self._await_page(tab)
-            if watch is not None:
-                stopped = True
-                doing.changed = doing.changed or await end_watch(tab, watch)
-            return message
+            doing.done = await self._touch(action, tab, found, what, doing)
+            async with asyncio.timeout(_MORE):
+                watch = None if watching is None else await watching
+                doing.changed = doing.changed or sure
+                if tab.changes != changes:
+                    return doing.done + await self._await_page(tab)
+                if watch is not None:
+                    stopped = True
+                    doing.changed = doing.changed or await end_watch(tab, watch)
+            return doing.done
         finally:
             if watching is not None:
                 self.later(put_away(tab, watching, stopped=stopped))
@@ -342,20 +365,20 @@ class Performer:
         return ""
 
     async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: _Doing) -> str:
-        page = tab.page
-        match action:
-            case actions.EvaluateJs():
-                doing.data = _plain(await page.evaluate(action.code))
-                return "Evaluated"
-            case actions.PressKey() if found is None:
-                await page.keyboard.press(action.key)
-                return f"Pressed {action.key}"
-            case actions.Scroll() if found is None:
-                moved = await page.evaluate(_SCROLL, action.amount)
-                return f"Scrolled by {moved} px" if moved else "There is nothing more to scroll"
-        if found is None:
-            raise AssertionError(f"no way to perform {action!r}")
-        return await self._touch_element(action, tab, found, what, doing)
+        if found is not None:
+            return await self._touch_element(action, tab, found, what, doing)
+        async with asyncio.timeout(action.timeout or _TIMEOUT):
+            match action:
+                case actions.EvaluateJs():
+                    doing.data = _plain(await tab.page.evaluate(action.code))
+                    return "Evaluated"
+                case actions.PressKey():
+                    await tab.page.keyboard.press(action.key)
+                    return f"Pressed {action.key}"
+                case actions.Scroll():
+                    moved = await tab.page.evaluate(_SCROLL, action.amount)
+                    return f"Scrolled by {moved} px" if moved else "There is nothing more to scroll"
+        raise AssertionError(f"no way to perform {action!r}")
 
     async def _touch_element(self, action: Any, tab: OpenTab, found: Locator, what: str, doing: _Doing) -> str:
         limit = _milliseconds(action, _TIMEOUT)

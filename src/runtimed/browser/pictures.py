@@ -27,6 +27,8 @@ _QUIET: Final = 0.2
 """Seconds without anything asked of the browser, after which a picture is taken."""
 _LONGEST: Final = 5.0
 """Seconds after which one is taken though the browser is in use all the time."""
+_LAST: Final = 1.0
+"""Seconds that the last one may take."""
 
 # Without a clip: for the time of one with a scale, the whole view, and who watches it, has that scale.
 _REQUEST: Final = {"format": "jpeg", "quality": 50, "optimizeForSpeed": True}
@@ -75,7 +77,10 @@ class Pictures:
             if self._taking is None:
                 self._begin()
         if self._taking is not None:
-            await self._taking
+            taking = self._taking
+            await asyncio.wait([taking], timeout=_LAST)
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
 
     def _begin(self) -> None:
         self._timer = None

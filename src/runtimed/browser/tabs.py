@@ -158,8 +158,9 @@ class OpenTab:
             else:
                 await opened.dismiss()
             # The page goes on, or shows its next dialog.
-            await self.run(self.page.evaluate("0"))
-        except DialogOpened:
+            async with asyncio.timeout(_ANSWER):
+                await self.run(self.page.evaluate("0"))
+        except (DialogOpened, TimeoutError):
             pass
         except PlaywrightError:
             # Another client, or Chromium, was faster, or the page is left: it is closed, as was asked for.
