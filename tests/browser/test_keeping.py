@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtimed import BrowserError
+from runtimed.browser.chromium import Chromium
 from runtimed.browser.cookies import check_cookies, read_cookie_file, write_cookie_file
 from runtimed.browser.profiles import list_profiles, load_profile, remove_profile, store_profile
 from tests.browser.conftest import browsing
@@ -155,6 +156,32 @@ def test_cookies_outlive_the_death_of_chromium(run, site, tmp_path):
     assert names(read_cookie_file(path)) == ["tasted"]
 
 
+def test_cookies_of_a_profile_outlive_the_death_of_chromium_and_those_that_were_deleted_do_not(run, site, tmp_path):
+    def kept():
+        return {cookie["name"] for cookie in read_cookie_file(tmp_path / "profile" / "runtimed-cookies.json")}
+
+    partitioned = {
+        "name": "apart", "value": "1", "domain": "127.0.0.1", "path": "/", "httpOnly": False, "secure": True,
+        "expires": -1, "sameSite": "None", "partitionKey": "http://127.0.0.1", "_crHasCrossSiteAncestor": False,
+    }  # fmt: skip
+    with browsing(run, tmp_path) as browser:
+        browser.run(browser.browser.set_cookies([COOKIE, partitioned]))
+        browser.goto(f"{site.url}/cookie")
+        browser.until(lambda: kept() == {"a", "apart", "tasted"}, "the cookies are not written")
+        # With so many changes Chromium writes its own file, too.
+        many = [{**COOKIE, "name": "x", "domain": f"x{n}.example", "expires": time.time() + 1000} for n in range(600)]
+        browser.run(browser.browser.set_cookies(many))
+        browser.js("void (document.cookie = 'tasted=; Max-Age=0')")
+        browser.run(browser.browser._context.clear_cookies(name="x"))
+        browser.until(lambda: kept() == {"a", "apart"}, "what was deleted is still written")
+        os.kill(browser.browser.pid, signal.SIGKILL)
+
+    with browsing(run, tmp_path) as browser:
+        cookies = {cookie["name"]: cookie for cookie in browser.run(browser.browser.cookies())}
+        assert set(cookies) == {"a", "apart"}
+        assert cookies["apart"] == partitioned
+
+
 def test_a_bad_cookie_file_starts_no_browser(run, tmp_path):
     path = tmp_path / "cookies.json"
     path.write_text("{")
@@ -202,6 +229,52 @@ def test_profiles_keep_what_pages_store_saved_live_or_at_the_end(run, site, tmp_
         with browsing(run, profile=name, profiles_dir=profiles, persist_profile=False) as browser:
             browser.goto(f"{site.url}/plain")
             assert browser.js("localStorage.getItem('kept')") == "yes"
+
+
+def test_a_profile_is_saved_as_it_is_each_time(run, site, tmp_path):
+    profiles = str(tmp_path / "profiles")
+    with browsing(run, profiles_dir=profiles) as browser:
+        browser.goto(f"{site.url}/plain")
+        for value in ("1", "2"):  # by itself, Chromium writes the second one after a minute
+            browser.js(f"void localStorage.setItem('kept', '{value}')")
+            browser.run(browser.browser.save_profile("work"))
+
+    with browsing(run, profile="work", profiles_dir=profiles) as browser:
+        browser.goto(f"{site.url}/plain")
+        assert browser.js("localStorage.getItem('kept')") == "2"
+
+
+LAST_WORDS = """() => {
+  document.cookie = 'kept=1; Max-Age=1000';
+  document.cookie = 'session=1';
+  localStorage.setItem('kept', 'yes');
+  addEventListener('beforeunload', event => event.preventDefault());
+  addEventListener('pagehide', () => localStorage.setItem('last', 'word'));
+}"""
+
+
+@pytest.mark.parametrize("meanwhile", ["0", "alert('?')", "for (;;);"])
+def test_what_pages_store_last_is_kept_however_fast_chromium_ends(run, site, tmp_path, monkeypatch, meanwhile):
+    async def end_at_once(chromium):
+        chromium.kill()
+        await asyncio.wait([chromium.ended])
+
+    folder = tmp_path / "session"
+    folder.mkdir(mode=0o700)
+    with monkeypatch.context() as patch, browsing(run, folder) as browser:
+        patch.setattr(Chromium, "close", end_at_once)  # as if its processes ended in the worst of all orders
+        browser.goto(f"{site.url}/plain")
+        browser.js(LAST_WORDS)
+        browser.do("new_tab", url=f"{site.url}/form")
+        browser.js("void localStorage.setItem('other', 'tab')")
+        browser.execute("evaluate_js", code=f"() => {{ {meanwhile} }}", timeout=0.5)
+        last = len(browser.heard.entries)
+    assert [entry.text for entry in browser.heard.entries[last:] if entry.kind == "tab"] == []
+
+    with browsing(run, folder) as browser:
+        browser.goto(f"{site.url}/plain")
+        assert browser.js("['kept', 'last', 'other'].map(key => localStorage.getItem(key))") == ["yes", "word", "tab"]
+        assert browser.js("document.cookie.split('; ').sort()") == ["kept=1", "session=1"]
 
 
 def test_a_session_that_starts_again_has_its_profile_unless_it_was_not_to_be_kept(run, site, tmp_path):

@@ -23,7 +23,7 @@ from runtimed.texts import printable
 __all__ = ["Chromium", "arguments", "sandbox_problem"]
 
 _START_TIMEOUT: Final = 60.0
-_POLITE: Final = 5.0
+_POLITE: Final = 4.0
 _LAST_WORDS: Final = 20
 """Lines of standard error that are kept."""
 
@@ -68,6 +68,7 @@ _STEADY: Final = (
     "--disable-prompt-on-repost",
     "--disable-renderer-backgrounding",
     "--disable-search-engine-choice-screen",
+    "--enable-aggressive-domstorage-flushing",  # what pages store is on the disk a second later, not five to sixty
     "--enable-features=CDPScreenshotNewSurface",  # a picture takes 0.7 of the time (measured)
     "--force-color-profile=srgb",
     "--hide-crash-restore-bubble",

@@ -17,6 +17,9 @@ __all__ = ["MAX_COOKIE_FILE", "check_cookies", "read_cookie_file", "write_cookie
 MAX_COOKIE_FILE: Final = 16 * 2**20
 """Largest cookie file that is read, in bytes."""
 
+_ANCESTOR: Final = "_crHasCrossSiteAncestor"
+"""Playwright's field, without which a cookie that is kept apart for each site would come back to the wrong one."""
+
 _SAME_SITE: Final = {
     "strict": "Strict",
     "lax": "Lax",
@@ -154,4 +157,6 @@ def _check(one: object, place: int) -> dict[str, Any]:
     partition = one.get("partitionKey")
     if isinstance(partition, str):
         cookie["partitionKey"] = partition
+        if isinstance(ancestor := one.get(_ANCESTOR), bool):
+            cookie[_ANCESTOR] = ancestor
     return cookie

@@ -26,6 +26,7 @@ from runtimed.browser.chromium import Chromium
 from runtimed.browser.cookies import check_cookies
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
+from runtimed.browser.last_words import end_pages
 from runtimed.browser.perform import Performer
 from runtimed.browser.pictures import Pictures
 from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
@@ -43,11 +44,15 @@ __all__ = ["Browser", "BrowserListener"]
 
 logger = logging.getLogger(__name__)
 
-_WRITTEN_AFTER: Final = 5.5
+_WRITTEN_AFTER: Final = 1.5
 """Seconds after which what pages stored is on the disk.
 
-Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `kCommitDefaultDelaySecs`.
+Source: Chromium, components/services/storage/dom_storage/storage_area_impl.cc, `ComputeCommitDelay`: one second with
+the argument `--enable-aggressive-domstorage-flushing`.
 """
+
+_LAST_WORDS: Final = 2.5
+"""Seconds that pages get to end and to have what they stored written, before Chromium ends."""
 
 _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 """Errors of actions after which we look whether the driver lives."""
@@ -281,7 +286,7 @@ class Browser:
     async def save_profile(self, name: str) -> None:
         """Store the profile as it is now under a name.
 
-        Takes about six seconds, as Chromium writes what pages stored after five.
+        Takes about two seconds, as Chromium writes what pages stored after one.
 
         Raises:
             BrowserError: If the name cannot be one, or there is no folder of profiles.
@@ -291,14 +296,15 @@ class Browser:
         if self._config.profiles_dir is None:
             raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=name)
         async with self._saving:
-            await self._jar.keep(self._profile)
+            await self._jar.write()
             await asyncio.wait([self._chromium.ended], timeout=_WRITTEN_AFTER)
-            # While it stands still its databases are whole, as after a crash, from which they recover.
-            os.killpg(self.pid, signal.SIGSTOP)
-            try:
-                await asyncio.to_thread(store_profile, self._profile, Path(self._config.profiles_dir), name)
-            finally:
-                os.killpg(self.pid, signal.SIGCONT)
+            async with self._jar.writing:
+                # While it stands still its databases are whole, as after a crash, from which they recover.
+                os.killpg(self.pid, signal.SIGSTOP)
+                try:
+                    await asyncio.to_thread(store_profile, self._profile, Path(self._config.profiles_dir), name)
+                finally:
+                    os.killpg(self.pid, signal.SIGCONT)
 
     async def close(self) -> None:
         """Save the cookies and the profile, then end Chromium. Harmless twice."""
@@ -315,7 +321,7 @@ class Browser:
 
     def _read_cookies(self) -> CookieJar:
         file = self._config.cookie_file
-        jar = CookieJar(None if file is None else Path(file))
+        jar = CookieJar(self._profile, None if file is None else Path(file))
         jar.load()
         return jar
 
@@ -369,6 +375,7 @@ class Browser:
         )
         witness = Witness(context, self._log, self._cast)
         self._tabs = Tabs(context, witness, self._equip)
+        self._exit.push_async_callback(self._end_pages)
         self._observer = Observer(self._tabs, self._secrets.mask)
         self._performer = Performer(config, self._tabs, self._observer, self._downloads)
         self._exit.push_async_callback(self._performer.close)
@@ -381,11 +388,22 @@ class Browser:
         await self._relay.open()
         # At once: each waits for answers of Chromium, and somebody waits for all of them.
         await asyncio.gather(
-            self._jar.attach(context, self._profile),
+            self._jar.attach(context),
             self._downloads.watch(cdp),
             witness.watch(self._tabs, cdp),
             *(tab.ready for tab in self._tabs.all),
         )
+
+    async def _end_pages(self) -> None:
+        """Let the pages end before Chromium does, so that what they stored is kept."""
+        self._tabs.end()
+        if self._chromium.ended.done() or not self._config.persist_profile:
+            return
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await end_pages(self._context, self._cdp, self.pid)
+        except (PlaywrightError, TimeoutError) as exc:
+            logger.info("what the pages stored in their last second may be lost: %s", str(exc) or "they do not end")
 
     async def _put_away(self) -> None:
         """When Chromium has ended: keep its profile, or remove it."""

@@ -1,4 +1,7 @@
-"""Keeps a cookie file and a browser's cookies the same: it is read at the start, written in use and at the end."""
+"""Keeps a browser's cookies in files: they are read at its start, written in use and at its end.
+
+Chromium writes its own cookies to the disk only every 30 s, hardly ever as it ends, and never those without a date.
+"""
 
 from __future__ import annotations
 
@@ -27,21 +30,26 @@ _IDLE: Final = 15.0
 """Seconds between two looks while nobody uses it: pages may set cookies by themselves."""
 
 _IN_PROFILE: Final = "runtimed-cookies.json"
-"""Chromium writes its own cookies to the disk only every 30 s, and none that end with the browser."""
 
 
 class CookieJar:
     """The cookies of a browser.
 
+    Attributes:
+        writing: Held while they are written. Who holds it keeps the files as they are.
+
     Args:
+        profile: Its profile folder, which keeps them, too.
         file: The session's cookie file; None for none.
     """
 
-    def __init__(self, file: Path | None) -> None:
+    def __init__(self, profile: Path, file: Path | None) -> None:
+        self._kept = profile / _IN_PROFILE
         self._file = file
-        self._given: list[dict[str, Any]] = []
+        self._given: list[dict[str, Any]] | None = None
         self._context: BrowserContext | None = None
         self._written: list[dict[str, Any]] | None = None
+        self.writing = asyncio.Lock()
         self._touched = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -54,23 +62,20 @@ class CookieJar:
         if self._file is not None:
             self._given = read_cookie_file(self._file)
 
-    async def attach(self, context: BrowserContext, profile: Path) -> None:
+    async def attach(self, context: BrowserContext) -> None:
         """Give a browser that has just been started its cookies: those of the file alone, else those of its profile.
 
         Raises:
             BrowserError: If Chromium refuses one; the sentence says which.
         """
         self._context = context
-        if self._file is not None:
-            await context.clear_cookies()
-            await self.add(self._given)
-            self._written = None
-            self._keeper = asyncio.create_task(self._keep_writing())
-            return
-        kept = profile / _IN_PROFILE
-        if kept.exists():
-            await self.add(await asyncio.to_thread(read_cookie_file, kept))
-            kept.unlink()
+        given = self._given
+        if self._file is None and self._kept.exists():
+            given = await asyncio.to_thread(read_cookie_file, self._kept)
+        if given is not None:
+            await context.clear_cookies()  # what Chromium itself kept is older: one that was deleted stays deleted
+            await self.add(given)
+        self._keeper = asyncio.create_task(self._keep_writing())
 
     async def add(self, cookies: Sequence[dict[str, Any]]) -> None:
         """Add cookies.
@@ -104,20 +109,31 @@ class CookieJar:
         except PlaywrightError as exc:
             raise BrowserError(f"Chromium does not tell its cookies: {exc.message}") from exc
 
-    async def keep(self, profile: Path) -> None:
-        """Write the cookies into a profile that is about to be stored."""
-        await asyncio.to_thread(write_cookie_file, profile / _IN_PROFILE, await self.read())
+    async def write(self) -> None:
+        """Write the files, if there are other cookies now.
+
+        Raises:
+            BrowserError: If Chromium is gone.
+            OSError: If there is no room for them.
+        """
+        async with self.writing:
+            cookies = await self.read()
+            if cookies != self._written:
+                for file in (self._file, self._kept):
+                    if file is not None:
+                        await asyncio.to_thread(write_cookie_file, file, cookies)
+                self._written = cookies
 
     def touch(self) -> None:
         """The browser is in use: its cookies may have changed."""
         self._touched.set()
 
     async def close(self) -> None:
-        """Write the file for the last time, if the browser still answers."""
+        """Write the files for the last time, if the browser still answers."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-            await self._write()
+            await self._try_to_write()
 
     async def _keep_writing(self) -> None:
         while True:
@@ -126,20 +142,15 @@ class CookieJar:
                     await self._touched.wait()
             self._touched.clear()
             await asyncio.sleep(_PAUSE)
-            await self._write()
+            await self._try_to_write()
 
-    async def _write(self) -> None:
-        if self._file is None:
-            return
+    async def _try_to_write(self) -> None:
         try:
-            cookies = await self.read()
-            if cookies != self._written:
-                await asyncio.to_thread(write_cookie_file, self._file, cookies)
-                self._written = cookies
+            await self.write()
         except BrowserError:
             logger.debug("the browser is gone; its cookies stay as they were written last")
         except OSError as exc:
-            logger.warning("the cookie file %s cannot be written: %s", self._file, exc)
+            logger.warning("the cookies cannot be written: %s", exc)
 
     def _attached(self) -> BrowserContext:
         if self._context is None:

@@ -362,6 +362,12 @@ class Tabs:
         self.changes += 1
         self.note_change()
 
+    def end(self) -> None:
+        """From now on nothing is told of what tabs do."""
+        self.context.remove_listener("page", self._add)
+        self.listener = TabsListener()
+        self.hearers.clear()
+
     async def trouble(self) -> Exception | None:
         """Return why the browser cannot be driven any more; None if it answers. When it dies, its tabs close, too."""
         try:

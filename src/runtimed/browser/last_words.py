@@ -1,0 +1,66 @@
+"""The end of a browser's pages, after which all that they stored is on the disk.
+
+As Chromium ends, the process that has what pages stored ends, too, and often before it has written the last of it
+(measured under load: one stop in seven lost the local storage of the last five seconds). It writes at once what no page
+has open any more. Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `OnNoBindings`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, CDPSession
+
+__all__ = ["end_pages"]
+
+_CLOSED: Final = 1.0
+"""Seconds in which a page can still do something; one that hangs has stored already what it stored."""
+_GONE: Final = 1.0
+"""Seconds in which processes that were killed are gone."""
+
+
+async def end_pages(context: BrowserContext, cdp: CDPSession, group: int) -> None:
+    """Close all pages, which learn of it, and return when what they stored is on the disk.
+
+    Afterwards no page works, nor do new ones.
+
+    Args:
+        context: The browser's.
+        cdp: Chromium's own protocol, of the browser.
+        group: Its process group.
+
+    Raises:
+        playwright.async_api.Error: If Chromium has ended.
+    """
+    pages = list(context.pages)
+    blank = await context.new_page()  # only who has a page can ask for what is stored
+    storage = await context.new_cdp_session(blank)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSED):
+            await asyncio.gather(*(page.close() for page in pages))
+    # A process outlives its pages for a while, and has open what they stored.
+    processes = (await cdp.send("SystemInfo.getProcessInfo"))["processInfo"]
+    await asyncio.to_thread(_kill, [process["id"] for process in processes if process["type"] == "renderer"], group)
+    for _ in range(2):
+        # Nothing is removed, but it is done in turn, after all that is to be written. The first one makes sure that the
+        # end of the processes has been heard of before the second one is asked for.
+        await storage.send(
+            "Storage.clearDataForOrigin", {"origin": "https://runtimed.invalid", "storageTypes": "local_storage"}
+        )
+
+
+def _kill(pids: list[int], group: int) -> None:
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if os.getpgid(pid) == group:
+                process.kill()
+                processes.append(process)
+    psutil.wait_procs(processes, timeout=_GONE)
