@@ -18,6 +18,8 @@ from tests.small_disk import SmallDisk, on_a_small_disk
 
 MIB = 2**20
 LINES = 30
+STILL = 2.0
+"""Seconds after which nobody writes any more. Who waits for room looks for it each second."""
 PRINT = f"for n in range({LINES}): print(n, 'y' * 999_990)"
 PRINTED = "".join(f"{n} {'y' * 999_990}\n" for n in range(LINES))
 WAIT = "import pathlib, time\nwhile not pathlib.Path('{}/release').exists(): time.sleep(0.01)\n"
@@ -47,14 +49,22 @@ def log_of(disk: SmallDisk) -> str:
 
 
 def wait_until_full(disk: SmallDisk) -> None:
-    """Wait until the host or the daemon has met the end of the disk."""
+    """Wait until the host or the daemon has met the end of the disk, and nothing makes room there any more."""
+    last_room = time.monotonic()
 
     def is_met() -> bool:
         hosts = [log.read_text() for log in disk.folder.glob("run/*/host.log")]
         return "they cannot be stored" in log_of(disk) or any("nothing can be stored" in log for log in hosts)
 
-    wait_until(lambda: disk.free < RESERVE + MIB, "the disk is not full")
+    def is_full() -> bool:
+        # What the daemon stores of it the host removes, and has room for more.
+        nonlocal last_room
+        if disk.free >= RESERVE:
+            last_room = time.monotonic()
+        return time.monotonic() - last_room > STILL
+
     wait_until(is_met, "everything is stored all the same")
+    wait_until(is_full, "the disk is not full")
 
 
 def assert_refused(disk: SmallDisk, *calls: Callable[[], object]) -> None:
