@@ -284,10 +284,16 @@ def test_what_a_dead_host_has_kept_is_stored_when_there_is_room(disk: SmallDisk)
         wait_until(lambda: disk.free < 48 * MIB, "the host keeps nothing")
         disk.leave(0)
         asleep.resume()
+        wait_until(lambda: "they cannot be stored" in log_of(disk), "everything is stored all the same")
         host.kill()
         wait_until(lambda: is_dead(kernel), "the kernel lives")
         wait_until(lambda: "has kept waits" in log_of(disk), "nobody looks after the dead host's events")
-        kept = sum(path.stat().st_size for path in disk.folder.glob("run/*/*.events"))
+        spools = list(disk.folder.glob("run/*/*.events"))
+        kept = sum(path.stat().st_size for path in spools)
+        slow = spools[0].parent / "slow to be removed"
+        slow.mkdir()
+        for n in range(20_000):
+            (slow / str(n)).touch()
         disk.make_room()
 
         result = session.wait(execution_id)

@@ -354,8 +354,8 @@ class HostLink(HostConnection):
 
     @property
     def keeps_events(self) -> bool:
-        """Whether the host keeps events that cannot be stored now."""
-        return self._has_refused
+        """Whether the host keeps events that cannot be stored now. What a dead one kept is in its folder."""
+        return self._has_refused and self.is_open
 
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
