@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtimed import BrowserError
+from runtimed.browser import pictures
 from runtimed.browser.chromium import Chromium
 from runtimed.browser.cookies import check_cookies, read_cookie_file, write_cookie_file
 from runtimed.browser.profiles import list_profiles, load_profile, remove_profile, store_profile
@@ -263,6 +264,7 @@ def test_what_pages_store_last_is_kept_however_fast_chromium_ends(run, site, tmp
     folder.mkdir(mode=0o700)
     with monkeypatch.context() as patch, browsing(run, folder) as browser:
         patch.setattr(Chromium, "close", end_at_once)  # as if its processes ended in the worst of all orders
+        patch.setattr(pictures, "_LONGEST", 600.0)  # for which a page that hangs must not hold up the end
         browser.goto(f"{site.url}/plain")
         browser.js(LAST_WORDS)
         browser.do("new_tab", url=f"{site.url}/form")

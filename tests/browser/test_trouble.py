@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
-from runtimed.browser import perform
+from runtimed.browser import perform, tabs
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
 from tests.conftest import command_of
@@ -132,7 +132,8 @@ def test_what_has_come_of_a_page_that_never_loads_can_be_used(browser, site):
 
 
 @pytest.mark.parametrize("code", ["for (;;);", "new Promise(() => {})"])
-def test_code_that_never_ends_has_its_time(browser, site, code):
+def test_code_that_never_ends_has_its_time(browser, site, monkeypatch, code):
+    monkeypatch.setattr(perform, "_MORE", 600.0)
     hanging = browser.do("new_tab", url=f"{site.url}/plain").data
 
     result = browser.execute("evaluate_js", code=code, timeout=0.5)
@@ -147,13 +148,25 @@ def test_an_action_that_makes_the_page_hang_is_done_and_the_next_one_says_that_i
     monkeypatch.setattr(perform, "_MORE", 0.5)
     hanging = browser.do("new_tab", url=f"{site.url}/plain").data
 
-    result = browser.do("evaluate_js", code="() => { setTimeout(() => { for (;;); }); return 'given back' }")
+    code = "() => { setTimeout(() => { for (;;); }); return 'given back' }"
+    result = browser.do("evaluate_js", code=code, timeout=600)
 
     assert (result.data, result.page_changed) == ("given back", True)
     assert result.message == "Evaluated; since then the page does not answer"
     for action in (PressKey("a", timeout=0.5), Click(selector="body", timeout=0.5)):
         result = browser.execute(action)
         assert (result.success, result.error) == (False, "Timeout"), action
+    browser.do("close_tab")
+    assert browser.observe().tab != hanging
+
+
+def test_a_dialog_after_which_the_page_hangs_is_answered(browser, site, monkeypatch):
+    monkeypatch.setattr(tabs, "_ANSWER", 0.5)
+    hanging = browser.do("new_tab", url=f"{site.url}/plain").data
+    browser.execute("evaluate_js", code="() => { alert('stop'); for (;;); }")
+
+    assert browser.do("handle_dialog").message == "Accepted the alert 'stop'"
+
     browser.do("close_tab")
     assert browser.observe().tab != hanging
 

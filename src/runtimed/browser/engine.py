@@ -51,7 +51,7 @@ Source: Chromium, components/services/storage/dom_storage/storage_area_impl.cc, 
 the argument `--enable-aggressive-domstorage-flushing`.
 """
 
-_LAST_WORDS: Final = 2.5
+_PAGES_END: Final = 2.5
 """Seconds that pages get to end and to have what they stored written, before Chromium ends."""
 
 _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
@@ -400,7 +400,7 @@ class Browser:
         if self._chromium.ended.done() or not self._config.persist_profile:
             return
         try:
-            async with asyncio.timeout(_LAST_WORDS):
+            async with asyncio.timeout(_PAGES_END):
                 await end_pages(self._context, self._cdp, self.pid)
         except (PlaywrightError, TimeoutError) as exc:
             logger.info("what the pages stored in their last second may be lost: %s", str(exc) or "they do not end")
