@@ -1,11 +1,18 @@
 """What Tab offers."""
 
+import contextlib
+import socket
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runtimed import Client, Session
 from runtimed.ipython.arguments import COMMANDS, OPTIONS
+from runtimed.ipython.completion import PATIENCE
+from runtimed.storage.registry_store import RegistryStore, SessionRow
+from tests.conftest import own_daemon, processes_of, wait_until
 from tests.ipython.conftest import Shell
 
 
@@ -82,11 +89,114 @@ def test_the_code_of_a_cell_completes_with_the_remote_kernel_s_names(joined: She
     assert joined.complete("remote_na") == ["remote_name_of_here"]
 
 
-def test_without_a_daemon_nothing_completes_and_none_is_started(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+LINES = [
+    "%%runtimed w",
+    "%%runtimed --",
+    "%%runtimed work --cell c",
+    "%%runtimed work\nzzz_n",
+    "%%runtimed_cell c",
+    "%%runtimed_cell cell-1 w",
+    "%runtimed_cell cell-1 w",
+    *(f"%runtimed {command} " for command in COMMANDS),
+    "%runtimed browser start ",
+    "%runtimed env trust ",
+    "%runtimed replay cell-1 ",
+]
+
+
+def test_tab_starts_no_daemon(shell: Shell, short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder / "data"))
+    offered = {line: shell.complete(line) for line in LINES}
+    assert list(short_folder.iterdir()) == []
+    assert processes_of(short_folder) == []
+    assert offered["%%runtimed --"] == sorted(f"%%runtimed {option}" for option in OPTIONS), "it needs no daemon"
+    # One could have started there.
+    with Session("here") as here:
+        here.create_cell("1")
+    assert shell.complete("%%runtimed h") == ["%%runtimed here"]
+    Client().shutdown()
+
+
+def test_tab_starts_no_daemon_in_the_place_of_one_that_ended(
+    shell: Shell, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(tmp_path / "s"))
-    assert "%%runtimed work" not in shell.complete("%%runtimed w")
-    assert not [text for text in shell.complete("%%runtimed work --cell c") if "cell-" in text]
-    assert shell.complete("%%runtimed x\nzzz_n") == []
-    assert not Client().is_running()
+    with Session("work") as session:
+        session.create_cell("1")
+    shell.run("%runtimed connect work")
+    Client().shutdown()
+    wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
+    for line in LINES:
+        shell.complete(line)
+    assert processes_of(data_dir) == []
+
+
+def test_tab_does_not_wait_for_a_daemon_that_is_stuck(shell: Shell, data_dir: Path) -> None:
+    with Session("work") as session:
+        session.create_cell("1")
+        status = Client().status()
+        assert status is not None
+        stuck = psutil.Process(status.pid)
+        stuck.suspend()
+        waiting: list[socket.socket] = []
+        try:
+            began = time.monotonic()
+            assert "%%runtimed work" not in shell.complete("%%runtimed w")
+            assert not [text for text in shell.complete("%%runtimed work --cell c") if "cell-" in text]
+            assert time.monotonic() - began < 2 * PATIENCE + 2
+
+            # As soon as it takes no more connections, even connecting would wait.
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    waiting.append(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                    waiting[-1].setblocking(False)
+                    waiting[-1].connect(status.socket_path)
+            began = time.monotonic()
+            assert "%%runtimed work" not in shell.complete("%%runtimed w")
+            assert time.monotonic() - began < PATIENCE + 2
+        finally:
+            stuck.resume()
+            for sock in waiting:
+                sock.close()
+        wait_until(lambda: shell.complete("%%runtimed w") == ["%%runtimed work"], "it does not go on")
+
+
+def test_all_of_thousands_of_sessions_and_cells_complete(shell: Shell, short_folder: Path) -> None:
+    ids = [f"{name}-{number}" for name in ("plan", "report") for number in range(1300)]
+    with RegistryStore(short_folder / "registry.db") as store, store.transaction():
+        for number, session_id in enumerate(ids):
+            store.put(closed_row(session_id, accessed_at=float(number)))
+    with own_daemon(short_folder), Session("cells") as session:
+        cells = [session.create_cell("x") for _ in range(150)]
+        # IPython shows 500 at most. These are those that were used longest ago.
+        assert shell.complete("%%runtimed plan-1") == [
+            f"%%runtimed {session_id}" for session_id in sorted(ids) if session_id.startswith("plan-1")
+        ]
+        assert shell.complete("%%runtimed cells --cell ") == [
+            f"%%runtimed cells --cell {cell}" for cell in sorted(cells)
+        ]
+
+
+def closed_row(session_id: str, accessed_at: float) -> SessionRow:
+    return SessionRow(
+        session_id=session_id,
+        kind="kernel",
+        status="closed",
+        close_reason="stopped",
+        created_at=0.0,
+        started_at=0.0,
+        closed_at=accessed_at,
+        last_accessed_at=accessed_at,
+        timeout_minutes=None,
+        max_duration_minutes=None,
+        keep_alive=30.0,
+        ephemeral=False,
+        creator="somebody",
+        label=None,
+        error=None,
+        host_epoch=None,
+        host_dir=None,
+        host_pid=None,
+        kernel_type=None,
+        kernel_pid=None,
+        env_source=None,
+    )

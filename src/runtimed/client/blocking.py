@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -42,17 +43,27 @@ class Connection:
         was_opened: Whether it was opened and not closed since; it may be broken, and will mend itself.
     """
 
-    def __init__(self, identity: Identity, join: Join | None = None, *, start_daemon: bool = True) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        join: Join | None = None,
+        *,
+        start_daemon: bool = True,
+        patience: float | None = None,
+    ) -> None:
         """Describe a connection; `open` makes it.
 
         Args:
             identity: Who asks.
             join: Sent first, on each new connection.
             start_daemon: Whether to start a daemon where none answers.
+            patience: Seconds in which the daemon must take and answer the greeting, and then each request that is
+                answered by a reply alone. None for the usual deadlines.
         """
         self._identity = identity
         self._join = join
         self._start_daemon = start_daemon
+        self._patience = math.inf if patience is None else patience
         self._settings: Settings | None = None
         self._channel: BlockingChannel | None = None
         self._pid = identity.pid
@@ -69,7 +80,7 @@ class Connection:
         """Connect; harmless if connected.
 
         Raises:
-            DaemonUnavailable: If no daemon answers and none can be started (or should not be).
+            DaemonUnavailable: If no daemon answers (in time) and none can be started (or should not be).
             ProtocolError: If the daemon is of another version.
         """
         with self._lock:
@@ -90,7 +101,11 @@ class Connection:
             channel.close()
 
     def perform(self, flow: Flow[T]) -> T:
-        """Drive a flow to its end."""
+        """Drive a flow to its end.
+
+        Raises:
+            WaitTimeout: If an answer did not come in time.
+        """
         with self._lock, contextlib.closing(flow):
             try:
                 step = next(flow)
@@ -128,9 +143,8 @@ class Connection:
 
     def _do(self, step: Step) -> dict[str, Any]:
         request = self._identity.request(step.operation)
-        deadline = None
-        if isinstance(step, Follow) and step.timeout is not None:
-            deadline = time.monotonic() + step.timeout
+        timeout = step.timeout if isinstance(step, Follow) else self._patience
+        deadline = None if timeout is None or timeout == math.inf else time.monotonic() + timeout
         while True:
             try:
                 for message in self._exchange(request, deadline):
@@ -179,13 +193,13 @@ class Connection:
         if self._start_daemon:
             sock = open_or_start(settings)
         else:
-            found = connect_socket(settings.socket_path)
+            found = connect_socket(settings.socket_path, wait=self._patience == math.inf)
             if found is None:
                 raise DaemonUnavailable(f"No daemon listens on {settings.socket_path}", path=str(settings.socket_path))
             sock = found
         channel = BlockingChannel(sock)
         try:
-            deadline = time.monotonic() + HANDSHAKE_DEADLINE
+            deadline = time.monotonic() + min(HANDSHAKE_DEADLINE, self._patience)
             channel.send(self._identity.hello(), deadline)
             check_welcome(_receive_first(channel, deadline, settings))
             if self._join is not None:

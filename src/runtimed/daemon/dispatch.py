@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.log import Stream
@@ -13,7 +13,7 @@ from runtimed.document.notebook import Edit, NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
-from runtimed.ids import CellId, ClientId
+from runtimed.ids import CellId, ClientId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import operations as ops
 from runtimed.protocol.events import EnvProgress
@@ -30,6 +30,9 @@ BLOB_PAGE: Final = 2**20
 
 EVENTS_PAGE: Final = 2**20
 """Bytes of events in one reply."""
+
+IDS_BYTES: Final = 4 * 2**20
+"""Bytes of ids in one reply: those of 90,000 cells."""
 
 Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream
 """The reply, or something that will make it."""
@@ -94,6 +97,14 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
         case ops.ListSessions():
             rows = daemon.registry.list(operation.status, operation.kind, operation.page, operation.page_size)
             return {"sessions": [daemon.session_as_map(row) for row in rows]}
+        case ops.FindSessions(prefix=prefix, status=status, kind=kind):
+            return {"ids": _fitting(daemon.registry.find_ids(prefix, status, kind))}
+        case ops.FindCells(notebook_id=notebook_id, prefix=prefix):
+            if daemon.registry.find(check_notebook_id(notebook_id)) is None:
+                return {"ids": []}
+            room = daemon.room(notebook_id)
+            room.check_kind("kernel")
+            return {"ids": _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))}
         case ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
         case ops.FlushPool():
@@ -116,6 +127,18 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
         case _:
             return _on_notebook(daemon, peer, request_id, operation)
+
+
+def _fitting(ids: Iterable[str]) -> list[str]:
+    """Return as many ids as one reply takes."""
+    found = []
+    left = IDS_BYTES
+    for one in ids:
+        left -= len(one.encode()) + 5
+        if left < 0:
+            break
+        found.append(one)
+    return found
 
 
 def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: NotebookOperation) -> Answer:

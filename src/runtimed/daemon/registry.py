@@ -69,12 +69,20 @@ class Registry:
 
     def list(self, status: str | None, kind: str | None, page: int, page_size: int) -> list[SessionRow]:
         """Return one page of the sessions, newest access first."""
+        self._flush_for_order()
+        return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
+
+    def find_ids(self, prefix: str, status: str | None, kind: str | None) -> builtins.list[str]:
+        """Return the ids of the sessions that begin with a text, newest access first."""
+        self._flush_for_order()
+        return self._store.find_ids(prefix, status, kind)
+
+    def _flush_for_order(self) -> None:
         try:
             self.flush()
         except StorageError as exc:
             # The list is there to be read on a full disk, too; only its order is a little older.
             logger.debug("the times of the last use are not stored: %s", exc)
-        return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
 
     def history(self, session_id: str) -> builtins.list[AuditRow]:
         """Return the steps in a session's life, the newest first."""

@@ -5,21 +5,33 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from runtimed.client import calls
-from runtimed.client.client import Client, SessionKind, SessionState
-from runtimed.client.session import Session
+from runtimed.client.blocking import Connection
+from runtimed.client.calls import Notebook
+from runtimed.client.flows import Ask, Flow
+from runtimed.client.identity import Identity
 from runtimed.errors import RuntimedError
+from runtimed.ids import check_notebook_id
 from runtimed.ipython.arguments import COMMANDS, OPTIONS, VALUED_OPTIONS
 from runtimed.ipython.browsing import ACTIONS, BROWSER_COMMANDS
+from runtimed.protocol.operations import FindCells, FindSessions
 
 if TYPE_CHECKING:
     from runtimed.ipython.magics import RuntimedMagics
 
 __all__ = ["RuntimedCompleter"]
+
+T = TypeVar("T")
+
+PATIENCE: Final = 1.0
+"""Seconds that Tab waits for each answer of the daemon."""
+
+KERNEL_PATIENCE: Final = 3.0
+"""Seconds that Tab waits for the kernel, whose first completion imports much."""
 
 ENVIRONMENTS: Final = ("auto", "conda:prewarmed", "current", "kernelspec:", "python:", "uv:prewarmed")
 KERNEL_TYPES: Final = ("deno", "python")
@@ -32,7 +44,10 @@ _HEADER: Final = re.compile(r"\s*%%runtimed(_cell)?(?P<rest>[^\S\n][^\n]*)?\n")
 
 
 class RuntimedCompleter:
-    """A matcher for `Completer.custom_matchers`. It starts no daemon and no kernel, and never raises."""
+    """A matcher for `Completer.custom_matchers`.
+
+    It starts no daemon and no kernel, never raises, and gives up soon on a daemon or kernel that does not answer.
+    """
 
     def __init__(self, magics: RuntimedMagics) -> None:
         self._magics = magics
@@ -55,13 +70,14 @@ class RuntimedCompleter:
         if line is None or (line["magic"].startswith("%%") and "".join(lines[: context.cursor_line]).strip()):
             return _result([], "", "")
         words = line["rest"].split(" ")
-        return _result(self._words(line["magic"], [word for word in words[:-1] if word]), words[-1], "param")
+        typed = words[-1]
+        return _result(self._words(line["magic"], [word for word in words[:-1] if word], typed), typed, "param")
 
-    def _words(self, magic: str, words: list[str]) -> Iterable[str]:
-        """Return everything that can follow these words."""
+    def _words(self, magic: str, words: list[str], typed: str) -> Iterable[str]:
+        """Return everything that can follow these words, or at least what of it begins with what is typed."""
         match words[-1:]:
             case ["--cell"]:
-                return self._cell_ids(words[:-1])
+                return self._cell_ids(typed, words[:-1])
             case ["--env"]:
                 return ENVIRONMENTS
             case ["--kernel-type"]:
@@ -75,58 +91,88 @@ class RuntimedCompleter:
         match magic.strip("%"):
             case "runtimed_cell":
                 left = [option for option in left if option != "--cell"]
-                ids = [self._cell_ids, self._session_ids]
-                return [*(ids[len(plain)](()) if len(plain) < len(ids) else ()), *left]
+                ids = [self._cell_ids, _notebooks]
+                return [*(ids[len(plain)](typed) if len(plain) < len(ids) else ()), *left]
             case _ if magic == "%%runtimed":
-                return [*(() if plain else self._session_ids()), *left]
+                return [*(() if plain else _notebooks(typed)), *left]
             case _:
-                return self._command_words(plain, words)
+                return self._command_words(plain, words, typed)
 
-    def _command_words(self, plain: list[str], words: list[str]) -> Iterable[str]:
+    def _command_words(self, plain: list[str], words: list[str], typed: str) -> Iterable[str]:
         match plain:
             case []:
                 return COMMANDS
             case ["connect"]:
-                return [*_ids(), *KERNEL_OPTIONS]
+                return [*_ids(FindSessions(prefix=_unquoted(typed))), *KERNEL_OPTIONS]
             case ["connect", _]:
                 return [option for option in KERNEL_OPTIONS if option not in words]
             case ["replay"]:
-                return self._cell_ids()
+                return self._cell_ids(typed)
             case ["env"]:
-                return ["trust", *self._session_ids()]
+                return ["trust", *_notebooks(typed)]
             case ["browser"]:
                 return (*BROWSER_COMMANDS, *ACTIONS)
             case ["browser", "start"]:
-                return _ids(kind="browser", status="active")
+                return _ids(FindSessions(prefix=_unquoted(typed), kind="browser", status="active"))
             case ["stop"]:
-                return _ids()
+                return _ids(FindSessions(prefix=_unquoted(typed)))
             case ["replay", _] | ["cells" | "interrupt" | "restart"] | ["env", "trust"]:
-                return self._session_ids()
+                return _notebooks(typed)
             case _:
                 return ()
 
-    def _session_ids(self, _words: Iterable[str] = ()) -> list[str]:
-        return _ids(kind="kernel")
+    def _cell_ids(self, typed: str, words: Iterable[str] = ()) -> list[str]:
+        notebook = self._notebook(_positional(list(words)))
+        return [] if notebook is None else _ids(FindCells(notebook_id=notebook.id, prefix=_unquoted(typed)))
 
-    def _cell_ids(self, words: Iterable[str] = ()) -> list[str]:
-        session = self._session(_positional(list(words)))
-        return (
-            []
-            if session is None
-            else [shlex.quote(cell_id) for cell_id in session._apart(calls.get_cell_ids(session._notebook))]
-        )
-
-    def _session(self, plain: list[str]) -> Session | None:
+    def _notebook(self, plain: list[str]) -> Notebook | None:
         notebook_id = self._magics._chosen(plain[0] if plain else None)
-        return None if notebook_id is None else Session(notebook_id)
+        return None if notebook_id is None else Notebook(check_notebook_id(notebook_id))
 
     def _code(self, rest: str, code: str, before: str) -> SimpleMatcherResult:
         """Ask the session's kernel, which knows the names of its own code."""
-        session = self._session(_positional(rest.split()))
-        if session is None:
+        notebook = self._notebook(_positional(rest.split()))
+        if notebook is None:
             return _result([], "", "")
-        reply = session._apart(calls.complete(session._notebook, code, len(before)))
+        reply = _ask(calls.complete(notebook, code, len(before)), KERNEL_PATIENCE)
         return _result(reply["matches"], before[reply["cursor_start"] :], "")
+
+
+def _ask(flow: Flow[T], patience: float = PATIENCE) -> T:
+    """Ask the daemon if one runs. Tab starts none, and waits for none that is busy or stuck.
+
+    Raises:
+        RuntimedError: If none runs, or no answer comes in time, or the answer is an error.
+    """
+    connection = Connection(Identity(), start_daemon=False, patience=patience)
+    connection.open()
+    try:
+        return connection.perform(flow)
+    finally:
+        connection.close()
+
+
+def _ids(operation: FindSessions | FindCells) -> list[str]:
+    """Return ids as one types them; none if the daemon cannot say."""
+
+    def flow() -> Flow[list[str]]:
+        reply = yield Ask(operation)
+        return [shlex.quote(found) for found in reply["ids"]]
+
+    try:
+        return _ask(flow())
+    except RuntimedError:
+        # What needs no daemon, the options, is offered all the same.
+        return []
+
+
+def _notebooks(typed: str) -> list[str]:
+    return _ids(FindSessions(prefix=_unquoted(typed), kind="kernel"))
+
+
+def _unquoted(typed: str) -> str:
+    """Return the beginning of an id from the beginning of what `shlex.quote` makes of it."""
+    return typed.removeprefix("'").split("'")[0]
 
 
 def _positional(words: list[str]) -> list[str]:
@@ -136,10 +182,6 @@ def _positional(words: list[str]) -> list[str]:
         for previous, word in zip(["", *words], words, strict=False)
         if not word.startswith("-") and previous not in VALUED_OPTIONS
     ]
-
-
-def _ids(kind: SessionKind | None = None, status: SessionState | None = None) -> list[str]:
-    return [shlex.quote(found.session_id) for found in Client().sessions.list(kind=kind, status=status)]
 
 
 def _result(candidates: Iterable[str], typed: str, kind: str) -> SimpleMatcherResult:

@@ -25,6 +25,8 @@ __all__ = [
     "DeleteCell",
     "Enqueue",
     "Execute",
+    "FindCells",
+    "FindSessions",
     "FlushPool",
     "GetBlob",
     "GetBrowserAddress",
@@ -128,6 +130,27 @@ class ListSessions(_Operation, frozen=True, tag="sessions"):
     kind: Literal["kernel", "browser"] | None = None
     page: int = 1
     page_size: int = 100
+
+
+class FindSessions(_Operation, frozen=True, tag="find_sessions"):
+    """Find the ids of sessions that begin with a text, for somebody who types one. No use of any session.
+
+    Reply: `{ids: [str, ...]}`, newest access first, as many as one reply takes.
+    """
+
+    prefix: str = ""
+    status: Literal["active", "closed", "error", "timed_out"] | None = None
+    kind: Literal["kernel", "browser"] | None = None
+
+
+class FindCells(_OnNotebook, frozen=True, tag="find_cells"):
+    """Find the ids of cells that begin with a text, for somebody who types one. No use of the session.
+
+    Reply: `{ids: [str, ...]}` in the order of the cells, as many as one reply takes; none of a session that never
+    started.
+    """
+
+    prefix: str = ""
 
 
 class StopSession(_OnNotebook, frozen=True, tag="stop"):
@@ -664,6 +687,8 @@ Operation = (
     | GetSession
     | GetLog
     | ListSessions
+    | FindSessions
+    | FindCells
     | StopSession
     | GetStatus
     | ShutdownDaemon

@@ -158,6 +158,12 @@ class RegistryStore:
             (status, kind, page_size, (page - 1) * page_size),
         )
 
+    def find_ids(self, prefix: str, status: str | None = None, kind: str | None = None) -> builtins.list[str]:
+        """Return the ids of the sessions that begin with a text, the one accessed last first."""
+        query = """SELECT session_id FROM sessions WHERE substr(session_id, 1, length(?1)) = ?1
+            AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR kind = ?3) ORDER BY last_accessed_at DESC, session_id"""
+        return [session_id for (session_id,) in self._db.rows(query, (prefix, status, kind))]
+
     def ids(self) -> builtins.list[str]:
         """Return the ids of all sessions."""
         return [session_id for (session_id,) in self._db.rows("SELECT session_id FROM sessions")]

@@ -24,8 +24,12 @@ READY: Final = b"ready\n"
 """What a daemon writes to its standard output when it listens; anything else is the sentence that says why not."""
 
 
-def connect_socket(path: Path) -> socket.socket | None:
+def connect_socket(path: Path, *, wait: bool = True) -> socket.socket | None:
     """Connect to a daemon's socket; None if nobody listens there.
+
+    Args:
+        path: The socket's.
+        wait: Whether to wait while the queue of a listener that accepts nobody is full.
 
     Raises:
         DaemonUnavailable: If the path cannot be a socket's, is something else, or belongs to somebody else.
@@ -33,6 +37,7 @@ def connect_socket(path: Path) -> socket.socket | None:
     check_socket_path(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        sock.setblocking(wait)
         sock.connect(str(path))
         check_listener(sock)
     except (FileNotFoundError, ConnectionRefusedError):
