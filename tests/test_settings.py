@@ -1,5 +1,6 @@
 """Settings: what each variable may hold, and the sentence that says so when it holds something else."""
 
+import dataclasses
 import math
 import os
 import subprocess
@@ -37,7 +38,8 @@ def test_without_variables_the_limits_are_generous():
         ("max_output_bytes", "7B", 7),
         ("max_output_bytes", "None", None),
         ("keep_days", "0.5", 0.5),
-        ("keep_days", "0", None),
+        ("keep_days", "none", None),
+        ("max_kernel_memory", "none", None),
     ],
 )
 def test_a_limit_is_read_from_its_variable(name, text, value):
@@ -49,12 +51,16 @@ def test_a_limit_is_read_from_its_variable(name, text, value):
     [
         ({}, 1, 2**30),
         ({"RUNTIMED_POOL_SIZE": "0", "RUNTIMED_POOL_MIN_MEMORY": "none"}, 0, None),
+        ({"RUNTIMED_POOL_MIN_MEMORY": "0"}, 1, 0),
         ({"RUNTIMED_POOL_SIZE": "100", "RUNTIMED_POOL_MIN_MEMORY": "512M"}, 100, 2**29),
     ],
 )
 def test_the_pool_of_spare_kernels_may_be_empty(variables, size, min_memory):
     settings = read_settings(variables)
     assert (settings.pool_size, settings.pool_min_memory) == (size, min_memory)
+
+
+BYTES = "a number of bytes such as 2000000, 512M or 1.5G, or `none` for no limit"
 
 
 @pytest.mark.parametrize(
@@ -70,14 +76,18 @@ def test_the_pool_of_spare_kernels_may_be_empty(variables, size, min_memory):
         ("RUNTIMED_MAX_SESSIONS", "0", "a whole number, at least 1"),
         ("RUNTIMED_MAX_SESSIONS", "1e3", "a whole number, at least 1"),
         ("RUNTIMED_MAX_CONNECTIONS", "9" * 5000, "a whole number, at least 1"),
-        ("RUNTIMED_MAX_REQUEST_RATE", "0.5", "a number of requests a second, at least 1, or `none`"),
-        ("RUNTIMED_MAX_REQUEST_RATE", "inf", "a number of requests a second, at least 1, or `none`"),
-        ("RUNTIMED_MAX_OUTPUT_BYTES", "-5M", "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
-        ("RUNTIMED_MAX_OUTPUT_BYTES", "9" * 400, "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
-        ("RUNTIMED_KEEP_DAYS", "0.01", "a number of days, at least 0.05, or `none` to keep everything"),
-        ("RUNTIMED_ENV_KEEP_DAYS", "-1", "a number of days, more than 0, or `none` to keep everything"),
+        ("RUNTIMED_MAX_REQUEST_RATE", "0.5", "a number of requests a second, at least 1, or `none` for no limit"),
+        ("RUNTIMED_MAX_REQUEST_RATE", "inf", "a number of requests a second, at least 1, or `none` for no limit"),
+        ("RUNTIMED_MAX_OUTPUT_BYTES", "-5M", BYTES),
+        (
+            "RUNTIMED_MAX_OUTPUT_BYTES",
+            "9" * 400,
+            BYTES,
+        ),
+        ("RUNTIMED_KEEP_DAYS", "0.01", "a number of days, at least 0.05, or `none` to keep everything for ever"),
+        ("RUNTIMED_ENV_KEEP_DAYS", "-1", "a number of days, more than 0, or `none` to keep everything for ever"),
         ("RUNTIMED_ENV_MAX_COUNT", "none", "a whole number, at least 1"),
-        ("RUNTIMED_ENV_MAX_BYTES", "much", "a number of bytes such as 2000000, 512M or 1.5G, or `none`"),
+        ("RUNTIMED_ENV_MAX_BYTES", "much", BYTES),
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_what_is_allowed(variable, text, allowed):
@@ -85,6 +95,55 @@ def test_a_value_that_cannot_be_is_named_with_what_is_allowed(variable, text, al
         read_settings({variable: text})
     assert caught.value.message == f"{variable} is {text!r}; it must be {allowed}"
     assert (caught.value.variable, caught.value.value) == (variable, text)
+
+
+DAYS = "RUNTIMED_KEEP_DAYS", "RUNTIMED_ENV_KEEP_DAYS"
+SIZES = (
+    "RUNTIMED_MAX_OUTPUT_BYTES",
+    "RUNTIMED_MAX_KERNEL_MEMORY",
+    "RUNTIMED_COMPACT_AFTER_MEMORY",
+    "RUNTIMED_ENV_MAX_BYTES",
+)
+COUNTS = "RUNTIMED_MAX_SESSIONS", "RUNTIMED_MAX_CONNECTIONS", "RUNTIMED_COMPACT_AFTER", "RUNTIMED_ENV_MAX_COUNT"
+LIFTED = (*DAYS, *SIZES, "RUNTIMED_MAX_REQUEST_RATE", "RUNTIMED_POOL_MIN_MEMORY")
+NUMBERS = (*LIFTED, *COUNTS, "RUNTIMED_POOL_SIZE", "RUNTIMED_IDLE_EXIT")
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "-inf", "-1", "-0.5", "10 days", "1,5", "1 2", "forever", "0x10", "--", "½"]
+)
+@pytest.mark.parametrize("variable", NUMBERS)
+def test_what_is_no_number_is_refused_with_what_is_accepted(variable, text):
+    with pytest.raises(RuntimedError, match=rf"^{variable} is '{text}'; it must be a (whole )?number"):
+        read_settings({variable: text})
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", " 0 ", "-0", "0e5"])
+@pytest.mark.parametrize("variable", [*DAYS, *SIZES, *COUNTS, "RUNTIMED_MAX_REQUEST_RATE"])
+def test_nothing_is_never_taken_for_everything(variable, text):
+    with pytest.raises(RuntimedError, match=rf"^{variable} is '{text.strip()}'; it must be ") as caught:
+        read_settings({variable: text})
+    assert ("`none`" in caught.value.message) == (variable in LIFTED)
+
+
+@pytest.mark.parametrize("text", ["none", "None", " NONE ", "\tnone\n"])
+@pytest.mark.parametrize("variable", LIFTED)
+def test_none_lifts_a_limit(variable, text):
+    def lifted(read):
+        return [name for name, value in {**as_dict(read), **as_dict(read.limits)}.items() if value is None]
+
+    field = variable.removeprefix("RUNTIMED_").lower()
+    assert set(lifted(read_settings({variable: text}))) == {*lifted(read_settings({})), field}
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t\n"])
+@pytest.mark.parametrize("variable", [*NUMBERS, "RUNTIMED_LOG_LEVEL", "RUNTIMED_DATA_DIR", "RUNTIMED_SOCKET_PATH"])
+def test_an_empty_variable_is_as_one_that_is_not_set(variable, text):
+    assert read_settings({variable: text}) == read_settings({})
+
+
+def as_dict(values):
+    return {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
 
 
 def test_a_log_level_may_be_written_in_small_letters():

@@ -153,7 +153,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         env_max_bytes=_read(env, "RUNTIMED_ENV_MAX_BYTES", _size, _ENV_MAX_BYTES),
         log_level=_read(env, "RUNTIMED_LOG_LEVEL", _log_level, "INFO"),
         pool_size=_read(env, "RUNTIMED_POOL_SIZE", _pool_size, 1),
-        pool_min_memory=_read(env, "RUNTIMED_POOL_MIN_MEMORY", _size, _POOL_MIN_MEMORY),
+        pool_min_memory=_read(env, "RUNTIMED_POOL_MIN_MEMORY", _size_or_zero, _POOL_MIN_MEMORY),
         limits=_read_limits(env),
     )
 
@@ -233,7 +233,7 @@ def _rate(text: str) -> float | None:
         return None
     value = _number(text)
     if not 1 <= value < math.inf:
-        raise ValueError("a number of requests a second, at least 1, or `none`")
+        raise ValueError("a number of requests a second, at least 1, or `none` for no limit")
     return value
 
 
@@ -243,8 +243,13 @@ def _size(text: str) -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([KMGT])(?:i?B)?|B)?", text, re.IGNORECASE | re.ASCII)
     size = 0.0 if found is None else float(found[1]) * 1024 ** " KMGT".index((found[2] or " ").upper())
     if not 1 <= size < 2**63:
-        raise ValueError("a number of bytes such as 2000000, 512M or 1.5G, or `none`")
+        raise ValueError("a number of bytes such as 2000000, 512M or 1.5G, or `none` for no limit")
     return int(size)
+
+
+def _size_or_zero(text: str) -> int | None:
+    # A machine with less than nothing available is none: here 0 and no limit are the same.
+    return 0 if text == "0" else _size(text)
 
 
 def _keep_days(text: str) -> float | None:
@@ -252,7 +257,7 @@ def _keep_days(text: str) -> float | None:
         return None
     value = _number(text)
     if not MIN_KEEP_DAYS <= value < math.inf:
-        raise ValueError(f"a number of days, at least {MIN_KEEP_DAYS}, or `none` to keep everything")
+        raise ValueError(f"a number of days, at least {MIN_KEEP_DAYS}, or `none` to keep everything for ever")
     return value
 
 
@@ -261,9 +266,10 @@ def _days(text: str) -> float | None:
         return None
     value = _number(text)
     if not 0 < value < math.inf:
-        raise ValueError("a number of days, more than 0, or `none` to keep everything")
+        raise ValueError("a number of days, more than 0, or `none` to keep everything for ever")
     return value
 
 
 def _is_none(text: str) -> bool:
-    return text.lower() in ("0", "none")
+    """Whether a limit is lifted. 0 never says so: to most people it means that nothing is allowed, or kept."""
+    return text.lower() == "none"

@@ -147,7 +147,7 @@ def test_which_chromium_is_taken(tmp_path):
     environment["RUNTIMED_CHROMIUM"] = str(tmp_path / "nothing")
     with pytest.raises(BrowserUnavailable, match="RUNTIMED_CHROMIUM names '.*nothing', which is no program"):
         found()
-    del environment["RUNTIMED_CHROMIUM"]
+    environment["RUNTIMED_CHROMIUM"] = " "
     assert found() == (newer, "Playwright")
     newer.unlink()
     assert found() == (older, "Playwright")

@@ -200,6 +200,8 @@ def test_a_variable_may_say_what_auto_means_and_only_auto(home):
         f"the variable RUNTIMED_ENV says so: {sys.executable}",
     )
     assert choose(home, home, variables=variables, asked="uv:prewarmed").source == "uv:prewarmed"
+    assert choose(home, home, variables={"RUNTIMED_ENV": " current\n"}) == decision
+    assert choose(home, home, variables={"RUNTIMED_ENV": " "}) == choose(home, home, variables={})
 
 
 # --- the search -------------------------------------------------------------------------------------------------------

@@ -59,7 +59,10 @@ def find_chromium(asked: str | None = None, environment: Mapping[str, str] | Non
         BrowserUnavailable: If there is none, or the one that was named is none (attribute `program`).
     """
     env = os.environ if environment is None else environment
-    for name, why in ((asked, "the argument chromium"), (env.get("RUNTIMED_CHROMIUM"), "RUNTIMED_CHROMIUM")):
+    for name, why in (
+        (asked, "the argument chromium"),
+        (env.get("RUNTIMED_CHROMIUM", "").strip(), "RUNTIMED_CHROMIUM"),
+    ):
         if name:
             named = shutil.which(_expanded(name, env), path=env.get("PATH"))
             if named is None:

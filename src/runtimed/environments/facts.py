@@ -124,7 +124,7 @@ def gather(
     """
     start = nearest_folder(folder)
     files, stopped = _search(start, environment.get("HOME", ""))
-    override = environment.get("RUNTIMED_ENV") or None
+    override = environment.get("RUNTIMED_ENV", "").strip() or None
     return Facts(
         asked=asked,
         kernel_type=kernel_type,
