@@ -108,6 +108,7 @@ ERRORS = {
     "InvalidCell": runtimed.RuntimedError,
     "ExecutionTimeout": runtimed.RuntimedError,
     "ExecutionCancelled": runtimed.RuntimedError,
+    "ExecutionFailed": runtimed.RuntimedError,
     "NoKernel": runtimed.RuntimedError,
     "KernelDied": runtimed.RuntimedError,
     "KernelStartFailed": runtimed.RuntimedError,
@@ -212,6 +213,19 @@ def test_both_clients_have_the_same_members(pair):
             inspect.signature(getattr(sync, name)).parameters.keys()
             == inspect.signature(getattr(coroutine, name)).parameters.keys()
         )
+
+
+def test_dir_names_what_is_public_and_a_star_imports_it():
+    names = dir(runtimed)
+    public = [name for name in names if not (name.startswith("__") and name.endswith("__"))]
+    assert public == sorted(set(runtimed.__all__) - {"__version__"})
+    assert {"__all__", "__doc__", "__file__", "__name__", "__path__", "__version__"} <= set(names)
+
+    everything: dict[str, object] = {}
+    exec("from runtimed import *", everything)
+    assert set(everything) - {"__builtins__"} == set(runtimed.__all__)
+    assert importlib.import_module("runtimed.client").__name__ == "runtimed.client"
+    assert inspect.ismodule(runtimed.client)
 
 
 def test_importing_the_package_reads_no_environment_and_imports_nothing_heavy():

@@ -17,6 +17,7 @@ from runtimed.errors import (
     DaemonUnavailable,
     EnvironmentFailed,
     ExecutionCancelled,
+    ExecutionFailed,
     ExecutionTimeout,
     InvalidAction,
     InvalidCell,
@@ -71,6 +72,7 @@ __all__ = [
     "EnvironmentFailed",
     "ExecutionCancelled",
     "ExecutionEvent",
+    "ExecutionFailed",
     "ExecutionResult",
     "ExecutionTimeout",
     "Image",
@@ -101,6 +103,11 @@ __all__ = [
     "load_ipython_extension",
     "unload_ipython_extension",
 ]
+
+
+def __dir__() -> list[str]:
+    """Name what is public: modules of this package are imported, and are nobody's concern."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__") and name.endswith("__"))})
 
 
 def load_ipython_extension(shell: Any) -> None:

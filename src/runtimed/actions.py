@@ -86,7 +86,7 @@ class _Action(
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not 0 < self.timeout < 86_400:
-            raise ValueError(f"timeout is a number of seconds above 0, not {self.timeout!r}")
+            raise ValueError(f"timeout is a number of seconds above 0 and below a day (86400), not {self.timeout!r}")
 
 
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

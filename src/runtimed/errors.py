@@ -16,6 +16,7 @@ __all__ = [
     "DaemonUnavailable",
     "EnvironmentFailed",
     "ExecutionCancelled",
+    "ExecutionFailed",
     "ExecutionTimeout",
     "InvalidAction",
     "InvalidCell",
@@ -102,6 +103,10 @@ class ExecutionTimeout(RuntimedError, TimeoutError):
 
 class ExecutionCancelled(RuntimedError):
     """The execution was taken from the queue before it began (attribute `execution_id`)."""
+
+
+class ExecutionFailed(RuntimedError):
+    """A result that `raise_for_error` was asked about has an error (attributes `ename`, `evalue`, `traceback`)."""
 
 
 class NoKernel(RuntimedError):

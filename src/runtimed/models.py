@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from runtimed import display
+from runtimed.errors import ExecutionFailed, KernelDied
 from runtimed.ids import CellId, ExecutionId
 from runtimed.texts import printable, without_colours
 
@@ -200,6 +201,37 @@ class ExecutionResult:
     def error(self) -> Output | None:
         """The first error output, or None."""
         return next((o for o in self.outputs if o.output_type == "error"), None)
+
+    def raise_for_error(self) -> Self:
+        """Raise what the code raised, as an exception of this process; return this result if it ended well.
+
+        Raises:
+            KernelDied: If the kernel died.
+            ExecutionFailed: If the code raised; `ename`, `evalue` and `traceback` are those of the error output.
+        """
+        if self.success:
+            return self
+        error = self.error
+        if error is None:
+            raise ExecutionFailed(
+                f"The execution {self.execution_id} failed, and its error is not among its outputs",
+                execution_id=self.execution_id,
+                ename=None,
+                evalue=None,
+                traceback=(),
+            )
+        kind = KernelDied if error.ename == KernelDied.__name__ else ExecutionFailed
+        raised = kind(
+            f"{error.ename}: {error.evalue}"
+            if kind is ExecutionFailed and error.evalue
+            else str(error.evalue or error.ename),
+            execution_id=self.execution_id,
+            ename=error.ename,
+            evalue=error.evalue,
+            traceback=error.traceback,
+        )
+        raised.add_note(str(error))
+        raise raised
 
     def _stream(self, name: str) -> str:
         return "".join(o.text or "" for o in self.outputs if o.output_type == "stream" and o.name == name)

@@ -1,6 +1,7 @@
 """The members of a session that need no kernel, on both faces."""
 
 import json
+import sys
 import threading
 
 import pytest
@@ -277,6 +278,17 @@ def test_a_duration_that_is_none_is_refused(face, name):
     for value in (-1, "5", True, float("nan")):
         with pytest.raises(SessionError, match=name):
             face.session("s", **{name: value})
+
+
+@pytest.mark.parametrize("duration", [None, float("inf"), 3e6, sys.maxsize, 10**400], ids=repr)
+def test_a_session_may_last_as_long_as_one_likes(face, duration):
+    durations = dict.fromkeys(("timeout_minutes", "max_duration_minutes", "keep_alive"), duration)
+    session = face.session(**durations)
+    session.create_cell("1")
+    status = session.status()
+    as_told = 3e6 if duration == 3e6 else None
+    assert (status.timeout_minutes, status.max_duration_minutes) == (as_told, as_told)
+    session.stop()
 
 
 def test_a_large_notebook_is_read_in_pages(session):

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -439,24 +440,46 @@ def test_an_unknown_execution_is_named(with_kernel, use):
 
 
 def test_a_timeout_ends_the_waiting_and_not_the_execution(with_kernel):
-    with pytest.raises(ExecutionTimeout, match=r"^Execution timed out after 0\.2 seconds$") as caught:
+    with pytest.raises(ExecutionTimeout) as caught:
         with_kernel.run("import time; time.sleep(1); print('done')", timeout_secs=0.2)
 
     assert isinstance(caught.value, TimeoutError)
+    execution_id = caught.value.execution_id
+    assert str(caught.value) == (
+        f"Execution timed out after 0.2 seconds; it runs on: session.wait('{execution_id}') waits for it, "
+        f"session.cancel('{execution_id}') ends it"
+    )
     assert with_kernel.wait(caught.value.execution_id).stdout == "done\n"
 
 
 def test_a_timeout_can_interrupt(with_kernel):
-    with pytest.raises(ExecutionTimeout) as caught:
+    with pytest.raises(
+        ExecutionTimeout, match=r"^Execution timed out after 0\.3 seconds; it was interrupted$"
+    ) as caught:
         with_kernel.run("import time; time.sleep(60)", timeout_secs=0.3, on_timeout="interrupt")
 
     assert with_kernel.wait(caught.value.execution_id).error.ename == "KeyboardInterrupt"
 
 
-@pytest.mark.parametrize("timeout", [-1, "5", float("nan")])
-def test_a_timeout_that_is_none_is_refused(with_kernel, timeout):
-    with pytest.raises(ValueError, match="timeout must be"):
-        with_kernel.run("1", timeout_secs=timeout)
+@pytest.mark.parametrize("timeout", [-1, "5", float("nan"), True])
+def test_a_timeout_that_is_none_is_refused_before_anything_is_sent(with_kernel, timeout):
+    cells = with_kernel.get_cell_ids()
+    for wait in (with_kernel.run, with_kernel.execute_cell, with_kernel.wait, with_kernel.stream_execute):
+        with pytest.raises(ValueError, match="^timeout_secs must be a number, not negative, or None for no limit; not"):
+            wait("1", timeout_secs=timeout)
+    assert with_kernel.get_cell_ids() == cells
+
+
+@pytest.mark.parametrize(
+    "timeout", [None, float("inf"), 3e6, 2.2e6, sys.maxsize, 10**400, 1e308, Fraction(9)], ids=repr
+)
+def test_a_timeout_may_be_as_long_as_one_likes(with_kernel, timeout):
+    assert with_kernel.run("print(1)", timeout_secs=timeout).stdout == "1\n"
+    cell_id = with_kernel.create_cell("print(2)")
+    assert with_kernel.execute_cell(cell_id, timeout_secs=timeout).stdout == "2\n"
+    assert with_kernel.wait(with_kernel.queue_cell(cell_id), timeout_secs=timeout).stdout == "2\n"
+    events = list(with_kernel.stream_execute(cell_id, timeout_secs=timeout))
+    assert [events[0].event_type, events[-1].event_type] == ["execution_started", "done"]
 
 
 def test_executions_queue_and_an_error_cancels_what_the_same_client_queued(face, with_kernel):

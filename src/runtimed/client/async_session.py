@@ -12,6 +12,7 @@ from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.handle import Handle, documented
+from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
@@ -235,14 +236,14 @@ class AsyncSession(Handle):
     # --- executions ---
 
     async def run(
-        self, code: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+        self, code: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"
     ) -> ExecutionResult:
         """See `calls.run`."""
         await self.connect()
         return await self._perform(calls.run(self._notebook, code, timeout_secs, on_timeout))
 
     async def execute_cell(
-        self, cell_id: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+        self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"
     ) -> ExecutionResult:
         """See `calls.execute_cell`."""
         await self.connect()
@@ -253,7 +254,7 @@ class AsyncSession(Handle):
         return await self._perform(calls.queue_cell(self._notebook, cell_id))
 
     async def wait(
-        self, execution_id: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+        self, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"
     ) -> ExecutionResult:
         """See `calls.wait`."""
         return await self._perform(calls.wait(self._notebook, execution_id, timeout_secs, on_timeout))
@@ -267,7 +268,7 @@ class AsyncSession(Handle):
         self._check_connected()
         await self._apart(calls.cancel(self._notebook, execution_id))
 
-    def stream_execute(self, cell_id: str, timeout_secs: float | None = 60.0) -> EventStream:
+    def stream_execute(self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> EventStream:
         """See `calls.stream_execute`."""
         self._check_connected()
         return EventStream(self, calls.stream_execute(self._notebook, cell_id, timeout_secs))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runtimed.client.calls import Notebook
-from runtimed.client.handle import check_duration
+from runtimed.client.handle import session_duration
 from runtimed.client.identity import Identity
 from runtimed.errors import NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_browser_session_id
@@ -72,13 +72,11 @@ class BrowserHandle:
         Raises:
             SessionError: If the id, the label, a size or a length of time cannot be one.
         """
-        check_duration("timeout_minutes", timeout_minutes)
-        check_duration("max_duration_minutes", max_duration_minutes)
+        self._timeout_minutes = session_duration("timeout_minutes", timeout_minutes, unit=60)
+        self._max_duration_minutes = session_duration("max_duration_minutes", max_duration_minutes, unit=60)
         for name, value in (("viewport_width", viewport_width), ("viewport_height", viewport_height)):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10_000:
                 raise SessionError(f"{name} must be a number of pixels from 1 to 10000, not {value!r}")
-        self._timeout_minutes = timeout_minutes
-        self._max_duration_minutes = max_duration_minutes
         self._config = BrowserConfig(
             headless=headless,
             viewport_width=viewport_width,

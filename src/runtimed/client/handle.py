@@ -8,11 +8,12 @@ from typing import TypeVar
 from runtimed.client import calls
 from runtimed.client.calls import Notebook
 from runtimed.client.identity import Identity
+from runtimed.durations import LONGEST, check_duration
 from runtimed.errors import NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_notebook_id
 from runtimed.protocol.operations import Join
 
-__all__ = ["Handle", "check_duration", "documented"]
+__all__ = ["Handle", "documented", "session_duration"]
 
 T = TypeVar("T", bound=type)
 
@@ -27,7 +28,7 @@ class Handle:
         label: str | None = None,
         timeout_minutes: float | None = None,
         max_duration_minutes: float | None = None,
-        keep_alive: float = 30.0,
+        keep_alive: float | None = 30.0,
     ) -> None:
         """Name a session; nothing happens before `connect`.
 
@@ -36,23 +37,21 @@ class Handle:
             label: What people call this client: one line of plain text, at most 256 characters.
             timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
             max_duration_minutes: Minutes after which it times out in any case; None for never.
-            keep_alive: Seconds that a session of a generated id outlives its last client.
+            keep_alive: Seconds that a session of a generated id outlives its last client; None for without end.
 
         Raises:
-            SessionError: If the id or the label cannot be one.
+            SessionError: If the id, the label or a length of time cannot be one.
         """
-        check_duration("timeout_minutes", timeout_minutes)
-        check_duration("max_duration_minutes", max_duration_minutes)
-        check_duration("keep_alive", keep_alive)
+        keep_alive_secs = session_duration("keep_alive", keep_alive)
         self._generated = notebook_id is None
         self._notebook = Notebook(new_notebook_id() if notebook_id is None else check_notebook_id(notebook_id))
         self._identity = Identity(label)
         self._join = Join(
             notebook_id=self._notebook.id,
             ephemeral=self._generated,
-            keep_alive=keep_alive,
-            timeout_minutes=timeout_minutes,
-            max_duration_minutes=max_duration_minutes,
+            keep_alive=LONGEST if keep_alive_secs is None else keep_alive_secs,
+            timeout_minutes=session_duration("timeout_minutes", timeout_minutes, unit=60),
+            max_duration_minutes=session_duration("max_duration_minutes", max_duration_minutes, unit=60),
         )
         self._was_connected = False
         self._prepare()
@@ -85,11 +84,13 @@ def documented(face: T) -> T:
     return face
 
 
-def check_duration(name: str, value: object) -> None:
-    """Refuse what is no length of time.
+def session_duration(name: str, value: object, *, unit: float = 1.0) -> float | None:
+    """Return a length of time of a session's life; see `check_duration`.
 
     Raises:
-        SessionError: Naming it.
+        SessionError: If it cannot be one. The sentence names it.
     """
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-        raise SessionError(f"{name} must be a number, not negative; not {value!r}")
+    try:
+        return check_duration(name, value, unit=unit)
+    except ValueError as exc:
+        raise SessionError(str(exc)) from None

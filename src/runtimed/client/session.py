@@ -11,6 +11,7 @@ from runtimed.client import calls
 from runtimed.client.blocking import Connection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.handle import Handle, documented
+from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
@@ -241,14 +242,14 @@ class Session(Handle):
     # --- executions ---
 
     def run(
-        self, code: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+        self, code: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"
     ) -> ExecutionResult:
         """See `calls.run`."""
         self.connect()
         return self._perform(calls.run(self._notebook, code, timeout_secs, on_timeout))
 
     def execute_cell(
-        self, cell_id: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+        self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"
     ) -> ExecutionResult:
         """See `calls.execute_cell`."""
         self.connect()
@@ -259,7 +260,7 @@ class Session(Handle):
         return self._perform(calls.queue_cell(self._notebook, cell_id))
 
     def wait(
-        self, execution_id: str, timeout_secs: float | None = 60.0, on_timeout: calls.OnTimeout = "leave"
+        self, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"
     ) -> ExecutionResult:
         """See `calls.wait`."""
         return self._perform(calls.wait(self._notebook, execution_id, timeout_secs, on_timeout))
@@ -273,7 +274,7 @@ class Session(Handle):
         self._check_connected()
         self._apart(calls.cancel(self._notebook, execution_id))
 
-    def stream_execute(self, cell_id: str, timeout_secs: float | None = 60.0) -> EventIterator:
+    def stream_execute(self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> EventIterator:
         """See `calls.stream_execute`."""
         self._check_connected()
         return self._stream(calls.stream_execute(self._notebook, cell_id, timeout_secs))

@@ -248,7 +248,8 @@ class RuntimedMagics(Magics):
                 result = live.run(operation, kernel, timeout)
         except ExecutionTimeout as exc:
             raise ExecutionTimeout(
-                f"{exc}; it goes on: `%runtimed replay {operation.cell_id}` shows it, `%runtimed interrupt` ends it",
+                f"Execution timed out after {exc.timeout_secs:g} seconds; it goes on: "
+                f"`%runtimed replay {operation.cell_id}` shows it, `%runtimed interrupt` ends it",
                 **exc.data,
             ) from None
         self._finish(session, options, live, result)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtimed.client.calls import working_folder
+from runtimed.client.calls.pages import following
 from runtimed.client.client import Client
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
@@ -144,7 +145,7 @@ def _outline(notebook_id: str) -> Flow[list[dict[str, Any]]]:
     while start is not None:
         page = yield Ask(GetCells(notebook_id=notebook_id, start=start, outputs=False))
         cells += page["cells"]
-        start = page["next"]
+        start = None if page["next"] is None else following(start, page["next"])
     return cells
 
 

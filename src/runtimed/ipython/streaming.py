@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Final
 
 from runtimed.client import calls
+from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow, Follow
 from runtimed.client.session import Session
 from runtimed.display import OutputStream, readable_size, show_note
@@ -235,7 +236,8 @@ def _past(session: Session, cell_id: str) -> Flow[tuple[ExecutionId | None, Outp
         page = yield Ask(ReadEvents(notebook_id=session.notebook_id, execution_id=execution_id, after=seen))
         for _seq, body in page["events"]:
             fold.add(decode_event(body))
-        seen, more = page["last"], page["more"]
+        more = page["more"]
+        seen = following(seen, page["last"]) if more else page["last"]
     return execution_id, fold, seen
 
 

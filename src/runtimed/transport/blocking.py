@@ -21,6 +21,9 @@ __all__ = ["BlockingChannel", "WaitTimeout"]
 _CHUNK: Final = 2**18
 """Bytes asked of the socket at a time."""
 
+_LONGEST_POLL: Final = 86_400.0
+"""Seconds of one `poll`, which takes no more milliseconds than a C int holds: 24 days."""
+
 
 class WaitTimeout(ExecutionTimeout):
     """Nothing arrived before the deadline; the channel is as it was."""
@@ -116,6 +119,9 @@ class BlockingChannel:
 
     def _wait(self, event: int, deadline: float | None) -> None:
         self._poll.modify(self._sock, event)
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not self._poll.poll(timeout):
-            raise WaitTimeout("Nothing arrived in time")
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if self._poll.poll(None if left is None else min(left, _LONGEST_POLL) * 1000):
+                return
+            if left is not None and left <= _LONGEST_POLL:
+                raise WaitTimeout("Nothing arrived in time")

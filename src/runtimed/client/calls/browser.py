@@ -11,6 +11,7 @@ import msgspec
 
 from runtimed.actions import UploadFile, parse_action
 from runtimed.client.calls.notebook import Notebook
+from runtimed.client.calls.pages import following, read_blob, read_rest
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import ActionFailed, StaleElement
 from runtimed.models import Image
@@ -241,37 +242,28 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
 
     Raises:
         SessionNotFound: If the session was never started.
+        StorageError: With `pictures`, if one of them is damaged.
     """
     yield Ask(ops.GetSession(notebook_id=notebook.id))
     entries: list[LogEntry] = []
     more, after = True, 0
     while more:
         page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
-        after, more = page["last"], page["more"]
+        more = page["more"]
+        after = following(after, page["last"]) if more else after
         for _seq, body in page["events"]:
             event = decode_event(body)
             if isinstance(event, BrowserLogged):
                 entry = msgspec.convert(event.entry, LogEntry)
                 if pictures and event.image is not None:
-                    image = yield from _blob(notebook, event.image.sha256, event.image.size)
+                    image = yield from read_blob(notebook, event.image.sha256, event.image.size)
                     entry = msgspec.structs.replace(entry, image=image)
                 entries.append(entry)
     return entries
 
 
-def _blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
-    data = bytearray()
-    while len(data) < size:
-        data += (yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=len(data))))["data"]
-    return bytes(data)
-
-
 def _whole(notebook: Notebook, operation: ops.BrowserOperation) -> Flow[dict[str, Any]]:
     """Ask the browser for something that comes as bytes, in one piece or several."""
     reply = yield Ask(operation)
-    data = bytearray(reply["piece"])
-    while len(data) < reply["size"]:
-        rest = ops.ReadReply(notebook_id=notebook.id, reply_id=reply["reply_id"], offset=len(data))
-        data += (yield Ask(rest))["piece"]
-    whole: dict[str, Any] = unpack(bytes(data))
+    whole: dict[str, Any] = unpack((yield from read_rest(notebook, reply["reply_id"], reply["piece"], reply["size"])))
     return whole

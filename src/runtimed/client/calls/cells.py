@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
+from runtimed.client.calls.pages import following, read_blob
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
@@ -164,7 +164,7 @@ def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
         for found in page["cells"]:
             cell = yield from _cell(notebook, found)
             cells.append(cell)
-        start = page["next"]
+        start = None if page["next"] is None else following(start, page["next"])
     return cells
 
 
@@ -175,7 +175,7 @@ def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
     while start is not None:
         page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False))
         ids += [CellId(found["id"]) for found in page["cells"]]
-        start = page["next"]
+        start = None if page["next"] is None else following(start, page["next"])
     return ids
 
 
@@ -269,7 +269,7 @@ def _fold(notebook: Notebook, found: dict[str, Any]) -> Flow[OutputFold]:
         page = yield Ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=found["execution_id"], after=after))
         for _seq, body in page["events"]:
             fold.add(decode_event(body))
-        after = page["last"] if page["more"] else None
+        after = following(after, page["last"]) if page["more"] else None
     return fold
 
 
@@ -278,22 +278,7 @@ def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes |
     values: dict[str, bytes | str | StorageError] = {}
     for blob in blobs:
         try:
-            values[blob.sha256] = yield from _fetch_blob(notebook, blob)
+            values[blob.sha256] = yield from read_blob(notebook, blob.sha256, blob.size)
         except StorageError as exc:
             values[blob.sha256] = exc
     return values
-
-
-def _fetch_blob(notebook: Notebook, blob: Blob) -> Flow[bytes]:
-    content = bytearray()
-    while len(content) < blob.size:
-        reply = yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=blob.sha256, offset=len(content)))
-        if not reply["data"]:
-            break
-        content += reply["data"]
-    # Whoever shows a value checks it: the name tells what its bytes must be.
-    if hashlib.sha256(content).hexdigest() != blob.sha256:
-        raise StorageError(
-            f"A value of {blob.size} bytes is damaged: its file {blob.sha256} holds something else", sha256=blob.sha256
-        )
-    return bytes(content)

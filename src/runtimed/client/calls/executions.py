@@ -9,8 +9,9 @@ import msgspec
 
 from runtimed.client.calls.cells import fetch_blobs
 from runtimed.client.calls.kernel import kernel_request
-from runtimed.client.calls.notebook import Notebook, check_text, check_timeout
+from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
@@ -20,7 +21,17 @@ from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
-__all__ = ["OnTimeout", "cancel", "execute", "execute_cell", "queue_cell", "read_outputs", "run", "wait"]
+__all__ = [
+    "OnTimeout",
+    "cancel",
+    "execute",
+    "execute_cell",
+    "queue_cell",
+    "read_outputs",
+    "run",
+    "timed_out",
+    "wait",
+]
 
 OnTimeout = Literal["leave", "interrupt"]
 
@@ -29,7 +40,7 @@ PAGE: Final = 8 * 2**20
 
 
 def run(
-    notebook: Notebook, code: str, timeout_secs: float | None = 60.0, on_timeout: OnTimeout = "leave"
+    notebook: Notebook, code: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
     """Add a cell with this code, execute it, and return what it gave; start a kernel if none runs.
 
@@ -56,7 +67,7 @@ def run(
 
 
 def execute_cell(
-    notebook: Notebook, cell_id: str, timeout_secs: float | None = 60.0, on_timeout: OnTimeout = "leave"
+    notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
     """Execute a cell of the document and return what it gave; start a kernel if none runs.
 
@@ -96,7 +107,7 @@ def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
 
 
 def wait(
-    notebook: Notebook, execution_id: str, timeout_secs: float | None = 60.0, on_timeout: OnTimeout = "leave"
+    notebook: Notebook, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
     """Wait for the end of an execution that anybody started, at any time, and return what it gave.
 
@@ -185,7 +196,7 @@ def execute(
         on_event: Sees each raw event, too, and the progress of a kernel's start.
         kernel: What to start if none runs; a Python kernel in the default environment if None.
     """
-    check_timeout(timeout_secs)
+    timeout_secs = check_duration("timeout_secs", timeout_secs)
     if on_timeout not in get_args(OnTimeout):
         raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
     fold = OutputFold()
@@ -205,9 +216,11 @@ def execute(
             left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
             reply = yield Follow(operation, take, left)
     except WaitTimeout:
+        outcome = None
         if on_timeout == "interrupt":
             yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
-        raise _timed_out(operation, timeout_secs) from None
+            outcome = "it was interrupted"
+        raise timed_out(operation.execution_id, timeout_secs, outcome) from None
     values = yield from fetch_blobs(notebook, fold.missing_blobs)
     return fold.result(CellId(reply["cell_id"]), ExecutionId(operation.execution_id), values)
 
@@ -228,14 +241,22 @@ def _start_for(
     try:
         yield Follow(msgspec.structs.replace(kernel, source=source), on_event or (lambda _event: None), timeout_secs)
     except WaitTimeout:
+        outcome: str | None = "it never began, as its kernel still starts"
         if isinstance(operation, ops.Enqueue) and on_timeout == "leave":
             yield Ask(msgspec.structs.replace(operation, watch=False))
-        raise _timed_out(operation, timeout_secs) from None
+            outcome = None
+        raise timed_out(operation.execution_id, timeout_secs, outcome) from None
 
 
-def _timed_out(operation: ops.Enqueue | ops.Watch, timeout_secs: float | None) -> ExecutionTimeout:
+def timed_out(execution_id: str | None, timeout_secs: float | None, outcome: str | None = None) -> ExecutionTimeout:
+    """Return the error that says that the waiting ended, and what became of the execution.
+
+    Args:
+        outcome: What became of it; it runs on if None.
+    """
+    runs_on = f"it runs on: session.wait({execution_id!r}) waits for it, session.cancel({execution_id!r}) ends it"
     return ExecutionTimeout(
-        f"Execution timed out after {timeout_secs:g} seconds",
-        execution_id=operation.execution_id,
+        f"Execution timed out after {timeout_secs:g} seconds; {outcome or runs_on}",
+        execution_id=execution_id,
         timeout_secs=timeout_secs,
     )

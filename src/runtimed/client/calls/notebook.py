@@ -8,7 +8,7 @@ from runtimed.errors import InvalidCell
 from runtimed.ids import NotebookId
 from runtimed.models import CellType
 
-__all__ = ["Notebook", "check_cell_type", "check_text", "check_timeout"]
+__all__ = ["Notebook", "check_cell_type", "check_text"]
 
 
 class Notebook:
@@ -40,13 +40,3 @@ def check_cell_type(value: object) -> None:
     """
     if value not in get_args(CellType):
         raise InvalidCell(f"A cell's type must be code, markdown or raw, not {value!r}")
-
-
-def check_timeout(value: object) -> None:
-    """Refuse what is no number of seconds to wait.
-
-    Raises:
-        ValueError: Saying what it should be.
-    """
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
-        raise ValueError(f"A timeout must be a number of seconds, not negative, or None; not {value!r}")

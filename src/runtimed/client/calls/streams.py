@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from runtimed.client.calls.executions import queue_cell
-from runtimed.client.calls.notebook import Notebook, check_timeout
+from runtimed.client.calls.executions import queue_cell, timed_out
+from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, Follow
-from runtimed.errors import ExecutionTimeout
+from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.ids import ExecutionId
 from runtimed.models import EventType, ExecutionEvent
@@ -73,14 +73,10 @@ class Stream:
         try:
             yield
         except WaitTimeout:
-            raise ExecutionTimeout(
-                f"Execution timed out after {self._timeout_secs:g} seconds",
-                execution_id=self._execution_id,
-                timeout_secs=self._timeout_secs,
-            ) from None
+            raise timed_out(self._execution_id, self._timeout_secs) from None
 
 
-def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None = 60.0) -> Stream:
+def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> Stream:
     """Execute a cell and iterate over its events as they come; start a kernel if none runs.
 
     First `execution_started`, then `output`s, and last exactly one `done` or `error`. A stream's output holds the
@@ -95,8 +91,7 @@ def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None 
         InvalidCell: If it is no code cell.
         ExecutionTimeout: While iterating, if it does not end in time. The execution goes on.
     """
-    check_timeout(timeout_secs)
-    return Stream(notebook, queue_cell(notebook, cell_id), timeout_secs)
+    return Stream(notebook, queue_cell(notebook, cell_id), check_duration("timeout_secs", timeout_secs))
 
 
 def subscribe(

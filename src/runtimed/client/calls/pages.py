@@ -1,0 +1,64 @@
+"""How replies that come in pieces are put together: each piece leads on, and the whole is what was promised."""
+
+from __future__ import annotations
+
+import hashlib
+
+from runtimed.client.calls.notebook import Notebook
+from runtimed.client.flows import Ask, Flow
+from runtimed.errors import ProtocolError, StorageError
+from runtimed.protocol import operations as ops
+
+__all__ = ["following", "read_blob", "read_rest"]
+
+
+def following(before: int, after: int) -> int:
+    """Return where the next page begins.
+
+    Raises:
+        ProtocolError: If that is not behind where this one began: it would be asked for without end.
+    """
+    if after <= before:
+        raise ProtocolError(f"the daemon sent a page that ends at {after}, and should lead on from {before}")
+    return after
+
+
+def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
+    """Read a blob, and see that it is the one that was asked for.
+
+    Raises:
+        StorageError: If its file holds something else, or less.
+    """
+    content = bytearray()
+    while len(content) < size:
+        piece = (yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=len(content))))["data"]
+        if not piece:
+            break
+        content += piece
+    # Whoever shows a value checks it: the name tells what its bytes must be.
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StorageError(f"A value of {size} bytes is damaged: its file {sha256} holds something else", sha256=sha256)
+    return bytes(content)
+
+
+def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flow[bytes]:
+    """Read what is left of a reply of a browser.
+
+    Args:
+        reply_id: Which reply.
+        piece: What has come of it.
+        size: Bytes of the whole.
+
+    Raises:
+        ProtocolError: If it comes to another size.
+    """
+    content = bytearray(piece)
+    while len(content) < size:
+        rest = ops.ReadReply(notebook_id=notebook.id, reply_id=reply_id, offset=len(content))
+        piece = (yield Ask(rest))["piece"]
+        if not piece:
+            break
+        content += piece
+    if len(content) != size:
+        raise ProtocolError(f"the daemon sent {len(content)} bytes of a reply of {size}")
+    return bytes(content)

@@ -1,0 +1,105 @@
+"""Replies in pages from a daemon that sends too little: an end with a sentence, and no loop without one.
+
+The flows are driven by hand: no daemon of ours sends such replies.
+"""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from runtimed import Image, ProtocolError, StorageError
+from runtimed.client import calls
+from runtimed.client.calls import Notebook
+from runtimed.client.calls.pages import read_blob
+from runtimed.ids import NotebookId
+from runtimed.protocol import operations as ops
+from runtimed.protocol.codec import encode_event, pack
+from runtimed.protocol.events import Blob, BrowserLogged
+
+NOTEBOOK = Notebook(NotebookId("n"))
+VALUE = b"0123456789"
+SHA = hashlib.sha256(VALUE).hexdigest()
+
+
+def drive(flow: Any, answer: Any, most: int = 20) -> Any:
+    """Let a flow run with a daemon that answers so; fail if it asks on and on."""
+    try:
+        step = next(flow)
+        for _ in range(most):
+            step = flow.send(answer(step.operation))
+    except StopIteration as stop:
+        return stop.value
+    pytest.fail(f"it asks on and on: {step}")
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_a_blob_in_pieces_is_put_together(size):
+    assert drive(read_blob(NOTEBOOK, SHA, 10), lambda asked: {"data": VALUE[asked.offset :][:size]}) == VALUE
+
+
+@pytest.mark.parametrize(
+    "stored", [b"", VALUE[:4], VALUE[::-1], VALUE + b"!"], ids=["empty", "short", "another", "longer"]
+)
+def test_a_blob_that_is_not_what_was_asked_for_is_named(stored):
+    with pytest.raises(StorageError, match=f"A value of 10 bytes is damaged: its file {SHA} holds something else"):
+        drive(read_blob(NOTEBOOK, SHA, 10), lambda asked: {"data": stored[asked.offset :]})
+
+
+def test_a_picture_of_the_action_log_is_checked_like_any_blob():
+    entry = {"n": 1, "at": "2026-01-01T00:00:00Z", "kind": "picture"}
+    logged = encode_event(BrowserLogged(at=0.0, entry=entry, image=Blob(sha256=SHA, size=10, text=False)))
+
+    def answer(stored: bytes) -> Any:
+        def answer(asked: Any) -> dict[str, Any]:
+            if isinstance(asked, ops.GetBlob):
+                return {"data": stored[asked.offset :]}
+            return {"events": [[1, logged]], "last": 1, "more": False}
+
+        return answer
+
+    (found,) = drive(calls.browser.read_actions(NOTEBOOK, pictures=True), answer(VALUE))
+    assert found.image == VALUE
+    with pytest.raises(StorageError, match=SHA):
+        drive(calls.browser.read_actions(NOTEBOOK, pictures=True), answer(b""))
+
+
+def test_a_reply_of_a_browser_in_pieces_is_whole_or_an_error():
+    whole = pack({"data": b"png"})
+
+    def answer(rest: bytes) -> Any:
+        def answer(asked: Any) -> dict[str, Any]:
+            if isinstance(asked, ops.ReadReply):
+                return {"piece": (whole[:2] + rest)[asked.offset :]}
+            return {"reply_id": 1, "piece": whole[:2], "size": len(whole)}
+
+        return answer
+
+    assert drive(calls.browser.screenshot(NOTEBOOK), answer(whole[2:])) == Image(data=b"png")
+    for rest in (b"", whole[2:-1], whole[2:] + b"!"):
+        with pytest.raises(ProtocolError, match=f"the daemon sent .* bytes of a reply of {len(whole)}"):
+            drive(calls.browser.screenshot(NOTEBOOK), answer(rest))
+
+
+@pytest.mark.parametrize(
+    ("flow", "page"),
+    [
+        (calls.get_cells, {"cells": [], "next": 0}),
+        (calls.get_cell_ids, {"cells": [], "next": 0}),
+        (calls.browser.read_actions, {"events": [], "last": 0, "more": True}),
+    ],
+    ids=["cells", "ids", "actions"],
+)
+def test_a_page_that_does_not_lead_on_is_an_error(flow, page):
+    with pytest.raises(ProtocolError, match="the daemon sent a page that ends at 0, and should lead on from 0"):
+        drive(flow(NOTEBOOK), lambda _asked: page)
+
+
+def test_outputs_of_a_cell_that_do_not_lead_on_are_an_error():
+    cell = {"id": "c", "source": "", "events": [], "more": 7, "execution_id": "e"}
+
+    def answer(asked: Any) -> dict[str, Any]:
+        return {"cell": cell} if isinstance(asked, ops.GetCell) else {"events": [], "last": 7, "more": True}
+
+    with pytest.raises(ProtocolError, match="ends at 7, and should lead on from 7"):
+        drive(calls.get_cell(NOTEBOOK, "c"), answer)
