@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed import EnvironmentFailed
-from runtimed.environments.detection import Decision, decide, explain, script_blocks
+from runtimed.environments.detection import Decision, decide, explain
 from runtimed.environments.facts import Facts, base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
+from runtimed.environments.script_block import script_blocks
 from runtimed.transport.home import find_uv
 
 BASE = base_interpreter(sys.executable)
@@ -98,17 +99,17 @@ def test_the_notebooks_metadata_come_first_then_its_script_block_then_the_projec
     write(home / "pyproject.toml", PROJECT)
     metadata = {"runt": {"uv": {"dependencies": ["requests", "rich>=13"], "requires-python": ">=3.11"}}}
 
-    assert choose(home, home, metadata=metadata, first_cell=SCRIPT) == Decision(
+    assert choose(home, home, metadata=metadata, sources=[SCRIPT]) == Decision(
         source="uv:inline",
         reason="the notebook's metadata name dependencies for uv",
         recipe=UvRecipe(dependencies=("requests", "rich>=13"), requires_python=">=3.11", python=BASE),
     )
-    assert choose(home, home, metadata={"runt": {"uv": {"dependencies": []}}}, first_cell=SCRIPT) == Decision(
+    assert choose(home, home, metadata={"runt": {"uv": {"dependencies": []}}}, sources=[SCRIPT]) == Decision(
         source="uv:pep723",
-        reason="the first code cell begins with a script block (PEP 723)",
+        reason="the script block says so (PEP 723)",
         recipe=UvRecipe(dependencies=("six>=1.16",), requires_python=">=3.11", python=BASE),
     )
-    assert choose(home, home, first_cell="import six") == Decision(
+    assert choose(home, home, sources=["import six"]) == Decision(
         source="uv:pyproject",
         reason=f"{home}/pyproject.toml is the nearest project file",
         file=f"{home}/pyproject.toml",
@@ -161,7 +162,7 @@ def test_what_was_asked_for_by_name_is_taken(home):
     write(home / "pyproject.toml", PROJECT)
     for asked in ("current", "python:/usr/bin/python3", "kernelspec:ir", "uv:prewarmed", "conda:prewarmed"):
         assert choose(home, home, asked=asked).source == asked
-    assert choose(home, home, asked="uv:pyproject", first_cell=SCRIPT).source == "uv:pyproject"
+    assert choose(home, home, asked="uv:pyproject", sources=[SCRIPT]).source == "uv:pyproject"
     assert choose(home, home, kernel_type="deno").source == "deno"
     with pytest.raises(EnvironmentFailed, match=r"describes an environment 'uv:inline'; there is uv:pyproject"):
         choose(home, home, asked="uv:inline")
@@ -261,7 +262,35 @@ def test_the_lock_file_of_the_project_or_of_its_workspace_counts_and_no_other(ho
 
     assert files() == ["pyproject.toml", ".python-version"]
     write(home / "pyproject.toml", '[project]\nname = "root"\nversion = "1"\n[tool.uv.workspace]\nmembers = ["*"]\n')
-    assert files() == ["pyproject.toml", "uv.lock", ".python-version"]
+    assert files() == ["pyproject.toml", "../pyproject.toml", "uv.lock", ".python-version"]
+    write(home / "pyproject.toml", "[project\n")
+    assert files() == ["pyproject.toml", ".python-version"]
+
+
+def test_a_root_without_a_project_stands_for_the_members_of_its_workspace(home):
+    root = '[tool.uv.workspace]\nmembers = ["parts/*", "/", "", 3]\nexclude = ["parts/old"]\n'
+    path = write(home / "pyproject.toml", root)
+    for name in ("one", "two", "old"):
+        write(home / f"parts/{name}/pyproject.toml", PROJECT)
+    write(home / "parts/none/README.md")
+    decision = choose(home / "docs", home)
+    assert (decision.source, decision.file, decision.doubt) == ("uv:pyproject", str(path), None)
+    assert isinstance(decision.recipe, UvRecipe)
+    files = ("pyproject.toml", root), ("parts/one/pyproject.toml", PROJECT), ("parts/two/pyproject.toml", PROJECT)
+    assert decision.recipe.files == files
+    (home / "parts/two/pyproject.toml").chmod(0o666)
+    assert choose(home, home).doubt == f"{home}/parts/two/pyproject.toml can be written to by others"
+
+
+def test_development_dependencies_of_the_old_kind_are_a_project_too(home):
+    write(home / "pyproject.toml", '[tool.uv]\ndev-dependencies = ["six"]\n')
+    assert choose(home, home).source == "uv:pyproject"
+
+
+def test_a_project_that_uv_shall_not_manage_is_a_sentence(home):
+    write(home / "pyproject.toml", f"{PROJECT}[tool.uv]\nmanaged = false\n")
+    with pytest.raises(EnvironmentFailed, match=r"says `managed = false`, so uv must not make its environment"):
+        choose(home, home)
 
 
 def test_pixi_takes_the_lock_file_beside_it_and_no_other(home):
@@ -347,6 +376,7 @@ def test_project_files_that_cannot_be_read_are_a_sentence(home):
         ('{"runt": {"uv": {"dependencies": [1]}}}', "runt.uv.dependencies must be a list of texts"),
         ('{"runt": {"uv": {"requires-python": 3.11}}}', "runt.uv.requires-python is no version specifier"),
         ("[" * 100_000, "'notebook_metadata' is no JSON"),
+        ('{"runt": {"uv": {"dependencies": ["six"], "index": "x"}}}', "runt.uv has 'index', and only dependencies and"),
         ('{"runt": {"uv": {"dependencies": ["--index-url=https://x"]}}}', "'--index-url=https://x' is no dependency"),
         ('{"runt": {"uv": {"dependencies": ["./here"]}}}', "runt.uv.dependencies: './here' is no dependency"),
         (
@@ -361,12 +391,65 @@ def test_metadata_that_make_no_sense_are_a_sentence(home, metadata, sentence):
 
 
 def test_a_broken_or_doubled_script_block_is_a_sentence(home):
-    with pytest.raises(EnvironmentFailed, match="script block of the first code cell is no valid TOML"):
-        choose(home, home, first_cell="# /// script\n# dependencies = [\n# ///\n")
-    with pytest.raises(EnvironmentFailed, match="more than one script block of the first code cell"):
-        choose(home, home, first_cell=f"{SCRIPT}\n{SCRIPT}")
+    with pytest.raises(EnvironmentFailed, match="The script block is no valid TOML"):
+        choose(home, home, sources=["# /// script\n# dependencies = [\n# ///\n"])
+    with pytest.raises(EnvironmentFailed, match="The script block is not the only one there; PEP 723 allows one"):
+        choose(home, home, sources=[f"{SCRIPT}\n{SCRIPT}"])
     with pytest.raises(EnvironmentFailed, match="'-r x' is no dependency"):
-        choose(home, home, first_cell='# /// script\n# dependencies = ["-r x"]\n# ///\n')
+        choose(home, home, sources=['# /// script\n# dependencies = ["-r x"]\n# ///\n'])
+
+
+@pytest.mark.parametrize("change", ["\n", "\r\n", "\r", "mark", "behind", "other"])
+def test_a_script_block_is_read_however_its_lines_end_and_wherever_it_stands(home, change):
+    match change:
+        case "mark":
+            sources = [f"\ufeff{SCRIPT}"]
+        case "behind":
+            sources = ["1 + 1", f"#!/usr/bin/python\n\n{SCRIPT}"]
+        case "other":
+            sources = [f"# /// other\n# x\n# ///\n\n{SCRIPT}"]
+        case _:
+            sources = [SCRIPT.replace("\n", change)]
+    assert choose(home, home, sources=sources).recipe == UvRecipe(
+        dependencies=("six>=1.16",), requires_python=">=3.11", python=BASE
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("# /// script \n# dependencies = []\n# ///\n", "line 1 is '# /// script ' and must be '# /// script'"),
+        ("# /// script\t\r\n# ///\r\n", r"line 1 is '# /// script\\t' and must be"),
+        ("# /// script\n# dependencies = []\n# /// \nx", "line 3 is '# /// ' and must be '# ///'"),
+        ("# /// script\n# ///\f\n", r"line 2 is '# ///\\x0c' and must be '# ///'"),
+        ("\n# /// script\n#\tdependencies = []\n# ///\n", "what line 2 begins must end with a line '# ///', and each"),
+        ("# /// script\n# dependencies = []\n\n# ///\n", "what line 1 begins must end with"),
+        ("# /// script\n# dependencies = []", "what line 1 begins must end with"),
+    ],
+)
+def test_a_script_block_that_is_nearly_one_is_a_sentence(home, source, sentence):
+    with pytest.raises(EnvironmentFailed, match=f"The script block cannot be read: {sentence}"):
+        choose(home, home, sources=[source])
+    with pytest.raises(EnvironmentFailed, match=f"The script block of code cell 2 cannot be read: {sentence}"):
+        choose(home, home, sources=["1 + 1", source])
+
+
+def test_of_several_script_blocks_the_first_counts_and_that_is_said(home):
+    decision = choose(home, home, sources=["1", SCRIPT, SCRIPT.replace("six", "rich"), "# /// script\n"])
+    assert (decision.source, decision.reason) == ("uv:pep723", "the script block of code cell 2 says so (PEP 723)")
+    assert decision.notes == ("of several code cells with a script block the first one counts",)
+    (note,) = choose(home, home, sources=["# /// script\n# dependancies = []\n# ///"]).notes
+    assert note == "The script block has the keys dependancies, which mean nothing"
+
+
+def test_what_a_script_block_tells_uv_belongs_to_the_environment(home):
+    block = '# /// script\n# dependencies = ["six"]\n#\n# [tool.uv.sources]\n# six = { path = "six" }\n# ///\n'
+    decision = choose(home, home, sources=[block])
+    content = 'dependencies = ["six"]\n\n[tool.uv.sources]\nsix = { path = "six" }\n'
+    assert decision.recipe == UvRecipe(dependencies=("six",), python=BASE, script=content, folder=str(home))
+    assert explain(decision).splitlines()[1:] == ["  packages: six", "  uv is told: sources"]
+    with pytest.raises(EnvironmentFailed, match=r"The script block: tool.uv must be a table"):
+        choose(home, home, sources=["# /// script\n# tool.uv = 3\n# ///"])
 
 
 @given(
@@ -383,7 +466,8 @@ def test_script_blocks_are_those_of_the_reference(source):
 
 def test_a_cell_that_opens_thousands_of_blocks_is_read_at_once(home):
     begin = time.perf_counter()
-    assert choose(home, home, first_cell="# /// script\n" * 50_000).source == "uv:prewarmed"
+    with pytest.raises(EnvironmentFailed, match="what line 1 begins must end with a line"):
+        choose(home, home, sources=["# /// script\n" * 50_000])
     assert time.perf_counter() - begin < 5
 
 
@@ -410,10 +494,10 @@ def test_a_notebook_and_a_script_say_what_they_ask_for(tmp_path):
         ],
     }
     path = write(tmp_path / "a.ipynb", json.dumps(notebook))
-    assert read_document(path) == ('{"runt": {"uv": {"dependencies": ["six"]}}}', "import six\nsix")
-    assert read_document(write(tmp_path / "a.py", SCRIPT)) == (None, SCRIPT)
-    assert read_document(tmp_path / "not there.ipynb") == (None, None)
-    assert read_document(tmp_path) == (None, None)
+    assert read_document(path) == ('{"runt": {"uv": {"dependencies": ["six"]}}}', ("import six\nsix",))
+    assert read_document(write(tmp_path / "a.py", SCRIPT)) == (None, (SCRIPT,))
+    assert read_document(tmp_path / "not there.ipynb") == (None, ())
+    assert read_document(tmp_path) == (None, ())
     for text in ("{", "[]", '{"cells": [1]}'):
         with pytest.raises(ValueError, match=r"broken.ipynb is no notebook"):
             read_document(write(tmp_path / "broken.ipynb", text))

@@ -98,6 +98,16 @@ def test_all_that_is_asked_for_is_named_and_where_it_comes_from_without_password
         "/wheels",
         "https://pypi.org/simple",
     ]
+    script = UvRecipe(dependencies=("alpha",), script='[tool.uv]\nindex-url = "https://u:p@own.example"\n', folder="/x")
+    assert dependency_set(script) != dependency_set(UvRecipe(dependencies=("alpha",)))
+    assert dependency_set(script) == dependency_set(replace(script, folder="/y"))
+    sources = '[tool.uv.sources]\nalpha = [{ git = "https://git.example/alpha" }, { path = "../alpha" }]\n'
+    assert origins(replace(script, script=sources), {}) == [
+        "https://git.example/alpha",
+        "../alpha",
+        "https://pypi.org/simple",
+    ]
+    assert origins(script, {})[0] == "https://own.example"
     conda = CondaRecipe(dependencies=("numpy",), channels=("https://conda.example/t",))
     assert (packages(conda), origins(conda, variables)) == (["numpy"], ["https://conda.example/t"])
     more = replace(conda, pip=("--index-url https://u:p@pip.example/simple", "six"))

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,132 @@ def test_a_project_that_is_a_package_is_installed_so_that_edits_count(folder, tm
     assert ask(python, "import shop, alpha; print(shop.open_)") == "True"
     (tmp_path / "shop.py").write_text("open_ = False\n")
     assert ask(python, "import shop; print(shop.open_)") == "False"
+
+
+def freeze(python: str) -> list[str]:
+    """What of these tests is installed for a Python."""
+    shown = "\n".join(f"{one.metadata['Name']} {one.version}" for one in distributions(path=[site_packages(python)]))
+    return sorted(line for line in shown.splitlines() if line.split()[0] in {"alpha", "beta", "part", "shop"})
+
+
+def site_packages(python: str) -> str:
+    return str(next(Path(python).parent.parent.glob("lib/python3*/site-packages")))
+
+
+@pytest.mark.parametrize(
+    ("files", "packages"),
+    [
+        (
+            {
+                "pyproject.toml": '[tool.uv]\nworkspace.members = ["parts/*"]\ndev-dependencies = ["alpha<2"]\n',
+                "parts/part/pyproject.toml": '[project]\nname = "part"\nversion = "1"\nrequires-python = ">=3.11"\n'
+                '[dependency-groups]\ndev = ["beta"]\nother = ["alpha"]\n',
+            },
+            ["alpha 1.0", "beta 1.0"],
+        ),
+        (
+            {
+                "pyproject.toml": '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\n[tool.uv]\n'
+                'dev-dependencies = ["alpha"]\nsources.alpha.path = "own/alpha-1.0-py3-none-any.whl"\n'
+            },
+            ["alpha 1.0"],
+        ),
+        (
+            {
+                "pyproject.toml": '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\n'
+                'dependencies = ["alpha"]\n[tool.uv]\ndev-dependencies = ["beta"]\noverride-dependencies = ["alpha"]\n'
+            },
+            ["alpha 2.0", "beta 1.0"],
+        ),
+    ],
+    ids=["workspace", "dev-dependencies", "override-dependencies"],
+)
+def test_a_project_without_a_lock_is_what_it_is_for_uv(folder, tmp_path, variables, base, files, packages):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "own").mkdir()
+    make_wheel(tmp_path / "own", "alpha", "1.0")
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = contents(tmp_path)
+    python = prepare(folder, recipe_of(tmp_path, variables, base), {**variables, **OFFLINE})
+    assert freeze(python) == packages
+    assert contents(tmp_path) == before
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path, copy, ignore=shutil.ignore_patterns("copy", ".git"))
+    subprocess.run([find_uv(variables) or "", "sync", "-q"], cwd=copy, env={**variables, **OFFLINE}, check=True)
+    assert freeze(str(copy / ".venv/bin/python")) == packages
+
+
+# --- scripts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "packages"),
+    [
+        (["[tool.uv.sources]", 'alpha = { path = "own/alpha-1.0-py3-none-any.whl" }'], ["alpha 1.0"]),
+        (
+            ["[tool.uv.sources]", 'alpha = { index = "own" }', "[[tool.uv.index]]", 'name = "own"'],
+            ["alpha 1.5"],
+        ),
+        (["[[tool.uv.index]]", "default = true"], ["alpha 1.5"]),
+        (["[tool.uv]", 'constraint-dependencies = ["alpha<2"]'], ["alpha 1.0"]),
+        (["[tool.uv]", 'override-dependencies = ["alpha==1.0"]'], ["alpha 1.0"]),
+        (["[tool.uv]", "no-index = true", 'resolution = "lowest"'], ["alpha 1.0"]),
+        (["[tool.other]", "uv = 1"], ["alpha 2.0"]),
+    ],
+    ids=["path", "source-index", "default-index", "constraint", "override", "no-index", "other"],
+)
+def test_a_script_has_what_uv_run_gives_it(folder, tmp_path, variables, base, lines, packages):
+    own = tmp_path / "own"
+    (own / "simple/alpha").mkdir(parents=True)
+    make_wheel(own, "alpha", "1.0")
+    wheel = make_wheel(own / "simple/alpha", "alpha", "1.5")
+    (own / "simple/alpha/index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    if "[[tool.uv.index]]" in lines:
+        lines = [*lines, f'url = "{(own / "simple").as_uri()}"']
+    # A find-links of the client would be looked at beside any index.
+    given = {
+        name: value for name, value in variables.items() if "uv.index" not in str(lines) or name != "UV_FIND_LINKS"
+    }
+    given |= {"PIP_FIND_LINKS": variables["UV_FIND_LINKS"], "HOME": str(tmp_path)}
+    code = "import importlib.metadata as m; print('alpha', m.version('alpha'))"
+    script = "".join(f"# {line}\r\n" for line in ["/// script", 'dependencies = ["alpha"]', *lines, "///"])
+    (tmp_path / "script.py").write_text(script + code)
+    beside = [find_uv(variables) or "", "run", "-q", "script.py"]
+    uv = variables | OFFLINE if given.get("UV_FIND_LINKS") else given | OFFLINE
+    told = subprocess.run(beside, cwd=tmp_path, env=uv, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == packages
+
+    facts = gather(asked="auto", sources=[script], folder=str(tmp_path), environment=given, interpreter=base)
+    decision = decide(facts)
+    assert (decision.source, isinstance(decision.recipe, UvRecipe)) == ("uv:pep723", True)
+    python = prepare(folder, decision.recipe, given | OFFLINE)  # type: ignore[arg-type]  # asked above
+    assert freeze(python) == packages
+    assert ask(python, "import ipykernel.kernelapp") == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "script.py"]
+
+
+def test_a_script_whose_packages_no_kernel_goes_with_is_a_sentence(folder, tmp_path, variables, base):
+    recipe = UvRecipe(
+        dependencies=("traitlets",),
+        python=base,
+        script='dependencies = ["traitlets"]\ntool.uv.constraint-dependencies = ["traitlets<2"]\n',
+        folder=str(tmp_path),
+    )
+    with pytest.raises(EnvironmentFailed, match=r"(?s)Cannot make the environment of traitlets.*traitlets==1.0"):
+        prepare(folder, recipe, variables | OFFLINE)
+
+
+def test_a_script_that_names_a_package_that_is_not_there_gets_no_other_of_that_name(folder, tmp_path, variables, base):
+    recipe = UvRecipe(
+        dependencies=("alpha",),
+        python=base,
+        script='dependencies = ["alpha"]\ntool.uv.sources.alpha.path = "not/there"\n',
+        folder=str(tmp_path),
+    )
+    with pytest.raises(EnvironmentFailed, match=r"(?s)Cannot make the environment of alpha.*not/there"):
+        prepare(folder, recipe, variables | OFFLINE)
 
 
 # --- how they fail ----------------------------------------------------------------------------------------------------

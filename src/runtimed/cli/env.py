@@ -34,14 +34,14 @@ def env_explain(arguments: argparse.Namespace) -> int:
     """Say which environment `auto` means for a notebook, a script or a folder."""
     path = working_folder() / Path(arguments.path).expanduser()
     try:
-        metadata, first_cell = read_document(path)
+        metadata, sources = read_document(path)
     except ValueError as exc:
         complain(str(exc))
         return Exit.USAGE
     facts = gather(
         asked="auto",
         metadata=metadata,
-        first_cell=first_cell,
+        sources=sources,
         folder=str(path),
         environment=os.environ,
         interpreter=sys.executable,

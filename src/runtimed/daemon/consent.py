@@ -86,8 +86,8 @@ def _texts(
         case ops.AppendSource(cell_id=cell_id, text=text) if "/" in text:
             present = _source(document, cell_id)
             yield {"source": present}, {"source": present + text}
-        case ops.StartKernel(source=str(source)) if not any(cell.cell_type == "code" for cell in document.cells()):
-            # It will be the first cell.
+        case ops.StartKernel(source=str(source)) if not any(cell.source == source for cell in document.cells()):
+            # It will be a cell.
             yield {}, {"source": source}
         case _:
             return

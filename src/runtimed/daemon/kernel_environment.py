@@ -64,19 +64,20 @@ class KernelEnvironment:
         Raises:
             EnvironmentFailed: If what describes it cannot be understood.
         """
-        metadata, first_cell = None, request.source
+        metadata: str | None = None
+        sources = [] if request.source is None else [request.source]
         if not request.env_source.startswith(_NAMED):
             content = self._document.content
             note_written(self._environments.trust, content, request)
             metadata = content.metadata(NOTEBOOK_METADATA)
-            first_cell = next((cell.source for cell in content.cells() if cell.cell_type == "code"), first_cell)
+            sources = [*(cell.source for cell in content.cells() if cell.cell_type == "code"), *sources]
 
         def look() -> Decision:
             facts = gather(
                 asked=request.env_source,
                 kernel_type=request.kernel_type,
                 metadata=metadata,
-                first_cell=first_cell,
+                sources=sources,
                 folder=request.cwd,
                 environment=request.environment,
                 interpreter=request.interpreter,

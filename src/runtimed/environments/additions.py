@@ -53,6 +53,8 @@ def obstacle(marker: Path, recipe: Recipe) -> str | None:
         return "the environment of the kernel is gone"
     if isinstance(recipe, CondaRecipe) or running["kind"] != UvRecipe.__name__:
         return "packages of conda are not added to a running kernel"
+    if recipe.script is not None or running["script"] is not None:
+        return "what a script block tells uv counts when a kernel starts"
     if recipe.project is not None or running["project"] is not None:
         return "a project's environment is not changed under a running kernel"
     if (recipe.python, recipe.requires_python) != (running["python"], running["requires_python"]):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Final
@@ -22,9 +21,11 @@ from runtimed.environments.conda_files import (
 from runtimed.environments.dependencies import package_name
 from runtimed.environments.facts import PROJECT_FILES, Facts, FoundFile
 from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
+from runtimed.environments.script_block import SCRIPT, flaw_in, script_blocks
+from runtimed.environments.uv_settings import told_to_uv
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain", "script_blocks"]
+__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain"]
 
 INSTALL_UV: Final = (
     "uv is not installed; install it with `pip install 'ipython-runtimed[uv]'`, or ask for another environment "
@@ -45,9 +46,6 @@ _DETECTED: Final = (
 """The labels of what may be found, the first one that applies wins."""
 
 _PREWARMED: Final = ("uv:prewarmed", "conda:prewarmed")
-
-_BLOCK_BEGINS: Final = re.compile(r"# /// ([a-zA-Z0-9-]+)")
-_BLOCK_ENDS: Final = "# ///"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +72,8 @@ class Decision:
 def decide(facts: Facts) -> Decision:
     """Choose the environment.
 
-    What was asked for by name is taken, `auto` looks in this order: the notebook's metadata, a script block in its
-    first code cell (PEP 723), the nearest project file, and without any of them uv's prewarmed environment, or the
+    What was asked for by name is taken, `auto` looks in this order: the notebook's metadata, a script block in one of
+    its code cells (PEP 723), the nearest project file, and without any of them uv's prewarmed environment, or the
     client's own where there is no uv.
 
     Raises:
@@ -136,6 +134,8 @@ def explain(decision: Decision) -> str:
                 lines.append(f"  packages: {', '.join(dependencies)}")
             if python is not None:
                 lines.append(f"  Python: {python}")
+            if decision.recipe.script is not None:
+                lines.append(f"  uv is told: {', '.join(told_to_uv(decision.recipe))}")
             if project is not None:
                 locked = any(name == "uv.lock" for name, _text in decision.recipe.files)
                 lines.append(
@@ -159,34 +159,12 @@ def explain(decision: Decision) -> str:
 
 def asked_in(*, metadata: str | None = None, source: str | None = None) -> Recipe | None:
     """Return what a notebook's metadata or a cell's source ask for; None for nothing, or nothing that makes sense."""
-    facts = Facts(metadata=metadata, first_cell=source)
+    facts = Facts(metadata=metadata, sources=() if source is None else (source,))
     try:
         decision = _from_metadata(facts) or _from_script(facts)
     except EnvironmentFailed:
         return None
     return None if decision is None else decision.recipe
-
-
-def script_blocks(source: str) -> Iterator[tuple[str, str]]:
-    """Yield the type and the content of each block of metadata in a source.
-
-    In a run of comment lines the block goes from the first line that begins one to the last one that ends one. In one
-    pass: the reference's regular expression takes minutes for a cell with thousands of beginnings and no end.
-
-    Source: PEP 723, "Specification".
-    """
-    name, content, complete = "", "", 0
-    for line in [*source.split("\n"), ""]:
-        if line != "#" and not line.startswith("# "):
-            if complete:
-                yield name, content[:complete]
-            name, content, complete = "", "", 0
-        elif not name:
-            begin = _BLOCK_BEGINS.fullmatch(line)
-            name = "" if begin is None else begin[1]
-        else:
-            complete = len(content) if line == _BLOCK_ENDS else complete
-            content += f"{line}\n"
 
 
 # --- auto -------------------------------------------------------------------------------------------------------------
@@ -241,6 +219,12 @@ def _from_metadata(facts: Facts) -> Decision | None:
     metadata = _table(metadata, "notebook_metadata")
     runt = _table(metadata.get("runt", {}), "notebook_metadata: runt")
     uv = _table(runt.get("uv", {}), "notebook_metadata: runt.uv")
+    unknown = sorted(uv.keys() - {"dependencies", "requires-python"})
+    if unknown:
+        raise EnvironmentFailed(
+            f"notebook_metadata: runt.uv has {', '.join(map(repr, unknown))}, and only dependencies and "
+            "requires-python are understood there; a script block (PEP 723) with a table [tool.uv] can say more"
+        )
     if uv.get("dependencies") or uv.get("requires-python"):
         return Decision(
             source="uv:inline",
@@ -265,25 +249,45 @@ def _from_metadata(facts: Facts) -> Decision | None:
 
 
 def _from_script(facts: Facts) -> Decision | None:
-    """Read the block of a PEP 723 script."""
-    blocks = [content for name, content in script_blocks(facts.first_cell or "") if name == "script"]
-    if not blocks:
+    """Read the block of a PEP 723 script: that of the first code cell that has one."""
+    found = ""
+    others = 0
+    for number, source in enumerate(facts.sources, 1):
+        if SCRIPT not in source:
+            continue
+        blocks = [content for name, content in script_blocks(source) if name == "script"]
+        if found:
+            others += bool(blocks)
+            continue
+        where = f"The script block of code cell {number}" if len(facts.sources) > 1 else "The script block"
+        flaw = flaw_in(source)
+        if flaw is not None:
+            raise EnvironmentFailed(f"{where} cannot be read: {flaw} (PEP 723)")
+        if len(blocks) > 1:
+            raise EnvironmentFailed(f"{where} is not the only one there; PEP 723 allows one")
+        found = blocks[0] if blocks else ""
+        named = where
+    if not found:
         return None
-    where = "the script block of the first code cell"
-    if len(blocks) > 1:
-        raise EnvironmentFailed(f"There is more than one {where.removeprefix('the ')}; PEP 723 allows one")
-    content = "".join(line[2:] if line.startswith("# ") else line[1:] for line in blocks[0].splitlines(keepends=True))
-    table = _toml(content, where)
-    notes = ("the block's [tool] table is not used",) if "tool" in table else ()
+    content = "".join(f"{line[2:] if line.startswith('# ') else line[1:]}\n" for line in found.split("\n")[:-1])
+    table = _toml(content, named)
+    tool = _table(table.get("tool", {}), f"{named}: tool")
+    has_settings = bool(_table(tool.get("uv", {}), f"{named}: tool.uv"))
+    unknown = sorted(table.keys() - {"dependencies", "requires-python", "tool"})
+    notes = [f"{named} has the keys {', '.join(unknown)}, which mean nothing"] if unknown else []
+    if others:
+        notes.append("of several code cells with a script block the first one counts")
     return Decision(
         source="uv:pep723",
-        reason="the first code cell begins with a script block (PEP 723)",
+        reason=f"{named[0].lower()}{named[1:]} says so (PEP 723)",
         recipe=UvRecipe(
-            dependencies=_requirements(table.get("dependencies", []), f"{where}: dependencies"),
-            requires_python=_specifier(table.get("requires-python"), f"{where}: requires-python"),
+            dependencies=_requirements(table.get("dependencies", []), f"{named}: dependencies"),
+            requires_python=_specifier(table.get("requires-python"), f"{named}: requires-python"),
             python=facts.base,
+            script=content if has_settings else None,
+            folder=facts.folder if has_settings else "",
         ),
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -319,14 +323,23 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
                     ),
                     doubt=_doubt(file, lock),
                 )
-            if "project" not in table and "dependency-groups" not in table:
+            uv = _table(tool.get("uv", {}), f"{file.path}: tool.uv")
+            if not ({"project", "dependency-groups"} & table.keys() or {"workspace", "dev-dependencies"} & uv.keys()):
                 notes.append(f"{file.path} has no [project] table, so it describes no environment")
                 return None
             project = _table(table.get("project", {}), f"{file.path}: project")
             _table(table.get("dependency-groups", {}), f"{file.path}: dependency-groups")
-            groups = _table(tool.get("uv", {}), f"{file.path}: tool.uv").get("default-groups", [])
+            groups = uv.get("default-groups", [])
             _texts([] if groups == "all" else groups, f"{file.path}: tool.uv.default-groups")
-            files = _project_files(facts, file)
+            _texts(uv.get("dev-dependencies", []), f"{file.path}: tool.uv.dev-dependencies")
+            if uv.get("managed") is False:
+                raise EnvironmentFailed(
+                    f"{file.path} says `managed = false`, so uv must not make its environment; name one that is there: "
+                    'env_source="current" or "python:/path/to/python"',
+                    file=file.path,
+                )
+            found = _project_files(facts, file)
+            files = {name: one.text for name, one in found.items()}
             return Decision(
                 source="uv:pyproject",
                 reason=reason,
@@ -335,10 +348,10 @@ def _from_file(facts: Facts, file: FoundFile, notes: list[str]) -> Decision | No
                     dependencies=_requirements(project.get("dependencies", []), f"{file.path}: project.dependencies"),
                     requires_python=_specifier(project.get("requires-python"), f"{file.path}: project.requires-python"),
                     project=str(PurePath(file.path).parent),
-                    files=tuple((PurePath(one.path).name, one.text) for one in files),
+                    files=tuple(files.items()),
                     python=facts.base,
                 ),
-                doubt=_doubt(*files),
+                doubt=_doubt(*found.values()),
             )
         case "pixi.toml":
             lock = _pixi_lock(facts, folder)
@@ -365,10 +378,16 @@ def _doubt(*files: FoundFile | None) -> str | None:
     return next((file.doubt for file in files if file is not None and file.doubt is not None), None)
 
 
-def _project_files(facts: Facts, project: FoundFile) -> list[FoundFile]:
-    """Return what decides what is installed: the project's own files, and the lock file of its workspace."""
+def _project_files(facts: Facts, project: FoundFile) -> dict[str, FoundFile]:
+    """Return what decides what is installed, by name: the project's own files, and those of its workspace."""
     folder = PurePath(project.path).parent
-    found = [project]
+    found = {"pyproject.toml": project, **dict(project.includes)}
+    for file in facts.files:
+        place = PurePath(file.path).parent
+        is_above = place != folder and folder.is_relative_to(place)
+        if is_above and PurePath(file.path).name == "pyproject.toml" and _is_workspace(facts, place):
+            found[os.path.relpath(file.path, folder)] = file
+            break
     for name in ("uv.lock", ".python-version"):
         nearest = next((file for file in facts.files if PurePath(file.path).name == name), None)
         if nearest is None:
@@ -376,9 +395,10 @@ def _project_files(facts: Facts, project: FoundFile) -> list[FoundFile]:
         place = PurePath(nearest.path).parent
         if place != folder and not (folder.is_relative_to(place) and _is_workspace(facts, place)):
             continue
-        if nearest.problem is not None:
-            raise EnvironmentFailed(f"{nearest.path} cannot be read: {nearest.problem}", file=nearest.path)
-        found.append(nearest)
+        found[name] = nearest
+    for one in found.values():
+        if one.problem is not None:
+            raise EnvironmentFailed(f"{one.path} cannot be read: {one.problem}", file=one.path)
     return found
 
 
@@ -406,7 +426,10 @@ def _reader(file: FoundFile) -> ReadFile:
 
 def _is_workspace(facts: Facts, folder: PurePath) -> bool:
     text = next((file.text for file in facts.files if file.path == str(folder / "pyproject.toml")), "")
-    return "workspace" in _table(_table(_toml(text, str(folder)).get("tool", {}), "tool").get("uv", {}), "tool.uv")
+    try:
+        return "workspace" in _table(_table(_toml(text, str(folder)).get("tool", {}), "tool").get("uv", {}), "tool.uv")
+    except EnvironmentFailed:
+        return False
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------

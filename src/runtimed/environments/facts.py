@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import itertools
 import json
 import os
 import pwd
 import shutil
 import stat
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +46,9 @@ MAX_FILE: Final = 2**20
 MAX_LOCK: Final = 64 * 2**20
 """Most bytes of a lock file."""
 
+MAX_MEMBERS: Final = 1000
+"""Most members of a workspace that one pattern names."""
+
 MAX_DOCUMENT: Final = 256 * 2**20
 """Most bytes of a notebook's file."""
 
@@ -57,7 +62,8 @@ class FoundFile:
         text: Its content; empty if it cannot be read.
         problem: Why it cannot be read; None if it can.
         doubt: Why it may say what somebody else wants; None if nobody but this user can have written it.
-        includes: The requirement files that an environment.yml includes: the name that it has there, and the file.
+        includes: The files that it names: the requirement files of an environment.yml, the pyproject.toml of each
+            member of a workspace. The name that each has there, and the file.
     """
 
     path: str
@@ -76,7 +82,7 @@ class Facts:
         kernel_type: The kernel type that was asked for.
         override: What the client's variable RUNTIMED_ENV says that `auto` means; None if it is not set.
         metadata: What an .ipynb file holds at notebook level, as JSON; None if the document has none.
-        first_cell: The source of the first code cell; None if there is no code cell.
+        sources: The sources of the code cells.
         folder: Where the search for project files began.
         files: The project files from that folder upwards, the nearest first, and those beside them.
         stopped: Why the search went no further.
@@ -91,7 +97,7 @@ class Facts:
     kernel_type: str = "python"
     override: str | None = None
     metadata: str | None = None
-    first_cell: str | None = None
+    sources: tuple[str, ...] = ()
     folder: str = "/"
     files: tuple[FoundFile, ...] = ()
     stopped: str = "the top of the file system"
@@ -106,7 +112,7 @@ def gather(
     asked: str,
     kernel_type: str = "python",
     metadata: str | None = None,
-    first_cell: str | None = None,
+    sources: Sequence[str] = (),
     folder: str,
     environment: Mapping[str, str],
     interpreter: str,
@@ -117,7 +123,7 @@ def gather(
         asked: The `env_source` that was asked for.
         kernel_type: The kernel type that was asked for.
         metadata: The document's value `notebook_metadata`, None if it has none.
-        first_cell: The source of the first code cell, None if there is none.
+        sources: The sources of the code cells.
         folder: Where the search for project files begins; need not exist.
         environment: The asking client's environment variables.
         interpreter: The asking client's interpreter.
@@ -130,7 +136,7 @@ def gather(
         kernel_type=kernel_type,
         override=override,
         metadata=metadata,
-        first_cell=first_cell,
+        sources=tuple(sources),
         folder=str(start),
         files=tuple(files),
         stopped=stopped,
@@ -168,7 +174,7 @@ def _search(start: Path, home: str) -> tuple[list[FoundFile], str]:
         # What stands beside counts for the projects below it, too: a workspace has one lock file for all members.
         if here:
             here += [file for name in _BESIDE if (file := _read(folder / name, MAX_LOCK)) is not None]
-        found += [_with_includes(file) if file.path.endswith((".yml", ".yaml")) else file for file in here]
+        found += [_with_includes(file) for file in here]
         if os.path.exists(folder / ".git"):  # noqa: PTH110  # `Path.exists` raises where it may not look
             return found, f"{folder} holds a .git"
         if home and _same_folder(folder, home):
@@ -177,6 +183,41 @@ def _search(start: Path, home: str) -> tuple[list[FoundFile], str]:
 
 
 def _with_includes(file: FoundFile) -> FoundFile:
+    if file.path.endswith((".yml", ".yaml")):
+        return _with_requirements(file)
+    return _with_members(file) if file.path.endswith("/pyproject.toml") else file
+
+
+def _with_members(file: FoundFile) -> FoundFile:
+    """Add the members of a workspace whose root is no project itself: it stands for all of them.
+
+    Source: uv, "Using workspaces" and "Workspace roots".
+    """
+    # Whether it makes sense is asked when it is chosen.
+    with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+        table = tomllib.loads(file.text)
+        match table:
+            case {"tool": {"uv": {"workspace": {"members": list(members), **more}}}} if "project" not in table:
+                excluded = more.get("exclude")
+                places = _folders(file, members) - _folders(file, excluded if isinstance(excluded, list) else [])
+                found = ((place, _read(Path(file.path).parent / place, MAX_FILE)) for place in sorted(places))
+                return replace(file, includes=tuple((place, one) for place, one in found if one is not None))
+    return file
+
+
+def _folders(root: FoundFile, patterns: Sequence[Any]) -> set[str]:
+    """Return the names, relative to a root, of the pyproject.toml in each folder that fits one of these patterns."""
+    found: set[str] = set()
+    folder = Path(root.path).parent
+    for pattern in patterns:
+        # An empty or an absolute pattern is one that uv refuses; it says so itself.
+        with contextlib.suppress(ValueError, NotImplementedError, OSError):
+            for place in itertools.islice(folder.glob(f"{pattern}/pyproject.toml"), MAX_MEMBERS):
+                found.add(str(place.relative_to(folder)))
+    return found
+
+
+def _with_requirements(file: FoundFile) -> FoundFile:
     """Add the files that an environment.yml includes, which may include further ones."""
     found: dict[str, FoundFile] = {}
     folder = Path(file.path).parent
@@ -257,8 +298,8 @@ def _user(uid: int) -> str:
         return f"the user with the id {uid}"
 
 
-def read_document(path: Path) -> tuple[str | None, str | None]:
-    """Return what a file that is to be run says of its environment: notebook metadata as JSON, first code cell.
+def read_document(path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Return what a file that is to be run says of its environment: notebook metadata as JSON, its code cells.
 
     A file that does not exist or is no notebook and no Python file says nothing.
 
@@ -266,24 +307,24 @@ def read_document(path: Path) -> tuple[str | None, str | None]:
         ValueError: If it is a notebook that cannot be read.
     """
     if path.suffix not in {".ipynb", ".py"}:
-        return None, None
+        return None, ()
     file = _read(path, MAX_DOCUMENT)
     if file is None:
-        return None, None
+        return None, ()
     if file.problem is not None:
         raise ValueError(f"{path} cannot be read: {file.problem}")
     if path.suffix == ".py":
-        return None, file.text
+        return None, (file.text,)
     try:
         notebook: Any = json.loads(file.text)
         metadata = notebook.get("metadata", {})
         sources = [cell.get("source", "") for cell in notebook.get("cells", []) if cell.get("cell_type") == "code"]
-        first = None if not sources else sources[0] if isinstance(sources[0], str) else "".join(sources[0])
+        texts = tuple(source if isinstance(source, str) else "".join(source) for source in sources)
     except (ValueError, RecursionError) as exc:
         raise ValueError(f"{path} is no notebook: {exc}") from exc
     except (AttributeError, TypeError) as exc:
         raise ValueError(f"{path} is no notebook: it has not the shape of one") from exc
-    return json.dumps(metadata), first
+    return json.dumps(metadata), texts
 
 
 def base_interpreter(interpreter: str) -> str | None:

@@ -143,7 +143,7 @@ class Environments:
         self, uv: str, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report
     ) -> UvBuilder:
         base = functools.partial(self._uv, environment=environment, interpreter=interpreter, report=report)
-        return UvBuilder(uv, recipe, {**environment, **uv_variables(environment, interpreter)}, base)
+        return UvBuilder(uv, recipe, {**environment, **uv_variables(environment, interpreter, recipe)}, base)
 
     async def _conda(
         self, recipe: CondaRecipe, environment: Mapping[str, str], interpreter: str, report: Report

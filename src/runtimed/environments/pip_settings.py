@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from runtimed.environments.recipes import UvRecipe
+from runtimed.environments.uv_settings import replaces_default_index, restricts_indexes
+
 __all__ = ["uv_variables"]
 
 _UV_INDEXES: Final = (
@@ -28,7 +31,9 @@ _SECTIONS: Final = ("global", "install")
 """The sections of a pip.conf that count for `pip install`, the weaker one first."""
 
 
-def uv_variables(environment: Mapping[str, str], interpreter: str = "") -> dict[str, str]:
+def uv_variables(
+    environment: Mapping[str, str], interpreter: str = "", recipe: UvRecipe | None = None
+) -> dict[str, str]:
     """Return the variables that make uv take packages from where pip takes them; none if uv has settings of its own.
 
     pip takes the best version that any of its indexes has, so uv is told to do the same.
@@ -36,18 +41,21 @@ def uv_variables(environment: Mapping[str, str], interpreter: str = "") -> dict[
     Args:
         environment: The client's environment variables.
         interpreter: The client's interpreter, whose environment may have a pip.conf, too.
+        recipe: May tell uv itself where packages come from, which counts more than what pip was told.
 
     Source: pip 26, "Configuration"; uv 0.13, "Environment variables" and "Compatibility with pip".
     """
     variables: dict[str, str] = {}
     pip = _pip_settings(environment, interpreter)
-    if not any(environment.get(name) for name in _UV_INDEXES) and not _has_uv_file(environment):
+    is_told = recipe is not None and replaces_default_index(recipe)
+    if not (is_told or any(environment.get(name) for name in _UV_INDEXES) or _has_uv_file(environment)):
         if "index-url" in pip:
             variables["UV_DEFAULT_INDEX"] = pip["index-url"]
         extra = pip.get("extra-index-url", "").split()
         if extra:
             variables["UV_EXTRA_INDEX_URL"] = " ".join(extra)
-            variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+            if recipe is None or not restricts_indexes(recipe):
+                variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
         links = pip.get("find-links", "").split()
         if links:
             variables["UV_FIND_LINKS"] = ",".join(links)

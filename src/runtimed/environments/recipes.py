@@ -21,6 +21,8 @@ class UvRecipe:
         project: Folder of the pyproject.toml whose project is installed as well, as a text; None for none.
         files: The name and the text of each file of the project that decides what is installed.
         python: The interpreter to build on, if it is one that `requires_python` admits; None leaves the choice to uv.
+        script: The content of a script block that has a table `[tool.uv]`, which uv reads itself; None for none.
+        folder: Where the relative paths of that block begin; empty without one.
     """
 
     dependencies: tuple[str, ...] = ()
@@ -28,6 +30,8 @@ class UvRecipe:
     project: str | None = None
     files: tuple[tuple[str, str], ...] = ()
     python: str | None = None
+    script: str | None = None
+    folder: str = ""
 
     @property
     def digest(self) -> str:

@@ -12,10 +12,11 @@ import threading
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
+from runtimed.environments.uv_settings import declared_places, default_group
 from runtimed.errors import StorageError
 
 __all__ = ["Trust", "dependency_set", "origins", "packages"]
@@ -103,7 +104,7 @@ def dependency_set(recipe: Recipe) -> str:
     Args:
         recipe: As the document or the project has it, without the settings of a client.
     """
-    return (dataclasses.replace(recipe, python=None) if isinstance(recipe, UvRecipe) else recipe).digest
+    return (dataclasses.replace(recipe, python=None, folder="") if isinstance(recipe, UvRecipe) else recipe).digest
 
 
 def packages(recipe: Recipe) -> list[str]:
@@ -112,9 +113,8 @@ def packages(recipe: Recipe) -> list[str]:
         case UvRecipe(dependencies=dependencies, project=None):
             return list(dependencies)
         case UvRecipe(dependencies=dependencies, project=project):
-            groups = _project_table(recipe).get("dependency-groups", {})
-            dev = groups.get("dev", []) if isinstance(groups, dict) else []
-            group = [one for one in dev if isinstance(one, str)] if isinstance(dev, list) else []
+            table = tomllib.loads(dict(recipe.files).get("pyproject.toml", ""))
+            group = [one for one in default_group(table) if isinstance(one, str)]
             return [*dependencies, *group, f"the project in {project}"]
         case CondaRecipe(dependencies=dependencies, pip=pip):
             return [*dependencies, *(_public(one) for one in pip)]
@@ -131,19 +131,8 @@ def origins(recipe: Recipe, variables: Mapping[str, str]) -> list[str]:
         return [_public(channel) for channel in recipe.channels]
     default = next((variables[name] for name in _DEFAULT_INDEXES if variables.get(name)), _PYPI)
     more = [url for name in _INDEXES for url in re.split(r"[\s,]+", variables.get(name, "")) if url]
-    channels = recipe.channels if isinstance(recipe, CondaRecipe) else _project_indexes(recipe)
+    channels = recipe.channels if isinstance(recipe, CondaRecipe) else declared_places(recipe)
     return [_public(url) for url in dict.fromkeys((*channels, *more, default))]
-
-
-def _project_indexes(recipe: UvRecipe) -> list[str]:
-    tool = _project_table(recipe).get("tool", {})
-    uv = tool.get("uv", {}) if isinstance(tool, dict) else {}
-    indexes = uv.get("index", []) if isinstance(uv, dict) else []
-    return [str(index["url"]) for index in indexes if isinstance(index, dict) and "url" in index]
-
-
-def _project_table(recipe: UvRecipe) -> dict[str, Any]:
-    return tomllib.loads(dict(recipe.files).get("pyproject.toml", ""))
 
 
 def _public(text: str) -> str:

@@ -7,13 +7,14 @@ instead of files, so it takes a fraction of the time, and only what is new has t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
 import tomllib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from packaging.specifiers import SpecifierSet
@@ -45,6 +46,7 @@ _MISLEADING: Final = frozenset(
         "PYTHONHOME",
         "PYTHONPATH",
         "UV_FROZEN",
+        "UV_ISOLATED",
         "UV_LOCKED",
         "UV_NO_SYNC",
         "UV_PROJECT",
@@ -102,7 +104,9 @@ class UvBuilder:
         template = await self._get_base(base)
         await asyncio.to_thread(_copy, template, folder)
         report(Progress(step="resolve", message=f"Resolving {_describe(recipe)}"))
-        if recipe.project is None:
+        if recipe.script is not None:
+            await self._run_script(folder, recipe.script, recipe.folder, report)
+        elif recipe.project is None:
             await self._install(folder, list(recipe.dependencies), report)
         elif any(name == "uv.lock" for name, _text in recipe.files):
             await self._sync(folder, recipe.project, report)
@@ -167,6 +171,26 @@ class UvBuilder:
         arguments = ("pip", "install", "--python", str(folder / "bin/python"), "--compile-bytecode", *what, KERNEL)
         await self._with_network_or_without(*arguments, report=report, cwd=cwd)
 
+    async def _run_script(self, folder: Path, content: str, cwd: str, report: Report) -> None:
+        """Install what `uv run` would for a script with this block, then the kernel, which may change none of it."""
+        python = str(folder / "bin/python")
+        before = await self._run("pip", "freeze", "--python", python)
+        block = "".join(f"# {line}".rstrip() + "\n" for line in content.splitlines())
+        # From its standard input: relative paths begin in this folder, and the project that this may be in has no say.
+        await self._with_network_or_without(
+            *("run", "--project", "/", "--active", "--compile-bytecode", "-"),
+            report=report,
+            cwd=cwd,
+            stdin=f"# /// script\n{block}# ///\n",
+            UV_NO_ENV_FILE="1",
+            VIRTUAL_ENV=str(folder),
+        )
+        there = set(before.splitlines())
+        after = await self._run("pip", "freeze", "--python", python)
+        constraints = folder / "uv-script.txt"
+        constraints.write_text("".join(f"{line}\n" for line in after.splitlines() if line not in there))
+        await self._install(folder, ["--constraint", str(constraints)], report)
+
     async def _sync(self, folder: Path, project: str, report: Report) -> None:
         """Install what the lock file says, then the kernel, which may change none of it."""
         python = str(folder / "bin/python")
@@ -191,20 +215,21 @@ class UvBuilder:
         cwd: str,
         report: Report | None = None,
         said: deque[str] | None = None,
+        stdin: str = "",
         **variables: str,
     ) -> None:
         """Run uv; where the network fails it, again with more time if it was downloading, or with what it has."""
         try:
-            await self._run(*arguments, report=report, cwd=cwd, said=said, **variables)
+            await self._run(*arguments, report=report, cwd=cwd, said=said, stdin=stdin, **variables)
         except EnvironmentFailed as exc:
             log = exc.data.get("log", "")
             if not is_network_failure(log) or "UV_OFFLINE" in self._variables:
                 raise
             if has_begun_to_download(log) and not self._has_timeout:
-                await self._run(*arguments, report=report, cwd=cwd, said=said, **variables, **_STALL)
+                await self._run(*arguments, report=report, cwd=cwd, said=said, stdin=stdin, **variables, **_STALL)
                 return
             try:
-                await self._run(*arguments, report=report, cwd=cwd, said=said, **variables, UV_OFFLINE="1")
+                await self._run(*arguments, report=report, cwd=cwd, said=said, stdin=stdin, **variables, UV_OFFLINE="1")
             except EnvironmentFailed:
                 raise exc from None
 
@@ -216,11 +241,10 @@ class UvBuilder:
         report: Report | None = None,
         cwd: str = "/",
         what: str | None = None,
-        said: deque[str] | None = None,
-        **variables: str,
+        **options: Any,
     ) -> str:
         what = what or f"the environment of {_describe(self._recipe)}"
-        return await self._process(self._uv, *arguments, report=report, cwd=cwd, what=what, said=said, **variables)
+        return await self._process(self._uv, *arguments, report=report, cwd=cwd, what=what, **options)
 
     async def _process(
         self,
@@ -229,16 +253,17 @@ class UvBuilder:
         cwd: str = "/",
         what: str = "the environment",
         said: deque[str] | None = None,
+        stdin: str = "",
         **variables: str,
     ) -> str:
         """Run a process to its end and return what it printed; when cancelled, kill it with all its children.
 
-        Its last lines on standard error go to `said`.
+        It reads `stdin`; its last lines on standard error go to `said`.
         """
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=cwd,
@@ -251,7 +276,9 @@ class UvBuilder:
         said = deque(maxlen=_KEPT_LINES) if said is None else said
         said.clear()
         try:
-            printed, _ = await asyncio.gather(_read_all(process.stdout), _read_lines(process.stderr, said, report))
+            printed, *_ = await asyncio.gather(
+                _read_all(process.stdout), _read_lines(process.stderr, said, report), _write_all(process.stdin, stdin)
+            )
             code = await process.wait()
         except BaseException:
             await kill_group(process)
@@ -278,6 +305,16 @@ async def _read_all(stream: Any) -> str:
     return (await stream.read()).decode(errors="replace")  # type: ignore[no-any-return]  # a StreamReader
 
 
+async def _write_all(stream: asyncio.StreamWriter | None, text: str) -> None:
+    if stream is not None:
+        # A process that ends without having read it says why on its standard error.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            stream.write(text.encode())
+            await stream.drain()
+            stream.close()
+            await stream.wait_closed()
+
+
 async def _read_lines(stream: Any, said: deque[str], report: Report | None) -> None:
     reader = ProgressReader()
     rest = b""
@@ -297,15 +334,32 @@ async def _read_lines(stream: Any, said: deque[str], report: Report | None) -> N
 
 def _project_arguments(recipe: UvRecipe) -> list[str]:
     """Return what installs a project that has no lock file, as `uv sync` would, but without writing one."""
-    path = f"{recipe.project}/pyproject.toml"
-    table = tomllib.loads(dict(recipe.files)["pyproject.toml"])
-    settings = table.get("tool", {}).get("uv", {})
-    groups = table.get("dependency-groups", {})
-    chosen = settings.get("default-groups", ["dev"] if "dev" in groups else [])
-    arguments = [f"--group={path}:{group}" for group in (groups if chosen == "all" else chosen)]
-    if settings.get("package", "build-system" in table):
-        return [*arguments, "--editable", str(recipe.project)]
-    return [*arguments, "--requirements", path] if "project" in table else arguments
+    root = tomllib.loads(dict(recipe.files)["pyproject.toml"])
+    chosen = root.get("tool", {}).get("uv", {}).get("default-groups")
+    arguments = []
+    for name, text in recipe.files:
+        # Further ones below it are those of a workspace that has no project in its root.
+        if PurePath(name).name != "pyproject.toml" or name.startswith("../"):
+            continue
+        path = Path(str(recipe.project), name)
+        table = tomllib.loads(text)
+        settings = table.get("tool", {}).get("uv", {})
+        if settings.get("managed") is False:
+            continue
+        groups = {*table.get("dependency-groups", {}), *(["dev"] if "dev-dependencies" in settings else [])}
+        # One that the root names and does not have is for uv to refuse.
+        known = groups if chosen is None or name != "pyproject.toml" else chosen
+        wanted = (
+            sorted(groups)
+            if chosen == "all"
+            else [one for one in (["dev"] if chosen is None else chosen) if one in known]
+        )
+        arguments += [f"--group={path}:{group}" for group in wanted]
+        if settings.get("package", "build-system" in table):
+            arguments += ["--editable", str(path.parent)]
+        elif "project" in table:
+            arguments += ["--requirements", str(path)]
+    return arguments
 
 
 def _describe(recipe: UvRecipe) -> str:

@@ -172,12 +172,12 @@ def env_report(current: str | None, kernel_type: str, env: str, notebook: Path |
 
 
 def _explained(current: str | None, kernel_type: str, env: str, folder: Path) -> str:
-    metadata, first_cell = (None, None) if current is None else _document(current)
+    metadata, sources = (None, []) if current is None else _document(current)
     facts = gather(
         asked=env,
         kernel_type=kernel_type,
         metadata=metadata,
-        first_cell=first_cell,
+        sources=sources,
         folder=str(folder),
         environment=os.environ,
         interpreter=sys.executable,
@@ -188,18 +188,18 @@ def _explained(current: str | None, kernel_type: str, env: str, folder: Path) ->
         return f"none: {exc}"
 
 
-def _document(notebook_id: str) -> tuple[str | None, str | None]:
-    """Return what a session's document says of its environment: notebook metadata, first code cell."""
+def _document(notebook_id: str) -> tuple[str | None, list[str]]:
+    """Return what a session's document says of its environment: notebook metadata, code cells."""
     client = Client()
     if not client.is_running():
-        return None, None
+        return None, []
     return client._perform(_read_document(notebook_id))  # it is this session's, and none was joined
 
 
-def _read_document(notebook_id: str) -> Flow[tuple[str | None, str | None]]:
+def _read_document(notebook_id: str) -> Flow[tuple[str | None, list[str]]]:
     metadata = (yield Ask(GetMetadata(notebook_id=notebook_id, key="notebook_metadata")))["value"]
     cells = yield from _outline(notebook_id)
-    return metadata, next((cell["source"] for cell in cells if cell["cell_type"] == "code"), None)
+    return metadata, [cell["source"] for cell in cells if cell["cell_type"] == "code"]
 
 
 def status_of(notebook_id: str) -> SessionStatus | None:
