@@ -54,9 +54,8 @@ def test_help_waits_for_no_heavy_import():
         [],
         ["fly"],
         ["run"],
-        ["run", "a.py", "b.py"],
-        ["run", "a.py", "--session", ""],
-        ["run", "a.py", "--ses", "x"],
+        ["run", "--session", "", "a.py"],
+        ["run", "--ses", "x", "a.py"],
         ["cells"],
         ["cells", "x" * 1025],
         ["cells", b"\xff"],
@@ -112,6 +111,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(data_dir: Path):
 
 def test_what_the_terminal_cannot_encode_is_escaped(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    done = runtimed("run", "-", "--session", "größe", input="print('é')")
+    done = runtimed("run", "--session", "größe", "-", input="print('é')")
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xe9\n", "")
     assert "gr\\xf6\\xdfe" in runtimed("sessions").stdout

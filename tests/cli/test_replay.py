@@ -41,7 +41,7 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
         assert (no_cells.returncode, no_cells.stdout) == (1, "")
         words = "`runtimed replay first --list` shows what was done in it\n"
         assert no_cells.stderr == f"The session 'first' is a browser: it has no cells. {words}"
-        no_code = runtimed("run", __file__, "--session", "first")
+        no_code = runtimed("run", "--session", "first", __file__)
         assert "'first' is a browser session; join it with BrowserSession" in no_code.stderr
         assert runtimed("stop-session", "first").stdout == f"The session 'first' is closed. {words}"
 

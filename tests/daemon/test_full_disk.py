@@ -417,7 +417,7 @@ def test_magics_and_commands_say_it_in_a_sentence(disk: SmallDisk) -> None:
             check=False,
         )
         command = subprocess.run(
-            [sys.executable, "-m", "runtimed", "run", "-", "--session", "a"],
+            [sys.executable, "-m", "runtimed", "run", "--session", "a", "-"],
             input="print(1)",
             capture_output=True,
             text=True,

@@ -15,4 +15,5 @@ class Exit(enum.IntEnum):
     USAGE = 2
     NO_DAEMON = 3
     NO_SESSION = 4
+    TIMED_OUT = 124
     INTERRUPTED = 130

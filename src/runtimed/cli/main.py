@@ -24,10 +24,11 @@ __all__ = ["main"]
 _EPILOG: Final = """\
 exit codes:
   0    done
-  1    it failed, or the code that was run raised an error
+  1    it failed, or the code that was run raised an error; a program's own status where it has one
   2    the arguments make no sense, or a file cannot be read
   3    no daemon runs (start, restart, run and demo start one; the other commands do not)
   4    no session has this id
+  124  --timeout is over; the code runs on
   130  interrupted with Ctrl-C
 
 environment:
@@ -105,17 +106,30 @@ def _parser() -> argparse.ArgumentParser:
     run = add(
         "run",
         "run",
-        "run a Python file as a new cell of a session",
-        "Output comes as the code\nwrites it. Ctrl-C interrupts the code; a second Ctrl-C stops waiting for its end.",
+        "run a Python file in a session as `python FILE ARG…` would, or a notebook",
+        "Output comes as the code\nwrites it, and the exit status is the program's. Of a notebook each code cell runs "
+        "in its turn, up to\nthe first that fails. Ctrl-C interrupts the code; a second one stops waiting.",
     )
-    run.add_argument("file", metavar="FILE.py", help="the file; - reads standard input")
     run.add_argument(
         "--session",
         type=_session_id,
         metavar="ID",
-        help="the session, which stays afterwards; without it a new one that ends with the code",
+        help="the session, a new one too, which stays afterwards; without it a new one that ends with the code",
     )
+    run.add_argument(
+        "--env", default="auto", metavar="E", help="the environment of a kernel that is started (default: auto)"
+    )
+    run.add_argument("--kernel-type", default="python", metavar="T", help="python or deno (default: %(default)s)")
+    run.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop waiting then; the code runs on (for each cell of a notebook)",
+    )
+    run.add_argument("--detach", action="store_true", help="print the ids and wait for nothing; see `runtimed attach`")
     _add_json(run, "print the result as JSON at the end, and nothing before")
+    run.add_argument("file", metavar="FILE", help="a .py or .ipynb file; - reads standard input")
+    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="what the program gets, options too")
     cells = _add_json(add("cells", "sessions", "show the cells of a session with their latest outputs"))
     cells.add_argument("id", type=_session_id, metavar="ID", help="the session")
     log = _add_json(add("log", "audit", "show who did what in a session, the latest first", "Ended sessions too."))
@@ -199,6 +213,16 @@ def _days(text: str) -> float:
     if not 0 <= days < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of days")
     return days
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return seconds
 
 
 def _count(text: str) -> int:

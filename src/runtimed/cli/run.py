@@ -1,69 +1,53 @@
-"""`runtimed run FILE.py`: the file becomes a new cell of a session, its output comes as the code writes it."""
+"""`runtimed run FILE ARG…`: a file in a session as `python FILE ARG…` runs it, or a notebook, cell by cell."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import importlib.util
+import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
+from typing import Any
+
+import msgspec
 
 from runtimed.cli.as_json import jsonable, print_json
-from runtimed.cli.console import complain
+from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
-from runtimed.client.calls import kernel_request
-from runtimed.client.flows import Flow, Follow, OnEvent
+from runtimed.cli.follow import Follower, queue
+from runtimed.cli.notebook_file import FileCell, NotebookFile, read_notebook
+from runtimed.client.calls import kernel_request, working_folder
+from runtimed.client.calls.metadata import NOTEBOOK_METADATA
+from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.session import Session
-from runtimed.errors import RuntimedError
-from runtimed.ids import CellId, ExecutionId, NotebookId
-from runtimed.models import ExecutionEvent, ExecutionResult, Output
+from runtimed.errors import EnvironmentFailed
+from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
+from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
 from runtimed.protocol.events import EnvProgress, Event
-from runtimed.protocol.operations import StartKernel
+from runtimed.protocol.operations import AddCell, Enqueue, Program, StartKernel
 
 __all__ = ["run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run a file, or standard input, in a session."""
+    name: str = arguments.file
     try:
-        source = _read(arguments.file)
-    except (OSError, UnicodeDecodeError, SyntaxError) as exc:
-        complain(f"Cannot read {arguments.file}: {getattr(exc, 'strerror', None) or exc}")
+        if Path(name).suffix == ".ipynb":
+            notebook = read_notebook(Path(name))
+            if arguments.arguments:
+                complain(f"A notebook takes no arguments; {name} was given {' '.join(arguments.arguments)}")
+                return Exit.USAGE
+            return _run_notebook(arguments, notebook)
+        source = _read(name)
+    except (OSError, UnicodeDecodeError, SyntaxError, ValueError) as exc:
+        complain(f"Cannot read {name}: {getattr(exc, 'strerror', None) or exc}")
         return Exit.USAGE
-    with Session(arguments.session, label="runtimed run") as session:
-        # Before the kernel starts: the code may say what it needs (PEP 723).
-        cell_id = session.create_cell(source)
-        _start_kernel(session)
-        # Before the cell is queued, so that nothing is missed.
-        events = session.subscribe([cell_id])
-        with _ctrl_c(session) as ctrl_c:
-            execution_id = ctrl_c.queue(cell_id)
-            own = (event for event in events if event.execution_id == execution_id)
-            succeeded = _follow(own, quiet=arguments.json)
-            if arguments.json:
-                _print_result(session.notebook_id, session.wait(execution_id, None))
-    if ctrl_c.happened:
-        return Exit.INTERRUPTED
-    return Exit.OK if succeeded else Exit.FAILED
-
-
-def _start_kernel(session: Session) -> None:
-    with ProgressLine() as line:
-
-        def show(event: Event) -> None:
-            if isinstance(event, EnvProgress):
-                line.show(event.message, event.done, event.total)
-
-        session._perform(_follow_start(kernel_request(session._notebook), show))
-
-
-def _follow_start(request: StartKernel, on_event: OnEvent) -> Flow[None]:
-    yield Follow(request, on_event)
+    return _run_program(arguments, source)
 
 
 def _read(name: str) -> str:
@@ -75,85 +59,184 @@ def _read(name: str) -> str:
     return importlib.util.decode_source(content)
 
 
-class _CtrlC:
-    """Hands the first Ctrl-C to the code that runs elsewhere; the second one ends the waiting here.
+def _run_program(arguments: argparse.Namespace, source: str) -> int:
+    folder = working_folder()
+    try:
+        os.fsencode("\0".join((str(folder), arguments.file, *arguments.arguments))).decode()
+    except UnicodeDecodeError:
+        complain("The arguments, the file's name and the folder must be UTF-8 for a program in a session")
+        return Exit.USAGE
+    program = Program(
+        argv=[arguments.file, *arguments.arguments],
+        path=None if arguments.file == "-" else str(folder / arguments.file),
+        cwd=str(folder),
+    )
+    with _joined(arguments.session) as (session, leave):
+        request = kernel_request(session._notebook, arguments.kernel_type, arguments.env)
+        kernel_type = _start_kernel(session, msgspec.structs.replace(request, source=source))
+        if kernel_type != "python" and arguments.arguments:
+            complain(f"The session {session.notebook_id!r} has a {kernel_type} kernel, which takes no arguments")
+            return Exit.USAGE
+        operation = Enqueue(
+            notebook_id=session.notebook_id,
+            execution_id=new_execution_id(),
+            cell_id=new_cell_id(),
+            source=source,
+            watch=False,
+            stdin=not arguments.detach,
+            program=program if kernel_type == "python" else None,
+        )
+        (execution_id,) = queue(session, [operation])
+        if arguments.detach:
+            leave()
+            return _detached(session.notebook_id, [operation], as_json=arguments.json)
+        follower = Follower(session, program=operation.program is not None, quiet=arguments.json)
+        with follower.interrupts([execution_id]):
+            code = follower.follow(execution_id, arguments.timeout)
+            if code == Exit.TIMED_OUT:
+                leave()
+            elif arguments.json:
+                print_json(_as_map(session.notebook_id, session.wait(execution_id, None), code))
+    return Exit.INTERRUPTED if follower.interrupted else code
 
-    Attributes:
-        happened: Whether there was one.
-    """
 
-    def __init__(self, session: Session) -> None:
-        self.happened = False
-        self._session = session
-        self._execution_id: ExecutionId | None = None
+def _run_notebook(arguments: argparse.Namespace, notebook: NotebookFile) -> int:
+    with _joined(arguments.session) as (session, leave):
+        _write(session, notebook)
+        kernel_type, env_source = arguments.kernel_type, arguments.env
+        if notebook.language not in ("python", "typescript") and env_source == "auto":
+            kernel_type, env_source = notebook.language, f"kernelspec:{notebook.kernel_name}"
+        _start_kernel(session, kernel_request(session._notebook, kernel_type, env_source, arguments.file))
+        operations = [
+            Enqueue(
+                notebook_id=session.notebook_id,
+                execution_id=new_execution_id(),
+                cell_id=cell.id,
+                watch=False,
+                stdin=not arguments.detach,
+            )
+            for cell in notebook.executed
+        ]
+        if arguments.detach:
+            queue(session, operations)
+            leave()
+            return _detached(session.notebook_id, operations, as_json=arguments.json)
+        follower = Follower(session, quiet=arguments.json)
+        results: list[dict[str, Any]] = []
+        code = _follow_cells(follower, notebook.executed, operations, arguments, results)
+        if code == Exit.TIMED_OUT:
+            leave()
+        elif arguments.json:
+            print_json(results)
+    return Exit.INTERRUPTED if follower.interrupted else code
 
-    def queue(self, cell_id: CellId) -> ExecutionId:
-        """Queue the cell that a Ctrl-C is meant for."""
-        # A signal between the request and its answer would leave code running of which nobody here knows.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._execution_id = self._session.queue_cell(cell_id)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        return self._execution_id
 
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        if self.happened or self._execution_id is None:
-            raise KeyboardInterrupt
-        self.happened = True
-        try:
-            # From the queue or from the kernel: never somebody else's cell that runs before this one.
-            self._session.cancel(self._execution_id)
-        except RuntimedError as exc:
-            complain(f"Cannot interrupt the code: {exc.message}")
-            raise KeyboardInterrupt from exc
+def _follow_cells(
+    follower: Follower,
+    cells: Sequence[FileCell],
+    operations: Sequence[Enqueue],
+    arguments: argparse.Namespace,
+    results: list[dict[str, Any]],
+) -> int:
+    """Queue and follow cells until one fails; return the exit code."""
+    session, begun = follower.session, 0
+    while begun < len(cells):
+        # An error cancels what the same client has queued behind it: what may go on after one is queued later.
+        end = next((n + 1 for n in range(begun, len(cells)) if cells[n].may_fail), len(cells))
+        with follower.interrupts(queue(session, operations[begun:end])):
+            for cell, operation in zip(cells[begun:end], operations[begun:end], strict=True):
+                execution_id = ExecutionId(operation.execution_id)
+                code = follower.follow(execution_id, arguments.timeout)
+                if code == Exit.TIMED_OUT:
+                    return code
+                if arguments.json:
+                    results.append(_as_map(session.notebook_id, session.wait(execution_id, None), code))
+                if follower.interrupted or (code and not cell.may_fail):
+                    return code
+        begun = end
+    return Exit.OK
+
+
+def _write(session: Session, notebook: NotebookFile) -> None:
+    """Bring a file into the document: cells that it has already get the file's source, others come at its end."""
+    if notebook.metadata and session.get_metadata(NOTEBOOK_METADATA) is None:
+        session.set_metadata(NOTEBOOK_METADATA, json.dumps(notebook.metadata))
+    for cell in notebook.cells:
+        present = session.get_cell_type(cell.id)
+        if present is None:
+            session._perform(_add(session.notebook_id, cell))
+            continue
+        if present != cell.cell_type:
+            session.set_cell_type(cell.id, cell.cell_type)
+        if session.get_cell_source(cell.id) != cell.source:
+            session.set_source(cell.id, cell.source)
+
+
+def _add(notebook_id: NotebookId, cell: FileCell) -> Flow[None]:
+    yield Ask(AddCell(notebook_id=notebook_id, cell_id=cell.id, source=cell.source, cell_type=cell.cell_type))
 
 
 @contextlib.contextmanager
-def _ctrl_c(session: Session) -> Iterator[_CtrlC]:
-    handler = _CtrlC(session)
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _joined(session_id: str | None) -> Iterator[tuple[Session, Callable[[], None]]]:
+    """Give a session, without an id a new one that ends with the block, and what only leaves it instead.
+
+    Left alone, it ends half a minute after its code.
+    """
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(Session(session_id, label="runtimed run"))
+
+        def leave() -> None:
+            stack.pop_all()
+            session.close()
+
+        yield session, leave
 
 
-def _follow(events: Iterator[ExecutionEvent], *, quiet: bool) -> bool:
-    """Write outputs as they come, until the execution ends; return whether it ended well."""
-    explained = quiet
-    for event in events:
-        if event.output is not None:
-            explained = explained or event.output.output_type == "error"
-            if not quiet:
-                _write(event.output)
-        if event.event_type == "done":
-            return True
-        if event.event_type == "error":
-            if not explained:
-                complain(event.error_message or "The code did not end well")
-            return False
-    return False
+def _start_kernel(session: Session, request: StartKernel) -> str:
+    """Start a kernel unless one runs; return its type.
+
+    Raises:
+        EnvironmentFailed: If one runs in another environment than was asked for by name.
+    """
+    with ProgressLine() as line:
+
+        def show(event: Event) -> None:
+            if isinstance(event, EnvProgress):
+                line.show(event.message, event.done, event.total)
+
+        reply = session._perform(_follow_start(request, show))
+    asked, has = request.env_source, reply["env_source"]
+    # `python:NAME` may be any path.
+    if not reply["started"] and asked not in ("auto", has) and has.partition(":")[0] != "python":
+        raise EnvironmentFailed(
+            f"The session {session.notebook_id!r} has a kernel in {has!r}, not in {asked!r}: leave --env out, or take "
+            "another session",
+            env_source=has,
+        )
+    return str(reply["kernel_type"])
 
 
-def _write(output: Output) -> None:
-    """Write one output: text as it came, a value as its plain text, a traceback with colours for a terminal."""
-    stream = sys.stderr if output.output_type == "error" or output.name == "stderr" else sys.stdout
-    text = str(output)
-    if output.output_type == "error" and output.traceback and stream.isatty() and "NO_COLOR" not in os.environ:
-        text = "\n".join(output.traceback)
-    stream.write(text if output.output_type == "stream" else f"{text}\n")
-    stream.flush()
+def _follow_start(request: StartKernel, on_event: OnEvent) -> Flow[dict[str, Any]]:
+    return (yield Follow(request, on_event))
 
 
-def _print_result(session_id: NotebookId, result: ExecutionResult) -> None:
-    print_json(
-        {
-            "session_id": session_id,
-            **jsonable(result),
-            "stdout": result.stdout,
-            "stderr": result.stderr,
-            "error": result.error,
-        }
-    )
+def _detached(session_id: NotebookId, operations: Sequence[Enqueue], *, as_json: bool) -> int:
+    if as_json:
+        queued = [{"cell_id": one.cell_id, "execution_id": one.execution_id} for one in operations]
+        print_json({"session_id": session_id, "executions": queued})
+        return Exit.OK
+    say(f"session    {session_id}")
+    for one in operations:
+        say(f"execution  {one.execution_id}")
+    return Exit.OK
+
+
+def _as_map(session_id: NotebookId, result: ExecutionResult, code: int) -> dict[str, Any]:
+    return {
+        "session_id": session_id,
+        **jsonable(result),
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "error": result.error,
+        "exit_code": int(code),
+    }

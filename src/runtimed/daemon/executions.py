@@ -13,6 +13,7 @@ from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.checks import check_cell_id, check_execution, check_source
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
+from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
 from runtimed.models import AuditAction
@@ -81,7 +82,7 @@ class Executions:
                 execution_id=execution_id,
                 cell_id=CellId(request.cell_id),
                 author=client_id,
-                source=source,
+                source=programs.join(source, request.program),
                 queued_at=now,
                 stdin=request.stdin,
             )
@@ -243,7 +244,8 @@ class Executions:
         """
         for row in self._store.unfinished_executions():
             if self._document.content.cell(row.cell_id) is None:
-                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=row.source)
+                source, _program = programs.split(row.source)
+                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=source)
                 self._unwritten[row.execution_id] = request, self._store.actor(row.author)
         self.write_cells()
 
@@ -333,8 +335,9 @@ class Executions:
                 case Begin(execution_id):
                     row = self._store.execution(execution_id)
                     if row is not None:
+                        code = programs.code_to_execute(row.source)
                         self._tell_host(
-                            Execute(execution_id=execution_id, cell_id=row.cell_id, code=row.source, stdin=row.stdin)
+                            Execute(execution_id=execution_id, cell_id=row.cell_id, code=code, stdin=row.stdin)
                         )
                 case Drop(execution_id, reason):
                     self._finish(execution_id, "cancelled", f"Cancelled: {reason}")

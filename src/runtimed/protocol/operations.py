@@ -57,6 +57,7 @@ __all__ = [
     "MoveCell",
     "Observe",
     "Operation",
+    "Program",
     "ReadActions",
     "ReadEvents",
     "ReadReply",
@@ -372,11 +373,26 @@ class RemoveDependency(_OnNotebook, frozen=True, tag="remove_dependency"):
 # --- executions -------------------------------------------------------------------------------------------------------
 
 
+class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a source is run as `python FILE.py ARG…` runs it.
+
+    Attributes:
+        argv: What `sys.argv` is.
+        cwd: The folder in which it works.
+        path: The absolute path of its file; None for standard input.
+    """
+
+    argv: list[str]
+    cwd: str
+    path: str | None = None
+
+
 class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
 
     With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
     which says what `whole` means; else the reply is `{}` at once. An id that is known already is not queued again.
+    With `program`, a Python kernel runs the source as a program; the document holds the source alone.
     """
 
     execution_id: str
@@ -386,6 +402,7 @@ class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     after: int = 0
     whole: bool = False
     stdin: bool = False
+    program: Program | None = None
 
 
 class Watch(_OnNotebook, frozen=True, tag="watch"):

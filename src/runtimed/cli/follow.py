@@ -1,0 +1,208 @@
+"""Follows executions for `run`, `exec` and `attach`: writes what comes, answers questions, passes Ctrl-C on."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Final
+
+from runtimed.cli.console import complain
+from runtimed.cli.exits import Exit
+from runtimed.client import calls
+from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.client.session import Session
+from runtimed.errors import RuntimedError
+from runtimed.execution.outputs import blobs_in, to_public
+from runtimed.ids import ExecutionId
+from runtimed.models import Output
+from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Stream
+from runtimed.protocol.operations import Enqueue, Input, Watch
+from runtimed.transport.blocking import WaitTimeout
+
+__all__ = ["Follower", "queue"]
+
+END_OF_INPUT: Final = "\x04"
+"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
+
+ANSWER: Final = 2**16
+"""Bytes of standard input that go to a program at a time."""
+
+
+def queue(session: Session, operations: Sequence[Enqueue]) -> list[ExecutionId]:
+    """Queue executions, all of them or none as far as Ctrl-C is concerned, and return their ids."""
+    # A signal between the request and its answer would leave code running of which nobody here knows.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for operation in operations:
+            session._perform(_ask(operation))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    return [ExecutionId(operation.execution_id) for operation in operations]
+
+
+class Follower:
+    """Follows executions of one session, one after the other.
+
+    Attributes:
+        session: The session.
+        interrupted: Whether there was a Ctrl-C.
+    """
+
+    def __init__(self, session: Session, *, program: bool = False, quiet: bool = False, asks: bool = True) -> None:
+        """Follow nothing yet.
+
+        Args:
+            session: A joined session.
+            program: Whether what is followed is a program, whose errors are shown as Python shows them.
+            quiet: Whether to write nothing.
+            asks: Whether to answer questions from standard input; else they are somebody else's to answer.
+        """
+        self.interrupted = False
+        self.session = session
+        self._program = program
+        self._quiet = quiet
+        self._asks = asks
+        self._to_cancel: list[ExecutionId] = []
+        self._asking = False
+        self._execution_id = ExecutionId("")
+        self._failed: Failed | None = None
+        self._finished: Finished | None = None
+
+    @contextlib.contextmanager
+    def interrupts(self, executions: Sequence[ExecutionId]) -> Iterator[None]:
+        """Give the first Ctrl-C of this block to these executions; a second one ends the waiting here."""
+        self._to_cancel = list(executions)
+        before = signal.signal(signal.SIGINT, self._on_interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def follow(self, execution_id: ExecutionId, timeout: float | None = None) -> int:
+        """Write the outputs of an execution, those of the past first, until it ends; return its exit code.
+
+        Args:
+            execution_id: The execution.
+            timeout: Seconds after which the waiting ends, with Exit.TIMED_OUT.
+        """
+        self._execution_id, self._failed, self._finished = execution_id, None, None
+        watch = Watch(notebook_id=self.session.notebook_id, execution_id=execution_id, whole=True)
+        try:
+            self.session._perform(_follow(watch, self._take, timeout))
+        except WaitTimeout:
+            complain(
+                f"It still runs after {timeout:g} s; `runtimed attach {self.session.notebook_id} {execution_id}` "
+                "shows how it goes on"
+            )
+            return Exit.TIMED_OUT
+        return self._exit_code()
+
+    def _exit_code(self) -> int:
+        if self._finished is None or self._finished.status == "ok":
+            return Exit.OK
+        failed = self._failed
+        if failed is None:
+            if not self._quiet:
+                complain(self._finished.message or "The code did not end well")
+        elif self._program and failed.ename == "SystemExit" and not failed.traceback:
+            with contextlib.suppress(ValueError):
+                return int(failed.evalue) & 0xFF
+        return Exit.FAILED
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Stream() | Display() | Failed():
+                if isinstance(event, Failed):
+                    self._failed = event
+                if not self._quiet:
+                    self._show(event)
+            case InputRequested() if self._asks:
+                self._answer(event)
+            case Finished():
+                self._finished = event
+            case _:
+                pass
+
+    def _show(self, event: Stream | Display | Failed) -> None:
+        blobs = blobs_in(event)
+        # The session's own connection is in the middle of the exchange that brought this event.
+        values = self.session._apart(calls.fetch_blobs(self.session._notebook, blobs)) if blobs else {}
+        public = to_public(event, values)
+        if public is not None and public.output is not None:
+            _write(public.output, program=self._program)
+
+    def _answer(self, event: InputRequested) -> None:
+        self._asking = True
+        try:
+            text = getpass.getpass(event.prompt) if event.password else self._read(event.prompt)
+        except EOFError:
+            text = END_OF_INPUT
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._cancel()
+            return
+        finally:
+            self._asking = False
+        operation = Input(notebook_id=self.session.notebook_id, execution_id=self._execution_id, text=text)
+        # Somebody else may have interrupted it meanwhile; how it ends, the next events say.
+        with contextlib.suppress(RuntimedError):
+            self.session._apart(_ask(operation))
+
+    def _read(self, prompt: str) -> str:
+        """Return a line; to a program what there is, its bytes as characters.
+
+        Raises:
+            EOFError: If there is nothing more.
+        """
+        if self._program:
+            return os.read(sys.stdin.fileno(), ANSWER).decode("latin-1") or END_OF_INPUT
+        sys.stdout.write(prompt)
+        sys.stdout.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.removesuffix("\n")
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if self.interrupted or self._asking:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        try:
+            self._cancel()
+        except RuntimedError as exc:
+            complain(f"Cannot interrupt the code: {exc.message}")
+            raise KeyboardInterrupt from exc
+
+    def _cancel(self) -> None:
+        # From the queue or from the kernel, the last first so that none of them begins: never somebody else's.
+        for execution_id in reversed(self._to_cancel):
+            self.session.cancel(execution_id)
+
+
+def _ask(operation: Enqueue | Input) -> Flow[None]:
+    yield Ask(operation)
+
+
+def _follow(operation: Watch, take: OnEvent, timeout: float | None) -> Flow[None]:
+    yield Follow(operation, take, timeout)
+
+
+def _write(output: Output, *, program: bool) -> None:
+    """Write one output: text as it came, a value as its plain text, a traceback with colours for a terminal."""
+    stream = sys.stderr if output.output_type == "error" or output.name == "stderr" else sys.stdout
+    text = str(output)
+    if output.output_type == "error":
+        if program:
+            text = "\n".join(output.traceback)
+            if not text:  # it has said by itself all that it wanted to say
+                return
+        elif output.traceback and stream.isatty() and "NO_COLOR" not in os.environ:
+            text = "\n".join(output.traceback)
+    stream.write(text if output.output_type == "stream" else f"{text}\n")
+    stream.flush()

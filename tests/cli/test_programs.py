@@ -1,0 +1,160 @@
+"""`runtimed run FILE.py ARG…` beside `python FILE.py ARG…`: what is written, and the exit status, are the same."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtimed import Session
+from tests.cli.conftest import RUNTIMED
+
+SCRIPTS = {
+    "called": '''"""What it is for."""
+import os, sys
+if __name__ == "__main__":
+    print(sys.argv, __file__, __doc__, sys.path[0], os.getcwd(), __spec__, "helper" in globals())
+''',
+    "values are not printed": "6 * 7\nNone\n",
+    "raises": "print('first')\ndef fail():\n    return 1 / 0  # here\nfail()\nprint('never')\n",
+    "chained": "try:\n    int('x')\nexcept ValueError as e:\n    raise KeyError('y') from e\n",
+    "group": "raise ExceptionGroup('several', [ValueError(1), TypeError(2)])\n",
+    "syntax": "print('never')\ndef broken(:\n",
+    "exit": "import sys\nprint('out')\nsys.exit(3)\n",
+    "exit 0": "raise SystemExit\n",
+    "exit beyond a byte": "raise SystemExit(256 + 7)\n",
+    "exit with a text": "import sys\nsys.exit('that\\'s it\\nreally')\n",
+    "exit with something": "raise SystemExit([1])\n",
+    "hook": "import sys\nsys.excepthook = lambda *error: print('mine', error[1], file=sys.stderr)\n1 / 0\n",
+    "asked": """print(input('who? '))
+print(input())
+try:
+    input('more? ')
+except EOFError as e:
+    print('end', e)
+""",
+    "asked too much": "input()\ninput()\ninput()\n",
+    "reads": """import sys
+for line in sys.stdin:
+    print(repr(line))
+print(repr(sys.stdin.read()), sys.stdin.isatty())
+""",
+    "reads bytes": "import sys\nprint(sys.stdin.buffer.read())\n",
+    "writes": """import os, subprocess, sys
+print("é", sys.stdout.encoding, sys.stdout.isatty(), flush=True)
+sys.stdout.buffer.write("bütes\\n".encode())
+sys.stdout.buffer.flush()
+sys.stdout.reconfigure(encoding="utf-8", line_buffering=True)
+sys.stderr.write("to stderr\\n")
+""",
+    "asyncio": """import asyncio
+async def main():
+    async with asyncio.timeout(10):
+        await asyncio.sleep(0.01)
+    return asyncio.current_task().get_name()
+print(asyncio.run(main()).startswith("Task-"))
+print(asyncio.new_event_loop().run_until_complete(asyncio.sleep(0, 5)))
+""",
+    "ends": """import atexit, threading, time
+@atexit.register
+def last():
+    print("last")
+atexit.register(print, "before")
+def work():
+    time.sleep(0.1)
+    print("worked")
+threading.Thread(target=work).start()
+print("main is done")
+""",
+    "pickles": """import pickle, dataclasses, inspect
+@dataclasses.dataclass
+class Point:
+    x: int
+print(pickle.loads(pickle.dumps(Point(3))), Point.__module__, inspect.getsource(Point))
+""",
+    "spawns": """import multiprocessing, sys
+def square(x):
+    return x * x, sys.argv[1]
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(square, [2, 3]))
+""",
+    "imports": "import neighbour, sys\nprint(neighbour.NAME, sys.modules['__main__'].__dict__ is globals())\n",
+    "warns": "import warnings\nwarnings.warn('old', DeprecationWarning)\n",
+    "parses": """import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--wrong", required=True)
+parser.parse_args()
+""",
+    "tests": """import unittest
+class Case(unittest.TestCase):
+    def test(self):
+        self.assertEqual(1, 1)
+unittest.main(argv=["x"], exit=True)
+""",
+    "coded": "# -*- coding: latin-1 -*-\nprint('\xe9', ascii('\xe9'))\n",
+    "other line ends": "def f():\r\n    return '''a\r\nb'''\r\nprint(repr(f()))\r\nraise ValueError\r\n",
+    "marked": "\ufeffprint('bom')\nraise ValueError\n",
+    "closes": "import sys\nprint('x')\nsys.stdout.close()\n",
+}
+
+
+@pytest.fixture(scope="module")
+def kept(shared_daemon: Path) -> Iterator[Session]:
+    """A session in which all of them run, one after the other: none must see what another has left behind."""
+    with Session("kept") as session:
+        session.run("import os, sys; helper_names = set(globals()); before = sys.path[:], sys.argv[:], os.getcwd()")
+        yield session
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_file_runs_as_python_runs_it(name: str, kept: Session, tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "neighbour.py").write_text("NAME = 'neighbour'\n")
+    source = SCRIPTS[name]
+    (folder / "file.py").write_bytes(source.encode("latin-1" if "latin-1" in source else "utf-8"))
+    ran = [
+        subprocess.run(
+            [*command, "a folder/file.py", "--option", "two words", "--session"],
+            input="Ann\nbob\xe9".encode(),
+            capture_output=True,
+            cwd=tmp_path,
+            timeout=100,
+            check=False,
+        )
+        for command in ([sys.executable], [*RUNTIMED, "run", "--session", "kept"])
+    ]
+    as_python, as_runtimed = [(one.returncode, one.stdout.decode(), one.stderr.decode()) for one in ran]
+    if name == "tests":  # it says how long that took
+        as_python, as_runtimed = [(*one[:2], one[2].partition(" in ")[0]) for one in (as_python, as_runtimed)]
+    assert as_runtimed == as_python
+    left = kept.run("print((sys.path, sys.argv, os.getcwd()) == before, '__file__' in globals(), __doc__)")
+    assert left.stdout == kept.run("print(True, False, __doc__)").stdout
+    kept.run("for name in set(globals()) - helper_names - {'helper_names', 'before'}: del globals()[name]")
+
+
+def test_the_document_and_the_history_have_the_file(kept: Session, tmp_path: Path) -> None:
+    source = "answer = 6 * 7\nprint(answer)\n"
+    (tmp_path / "file.py").write_text(source)
+    done = subprocess.run(
+        [*RUNTIMED, "run", "--session", "kept", "file.py"], capture_output=True, cwd=tmp_path, check=True, timeout=100
+    )
+    assert (done.stdout, done.stderr) == (b"42\n", b"")
+    cell = kept.get_cells()[-1]
+    assert (cell.source, cell.outputs[0].text) == (source, "42\n")
+    assert kept.run("print(In[-2] == In[-2] and answer)").stdout == "42\n"
+    assert kept.run("In[-3]").display_data[0].data == {"text/plain": repr(source)}
+    # As a cell of the notebook it runs like any other.
+    assert kept.execute_cell(cell.id).stdout == "42\n"
+
+
+def test_standard_input_runs_as_python_runs_it(kept: Session, tmp_path: Path) -> None:
+    source = b"import sys\nprint(sys.argv, '__file__' in globals(), sys.path[0])\nprint(sys.stdin.read())\n1 / 0\n"
+    ran = [
+        subprocess.run([*command, "-", "x"], input=source, capture_output=True, cwd=tmp_path, timeout=100, check=False)
+        for command in ([sys.executable], [*RUNTIMED, "run", "--session", "kept"])
+    ]
+    as_python, as_runtimed = [(one.returncode, one.stdout.decode(), one.stderr.decode()) for one in ran]
+    assert as_runtimed == as_python
