@@ -1,11 +1,15 @@
-"""Drives flows over an asyncio connection: many at a time, each answered by its own events and reply."""
+"""Drives flows with asyncio: many at a time, each answered by its own events and reply, in whichever event loop asks.
+
+Each event loop has a connection of its own, so that nothing here ever waits for another one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,14 +26,15 @@ from runtimed.client.identity import (
 from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError, error_from_wire
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Cancel, EventFrame, Failure, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.messages import Cancel, EventFrame, Failure, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.operations import Join, Operation
 from runtimed.settings import Settings, read_settings
-from runtimed.transport.aio import Channel, ChannelHandler, connect
+from runtimed.transport.aio import ChannelHandler
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 from runtimed.transport.blocking import WaitTimeout
+from runtimed.transport.loop_channel import LoopChannel, connect_here
 
-__all__ = ["AsyncConnection"]
+__all__ = ["AsyncConnection", "AsyncEvents"]
 
 T = TypeVar("T")
 
@@ -52,8 +57,9 @@ class _Pending:
 class _Link(ChannelHandler):
     """One connection to the daemon; `AsyncConnection` makes the next when it breaks."""
 
-    def __init__(self) -> None:
-        self.channel: Channel | None = None
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.channel: LoopChannel | None = None
         self.pending: dict[int, _Pending] = {}
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined: dict[str, Any] = {}
@@ -61,6 +67,22 @@ class _Link(ChannelHandler):
     @property
     def is_open(self) -> bool:
         return self.channel is not None and self.channel.is_open
+
+    def send(self, message: Hello | Request | Cancel) -> None:
+        if self.channel is not None:
+            self.channel.send(message)
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+
+    def resume_reading(self) -> None:
+        if self.channel is not None:
+            self.channel.resume_reading()
+
+    def pause_reading(self) -> None:
+        if self.channel is not None:
+            self.channel.pause_reading()
 
     def received(self, messages: list[Message]) -> None:
         for message in messages:
@@ -80,8 +102,7 @@ class _Link(ChannelHandler):
                     else:
                         self.greeted.set_result(None)
                 case _:
-                    if self.channel is not None:
-                        self.channel.close()
+                    self.close()
 
     def closed(self, error: Exception | None) -> None:
         lost = ConnectionLost(f"The connection to the daemon broke: {error or 'the daemon closed it'}")
@@ -102,8 +123,16 @@ class _Link(ChannelHandler):
             request.reply.set_result(result)
 
 
+class _Home:
+    """What a connection has in one event loop."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.link: _Link | None = None
+
+
 class AsyncConnection:
-    """A connection to the daemon that mends itself.
+    """A connection to the daemon that mends itself, and that is made once more in each event loop which uses it.
 
     Attributes:
         was_opened: Whether it was opened and not closed since; it may be broken, and will mend itself.
@@ -115,39 +144,80 @@ class AsyncConnection:
         self._join = join
         self._start_daemon = start_daemon
         self._settings: Settings | None = None
-        self._link: _Link | None = None
-        self._pid = identity.pid
-        self._lock = asyncio.Lock()
+        self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
         self.was_opened = False
+
+    def __del__(self) -> None:
+        self.close()
 
     @property
     def is_open(self) -> bool:
-        """Whether it was opened, not closed since, and is not known to be broken."""
-        return self._link is not None and self._link.is_open and self._pid == self._identity.pid
+        """Whether it was opened, not closed since, and is not known to be broken, in this event loop or in any."""
+        here = self._here()
+        homes = list(self._homes.values()) if here is None else [here]
+        return any(self._is_usable(home.link) for home in homes)
 
     @property
     def joined(self) -> dict[str, Any]:
-        """The reply to `Join` on the present connection."""
-        return self._link.joined if self._link is not None else {}
+        """The reply to `Join` on the present connection of this event loop."""
+        link = self._home().link
+        return link.joined if link is not None else {}
+
+    def _is_usable(self, link: _Link | None) -> bool:
+        return link is not None and link.is_open and link.pid == self._identity.pid
+
+    def _here(self) -> _Home | None:
+        """Return what there is in the running event loop; None without one, or if it was never used in it."""
+        try:
+            return self._homes.get(asyncio.get_running_loop())
+        except RuntimeError:
+            return None
+
+    def _home(self) -> _Home:
+        return self._homes.setdefault(asyncio.get_running_loop(), _Home())
+
+    def _leave_ended_loops(self) -> None:
+        for loop in [loop for loop in list(self._homes) if loop.is_closed()]:
+            home = self._homes.pop(loop, None)
+            if home is not None and home.link is not None:
+                home.link.close()
 
     async def open(self) -> None:
         """Connect; harmless if connected. Raises what `blocking.Connection.open` raises."""
-        async with self._lock:
-            if not self.is_open:
+        home = self._home()
+        async with home.lock:
+            if not self._is_usable(home.link):
                 self._settings = read_settings()
                 try:
-                    await self._connect(self._settings)
+                    await self._connect(home, self._settings)
                 except ConnectionLost:
                     # It met a daemon that was just ending.
-                    await self._keep_connecting(self._settings)
+                    await self._keep_connecting(home, self._settings)
                 self.was_opened = True
 
     def close(self) -> None:
-        """Disconnect. Closing twice is harmless."""
-        link, self._link = self._link, None
+        """Disconnect, in all event loops. Closing twice is harmless."""
         self.was_opened = False
-        if link is not None and link.channel is not None:
-            link.channel.close()
+        for home in list(self._homes.values()):
+            link, home.link = home.link, None
+            if link is not None:
+                link.close()
+        self._leave_ended_loops()
+
+    def post(self, operation: Operation) -> asyncio.Future[dict[str, Any]] | None:
+        """Send a request now, if this event loop has a connection that is usable; None if it has not.
+
+        Returns:
+            The reply's map; ConnectionLost if the connection breaks before it came.
+        """
+        home = self._here()
+        if home is None or home.link is None or not self._is_usable(home.link):
+            return None
+        request = self._identity.request(operation)
+        pending = home.link.pending[request.id] = _Pending(operation, None)
+        pending.reply.add_done_callback(_take_note)
+        home.link.send(request)
+        return pending.reply
 
     async def perform(self, flow: Flow[T]) -> T:
         """Drive a flow to its end."""
@@ -165,41 +235,9 @@ class AsyncConnection:
                 result: T = stop.value
                 return result
 
-    async def stream(self, follow: Follow) -> AsyncGenerator[Event]:
-        """Give the events of a request as they come.
-
-        The consumer sets the pace: while a page of events waits for it, the connection is not read.
-
-        Raises:
-            WaitTimeout: If the reply did not come in time.
-        """
-        arrived: list[Event] = []
-        news = asyncio.Event()
-
-        def take(event: Event) -> None:
-            arrived.append(event)
-            news.set()
-            if self._link is not None and self._link.channel is not None:
-                self._link.channel.pause_reading()
-
-        work = asyncio.ensure_future(self._do(Follow(follow.operation, take, follow.timeout)))
-        work.add_done_callback(lambda _work: news.set())
-        try:
-            while True:
-                await news.wait()
-                news.clear()
-                page, arrived[:] = list(arrived), []
-                for event in page:
-                    yield event
-                if work.done() and not arrived:
-                    work.result()
-                    return
-                if self._link is not None and self._link.channel is not None and not arrived:
-                    self._link.channel.resume_reading()
-        finally:
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionLost):
-                await work
+    def stream(self, follow: Follow) -> AsyncEvents:
+        """Give the events of a request as they come."""
+        return AsyncEvents(self, follow)
 
     async def _do(self, step: Step) -> dict[str, Any]:
         request = self._identity.request(step.operation)
@@ -207,74 +245,80 @@ class AsyncConnection:
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         operation = step.operation
         while True:
-            link = self._link
-            if link is None or not self.is_open:
-                await self._reconnect(link)
-                continue
+            link = await self._usable_link()
             pending = link.pending[request.id] = _Pending(operation, on_event)
-            assert link.channel is not None  # noqa: S101  # is_open says so
             try:
-                link.channel.send(Request(request.id, operation))
+                link.send(Request(request.id, operation))
                 async with asyncio.timeout_at(deadline):
                     return await pending.reply
             except ConnectionLost:
                 operation = pending.operation
-                await self._reconnect(link)
             except TimeoutError as exc:
                 if isinstance(exc, WaitTimeout) or deadline is None:
                     raise
                 raise WaitTimeout("Nothing arrived in time") from None
             finally:
                 if link.pending.pop(request.id, None) is not None and link.is_open:
-                    link.channel.send(Cancel(request.id))
+                    link.send(Cancel(request.id))
 
-    async def _connect(self, settings: Settings) -> None:
+    async def _usable_link(self) -> _Link:
+        """Return the link of this event loop, made again if it broke, once for all requests that were in flight.
+
+        Raises:
+            ConnectionLost: If that takes longer than RECONNECT_DEADLINE, or the connection was closed here.
+        """
+        home = self._home()
+        if home.link is None or not self._is_usable(home.link):
+            async with home.lock:
+                if not self._is_usable(home.link):
+                    self._check_opened()
+                    await self._keep_connecting(home, self._settings or read_settings())
+                    try:
+                        self._check_opened()
+                    except ConnectionLost:
+                        self.close()  # as somebody did meanwhile
+                        raise
+        assert home.link is not None  # noqa: S101  # it is usable
+        return home.link
+
+    def _check_opened(self) -> None:
+        if not self.was_opened:
+            raise ConnectionLost("The connection to the daemon is closed")
+
+    async def _connect(self, home: _Home, settings: Settings) -> None:
         if self._start_daemon and not daemon_answers(settings):
             await asyncio.to_thread(ensure_daemon, settings)
-        link = _Link()
+        link = _Link(self._identity.pid)
         try:
-            link.channel = await connect(settings.socket_path, lambda _channel: link)
+            link.channel = await connect_here(settings.socket_path, link)
         except OSError as exc:
             raise DaemonUnavailable(
                 f"No daemon listens on {settings.socket_path}: {exc.strerror}", path=str(settings.socket_path)
             ) from exc
         try:
-            link.channel.send(self._identity.hello())
+            link.send(self._identity.hello())
             async with asyncio.timeout(HANDSHAKE_DEADLINE):
                 await link.greeted
                 if self._join is not None:
                     request = self._identity.request(self._join)
                     link.pending[request.id] = pending = _Pending(self._join, None)
-                    link.channel.send(request)
+                    link.send(request)
                     link.joined = await pending.reply
         except TimeoutError:
-            link.channel.close()
+            link.close()
             raise no_answer(settings.socket_path) from None
         except BaseException:
-            link.channel.close()
+            link.close()
             raise
-        self._link = link
-        self._pid = self._identity.pid
+        home.link = link
+        self._leave_ended_loops()
 
-    async def _reconnect(self, broken: _Link | None) -> None:
-        """Get the connection back after it broke, once for all requests that were in flight.
-
-        Raises:
-            ConnectionLost: If that takes longer than RECONNECT_DEADLINE, or the connection was closed here.
-        """
-        async with self._lock:
-            if self._link is not broken and self.is_open:
-                return
-            if not self.was_opened:
-                raise ConnectionLost("The connection to the daemon is closed")
-            await self._keep_connecting(self._settings or read_settings())
-
-    async def _keep_connecting(self, settings: Settings) -> None:
+    async def _keep_connecting(self, home: _Home, settings: Settings) -> None:
         deadline = time.monotonic() + (RECONNECT_DEADLINE if self._start_daemon else ENDING_DEADLINE)
         delay = 0.01
         while True:
             try:
-                await self._connect(settings)
+                await self._connect(home, settings)
             except (ConnectionLost, DaemonUnavailable) as exc:
                 if isinstance(exc, DaemonUnavailable) and not self._start_daemon:
                     raise
@@ -284,3 +328,101 @@ class AsyncConnection:
                 delay = min(2 * delay, 1.0)
             else:
                 return
+
+
+class AsyncEvents(AsyncIterator[Event]):
+    """The events of one request, for one task, in the event loop that asks for the first.
+
+    The consumer sets the pace: while events wait for it, the connection is not read. Nothing runs in the background, so
+    one that is dropped leaves nothing behind but its request, which `close` gives up.
+    """
+
+    def __init__(self, connection: AsyncConnection, follow: Follow) -> None:
+        self._connection = connection
+        self._request = connection._identity.request(follow.operation)  # one thing in two parts
+        self._timeout = follow.timeout
+        self._deadline: float | None = None
+        self._arrived: deque[Event] = deque()
+        self._link: _Link | None = None
+        self._pending: _Pending | None = None
+        self._news = asyncio.Event()
+        self._is_over = False
+
+    async def __anext__(self) -> Event:
+        """Return the next event.
+
+        Raises:
+            WaitTimeout: If the reply did not come in time.
+        """
+        while not self._arrived:
+            if self._is_over:
+                raise StopAsyncIteration
+            pending = self._pending or await self._begin()
+            if pending.reply.done():
+                self._conclude(pending)
+                continue
+            if self._link is not None:
+                self._link.resume_reading()
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                self.close()
+                raise WaitTimeout("Nothing arrived in time") from None
+        return self._arrived.popleft()
+
+    def close(self) -> None:
+        """Give the request up. Closing twice is harmless."""
+        self._is_over = True
+        link, self._link = self._link, None
+        here = self._connection._here()
+        if link is None or here is None or here.link is not link:
+            return  # it is gone, or another event loop's
+        self._news.set()
+        if link.pending.pop(self._request.id, None) is not None and link.is_open:
+            link.resume_reading()
+            link.send(Cancel(self._request.id))
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
+
+    async def _begin(self) -> _Pending:
+        """Ask, or ask again where the connection has broken."""
+        if self._timeout is not None and self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._timeout
+        self._link = link = await self._connection._usable_link()
+        pending = self._pending = link.pending[self._request.id] = _Pending(self._request.operation, self._take)
+        pending.reply.add_done_callback(self._settled)
+        link.send(Request(self._request.id, pending.operation))
+        return pending
+
+    def _take(self, event: Event) -> None:
+        self._arrived.append(event)
+        self._news.set()
+        if self._link is not None:
+            self._link.pause_reading()
+
+    def _settled(self, reply: asyncio.Future[dict[str, Any]]) -> None:
+        _take_note(reply)
+        self._news.set()
+
+    def _conclude(self, pending: _Pending) -> None:
+        try:
+            pending.reply.result()
+        except ConnectionLost:
+            # It goes on behind what has arrived.
+            self._pending = None
+            self._request = Request(self._request.id, pending.operation)
+        except BaseException:
+            self._is_over = True
+            raise
+        else:
+            self._is_over = True
+
+
+def _take_note(reply: asyncio.Future[dict[str, Any]]) -> None:
+    """Let nobody complain of an error that nobody waits for any more."""
+    if not reply.cancelled():
+        reply.exception()

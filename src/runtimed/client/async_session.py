@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from runtimed.client import calls
-from runtimed.client.aio import AsyncConnection
-from runtimed.client.flows import Flow, Follow
+from runtimed.client.aio import AsyncConnection, AsyncEvents
+from runtimed.client.blocking import Connection
+from runtimed.client.flows import Flow
 from runtimed.client.handle import Handle, documented
 from runtimed.durations import DEFAULT_TIMEOUT
-from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
+from runtimed.errors import ConnectionLost, DaemonUnavailable, NotConnected, RuntimedError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
@@ -27,6 +29,7 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
+from runtimed.protocol.events import Event
 from runtimed.texts import printable
 
 __all__ = ["AsyncSession", "EventStream"]
@@ -39,7 +42,8 @@ class AsyncSession(Handle):
     """A live notebook session, joined by its id, for asyncio.
 
     The members are those of `Session`, as coroutines; so are `is_connected`, `kernel_started` and `env_source`. Many
-    calls may be in flight at a time.
+    calls may be in flight at a time, in as many event loops and threads: each loop has a connection of its own. What
+    iterates over events belongs to the loop in which it began.
 
     Example:
         >>> async with AsyncSession("analysis") as session:
@@ -278,7 +282,9 @@ class AsyncSession(Handle):
     ) -> EventStream:
         """See `calls.subscribe`."""
         self._check_connected()
-        return EventStream(self, calls.subscribe(self._notebook, cell_ids, event_types))
+        events = EventStream(self, calls.subscribe(self._notebook, cell_ids, event_types))
+        events._pin()
+        return events
 
     # --- metadata ---
 
@@ -367,51 +373,128 @@ class AsyncSession(Handle):
 
 
 class EventStream(AsyncIterator[ExecutionEvent]):
-    """The events of a session or of one execution.
+    """The events of a session or of one execution, on a connection of their own, for one task of one event loop.
 
-    Iterate with `async for`; awaiting it (`events = await session.subscribe()`) makes sure that it has begun. `aclose`
-    ends it early.
+    Iterate with `async for`; leaving the loop closes it. Awaiting it (`events = await session.subscribe()`) makes sure
+    that it has begun. `aclose` ends it early.
     """
 
     def __init__(self, session: AsyncSession, plan: calls.Stream) -> None:
         self._session = session
         self._plan = plan
         self._connection = AsyncConnection(session._identity, session._join)
-        self._events: AsyncGenerator[ExecutionEvent] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._after: asyncio.Future[dict[str, Any]] | int | None = None
+        self._events: AsyncEvents | None = None
+        self._next: Event | None = None
+        self._is_taken = False
+        self._is_over = False
+
+    def __del__(self) -> None:
+        self._close()
 
     def __await__(self) -> Generator[Any, None, EventStream]:
         return self._begun().__await__()
 
     async def __anext__(self) -> ExecutionEvent:
-        await self._begun()
-        assert self._events is not None  # noqa: S101  # _begun made it
-        return await anext(self._events)
+        with self._taken():
+            try:
+                while not self._is_over:
+                    public = await self._step()
+                    if public is not None:
+                        return public
+            except asyncio.CancelledError:
+                raise  # nothing is lost: it goes on where it was
+            except BaseException:
+                if self._is_over:  # closed while this waited
+                    raise StopAsyncIteration from None
+                self._close()
+                raise
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the stream; the execution goes on. Closing twice is harmless."""
+        self._close()
+
+    async def __aenter__(self) -> EventStream:
+        return await self._begun()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._is_over = True
         if self._events is not None:
-            await self._events.aclose()
+            self._events.close()
         self._connection.close()
 
+    def _pin(self) -> None:
+        """Let the events count from now on."""
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimedError(
+                "subscribe() counts from the call, so call it where its events are awaited: inside of the event loop"
+            ) from None
+        session = self._session
+        # The daemon reads it before anything that is sent to it later. The reply to `Join` says where the log is.
+        self._after = session._connection.post(session._join)
+        if self._after is None:
+            connection = Connection(session._identity, session._join)
+            connection.open()
+            self._after = connection.joined["last"]
+            connection.close()
+
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[None]:
+        """Refuse a second task, and another event loop."""
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise RuntimedError("This stream belongs to another event loop; make one in this loop")
+        if self._is_taken:
+            raise RuntimedError("Another task waits for the next event of this stream; give each task one of its own")
+        self._is_taken = True
+        try:
+            yield
+        finally:
+            self._is_taken = False
+
     async def _begun(self) -> EventStream:
-        if self._events is None:
-            plan, session = self._plan, self._session
-            execution_id = None if plan.prepare is None else await session._perform(plan.prepare)
-            await self._connection.open()
-            self._events = self._follow(plan.begin(self._connection.joined, execution_id))
+        with self._taken():
+            await self._begin()
         return self
 
-    async def _follow(self, follow: Follow) -> AsyncGenerator[ExecutionEvent]:
+    async def _begin(self) -> AsyncEvents:
+        """Begin; what is cancelled in between is done again with the same ids."""
+        if self._events is None:
+            plan, session = self._plan, self._session
+            await session._perform(plan.prepare())
+            after = self._after
+            if isinstance(after, asyncio.Future):
+                try:
+                    after = (await asyncio.shield(after))["last"]
+                except ConnectionLost:
+                    after = None  # the daemon has died: it goes on where the next one begins
+            await self._connection.open()
+            if after is None:
+                after = self._connection.joined["last"]
+            self._events = self._connection.stream(plan.begin(after))
+        return self._events
+
+    async def _step(self) -> ExecutionEvent | None:
+        """Take one event, and return what is public of it."""
         plan, session = self._plan, self._session
-        try:
+        if self._next is None:
+            events = await self._begin()
             with plan.translated_errors():
-                async with contextlib.aclosing(self._connection.stream(follow)) as events:
-                    async for event in events:
-                        blobs = await session._perform(calls.fetch_blobs(session._notebook, blobs_in(event)))
-                        public = plan.public(event, blobs)
-                        if public is not None:
-                            yield public
-                        if plan.is_last(event):
-                            return
-        finally:
-            self._connection.close()
+                self._next = await anext(events, None)
+        event = self._next
+        if event is None:
+            self._close()
+            return None
+        blobs = await session._perform(calls.fetch_blobs(session._notebook, blobs_in(event)))
+        self._next = None
+        if plan.is_last(event):
+            self._close()
+        return plan.public(event, blobs)

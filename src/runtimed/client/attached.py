@@ -225,7 +225,10 @@ class AsyncAttached:
         return self._page
 
     async def close(self) -> None:
-        """Let go of the browser, and end the driver."""
+        """Let go of the browser, and end the driver; from another event loop, ask the one that has them to do so."""
+        if self._loop is not asyncio.get_running_loop():
+            self.close_soon()
+            return
         if self._browser is not None:
             await _in_time(self._browser.close())
         if self._playwright is not None:

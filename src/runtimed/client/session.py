@@ -372,10 +372,10 @@ class Session(Handle):
             connection.close()
 
     def _stream(self, plan: calls.Stream) -> EventIterator:
-        execution_id = None if plan.prepare is None else self._perform(plan.prepare)
+        self._perform(plan.prepare())
         connection = Connection(self._identity, self._join)
         connection.open()
-        return EventIterator(self, connection, plan, plan.begin(connection.joined, execution_id))
+        return EventIterator(self, connection, plan, plan.begin(connection.joined["last"]))
 
 
 class EventIterator(Iterator[ExecutionEvent]):

@@ -24,9 +24,11 @@ from runtimed.transport.blocking import WaitTimeout
 __all__ = [
     "OnTimeout",
     "cancel",
+    "enqueue",
     "execute",
     "execute_cell",
     "queue_cell",
+    "queued",
     "read_outputs",
     "run",
     "timed_out",
@@ -97,13 +99,23 @@ def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
         InvalidCell: If it is no code cell.
         KernelStartFailed: If a kernel was needed and did not start.
     """
-    operation = ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, watch=False)
+    operation = queued(notebook, cell_id)
+    yield from enqueue(notebook, operation)
+    return ExecutionId(operation.execution_id)
+
+
+def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
+    """Return what asks for an execution that nobody watches yet."""
+    return ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, watch=False)
+
+
+def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
+    """Queue an execution; start a kernel if none runs."""
     try:
         yield Ask(operation)
     except NoKernel:
         yield Ask(kernel_request(notebook))
         yield Ask(operation)
-    return ExecutionId(operation.execution_id)
 
 
 def wait(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import get_args
 
-from runtimed.client.calls.executions import queue_cell, timed_out
+from runtimed.client.calls.executions import enqueue, queued, timed_out
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, Follow
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.execution.outputs import BlobValues, to_public
-from runtimed.ids import ExecutionId
 from runtimed.models import EventType, ExecutionEvent
 from runtimed.protocol import operations as ops
 from runtimed.protocol.events import Event, Finished
@@ -29,31 +28,43 @@ class Stream:
     def __init__(
         self,
         notebook: Notebook,
-        prepare: Flow[ExecutionId] | None,
-        timeout_secs: float | None,
+        *,
+        enqueue: ops.Enqueue | None = None,
+        timeout_secs: float | None = None,
         cell_ids: Sequence[str] | None = None,
         event_types: Sequence[EventType] | None = None,
     ) -> None:
-        self.prepare = prepare
+        """Describe a stream.
+
+        Args:
+            notebook: Whose events.
+            enqueue: The execution that the events are those of; all that happens if None.
+            timeout_secs: Seconds to wait for its end.
+            cell_ids: Only the events of these cells, and those of the kernel.
+            event_types: Only events of these types.
+        """
         self._notebook = notebook
+        self._enqueue = enqueue
         self._timeout_secs = timeout_secs
         self._cell_ids = None if cell_ids is None else list(cell_ids)
         self._event_types = None if event_types is None else frozenset(event_types)
-        self._execution_id: ExecutionId | None = None
 
-    def begin(self, joined: dict[str, Any], execution_id: ExecutionId | None) -> Follow:
+    def prepare(self) -> Flow[None]:
+        """Queue what is to be watched. The ids are those of the stream: done again, it does nothing."""
+        if self._enqueue is not None:
+            yield from enqueue(self._notebook, self._enqueue)
+
+    def begin(self, after: int) -> Follow:
         """Return the step to follow.
 
         Args:
-            joined: The daemon's reply to `Join` on the connection that will carry the events.
-            execution_id: What `prepare` returned.
+            after: Number of the last event before those that count.
         """
-        self._execution_id = execution_id
         operation: ops.Watch | ops.Subscribe
-        if execution_id is not None:
-            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=execution_id, whole=True)
+        if self._enqueue is not None:
+            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=self._enqueue.execution_id, whole=True)
         else:
-            operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=joined["last"])
+            operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after)
         return Follow(operation, lambda _event: None, self._timeout_secs)
 
     def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
@@ -65,7 +76,7 @@ class Stream:
 
     def is_last(self, event: Event) -> bool:
         """Whether the iterator ends here."""
-        return self._execution_id is not None and isinstance(event, Finished)
+        return self._enqueue is not None and isinstance(event, Finished)
 
     @contextlib.contextmanager
     def translated_errors(self) -> Iterator[None]:
@@ -73,7 +84,8 @@ class Stream:
         try:
             yield
         except WaitTimeout:
-            raise timed_out(self._execution_id, self._timeout_secs) from None
+            execution_id = None if self._enqueue is None else self._enqueue.execution_id
+            raise timed_out(execution_id, self._timeout_secs) from None
 
 
 def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> Stream:
@@ -91,13 +103,16 @@ def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None 
         InvalidCell: If it is no code cell.
         ExecutionTimeout: While iterating, if it does not end in time. The execution goes on.
     """
-    return Stream(notebook, queue_cell(notebook, cell_id), check_duration("timeout_secs", timeout_secs))
+    timeout = check_duration("timeout_secs", timeout_secs)
+    return Stream(notebook, enqueue=queued(notebook, cell_id), timeout_secs=timeout)
 
 
 def subscribe(
     notebook: Notebook, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
 ) -> Stream:
-    """Iterate over the events of everybody's work in this session, from now on, until the iterator is closed.
+    """Iterate over the events of everybody's work in this session, until the iterator is closed.
+
+    Events count from this call on, whenever the first of them is taken.
 
     Args:
         cell_ids: Only the events of these cells, and those of the kernel; all if None.
@@ -106,4 +121,4 @@ def subscribe(
     unknown = set(event_types or ()) - set(get_args(EventType))
     if unknown:
         raise ValueError(f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}")
-    return Stream(notebook, None, None, cell_ids, event_types)
+    return Stream(notebook, cell_ids=cell_ids, event_types=event_types)

@@ -1,0 +1,165 @@
+"""Messages over a Unix socket in an event loop that may end at any time, and of which a process may have several.
+
+There is no transport of asyncio's below, which only its own loop can close: `LoopChannel.close` works from anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import weakref
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+from runtimed.errors import ProtocolError
+from runtimed.protocol.codec import FrameReader, decode_message, encode_message
+from runtimed.protocol.messages import Message
+from runtimed.transport.aio import ChannelHandler
+from runtimed.transport.sockets import check_listener
+
+__all__ = ["LoopChannel", "connect_here"]
+
+_CHUNK: Final = 2**18
+"""Bytes asked of the socket at a time, and handled in one turn of the loop."""
+
+
+class LoopChannel:
+    """One connection that carries messages, for the event loop in which it was made.
+
+    Args:
+        sock: Connected, and not blocking.
+        handler: Told of messages one at a time, and of the end, on that loop.
+    """
+
+    def __init__(self, sock: socket.socket, handler: ChannelHandler) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._handler = handler
+        self._pid = os.getpid()
+        self._reader = FrameReader()
+        self._unsent = bytearray()
+        self._paused = False
+        self._next_turn: asyncio.Handle | None = None
+        self.is_open = True
+        """False once either side has closed it."""
+        self.loop.add_reader(sock.fileno(), self._read)
+        # A loop that ends forgets it without a word; who forgets it, too, has closed it.
+        weakref.finalize(self, sock.close)
+
+    def send(self, message: Message) -> None:
+        """Send a message, from its own loop; on a closed channel it goes nowhere.
+
+        Raises:
+            ProtocolError: If it is larger than a frame may be.
+        """
+        frame = encode_message(message)
+        if self.is_open:
+            waits = bool(self._unsent)
+            self._unsent += frame
+            if not waits:
+                self._write()
+
+    def pause_reading(self) -> None:
+        """Let the other side wait: nothing more is handed over."""
+        if self.is_open and not self._paused:
+            self._paused = True
+            self.loop.remove_reader(self._sock.fileno())
+
+    def resume_reading(self) -> None:
+        """Take up reading again, with what had come before."""
+        if self._paused and self._sock.fileno() >= 0:
+            self._paused = False
+            self.loop.add_reader(self._sock.fileno(), self._read)
+            self._next_turn = self._next_turn or self.loop.call_soon(self._take)
+
+    def close(self) -> None:
+        """Close it, from any thread and whatever became of its loop. Closing twice is harmless."""
+        if not self.is_open:
+            return
+        if self._pid != os.getpid() or self.loop.is_closed():
+            self.is_open = False
+            self._sock.close()
+        elif self.loop is _running_loop():
+            self._end(None)
+        else:
+            # Its loop, if it runs, finds it closed; nothing else may touch what that loop has.
+            self.is_open = False
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    # --- on its loop ---
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._end(exc)
+            return
+        if data:
+            self._take(data)
+        else:
+            self._end(None)
+
+    def _take(self, data: bytes = b"") -> None:
+        """Hand over what has come, until the owner has enough of it."""
+        self._next_turn = None
+        try:
+            with closing(self._reader.receive_data(data)) as bodies:
+                for body in bodies:
+                    self._handler.received([decode_message(body)])
+                    if self._paused or not self.is_open:
+                        return
+        except ProtocolError as exc:
+            self._end(exc)
+
+    def _write(self) -> None:
+        while self._unsent:
+            try:
+                sent = self._sock.send(self._unsent)
+            except (BlockingIOError, InterruptedError):
+                self.loop.add_writer(self._sock.fileno(), self._write)
+                return
+            except OSError as exc:
+                self._end(exc)
+                return
+            del self._unsent[:sent]
+        self.loop.remove_writer(self._sock.fileno())
+
+    def _end(self, error: Exception | None) -> None:
+        if self._sock.fileno() < 0:
+            return
+        self.is_open = False
+        self.loop.remove_reader(self._sock.fileno())
+        self.loop.remove_writer(self._sock.fileno())
+        self._sock.close()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+        self.loop.call_soon(self._handler.closed, error)
+
+
+async def connect_here(path: Path, handler: ChannelHandler) -> LoopChannel:
+    """Connect to a path in the running loop.
+
+    Raises:
+        OSError: If nobody answers there, or somebody else than this user.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, str(path))
+        check_listener(sock)
+        return LoopChannel(sock, handler)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
