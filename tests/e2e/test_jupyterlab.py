@@ -1,37 +1,17 @@
 """The magics in JupyterLab: a real server, a real Chromium, and a person at the buttons."""
 
 import contextlib
-import json
-import os
-import re
-import secrets
-import socket
-import subprocess
-import sys
-import urllib.error
-import urllib.request
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from runtimed import Session
-from tests.conftest import wait_until
-
-CHROMIUM = Path("/usr/bin/chromium")
-TIMEOUT = 60_000.0
+from tests.e2e.lab import CHROMIUM, LOAD, TIMEOUT, Lab, Opener, serving
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), chromium_sandbox=os.getuid() != 0)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,123 +21,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(shared_daemon: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A JupyterLab server with a token and nothing of this user's; its URL up to the notebook's path."""
-    home = tmp_path_factory.mktemp("home")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    token = secrets.token_hex(16)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "JPY_"))}
-    environment |= {
-        "HOME": str(home),
-        "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTER_TOKEN": token,
-    }
-    # Answers the question whether to fetch news from jupyter.org.
-    settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(
-        json.dumps({"fetchNews": "false", "checkForUpdates": False})
-    )
-    arguments = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
-    arguments += ["--ServerApp.port_retries=0", "--allow-root"]
-    log = home / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *arguments], env=environment, stdout=output, stderr=output, cwd=home
-        )
-    url = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        assert server.poll() is None, log.read_text()
-        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(f"{url}/api/status?token={token}"):
-            return True
-        return False
-
-    try:
-        wait_until(answers, "JupyterLab does not answer", timeout=60.0)
-        yield f"{url}/lab/tree/{{}}?token={token}&reset"
-    finally:
-        # The server ends its kernels on SIGTERM.
-        server.terminate()
-        server.wait(30)
-
-
-class Notebook:
-    """An open notebook."""
-
-    def __init__(self, page: Page, path: Path) -> None:
-        self.page = page
-        self.path = path
-
-    def cell(self, number: int) -> Locator:
-        return self.page.locator(".jp-NotebookPanel .jp-CodeCell").nth(number)
-
-    def outputs(self, number: int) -> Locator:
-        return self.cell(number).locator(".jp-OutputArea-output")
-
-    def prompt(self, number: int) -> Locator:
-        return self.cell(number).locator(".jp-InputPrompt")
-
-    def write(self, number: int, source: str) -> None:
-        """Replace a cell's source."""
-        self.cell(number).locator(".cm-content").click()
-        self.page.keyboard.press("Control+A")
-        self.page.keyboard.insert_text(source)
-
-    def run(self, number: int) -> None:
-        """Run a cell with Shift+Enter."""
-        self.cell(number).locator(".cm-content").click()
-        self.page.keyboard.press("Shift+Enter")
-
-    def press(self, button: str) -> None:
-        self.page.locator(f".jp-NotebookPanel-toolbar [data-jp-item-name='{button}']").click()
-
-    def see_end(self, number: int) -> None:
-        """Wait until a cell that was started has ended."""
-        expect(self.prompt(number)).to_have_text(re.compile(r"\[\d+\]:"), timeout=TIMEOUT)
-
-    def picture(self, name: str) -> None:
-        folder = os.environ.get("RUNTIMED_TEST_PICTURES")
-        if folder:
-            self.page.screenshot(path=Path(folder) / f"{name}.png")
+def lab(shared_daemon: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with serving(folder, tmp_path_factory.mktemp("home")) as lab:
+        yield lab
 
 
 @pytest.fixture
-def open_notebook(lab: str, folder: Path, browser: Browser) -> Iterator["Opener"]:
+def open_notebook(lab: Lab, folder: Path, browser: Browser) -> Iterator[Opener]:
     with contextlib.ExitStack() as stack:
         yield Opener(lab, folder, browser, stack)
-
-
-class Opener:
-    """Writes notebooks and opens them, each in a page of its own."""
-
-    def __init__(self, lab: str, folder: Path, browser: Browser, stack: contextlib.ExitStack) -> None:
-        self._lab, self._folder, self._browser, self._stack = lab, folder, browser, stack
-
-    def __call__(self, name: str, *sources: str) -> Notebook:
-        path = self._folder / name
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source) for source in sources],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        )
-        nbformat.write(notebook, path)
-        page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
-        self._stack.callback(page.close)
-        page.set_default_timeout(TIMEOUT)
-        page.goto(self._lab.format(name))
-        opened = Notebook(page, path)
-        expect(opened.cell(len(sources) - 1)).to_be_visible(timeout=TIMEOUT)
-        # The notebook's own indicator says "idle" before there is a kernel, and cells that are run then are lost.
-        expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=TIMEOUT)
-        return opened
-
-
-LOAD = "%load_ext runtimed"
 
 
 def test_output_appears_before_the_cell_ends(open_notebook: Opener, tmp_path: Path) -> None:
@@ -198,6 +70,7 @@ def test_the_stop_button_interrupts_and_run_all_stops(open_notebook: Opener) -> 
     for number in range(3):
         notebook.run(number)
     expect(notebook.outputs(1)).to_have_text(["begun\n"], timeout=TIMEOUT)
+    pressed = time.time()
     notebook.press("interrupt")
     notebook.see_end(1)
     expect(notebook.outputs(1)).to_have_count(3)
@@ -208,6 +81,9 @@ def test_the_stop_button_interrupts_and_run_all_stops(open_notebook: Opener) -> 
     expect(notebook.prompt(2)).to_have_text("[ ]:")
     notebook.picture("stop")
     with Session(str(notebook.path)) as session:
+        ended = session.wait(str(session.get_cells()[0].execution_id)).ended_at
+        assert ended is not None
+        assert ended.timestamp() - pressed < 2.0, "half a second on a machine that has nothing else to do"
         assert session.run("'alive'").success
         session.stop()
 

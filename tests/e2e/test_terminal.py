@@ -2,15 +2,17 @@
 
 import os
 import re
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from runtimed import Client, Session
+from runtimed import Client, ExecutionTimeout, Session
+from tests.conftest import wait_until
 
 TIMEOUT = 30.0
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>]|[()][0-9A-B])")
@@ -60,6 +62,13 @@ class Terminal:
 
     def press_ctrl_c(self) -> None:
         self._process.sendintr()
+
+    def send_signal(self, number: int) -> None:
+        self._process.kill(number)
+
+    def close_the_window(self) -> None:
+        """End the terminal itself, under the process."""
+        self._process.ptyproc.fileobj.close()
 
     def close(self) -> None:
         self._process.close(force=True)
@@ -149,3 +158,54 @@ def test_a_person_uses_the_page_of_a_browser_between_the_prompts(terminal: Termi
     assert "'One2'" in terminal.see_prompt()
     terminal.enter("session.stop(); asyncio.run(asyncio.sleep(0, 'run'))")
     assert "'run'" in terminal.see_prompt()
+
+
+def hang_up(terminal: Terminal) -> None:
+    terminal.send_signal(signal.SIGHUP)
+
+
+def terminate(terminal: Terminal) -> None:
+    terminal.send_signal(signal.SIGTERM)
+
+
+def close_the_window(terminal: Terminal) -> None:
+    terminal.close_the_window()
+
+
+@pytest.mark.parametrize("way", [hang_up, terminate, close_the_window])
+def test_the_end_of_the_terminal_leaves_the_session_alone(
+    terminal: Terminal, tmp_path: Path, way: Callable[[Terminal], None]
+) -> None:
+    gate = tmp_path / "gate"
+    code = f"import os, time; print('be' 'gun')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)"
+    with Session("shared") as session:
+        terminal.enter("%%runtimed shared --no-wait", code.replace("\n", "\r"), "print('first')")
+        terminal.see_prompt()
+        terminal.enter("%%runtimed shared", "print('second')")
+        wait_until(lambda: len(session.get_cells()) == 2, "the second is not queued")
+        way(terminal)
+        wait_until(lambda: session.status().peers == 1, "the terminal is still there")
+        gate.touch()
+        results = [session.wait(str(cell.execution_id)) for cell in session.get_cells()]
+        assert [result.stdout for result in results] == ["begun\nfirst\n", "second\n"]
+
+
+def test_exit_leaves_what_was_queued(terminal: Terminal) -> None:
+    with Session("shared") as session:
+        terminal.enter("%%runtimed shared --no-wait", "input_ = __import__('time').sleep(1); print('done')")
+        terminal.see_prompt()
+        terminal.type("exit\r")
+        wait_until(lambda: session.status().peers == 1, "the terminal is still there")
+        assert session.wait(str(session.get_cells()[0].execution_id)).stdout == "done\n"
+
+
+def test_a_window_that_is_closed_at_a_question_answers_nothing(terminal: Terminal) -> None:
+    terminal.enter("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    terminal.see_prompt()
+    terminal.enter("%%runtimed shared", "input('na' 'me? ')")
+    terminal.see("name? ")
+    with Session("shared") as session:
+        terminal.close_the_window()
+        wait_until(lambda: session.status().peers == 1, "the terminal is still there")
+        with pytest.raises(ExecutionTimeout):
+            session.wait(str(session.get_cells()[0].execution_id), timeout_secs=0.5)

@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
+import msgspec
+
 from runtimed.client import calls
 from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow, Follow
 from runtimed.client.session import Session
-from runtimed.display import OutputStream, readable_size, show_note
+from runtimed.display import OutputStream, readable_size, running_shell, show_note
 from runtimed.errors import CellNotFound, NoKernel, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import ExecutionId, stored_name
+from runtimed.ipython.ending import is_hung_up, is_terminal, kernel_is_ending
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
 from runtimed.protocol.codec import decode_event
@@ -63,13 +66,15 @@ class Live:
         self._interrupts = 0
         self._accepted = False
         self._asking = False
+        self._deciding = False
+        self._ending = False
         self.finished: Finished | None = None
 
     def run(self, operation: Enqueue, kernel: StartKernel, timeout: float | None) -> ExecutionResult:
         """Execute, show everything, and return what it gave; start a kernel if none runs.
 
         The first Ctrl-C interrupts the execution, or takes it from the queue, and the following goes on until it has
-        ended; a second one leaves.
+        ended; a second one leaves. What ends this process, or the kernel that it is, leaves the execution as it is.
 
         Args:
             operation: What to execute.
@@ -83,6 +88,11 @@ class Live:
             with _interrupts_to(self._on_interrupt):
                 return self._session._perform(flow)
         except KeyboardInterrupt:
+            if self._ending:
+                self._leave(operation)
+                raise KeyboardInterrupt(
+                    f"this kernel ends; execution {self._execution_id} goes on without it"
+                ) from None
             if self._accepted:
                 raise KeyboardInterrupt(
                     f"left execution {self._execution_id}, which goes on; `%runtimed interrupt` interrupts it"
@@ -94,6 +104,12 @@ class Live:
                 "the cell was given up; a kernel that is being started for it goes on starting: `%runtimed` shows it, "
                 "`%runtimed stop` ends it with its session"
             ) from None
+
+    def _leave(self, operation: Enqueue) -> None:
+        """Queue what was not accepted yet, because its kernel is being started: it runs without us."""
+        if not self._accepted:
+            with contextlib.suppress(RuntimedError):
+                self._session._apart(_ask(msgspec.structs.replace(operation, watch=False)))
 
     def take(self, event: Event) -> None:
         """Show what one event brings."""
@@ -132,12 +148,18 @@ class Live:
 
     def _answer(self, event: InputRequested) -> None:
         ask = getpass.getpass if event.password else builtins.input
+        was_terminal = is_terminal()
         self._asking = True
         try:
             text = ask(event.prompt)
         except EOFError:
+            if is_hung_up(was_terminal=was_terminal):
+                self._ending = True
+                raise KeyboardInterrupt from None
             text = END_OF_INPUT
         except KeyboardInterrupt:
+            if self._ending:
+                raise
             self._cancel()
             return
         finally:
@@ -149,6 +171,15 @@ class Live:
 
     def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
         """Pass an interrupt on without leaving the exchange: no event is lost, and none is shown twice."""
+        if self._deciding:
+            return
+        self._deciding = True
+        try:
+            self._ending = kernel_is_ending(running_shell())
+        finally:
+            self._deciding = False
+        if self._ending:
+            raise KeyboardInterrupt
         self._interrupts += 1
         if self._interrupts > 1 or not self._accepted or self._asking:
             raise KeyboardInterrupt
@@ -241,7 +272,7 @@ def _past(session: Session, cell_id: str) -> Flow[tuple[ExecutionId | None, Outp
     return execution_id, fold, seen
 
 
-def _ask(operation: CancelExecution | Input) -> Flow[None]:
+def _ask(operation: CancelExecution | Enqueue | Input) -> Flow[None]:
     yield Ask(operation)
 
 

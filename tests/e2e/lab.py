@@ -1,0 +1,170 @@
+"""A real JupyterLab server, a real Chromium, and a person at the notebooks' buttons."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.conftest import wait_until
+
+CHROMIUM = Path("/usr/bin/chromium")
+TIMEOUT = 60_000.0
+LOAD = "%load_ext runtimed"
+
+
+class Lab:
+    """A JupyterLab server with a token and nothing of this user's.
+
+    Attributes:
+        server: Its process.
+        url: Its address, with a place for the path of a notebook.
+    """
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        """Start it.
+
+        Args:
+            folder: Where the notebooks are.
+            home: An empty folder for everything else.
+        """
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        token = secrets.token_hex(16)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "JPY_"))}
+        environment |= {
+            "HOME": str(home),
+            "IPYTHONDIR": str(home / "ipython"),
+            "JUPYTER_CONFIG_DIR": str(home / "config"),
+            "JUPYTER_DATA_DIR": str(home / "data"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "JUPYTER_TOKEN": token,
+        }
+        # Answers the question whether to fetch news from jupyter.org.
+        settings = home / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+        settings.mkdir(parents=True)
+        (settings / "notification.jupyterlab-settings").write_text(
+            json.dumps({"fetchNews": "false", "checkForUpdates": False})
+        )
+        arguments = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
+        arguments += ["--ServerApp.port_retries=0", "--allow-root"]
+        self._log = home / "server.log"
+        # Without a terminal it has no answer of its own to Ctrl-C.
+        self._screen, terminal = pty.openpty()
+        with self._log.open("wb") as output:
+            self.server = subprocess.Popen(
+                [sys.executable, "-m", "jupyterlab", *arguments],
+                env=environment,
+                stdin=terminal,
+                stdout=output,
+                stderr=output,
+                cwd=home,
+            )
+        os.close(terminal)
+        self._status = f"http://127.0.0.1:{port}/api/status?token={token}"
+        self.url = f"http://127.0.0.1:{port}/lab/tree/{{}}?token={token}&reset"
+
+    @property
+    def log(self) -> str:
+        """What it has written."""
+        return self._log.read_text()
+
+    def answers(self) -> bool:
+        """Whether it serves."""
+        assert self.server.poll() is None, self.log
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(self._status):
+            return True
+        return False
+
+    def close(self) -> None:
+        """End it; it ends its kernels first."""
+        self.server.terminate()
+        self.server.wait(30)
+        os.close(self._screen)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, home: Path) -> Iterator[Lab]:
+    """A JupyterLab server for the notebooks of a folder."""
+    lab = Lab(folder, home)
+    try:
+        wait_until(lab.answers, "JupyterLab does not answer", timeout=60.0)
+        yield lab
+    finally:
+        lab.close()
+
+
+class Notebook:
+    """An open notebook."""
+
+    def __init__(self, page: Page, path: Path) -> None:
+        self.page = page
+        self.path = path
+
+    def cell(self, number: int) -> Locator:
+        return self.page.locator(".jp-NotebookPanel .jp-CodeCell").nth(number)
+
+    def outputs(self, number: int) -> Locator:
+        return self.cell(number).locator(".jp-OutputArea-output")
+
+    def prompt(self, number: int) -> Locator:
+        return self.cell(number).locator(".jp-InputPrompt")
+
+    def write(self, number: int, source: str) -> None:
+        """Replace a cell's source."""
+        self.cell(number).locator(".cm-content").click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(source)
+
+    def run(self, number: int) -> None:
+        """Run a cell with Shift+Enter."""
+        self.cell(number).locator(".cm-content").click()
+        self.page.keyboard.press("Shift+Enter")
+
+    def press(self, button: str) -> None:
+        self.page.locator(f".jp-NotebookPanel-toolbar [data-jp-item-name='{button}']").click()
+
+    def see_end(self, number: int) -> None:
+        """Wait until a cell that was started has ended."""
+        expect(self.prompt(number)).to_have_text(re.compile(r"\[\d+\]:"), timeout=TIMEOUT)
+
+    def picture(self, name: str) -> None:
+        folder = os.environ.get("RUNTIMED_TEST_PICTURES")
+        if folder:
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+class Opener:
+    """Writes notebooks and opens them, each in a page of its own."""
+
+    def __init__(self, lab: Lab, folder: Path, browser: Browser, stack: contextlib.ExitStack) -> None:
+        self._lab, self._folder, self._browser, self._stack = lab, folder, browser, stack
+
+    def __call__(self, name: str, *sources: str) -> Notebook:
+        path = self._folder / name
+        notebook = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(source) for source in sources],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        )
+        nbformat.write(notebook, path)
+        page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
+        self._stack.callback(page.close)
+        page.set_default_timeout(TIMEOUT)
+        page.goto(self._lab.url.format(name))
+        opened = Notebook(page, path)
+        expect(opened.cell(len(sources) - 1)).to_be_visible(timeout=TIMEOUT)
+        # The notebook's own indicator says "idle" before there is a kernel, and cells that are run then are lost.
+        expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=TIMEOUT)
+        return opened
