@@ -41,6 +41,7 @@ AuditAction = Literal[
     "session_closed",
     "session_timed_out",
     "session_error",
+    "session_deleted",
     "kernel_start",
     "kernel_restart",
     "kernel_shutdown",

@@ -210,6 +210,19 @@ class Sessions:
         """
         self._client._perform(calls.stop(_notebook(session_id)))  # as above
 
+    def delete(self, session_id: str) -> None:
+        """Delete an ended session with its cells, outputs, log, profile and downloads. Its id is free then.
+
+        Clients that are still in it are disconnected. Large values, which sessions share, are removed from the disk
+        within a day.
+
+        Raises:
+            SessionNotFound: If there is no such session.
+            SessionError: If it is active; `stop` it first.
+            DaemonUnavailable: If no daemon runs.
+        """
+        self._client._perform(calls.delete(_notebook(session_id)))  # as above
+
 
 class AsyncClient:
     """`Client` with coroutines."""
@@ -298,6 +311,10 @@ class AsyncSessions:
     async def stop(self, session_id: str) -> None:
         """End a session for everybody; raises what `Sessions.stop` raises."""
         await self._client._perform(calls.stop(_notebook(session_id)))  # as above
+
+    async def delete(self, session_id: str) -> None:
+        """Delete an ended session with its data; see `Sessions.delete`."""
+        await self._client._perform(calls.delete(_notebook(session_id)))  # as above
 
 
 class DaemonClient:

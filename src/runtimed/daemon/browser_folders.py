@@ -22,10 +22,12 @@ from runtimed.transport.sockets import make_private_folder
 __all__ = [
     "clear_up_spare",
     "clear_up_spares",
+    "folders_of",
     "has_folder",
     "make_folder",
     "make_spare_folder",
     "remove_old_folders",
+    "set_folder_aside",
 ]
 
 logger = logging.getLogger(__name__)
@@ -118,12 +120,27 @@ async def remove_old_folders(
                 last_used = max(row.last_accessed_at, row.closed_at or 0.0)
             if last_used < before or folder.name.endswith(_ASIDE):
                 # At once, so that a session that starts meanwhile begins with a new one.
-                aside = folder.with_name(f"{folder.name.removesuffix(_ASIDE)}{_ASIDE}")
-                folder.rename(aside)
+                aside = set_folder_aside(folder)
                 await asyncio.to_thread(_remove, aside)
                 logger.info("removed %s, which no browser session has used for long", folder)
         except OSError as exc:
             logger.warning("%s cannot be removed: %s", folder, exc)
+
+
+def folders_of(browsers_dir: Path, name: str) -> list[Path]:
+    """Return the folders of the session with this stored name: its own, and what is left of one half removed."""
+    return [folder for folder in (browsers_dir / name, browsers_dir / f"{name}{_ASIDE}") if has_folder(folder)]
+
+
+def set_folder_aside(folder: Path) -> Path:
+    """Give a session's folder a name under which it is removed, now or later, and return that.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    aside = folder.with_name(f"{folder.name.removesuffix(_ASIDE)}{_ASIDE}")
+    folder.rename(aside)
+    return aside
 
 
 def _remove(folder: Path) -> None:

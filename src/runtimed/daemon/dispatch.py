@@ -105,6 +105,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return {"ids": _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))}
+        case ops.DeleteSession():
+            return daemon.delete_session(operation.notebook_id, peer.actor)
         case ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
         case ops.FlushPool():

@@ -170,6 +170,31 @@ class Registry:
         self._put(row, event, actor)
         return True
 
+    def check_ended(self, session_id: NotebookId) -> None:
+        """Refuse to delete a session that has not ended.
+
+        Raises:
+            SessionError: If it is active.
+        """
+        if self.get(session_id).status == "active":
+            raise SessionError(
+                f"Session {session_id!r} is active; stop it before it is deleted (`Client().sessions.stop`, "
+                "`runtimed delete ID --stop`)",
+                session_id=session_id,
+            )
+
+    def delete(self, session_id: NotebookId, actor: Actor) -> None:
+        """Forget an ended session and its history; that it was deleted, and by whom, is noted in their place."""
+        now = self._clock()
+        note = AuditRow(at=now, until=now, action="session_deleted", actor=actor, detail=None)
+        self._store.delete(session_id, note)
+        self._used_at.pop(session_id, None)
+        logger.info("session %r was deleted by client %s", session_id, actor.client_id)
+
+    def deleted(self) -> builtins.list[NotebookId]:
+        """Return the ids of sessions that were deleted and not begun anew."""
+        return builtins.list(map(NotebookId, self._store.deleted()))
+
     def update(self, session_id: NotebookId, **fields: Any) -> None:
         """Change facts about a session that are no steps of its life; what is known already needs no room."""
         row = self.get(session_id)

@@ -156,6 +156,10 @@ class Retention:
             self._task = asyncio.get_running_loop().create_task(self._look())
             self._task.add_done_callback(self._looked)
 
+    def look_soon(self) -> None:
+        """Look at the next tick: something was deleted, and what it referred to may be needed by nobody now."""
+        self._next = self._clock()
+
     def close(self) -> None:
         """Look no more. Closing twice is harmless."""
         self._closed = True

@@ -204,6 +204,15 @@ class Room(KernelListener, BrowserListener):
         self._registry.end(self.notebook_id, event, actor)
         await asyncio.gather(self.kernel.shutdown(), self.browser.shutdown())
 
+    @property
+    def has_host(self) -> bool:
+        """Whether a host is here, or on its way, one that ends included."""
+        return self.kernel.in_use or self.browser.in_use
+
+    async def await_host_end(self) -> None:
+        """Return when what an ended session had is gone."""
+        await asyncio.gather(self.kernel.shutdown(), self.browser.shutdown())
+
     async def detach(self) -> None:
         """Leave the kernel or the browser running for the next daemon."""
         await asyncio.gather(self.kernel.detach(), self.browser.detach())

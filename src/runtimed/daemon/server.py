@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from runtimed.daemon.adoption import adopt_hosts
 from runtimed.daemon.compaction import compact
+from runtimed.daemon.deletion import delete_session, finish_deletions
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_link import reap_hosts
@@ -182,6 +183,10 @@ class Daemon:
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `request_end`, `ShutdownDaemon`, or nobody has needed the daemon for a while."""
         make_private_folder(self.settings.hosts_dir)
+        try:
+            finish_deletions(self.settings, self.registry)
+        except OSError as exc:
+            self.report(f"Not all files of deleted sessions can be removed: {exc}")
         # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
         joining = adopt_hosts(self)
         self._listener = await serve(self.settings.socket_path, self._connected)
@@ -254,6 +259,21 @@ class Daemon:
             await self._rooms[session_id].stop(event, actor)
         else:
             self.registry.end(session_id, event, actor)
+
+    async def delete_session(self, session_id: str, actor: Actor) -> dict[str, Any]:
+        """Delete an ended session with its data; see `deletion.delete_session`."""
+        deleted = await delete_session(self, session_id, actor)
+        if deleted:
+            self._retention.look_soon()
+        return {"deleted": deleted}
+
+    def put_out(self, notebook_id: NotebookId) -> None:
+        """Disconnect the clients that are in the room of a session, and close it; harmless if it is not open."""
+        room = self._rooms.get(notebook_id)
+        if room is not None:
+            for peer in [peer for peer in self._peers if room in peer.rooms]:
+                peer.channel.close()
+            self._close_room(notebook_id)
 
     def _open_registry(self) -> RegistryStore:
         """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""

@@ -23,6 +23,7 @@ __all__ = [
     "ClearOutputs",
     "Complete",
     "DeleteCell",
+    "DeleteSession",
     "Enqueue",
     "Execute",
     "FindCells",
@@ -162,6 +163,13 @@ class StopSession(_OnNotebook, frozen=True, tag="stop"):
 
     reason: Literal["stopped", "error"] = "stopped"
     only_if_started_by_me: bool = False
+
+
+class DeleteSession(_OnNotebook, frozen=True, tag="delete_session"):
+    """Delete an ended session with its data; raises SessionError if it is active. Its clients are disconnected.
+
+    Reply: `{deleted: bool}`; where there is no such session nothing happens, so that sending again is harmless.
+    """
 
 
 class GetStatus(_Operation, frozen=True, tag="status"):
@@ -707,6 +715,7 @@ Operation = (
     | FindSessions
     | FindCells
     | StopSession
+    | DeleteSession
     | GetStatus
     | ShutdownDaemon
     | StartKernel

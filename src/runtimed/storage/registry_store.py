@@ -229,6 +229,20 @@ class RegistryStore:
             found.append(AuditRow(at=at, until=at, action=action, actor=actor, detail=detail))
         return found
 
+    def delete(self, session_id: str, note: AuditRow) -> None:
+        """Take a session and its history away, and note that in their place."""
+        with self._db.transaction():
+            self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
+            self._db.execute("DELETE FROM history WHERE session_id = ?", (session_id,))
+            self.add_history(session_id, note)
+
+    def deleted(self) -> builtins.list[str]:
+        """Return the ids of the sessions whose latest step is that they were deleted."""
+        query = """SELECT session_id FROM history AS step WHERE action = 'session_deleted'
+            AND NOT EXISTS (SELECT 1 FROM history WHERE session_id = step.session_id AND id > step.id)
+            AND NOT EXISTS (SELECT 1 FROM sessions WHERE session_id = step.session_id)"""
+        return [str(session_id) for (session_id,) in self._db.rows(query)]
+
     def _sessions(self, query: str, parameters: Sequence[Any] = ()) -> builtins.list[SessionRow]:
         found = []
         for row in self._db.rows(query, parameters):

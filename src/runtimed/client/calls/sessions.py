@@ -11,7 +11,7 @@ from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import operations as ops
 
-__all__ = ["get_log", "get_session", "leave", "session_status", "stop"]
+__all__ = ["delete", "get_log", "get_session", "leave", "session_status", "stop"]
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
@@ -51,6 +51,21 @@ def stop(notebook: Notebook) -> Flow[None]:
         yield Ask(ops.StopSession(notebook_id=notebook.id))
     except SessionNotFound:
         return
+
+
+def delete(notebook: Notebook) -> Flow[None]:
+    """Delete an ended session with its cells, outputs, log, profile and downloads. Its id is free then.
+
+    Clients that are still in it are disconnected. Large values, which sessions share, are removed from the disk within
+    a day.
+
+    Raises:
+        SessionNotFound: If there is no such session.
+        SessionError: If it is active; `stop` it first.
+    """
+    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    # Sent again it says nothing of a session that is gone: the first one may have done it.
+    yield Ask(ops.DeleteSession(notebook_id=notebook.id))
 
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
