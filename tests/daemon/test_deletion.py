@@ -166,7 +166,7 @@ async def test_its_large_values_go_a_day_later_but_for_those_that_another_sessio
 
 def test_a_browser_session_goes_with_its_profile(data_dir: Path):
     with BrowserSession("shop") as session:
-        session.start()
+        session.execute(type="goto", url="data:text/html,<title>One</title>")
     assert files_of(data_dir, "shop") != []
     Client().sessions.delete("shop")
     assert files_of(data_dir, "shop") == []

@@ -265,5 +265,8 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
 def _whole(notebook: Notebook, operation: ops.BrowserOperation) -> Flow[dict[str, Any]]:
     """Ask the browser for something that comes as bytes, in one piece or several."""
     reply = yield Ask(operation)
-    whole: dict[str, Any] = unpack((yield from read_rest(notebook, reply["reply_id"], reply["piece"], reply["size"])))
+    data = reply["piece"]
+    if len(data) < reply["size"]:
+        data = yield from read_rest(notebook, reply["reply_id"], data, reply["size"])
+    whole: dict[str, Any] = unpack(data)
     return whole
