@@ -44,6 +44,17 @@ def test_where_nobody_looks_nothing_is_written():
     assert stream.getvalue() == ""
 
 
+def test_a_stream_that_cannot_show_a_line_and_a_publisher_that_fails_leave_it_out(monkeypatch):
+    def refuse(data: Any, **rest: Any) -> None:
+        raise RuntimeError("nothing is published here")
+
+    monkeypatch.setattr("IPython.display.publish_display_data", refuse)
+    nothing: Any = object()
+    for line in (ProgressLine(stream=nothing), ProgressLine(SimpleNamespace(kernel=object()))):
+        with line:
+            line.show("Resolving six")
+
+
 @pytest.mark.parametrize(
     ("error", "last"), [(None, "The kernel is ready"), (ValueError(), "The environment was not made")]
 )

@@ -6,9 +6,10 @@ Nothing here imports IPython: where no shell runs, none is made.
 from __future__ import annotations
 
 import base64
+import codecs
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ class OutputStream:
         self._prefix = prefix
         self._target: TextIO | None = None
         self._flushed_at = float("-inf")
+        self._failure = ""
 
     def show(self, output: Output) -> None:
         """Show one more output; the text of a stream is the piece that just arrived."""
         if output.output_type == "stream":
-            self._show_text(_target(output), output.text or "")
+            self._shown(self.attempt(lambda: self._show_text(_target(output), output.text or "")))
         else:
-            _show(output, self._local_id(output))
+            self._shown(self.attempt(lambda: _show(output, self._local_id(output))))
 
     def update(self, output: Output) -> None:
         """Replace what is shown under the output's display id, in every place where it is shown.
@@ -62,24 +64,43 @@ class OutputStream:
         """
         display_id = self._local_id(output)
         if display_id is not None:
-            _publish(output, display_id, update=True)
+            self._shown(self.attempt(lambda: _publish(output, display_id, update=True)))
 
     def clear(self, *, wait: bool = False) -> None:
         """Take away what the running cell has shown so far; with `wait`, when its next output comes."""
         shell = running_shell()
         if shell is not None:
-            shell.display_pub.clear_output(wait)
+            self.attempt(lambda: shell.display_pub.clear_output(wait))
+
+    def attempt(self, step: Callable[[], object]) -> bool:
+        """Do what is needed to show an output, or show a note: what cannot be shown here takes nothing else with it.
+
+        Args:
+            step: Any part of it. Outputs in a row that fail alike get one note.
+
+        Returns:
+            Whether it succeeded.
+        """
+        failure = _failure_of(step)
+        if failure and failure != self._failure:
+            show_note(failure)
+            self._failure = failure
+        return not failure
+
+    def _shown(self, successfully: bool) -> None:
+        if successfully:
+            self._failure = ""
 
     def _show_text(self, target: TextIO, text: str) -> None:
         if self._target is not None and self._target is not target:
-            self._target.flush()  # else the two streams of a kernel may change their order
+            _flush(self._target)  # else the two streams of a kernel may change their order
         self._target = target
         _write(target, text)
         # ipykernel's streams flush themselves every 0.2 s. Flushing each piece takes 420 µs instead of 16 and makes it
         # a message of its own: 20,000 lines would take 8 s, and overrun readers that hold 1000 messages.
         now = time.monotonic()
         if now - self._flushed_at >= _FLUSH_INTERVAL or not hasattr(target, "flush_interval"):
-            target.flush()
+            _flush(target)
             self._flushed_at = now
 
     def _local_id(self, output: Output) -> str | None:
@@ -87,14 +108,28 @@ class OutputStream:
 
 
 def show_output(output: Output) -> None:
-    """Show one output of the past: notebook, terminal IPython or plain Python."""
-    _show(output, None)
+    """Show one output of the past, or a note in its place: notebook, terminal IPython or plain Python."""
+    failure = _failure_of(lambda: _show(output, None))
+    if failure:
+        show_note(failure)
 
 
 def show_note(text: str) -> None:
-    """Show a line of our own among outputs."""
-    _write(sys.stdout, f"{text}\n")
-    sys.stdout.flush()
+    """Show a line of our own among outputs. It goes to standard error if standard output refuses it, else nowhere."""
+    if _failure_of(lambda: _write_all(sys.stdout, f"{text}\n")):
+        _failure_of(lambda: _write_all(sys.stderr, f"{text}\n"))
+
+
+def _failure_of(show: Callable[[], object]) -> str:
+    """Show something; return what to say if that fails, else nothing.
+
+    Streams, publishers and formatters may be replaced by anybody's, which may raise anything.
+    """
+    try:
+        show()
+    except Exception as exc:  # noqa: BLE001  # see above; the note says it
+        return f"[an output is left out here, as showing it failed: {type(exc).__name__}: {exc}]"
+    return ""
 
 
 def bundle_for_display(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,9 +160,7 @@ def readable_size(size: int) -> str:
 def _show(output: Output, display_id: str | None) -> None:
     match output.output_type:
         case "stream":
-            target = _target(output)
-            _write(target, output.text or "")
-            target.flush()
+            _write_all(_target(output), output.text or "")
         case "error":
             _show_error(output)
         case "display_data" | "execute_result":
@@ -139,7 +172,27 @@ def _target(output: Output) -> TextIO:
 
 
 def _write(target: TextIO, text: str) -> None:
-    target.write(_encodable(text, target.encoding or "utf-8"))
+    target.write(_encodable(text, _encoding(target)))
+
+
+def _flush(target: TextIO) -> None:
+    flush = getattr(target, "flush", None)
+    if flush is not None:
+        flush()
+
+
+def _write_all(target: TextIO, text: str) -> None:
+    _write(target, text)
+    _flush(target)
+
+
+def _encoding(target: TextIO) -> str:
+    """Return the encoding of a stream, which may be anything that has a `write`."""
+    name = getattr(target, "encoding", None) or "utf-8"
+    try:
+        return codecs.lookup(name).name
+    except (LookupError, TypeError):
+        return "utf-8"
 
 
 def _encodable(value: Any, encoding: str = "utf-8") -> Any:
@@ -164,8 +217,7 @@ def _show_error(output: Output) -> None:
     lines = _encodable(list(output.traceback) or [f"{output.ename}: {output.evalue}"])
     shell = running_shell()
     if shell is None:
-        _write(sys.stderr, "\n".join(lines) + "\n")
-        sys.stderr.flush()
+        _write_all(sys.stderr, "\n".join(lines) + "\n")
         return
     # The only way to a real error output. A kernel that does so while it displays the last value of a cell (an
     # ExecutionResult) would report that cell as failed (ipykernel 7.4, do_execute), with a NoneType as its error.
@@ -179,8 +231,7 @@ def _show_error(output: Output) -> None:
 def _publish(output: Output, display_id: str | None, *, update: bool = False) -> None:
     shell = running_shell()
     if shell is None:
-        _write(sys.stdout, f"{output}\n")
-        sys.stdout.flush()
+        _write_all(sys.stdout, f"{output}\n")
         return
     bundle = bundle_for_display(output.data or {})
     if _prints(shell.display_pub):

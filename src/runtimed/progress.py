@@ -5,6 +5,7 @@ In a notebook it is one display that is updated; in a terminal one line that is 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import secrets
 import shutil
@@ -59,12 +60,11 @@ class ProgressLine:
         text = progress_text(message, done, total)
         if self._notebook:
             self._publish(f"{text} …")
-        elif self._stream.isatty():
+        else:
             # Never wider than the terminal, where a line that wraps cannot be written over.
             width = shutil.get_terminal_size().columns - 3
             line = "".join(c if c.isprintable() else "?" for c in text)
-            self._stream.write(f"\r\x1b[2K{line[:width]} …")
-            self._stream.flush()
+            self._write(f"\r\x1b[2K{line[:width]} …")
         self._shown = True
 
     def close(self, last: str = "") -> None:
@@ -78,12 +78,20 @@ class ProgressLine:
         self._shown = False
         if self._notebook:
             self._publish(last or "The kernel is ready")
-        elif self._stream.isatty():
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+        else:
+            self._write("\r\x1b[2K")
+
+    # Streams and publishers may be replaced by anybody's, which have less or raise anything: the line is left out then.
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(Exception):
+            if self._stream.isatty():
+                self._stream.write(text)
+                self._stream.flush()
 
     def _publish(self, text: str) -> None:
         publish = importlib.import_module("IPython.display").publish_display_data
         update = self._display_id is not None
         self._display_id = self._display_id or f"runtimed-progress-{secrets.token_hex(4)}"
-        publish({"text/plain": text}, transient={"display_id": self._display_id}, update=update)
+        with contextlib.suppress(Exception):
+            publish({"text/plain": text}, transient={"display_id": self._display_id}, update=update)

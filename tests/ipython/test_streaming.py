@@ -120,6 +120,113 @@ def test_output_appears_before_the_cell_ends(in_work: Shell, tmp_path: Path, mon
     assert opener.getvalue() == "first\nlast\n"
 
 
+# --- what cannot be shown ---
+
+
+class Tee:
+    """What people put in the place of sys.stdout: `write` and `flush`, and nothing else."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+def test_a_stream_that_can_only_write_shows_everything(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", out := Tee())
+    monkeypatch.setattr("sys.stderr", err := Tee())
+    code = "import sys\nprint('é', '\\udc80')\nsys.stderr.write('two')\ndisplay('three')\nprint('four')"
+    assert in_work.ip.run_cell(f"%%runtimed --out result\n{code}").success
+    assert out.text == "é \\udc80\nfour\n"
+    assert err.text == "two"
+    assert in_work.published[0]["data"]["text/plain"] == "'three'"
+    assert in_work.ip.run_cell("%runtimed cells").success
+    assert "import sys …" in out.text
+    assert [str(output) for output in in_work.ip.user_ns["result"].outputs] == [
+        "é \udc80\n",
+        "two",
+        "'three'",
+        "four\n",
+    ]
+
+
+def test_an_output_that_cannot_be_shown_takes_no_other_with_it(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish = in_work.ip.display_pub.publish
+
+    def refuse_html(data: Any, **fields: Any) -> None:
+        if "text/html" in data:
+            raise ValueError("no HTML here")
+        publish(data, **fields)
+
+    def refuse_clear(wait: bool) -> None:
+        raise OSError("nothing is cleared here")
+
+    monkeypatch.setattr(in_work.ip.display_pub, "publish", refuse_html)
+    monkeypatch.setattr(in_work.ip.display_pub, "clear_output", refuse_clear)
+    code = (
+        "from IPython.display import HTML, clear_output\n"
+        "print('one')\nclear_output()\nhandle = display(HTML('a'), display_id='h')\nhandle.update(HTML('b'))\n"
+        "print('two')\n'three'"
+    )
+    left_out = "[an output is left out here, as showing it failed: {}]\n"
+    assert in_work.run(f"%%runtimed --out result\n{code}") == (
+        f"one\n{left_out.format('OSError: nothing is cleared here')}{left_out.format('ValueError: no HTML here')}two\n"
+    )
+    assert in_work.published[-1]["data"]["text/plain"] == "'three'"
+    result = in_work.ip.user_ns["result"]
+    assert (result.success, len(result.outputs)) == (True, 3), "the result is whole"
+    # Shown again, by whoever looks at it later.
+    cell_id = result.cell_id
+    assert left_out.format("ValueError: no HTML here") in in_work.run(f"%runtimed replay {cell_id}")
+    in_work.ip.run_cell("result")
+    assert in_work.published[-1]["data"]["text/plain"] == "'three'"
+
+
+def test_a_stream_that_refuses_says_so_once_on_the_other_one(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(Tee):
+        def write(self, text: str) -> None:
+            raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    monkeypatch.setattr("sys.stderr", err := Tee())
+    code = "import sys\nfor i in range(100): print(i, flush=True)\nsys.stderr.write('end')"
+    assert in_work.ip.run_cell(f"%%runtimed --out result\n{code}").success
+    assert err.text == (
+        "[an output is left out here, as showing it failed: ValueError: I/O operation on closed file]\nend"
+    )
+    assert in_work.ip.user_ns["result"].stdout == "".join(f"{i}\n" for i in range(100))
+
+
+def test_a_traceback_that_cannot_be_shown_is_named(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = in_work.ip._showtraceback
+
+    def refuse(etype: Any, evalue: Any, lines: Any) -> None:
+        if etype.__name__ == "ZeroDivisionError":
+            raise RuntimeError("no traceback here")
+        show(etype, evalue, lines)
+
+    monkeypatch.setattr(in_work.ip, "_showtraceback", refuse)
+    error, printed = in_work.fail("%%runtimed\n1/0")
+    assert isinstance(error, CellFailed)
+    assert "showing it failed: RuntimeError: no traceback here]" in printed
+
+
+def test_a_question_that_cannot_be_asked_is_an_end_of_input_there(
+    in_work: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_prompt: str) -> str:
+        raise RuntimeError("input(): lost sys.stdin")
+
+    monkeypatch.setattr("builtins.input", lost)
+    assert in_work.run("%%runtimed\ntry:\n    input('? ')\nexcept EOFError:\n    print('end')") == (
+        "[the question '? ' could not be asked here: RuntimeError: input(): lost sys.stdin]\nend\n"
+    )
+
+
 # --- input ---
 
 

@@ -14,6 +14,7 @@ from traitlets import Bool, Float, Unicode
 
 from runtimed.client import calls
 from runtimed.client.session import Session
+from runtimed.display import show_note
 from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
@@ -377,4 +378,4 @@ def _is_browser(session_id: str) -> bool:
 
 
 def _say(text: str) -> None:
-    print(printable(text, "\n"))  # noqa: T201  # a magic speaks to a person
+    show_note(printable(text, "\n"))

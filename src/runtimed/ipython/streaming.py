@@ -133,8 +133,11 @@ class Live:
                 pass
 
     def _show(self, event: Stream | Display | Failed) -> None:
-        if self._stream is None:
-            return
+        stream = self._stream
+        if stream is not None:
+            stream.attempt(lambda: self._show_in(event, stream))
+
+    def _show_in(self, event: Stream | Display | Failed, stream: OutputStream) -> None:
         blobs = blobs_in(event)
         # The session's own connection is in the middle of the exchange that brought this event.
         values = self._session._apart(calls.fetch_blobs(self._session._notebook, blobs)) if blobs else {}
@@ -142,9 +145,9 @@ class Live:
         if public is None or public.output is None:
             return
         if isinstance(event, Display) and event.kind == "update_display_data":
-            self._stream.update(public.output)
+            stream.update(public.output)
         else:
-            self._stream.show(public.output)
+            stream.show(public.output)
 
     def _answer(self, event: InputRequested) -> None:
         ask = getpass.getpass if event.password else builtins.input
@@ -152,16 +155,18 @@ class Live:
         self._asking = True
         try:
             text = ask(event.prompt)
-        except EOFError:
-            if is_hung_up(was_terminal=was_terminal):
-                self._ending = True
-                raise KeyboardInterrupt from None
-            text = END_OF_INPUT
         except KeyboardInterrupt:
             if self._ending:
                 raise
             self._cancel()
             return
+        except Exception as exc:  # noqa: BLE001  # whatever reads lines here may be anybody's, and raise anything
+            if is_hung_up(was_terminal=was_terminal):
+                self._ending = True
+                raise KeyboardInterrupt from None
+            if not isinstance(exc, EOFError):
+                show_note(f"[the question {event.prompt!r} could not be asked here: {type(exc).__name__}: {exc}]")
+            text = END_OF_INPUT
         finally:
             self._asking = False
         operation = Input(notebook_id=self._session.notebook_id, execution_id=self._execution_id, text=text)
