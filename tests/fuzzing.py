@@ -12,7 +12,7 @@ import msgpack
 import msgspec
 
 from runtimed.errors import ProtocolError
-from runtimed.protocol.codec import decode_message, encode_message
+from runtimed.protocol.codec import decode_asked, encode_message
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -133,14 +133,14 @@ def _message(numbers: random.Random, operations: list[Operation], number: int) -
         Reply(number, {}),
         Failure(number, "RuntimedError", "no", {}),
         EventFrame(number, 1, b"event"),
-        Ack(2**62),
+        Ack(2**52),
     ]
     return numbers.choice(others)
 
 
 def _read(frame: bytes) -> Message | None:
     try:
-        return decode_message(frame[4:]) if int.from_bytes(frame[:4], "big") == len(frame) - 4 else None
+        return decode_asked(frame[4:]) if int.from_bytes(frame[:4], "big") == len(frame) - 4 else None
     except ProtocolError:
         return None
 

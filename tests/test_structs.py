@@ -24,9 +24,9 @@ assert all(result == results[0] for result in results), results
     ("imports", "call"),
     [
         (
-            "from runtimed.protocol.codec import decode_message, encode_message\n"
+            "from runtimed.protocol.codec import decode_answer, encode_message\n"
             "from runtimed.protocol.messages import Welcome, Reply\nframe = encode_message(Reply(1, {}))[4:]",
-            "decode_message(frame)",
+            "decode_answer(frame)",
         ),
         ("from runtimed.actions import parse_action", "parse_action({'type': 'click', 'ref': 'e1'})"),
         ("from runtimed.transport.home import find_uv", "find_uv()"),

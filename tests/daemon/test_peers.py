@@ -73,10 +73,11 @@ def raw(data: bytes) -> socket.socket:
 
 def answers(sock: socket.socket) -> list[Message]:
     """Read until the daemon closes."""
-    reader, found = codec.FrameReader(), []
+    reader = codec.FrameReader()
+    found: list[Message] = []
     with sock:
         while data := sock.recv(65536):
-            found += [codec.decode_message(body) for body in reader.receive_data(data)]
+            found += [codec.decode_answer(body) for body in reader.receive_data(data)]
     return found
 
 

@@ -1,5 +1,7 @@
 """Frames and messages, chopped and mutated."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -20,21 +22,28 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import AddCell, Enqueue, Execute, Subscribe
+from runtimed.protocol.operations import AddCell, Enqueue, Execute, SetSource, Subscribe
 
-MESSAGES: list[Message] = [
+ASKED: list[Message] = [
     Hello(1, "0.1.0", "c1", None, 42),
-    Welcome("0.1.0", 7),
-    Refusal("go away"),
     Request(1, AddCell(notebook_id="n", cell_id="c", source="x\x00\U0001f600", cell_type="markdown", index=0)),
     Request(2**40, Enqueue(notebook_id="n", execution_id="e", cell_id="c", source="1+1", stdin=True)),
     Request(3, Subscribe(notebook_id="n", cell_ids=["a"], after=9)),
     Request(4, Execute(execution_id="e", cell_id="c", code="1")),
     Cancel(2),
-    Reply(2, {"cells": [], "next": None}),
-    Failure(2, "CellNotFound", "Cell not found: c", {"cell_id": "c"}),
     Ack(12),
 ]
+
+ANSWERS: list[Message] = [
+    Welcome("0.1.0", 7),
+    Refusal("go away"),
+    Reply(2, {"cells": [], "next": None}),
+    Failure(2, "CellNotFound", "Cell not found: c", {"cell_id": "c"}),
+]
+
+BOTH = pytest.mark.parametrize(
+    ("messages", "decode"), [(ASKED, codec.decode_asked), (ANSWERS, codec.decode_answer)], ids=["asked", "answers"]
+)
 
 EVENTS: list[Event] = [
     Stream(at=1.5, execution_id="e", cell_id="c", name="stdout", text="2\n\ud800"),
@@ -46,20 +55,43 @@ EVENTS: list[Event] = [
 ]
 
 
-def read(data: bytes, size: int) -> list[Message]:
+def read(data: bytes, size: int, decode: Callable[[bytes], Message]) -> list[Message]:
     reader = codec.FrameReader()
     found = []
     for start in range(0, len(data), size):
-        found += [codec.decode_message(body) for body in reader.receive_data(data[start : start + size])]
+        found += [decode(body) for body in reader.receive_data(data[start : start + size])]
     assert reader.pending == 0
     return found
 
 
-def test_a_stream_of_messages_reads_the_same_however_it_is_chopped():
-    data = b"".join(map(codec.encode_message, MESSAGES))
+@BOTH
+def test_a_stream_of_messages_reads_the_same_however_it_is_chopped(messages, decode):
+    data = b"".join(map(codec.encode_message, messages))
 
     for size in range(1, len(data) + 1):
-        assert read(data, size) == MESSAGES
+        assert read(data, size, decode) == messages
+
+
+def test_nobody_gets_what_only_the_other_side_may_get():
+    for messages, decode in ((ASKED, codec.decode_answer), (ANSWERS, codec.decode_asked)):
+        for message in messages:
+            if not isinstance(message, Refusal):
+                with pytest.raises(ProtocolError, match="not a message"):
+                    decode(codec.encode_message(message)[4:])
+    for message in ASKED[1:]:
+        with pytest.raises(ProtocolError, match="not a greeting"):
+            codec.decode_greeting(codec.encode_message(message)[4:])
+    assert codec.decode_greeting(codec.encode_message(ASKED[0])[4:]) == ASKED[0]
+
+
+@given(st.integers(), st.text(), st.binary())
+def test_what_cannot_be_said_in_valid_unicode_is_read_all_the_same(number, text, data):
+    number %= 2**53
+    request = Request(number, SetSource(notebook_id="n\ud800", cell_id=text, source=text + "\udfff" + text))
+    reply = Reply(number, {"text": text + "\ud800", "data": data, "n": [number, None, True, 0.5]})
+
+    assert codec.decode_asked(codec.encode_message(request)[4:]) == request
+    assert codec.decode_answer(codec.encode_message(reply)[4:]) == reply
 
 
 def test_an_event_keeps_its_bytes_inside_a_frame_and_the_frame_reads_as_one_message():
@@ -68,7 +100,7 @@ def test_an_event_keeps_its_bytes_inside_a_frame_and_the_frame_reads_as_one_mess
         head, same = codec.encode_event_frame(7, 300, body)
 
         assert same is body
-        assert read(head + same, 5) == [EventFrame(7, 300, body)]
+        assert read(head + same, 5, codec.decode_answer) == [EventFrame(7, 300, body)]
         assert codec.decode_event(body) == event
 
 
@@ -110,30 +142,34 @@ def test_a_message_larger_than_the_cap_is_not_sent():
 )
 def test_what_is_no_message_is_a_protocol_error(body):
     with pytest.raises(ProtocolError):
-        codec.decode_message(body)
+        codec.decode_asked(body)
+    with pytest.raises(ProtocolError):
+        codec.decode_answer(body)
+    with pytest.raises(ProtocolError):
+        codec.decode_greeting(body)
 
 
-def test_a_message_that_is_nested_too_deeply_is_said_to_be():
+def test_a_value_that_is_nested_too_deeply_is_said_to_be():
     with pytest.raises(ProtocolError, match="^unreadable message: nested too deeply$"):
-        codec.decode_message(b"\x91" * 5000)
+        codec.unpack(b"\x91" * 5000)
 
 
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_message_or_a_protocol_error(body):
     try:
-        message = codec.decode_message(body)
+        message = codec.decode_asked(body)
     except ProtocolError:
         return
     assert isinstance(message, msgspec.Struct)
 
 
-@given(st.sampled_from(MESSAGES), st.data())
+@given(st.sampled_from(ASKED), st.data())
 def test_a_message_with_flipped_bytes_is_a_message_or_a_protocol_error(message, data):
     frame = bytearray(codec.encode_message(message)[4:])
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        found = codec.decode_message(bytes(frame))
+        found = codec.decode_asked(bytes(frame))
     except ProtocolError:
         return
     assert isinstance(found, msgspec.Struct)

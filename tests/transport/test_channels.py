@@ -11,6 +11,7 @@ import pytest
 from runtimed.protocol.codec import encode_message
 from runtimed.protocol.messages import Ack, Message, Refusal
 from runtimed.transport.aio import TURN, Channel, ChannelHandler, connect, serve
+from runtimed.transport.reception import Reception
 
 MANY = 2000
 
@@ -42,6 +43,7 @@ class Server:
         self.handlers: list[Collector] = []
 
     def accept(self, channel: Channel) -> Collector:
+        channel.trust()
         self.handlers.append(Collector(channel))
         return self.handlers[-1]
 
@@ -50,7 +52,7 @@ class Server:
 async def connected(folder: Path, count: int) -> AsyncIterator[tuple[list[Channel], list[Collector]]]:
     """That many connections: the clients' ends, and the handlers of the server's ends."""
     server = Server()
-    listener = await serve(folder / "s", server.accept)
+    listener = await serve(folder / "s", server.accept, Reception(10))
     clients = []
     for number in range(count):
         clients.append(await connect(folder / "s", Collector))

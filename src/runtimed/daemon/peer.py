@@ -84,11 +84,16 @@ class Peer(ChannelHandler):
                     return
                 self.actor = replace(self.actor, client_id=ClientId(hello.client_id), label=hello.label)
                 self._greeted = True
+                self.channel.trust()
                 self.channel.send(reply)
             case Refusal():
                 self.channel.refuse(reply.message)
 
     def _take(self, request: Request) -> None:
+        if request.id in self._streams or request.id in self._tasks:
+            # The other side could not tell whose the answers are, and only one of them could be cancelled.
+            self.channel.refuse(f"Request {request.id} is not answered yet: give each request a number of its own")
+            return
         loop = asyncio.get_running_loop()
         delay = 0.0 if self._bucket is None else self._bucket.take(loop.time())
         if delay:
@@ -158,7 +163,8 @@ class Peer(ChannelHandler):
             logger.exception("a request of client %s failed", self.client_id)
             self._fail(request_id, RuntimedError("The daemon made a mistake; its log has the details"))
         finally:
-            self._tasks.pop(request_id, None)
+            if self._tasks.get(request_id) is asyncio.current_task():
+                del self._tasks[request_id]
             self._set_reading()
 
     def _reply(self, request_id: int, result: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ from runtimed.storage.blobs import BlobStore
 from runtimed.storage.disk import check_room, is_no_room, no_room
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.transport.aio import Channel, serve
+from runtimed.transport.reception import Reception
 from runtimed.transport.sockets import make_private_folder
 from runtimed.version import __version__
 
@@ -62,9 +63,6 @@ MAX_PROBLEMS: Final = 100
 
 ROOM_REST: Final = 60.0
 """Seconds after which a room that nobody uses is closed."""
-
-GREETING_DEADLINE: Final = 10.0
-"""Seconds that a connection gets to say who it is."""
 
 FIRST_CLIENT: Final = 10.0
 """Seconds for which a daemon waits for whoever has started it, however soon it is to end when nobody needs it."""
@@ -152,7 +150,8 @@ class Daemon:
         self.pid = os.getpid()
         self._clock = clock
         self._started_at = clock()
-        self._strangers: dict[Peer, float] = {}
+        self.reception = Reception(MAX_STRANGERS)
+        self._channels: set[Channel] = set()
         self._peers: set[Peer] = set()
         self._rooms: dict[NotebookId, Room] = {}
         self._unused_since: dict[NotebookId, float] = {}
@@ -176,7 +175,7 @@ class Daemon:
         if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
         self.demand = Demand()
-        self._trouble = Trouble()
+        self._trouble = Trouble(self.report)
 
     # --- life ---
 
@@ -189,13 +188,15 @@ class Daemon:
             self.report(f"Not all files of deleted sessions can be removed: {exc}")
         # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
         joining = adopt_hosts(self)
-        self._listener = await serve(self.settings.socket_path, self._connected)
+        self._listener = await serve(self.settings.socket_path, self._connected, self.reception)
         try:
             if joining:
                 await asyncio.wait(joining, timeout=ADOPTION_DEADLINE)
             on_ready()
             while not self._end.is_set():
-                delay = self._tick()
+                delay = TICK
+                with self._trouble.contained("the look at what is due"):
+                    delay = self._tick()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._end.wait()
@@ -204,14 +205,19 @@ class Daemon:
         self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
-        await asyncio.gather(*(room.detach() for room in self._rooms.values()), self._pool.flush())
+        # Each by itself: what one cannot do keeps no other from its end.
+        ends = (*(room.detach() for room in self._rooms.values()), self._pool.flush())
+        _log_errors(
+            await asyncio.gather(*ends, return_exceptions=True), "a session could not be left for the next daemon"
+        )
         await self._environments.close()
-        for peer in [*self._strangers, *self._peers]:
-            peer.channel.close()
+        for channel in list(self._channels):
+            channel.close()
         # One turn of the loop lets the channels say that they are closed, before the rooms are.
         await asyncio.sleep(0)
-        for room in self._rooms.values():
-            room.close()
+        for notebook_id, room in self._rooms.items():
+            with self._trouble.contained(f"the end of session {notebook_id!r} here"):
+                room.close()
         try:
             self.registry.flush()
             self._registry_store.close()
@@ -239,9 +245,7 @@ class Daemon:
         """
         if not keep_kernels:
             ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
-            for end in await asyncio.gather(*ends, return_exceptions=True):
-                if isinstance(end, BaseException):
-                    logger.error("a session could not be ended", exc_info=end)
+            _log_errors(await asyncio.gather(*ends, return_exceptions=True), "a session could not be ended")
         # Before the reply: whoever has it may come again at once, and must not meet a daemon that ends.
         self._stop_listening()
         asyncio.get_running_loop().call_soon(self.request_end)
@@ -306,26 +310,17 @@ class Daemon:
         now = self._clock()
         delay = TICK
         for notebook_id, room in list(self._rooms.items()):
-            with self._trouble.noted(f"session {notebook_id!r}"):
+            with self._trouble.contained(f"session {notebook_id!r}"):
                 room.tidy()
-            deadline = room.deadline()
-            if deadline is not None and deadline[0] <= now:
-                task = asyncio.get_running_loop().create_task(self._end_by_itself(room, deadline[1]))
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
-            elif deadline is not None:
-                delay = min(delay, deadline[0] - now)
-            if room.in_use:
-                self._unused_since.pop(notebook_id, None)
-            elif deadline is None and now - self._unused_since.setdefault(notebook_id, now) > ROOM_REST:
-                self._close_room(notebook_id)
-        for peer in [peer for peer, came_at in self._strangers.items() if now - came_at > GREETING_DEADLINE]:
-            self._turn_away(peer, f"No greeting came within {GREETING_DEADLINE:g} seconds")
+            with self._trouble.contained(f"the time limit of session {notebook_id!r}"):
+                delay = min(delay, self._look_at(room, now))
         self._compact_next()
-        with self._trouble.noted("the list of sessions"):
+        with self._trouble.contained("the list of sessions"):
             self.registry.flush()
-        self._retention.tick(now)
-        self._pool.tick()
+        with self._trouble.contained("the look for what is too old"):
+            self._retention.tick(now)
+        with self._trouble.contained("the pool of spares"):
+            self._pool.tick()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             # A thread that ends with the process: what it leaves half deleted, the next one deletes.
@@ -341,30 +336,38 @@ class Daemon:
             self.request_end()
         return max(delay, 0.01)
 
+    def _look_at(self, room: Room, now: float) -> float:
+        """End a session whose time is up, close a room that nobody needs; return the seconds until the next look."""
+        deadline = room.deadline()
+        if deadline is not None and deadline[0] <= now:
+            task = asyncio.get_running_loop().create_task(self._end_by_itself(room, deadline[1]))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        if room.in_use:
+            self._unused_since.pop(room.notebook_id, None)
+        elif deadline is None and now - self._unused_since.setdefault(room.notebook_id, now) > ROOM_REST:
+            self._close_room(room.notebook_id)
+        return TICK if deadline is None or deadline[0] <= now else deadline[0] - now
+
     async def _end_by_itself(self, room: Room, event: SessionEvent) -> None:
-        with self._trouble.noted(f"the end of session {room.notebook_id!r}"):
+        with self._trouble.contained(f"the end of session {room.notebook_id!r}"):
             await room.stop(event)
 
     def _compact_next(self) -> None:
         """Compact a document that is due; one at a time, as it takes time from everybody."""
-        if self._compacting is None or self._compacting.done():
-            due = next((room for room in self._rooms.values() if room.document.compaction_due), None)
-            if due is not None:
-                task = compact(due.notebook_id, due.document)
-                self._compacting = asyncio.get_running_loop().create_task(task)
+        for notebook_id, room in self._rooms.items():
+            if self._compacting is not None and not self._compacting.done():
+                return
+            with self._trouble.contained(f"the compaction of session {notebook_id!r}"):
+                if room.document.compaction_due:
+                    task = compact(notebook_id, room.document)
+                    self._compacting = asyncio.get_running_loop().create_task(task)
 
     # --- peers ---
 
     def _connected(self, channel: Channel) -> Peer:
-        peer = Peer(self, channel)
-        self._strangers[peer] = self._clock()
-        if len(self._strangers) > MAX_STRANGERS:
-            self._turn_away(next(iter(self._strangers)), "Too many connections wait here without a greeting")
-        return peer
-
-    def _turn_away(self, stranger: Peer, reason: str) -> None:
-        del self._strangers[stranger]
-        stranger.channel.refuse(reason)
+        self._channels.add(channel)
+        return Peer(self, channel)
 
     def admit(self, peer: Peer) -> None:
         """A connection has said who it is.
@@ -374,7 +377,6 @@ class Daemon:
         """
         if len(self._peers) >= self.limits.max_connections + SPARE_CONNECTIONS:
             raise self._too_many_connections()
-        self._strangers.pop(peer, None)
         self._peers.add(peer)
 
     def check_may_join(self) -> None:
@@ -395,7 +397,7 @@ class Daemon:
 
     def peer_gone(self, peer: Peer) -> None:
         """A connection is closed."""
-        self._strangers.pop(peer, None)
+        self._channels.discard(peer.channel)
         self._peers.discard(peer)
 
     def open_room(self, notebook_id: NotebookId) -> Room | None:
@@ -459,10 +461,11 @@ class Daemon:
         Raises:
             SessionError: If all are in use.
         """
-        for notebook_id, room in self._rooms.items():
-            if not room.in_use and room.deadline() is None:
-                self._close_room(notebook_id)
-                return
+        for notebook_id, room in list(self._rooms.items()):
+            with self._trouble.contained(f"the time limit of session {notebook_id!r}"):
+                if not room.in_use and room.deadline() is None:
+                    self._close_room(notebook_id)
+                    return
         raise SessionError(
             f"Session {wanted!r} cannot be opened: {len(self._rooms):,} sessions are in use, as many as this daemon "
             "can have open. Leave some, or raise RUNTIMED_MAX_SESSIONS",
@@ -530,6 +533,12 @@ class Daemon:
                 for room in self._rooms.values()
             ],
         }
+
+
+def _log_errors(results: Iterable[object], what: str) -> None:
+    for result in results:
+        if isinstance(result, BaseException):
+            logger.error("%s", what, exc_info=result)
 
 
 def _kernel_status(row: SessionRow, room: Room | None) -> KernelStatus | None:

@@ -1,4 +1,4 @@
-"""Says once that something cannot be stored, however often it is tried again, and once that it can.
+"""Says once that something fails, however often it is tried again, and once that it works.
 
 Nothing here decides what is tried again, or when.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from runtimed.errors import StorageError
 
@@ -17,10 +17,15 @@ logger = logging.getLogger(__name__)
 
 
 class Trouble:
-    """What could not be stored the last time."""
+    """What failed the last time.
 
-    def __init__(self) -> None:
-        self._unstored: set[str] = set()
+    Args:
+        report: Tells users of a failure, in a sentence; None where the log is enough.
+    """
+
+    def __init__(self, report: Callable[[str], None] | None = None) -> None:
+        self._failing: set[str] = set()
+        self._report = report
 
     @contextlib.contextmanager
     def noted(self, what: str) -> Iterator[None]:
@@ -32,10 +37,45 @@ class Trouble:
         try:
             yield
         except StorageError as exc:
-            if what not in self._unstored:
-                self._unstored.add(what)
-                logger.error("%s waits: %s", what, exc)  # noqa: TRY400  # a sentence, not a traceback
+            self._waits(what, exc)
         else:
-            if what in self._unstored:
-                self._unstored.discard(what)
-                logger.info("%s waits no more", what)
+            self._works(what)
+
+    @contextlib.contextmanager
+    def contained(self, what: str) -> Iterator[None]:
+        """Take any error out of a block that concerns one session, so that the steps of all others are taken.
+
+        A full disk is logged. Anything else is a defect or damage, and is reported to users too.
+
+        Args:
+            what: What is done, and for which session: the same words at each attempt.
+        """
+        try:
+            yield
+        except StorageError as exc:
+            if self._waits(what, exc) and "free" not in exc.data:
+                self._tell(f"{what} fails: {exc.message}")
+        except Exception as exc:
+            if what not in self._failing:
+                self._failing.add(what)
+                logger.exception("%s fails", what)
+                self._tell(f"{what} fails with {type(exc).__name__}, a mistake of the daemon; its log has the details")
+        else:
+            self._works(what)
+
+    def _waits(self, what: str, error: StorageError) -> bool:
+        """Return whether this is news."""
+        is_new = what not in self._failing
+        if is_new:
+            self._failing.add(what)
+            logger.error("%s waits: %s", what, error)
+        return is_new
+
+    def _works(self, what: str) -> None:
+        if what in self._failing:
+            self._failing.discard(what)
+            logger.info("%s waits no more", what)
+
+    def _tell(self, sentence: str) -> None:
+        if self._report is not None:
+            self._report(sentence[0].upper() + sentence[1:])

@@ -20,16 +20,21 @@ from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.host.server import HostServer
+from runtimed.protocol.codec import MAX_FRAME
 from runtimed.settings import Settings, read_settings
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.spool import Spool
 from runtimed.texts import LineFormatter
 from runtimed.transport import aio
 from runtimed.transport.autostart import ensure_daemon
+from runtimed.transport.reception import Reception
 
 __all__ = ["Parts", "label_log", "live"]
 
 logger = logging.getLogger(__name__)
+
+MAX_STRANGERS: Final = 16
+"""Connections that have not said who they are; one more, and the one that waits longest has to go."""
 
 FIRST_DAEMON: Final = 10.0
 """Seconds after its start in which the daemon that started it should attach itself."""
@@ -98,7 +103,7 @@ async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]
 
 @contextlib.asynccontextmanager
 async def _listening(path: Path, server: HostServer) -> AsyncIterator[None]:
-    listener = await aio.serve(path, server.accept)
+    listener = await aio.serve(path, server.accept, Reception(MAX_STRANGERS, MAX_FRAME))
     try:
         yield
     finally:

@@ -196,9 +196,14 @@ class Connection(ChannelHandler):
             )
             return
         self._greeted = True
+        self.channel.trust()
         self.channel.send(Welcome(version=__version__, pid=os.getpid()))
 
     def _request(self, request: Request) -> None:
+        if request.id in self._serving:
+            # The daemon could not tell whose the answer is, and only one of them could be cancelled.
+            self.channel.refuse(f"Request {request.id} is not answered yet: give each request a number of its own")
+            return
         try:
             result = self._perform(request.id, request.operation)
         except RuntimedError as exc:
@@ -254,7 +259,8 @@ class Connection(ChannelHandler):
         else:
             self._reply(request_id, result)
         finally:
-            self._serving.pop(request_id, None)
+            if self._serving.get(request_id) is asyncio.current_task():
+                del self._serving[request_id]
 
     def _reply(self, request_id: int, result: dict[str, Any]) -> None:
         try:

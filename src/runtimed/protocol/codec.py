@@ -1,27 +1,32 @@
 """Messages to bytes and back: a frame is a length in four bytes (big-endian), then one MessagePack value.
 
-Lone surrogates, which a kernel may print, pass (`surrogatepass`). Nothing here waits or opens a socket.
+What comes from outside is decoded by type: nothing is made of bytes that have no place in a message. Lone surrogates,
+which a kernel may print, pass (`surrogatepass`). Nothing here waits or opens a socket.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgpack
 import msgspec
 
 from runtimed.errors import ProtocolError
+from runtimed.protocol.counting import check_values
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Message
-from runtimed.structs import prepare
+from runtimed.protocol.messages import Answer, Asked, Hello, Message
+from runtimed.protocol.operations import FREE_FORM
 
 __all__ = [
     "MAX_FRAME",
+    "MAX_GREETING",
     "FrameReader",
+    "decode_answer",
+    "decode_asked",
     "decode_event",
-    "decode_message",
+    "decode_greeting",
     "encode_event",
     "encode_event_frame",
     "encode_message",
@@ -33,26 +38,71 @@ __all__ = [
 MAX_FRAME: Final = 16 * 2**20
 """Largest frame accepted from a peer, in bytes, its length prefix not counted."""
 
+MAX_GREETING: Final = 2**16
+"""Largest frame of a side that has not said who it is, in bytes. A frame of this size costs nobody anything."""
+
 _LENGTH: Final = struct.Struct(">I")
 _pack = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", autoreset=True).pack
 
 
-_INVALID: Final = (msgspec.ValidationError, UnicodeEncodeError)  # a tag may hold a lone surrogate
+T = TypeVar("T")
 
 
-class _MessageBox(msgspec.Struct):
-    """Holds a message: msgspec prepares the types of a struct once, those of a bare union at each call (10 µs)."""
+class _Decoder(Generic[T]):
+    """Reads values of one type."""
 
-    value: Message
+    def __init__(self, kind: Any, what: str) -> None:
+        # msgspec looks at the types here, once: threads may decode at the same time.
+        self._decoder = msgspec.msgpack.Decoder(kind)
+        self._box = msgspec.defstruct("_Box", [("value", kind)])
+        msgspec.json.Decoder(self._box)
+        self._what = what
+
+    def decode(self, data: bytes | memoryview, *, trusted: bool = True) -> T:
+        """Return the value in these bytes.
+
+        Args:
+            data: MessagePack.
+            trusted: Whether an honest side has made them.
+
+        Raises:
+            ProtocolError: If they are none.
+        """
+        try:
+            value: T = self._decoder.decode(data)
+        except UnicodeDecodeError:
+            # A lone surrogate is none to msgspec. What reads it makes objects of everything, so that is counted first.
+            if not trusted:
+                check_values(bytes(data))
+            return self._convert(unpack(data))
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as exc:
+            raise ProtocolError(f"not {self._what}: {exc}") from exc
+        return value
+
+    def _convert(self, plain: Any) -> T:
+        try:
+            value: T = msgspec.convert({"value": plain}, self._box).value  # type: ignore[attr-defined]  # made above
+        except (msgspec.ValidationError, UnicodeEncodeError) as exc:  # a tag may hold a lone surrogate
+            raise ProtocolError(f"not {self._what}: {exc}") from exc
+        return value
 
 
-class _EventBox(msgspec.Struct):
-    """Holds an event, for the same reason."""
-
-    value: Event
+class _OperationTag(msgspec.Struct):
+    op: str = ""
 
 
-prepare(_MessageBox, _EventBox)
+class _RequestTag(msgspec.Struct):
+    """What a message says of its kind, all else left alone."""
+
+    operation: _OperationTag | None = None
+
+
+_greetings: Final[_Decoder[Hello]] = _Decoder(Hello, "a greeting")
+_asked: Final[_Decoder[Asked]] = _Decoder(Asked, "a message")
+_answers: Final[_Decoder[Answer]] = _Decoder(Answer, "a message")
+_events: Final[_Decoder[Event]] = _Decoder(Event, "an event")
+_tags: Final[_Decoder[_RequestTag]] = _Decoder(_RequestTag, "a message")
+_free_form: Final = frozenset(str(kind.__struct_config__.tag) for kind in FREE_FORM)
 
 
 def pack(value: Any) -> bytes:
@@ -119,17 +169,39 @@ def encode_event_frame(request_id: int, seq: int, event: bytes) -> tuple[bytes, 
     return _LENGTH.pack(len(head) + len(event)) + head, event
 
 
-def decode_message(body: bytes | memoryview) -> Message:
-    """Return the message in a frame's body.
+def decode_greeting(body: bytes) -> Hello:
+    """Return the greeting in a frame's body.
 
     Raises:
-        ProtocolError: If it is no MessagePack, no message, or a field has a wrong type.
+        ProtocolError: If it holds none.
     """
-    value = unpack(body)
-    try:
-        return msgspec.convert({"value": value}, _MessageBox).value
-    except _INVALID as exc:
-        raise ProtocolError(f"not a message: {exc}") from exc
+    return _greetings.decode(body, trusted=False)
+
+
+def decode_asked(body: bytes) -> Asked:
+    """Return the message in a frame's body that came from a side which connected: nobody knows what else it may hold.
+
+    Raises:
+        ProtocolError: If it is no MessagePack, no such message, a field has a wrong type or is out of bounds, or it is
+            made of too many values.
+    """
+    if len(body) > MAX_GREETING or _is_free_form(body):
+        check_values(body)
+    return _asked.decode(body, trusted=False)
+
+
+def _is_free_form(body: bytes) -> bool:
+    tag = _tags.decode(body, trusted=False).operation
+    return tag is not None and tag.op in _free_form
+
+
+def decode_answer(body: bytes) -> Answer:
+    """Return the message in a frame's body that came from the side which listens.
+
+    Raises:
+        ProtocolError: If it is no MessagePack, no such message, or a field has a wrong type.
+    """
+    return _answers.decode(body)
 
 
 def decode_event(data: bytes | memoryview) -> Event:
@@ -138,18 +210,18 @@ def decode_event(data: bytes | memoryview) -> Event:
     Raises:
         ProtocolError: If the bytes hold none.
     """
-    value = unpack(data)
-    try:
-        return msgspec.convert({"value": value}, _EventBox).value
-    except _INVALID as exc:
-        raise ProtocolError(f"not an event: {exc}") from exc
+    return _events.decode(data)
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frame bodies."""
+    """Cuts a stream of bytes into frame bodies.
+
+    Attributes:
+        max_frame: Largest frame that is read, in bytes.
+    """
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
-        self._max_frame = max_frame
+        self.max_frame = max_frame
         self._buffer = bytearray()
 
     def receive_data(self, data: bytes | memoryview) -> Generator[bytes]:
@@ -166,8 +238,8 @@ class FrameReader:
         try:
             while len(buffer) - start >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(buffer, start)
-                if length > self._max_frame:
-                    raise ProtocolError(f"a frame of {length} bytes is larger than allowed ({self._max_frame} bytes)")
+                if length > self.max_frame:
+                    raise ProtocolError(f"a frame of {length} bytes is larger than allowed ({self.max_frame} bytes)")
                 end = start + _LENGTH.size + length
                 if len(buffer) < end:
                     break
@@ -181,3 +253,11 @@ class FrameReader:
     def pending(self) -> int:
         """Bytes of a frame that is not complete yet."""
         return len(self._buffer)
+
+    @property
+    def announced(self) -> int:
+        """Size of the frame that is not complete yet, in bytes; 0 if there is none, or its size is yet to come."""
+        if len(self._buffer) < _LENGTH.size:
+            return 0
+        length: int = _LENGTH.unpack_from(self._buffer)[0]
+        return length

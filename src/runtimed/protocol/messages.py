@@ -10,11 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
+from runtimed.protocol.bounds import Number
 from runtimed.protocol.operations import Operation
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Ack",
+    "Answer",
+    "Asked",
     "Cancel",
     "EventFrame",
     "Failure",
@@ -41,18 +44,18 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
         pid: Its process id, as it says. What is written down of a client comes from the operating system.
     """
 
-    protocol: int
+    protocol: Number
     version: str
     client_id: str
     label: str | None
-    pid: int
+    pid: Number
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome", tag_field="t"):
     """The handshake succeeded."""
 
     version: str
-    pid: int
+    pid: Number
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
@@ -72,27 +75,27 @@ class Request(msgspec.Struct, frozen=True, tag="request", tag_field="t"):
         id: Chosen by the client, unique within its client_id, so that a resent request is recognised.
     """
 
-    id: int
+    id: Number
     operation: Operation
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="t"):
     """The client has lost interest in a request; it gets no more events and no reply. Executions go on."""
 
-    id: int
+    id: Number
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply", tag_field="t"):
     """A request succeeded. `result` is a map of the operation's own shape."""
 
-    id: int
+    id: Number
     result: dict[str, Any]
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure", tag_field="t"):
     """A request failed. `error` names a class of `runtimed.errors`, `data` holds its attributes."""
 
-    id: int
+    id: Number
     error: str
     message: str
     data: dict[str, Any]
@@ -107,15 +110,21 @@ class EventFrame(msgspec.Struct, frozen=True, tag="event", tag_field="t"):
         event: The event's own bytes; `codec.decode_event` reads them.
     """
 
-    id: int
-    seq: int
+    id: Number
+    seq: Number
     event: bytes
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack", tag_field="t"):
     """To a host: all events up to and including this number are stored."""
 
-    seq: int
+    seq: Number
 
 
-Message = Hello | Welcome | Refusal | Request | Cancel | Reply | Failure | EventFrame | Ack
+Asked = Hello | Request | Cancel | Ack | Refusal
+"""What the side that listens may get."""
+
+Answer = Welcome | Refusal | Reply | Failure | EventFrame
+"""What the side that connected may get."""
+
+Message = Asked | Answer

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from runtimed.models import CellType
+from runtimed.protocol.bounds import Environment, Minutes, Number, Seconds, Texts
 
 __all__ = [
+    "FREE_FORM",
     "MAX_LOG_PAGE",
+    "MAX_SESSIONS_PAGE",
     "Act",
     "AddCell",
     "AddDependencies",
@@ -87,6 +90,11 @@ __all__ = [
 MAX_LOG_PAGE: Final = 1000
 """Most entries of a session's log in one reply."""
 
+MAX_SESSIONS_PAGE: Final = 1000
+"""Most sessions in one reply."""
+
+_Page = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
     pass
@@ -106,9 +114,9 @@ class Join(_OnNotebook, frozen=True, tag="join"):
     """
 
     ephemeral: bool = False
-    keep_alive: float = 30.0
-    timeout_minutes: float | None = None
-    max_duration_minutes: float | None = None
+    keep_alive: Seconds = 30.0
+    timeout_minutes: Minutes | None = None
+    max_duration_minutes: Minutes | None = None
 
 
 class GetSession(_OnNotebook, frozen=True, tag="session"):
@@ -121,7 +129,7 @@ class GetLog(_OnNotebook, frozen=True, tag="log"):
     Reply: `{entries: [...]}`, the newest first: the fields of `AuditEntry`, times as Unix seconds.
     """
 
-    page: Annotated[int, msgspec.Meta(ge=1)] = 1
+    page: _Page = 1
     page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_LOG_PAGE)] = 100
 
 
@@ -130,8 +138,8 @@ class ListSessions(_Operation, frozen=True, tag="sessions"):
 
     status: Literal["active", "closed", "error", "timed_out"] | None = None
     kind: Literal["kernel", "browser"] | None = None
-    page: int = 1
-    page_size: int = 100
+    page: _Page = 1
+    page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_SESSIONS_PAGE)] = 100
 
 
 class FindSessions(_Operation, frozen=True, tag="find_sessions"):
@@ -203,11 +211,11 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     kernel_type: str = "python"
     env_source: str = "auto"
     notebook_path: str | None = None
-    environment: dict[str, str] = {}
+    environment: Environment = {}
     cwd: str = ""
     interpreter: str = ""
     source: str | None = None
-    after: int | None = None
+    after: Number | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
@@ -244,14 +252,14 @@ class Complete(_OnNotebook, frozen=True, tag="complete"):
     """Reply: the content of Jupyter's complete_reply."""
 
     code: str
-    cursor_pos: int
+    cursor_pos: Number
 
 
 class Inspect(_OnNotebook, frozen=True, tag="inspect"):
     """Reply: the content of Jupyter's inspect_reply."""
 
     code: str
-    cursor_pos: int
+    cursor_pos: Number
 
 
 # --- document ---------------------------------------------------------------------------------------------------------
@@ -263,7 +271,7 @@ class AddCell(_OnNotebook, frozen=True, tag="add_cell"):
     cell_id: str
     source: str = ""
     cell_type: CellType = "code"
-    index: int | None = None
+    index: Number | None = None
 
 
 class SetSource(_OnNotebook, frozen=True, tag="set_source"):
@@ -333,7 +341,7 @@ class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
 class GetCells(_OnNotebook, frozen=True, tag="get_cells"):
     """Reply: `{cells: [...], next: int | None}`: cells from index `start`, until a page is full."""
 
-    start: int = 0
+    start: Number = 0
     outputs: bool = True
 
 
@@ -368,7 +376,7 @@ class AddDependencies(_OnNotebook, frozen=True, tag="add_dependencies"):
     """Write dependencies into the notebook's metadata, in place of those of the same packages. Reply: `{}`."""
 
     manager: Literal["uv", "conda"]
-    packages: list[str]
+    packages: Texts
 
 
 class RemoveDependency(_OnNotebook, frozen=True, tag="remove_dependency"):
@@ -390,7 +398,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         path: The absolute path of its file; None for standard input.
     """
 
-    argv: list[str]
+    argv: Texts
     cwd: str
     path: str | None = None
 
@@ -407,7 +415,7 @@ class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     cell_id: str
     source: str | None = None
     watch: bool = True
-    after: int = 0
+    after: Number = 0
     whole: bool = False
     stdin: bool = False
     program: Program | None = None
@@ -421,7 +429,7 @@ class Watch(_OnNotebook, frozen=True, tag="watch"):
     """
 
     execution_id: str
-    after: int = 0
+    after: Number = 0
     whole: bool = False
 
 
@@ -432,15 +440,15 @@ class ReadEvents(_OnNotebook, frozen=True, tag="read_events"):
     """
 
     execution_id: str
-    after: int = 0
+    after: Number = 0
     whole: bool = False
 
 
 class Subscribe(_OnNotebook, frozen=True, tag="subscribe"):
     """Stream the events of the session with seq above `after` (None: from now on), until cancelled."""
 
-    cell_ids: list[str] | None = None
-    after: int | None = None
+    cell_ids: Texts | None = None
+    after: Number | None = None
 
 
 class CancelExecution(_OnNotebook, frozen=True, tag="cancel_execution"):
@@ -460,7 +468,7 @@ class GetBlob(_OnNotebook, frozen=True, tag="get_blob"):
     """Read part of a blob. Reply: `{data: bytes}`, at most 1 MiB from `offset`."""
 
     sha256: str
-    offset: int = 0
+    offset: Number = 0
 
 
 # --- browser ----------------------------------------------------------------------------------------------------------
@@ -488,9 +496,9 @@ class StartBrowser(_OnNotebook, frozen=True, tag="start_browser"):
     """
 
     config: dict[str, Any]
-    environment: dict[str, str] = {}
-    timeout_minutes: float | None = 3.0
-    max_duration_minutes: float | None = None
+    environment: Environment = {}
+    timeout_minutes: Minutes | None = 3.0
+    max_duration_minutes: Minutes | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
@@ -501,9 +509,9 @@ class Observe(_OnBrowser, frozen=True, tag="observe"):
     """Look at the active tab, as `Browser.observe` does. Reply: `{observation: fields of Observation}`."""
 
     scope: str | None = None
-    depth: int | None = None
+    depth: Number | None = None
     interactive_only: bool = False
-    max_chars: int | None = None
+    max_chars: Number | None = None
     since: str | None = None
 
 
@@ -566,8 +574,8 @@ class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
 class ReadReply(_OnBrowser, frozen=True, tag="read_reply"):
     """Read on in a reply of more than a page. Reply: `{piece: bytes}`, at most 1 MiB from `offset`."""
 
-    reply_id: int
-    offset: int
+    reply_id: Number
+    offset: Number
 
 
 class ReadActions(_OnNotebook, frozen=True, tag="read_actions"):
@@ -577,7 +585,7 @@ class ReadActions(_OnNotebook, frozen=True, tag="read_actions"):
     are `BrowserLogged` count; with `more`, reading goes on after `last`.
     """
 
-    after: int = 0
+    after: Number = 0
 
 
 # --- asked of a host by its daemon ------------------------------------------------------------------------------------
@@ -590,7 +598,7 @@ class Attach(_Operation, frozen=True, tag="attach"):
     finished]}`.
     """
 
-    after: int = 0
+    after: Number = 0
 
 
 class Execute(_Operation, frozen=True, tag="execute"):
@@ -620,7 +628,7 @@ class HostRestart(_Operation, frozen=True, tag="host_restart"):
     marker: str = ""
     interpreter: str = ""
     env_source: str = ""
-    environment: dict[str, str] = {}
+    environment: Environment = {}
 
 
 class HostShutdown(_Operation, frozen=True, tag="host_shutdown"):
@@ -649,7 +657,7 @@ class HostBecome(_Operation, frozen=True, tag="host_become"):
     kernel_type: str
     env_source: str
     request: bytes
-    environment: dict[str, str]
+    environment: Environment
     cwd: str
     notebook_label: str
 
@@ -672,7 +680,7 @@ class HostBecomeBrowser(_Operation, frozen=True, tag="host_become_browser"):
     """
 
     config: dict[str, Any]
-    environment: dict[str, str]
+    environment: Environment
     session_dir: str
     notebook_label: str
 
@@ -685,14 +693,14 @@ class HostComplete(_Operation, frozen=True, tag="host_complete"):
     """Reply: the content of complete_reply."""
 
     code: str
-    cursor_pos: int
+    cursor_pos: Number
 
 
 class HostInspect(_Operation, frozen=True, tag="host_inspect"):
     """Reply: the content of inspect_reply."""
 
     code: str
-    cursor_pos: int
+    cursor_pos: Number
 
 
 class HostInput(_Operation, frozen=True, tag="host_input"):
@@ -706,6 +714,9 @@ BrowserOperation = (
     Observe | Act | Scrape | Screenshot | GetCookies | SetCookies | SaveProfile | GetBrowserAddress | ReadReply
 )
 """What the daemon passes on to the host of a browser."""
+
+FREE_FORM: Final = (Act, StartBrowser, Scrape, SetCookies, HostBecomeBrowser)
+"""Operations with fields of any shape, which whoever decodes them has to count first."""
 
 Operation = (
     Join

@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Final, cast
 
 from runtimed.errors import ProtocolError
-from runtimed.protocol.codec import FrameReader, decode_message, encode_message
+from runtimed.protocol.codec import (
+    MAX_FRAME,
+    MAX_GREETING,
+    FrameReader,
+    decode_answer,
+    decode_asked,
+    decode_greeting,
+    encode_message,
+)
 from runtimed.protocol.messages import Message, Refusal
+from runtimed.transport.reception import Reception
 from runtimed.transport.sockets import BACKLOG, PeerCredentials, check_listener, listen, peer_credentials
 
 __all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler", "connect", "serve"]
@@ -54,11 +63,20 @@ class ChannelHandler:
 class Channel(asyncio.Protocol):
     """One connection that carries messages."""
 
-    def __init__(self, handler: Callable[[Channel], ChannelHandler]) -> None:
+    def __init__(self, handler: Callable[[Channel], ChannelHandler], reception: Reception | None = None) -> None:
+        """Make a channel that asyncio connects.
+
+        Args:
+            handler: Makes its owner.
+            reception: That of the listener which made the connection; None on the side that connected.
+        """
         self._make_handler = handler
+        self._reception = reception
         self._handler: ChannelHandler | None = None
         self._transport: asyncio.Transport | None = None
-        self._reader = FrameReader()
+        self._reader = FrameReader(MAX_FRAME if reception is None else MAX_GREETING)
+        self._decode: Callable[[bytes], Message] = decode_answer if reception is None else decode_greeting
+        self._waits_for_memory = False
         self._error: Exception | None = None
         self._paused = False
         self._next_turn: asyncio.Handle | None = None
@@ -73,6 +91,8 @@ class Channel(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self.peer = peer_credentials(cast("socket.socket", transport.get_extra_info("socket")))
         if self.peer.uid == os.getuid():
+            if self._reception is not None:
+                self._reception.came(self)
             self._handler = self._make_handler(self)
         else:
             logger.warning("refused a connection by user %s", self.peer.uid)
@@ -88,9 +108,13 @@ class Channel(asyncio.Protocol):
         end = time.monotonic() + TURN
         more = True
         while more and self.is_open and self._handler is not None:
-            messages, more = self._next_batch(self._handler.batch, data)
+            # What comes behind a greeting is read by other rules.
+            size = 1 if self._decode is decode_greeting else self._handler.batch
+            messages, more = self._next_batch(size, data)
             data = b""
             if messages:
+                if self._reception is not None:
+                    self._reception.finished(self)
                 self._hand_over(self._handler, messages)
             if self._error is not None:
                 self.refuse(str(self._error))
@@ -99,7 +123,17 @@ class Channel(asyncio.Protocol):
                 break
         if more and self.is_open and not self._paused:
             self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
+        if self._reception is not None and not more:
+            self._tell_unfinished(self._reception)
         self._set_reading()
+
+    def _tell_unfinished(self, reception: Reception) -> None:
+        pending = self._reader.pending
+        if not self.is_open or not pending:
+            self._waits_for_memory = False
+            reception.finished(self)
+        else:
+            self._waits_for_memory = not reception.unfinished(self, self._reader.announced, pending)
 
     def _hand_over(self, handler: ChannelHandler, messages: list[Message]) -> None:
         try:
@@ -115,17 +149,18 @@ class Channel(asyncio.Protocol):
         try:
             with closing(self._reader.receive_data(data)) as bodies:
                 for body in bodies:
-                    messages.append(decode_message(body))
+                    messages.append(self._decode(body))
                     if len(messages) == size:
                         return messages, True
         except ProtocolError as exc:
-            self._error = exc
+            # Not the error itself: its traceback holds the frame.
+            self._error = ProtocolError(exc.message)
         return messages, False
 
     def _set_reading(self) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        wanted = not self._paused and self._next_turn is None
+        wanted = not self._paused and not self._waits_for_memory and self._next_turn is None
         if wanted and not self._transport.is_reading():
             self._transport.resume_reading()
         elif not wanted and self._transport.is_reading():
@@ -144,10 +179,32 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncio."""
         handler, self._handler, self._transport = self._handler, None, None
+        self._reader = FrameReader()  # what it holds may be large, and this channel is remembered for a while
+        if self._reception is not None:
+            self._reception.gone(self)
         if handler is not None:
             handler.closed(self._error or exc)
 
+    # --- the reception's side ---
+
+    @property
+    def is_read(self) -> bool:
+        """Whether bytes are taken from the socket now."""
+        return self._transport is not None and self._transport.is_reading()
+
+    def go_on(self) -> None:
+        """Take the rest of a large frame: there is memory for it."""
+        self._waits_for_memory = False
+        self._set_reading()
+
     # --- the owner's side ---
+
+    def trust(self) -> None:
+        """The other side has said who it is: from now on it may ask, in frames of any size."""
+        self._reader.max_frame = MAX_FRAME
+        self._decode = decode_asked
+        if self._reception is not None:
+            self._reception.greeted(self)
 
     @property
     def is_open(self) -> bool:
@@ -205,8 +262,8 @@ class Channel(asyncio.Protocol):
             self._transport.abort()
 
 
-async def serve(path: Path, handler: Callable[[Channel], ChannelHandler]) -> asyncio.Server:
-    """Listen on a path; each connection gets a channel and its handler.
+async def serve(path: Path, handler: Callable[[Channel], ChannelHandler], reception: Reception) -> asyncio.Server:
+    """Listen on a path; each connection gets a channel and its handler, which calls `trust` when it was greeted.
 
     Raises:
         DaemonUnavailable: If the path cannot be bound (see `sockets.listen`).
@@ -214,7 +271,9 @@ async def serve(path: Path, handler: Callable[[Channel], ChannelHandler]) -> asy
     sock = listen(path)
     sock.setblocking(False)
     # asyncio listens once more, with a backlog of its own.
-    return await asyncio.get_running_loop().create_unix_server(lambda: Channel(handler), sock=sock, backlog=BACKLOG)
+    return await asyncio.get_running_loop().create_unix_server(
+        lambda: Channel(handler, reception), sock=sock, backlog=BACKLOG
+    )
 
 
 async def connect(path: Path, handler: Callable[[Channel], ChannelHandler]) -> Channel:

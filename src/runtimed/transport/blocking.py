@@ -13,7 +13,7 @@ from collections import deque
 from typing import Final
 
 from runtimed.errors import ConnectionLost, ExecutionTimeout, ProtocolError
-from runtimed.protocol.codec import FrameReader, decode_message, encode_message
+from runtimed.protocol.codec import FrameReader, decode_answer, encode_message
 from runtimed.protocol.messages import Message
 
 __all__ = ["BlockingChannel", "WaitTimeout"]
@@ -92,7 +92,7 @@ class BlockingChannel:
             try:
                 data = self._sock.recv(_CHUNK)
                 if data:
-                    self._arrived.extend(decode_message(body) for body in self._reader.receive_data(data))
+                    self._arrived.extend(decode_answer(body) for body in self._reader.receive_data(data))
                     self._open = True
             except BlockingIOError:
                 self._open = True

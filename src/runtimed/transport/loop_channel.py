@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.errors import ProtocolError
-from runtimed.protocol.codec import FrameReader, decode_message, encode_message
+from runtimed.protocol.codec import FrameReader, decode_answer, encode_message
 from runtimed.protocol.messages import Message
 from runtimed.transport.aio import ChannelHandler
 from runtimed.transport.sockets import check_listener
@@ -110,7 +110,7 @@ class LoopChannel:
         try:
             with closing(self._reader.receive_data(data)) as bodies:
                 for body in bodies:
-                    self._handler.received([decode_message(body)])
+                    self._handler.received([decode_answer(body)])
                     if self._paused or not self.is_open:
                         return
         except ProtocolError as exc:
