@@ -56,6 +56,7 @@ AuditAction = Literal[
     "cell_type_set",
     "outputs_cleared",
     "metadata_set",
+    "notebook_restored",
     "execution_queued",
     "execution_cancelled",
 ]

@@ -138,7 +138,7 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
     settings = read_settings()
     room = Room(NotebookId("s"), settings, registry, environments, Pool(settings), Demand(), lambda: 5.0, pytest.fail)
 
-    room.kernel.executions.write_missing_cells()
+    room.kernel.executions.restore()
 
     known = ANN if is_noted else Actor(ClientId("ann"), label=None, uid=os.getuid(), pid=None)
     newest = next(room.audit())

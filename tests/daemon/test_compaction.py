@@ -17,10 +17,11 @@ import psutil
 import pytest
 
 from runtimed import Client, ExecutionEvent, Session
-from runtimed.daemon.compaction import VERIFIER, compact
+from runtimed.daemon.compaction import compact
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
+from runtimed.daemon.verifying import VERIFIER
 from runtimed.document.compaction import Compaction
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
@@ -230,11 +231,11 @@ def test_bytes_that_were_damaged_on_the_way_leave_the_old_document(
 ):
     stored = store.load_document()
     damage = "data = bytearray(sys.stdin.buffer.read()); data[len(data) // 2] ^= 1"
-    give = f"subprocess.run({[*VERIFIER, '60']!r}, input=bytes(data)).returncode"
+    give = f"subprocess.run({[*VERIFIER, '60', 'snapshot']!r}, input=bytes(data)).returncode"
     verifier = failing(f"import subprocess, sys; {damage}; sys.exit({give})")
     assert not asyncio.run(compact(ID, document, verifier=verifier))
     assert store.load_document() == stored
-    assert "ended with 1: a stored change is unreadable" in caplog.text
+    assert "ended with 65: a stored change is unreadable" in caplog.text
 
 
 def test_a_full_disk_leaves_the_old_document(store: SessionStore, document: SharedDocument, caplog):

@@ -109,7 +109,7 @@ class FullDisk(SessionStore):
         super().end_load()
 
 
-def test_loads_that_cannot_be_counted_off_do_not_set_the_document_aside(tmp_path: Path):
+def test_loads_whose_mark_cannot_be_removed_are_loads_all_the_same(tmp_path: Path):
     with contextlib.closing(FullDisk(tmp_path / "s.db")) as store:
         document, _log = open_document(store)
         add(document)
@@ -118,10 +118,10 @@ def test_loads_that_cannot_be_counted_off_do_not_set_the_document_aside(tmp_path
         for _ in range(5):
             document.forget()
             assert sources(document) == ["1kept"]
-        assert store.failed_loads == 1
+        assert store.unfinished_loads == 1
         store.is_full = False
         document.tidy()
-        assert store.failed_loads == 0
+        assert store.unfinished_loads == 0
 
 
 def test_a_running_cell_goes_on_after_its_document_was_forgotten(own_folder: Path):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from runtimed.document.compaction import FINGERPRINT_SIZE, PIECE, Compaction, fingerprint
 from runtimed.document.notebook import NotebookDocument
 from runtimed.document.sources import MAX_TEXT
+from runtimed.document.verifier import READY, Verdict
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
 from tests.document.test_properties import EDITS, Model
@@ -182,14 +183,14 @@ def test_documents_that_say_something_else_have_another_fingerprint(edit: Callab
 
 
 def verifier(given: bytes, seconds: int = 60) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-P", "-m", "runtimed.document.verifier", str(seconds)]
+    command = [sys.executable, "-P", "-m", "runtimed.document.verifier", str(seconds), "snapshot"]
     return subprocess.run(command, input=given, capture_output=True, check=False)
 
 
 def test_a_verified_document_comes_back_as_a_snapshot_with_its_fingerprint():
     document = a_document()
     done = verifier(b"".join(document.history()))
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, READY)
     assert done.stdout[:FINGERPRINT_SIZE] == result_of(fingerprint(document))
     assert NotebookDocument.load(done.stdout[FINGERPRINT_SIZE:], []).cells() == document.cells()
 
@@ -199,12 +200,12 @@ def test_a_verified_document_comes_back_as_a_snapshot_with_its_fingerprint():
 )
 def test_bytes_that_cannot_be_loaded_are_refused_with_a_sentence(damage: Callable[[bytes], bytes]):
     done = verifier(damage(b"".join(a_document().history())))
-    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (1, b"", 1)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (Verdict.DAMAGED, b"", 2)
     assert b"Traceback" not in done.stderr
 
 
 def test_a_verifier_that_hangs_is_ended_by_the_system_though_nobody_waits_for_it():
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "runtimed.document.verifier", "1"], stdin=subprocess.PIPE
+        [sys.executable, "-P", "-m", "runtimed.document.verifier", "1", "snapshot"], stdin=subprocess.PIPE
     ) as process:
         assert process.wait(timeout=60) == -signal.SIGALRM

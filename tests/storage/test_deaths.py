@@ -185,7 +185,7 @@ sys.stdin.read()
             1,
         )
     with SessionStore(tmp_path / "s.db") as store:
-        assert store.failed_loads == 2
+        assert store.unfinished_loads == 2
 
 
 def test_a_blob_is_whole_or_absent_when_its_writer_is_killed(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def alter(path: Path, statement: str, parameters: tuple[Any, ...] = ()) -> None:
 
 def test_a_new_session_is_empty(store: SessionStore) -> None:
     assert store.load_document() == (None, [])
-    assert store.failed_loads == 0
+    assert store.unfinished_loads == 0
     assert store.find_request("client", 1) is None
     assert store.execution("e") is None
     assert store.unfinished_executions() == []
@@ -57,12 +57,12 @@ def test_a_document_comes_back_in_order_after_reopening(path: Path) -> None:
 def test_loads_that_never_ended_are_counted(path: Path) -> None:
     for expected in (0, 1, 2):
         with SessionStore(path) as store:
-            assert store.failed_loads == expected
+            assert store.unfinished_loads == expected
             store.begin_load()
-            assert store.failed_loads == expected + 1
+            assert store.unfinished_loads == expected + 1
     with SessionStore(path) as store:
         store.end_load()
-        assert store.failed_loads == 0
+        assert store.unfinished_loads == 0
 
 
 def test_a_load_cannot_be_marked_inside_a_transaction(store: SessionStore) -> None:
@@ -76,10 +76,15 @@ def test_a_document_set_aside_is_kept_as_it_was(path: Path) -> None:
         store.add_change(b"one", "ann")
         store.add_change(b"two", "bob")
         store.begin_load()
-        store.begin_load()
         assert store.set_document_aside() == 3
         assert store.load_document() == (None, [])
-        assert store.failed_loads == 0
+        assert store.unfinished_loads == 0
+        (then,) = store.set_aside_at()
+        assert [(kind, name, data) for kind, name, _check, data in store.document_set_aside(then)] == [
+            ("snapshot", "snapshot", b"whole"),
+            ("change", "change 2", b"one"),
+            ("change", "change 3", b"two"),
+        ]
         assert store.set_document_aside() == 0
         store.add_change(b"new", "ann")
     connection = sqlite3.connect(path)

@@ -28,6 +28,7 @@ from runtimed.errors import BrowserUnavailable, RuntimedError
 from runtimed.host.memory import Mechanism, find_mechanisms
 from runtimed.host.process import find_deno
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
+from runtimed.storage.aside import list_aside
 from runtimed.texts import printable
 from runtimed.transport.home import find_uv
 from runtimed.version import __version__
@@ -196,15 +197,8 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
 
 def _damaged(settings: Settings) -> Iterator[Check]:
     """Name what a daemon has set aside: nobody else would ever look at it."""
-    folders = (settings.data_dir, settings.data_dir / "sessions")
-    for path in sorted(path for folder in folders for path in folder.glob("*.damaged-*")):
-        if not path.name.endswith(("-wal", "-shm", "-journal")):
-            yield Check(
-                name="damaged",
-                verdict="warn",
-                found=f"{path} was found damaged and set aside",
-                advice="remove it if you need it no more; `sqlite3 FILE .recover` reads what is left of a database",
-            )
+    for one in list_aside(settings.data_dir):
+        yield Check(name="damaged", verdict="warn", found=one.found, advice=one.advice)
 
 
 def _private(folder: Path, name: str, elsewhere: str) -> Check:

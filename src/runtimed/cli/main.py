@@ -26,7 +26,7 @@ exit codes:
   0    done
   1    it failed, or the code that was run raised an error; a program's own status where it has one
   2    the arguments make no sense, or a file cannot be read
-  3    no daemon runs (start, restart, run and demo start one; the other commands do not)
+  3    no daemon runs (start, restart, run, restore and demo start one; the other commands do not)
   4    no session has this id
   124  --timeout is over; the code runs on
   130  interrupted with Ctrl-C
@@ -139,6 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     stop_session = add("stop-session", "sessions", "end a session for everybody", "Its cells and outputs stay.")
     stop_session.add_argument("id", type=_session_id, metavar="ID", help="the session")
+    restore = add(
+        "restore",
+        "restore",
+        "bring back a session's notebook that was found damaged and set aside",
+        "It is\nloaded by a process of its own first. Cells written since stay, behind those that come back.",
+    )
+    restore.add_argument("id", type=_session_id, metavar="ID", help="the session")
     replay = _add_json(
         add(
             "replay",

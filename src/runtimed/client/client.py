@@ -223,6 +223,23 @@ class Sessions:
         """
         self._client._perform(calls.delete(_notebook(session_id)))  # as above
 
+    def restore(self, session_id: str) -> int:
+        """Bring back a session's notebook that was found damaged and set aside, if it is whole after all.
+
+        A process of its own loads it first. Its cells come first, as they were; the cells written since follow. A cell
+        that is in both and differs is there twice, and an entry of the notebook's metadata stays as it was written
+        since.
+
+        Returns:
+            How many cells came back.
+
+        Raises:
+            SessionError: If nothing of this session was set aside.
+            StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
+            DaemonUnavailable: If no daemon runs.
+        """
+        return self._client._perform(calls.restore(_notebook(session_id)))  # as above
+
 
 class AsyncClient:
     """`Client` with coroutines."""
@@ -315,6 +332,10 @@ class AsyncSessions:
     async def delete(self, session_id: str) -> None:
         """Delete an ended session with its data; see `Sessions.delete`."""
         await self._client._perform(calls.delete(_notebook(session_id)))  # as above
+
+    async def restore(self, session_id: str) -> int:
+        """Bring back a notebook that was set aside; returns and raises what `Sessions.restore` does."""
+        return await self._client._perform(calls.restore(_notebook(session_id)))  # as above
 
 
 class DaemonClient:

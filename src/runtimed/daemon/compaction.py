@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Generator, Sequence
 from typing import Final, TypeVar
 
 from runtimed.daemon.shared_document import SharedDocument
+from runtimed.daemon.verifying import DEADLINE, VERIFIER, run
 from runtimed.document.compaction import FINGERPRINT_SIZE, Compaction, fingerprint
 from runtimed.errors import StorageError
 from runtimed.ids import NotebookId
 
-__all__ = ["VERIFIER", "compact"]
+__all__ = ["compact"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +33,6 @@ PASSES: Final = 3
 """How often what was edited during the verification is written in slices; each pass has less to write than the one
 before, and what the last one leaves is written at once."""
 
-VERIFIER: Final = (sys.executable, "-P", "-m", "runtimed.document.verifier")
-"""The command that loads a document; it is given the seconds that it may take."""
-
-VERIFY_DEADLINE: Final = 300
-"""Seconds that the verification may take; 10,000 cells of 130 code points take 5 where nothing else runs."""
-
 _T = TypeVar("_T")
 
 
@@ -48,7 +41,7 @@ async def compact(
     document: SharedDocument,
     *,
     verifier: Sequence[str] = VERIFIER,
-    deadline: int = VERIFY_DEADLINE,
+    deadline: int = DEADLINE,
 ) -> bool:
     """Put a document without history in the place of one that has much; it may be edited meanwhile.
 
@@ -58,7 +51,7 @@ async def compact(
     attempt = _Attempt(document)
     began, dropped = time.monotonic(), document.changes
     try:
-        await attempt.run([*verifier, str(deadline)], deadline)
+        await attempt.run([*verifier, str(deadline), "snapshot"], deadline)
     except _DroppedError:
         logger.info("session %r was closed while its document was compacted", notebook_id)
         return False
@@ -150,24 +143,11 @@ async def _verified(changes: bytes, expected: bytes, verifier: Sequence[str], de
     Raises:
         StorageError: If that process fails, takes too long, or finds something else.
     """
-    process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; a thread waits for it
-        verifier,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(deadline):
-            answer, said = await asyncio.to_thread(process.communicate, changes)
-    except TimeoutError as exc:
-        raise StorageError(f"a copy without it was not loaded within {deadline} seconds") from exc
-    finally:
-        process.kill()
-    if process.returncode:
-        reason = said.decode(errors="replace").strip()[-2000:] or "it said nothing"
-        raise StorageError(f"the process that loads a copy without it ended with {process.returncode}: {reason}")
-    if answer[:FINGERPRINT_SIZE] != expected:
+    ended = await run(verifier, changes, deadline)
+    if ended.code is None:
+        raise StorageError(f"a copy without it was not loaded within {deadline} seconds")
+    if ended.code:
+        raise StorageError(f"the process that loads a copy without it ended with {ended.code}: {ended.words}")
+    if ended.answer[:FINGERPRINT_SIZE] != expected:
         raise StorageError("a copy without it says something else when it is loaded")
-    return answer[FINGERPRINT_SIZE:]
+    return ended.answer[FINGERPRINT_SIZE:]

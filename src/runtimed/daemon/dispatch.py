@@ -74,6 +74,7 @@ NotebookOperation = (
     | ops.StartBrowser
     | ops.BrowserOperation
     | ops.ReadActions
+    | ops.RestoreNotebook
 )
 
 
@@ -189,6 +190,8 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.GetCells():
             cells, following = room.cells_as_maps(operation.start, outputs=operation.outputs)
             return {"cells": cells, "next": following}
+        case ops.RestoreNotebook():
+            return room.restore(peer.actor)
         case ops.GetMetadata():
             return {"value": room.document.content.metadata(operation.key)}
         case ops.GetDependencies():

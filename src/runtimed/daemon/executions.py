@@ -61,6 +61,7 @@ class Executions:
         self._queue = ExecutionQueue()
         self._displays: Displays | None = None
         self._unwritten: dict[ExecutionId, tuple[Enqueue, Actor]] = {}
+        self._misses_cells = False
         self.asking: Ticket | None = None
 
     @property
@@ -202,8 +203,14 @@ class Executions:
     def restore(self) -> None:
         """Queue what an earlier daemon has left, before its host is asked what became of it.
 
-        The first may have begun: it counts as running until the host says otherwise.
+        The first may have begun: it counts as running until the host says otherwise. If a daemon died between queueing
+        an execution and writing its cell, the cell is written now, or as soon as the document can be loaded.
         """
+        self._misses_cells = True
+        try:
+            self.write_cells()
+        except StorageError as exc:
+            logger.warning("cells of executions of an earlier daemon are written later: %s", exc)
         tickets = self._unfinished()
         self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
@@ -236,25 +243,23 @@ class Executions:
     def _unfinished(self) -> list[Ticket]:
         return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
-    def write_missing_cells(self) -> None:
-        """Add the cells of executions whose daemon died between queueing them and writing the document.
-
-        Raises:
-            StorageError: As `write_cells`.
-        """
+    def _find_missing_cells(self) -> None:
         for row in self._store.unfinished_executions():
-            if self._document.content.cell(row.cell_id) is None:
+            if row.execution_id not in self._unwritten and self._document.content.cell(row.cell_id) is None:
                 source, _program = programs.split(row.source)
                 request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=source)
                 self._unwritten[row.execution_id] = request, self._store.actor(row.author)
-        self.write_cells()
+        self._misses_cells = False
 
     def write_cells(self) -> None:
         """Write the cells of what was queued into the document.
 
         Raises:
-            StorageError: If there is no room for one; it is kept in memory until this is called again.
+            StorageError: If there is no room for one, or the document cannot be loaded; it is kept in memory until this
+                is called again.
         """
+        if self._misses_cells:
+            self._find_missing_cells()
         for execution_id, (request, actor) in list(self._unwritten.items()):
             self._document.load()
             try:

@@ -68,15 +68,22 @@ class Flow:
         self._released: list[Callable[[], None]] = []
         self._debt = 0.0
         self._counted_at = 0.0
-        self.is_held = False
+        self._holds = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether everything waits."""
+        return self._holds > 0
 
     def hold(self) -> None:
-        """Let everything wait until `release`: the session's storage is at work elsewhere."""
-        self.is_held = True
+        """Let everything wait until as many calls of `release`: the session's storage is at work elsewhere."""
+        self._holds += 1
 
     def release(self) -> None:
-        """Let everything go on."""
-        self.is_held = False
+        """Let everything go on, unless somebody else holds it."""
+        self._holds -= 1
+        if self._holds:
+            return
         released, self._released = self._released, []
         for work in released:
             work()

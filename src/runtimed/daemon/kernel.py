@@ -294,7 +294,6 @@ class RoomKernel:
         self.kernel_type, self.env_source = owner.kernel_type, owner.env_source
         self.status = "idle"
         link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
-        self.executions.write_missing_cells()
         self.executions.restore()
         if not wanted:
             self._host.stopping = True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from runtimed.daemon.dispatch import dispatch
 from runtimed.daemon.log import Stream
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
-from runtimed.ids import ClientId
+from runtimed.ids import ClientId, NotebookId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.pacing import TokenBucket
@@ -113,6 +113,15 @@ class Peer(ChannelHandler):
         self._hold()
         flow.when_released(lambda: self._go_on(self._begin, request))
 
+    def _waits_for_check(self, request: Request) -> bool:
+        """Let a request that failed be answered again, if its session's document has come into doubt just now."""
+        room = self._daemon.open_room(getattr(request.operation, "notebook_id", NotebookId("")))
+        if room is None or not room.is_checked:
+            return False
+        self._hold()
+        room.flow.when_released(lambda: self._go_on(self._begin, request))
+        return True
+
     def _hold(self) -> None:
         """Let a request wait, and with it all that come after it."""
         self._waits = True
@@ -135,7 +144,8 @@ class Peer(ChannelHandler):
         try:
             answer = dispatch(self._daemon, self, request.id, request.operation)
         except RuntimedError as exc:
-            self._fail(request.id, exc)
+            if not self._waits_for_check(request):
+                self._fail(request.id, exc)
             return
         except Exception:
             logger.exception("request %s of client %s failed", type(request.operation).__name__, self.client_id)

@@ -310,7 +310,7 @@ def _is_removed(path: Path) -> bool:
         StorageError: If it cannot be opened.
     """
     with SessionStore(path) as store:
-        empty = store.last_seq == 0
+        empty = store.is_empty
     if empty:
         remove_database(path)
     return empty

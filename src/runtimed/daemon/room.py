@@ -12,6 +12,7 @@ import psutil
 
 from runtimed.daemon.browser import BrowserListener, RoomBrowser
 from runtimed.daemon.consent import note_written
+from runtimed.daemon.document_check import DocumentCheck
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.kernel import KernelListener, RoomKernel
@@ -73,8 +74,15 @@ class Room(KernelListener, BrowserListener):
             )
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
+        self._check = DocumentCheck(notebook_id, self._path, self._store, self.flow, report)
         self.document = SharedDocument(
-            notebook_id, self._store, self.log, clock, settings.compact_after, settings.compact_after_memory
+            notebook_id,
+            self._store,
+            self.log,
+            clock,
+            settings.compact_after,
+            settings.compact_after_memory,
+            on_doubt=self._doubted,
         )
         self._trust = environments.trust
         self.kernel = RoomKernel(
@@ -86,6 +94,26 @@ class Room(KernelListener, BrowserListener):
         self._left_at = clock()
         self._awaited: psutil.Process | None = None
         self._unanswered_since: float | None = None
+        if self.document.is_in_doubt:
+            # At once: whoever asks for something of this session then waits for what is found.
+            self._doubted()
+
+    # --- the document ---
+
+    def _doubted(self) -> None:
+        self._check.begin(self.document)
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a process of its own loads the document just now."""
+        return self._check.is_running
+
+    async def restore(self, actor: Actor) -> dict[str, Any]:
+        """Bring back what of the document was set aside; see `DocumentCheck.restore`."""
+        cells = await self._check.restore(self.document)
+        now = self._clock()
+        self._store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
+        return {"cells": cells}
 
     # --- peers ---
 
@@ -331,12 +359,6 @@ class Room(KernelListener, BrowserListener):
         """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
         if owner.kind == "browser":
             return self._adopt_browser(folder, owner, wanted=wanted)
-        try:
-            self.document.load()
-        except StorageError as exc:
-            # It is set aside now; the kernel goes on with an empty document.
-            self._report(exc.message)
-            self.document.load()
         row = self._registry.find(self.notebook_id)
         if row is None:
             self.activate(self._store.actor(""))
@@ -365,16 +387,19 @@ class Room(KernelListener, BrowserListener):
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.log.is_watched or self.kernel.in_use or self.browser.in_use
+        return (
+            bool(self._peers) or self.log.is_watched or self.kernel.in_use or self.browser.in_use or self._check.is_busy
+        )
 
     def close(self) -> None:
         """Let go of the kernel, the browser and the files. Closing twice is harmless."""
         self.kernel.close()
         self.browser.close()
+        self._check.close()
         self.document.forget()
         empty = False
         try:
-            empty = self._store.last_seq == 0 and self._registry.find(self.notebook_id) is None
+            empty = self._store.is_empty and self._registry.find(self.notebook_id) is None
             kept = self._store.close()
         except StorageError as exc:
             self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")

@@ -36,6 +36,7 @@ from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.models import KernelStatus
 from runtimed.settings import Settings
+from runtimed.storage.aside import document_aside, list_aside
 from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.disk import check_room, is_no_room, no_room
@@ -186,6 +187,8 @@ class Daemon:
             finish_deletions(self.settings, self.registry)
         except OSError as exc:
             self.report(f"Not all files of deleted sessions can be removed: {exc}")
+        for sentence in self._set_aside():
+            logger.error("%s", sentence)
         # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
         joining = adopt_hosts(self)
         self._listener = await serve(self.settings.socket_path, self._connected, self.reception)
@@ -478,6 +481,14 @@ class Daemon:
 
     # --- what is told of it ---
 
+    def _set_aside(self) -> list[str]:
+        """Return what lies set aside, in sentences, but for what this daemon has told of already."""
+        return [
+            f"{one.found}; {one.advice}"
+            for one in list_aside(self.settings.data_dir)
+            if not any(one.path.name in sentence for sentence in self.problems)
+        ]
+
     def session_as_map(self, row: SessionRow) -> dict[str, Any]:
         """Return what `GetSession` says of a session."""
         room = self._rooms.get(NotebookId(row.session_id))
@@ -496,13 +507,18 @@ class Daemon:
             "duration": ended_at - row.started_at,
             "peers": room.peers if room else 0,
             "label": row.label,
-            "error": row.error,
+            "error": row.error or self._missing(row),
             "host_pid": row.host_pid,
             "kernel_type": row.kernel_type,
             "kernel_status": _kernel_status(row, room),
             "kernel_pid": row.kernel_pid,
             "env_source": row.env_source if active and room and room.kernel.exists else None,
         }
+
+    def _missing(self, row: SessionRow) -> str | None:
+        """Return what a session lacks, in a sentence; None for a healthy one."""
+        aside = document_aside(database_path(self.settings, NotebookId(row.session_id)))
+        return None if aside is None else f"{aside.found}; {aside.advice}"
 
     def status_as_map(self) -> dict[str, Any]:
         """Return what `GetStatus` says of the daemon."""
@@ -520,7 +536,7 @@ class Daemon:
                 "kernel_memory_kept_by": self._memory_mechanism,
                 "idle_exit": self.settings.idle_exit,
             },
-            "problems": list(self.problems),
+            "problems": [*self._set_aside(), *self.problems],
             "rooms": [
                 {
                     "notebook_id": room.notebook_id,

@@ -10,6 +10,9 @@ from typing import Final, Literal
 from runtimed.daemon.log import EventLog
 from runtimed.document.compaction import AUTHOR, Compaction
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
+from runtimed.document.restoring import AUTHOR as RESTORER
+from runtimed.document.restoring import Restored
+from runtimed.document.stored import StoredRow
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import CellNotFound, StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
@@ -23,12 +26,16 @@ __all__ = ["SharedDocument"]
 
 logger = logging.getLogger(__name__)
 
-MAX_FAILED_LOADS = 2
-"""Deaths of the daemon while it loads a document, after which the document is set aside."""
-
 MIN_GAIN: Final = 2
 """How many times the memory of what the document says its history takes before it is compacted for that: compacting
 costs as much as writing all of it anew."""
+
+SMALL: Final = 2**17
+"""A stored document of at most this size, unpacked, in bytes, is loaded here once more after a daemon died meanwhile:
+that takes less time than a process of its own takes to begin, and daemons that are killed often get on with it."""
+
+PACKED: Final = 32
+"""How many times larger than a snapshot the changes are that it holds: 1,500 cells of 60 code points take 36 KB."""
 
 EditKind = Literal["added", "source", "moved", "deleted", "metadata", "type", "cleared"]
 
@@ -59,7 +66,14 @@ class SharedDocument:
         clock: Callable[[], float],
         compact_after: int = COMPACT_AFTER,
         compact_after_memory: int | None = COMPACT_AFTER_MEMORY,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
+        """Make it; nothing is loaded yet.
+
+        Args:
+            on_doubt: Called when the document may not be loaded here before a process of its own has loaded it; that
+                process's finding is told by `found_healthy`, `found_damaged` or `not_verified`.
+        """
         self._notebook_id = notebook_id
         self._store = store
         self._log = log
@@ -67,6 +81,9 @@ class SharedDocument:
         self._loaded: NotebookDocument | None = None
         self._stored = False
         self._is_marked = False  # as being loaded
+        self._on_doubt = on_doubt
+        self._doubt = "a daemon died while it loaded it" if _is_suspect(store) else None
+        self._untold: StorageError | None = None
         self._compact_after = self._compact_at = compact_after
         self._compact_after_memory = self._compact_at_memory = (
             math.inf if compact_after_memory is None else float(compact_after_memory)
@@ -79,7 +96,8 @@ class SharedDocument:
         """The document itself, for reading.
 
         Raises:
-            StorageError: If what is stored cannot be loaded; what was damaged is set aside, never overwritten.
+            StorageError: If what is stored cannot be loaded, or may not be before a process of its own has loaded it;
+                or, once, that it was found damaged and set aside.
         """
         return self.load()
 
@@ -227,9 +245,80 @@ class SharedDocument:
         self._compact_at = self._compact_after
         self._compact_at_memory = self._compact_after_memory
 
+    # Doubt
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it may not be loaded here before a process of its own has loaded it."""
+        return self._doubt is not None
+
+    def stored_rows(self) -> list[StoredRow]:
+        """Return the document as it is stored.
+
+        Raises:
+            StorageError: If it cannot be read.
+        """
+        return [StoredRow(*row) for row in self._store.document_rows()]
+
+    def found_healthy(self) -> None:
+        """A process of its own has loaded it: so may this one.
+
+        Raises:
+            StorageError: If the mark of the load that did not end cannot be removed.
+        """
+        if not self._is_marked:
+            self._store.end_load()
+        self._doubt = None
+
+    def not_verified(self, reason: str) -> None:
+        """Nobody can say whether it is damaged: it stays where it is, and is not loaded."""
+        self._doubt = reason
+
+    def found_damaged(self, reason: str) -> None:
+        """Set it aside; the session goes on with an empty one, and whoever loads it next is told.
+
+        Raises:
+            StorageError: If it cannot be set aside; it is as it was.
+        """
+        self._store.set_document_aside()
+        self._stored = self._is_marked = False
+        self._doubt = None
+        self._untold = StorageError(
+            f"The notebook of session {self._notebook_id!r} was set aside, because {reason}. Outputs are still there "
+            "by execution id, the session goes on with an empty notebook, and `runtimed restore` brings the old one "
+            "back if it is whole after all",
+            notebook_id=self._notebook_id,
+        )
+
+    def acknowledge(self) -> None:
+        """Tell nobody any more that it was set aside."""
+        self._untold = None
+
+    def restore(self, at: float, restored: Restored) -> None:
+        """Put what was set aside back, merged with the present document as `document.restoring` describes it.
+
+        Args:
+            at: When it was set aside.
+            restored: What came of both.
+
+        Raises:
+            StorageError: If it cannot be stored; then nothing has changed.
+        """
+        now = self._clock()
+        with self._log.transaction():
+            self._store.put_snapshot(restored.snapshot)
+            self._store.forget_set_aside(at)
+            for cell_id, execution_id in restored.cells:
+                self._store.show_execution(cell_id, execution_id)
+                self._log.append(CellChanged(at=now, cell_id=CellId(cell_id), change="added", author=RESTORER))
+        self.forget()
+
     def _load(self) -> NotebookDocument:
-        if not self._is_marked and self._store.failed_loads >= MAX_FAILED_LOADS:
-            raise self._set_aside("the daemon died while it loaded it")
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            raise untold
+        if self._doubt is not None:
+            raise self._doubtful(self._doubt)
         marked = self._mark_load()
         try:
             snapshot, changes = self._store.load_document()
@@ -239,17 +328,27 @@ class SharedDocument:
             if snapshot is None and not changes:
                 return NotebookDocument.create(self._notebook_id)
             document = NotebookDocument.load(snapshot, changes)
-        except StorageError as exc:
-            raise self._set_aside(exc.message) from exc
-        else:
             self._history = HistoryWeight(changes)
+        except (StorageError, MemoryError) as exc:
+            # A disk's error and too little memory look like this, too: only a process of its own can tell.
+            raise self._doubtful(str(exc) or "there is too little memory") from exc
+        else:
             return document
         finally:
             if marked:
                 self._unmark_load()
 
+    def _doubtful(self, reason: str) -> StorageError:
+        self._doubt = reason
+        self._on_doubt()
+        return StorageError(
+            f"The notebook of session {self._notebook_id!r} cannot be read now, because {reason}. Nothing of it is "
+            "lost; try again in a moment",
+            notebook_id=self._notebook_id,
+        )
+
     def _mark_load(self) -> bool:
-        """Count this load as failed until it has ended. On a full disk it is not counted: the mark might stay."""
+        """Note that this load has begun until it has ended. On a full disk it is not noted: the mark might stay."""
         if not self._is_marked and self._store.has_room:
             self._store.begin_load()
             self._is_marked = True
@@ -271,11 +370,11 @@ class SharedDocument:
             self._store.end_load()
             self._is_marked = False
 
-    def _set_aside(self, reason: str) -> StorageError:
-        self._store.set_document_aside()
-        self._stored = False
-        return StorageError(
-            f"The document of session {self._notebook_id!r} was set aside ({reason}); outputs are still there by "
-            "execution id, and the session goes on with an empty document",
-            notebook_id=self._notebook_id,
-        )
+
+def _is_suspect(store: SessionStore) -> bool:
+    """Whether daemons died while they loaded a document: of it, or of something else at the time."""
+    deaths = store.unfinished_loads
+    if deaths != 1:
+        return deaths > 1
+    snapshot, changes = store.document_sizes
+    return PACKED * snapshot + changes > SMALL

@@ -67,6 +67,7 @@ __all__ = [
     "ReadReply",
     "RemoveDependency",
     "RestartKernel",
+    "RestoreNotebook",
     "SaveProfile",
     "Scrape",
     "Screenshot",
@@ -177,6 +178,13 @@ class DeleteSession(_OnNotebook, frozen=True, tag="delete_session"):
     """Delete an ended session with its data; raises SessionError if it is active. Its clients are disconnected.
 
     Reply: `{deleted: bool}`; where there is no such session nothing happens, so that sending again is harmless.
+    """
+
+
+class RestoreNotebook(_OnNotebook, frozen=True, tag="restore"):
+    """Bring back what of the notebook was found damaged and set aside, if it is whole after all.
+
+    Reply: `{cells: int}`, how many cells that gave. Raises SessionNotFound, SessionError, StorageError.
     """
 
 
@@ -727,6 +735,7 @@ Operation = (
     | FindCells
     | StopSession
     | DeleteSession
+    | RestoreNotebook
     | GetStatus
     | ShutdownDaemon
     | StartKernel

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Unpack
+from typing import Any, Final, Literal, Unpack
 
 from runtimed.errors import StorageError
 from runtimed.ids import ClientId, ExecutionId, HostEpoch
@@ -25,7 +25,10 @@ from runtimed.storage.executions import ExecutionRow, ExecutionStatus, Execution
 from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
-__all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
+__all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "DocumentRow", "SessionStore"]
+
+DocumentRow = tuple[Literal["snapshot", "change"], str, int, bytes]
+"""One row of a document: its kind, what to call it, the checksum that it should have, and the data."""
 
 SCHEMA_VERSION: Final = 1
 """Of a session's database; a file with a higher one is refused."""
@@ -130,6 +133,11 @@ class SessionStore:
         return self._db.is_closed
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing ever happened in the session, and nothing is stored of it."""
+        return self.last_seq == 0 and not any(self.document_sizes) and not self.set_aside_at()
+
+    @property
     def has_room(self) -> bool:
         """Whether something new can be stored; see `disk`."""
         return has_room(self._db.path)
@@ -181,8 +189,15 @@ class SessionStore:
             changes.append(data)
         return snapshot, changes
 
+    def document_rows(self) -> list[DocumentRow]:
+        """Return the snapshot, if there is one, and the changes since, in order, whatever their checksums say."""
+        return [
+            *_document_rows(self._db.rows("SELECT 'snapshot', NULL, checksum, data FROM snapshot")),
+            *_document_rows(self._db.rows("SELECT 'change', id, checksum, data FROM changes ORDER BY id")),
+        ]
+
     def begin_load(self) -> None:
-        """Mark, committed, that the document is about to be loaded: a death meanwhile is then counted.
+        """Mark, committed, that the document is about to be loaded.
 
         Raises:
             StorageError: If a transaction is open, since the mark would not be committed in time.
@@ -193,17 +208,26 @@ class SessionStore:
         self._db.execute(query, (_LOADS,))
 
     def end_load(self) -> None:
-        """Remove the marks: the document was loaded."""
+        """Remove the marks: loading the document has ended."""
         self._db.execute("DELETE FROM counters WHERE name = ?", (_LOADS,))
 
     @property
-    def failed_loads(self) -> int:
+    def unfinished_loads(self) -> int:
         """How many loads began and never ended; between `begin_load` and `end_load` it counts the present one."""
         row = self._db.row("SELECT value FROM counters WHERE name = ?", (_LOADS,))
         return 0 if row is None else int(row[0])
 
+    @property
+    def document_sizes(self) -> tuple[int, int]:
+        """The sizes of the stored snapshot and of all changes since, in bytes."""
+        snapshot, changes = self._db.row(
+            "SELECT coalesce((SELECT sum(length(data)) FROM snapshot), 0),"
+            " coalesce((SELECT sum(length(data)) FROM changes), 0)"
+        )
+        return int(snapshot), int(changes)
+
     def set_document_aside(self) -> int:
-        """Move the snapshot and the changes to the table `set_aside`, as they are, and remove the marks of loads.
+        """Move the snapshot and the changes to the table `set_aside`, as they are, and remove the mark of a load.
 
         Returns:
             How many rows were moved; the document is empty now.
@@ -224,6 +248,19 @@ class SessionStore:
             self._db.execute("DELETE FROM changes")
             self.end_load()
         return snapshots.rowcount + changes.rowcount
+
+    def set_aside_at(self) -> list[float]:
+        """Return when documents were set aside that are still there, the earliest first, in Unix time."""
+        return [at for (at,) in self._db.rows("SELECT DISTINCT at FROM set_aside ORDER BY at")]
+
+    def document_set_aside(self, at: float) -> list[DocumentRow]:
+        """Return the rows of the document that was set aside at that time, as `document_rows` does."""
+        query = "SELECT kind, id, checksum, data FROM set_aside WHERE at = ? ORDER BY id"
+        return _document_rows(self._db.rows(query, (at,)))
+
+    def forget_set_aside(self, at: float) -> None:
+        """Delete the document that was set aside at that time, in the transaction that restores it."""
+        self._db.execute("DELETE FROM set_aside WHERE at = ?", (at,))
 
     # Requests
 
@@ -470,3 +507,12 @@ class SessionStore:
             How many rows are gone.
         """
         return self._audit.prune(before)
+
+
+def _document_rows(rows: Sequence[Any]) -> list[DocumentRow]:
+    found: list[DocumentRow] = []
+    for kind, number, check, data in rows:
+        name = kind if kind == "snapshot" else f"{kind} {number}"
+        # What is no bytes is damage; no checksum is negative.
+        found.append((kind, name, check, data) if isinstance(data, bytes) else (kind, name, -1, b""))
+    return found

@@ -59,7 +59,7 @@ from runtimed.client.calls.kernel import (
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.calls.sessions import delete, get_log, get_session, leave, session_status, stop
+from runtimed.client.calls.sessions import delete, get_log, get_session, leave, restore, session_status, stop
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 
 __all__ = [
@@ -106,6 +106,7 @@ __all__ = [
     "remove_conda_dependency",
     "remove_uv_dependency",
     "restart_kernel",
+    "restore",
     "run",
     "session_status",
     "set_cell_metadata",

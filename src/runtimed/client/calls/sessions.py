@@ -11,7 +11,7 @@ from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import operations as ops
 
-__all__ = ["delete", "get_log", "get_session", "leave", "session_status", "stop"]
+__all__ = ["delete", "get_log", "get_session", "leave", "restore", "session_status", "stop"]
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
@@ -66,6 +66,23 @@ def delete(notebook: Notebook) -> Flow[None]:
     yield Ask(ops.GetSession(notebook_id=notebook.id))
     # Sent again it says nothing of a session that is gone: the first one may have done it.
     yield Ask(ops.DeleteSession(notebook_id=notebook.id))
+
+
+def restore(notebook: Notebook) -> Flow[int]:
+    """Bring back a notebook that was found damaged and set aside, if it is whole after all.
+
+    A process of its own loads it first. Its cells come first, as they were; the cells written since follow. A cell that
+    is in both and differs is there twice, and an entry of the notebook's metadata stays as it was written since.
+
+    Returns:
+        How many cells came back.
+
+    Raises:
+        SessionError: If nothing of this session was set aside.
+        StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
+    """
+    reply = yield Ask(ops.RestoreNotebook(notebook_id=notebook.id))
+    return int(reply["cells"])
 
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:

@@ -1,0 +1,179 @@
+"""Has a document loaded by a process of its own, and judges by that process's end whether the document is damaged.
+
+That a process was ended from outside, or had too little memory or time, says nothing of what it loaded. Damage is what
+the process says in a sentence, or what makes it crash; and it does the same once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import psutil
+
+from runtimed.display import readable_size
+from runtimed.document.verifier import READY, Verdict
+from runtimed.texts import signal_name
+
+__all__ = ["DEADLINE", "VERIFIER", "Ended", "Finding", "Judgement", "judge", "run", "verify"]
+
+VERIFIER: Final = (sys.executable, "-P", "-m", "runtimed.document.verifier")
+"""The command that loads a document; it is given the seconds that it may take, and its task."""
+
+DEADLINE: Final = 300
+"""Seconds that a verification may take; 10,000 cells of 130 code points take 5 where nothing else runs."""
+
+_SAMPLE: Final = 0.05
+"""Seconds between two looks at how much memory the process has."""
+
+_LAST_WORDS: Final = 2000
+
+_CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+"""Signals that a process sends to itself by what it does. SIGBUS may be a disk's fault, the others are from outside."""
+
+_NO_MEMORY: Final = b"memory allocation of"
+"""What Rust says before it aborts because it got no memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the process ended.
+
+    Attributes:
+        code: Its exit code; a signal's number, negative; None if it took too long and was killed therefore.
+        answer: What it wrote to standard output.
+        said: What it wrote to standard error.
+        memory: The most memory that it was seen to have, in bytes; 0 if it ended before anybody looked.
+        free: The machine's free memory right after its end, in bytes.
+    """
+
+    code: int | None
+    answer: bytes
+    said: bytes
+    memory: int
+    free: int
+
+    @property
+    def words(self) -> str:
+        """What it said, as a sentence."""
+        said = self.said.removeprefix(READY).decode(errors="replace").strip()
+        return said[-_LAST_WORDS:] or "it said nothing"
+
+
+class Judgement(enum.Enum):
+    """What the end of the process says of the document."""
+
+    HEALTHY = enum.auto()
+    DAMAGED = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found, and why: half a sentence that goes on behind "because"."""
+
+    judgement: Judgement
+    reason: str = ""
+    answer: bytes = b""
+
+
+def judge(ended: Ended) -> Finding:
+    """Say what one run of the process proves of what it was given."""
+    memory = readable_size(ended.memory)
+    needs = f": it needs more than {memory}" if ended.memory else ""
+    if ended.code == Verdict.HEALTHY:
+        return Finding(Judgement.HEALTHY, answer=ended.answer)
+    if ended.code is None or ended.code == -signal.SIGALRM:
+        return Finding(Judgement.UNKNOWN, f"it was not loaded within {DEADLINE} seconds")
+    if ended.code == Verdict.NO_MEMORY or _NO_MEMORY in ended.said:
+        return Finding(
+            Judgement.UNKNOWN,
+            f"there is too little memory to load it{needs}. Make memory free, or raise the limit",
+        )
+    if ended.code == Verdict.NEWER:
+        return Finding(Judgement.UNKNOWN, ended.words)
+    if not ended.said.startswith(READY):
+        # Whatever this is, it met a healthy document, too: an installation that is just being replaced, for example.
+        return Finding(
+            Judgement.UNKNOWN, f"the process that loads documents does not work ({_end(ended.code)}: {ended.words})"
+        )
+    if ended.code == Verdict.DAMAGED:
+        return Finding(Judgement.DAMAGED, ended.words)
+    if ended.code < 0 and -ended.code in _CRASHES and ended.free > ended.memory:
+        return Finding(Judgement.DAMAGED, f"loading it crashes a process ({_end(ended.code)})")
+    killed = "; the system does that when memory runs out" if ended.code == -signal.SIGKILL else ""
+    return Finding(
+        Judgement.UNKNOWN,
+        f"the process that loaded it did not come to an end ({_end(ended.code)}{killed}); it had {memory} of memory",
+    )
+
+
+async def verify(
+    task: Literal["load", "restore"],
+    data: bytes,
+    *,
+    ballast: int = 0,
+    verifier: Sequence[str] = VERIFIER,
+    deadline: int = DEADLINE,
+) -> Finding:
+    """Have a process of its own do something with a document; damage has to be found twice, in the same way.
+
+    Args:
+        task: What to do.
+        data: What to do it with.
+        ballast: Bytes of memory that are to be free beside what it takes.
+    """
+    findings = []
+    for _ in range(2):
+        finding = judge(await run([*verifier, str(deadline), task, str(ballast)], data, deadline))
+        if finding.judgement is not Judgement.DAMAGED:
+            return finding
+        findings.append(finding)
+    first, second = findings
+    if first == second:
+        return first
+    return Finding(Judgement.UNKNOWN, f"it was found damaged in two ways: {first.reason}; {second.reason}")
+
+
+async def run(command: Sequence[str], data: bytes, deadline: float) -> Ended:
+    """Run the process to its end; if the caller is cancelled, it is killed."""
+    process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; a thread waits for it
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+    )
+    memory, observed = 0, psutil.Process(process.pid)
+    # `communicate` with a timeout of its own would forget what of the input is not written yet.
+    talk = asyncio.ensure_future(asyncio.to_thread(process.communicate, data))
+    try:
+        async with asyncio.timeout(deadline):
+            while not talk.done():
+                memory = max(memory, _resident(observed))
+                await asyncio.wait({talk}, timeout=_SAMPLE)
+        answer, said = talk.result()
+        return Ended(process.returncode, answer, said, memory, psutil.virtual_memory().available)
+    except TimeoutError:
+        return Ended(None, b"", b"", memory, 0)
+    finally:
+        process.kill()
+        await asyncio.wait({talk})
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _end(code: int) -> str:
+    return signal_name(-code) if code < 0 else f"exit code {code}"

@@ -1,0 +1,112 @@
+"""What was found damaged in a data folder and set aside, as the folder itself says: it outlives every daemon.
+
+A damaged file is renamed (`database.name_aside`). The document of a session stays in its database, in the table
+`set_aside`; a file beside the database, `NAME.db.aside`, says so to whoever does not open it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from runtimed.errors import StorageError
+from runtimed.storage.disk import is_no_room, no_room
+
+__all__ = ["Aside", "document_aside", "forget_document", "list_aside", "note_document"]
+
+_SUFFIX: Final = ".aside"
+
+
+class Aside(NamedTuple):
+    """One thing that was set aside.
+
+    Attributes:
+        path: The file that says so; of a document, the note.
+        found: What happened, a sentence without its full stop.
+        advice: What to do about it, the same.
+    """
+
+    path: Path
+    found: str
+    advice: str
+
+
+class _Note(msgspec.Struct, frozen=True):
+    session_id: str
+    at: float
+    reason: str
+
+
+def note_document(database: Path, session_id: str, reason: str, at: float) -> None:
+    """Write down that the document of a session was set aside, in the place of an older note.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    path = _note_of(database)
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.touch(mode=0o600)
+        new.write_bytes(msgspec.json.encode(_Note(session_id, at, reason)))
+        new.replace(path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        if is_no_room(exc):
+            raise no_room(path, exc) from exc
+        raise StorageError(f"{path} cannot be written: {exc}", path=str(path)) from exc
+
+
+def forget_document(database: Path) -> None:
+    """Remove the note about the document of a session; harmless if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        _note_of(database).unlink()
+
+
+def document_aside(database: Path) -> Aside | None:
+    """Return the note about the document of a session, None if there is none."""
+    return _read(_note_of(database))
+
+
+def list_aside(data_dir: Path) -> list[Aside]:
+    """Return everything that was set aside in a data folder and is still there, by path."""
+    found = []
+    sessions = data_dir / "sessions"
+    for path in sorted([*data_dir.glob("*.damaged-*"), *sessions.glob("*.damaged-*"), *sessions.glob(f"*{_SUFFIX}")]):
+        if path.suffix == _SUFFIX:
+            note = _read(path)
+            if note is not None:
+                found.append(note)
+        elif not path.name.endswith(("-wal", "-shm", "-journal")):
+            found.append(
+                Aside(
+                    path,
+                    f"{path} was found damaged and set aside",
+                    "remove it if you need it no more; `sqlite3 FILE .recover` reads what is left of a database",
+                )
+            )
+    return found
+
+
+def _note_of(database: Path) -> Path:
+    return database.with_name(database.name + _SUFFIX)
+
+
+def _read(path: Path) -> Aside | None:
+    try:
+        note = msgspec.json.decode(path.read_bytes(), type=_Note)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as exc:
+        return Aside(path, f"{path} says that a notebook was set aside, and cannot be read ({exc})", "open its session")
+    when = datetime.fromtimestamp(note.at, UTC)
+    return Aside(
+        path,
+        f"The notebook of session {note.session_id!r} was set aside on {when:%Y-%m-%d %H:%M} UTC: {note.reason}",
+        f"`runtimed restore {shlex.quote(note.session_id)}` brings it back",
+    )

@@ -1,0 +1,32 @@
+"""Notebooks that take a second to load, written straight into a data folder in which no daemon runs."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from runtimed.document.notebook import NotebookDocument
+from runtimed.ids import CellId, ClientId, NotebookId, stored_name
+from runtimed.storage.session_store import SessionStore
+
+AUTHOR = ClientId("f" * 32)
+
+
+def source_of(number: int) -> str:
+    """The source of one cell of a large notebook."""
+    return f"cell {number}: " + f"{number * 7919 % 9973} " * 12
+
+
+@lru_cache(maxsize=2)
+def large_document(cells: int, notebook_id: NotebookId) -> bytes:
+    """The snapshot of a notebook with so many cells; 1,000 of them take some 0.3 s to write, and as long to load."""
+    document = NotebookDocument.create(notebook_id)
+    for number in range(cells):
+        document.add_cell(CellId(f"large-{number}"), source_of(number), "code", number, author=AUTHOR)
+    return document.save()
+
+
+def write_large_notebook(data_dir: Path, name: str, cells: int) -> Path:
+    """Write a notebook as an earlier daemon would have left it, and return the path of its database."""
+    path = data_dir / "sessions" / f"{stored_name(NotebookId(name))}.db"
+    with SessionStore(path) as store:
+        store.put_snapshot(large_document(cells, NotebookId(name)))
+    return path
