@@ -65,6 +65,7 @@ class Conversation:
         self._send_interrupt: Callable[[], None] | None = None
         self._info: dict[str, Any] | None = None
         self._output_works = False
+        self._updating = False
         self._heard_at = 0.0
         self.language: str | None = None
         """The kernel's language, once it was ready."""
@@ -99,6 +100,7 @@ class Conversation:
             self._questions.close(sentence)
             self._questions = None
         self._info = None
+        self._updating = False
         self._executions.start_requests.clear()
         self._output_works = False
         self._outbox.flush()
@@ -274,6 +276,9 @@ class Conversation:
             case "shell" if message["msg_type"] == "kernel_info_reply" and isinstance(message["content"], dict):
                 self._info = message["content"]
                 self._listener.kernel_answered()
+            case "updates":
+                self._updating = False
+                self._add(self._executions.updates(time.time()))
             case "finish":
                 execution = self._executions.open.get(message["parent_id"])
                 if execution is not None and execution.is_complete:
@@ -292,6 +297,7 @@ class Conversation:
             self._listener.kernel_answered()
         else:
             self._add(self._executions.heard(message, time.time()))
+            self._update_later()
             execution = self._executions.open.get(message["parent_id"])
             if execution is not None and msg_type == "execute_input":
                 execution.begun_at = self._loop.time()
@@ -318,6 +324,13 @@ class Conversation:
                 patience = _REPLY_MISSING_INTERRUPTED if execution.interrupted else _REPLY_MISSING
                 self._when_patience_ends(patience, self._miss_reply, execution)
 
+    def _update_later(self) -> None:
+        """Bring the displays of widgets up to date in a while: one update stands for all that changes until then."""
+        due_in = self._executions.widgets.due_in
+        if due_in is not None and not self._updating:
+            self._updating = True
+            self._loop.call_later(due_in, self.receive, [{"channel": "updates", "msg_type": "updates"}])
+
     # --- the end of an execution ---
 
     def _check_complete(self, execution: Execution) -> None:
@@ -334,6 +347,9 @@ class Conversation:
 
     def _finish(self, execution: Execution) -> None:
         self._add(self._executions.finish(execution, time.time()))
+        if self._wire is not None:
+            for content in self._executions.widgets.news_for_kernel():
+                self._wire.send("shell", "comm_msg", content)
         if not self._executions.open:
             self._listener.kernel_works(busy=False)
 

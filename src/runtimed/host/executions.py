@@ -19,8 +19,9 @@ from runtimed.execution.jupyter_messages import (
     pager_of_reply,
     summary_of_reply,
 )
+from runtimed.execution.widgets import COMM_TYPES, Widgets
 from runtimed.host.wire import KernelMessage
-from runtimed.protocol.events import Event, Failed, Finished, Started
+from runtimed.protocol.events import Display, Event, Failed, Finished, Started
 from runtimed.protocol.operations import Execute
 
 __all__ = ["Execution", "Executions"]
@@ -83,6 +84,8 @@ class Executions:
         self._cells: dict[str, str] = {}  # all ever seen: none runs twice, and late output finds its home
         self._latest: str | None = None
         self.open: dict[str, Execution] = {}
+        self.widgets = Widgets()
+        """Those of the kernel."""
         self.start_requests: set[str | None] = set()
         """Parents of messages that belong to the kernel's start, and to no execution."""
 
@@ -120,24 +123,47 @@ class Executions:
                 return []
             execution.input_parent = message["header"]
             return [*self._start(execution, at), *events_of(message, self._origin(execution.id, at), self._store)]
+        # Threads of ipykernel 7 write under whatever request the kernel served last, a completion's for example. What
+        # another client of the kernel executes is no cell's.
+        owner = parent_id if parent_id in self._cells or message.get("foreign") is True else self._latest
+        if owner not in self._cells:
+            owner = None
+        if msg_type in COMM_TYPES:
+            self.widgets.follow(message, owner)
+            return []
         if msg_type not in OUTPUT_TYPES:
             return []
-        # Threads of ipykernel 7 write under whatever request the kernel served last, a completion's for example.
-        owner = parent_id if parent_id in self._cells else self._latest
+        if msg_type != "update_display_data" and self.widgets.takes(parent_id):
+            self.widgets.take(message, at, owner)
+            return [] if execution is None else self._start(execution, at)
         if owner is None or parent_id in self.start_requests:
-            logger.debug("dropped a %s message of the kernel's start", msg_type)
+            logger.debug("dropped a %s message that belongs to no execution", msg_type)
             return []
-        events = events_of(message, self._origin(owner, at), self._store)
+        events = [self._shown(event, message) for event in events_of(message, self._origin(owner, at), self._store)]
         if execution is not None:
             events = [*self._start(execution, at), *events]
             execution.failed = execution.failed or any(isinstance(event, Failed) for event in events)
         return events
 
+    def _shown(self, event: Event, message: KernelMessage) -> Event:
+        """Note what a display means to widgets."""
+        if not isinstance(event, Display):
+            return event
+        if event.kind == "update_display_data":
+            self.widgets.update_displays(event, message["content"], event.execution_id)
+            if event.display_id is None:
+                return event
+        return self.widgets.show(event)
+
+    def updates(self, at: float) -> list[Event]:
+        """Return what brings the displays of widgets up to date."""
+        return self.widgets.updates(lambda execution_id: self._origin(execution_id, at), self._store)
+
     def finish(self, execution: Execution, at: float) -> list[Event]:
         """Close an execution that is complete."""
         reply = execution.reply or {}
         origin = self._origin(execution.id, at)
-        events: list[Event] = [*pager_of_reply(reply, origin, self._store)]
+        events: list[Event] = [*pager_of_reply(reply, origin, self._store), *self.updates(at)]
         is_ok = reply.get("status") == "ok"
         if not is_ok and not execution.failed and reply.get("status") == "error":
             events.append(failure_of_reply(reply, origin))
@@ -159,7 +185,8 @@ class Executions:
     def died(self, sentence: str, stderr: str, at: float, *, only_sent: bool) -> list[Event]:
         """Close the open executions because their kernel is gone."""
         self._latest = None  # what the next kernel writes while it starts is not for this one's executions
-        events: list[Event] = []
+        events = self.updates(at)
+        self.widgets = Widgets()
         lines = (f"KernelDied: {sentence}", *stderr.splitlines())
         evalue = f"{sentence}\n{stderr}" if stderr else sentence
         for execution in list(self.open.values()):

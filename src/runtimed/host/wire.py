@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 ChannelName = Literal["shell", "control", "stdin", "iopub"]
 KernelMessage = dict[str, Any]
-"""A parsed message: channel, msg_type, parent_id, content, metadata."""
+"""A parsed message: channel, msg_type, parent_id, content, metadata; `foreign` if it is of another client's code."""
 
 RECEIVE_HIGH_WATER: Final = 16
 """Messages that wait in memory for being read from a kernel that waits for us. One that does not would drop them."""
@@ -291,6 +291,7 @@ class Wire:
                 "channel": channel,
                 "msg_type": parsed_header["msg_type"],
                 "parent_id": parsed_parent.get("msg_id") if isinstance(parsed_parent, dict) else None,
+                "foreign": isinstance(parsed_parent, dict) and self._is_foreign(parsed_parent),
                 "header": parsed_header,
                 "metadata": _load(metadata),
                 "content": _load(content),
@@ -298,6 +299,16 @@ class Wire:
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             logger.warning("skipped an unreadable message on %s: %s", channel, exc)
             return None
+
+    def _is_foreign(self, parent: dict[str, Any]) -> bool:
+        """Whether another client's code, or its widgets, made the kernel say something.
+
+        A question cannot: what comes under one is a thread's, since ipykernel 7 lets threads write under whatever
+        request the kernel served last.
+        """
+        asker, asked = parent.get("session"), parent.get("msg_type")
+        is_question = isinstance(asked, str) and asked.endswith("_request") and asked != "execute_request"
+        return isinstance(asker, str) and asker != self._session.session and not is_question
 
 
 def _free_ports(count: int) -> list[int]:
