@@ -17,6 +17,7 @@ from typing import Any, Final
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import HostBootstrap
 from runtimed.host.guard import Guard
+from runtimed.host.log_file import tidy_log
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.host.server import HostServer
@@ -41,7 +42,7 @@ FIRST_DAEMON: Final = 10.0
 BACK_OFF: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds between attempts to get a daemon; the last one repeats."""
 FOLDER_CHECK: Final = 5.0
-"""Seconds between looks whether the host's folder is still there."""
+"""Seconds between looks whether the host's folder is still there, and its log still short."""
 FAREWELL: Final = 1.0
 """Seconds for the last frames to leave."""
 
@@ -233,8 +234,9 @@ class _Host:
     async def _watch_folder(self) -> None:
         """End when the folder is gone: nobody can find this host any more, and nothing can be stored."""
         inode = self._folder.stat().st_ino
-        while _has_inode(self._folder, inode):  # noqa: ASYNC110  # nothing tells of it
+        while _has_inode(self._folder, inode):  # nothing tells of it
             await asyncio.sleep(FOLDER_CHECK)
+            tidy_log()
         logger.error("the folder of this host has vanished")
         self._folder_is_gone = True
         self.owned.kill()

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from runtimed.errors import RuntimedError
 from runtimed.host.bootstrap import HostBootstrap, read_bootstrap
 from runtimed.host.lifetime import label_log
+from runtimed.host.log_file import LogFile
 
 __all__ = ["run_host"]
 
@@ -51,11 +52,10 @@ def run_host(kind: type[B], live: Callable[[B, Callable[[], None]], Coroutine[An
 
 def _open_log(path: Path, label: str) -> int:
     """Log to a file, and return its descriptor."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    handler = logging.StreamHandler(os.fdopen(os.dup(fd), "w", encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    file = LogFile(path)
+    logging.basicConfig(level=logging.INFO, handlers=[file])
     label_log(label)
-    return fd
+    return file.fd
 
 
 def _say_ready(log: int) -> None:
@@ -67,7 +67,6 @@ def _say_ready(log: int) -> None:
     os.dup2(nothing, 1)
     os.dup2(log, 2)  # what this process or a library of it may print
     os.close(nothing)
-    os.close(log)
 
 
 def _give_up(error: Exception) -> int:
