@@ -75,3 +75,22 @@ def test_however_many_executions_there_are_few_are_remembered():
     assert len(sizes._displays) <= 1000
     assert len(sizes._errors) <= 1000
     assert sizes.measure(shown("d", "update_display_data", "e4999"), 100).output == 0
+
+
+def test_what_other_executions_show_is_remembered_until_the_one_that_updates_it_has_ended():
+    sizes = OutputSizes()
+    sizes.measure(shown("d", execution_id="other"), 100)
+    assert [sizes.measure(shown("d", "update_display_data"), 100).output for _ in range(3)] == [100, 0, 0]
+    sizes.measure(Finished(at=0, execution_id="e", status="ok"), 20)
+    assert sizes._updates == {}
+    assert sizes.measure(shown("d", "update_display_data", "other"), 100).output == 0
+
+
+def test_a_forgotten_execution_counts_as_new():
+    sizes = OutputSizes()
+    for execution_id in ("a", "b"):
+        sizes.measure(shown("d", execution_id=execution_id), 100)
+    sizes.forget("a")
+    assert [sizes.measure(shown("d", "update_display_data", one), 100).output for one in ("a", "b")] == [100, 0]
+    sizes.forget()
+    assert [sizes._displays, sizes._updates, sizes._errors] == [{}, {}, {}]

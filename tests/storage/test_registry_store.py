@@ -134,6 +134,16 @@ def test_the_history_of_a_session_is_kept_in_order_with_who_made_it(path: Path) 
         assert store.history("unknown") == []
 
 
+def test_pruning_the_history_keeps_the_last_step_of_each_session(store: RegistryStore) -> None:
+    for at in (1.0, 2.0, 3.0):
+        store.add_history("s", replace(STARTED, at=at))
+    store.add_history("t", STARTED)
+    assert store.prune_history(3.0) == 2
+    assert [row.at for row in store.history("s")] == [3.0]
+    assert store.history("t") == [STARTED]
+    assert store.prune_history(10.0) == 0
+
+
 def test_session_and_history_are_written_together_or_not_at_all(store: RegistryStore) -> None:
     def write_and_fail() -> None:
         store.put(ROW)

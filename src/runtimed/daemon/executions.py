@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import msgspec
 
+from runtimed.daemon.displays import Displays
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.checks import check_cell_id, check_execution, check_source
@@ -26,9 +27,6 @@ from runtimed.storage.session_store import SessionStore
 __all__ = ["Executions", "TellHost"]
 
 logger = logging.getLogger(__name__)
-
-Displays = dict[str, dict[tuple[str, str | None], None]]
-"""By display id: the executions that show it, and their cells."""
 
 
 class TellHost(Protocol):
@@ -181,9 +179,9 @@ class Executions:
 
     def forget(self, execution_id: str) -> None:
         """An old execution was deleted: updates of what it once showed are no longer for it."""
-        for shown in (self._displays or {}).values():
-            for key in [key for key in shown if key[0] == execution_id]:
-                del shown[key]
+        if self._displays is not None:
+            self._displays.forget(execution_id)
+        self._log.forget_sizes(execution_id)
 
     # --- the kernel comes and goes ---
 
@@ -193,7 +191,7 @@ class Executions:
 
     def kernel_started(self) -> None:
         """A new kernel has shown nothing yet."""
-        self._displays = {}
+        self._displays = Displays()
 
     def kernel_ending(self, reason: str) -> None:
         """Cancel what waits for this kernel; its host says how the running one ends."""
@@ -227,6 +225,9 @@ class Executions:
                 self._finish(running, "died", reason)
             self._follow(self._queue.kernel_gone(waiting))
         self._queue = ExecutionQueue()
+        # Nobody is left who could update anything.
+        self._displays = Displays()
+        self._log.forget_sizes()
 
     def resume(self, accepted: Iterable[str]) -> None:
         """Bring the queue in step with a host, after a connection to it was made.
@@ -289,6 +290,8 @@ class Executions:
                 )
                 self._write_count(CellId(cell_id), ExecutionId(execution_id), event.execution_count)
             case Finished(execution_id=str() as execution_id):
+                # Its cell may have been given another execution, or deleted, while it ran.
+                self._document.reshown.add(CellId(event.cell_id or ""))
                 self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
                 self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
             case Display(display_id=str() as display_id):
@@ -307,17 +310,19 @@ class Executions:
         """Give an update of a display to every execution that showed it; the event names just the one that runs."""
         if self._displays is None:
             self._displays = self._stored_displays()
-        shown = self._displays.setdefault(display_id, {})
-        if event.kind != "update_display_data":
-            shown[event.execution_id or "", event.cell_id] = None
-            return
-        for execution_id, cell_id in shown:
-            if execution_id != event.execution_id:
-                self._log.append(msgspec.structs.replace(event, execution_id=execution_id, cell_id=cell_id))
+        if event.kind == "update_display_data":
+            for execution_id, cell_id in self._displays.where(display_id):
+                if execution_id != event.execution_id:
+                    self._log.append(msgspec.structs.replace(event, execution_id=execution_id, cell_id=cell_id))
+        elif event.execution_id is not None and event.cell_id is not None:
+            self._displays.show(display_id, event.execution_id, event.cell_id)
+            if event.execution_id != self._queue.running:
+                # A thread of it, long after its end.
+                self._document.reshown.add(CellId(event.cell_id))
 
     def _stored_displays(self) -> Displays:
         """Find the displays that the document's cells show, after a daemon took over a running kernel."""
-        displays: Displays = {}
+        displays = Displays()
         for record in self._document.content.cells():
             after = 0
             while record.execution_id and (
@@ -329,8 +334,25 @@ class Executions:
                     if b"display_id" in body:
                         event = decode_event(body)
                         if isinstance(event, Display) and event.display_id:
-                            displays.setdefault(event.display_id, {})[record.execution_id, record.id] = None
+                            displays.show(event.display_id, record.execution_id, record.id)
         return displays
+
+    def tidy(self) -> None:
+        """Do what became due, or possible again.
+
+        Raises:
+            StorageError: As `write_cells`.
+        """
+        self.write_cells()
+        if self._document.reshown and not self._log.flow.is_held:
+            self._forget_unshown(self._document.reshown)
+            self._document.reshown.clear()
+
+    def _forget_unshown(self, cell_ids: Collection[CellId]) -> None:
+        """Forget the displays of executions that none of these cells shows any more: nobody sees their updates."""
+        for execution_id, cell_id in (self._displays or Displays()).of_cells(cell_ids):
+            if execution_id != self._queue.running and execution_id != self._store.shown_execution(cell_id):
+                self.forget(execution_id)
 
     # --- instructions of the queue ---
 

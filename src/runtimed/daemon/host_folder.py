@@ -26,6 +26,7 @@ __all__ = [
     "in_pieces",
     "is_spare",
     "leftovers",
+    "living_epochs",
     "name_owner",
     "new_host_folder",
     "new_session_folder",
@@ -133,6 +134,16 @@ def read_owner(folder: Path) -> Owner | None:
         return msgspec.json.decode((folder / _OWNER).read_bytes(), type=Owner)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def living_epochs(hosts_dir: Path) -> set[str] | None:
+    """Return the epochs of the hosts whose folders are there; None if one of them does not name its own."""
+    try:
+        folders = [folder for folder in hosts_dir.iterdir() if folder.is_dir() and not is_spare(folder)]
+    except OSError:
+        return None
+    owners = [read_owner(folder) for folder in folders]
+    return None if None in owners else {owner.epoch for owner in owners if owner is not None}
 
 
 def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:

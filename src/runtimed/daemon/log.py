@@ -273,6 +273,10 @@ class EventLog:
         self._committing.append((seq, event, body, output))
         return True
 
+    def forget_sizes(self, execution_id: str | None = None) -> None:
+        """Forget what the displays of an execution weigh, or of all: no update of them will come any more."""
+        self._sizes.forget(execution_id)
+
     def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
         """Return a reader of an execution's events; see `ExecutionReader`."""
         self._read_at.pop(execution_id, None)

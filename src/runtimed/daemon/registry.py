@@ -88,6 +88,14 @@ class Registry:
         """Return the steps in a session's life, the newest first."""
         return self._store.history(session_id)
 
+    def prune_history(self, before: float) -> None:
+        """Delete the steps that were taken before a moment (Unix time), but for the last one of each session.
+
+        Raises:
+            StorageError: If that cannot be stored.
+        """
+        self._store.prune_history(before)
+
     def start(
         self, session_id: NotebookId, actor: Actor, limits: Limits, kind: Literal["kernel", "browser"] = "kernel"
     ) -> SessionRow:

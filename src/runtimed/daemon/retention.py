@@ -2,7 +2,8 @@
 
 Too old is an execution that ended longer ago than `keep_days`, and gave no output since, if no cell of the document
 shows it and nobody reads it; an event of no execution (a cell was edited, a kernel's status changed) of that age; and
-what was noted of who did what, but for the last edit of each cell.
+what was noted of who did what, but for the last edit of each cell and the last step of each session's life; and the
+ids to which nothing refers any more.
 Documents, cells and sessions are never deleted here.
 """
 
@@ -58,11 +59,16 @@ _EVENT_BYTES: Final = 4 * 2**20
 _FREE_PAGES: Final = 256
 """So many pages stay in a file that is written to again, and would grow again."""
 _GIVE_BACK: Final = 64
+_MAX_SAID: Final = 100
 _LOOK: Final = 2000
 
 
 def delete_old(
-    store: SessionStore, log: EventLog, forget: Callable[[str], None], before: float
+    store: SessionStore,
+    log: EventLog,
+    forget: Callable[[str], None],
+    living_hosts: Callable[[], set[str] | None],
+    before: float,
 ) -> Generator[None, None, None]:
     """Delete from one session's database what is too old, a step of about a millisecond at a time.
 
@@ -73,6 +79,7 @@ def delete_old(
         store: The database.
         log: Says who reads what.
         forget: Called with the id of each execution that is deleted.
+        living_hosts: Says which hosts may still have something to say; None if that cannot be told.
         before: Unix time; what is older is too old.
     """
     yield from _delete_executions(store, log, forget, before)
@@ -83,6 +90,13 @@ def delete_old(
     while store.is_deleting_events:
         with log.transaction():
             store.delete_some_events(_EVENT_BYTES, _EVENTS)
+        yield
+    _forget_hosts(store, log, living_hosts)
+    yield
+    names, goes_on = store.unused_names(), True
+    while goes_on:
+        with log.transaction():
+            goes_on = names.step()
         yield
     while store.free_pages > _FREE_PAGES:
         store.give_back(_GIVE_BACK)
@@ -119,6 +133,16 @@ def _delete_other_events(store: SessionStore, log: EventLog, before: float) -> G
         yield
         if len(old) < len(rows):
             return
+
+
+def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[], set[str] | None]) -> None:
+    """Forget the hosts that are gone, and with them all their events."""
+    epochs = store.forgettable_hosts()
+    living = living_hosts() if epochs else None
+    if living is not None:
+        with log.transaction():
+            for epoch in set(epochs) - living:
+                store.forget_host(epoch)
 
 
 def _last_at(store: SessionStore, execution_id: str) -> float:
@@ -185,6 +209,7 @@ class Retention:
             unused -= await self._referred(self._look_into(path, names.get(path.stem), before), unused)
             await asyncio.sleep(0)
         if before is not None:
+            self._prune_history(before)
             await remove_old_folders(self._daemon.settings.browsers_dir, names, self._daemon.registry, before)
         # Last, as one may have been set aside just now.
         for path in await asyncio.to_thread(self._session_files, "*.damaged-*"):
@@ -202,9 +227,17 @@ class Retention:
             self._say(f"no blob is removed, as not all that refers to them can be read: {exc}")
             return set(unused)
 
+    def _prune_history(self, before: float) -> None:
+        try:
+            self._daemon.registry.prune_history(before)
+        except StorageError as exc:
+            logger.info("the history of the sessions keeps what is too old for now: %s", exc)
+
     def _say(self, sentence: str) -> None:
-        """Log a sentence, once."""
+        """Log a sentence, once, or seldom if there are very many."""
         if sentence not in self._said:
+            if len(self._said) >= _MAX_SAID:
+                self._said.clear()
             self._said.add(sentence)
             logger.warning("%s", sentence)
 

@@ -14,7 +14,7 @@ from runtimed.daemon.browser import BrowserListener, RoomBrowser
 from runtimed.daemon.consent import note_written
 from runtimed.daemon.document_check import DocumentCheck
 from runtimed.daemon.flow import Demand, Flow
-from runtimed.daemon.host_folder import Owner
+from runtimed.daemon.host_folder import Owner, living_epochs
 from runtimed.daemon.kernel import KernelListener, RoomKernel
 from runtimed.daemon.log import EventLog
 from runtimed.daemon.pool import Pool
@@ -64,6 +64,7 @@ class Room(KernelListener, BrowserListener):
         self._registry = registry
         self._clock = clock
         self._keep_days = settings.limits.keep_days
+        self._hosts_dir = settings.hosts_dir
         self._path = database_path(settings, notebook_id)
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
@@ -274,7 +275,7 @@ class Room(KernelListener, BrowserListener):
         """
         self._interrupt_unanswered()
         self.document.tidy()
-        self.kernel.executions.write_cells()
+        self.kernel.executions.tidy()
 
     def _interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
@@ -496,7 +497,14 @@ class Room(KernelListener, BrowserListener):
 
     def delete_old(self, before: float) -> Generator[None, None, None]:
         """Delete what is too old; see `retention.delete_old`."""
-        return delete_old(self._store, self.log, self.kernel.executions.forget, before)
+        return delete_old(self._store, self.log, self.kernel.executions.forget, self._living_hosts, before)
+
+    def _living_hosts(self) -> set[str] | None:
+        epochs = living_epochs(self._hosts_dir)
+        row = self._registry.find(self.notebook_id)
+        if epochs is not None and row is not None and row.host_epoch is not None:
+            epochs.add(row.host_epoch)
+        return epochs
 
     def blobs(self) -> set[str]:
         """Return the blobs to which this session refers; see `SessionStore.blobs`."""

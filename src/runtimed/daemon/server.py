@@ -20,6 +20,7 @@ from runtimed.daemon.compaction import compact
 from runtimed.daemon.deletion import delete_session, finish_deletions
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
 from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.heap import Heap
 from runtimed.daemon.host_link import reap_hosts
 from runtimed.daemon.peer import Peer
 from runtimed.daemon.pool import Pool
@@ -177,6 +178,7 @@ class Daemon:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
         self.demand = Demand()
         self._trouble = Trouble(self.report)
+        self._heap = Heap()
 
     # --- life ---
 
@@ -324,6 +326,7 @@ class Daemon:
             self._retention.tick(now)
         with self._trouble.contained("the pool of spares"):
             self._pool.tick()
+        self._heap.tick(time.monotonic())
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             # A thread that ends with the process: what it leaves half deleted, the next one deletes.
@@ -365,6 +368,7 @@ class Daemon:
                 if room.document.compaction_due:
                     task = compact(notebook_id, room.document)
                     self._compacting = asyncio.get_running_loop().create_task(task)
+                    self._compacting.add_done_callback(lambda _task: self._heap.freed())
 
     # --- peers ---
 
@@ -478,6 +482,7 @@ class Daemon:
     def _close_room(self, notebook_id: NotebookId) -> None:
         self._unused_since.pop(notebook_id, None)
         self._rooms.pop(notebook_id).close()
+        self._heap.freed()
 
     # --- what is told of it ---
 

@@ -56,6 +56,8 @@ class SharedDocument:
 
     Attributes:
         changes: How many changes are stored beside the snapshot, as far as the document was loaded.
+        reshown: Cells that were given another execution, or none, or deleted; whoever has looked at them takes them
+            out.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class SharedDocument:
             math.inf if compact_after_memory is None else float(compact_after_memory)
         )
         self.changes = 0
+        self.reshown: set[CellId] = set()
         self._history = HistoryWeight()
 
     @property
@@ -189,6 +192,7 @@ class SharedDocument:
             if edit.cell_id is not None and kind in ("executed", "cleared", "deleted"):
                 record = document.cell(edit.cell_id)
                 self._store.show_execution(edit.cell_id, None if record is None else record.execution_id)
+                self.reshown.add(edit.cell_id)
             if edit.cell_id is not None:
                 self._log.append(CellChanged(at=now, cell_id=edit.cell_id, change=kind, author=author))
             self._stored = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from runtimed.execution.outputs import blobs_in
-from runtimed.protocol.events import BrowserLogged, Clear, Display, Event, Failed, Stream
+from runtimed.protocol.events import BrowserLogged, Clear, Display, Event, Failed, Finished, Stream
 
 __all__ = ["ERRORS_FREE", "Measure", "OutputSizes"]
 
@@ -39,6 +39,7 @@ class OutputSizes:
 
     def __init__(self) -> None:
         self._displays: dict[str, dict[str, int]] = {}
+        self._updates: dict[str, dict[str, int]] = {}
         self._errors: dict[str, int] = {}
 
     def measure(self, event: Event, size: int) -> Measure:
@@ -61,22 +62,40 @@ class OutputSizes:
                 return Measure(blobs=tuple(blob.sha256 for blob in blobs_in(event)))
             case Clear():
                 self._displays.pop(event.execution_id or "", None)
+                self._updates.pop(event.execution_id or "", None)
                 return Measure(clears=True)
+            case Finished():
+                self._updates.pop(event.execution_id or "", None)
+                return Measure()
             case _:
                 return Measure()
+
+    def forget(self, execution_id: str | None = None) -> None:
+        """Forget an execution, or all; what comes of it all the same counts as new."""
+        if execution_id is None:
+            for remembered in (self._displays, self._updates, self._errors):
+                remembered.clear()
+        else:
+            for remembered in (self._displays, self._updates, self._errors):
+                remembered.pop(execution_id, None)
 
     def _display(self, event: Display, size: int) -> int:
         if event.display_id is None:
             return size
-        displays = self._displays.get(event.execution_id or "")
+        execution_id = event.execution_id or ""
+        is_update = event.kind == "update_display_data"
+        # What another execution shows is remembered as long as this one runs.
+        of_others = is_update and event.display_id not in self._displays.get(execution_id, ())
+        remembered = self._updates if of_others else self._displays
+        displays = remembered.get(execution_id)
         if displays is None:
-            if len(self._displays) >= _MAX_EXECUTIONS:
-                self._displays.clear()
-            displays = self._displays[event.execution_id or ""] = {}
+            if len(remembered) >= _MAX_EXECUTIONS:
+                remembered.clear()
+            displays = remembered[execution_id] = {}
         before = displays.get(event.display_id, 0)
         # The largest one counts, so that the sum never gets smaller: whoever is past the limit stays there.
         displays[event.display_id] = max(before, size)
-        return max(size - before, 0) if event.kind == "update_display_data" else size
+        return max(size - before, 0) if is_update else size
 
     def _error(self, event: Failed, size: int) -> int | None:
         if len(self._errors) >= _MAX_EXECUTIONS:

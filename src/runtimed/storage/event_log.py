@@ -207,6 +207,24 @@ class EventLog:
 
     # Deletion
 
+    def forgettable_hosts(self) -> list[str]:
+        """See `SessionStore.forgettable_hosts`."""
+        query = """SELECT name FROM deleted_events d JOIN names ON names.id = d.host
+            WHERE NOT EXISTS (SELECT 1 FROM events WHERE host = d.host)"""
+        return [epoch for (epoch,) in self._db.rows(query)]
+
+    def forget_host(self, epoch: str) -> None:
+        """See `SessionStore.forget_host`."""
+        self._hosts.pop(epoch, None)
+        host = self._names.known(epoch)
+        # The number of the session is still never given again.
+        self._db.execute(
+            """INSERT INTO deleted_events SELECT 0, 0, seq FROM deleted_events WHERE host = ?
+            ON CONFLICT(host) DO UPDATE SET seq = max(seq, excluded.seq)""",
+            (host,),
+        )
+        self._db.execute("DELETE FROM deleted_events WHERE host = ?", (host,))
+
     @property
     def last_deleted(self) -> int:
         """See `SessionStore.last_deleted_event`."""

@@ -139,6 +139,15 @@ class ExecutionTable:
             check = _checksum((cell_id, execution_id))
             self._db.execute("INSERT OR REPLACE INTO shown VALUES (?, ?, ?)", (cell_id, execution_id, check))
 
+    def shown_by(self, cell_id: str) -> str | None:
+        """See `SessionStore.shown_execution`."""
+        row = self._db.row("SELECT execution_id, checksum FROM shown WHERE cell_id = ?", (cell_id,))
+        if row is None:
+            return None
+        if row[1] != _checksum((cell_id, row[0])):
+            raise damaged_row(self._db.path, f"what cell {cell_id} shows")
+        return str(row[0])
+
     def shown(self) -> frozenset[str]:
         """See `SessionStore.shown_executions`."""
         if self._shown is None:

@@ -243,6 +243,15 @@ class RegistryStore:
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session_id = step.session_id)"""
         return [str(session_id) for (session_id,) in self._db.rows(query)]
 
+    def prune_history(self, before: float) -> int:
+        """Delete the steps that were taken before a moment (Unix time), but for the last one of each session.
+
+        Returns:
+            How many are gone.
+        """
+        query = "DELETE FROM history WHERE at < ? AND id NOT IN (SELECT max(id) FROM history GROUP BY session_id)"
+        return self._db.execute(query, (before,)).rowcount
+
     def _sessions(self, query: str, parameters: Sequence[Any] = ()) -> builtins.list[SessionRow]:
         found = []
         for row in self._db.rows(query, parameters):

@@ -24,6 +24,7 @@ from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
+from runtimed.storage.unused_names import UnusedNames
 
 __all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "DocumentRow", "SessionStore"]
 
@@ -328,6 +329,14 @@ class SessionStore:
         """Note which execution a cell of the document shows, in the transaction that lets it; None for none."""
         self._executions.show(cell_id, execution_id)
 
+    def shown_execution(self, cell_id: str) -> str | None:
+        """Return the execution that a cell shows, None for none.
+
+        Raises:
+            StorageError: If the row is damaged.
+        """
+        return self._executions.shown_by(cell_id)
+
     # Events
 
     def append_event(
@@ -507,6 +516,19 @@ class SessionStore:
             How many rows are gone.
         """
         return self._audit.prune(before)
+
+    def forgettable_hosts(self) -> list[str]:
+        """Return the hosts of which all events are deleted, and only the number of the last one is still known."""
+        return self._events.forgettable_hosts()
+
+    def forget_host(self, epoch: str) -> None:
+        """Forget the number of the last event of a host that can never come again: all its events are deleted."""
+        with self._db.transaction():
+            self._events.forget_host(epoch)
+
+    def unused_names(self) -> UnusedNames:
+        """Begin a walk that deletes the ids to which nothing refers any more, each step inside a transaction."""
+        return UnusedNames(self._db, self._forget)
 
 
 def _document_rows(rows: Sequence[Any]) -> list[DocumentRow]:
