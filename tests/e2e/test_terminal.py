@@ -132,6 +132,25 @@ def test_input_asks_in_the_terminal(terminal: Terminal) -> None:
     assert shown.count("1234") == 1, "the password was echoed"
 
 
+def test_every_cell_goes_to_the_session_that_the_prompt_names(terminal: Terminal) -> None:
+    with Session("routed", label="observer") as session:
+        session.start_kernel(env_source="current")
+        terminal.enter("%runtimed on routed")
+        terminal.see("routed In [3]:")
+        terminal.type("for i in range(2):\rprint('line', i)\r\r")
+        terminal.see("line 1")
+        terminal.see("routed In [4]:")
+        assert session.get_cells()[-1].source == "for i in range(2):\n    print('line', i)"
+        terminal.enter("%runtimed off")
+        terminal.see("Cells run here again")
+        assert "routed" not in terminal.see("In [5]:")
+        terminal.enter("%runtimed on")
+        terminal.see("routed In [6]:")
+        terminal.enter("exit")
+        wait_until(lambda: session.status().peers == 1, "the terminal is still there")
+        assert session.run("print(i)").stdout == "1\n", "the kernel is the same"
+
+
 def test_tab_completes(terminal: Terminal) -> None:
     with Session("a-session-of-somebody") as session:
         session.create_cell("1")

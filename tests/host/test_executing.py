@@ -166,7 +166,7 @@ async def test_completions_and_inspections_come_while_a_cell_runs(host: HostProc
     await daemon.until(lambda: daemon.text(execution_id))
     completed = await daemon.ask(HostComplete(code="hello_wor", cursor_pos=9))
     assert "hello_world" in completed["matches"]
-    inspected = await daemon.ask(HostInspect(code="hello_world", cursor_pos=3))
+    inspected = await daemon.ask(HostInspect(code="hello_world", cursor_pos=3, detail_level=0))
     assert inspected["found"] is True
     await daemon.ask(HostInterrupt())
     await daemon.finished(execution_id)

@@ -34,6 +34,8 @@ def test_every_command_is_read() -> None:
         parse_command(line)
         for line in (
             "connect nb --env auto --kernel-type deno",
+            "on nb",
+            "off",
             "sessions",
             "cells",
             "replay c1 nb",
@@ -46,6 +48,8 @@ def test_every_command_is_read() -> None:
     ]
     assert read == [
         Command(name="connect", notebook_id="nb", env="auto", kernel_type="deno"),
+        Command(name="on", notebook_id="nb"),
+        Command(name="off"),
         Command(name="sessions"),
         Command(name="cells"),
         Command(name="replay", cell_id="c1", notebook_id="nb"),
@@ -98,8 +102,8 @@ def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
         ("sessions x", "%runtimed sessions: unrecognized arguments: x (`%runtimed?` explains)"),
         (
             "print(1)",
-            "%runtimed: there is no 'print(1)', only connect, sessions, cells, replay, interrupt, restart, stop, "
-            "browser, env; code goes into a cell that begins with %%runtimed",
+            "%runtimed: there is no 'print(1)', only connect, on, off, sessions, cells, replay, interrupt, restart, "
+            "stop, browser, env; code goes into a cell that begins with %%runtimed",
         ),
     ],
 )

@@ -220,6 +220,42 @@ def test_the_stop_button_at_a_question_interrupts_the_remote_code(frontend: Fron
     assert [m["content"]["ename"] for m in shown if m["msg_type"] == "error"] == ["KeyboardInterrupt", "CellFailed"]
 
 
+def inspected(frontend: Frontend, code: str, position: int) -> dict[str, Any]:
+    """What Shift-Tab shows at a place."""
+    reply: Message = frontend.client.inspect(code, position, reply=True, timeout=TIMEOUT)
+    assert reply["content"]["status"] == "ok"
+    return dict(reply["content"])
+
+
+def test_shift_tab_asks_the_session_s_kernel(frontend: Frontend, observer: Session) -> None:
+    observer.run('def whose():\n    """Of the session."""')
+    frontend.run('def whose():\n    """Of the notebook."""')
+    code = "%%runtimed\nx = 1\nwhose()"
+    there = inspected(frontend, code, len(code) - 2)
+    assert there["found"]
+    assert "Of the session." in there["data"]["text/plain"]
+    assert "Of the notebook." in inspected(frontend, "whose()", 2)["data"]["text/plain"]
+    assert not inspected(frontend, "%%runtimed no-such-session\nwhose", 30)["found"]
+    assert "Run a cell in a live session" in inspected(frontend, code, 5)["data"]["text/plain"]
+
+    frontend.run("%runtimed on")
+    assert "Of the session." in inspected(frontend, "whose()", 2)["data"]["text/plain"]
+    assert "Of the notebook." in inspected(frontend, "%%local\nwhose()", 10)["data"]["text/plain"]
+    frontend.run("%runtimed off")
+
+
+def test_every_cell_goes_to_the_session_and_says_so(frontend: Frontend, observer: Session) -> None:
+    frontend.run("%runtimed on")
+    place, printed = frontend.run("print('routed')", cell_id="routed")
+    assert place["content"]["data"]["text/plain"] == "in session work"
+    assert printed["content"]["text"] == "routed\n"
+    assert observer.get_cells()[-1].source == "print('routed')"
+    frontend.run("print('routed again')", cell_id="routed")
+    assert observer.get_cells()[-1].source == "print('routed again')", "the same cell of the document"
+    assert text_of(frontend.run("%runtimed off")) == "Cells run here again\n"
+    assert [message["msg_type"] for message in frontend.run("print('here')")] == ["stream"]
+
+
 def test_many_lines_arrive_whole_and_in_order(frontend: Frontend, observer: Session) -> None:
     shown = frontend.run("%%runtimed\nfor i in range(20_000): print(i)")
     assert text_of(shown) == "".join(f"{i}\n" for i in range(20_000))

@@ -162,9 +162,9 @@ class AsyncSession(Handle):
         """See `calls.complete`."""
         return await self._perform(calls.complete(self._notebook, code, cursor_pos))
 
-    async def inspect(self, code: str, cursor_pos: int | None = None) -> dict[str, Any]:
+    async def inspect(self, code: str, cursor_pos: int | None = None, detail_level: int = 0) -> dict[str, Any]:
         """See `calls.inspect`."""
-        return await self._perform(calls.inspect(self._notebook, code, cursor_pos))
+        return await self._perform(calls.inspect(self._notebook, code, cursor_pos, detail_level))
 
     # --- cells ---
 

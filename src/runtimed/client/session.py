@@ -164,9 +164,9 @@ class Session(Handle):
         """See `calls.complete`."""
         return self._perform(calls.complete(self._notebook, code, cursor_pos))
 
-    def inspect(self, code: str, cursor_pos: int | None = None) -> dict[str, Any]:
+    def inspect(self, code: str, cursor_pos: int | None = None, detail_level: int = 0) -> dict[str, Any]:
         """See `calls.inspect`."""
-        return self._perform(calls.inspect(self._notebook, code, cursor_pos))
+        return self._perform(calls.inspect(self._notebook, code, cursor_pos, detail_level))
 
     # --- cells ---
 

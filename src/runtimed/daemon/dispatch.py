@@ -228,7 +228,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.Complete():
             return _reply(room.kernel.complete(operation.code, operation.cursor_pos))
         case ops.Inspect():
-            return _reply(room.kernel.inspect(operation.code, operation.cursor_pos))
+            return _reply(room.kernel.inspect(operation))
         case ops.Input():
             return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
         case ops.CancelExecution():

@@ -47,6 +47,7 @@ from runtimed.protocol.operations import (
     HostRequest,
     HostRestart,
     HostShutdown,
+    Inspect,
     StartKernel,
 )
 from runtimed.settings import Settings
@@ -419,9 +420,10 @@ class RoomKernel:
         """Ask the kernel for completions; it answers while a cell runs."""
         return self._running_link().ask(HostComplete(code=code, cursor_pos=cursor_pos))
 
-    def inspect(self, code: str, cursor_pos: int) -> asyncio.Future[dict[str, Any]]:
+    def inspect(self, operation: Inspect) -> asyncio.Future[dict[str, Any]]:
         """Ask the kernel about the object at a place in code."""
-        return self._running_link().ask(HostInspect(code=code, cursor_pos=cursor_pos))
+        request = HostInspect(code=operation.code, cursor_pos=operation.cursor_pos, detail_level=operation.detail_level)
+        return self._running_link().ask(request)
 
     def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Give the kernel the line that it waits for."""

@@ -71,8 +71,8 @@ class KernelServer(HostServer):
                 return _nothing_after(kernel.stop())
             case HostComplete(code=code, cursor_pos=position):
                 return kernel.ask("complete_request", {"code": code, "cursor_pos": position})
-            case HostInspect(code=code, cursor_pos=position):
-                content = {"code": code, "cursor_pos": position, "detail_level": 0}
+            case HostInspect(code=code, cursor_pos=position, detail_level=level):
+                content = {"code": code, "cursor_pos": position, "detail_level": level}
                 return kernel.ask("inspect_request", content)
             case _:
                 raise ProtocolError(f"The host of a kernel does not know the operation {type(operation).__name__}")

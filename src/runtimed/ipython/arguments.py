@@ -29,6 +29,8 @@ VALUED_OPTIONS: Final = frozenset(OPTIONS) - {"--no-wait", "--silent"}
 
 COMMANDS: Final = {
     "connect": "join a session, which the other magics then use",
+    "on": "send every following cell to the session",
+    "off": "run cells here again",
     "sessions": "list the daemon's sessions",
     "cells": "list the cells of the session",
     "replay": "show the outputs of a cell, and follow it while it runs",
@@ -161,7 +163,7 @@ def parse_command(line: str) -> Command | None:
             _add_kernel_options(parser)
         case "replay":
             parser.add_argument("cell_id", type=_id, metavar="CELL_ID")
-    if name not in ("connect", "sessions"):
+    if name not in ("connect", "sessions", "off"):
         parser.add_argument("notebook_id", nargs="?", type=_id, metavar="NOTEBOOK_ID")
     return Command(name=name, **parser.read(rest))
 

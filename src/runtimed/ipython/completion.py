@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from runtimed.client import calls
-from runtimed.client.blocking import Connection
 from runtimed.client.calls import Notebook
 from runtimed.client.flows import Ask, Flow
-from runtimed.client.identity import Identity
 from runtimed.errors import RuntimedError
 from runtimed.ids import check_notebook_id
-from runtimed.ipython.arguments import COMMANDS, OPTIONS, VALUED_OPTIONS
+from runtimed.ipython.arguments import COMMANDS, OPTIONS
+from runtimed.ipython.asking import KERNEL_PATIENCE, ask
 from runtimed.ipython.browsing import ACTIONS, BROWSER_COMMANDS
+from runtimed.ipython.routing import Place, positional
 from runtimed.protocol.operations import FindCells, FindSessions
 
 if TYPE_CHECKING:
     from runtimed.ipython.magics import RuntimedMagics
 
 __all__ = ["RuntimedCompleter"]
-
-T = TypeVar("T")
-
-PATIENCE: Final = 1.0
-"""Seconds that Tab waits for each answer of the daemon."""
-
-KERNEL_PATIENCE: Final = 3.0
-"""Seconds that Tab waits for the kernel, whose first completion imports much."""
 
 ENVIRONMENTS: Final = ("auto", "conda:prewarmed", "current", "kernelspec:", "python:", "uv:prewarmed")
 KERNEL_TYPES: Final = ("deno", "python")
@@ -40,7 +33,6 @@ KERNEL_OPTIONS: Final = ("--env", "--kernel-type")
 _LINE: Final = re.compile(
     r"\s*(?P<magic>%%runtimed_cell|%runtimed_cell|%%runtimed|%runtimed)\s+(?P<rest>.*)", re.DOTALL
 )
-_HEADER: Final = re.compile(r"\s*%%runtimed(_cell)?(?P<rest>[^\S\n][^\n]*)?\n")
 
 
 class RuntimedCompleter:
@@ -62,13 +54,11 @@ class RuntimedCompleter:
 
     def _complete(self, context: CompletionContext) -> SimpleMatcherResult:
         lines = context.full_text.split("\n")
-        before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
-        header = _HEADER.match(before)
-        if header is not None:
-            return self._code(header["rest"] or "", context.full_text[header.end() :], before[header.end() :])
         line = _LINE.fullmatch(context.text_until_cursor)
         if line is None or (line["magic"].startswith("%%") and "".join(lines[: context.cursor_line]).strip()):
-            return _result([], "", "")
+            before = "\n".join([*lines[: context.cursor_line], context.text_until_cursor])
+            place = self._magics.router.place(context.full_text, len(before))
+            return _result([], "", "") if place is None else self._code(place, context.token)
         words = line["rest"].split(" ")
         typed = words[-1]
         return _result(self._words(line["magic"], [word for word in words[:-1] if word], typed), typed, "param")
@@ -86,7 +76,7 @@ class RuntimedCompleter:
                 return [name for name in self._magics.namespace if not name.startswith("_")]
             case ["--timeout"]:
                 return ()
-        plain = _positional(words)
+        plain = positional(words)
         left = [option for option in OPTIONS if option not in words]
         match magic.strip("%"):
             case "runtimed_cell":
@@ -108,6 +98,8 @@ class RuntimedCompleter:
                 return [option for option in KERNEL_OPTIONS if option not in words]
             case ["replay"]:
                 return self._cell_ids(typed)
+            case ["on"]:
+                return _notebooks(typed)
             case ["env"]:
                 return ["trust", *_notebooks(typed)]
             case ["browser"]:
@@ -122,34 +114,27 @@ class RuntimedCompleter:
                 return ()
 
     def _cell_ids(self, typed: str, words: Iterable[str] = ()) -> list[str]:
-        notebook = self._notebook(_positional(list(words)))
+        notebook = self._notebook(positional(list(words)))
         return [] if notebook is None else _ids(FindCells(notebook_id=notebook.id, prefix=_unquoted(typed)))
 
     def _notebook(self, plain: list[str]) -> Notebook | None:
-        notebook_id = self._magics._chosen(plain[0] if plain else None)
+        notebook_id = self._magics.chosen(plain[0] if plain else None)
         return None if notebook_id is None else Notebook(check_notebook_id(notebook_id))
 
-    def _code(self, rest: str, code: str, before: str) -> SimpleMatcherResult:
+    def _code(self, place: Place, typed: str) -> SimpleMatcherResult:
         """Ask the session's kernel, which knows the names of its own code."""
-        notebook = self._notebook(_positional(rest.split()))
-        if notebook is None:
-            return _result([], "", "")
-        reply = _ask(calls.complete(notebook, code, len(before)), KERNEL_PATIENCE)
-        return _result(reply["matches"], before[reply["cursor_start"] :], "")
-
-
-def _ask(flow: Flow[T], patience: float = PATIENCE) -> T:
-    """Ask the daemon if one runs. Tab starts none, and waits for none that is busy or stuck.
-
-    Raises:
-        RuntimedError: If none runs, or no answer comes in time, or the answer is an error.
-    """
-    connection = Connection(Identity(), start_daemon=False, patience=patience)
-    connection.open()
-    try:
-        return connection.perform(flow)
-    finally:
-        connection.close()
+        matches: list[str] = []
+        with contextlib.suppress(RuntimedError):
+            notebook = self._notebook([] if place.notebook_id is None else [place.notebook_id])
+            if notebook is not None:
+                reply = ask(calls.complete(notebook, place.code, place.cursor), KERNEL_PATIENCE)
+                matches = reply["matches"]
+                typed = place.code[reply["cursor_start"] : place.cursor] if matches else typed
+        # With nothing to offer, IPython would hear the others, who know the names of this kernel: what is typed changes
+        # nothing.
+        found = _result(matches or [typed], typed, "")
+        # `%runtimed` and `%%local` are magics of this shell.
+        return SimpleMatcherResult({**found, "suppress": not typed.startswith("%")})
 
 
 def _ids(operation: FindSessions | FindCells) -> list[str]:
@@ -160,7 +145,7 @@ def _ids(operation: FindSessions | FindCells) -> list[str]:
         return [shlex.quote(found) for found in reply["ids"]]
 
     try:
-        return _ask(flow())
+        return ask(flow())
     except RuntimedError:
         # What needs no daemon, the options, is offered all the same.
         return []
@@ -173,15 +158,6 @@ def _notebooks(typed: str) -> list[str]:
 def _unquoted(typed: str) -> str:
     """Return the beginning of an id from the beginning of what `shlex.quote` makes of it."""
     return typed.removeprefix("'").split("'")[0]
-
-
-def _positional(words: list[str]) -> list[str]:
-    """Return the words that are neither options nor values of options."""
-    return [
-        word
-        for previous, word in zip(["", *words], words, strict=False)
-        if not word.startswith("-") and previous not in VALUED_OPTIONS
-    ]
 
 
 def _result(candidates: Iterable[str], typed: str, kind: str) -> SimpleMatcherResult:

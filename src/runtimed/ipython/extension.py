@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from runtimed.ipython.completion import RuntimedCompleter
+from runtimed.ipython.inspection import Inspector
 from runtimed.ipython.magics import RuntimedMagics
 
 __all__ = ["load", "unload"]
 
-_MAGICS = (("line", "runtimed"), ("cell", "runtimed"), ("line", "runtimed_cell"), ("cell", "runtimed_cell"))
+_MAGICS = (
+    ("line", "runtimed"),
+    ("cell", "runtimed"),
+    ("line", "runtimed_cell"),
+    ("cell", "runtimed_cell"),
+    ("cell", "local"),
+)
 
 
 def load(shell: Any) -> None:
@@ -21,6 +28,10 @@ def load(shell: Any) -> None:
         return
     magics = RuntimedMagics(shell)  # which enters itself into `shell.configurables`
     shell.register_magics(magics)
+    magics.router.install()
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:
+        kernel.do_inspect = Inspector(magics, kernel.do_inspect)
     completer = getattr(shell, "Completer", None)
     if completer is not None:
         completer.custom_matchers.append(RuntimedCompleter(magics).matcher)
@@ -33,6 +44,10 @@ def unload(shell: Any) -> None:
         return
     magics.sessions.close()
     magics.browsing.close()
+    magics.router.remove()
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None and isinstance(kernel.do_inspect, Inspector):
+        kernel.do_inspect = kernel.do_inspect.local
     shell.configurables.remove(magics)
     for kind, name in _MAGICS:
         shell.magics_manager.magics[kind].pop(name, None)

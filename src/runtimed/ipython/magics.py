@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from traitlets import Bool, Float, Unicode
 
 from runtimed.client import calls
@@ -23,6 +23,7 @@ from runtimed.ipython.browsing import Browsing
 from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
+from runtimed.ipython.routing import Router
 from runtimed.ipython.streaming import Live, can_answer, enqueue, replay, start
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
@@ -51,12 +52,15 @@ class RuntimedMagics(Magics):
         min=0.0,
         help="Minutes without use after which a browser session that the magics start times out; None for never.",
     ).tag(config=True)
-    show_session_id: Any = Bool(True, help="Say the id of a session that got a generated one.").tag(config=True)
+    show_session_id: Any = Bool(
+        True, help="Say the id of a session that got a generated one, and where a cell runs after `%runtimed on`."
+    ).tag(config=True)
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell, parent=shell)
         self.sessions: Final = JoinedSessions()
         self.browsing: Final = Browsing(_say)
+        self.router: Final = Router(shell, lambda: self.sessions.current)
         self._unsaid: str | None = None
 
     # --- the magics ---
@@ -98,6 +102,9 @@ class RuntimedMagics(Magics):
         %runtimed connect ID [--env ENV] [--kernel-type TYPE]
                                       join a session, which is used from then on; with an option, start its kernel now;
                                       a browser's session is used by `%runtimed browser` from then on
+        %runtimed on [ID]             every following cell goes to the session, as if %%runtimed stood above it;
+                                      `%%local` as a cell's first line keeps that cell here
+        %runtimed off                 cells run here again
         %runtimed sessions            all sessions of the daemon
         %runtimed cells               the cells of the session
         %runtimed replay CELL_ID      show the outputs of a cell; follow it live while it runs
@@ -156,9 +163,9 @@ class RuntimedMagics(Magics):
                 return None
             command = parse_command(line)
             if command is None:
-                chosen = self._chosen(None)
+                chosen = self.chosen(None)
                 joined = chosen is not None and self.sessions.is_joined(chosen)
-                _say(reports.state_report(chosen, joined, self.browsing.session_id))
+                _say(reports.state_report(chosen, joined, self.browsing.session_id, all_cells=self.router.on))
             elif command.name == "browser":
                 return self.browsing.perform(command.rest, label=self._label(), timeout_minutes=self.browser_timeout)
             else:
@@ -191,6 +198,20 @@ class RuntimedMagics(Magics):
                 raise UsageError(f"{magic}: there is no code; `%runtimed_cell` executes the cell as it is")
             self._execute(self._existing(options.notebook_id), options, None if cell is None else cell.rstrip("\n"))
 
+    @cell_magic
+    def local(self, line: str, _cell: str) -> None:
+        """Run a cell here, though `%runtimed on` sends every cell to a session.
+
+        ::
+
+            %%local
+            code
+
+        `%%runtimed?` explains sessions.
+        """
+        # The router takes a first line that is only `%%local` away, so that the cell runs as any other does.
+        raise UsageError(f"%%local takes nothing, not {line.strip()!r}")
+
     @property
     def namespace(self) -> dict[str, Any]:
         """The variables of the shell."""
@@ -201,10 +222,12 @@ class RuntimedMagics(Magics):
     # --- executing ---
 
     def _run(self, options: RunOptions, code: str) -> None:
-        notebook_id = self._chosen(options.notebook_id)
+        notebook_id = self.chosen(options.notebook_id)
         if notebook_id is None:
             notebook_id = self._unsaid = new_notebook_id()
         session = self._join(notebook_id)
+        if self.router.on and self.show_session_id and not options.silent:
+            self.router.show_place(session.notebook_id)
         if self._unsaid is not None and self.show_session_id and not options.silent:
             _say(f"New session {self._unsaid} (`%runtimed connect {self._unsaid}` joins it from anywhere)")
             self._unsaid = None
@@ -286,10 +309,14 @@ class RuntimedMagics(Magics):
             case "sessions":
                 _say(reports.sessions_report(self.sessions.current, self.browsing.session_id))
             case "env":
-                chosen = self._chosen(command.notebook_id)
+                chosen = self.chosen(command.notebook_id)
                 if chosen is not None:
                     self._check_is_notebook(chosen)
                 _say(reports.env_report(chosen, self.kernel_type, self.env, notebook_file(self.shell)))
+            case "on":
+                self._set_on(command.notebook_id)
+            case "off":
+                self._set_off()
             case "connect" if _is_browser(str(command.notebook_id)):
                 self._connect_browser(command)
             case "connect":
@@ -318,6 +345,20 @@ class RuntimedMagics(Magics):
         )
         _say(f"Joined session {session.notebook_id}: {state}")
 
+    def _set_on(self, notebook_id: str | None) -> None:
+        chosen = self.chosen(notebook_id) or new_notebook_id()
+        session = self._join(chosen)
+        self.sessions.current = session.notebook_id
+        self.router.on = True
+        _say(
+            f"Every following cell goes to session {session.notebook_id}; `%%local` as a cell's first line keeps that "
+            "cell here, `%runtimed off` ends it"
+        )
+
+    def _set_off(self) -> None:
+        was_on, self.router.on = self.router.on, False
+        _say("Cells run here again" if was_on else "Cells run here; `%runtimed on` sends them to a session")
+
     def _on_session(self, command: Command, session: Session) -> None:
         notebook_id = session.notebook_id
         match command.name:
@@ -338,15 +379,18 @@ class RuntimedMagics(Magics):
             case "stop":
                 session.stop()
                 self.sessions.forget(notebook_id)
+                if self.router.on and self.sessions.current is None:
+                    self._set_off()
                 _say(f"Stopped session {notebook_id}; its cells stay readable (`%runtimed connect {notebook_id}`)")
 
     # --- sessions ---
 
-    def _chosen(self, notebook_id: str | None) -> str | None:
+    def chosen(self, notebook_id: str | None) -> str | None:
+        """Return the id of the session that the magics use: the named one, the joined one, or the notebook's own."""
         return self.sessions.chosen(notebook_id, notebook_file(self.shell))
 
     def _existing(self, notebook_id: str | None) -> Session:
-        chosen = self._chosen(notebook_id)
+        chosen = self.chosen(notebook_id)
         if chosen is None:
             raise UsageError("%runtimed: no session is joined; `%runtimed connect ID` joins one")
         return self._join(chosen)

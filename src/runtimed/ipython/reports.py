@@ -37,13 +37,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def state_report(current: str | None, joined: bool, browser: str | None) -> str:
+def state_report(current: str | None, joined: bool, browser: str | None, *, all_cells: bool) -> str:
     """Return the state of the daemon and of one session.
 
     Args:
         current: The session that the magics would use; None for one that is not made yet.
         joined: Whether this shell has joined it.
         browser: The browser session that the magics use; None for one that is not made yet.
+        all_cells: Whether every cell goes to the session, not only those under `%%runtimed`.
     """
     daemon = Client().status()
     if daemon is None:
@@ -61,6 +62,8 @@ def state_report(current: str | None, joined: bool, browser: str | None) -> str:
         rows.append(("session", f"{printable(current)} ({'joined' if joined else 'not joined yet'})"))
         status = status_of(current)
         rows += [] if status is None else _session_rows(status)
+    if all_cells:
+        rows.append(("cells", "all go to the session (`%%local` keeps one here, `%runtimed off` ends it)"))
     if browser is not None:
         status = status_of(browser)
         state = "no longer there" if status is None else state_of(status)

@@ -264,10 +264,11 @@ class Complete(_OnNotebook, frozen=True, tag="complete"):
 
 
 class Inspect(_OnNotebook, frozen=True, tag="inspect"):
-    """Reply: the content of Jupyter's inspect_reply."""
+    """Reply: the content of Jupyter's inspect_reply. A `detail_level` of 1 asks for the source code, too."""
 
     code: str
     cursor_pos: Number
+    detail_level: Number = 0
 
 
 # --- document ---------------------------------------------------------------------------------------------------------
@@ -709,6 +710,7 @@ class HostInspect(_Operation, frozen=True, tag="host_inspect"):
 
     code: str
     cursor_pos: Number
+    detail_level: Number
 
 
 class HostInput(_Operation, frozen=True, tag="host_input"):

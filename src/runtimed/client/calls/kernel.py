@@ -163,12 +163,15 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
     return (yield Ask(ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position)))
 
 
-def inspect(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Flow[dict[str, Any]]:
+def inspect(
+    notebook: Notebook, code: str, cursor_pos: int | None = None, detail_level: int = 0
+) -> Flow[dict[str, Any]]:
     """Ask the kernel about the object at a place in code; it answers while a cell runs.
 
     Args:
         code: The code so far.
         cursor_pos: Where the cursor stands, in code points; the end if None.
+        detail_level: 1 for the source code as well, 0 without.
 
     Returns:
         The content of Jupyter's inspect_reply: `found`, `data` by MIME type, `metadata`.
@@ -179,4 +182,4 @@ def inspect(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Flo
     Source: Jupyter messaging 5.4, "Introspection".
     """
     position = len(code) if cursor_pos is None else cursor_pos
-    return (yield Ask(ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position)))
+    return (yield Ask(ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)))

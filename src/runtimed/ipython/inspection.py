@@ -1,0 +1,49 @@
+"""Shift-Tab in the code of a session's cell: the session's kernel knows the names of its own code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from runtimed.client import calls
+from runtimed.client.calls import Notebook
+from runtimed.errors import RuntimedError
+from runtimed.ids import check_notebook_id
+from runtimed.ipython.asking import KERNEL_PATIENCE, ask
+
+if TYPE_CHECKING:
+    from runtimed.ipython.magics import RuntimedMagics
+
+__all__ = ["Inspector"]
+
+logger = logging.getLogger(__name__)
+
+
+class Inspector:
+    """Takes the place of a kernel's `do_inspect`, the only part of a kernel that sees where in which code one asks."""
+
+    def __init__(self, magics: RuntimedMagics, local: Callable[..., Any]) -> None:
+        """Describe what to ask.
+
+        Args:
+            magics: They say which code runs in which session.
+            local: The kernel's own `do_inspect`.
+        """
+        self._magics = magics
+        self.local = local
+
+    def __call__(self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Iterable[str] = ()) -> Any:
+        """Answer an inspect_request. See `ipykernel.kernelbase.Kernel.do_inspect`."""
+        place = self._magics.router.place(code, cursor_pos)
+        if place is None:
+            return self.local(code, cursor_pos, detail_level, omit_sections)
+        try:
+            notebook_id = self._magics.chosen(place.notebook_id)
+            if notebook_id is not None:
+                notebook = Notebook(check_notebook_id(notebook_id))
+                return ask(calls.inspect(notebook, place.code, place.cursor, detail_level), KERNEL_PATIENCE)
+        except RuntimedError:
+            # Nobody knows the name then; what this kernel knows by that name is another thing.
+            logger.debug("the kernel of %s cannot be asked", place.notebook_id, exc_info=True)
+        return {"status": "ok", "found": False, "data": {}, "metadata": {}}
