@@ -162,6 +162,8 @@ class ExecutionResult:
 
     Attributes:
         success: True if the code ended without an error and was not cancelled.
+        payload: What the kernel asked of whoever ran the cell, as Jupyter's execute_reply has it: `set_next_input` (of
+            `%load`, `%recall`), `ask_exit`, `edit_magic`, each a dict with its `source`. Pages are among the outputs.
         started_at: When the kernel began with it, in UTC; None if it never did.
         ended_at: When it ended, in UTC.
         omitted_bytes: Bytes of outputs that are left out, because the execution gave more than the daemon's limit
@@ -178,6 +180,7 @@ class ExecutionResult:
     ended_at: datetime | None = None
     omitted_bytes: int = 0
     omitted_after: int | None = None
+    payload: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def truncated(self) -> bool:

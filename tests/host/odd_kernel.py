@@ -52,6 +52,9 @@ class OddKernel(Kernel):
                 self.say("stream", {"name": "stdout", "text": "idle"})
                 while not Path(reply_when).exists():  # noqa: ASYNC110, ASYNC240
                     await asyncio.sleep(0.01)
+            case ["exit"]:
+                payload = [{"source": "ask_exit"}]
+                return {"status": "ok", "execution_count": self.execution_count, "payload": payload}
             case ["abort"]:
                 return {"status": "aborted"}
             case ["stderr"]:

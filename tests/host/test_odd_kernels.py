@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.host.conversation import _REPLY_MISSING
+from runtimed.host.executions import EXITS
 from runtimed.protocol.events import Started, Stream
 from runtimed.protocol.operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
 from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, shapes
@@ -42,6 +43,17 @@ async def test_a_kernelspec_has_its_environment_and_arguments(odd: HostProcess) 
     events = await daemon.run("who")
     assert shapes(events)[1][1].startswith("even and odd ")
     assert (await daemon.state("idle")).language == "odd"
+
+
+@in_loop
+async def test_a_kernel_that_asks_for_its_end_is_replaced(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    ending, following = await daemon.start("exit"), await daemon.start("who")
+    assert (await daemon.finished(ending)).status == "ok"
+    assert (await daemon.finished(following)).status in ("ok", "died")  # it was in the kernel's hands already
+    assert shapes(daemon.of(ending))[-2:] == [("stderr", EXITS), ("finished", "ok", None)]
+    assert shapes(await daemon.run("who"))[-1] == ("finished", "ok", None)
+    assert (await daemon.state("restarting")).keeps_queue
 
 
 @in_loop

@@ -198,6 +198,10 @@ class Executions:
         with self._queue_as_stored():
             self._follow(self._queue.kernel_gone(reason))
 
+    def kernel_replaced(self) -> None:
+        """The kernel's own code has ended it; what waits is for the one that takes its place."""
+        self._queue.kernel_replaced()
+
     def restore(self) -> None:
         """Queue what an earlier daemon has left, before its host is asked what became of it.
 

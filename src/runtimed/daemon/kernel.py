@@ -533,6 +533,8 @@ class RoomKernel:
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_result(None)
                 self.executions.kernel_ready()
+            case "restarting" if event.keeps_queue:
+                self.executions.kernel_replaced()
             case "restarting":
                 self.executions.kernel_ending("the kernel was restarted")
             case "dead":

@@ -30,7 +30,17 @@ from runtimed.protocol.events import (
     Stream,
 )
 
-__all__ = ["OUTPUT_TYPES", "Origin", "Store", "events_of", "failure_of_reply", "pager_of_reply", "summary_of_reply"]
+__all__ = [
+    "OUTPUT_TYPES",
+    "Origin",
+    "Store",
+    "asks_exit",
+    "events_of",
+    "failure_of_reply",
+    "pager_of_reply",
+    "payload_of_reply",
+    "summary_of_reply",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -134,15 +144,48 @@ def summary_of_reply(content: Mapping[str, Any]) -> str | None:
 
 
 def pager_of_reply(content: Mapping[str, Any], origin: Origin, store: Store) -> list[Display]:
-    """Return what an execute_reply wants shown in a pager (`print?`) as displays; other payloads are ignored."""
+    """Return what an execute_reply wants shown in a pager (`print?`) as displays."""
+    return [_display("display_data", page, origin, store) for page in _payload(content) if _is_page(page)]
+
+
+def payload_of_reply(content: Mapping[str, Any], origin: Origin) -> tuple[str, list[Stream]]:
+    """Return what an execute_reply asks of the frontend (`%load` asks for a next input), but for its pages.
+
+    Returns:
+        JSON text of a list of objects, each with its `source`; and notes that say which are left out as too large.
+    """
+    kept: list[str] = []
+    notes: list[Stream] = []
+    left = MAX_INLINE
+    for entry in _payload(content):
+        if _is_page(entry):
+            continue
+        try:
+            text = json.dumps(entry)  # ASCII: a lone surrogate passes
+        except (TypeError, ValueError, RecursionError):
+            continue
+        if len(text) <= left:
+            left -= len(text)
+            kept.append(text)
+        else:
+            note = f"[{entry['source']} was left out: it has {len(text)} bytes, of {MAX_INLINE} that pass]\n"
+            notes.append(Stream(name="stderr", text=_shorten(note, _MAX_SUMMARY), **_fields(origin)))
+    return f"[{','.join(kept)}]", notes
+
+
+def asks_exit(content: Mapping[str, Any]) -> bool:
+    """Whether the code of an execution has asked its kernel to end, as `exit()` does."""
+    return any(entry["source"] == "ask_exit" and not entry.get("keepkernel") for entry in _payload(content))
+
+
+def _payload(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     payload = content.get("payload")
-    if not isinstance(payload, list):
-        return []
-    return [
-        _display("display_data", page, origin, store)
-        for page in payload
-        if isinstance(page, Mapping) and page.get("source") == "page" and isinstance(page.get("data"), Mapping)
-    ]
+    entries = payload if isinstance(payload, list) else []
+    return [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("source"), str)]
+
+
+def _is_page(entry: Mapping[str, Any]) -> bool:
+    return entry["source"] == "page" and isinstance(entry.get("data"), Mapping)
 
 
 # --- streams and errors -----------------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class OutputFold:
         self.ended_at: datetime | None = None
         """When it ended, in UTC."""
         self.execution_count: int | None = None
+        self.payload: tuple[dict[str, Any], ...] = ()
+        """What the kernel asks of the frontend, as `ExecutionResult.payload`."""
         self.status: Outcome | None = None
         """How it ended; None while it waits or runs."""
 
@@ -105,6 +107,7 @@ class OutputFold:
             case Finished():
                 self.ended_at = _utc(event.at)
                 self.status = event.status
+                self.payload = _payload(event.payload)
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
             case Omitted():
@@ -171,6 +174,7 @@ class OutputFold:
             success=self.status == "ok",
             execution_count=self.execution_count,
             outputs=self.outputs_with(blob_values or {}),
+            payload=self.payload,
             started_at=self.started_at,
             ended_at=self.ended_at,
             omitted_bytes=self._omitted.size if self._omitted is not None else 0,
@@ -377,6 +381,14 @@ def _metadata(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _payload(text: str) -> tuple[dict[str, Any], ...]:
+    try:
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(entry for entry in entries if isinstance(entry, dict)) if isinstance(entries, list) else ()
 
 
 def _resolve(output: Output, values: BlobValues) -> Output:

@@ -107,6 +107,10 @@ class ExecutionQueue:
         self._behind_interrupt = None if self._running is None else frozenset()
         return dropped
 
+    def kernel_replaced(self) -> None:
+        """The kernel makes room for another by itself: what waits, waits for that."""
+        self._ready = False
+
     def finished(self, execution_id: ExecutionId, *, success: bool) -> list[Instruction]:
         """The running execution ended. A failure drops what the same client queued behind it, nobody else's.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from runtimed.errors import NoKernel, RuntimedError, StorageError
+from runtimed.execution.jupyter_messages import asks_exit
 from runtimed.host.executions import Execution, Executions
 from runtimed.host.outbox import Outbox
 from runtimed.host.questions import Questions
@@ -43,6 +44,9 @@ class ConversationListener(Protocol):
 
     def kernel_works(self, *, busy: bool) -> None:
         """The kernel has begun with an execution, or there is none left."""
+
+    def kernel_exits(self) -> bool:
+        """Its code has asked the kernel to end; return whether another takes its place."""
 
 
 class Conversation:
@@ -346,7 +350,9 @@ class Conversation:
         self.receive([{"channel": "finish", "msg_type": "finish", "parent_id": execution.id}])
 
     def _finish(self, execution: Execution) -> None:
-        self._add(self._executions.finish(execution, time.time()))
+        # First: what the daemon has queued behind it is for the next kernel.
+        exits = asks_exit(execution.reply or {}) and self._listener.kernel_exits()
+        self._add(self._executions.finish(execution, time.time(), exits=exits))
         if self._wire is not None:
             for content in self._executions.widgets.news_for_kernel():
                 self._wire.send("shell", "comm_msg", content)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from runtimed.execution.jupyter_messages import (
     OUTPUT_TYPES,
@@ -17,16 +17,19 @@ from runtimed.execution.jupyter_messages import (
     events_of,
     failure_of_reply,
     pager_of_reply,
+    payload_of_reply,
     summary_of_reply,
 )
 from runtimed.execution.widgets import COMM_TYPES, Widgets
 from runtimed.host.wire import KernelMessage
-from runtimed.protocol.events import Display, Event, Failed, Finished, Started
+from runtimed.protocol.events import Display, Event, Failed, Finished, Started, Stream
 from runtimed.protocol.operations import Execute
 
-__all__ = ["Execution", "Executions"]
+__all__ = ["EXITS", "Execution", "Executions"]
 
 logger = logging.getLogger(__name__)
+
+EXITS: Final = "The kernel exits, as the code asked; a fresh one takes its place, without this one's variables.\n"
 
 
 @dataclass(slots=True, eq=False)
@@ -159,14 +162,24 @@ class Executions:
         """Return what brings the displays of widgets up to date."""
         return self.widgets.updates(lambda execution_id: self._origin(execution_id, at), self._store)
 
-    def finish(self, execution: Execution, at: float) -> list[Event]:
-        """Close an execution that is complete."""
+    def finish(self, execution: Execution, at: float, *, exits: bool) -> list[Event]:
+        """Close an execution that is complete.
+
+        Args:
+            execution: It.
+            at: When.
+            exits: Whether the kernel is replaced, because the code asked it to exit.
+        """
         reply = execution.reply or {}
         origin = self._origin(execution.id, at)
         events: list[Event] = [*pager_of_reply(reply, origin, self._store), *self.updates(at)]
         is_ok = reply.get("status") == "ok"
         if not is_ok and not execution.failed and reply.get("status") == "error":
             events.append(failure_of_reply(reply, origin))
+        payload, notes = payload_of_reply(reply, origin)
+        events += notes
+        if exits:
+            events.append(Stream(at=at, name="stderr", text=EXITS, execution_id=execution.id, cell_id=origin.cell_id))
         count = reply.get("execution_count")
         events.append(
             Finished(
@@ -176,6 +189,7 @@ class Executions:
                 status="ok" if is_ok else "error",
                 execution_count=count if isinstance(count, int) and 0 <= count < 2**63 else execution.count,
                 message=summary_of_reply(reply),
+                payload=payload,
             )
         )
         events = [*self._start(execution, at), *events]

@@ -11,7 +11,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -96,6 +96,7 @@ class Kernel:
         self._stopping = False
         self._restart_asked = False
         self._restarted: asyncio.Future[None] | None = None
+        self._exiting: asyncio.Task[None] | None = None
         self.owned = asyncio.Event()
         """Set when a spare has become the kernel of a session."""
         self.dead = asyncio.Event()
@@ -304,7 +305,7 @@ class Kernel:
             missing = None if self._command is None else missing_ipykernel(self._command, ended.stderr)
             reason = missing or f"The kernel ended while it started ({ended.sentence})"
         elif ended.exit_code == 0:
-            reason = "The kernel ended itself (exit code 0), as exit() and quit() do"
+            reason = "The kernel ended itself (exit code 0)"
         else:
             reason = f"The kernel died ({ended.sentence})"
         return reason, reason
@@ -361,6 +362,13 @@ class Kernel:
         before, after = ("idle", "busy") if busy else ("busy", "idle")
         if self._status == before:
             self._state(after)
+
+    def kernel_exits(self) -> bool:
+        """See `ConversationListener`: as in Jupyter, a fresh kernel takes the place of one that `exit()` ended."""
+        if self._phase is Phase.READY and not self._stopping:
+            self._exiting = self._loop.create_task(self._replace(keeps_queue=True))
+            self._exiting.add_done_callback(lambda task: task.cancelled() or task.exception())  # told by the state
+        return self._restart_asked and not self._stopping
 
     # --- its work ---
 
@@ -457,10 +465,13 @@ class Kernel:
         elif self._command is not None and self._command.waits:
             # Its environment may be gone: better no restart than no kernel.
             check_interpreter(self._command.argv[0])
+        return self._replace(keeps_queue=False)
+
+    def _replace(self, *, keeps_queue: bool) -> Coroutine[Any, Any, None]:
         restarted = self._restarted = self._loop.create_future()
         self._restart_asked = True
         was_ready, self._phase = self._phase is Phase.READY, Phase.ENDING
-        self._state("restarting")
+        self._state("restarting", keeps_queue=keeps_queue)
         self._outbox.flush()
         return self._restart(restarted, polite=was_ready)
 

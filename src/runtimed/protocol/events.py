@@ -118,11 +118,13 @@ class Finished(_Event, frozen=True, tag="finished"):
     """The last event of an execution, but for late outputs.
 
     `cancelled` executions never began. `died` says that the kernel ended under it; a `Failed` event before says how.
+    `payload` is JSON text: the list of what the kernel asks of the frontend that ran the cell, without what it shows.
     """
 
     status: Literal["ok", "error", "cancelled", "died"]
     execution_count: int | None = None
     message: str | None = None
+    payload: str = "[]"
 
 
 class KernelState(_Event, frozen=True, tag="kernel"):
@@ -137,6 +139,7 @@ class KernelState(_Event, frozen=True, tag="kernel"):
         expected: True if somebody asked for the end.
         reason: What went wrong, in a sentence; None for an end that was asked for.
         language: The kernel's language, once known.
+        keeps_queue: For `restarting`: what waits is for the next kernel, since the code itself ended this one.
     """
 
     status: Literal["starting", "idle", "busy", "restarting", "dead"]
@@ -148,6 +151,7 @@ class KernelState(_Event, frozen=True, tag="kernel"):
     expected: bool = False
     reason: str | None = None
     language: str | None = None
+    keeps_queue: bool = False
 
 
 class BrowserState(_Event, frozen=True, tag="browser"):
