@@ -6,7 +6,7 @@ import argparse
 import keyword
 import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Never
 
 from IPython.core.error import UsageError
@@ -50,6 +50,7 @@ class RunOptions:
     Attributes:
         timeout: In seconds.
         out: The name of a variable.
+        header: The first line of a cell that says all this.
     """
 
     notebook_id: str | None = None
@@ -60,6 +61,7 @@ class RunOptions:
     silent: bool = False
     kernel_type: str | None = None
     env: str | None = None
+    header: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,7 @@ def _run_options(parser: _Parser, line: str) -> RunOptions:
     parser.add_argument("--out", type=_name, metavar="NAME")
     parser.add_argument("--silent", action="store_true")
     _add_kernel_options(parser)
-    options = RunOptions(**parser.read(line))
+    options = RunOptions(**parser.read(line), header=f"%%{parser.prog.lstrip('%')} {line}".rstrip())
     if not options.wait:
         for name, value in (("--out", options.out), ("--timeout", options.timeout)):
             if value is not None:

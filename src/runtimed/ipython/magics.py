@@ -23,6 +23,7 @@ from runtimed.ipython.browsing import Browsing
 from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
+from runtimed.ipython.payload import act_on
 from runtimed.ipython.routing import Router
 from runtimed.ipython.streaming import Live, can_answer, enqueue, replay, start
 from runtimed.models import ExecutionResult
@@ -284,6 +285,8 @@ class RuntimedMagics(Magics):
         if not result.success:
             message = None if live.finished is None else live.finished.message
             raise cell_failed(session.notebook_id, result, message)
+        is_routed = self.router.on and options.header == "%%runtimed"
+        act_on(self.shell, result.payload, "" if is_routed else options.header)
 
     def _check_env(self, session: Session, asked: str) -> None:
         running = session.env_source
