@@ -405,8 +405,8 @@ class EventStream(AsyncIterator[ExecutionEvent]):
                         return public
             except asyncio.CancelledError:
                 raise  # nothing is lost: it goes on where it was
-            except BaseException:
-                if self._is_over:  # closed while this waited
+            except BaseException as exc:
+                if self._is_over and isinstance(exc, RuntimedError):  # closed while this waited
                     raise StopAsyncIteration from None
                 self._close()
                 raise

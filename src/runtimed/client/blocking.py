@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
@@ -36,11 +35,10 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A connection to the daemon that mends itself. One call at a time; other threads wait for their turn.
+    """A connection to the daemon that mends itself, for one call at a time; see `Connections`. It is opened once.
 
     Attributes:
         joined: The reply to `Join` on the present connection.
-        was_opened: Whether it was opened and not closed since; it may be broken, and will mend itself.
     """
 
     def __init__(
@@ -67,38 +65,52 @@ class Connection:
         self._settings: Settings | None = None
         self._channel: BlockingChannel | None = None
         self._pid = identity.pid
-        self._lock = threading.RLock()
+        self._is_in_use = False
+        self._is_closed = False
         self.joined: dict[str, Any] = {}
-        self.was_opened = False
 
     @property
     def is_open(self) -> bool:
         """Whether it was opened, not closed since, and is not known to be broken."""
         return self._channel is not None and self._channel.is_open and self._pid == self._identity.pid
 
-    def open(self) -> None:
-        """Connect; harmless if connected.
+    def open(self, settings: Settings | None = None) -> None:
+        """Connect.
+
+        Args:
+            settings: Where the daemon is; as the environment says now if None.
 
         Raises:
-            DaemonUnavailable: If no daemon answers (in time) and none can be started (or should not be).
+            DaemonUnavailable: If no daemon answers and none can be started (or should not be).
             ProtocolError: If the daemon is of another version.
         """
-        with self._lock:
-            if not self.is_open:
-                self._settings = read_settings()
-                try:
-                    self._connect(self._settings)
-                except ConnectionLost:
-                    # It met a daemon that was just ending.
-                    self._reconnect()
-                self.was_opened = True
+        self._settings = settings or read_settings()
+        try:
+            self._connect(self._settings)
+        except ConnectionLost:
+            # It met a daemon that was just ending.
+            self._reconnect()
 
     def close(self) -> None:
-        """Disconnect. Closing twice is harmless."""
-        channel, self._channel = self._channel, None
-        self.was_opened = False
-        if channel is not None:
+        """Disconnect, for good; a call that waits in another thread ends with ConnectionLost. Harmless twice."""
+        self._is_closed = True
+        channel = self._channel
+        if channel is None:
+            return
+        if self._is_in_use and self._pid == self._identity.pid:
+            channel.hang_up()
+        else:
             channel.close()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        self._is_in_use = True
+        try:
+            yield
+        finally:
+            self._is_in_use = False
+            if self._is_closed and self._channel is not None:
+                self._channel.close()
 
     def perform(self, flow: Flow[T]) -> T:
         """Drive a flow to its end.
@@ -106,7 +118,7 @@ class Connection:
         Raises:
             WaitTimeout: If an answer did not come in time.
         """
-        with self._lock, contextlib.closing(flow):
+        with self._in_use(), contextlib.closing(flow):
             try:
                 step = next(flow)
                 while True:
@@ -132,14 +144,17 @@ class Connection:
         deadline = None if follow.timeout is None else time.monotonic() + follow.timeout
         while True:
             try:
-                for message in self._exchange(request, deadline):
-                    if isinstance(message, EventFrame):
+                with contextlib.closing(self._exchange(request, deadline)) as messages:
+                    while True:
+                        with self._in_use():
+                            message = next(messages, None)
+                        if not isinstance(message, EventFrame):
+                            return
                         request = Request(request.id, msgspec.structs.replace(request.operation, after=message.seq))
                         yield decode_event(message.event)
             except ConnectionLost:
-                self._reconnect()
-            else:
-                return
+                with self._in_use():
+                    self._reconnect()
 
     def _do(self, step: Step) -> dict[str, Any]:
         request = self._identity.request(step.operation)
@@ -156,7 +171,7 @@ class Connection:
             except ConnectionLost:
                 self._reconnect()
 
-    def _exchange(self, request: Request, deadline: float | None) -> Iterator[EventFrame | Reply]:
+    def _exchange(self, request: Request, deadline: float | None) -> Generator[EventFrame | Reply]:
         """Send a request and give what answers it, the reply last; what answers earlier, abandoned ones is dropped."""
         if not self.is_open:
             raise ConnectionLost("The connection to the daemon is closed")
@@ -216,19 +231,23 @@ class Connection:
         except BaseException:
             channel.close()
             raise
-        self._channel = channel
+        broken, self._channel = self._channel, channel
         self._pid = self._identity.pid
+        if broken is not None:
+            broken.close()
 
     def _reconnect(self) -> None:
         """Get the connection back after it broke.
 
         Raises:
-            ConnectionLost: If that takes longer than RECONNECT_DEADLINE.
+            ConnectionLost: If that takes longer than RECONNECT_DEADLINE, or the connection was closed here.
         """
         settings = self._settings or read_settings()
         deadline = time.monotonic() + (RECONNECT_DEADLINE if self._start_daemon else ENDING_DEADLINE)
         delay = 0.01
         while True:
+            if self._is_closed:
+                raise ConnectionLost("The connection to the daemon is closed")
             try:
                 self._connect(settings)
             except (ConnectionLost, DaemonUnavailable, WaitTimeout) as exc:

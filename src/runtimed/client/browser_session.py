@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +11,7 @@ from runtimed.client import calls
 from runtimed.client.attached import AsyncAttached, Attached
 from runtimed.client.blocking import Connection
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
+from runtimed.client.connections import Connections
 from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
 from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
@@ -44,9 +43,8 @@ class BrowserSession(BrowserHandle):
     """
 
     def _connect(self, join: Join) -> None:
-        self._join = join
-        self._connection = Connection(self._identity, join)
-        self._turn = threading.Lock()
+        # After a SessionError there is nothing to be joined.
+        self._connections = Connections(self._identity, join, dropped_after=(SessionError,))
 
     _attached: Attached | None = None
     _async_attached: AsyncAttached | None = None
@@ -74,13 +72,13 @@ class BrowserSession(BrowserHandle):
         if self._notebook is not None:
             self._apart(calls.stop(self._notebook))
             self._created = False
-            self._connection.close()
+            self._connections.close()
 
     def close(self) -> None:
         """Leave the session, and end this client's own driver process; the session lives on. Harmless twice."""
         self._let_go()
         if self._notebook is not None:
-            self._connection.close()
+            self._connections.close()
 
     def status(self) -> SessionStatus:
         """Return the session's state, `not_started` before there is one. Asking is no use of the session."""
@@ -255,30 +253,8 @@ class BrowserSession(BrowserHandle):
     # --- how a call is made ---
 
     def _perform(self, flow: Flow[T]) -> T:
-        with self._connected() as connection:
-            try:
-                return connection.perform(flow)
-            except SessionError:
-                # There is nothing to be joined.
-                connection.close()
-                raise
-
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        """Give this handle's connection; while it waits for an answer, in another thread for example, another one."""
-        if self._turn.acquire(blocking=False):
-            try:
-                self._connection.open()
-                yield self._connection
-            finally:
-                self._turn.release()
-        else:
-            connection = Connection(self._identity, self._join)
-            connection.open()
-            try:
-                yield connection
-            finally:
-                connection.close()
+        self._connections.open()
+        return self._connections.perform(flow)
 
     def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
         """Use a short connection, so that it works while another call waits, and after the end."""

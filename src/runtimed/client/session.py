@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +11,7 @@ from typing import Any, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.blocking import Connection
+from runtimed.client.connections import Connections
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.handle import Handle, documented
 from runtimed.durations import DEFAULT_TIMEOUT
@@ -41,6 +44,8 @@ class Session(Handle):
     `connect` joins. As a context manager it stops a session that the block started under a generated id, and only
     leaves any other.
 
+    Threads may share it: a call waits for its own answer, and not for the calls of others.
+
     Example:
         >>> with Session("analysis") as session:
         ...     print(session.run("6 * 7").display_data[0].data["text/plain"])
@@ -48,14 +53,14 @@ class Session(Handle):
     """
 
     def _prepare(self) -> None:
-        self._connection = Connection(self._identity, self._join)
+        self._connections = Connections(self._identity, self._join)
 
     # --- state ---
 
     @property
     def is_connected(self) -> bool:
         """Whether this handle is connected to the daemon. Never raises."""
-        return self._connection.is_open
+        return self._connections.is_open
 
     @property
     def kernel_started(self) -> bool:
@@ -92,12 +97,12 @@ class Session(Handle):
             DaemonUnavailable: If no daemon can be reached or started.
             ProtocolError: If the daemon is of another version.
         """
-        self._connection.open()
+        self._connections.open()
         self._was_connected = True
 
     def close(self) -> None:
         """Leave the session; it lives on. Closing twice is harmless."""
-        self._connection.close()
+        self._connections.close()
 
     def stop(self) -> None:
         """See `calls.stop`."""
@@ -355,12 +360,12 @@ class Session(Handle):
     # --- how a call is made ---
 
     def _check_connected(self) -> None:
-        if not self._connection.was_opened:
+        if not self._connections.was_opened:
             raise NotConnected("Not connected", notebook_id=self.notebook_id)
 
     def _perform(self, flow: Flow[T]) -> T:
         self._check_connected()
-        return self._connection.perform(flow)
+        return self._connections.perform(flow)
 
     def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
         """Use a short connection, so that it works while another call waits, and after the end."""
@@ -379,9 +384,9 @@ class Session(Handle):
 
 
 class EventIterator(Iterator[ExecutionEvent]):
-    """The events of a session or of one execution, on a connection of their own.
+    """The events of a session or of one execution, on a connection of their own, for one thread at a time.
 
-    A consumer that stops taking events holds up nothing else. `close` ends it early.
+    A consumer that stops taking events holds up nothing else. `close` ends it early, from any thread.
     """
 
     def __init__(self, session: Session, connection: Connection, plan: calls.Stream, follow: Follow) -> None:
@@ -389,28 +394,39 @@ class EventIterator(Iterator[ExecutionEvent]):
         self._connection = connection
         self._plan = plan
         self._events = connection.stream(follow)
-        self._ended = False
+        self._turn = threading.Lock()
+        self._is_over = False
 
     def __next__(self) -> ExecutionEvent:
-        while not self._ended:
-            try:
-                with self._plan.translated_errors():
-                    event = next(self._events)
-            except BaseException:
-                self.close()
-                raise
-            blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))
-            public = self._plan.public(event, blobs)
-            if self._plan.is_last(event):
-                self.close()
-            if public is not None:
-                return public
+        if not self._turn.acquire(blocking=False):
+            raise RuntimedError("Another thread waits for the next of these events; give each thread an iterator")
+        try:
+            while not self._is_over:
+                public = self._step()
+                if public is not None:
+                    return public
+        except BaseException as exc:
+            if self._is_over and isinstance(exc, RuntimedError):  # closed while this waited
+                raise StopIteration from None
+            self.close()
+            raise
+        finally:
+            self._turn.release()
         raise StopIteration
+
+    def _step(self) -> ExecutionEvent | None:
+        with self._plan.translated_errors():
+            event = next(self._events)
+        blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))
+        if self._plan.is_last(event):
+            self.close()
+        return self._plan.public(event, blobs)
 
     def close(self) -> None:
         """End the stream; the execution goes on. Closing twice is harmless."""
-        self._ended = True
-        self._events.close()
+        self._is_over = True
+        with contextlib.suppress(ValueError):  # another thread waits in it, which the end of the connection wakes
+            self._events.close()
         self._connection.close()
 
     def __enter__(self) -> EventIterator:

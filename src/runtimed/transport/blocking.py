@@ -6,6 +6,7 @@ strikes in the moment in which bytes are being moved closes it, since nobody can
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -112,6 +113,11 @@ class BlockingChannel:
         """Close the connection. Closing twice is harmless."""
         self._open = False
         self._sock.close()
+
+    def hang_up(self) -> None:
+        """End the connection under a call that waits in another thread, which then finds it closed."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def _check_open(self) -> None:
         if not self._open:

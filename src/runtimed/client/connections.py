@@ -1,0 +1,133 @@
+"""The connections of a blocking handle: one for each call that waits, so that calls of several threads do not wait for
+each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from queue import SimpleQueue
+from typing import Final, TypeVar
+
+from runtimed.client.blocking import Connection
+from runtimed.client.flows import Flow
+from runtimed.client.identity import Identity
+from runtimed.errors import ConnectionLost
+from runtimed.protocol.operations import Join
+from runtimed.settings import Settings, read_settings
+
+__all__ = ["MAX_CONNECTIONS", "MAX_IDLE", "Connections"]
+
+T = TypeVar("T")
+
+MAX_CONNECTIONS: Final = 32
+"""Calls of one handle that wait at the same time; the next one waits until one of them is done."""
+
+MAX_IDLE: Final = 4
+"""Connections that a handle keeps for calls to come."""
+
+
+class Connections:
+    """What a handle has to the daemon, for any number of threads, and for signal handlers in the middle of a call.
+
+    Nothing here takes a lock, which a thread may hold when a signal handler interrupts it, or when it is left behind by
+    a fork. What is used instead is atomic, or reentrant like `SimpleQueue`.
+
+    Attributes:
+        was_opened: Whether it was opened and not closed since; what is broken mends itself.
+    """
+
+    def __init__(self, identity: Identity, join: Join, *, dropped_after: tuple[type[Exception], ...] = ()) -> None:
+        """Describe the connections; `open` makes the first one.
+
+        Args:
+            identity: Who asks.
+            join: Sent first, on each of them.
+            dropped_after: Errors after which a connection is not used again: there is nothing to be joined.
+        """
+        self._identity = identity
+        self._join = join
+        self._dropped_after = dropped_after
+        self._settings: Settings | None = None
+        self.was_opened = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._idle: deque[Connection] = deque()
+        self._busy: set[Connection] = set()
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(MAX_CONNECTIONS):
+            self._permits.put(None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, not closed since, and is not known to be broken."""
+        return any(connection.is_open for connection in [*self._idle, *self._busy])
+
+    def open(self) -> None:
+        """Connect; harmless if connected. Raises what `Connection.open` raises."""
+        if not self.is_open:
+            self._settings = read_settings()
+            connection = Connection(self._identity, self._join)
+            connection.open(self._settings)
+            self._leave_others()
+            self._idle.append(connection)
+            self.was_opened = True
+
+    def close(self) -> None:
+        """Disconnect; calls that wait in other threads end with ConnectionLost. Closing twice is harmless."""
+        self.was_opened = False
+        for connection in list(self._busy):
+            connection.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    def perform(self, flow: Flow[T]) -> T:
+        """Drive a flow to its end.
+
+        Raises:
+            ConnectionLost: If `close` was called, or the connection broke and does not come back.
+        """
+        if self._pid != os.getpid():
+            self._leave_others()
+        permits = self._permits
+        permits.get()
+        try:
+            return self._perform(flow)
+        finally:
+            permits.put(None)
+
+    def _perform(self, flow: Flow[T]) -> T:
+        busy, connection = self._busy, self._take()
+        busy.add(connection)
+        is_kept = True
+        try:
+            return connection.perform(flow)
+        except self._dropped_after:
+            is_kept = False
+            raise
+        finally:
+            busy.discard(connection)
+            if is_kept and self.was_opened and len(self._idle) < MAX_IDLE and self._pid == os.getpid():
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _take(self) -> Connection:
+        if not self.was_opened:
+            raise ConnectionLost("The connection to the daemon is closed")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            connection = Connection(self._identity, self._join)
+            connection.open(self._settings)
+            return connection
+
+    def _leave_others(self) -> None:
+        """Begin anew in a process that was forked: what there is belongs to the parent."""
+        if self._pid != os.getpid():
+            others = [*self._idle, *self._busy]
+            self._begin()
+            for connection in others:
+                connection.close()
