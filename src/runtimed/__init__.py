@@ -32,6 +32,8 @@ from runtimed.errors import (
     SessionNotFound,
     StaleElement,
     StorageError,
+    ValueRefused,
+    VariableNotFound,
 )
 from runtimed.models import (
     Attribution,
@@ -98,6 +100,8 @@ __all__ = [
     "StorageError",
     "SyncEnvironmentResult",
     "Tab",
+    "ValueRefused",
+    "VariableNotFound",
     "__version__",
     "default_socket_path",
     "load_ipython_extension",

@@ -31,6 +31,8 @@ __all__ = [
     "SessionNotFound",
     "StaleElement",
     "StorageError",
+    "ValueRefused",
+    "VariableNotFound",
     "error_from_wire",
     "wire_name",
 ]
@@ -111,6 +113,14 @@ class ExecutionFailed(RuntimedError):
 
 class NoKernel(RuntimedError):
     """The operation needs a running kernel and there is none."""
+
+
+class VariableNotFound(RuntimedError, NameError):
+    """The kernel has no variable of this name (attribute `variable`)."""
+
+
+class ValueRefused(RuntimedError, ValueError):
+    """A value cannot be handed over: it is too large, or cannot be pickled (attribute `variable`)."""
 
 
 class KernelDied(RuntimedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any, Literal, Self
 from runtimed import display
 from runtimed.errors import ExecutionFailed, KernelDied
 from runtimed.ids import CellId, ExecutionId
+from runtimed.kernel_launcher.values import load_plain
 from runtimed.texts import printable, without_colours
 
 __all__ = [
@@ -169,6 +171,7 @@ class ExecutionResult:
         omitted_bytes: Bytes of outputs that are left out, because the execution gave more than the daemon's limit
             `max_output_bytes`: about what they take on its disk.
         omitted_after: What to pass to `Session.read_outputs` as `after` to read what is left out; None if nothing is.
+        pickled: What `value` is made of; None where that is a text.
     """
 
     cell_id: CellId
@@ -181,6 +184,24 @@ class ExecutionResult:
     omitted_bytes: int = 0
     omitted_after: int | None = None
     payload: tuple[Mapping[str, Any], ...] = ()
+    pickled: bytes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Any:
+        """The value of the last expression, a fresh copy; None without one.
+
+        Plain data come as they are: built-in types, dates, decimals, paths, numpy's and pandas' types, up to 256 KiB,
+        if the result is one of the kernel's last 32. Of everything else, and where the package is missing here, this is
+        the text that a notebook shows. Nothing of the user's own code is called for it, in neither process; `get` of
+        the session gives any variable.
+        """
+        shown = [output for output in self.outputs if output.output_type == "execute_result"]
+        if not shown:
+            return None
+        if self.pickled is not None:
+            with contextlib.suppress(Exception):  # whatever is missing here, the value has its text
+                return load_plain(self.pickled)
+        return (shown[-1].data or {}).get("text/plain")
 
     @property
     def truncated(self) -> bool:

@@ -166,6 +166,14 @@ class AsyncSession(Handle):
         """See `calls.inspect`."""
         return await self._perform(calls.inspect(self._notebook, code, cursor_pos, detail_level))
 
+    async def get(self, name: str) -> Any:
+        """See `calls.get`."""
+        return await self._perform(calls.get(self._notebook, name))
+
+    async def put(self, name: str, value: Any) -> None:
+        """See `calls.put`."""
+        await self._perform(calls.put(self._notebook, name, value))
+
     # --- cells ---
 
     async def create_cell(self, source: str = "", cell_type: CellType = "code", index: int | None = None) -> CellId:

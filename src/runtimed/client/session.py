@@ -173,6 +173,14 @@ class Session(Handle):
         """See `calls.inspect`."""
         return self._perform(calls.inspect(self._notebook, code, cursor_pos, detail_level))
 
+    def get(self, name: str) -> Any:
+        """See `calls.get`."""
+        return self._perform(calls.get(self._notebook, name))
+
+    def put(self, name: str, value: Any) -> None:
+        """See `calls.put`."""
+        self._perform(calls.put(self._notebook, name, value))
+
     # --- cells ---
 
     def create_cell(self, source: str = "", cell_type: CellType = "code", index: int | None = None) -> CellId:

@@ -48,6 +48,9 @@ NotebookOperation = (
     | ops.Interrupt
     | ops.Complete
     | ops.Inspect
+    | ops.GetVariable
+    | ops.PutVariable
+    | ops.GetResultValue
     | ops.AddCell
     | ops.SetSource
     | ops.AppendSource
@@ -122,6 +125,9 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             | ops.HostDetach()
             | ops.HostComplete()
             | ops.HostInspect()
+            | ops.HostGetVariable()
+            | ops.HostPutVariable()
+            | ops.HostGetResultValue()
             | ops.HostInput()
             | ops.HostWarm()
             | ops.HostBecome()
@@ -229,6 +235,12 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             return _reply(room.kernel.complete(operation.code, operation.cursor_pos))
         case ops.Inspect():
             return _reply(room.kernel.inspect(operation))
+        case ops.GetVariable():
+            return _reply(room.kernel.get_variable(operation.name))
+        case ops.PutVariable():
+            return _reply(room.kernel.put_variable(operation.name, operation.pickled))
+        case ops.GetResultValue():
+            return _reply(room.kernel.result_value(operation.execution_id))
         case ops.Input():
             return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
         case ops.CancelExecution():

@@ -41,9 +41,12 @@ from runtimed.protocol.operations import (
     Enqueue,
     Execute,
     HostComplete,
+    HostGetResultValue,
+    HostGetVariable,
     HostInput,
     HostInspect,
     HostInterrupt,
+    HostPutVariable,
     HostRequest,
     HostRestart,
     HostShutdown,
@@ -424,6 +427,18 @@ class RoomKernel:
         """Ask the kernel about the object at a place in code."""
         request = HostInspect(code=operation.code, cursor_pos=operation.cursor_pos, detail_level=operation.detail_level)
         return self._running_link().ask(request)
+
+    def get_variable(self, name: str) -> asyncio.Future[dict[str, Any]]:
+        """Ask the kernel for a variable; it answers while a cell runs, if it can."""
+        return self._running_link().ask(HostGetVariable(name=name))
+
+    def put_variable(self, name: str, pickled: bytes) -> asyncio.Future[dict[str, Any]]:
+        """Set a variable of the kernel."""
+        return self._running_link().ask(HostPutVariable(name=name, pickled=pickled))
+
+    def result_value(self, execution_id: str) -> asyncio.Future[dict[str, Any]]:
+        """Ask the kernel's host for the value of a result."""
+        return self._running_link().ask(HostGetResultValue(execution_id=execution_id))
 
     def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
         """Give the kernel the line that it waits for."""

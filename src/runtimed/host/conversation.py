@@ -18,6 +18,7 @@ from runtimed.execution.jupyter_messages import asks_exit
 from runtimed.host.executions import Execution, Executions
 from runtimed.host.outbox import Outbox
 from runtimed.host.questions import Questions
+from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage, Wire
 from runtimed.protocol.operations import Execute
 
@@ -108,6 +109,11 @@ class Conversation:
         self._executions.start_requests.clear()
         self._output_works = False
         self._outbox.flush()
+
+    @property
+    def results(self) -> Results:
+        """The values of the latest results."""
+        return self._executions.results
 
     @property
     def open_executions(self) -> list[str]:

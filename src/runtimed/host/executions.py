@@ -21,6 +21,7 @@ from runtimed.execution.jupyter_messages import (
     summary_of_reply,
 )
 from runtimed.execution.widgets import COMM_TYPES, Widgets
+from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage
 from runtimed.protocol.events import Display, Event, Failed, Finished, Started, Stream
 from runtimed.protocol.operations import Execute
@@ -86,6 +87,7 @@ class Executions:
         self._store = store
         self._cells: dict[str, str] = {}  # all ever seen: none runs twice, and late output finds its home
         self._latest: str | None = None
+        self.results = Results()
         self.open: dict[str, Execution] = {}
         self.widgets = Widgets()
         """Those of the kernel."""
@@ -136,6 +138,8 @@ class Executions:
             return []
         if msg_type not in OUTPUT_TYPES:
             return []
+        if msg_type == "execute_result":
+            self.results.take(owner, message["content"])
         if msg_type != "update_display_data" and self.widgets.takes(parent_id):
             self.widgets.take(message, at, owner)
             return [] if execution is None else self._start(execution, at)

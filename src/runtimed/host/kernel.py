@@ -35,6 +35,7 @@ from runtimed.host.process import (
     missing_ipykernel,
 )
 from runtimed.host.spare import Spare
+from runtimed.host.variables import Variables
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
 from runtimed.protocol.operations import Execute, HostBecome, HostRestart
@@ -83,6 +84,7 @@ class Kernel:
         self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._conversation = Conversation(outbox, store, self)
+        self.variables = Variables(self.ask, self._is_launched, self._conversation.results)
         self._process: KernelProcess | None = None
         self._wire: Wire | None = None
         self._command: KernelCommand | None = None
@@ -409,6 +411,9 @@ class Kernel:
         if self._phase is not Phase.READY:
             raise NoKernel(f"The kernel cannot answer now ({self._phase.value})")
         return await self._conversation.ask(msg_type, content)
+
+    def _is_launched(self) -> bool:
+        return self._command is not None and self._command.is_launched
 
     def storage_changed(self) -> None:
         """Called when the outbox is stuck or crowded, and when it no longer is."""

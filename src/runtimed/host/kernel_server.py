@@ -14,9 +14,12 @@ from runtimed.protocol.operations import (
     Execute,
     HostBecome,
     HostComplete,
+    HostGetResultValue,
+    HostGetVariable,
     HostInput,
     HostInspect,
     HostInterrupt,
+    HostPutVariable,
     HostRequest,
     HostRestart,
     HostShutdown,
@@ -74,6 +77,12 @@ class KernelServer(HostServer):
             case HostInspect(code=code, cursor_pos=position, detail_level=level):
                 content = {"code": code, "cursor_pos": position, "detail_level": level}
                 return kernel.ask("inspect_request", content)
+            case HostGetVariable(name=name):
+                return kernel.variables.get(name)
+            case HostPutVariable(name=name, pickled=pickled):
+                return kernel.variables.put(name, pickled)
+            case HostGetResultValue(execution_id=execution_id):
+                return {"value": kernel.variables.result(execution_id)}
             case _:
                 raise ProtocolError(f"The host of a kernel does not know the operation {type(operation).__name__}")
         return {}

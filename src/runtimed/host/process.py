@@ -74,6 +74,11 @@ class KernelCommand:
     transport: Literal["ipc", "tcp"] = "ipc"
     waits: bool = False
 
+    @property
+    def is_launched(self) -> bool:
+        """Whether our launcher starts it, so that it knows our requests."""
+        return str(_LAUNCHER) in self.argv
+
     def __repr__(self) -> str:
         return f"<KernelCommand {self.name} {self.argv}>"
 

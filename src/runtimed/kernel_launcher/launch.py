@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -181,6 +181,8 @@ class LauncherApp(IPKernelApp):  # type: ignore[misc,unused-ignore]
             return request_input(*args, **kwargs)
 
         self.kernel._input_request = request_input_in_order
+        if getattr(self.kernel, "shell", None) is not None:
+            _values().install(self.kernel)
 
     def init_path(self) -> None:
         """Find what is added later behind everything else. Python looks into a folder again when it has changed."""
@@ -188,6 +190,16 @@ class LauncherApp(IPKernelApp):  # type: ignore[misc,unused-ignore]
         added = Path(self.abs_connection_file).parent / "packages"
         if added.is_dir():
             sys.path.append(str(added))
+
+
+def _values() -> Any:
+    """Load the module beside this file: it belongs to no package, and must be in no user's way."""
+    spec = importlib.util.spec_from_file_location("runtimed_values", Path(__file__).with_name("values.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError("The launcher of runtimed is not complete")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class _NeverDropping:

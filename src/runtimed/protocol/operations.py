@@ -40,15 +40,20 @@ __all__ = [
     "GetDependencies",
     "GetLog",
     "GetMetadata",
+    "GetResultValue",
     "GetSession",
     "GetStatus",
+    "GetVariable",
     "HostBecome",
     "HostBecomeBrowser",
     "HostComplete",
     "HostDetach",
+    "HostGetResultValue",
+    "HostGetVariable",
     "HostInput",
     "HostInspect",
     "HostInterrupt",
+    "HostPutVariable",
     "HostRequest",
     "HostRestart",
     "HostShutdown",
@@ -62,6 +67,7 @@ __all__ = [
     "Observe",
     "Operation",
     "Program",
+    "PutVariable",
     "ReadActions",
     "ReadEvents",
     "ReadReply",
@@ -269,6 +275,28 @@ class Inspect(_OnNotebook, frozen=True, tag="inspect"):
     code: str
     cursor_pos: Number
     detail_level: Number = 0
+
+
+class GetVariable(_OnNotebook, frozen=True, tag="get_variable"):
+    """Pickle a variable of the kernel. Reply: `{value: bytes}`. Raises VariableNotFound, ValueRefused."""
+
+    name: str
+
+
+class PutVariable(_OnNotebook, frozen=True, tag="put_variable"):
+    """Set a variable of the kernel to a pickled value. Reply: `{}`. Raises ValueRefused."""
+
+    name: str
+    pickled: bytes
+
+
+class GetResultValue(_OnNotebook, frozen=True, tag="get_result_value"):
+    """Return the pickled value of an execution's last expression, as long as the kernel's host has it.
+
+    Reply: `{value: bytes | None}`, of plain data. It is never stored.
+    """
+
+    execution_id: str
 
 
 # --- document ---------------------------------------------------------------------------------------------------------
@@ -713,6 +741,25 @@ class HostInspect(_Operation, frozen=True, tag="host_inspect"):
     detail_level: Number
 
 
+class HostGetVariable(_Operation, frozen=True, tag="host_get_variable"):
+    """Reply: `{value: bytes}`."""
+
+    name: str
+
+
+class HostPutVariable(_Operation, frozen=True, tag="host_put_variable"):
+    """Reply: `{}`."""
+
+    name: str
+    pickled: bytes
+
+
+class HostGetResultValue(_Operation, frozen=True, tag="host_get_result_value"):
+    """Reply: `{value: bytes | None}`."""
+
+    execution_id: str
+
+
 class HostInput(_Operation, frozen=True, tag="host_input"):
     """Answer the pending input request of an execution. Reply: `{}`."""
 
@@ -748,6 +795,9 @@ Operation = (
     | Interrupt
     | Complete
     | Inspect
+    | GetVariable
+    | PutVariable
+    | GetResultValue
     | AddCell
     | SetSource
     | AppendSource
@@ -790,6 +840,9 @@ Operation = (
     | HostDetach
     | HostComplete
     | HostInspect
+    | HostGetVariable
+    | HostPutVariable
+    | HostGetResultValue
     | HostInput
     | HostWarm
     | HostBecome

@@ -61,6 +61,7 @@ from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_ker
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.sessions import delete, get_log, get_session, leave, restore, session_status, stop
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
+from runtimed.client.calls.variables import get, put
 
 __all__ = [
     "Notebook",
@@ -81,6 +82,7 @@ __all__ = [
     "execute",
     "execute_cell",
     "fetch_blobs",
+    "get",
     "get_cell",
     "get_cell_execution_count",
     "get_cell_ids",
@@ -101,6 +103,7 @@ __all__ = [
     "kernel_request",
     "leave",
     "move_cell",
+    "put",
     "queue_cell",
     "read_outputs",
     "remove_conda_dependency",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from runtimed.client.calls.cells import fetch_blobs
 from runtimed.client.calls.kernel import kernel_request
 from runtimed.client.calls.notebook import Notebook, check_text
+from runtimed.client.calls.variables import result_value
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
@@ -234,7 +236,12 @@ def execute(
             outcome = "it was interrupted"
         raise timed_out(operation.execution_id, timeout_secs, outcome) from None
     values = yield from fetch_blobs(notebook, fold.missing_blobs)
-    return fold.result(CellId(reply["cell_id"]), ExecutionId(operation.execution_id), values)
+    result = fold.result(CellId(reply["cell_id"]), ExecutionId(operation.execution_id), values)
+    if any(output.output_type == "execute_result" for output in result.outputs):
+        # Asked for now: the kernel, and the connection, may be gone when somebody wants to have it.
+        pickled = yield from result_value(notebook, operation.execution_id)
+        result = replace(result, pickled=pickled)
+    return result
 
 
 def _start_for(

@@ -1,0 +1,85 @@
+"""The operations that hand values of Python over: variables of the kernel, and what a cell's last expression gave."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from runtimed.client.calls.notebook import Notebook
+from runtimed.client.flows import Ask, Flow
+from runtimed.display import readable_size
+from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
+from runtimed.kernel_launcher.values import MAX_VALUE, TooLarge, dump
+from runtimed.protocol import operations as ops
+
+__all__ = ["get", "put", "result_value"]
+
+
+def get(notebook: Notebook, name: str) -> Flow[Any]:
+    """Return a copy of a variable of the kernel, pickled there and unpickled here; at most 8 MiB.
+
+    It is no execution: history, counters and what others run stay as they are. While a cell runs, the value is that of
+    the moment; a kernel with an ipykernel below 7 answers when the cell has ended, if that takes no longer than ten
+    seconds. Unpickling runs what the value says, so it is for kernels that you trust like your own code.
+
+    Args:
+        name: The variable's.
+
+    Raises:
+        VariableNotFound: If the kernel has none of this name. It is a NameError, too.
+        ValueRefused: If the value is too large, cannot be pickled there, or not be unpickled here. It is a ValueError,
+            too.
+        NoKernel: If no kernel runs.
+        RuntimedError: If it is no Python kernel, or does not answer in time.
+    """
+    _check_name(name)
+    reply = yield Ask(ops.GetVariable(notebook_id=notebook.id, name=name))
+    try:
+        return pickle.loads(reply["value"])  # noqa: S301  # of a kernel of the same user, and asked for
+    except Exception as exc:
+        raise ValueRefused(
+            f"The variable {name!r} cannot be unpickled here: {type(exc).__name__}: {exc}", variable=name
+        ) from exc
+
+
+def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
+    """Set a variable of the kernel to a copy of a value, pickled here and unpickled there; see `get`.
+
+    Args:
+        name: The variable's.
+        value: What can be pickled, at most 8 MiB. What it is made of must be importable in the kernel.
+
+    Raises:
+        ValueRefused: If the value is too large, cannot be pickled here, or not be unpickled there.
+        NoKernel: If no kernel runs.
+        RuntimedError: If it is no Python kernel, or does not answer in time.
+    """
+    _check_name(name)
+    try:
+        pickled = dump(value)
+    except TooLarge:
+        raise ValueRefused(
+            f"The value for {name!r} takes more than {readable_size(MAX_VALUE)} when it is pickled; write it into a "
+            "file for the kernel",
+            variable=name,
+        ) from None
+    except Exception as exc:
+        raise ValueRefused(
+            f"The value for {name!r} cannot be pickled: {type(exc).__name__}: {exc}", variable=name
+        ) from exc
+    yield Ask(ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled))
+
+
+def result_value(notebook: Notebook, execution_id: str) -> Flow[bytes | None]:
+    """Return the pickled value of a result, None where its text has to do."""
+    try:
+        reply = yield Ask(ops.GetResultValue(notebook_id=notebook.id, execution_id=execution_id))
+    except RuntimedError:
+        return None  # the kernel has ended meanwhile
+    value: bytes | None = reply["value"]
+    return value
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise VariableNotFound(f"The name of a variable is an identifier of Python, not {name!r}", variable=name)
