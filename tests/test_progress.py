@@ -1,5 +1,6 @@
 """The one line that says how an environment is made: in a terminal, in a notebook, and where nobody looks."""
 
+import contextlib
 import io
 from types import SimpleNamespace
 from typing import Any
@@ -45,7 +46,10 @@ def test_where_nobody_looks_nothing_is_written():
 
 
 def test_a_stream_that_cannot_show_a_line_and_a_publisher_that_fails_leave_it_out(monkeypatch):
+    refused: list[Any] = []
+
     def refuse(data: Any, **rest: Any) -> None:
+        refused.append(data["text/plain"])
         raise RuntimeError("nothing is published here")
 
     monkeypatch.setattr("IPython.display.publish_display_data", refuse)
@@ -53,6 +57,7 @@ def test_a_stream_that_cannot_show_a_line_and_a_publisher_that_fails_leave_it_ou
     for line in (ProgressLine(stream=nothing), ProgressLine(SimpleNamespace(kernel=object()))):
         with line:
             line.show("Resolving six")
+    assert refused[0] == "Resolving six …"
 
 
 @pytest.mark.parametrize(
@@ -63,14 +68,12 @@ def test_in_a_notebook_one_display_is_updated_and_says_how_it_ended(monkeypatch,
     monkeypatch.setattr(
         "IPython.display.publish_display_data", lambda data, **rest: published.append((data["text/plain"], rest))
     )
-    try:
-        with ProgressLine(SimpleNamespace(kernel=object())) as line:
-            line.show("Resolving six")
-            line.show("Installing 1 package")
-            if error is not None:
-                raise error
-    except ValueError:
-        pass
+    expected = contextlib.nullcontext() if error is None else pytest.raises(type(error))
+    with expected, ProgressLine(SimpleNamespace(kernel=object())) as line:
+        line.show("Resolving six")
+        line.show("Installing 1 package")
+        if error is not None:
+            raise error
     ids = {rest["transient"]["display_id"] for _text, rest in published}
     assert len(ids) == 1
     assert [(text, rest["update"]) for text, rest in published] == [

@@ -309,7 +309,7 @@ def test_a_label_is_one_line_of_plain_text(face, label, sentence):
 
 def test_a_label_may_hold_any_script_and_signs():
     for label in ("größe 数据 عربي 🎈", "👩\u200d💻 dev", "Screenshot\u202f10\xa0am", "", None, "x" * 256):
-        Session("s", label=label)
+        assert Session("s", label=label)._identity.label == label
 
 
 def test_edits_within_a_minute_are_one_entry_with_its_first_and_last_time(face):

@@ -144,6 +144,17 @@ def least(samples: list[Sample]) -> tuple[int, int]:
     return min(one.daemon[0] for one in samples), min(one.daemon[1] for one in samples)
 
 
+def growth_of_hosts(samples: list[Sample]) -> dict[int, int]:
+    """By how many bytes each host grew in the second half of its life, if that was long enough to tell."""
+    lives: dict[int, list[int]] = {}
+    for one in samples:
+        for pid, (memory, _files) in one.hosts.items():
+            if memory:  # one that is ending has none any more
+                lives.setdefault(pid, []).append(memory)
+    longest = max(map(len, lives.values()), default=0)
+    return {pid: life[-1] - life[len(life) // 2] for pid, life in lives.items() if 2 * len(life) > longest}
+
+
 @pytest.mark.timeout(36_000)
 def test_ten_sessions_work_for_minutes_and_nothing_grows(data_dir, request):
     duration = 60 * float(request.config.getoption("--soak"))
@@ -168,15 +179,14 @@ def test_ten_sessions_work_for_minutes_and_nothing_grows(data_dir, request):
     after = [one for at, one in samples if duration - window <= at < duration]
     done = sum((worker.done for worker in workers), Counter[str]())
     (memory, files), (memory_after, files_after) = least(before), least(after)
-    growth = {
-        pid: after[-1].hosts[pid][0] - before[0].hosts[pid][0] for pid in before[0].hosts if pid in after[-1].hosts
-    }
+    growth = growth_of_hosts([one for _at, one in samples])
     print(
         f"{duration / 60:g} minutes: {dict(done)}; daemon {memory / 2**20:.1f} to {memory_after / 2**20:.1f} MiB, "
         f"files {files} to {files_after}; hosts by {[round(bytes_ / 2**20, 1) for bytes_ in growth.values()]} MiB"
     )
     assert memory_after - memory < DAEMON_GROWTH
     assert files_after <= files + MORE_FILES
+    assert len(growth) >= SESSIONS
     assert all(bytes_ < HOST_GROWTH for bytes_ in growth.values())
     assert done["execute"] > SESSIONS
     Client().shutdown()

@@ -22,6 +22,7 @@ from runtimed.client.identity import (
     Identity,
     check_welcome,
     no_answer,
+    no_daemon,
 )
 from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError, error_from_wire
 from runtimed.protocol.codec import decode_event
@@ -292,9 +293,7 @@ class AsyncConnection:
         try:
             link.channel = await connect_here(settings.socket_path, link)
         except OSError as exc:
-            raise DaemonUnavailable(
-                f"No daemon listens on {settings.socket_path}: {exc.strerror}", path=str(settings.socket_path)
-            ) from exc
+            raise no_daemon(settings.socket_path) from exc
         try:
             link.send(self._identity.hello())
             async with asyncio.timeout(HANDSHAKE_DEADLINE):

@@ -18,6 +18,7 @@ from runtimed.client.identity import (
     Identity,
     check_welcome,
     no_answer,
+    no_daemon,
     unexpected,
 )
 from runtimed.errors import ConnectionLost, DaemonUnavailable, error_from_wire
@@ -210,7 +211,7 @@ class Connection:
         else:
             found = connect_socket(settings.socket_path, wait=self._patience == math.inf)
             if found is None:
-                raise DaemonUnavailable(f"No daemon listens on {settings.socket_path}", path=str(settings.socket_path))
+                raise no_daemon(settings.socket_path)
             sock = found
         channel = BlockingChannel(sock)
         try:

@@ -20,6 +20,7 @@ __all__ = [
     "Identity",
     "check_welcome",
     "no_answer",
+    "no_daemon",
     "unexpected",
 ]
 
@@ -89,6 +90,14 @@ def no_answer(socket_path: Path) -> DaemonUnavailable:
     """Return the error for a daemon that takes connections and says nothing."""
     return DaemonUnavailable(
         f"Whoever listens on {socket_path} does not answer; if it is a daemon that hangs, end it with `runtimed stop`",
+        path=str(socket_path),
+    )
+
+
+def no_daemon(socket_path: Path) -> DaemonUnavailable:
+    """Return the error for a call that needs a daemon and starts none."""
+    return DaemonUnavailable(
+        f"No daemon listens on {socket_path}; `runtimed start` starts one, and so does whatever joins a session",
         path=str(socket_path),
     )
 

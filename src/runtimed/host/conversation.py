@@ -241,7 +241,7 @@ class Conversation:
             NoKernel: If it is not ready.
         """
         if self._questions is None:
-            raise NoKernel("The kernel cannot answer yet")
+            raise NoKernel("The kernel cannot answer yet: it is starting; ask again when it is ready")
         return await self._questions.ask(msg_type, content)
 
     # --- what the kernel says ---

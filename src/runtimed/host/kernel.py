@@ -409,7 +409,8 @@ class Kernel:
             NoKernel: If it is not ready.
         """
         if self._phase is not Phase.READY:
-            raise NoKernel(f"The kernel cannot answer now ({self._phase.value})")
+            what_next = "start a new one" if self._phase in (Phase.ENDING, Phase.DEAD) else "ask again when it is ready"
+            raise NoKernel(f"The kernel cannot answer now: it is {self._phase.value}; {what_next}")
         return await self._conversation.ask(msg_type, content)
 
     def _is_launched(self) -> bool:

@@ -50,7 +50,11 @@ def make_private_folder(folder: Path) -> None:
             # Not `parents=True`: with an open umask everybody could put another folder in the place of ours.
             missing.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
-        raise DaemonUnavailable(f"Cannot create the folder {folder}: {exc.strerror}", path=str(folder)) from exc
+        raise DaemonUnavailable(
+            f"Cannot create the folder {folder}: {exc.strerror}; name another place with RUNTIMED_DATA_DIR or "
+            "RUNTIMED_SOCKET_PATH",
+            path=str(folder),
+        ) from exc
     check_private_folder(folder)
 
 
@@ -116,7 +120,10 @@ def listen(path: Path) -> socket.socket:
             except ConnectionRefusedError:
                 path.unlink()
             else:
-                raise DaemonUnavailable(f"Another process listens on {path}", path=str(path))
+                raise DaemonUnavailable(
+                    f"Another process listens on {path}; end it, or name another socket with RUNTIMED_SOCKET_PATH",
+                    path=str(path),
+                )
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The folder is private, so nobody can connect before the mode is set.
@@ -125,7 +132,9 @@ def listen(path: Path) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as exc:
         sock.close()
-        raise DaemonUnavailable(f"Cannot listen on {path}: {exc.strerror}", path=str(path)) from exc
+        raise DaemonUnavailable(
+            f"Cannot listen on {path}: {exc.strerror}; name another socket with RUNTIMED_SOCKET_PATH", path=str(path)
+        ) from exc
     return sock
 
 

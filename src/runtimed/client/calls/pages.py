@@ -37,7 +37,11 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
         content += piece
     # Whoever shows a value checks it: the name tells what its bytes must be.
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise StorageError(f"A value of {size} bytes is damaged: its file {sha256} holds something else", sha256=sha256)
+        raise StorageError(
+            f"A value of {size} bytes is damaged: its file {sha256} holds something else; run the cell that showed it "
+            "again",
+            sha256=sha256,
+        )
     return bytes(content)
 
 

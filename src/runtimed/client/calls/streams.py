@@ -120,5 +120,8 @@ def subscribe(
     """
     unknown = set(event_types or ()) - set(get_args(EventType))
     if unknown:
-        raise ValueError(f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}")
+        raise ValueError(
+            f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}; those that there are: "
+            f"{', '.join(get_args(EventType))}"
+        )
     return Stream(notebook, cell_ids=cell_ids, event_types=event_types)

@@ -1,0 +1,47 @@
+"""What a client says when it needs a daemon that it does not start itself, or one that cannot be."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from runtimed import DaemonUnavailable, default_socket_path
+from runtimed.client.calls import Notebook, subscribe
+from runtimed.ids import NotebookId
+from runtimed.transport.sockets import make_private_folder
+from tests.client.faces import AsyncFace, SyncFace
+
+
+@pytest.fixture(params=[SyncFace, AsyncFace], ids=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> Iterator[SyncFace | AsyncFace]:
+    """One of the two faces, without the daemon that other tests have."""
+    face: SyncFace | AsyncFace = request.param()
+    yield face
+    face.close()
+
+
+def test_both_faces_say_who_starts_a_daemon(face, short_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
+    with pytest.raises(DaemonUnavailable) as caught:
+        face.client().sessions.get("s")
+    assert caught.value.message == (
+        f"No daemon listens on {default_socket_path()}; `runtimed start` starts one, and so does whatever joins a "
+        "session"
+    )
+    assert caught.value.path == str(default_socket_path())
+    assert list(short_folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(short_folder):
+    file = short_folder / "file"
+    file.touch()
+    with pytest.raises(DaemonUnavailable) as caught:
+        make_private_folder(file / "data")
+    assert caught.value.message == (
+        f"Cannot create the folder {file / 'data'}: Not a directory; name another place with RUNTIMED_DATA_DIR or "
+        "RUNTIMED_SOCKET_PATH"
+    )
+
+
+def test_the_types_of_events_are_named_when_one_is_none():
+    with pytest.raises(ValueError, match=r"no events of the type 'nothing'; those that there are: .*\bdone\b"):
+        subscribe(Notebook(NotebookId("s")), event_types=["nothing"])  # type: ignore[list-item]  # that is the point
