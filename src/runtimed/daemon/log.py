@@ -8,6 +8,7 @@ reader costs no memory and loses nothing.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -24,7 +25,12 @@ from runtimed.protocol.messages import Failure, Reply
 from runtimed.storage.session_store import SessionStore
 from runtimed.transport.aio import TURN, Channel
 
-__all__ = ["EventLog", "Stream"]
+__all__ = ["MISTAKE", "EventLog", "Stream"]
+
+logger = logging.getLogger(__name__)
+
+MISTAKE: Final = "The daemon made a mistake; its log has the details"
+"""What a client is told of an error that nobody foresaw."""
 
 _PAGE: Final = 2**18
 """Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
@@ -103,11 +109,25 @@ class Stream:
         if not self._channel.writable:
             self._live = False
             return
-        if self._reader is not None:
-            self._send(self._reader.live(entries))
-        else:
-            self._send((seq, body) for seq, event, body, _ in entries if seq > self.cursor and self._wants(event))
-        self._conclude()
+        with self._failing():
+            if self._reader is not None:
+                self._send(self._reader.live(entries))
+            else:
+                self._send((seq, body) for seq, event, body, _ in entries if seq > self.cursor and self._wants(event))
+            self._conclude()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """End this stream, and nothing else, with the error that happens in the block."""
+        try:
+            yield
+        except StorageError as exc:
+            self.close()
+            self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
+        except Exception:
+            logger.exception("a stream of %s failed", self.execution_id or "a session")
+            self.close()
+            self._channel.send(Failure(self._request_id, "RuntimedError", MISTAKE, {}))
 
     def fall_behind(self) -> None:
         """Take what was just committed later, from storage."""
@@ -142,23 +162,19 @@ class Stream:
             self._send_page()
 
     def _send_page(self) -> None:
-        try:
+        with self._failing():
             page = self._read()
-        except StorageError as exc:
-            self.close()
-            self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
-            return
-        if self._cell_ids is None and self._only is None:
-            self._send(iter(page))
-        else:
-            self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
-        if page:
-            self.cursor = page[-1][0]
-        if not page or self.cursor >= self._log.last:
-            self._live = True
-            self._conclude()
-        else:
-            self.advance()
+            if self._cell_ids is None and self._only is None:
+                self._send(iter(page))
+            else:
+                self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+            if page:
+                self.cursor = page[-1][0]
+            if not page or self.cursor >= self._log.last:
+                self._live = True
+                self._conclude()
+            else:
+                self.advance()
 
     def _read(self) -> list[tuple[int, bytes]]:
         if self._reader is not None:
@@ -211,7 +227,10 @@ class EventLog:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything written inside as one, then publish the events. Inner ones join the outermost."""
+        """Commit everything written inside as one, then publish the events. Inner ones join the outermost.
+
+        An error that leaves it says that nothing was committed: whoever watches fails for itself.
+        """
         self._depth += 1
         try:
             with self._store.transaction():

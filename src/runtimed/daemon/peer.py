@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.daemon.dispatch import dispatch
-from runtimed.daemon.log import Stream
+from runtimed.daemon.log import MISTAKE, Stream
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId, NotebookId
 from runtimed.protocol.handshake import answer_hello
@@ -149,7 +149,7 @@ class Peer(ChannelHandler):
             return
         except Exception:
             logger.exception("request %s of client %s failed", type(request.operation).__name__, self.client_id)
-            self._fail(request.id, RuntimedError("The daemon made a mistake; its log has the details"))
+            self._fail(request.id, RuntimedError(MISTAKE))
             return
         if isinstance(answer, dict):
             self._reply(request.id, answer)
@@ -171,7 +171,7 @@ class Peer(ChannelHandler):
             self._fail(request_id, exc)
         except Exception:
             logger.exception("a request of client %s failed", self.client_id)
-            self._fail(request_id, RuntimedError("The daemon made a mistake; its log has the details"))
+            self._fail(request_id, RuntimedError(MISTAKE))
         finally:
             if self._tasks.get(request_id) is asyncio.current_task():
                 del self._tasks[request_id]

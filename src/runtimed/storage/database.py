@@ -288,7 +288,7 @@ class Database:
         """Whether it is time for a checkpoint."""
         try:
             return self._log_path.stat().st_size >= LONG_LOG
-        except FileNotFoundError:
+        except OSError:  # what cannot be told is asked again after the next commit
             return False
 
     def begin_checkpoint(self) -> Callable[[], None]:
