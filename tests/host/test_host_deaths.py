@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtimed.host import process
+from runtimed.daemon.host_link import remove_host_folder
+from runtimed.host import group, process
 from runtimed.protocol.operations import HostRestart, HostShutdown
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, in_loop, is_running
@@ -127,7 +128,31 @@ async def test_a_kernel_dies_even_when_host_and_guard_die_together(host: HostPro
         guard.kill()
     host.process.kill()
     await all_die([one for one in everybody if one.pid != child])
-    os.kill(child, signal.SIGKILL)  # for children there is the guard alone
+    assert is_running(child)  # for children there is the guard alone, and whoever buries the host
+    remove_host_folder(host.folder)
+    await all_die(everybody)
+
+
+def test_a_group_is_ended_only_if_it_is_the_one_that_was_noted(tmp_path: Path) -> None:
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & exec sleep 1000"], start_new_session=True)
+
+    with start() as noted, start() as other:
+        group.note_group(tmp_path, noted.pid)
+        number, boot, started = (tmp_path / "group").read_text().split()
+        for record in (f"{other.pid} {boot} {started}", f"{number} another-boot {started}", f"{number} {boot}", ""):
+            (tmp_path / "group").write_text(record)
+            if record.startswith(str(other.pid)):
+                (tmp_path / "group").write_text(f"{other.pid} {boot} {int(started) - 1}")
+            group.end_group(tmp_path)
+            assert noted.poll() is other.poll() is None
+        (tmp_path / "group").write_text(f"{number} {boot} {started}")
+        group.end_group(tmp_path)
+        assert noted.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+        group.forget_group(tmp_path)
+        group.end_group(tmp_path)
+        os.killpg(other.pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only the guard can tell, elsewhere")

@@ -462,3 +462,19 @@ def test_values_that_sqlite_cannot_hold_are_storage_errors(tmp_path: Path) -> No
         for value in (2**63, "\ud800"):
             with pytest.raises(StorageError):
                 database.execute("INSERT INTO t VALUES (1, ?)", (value,))
+
+
+def test_nothing_is_stored_in_a_file_that_was_removed_or_moved(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    with open_database(folder / "s.db") as database:
+        database.execute("INSERT INTO t VALUES (1, NULL)")
+        folder.rename(elsewhere)
+        with pytest.raises(StorageError, match="was removed or moved while it was in use"):
+            database.execute("INSERT INTO t VALUES (2, NULL)")
+        with pytest.raises(StorageError, match="is not there any more"), database.transaction():
+            database.execute("INSERT INTO t VALUES (3, NULL)")
+        assert database.rows("SELECT * FROM t") == [(1, None)]
+        assert not database.is_in_place
+        elsewhere.rename(folder)
+        database.execute("INSERT INTO t VALUES (4, NULL)")
+        assert database.rows("SELECT * FROM t") == [(1, None), (4, None)]

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from runtimed.daemon.flow import Flow
 from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
 from runtimed.host.bootstrap import HostBootstrap, encode_bootstrap
+from runtimed.host.group import end_group
 from runtimed.host.memory import clear_leftovers
 from runtimed.ids import HostEpoch
 from runtimed.protocol.messages import (
@@ -144,10 +145,11 @@ def reap_hosts() -> int:
 
 
 def remove_host_folder(folder: Path) -> None:
-    """Remove all that a dead host has left; what cannot be removed is left to the next daemon.
+    """End and remove all that a dead host has left; what cannot be removed is left to the next daemon.
 
     Waits for what it has left running in its kernel's cgroup, some seconds at most.
     """
+    end_group(folder)
     if clear_leftovers(folder):
         shutil.rmtree(folder, ignore_errors=True)
 

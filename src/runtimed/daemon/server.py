@@ -162,6 +162,7 @@ class Daemon:
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
+        self._socket: int | None = None
         self._compacting: asyncio.Task[bool] | None = None
         self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
         """What is damaged or out of reach, in sentences, the newest last."""
@@ -194,6 +195,7 @@ class Daemon:
         # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
         joining = adopt_hosts(self)
         self._listener = await serve(self.settings.socket_path, self._connected, self.reception)
+        self._socket = _inode(self.settings.socket_path)
         try:
             if joining:
                 await asyncio.wait(joining, timeout=ADOPTION_DEADLINE)
@@ -235,7 +237,8 @@ class Daemon:
             self._listener.close()
             self._listener = None
             # Once: what is found there later is the next daemon's.
-            self.settings.socket_path.unlink(missing_ok=True)
+            if self._owns_socket():
+                self.settings.socket_path.unlink(missing_ok=True)
 
     def request_end(self) -> None:
         """End soon; kernels live on for the next daemon. Asking twice is harmless."""
@@ -332,9 +335,7 @@ class Daemon:
             # A thread that ends with the process: what it leaves half deleted, the next one deletes.
             threading.Thread(target=_prune, args=(self.settings, now), name="prune", daemon=True).start()
         reap_hosts()
-        if not self.settings.socket_path.exists():
-            logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
-            self.request_end()
+        self._check_in_place()
         if self._peers or self.registry.active():
             self._alone_since = now
         elif now - self._alone_since >= self.settings.idle_exit:
@@ -358,6 +359,18 @@ class Daemon:
     async def _end_by_itself(self, room: Room, event: SessionEvent) -> None:
         with self._trouble.contained(f"the end of session {room.notebook_id!r}"):
             await room.stop(event)
+
+    def _check_in_place(self) -> None:
+        """End if nobody can reach this daemon any more, or what it stores is lost: another one begins anew there."""
+        if not self._owns_socket():
+            logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
+            self.request_end()
+        elif not self._registry_store.is_in_place:
+            logger.error("the data folder %s was removed or moved; this daemon ends", self.settings.data_dir)
+            self.request_end()
+
+    def _owns_socket(self) -> bool:
+        return _inode(self.settings.socket_path) == self._socket
 
     def _compact_next(self) -> None:
         """Compact a document that is due; one at a time, as it takes time from everybody."""
@@ -560,6 +573,13 @@ def _log_errors(results: Iterable[object], what: str) -> None:
     for result in results:
         if isinstance(result, BaseException):
             logger.error("%s", what, exc_info=result)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _kernel_status(row: SessionRow, room: Room | None) -> KernelStatus | None:

@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from runtimed.host.group import forget_group, note_group
+
 __all__ = ["Guard"]
 
 logger = logging.getLogger(__name__)
@@ -39,11 +41,15 @@ class Guard:
     for Linux and macOS, and unlike PR_SET_PDEATHSIG it reaches the children, too. If it is killed itself, the host
     sees the end of its output, and starts another one.
 
+    Args:
+        folder: Where the host writes down what is guarded, for the case that host and guard are killed together.
+
     Raises:
         OSError: If the operating system refuses to start it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._loop = asyncio.get_running_loop()
         self._line = b"0\n"
         self._retry: asyncio.TimerHandle | None = None
@@ -51,6 +57,10 @@ class Guard:
 
     def watch(self, group: int | None, cgroup: Path | None) -> None:
         """Guard this process group, or none, and this cgroup, or none: its processes die and it is removed."""
+        if group is None:
+            forget_group(self._folder)
+        else:
+            note_group(self._folder, group)
         self._line = f"{group or 0} {cgroup or ''}\n".encode()
         if self._retry is None:
             self._tell()

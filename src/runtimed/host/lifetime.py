@@ -88,7 +88,7 @@ async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]
         RuntimedError: If the host cannot begin.
     """
     folder = Path(bootstrap.folder)
-    with Spool(folder, bootstrap.lock) as spool, contextlib.closing(Guard()) as guard:
+    with Spool(folder, bootstrap.lock) as spool, contextlib.closing(Guard(folder)) as guard:
         try:
             async with asyncio.TaskGroup() as tasks:
                 host = _Host(bootstrap, begin, spool, guard, tasks)

@@ -55,6 +55,9 @@ CHECK_LIMIT: Final = 32 * 2**20
 
 logger = logging.getLogger(__name__)
 
+_READS: Final = ("SELECT", "PRAGMA", "BEGIN", "COMMIT")
+"""How statements begin that store nothing by themselves."""
+
 _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
 _SENTENCES: Final = {
     sqlite3.SQLITE_BUSY: "it is in use by another process; one daemon at a time may use a data folder",
@@ -142,6 +145,7 @@ class Database:
         self._log_path = path.with_name(path.name + "-wal")
         self._free = threading.Lock()  # held by a checkpoint, and for each call
         self._damage: str | None = None
+        self._file: tuple[int, int] | None = None
         self.damaged_log: Path | None = None
         self._transaction = _Transaction(self)
         if read_only:
@@ -157,6 +161,7 @@ class Database:
                 raise _set_aside_error(path, "it is empty, though it has a log")
             committed = committed_frames(self._log_path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+            self._file = _file_at(path)
         except OSError as exc:
             if is_no_room(exc):
                 raise no_room(path, exc) from exc
@@ -322,11 +327,25 @@ class Database:
         """
         if self._lost:
             raise self._refusal("rolled this transaction back after an earlier error; nothing of it was stored")
+        if not self._depth and not sql.startswith(_READS):
+            self._check_in_place()
         try:
             with self._free:
                 return self._connection.execute(sql, parameters)
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as exc:
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError, MemoryError) as exc:
             raise self._failed(exc) from exc
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still found under its path: what is written to one that was removed is lost."""
+        return self._file == _file_at(self.path)
+
+    def _check_in_place(self) -> None:
+        if not self.is_in_place:
+            raise self._refusal(
+                "is not there any more: it, or its folder, was removed or moved while it was in use. Nothing more is "
+                "stored in it; the next daemon begins anew"
+            )
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Return the first row of a query as a tuple, or None."""
@@ -342,7 +361,7 @@ class Database:
         cursor = self.execute(sql, parameters)
         try:
             yield from cursor
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, MemoryError) as exc:
             raise self._failed(exc) from exc
         finally:
             cursor.close()
@@ -398,6 +417,7 @@ class Database:
         self._doomed = False
         if not (doomed or self._lost):
             try:
+                self._check_in_place()
                 self.execute("COMMIT")
             except StorageError:
                 self._roll_back()
@@ -458,6 +478,15 @@ def _create(path: Path) -> bool:
     return True
 
 
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from others, None if there is none: 2 µs."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # before each commit: `Path.stat` takes twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
@@ -475,6 +504,8 @@ def _translated(exc: BaseException, path: Path) -> StorageError:
     # A full disk has many faces: its log cannot be made, or not be read back.
     if _code(exc) == sqlite3.SQLITE_FULL or (_code(exc) in _MAYBE_FULL and not has_room(path)):
         return no_room(path, exc)
+    if isinstance(exc, MemoryError):
+        return StorageError(f"{path}: there is too little memory", path=str(path), set_aside=None)
     sentence = _SENTENCES.get(_code(exc))
     text = f"{sentence} ({exc})" if sentence else str(exc)
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)

@@ -118,6 +118,11 @@ class RegistryStore:
         self._db.close()
 
     @property
+    def is_in_place(self) -> bool:
+        """See `Database.is_in_place`."""
+        return self._db.is_in_place
+
+    @property
     def damaged_log(self) -> Path | None:
         """Where a log is kept of which the latest changes could not be read; see `Database`."""
         return self._db.damaged_log
