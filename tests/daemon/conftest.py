@@ -25,11 +25,11 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def daemon_with_a_clock() -> AsyncIterator[tuple[Clock, Daemon]]:
+async def daemon_with_a_clock(steady: Callable[[], float] | None = None) -> AsyncIterator[tuple[Clock, Daemon]]:
     clock = Clock()
     settings = read_settings()
     with own_data_folder(settings):
-        daemon = Daemon(settings, clock)
+        daemon = Daemon(settings, clock, steady or clock)
         ready = asyncio.Event()
         running = asyncio.create_task(daemon.run(on_ready=ready.set))
         await ready.wait()

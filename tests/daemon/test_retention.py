@@ -351,7 +351,7 @@ async def main() -> None:
     ahead = [0.0]
     settings = read_settings()
     with server.own_data_folder(settings):
-        daemon = server.Daemon(settings, lambda: time.time() + ahead[0])
+        daemon = server.Daemon(settings, lambda: time.time() + ahead[0], lambda: time.time() + ahead[0])
 
         def ready() -> None:
             ahead[0] = 40 * 86400

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runtimed.daemon.browser_folders import remove_old_folders
+from runtimed.daemon.trusted_time import TrustedTime
 from runtimed.errors import ProtocolError, SessionError, StorageError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import NotebookId, stored_name
@@ -163,9 +164,17 @@ def _at(body: bytes) -> float:
 class Retention:
     """Looks through all sessions now and then, in slices between which everybody else is served."""
 
-    def __init__(self, daemon: Daemon, clock: Callable[[], float]) -> None:
+    def __init__(self, daemon: Daemon, clock: Callable[[], float], steady: Callable[[], float]) -> None:
+        """Make it; nothing is looked at yet.
+
+        Args:
+            clock: Says how late it is, in Unix time.
+            steady: Seconds that nobody can set.
+        """
         self._daemon = daemon
         self._clock = clock
+        self._steady = steady
+        self._time = TrustedTime(daemon.settings.data_dir / "time.json")
         self._next = clock() + FIRST
         self._task: asyncio.Task[None] | None = None
         self._said: set[str] = set()
@@ -173,6 +182,7 @@ class Retention:
 
     def tick(self, now: float) -> None:
         """Begin to look if it is time."""
+        self.trusted_now(now)
         # A clock that was set back must not put this off for years.
         self._next = min(self._next, now + EVERY)
         if self._task is None and not self._closed and now >= self._next:
@@ -184,8 +194,14 @@ class Retention:
         """Look at the next tick: something was deleted, and what it referred to may be needed by nobody now."""
         self._next = self._clock()
 
+    def trusted_now(self, now: float) -> float:
+        """Return how late it is for what is deleted because it is old; see `TrustedTime`."""
+        return self._time.look(now, self._steady())
+
     def close(self) -> None:
         """Look no more. Closing twice is harmless."""
+        if not self._closed:
+            self._time.save()
         self._closed = True
         if self._task is not None:
             self._task.cancel()
@@ -196,9 +212,11 @@ class Retention:
             logger.error("looking for what is too old failed", exc_info=error)
 
     async def _look(self) -> None:
-        moment = self._clock() - GRACE
+        now = self.trusted_now(self._clock())
+        self._time.save()
+        moment = now - GRACE
         keep_days = self._daemon.limits.keep_days
-        before = None if keep_days is None else self._clock() - 86400 * keep_days
+        before = None if keep_days is None else now - 86400 * keep_days
         # In this order: what is noted in a spool moves into the session's database, never back.
         unused = await asyncio.to_thread(self._old_blobs, moment)
         if unused:

@@ -143,10 +143,18 @@ def _prune(settings: Settings, now: float) -> None:
         logger.info("removed %d environments that nobody has used", len(result.removed))
 
 
+def _steady() -> float:
+    """Return seconds since the boot, sleep included, which nobody can set."""
+    boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
 class Daemon:
     """Serves every session of one data folder."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float] = time.time, steady: Callable[[], float] = _steady
+    ) -> None:
         self.settings = settings
         self.limits = settings.limits
         self.pid = os.getpid()
@@ -173,7 +181,7 @@ class Daemon:
         self._pool = Pool(settings)
         self._prune_at = self._started_at + PRUNE_FIRST
         self.sessions_dir = settings.data_dir / "sessions"
-        self._retention = Retention(self, clock)
+        self._retention = Retention(self, clock, steady)
         self._memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if self.limits.max_kernel_memory is not None and self._memory_mechanism is None:
             logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
@@ -333,7 +341,9 @@ class Daemon:
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             # A thread that ends with the process: what it leaves half deleted, the next one deletes.
-            threading.Thread(target=_prune, args=(self.settings, now), name="prune", daemon=True).start()
+            threading.Thread(
+                target=_prune, args=(self.settings, self._retention.trusted_now(now)), name="prune", daemon=True
+            ).start()
         reap_hosts()
         self._check_in_place()
         if self._peers or self.registry.active():
