@@ -10,6 +10,7 @@ from typing import Any
 
 import nbclient
 import nbformat
+import pexpect
 import pytest
 
 from runtimed import display
@@ -117,6 +118,38 @@ def in_terminal(code: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
         check=False,
         timeout=60,
         env={**os.environ, "IPYTHONDIR": str(folder / "ipython")},
+    )
+
+
+def test_a_terminal_writes_a_new_version_over_what_it_printed_last(tmp_path: Path) -> None:
+    script = tmp_path / "script.ipy"
+    code = """
+        print("begin")
+        remote.show(shown("d", text_plain="one"))
+        remote.update(shown("d", text_plain="two\\n" + "x" * 81))
+        remote.update(shown("d", text_plain="three"))
+        remote.show(stream("text\\n"))
+        remote.update(shown("d", text_plain="four"))
+        remote.update(shown("other", text_plain="five"))
+        remote.update(shown("other", text_plain="long\\n" * 30))
+        remote.update(shown("other", text_plain="six"))
+        remote.leave_line()
+        remote.update(shown("other", text_plain="seven"))
+        print("end")
+        """
+    script.write_text(PRELUDE + dedent(code))
+    command = [sys.executable, "-m", "IPython", "--no-banner", "--colors=nocolor", str(script)]
+    environment = {**os.environ, "IPYTHONDIR": str(tmp_path / "ipython"), "TERM": "xterm"}
+    environment.pop("COLUMNS", None)
+    environment.pop("LINES", None)
+    terminal = pexpect.spawn(
+        command[0], command[1:], env=environment, dimensions=(24, 80), timeout=60, encoding="utf-8"
+    )
+    printed = str(terminal.read()).replace("\r\n", "\n").partition("begin\n")[2].partition("end\n")[0]
+    terminal.close()
+    wide, tall = "x" * 81, "long\n" * 30
+    assert printed == (
+        f"one\n\r\x1b[1A\x1b[Jtwo\n{wide}\n\r\x1b[3A\x1b[Jthree\ntext\nfour\nfive\n\r\x1b[1A\x1b[J{tall}\nsix\nseven\n"
     )
 
 

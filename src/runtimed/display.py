@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import base64
 import codecs
+import re
+import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WIDGET_MIME_TYPE",
+    "LastDisplay",
     "OutputStream",
     "bundle_for_display",
     "readable_size",
@@ -27,8 +31,39 @@ __all__ = [
 
 WIDGET_MIME_TYPE: Final = "application/vnd.jupyter.widget-view+json"
 
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;:]{0,128}m")
+
 _FLUSH_INTERVAL: Final = 0.05
 """Shortest time between two flushes of a stream that also flushes itself, in seconds."""
+
+
+class LastDisplay:
+    """The display that was printed last, over which a terminal can write its next version: a progress bar stays one."""
+
+    def __init__(self) -> None:
+        """Nothing was printed yet."""
+        self._printed: tuple[str | None, str] = (None, "")
+
+    def printed(self, display_id: str | None, text: str) -> None:
+        """Note that a display was printed, and a line end; nothing else may be printed without `forget`."""
+        self._printed = display_id, text
+
+    def forget(self) -> None:
+        """Something else was printed."""
+        self._printed = None, ""
+
+    def make_room(self, display_id: str | None) -> None:
+        """Before a new version of a display is printed: take away the old one if it was printed last, to a terminal.
+
+        What is longer than the terminal's window stays.
+        """
+        (before, text), target = self._printed, sys.stdout
+        if before is None or before != display_id or not _is_terminal(target):
+            return
+        columns, lines = shutil.get_terminal_size()
+        rows = sum(max(1, -(-_columns_of(line) // columns)) for line in text.split("\n"))
+        if rows < lines:
+            target.write(f"\r\x1b[{rows}A\x1b[J")
 
 
 class OutputStream:
@@ -49,22 +84,24 @@ class OutputStream:
         self._target: TextIO | None = None
         self._flushed_at = float("-inf")
         self._failure = ""
+        self._last = LastDisplay()
 
     def show(self, output: Output) -> None:
         """Show one more output; the text of a stream is the piece that just arrived."""
         if output.output_type == "stream":
             self._shown(self.attempt(lambda: self._show_text(_target(output), output.text or "")))
         else:
-            self._shown(self.attempt(lambda: _show(output, self._local_id(output))))
+            self._shown(self.attempt(lambda: self._show_display(output, self._local_id(output))))
 
     def update(self, output: Output) -> None:
         """Replace what is shown under the output's display id, in every place where it is shown.
 
-        A terminal cannot go back: there the new version is printed below. An output without a display id is ignored.
+        A terminal can go back to what was printed last only: else the new version is printed below. An output without a
+        display id is ignored.
         """
         display_id = self._local_id(output)
         if display_id is not None:
-            self._shown(self.attempt(lambda: _publish(output, display_id, update=True)))
+            self._shown(self.attempt(lambda: self._show_display(output, display_id, update=True)))
 
     def clear(self, *, wait: bool = False) -> None:
         """Take away what the running cell has shown so far; with `wait`, when its next output comes."""
@@ -91,7 +128,25 @@ class OutputStream:
         if successfully:
             self._failure = ""
 
+    def leave_line(self) -> None:
+        """Somebody else prints, or a person types, where the outputs are."""
+        self._last.forget()
+
+    def _show_display(self, output: Output, display_id: str | None, *, update: bool = False) -> None:
+        shell = running_shell()
+        prints = shell is not None and _prints(shell.display_pub)
+        if update and prints:
+            self._last.make_room(display_id)
+        self._last.forget()
+        if output.data is None:
+            _show(output, display_id)
+            return
+        _publish(output, display_id, update=update)
+        if prints:
+            self._last.printed(display_id, str(output))
+
     def _show_text(self, target: TextIO, text: str) -> None:
+        self._last.forget()
         if self._target is not None and self._target is not target:
             _flush(self._target)  # else the two streams of a kernel may change their order
         self._target = target
@@ -242,6 +297,18 @@ def _publish(output: Output, display_id: str | None, *, update: bool = False) ->
         transient={} if display_id is None else {"display_id": display_id},
         update=update,
     )
+
+
+def _is_terminal(target: Any) -> bool:
+    """Whether a stream, which may be anybody's, leads to a terminal."""
+    isatty = getattr(target, "isatty", None)
+    return callable(isatty) and bool(isatty())
+
+
+def _columns_of(line: str) -> int:
+    """Return how many columns of a terminal a line takes."""
+    plain = _COLOUR.sub("", line).expandtabs()
+    return sum(2 if unicodedata.east_asian_width(char) in "FW" else 1 for char in plain)
 
 
 def _prints(publisher: Any) -> bool:

@@ -16,6 +16,7 @@ from runtimed.cli.exits import Exit
 from runtimed.client import calls
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.session import Session
+from runtimed.display import LastDisplay
 from runtimed.errors import RuntimedError
 from runtimed.execution.outputs import blobs_in, to_public
 from runtimed.ids import ExecutionId
@@ -69,6 +70,7 @@ class Follower:
         self._asks = asks
         self._to_cancel: list[ExecutionId] = []
         self._asking = False
+        self._last = LastDisplay()
         self._execution_id = ExecutionId("")
         self._failed: Failed | None = None
         self._finished: Finished | None = None
@@ -133,11 +135,17 @@ class Follower:
         # The session's own connection is in the middle of the exchange that brought this event.
         values = self.session._apart(calls.fetch_blobs(self.session._notebook, blobs)) if blobs else {}
         public = to_public(event, values)
-        if public is not None and public.output is not None:
-            _write(public.output, program=self._program)
+        if public is None or public.output is None:
+            return
+        display_id = event.display_id if isinstance(event, Display) else None
+        if isinstance(event, Display) and event.kind == "update_display_data":
+            self._last.make_room(display_id)
+        _write(public.output, program=self._program)
+        self._last.printed(display_id, str(public.output))
 
     def _answer(self, event: InputRequested) -> None:
         self._asking = True
+        self._last.forget()
         try:
             text = getpass.getpass(event.prompt) if event.password else self._read(event.prompt)
         except EOFError:

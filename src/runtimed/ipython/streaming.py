@@ -153,6 +153,8 @@ class Live:
         ask = getpass.getpass if event.password else builtins.input
         was_terminal = is_terminal()
         self._asking = True
+        if self._stream is not None:
+            self._stream.leave_line()
         try:
             text = ask(event.prompt)
         except KeyboardInterrupt:
