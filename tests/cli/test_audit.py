@@ -77,11 +77,7 @@ def test_so_many_entries_are_shown_as_are_asked_for(runtimed: Command):
     assert runtimed("log", "long", "-n", "x").returncode == 2
 
 
-def test_an_unknown_session_and_a_daemon_that_does_not_run_have_exit_codes_of_their_own(runtimed: Command):
-    stopped = runtimed("log", "nobody")
-    assert (stopped.returncode, stopped.stdout) == (3, "")
-    assert "No daemon listens" in stopped.stderr
-    runtimed("start")
+def test_an_unknown_session_has_an_exit_code_of_its_own(runtimed: Command):
     unknown = runtimed("log", "nobody\x1b[31m")
     assert (unknown.returncode, unknown.stdout) == (4, "")
     assert unknown.stderr == "No session has the id 'nobody\\x1b[31m' yet; it begins with its first cell or kernel\n"

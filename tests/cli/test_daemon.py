@@ -69,6 +69,7 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
         "pool": dict(status.pool),
         "limits": dict(status.limits),
         "problems": [],
+        "unused_kernels": [],
     }
 
 

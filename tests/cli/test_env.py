@@ -34,9 +34,11 @@ def test_explain_says_what_would_be_chosen_and_why_and_starts_nothing(runtimed: 
         "  packages: six\n"
         "  versions: the latest that fit; there is no uv.lock\n"
     )
-    assert runtimed("env", "explain", f"{tmp_path}/not/there.ipynb").stdout == done.stdout
+    missing = runtimed("env", "explain", f"{tmp_path}/not/there.ipynb")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr == f"There is no {tmp_path}/not/there.ipynb\n"
     assert runtimed("env", "explain", str(script)).stdout == (
-        "uv:pep723: the first code cell begins with a script block (PEP 723)\n  packages: six\n"
+        "uv:pep723: the script block says so (PEP 723)\n  packages: six\n"
     )
     assert json.loads(runtimed("env", "explain", "--json", str(tmp_path)).stdout) == {
         "env_source": "uv:pyproject",
@@ -60,7 +62,9 @@ def test_explain_says_what_cannot_be_understood(runtimed: Command, tmp_path):
 
 def test_explain_takes_any_path_and_says_that_the_folder_it_works_in_is_gone(runtimed: Command, tmp_path):
     (tmp_path / "pixi.toml").write_text("[workspace]\nchannels = ['mine']\n")
-    assert runtimed("env", "explain", f"{tmp_path}/{'a' * 300}/nb.ipynb").stdout.startswith("conda:pixi: ")
+    too_long = runtimed("env", "explain", f"{tmp_path}/{'a' * 300}/nb.ipynb")
+    assert (too_long.returncode, too_long.stdout) == (2, "")
+    assert too_long.stderr.startswith(f"There is no {tmp_path}/aaa")
 
     (tmp_path / "list.ipynb").write_text("[]")
     done = runtimed("env", "explain", str(tmp_path / "list.ipynb"))
@@ -80,7 +84,7 @@ def test_explain_takes_any_path_and_says_that_the_folder_it_works_in_is_gone(run
 
 
 def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: Path):
-    assert runtimed("env", "trust", "mine").returncode == 3
+    assert runtimed("env", "trust", "mine").returncode == 4
     with Session("mine") as session:
         session.create_cell(SCRIPT)
         # As if the document had come from elsewhere.
@@ -89,7 +93,7 @@ def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: 
         assert (done.returncode, done.stdout) == (
             0,
             "The session 'mine' may install what it asks for:\n"
-            "uv:pep723: the first code cell begins with a script block (PEP 723)\n"
+            "uv:pep723: the script block says so (PEP 723)\n"
             "  packages: six\n",
         )
         assert len(list((data_dir / "trust").iterdir())) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed import __version__
+from runtimed import Client, Session, __version__
 from tests.cli.conftest import RUNTIMED, Command
 
 COMMANDS = [
@@ -21,8 +21,15 @@ COMMANDS = [
     "sessions",
     "run",
     "cells",
-    "stop-session",
+    "log",
+    "exec",
+    "attach",
+    "interrupt",
+    "delete",
+    "prune",
+    "replay",
     "env",
+    "completion",
     "demo",
 ]
 
@@ -31,7 +38,7 @@ def test_the_help_names_every_command_and_every_exit_code(runtimed: Command):
     done = runtimed("--help")
     assert done.returncode == 0
     assert [name for name in COMMANDS if f"\n    {name} " not in done.stdout] == []
-    assert [code for code in (0, 1, 2, 3, 4, 130) if f"\n  {code} " not in done.stdout] == []
+    assert [code for code in (0, 1, 2, 3, 4, 124, 130) if f"\n  {code} " not in done.stdout] == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,7 +58,6 @@ def test_help_waits_for_no_heavy_import():
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["fly"],
         ["run"],
         ["run", "--session", "", "a.py"],
@@ -59,7 +65,9 @@ def test_help_waits_for_no_heavy_import():
         ["cells"],
         ["cells", "x" * 1025],
         ["cells", b"\xff"],
-        ["stop-session"],
+        ["delete"],
+        ["exec", "x"],
+        ["prune", "--older-than", "nan"],
         ["stop", "--keep"],
         ["logs", "-n", "-1"],
         ["logs", "-n", "many"],
@@ -84,12 +92,52 @@ def test_it_is_installed_under_both_names(command: list[str]):
     assert (done.returncode, done.stdout) == (0, f"runtimed {__version__}\n")
 
 
-@pytest.mark.parametrize("command", [["status"], ["sessions"], ["cells", "x"], ["stop-session", "x"]], ids=" ".join)
-def test_where_no_daemon_runs_none_is_started(command: list[str], runtimed: Command, data_dir: Path):
+@pytest.mark.parametrize("command", [["status"], ["logs"]], ids=" ".join)
+def test_what_concerns_the_daemon_alone_starts_none(command: list[str], runtimed: Command, data_dir: Path):
     done = runtimed(*command)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith(f"No daemon listens on {data_dir}/run/daemon.sock. `runtimed start` starts one")
     assert list(data_dir.iterdir()) == []
+
+
+def test_what_needs_the_daemon_starts_one(runtimed: Command):
+    with Session("kept") as session:
+        session.run("print('output')")
+    for command in (
+        ["cells", "kept"],
+        ["sessions"],
+        ["log", "kept"],
+        ["attach", "kept"],
+        ["delete", "--yes", "--stop", "kept"],
+    ):
+        Client().shutdown(keep_kernels=True)
+        done = runtimed(*command)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert Client().sessions.list() == []
+
+
+@pytest.mark.parametrize("command", [[], ["env"]], ids=["runtimed", "runtimed env"])
+def test_a_bare_command_is_its_help(command: list[str], runtimed: Command, data_dir: Path):
+    done = runtimed(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == runtimed(*command, "--help").stdout
+    assert list(data_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "question"),
+    [
+        (["sesions"], "there is no 'sesions'. Did you mean sessions?"),
+        (["sessions", "--status", "activ"], "there is no 'activ'. Did you mean active?"),
+        (["sessions", "--jsn"], "unrecognized arguments: --jsn. Did you mean --json?"),
+        (["run", "--sesion=x", "a.py"], "unrecognized arguments: --sesion=x. Did you mean --session?"),
+        (["env", "prun"], "there is no 'prun'. Did you mean prune?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_was_probably_meant_is_asked(arguments: list[str], question: str, runtimed: Command):
+    done = runtimed(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert question in done.stderr
 
 
 def test_a_socket_path_that_cannot_be_is_a_sentence(runtimed: Command, monkeypatch: pytest.MonkeyPatch):

@@ -43,7 +43,7 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
         assert no_cells.stderr == f"The session 'first' is a browser: it has no cells. {words}"
         no_code = runtimed("run", "--session", "first", __file__)
         assert "'first' is a browser session; join it with BrowserSession" in no_code.stderr
-        assert runtimed("stop-session", "first").stdout == f"The session 'first' is closed. {words}"
+        assert runtimed("stop", "first").stdout == f"The session 'first' is closed. {words}"
 
     shown = runtimed("replay", "first", "--list")
     assert (shown.returncode, shown.stderr) == (0, "")

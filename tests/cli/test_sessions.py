@@ -1,4 +1,4 @@
-"""`sessions`, `cells`, `stop-session`, ids that try to do something to a terminal among them."""
+"""`sessions`, `cells`, `stop ID`, ids that try to do something to a terminal among them."""
 
 import base64
 import dataclasses
@@ -123,7 +123,7 @@ def test_a_session_without_cells_is_no_error(runtimed: Command):
     assert json.loads(runtimed("cells", "bare", "--json").stdout) == []
 
 
-@pytest.mark.parametrize("command", ["cells", "stop-session"])
+@pytest.mark.parametrize("command", ["cells", "stop", "log", "attach", "interrupt", "delete"])
 def test_an_unknown_session_has_an_exit_code_of_its_own(command: str, runtimed: Command):
     runtimed("start")
     done = runtimed(command, "nobody\x1b[31m")
@@ -135,11 +135,11 @@ def test_an_unknown_session_has_an_exit_code_of_its_own(command: str, runtimed: 
 def test_a_session_is_stopped_by_id_and_stopping_it_again_is_harmless(runtimed: Command):
     with Session("kept") as session:
         session.run("1")
-    done = runtimed("stop-session", "kept")
+    done = runtimed("stop", "kept")
     assert (done.returncode, done.stdout) == (0, "The session 'kept' is closed. Its cells and outputs stay readable\n")
     status = Client().sessions.get("kept")
     assert (status.status, status.close_reason, status.kernel_pid) == ("closed", "stopped", None)
-    again = runtimed("stop-session", "kept")
+    again = runtimed("stop", "kept")
     assert again.returncode == 0
     assert "The session 'kept' had ended before: closed (stopped). " in again.stdout
 
@@ -156,7 +156,7 @@ def test_an_id_cannot_do_anything_to_a_terminal(name: str, runtimed: Command):
         runtimed("cells", name, "--json"),
         runtimed("log", name),
         runtimed("log", name, "--json"),
-        runtimed("stop-session", name),
+        runtimed("stop", name),
         runtimed("logs"),
     ]
     assert [done.returncode for done in outputs] == [0] * len(outputs)

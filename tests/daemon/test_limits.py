@@ -44,7 +44,7 @@ def test_one_active_session_more_than_allowed_is_told_what_to_do_and_the_others_
 
         assert caught.value.message == (
             "Session 'third' cannot start: this daemon has 2 active sessions, as many as it may have. Stop one "
-            "(`runtimed sessions --status active` lists them, `runtimed stop-session ID` stops one), or raise the "
+            "(`runtimed sessions --status active` lists them, `runtimed stop ID` stops one), or raise the "
             "limit: `RUNTIMED_MAX_SESSIONS=… runtimed restart`"
         )
         assert (caught.value.notebook_id, caught.value.max_sessions) == ("third", 2)

@@ -8,13 +8,11 @@ from typing import Final
 
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import print_table
-from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
+from runtimed.cli.reach import find_session, reach
 from runtimed.client.client import Client
 from runtimed.models import AuditEntry
-from runtimed.settings import read_settings
 from runtimed.texts import client_name
-from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["log"]
 
@@ -24,10 +22,8 @@ PAGE: Final = 500
 
 def log(arguments: argparse.Namespace) -> int:
     """Show what was done in one session, the latest first; an ended one stays ended."""
-    settings = read_settings()
-    if not daemon_answers(settings):
-        return no_daemon(settings.socket_path)
-    found = _latest(arguments.id, arguments.entries)
+    client = reach("log")
+    found = _latest(client, find_session(client, arguments.id).session_id, arguments.entries)
     if arguments.json:
         print_json(found)
     else:
@@ -45,12 +41,12 @@ def log(arguments: argparse.Namespace) -> int:
                 ]
                 for entry in found
             ],
+            ids=["CELL", "EXECUTION"],
         )
     return Exit.OK
 
 
-def _latest(session_id: str, count: int) -> list[AuditEntry]:
-    client = Client(label="runtimed log")
+def _latest(client: Client, session_id: str, count: int) -> list[AuditEntry]:
     found: list[AuditEntry] = []
     for page in itertools.count(1):
         more = client.sessions.log(session_id, page, PAGE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +14,13 @@ from rich.text import Text
 
 from runtimed.texts import printable
 
-__all__ = ["ago", "complain", "open_console", "print_table", "say", "short_duration"]
+__all__ = ["ago", "complain", "confirm", "open_console", "print_table", "say", "short_duration"]
+
+
+NARROWEST: Final = 12
+"""Columns of characters that a column of a table has at least."""
+
+_GENERATED: Final = re.compile(r"((?:cell|execution|agent-session|browser-session)-[0-9a-f]{8})-[0-9a-f-]{27}")
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -33,19 +41,65 @@ def complain(text: str) -> None:
     sys.stderr.write(printable(text, "\n\t") + "\n")
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> None:
-    """Print a table.
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask a person; without one, say that nobody agreed.
+
+    Args:
+        question: What a `y` agrees to.
+        yes: Whether that was agreed to beforehand.
+    """
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        complain(f"{question} There is nobody to ask; --yes agrees beforehand")
+        return False
+    sys.stderr.write(f"{printable(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], ids: Collection[str] = ()) -> None:
+    """Print a table; where it does not fit the terminal, with generated ids shortened, or as a list of records.
 
     Args:
         columns: Their titles.
         rows: Their values; a str is made printable, a Text is taken as it is.
+        ids: The columns that hold ids, which are never broken.
     """
+    console = open_console()
+    titles = list(columns)
+    texts = [[value if isinstance(value, Text) else Text(printable(value)) for value in row] for row in rows]
+    at = {number for number, title in enumerate(titles) if title in ids}
+    if not _fits(console.width, titles, texts, at):
+        # Anywhere an id is taken, its beginning is.
+        texts = [[_shortened(text) if n in at else text for n, text in enumerate(row)] for row in texts]
+    if not _fits(console.width, titles, texts, at):
+        for row in texts:
+            for title, text in zip(titles, row, strict=True):
+                if text.plain:
+                    console.print(Text(f"{title or '#'} ", style="bold").append_text(text), soft_wrap=True)
+            console.print()
+        return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(value if isinstance(value, Text) else Text(printable(value)) for value in row))
-    open_console().print(table)
+    for number, title in enumerate(titles):
+        table.add_column(title, overflow="fold", no_wrap=number in at)
+    for row in texts:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _fits(width: int, titles: list[str], rows: list[list[Text]], ids: Collection[int]) -> bool:
+    """Whether a table can be printed without breaking an id, or making another column too narrow to be read."""
+    needed = 0
+    for number, title in enumerate(titles):
+        widest = max((row[number].cell_len for row in rows), default=0)
+        needed += 2 + max(len(title), widest if number in ids else min(widest, NARROWEST))
+    return needed <= width
+
+
+def _shortened(text: Text) -> Text:
+    found = _GENERATED.fullmatch(text.plain)
+    return Text(found[1]) if found else text
 
 
 def ago(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The commands about the daemon itself: `start`, `stop`, `restart`, `status`."""
+"""The commands about the daemon itself: `start`, `restart`, `status`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
+from runtimed.cli.listing import all_sessions, unused_kernels
 from runtimed.cli.processes import wait_for_end
 from runtimed.client.client import Client
 from runtimed.display import readable_size
@@ -22,7 +23,7 @@ from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import connect_socket, daemon_answers, ensure_daemon
 from runtimed.transport.sockets import peer_credentials
 
-__all__ = ["end_daemon", "no_daemon", "restart", "start", "status", "stop"]
+__all__ = ["end_daemon", "no_daemon", "restart", "start", "status"]
 
 END_DEADLINE: Final = 20.0
 """Seconds that a daemon gets to end after it agreed to."""
@@ -38,17 +39,6 @@ def start(arguments: argparse.Namespace) -> int:
     ran = daemon_answers(settings)
     ensure_daemon(settings)
     say(f"{_who(_status())}{' already' if ran else ''}, listening on {settings.socket_path}")
-    return Exit.OK
-
-
-def stop(arguments: argparse.Namespace) -> int:
-    """End the daemon, and its sessions unless `--keep-kernels` says otherwise."""
-    settings = read_settings()
-    if not daemon_answers(settings):
-        say(f"No daemon listens on {settings.socket_path}; nothing to stop")
-        return Exit.OK
-    sessions = "its sessions live on" if arguments.keep_kernels else "its sessions are ended"
-    say(f"The daemon (pid {end_daemon(settings, keep_kernels=arguments.keep_kernels)}) is gone, {sessions}")
     return Exit.OK
 
 
@@ -73,8 +63,10 @@ def status(arguments: argparse.Namespace) -> int:
             return Exit.NO_DAEMON
         return no_daemon(settings.socket_path)
     found = _status()
+    unused = unused_kernels(all_sessions(Client(label="runtimed"), "active"))
     if arguments.json:
-        print_json({"running": True, **jsonable(found)})
+        ids = [one.session_id for one in unused]
+        print_json({"running": True, **jsonable(found), "unused_kernels": ids})
         return Exit.OK
     print_table(
         ["daemon", f"pid {found.pid}"],
@@ -88,6 +80,7 @@ def status(arguments: argparse.Namespace) -> int:
             ["socket", found.socket_path],
             ["data", found.data_dir],
             *([name.replace("_", " "), _limit(name, value)] for name, value in found.limits.items()),
+            *(["unused kernel", f"{one.session_id!r}, since {ago(one.last_accessed_at)}"] for one in unused),
             *(["problem", sentence] for sentence in found.problems),
         ],
     )
@@ -96,7 +89,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 def no_daemon(path: Path) -> int:
     """Complain that no daemon runs; return the exit code for that."""
-    complain(f"No daemon listens on {path}. `runtimed start` starts one; `Session(…).connect()` and `runtimed run` too")
+    complain(f"No daemon listens on {path}. `runtimed start` starts one; so does whatever needs one")
     return Exit.NO_DAEMON
 
 

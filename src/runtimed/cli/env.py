@@ -15,17 +15,15 @@ from pathlib import Path
 
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import ago, complain, print_table, say
-from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
+from runtimed.cli.reach import find_session, reach
 from runtimed.client.calls import working_folder
-from runtimed.client.client import Client
 from runtimed.display import readable_size
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather, read_document
 from runtimed.environments.maker import with_settings
 from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune
 from runtimed.settings import read_settings
-from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
 
@@ -33,6 +31,9 @@ __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
 def env_explain(arguments: argparse.Namespace) -> int:
     """Say which environment `auto` means for a notebook, a script or a folder."""
     path = working_folder() / Path(arguments.path).expanduser()
+    if not os.path.exists(path):  # noqa: PTH110  # `Path.exists` raises where a name is too long
+        complain(f"There is no {path}")
+        return Exit.USAGE
     try:
         metadata, sources = read_document(path)
     except ValueError as exc:
@@ -56,13 +57,10 @@ def env_explain(arguments: argparse.Namespace) -> int:
 
 def env_trust(arguments: argparse.Namespace) -> int:
     """Consent to installing what a session's document, or else the project of this folder, asks for."""
-    settings = read_settings()
-    if not daemon_answers(settings):
-        return no_daemon(settings.socket_path)
-    client = Client(label="runtimed env trust")
-    client.sessions.get(arguments.id)  # joining would not say that there is none
-    with client.Session(arguments.id) as session:
-        say(f"The session {arguments.id!r} may install what it asks for:\n{session.trust_environment()}")
+    client = reach("env trust")
+    session_id = find_session(client, arguments.id).session_id  # joining would not say that there is none
+    with client.Session(session_id) as session:
+        say(f"The session {session_id!r} may install what it asks for:\n{session.trust_environment()}")
     return Exit.OK
 
 

@@ -9,30 +9,26 @@ from typing import Any
 
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, print_table, say
-from runtimed.cli.daemon import no_daemon
 from runtimed.cli.exits import Exit
+from runtimed.cli.reach import find_session, reach
 from runtimed.client.browser_session import BrowserSession
 from runtimed.pages import LogEntry
-from runtimed.settings import read_settings
 from runtimed.texts import client_name, printable
-from runtimed.transport.autostart import daemon_answers
 
 __all__ = ["replay"]
 
 
 def replay(arguments: argparse.Namespace) -> int:
     """Perform the actions of a session again; stop at the first that fails."""
-    settings = read_settings()
-    if not daemon_answers(settings):
-        return no_daemon(settings.socket_path)
-    logged = BrowserSession(arguments.id, label="runtimed replay")
+    session_id = find_session(reach("replay"), arguments.id).session_id
+    logged = BrowserSession(session_id, label="runtimed replay")
     entries = [entry for entry in logged.read_actions() if entry.kind == "action"]
     if arguments.list:
         _show(entries, as_json=arguments.json)
         return Exit.OK
     actions = [_action(entry) for entry in entries if entry.data.get("success")]
     if not actions:
-        say(f"Nothing was done in session {arguments.id}")
+        say(f"Nothing was done in session {session_id}")
         return Exit.OK
     with BrowserSession(arguments.session, headless=not arguments.window, label="runtimed replay") as session:
         for number, action in enumerate(actions, 1):

@@ -6,19 +6,18 @@ import argparse
 
 from runtimed.cli.console import say
 from runtimed.cli.exits import Exit
-from runtimed.client.client import Client
+from runtimed.cli.reach import find_session, reach
 
 __all__ = ["restore"]
 
 
 def restore(arguments: argparse.Namespace) -> int:
     """Bring back a session's notebook; an ended session stays ended."""
-    client = Client(label="runtimed restore")
-    # Joining starts a daemon where none runs.
-    with client.Session(arguments.id):
-        cells = client.sessions.restore(arguments.id)
+    client = reach("restore")
+    session_id = find_session(client, arguments.id).session_id
+    cells = client.sessions.restore(session_id)
     say(
-        f"{cells} cells of the session {arguments.id!r} are back; cells written since follow them. "
-        f"`runtimed cells {arguments.id}` shows them"
+        f"{cells} cells of the session {session_id!r} are back; cells written since follow them. "
+        f"`runtimed cells {session_id}` shows them"
     )
     return Exit.OK

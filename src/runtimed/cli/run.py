@@ -30,7 +30,7 @@ from runtimed.progress import ProgressLine
 from runtimed.protocol.events import EnvProgress, Event
 from runtimed.protocol.operations import AddCell, Enqueue, Program, StartKernel
 
-__all__ = ["run"]
+__all__ = ["result_as_map", "run", "start_kernel"]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def _run_program(arguments: argparse.Namespace, source: str) -> int:
     )
     with _joined(arguments.session) as (session, leave):
         request = kernel_request(session._notebook, arguments.kernel_type, arguments.env)
-        kernel_type = _start_kernel(session, msgspec.structs.replace(request, source=source))
+        kernel_type = start_kernel(session, msgspec.structs.replace(request, source=source))
         if kernel_type != "python" and arguments.arguments:
             complain(f"The session {session.notebook_id!r} has a {kernel_type} kernel, which takes no arguments")
             return Exit.USAGE
@@ -96,7 +96,7 @@ def _run_program(arguments: argparse.Namespace, source: str) -> int:
             if code == Exit.TIMED_OUT:
                 leave()
             elif arguments.json:
-                print_json(_as_map(session.notebook_id, session.wait(execution_id, None), code))
+                print_json(result_as_map(session.notebook_id, session.wait(execution_id, None), code))
     return Exit.INTERRUPTED if follower.interrupted else code
 
 
@@ -106,7 +106,7 @@ def _run_notebook(arguments: argparse.Namespace, notebook: NotebookFile) -> int:
         kernel_type, env_source = arguments.kernel_type, arguments.env
         if notebook.language not in ("python", "typescript") and env_source == "auto":
             kernel_type, env_source = notebook.language, f"kernelspec:{notebook.kernel_name}"
-        _start_kernel(session, kernel_request(session._notebook, kernel_type, env_source, arguments.file))
+        start_kernel(session, kernel_request(session._notebook, kernel_type, env_source, arguments.file))
         operations = [
             Enqueue(
                 notebook_id=session.notebook_id,
@@ -150,7 +150,7 @@ def _follow_cells(
                 if code == Exit.TIMED_OUT:
                     return code
                 if arguments.json:
-                    results.append(_as_map(session.notebook_id, session.wait(execution_id, None), code))
+                    results.append(result_as_map(session.notebook_id, session.wait(execution_id, None), code))
                 if follower.interrupted or (code and not cell.may_fail):
                     return code
         begun = end
@@ -192,7 +192,7 @@ def _joined(session_id: str | None) -> Iterator[tuple[Session, Callable[[], None
         yield session, leave
 
 
-def _start_kernel(session: Session, request: StartKernel) -> str:
+def start_kernel(session: Session, request: StartKernel) -> str:
     """Start a kernel unless one runs; return its type.
 
     Raises:
@@ -231,7 +231,8 @@ def _detached(session_id: NotebookId, operations: Sequence[Enqueue], *, as_json:
     return Exit.OK
 
 
-def _as_map(session_id: NotebookId, result: ExecutionResult, code: int) -> dict[str, Any]:
+def result_as_map(session_id: NotebookId, result: ExecutionResult, code: int) -> dict[str, Any]:
+    """Return what `--json` prints of an execution."""
     return {
         "session_id": session_id,
         **jsonable(result),

@@ -109,6 +109,10 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return {"ids": _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))}
+        case ops.FindExecutions(prefix=prefix):
+            room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
+            room.check_kind("kernel")
+            return {"executions": room.executions_as_maps(prefix)}
         case ops.DeleteSession():
             return daemon.delete_session(operation.notebook_id, peer.actor)
         case ops.ShutdownDaemon():

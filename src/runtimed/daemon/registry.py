@@ -113,7 +113,7 @@ class Registry:
         if self._store.count(status=SessionState.ACTIVE.value) >= self._max_active:
             raise SessionError(
                 f"Session {session_id!r} cannot start: this daemon has {self._max_active:,} active sessions, as many "
-                "as it may have. Stop one (`runtimed sessions --status active` lists them, `runtimed stop-session ID` "
+                "as it may have. Stop one (`runtimed sessions --status active` lists them, `runtimed stop ID` "
                 "stops one), or raise the limit: `RUNTIMED_MAX_SESSIONS=… runtimed restart`",
                 notebook_id=session_id,
                 max_sessions=self._max_active,

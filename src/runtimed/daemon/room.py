@@ -25,6 +25,7 @@ from runtimed.daemon.shared_document import SharedDocument
 from runtimed.document.notebook import CellRecord
 from runtimed.environments.maker import Environments
 from runtimed.errors import RuntimedError, SessionNotFound, StorageError
+from runtimed.execution.programs import is_program
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.codec import pack, unpack
@@ -40,6 +41,9 @@ __all__ = ["Room", "database_path"]
 
 REPLY_BUDGET: Final = 2**20
 """Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
+
+FOUND: Final = 100
+"""Most executions in one reply."""
 
 INPUT_PATIENCE: Final = 30.0
 """Seconds that a cell which asks for input waits for its client to come back."""
@@ -468,6 +472,29 @@ class Room(KernelListener, BrowserListener):
                 f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def executions_as_maps(self, prefix: str | None) -> list[dict[str, Any]]:
+        """Return executions as `FindExecutions` describes it."""
+        rows = self._store.unfinished_executions() if prefix is None else self._store.find_executions(prefix, FOUND)
+        found = []
+        for row in rows:
+            actor = self._store.actor(row.author)
+            found.append(
+                {
+                    "execution_id": row.execution_id,
+                    "cell_id": row.cell_id,
+                    "status": row.status,
+                    "program": is_program(row.source),
+                    "queued_at": row.queued_at,
+                    "started_at": row.started_at,
+                    "ended_at": row.ended_at,
+                    "client_id": actor.client_id,
+                    "label": actor.label,
+                    "uid": actor.uid,
+                    "pid": actor.pid,
+                }
+            )
+        return found
 
     def actions(self, after: int) -> dict[str, Any]:
         """Return a page of the action log, as `ReadActions` describes it."""

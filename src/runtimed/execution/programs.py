@@ -15,7 +15,7 @@ import msgspec
 
 from runtimed.protocol.operations import Program
 
-__all__ = ["code_to_execute", "join", "split"]
+__all__ = ["code_to_execute", "is_program", "join", "split"]
 
 _MARK: Final = "# runtimed-program: "
 _HELPER: Final = Path(__file__).parent.parent / "kernel_launcher" / "program.py"
@@ -35,6 +35,11 @@ def split(stored: str) -> tuple[str, Program | None]:
         return source, msgspec.json.decode(head.removeprefix(_MARK), type=Program)
     except msgspec.MsgspecError:  # a source that begins like this by itself
         return stored, None
+
+
+def is_program(stored: str) -> bool:
+    """Whether `join` made it of a program."""
+    return split(stored)[1] is not None
 
 
 def code_to_execute(stored: str) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "Enqueue",
     "Execute",
     "FindCells",
+    "FindExecutions",
     "FindSessions",
     "FlushPool",
     "GetBlob",
@@ -168,6 +169,17 @@ class FindCells(_OnNotebook, frozen=True, tag="find_cells"):
     """
 
     prefix: str = ""
+
+
+class FindExecutions(_OnNotebook, frozen=True, tag="find_executions"):
+    """Find what a session runs, or ran. No use of the session. Raises SessionNotFound.
+
+    Reply: `{executions: [...]}`, maps of execution_id, cell_id, status, `program: bool`, queued_at, started_at and
+    ended_at (Unix seconds or None), and client_id, label, uid and pid of who asked for it. Without a prefix those that
+    run or wait, in the order of the queue; with one the latest whose ids begin so, at most 100, the newest first.
+    """
+
+    prefix: str | None = None
 
 
 class StopSession(_OnNotebook, frozen=True, tag="stop"):
@@ -782,6 +794,7 @@ Operation = (
     | ListSessions
     | FindSessions
     | FindCells
+    | FindExecutions
     | StopSession
     | DeleteSession
     | RestoreNotebook

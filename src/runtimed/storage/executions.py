@@ -121,14 +121,21 @@ class ExecutionTable:
 
     def unfinished(self) -> list[ExecutionRow]:
         """See `SessionStore.unfinished_executions`."""
-        query = "SELECT * FROM executions WHERE status IN ('queued', 'running') ORDER BY sequence"
+        return self._intact("SELECT * FROM executions WHERE status IN ('queued', 'running') ORDER BY sequence")
+
+    def _intact(self, query: str, parameters: Sequence[Any] = ()) -> list[ExecutionRow]:
         found = []
-        for row in self._db.rows(query):
+        for row in self._db.rows(query, parameters):
             try:
                 found.append(self._row(row))
             except StorageError as exc:
                 logger.error("left out: %s", exc)  # noqa: TRY400  # a sentence, not a traceback
         return found
+
+    def find(self, prefix: str, max_rows: int) -> list[ExecutionRow]:
+        """See `SessionStore.find_executions`."""
+        query = "SELECT * FROM executions WHERE substr(execution_id, 1, ?) = ? ORDER BY sequence DESC LIMIT ?"
+        return self._intact(query, (len(prefix), prefix, max_rows))
 
     def show(self, cell_id: str, execution_id: str | None) -> None:
         """See `SessionStore.show_execution`."""

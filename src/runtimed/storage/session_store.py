@@ -325,6 +325,10 @@ class SessionStore:
         """
         return self._executions.unfinished()
 
+    def find_executions(self, prefix: str, max_rows: int) -> list[ExecutionRow]:
+        """Return the latest executions whose ids begin with a text, the newest first; damaged ones are left out."""
+        return self._executions.find(prefix, max_rows)
+
     def show_execution(self, cell_id: str, execution_id: str | None) -> None:
         """Note which execution a cell of the document shows, in the transaction that lets it; None for none."""
         self._executions.show(cell_id, execution_id)

@@ -1,0 +1,79 @@
+"""The commands `exec`, which runs code in a session, and `attach`, which shows what one runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from runtimed.cli.as_json import print_json
+from runtimed.cli.console import complain, say
+from runtimed.cli.exits import Exit
+from runtimed.cli.follow import Follower, queue
+from runtimed.cli.reach import executions_of, find_execution, find_session, reach
+from runtimed.cli.run import result_as_map, start_kernel
+from runtimed.client.calls import kernel_request
+from runtimed.client.client import Client
+from runtimed.errors import SessionError
+from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
+from runtimed.models import SessionStatus
+from runtimed.protocol.operations import Enqueue
+
+__all__ = ["attach", "exec_"]
+
+
+def exec_(arguments: argparse.Namespace) -> int:
+    """Run code as a new cell of a session that there is."""
+    code = sys.stdin.read() if arguments.code == "-" else arguments.code
+    client = reach("exec")
+    found = _notebook(client, arguments.id)
+    with client.Session(found.session_id) as session:
+        start_kernel(session, kernel_request(session._notebook))
+        operation = Enqueue(
+            notebook_id=session.notebook_id,
+            execution_id=new_execution_id(),
+            cell_id=new_cell_id(),
+            source=code,
+            watch=False,
+            stdin=True,
+        )
+        (execution_id,) = queue(session, [operation])
+        follower = Follower(session, quiet=arguments.json)
+        with follower.interrupts([execution_id]):
+            status = follower.follow(execution_id, arguments.timeout)
+            if arguments.json and status != Exit.TIMED_OUT:
+                print_json(result_as_map(session.notebook_id, session.wait(execution_id, None), status))
+    return Exit.INTERRUPTED if follower.interrupted else status
+
+
+def attach(arguments: argparse.Namespace) -> int:
+    """Show the outputs of an execution, those of the past first, until it ends."""
+    client = reach("attach")
+    found = _notebook(client, arguments.id)
+    if arguments.execution is not None:
+        execution_id = find_execution(client, found.session_id, arguments.execution)
+        (chosen,) = executions_of(client, found.session_id, execution_id)
+    else:
+        unfinished = executions_of(client, found.session_id)
+        latest = unfinished or executions_of(client, found.session_id, "")
+        if not latest:
+            say(f"Nothing ran in the session {found.session_id!r}")
+            return Exit.OK
+        chosen = latest[0]
+    with client.Session(found.session_id) as session:
+        follower = Follower(session, program=chosen["program"], asks=False)
+        try:
+            return follower.follow(ExecutionId(chosen["execution_id"]), arguments.timeout)
+        except KeyboardInterrupt:
+            complain("\nLeft what goes on; `runtimed interrupt` and the session's id interrupt it")
+            return Exit.INTERRUPTED
+
+
+def _notebook(client: Client, given: str) -> SessionStatus:
+    found = find_session(client, given)
+    if found.kind == "browser":
+        raise SessionError(
+            f"The session {found.session_id!r} is a browser: it runs no code. `runtimed replay {found.session_id} "
+            "--list` shows what was done in it",
+            session_id=NotebookId(found.session_id),
+        )
+    return found

@@ -1,0 +1,134 @@
+"""How commands reach the daemon, and find what the beginning of an id means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from runtimed.cli.parser import did_you_mean
+from runtimed.client.client import Client
+from runtimed.client.flows import Ask, Flow
+from runtimed.errors import SessionNotFound
+from runtimed.ids import CellId, ExecutionId, NotebookId
+from runtimed.models import SessionStatus
+from runtimed.protocol.operations import FindCells, FindExecutions, FindSessions
+from runtimed.settings import read_settings
+from runtimed.transport.autostart import daemon_answers, ensure_daemon
+
+__all__ = ["executions_of", "find_cell", "find_execution", "find_session", "reach"]
+
+SHOWN: Final = 5
+"""So many ids are named that begin as the one that was given."""
+
+
+def reach(command: str) -> Client:
+    """Return a client for a command, of a daemon that runs: one is started if need be.
+
+    Raises:
+        DaemonUnavailable: If that is not possible.
+    """
+    settings = read_settings()
+    if not daemon_answers(settings):
+        ensure_daemon(settings)
+    return Client(label=f"runtimed {command}")
+
+
+def find_session(client: Client, given: str) -> SessionStatus:
+    """Return the session with this id, or the only one whose id begins so.
+
+    A generated id may also be given without the words that all of its kind begin with.
+
+    Raises:
+        SessionNotFound: If there is none, or several begin so.
+    """
+    try:
+        return client.sessions.get(given)
+    except SessionNotFound as exc:
+        prefixes = (given, f"agent-session-{given}", f"browser-session-{given}")
+        found = _first(lambda prefix: _ids(client, FindSessions(prefix=prefix)), *prefixes)
+        if found:
+            return client.sessions.get(_only(given, found, "sessions"))
+        meant = did_you_mean(given, _ids(client, FindSessions()))
+        raise SessionNotFound(f"{exc.message}{'.' if meant else ''}{meant}", session_id=given) from None
+
+
+def find_cell(client: Client, session_id: str, given: str) -> CellId:
+    """Return the id of a cell by its beginning, as `find_session` does.
+
+    Raises:
+        SessionNotFound: If there is none, or several begin so.
+    """
+    found = _find_cells(client, session_id, given)
+    if not found:
+        meant = did_you_mean(given, _ids(client, FindCells(notebook_id=session_id)))
+        raise SessionNotFound(f"The session {session_id!r} has no cell {given!r}.{meant}", cell_id=given)
+    return CellId(_only(given, found, "cells"))
+
+
+def find_execution(client: Client, session_id: str, given: str) -> ExecutionId:
+    """Return the id of an execution by its beginning, or that of a cell's latest execution.
+
+    Raises:
+        SessionNotFound: If there is none, or several begin so.
+    """
+    found = _first(
+        lambda prefix: [one["execution_id"] for one in executions_of(client, session_id, prefix)],
+        given,
+        f"execution-{given}",
+    )
+    if found:
+        return ExecutionId(_only(given, found, "executions"))
+    cells = _find_cells(client, session_id, given)
+    if not cells:
+        raise SessionNotFound(f"The session {session_id!r} has no execution and no cell {given!r}", execution_id=given)
+    cell_id = _only(given, cells, "cells")
+    with client.Session(session_id) as session:
+        execution_id = session.get_cell(cell_id).execution_id
+    if execution_id is None:
+        raise SessionNotFound(f"The cell {cell_id!r} of the session {session_id!r} never ran", cell_id=cell_id)
+    return execution_id
+
+
+def executions_of(client: Client, session_id: str, prefix: str | None = None) -> list[dict[str, Any]]:
+    """Return what runs or waits, in the order of the queue; with a prefix what begins so, the latest first."""
+
+    def flow() -> Flow[list[dict[str, Any]]]:
+        reply = yield Ask(FindExecutions(notebook_id=NotebookId(session_id), prefix=prefix))
+        found: list[dict[str, Any]] = reply["executions"]
+        return found
+
+    return client._perform(flow())
+
+
+def _find_cells(client: Client, session_id: str, given: str) -> list[str]:
+    return _first(lambda prefix: _ids(client, FindCells(notebook_id=session_id, prefix=prefix)), given, f"cell-{given}")
+
+
+def _first(find: Callable[[str], list[str]], *prefixes: str) -> list[str]:
+    return next(filter(None, map(find, prefixes)), [])
+
+
+def _ids(client: Client, operation: FindSessions | FindCells) -> list[str]:
+    def flow() -> Flow[list[str]]:
+        reply = yield Ask(operation)
+        found: list[str] = reply["ids"]
+        return found
+
+    return client._perform(flow())
+
+
+def _only(given: str, found: Sequence[str], what: str) -> str:
+    """Return the only one that was found, or the one that is called exactly so.
+
+    Raises:
+        SessionNotFound: If there are several.
+    """
+    if given in found:
+        return given
+    if len(found) > 1:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        names = ", ".join(repr(one) for one in sorted(found)[:SHOWN])
+        raise SessionNotFound(
+            f"{len(found)} {what} begin with {given!r}: {names}{more}. Type more of the id", given=given
+        )
+    return found[0]
