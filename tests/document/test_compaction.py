@@ -13,9 +13,9 @@ from automerge import core
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtimed.document.checks import MAX_TEXT
 from runtimed.document.compaction import FINGERPRINT_SIZE, PIECE, Compaction, fingerprint
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.sources import MAX_TEXT
 from runtimed.document.verifier import READY, Verdict
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId

@@ -2,8 +2,8 @@
 
 import pytest
 
+from runtimed.document.checks import MAX_TEXT
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.sources import MAX_TEXT
 from runtimed.ids import CellId, ClientId, NotebookId
 
 ME, YOU = ClientId("a" * 32), ClientId("b" * 32)

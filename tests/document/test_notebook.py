@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from runtimed.document.checks import MAX_SOURCE
+from runtimed.document.checks import MAX_SOURCE, MAX_TEXT
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
-from runtimed.document.sources import MAX_TEXT
 from runtimed.errors import CellNotFound, InvalidCell, SessionError, StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId, new_client_id
 

@@ -102,8 +102,8 @@ def test_sessions_are_listed_by_access_and_page(store: RegistryStore) -> None:
         return [row.session_id for row in found]
 
     assert ids(store.list()) == ["s6", "s4", "s5", "s2", "s3", "s0", "s1"]
-    assert ids(store.list(page=2, page_size=3)) == ["s2", "s3", "s0"]
-    assert ids(store.list(page=4, page_size=3)) == []
+    assert ids(store.list(start=3, count=3)) == ["s2", "s3", "s0"]
+    assert ids(store.list(start=9, count=3)) == []
     assert ids(store.list(status="closed")) == ["s6", "s3", "s0"]
     assert ids(store.list(status="active", kind="browser")) == ["s4"]
     assert ids(store.active()) == ["s1", "s2", "s4", "s5"]

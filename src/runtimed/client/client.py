@@ -13,6 +13,7 @@ from runtimed.client.async_browser_session import AsyncBrowserSession
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.blocking import Connection
 from runtimed.client.browser_session import BrowserSession
+from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.identity import Identity
 from runtimed.client.session import Session
@@ -38,13 +39,18 @@ def default_socket_path() -> Path:
 
 def _status() -> Flow[DaemonStatus]:
     reply = yield Ask(ops.GetStatus())
-    fields = {key: value for key, value in reply.items() if key != "rooms"}
+    fields = {key: value for key, value in reply.items() if key not in ("rooms", "next_room")}
     times = {"started_at": datetime.fromtimestamp(reply["started_at"], UTC)}
     return DaemonStatus(**{**fields, **times, "problems": tuple(reply["problems"])})
 
 
 def _rooms() -> Flow[list[dict[str, Any]]]:
-    rooms: list[dict[str, Any]] = (yield Ask(ops.GetStatus()))["rooms"]
+    rooms: list[dict[str, Any]] = []
+    first: int | None = 0
+    while first is not None:
+        page = yield Ask(ops.GetStatus(first_room=first))
+        rooms += page["rooms"]
+        first = None if page["next_room"] is None else following(first, page["next_room"])
     return rooms
 
 
@@ -65,8 +71,14 @@ def _list(
 ) -> Flow[list[SessionStatus]]:
     if page < 1 or page_size < 1:
         raise ValueError("page and page_size count from 1")
-    reply = yield Ask(ops.ListSessions(status=status, kind=kind, page=page, page_size=page_size))
-    return [calls.session_status(fields) for fields in reply["sessions"]]
+    found: list[SessionStatus] = []
+    end = page * page_size
+    start: int | None = end - page_size
+    while start is not None:
+        reply = yield Ask(ops.ListSessions(status=status, kind=kind, start=start, count=end - start))
+        found += [calls.session_status(fields) for fields in reply["sessions"]]
+        start = None if reply["next"] is None else following(start, reply["next"])
+    return found
 
 
 def _notebook(session_id: str) -> calls.Notebook:

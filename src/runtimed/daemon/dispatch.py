@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from runtimed.daemon.cell_pages import content_page
 from runtimed.daemon.log import Stream
 from runtimed.daemon.reading import read_page
 from runtimed.daemon.room import Room
@@ -61,6 +62,7 @@ NotebookOperation = (
     | ops.ClearOutputs
     | ops.GetCell
     | ops.GetCells
+    | ops.GetContent
     | ops.SetMetadata
     | ops.GetMetadata
     | ops.SetKernelspec
@@ -89,7 +91,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
     """
     match operation:
         case ops.GetStatus():
-            return daemon.status_as_map()
+            return daemon.status_as_map(operation.first_room)
         case ops.GetSession():
             return daemon.session_as_map(daemon.registry.get(operation.notebook_id))
         case ops.GetLog():
@@ -99,8 +101,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
                 "entries": log_page(daemon.registry.history(row.session_id), work, operation.page, operation.page_size)
             }
         case ops.ListSessions():
-            rows = daemon.registry.list(operation.status, operation.kind, operation.page, operation.page_size)
-            return {"sessions": [daemon.session_as_map(row) for row in rows]}
+            return daemon.sessions_as_map(operation)
         case ops.FindSessions(prefix=prefix, status=status, kind=kind):
             return {"ids": _fitting(daemon.registry.find_ids(prefix, status, kind))}
         case ops.FindCells(notebook_id=notebook_id, prefix=prefix):
@@ -198,10 +199,12 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             cell = None if record is None else room.cell_as_map(record, outputs=operation.outputs)
             return {"cell": cell}
         case ops.GetCells():
-            cells, following = room.cells_as_maps(operation.start, outputs=operation.outputs)
+            cells, following = room.cells_as_maps(operation.start, outputs=operation.outputs, content=operation.content)
             return {"cells": cells, "next": following}
         case ops.RestoreNotebook():
             return room.restore(peer.actor)
+        case ops.GetContent():
+            return content_page(room.document.cell(operation.cell_id), operation.offset)
         case ops.GetMetadata():
             return {"value": room.document.content.metadata(operation.key)}
         case ops.GetDependencies():

@@ -195,8 +195,8 @@ class HostConnection(ChannelHandler):
             future.set_exception(ConnectionLost("The connection to the session's host is closed"))
         else:
             request_id, self._next_request = self._next_request, self._next_request + 1
-            self._pending[request_id] = future
             self._channel.send(Request(request_id, operation))
+            self._pending[request_id] = future
             future.add_done_callback(lambda asked: self._abandon(request_id) if asked.cancelled() else None)
         return future
 

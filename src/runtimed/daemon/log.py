@@ -16,12 +16,12 @@ from typing import Any, Final
 from runtimed.daemon.checkpoints import Checkpoints
 from runtimed.daemon.flow import Flow
 from runtimed.daemon.reading import Entry, ExecutionReader
-from runtimed.errors import StorageError
+from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.output_sizes import OutputSizes
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event, encode_event, encode_event_frame
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Failure, Reply
+from runtimed.protocol.messages import Reply
 from runtimed.storage.session_store import SessionStore
 from runtimed.transport.aio import TURN, Channel
 
@@ -123,11 +123,11 @@ class Stream:
             yield
         except StorageError as exc:
             self.close()
-            self._channel.send(Failure(self._request_id, "StorageError", exc.message, exc.data))
+            self._channel.fail(self._request_id, exc)
         except Exception:
             logger.exception("a stream of %s failed", self.execution_id or "a session")
             self.close()
-            self._channel.send(Failure(self._request_id, "RuntimedError", MISTAKE, {}))
+            self._channel.fail(self._request_id, RuntimedError(MISTAKE))
 
     def fall_behind(self) -> None:
         """Take what was just committed later, from storage."""

@@ -13,7 +13,7 @@ from runtimed.daemon.log import MISTAKE, Stream
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId, NotebookId
 from runtimed.protocol.handshake import answer_hello
-from runtimed.protocol.messages import Cancel, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.messages import Cancel, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.pacing import TokenBucket
 from runtimed.storage.audit import Actor
 from runtimed.transport.aio import Channel, ChannelHandler
@@ -29,9 +29,6 @@ logger = logging.getLogger(__name__)
 
 MAX_UNANSWERED: Final = 1000
 """Requests of one connection that may be under way; the next one is read when one of them is answered."""
-
-MAX_SENTENCE: Final = 1000
-"""Characters that are left of a sentence which does not fit into a frame."""
 
 
 class Peer(ChannelHandler):
@@ -145,11 +142,11 @@ class Peer(ChannelHandler):
             answer = dispatch(self._daemon, self, request.id, request.operation)
         except RuntimedError as exc:
             if not self._waits_for_check(request):
-                self._fail(request.id, exc)
+                self.channel.fail(request.id, exc)
             return
         except Exception:
             logger.exception("request %s of client %s failed", type(request.operation).__name__, self.client_id)
-            self._fail(request.id, RuntimedError(MISTAKE))
+            self.channel.fail(request.id, RuntimedError(MISTAKE))
             return
         if isinstance(answer, dict):
             self._reply(request.id, answer)
@@ -168,10 +165,10 @@ class Peer(ChannelHandler):
         try:
             self._reply(request_id, await work)
         except RuntimedError as exc:
-            self._fail(request_id, exc)
+            self.channel.fail(request_id, exc)
         except Exception:
             logger.exception("a request of client %s failed", self.client_id)
-            self._fail(request_id, RuntimedError(MISTAKE))
+            self.channel.fail(request_id, RuntimedError(MISTAKE))
         finally:
             if self._tasks.get(request_id) is asyncio.current_task():
                 del self._tasks[request_id]
@@ -181,18 +178,10 @@ class Peer(ChannelHandler):
         try:
             self.channel.send(Reply(request_id, result))
         except ProtocolError as exc:
-            self._fail(request_id, exc)
+            self.channel.fail(request_id, exc)
         if not self.channel.writable:
             self._takes_replies = False
             self._set_reading()
-
-    def _fail(self, request_id: int, error: RuntimedError) -> None:
-        name, sentence = type(error).__name__, error.message
-        try:
-            self.channel.send(Failure(request_id, name, sentence, error.data))
-        except ProtocolError:
-            # It repeats what was asked for, and an id of 10 MB does not fit twice.
-            self.channel.send(Failure(request_id, name, f"{sentence[:MAX_SENTENCE]}…", {}))
 
     def _forget(self, request_id: int) -> None:
         stream = self._streams.pop(request_id, None)

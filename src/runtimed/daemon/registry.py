@@ -67,10 +67,10 @@ class Registry:
         """Return the active sessions."""
         return self._store.active()
 
-    def list(self, status: str | None, kind: str | None, page: int, page_size: int) -> list[SessionRow]:
-        """Return one page of the sessions, newest access first."""
+    def list(self, status: str | None, kind: str | None, start: int, count: int) -> list[SessionRow]:
+        """Return so many sessions from an index on, newest access first."""
         self._flush_for_order()
-        return self._store.list(status=status, kind=kind, page=page, page_size=page_size)
+        return self._store.list(status=status, kind=kind, start=start, count=count)
 
     def find_ids(self, prefix: str, status: str | None, kind: str | None) -> builtins.list[str]:
         """Return the ids of the sessions that begin with a text, newest access first."""
@@ -83,6 +83,10 @@ class Registry:
         except StorageError as exc:
             # The list is there to be read on a full disk, too; only its order is a little older.
             logger.debug("the times of the last use are not stored: %s", exc)
+
+    def count(self, status: str | None, kind: str | None) -> int:
+        """Return how many sessions `list` has in all."""
+        return self._store.count(status, kind)
 
     def history(self, session_id: str) -> builtins.list[AuditRow]:
         """Return the steps in a session's life, the newest first."""

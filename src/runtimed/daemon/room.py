@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import psutil
 
 from runtimed.daemon.browser import BrowserListener, RoomBrowser
+from runtimed.daemon.cell_pages import REPLY_BUDGET, content_size, fixed_size
 from runtimed.daemon.consent import note_written
 from runtimed.daemon.document_check import DocumentCheck
 from runtimed.daemon.flow import Demand, Flow
@@ -38,9 +39,6 @@ from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Room", "database_path"]
-
-REPLY_BUDGET: Final = 2**20
-"""Bytes of sources and events after which a reply about cells ends; the rest is asked for again."""
 
 FOUND: Final = 100
 """Most executions in one reply."""
@@ -420,7 +418,9 @@ class Room(KernelListener, BrowserListener):
 
     # --- reading ---
 
-    def cell_as_map(self, record: CellRecord, *, outputs: bool, budget: int = REPLY_BUDGET) -> dict[str, Any]:
+    def cell_as_map(
+        self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
+    ) -> dict[str, Any]:
         """Return a cell as `GetCell` describes it, with at most `budget` bytes of events, one at least."""
         events: list[bytes] = []
         more: int | None = None
@@ -429,31 +429,36 @@ class Room(KernelListener, BrowserListener):
             page, is_all = read_page(reader, budget)
             events = [body for _seq, body in page]
             more = None if is_all else reader.cursor
-        edited = self._store.last_edit(record.id)
+        fits = content and content_size(record) <= REPLY_BUDGET
+        edited = self._store.last_edit(record.id) if content else None
         return {
             "id": record.id,
             "cell_type": record.cell_type,
-            "source": record.source,
+            "source": record.source if fits else None,
             "execution_count": record.execution_count,
             "execution_id": record.execution_id,
-            "metadata": dict(record.metadata),
+            "metadata": dict(record.metadata) if fits else None,
             "position": record.position,
             "last_edit": None if edited is None else _edit_as_list(*edited),
             "events": events,
             "more": more,
         }
 
-    def cells_as_maps(self, start: int, *, outputs: bool) -> tuple[list[dict[str, Any]], int | None]:
+    def cells_as_maps(
+        self, start: int, *, outputs: bool, content: bool = True
+    ) -> tuple[list[dict[str, Any]], int | None]:
         """Return cells from an index on until a page is full, and the index of the next one, None at the end."""
         page: list[dict[str, Any]] = []
         left = REPLY_BUDGET
         records = self.document.content.cells()
         for index in range(start, len(records)):
             record = records[index]
-            left -= len(record.source)
+            size = content_size(record) if content else 0
+            # What is larger than a page is not in it.
+            left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
             if left <= 0 and page:
                 return page, index
-            cell = self.cell_as_map(record, outputs=outputs, budget=max(left, 1))
+            cell = self.cell_as_map(record, outputs=outputs, content=content, budget=max(left, 1))
             left -= sum(map(len, cell["events"]))
             page.append(cell)
         return page, None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.daemon.adoption import adopt_hosts
+from runtimed.daemon.cell_pages import REPLY_BUDGET
 from runtimed.daemon.compaction import compact
 from runtimed.daemon.deletion import delete_session, finish_deletions
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
@@ -36,6 +38,8 @@ from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.models import KernelStatus
+from runtimed.protocol.codec import pack
+from runtimed.protocol.operations import ListSessions
 from runtimed.settings import Settings
 from runtimed.storage.aside import document_aside, list_aside
 from runtimed.storage.audit import Actor
@@ -62,6 +66,12 @@ ADOPTION_DEADLINE: Final = 3.0
 
 MAX_PROBLEMS: Final = 100
 """So many of the newest problems are told."""
+
+MAX_PROBLEM: Final = 4000
+"""Characters of a problem that are told; the log has all of it."""
+
+SESSIONS_AT_ONCE: Final = 1000
+"""Most sessions that are looked up for one reply."""
 
 ROOM_REST: Final = 60.0
 """Seconds after which a room that nobody uses is closed."""
@@ -318,6 +328,8 @@ class Daemon:
     def report(self, sentence: str) -> None:
         """Tell users of something that is damaged or out of reach: in the log, and in `GetStatus`."""
         logger.error("%s", sentence)
+        if len(sentence) > MAX_PROBLEM:
+            sentence = f"{sentence[:MAX_PROBLEM]}…"
         if sentence not in self.problems:
             self.problems.append(sentence)
 
@@ -548,8 +560,20 @@ class Daemon:
         aside = document_aside(database_path(self.settings, NotebookId(row.session_id)))
         return None if aside is None else f"{aside.found}; {aside.advice}"
 
-    def status_as_map(self) -> dict[str, Any]:
+    def sessions_as_map(self, wanted: ListSessions) -> dict[str, Any]:
+        """Return a page of sessions, as `ListSessions` describes it."""
+        count = min(wanted.count, SESSIONS_AT_ONCE)
+        rows = self.registry.list(wanted.status, wanted.kind, wanted.start, count)
+        page = _page(map(self.session_as_map, rows))
+        # Damaged rows are left out of the list, and count all the same.
+        last = wanted.start + (len(page) if len(page) < len(rows) else count)
+        goes_on = last < wanted.start + wanted.count and last < self.registry.count(wanted.status, wanted.kind)
+        return {"sessions": page, "next": last if goes_on else None}
+
+    def status_as_map(self, first_room: int = 0) -> dict[str, Any]:
         """Return what `GetStatus` says of the daemon."""
+        rooms = _page(map(_room_as_map, itertools.islice(self._rooms.values(), first_room, None)))
+        next_room = first_room + len(rooms)
         return {
             "pid": self.pid,
             "version": __version__,
@@ -564,19 +588,33 @@ class Daemon:
                 "kernel_memory_kept_by": self._memory_mechanism,
                 "idle_exit": self.settings.idle_exit,
             },
-            "problems": [*self._set_aside(), *self.problems],
-            "rooms": [
-                {
-                    "notebook_id": room.notebook_id,
-                    "active_peers": room.peers,
-                    "has_kernel": room.kernel.exists,
-                    "kernel_type": room.kernel.kernel_type,
-                    "kernel_status": room.kernel.status,
-                    "env_source": room.kernel.env_source,
-                }
-                for room in self._rooms.values()
-            ],
+            "problems": [*self._set_aside()[:MAX_PROBLEMS], *self.problems],
+            "rooms": rooms,
+            "next_room": next_room if next_room < len(self._rooms) else None,
         }
+
+
+def _room_as_map(room: Room) -> dict[str, Any]:
+    return {
+        "notebook_id": room.notebook_id,
+        "active_peers": room.peers,
+        "has_kernel": room.kernel.exists,
+        "kernel_type": room.kernel.kernel_type,
+        "kernel_status": room.kernel.status,
+        "env_source": room.kernel.env_source,
+    }
+
+
+def _page(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Take what fits into one reply, one at least."""
+    page: list[dict[str, Any]] = []
+    left = REPLY_BUDGET
+    for each in found:
+        left -= len(pack(each))
+        if left < 0 and page:
+            break
+        page.append(each)
+    return page
 
 
 def _log_errors(results: Iterable[object], what: str) -> None:

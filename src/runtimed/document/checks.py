@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast, get_args
 
 from runtimed.errors import InvalidCell, RuntimedError, SessionError
@@ -12,6 +12,7 @@ from runtimed.models import CellType
 __all__ = [
     "MAX_KEY",
     "MAX_SOURCE",
+    "MAX_TEXT",
     "check_cell_id",
     "check_cell_metadata",
     "check_cell_type",
@@ -19,10 +20,15 @@ __all__ = [
     "check_index",
     "check_metadata",
     "check_source",
+    "check_text",
+    "check_whole_metadata",
 ]
 
 MAX_SOURCE: Final = 10 * 2**20
 """Largest source of a cell and largest metadata value, in bytes of UTF-8."""
+
+MAX_TEXT: Final = 20_000
+"""Longest source that merges, in code points; of a longer one the last writer wins."""
 
 MAX_KEY: Final = 1024
 """Longest cell id and metadata key, in bytes of UTF-8."""
@@ -47,7 +53,7 @@ def check_source(value: object) -> str:
     Raises:
         InvalidCell: If it is no text, no valid Unicode, or larger than MAX_SOURCE.
     """
-    return _check_text(value, "A cell's source", InvalidCell)
+    return check_text(value, "A cell's source", InvalidCell)
 
 
 def check_cell_type(value: object) -> CellType:
@@ -99,7 +105,21 @@ def check_cell_metadata(key: object, value: object) -> None:
         InvalidCell: If key or value is no text, or too long.
     """
     _check_key(key, "A key of a cell's metadata", InvalidCell)
-    _check_text(value, "A value of a cell's metadata", InvalidCell, hint="; turn it into text first, with json.dumps")
+    check_text(value, "A value of a cell's metadata", InvalidCell, hint="; turn it into text first, with json.dumps")
+
+
+def check_whole_metadata(metadata: Mapping[str, str]) -> None:
+    """Check all that a cell's metadata would be together: whoever reads the cell reads all of it.
+
+    Raises:
+        InvalidCell: If it is larger than MAX_SOURCE.
+    """
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if size > MAX_SOURCE:
+        raise InvalidCell(
+            f"A cell's metadata may have at most {MAX_SOURCE} bytes of UTF-8 together, this makes it {size}: keep "
+            "large data in a file, or set another value to an empty text first"
+        )
 
 
 def check_metadata(key: object, value: object) -> None:
@@ -109,19 +129,29 @@ def check_metadata(key: object, value: object) -> None:
         SessionError: If key or value is no text, or too long.
     """
     _check_key(key, "A metadata key", SessionError)
-    _check_text(value, "A metadata value", SessionError, hint="; turn it into text first, with json.dumps")
+    check_text(value, "A metadata value", SessionError, hint="; turn it into text first, with json.dumps")
 
 
 def _check_key(value: object, what: str, error: type[RuntimedError]) -> str:
-    text = _check_text(value, what, error, limit=MAX_KEY)
+    text = check_text(value, what, error, limit=MAX_KEY)
     if not text:
         raise error(f"{what} must not be empty")
     return text
 
 
-def _check_text(
-    value: object, what: str, error: type[RuntimedError], *, limit: int = MAX_SOURCE, hint: str = ""
-) -> str:
+def check_text(value: object, what: str, error: type[RuntimedError], *, limit: int = MAX_SOURCE, hint: str = "") -> str:
+    """Return a text that may go into a document.
+
+    Args:
+        value: What is to be one.
+        what: What the sentence calls it.
+        error: What is raised.
+        limit: Most bytes of UTF-8.
+        hint: What a sentence about another type ends with.
+
+    Raises:
+        RuntimedError: As `error`, if it is no text, no valid Unicode, or too large.
+    """
     if not isinstance(value, str):
         raise error(f"{what} must be a str, not {type(value).__name__}{hint}")
     try:

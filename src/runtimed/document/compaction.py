@@ -13,8 +13,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Final
 
+from runtimed.document.checks import MAX_TEXT
 from runtimed.document.notebook import CellRecord, NotebookDocument
-from runtimed.document.sources import MAX_TEXT
 from runtimed.document.text_edit import find_edit
 from runtimed.errors import StorageError
 from runtimed.ids import ClientId

@@ -20,6 +20,7 @@ from runtimed.document.checks import (
     check_index,
     check_metadata,
     check_source,
+    check_whole_metadata,
 )
 from runtimed.document.engine import GENESIS, ROOT, Engine, Writer
 from runtimed.document.mirror import CellNodes, CellRecord, Mirror
@@ -250,6 +251,7 @@ class NotebookDocument:
         check_cell_metadata(key, value)
         if record.metadata.get(key) == value:
             return self._unchanged(cell_id)
+        check_whole_metadata({**record.metadata, key: value})
         nodes = self._mirror.nodes[cell_id]
         before = self._engine.heads()
         with self._engine.write(author) as writer:

@@ -6,17 +6,14 @@ A text of 1,000,000 code points takes automerge 9.2 s and 537 MB, hence the boun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
+from runtimed.document.checks import MAX_TEXT
 from runtimed.document.engine import Engine, Writer
 from runtimed.document.mirror import CellNodes
 from runtimed.document.text_edit import TextEdit, carry_over, find_edits
 from runtimed.ids import ClientId
 
-__all__ = ["MAX_TEXT", "edits_since", "put", "write"]
-
-MAX_TEXT: Final = 20_000
-"""Longest source that merges, in code points; of a longer one the last writer wins."""
+__all__ = ["edits_since", "put", "write"]
 
 
 def edits_since(present: str, source: str, base: str | None) -> list[TextEdit]:

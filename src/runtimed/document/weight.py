@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from runtimed.document.changes import read_changes
+from runtimed.document.checks import MAX_TEXT
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.sources import MAX_TEXT
 
 __all__ = ["HistoryWeight", "weight_of"]
 

@@ -47,16 +47,18 @@ def add(metadata: str | None, manager: Manager, packages: Sequence[str]) -> str:
         SessionError: If the metadata cannot be understood.
     """
     table = _parsed(metadata)
-    dependencies = _dependencies(table, manager)
-    for package in packages:
-        name = package_name(package, manager)
-        same = [index for index, other in enumerate(dependencies) if _is_of(other, name, manager)]
-        if same:
-            dependencies[same[0]] = package.strip()
-            for index in reversed(same[1:]):
-                del dependencies[index]
-        else:
-            dependencies.append(package.strip())
+    # By name, so that thousands take no time that grows with their square.
+    added = {package_name(package, manager): package.strip() for package in packages}
+    dependencies: list[str] = []
+    placed: set[str] = set()
+    for other in _dependencies(table, manager):
+        name = _name_of(other, manager)
+        if name is None or name not in added:
+            dependencies.append(other)
+        elif name not in placed:
+            placed.add(name)
+            dependencies.append(added[name])
+    dependencies += [package for name, package in added.items() if name not in placed]
     return _with(table, manager, dependencies)
 
 
@@ -75,7 +77,7 @@ def remove(metadata: str | None, manager: Manager, package: str) -> str | None:
     table = _parsed(metadata)
     dependencies = _dependencies(table, manager)
     name = package_name(package, manager)
-    kept = [other for other in dependencies if not _is_of(other, name, manager)]
+    kept = [other for other in dependencies if _name_of(other, manager) != name]
     return _with(table, manager, kept) if len(kept) < len(dependencies) else None
 
 
@@ -119,12 +121,12 @@ def package_name(package: str, manager: Manager = "uv") -> str:
     return match["name"].lower()
 
 
-def _is_of(dependency: str, name: str, manager: Manager) -> bool:
+def _name_of(dependency: str, manager: Manager) -> str | None:
     try:
-        return package_name(dependency, manager) == name
+        return package_name(dependency, manager)
     except EnvironmentFailed:
         # Somebody wrote it into the metadata by hand; it is theirs to mend.
-        return False
+        return None
 
 
 def _parsed(metadata: str | None) -> dict[str, Any]:

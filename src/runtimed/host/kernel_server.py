@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runtimed.errors import ProtocolError
+from runtimed.host.answers import bounded
 from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
@@ -73,10 +74,10 @@ class KernelServer(HostServer):
             case HostShutdown():
                 return _nothing_after(kernel.stop())
             case HostComplete(code=code, cursor_pos=position):
-                return kernel.ask("complete_request", {"code": code, "cursor_pos": position})
+                return _bounded(kernel.ask("complete_request", {"code": code, "cursor_pos": position}))
             case HostInspect(code=code, cursor_pos=position, detail_level=level):
                 content = {"code": code, "cursor_pos": position, "detail_level": level}
-                return kernel.ask("inspect_request", content)
+                return _bounded(kernel.ask("inspect_request", content))
             case HostGetVariable(name=name):
                 return kernel.variables.get(name)
             case HostPutVariable(name=name, pickled=pickled):
@@ -86,6 +87,10 @@ class KernelServer(HostServer):
             case _:
                 raise ProtocolError(f"The host of a kernel does not know the operation {type(operation).__name__}")
         return {}
+
+
+async def _bounded(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    return bounded(await answer)
 
 
 async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError, wire_name
+from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
     Cancel,
-    Failure,
     Hello,
     Message,
     Refusal,
@@ -207,10 +205,10 @@ class Connection(ChannelHandler):
         try:
             result = self._perform(request.id, request.operation)
         except RuntimedError as exc:
-            self._fail(request.id, exc)
+            self.channel.fail(request.id, exc)
         except Exception as exc:
             logger.exception("request %d failed", request.id)
-            self._fail(request.id, _unforeseen(exc))
+            self.channel.fail(request.id, _unforeseen(exc))
         else:
             if result is not None:
                 self._reply(request.id, result)
@@ -252,10 +250,10 @@ class Connection(ChannelHandler):
         try:
             result = await work
         except RuntimedError as exc:
-            self._fail(request_id, exc)
+            self.channel.fail(request_id, exc)
         except Exception as exc:
             logger.exception("request %d failed", request_id)
-            self._fail(request_id, _unforeseen(exc))
+            self.channel.fail(request_id, _unforeseen(exc))
         else:
             self._reply(request_id, result)
         finally:
@@ -266,11 +264,7 @@ class Connection(ChannelHandler):
         try:
             self.channel.send(Reply(id=request_id, result=result))
         except ProtocolError as exc:  # a completion may be too large, or hold an integer of more than 64 bits
-            self._fail(request_id, exc)
-
-    def _fail(self, request_id: int, error: RuntimedError) -> None:
-        with contextlib.suppress(ProtocolError):
-            self.channel.send(Failure(id=request_id, error=wire_name(error), message=error.message, data=error.data))
+            self.channel.fail(request_id, exc)
 
 
 def _unforeseen(error: Exception) -> RuntimedError:

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from runtimed.models import CellType
-from runtimed.protocol.bounds import Environment, Minutes, Number, Seconds, Texts
+from runtimed.protocol.bounds import MAX_NUMBER, Environment, Minutes, Number, Seconds, Texts
 
 __all__ = [
     "FREE_FORM",
     "MAX_LOG_PAGE",
-    "MAX_SESSIONS_PAGE",
     "Act",
     "AddCell",
     "AddDependencies",
@@ -37,6 +36,7 @@ __all__ = [
     "GetBrowserAddress",
     "GetCell",
     "GetCells",
+    "GetContent",
     "GetCookies",
     "GetDependencies",
     "GetLog",
@@ -98,9 +98,7 @@ __all__ = [
 MAX_LOG_PAGE: Final = 1000
 """Most entries of a session's log in one reply."""
 
-MAX_SESSIONS_PAGE: Final = 1000
-"""Most sessions in one reply."""
-
+_Index = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 _Page = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
 
 
@@ -142,12 +140,15 @@ class GetLog(_OnNotebook, frozen=True, tag="log"):
 
 
 class ListSessions(_Operation, frozen=True, tag="sessions"):
-    """Reply: `{sessions: [...]}`, newest access first."""
+    """Reply: `{sessions: [...], next: int | None}`: from index `start`, newest access first, until a page is full.
+
+    `next` is where the list goes on; None after `count` sessions, or at the end.
+    """
 
     status: Literal["active", "closed", "error", "timed_out"] | None = None
     kind: Literal["kernel", "browser"] | None = None
-    page: _Page = 1
-    page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_SESSIONS_PAGE)] = 100
+    start: _Index = 0
+    count: _Index = 100
 
 
 class FindSessions(_Operation, frozen=True, tag="find_sessions"):
@@ -207,7 +208,12 @@ class RestoreNotebook(_OnNotebook, frozen=True, tag="restore"):
 
 
 class GetStatus(_Operation, frozen=True, tag="status"):
-    """Reply: the fields of `DaemonStatus`, times as Unix seconds, and `rooms: [...]`. Also serves as a ping."""
+    """Reply: the fields of `DaemonStatus`, times as Unix seconds, `rooms: [...]` and `next_room`. A ping, too.
+
+    The rooms are those from index `first_room` until a page is full; `next_room` is where they go on, None at the end.
+    """
+
+    first_room: _Index = 0
 
 
 class ShutdownDaemon(_Operation, frozen=True, tag="shutdown_daemon"):
@@ -326,7 +332,8 @@ class AddCell(_OnNotebook, frozen=True, tag="add_cell"):
 class SetSource(_OnNotebook, frozen=True, tag="set_source"):
     """Give a cell a new source. Reply: `{}`.
 
-    With `base`, the text that the client knew, the difference from it to `source` is applied to the present text.
+    With `base`, the text that the client knew, the difference from it to `source` is applied to the present text. It is
+    left out where one of the two is too long to merge.
     """
 
     cell_id: str
@@ -381,6 +388,7 @@ class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
     A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `last_edit`
     (client_id, label, uid and pid of who made it, and when; or None), `events` (those of its latest execution, each as
     its own bytes, up to the daemon's limit) and `more`: the seq after which `ReadEvents` continues, or None.
+    Source and metadata of more than a page are None: `GetContent` gives them.
     """
 
     cell_id: str
@@ -388,10 +396,25 @@ class GetCell(_OnNotebook, frozen=True, tag="get_cell"):
 
 
 class GetCells(_OnNotebook, frozen=True, tag="get_cells"):
-    """Reply: `{cells: [...], next: int | None}`: cells from index `start`, until a page is full."""
+    """Reply: `{cells: [...], next: int | None}`: cells from index `start`, until a page is full.
 
-    start: Number = 0
+    Without `content` no cell has its source, its metadata or its latest edit.
+    """
+
+    start: _Index = 0
     outputs: bool = True
+    content: bool = True
+
+
+class GetContent(_OnNotebook, frozen=True, tag="get_content"):
+    """Read a cell's source and metadata. Raises CellNotFound.
+
+    Reply: `{piece: bytes, size: int, sha256: str}`: at most 1 MiB from `offset` of the MessagePack of
+    `{source, metadata}`, and what is true of all of it. Who edits the cell meanwhile changes the SHA-256.
+    """
+
+    cell_id: str
+    offset: _Index = 0
 
 
 class SetMetadata(_OnNotebook, frozen=True, tag="set_metadata"):
@@ -821,6 +844,7 @@ Operation = (
     | ClearOutputs
     | GetCell
     | GetCells
+    | GetContent
     | SetMetadata
     | GetMetadata
     | GetDependencies

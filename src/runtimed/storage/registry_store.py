@@ -151,16 +151,16 @@ class RegistryStore:
         return _session(row)
 
     def list(
-        self, status: str | None = None, kind: str | None = None, page: int = 1, page_size: int = 100
+        self, status: str | None = None, kind: str | None = None, start: int = 0, count: int = 100
     ) -> builtins.list[SessionRow]:
-        """Return one page of the sessions, counted from 1, the one accessed last first.
+        """Return so many sessions from an index on, the one accessed last first.
 
         Damaged rows are left out and logged; see `set_damaged_aside`.
         """
         return self._sessions(
             """SELECT * FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)
             ORDER BY last_accessed_at DESC, session_id LIMIT ?3 OFFSET ?4""",
-            (status, kind, page_size, (page - 1) * page_size),
+            (status, kind, count, start),
         )
 
     def find_ids(self, prefix: str, status: str | None = None, kind: str | None = None) -> builtins.list[str]:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, cast
 
-from runtimed.errors import ProtocolError
+from runtimed.errors import ProtocolError, RuntimedError, wire_name
 from runtimed.protocol.codec import (
     MAX_FRAME,
     MAX_GREETING,
@@ -22,7 +22,7 @@ from runtimed.protocol.codec import (
     decode_greeting,
     encode_message,
 )
-from runtimed.protocol.messages import Message, Refusal
+from runtimed.protocol.messages import Failure, Message, Refusal
 from runtimed.transport.reception import Reception
 from runtimed.transport.sockets import BACKLOG, PeerCredentials, check_listener, listen, peer_credentials
 
@@ -34,8 +34,16 @@ HIGH_WATER: Final = 2**20
 """Bytes that wait to be sent above which a channel is not `writable`; the owner then stops giving it events."""
 
 
+MAX_SENTENCE: Final = 1000
+"""Characters that are left of a sentence which does not fit into a frame."""
+
 TURN: Final = 0.001
 """Seconds of handling one connection's messages after which everything else on the event loop has its turn."""
+
+
+def shortened(sentence: str) -> str:
+    """Return a sentence that fits into any frame."""
+    return sentence if len(sentence) <= MAX_SENTENCE else f"{sentence[:MAX_SENTENCE]}…"
 
 
 class ChannelHandler:
@@ -219,6 +227,15 @@ class Channel(asyncio.Protocol):
         """
         self.send_parts(encode_message(message))
 
+    def fail(self, request_id: int, error: RuntimedError) -> None:
+        """Answer a request with an error; of a sentence that fits into no frame, its beginning is sent."""
+        name, sentence = wire_name(error), error.message
+        try:
+            self.send(Failure(request_id, name, sentence, error.data))
+        except ProtocolError:
+            # It repeats what was asked for, and an id of 10 MB does not fit twice; or its data are no plain values.
+            self.send(Failure(request_id, name, shortened(sentence), {}))
+
     def send_parts(self, *parts: bytes) -> None:
         """Send an encoded frame that comes in parts."""
         if self._transport is not None and not self._transport.is_closing():
@@ -248,7 +265,7 @@ class Channel(asyncio.Protocol):
             reason: A sentence.
             error: Name of the class of error that it is.
         """
-        self.send(Refusal(reason, error))
+        self.send(Refusal(shortened(reason), error))
         self.close()
 
     def close(self) -> None:

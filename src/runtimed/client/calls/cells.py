@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
-from runtimed.client.calls.pages import following, read_blob
+from runtimed.client.calls.pages import following, read_blob, read_content
 from runtimed.client.flows import Ask, Flow
+from runtimed.document.checks import MAX_TEXT
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, new_cell_id
@@ -73,6 +74,9 @@ def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
     """
     check_text("source", source)
     base = notebook.seen.get(cell_id)
+    if base is not None and max(len(base), len(source)) > MAX_TEXT:
+        # Too long to merge: the last writer wins. Both together would not fit into a message.
+        base = None
     yield Ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
     notebook.seen[cell_id] = source
 
@@ -123,7 +127,7 @@ def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) ->
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If key or value is no text.
+        InvalidCell: If key or value is no text, or all metadata of the cell would be larger than 10 MB.
     """
     check_text("key", key)
     check_text("value", value)
@@ -162,7 +166,10 @@ def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
     while start is not None:
         page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start))
         for found in page["cells"]:
-            cell = yield from _cell(notebook, found)
+            try:
+                cell = yield from _cell(notebook, found)
+            except CellNotFound:
+                continue  # deleted since the page was read
             cells.append(cell)
         start = None if page["next"] is None else following(start, page["next"])
     return cells
@@ -173,7 +180,7 @@ def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
     ids: list[CellId] = []
     start: int | None = 0
     while start is not None:
-        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False))
+        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
         ids += [CellId(found["id"]) for found in page["cells"]]
         start = None if page["next"] is None else following(start, page["next"])
     return ids
@@ -231,10 +238,23 @@ def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[dict[
 
 def _field(notebook: Notebook, cell_id: str, name: str) -> Flow[Any]:
     found = yield from _find_cell(notebook, cell_id, outputs=False)
+    if found is not None and found[name] is None and name in ("source", "metadata"):
+        try:
+            found = yield from _with_content(notebook, found)
+        except CellNotFound:
+            return None
     return None if found is None else found[name]
 
 
+def _with_content(notebook: Notebook, found: dict[str, Any]) -> Flow[dict[str, Any]]:
+    """Return a cell with source and metadata, which are read in pieces if they are larger than a page."""
+    if found["source"] is not None:
+        return found
+    return {**found, **(yield from read_content(notebook, found["id"]))}
+
+
 def _cell(notebook: Notebook, found: dict[str, Any]) -> Flow[Cell]:
+    found = yield from _with_content(notebook, found)
     notebook.seen[found["id"]] = found["source"]
     fold = yield from _fold(notebook, found)
     omitted = fold.omitted

@@ -7,6 +7,7 @@ from typing import Final
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
+from runtimed.document.checks import check_metadata
 from runtimed.errors import SessionError
 from runtimed.protocol import operations as ops
 
@@ -20,11 +21,9 @@ def set_metadata(notebook: Notebook, key: str, value: str) -> Flow[None]:
     """Set a value of the document's metadata: a text, typically JSON.
 
     Raises:
-        SessionError: If key or value is no text.
+        SessionError: If key or value is no text, or larger than 1 KB and 10 MB.
     """
-    for name, text in (("key", key), ("value", value)):
-        if not isinstance(text, str):
-            raise SessionError(f"A metadata {name} must be a str, not {type(text).__name__}; encode it with json.dumps")
+    check_metadata(key, value)
     yield Ask(ops.SetMetadata(notebook_id=notebook.id, key=key, value=value))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from runtimed.document import checks
 from runtimed.errors import InvalidCell
 from runtimed.ids import NotebookId
 from runtimed.models import CellType
@@ -23,13 +24,12 @@ class Notebook:
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text.
+    """Refuse what is no text that a cell may have. The daemon does so too, but is not sent what it cannot take.
 
     Raises:
         InvalidCell: Naming the field.
     """
-    if not isinstance(value, str):
-        raise InvalidCell(f"A cell's {name} must be a str, not {type(value).__name__}")
+    checks.check_text(value, f"A cell's {name}", InvalidCell)
 
 
 def check_cell_type(value: object) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import ProtocolError, StorageError
 from runtimed.protocol import operations as ops
+from runtimed.protocol.codec import unpack
 
-__all__ = ["following", "read_blob", "read_rest"]
+__all__ = ["following", "read_blob", "read_content", "read_rest"]
 
 
 def following(before: int, after: int) -> int:
@@ -43,6 +45,32 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
             sha256=sha256,
         )
     return bytes(content)
+
+
+def read_content(notebook: Notebook, cell_id: str) -> Flow[dict[str, Any]]:
+    """Read a cell's source and metadata, of any size, as they are at one moment.
+
+    Raises:
+        CellNotFound: If the cell is there no more.
+        ProtocolError: If what comes is not what was promised.
+    """
+    content, sha256 = bytearray(), ""
+    while True:
+        ask = ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
+        page = yield Ask(ask)
+        if page["sha256"] != sha256 and content:
+            # Somebody has edited it: the pieces would not fit together.
+            content.clear()
+            continue
+        sha256 = page["sha256"]
+        content += page["piece"]
+        if len(content) >= page["size"]:
+            break
+        following(ask.offset, len(content))
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ProtocolError(f"the daemon sent something else than the content of cell {cell_id}")
+    whole: dict[str, Any] = unpack(bytes(content))
+    return whole
 
 
 def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flow[bytes]:

@@ -1,0 +1,41 @@
+"""How much of a cell goes into one reply: what is larger is read in pieces. Nothing here knows a connection."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+from runtimed.document.notebook import CellRecord
+from runtimed.protocol.codec import pack
+
+__all__ = ["PIECE", "REPLY_BUDGET", "content_page", "content_size", "fixed_size"]
+
+REPLY_BUDGET: Final = 2**20
+"""Bytes of sources, metadata and events after which a reply about cells ends; the rest is asked for again."""
+
+PIECE: Final = 2**20
+"""Bytes of a cell's content in one reply."""
+
+_FRAME: Final = 256
+"""Bytes that a cell takes beside its texts, at most."""
+
+
+def content_size(record: CellRecord) -> int:
+    """Return the bytes of a cell's source and metadata."""
+    return _size(record.source) + sum(_size(key) + _size(value) for key, value in record.metadata.items())
+
+
+def fixed_size(record: CellRecord) -> int:
+    """Return the bytes of all that a reply always has of a cell, at most."""
+    return _FRAME + _size(record.id) + _size(record.position) + _size(record.execution_id or "")
+
+
+def content_page(record: CellRecord, offset: int) -> dict[str, Any]:
+    """Return a piece of a cell's source and metadata, as `GetContent` describes it."""
+    whole = pack({"source": record.source, "metadata": dict(record.metadata)})
+    sha256 = hashlib.sha256(whole).hexdigest()
+    return {"piece": whole[offset : offset + PIECE], "size": len(whole), "sha256": sha256}
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,54 @@
+"""What a kernel answers to a question, cut to what fits into a reply: it may offer millions of names."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from runtimed.protocol.codec import pack
+
+__all__ = ["MAX_ANSWER", "bounded"]
+
+MAX_ANSWER: Final = 2**20
+"""Bytes of an answer that is passed on as it is."""
+
+_SMALL: Final = 2**12
+"""Bytes of any other field of an answer that has to be cut."""
+
+
+def bounded(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of complete_reply or inspect_reply, with as many matches and as much text as fit.
+
+    Raises:
+        ProtocolError: If it holds what cannot be sent.
+
+    Source: Jupyter messaging 5.4, "Completion" and "Introspection".
+    """
+    if len(pack(content)) <= MAX_ANSWER:
+        return content
+    kept: dict[str, Any] = {}
+    for name, value in content.items():
+        if name == "matches" and isinstance(value, list):
+            kept[name] = _first(value)
+        elif name == "data" and isinstance(value, dict):
+            kept[name] = {mime: _beginning(text) for mime, text in list(value.items())[:8] if isinstance(text, str)}
+        elif name != "metadata" and len(pack(value)) <= _SMALL:
+            kept[name] = value
+    if "metadata" in content:
+        # What it says of matches that are left out would be wrong.
+        kept["metadata"] = {}
+    return kept
+
+
+def _first(matches: list[Any]) -> list[Any]:
+    left, kept = MAX_ANSWER, []
+    for match in matches:
+        left -= len(pack(match))
+        if left < 0:
+            break
+        kept.append(match)
+    return kept
+
+
+def _beginning(text: str) -> str:
+    limit = MAX_ANSWER // 32  # of at most 8 texts, with up to 4 bytes for a code point
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} characters left out)"
