@@ -50,6 +50,7 @@ SESSION_MEMBERS = [
     "execute_cell",
     "run",
     "queue_cell",
+    "get_queue",
     "wait",
     "read_outputs",
     "cancel",

@@ -45,6 +45,7 @@ from runtimed.models import (
     Image,
     Output,
     OutputPage,
+    QueuedExecution,
     SessionStatus,
     SyncEnvironmentResult,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "Output",
     "OutputPage",
     "ProtocolError",
+    "QueuedExecution",
     "RuntimedError",
     "Secret",
     "Session",

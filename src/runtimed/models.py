@@ -30,6 +30,7 @@ __all__ = [
     "Output",
     "OutputPage",
     "OutputType",
+    "QueuedExecution",
     "SessionStatus",
     "SyncEnvironmentResult",
 ]
@@ -276,6 +277,33 @@ class ExecutionResult:
                 f"[{display.readable_size(self.omitted_bytes)} of output are left out here; "
                 f"session.read_outputs({self.execution_id!r}, after={self.omitted_after}) reads them]"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedExecution:
+    """An execution that runs or waits.
+
+    Attributes:
+        source: The first line of its code that is not blank, cut at 100 characters; ` …` follows where there is more.
+        sha256: The SHA-256 of the code in UTF-8, in hexadecimal.
+        status: Whether it runs or waits for its turn.
+        is_asking: Whether its code waits for a line of input.
+        queued_at: When it was asked for, in UTC.
+        started_at: When the kernel began with it, in UTC; None if it waits.
+        client_id: Who asked for it, as `Session.client_id` names them.
+        label: What that client calls itself; None if nobody named it.
+    """
+
+    execution_id: ExecutionId
+    cell_id: CellId
+    source: str
+    sha256: str
+    status: Literal["running", "queued"]
+    is_asking: bool
+    queued_at: datetime
+    started_at: datetime | None
+    client_id: str
+    label: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,6 @@ def test_bad_options_get_one_sentence(line: str, sentence: str) -> None:
     ("line", "sentence"),
     [
         ("connect", "%runtimed connect: the following arguments are required: ID (`%runtimed?` explains)"),
-        ("replay", "%runtimed replay: the following arguments are required: CELL_ID (`%runtimed?` explains)"),
         ("sessions x", "%runtimed sessions: unrecognized arguments: x (`%runtimed?` explains)"),
         (
             "print(1)",

@@ -1,6 +1,7 @@
 """What `%runtimed` tells and does, and how the extension is loaded; with a real shell, daemon and kernel."""
 
 import asyncio
+import re
 import sys
 import threading
 from pathlib import Path
@@ -58,8 +59,8 @@ def test_sessions_are_listed(in_work: Shell) -> None:
 def test_cells_are_listed(in_work: Shell, work: Session) -> None:
     first = work.create_cell("a = 1\nb = 2", index=0)
     head, row, *_ = in_work.run("%runtimed cells").splitlines()
-    assert head.split() == ["ID", "TYPE", "COUNT", "SOURCE"]
-    assert row.split(maxsplit=3) == [first, "code", "-", "a = 1 …"]
+    assert head.split() == ["ID", "TYPE", "COUNT", "STATE", "SOURCE"]
+    assert row.split(maxsplit=4) == [first, "code", "-", "-", "a = 1 …"]
     assert in_work.run("%runtimed cells nobody") == "Session nobody has no cells.\n"
 
 
@@ -85,7 +86,9 @@ def test_a_replay_follows_a_cell_that_still_runs(in_work: Shell, work: Session, 
     wait_until(lambda: "before" in last_stdout(work), "the cell printed nothing")
     opener = threading.Timer(0.3, gate.touch)
     opener.start()
-    assert in_work.run(f"%runtimed replay {cell_id}") == "before\nafter\n"
+    head, *shown = in_work.run(f"%runtimed replay {cell_id}").splitlines()
+    assert re.fullmatch(rf'Cell {cell_id}: "import os, time …" of observer, running for \d+ s', head)
+    assert shown == ["before", "after"]
     opener.join()
 
 

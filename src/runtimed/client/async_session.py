@@ -26,6 +26,7 @@ from runtimed.models import (
     ExecutionResult,
     Output,
     OutputPage,
+    QueuedExecution,
     SessionStatus,
     SyncEnvironmentResult,
 )
@@ -264,6 +265,10 @@ class AsyncSession(Handle):
     async def queue_cell(self, cell_id: str) -> ExecutionId:
         """See `calls.queue_cell`."""
         return await self._perform(calls.queue_cell(self._notebook, cell_id))
+
+    async def get_queue(self) -> list[QueuedExecution]:
+        """See `calls.get_queue`."""
+        return await self._perform(calls.get_queue(self._notebook))
 
     async def wait(
         self, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"

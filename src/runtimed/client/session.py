@@ -26,6 +26,7 @@ from runtimed.models import (
     ExecutionResult,
     Output,
     OutputPage,
+    QueuedExecution,
     SessionStatus,
     SyncEnvironmentResult,
 )
@@ -271,6 +272,10 @@ class Session(Handle):
     def queue_cell(self, cell_id: str) -> ExecutionId:
         """See `calls.queue_cell`."""
         return self._perform(calls.queue_cell(self._notebook, cell_id))
+
+    def get_queue(self) -> list[QueuedExecution]:
+        """See `calls.get_queue`."""
+        return self._perform(calls.get_queue(self._notebook))
 
     def wait(
         self, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: calls.OnTimeout = "leave"

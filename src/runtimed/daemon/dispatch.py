@@ -114,6 +114,12 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
             room.check_kind("kernel")
             return {"executions": room.executions_as_maps(prefix)}
+        case ops.GetQueue(notebook_id=notebook_id):
+            if daemon.registry.find(check_notebook_id(notebook_id)) is None:
+                return {"executions": [], "last": None}
+            room = daemon.room(notebook_id)
+            room.check_kind("kernel")
+            return room.kernel.executions.queue()
         case ops.DeleteSession():
             return daemon.delete_session(operation.notebook_id, peer.actor)
         case ops.ShutdownDaemon():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -20,13 +21,16 @@ from runtimed.ids import CellId, ClientId, ExecutionId
 from runtimed.models import AuditAction
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
-from runtimed.protocol.operations import Enqueue, Execute, HostInterrupt
+from runtimed.protocol.operations import MAX_QUEUE, Enqueue, Execute, HostInterrupt
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Executions", "TellHost"]
 
 logger = logging.getLogger(__name__)
+
+MAX_FIRST_LINE: Final = 100
+"""Longest first line of a source that the queue tells, in characters."""
 
 
 class TellHost(Protocol):
@@ -176,6 +180,30 @@ class Executions:
         if row is None or row.status in ("queued", "running"):
             return None
         return {"status": row.status, "cell_id": row.cell_id}
+
+    def queue(self) -> dict[str, Any]:
+        """Return what runs and what waits, as `GetQueue` describes it."""
+        found = []
+        for row in self._store.unfinished_executions()[:MAX_QUEUE]:
+            runs = row.execution_id == self._queue.running
+            found.append(
+                {
+                    "execution_id": row.execution_id,
+                    "cell_id": row.cell_id,
+                    "source": _first_line(row.source),
+                    "sha256": hashlib.sha256(row.source.encode("utf-8", "surrogatepass")).hexdigest(),
+                    "status": "running" if runs else "queued",
+                    "is_asking": self.asking is not None and self.asking.execution_id == row.execution_id,
+                    "queued_at": row.queued_at,
+                    "started_at": row.started_at,
+                    "client_id": row.author,
+                    "label": self._store.actor(row.author).label,
+                }
+            )
+        last = [
+            {"execution_id": row.execution_id, "cell_id": row.cell_id} for row in self._store.find_executions("", 1)
+        ]
+        return {"executions": found, "last": last[0] if last else None}
 
     def forget(self, execution_id: str) -> None:
         """An old execution was deleted: updates of what it once showed are no longer for it."""
@@ -397,3 +425,8 @@ class Executions:
                 Finished(at=now, execution_id=execution_id, cell_id=row.cell_id, status=status, message=message)
             )
             self._store.update_execution(execution_id, status=status, ended_at=now)
+
+
+def _first_line(source: str) -> str:
+    first, _, rest = source.strip().partition("\n")
+    return f"{first[:MAX_FIRST_LINE]} …" if rest or len(first) > MAX_FIRST_LINE else first

@@ -19,12 +19,13 @@ OPTIONS: Final = {
     "--no-wait": "queue the code and return at once",
     "--out": "put the ExecutionResult into this variable",
     "--silent": "display nothing",
+    "--again": "queue the cell once more though it runs or waits already",
     "--kernel-type": "the language, if a kernel is started",
     "--env": "the environment, if a kernel is started",
 }
 """The options of `%%runtimed`, and what they do."""
 
-VALUED_OPTIONS: Final = frozenset(OPTIONS) - {"--no-wait", "--silent"}
+VALUED_OPTIONS: Final = frozenset(OPTIONS) - {"--again", "--no-wait", "--silent"}
 """Those that a value follows."""
 
 COMMANDS: Final = {
@@ -33,7 +34,7 @@ COMMANDS: Final = {
     "off": "run cells here again",
     "sessions": "list the daemon's sessions",
     "cells": "list the cells of the session",
-    "replay": "show the outputs of a cell, and follow it while it runs",
+    "replay": "show the outputs of a cell, else of what runs or ran last, and follow it while it runs",
     "interrupt": "interrupt what runs in the session",
     "restart": "replace the session's kernel by a fresh one",
     "stop": "end the session for everybody",
@@ -59,6 +60,7 @@ class RunOptions:
     wait: bool = True
     out: str | None = None
     silent: bool = False
+    again: bool = False
     kernel_type: str | None = None
     env: str | None = None
     header: str = field(default="", compare=False)
@@ -131,6 +133,7 @@ def _run_options(parser: _Parser, line: str) -> RunOptions:
     parser.add_argument("--no-wait", dest="wait", action="store_false")
     parser.add_argument("--out", type=_name, metavar="NAME")
     parser.add_argument("--silent", action="store_true")
+    parser.add_argument("--again", action="store_true")
     _add_kernel_options(parser)
     options = RunOptions(**parser.read(line), header=f"%%{parser.prog.lstrip('%')} {line}".rstrip())
     if not options.wait:
@@ -164,7 +167,7 @@ def parse_command(line: str) -> Command | None:
             parser.add_argument("notebook_id", type=_id, metavar="ID")
             _add_kernel_options(parser)
         case "replay":
-            parser.add_argument("cell_id", type=_id, metavar="CELL_ID")
+            parser.add_argument("cell_id", nargs="?", type=_id, metavar="CELL_ID")
     if name not in ("connect", "sessions", "off"):
         parser.add_argument("notebook_id", nargs="?", type=_id, metavar="NOTEBOOK_ID")
     return Command(name=name, **parser.read(rest))

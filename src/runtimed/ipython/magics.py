@@ -5,6 +5,8 @@ Everything here blocks, so it works inside a running event loop.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +26,10 @@ from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
 from runtimed.ipython.payload import act_on
+from runtimed.ipython.queue import described, has_source, read_queue, state_of_execution
 from runtimed.ipython.routing import Router
-from runtimed.ipython.streaming import Live, can_answer, enqueue, replay, start
-from runtimed.models import ExecutionResult
+from runtimed.ipython.streaming import Live, can_answer, enqueue, execution_of, replay, start
+from runtimed.models import ExecutionResult, QueuedExecution
 from runtimed.progress import ProgressLine
 from runtimed.protocol.operations import Enqueue, StartKernel
 from runtimed.texts import printable
@@ -90,9 +93,14 @@ class RuntimedMagics(Magics):
         --no-wait           queue the code, print its execution id and cell id, and return at once
         --out NAME          put the ExecutionResult into the variable NAME
         --silent            display nothing; a failure still stops the notebook
+        --again             queue the cell once more, though it runs or waits already
         --kernel-type TYPE  the language, if a kernel has to be started: python (default) or deno
         --env ENV           the environment, if a kernel has to be started: current (default: this kernel's
                             interpreter), auto, uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
+
+        Running a cell whose code still runs, or waits, attaches to it: what it has shown appears again, and the rest
+        follows. So a notebook that was closed, or whose kernel was restarted, finds its job. A cell that waits says for
+        whom.
 
         A cell that fails shows the traceback of its kernel, and stops "Run All". Interrupting (the stop button, Ctrl-C)
         interrupts the remote code; a second time leaves it alone. `input()` and `getpass()` ask here.
@@ -107,8 +115,9 @@ class RuntimedMagics(Magics):
                                       `%%local` as a cell's first line keeps that cell here
         %runtimed off                 cells run here again
         %runtimed sessions            all sessions of the daemon
-        %runtimed cells               the cells of the session
-        %runtimed replay CELL_ID      show the outputs of a cell; follow it live while it runs
+        %runtimed cells               the cells of the session, and which of them run or wait
+        %runtimed replay [CELL_ID]    show the outputs of a cell, or of what runs or ran last; follow it live while it
+                                      runs; the beginning of an id will do. The stop button ends the following only
         %runtimed interrupt           interrupt what runs
         %runtimed restart             replace the kernel by a fresh one
         %runtimed stop                end the session for everybody; its cells and outputs stay readable
@@ -149,7 +158,7 @@ class RuntimedMagics(Magics):
 
             %runtimed connect analysis
             %runtimed cells
-            %runtimed replay cell-0b7c…
+            %runtimed replay
 
         The result as a value::
 
@@ -247,10 +256,20 @@ class RuntimedMagics(Magics):
         """
         if options.cell_id is not None and session.get_cell_type(options.cell_id) is None:
             raise CellNotFound(f"Cell not found: {options.cell_id}", cell_id=options.cell_id)
+        cell_id = options.cell_id or self._own_cell()
+        queue = read_queue(session)
+        found = None if options.again else queue.of_cell(cell_id)
+        if found is not None:
+            code = session.get_cell_source(cell_id) if source is None else source
+            if code is not None and has_source(found, code):
+                self._attach(session, options, found)
+                return
+            if not options.silent:
+                _say(f"The cell's earlier code is {state_of_execution(found)}; this one waits behind it")
         operation = Enqueue(
             notebook_id=session.notebook_id,
             execution_id=new_execution_id(),
-            cell_id=options.cell_id or self._own_cell(),
+            cell_id=cell_id,
             source=source,
             watch=options.wait,
             whole=True,
@@ -265,19 +284,42 @@ class RuntimedMagics(Magics):
             if not options.silent:
                 _say(f"Queued execution {operation.execution_id} of cell {operation.cell_id}")
             return
-        timeout = self.timeout if options.timeout is None else options.timeout
+        with ProgressLine(self.shell) as progress, self._timeouts(cell_id):
+            shown = None if options.silent else progress
+            live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
+            result = live.run(operation, kernel, self._timeout(options), queue.behind())
+        self._finish(session, options, live, result)
+
+    def _attach(self, session: Session, options: RunOptions, found: QueuedExecution) -> None:
+        """Follow an execution of this very cell that has not ended, instead of queueing another one."""
+        if not options.silent:
+            _say(
+                f"Attached to execution {found.execution_id} of this cell, {state_of_execution(found)}; `--again` "
+                "queues another one"
+            )
+        if not options.wait:
+            return
+        with self._timeouts(found.cell_id):
+            live = Live(session, found.execution_id, silent=options.silent)
+            result = live.attach(self._timeout(options), is_asking=found.is_asking and can_answer(self.shell))
+        self._finish(session, options, live, result)
+
+    def _timeout(self, options: RunOptions) -> float | None:
+        timeout: float | None = self.timeout if options.timeout is None else options.timeout
+        return timeout
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _timeouts(cell_id: str) -> Iterator[None]:
+        """Say where the waiting ends what the magics can do next."""
         try:
-            with ProgressLine(self.shell) as progress:
-                shown = None if options.silent else progress
-                live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
-                result = live.run(operation, kernel, timeout)
+            yield
         except ExecutionTimeout as exc:
             raise ExecutionTimeout(
                 f"Execution timed out after {exc.timeout_secs:g} seconds; it goes on: "
-                f"`%runtimed replay {operation.cell_id}` shows it, `%runtimed interrupt` ends it",
+                f"`%runtimed replay {cell_id}` shows it, `%runtimed interrupt` ends it",
                 **exc.data,
             ) from None
-        self._finish(session, options, live, result)
 
     def _finish(self, session: Session, options: RunOptions, live: Live, result: ExecutionResult) -> None:
         if options.out is not None:
@@ -368,8 +410,7 @@ class RuntimedMagics(Magics):
             case "cells":
                 _say(reports.cells_report(session))
             case "replay":
-                if not replay(session, str(command.cell_id)):
-                    _say(f"Cell {command.cell_id} has no outputs.")
+                self._replay(session, command.cell_id)
             case "interrupt":
                 session.interrupt()
                 _say(f"Interrupted what runs in session {notebook_id}")
@@ -385,6 +426,26 @@ class RuntimedMagics(Magics):
                 if self.router.on and self.sessions.current is None:
                     self._set_off()
                 _say(f"Stopped session {notebook_id}; its cells stay readable (`%runtimed connect {notebook_id}`)")
+
+    def _replay(self, session: Session, typed: str | None) -> None:
+        queue = read_queue(session)
+        if typed is not None:
+            cell_id = session._perform(reports.cell_named(session.notebook_id, typed))
+            execution_id = execution_of(session, cell_id)
+        elif queue.executions:
+            execution_id, cell_id = queue.executions[0].execution_id, queue.executions[0].cell_id
+        elif queue.last is not None:
+            execution_id, cell_id = queue.last
+        else:
+            _say(f"Session {session.notebook_id} has executed nothing yet.")
+            return
+        running = next((entry for entry in queue.executions if entry.execution_id == execution_id), None)
+        if running is not None:
+            _say(f"Cell {cell_id}: {described(running)}")
+        elif typed is None:
+            _say(f"Cell {cell_id}:")
+        if execution_id is None or not replay(session, execution_id):
+            _say(f"Cell {cell_id} has no outputs.")
 
     # --- sessions ---
 

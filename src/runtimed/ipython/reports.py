@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,22 @@ from runtimed.client.session import Session
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import with_settings
-from runtimed.errors import DaemonUnavailable, EnvironmentFailed, SessionNotFound
-from runtimed.models import SessionStatus
-from runtimed.protocol.operations import GetCells, GetMetadata
+from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionNotFound
+from runtimed.ipython.queue import age, read_queue, state_of_execution
+from runtimed.models import QueuedExecution, SessionStatus
+from runtimed.protocol.operations import FindCells, GetCells, GetMetadata
 from runtimed.texts import printable
 
-__all__ = ["cells_report", "env_report", "sessions_report", "state_of", "state_report", "status_of", "table"]
+__all__ = [
+    "cell_named",
+    "cells_report",
+    "env_report",
+    "sessions_report",
+    "state_of",
+    "state_report",
+    "status_of",
+    "table",
+]
 
 MAX_WIDTH = 60
 """Longest first line of a source that is shown, in characters."""
@@ -73,7 +82,7 @@ def state_report(current: str | None, joined: bool, browser: str | None, *, all_
 
 
 def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
-    rows = [("status", f"{state_of(status)}, for {_age(status.duration)}, {_count(status.peers, 'client')} connected")]
+    rows = [("status", f"{state_of(status)}, for {age(status.duration)}, {_count(status.peers, 'client')} connected")]
     if status.kernel_pid is not None:
         rows.append(("kernel", f"{status.kernel_type}, {status.kernel_status}, process {status.kernel_pid}"))
         rows.append(("env", str(status.env_source)))
@@ -115,7 +124,7 @@ def sessions_report(*current: str | None) -> str:
                 status.kernel_status or "-",
                 status.env_source or "-",
                 str(status.peers),
-                _age(status.duration),
+                age(status.duration),
             ]
             for status in sessions
         ),
@@ -123,22 +132,43 @@ def sessions_report(*current: str | None) -> str:
 
 
 def cells_report(session: Session) -> str:
-    """Return the cells of a joined session, in order."""
+    """Return the cells of a joined session, in order, and which of them run or wait, since when, and for whom."""
     cells = session._perform(_outline(session.notebook_id))
     if not cells:
         return f"Session {printable(session.notebook_id)} has no cells."
+    queue = read_queue(session)
     return table(
-        ["ID", "TYPE", "COUNT", "SOURCE"],
+        ["ID", "TYPE", "COUNT", "STATE", "SOURCE"],
         (
             [
                 cell["id"],
                 cell["cell_type"],
                 "-" if cell["execution_count"] is None else str(cell["execution_count"]),
+                _state(queue.of_cell(cell["id"])),
                 _first_line(cell["source"]),
             ]
             for cell in cells
         ),
     )
+
+
+def cell_named(notebook_id: str, typed: str) -> Flow[str]:
+    """Return the id of the cell that somebody means who typed it, or so much of its beginning that no other one fits.
+
+    Raises:
+        CellNotFound: If no cell fits, or several do.
+    """
+    ids = (yield Ask(FindCells(notebook_id=notebook_id, prefix=typed)))["ids"]
+    if len(ids) == 1 or typed in ids:
+        return typed if typed in ids else str(ids[0])
+    if not ids:
+        raise CellNotFound(f"Cell not found: {typed}", cell_id=typed)
+    some = ", ".join(ids[:5]) + (" …" if len(ids) > 5 else "")
+    raise CellNotFound(f"{len(ids)} cells have ids that begin with {typed}: {some}", cell_id=typed)
+
+
+def _state(entry: QueuedExecution | None) -> str:
+    return "-" if entry is None else f"{state_of_execution(entry)}, by {entry.label or 'another client'}"
 
 
 def _outline(notebook_id: str) -> Flow[list[dict[str, Any]]]:
@@ -217,14 +247,6 @@ def _first_line(source: str) -> str:
     lines = source.strip().splitlines() or [""]
     text = lines[0] if len(lines) == 1 else f"{lines[0]} …"
     return text if len(text) <= MAX_WIDTH else f"{text[: MAX_WIDTH - 1]}…"
-
-
-def _age(duration: timedelta) -> str:
-    seconds = int(duration.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def _count(number: int, noun: str) -> str:

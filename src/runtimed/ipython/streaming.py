@@ -8,6 +8,7 @@ import getpass
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
@@ -25,10 +26,20 @@ from runtimed.ipython.ending import is_hung_up, is_terminal, kernel_is_ending
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Clear, Display, EnvProgress, Event, Failed, Finished, InputRequested, Stream
+from runtimed.protocol.events import (
+    Clear,
+    Display,
+    EnvProgress,
+    Event,
+    Failed,
+    Finished,
+    InputRequested,
+    Queued,
+    Stream,
+)
 from runtimed.protocol.operations import CancelExecution, Enqueue, GetCell, Input, ReadEvents, StartKernel, Watch
 
-__all__ = ["Live", "can_answer", "enqueue", "replay", "start"]
+__all__ = ["Live", "Past", "can_answer", "enqueue", "execution_of", "replay", "start"]
 
 END_OF_INPUT: Final = "\x04"
 """What ipykernel turns into EOFError when it comes as the answer to `input()`."""
@@ -68,9 +79,11 @@ class Live:
         self._asking = False
         self._deciding = False
         self._ending = False
+        self._behind = ""
+        self._waiting: ProgressLine | None = None
         self.finished: Finished | None = None
 
-    def run(self, operation: Enqueue, kernel: StartKernel, timeout: float | None) -> ExecutionResult:
+    def run(self, operation: Enqueue, kernel: StartKernel, timeout: float | None, waiting: str = "") -> ExecutionResult:
         """Execute, show everything, and return what it gave; start a kernel if none runs.
 
         The first Ctrl-C interrupts the execution, or takes it from the queue, and the following goes on until it has
@@ -80,23 +93,21 @@ class Live:
             operation: What to execute.
             kernel: What to start if no kernel runs.
             timeout: Seconds after which ExecutionTimeout comes; None for never.
+            waiting: What it waits for, shown until it begins: `behind …`.
         """
+        self._behind = waiting
         flow = calls.execute(
             self._session._notebook, operation, timeout_secs=timeout, on_event=self.take, kernel=kernel
         )
         try:
-            with _interrupts_to(self._on_interrupt):
+            with self._taking_interrupts():
                 return self._session._perform(flow)
         except KeyboardInterrupt:
-            if self._ending:
-                self._leave(operation)
-                raise KeyboardInterrupt(
-                    f"this kernel ends; execution {self._execution_id} goes on without it"
-                ) from None
             if self._accepted:
-                raise KeyboardInterrupt(
-                    f"left execution {self._execution_id}, which goes on; `%runtimed interrupt` interrupts it"
-                ) from None
+                raise
+            if self._ending:
+                self._queue_alone(operation)
+                raise self._left() from None
             # The request may have been on its way.
             with contextlib.suppress(RuntimedError):
                 self._cancel()
@@ -104,12 +115,69 @@ class Live:
                 "the cell was given up; a kernel that is being started for it goes on starting: `%runtimed` shows it, "
                 "`%runtimed stop` ends it with its session"
             ) from None
+        finally:
+            self._close_waiting()
 
-    def _leave(self, operation: Enqueue) -> None:
+    def attach(self, timeout: float | None, *, is_asking: bool) -> ExecutionResult:
+        """Show what an execution that was queued before has given, then the rest live, and return all of it.
+
+        Interrupts do what they do in `run`.
+
+        Args:
+            timeout: Seconds after which ExecutionTimeout comes; None for never.
+            is_asking: Whether its code waits for a line of input, which is asked for here then.
+        """
+        self._accepted = True
+        with self._taking_interrupts():
+            past = self.show_past(whole=True)
+            if is_asking and past.question is not None:
+                self.take(past.question)
+            operation = Watch(
+                notebook_id=self._session.notebook_id, execution_id=self._execution_id, after=past.seen, whole=True
+            )
+            flow = calls.execute(
+                self._session._notebook, operation, timeout_secs=timeout, on_event=self.take, fold=past.fold
+            )
+            return self._session._perform(flow)
+
+    def show_past(self, *, whole: bool) -> Past:
+        """Show what an execution has given so far, as it looks now.
+
+        Args:
+            whole: Whether to show also what is beyond the daemon's limit.
+        """
+        past = self._session._perform(_read_past(self._session.notebook_id, self._execution_id, whole=whole))
+        self.finished = past.finished
+        if self._stream is not None:
+            values = self._session._perform(calls.fetch_blobs(self._session._notebook, past.fold.missing_blobs))
+            outputs = past.fold.outputs_with(values)
+            past.outputs = len(outputs)
+            for output in outputs:
+                self._stream.show(output)
+        return past
+
+    @contextlib.contextmanager
+    def _taking_interrupts(self) -> Iterator[None]:
+        """Take interrupts in this block; an execution that is accepted goes on if they end the block."""
+        try:
+            with _interrupts_to(self._on_interrupt):
+                yield
+        except KeyboardInterrupt:
+            if self._accepted:
+                raise self._left() from None
+            raise
+
+    def _left(self) -> KeyboardInterrupt:
+        if self._ending:
+            return KeyboardInterrupt(f"this kernel ends; execution {self._execution_id} goes on without it")
+        return KeyboardInterrupt(
+            f"left execution {self._execution_id}, which goes on; `%runtimed interrupt` interrupts it"
+        )
+
+    def _queue_alone(self, operation: Enqueue) -> None:
         """Queue what was not accepted yet, because its kernel is being started: it runs without us."""
-        if not self._accepted:
-            with contextlib.suppress(RuntimedError):
-                self._session._apart(_ask(msgspec.structs.replace(operation, watch=False)))
+        with contextlib.suppress(RuntimedError):
+            self._session._apart(_ask(msgspec.structs.replace(operation, watch=False)))
 
     def take(self, event: Event) -> None:
         """Show what one event brings."""
@@ -120,6 +188,10 @@ class Live:
         if self._progress is not None:
             self._progress.close()
         self._accepted = True
+        if isinstance(event, Queued):
+            self._show_waiting()
+        else:
+            self._close_waiting()
         match event:
             case Stream() | Display() | Failed():
                 self._show(event)
@@ -131,6 +203,16 @@ class Live:
                 self.finished = event
             case _:
                 pass
+
+    def _show_waiting(self) -> None:
+        if self._behind and self._stream is not None:
+            self._waiting = ProgressLine(running_shell())
+            self._waiting.show(f"Waiting {self._behind}")
+
+    def _close_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.close(f"Waited {self._behind}")
+            self._waiting = None
 
     def _show(self, event: Stream | Display | Failed) -> None:
         stream = self._stream
@@ -227,56 +309,86 @@ def start(kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
     yield Follow(kernel, show)
 
 
-def replay(session: Session, cell_id: str) -> bool:
-    """Show the outputs of a cell's latest execution, and the rest of them live if it still runs.
+def replay(session: Session, execution_id: str) -> bool:
+    """Show the outputs of an execution, and the rest of them live if it still runs.
+
+    An interrupt ends the following, and leaves the execution as it is.
 
     Returns:
         Whether there was anything to show.
-
-    Raises:
-        CellNotFound: If there is no such cell.
     """
-    execution_id, fold, seen = session._perform(_past(session, cell_id))
-    if execution_id is None:
-        return False
-    values = session._perform(calls.fetch_blobs(session._notebook, fold.missing_blobs))
-    outputs = fold.outputs_with(values)
-    stream = _output_stream(session)
-    for output in outputs:
-        stream.show(output)
+    live = Live(session, execution_id)
+    past = live.show_past(whole=False)
+    fold = past.fold
     if fold.status is not None:
         if fold.omitted is not None:
             show_note(
                 f"[{readable_size(fold.omitted.size)} of output are left out here; `Session.read_outputs` reads them]"
             )
-        return bool(outputs)
-    live = Live(session, execution_id)
+        return past.outputs > 0
 
     def watch(event: Event) -> None:
         # Its questions are for the client that started it.
         if not isinstance(event, InputRequested):
             live.take(event)
 
-    operation = Watch(notebook_id=session.notebook_id, execution_id=execution_id, after=seen, whole=True)
+    operation = Watch(notebook_id=session.notebook_id, execution_id=execution_id, after=past.seen, whole=True)
     session._perform(calls.execute(session._notebook, operation, timeout_secs=None, on_event=watch))
     return True
 
 
-def _past(session: Session, cell_id: str) -> Flow[tuple[ExecutionId | None, OutputFold, int]]:
-    """Read the events of a cell's latest execution, and the number of the last one."""
-    fold, seen = OutputFold(), 0
-    cell = (yield Ask(GetCell(notebook_id=session.notebook_id, cell_id=cell_id, outputs=False)))["cell"]
+def execution_of(session: Session, cell_id: str) -> ExecutionId | None:
+    """Return the latest execution of a cell; None if it has none.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+    """
+    return session._perform(_execution_of(session.notebook_id, cell_id))
+
+
+def _execution_of(notebook_id: str, cell_id: str) -> Flow[ExecutionId | None]:
+    cell = (yield Ask(GetCell(notebook_id=notebook_id, cell_id=cell_id, outputs=False)))["cell"]
     if cell is None:
         raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
-    execution_id = cell["execution_id"]
-    more = execution_id is not None
+    return None if cell["execution_id"] is None else ExecutionId(cell["execution_id"])
+
+
+@dataclass(slots=True)
+class Past:
+    """What an execution has given so far.
+
+    Attributes:
+        fold: Its outputs.
+        seen: The number of its latest event.
+        outputs: How many of its outputs were shown.
+        question: The latest question that it asked.
+        finished: Its last event, if it has ended.
+    """
+
+    fold: OutputFold
+    seen: int = 0
+    outputs: int = 0
+    question: InputRequested | None = None
+    finished: Finished | None = None
+
+
+def _read_past(notebook_id: str, execution_id: str, *, whole: bool) -> Flow[Past]:
+    past, more = Past(OutputFold()), True
     while more:
-        page = yield Ask(ReadEvents(notebook_id=session.notebook_id, execution_id=execution_id, after=seen))
+        page = yield Ask(ReadEvents(notebook_id=notebook_id, execution_id=execution_id, after=past.seen, whole=whole))
         for _seq, body in page["events"]:
-            fold.add(decode_event(body))
+            event = decode_event(body)
+            past.fold.add(event)
+            match event:
+                case InputRequested():
+                    past.question = event
+                case Finished():
+                    past.finished = event
+                case _:
+                    pass
         more = page["more"]
-        seen = following(seen, page["last"]) if more else page["last"]
-    return execution_id, fold, seen
+        past.seen = following(past.seen, page["last"]) if more else page["last"]
+    return past
 
 
 def _ask(operation: CancelExecution | Enqueue | Input) -> Flow[None]:

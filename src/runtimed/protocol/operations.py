@@ -15,6 +15,7 @@ from runtimed.protocol.bounds import MAX_NUMBER, Environment, Minutes, Number, S
 __all__ = [
     "FREE_FORM",
     "MAX_LOG_PAGE",
+    "MAX_QUEUE",
     "Act",
     "AddCell",
     "AddDependencies",
@@ -41,6 +42,7 @@ __all__ = [
     "GetDependencies",
     "GetLog",
     "GetMetadata",
+    "GetQueue",
     "GetResultValue",
     "GetSession",
     "GetStatus",
@@ -100,6 +102,10 @@ MAX_LOG_PAGE: Final = 1000
 
 _Index = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 _Page = Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+
+
+MAX_QUEUE: Final = 1000
+"""Most executions of a queue in one reply."""
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
@@ -505,6 +511,14 @@ class Watch(_OnNotebook, frozen=True, tag="watch"):
     whole: bool = False
 
 
+class GetQueue(_OnNotebook, frozen=True, tag="queue"):
+    """Read what runs and what waits behind it. No use of the session.
+
+    Reply: `{executions: [...], last: {execution_id, cell_id} | None}`: the first MAX_QUEUE in their order, each with
+    the fields of `QueuedExecution`, times as Unix seconds; and the execution that was queued last.
+    """
+
+
 class ReadEvents(_OnNotebook, frozen=True, tag="read_events"):
     """Read stored events of an execution, the same that a `Watch` would stream, a page at a time.
 
@@ -847,6 +861,7 @@ Operation = (
     | GetContent
     | SetMetadata
     | GetMetadata
+    | GetQueue
     | GetDependencies
     | AddDependencies
     | RemoveDependency

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -17,7 +18,7 @@ from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
-from runtimed.models import ExecutionResult, OutputPage
+from runtimed.models import ExecutionResult, OutputPage, QueuedExecution
 from runtimed.protocol import operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event, Finished
@@ -29,8 +30,10 @@ __all__ = [
     "enqueue",
     "execute",
     "execute_cell",
+    "get_queue",
     "queue_cell",
     "queued",
+    "queued_execution",
     "read_outputs",
     "run",
     "timed_out",
@@ -120,6 +123,16 @@ def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
         yield Ask(operation)
 
 
+def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
+    """Return what runs, and behind it what waits, in that order. Asking is no use of the session.
+
+    Returns:
+        The first 1000 executions; none if nothing runs or waits.
+    """
+    reply = yield Ask(ops.GetQueue(notebook_id=notebook.id))
+    return [queued_execution(fields) for fields in reply["executions"]]
+
+
 def wait(
     notebook: Notebook, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
@@ -178,6 +191,16 @@ def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[
     return OutputPage(outputs=plain_outputs(events, values), next=last if more else None)
 
 
+def queued_execution(fields: dict[str, Any]) -> QueuedExecution:
+    """Return an entry of the reply to `GetQueue`."""
+    started_at = fields["started_at"]
+    times = {
+        "queued_at": datetime.fromtimestamp(fields["queued_at"], UTC),
+        "started_at": None if started_at is None else datetime.fromtimestamp(started_at, UTC),
+    }
+    return QueuedExecution(**{**fields, **times})
+
+
 def _execute_to_the_end(
     notebook: Notebook, operation: ops.Enqueue | ops.Watch, timeout_secs: float | None, on_timeout: OnTimeout
 ) -> Flow[ExecutionResult]:
@@ -203,17 +226,19 @@ def execute(
     on_timeout: OnTimeout = "leave",
     on_event: OnEvent | None = None,
     kernel: ops.StartKernel | None = None,
+    fold: OutputFold | None = None,
 ) -> Flow[ExecutionResult]:
     """Follow an execution to its end, even one that is cancelled; start a kernel if it needs one.
 
     Args:
         on_event: Sees each raw event, too, and the progress of a kernel's start.
         kernel: What to start if none runs; a Python kernel in the default environment if None.
+        fold: What came before, for a `Watch` that begins in the middle; the result has it, too.
     """
     timeout_secs = check_duration("timeout_secs", timeout_secs)
     if on_timeout not in get_args(OnTimeout):
         raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
-    fold = OutputFold()
+    fold = fold or OutputFold()
 
     def take(event: Any) -> None:
         fold.add(event)

@@ -1,0 +1,85 @@
+"""What runs and what waits in a session, and the same in words for people."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from runtimed.client.calls.executions import queued_execution
+from runtimed.client.flows import Ask, Flow
+from runtimed.client.session import Session
+from runtimed.ids import ExecutionId
+from runtimed.models import QueuedExecution
+from runtimed.protocol.operations import GetQueue
+from runtimed.texts import printable
+
+__all__ = ["Queue", "age", "described", "has_source", "read_queue", "state_of_execution"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """What a session executes.
+
+    Attributes:
+        executions: What runs, and behind it what waits.
+        last: The execution that was queued last, whatever became of it, and its cell; None if there is none.
+    """
+
+    executions: tuple[QueuedExecution, ...]
+    last: tuple[ExecutionId, str] | None
+
+    def of_cell(self, cell_id: str) -> QueuedExecution | None:
+        """Return the latest execution of a cell that has not ended; None if there is none."""
+        return next((entry for entry in reversed(self.executions) if entry.cell_id == cell_id), None)
+
+    def behind(self) -> str:
+        """Return behind whom something would wait that is queued now: nothing if it would not."""
+        if not self.executions:
+            return ""
+        others = len(self.executions) - 1
+        more = "" if not others else f", and {others} more" if others > 1 else ", and one more"
+        return f"behind {described(self.executions[0])}{more}"
+
+
+def read_queue(session: Session) -> Queue:
+    """Return what a session executes now."""
+    return session._perform(_read(session.notebook_id))
+
+
+def _read(notebook_id: str) -> Flow[Queue]:
+    reply = yield Ask(GetQueue(notebook_id=notebook_id))
+    last = reply["last"]
+    return Queue(
+        executions=tuple(queued_execution(fields) for fields in reply["executions"]),
+        last=None if last is None else (ExecutionId(last["execution_id"]), last["cell_id"]),
+    )
+
+
+def has_source(entry: QueuedExecution, source: str) -> bool:
+    """Whether an execution is one of exactly this code."""
+    return entry.sha256 == hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def described(entry: QueuedExecution) -> str:
+    """Return an execution in words: `"train()" of report.ipynb, running for 40 s`."""
+    return printable(f'"{entry.source}" of {entry.label or "another client"}, {state_of_execution(entry)}')
+
+
+def state_of_execution(entry: QueuedExecution) -> str:
+    """Return how far an execution is, in words: `running for 40 s`."""
+    now = datetime.now(UTC)
+    if entry.is_asking:
+        return f"waiting for input, started {age(now - (entry.started_at or entry.queued_at))} ago"
+    if entry.status == "running":
+        return f"running for {age(now - (entry.started_at or entry.queued_at))}"
+    return f"queued for {age(now - entry.queued_at)}"
+
+
+def age(duration: timedelta) -> str:
+    """Return a length of time in its largest unit: `40 s`, `3 h`."""
+    seconds = max(0, int(duration.total_seconds()))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
