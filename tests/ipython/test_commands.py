@@ -143,7 +143,7 @@ def test_env_says_what_is_chosen_and_why_and_what_runs(
         session.create_cell("# /// script\n# dependencies = ['six']\n# ///")
     shell.run("%config RuntimedMagics.env = 'auto'")
     assert shell.run("%runtimed env declares") == (
-        "A kernel that these magics start: python, env uv:pep723: the first code cell begins with a script block "
+        "A kernel that these magics start: python, env uv:pep723: the script block says so "
         "(PEP 723)\n  packages: six\nRunning in session declares: no kernel\n"
     )
     (tmp_path / "pyproject.toml").write_text("[broken")
