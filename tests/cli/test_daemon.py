@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtimed import Client, Session
+from runtimed import Client, Session, __version__
 from runtimed.cli import daemon as daemon_commands
 from runtimed.cli.main import main
 from runtimed.client import blocking
@@ -69,6 +69,7 @@ def test_status_tells_people_and_programs(runtimed: Command, data_dir: Path):
         "pool": dict(status.pool),
         "limits": dict(status.limits),
         "problems": [],
+        "client_version": __version__,
         "unused_kernels": [],
     }
 

@@ -22,6 +22,7 @@ from runtimed.models import DaemonStatus
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import connect_socket, daemon_answers, ensure_daemon
 from runtimed.transport.sockets import peer_credentials
+from runtimed.version import __version__, version_note
 
 __all__ = ["end_daemon", "no_daemon", "restart", "start", "status"]
 
@@ -66,12 +67,13 @@ def status(arguments: argparse.Namespace) -> int:
     unused = unused_kernels(all_sessions(Client(label="runtimed"), "active"))
     if arguments.json:
         ids = [one.session_id for one in unused]
-        print_json({"running": True, **jsonable(found), "unused_kernels": ids})
+        print_json({"running": True, **jsonable(found), "client_version": __version__, "unused_kernels": ids})
         return Exit.OK
     print_table(
         ["daemon", f"pid {found.pid}"],
         [
             ["version", found.version],
+            *([["note", note]] if (note := version_note(found.version)) is not None else []),
             ["started", ago(found.started_at)],
             ["sessions", f"{found.sessions} active"],
             ["clients", f"{found.peers - 1} besides this command"],

@@ -31,7 +31,7 @@ from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
 from runtimed.storage.aside import list_aside
 from runtimed.texts import printable
 from runtimed.transport.home import find_uv
-from runtimed.version import __version__
+from runtimed.version import __version__, version_note
 
 __all__ = ["Check", "doctor", "examine"]
 
@@ -294,6 +294,10 @@ def _daemon(settings: Settings) -> Iterator[Check]:
         yield _memory(settings.limits.max_kernel_memory, find_mechanisms())
         return
     yield Check(name="daemon", verdict="ok", found=f"{status.version}, pid {status.pid}, {status.sessions} sessions")
+    note = version_note(status.version)
+    if note is not None:
+        found, _, advice = note.partition(": ")
+        yield Check(name="version", verdict="warn", found=found, advice=advice)
     for problem in status.problems:
         yield Check(name="problem", verdict="warn", found=problem, advice="`runtimed logs` may say more")
     yield _who_can_reach(settings, status.pid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -50,5 +51,8 @@ def _perform(arguments: argparse.Namespace) -> int:
         arguments.helped.print_help()
         return Exit.OK
     module, name = arguments.command
+    if module in ("daemon", "doctor", "ending"):
+        # These say it themselves, or are about to end that daemon.
+        logging.getLogger("runtimed.client.identity").setLevel(logging.ERROR)
     command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"runtimed.cli.{module}"), name)
     return command(arguments)

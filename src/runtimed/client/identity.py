@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, err
 from runtimed.ids import ClientId, check_label, new_client_id
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
 from runtimed.protocol.operations import Operation
-from runtimed.version import __version__
+from runtimed.version import __version__, version_note
 
 __all__ = [
     "ENDING_DEADLINE",
@@ -23,6 +24,11 @@ __all__ = [
     "no_daemon",
     "unexpected",
 ]
+
+logger = logging.getLogger(__name__)
+
+_named: set[str] = set()
+"""The notes about versions that this process has logged."""
 
 HANDSHAKE_DEADLINE: Final = 30.0
 """Seconds that a daemon gets to answer a greeting."""
@@ -76,14 +82,18 @@ class Identity:
 
 
 def check_welcome(message: Message) -> None:
-    """Read the answer to a greeting.
+    """Read the answer to a greeting; log, once in a process, that the daemon is older or newer than this client.
 
     Raises:
-        ProtocolError: If the daemon is of another version.
+        ProtocolError: If the daemon speaks another version of the protocol.
         DaemonUnavailable: If it takes no more connections.
     """
     if not isinstance(message, Welcome):
         raise unexpected(message)
+    note = version_note(message.version)
+    if note is not None and note not in _named:
+        _named.add(note)
+        logger.warning("%s", note)
 
 
 def no_answer(socket_path: Path) -> DaemonUnavailable:

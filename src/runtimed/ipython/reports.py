@@ -21,6 +21,7 @@ from runtimed.ipython.queue import age, read_queue, state_of_execution
 from runtimed.models import QueuedExecution, SessionStatus
 from runtimed.protocol.operations import FindCells, GetCells, GetMetadata
 from runtimed.texts import printable
+from runtimed.version import version_note
 
 __all__ = [
     "cell_named",
@@ -61,6 +62,7 @@ def state_report(current: str | None, joined: bool, browser: str | None, *, all_
     else:
         rows = [
             ("daemon", f"running, version {daemon.version}, process {daemon.pid}"),
+            *([("note", note)] if (note := version_note(daemon.version)) is not None else []),
             ("socket", daemon.socket_path),
             ("data", daemon.data_dir),
             ("sessions", f"{daemon.sessions} active (`%runtimed sessions` lists them)"),
