@@ -50,7 +50,7 @@ def test_a_running_cell_keeps_a_session_from_being_idle_but_not_from_lasting_too
     asyncio.run(scenario())
 
 
-def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
+def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted_once_it_holds_others_up(own_folder):
     async def scenario() -> None:
         async with daemon_with_a_clock() as (clock, daemon), AsyncSession("s") as session:
             await session.start_kernel()
@@ -63,13 +63,21 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted(own_folder):
             await until(lambda: daemon.room("s").kernel.executions.asking, "the cell does not ask")
             asker.close()
             await until(lambda: daemon.status_as_map()["rooms"][0]["active_peers"] == 1, "the asker is still there")
-            daemon._tick()
-            clock.now += 31
+            for _ in range(2):
+                daemon._tick()
+                clock.now += 31
+            assert daemon.room("s").kernel.executions.asking, "somebody may come back and answer"
+            await session.queue_cell(await session.create_cell("1"))
+            for _ in range(2):
+                daemon._tick()
+                assert daemon.room("s").kernel.executions.asking
+                clock.now += 31
             daemon._tick()
             result = await session.wait("e")
             assert result.error is not None
             assert result.error.ename == "KeyboardInterrupt"
-            entry = (await AsyncClient().sessions.log("s"))[0]
+            log = await AsyncClient().sessions.log("s")
+            entry = next(entry for entry in log if entry.action == "execution_cancelled")
             assert (entry.action, entry.execution_id, entry.client_id) == ("execution_cancelled", "e", None)
 
     asyncio.run(scenario())

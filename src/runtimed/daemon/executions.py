@@ -71,6 +71,11 @@ class Executions:
         """Whether anything runs or waits to run."""
         return self._queue.busy
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits behind what runs."""
+        return bool(self._queue.waiting)
+
     def enqueue(self, request: Enqueue, source: str, actor: Actor) -> None:
         """Queue an execution; when this returns it is committed, and the kernel may have begun already.
 

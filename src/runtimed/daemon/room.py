@@ -280,15 +280,26 @@ class Room(KernelListener, BrowserListener):
         self.kernel.executions.tidy()
 
     def _interrupt_unanswered(self) -> None:
-        """Interrupt a cell that has waited too long for input from a client that is gone: nobody else can give it."""
+        """Interrupt a cell that has waited too long for input from a client that is gone, if that holds others up.
+
+        In a durable session somebody may come back, attach and answer.
+        """
         asking = self.kernel.executions.asking
-        if asking is None or any(client_id == asking.client_id for client_id, _join in self._peers.values()):
+        if (
+            asking is None
+            or any(client_id == asking.client_id for client_id, _join in self._peers.values())
+            or (not self.kernel.executions.waiting and not self._is_ephemeral())
+        ):
             self._unanswered_since = None
         elif self._unanswered_since is None:
             self._unanswered_since = self._clock()
         elif self._clock() - self._unanswered_since > INPUT_PATIENCE:
             self._unanswered_since = None
             self.kernel.executions.cancel(asking.execution_id)
+
+    def _is_ephemeral(self) -> bool:
+        row = self._registry.find(self.notebook_id)
+        return row is not None and row.ephemeral
 
     def kernel_facts(self, **fields: Any) -> None:
         """See `KernelListener`."""

@@ -99,8 +99,8 @@ class RuntimedMagics(Magics):
                             interpreter), auto, uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
 
         Running a cell whose code still runs, or waits, attaches to it: what it has shown appears again, and the rest
-        follows. So a notebook that was closed, or whose kernel was restarted, finds its job. A cell that waits says for
-        whom.
+        follows. So a notebook that was closed finds its job: if its own kernel still waits for the cell, restart that
+        kernel, which leaves the session alone, and run the cell again. A cell that waits says for whom.
 
         A cell that fails shows the traceback of its kernel, and stops "Run All". Interrupting (the stop button, Ctrl-C)
         interrupts the remote code; a second time leaves it alone. `input()` and `getpass()` ask here.
