@@ -5,7 +5,6 @@ import collections
 import datetime
 import decimal
 import fractions
-import importlib
 import os
 import pathlib
 import pickle
@@ -61,12 +60,29 @@ def test_the_value_of_a_last_expression_comes_as_it_is(with_kernel, value):
     assert RESULT_KEY not in str(result.outputs)
 
 
-def test_values_of_numpy_come_as_they_are(with_kernel):
-    numpy = importlib.import_module("numpy")
-    result = with_kernel.run("import numpy; numpy.arange(6, dtype='f4').reshape(2, 3)")
-    assert result.value.dtype == "float32"
-    assert result.value.tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert with_kernel.run("numpy.float64(0.5)").value == numpy.float64(0.5)
+@pytest.mark.parametrize(
+    "code",
+    [
+        "numpy.arange(6, dtype='f4').reshape(2, 3)",
+        "numpy.float64(0.5)",
+        "numpy.datetime64('2026-01-01')",
+        "numpy.ma.array([1, 2], mask=[0, 1])",
+        "pandas.DataFrame({'a': [1, 2], 'b': ['x', None]})",
+        "pandas.DataFrame({'a': pandas.array([1, None], dtype='Int64')}, index=pandas.date_range('2026', periods=2))",
+        "pandas.Series([1.5, 2], name='s')",
+        "pandas.Timestamp('2026-01-01', tz='UTC')",
+        "pandas.Categorical(['a', 'b', 'a'])",
+        "pandas.NA",
+        "pandas.NaT",
+    ],
+)
+def test_values_of_numpy_and_pandas_come_as_they_are(with_kernel, code):
+    package = code.partition(".")[0]
+    module = pytest.importorskip(package)
+    value = with_kernel.run(f"import {package}\n{code}").value
+    expected = eval(code, {package: module})
+    assert type(value) is type(expected)
+    assert repr(value) == repr(expected)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ _PLAIN_MODULES = frozenset(
         "ipaddress",
         "numpy",
         "numpy.dtypes",
+        "numpy.ma",
         "pandas",
+        "pandas.api.typing",
+        "pandas.arrays",
         "pathlib",
         "uuid",
     }
@@ -75,6 +78,10 @@ _PLAIN_BUILTINS = frozenset(
         "str",
     }
 )
+
+
+_CYTHON_FUNCTION = "cython_function_or_method"
+"""The type of pandas' functions, in a module that is named after Cython's version."""
 
 
 class TooLarge(Exception):  # what it says
@@ -107,7 +114,9 @@ class _Bounded(io.RawIOBase):
 class _PlainPickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Called for all that is not of a built-in type that pickle knows."""
-        named = obj if isinstance(obj, (type, FunctionType, BuiltinFunctionType)) else type(obj)
+        kind = type(obj)
+        is_named = isinstance(obj, (type, FunctionType, BuiltinFunctionType)) or kind.__name__ == _CYTHON_FUNCTION
+        named = obj if is_named else kind
         if not _is_plain(named.__module__ or "", named.__qualname__):
             raise pickle.PicklingError("no plain data")
         return NotImplemented
