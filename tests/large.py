@@ -24,9 +24,17 @@ def large_document(cells: int, notebook_id: NotebookId) -> bytes:
     return document.save()
 
 
-def write_large_notebook(data_dir: Path, name: str, cells: int) -> Path:
+def database_of(data_dir: Path, name: str) -> Path:
+    """The path of a session's database."""
+    return data_dir / "sessions" / f"{stored_name(NotebookId(name))}.db"
+
+
+def write_large_notebook(data_dir: Path, name: str, cells: int, *, set_aside: bool = False) -> Path:
     """Write a notebook as an earlier daemon would have left it, and return the path of its database."""
-    path = data_dir / "sessions" / f"{stored_name(NotebookId(name))}.db"
+    path = database_of(data_dir, name)
     with SessionStore(path) as store:
-        store.put_snapshot(large_document(cells, NotebookId(name)))
+        # One document serves all sessions: to write it takes seconds.
+        store.put_snapshot(large_document(cells, NotebookId("large")))
+        if set_aside:
+            store.set_document_aside()
     return path

@@ -12,6 +12,7 @@ import psutil
 from runtimed import Client, ExecutionCancelled, NoKernel, RuntimedError, Session
 from tests.faults.strikes import Fault
 from tests.faults.workload import Seen, Workload
+from tests.large import source_of
 
 Problem = Callable[[str], None]
 
@@ -127,6 +128,13 @@ def check_edits(workload: Workload, session: Session, problem: Problem) -> int:
     if sorted(workload.notes, key=lambda note: places.get(note, -1)) != workload.notes:
         problem("the cells of one client are out of order")
     return pieces + 2 * len(workload.notes)
+
+
+def check_large_notebook(session: Session, cells: int, problem: Problem) -> None:
+    """All that was in the notebook before the round is there, once, in its order."""
+    found = [(cell.id, cell.source) for cell in session.get_cells() if cell.id.startswith("large-")]
+    if found != [(f"large-{number}", source_of(number)) for number in range(cells)]:
+        problem(f"of the {cells} cells of the notebook {len(found)} are there, or others")
 
 
 def check_log(workload: Workload, fault: Fault, status: str, problem: Problem) -> None:

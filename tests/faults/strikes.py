@@ -22,6 +22,7 @@ from runtimed import Client, RuntimedError, SessionStatus, default_socket_path
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request
 from runtimed.protocol.operations import Attach
 from runtimed.transport.blocking import BlockingChannel
+from tests.large import database_of
 
 __all__ = ["FAULTS", "Target", "fault_of", "kill", "kill_daemons"]
 
@@ -112,6 +113,23 @@ def _daemon_stopped_and_killed(target: Target) -> None:
     kill(pid, signal.SIGSTOP)
     target.pause(1.0)
     kill(pid)
+
+
+def _daemon_while_it_loads(target: Target) -> None:
+    """Each next one dies as soon as it has noted that it begins to load the notebook."""
+    log = database_of(target.folder, target.name).with_suffix(".db-wal")
+    for _ in range(3):
+        kill_daemons(target.folder)
+        known, deadline = _size(log), time.monotonic() + 5
+        while _size(log) in (0, known) and time.monotonic() < deadline:
+            time.sleep(0.002)
+    kill_daemons(target.folder)
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def _restart(target: Target) -> None:
@@ -213,18 +231,21 @@ class Fault:
     Attributes:
         ends_kernel: Whether the kernel, and so what runs, ends with it.
         at_start: Whether it strikes while the kernel is being started.
+        is_large: Whether the notebook has to take a second to load.
     """
 
     name: str
     strike: Callable[[Target], None]
     ends_kernel: bool = False
     at_start: bool = False
+    is_large: bool = False
 
 
 FAULTS: Final = (
     Fault("nothing", _nothing),
     Fault("daemon", _daemon),
     Fault("daemon three times", _daemon_thrice),
+    Fault("daemon while it loads", _daemon_while_it_loads, is_large=True),
     Fault("daemon ends", _daemon_ends),
     Fault("daemon stopped and killed", _daemon_stopped_and_killed),
     Fault("daemon while a kernel starts", _daemon, at_start=True),

@@ -171,6 +171,8 @@ class Workload:
                 session.wait(execution_id, timeout_secs=60)
             self.heard.setdefault(execution_id, Seen("subscribe", name))
         self._curtain = session.create_cell("", "raw")
+        # The subscriber may have heard of the cell before this thread did: it hears of it once more.
+        session.append_source(self._curtain, "the end")
         subscriber.join()
         for own in self._sessions:
             own.close()
