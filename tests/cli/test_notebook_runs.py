@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from runtimed import Client, Session
@@ -178,6 +179,31 @@ def test_the_end_of_the_command_leaves_the_code_running(number: int, tmp_path: P
         cell = session.get_cells()[-1]
         assert cell.execution_id is not None
         assert session.wait(cell.execution_id).stdout == "begun\nend\n"
+
+
+def test_a_person_answers_a_program_and_interrupts_its_question(tmp_path: Path):
+    file = tmp_path / "file.py"
+    file.write_text("import getpass\nprint('got', input('name? '), len(getpass.getpass('word: ')))\ninput('again? ')\n")
+    command, *arguments = [*RUNTIMED, "run", "--session", "kept", str(file)]
+    child = pexpect.spawn(command, arguments, timeout=60, encoding="utf-8")
+    child.expect_exact("name? ")
+    child.sendline("Ann")
+    child.expect_exact("word: ")
+    child.sendline("secret")
+    child.expect_exact("got Ann 6")
+    child.expect_exact("again? ")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    lines = child.before.replace("^C", "").split("\r\n")
+    assert lines[:3] == [
+        "Traceback (most recent call last):",
+        f'  File "{file}", line 3, in <module>',
+        "    input('again? ')",
+    ]
+    assert lines[-2:] == ["KeyboardInterrupt", ""]
+    assert not any("ipykernel" in line for line in lines)
 
 
 def test_ctrl_c_interrupts_a_notebook_and_leaves_out_its_other_cells(tmp_path: Path):

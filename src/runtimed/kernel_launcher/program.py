@@ -84,6 +84,8 @@ class _Input(io.RawIOBase):
                 self._rest = self._kernel.raw_input("").encode("latin-1")
             except (EOFError, NotImplementedError):  # nobody there who could answer: as with /dev/null
                 self._ended = True
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt from None  # without the frames of ipykernel
         count = min(len(buffer), len(self._rest))
         buffer[:count], self._rest = self._rest[:count], self._rest[count:]
         return count
