@@ -13,6 +13,8 @@ import sys
 from types import TracebackType
 from typing import Any, Final, TextIO
 
+from runtimed.texts import printable
+
 __all__ = ["ProgressLine", "progress_text"]
 
 _MIB: Final = 2**20
@@ -66,6 +68,15 @@ class ProgressLine:
             line = "".join(c if c.isprintable() else "?" for c in text)
             self._write(f"\r\x1b[2K{line[:width]} …")
         self._shown = True
+
+    def announce(self, text: str) -> None:
+        """Say something that stays, where a person sees it: in the place of the line."""
+        self._shown = False
+        if self._notebook:
+            self._publish(text)
+        elif self._stream.isatty():
+            self._stream.write(f"\r\x1b[2K{printable(text)}\n")
+            self._stream.flush()
 
     def close(self, last: str = "") -> None:
         """Take the line away. Closing twice is harmless.

@@ -92,7 +92,7 @@ def environments() -> Iterator[Row]:
         deep.mkdir(parents=True)
 
         def detect() -> None:
-            decide(gather(asked="auto", folder=str(deep), environment=os.environ, interpreter=sys.executable))
+            decide(gather(asked="auto", folder=str(deep), environment=os.environ, interpreter=sys.executable, uv=None))
 
         took = statistics.median(seconds(detect) for _ in range(200))
     yield "Detection of a project 20 folders above", f"{took * 1e3:.1f} ms"

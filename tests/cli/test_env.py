@@ -1,6 +1,7 @@
 """`runtimed env`: what a kernel would get, and why."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,14 +39,41 @@ def test_explain_says_what_would_be_chosen_and_why_and_starts_nothing(runtimed: 
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == f"There is no {tmp_path}/not/there.ipynb\n"
     assert runtimed("env", "explain", str(script)).stdout == (
-        "uv:pep723: the script block says so (PEP 723)\n  packages: six\n"
+        "uv:pep723: the notebook or the file has a script block (PEP 723)\n  packages: six\n"
     )
     assert json.loads(runtimed("env", "explain", "--json", str(tmp_path)).stdout) == {
         "env_source": "uv:pyproject",
         "reason": f"{project} is the nearest project file",
         "file": str(project),
+        "refused": None,
     }
     assert list(data_dir.iterdir()) == []
+
+
+def test_without_uv_the_start_refuses_in_the_words_of_explain_and_with_no_other_traceback(data_dir: Path, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "shop"\nversion = "1"\n')
+    begin = "import sys; sys.modules['uv'] = None\n"
+    explain = f"{begin}from runtimed.cli.main import main; sys.exit(main(['env', 'explain']))"
+    run = f"{begin}import runtimed\nwith runtimed.Session('shop') as s: s.run('1')"
+    queue = f"{begin}import runtimed\nwith runtimed.Session('shop') as s: s.queue_cell(s.create_cell('1'))"
+    variables = {name: value for name, value in os.environ.items() if name != "RUNTIMED_ENV"} | {"PATH": "/nowhere"}
+
+    def python(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+
+    refused = python(explain)
+    sentence = (
+        f"uv:pyproject needs uv, which is not installed ({tmp_path}/pyproject.toml is the nearest project file); "
+        "install it with `pip install 'ipython-runtimed[uv]'`, or ask for the interpreter that is there: "
+        'env_source="current", `--env current`'
+    )
+    assert (refused.returncode, refused.stderr) == (1, f"A kernel would not start: {sentence}\n")
+    assert refused.stdout.startswith("uv:pyproject: ")
+    for code in (run, queue):
+        started = python(code)
+        assert started.stderr.splitlines()[-1] == f"runtimed.errors.EnvironmentFailed: {sentence}"
+        assert started.stderr.count("Traceback") == 1
 
 
 def test_explain_says_what_cannot_be_understood(runtimed: Command, tmp_path):
@@ -93,7 +121,7 @@ def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: 
         assert (done.returncode, done.stdout) == (
             0,
             "The session 'mine' may install what it asks for:\n"
-            "uv:pep723: the script block says so (PEP 723)\n"
+            "uv:pep723: the notebook or the file has a script block (PEP 723)\n"
             "  packages: six\n",
         )
         assert len(list((data_dir / "trust").iterdir())) == 2

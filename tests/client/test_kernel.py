@@ -72,6 +72,24 @@ def test_a_notebooks_path_may_be_any_and_a_deleted_folder_is_a_sentence(session,
         session.start_kernel()
 
 
+def test_a_session_goes_on_when_the_folder_of_its_client_is_deleted(face, session, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    session.start_kernel()
+    gone.rmdir()
+    assert session.run("1 + 1").success
+    cell_id = session.create_cell("print(2)")
+    assert session.wait(session.queue_cell(cell_id)).stdout == "2\n"
+    assert [event.event_type for event in session.stream_execute(cell_id)][-1] == "done"
+    # The home folder takes its place.
+    session.restart_kernel()
+    assert session.run("import os; print(os.path.samefile(os.getcwd(), os.path.expanduser('~')))").stdout == "True\n"
+    again = face.session(session.notebook_id)
+    assert again.run("print(3)").stdout == "3\n"
+    again.close()
+
+
 def test_a_kernel_has_the_variables_and_the_folder_of_the_client_that_started_it(session, monkeypatch, tmp_path):
     monkeypatch.setenv("OF_THIS_CLIENT", "é \U0001f600")
     monkeypatch.chdir(tmp_path)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed import EnvironmentFailed
-from runtimed.environments.detection import Decision, decide, explain
-from runtimed.environments.facts import Facts, base_interpreter, gather, read_document
+from runtimed.environments.detection import Decision, decide, explain, sentence
+from runtimed.environments.facts import base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
 from runtimed.environments.script_block import script_blocks
 from runtimed.transport.home import find_uv
@@ -64,6 +64,7 @@ def choose(
             folder=str(folder),
             environment={"HOME": str(home), "PATH": os.environ["PATH"], **(variables or {})},
             interpreter=sys.executable,
+            uv=facts.pop("uv", None),
             **facts,
         )
     )
@@ -78,20 +79,14 @@ def write(path: Path, text: str = "") -> Path:
 # --- the order --------------------------------------------------------------------------------------------------------
 
 
-def test_without_anything_it_is_the_prewarmed_one_of_uv_for_the_clients_python(home):
-    assert choose(home, home) == Decision(
-        source="uv:prewarmed",
-        reason=f"no dependencies in the notebook, no project file from {home} up ({home} is the home folder)",
-        recipe=UvRecipe(python=BASE),
-    )
-
-
-def test_without_anything_and_without_uv_it_is_the_clients_own():
-    decision = decide(Facts(folder="/x", interpreter="/usr/bin/python3"))
-    assert decision == Decision(
-        source="current",
-        reason="no dependencies in the notebook, no project file from /x up (the top of the file system)",
-        notes=("uv is not installed, else it would be uv:prewarmed (`pip install 'ipython-runtimed[uv]'`)",),
+@pytest.mark.parametrize("uv", [None, "/usr/bin/uv"])
+def test_without_anything_it_is_the_clients_own_whether_there_is_uv_or_not(home, uv):
+    decision = choose(home, home, uv=uv)
+    nothing = f"no dependencies in the notebook, no project file from {home} up ({home} is the home folder)"
+    assert decision == Decision(source="current", reason=f"{sys.executable}; {nothing}", uv=uv)
+    assert sentence(decision) == f"kernel: current: {sys.executable}; {nothing}"
+    assert choose(home, home, asked="uv:prewarmed", uv=uv) == Decision(
+        source="uv:prewarmed", reason="it was asked for", recipe=UvRecipe(python=BASE), uv=uv
     )
 
 
@@ -106,7 +101,7 @@ def test_the_notebooks_metadata_come_first_then_its_script_block_then_the_projec
     )
     assert choose(home, home, metadata={"runt": {"uv": {"dependencies": []}}}, sources=[SCRIPT]) == Decision(
         source="uv:pep723",
-        reason="the script block says so (PEP 723)",
+        reason="the notebook or the file has a script block (PEP 723)",
         recipe=UvRecipe(dependencies=("six>=1.16",), requires_python=">=3.11", python=BASE),
     )
     assert choose(home, home, sources=["import six"]) == Decision(
@@ -137,7 +132,7 @@ def test_metadata_may_ask_for_conda_or_deno(home):
     ]
     for metadata in asks:
         assert choose(home, home, metadata=metadata).source == "deno"
-    assert choose(home, home, metadata={"kernelspec": {"name": "python3"}}).source == "uv:prewarmed"
+    assert choose(home, home, metadata={"kernelspec": {"name": "python3"}}).source == "current"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +220,7 @@ def test_the_search_ends_at_a_repository(home, git):
     (repository / "deep").mkdir()
 
     decision = choose(repository / "deep", home)
-    assert decision.source == "uv:prewarmed"
+    assert decision.source == "current"
     assert f"({repository} holds a .git)" in decision.reason
 
     write(repository / "pixi.toml", PIXI)
@@ -236,7 +231,7 @@ def test_the_search_ends_at_home(tmp_path):
     write(tmp_path / "pyproject.toml", PROJECT)
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
-    assert choose(home / "work", home).source == "uv:prewarmed"
+    assert choose(home / "work", home).source == "current"
 
 
 def test_a_pyproject_that_configures_tools_alone_is_passed_over_and_that_is_said(home):
@@ -393,7 +388,7 @@ def test_metadata_that_make_no_sense_are_a_sentence(home, metadata, sentence):
 def test_a_broken_or_doubled_script_block_is_a_sentence(home):
     with pytest.raises(EnvironmentFailed, match="The script block is no valid TOML"):
         choose(home, home, sources=["# /// script\n# dependencies = [\n# ///\n"])
-    with pytest.raises(EnvironmentFailed, match="The script block is not the only one there; PEP 723 allows one"):
+    with pytest.raises(EnvironmentFailed, match="The script block is not the only one in its cell; PEP 723 allows one"):
         choose(home, home, sources=[f"{SCRIPT}\n{SCRIPT}"])
     with pytest.raises(EnvironmentFailed, match="'-r x' is no dependency"):
         choose(home, home, sources=['# /// script\n# dependencies = ["-r x"]\n# ///\n'])
@@ -430,13 +425,14 @@ def test_a_script_block_is_read_however_its_lines_end_and_wherever_it_stands(hom
 def test_a_script_block_that_is_nearly_one_is_a_sentence(home, source, sentence):
     with pytest.raises(EnvironmentFailed, match=f"The script block cannot be read: {sentence}"):
         choose(home, home, sources=[source])
-    with pytest.raises(EnvironmentFailed, match=f"The script block of code cell 2 cannot be read: {sentence}"):
-        choose(home, home, sources=["1 + 1", source])
 
 
 def test_of_several_script_blocks_the_first_counts_and_that_is_said(home):
     decision = choose(home, home, sources=["1", SCRIPT, SCRIPT.replace("six", "rich"), "# /// script\n"])
-    assert (decision.source, decision.reason) == ("uv:pep723", "the script block of code cell 2 says so (PEP 723)")
+    assert (decision.source, decision.reason) == (
+        "uv:pep723",
+        "the notebook or the file has a script block (PEP 723)",
+    )
     assert decision.notes == ("of several code cells with a script block the first one counts",)
     (note,) = choose(home, home, sources=["# /// script\n# dependancies = []\n# ///"]).notes
     assert note == "The script block has the keys dependancies, which mean nothing"
@@ -478,8 +474,8 @@ def test_nothing_that_is_no_file_holds_up_the_search(home):
     (home / "loop").symlink_to("loop")
     (home / "down").mkdir()
     (home / "down/up").symlink_to(home / "down")
-    assert choose(home / "loop", home).source == "uv:prewarmed"
-    assert choose(home / "down/up/up/up/up", home).source == "uv:prewarmed"
+    assert choose(home / "loop", home).source == "current"
+    assert choose(home / "down/up/up/up/up", home).source == "current"
 
 
 # --- documents, interpreters, words -----------------------------------------------------------------------------------
@@ -525,6 +521,7 @@ def test_uv_is_found_beside_this_python_or_on_the_clients_path():
 
 def test_a_decision_explains_itself(home):
     write(home / "pyproject.toml", PROJECT)
+    assert sentence(choose(home, home)) == f"kernel: uv:pyproject of {home}/pyproject.toml"
     assert explain(choose(home, home)).splitlines() == [
         f"uv:pyproject: {home}/pyproject.toml is the nearest project file",
         "  packages: six",

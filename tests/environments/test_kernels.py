@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +34,7 @@ ALPHA = "# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(al
 def data(client: pytest.MonkeyPatch, shared_daemon: Path) -> Path:
     """The data folder of these tests; it has the plain environment."""
     with Session() as warm:
-        warm.start_kernel()
-        assert warm.env_source == "uv:prewarmed"
+        warm.start_kernel(env_source="uv:prewarmed")
     return shared_daemon
 
 
@@ -65,7 +65,24 @@ def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
     return thread, results
 
 
-def test_auto_is_the_plain_environment_of_uv_and_the_second_session_has_it_at_once(client, short_folder):
+def test_auto_is_the_interpreter_that_asks_where_nothing_is_declared_and_each_start_says_so(client, data, caplog):
+    caplog.set_level("INFO", "runtimed")
+    with Session() as session:
+        assert session.run("import sys; print(sys.executable)").stdout == f"{sys.executable}\n"
+        assert session.env_source == "current"
+        session.add_uv_dependency("alpha")
+        assert session.sync_environment().needs_restart
+        session.restart_kernel()
+        assert session.run("import alpha; print(alpha.version)").stdout == "2.0\n"
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("kernel: ")]
+    assert said[0].startswith(
+        f"kernel: current: {sys.executable}; no dependencies in the notebook, no project file from"
+    )
+    assert said[1:] == ["kernel: uv:inline: the notebook's metadata name dependencies for uv"]
+
+
+def test_the_plain_environment_of_uv_is_made_once_and_the_second_session_has_it_at_once(client, short_folder):
+    client.setenv("RUNTIMED_ENV", "uv:prewarmed")
     with own_daemon(short_folder):
         with Session() as first, contextlib.closing(first.subscribe(event_types=["env_progress"])) as events:
             prefix = first.run("import sys; print(sys.prefix)").stdout.strip()

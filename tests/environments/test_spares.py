@@ -35,7 +35,7 @@ def is_held(marker: Path) -> bool:
 def test_a_spare_holds_its_environment_before_and_after_it_is_taken_and_packages_can_be_added(pool: Path) -> None:
     look = "import os, sys; print(sys.prefix, os.environ['VIRTUAL_ENV'], os.environ['PATH'].split(':')[0])"
     with Session() as first:
-        first.start_kernel()
+        first.start_kernel(env_source="uv:prewarmed")
         assert first.env_source == "uv:prewarmed"
         wait_until(lambda: figures() == {"uv_available": 1}, "there is no spare")
         where = first.run(look).stdout
@@ -46,7 +46,7 @@ def test_a_spare_holds_its_environment_before_and_after_it_is_taken_and_packages
         marker = Path(prefix, "runtimed.json")
         assert is_held(marker)
         with Session() as second:
-            second.start_kernel()
+            second.start_kernel(env_source="uv:prewarmed")
             assert second.status().host_pid == spare.pid
             assert second.env_source == "uv:prewarmed"
             DaemonClient().flush_pool()

@@ -122,7 +122,8 @@ def test_all_that_is_asked_for_is_named_and_where_it_comes_from_without_password
 
 
 def doubt_about(folder: Path) -> str | None:
-    facts = gather(asked="auto", folder=str(folder), environment={"HOME": str(folder)}, interpreter=sys.executable)
+    environment = {"HOME": str(folder)}
+    facts = gather(asked="auto", folder=str(folder), environment=environment, interpreter=sys.executable, uv=None)
     return decide(facts).doubt
 
 

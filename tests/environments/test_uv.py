@@ -16,10 +16,9 @@ import psutil
 import pytest
 
 from runtimed import EnvironmentFailed
-from runtimed.environments import maker
 from runtimed.environments.detection import Decision, decide
 from runtimed.environments.facts import gather
-from runtimed.environments.maker import Environments
+from runtimed.environments.maker import Environments, refusal
 from runtimed.environments.recipes import Progress, UvRecipe
 from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
@@ -53,7 +52,7 @@ def project(tmp_path: Path) -> Path:
 
 def prepare(folder: Path, recipe: UvRecipe, variables: dict[str, str], heard: list[Progress] | None = None) -> str:
     """Make an environment; return its Python."""
-    decision = Decision(source="uv:inline", reason="a test asks for it", recipe=recipe)
+    decision = Decision(source="uv:inline", reason="a test asks for it", recipe=recipe, uv=find_uv())
     heard = [] if heard is None else heard
     prepared = asyncio.run(Environments(folder, Trust(folder / "trust")).prepare(decision, variables, "", heard.append))
     assert prepared is not None
@@ -61,7 +60,7 @@ def prepare(folder: Path, recipe: UvRecipe, variables: dict[str, str], heard: li
 
 
 def recipe_of(project: Path, variables: dict[str, str], base: str) -> UvRecipe:
-    decision = decide(gather(asked="auto", folder=str(project), environment=variables, interpreter=base))
+    decision = decide(gather(asked="auto", folder=str(project), environment=variables, interpreter=base, uv=None))
     assert decision.source == "uv:pyproject"
     assert isinstance(decision.recipe, UvRecipe)
     return decision.recipe
@@ -121,7 +120,9 @@ def test_dependencies_are_added_to_it_and_it_stays_as_it_is(folder, variables, b
 
 
 def test_ten_who_ask_at_once_for_a_new_one_get_one(folder, variables, base):
-    decision = Decision(source="uv:inline", reason="", recipe=UvRecipe(dependencies=("alpha==1.0",), python=base))
+    decision = Decision(
+        source="uv:inline", reason="", recipe=UvRecipe(dependencies=("alpha==1.0",), python=base), uv=find_uv()
+    )
 
     async def scene() -> tuple[set[str], list[list[Progress]]]:
         environments = Environments(folder, Trust(folder / "trust"))
@@ -292,7 +293,7 @@ def test_a_script_has_what_uv_run_gives_it(folder, tmp_path, variables, base, li
     told = subprocess.run(beside, cwd=tmp_path, env=uv, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines() == packages
 
-    facts = gather(asked="auto", sources=[script], folder=str(tmp_path), environment=given, interpreter=base)
+    facts = gather(asked="auto", sources=[script], folder=str(tmp_path), environment=given, interpreter=base, uv=None)
     decision = decide(facts)
     assert (decision.source, isinstance(decision.recipe, UvRecipe)) == ("uv:pep723", True)
     python = prepare(folder, decision.recipe, given | OFFLINE)  # type: ignore[arg-type]  # asked above
@@ -431,7 +432,7 @@ def test_whoever_has_set_a_timeout_means_it(tmp_path, own, runs):
 
 def test_when_nobody_waits_any_more_uv_is_killed_and_nothing_is_left(folder, variables, base, silent_index):
     recipe = UvRecipe(dependencies=("alpha", "sampleproject"), python=base)
-    decision = Decision(source="uv:inline", reason="", recipe=recipe)
+    decision = Decision(source="uv:inline", reason="", recipe=recipe, uv=find_uv())
 
     async def scene() -> list[psutil.Process]:
         environments = Environments(folder, Trust(folder / "trust"))
@@ -465,14 +466,27 @@ def running_uv(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def test_without_uv_the_extra_is_named(tmp_path, variables, base, monkeypatch):
-    monkeypatch.setattr(maker, "find_uv", lambda _environment: None)
-    with pytest.raises(EnvironmentFailed, match=r"pip install 'ipython-runtimed\[uv\]'"):
-        prepare(tmp_path, UvRecipe(python=base), variables)
+def test_without_uv_it_is_said_what_to_do_and_what_is_there_already_is_used(folder, tmp_path, variables, base):
+    decision = Decision(source="uv:pyproject", reason="x/pyproject.toml says so", recipe=UvRecipe(python=base))
+
+    def look(place: Path) -> object:
+        environments = Environments(place, Trust(place / "trust"))
+        return asyncio.run(environments.prepare(decision, variables, "", lambda _progress: None))
+
+    with pytest.raises(EnvironmentFailed) as raised:
+        look(tmp_path)
+    assert str(raised.value) == refusal(decision, tmp_path)
+    assert str(raised.value) == (
+        "uv:pyproject needs uv, which is not installed (x/pyproject.toml says so); install it with "
+        "`pip install 'ipython-runtimed[uv]'`, or ask for the interpreter that is there: "
+        'env_source="current", `--env current`'
+    )
+    assert refusal(decision, folder) is None
+    assert look(folder) is not None
 
 
 def test_a_kernel_gets_the_variables_of_an_activated_environment(folder, variables, base):
-    decision = Decision(source="uv:prewarmed", reason="", recipe=UvRecipe(python=base))
+    decision = Decision(source="uv:prewarmed", reason="", recipe=UvRecipe(python=base), uv=find_uv())
     given: dict[str, str] = {**variables, "PYTHONHOME": "/x", "CONDA_PREFIX": "/y", "SECRET": "z"}
     prepared: Any = asyncio.run(
         Environments(folder, Trust(folder / "trust")).prepare(decision, given, "", lambda _progress: None)

@@ -1,6 +1,7 @@
 """`%%runtimed` and `%runtimed_cell`, with a real shell, daemon and kernel."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,29 @@ def test_the_kernel_is_this_interpreter_unless_something_else_is_asked_for(shell
     shell.run(f"%%runtimed named --env python:{sys.executable}\npass")
     assert Client().sessions.get("named").env_source == f"python:{sys.executable}"
     shell.run("%runtimed stop")
+
+
+def test_a_cell_runs_though_the_folder_of_the_notebook_was_deleted(
+    in_work: Shell, work: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_work.run("%%runtimed\npass")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert in_work.run("%%runtimed\nprint(1)") == "1\n"
+    assert in_work.run("%%runtimed --no-wait\nprint(2)").startswith("Queued execution ")
+
+
+def test_each_start_says_which_environment_it_is_and_a_second_cell_says_nothing(
+    shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for line in ("%%runtimed said", "%%runtimed said --no-wait", "%runtimed connect said --env auto"):
+        for said in (f"\r\x1b[2Kkernel: current: the variable RUNTIMED_ENV says so: {sys.executable}\n", ""):
+            assert shell.ip.run_cell(line + ("\n1" if "%%" in line else "")).success
+            assert capsys.readouterr().err == said
+        shell.run("%runtimed stop")
 
 
 def test_an_environment_that_is_asked_for_in_vain_is_mentioned(in_work: Shell) -> None:

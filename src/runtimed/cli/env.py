@@ -21,9 +21,10 @@ from runtimed.client.calls import working_folder
 from runtimed.display import readable_size
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather, read_document
-from runtimed.environments.maker import with_settings
+from runtimed.environments.maker import refusal, with_settings
 from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune
 from runtimed.settings import read_settings
+from runtimed.transport.home import find_uv
 
 __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
 
@@ -46,13 +47,19 @@ def env_explain(arguments: argparse.Namespace) -> int:
         folder=str(path),
         environment=os.environ,
         interpreter=sys.executable,
+        uv=find_uv(),
     )
     decision = with_settings(decide(facts), os.environ)
+    refused = refusal(decision, read_settings().environments_dir)
     if arguments.json:
-        print_json({"env_source": decision.source, "reason": decision.reason, "file": decision.file})
+        print_json(
+            {"env_source": decision.source, "reason": decision.reason, "file": decision.file, "refused": refused}
+        )
     else:
         print(explain(decision))
-    return Exit.OK
+        if refused is not None:
+            complain(f"A kernel would not start: {refused}")
+    return Exit.OK if refused is None else Exit.FAILED
 
 
 def env_trust(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, queue
 from runtimed.cli.notebook_file import FileCell, NotebookFile, read_notebook
-from runtimed.client.calls import kernel_request, working_folder
+from runtimed.client.calls import kernel_request, log_start, working_folder
 from runtimed.client.calls.metadata import NOTEBOOK_METADATA
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.session import Session
@@ -205,6 +205,9 @@ def start_kernel(session: Session, request: StartKernel) -> str:
                 line.show(event.message, event.done, event.total)
 
         reply = session._perform(_follow_start(request, show))
+        explained = log_start(reply)
+        if explained is not None:
+            line.announce(explained)
     asked, has = request.env_source, reply["env_source"]
     # `python:NAME` may be any path.
     if not reply["started"] and asked not in ("auto", has) and has.partition(":")[0] != "python":

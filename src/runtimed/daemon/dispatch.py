@@ -237,7 +237,7 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
         case ops.TrustEnvironment():
             return room.kernel.environment.trust(operation.start)
         case ops.RestartKernel():
-            return _done(room.kernel.restart(peer.actor))
+            return _restart_kernel(room, peer)
         case ops.SyncEnvironment():
             return room.kernel.sync_environment(peer.actor)
         case ops.ShutdownKernel():
@@ -345,6 +345,11 @@ def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops
         reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
         outcome=lambda: room.kernel.executions.outcome(execution_id),
     )
+
+
+async def _restart_kernel(room: Room, peer: Peer) -> dict[str, Any]:
+    await room.kernel.restart(peer.actor)
+    return {"explained": room.kernel.explained}
 
 
 async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -20,7 +20,7 @@ from runtimed.daemon.pool import Pool
 from runtimed.daemon.room_host import RoomHost
 from runtimed.daemon.shared_document import SharedDocument
 from runtimed.daemon.trouble import Trouble
-from runtimed.environments.detection import Decision
+from runtimed.environments.detection import Decision, sentence
 from runtimed.environments.maker import Environments, Prepared
 from runtimed.errors import (
     ConnectionLost,
@@ -122,6 +122,7 @@ class RoomKernel:
         self.status: KernelStatus = "not_started"
         self.kernel_type: str | None = None
         self.env_source: str | None = None
+        self.explained: str | None = None
 
     # --- facts ---
 
@@ -250,7 +251,7 @@ class RoomKernel:
     async def _decide(self, request: StartKernel) -> Decision:
         decision = await self.environment.choose(request)
         self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
-        self.env_source = decision.source
+        self.env_source, self.explained = decision.source, sentence(decision)
         self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
         return decision
 
@@ -340,22 +341,23 @@ class RoomKernel:
 
     async def _restart(self) -> None:
         request, _marker = await self._asked_for(self._running_link())
-        prepared = None
-        if request is not None and self.kernel_type != "deno":
-            decision = await self.environment.choose_again(request)
-            prepared = await self._prepare(decision, request)
-        if request is None or prepared is None:
+        if request is None or self.kernel_type == "deno":
             await self._running_link().ask(HostRestart())
             return
+        decision = await self.environment.choose_again(request)
+        prepared = await self._prepare(decision, request)
+        wanted = KernelWanted(
+            request=request, kernel_type=self.kernel_type or "", env_source=decision.source, prepared=prepared
+        )
         await self._running_link().ask(
             HostRestart(
-                marker=prepared.marker,
-                interpreter=prepared.interpreter,
-                env_source=decision.source,
-                environment=prepared.environment,
+                marker=wanted.marker,
+                interpreter=wanted.interpreter,
+                env_source=wanted.env_source,
+                environment=wanted.environment,
             )
         )
-        self.env_source = decision.source
+        self.env_source, self.explained = decision.source, sentence(decision)
         self._listener.kernel_facts(env_source=decision.source)
 
     def _restart_ended(self, task: asyncio.Task[None]) -> None:
@@ -381,6 +383,9 @@ class RoomKernel:
         decision = None
         if request is not None and self.kernel_type != "deno":
             decision = await self.environment.choose_again(request)
+        if decision is not None and decision.recipe is None and (marker or not self.environment.is_named):
+            # Nothing is asked for any more, or nothing ever was.
+            return _synced(f"{decision.source} would take the place of {self.env_source}" if marker else None)
         if request is None or decision is None or decision.recipe is None:
             why = "" if decision is None else f" ({decision.reason})"
             raise EnvironmentFailed(
@@ -394,12 +399,7 @@ class RoomKernel:
         if addition.obstacle is None and (await self._asked_for(self._running_link()))[1] != marker:
             # The kernel was restarted meanwhile, in another environment.
             return await self.sync_environment(None)
-        return {
-            "success": addition.obstacle is None,
-            "synced_packages": list(addition.packages),
-            "error": addition.obstacle and f"The kernel must be restarted: {addition.obstacle}",
-            "needs_restart": addition.obstacle is not None,
-        }
+        return _synced(addition.obstacle, addition.packages)
 
     @staticmethod
     async def _asked_for(link: HostLink) -> tuple[StartKernel | None, str]:
@@ -617,6 +617,15 @@ class RoomKernel:
         with self._log.transaction():
             self._log.append(KernelState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason))
         self.status = "dead"
+
+
+def _synced(obstacle: str | None, packages: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "success": obstacle is None,
+        "synced_packages": list(packages),
+        "error": obstacle and f"The kernel must be restarted: {obstacle}",
+        "needs_restart": obstacle is not None,
+    }
 
 
 def _no_kernel(exc: Exception) -> str:

@@ -58,6 +58,12 @@ class KernelEnvironment:
         self._clock = clock
         self._preparing: asyncio.Task[Prepared | None] | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the notebook names packages in its metadata."""
+        metadata = self._document.content.metadata(NOTEBOOK_METADATA)
+        return bool(named(metadata, "uv") or named(metadata, "conda"))
+
     async def choose(self, request: StartKernel) -> Decision:
         """Choose the environment: what is asked for, what the document says, what lies about.
 
@@ -70,7 +76,8 @@ class KernelEnvironment:
             content = self._document.content
             note_written(self._environments.trust, content, request)
             metadata = content.metadata(NOTEBOOK_METADATA)
-            sources = [*(cell.source for cell in content.cells() if cell.cell_type == "code"), *sources]
+            # What is about to run comes first: it must find what it names itself.
+            sources += [cell.source for cell in content.cells() if cell.cell_type == "code"]
 
         def look() -> Decision:
             facts = gather(
@@ -81,6 +88,7 @@ class KernelEnvironment:
                 folder=request.cwd,
                 environment=request.environment,
                 interpreter=request.interpreter,
+                uv=request.uv,
             )
             return decide(facts)
 

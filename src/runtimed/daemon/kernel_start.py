@@ -150,6 +150,7 @@ class HostStarter:
             environment=wanted.environment,
             cwd=wanted.request.cwd,
             notebook_label=self._notebook_id,
+            inherited=wanted.request.inherited,
         )
         spare_kind = SpareKernel(kind)
         return await self._pool.hand_over(spare_kind, write_down, owner) or await self._start_new(wanted, spare_kind)
@@ -178,6 +179,7 @@ class HostStarter:
                 request=pack(msgspec.to_builtins(wanted.request)),
                 cwd=wanted.request.cwd,
                 notebook_label=self._notebook_id,
+                inherited=wanted.request.inherited,
                 max_memory=self._settings.limits.max_kernel_memory,
                 lock=Spool.lock(folder),
             )

@@ -183,6 +183,7 @@ class Room(KernelListener, BrowserListener):
             "kernel_type": self.kernel.kernel_type,
             "env_source": self.kernel.env_source,
             "started": started,
+            "explained": self.kernel.explained,
         }
 
     async def start_browser(self, request: StartBrowser, actor: Actor) -> dict[str, Any]:

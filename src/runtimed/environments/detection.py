@@ -25,13 +25,7 @@ from runtimed.environments.script_block import SCRIPT, flaw_in, script_blocks
 from runtimed.environments.uv_settings import told_to_uv
 from runtimed.errors import EnvironmentFailed
 
-__all__ = ["INSTALL_UV", "Decision", "asked_in", "decide", "explain"]
-
-INSTALL_UV: Final = (
-    "uv is not installed; install it with `pip install 'ipython-runtimed[uv]'`, or ask for another environment "
-    "(current, python:/path, kernelspec:NAME)"
-)
-"""What to do where uv is needed and missing."""
+__all__ = ["Decision", "asked_in", "decide", "explain", "sentence"]
 
 _DETECTED: Final = (
     "uv:inline",
@@ -59,6 +53,7 @@ class Decision:
         recipe: What it is made of; None for one that is there already, or is none of Python's.
         doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
         notes: What was seen and passed over, a sentence each.
+        uv: The uv executable of the client that asks, which makes what uv can make; None if it has none.
     """
 
     source: str
@@ -67,18 +62,22 @@ class Decision:
     recipe: Recipe | None = None
     doubt: str | None = None
     notes: tuple[str, ...] = ()
+    uv: str | None = None
 
 
 def decide(facts: Facts) -> Decision:
-    """Choose the environment.
+    """Choose the environment: what the notebook or its nearest project declares, else the interpreter that asks.
 
     What was asked for by name is taken, `auto` looks in this order: the notebook's metadata, a script block in one of
-    its code cells (PEP 723), the nearest project file, and without any of them uv's prewarmed environment, or the
-    client's own where there is no uv.
+    its code cells (PEP 723), the nearest project file, and without any of them the interpreter of the client.
 
     Raises:
         EnvironmentFailed: If it is unknown, or what describes it cannot be understood.
     """
+    return replace(_decide(facts), uv=facts.uv)
+
+
+def _decide(facts: Facts) -> Decision:
     asked, why = facts.asked, "it was asked for"
     if asked == "auto" and facts.override is not None:
         asked, why = facts.override, "the variable RUNTIMED_ENV says so"
@@ -123,6 +122,13 @@ def _interpreter(facts: Facts, asked: str, why: str) -> Decision:
         "the PATH, python:python3",
         env_source=asked,
     )
+
+
+def sentence(decision: Decision) -> str:
+    """Return what is said at every start of a kernel."""
+    if decision.file is not None:
+        return f"kernel: {decision.source} of {decision.file}"
+    return f"kernel: {decision.source}: {decision.reason}"
 
 
 def explain(decision: Decision) -> str:
@@ -176,10 +182,8 @@ def _detect(facts: Facts) -> Decision:
     if found is not None:
         return replace(found, notes=(*found.notes, *notes))
     nothing = f"no dependencies in the notebook, no project file from {facts.folder} up ({facts.stopped})"
-    if facts.uv is not None:
-        return _prewarmed(facts, "uv:prewarmed", nothing, tuple(notes))
-    notes.append("uv is not installed, else it would be uv:prewarmed (`pip install 'ipython-runtimed[uv]'`)")
-    return Decision(source="current", reason=nothing, notes=tuple(notes))
+    interpreter = facts.interpreter or "the interpreter of the client"
+    return Decision(source="current", reason=f"{interpreter}; {nothing}", notes=tuple(notes))
 
 
 def _named(facts: Facts, label: str) -> Decision:
@@ -201,9 +205,9 @@ def _named(facts: Facts, label: str) -> Decision:
     )
 
 
-def _prewarmed(facts: Facts, label: str, reason: str, notes: tuple[str, ...] = ()) -> Decision:
+def _prewarmed(facts: Facts, label: str, reason: str) -> Decision:
     recipe: Recipe = UvRecipe(python=facts.base) if label == "uv:prewarmed" else CondaRecipe()
-    return Decision(source=label, reason=reason, recipe=recipe, notes=notes)
+    return Decision(source=label, reason=reason, recipe=recipe)
 
 
 # --- 1: what the notebook says ----------------------------------------------------------------------------------------
@@ -251,22 +255,21 @@ def _from_metadata(facts: Facts) -> Decision | None:
 def _from_script(facts: Facts) -> Decision | None:
     """Read the block of a PEP 723 script: that of the first code cell that has one."""
     found = ""
-    others = 0
-    for number, source in enumerate(facts.sources, 1):
+    others = False
+    named = "The script block"
+    for source in facts.sources:
         if SCRIPT not in source:
             continue
         blocks = [content for name, content in script_blocks(source) if name == "script"]
         if found:
-            others += bool(blocks)
+            others = others or any(block != found for block in blocks)
             continue
-        where = f"The script block of code cell {number}" if len(facts.sources) > 1 else "The script block"
         flaw = flaw_in(source)
         if flaw is not None:
-            raise EnvironmentFailed(f"{where} cannot be read: {flaw} (PEP 723)")
+            raise EnvironmentFailed(f"{named} cannot be read: {flaw} (PEP 723)")
         if len(blocks) > 1:
-            raise EnvironmentFailed(f"{where} is not the only one there; PEP 723 allows one")
+            raise EnvironmentFailed(f"{named} is not the only one in its cell; PEP 723 allows one")
         found = blocks[0] if blocks else ""
-        named = where
     if not found:
         return None
     content = "".join(f"{line[2:] if line.startswith('# ') else line[1:]}\n" for line in found.split("\n")[:-1])
@@ -279,7 +282,7 @@ def _from_script(facts: Facts) -> Decision | None:
         notes.append("of several code cells with a script block the first one counts")
     return Decision(
         source="uv:pep723",
-        reason=f"{named[0].lower()}{named[1:]} says so (PEP 723)",
+        reason="the notebook or the file has a script block (PEP 723)",
         recipe=UvRecipe(
             dependencies=_requirements(table.get("dependencies", []), f"{named}: dependencies"),
             requires_python=_specifier(table.get("requires-python"), f"{named}: requires-python"),

@@ -22,7 +22,6 @@ from typing import Any, Final
 
 from runtimed.environments.conda_files import read_environment_yml
 from runtimed.errors import EnvironmentFailed
-from runtimed.transport.home import find_uv
 
 __all__ = [
     "PROJECT_FILES",
@@ -116,6 +115,7 @@ def gather(
     folder: str,
     environment: Mapping[str, str],
     interpreter: str,
+    uv: str | None,
 ) -> Facts:
     """Look at the files that concern the choice.
 
@@ -127,6 +127,7 @@ def gather(
         folder: Where the search for project files begins; need not exist.
         environment: The asking client's environment variables.
         interpreter: The asking client's interpreter.
+        uv: The uv executable that this client has found, None if it has none.
     """
     start = nearest_folder(folder)
     files, stopped = _search(start, environment.get("HOME", ""))
@@ -140,7 +141,7 @@ def gather(
         folder=str(start),
         files=tuple(files),
         stopped=stopped,
-        uv=find_uv(environment),
+        uv=uv,
         interpreter=interpreter,
         base=base_interpreter(interpreter),
         program=_find_program(override if asked == "auto" and override else asked, environment),

@@ -16,16 +16,15 @@ from typing import Final
 from runtimed.environments import conda
 from runtimed.environments.additions import Addition, add_packages, obstacle
 from runtimed.environments.conda_files import with_channels
-from runtimed.environments.detection import INSTALL_UV, Decision
+from runtimed.environments.detection import Decision
 from runtimed.environments.pip_settings import uv_variables
 from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
 from runtimed.environments.store import MARKER, EnvironmentStore
 from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
 from runtimed.errors import EnvironmentFailed
-from runtimed.transport.home import find_uv
 
-__all__ = ["Environments", "Prepared", "with_settings"]
+__all__ = ["Environments", "Prepared", "refusal", "with_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +53,25 @@ def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decisio
     return replace(decision, recipe=with_channels(decision.recipe, conda.configured(environment)))
 
 
+def refusal(decision: Decision, folder: Path) -> str | None:
+    """Return why an environment would not be made, and what to do; None if nothing is known that stands against it.
+
+    Args:
+        decision: Which one, with the settings of the client.
+        folder: That of the environments that are there already.
+    """
+    recipe = decision.recipe
+    if recipe is None or EnvironmentStore(folder).find(recipe.digest) is not None:
+        return None
+    if isinstance(recipe, UvRecipe) and decision.uv is None:
+        return (
+            f"{decision.source} needs uv, which is not installed ({decision.reason}); install it with "
+            "`pip install 'ipython-runtimed[uv]'`, or ask for the interpreter that is there: env_source=\"current\", "
+            "`--env current`"
+        )
+    return conda.MISSING if isinstance(recipe, CondaRecipe) and not conda.is_available() else None
+
+
 class Environments:
     """Makes environments, each once.
 
@@ -62,6 +80,7 @@ class Environments:
     """
 
     def __init__(self, folder: Path, trust: Trust) -> None:
+        self._folder = folder
         self._store = EnvironmentStore(folder)
         self.trust = trust
 
@@ -79,14 +98,18 @@ class Environments:
         Raises:
             EnvironmentFailed: If it cannot be had.
         """
-        match (await asyncio.to_thread(with_settings, decision, environment)).recipe:
+        settled = await asyncio.to_thread(with_settings, decision, environment)
+        refused = refusal(settled, self._folder)
+        if refused is not None:
+            raise EnvironmentFailed(refused, env_source=decision.source)
+        match settled.recipe:
             case None:
                 return None
             case UvRecipe() as recipe:
-                folder = await self._uv(recipe, environment, interpreter, report)
+                folder = await self._uv(recipe, decision.uv or "uv", environment, interpreter, report)
                 own = {"VIRTUAL_ENV": str(folder)}
             case CondaRecipe() as recipe:
-                folder = await self._conda(recipe, environment, interpreter, report)
+                folder = await self._conda(recipe, decision.uv, environment, interpreter, report)
                 own = {"CONDA_PREFIX": str(folder)}
         return Prepared(
             interpreter=str(folder / "bin/python"),
@@ -122,33 +145,28 @@ class Environments:
         reason = await asyncio.to_thread(obstacle, Path(marker), recipe)
         if reason is not None or not isinstance(recipe, UvRecipe):
             return Addition(obstacle=reason)
-        uv = find_uv(environment)
-        if uv is None:
-            raise EnvironmentFailed(INSTALL_UV)
-        builder = self._builder(uv, recipe, environment, interpreter, report)
+        builder = self._builder(decision.uv or "uv", recipe, environment, interpreter, report)
         return await add_packages(builder, Path(marker).parent, target, report)
 
     async def close(self) -> None:
         """End what is in the making."""
         await self._store.close()
 
-    async def _uv(self, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report) -> Path:
-        uv = find_uv(environment)
-        if uv is None and self._store.find(recipe.digest) is None:
-            raise EnvironmentFailed(INSTALL_UV)
-        builder = self._builder(uv or "uv", recipe, environment, interpreter, report)
+    async def _uv(
+        self, recipe: UvRecipe, uv: str, environment: Mapping[str, str], interpreter: str, report: Report
+    ) -> Path:
+        builder = self._builder(uv, recipe, environment, interpreter, report)
         return await self._store.get(recipe, builder.build, report)
 
     def _builder(
         self, uv: str, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report
     ) -> UvBuilder:
-        base = functools.partial(self._uv, environment=environment, interpreter=interpreter, report=report)
+        base = functools.partial(self._uv, uv=uv, environment=environment, interpreter=interpreter, report=report)
         return UvBuilder(uv, recipe, {**environment, **uv_variables(environment, interpreter, recipe)}, base)
 
     async def _conda(
-        self, recipe: CondaRecipe, environment: Mapping[str, str], interpreter: str, report: Report
+        self, recipe: CondaRecipe, uv: str | None, environment: Mapping[str, str], interpreter: str, report: Report
     ) -> Path:
-        uv = find_uv(environment)
         variables = {**environment, **uv_variables(environment, interpreter)}
 
         async def build(folder: Path, report: Report, lock: int) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from runtimed.errors import ProtocolError
 from runtimed.protocol.codec import MAX_FRAME, pack, unpack
+from runtimed.protocol.inherited import Inherited
 
 __all__ = ["PACKAGES", "Bootstrap", "HostBootstrap", "encode_bootstrap", "read_bootstrap"]
 
@@ -69,6 +70,7 @@ class Bootstrap(HostBootstrap, frozen=True, kw_only=True):
             restart: it holds the environment variables too, and is kept in memory only.
         marker: A file of that environment on which the host holds a shared lock, as long as it lives; empty for none.
         cwd: The folder in which the kernel works.
+        inherited: What the kernel is to have from its client; None for what the host has.
         max_memory: The most that the kernel and what it starts may use, in bytes; None for no limit.
     """
 
@@ -78,6 +80,7 @@ class Bootstrap(HostBootstrap, frozen=True, kw_only=True):
     marker: str = ""
     request: bytes = b""
     cwd: str = ""
+    inherited: Inherited | None = None
     max_memory: int | None = None
 
     def __repr__(self) -> str:

@@ -187,6 +187,7 @@ class Kernel:
             environment=owner.environment,
             cwd=owner.cwd,
             notebook_label=owner.notebook_label,
+            inherited=owner.inherited,
         )
         command = find_command(bootstrap)
         try:
@@ -457,7 +458,7 @@ class Kernel:
             raise NoKernel("The kernel of this session has ended; start a new one")
         if self._restarted is not None:
             return asyncio.shield(self._restarted)
-        if request.marker:
+        if request.env_source:
             bootstrap = msgspec.structs.replace(
                 self._bootstrap,
                 marker=request.marker,

@@ -17,7 +17,7 @@ from typing import Final
 
 from runtimed.host.guard import Guard
 from runtimed.host.memory import Fence
-from runtimed.host.process import KernelCommand, KernelProcess
+from runtimed.host.process import KernelCommand, KernelProcess, existing_folder
 from runtimed.host.wire import ConnectionFile
 
 __all__ = ["Spare"]
@@ -67,10 +67,12 @@ class Spare:
             KernelStartFailed: If the path of its sockets is too long.
         """
         connection.write()
+        self.process.inherit(command.inherited)
         arguments = command.argv[command.argv.index("-f") :]
         message = {
             "environment": {_as_text(name): _as_text(value) for name, value in command.environment.items()},
-            "cwd": _as_text(command.cwd),
+            "cwd": _as_text(existing_folder(command.cwd, command.environment.get("HOME", ""))),
+            "umask": None if command.inherited is None else command.inherited.umask,
             "arguments": [part.replace("{connection_file}", str(connection.path)) for part in arguments],
         }
         try:

@@ -6,6 +6,7 @@ Everything here blocks, so it works inside a running event loop.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +45,7 @@ class RuntimedMagics(Magics):
     timeout: Any = Float(
         None, allow_none=True, min=0.0, help="Seconds to wait for the end of a cell; None waits for ever."
     ).tag(config=True)
-    env: Any = Unicode("current", help="The environment of kernels that the magics start.").tag(config=True)
+    env: Any = Unicode("auto", help="The environment of kernels that the magics start.").tag(config=True)
     kernel_type: Any = Unicode("python", help="The language of kernels that the magics start.").tag(config=True)
     label: Any = Unicode(
         "",
@@ -95,8 +96,9 @@ class RuntimedMagics(Magics):
         --silent            display nothing; a failure still stops the notebook
         --again             queue the cell once more, though it runs or waits already
         --kernel-type TYPE  the language, if a kernel has to be started: python (default) or deno
-        --env ENV           the environment, if a kernel has to be started: current (default: this kernel's
-                            interpreter), auto, uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
+        --env ENV           the environment, if a kernel has to be started: auto (default: what the notebook or its
+                            nearest project declares, else current), current (this kernel's interpreter),
+                            uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
 
         Running a cell whose code still runs, or waits, attaches to it: what it has shown appears again, and the rest
         follows. So a notebook that was closed finds its job: if its own kernel still waits for the cell, restart that
@@ -275,7 +277,7 @@ class RuntimedMagics(Magics):
             whole=True,
             stdin=options.wait and can_answer(self.shell),
         )
-        kernel = self._kernel(session, options.kernel_type, options.env)
+        kernel = functools.partial(self._kernel, session, options.kernel_type, options.env)
         if options.env is not None and not options.silent:
             self._check_env(session, options.env)
         if not options.wait:

@@ -15,12 +15,14 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather
-from runtimed.environments.maker import with_settings
+from runtimed.environments.maker import refusal, with_settings
 from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionNotFound
 from runtimed.ipython.queue import age, read_queue, state_of_execution
 from runtimed.models import QueuedExecution, SessionStatus
 from runtimed.protocol.operations import FindCells, GetCells, GetMetadata
+from runtimed.settings import read_settings
 from runtimed.texts import printable
+from runtimed.transport.home import find_uv
 from runtimed.version import version_note
 
 __all__ = [
@@ -216,9 +218,12 @@ def _explained(current: str | None, kernel_type: str, env: str, folder: Path) ->
         folder=str(folder),
         environment=os.environ,
         interpreter=sys.executable,
+        uv=find_uv(),
     )
     try:
-        return explain(with_settings(decide(facts), os.environ))
+        decision = with_settings(decide(facts), os.environ)
+        refused = refusal(decision, read_settings().environments_dir)
+        return explain(decision) if refused is None else f"{explain(decision)}\n  refused: {refused}"
     except EnvironmentFailed as exc:
         return f"none: {exc}"
 

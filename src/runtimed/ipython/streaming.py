@@ -19,7 +19,7 @@ from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow, Follow
 from runtimed.client.session import Session
 from runtimed.display import OutputStream, readable_size, running_shell, show_note
-from runtimed.errors import CellNotFound, NoKernel, RuntimedError
+from runtimed.errors import CellNotFound, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import ExecutionId, stored_name
 from runtimed.ipython.ending import is_hung_up, is_terminal, kernel_is_ending
@@ -83,7 +83,9 @@ class Live:
         self._waiting: ProgressLine | None = None
         self.finished: Finished | None = None
 
-    def run(self, operation: Enqueue, kernel: StartKernel, timeout: float | None, waiting: str = "") -> ExecutionResult:
+    def run(
+        self, operation: Enqueue, kernel: Callable[[], StartKernel], timeout: float | None, waiting: str = ""
+    ) -> ExecutionResult:
         """Execute, show everything, and return what it gave; start a kernel if none runs.
 
         The first Ctrl-C interrupts the execution, or takes it from the queue, and the following goes on until it has
@@ -91,13 +93,18 @@ class Live:
 
         Args:
             operation: What to execute.
-            kernel: What to start if no kernel runs.
+            kernel: Gives what to start if no kernel runs.
             timeout: Seconds after which ExecutionTimeout comes; None for never.
             waiting: What it waits for, shown until it begins: `behind …`.
         """
         self._behind = waiting
         flow = calls.execute(
-            self._session._notebook, operation, timeout_secs=timeout, on_event=self.take, kernel=kernel
+            self._session._notebook,
+            operation,
+            timeout_secs=timeout,
+            on_event=self.take,
+            kernel=kernel,
+            on_start=None if self._progress is None else self._progress.announce,
         )
         try:
             with self._taking_interrupts():
@@ -284,29 +291,29 @@ class Live:
         )
 
 
-def enqueue(operation: Enqueue, kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
+def enqueue(operation: Enqueue, kernel: Callable[[], StartKernel], progress: ProgressLine) -> Flow[None]:
     """Queue an execution without waiting for it; start a kernel if none runs.
 
     Args:
         operation: With `watch` off.
-        kernel: What to start if no kernel runs.
+        kernel: Gives what to start if no kernel runs.
         progress: Shows how its environment is made.
     """
-    try:
-        yield Ask(operation)
-    except NoKernel:
-        yield from start(kernel, progress)
+    if (yield from calls.lacks_kernel(Ask(operation))):
+        yield from start(kernel(), progress)
         yield Ask(operation)
 
 
 def start(kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
-    """Start a kernel, and show how its environment is made."""
+    """Start a kernel; show how its environment is made, and say which it is."""
 
     def show(event: Event) -> None:
         if isinstance(event, EnvProgress):
             progress.show(event.message, event.done, event.total)
 
-    yield Follow(kernel, show)
+    explained = calls.log_start((yield Follow(kernel, show)))
+    if explained is not None:
+        progress.announce(explained)
 
 
 def replay(session: Session, execution_id: str) -> bool:

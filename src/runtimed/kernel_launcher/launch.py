@@ -265,6 +265,8 @@ def _wait_for_owner() -> None:
     os.environb.update({**set_by_imports, **environment})
     time.tzset()
     os.chdir(_bytes(owner["cwd"]))
+    if owner["umask"] is not None:
+        os.umask(owner["umask"])
     sys.argv[1:] = owner["arguments"]
     os.write(0, b"t")
     nothing = os.open(os.devnull, os.O_RDONLY)

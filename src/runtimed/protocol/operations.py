@@ -11,6 +11,7 @@ import msgspec
 
 from runtimed.models import CellType
 from runtimed.protocol.bounds import MAX_NUMBER, Environment, Minutes, Number, Seconds, Texts
+from runtimed.protocol.inherited import Inherited
 
 __all__ = [
     "FREE_FORM",
@@ -236,12 +237,17 @@ class FlushPool(_Operation, frozen=True, tag="flush_pool"):
 
 
 class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
-    """Start a kernel unless one runs. Reply: `{kernel_type, env_source, started: bool}`, after `EnvProgress` events.
+    """Start a kernel unless one runs. Its reply comes after `EnvProgress` events.
+
+    Reply: `{kernel_type, env_source, started: bool, explained: str | None}`. `started` is whether this request did it,
+    `explained` which environment it is and why, for people; None where an earlier daemon has started the kernel.
 
     Attributes:
         environment: The environment variables of the client.
         cwd: The folder in which the kernel works, and where the search for project files begins.
         interpreter: The client's Python, for `env_source="current"`.
+        uv: The uv that this client has found; None if it has none.
+        inherited: What the kernel has as if this client had started it itself; None leaves it to the daemon.
         source: The code for which the kernel is needed, which may say what it needs; None if the document has it.
         after: Only events with a seq above this one; None for those from now on.
     """
@@ -252,6 +258,8 @@ class StartKernel(_OnNotebook, frozen=True, tag="start_kernel"):
     environment: Environment = {}
     cwd: str = ""
     interpreter: str = ""
+    uv: str | None = None
+    inherited: Inherited | None = None
     source: str | None = None
     after: Number | None = None
 
@@ -267,7 +275,7 @@ class TrustEnvironment(_OnNotebook, frozen=True, tag="trust_environment"):
 
 
 class RestartKernel(_OnNotebook, frozen=True, tag="restart_kernel"):
-    """Replace the kernel's process; the session stays active. Reply: `{}` when the new one is ready.
+    """Replace the kernel's process; the session stays active. Reply when the new one is ready: `{explained}`.
 
     The environment is chosen anew, by what was asked for when the kernel was started; if it cannot be had, the kernel
     runs on.
@@ -708,7 +716,7 @@ class HostRequest(_Operation, frozen=True, tag="host_request"):
 class HostRestart(_Operation, frozen=True, tag="host_restart"):
     """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not.
 
-    With a marker, in the environment to which it belongs; the other fields are those of `Bootstrap`.
+    With an `env_source`, in this environment; the fields are those of `Bootstrap`. Else in the one that it has.
     """
 
     marker: str = ""
@@ -746,6 +754,7 @@ class HostBecome(_Operation, frozen=True, tag="host_become"):
     environment: Environment
     cwd: str
     notebook_label: str
+    inherited: Inherited | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""

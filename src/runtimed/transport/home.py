@@ -69,7 +69,7 @@ def daemon_interpreter(data_dir: Path) -> str:
 
 
 def find_uv(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the path of uv: that of the package `uv` of this interpreter, else the first on the PATH.
+    """Return the path of uv for this client: that of its interpreter's package `uv`, else the first on the PATH.
 
     Args:
         environment: The environment variables whose PATH counts.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
@@ -10,10 +12,10 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from runtimed.client.calls.cells import fetch_blobs
-from runtimed.client.calls.kernel import kernel_request
+from runtimed.client.calls.kernel import kernel_request, log_start
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.variables import result_value
-from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.client.flows import Ask, Flow, Follow, OnEvent, Step
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
@@ -31,6 +33,7 @@ __all__ = [
     "execute",
     "execute_cell",
     "get_queue",
+    "lacks_kernel",
     "queue_cell",
     "queued",
     "queued_execution",
@@ -116,11 +119,18 @@ def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
 
 def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
     """Queue an execution; start a kernel if none runs."""
+    if (yield from lacks_kernel(Ask(operation))):
+        log_start((yield Ask(kernel_request(notebook))))
+        yield Ask(operation)
+
+
+def lacks_kernel(step: Step) -> Flow[bool]:
+    """Send a request; return whether it lacks a kernel, so that what the start of one raises has no other cause."""
     try:
-        yield Ask(operation)
+        yield step
     except NoKernel:
-        yield Ask(kernel_request(notebook))
-        yield Ask(operation)
+        return True
+    return False
 
 
 def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
@@ -225,14 +235,16 @@ def execute(
     timeout_secs: float | None,
     on_timeout: OnTimeout = "leave",
     on_event: OnEvent | None = None,
-    kernel: ops.StartKernel | None = None,
+    kernel: Callable[[], ops.StartKernel] | None = None,
+    on_start: Callable[[str], None] | None = None,
     fold: OutputFold | None = None,
 ) -> Flow[ExecutionResult]:
     """Follow an execution to its end, even one that is cancelled; start a kernel if it needs one.
 
     Args:
         on_event: Sees each raw event, too, and the progress of a kernel's start.
-        kernel: What to start if none runs; a Python kernel in the default environment if None.
+        kernel: Gives what to start if none runs; a Python kernel in the default environment if None.
+        on_start: Hears which environment a kernel that was started has, and why.
         fold: What came before, for a `Watch` that begins in the middle; the result has it, too.
     """
     timeout_secs = check_duration("timeout_secs", timeout_secs)
@@ -245,12 +257,17 @@ def execute(
         if on_event is not None:
             on_event(event)
 
+    reply = None
     try:
-        try:
+        # What the start of a kernel raises was not caused by there being none: it stands outside.
+        with contextlib.suppress(NoKernel):
             reply = yield Follow(operation, take, timeout_secs)
-        except NoKernel:
+        if reply is None:
             begun = time.monotonic()
-            yield from _start_for(operation, kernel or kernel_request(notebook), timeout_secs, on_timeout, on_event)
+            start = kernel_request(notebook) if kernel is None else kernel()
+            explained = yield from _start_for(operation, start, timeout_secs, on_timeout, on_event)
+            if explained is not None and on_start is not None:
+                on_start(explained)
             # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
             left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
             reply = yield Follow(operation, take, left)
@@ -275,15 +292,19 @@ def _start_for(
     timeout_secs: float | None,
     on_timeout: OnTimeout,
     on_event: OnEvent | None,
-) -> Flow[None]:
+) -> Flow[str | None]:
     """Start the kernel that an execution needs, which may take as long as its environment has to be made.
+
+    Returns:
+        As `log_start`.
 
     Raises:
         ExecutionTimeout: If that takes too long. The execution is queued then, and begins when the kernel is there.
     """
     source = operation.source if isinstance(operation, ops.Enqueue) else None
     try:
-        yield Follow(msgspec.structs.replace(kernel, source=source), on_event or (lambda _event: None), timeout_secs)
+        request = msgspec.structs.replace(kernel, source=source)
+        return log_start((yield Follow(request, on_event or (lambda _event: None), timeout_secs)))
     except WaitTimeout:
         outcome: str | None = "it never began, as its kernel still starts"
         if isinstance(operation, ops.Enqueue) and on_timeout == "leave":

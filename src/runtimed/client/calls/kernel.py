@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
+from runtimed.client.inherited import inherited_here
 from runtimed.errors import KernelStartFailed
 from runtimed.protocol import operations as ops
+from runtimed.transport.home import find_uv
 
 __all__ = [
     "complete",
     "inspect",
     "interrupt",
     "kernel_request",
+    "log_start",
     "restart_kernel",
     "shutdown_kernel",
     "start_kernel",
@@ -24,22 +28,25 @@ __all__ = [
     "working_folder",
 ]
 
+logger = logging.getLogger(__name__)
+
 
 def start_kernel(
     notebook: Notebook, kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
 ) -> Flow[None]:
     """Start a kernel for this session; return at once if one runs already, whatever was asked for.
 
-    The kernel gets this process's environment variables and working folder.
+    The kernel gets this process's environment variables, working folder, umask, niceness and resource limits (the
+    last on Linux), as if this process had started it itself.
 
     Args:
         kernel_type: `python`; `deno` for TypeScript, whatever `env_source` says; or the name of another language whose
             kernelspec `env_source` names.
         env_source: `auto`, `uv:prewarmed`, `conda:prewarmed`, `current` (this process's interpreter),
             `python:/path/to/python`, `python:NAME` (a program on this process's PATH) or `kernelspec:NAME`. `auto` is
-            what the notebook's metadata ask for, else its script block (PEP 723), else the nearest project file, else
-            `uv:prewarmed`, or `current` where there is no uv; `runtimed env explain` says which. The property
-            `env_source` tells what runs.
+            what the notebook or its nearest project declares (metadata, a script block, a project file), else the
+            interpreter that asks; `runtimed env explain` says which, and so does the logger `runtimed` at each start,
+            as INFO. The property `env_source` tells what runs.
         notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder, and
             the search for project files begins there.
 
@@ -49,7 +56,15 @@ def start_kernel(
         EnvironmentFailed: If that environment cannot be had, or needs consent (`trust_environment`); the message says
             what to do.
     """
-    yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))
+    log_start((yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))))
+
+
+def log_start(reply: dict[str, Any]) -> str | None:
+    """Log which environment a kernel has got and why, and return it; None if the request has started none."""
+    explained: str | None = reply.get("explained") if reply["started"] else None
+    if explained is not None:
+        logger.info("%s", explained)
+    return explained
 
 
 def trust_environment(notebook: Notebook, notebook_path: str | Path | None = None) -> Flow[str]:
@@ -96,6 +111,8 @@ def kernel_request(
         environment=dict(os.environ),
         cwd=str(cwd),
         interpreter=sys.executable,
+        uv=find_uv(),
+        inherited=inherited_here(),
     )
 
 
@@ -122,7 +139,7 @@ def restart_kernel(notebook: Notebook) -> Flow[None]:
         NoKernel: If no kernel runs.
         KernelStartFailed: If the new one does not become ready.
     """
-    yield Ask(ops.RestartKernel(notebook_id=notebook.id))
+    log_start({"started": True, **(yield Ask(ops.RestartKernel(notebook_id=notebook.id)))})
 
 
 def shutdown_kernel(notebook: Notebook) -> Flow[None]:
