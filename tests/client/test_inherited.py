@@ -36,7 +36,6 @@ with runtimed.Session("inherits") as session:
     host = session.status().host_pid
     session.restart_kernel()
     print(session.run(show).stdout, end="")
-    print(session.status().host_pid)
     print(host)
     session.shutdown_kernel()
 """

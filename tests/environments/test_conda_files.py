@@ -1,5 +1,6 @@
 """What people write about conda environments, as recipes."""
 
+import dataclasses
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runtimed.environments.conda_files import (
     with_channels,
 )
 from runtimed.environments.recipes import CondaRecipe
+from runtimed.environments.trust import dependency_set, packages
 from runtimed.errors import EnvironmentFailed
 
 HERE = current_platform()
@@ -96,6 +98,28 @@ def test_an_environment_yml_is_read_with_its_pip_section() -> None:
     )
 
 
+def test_variables_are_read_and_change_no_environment_but_a_consent() -> None:
+    text = "dependencies: [numpy]\nvariables: {A: $HOME/x, B: 3}\n"
+    recipe = yml(text)
+    assert recipe.variables == (("A", "$$HOME/x"), ("B", "3"))
+    plain = dataclasses.replace(recipe, variables=())
+    assert recipe.digest == plain.digest
+    assert dependency_set(recipe) != dependency_set(plain)
+    assert packages(recipe) == ["numpy", "the variable A", "the variable B"]
+    activated = pixi("""
+        [activation.env]
+        A = "$PIXI_PROJECT_ROOT/${PIXI_PROJECT_ROOT}"
+        B = "$HOME"
+        [target.unix.activation.env]
+        B = "unix"
+        [environments]
+        default = ["more"]
+        [feature.more.activation.env]
+        C = "$A"
+    """)
+    assert dict(activated.variables) == {"A": f"{FOLDER}/{FOLDER}", "B": "unix", "C": "$A"}
+
+
 def test_an_empty_environment_yml_asks_for_a_bare_kernel() -> None:
     assert yml("") == yml("name: mine") == yml("dependencies:") == CondaRecipe()
 
@@ -109,6 +133,9 @@ def test_an_empty_environment_yml_asks_for_a_bare_kernel() -> None:
         ("dependencies:\n- numpy:\n  - 1", "environment.yml cannot be followed: `dependencies` must be a list of"),
         ("dependencies:\n- 3.12", "environment.yml cannot be followed: `dependencies` must be a list of packages, and"),
         ("dependencies:\n- pip: rich", "environment.yml cannot be followed: `pip` must be a list, not 'rich'"),
+        ("variables: [A]", "environment.yml cannot be followed: `variables` must be a table, not ['A']"),
+        ("variables: {A: {B: 1}}", "environment.yml cannot be followed: `variables` must map names to texts, and"),
+        ("variables: {a b: x}", "environment.yml cannot be followed: `variables` must map names to texts, and"),
         ("channels: conda-forge", "environment.yml cannot be followed: `channels` must be a list, not 'conda-forge'"),
         ("!!python/object:os.system x", "environment.yml is not YAML: could not determine a constructor"),
         ("a: \x00", "environment.yml is not YAML: unacceptable character"),
@@ -255,6 +282,11 @@ def test_a_default_environment_without_the_default_feature() -> None:
         ),
         ("[environments]\ndefault = 3", "the environment `default` must be a list of features or a table, not 3"),
         ("[constraints]\na = '1'", "it has [constraints], which only pixi can follow; run `pixi lock` and try again"),
+        (
+            "[activation]\nscripts = ['x.sh']",
+            "its [activation] runs scripts, which only pixi does; set variables in [activation.env] instead, or "
+            'ask for what pixi has made: env_source="python:/projects/mine/.pixi/envs/default/bin/python"',
+        ),
         ("[pypi-dependencies]\na = ['1']", "the version of a must be a text or a table, not ['1']"),
     ],
 )

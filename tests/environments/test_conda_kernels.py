@@ -45,6 +45,34 @@ def test_a_project_gets_a_kernel_with_the_conda_packages_that_it_asks_for(source
         assert session.run(SHOW).stdout == "greeting 1.0 True None\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "environment.yml",
+            "dependencies: [greeting=1]\nvariables:\n  GREETING: is $HOME\n  NUMBER: 3\n  CONDARC_: '{root}/x'\n",
+        ),
+        (
+            "pixi.toml",
+            f'[workspace]\n{WORKSPACE}[dependencies]\ngreeting = "1.*"\n[activation.env]\nGREETING = "is $$HOME"\n'
+            'NUMBER = "3"\nCONDARC_ = "$PIXI_PROJECT_ROOT/x"\n',
+        ),
+    ],
+)
+def test_a_kernel_has_the_variables_that_its_project_declares(tmp_path, name, text):
+    (tmp_path / name).write_text(text.replace("{root}", str(tmp_path)))
+    show = "import os; print([os.environ[name] for name in ('GREETING', 'NUMBER', 'CONDARC_')])"
+    with Session() as session:
+        expected = f"{['is $HOME', '3', f'{tmp_path}/x']}\n"
+        assert session.run(show).stdout == expected
+        session.restart_kernel()
+        assert session.run(show).stdout == expected
+        # What only this kernel should have goes into no environment of others.
+        refused = session.run("!pip install x")
+        assert "session.add_conda_dependency('NAME')" in refused.stdout + refused.stderr
+        assert session.run("print(_exit_code)").stdout == "1\n"
+
+
 def test_a_notebook_that_names_conda_packages_gets_them_and_what_is_wrong_is_said(conda_channel):
     def ask_for(package: str) -> None:
         conda = {"dependencies": [package], "channels": [conda_channel]}

@@ -83,8 +83,9 @@ def write(path: Path, text: str = "") -> Path:
 def test_without_anything_it_is_the_clients_own_whether_there_is_uv_or_not(home, uv):
     decision = choose(home, home, uv=uv)
     nothing = f"no dependencies in the notebook, no project file from {home} up ({home} is the home folder)"
-    assert decision == Decision(source="current", reason=f"{sys.executable}; {nothing}", uv=uv)
-    assert sentence(decision) == f"kernel: current: {sys.executable}; {nothing}"
+    assert decision == Decision(source="current", reason=nothing, interpreter=sys.executable, uv=uv)
+    assert sentence(decision) == f"kernel: current, since {nothing}"
+    assert explain(decision) == f"current: {nothing}\n  interpreter: {sys.executable}"
     assert choose(home, home, asked="uv:prewarmed", uv=uv) == Decision(
         source="uv:prewarmed", reason="it was asked for", recipe=UvRecipe(python=BASE), uv=uv
     )
@@ -191,10 +192,7 @@ def test_an_interpreter_can_be_named_as_a_shell_would_find_it(home):
 def test_a_variable_may_say_what_auto_means_and_only_auto(home):
     variables = {"RUNTIMED_ENV": "current"}
     decision = choose(home, home, variables=variables)
-    assert (decision.source, decision.reason) == (
-        "current",
-        f"the variable RUNTIMED_ENV says so: {sys.executable}",
-    )
+    assert (decision.source, decision.reason) == ("current", "the variable RUNTIMED_ENV says so")
     assert choose(home, home, variables=variables, asked="uv:prewarmed").source == "uv:prewarmed"
     assert choose(home, home, variables={"RUNTIMED_ENV": " current\n"}) == decision
     assert choose(home, home, variables={"RUNTIMED_ENV": " "}) == choose(home, home, variables={})

@@ -75,10 +75,8 @@ def test_auto_is_the_interpreter_that_asks_where_nothing_is_declared_and_each_st
         session.restart_kernel()
         assert session.run("import alpha; print(alpha.version)").stdout == "2.0\n"
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("kernel: ")]
-    assert said[0].startswith(
-        f"kernel: current: {sys.executable}; no dependencies in the notebook, no project file from"
-    )
-    assert said[1:] == ["kernel: uv:inline: the notebook's metadata name dependencies for uv"]
+    assert said[0].startswith("kernel: current, since no dependencies in the notebook, no project file from /")
+    assert said[1:] == ["kernel: uv:inline, since the notebook's metadata name dependencies for uv"]
 
 
 def test_the_plain_environment_of_uv_is_made_once_and_the_second_session_has_it_at_once(client, short_folder):
@@ -118,6 +116,32 @@ def test_the_first_code_of_a_session_may_say_what_it_needs(data):
     with Session() as session:
         assert session.run(ALPHA).stdout == "2.0\n"
         assert session.env_source == "uv:pep723"
+
+
+@pytest.mark.parametrize(
+    "command", ["!pip install alpha", "!pip3 uninstall -y ipykernel", "%pip install alpha", "!uv -q pip install alpha"]
+)
+def test_pip_in_a_kernel_changes_neither_the_clients_environment_nor_what_others_share(data, client, tmp_path, command):
+    own = tmp_path / "own/bin"
+    own.mkdir(parents=True)
+    for name in ("pip", "pip3"):
+        (own / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/installed\n")
+        (own / name).chmod(0o755)
+    client.setenv("PATH", f"{own}:{Path(sys.executable).parent}:/usr/bin:/bin")
+    with Session() as session:
+        session.start_kernel(env_source="uv:prewarmed")
+        prefix = Path(session.run("import sys; print(sys.prefix)").stdout.strip())
+        before = sorted(prefix.rglob("*.dist-info"))
+        said = session.run(command)
+        assert "Name what the session needs: session.add_uv_dependency('NAME')" in said.stdout + said.stderr
+        if command.startswith("!"):
+            assert session.run("print(_exit_code)").stdout == "1\n"
+        assert sorted(prefix.rglob("*.dist-info")) == before
+        assert not (tmp_path / "installed").exists()
+        assert session.run("!uv --version").stdout.startswith("uv ")
+        target = tmp_path / "target"
+        assert session.run(f"!uv pip install -q --target {target} alpha").success
+        assert (target / "alpha.py").exists()
 
 
 def test_a_notebooks_path_says_which_project_it_belongs_to(data, tmp_path):

@@ -129,8 +129,10 @@ def test_env_says_what_is_chosen_and_why_and_what_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RUNTIMED_ENV")
     monkeypatch.setenv("RUNTIMED_CONDA_CHANNELS", "https://example.org/channel")
+    shell.run("%config RuntimedMagics.env = 'current'")
     asked = (
-        f"A kernel that these magics start: python, env current: it was asked for: {sys.executable}\n"
+        "A kernel that these magics start: python, env current: it was asked for\n"
+        f"  interpreter: {sys.executable}\n"
         f"With --env auto: conda:env_yml: {tmp_path}/environment.yml is the nearest project file\n"
         "  channels: https://example.org/channel\n"
     )
@@ -143,14 +145,14 @@ def test_env_says_what_is_chosen_and_why_and_what_runs(
         session.create_cell("# /// script\n# dependencies = ['six']\n# ///")
     shell.run("%config RuntimedMagics.env = 'auto'")
     assert shell.run("%runtimed env declares") == (
-        "A kernel that these magics start: python, env uv:pep723: the script block says so "
-        "(PEP 723)\n  packages: six\nRunning in session declares: no kernel\n"
+        "A kernel that these magics start: python, env uv:pep723: the notebook or the file has a script "
+        "block (PEP 723)\n  packages: six\nRunning in session declares: no kernel\n"
     )
     (tmp_path / "pyproject.toml").write_text("[broken")
     assert f"env none: {tmp_path}/pyproject.toml is no valid TOML" in shell.run("%runtimed env")
     assert shell.run("%runtimed env trust declares") == (
         "Session declares may install what it asks for:\n"
-        "uv:pep723: the first code cell begins with a script block (PEP 723)\n  packages: six\n"
+        "uv:pep723: the notebook or the file has a script block (PEP 723)\n  packages: six\n"
     )
 
 

@@ -90,8 +90,10 @@ def test_each_start_says_which_environment_it_is_and_a_second_cell_says_nothing(
     shell: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    for line in ("%%runtimed said", "%%runtimed said --no-wait", "%runtimed connect said --env auto"):
-        for said in (f"\r\x1b[2Kkernel: current: the variable RUNTIMED_ENV says so: {sys.executable}\n", ""):
+    asked, by_variable = "it was asked for", "the variable RUNTIMED_ENV says so"
+    lines = [("%%runtimed said", by_variable), ("%%runtimed said --no-wait", by_variable)]
+    for line, why in [*lines, ("%runtimed connect said --env current", asked)]:
+        for said in (f"\r\x1b[2Kkernel: current, since {why}\n", ""):
             assert shell.ip.run_cell(line + ("\n1" if "%%" in line else "")).success
             assert capsys.readouterr().err == said
         shell.run("%runtimed stop")

@@ -79,6 +79,8 @@ async def add_packages(builder: UvBuilder, environment: Path, target: Path, repo
     if plan.changed:
         return Addition(obstacle=f"{_listed(plan.changed)} would change under the running kernel")
     wanted = {package_name(package): package for package in plan.added}
+    if "pip" in wanted:
+        return Addition(obstacle="pip has to be in the environment itself")
     there = _versions(target)
     if there.keys() - wanted.keys():
         return Addition(obstacle=_removed(there.keys() - wanted.keys()))

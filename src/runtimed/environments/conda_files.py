@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import re
 import reprlib
 import sys
 import tomllib
@@ -28,6 +29,7 @@ __all__ = [
 _CONDA_FORGE: Final = "conda-forge"
 _PUBLIC: Final = "https://conda.anaconda.org"
 _ANACONDA: Final = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DEEPEST: Final = 8
 """How many requirement files may include each other."""
 
@@ -121,7 +123,11 @@ def read_notebook(metadata: Mapping[str, Any]) -> CondaRecipe | None:
     runt = metadata.get("runt")
     if not isinstance(runt, Mapping) or "conda" not in runt:
         return None
-    return _recipe("the notebook's metadata (runt.conda)", runt["conda"], folder=None, read=None)
+    name, conda = "the notebook's metadata (runt.conda)", runt["conda"]
+    unknown = sorted(conda.keys() - {"channels", "dependencies"}) if isinstance(conda, Mapping) else []
+    if unknown:
+        _refuse(name, f"only `dependencies` and `channels` are understood there, not {_brief(unknown[0])}")
+    return _recipe(name, conda, folder=None, read=None)
 
 
 def read_environment_yml(
@@ -161,7 +167,18 @@ def _recipe(name: str, content: Any, *, folder: Path | None, read: ReadFile | No
         dependencies=tuple(dependencies),
         channels=tuple(_texts(name, "channels", content.get("channels"))),
         pip=tuple(lines),
+        variables=tuple(_variables(name, content, "variables").items()),
     )
+
+
+def _variables(name: str, content: Mapping[str, Any], key: str) -> dict[str, str]:
+    """Return the variables of a table, as they are: no `$` in them means anything."""
+    found: dict[str, str] = {}
+    for variable, value in _table(name, content, key).items():
+        if not isinstance(value, str | int | float) or not _VARIABLE.fullmatch(str(variable)):
+            _refuse(name, f"`{key}` must map names to texts, and {_brief({variable: value})} does not")
+        found[str(variable)] = str(value).replace("$", "$$")
+    return found
 
 
 def _requirement_lines(name: str, line: str, folder: Path | None, read: ReadFile | None, depth: int) -> Iterator[str]:
@@ -262,6 +279,7 @@ def _pixi(name: str, content: Mapping[str, Any], folder: Path, lock: str | None)
         for part in (*reversed(parts), workspace)
         for channel in _list(name, "channels", part.get("channels"))
     ]
+    variables: dict[str, str] = {}
     for part in parts:
         _pip_options(name, part, pip, folder)
         # What is said of one platform counts more than what is said of all.
@@ -269,6 +287,19 @@ def _pixi(name: str, content: Mapping[str, Any], folder: Path, lock: str | None)
         system = here.partition("-")[0]
         for key in (None, "unix", system, here):
             chosen = part if key is None else _table(name, targets, key)
+            activation = _table(name, chosen, "activation")
+            if activation.get("scripts"):
+                _refuse(
+                    name,
+                    "its [activation] runs scripts, which only pixi does; set variables in [activation.env] instead, "
+                    f'or ask for what pixi has made: env_source="python:{folder}/.pixi/envs/default/bin/python"',
+                )
+            for variable, value in _variables(name, activation, "env").items():
+                # The shell of pixi puts other variables in.
+                text = value.replace("$$", "$")
+                for root in ("$PIXI_PROJECT_ROOT", "${PIXI_PROJECT_ROOT}"):
+                    text = text.replace(root, str(folder).replace("$", "$$"))
+                variables[variable] = text
             if _table(name, chosen, "constraints") and lock is None:
                 _refuse(name, "it has [constraints], which only pixi can follow; run `pixi lock` and try again")
             for kind in ("build-dependencies", "host-dependencies", "dependencies"):
@@ -281,6 +312,7 @@ def _pixi(name: str, content: Mapping[str, Any], folder: Path, lock: str | None)
         channels=tuple(dict.fromkeys(channels)),
         pip=tuple(pip.values()),
         lock=lock,
+        variables=tuple(variables.items()),
     )
 
 

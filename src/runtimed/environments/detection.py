@@ -53,6 +53,7 @@ class Decision:
         recipe: What it is made of; None for one that is there already, or is none of Python's.
         doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
         notes: What was seen and passed over, a sentence each.
+        interpreter: The Python of the client, if that is the one.
         uv: The uv executable of the client that asks, which makes what uv can make; None if it has none.
     """
 
@@ -62,6 +63,7 @@ class Decision:
     recipe: Recipe | None = None
     doubt: str | None = None
     notes: tuple[str, ...] = ()
+    interpreter: str = ""
     uv: str | None = None
 
 
@@ -93,7 +95,7 @@ def _decide(facts: Facts) -> Decision:
             kernel_type=facts.kernel_type,
         )
     if asked == "current":
-        return Decision(source=asked, reason=f"{why}: {facts.interpreter or 'the interpreter of the client'}")
+        return Decision(source=asked, reason=why, interpreter=facts.interpreter)
     if asked.startswith("python:"):
         return _interpreter(facts, asked, why)
     if asked in _PREWARMED:
@@ -128,12 +130,14 @@ def sentence(decision: Decision) -> str:
     """Return what is said at every start of a kernel."""
     if decision.file is not None:
         return f"kernel: {decision.source} of {decision.file}"
-    return f"kernel: {decision.source}: {decision.reason}"
+    return f"kernel: {decision.source}, since {decision.reason}"
 
 
 def explain(decision: Decision) -> str:
     """Return a decision as text for people, in lines."""
     lines = [f"{decision.source}: {decision.reason}"]
+    if decision.interpreter:
+        lines.append(f"  interpreter: {decision.interpreter}")
     match decision.recipe:
         case UvRecipe(dependencies=dependencies, requires_python=python, project=project):
             if dependencies:
@@ -156,6 +160,8 @@ def explain(decision: Decision) -> str:
                 lines.append("  versions: those of pixi.lock")
             if channels:
                 lines.append(f"  channels: {', '.join(channels)}")
+            if decision.recipe.variables:
+                lines.append(f"  variables: {', '.join(name for name, _value in decision.recipe.variables)}")
         case _:
             pass
     if decision.doubt is not None:
@@ -182,8 +188,7 @@ def _detect(facts: Facts) -> Decision:
     if found is not None:
         return replace(found, notes=(*found.notes, *notes))
     nothing = f"no dependencies in the notebook, no project file from {facts.folder} up ({facts.stopped})"
-    interpreter = facts.interpreter or "the interpreter of the client"
-    return Decision(source="current", reason=f"{interpreter}; {nothing}", notes=tuple(notes))
+    return Decision(source="current", reason=nothing, interpreter=facts.interpreter, notes=tuple(notes))
 
 
 def _named(facts: Facts, label: str) -> Decision:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import Template
 from typing import Final
 
 from runtimed.environments import conda
@@ -19,6 +21,7 @@ from runtimed.environments.conda_files import with_channels
 from runtimed.environments.detection import Decision
 from runtimed.environments.pip_settings import uv_variables
 from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
+from runtimed.environments.stand_ins import stand_in
 from runtimed.environments.store import MARKER, EnvironmentStore
 from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
@@ -102,6 +105,7 @@ class Environments:
         refused = refusal(settled, self._folder)
         if refused is not None:
             raise EnvironmentFailed(refused, env_source=decision.source)
+        declared: tuple[tuple[str, str], ...] = ()
         match settled.recipe:
             case None:
                 return None
@@ -110,10 +114,15 @@ class Environments:
                 own = {"VIRTUAL_ENV": str(folder)}
             case CondaRecipe() as recipe:
                 folder = await self._conda(recipe, decision.uv, environment, interpreter, report)
-                own = {"CONDA_PREFIX": str(folder)}
+                # Its pip would install into what others share.
+                own = {"CONDA_PREFIX": str(folder), "PIP_REQUIRE_VIRTUALENV": "1"}
+                declared = (*await asyncio.to_thread(_set_by_packages, folder), *recipe.variables)
+        variables = _activated(environment, folder, own)
+        for name, value in declared:
+            variables[name] = Template(value).safe_substitute(variables)
         return Prepared(
             interpreter=str(folder / "bin/python"),
-            environment=_activated(environment, folder, own),
+            environment=variables,
             marker=str(folder / MARKER),
         )
 
@@ -156,7 +165,12 @@ class Environments:
         self, recipe: UvRecipe, uv: str, environment: Mapping[str, str], interpreter: str, report: Report
     ) -> Path:
         builder = self._builder(uv, recipe, environment, interpreter, report)
-        return await self._store.get(recipe, builder.build, report)
+
+        async def build(folder: Path, report: Report, lock: int) -> None:
+            await builder.build(folder, report, lock)
+            await asyncio.to_thread(stand_in, folder, "uv")
+
+        return await self._store.get(recipe, build, report)
 
     def _builder(
         self, uv: str, recipe: UvRecipe, environment: Mapping[str, str], interpreter: str, report: Report
@@ -171,8 +185,26 @@ class Environments:
 
         async def build(folder: Path, report: Report, lock: int) -> None:
             await conda.build(recipe, folder, report, environment=variables, uv=uv, lock=lock)
+            await asyncio.to_thread(stand_in, folder, "conda")
 
         return await self._store.get(recipe, build, report)
+
+
+def _set_by_packages(folder: Path) -> Iterable[tuple[str, str]]:
+    """Return the variables that packages want set in their environment, as templates.
+
+    Source: conda, "Managing environments": etc/conda/env_vars.d.
+
+    Raises:
+        EnvironmentFailed: If a file of them cannot be understood.
+    """
+    found: dict[str, str] = {}
+    for path in sorted((folder / "etc/conda/env_vars.d").glob("*.json")):
+        try:
+            found |= {name: str(value).replace("$", "$$") for name, value in json.loads(path.read_bytes()).items()}
+        except (OSError, ValueError, AttributeError) as exc:
+            raise EnvironmentFailed(f"{path}, which sets variables, cannot be read: {exc}", file=str(path)) from exc
+    return found.items()
 
 
 _OTHERS: Final = frozenset({"CONDA_DEFAULT_ENV", "CONDA_PREFIX", "PYTHONHOME", "VIRTUAL_ENV"})

@@ -48,16 +48,18 @@ class CondaRecipe:
         channels: Names or URLs (`file://` included), the preferred one first; empty for the configured default.
         pip: Requirements that are installed on top from a Python index.
         lock: The text of a pixi.lock that says exactly what to install, None to solve anew.
+        variables: Environment variables of its kernels, each with a value in which `$NAME` stands for another one.
     """
 
     dependencies: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     pip: tuple[str, ...] = ()
     lock: str | None = None
+    variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def digest(self) -> str:
-        """Names the environment: equal recipes make equal environments."""
+        """Names the environment: equal recipes make equal environments, whatever variables their kernels get."""
         return _digest("conda", self)
 
 
@@ -86,5 +88,6 @@ Report = Callable[[Progress], None]
 
 
 def _digest(kind: str, recipe: Any) -> str:
-    text = json.dumps([kind, asdict(recipe)], sort_keys=True)
+    made_of = {name: value for name, value in asdict(recipe).items() if name != "variables"}
+    text = json.dumps([kind, made_of], sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
@@ -104,7 +106,11 @@ def dependency_set(recipe: Recipe) -> str:
     Args:
         recipe: As the document or the project has it, without the settings of a client.
     """
-    return (dataclasses.replace(recipe, python=None, folder="") if isinstance(recipe, UvRecipe) else recipe).digest
+    if isinstance(recipe, UvRecipe):
+        return dataclasses.replace(recipe, python=None, folder="").digest
+    if not recipe.variables:
+        return recipe.digest
+    return hashlib.sha256(json.dumps([recipe.digest, recipe.variables]).encode()).hexdigest()[:32]
 
 
 def packages(recipe: Recipe) -> list[str]:
@@ -116,8 +122,8 @@ def packages(recipe: Recipe) -> list[str]:
             table = tomllib.loads(dict(recipe.files).get("pyproject.toml", ""))
             group = [one for one in default_group(table) if isinstance(one, str)]
             return [*dependencies, *group, f"the project in {project}"]
-        case CondaRecipe(dependencies=dependencies, pip=pip):
-            return [*dependencies, *(_public(one) for one in pip)]
+        case CondaRecipe(dependencies=dependencies, pip=pip, variables=variables):
+            return [*dependencies, *map(_public, pip), *(f"the variable {name}" for name, _value in variables)]
 
 
 def origins(recipe: Recipe, variables: Mapping[str, str]) -> list[str]:
