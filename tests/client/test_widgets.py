@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 
 from runtimed import Output, Session
@@ -43,13 +43,21 @@ def stored(session: Session, cell_id: str) -> list[str]:
 # --- output that belongs to an Output widget --------------------------------------------------------------------------
 
 
+def stream(text: str, name: str = "stdout") -> dict[str, Any]:
+    return {"output_type": "stream", "name": name, "text": text}
+
+
+def display_data(data: dict[str, Any]) -> dict[str, Any]:
+    return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
 READ = (
     "import json\nheld = [{**o, 'traceback': ['kernel']} if 'traceback' in o else o for o in out.outputs]\n"
-    "print(json.dumps(held, sort_keys=True))"
+    "print(json.dumps(held))"
 )
 CAPTURED = {
     "clearing": "print('kept'); out = w.Output()\nwith out: print('x'); clear_output(); print('y')\nprint('kept, too')",
-    "clearing later": "print('kept')\nwith w.Output(): clear_output(wait=True)\nprint('kept, too')",
+    "clearing later": "print('kept'); out = w.Output()\nwith out: clear_output(wait=True)\nprint('kept, too')",
     "its own method": "print('kept')\nout = w.Output()\nwith out: print('x')\nout.clear_output()\nprint('kept, too')",
     "nested": (
         "a, b = w.Output(), w.Output()\nwith a:\n    print('a')\n    with b: print('b'); clear_output(wait=True)\n"
@@ -72,22 +80,34 @@ CAPTURED = {
 }
 
 
-@pytest.fixture(scope="module")
-def stock() -> dict[str, list[list[str]]]:
-    """What nbclient gives, which mimics a frontend's Output widgets: of the cell, and of one that reads the widget."""
-    sources = [PRELUDE, *(source for code in CAPTURED.values() for source in (code, READ))]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    client = nbclient.NotebookClient(notebook, kernel_name="python3", timeout=60, coalesce_streams=True)
-    client.execute()
-    found = [[output.get("text", "") for output in cell.outputs] for cell in notebook.cells[1:]]
-    return {name: found[2 * index : 2 * index + 2] for index, name in enumerate(CAPTURED)}
+# What nbclient 0.11 gives for these, measured: it mimics a frontend's Output widgets. (It is not run beside them here:
+# with widgets it now and then waits for ever.)
+EXPECTED: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "clearing": ("kept\nkept, too\n", [stream("y\n")]),
+    "clearing later": ("kept\nkept, too\n", []),
+    "its own method": ("kept\nkept, too\n", []),
+    "nested": ("cell\n", [stream("a\na again\n")]),
+    "twice the same": ("out\n", [stream("in\nstill in\n")]),
+    "an error": (
+        "goes on\n",
+        [{"output_type": "error", "ename": "ZeroDivisionError", "evalue": "division by zero", "traceback": ["kernel"]}],
+    ),
+    "decorated": ("not captured\n", [stream("captured\n")]),
+    "every kind": (
+        "cell\n",
+        [stream("o\n"), stream("e\n", "stderr"), display_data({"text/html": "<i>h</i>", "text/plain": "h"})],
+    ),
+    "the kernel's own": ("cell\n", [stream("a"), display_data({"text/plain": "'b'"})]),
+    "a thread": ("cell\n", [stream("from a thread\n")]),
+}
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_an_output_widget_takes_what_a_frontend_gives_it(
-    session: Session, stock: dict[str, list[list[str]]], name: str
-) -> None:
-    assert [run(session, CAPTURED[name]), run(session, READ)] == stock[name]
+def test_an_output_widget_takes_what_a_frontend_gives_it(session: Session, name: str) -> None:
+    """The cell has the rest, and the kernel learns what its widget holds by now."""
+    in_cell, in_widget = EXPECTED[name]
+    assert run(session, CAPTURED[name]) == [in_cell]
+    assert json.loads(session.run(READ).stdout) == in_widget
 
 
 def test_the_rest_of_a_cell_survives_what_its_output_widget_clears(session: Session) -> None:
