@@ -26,7 +26,7 @@ from runtimed.protocol.messages import Failure, Message, Refusal
 from runtimed.transport.reception import Reception
 from runtimed.transport.sockets import BACKLOG, PeerCredentials, check_listener, listen, peer_credentials
 
-__all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler", "connect", "serve"]
+__all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler", "connect", "serve", "shortened"]
 
 logger = logging.getLogger(__name__)
 
