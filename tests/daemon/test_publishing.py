@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from runtimed import AsyncSession, StorageError
+from runtimed import AsyncSession, RuntimedError, StorageError
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.log import MISTAKE, EventLog, Stream
 from runtimed.protocol.events import CellChanged
@@ -52,6 +52,9 @@ class Peer:
 
     def send(self, message: object) -> None:
         self.sent.append(message)
+
+    def fail(self, request_id: int, error: RuntimedError) -> None:
+        self.sent.append(Failure(request_id, type(error).__name__, error.message, error.data))
 
     def send_parts(self, *parts: bytes) -> None:
         self.sent.append(b"".join(parts))

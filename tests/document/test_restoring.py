@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtimed.document.notebook import CellRecord, NotebookDocument
-from runtimed.document.restoring import decode_pair, encode_pair, restored
+from runtimed.document.restoring import decode_pair, encode_pair, merged
 from runtimed.document.stored import StoredRow
 from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
 from runtimed.storage.rows import checksum
@@ -30,7 +30,7 @@ def rows(document: NotebookDocument) -> list[StoredRow]:
 
 
 def restore(aside: NotebookDocument, present: NotebookDocument | None) -> tuple[NotebookDocument, list[CellRecord]]:
-    return restored(*decode_pair(encode_pair(rows(aside), rows(present) if present is not None else [])))
+    return merged(*decode_pair(encode_pair(rows(aside), rows(present) if present is not None else [])))
 
 
 def contents(document: NotebookDocument) -> list[tuple[str, str]]:

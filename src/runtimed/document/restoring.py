@@ -20,7 +20,7 @@ from runtimed.document.stored import StoredRow, load_stored
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
 
-__all__ = ["AUTHOR", "Restored", "decode_pair", "decode_restored", "encode_pair", "encode_restored", "restored"]
+__all__ = ["AUTHOR", "Restored", "decode_pair", "decode_restored", "encode_pair", "encode_restored", "merged"]
 
 AUTHOR: Final = ClientId("runtimed-restore")
 """Whose changes put what was written since behind what is restored."""
@@ -62,7 +62,7 @@ def decode_restored(data: bytes) -> Restored:
     return _RESTORED.decode(data)
 
 
-def restored(aside: Sequence[StoredRow], present: Sequence[StoredRow]) -> tuple[NotebookDocument, list[CellRecord]]:
+def merged(aside: Sequence[StoredRow], present: Sequence[StoredRow]) -> tuple[NotebookDocument, list[CellRecord]]:
     """Return the document with all that both hold, and the cells that come from the one that was set aside.
 
     Raises:

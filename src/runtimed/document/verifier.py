@@ -25,7 +25,7 @@ from typing import Final
 
 from runtimed.document.compaction import fingerprint
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.restoring import decode_pair, encode_restored, restored
+from runtimed.document.restoring import decode_pair, encode_restored, merged
 from runtimed.document.stored import decode_stored, load_stored
 from runtimed.errors import StorageError
 from runtimed.ids import NotebookId
@@ -94,7 +94,7 @@ def _load(given: bytes) -> bytes:
 
 
 def _restore(given: bytes) -> bytes:
-    document, cells = restored(*decode_pair(given))
+    document, cells = merged(*decode_pair(given))
     snapshot = document.save()
     if _all_of(fingerprint(NotebookDocument.load(snapshot, []))) != _all_of(fingerprint(document)):
         raise StorageError("the restored document says something else when it is loaded again")
