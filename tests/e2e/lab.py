@@ -17,6 +17,7 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from runtimed import Session
 from tests.conftest import wait_until
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -159,6 +160,9 @@ class Opener:
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
         )
         nbformat.write(notebook, path)
+        # A cell that starts the kernel says so above its outputs.
+        with Session(str(path)) as session:
+            session.start_kernel(env_source="current")
         page = self._browser.new_page(viewport={"width": 1400, "height": 1000})
         self._stack.callback(page.close)
         page.set_default_timeout(TIMEOUT)
