@@ -3,12 +3,14 @@
 import re
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from runtimed import Cell, CellNotFound, QueuedExecution, Session
 from runtimed.ids import CellId
+from runtimed.ipython.followed import Followed
 from tests.conftest import wait_until
 from tests.ipython.conftest import Shell, last_stdout
 from tests.ipython.test_in_a_kernel import TIMEOUT, Frontend, Message, start, text_of
@@ -50,6 +52,66 @@ def read_until(frontend: Frontend, msg_id: str, text: str) -> str:
     while text not in text_of(shown):
         shown.append(frontend.next(msg_id))
     return text_of(shown)
+
+
+def test_a_cell_that_is_asked_for_again_while_its_kernel_is_busy_runs_once(
+    work: Session, job: Job, frontend: Frontend, tmp_path: Path
+) -> None:
+    counted = f"{job.code}\nopen({str(tmp_path / 'runs')!r}, 'a').write('x')"
+    code = f"%%runtimed work --out result\n{counted}"
+    first = frontend.send(code, "again")
+    read_until(frontend, first, "begun")
+    (running,) = work.get_queue()
+    # As from a page that was closed and opened again: it waits in the kernel of the notebook.
+    second, third = frontend.send(code, "again"), frontend.send("%%runtimed work\nprint('other')", "again")
+    job.gate.touch()
+    assert frontend.rest(first)[1]["status"] == "ok"
+    shown, reply = frontend.rest(second)
+    assert reply["status"] == "ok"
+    assert text_of(shown) == (
+        f"This cell was asked for again while execution {running.execution_id} ran; `--again` starts another one\n"
+        "begun\nend\n"
+    )
+    assert text_of(frontend.rest(third)[0]) == "other\n", "other code is another wish"
+    assert text_of(frontend.run("print(result.execution_id, result.stdout)")) == (
+        f"{running.execution_id} begun\nend\n\n"
+    )
+    assert (tmp_path / "runs").read_text() == "x"
+    assert text_of(frontend.run(code, "again")) == "begun\nend\n", "it is asked for after the end"
+    assert (tmp_path / "runs").read_text() == "xx"
+
+
+class Request:
+    """What `Followed` asks of a shell: the header of the request that is handled."""
+
+    def __init__(self) -> None:
+        self.sent = 0.0
+
+    def get_parent(self) -> dict[str, object]:
+        return {"header": {"date": datetime.fromtimestamp(self.sent, UTC)}}
+
+
+@pytest.mark.parametrize("skew", [0.0, 3600.0, -3600.0])
+def test_the_clock_of_a_frontend_may_be_another_one(skew: float) -> None:
+    shell, now = Request(), 1e9
+    followed = Followed(shell, lambda: now)
+    shell.sent = now + skew
+    assert followed.asked_meanwhile("c", "code") is None
+    now += 60
+    followed.ended("c", "e", "code")
+    shell.sent = now - 1 + skew
+    now += 5
+    assert followed.asked_meanwhile("c", "code") == "e"
+    assert followed.asked_meanwhile("c", "other code") is None
+    assert followed.asked_meanwhile("d", "code") is None
+    shell.sent = now - 4 + skew
+    assert followed.asked_meanwhile("c", "code") is None, "it was asked for after the end"
+
+
+def test_nobody_knows_when_a_terminal_asked() -> None:
+    followed = Followed(object(), lambda: 1e9)
+    followed.ended("c", "e", "code")
+    assert followed.asked_meanwhile("c", "code") is None
 
 
 ATTACHED = r"Attached to execution (\S+) of this cell, running for \d+ s; `--again` queues another one\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from runtimed.ipython import reports
 from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
 from runtimed.ipython.browsing import Browsing
 from runtimed.ipython.failures import cell_failed, short_errors
+from runtimed.ipython.followed import Followed
 from runtimed.ipython.joined import JoinedSessions
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file
 from runtimed.ipython.payload import act_on
@@ -65,6 +67,7 @@ class RuntimedMagics(Magics):
         super().__init__(shell, parent=shell)
         self.sessions: Final = JoinedSessions()
         self.browsing: Final = Browsing(_say)
+        self.followed: Final = Followed(shell, time.time)
         self.router: Final = Router(shell, lambda: self.sessions.current)
         self._unsaid: str | None = None
 
@@ -101,8 +104,9 @@ class RuntimedMagics(Magics):
                             uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
 
         Running a cell whose code still runs, or waits, attaches to it: what it has shown appears again, and the rest
-        follows. So a notebook that was closed finds its job: if its own kernel still waits for the cell, restart that
-        kernel, which leaves the session alone, and run the cell again. A cell that waits says for whom.
+        follows. So a notebook that was closed finds its job. While its own kernel still waits for the cell, all of it
+        appears at the end; restart that kernel, which leaves the session alone, and run the cell again to see it live.
+        A cell that waits says for whom.
 
         A cell that fails shows the traceback of its kernel, and stops "Run All". Interrupting (the stop button, Ctrl-C)
         interrupts the remote code; a second time leaves it alone. `input()` and `getpass()` ask here.
@@ -264,10 +268,15 @@ class RuntimedMagics(Magics):
         if found is not None:
             code = session.get_cell_source(cell_id) if source is None else source
             if code is not None and has_source(found, code):
-                self._attach(session, options, found)
+                self._attach(session, options, found, source)
                 return
             if not options.silent:
                 _say(f"The cell's earlier code is {state_of_execution(found)}; this one waits behind it")
+        elif source is not None and options.wait and not options.again:
+            ended = self.followed.asked_meanwhile(cell_id, source)
+            if ended is not None and execution_of(session, cell_id) == ended:
+                self._show_ended(session, options, ended)
+                return
         operation = Enqueue(
             notebook_id=session.notebook_id,
             execution_id=new_execution_id(),
@@ -290,9 +299,11 @@ class RuntimedMagics(Magics):
             shown = None if options.silent else progress
             live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
             result = live.run(operation, kernel, self._timeout(options), queue.behind())
+        if source is not None:
+            self.followed.ended(cell_id, operation.execution_id, source)
         self._finish(session, options, live, result)
 
-    def _attach(self, session: Session, options: RunOptions, found: QueuedExecution) -> None:
+    def _attach(self, session: Session, options: RunOptions, found: QueuedExecution, source: str | None) -> None:
         """Follow an execution of this very cell that has not ended, instead of queueing another one."""
         if not options.silent:
             _say(
@@ -304,7 +315,16 @@ class RuntimedMagics(Magics):
         with self._timeouts(found.cell_id):
             live = Live(session, found.execution_id, silent=options.silent)
             result = live.attach(self._timeout(options), is_asking=found.is_asking and can_answer(self.shell))
+        if source is not None:
+            self.followed.ended(found.cell_id, found.execution_id, source)
         self._finish(session, options, live, result)
+
+    def _show_ended(self, session: Session, options: RunOptions, execution_id: str) -> None:
+        """Show an execution that had not ended when this cell was asked for again, instead of starting another one."""
+        if not options.silent:
+            _say(f"This cell was asked for again while execution {execution_id} ran; `--again` starts another one")
+        live = Live(session, execution_id, silent=options.silent)
+        self._finish(session, options, live, live.attach(None, is_asking=False))
 
     def _timeout(self, options: RunOptions) -> float | None:
         timeout: float | None = self.timeout if options.timeout is None else options.timeout
