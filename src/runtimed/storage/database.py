@@ -10,6 +10,7 @@ A database belongs to the thread that opened it; a checkpoint alone may run in a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from runtimed.errors import StorageError
+from runtimed.storage.damage import finds_damage, is_damage, primary_code, read_throughout
 from runtimed.storage.disk import has_room, is_no_room, no_room
 from runtimed.storage.wal import committed_frames
 
@@ -58,12 +60,17 @@ logger = logging.getLogger(__name__)
 _READS: Final = ("SELECT", "PRAGMA", "BEGIN", "COMMIT")
 """How statements begin that store nothing by themselves."""
 
+_FOLDER: Final = "a folder is in its place"
+_EMPTY: Final = "it is empty, though it has a log"
 _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
+_DAMAGED: Final = (
+    "it is damaged, or the disk does not give all of it; it is set aside only if a second look finds it damaged"
+)
 _SENTENCES: Final = {
     sqlite3.SQLITE_BUSY: "it is in use by another process; one daemon at a time may use a data folder",
     sqlite3.SQLITE_LOCKED: "it is in use by another process; one daemon at a time may use a data folder",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; it is set aside when it is opened the next time",
-    sqlite3.SQLITE_NOTADB: "it is damaged; it is set aside when it is opened the next time",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
     sqlite3.SQLITE_READONLY: "it cannot be written; check who owns it and its folder",
     sqlite3.SQLITE_PERM: "it cannot be opened; check who owns it and its folder",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check who owns it and its folder",
@@ -154,11 +161,11 @@ class Database:
             return
         try:
             if path.is_dir() or self._log_path.is_dir():
-                raise _set_aside_error(path, "a folder is in its place")
+                raise _set_aside_error(path, _FOLDER, _set_aside(path, _FOLDER))
             self.is_new = _create(path) or path.stat().st_size <= 1
             if self.is_new and _size(self._log_path):
                 # SQLite takes files of 0 and 1 bytes for new databases, and would delete the log.
-                raise _set_aside_error(path, "it is empty, though it has a log")
+                raise _set_aside_error(path, _EMPTY, _set_aside(path, _EMPTY))
             committed = committed_frames(self._log_path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
             self._file = _file_at(path)
@@ -166,18 +173,18 @@ class Database:
             if is_no_room(exc):
                 raise no_room(path, exc) from exc
             raise StorageError(f"{path} cannot be opened: {exc}", path=str(path), set_aside=None) from exc
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, MemoryError) as exc:
             raise _translated(exc, path) from exc
         try:
             self._open(schema, version, application_id, automatic, committed)
             self._ready = True
         except OSError as exc:
             raise StorageError(f"{path}: its log cannot be kept: {exc}", path=str(path), set_aside=None) from exc
-        except sqlite3.Error as exc:
-            raise (_set_aside_error(path, str(exc)) if _is_damage(exc) else _translated(exc, path)) from exc
+        except (sqlite3.Error, MemoryError) as exc:
+            raise (self._damaged(str(exc)) if is_damage(exc) else _translated(exc, path)) from exc
         except UnicodeDecodeError as exc:
             # sqlite3 quotes a damaged schema in its message, and cannot always decode it.
-            raise _set_aside_error(path, "its schema is unreadable") from exc
+            raise self._damaged("its schema is unreadable") from exc
         finally:
             if not self._ready:
                 self._connection.close()
@@ -192,7 +199,7 @@ class Database:
             if self.row("PRAGMA user_version") != (version,) or self.row("PRAGMA application_id") != (application_id,):
                 self._connection.close()
                 raise self._refusal("was written by another version of runtimed, or is another kind of file")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, MemoryError) as exc:
             raise _translated(exc, self.path) from exc
 
     def _open(self, schema: Sequence[str], version: int, application_id: int, automatic: int, committed: int) -> None:
@@ -224,7 +231,7 @@ class Database:
             problems = [text for (text,) in run("PRAGMA quick_check") if text != "ok"]
             if problems:
                 # "*** in database main ***", then a line for each.
-                raise _set_aside_error(self.path, problems[0].splitlines()[-1])
+                raise self._damaged(problems[0].splitlines()[-1])
         (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise self._refusal("cannot have a write-ahead log here; put the data folder on a local disk")
@@ -260,6 +267,34 @@ class Database:
                 "%s is damaged; its latest changes are lost, and it is kept as %s", self._log_path, self.damaged_log
             )
 
+    def _damaged(self, reason: str) -> StorageError:
+        """Set the file aside if it is proved to be damaged, and return the error that says what was done."""
+        target = self._set_aside_if_proved(reason)
+        if target is not None:
+            return _set_aside_error(self.path, reason, target)
+        return self._refusal(
+            f"cannot be read without errors just now ({reason}): the disk or too little memory may be the reason. "
+            "Nothing of it was set aside; check the disk, and try again"
+        )
+
+    def _set_aside_if_proved(self, reason: str) -> Path | None:
+        """Set the file aside if all of it can be read and a second look finds damage, too; see `damage`."""
+        if not self.is_in_place:
+            return None
+        with contextlib.ExitStack() as stack:
+            files: list[int] = []
+            try:
+                for path in (self.path, self._log_path):
+                    with contextlib.suppress(FileNotFoundError):
+                        files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+                        # Closing it drops this process's locks on the database: only when that has its new name.
+                        stack.callback(os.close, files[-1])
+                read_throughout(files)
+            except OSError as exc:
+                logger.warning("%s is not set aside (%s), as it cannot be read: %s", self.path, reason, exc)
+                return None
+            return _set_aside(self.path, reason) if finds_damage(self._connection) else None
+
     def _refusal(self, text: str) -> StorageError:
         return StorageError(f"{self.path} {text}", path=str(self.path), set_aside=None)
 
@@ -280,13 +315,18 @@ class Database:
         """
         self.is_closed = True
         damage, self._damage = self._damage, None
+        target = None
         try:
             with self._free:
-                self._connection.close()
-        except sqlite3.Error as exc:
+                try:
+                    if damage is not None:
+                        target = self._set_aside_if_proved(damage)
+                finally:
+                    self._connection.close()
+        except (sqlite3.Error, MemoryError) as exc:
             if damage is None:
                 raise _translated(exc, self.path) from exc
-        return None if damage is None else _set_aside(self.path, damage)
+        return target
 
     @property
     def log_is_long(self) -> bool:
@@ -312,7 +352,7 @@ class Database:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             # The first write after a checkpoint begins the log anew, and waits for the disk once more: let it be here.
             self._connection.execute(f"PRAGMA user_version={self._version}")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, MemoryError) as exc:
             raise _translated(exc, self.path) from exc
         finally:
             self._free.release()
@@ -395,7 +435,7 @@ class Database:
             # `execute` would stop after the first page, since the pragma gives no rows.
             with self._free:
                 self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, MemoryError) as exc:
             raise self._failed(exc) from exc
 
     @property
@@ -438,7 +478,7 @@ class Database:
         self._on_rollback()
 
     def _failed(self, exc: Exception) -> StorageError:
-        if _is_damage(exc):
+        if is_damage(exc):
             self._damage = str(exc)
         try:
             self._lost = self._depth > 0 and not self._connection.in_transaction
@@ -488,25 +528,19 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _code(exc: BaseException) -> int:
-    """Return SQLite's primary result code, 0 if the error came from elsewhere."""
-    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _is_damage(exc: BaseException) -> bool:
-    return _code(exc) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _translated(exc: BaseException, path: Path) -> StorageError:
     # A full disk has many faces: its log cannot be made, or not be read back.
-    if _code(exc) == sqlite3.SQLITE_FULL or (_code(exc) in _MAYBE_FULL and not has_room(path)):
+    if primary_code(exc) == sqlite3.SQLITE_FULL or (primary_code(exc) in _MAYBE_FULL and not has_room(path)):
         return no_room(path, exc)
     if isinstance(exc, MemoryError):
         return StorageError(f"{path}: there is too little memory", path=str(path), set_aside=None)
-    sentence = _SENTENCES.get(_code(exc))
+    sentence = _SENTENCES.get(primary_code(exc))
     text = f"{sentence} ({exc})" if sentence else str(exc)
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)
 
@@ -517,7 +551,6 @@ def _set_aside(path: Path, reason: str) -> Path:
     return target
 
 
-def _set_aside_error(path: Path, reason: str) -> StorageError:
-    target = _set_aside(path, reason)
+def _set_aside_error(path: Path, reason: str, target: Path) -> StorageError:
     message = f"{path} is damaged ({reason}); it was set aside as {target.name}, open it again to start anew"
     return StorageError(message, path=str(path), set_aside=str(target))

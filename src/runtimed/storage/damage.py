@@ -1,0 +1,65 @@
+"""Tells a damaged database from one that cannot be read just now. Nothing here moves or changes a file.
+
+SQLite answers SQLITE_CORRUPT to a page that the disk did not give (EIO; measured with 3.40), and `quick_check` names
+pages for which there was no memory. So its word counts only if it says so twice and all of the files can be read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+__all__ = ["finds_damage", "is_damage", "primary_code", "read_throughout"]
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNREAD: Final = re.compile(r"failed to get page|error code=(\d+)")
+"""What `quick_check` says of a page that it did not get, with the reason where it has one."""
+
+_PIECE: Final = 2**20
+
+
+def primary_code(exc: BaseException) -> int:
+    """Return SQLite's primary result code, 0 if the error came from elsewhere."""
+    return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
+
+
+def is_damage(exc: BaseException) -> bool:
+    """Whether SQLite calls the file damaged."""
+    return primary_code(exc) in _DAMAGE
+
+
+def finds_damage(connection: sqlite3.Connection) -> bool:
+    """Look through a database anew; True if SQLite finds damage, and not only pages that it did not get."""
+    try:
+        # What is in memory would not be read again.
+        connection.execute("PRAGMA shrink_memory").fetchall()
+        return any(_names_damage(line) for (text,) in connection.execute("PRAGMA quick_check") for line in _lines(text))
+    except UnicodeDecodeError:  # the quotation of a damaged schema
+        return True
+    except (sqlite3.Error, MemoryError) as exc:
+        return is_damage(exc)
+
+
+def read_throughout(descriptors: Iterable[int]) -> None:
+    """Read every byte of some files.
+
+    Raises:
+        OSError: If one cannot be read.
+    """
+    for descriptor in descriptors:
+        offset = 0
+        while piece := os.pread(descriptor, _PIECE, offset):
+            offset += len(piece)
+
+
+def _lines(text: str) -> list[str]:
+    # "*** in database main ***", then a line for each problem; "ok" if there is none.
+    return [line for line in text.splitlines() if line != "ok" and not line.startswith("***")]
+
+
+def _names_damage(line: str) -> bool:
+    unread = _UNREAD.search(line)
+    return unread is None or (unread[1] is not None and int(unread[1]) & 0xFF in _DAMAGE)
