@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,28 @@ def test_ctrl_c_interrupts_the_code_and_leaves_the_session_in_order(begin: Begin
     assert "runtimed/cli" not in err
     with Session("kept") as session:
         assert session.run("print(x)").stdout == "1\n"
+
+
+@pytest.mark.parametrize("handled", ["sys.exit(5)", "print('handled')", "raise ValueError", "raise"])
+def test_ctrl_c_ends_a_program_as_it_ends_python(begin: Begin, short_folder: Path, handled: str):
+    code = f"""
+import sys, time
+try:
+    print("begun", flush=True)
+    while True: time.sleep(.01)
+except KeyboardInterrupt:
+    {handled}
+"""
+    file = script(short_folder, code)
+    with subprocess.Popen([sys.executable, file], text=True, stdout=-1, stderr=-1, process_group=0) as python:
+        read_until(python, "begun")
+        interrupt(python)
+        code_, out, _err = finish(python)
+    process = begin("run", file)
+    read_until(process, "begun")
+    interrupt(process)
+    # A shell says 130 of a program that SIGINT has killed.
+    assert finish(process)[:2] == (130 if code_ == -signal.SIGINT else code_, out)
 
 
 def test_ctrl_c_takes_queued_code_back_and_leaves_other_peoples_running(begin: Begin, short_folder: Path):

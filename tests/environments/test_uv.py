@@ -25,6 +25,7 @@ from runtimed.environments.uv import UvBuilder
 from runtimed.transport import home
 from runtimed.transport.home import find_uv
 from tests.conftest import wait_until
+from tests.environments import wheels
 from tests.environments.serving import serve_folder
 from tests.environments.wheels import make_wheel
 
@@ -311,6 +312,37 @@ def test_a_script_whose_packages_no_kernel_goes_with_is_a_sentence(folder, tmp_p
     )
     with pytest.raises(EnvironmentFailed, match=r"(?s)Cannot make the environment of traitlets.*traitlets==1.0"):
         prepare(folder, recipe, variables | OFFLINE)
+
+
+BACKEND = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from wheels import make_wheel
+def build_editable(folder, settings=None, metadata=None):
+    return make_wheel(Path(folder), "alpha", "1.0").name
+build_wheel = build_editable
+"""
+"""Builds a package of no other tools than these tests have."""
+
+
+def test_a_script_may_have_an_editable_package(folder, tmp_path, variables, base):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "pyproject.toml").write_text(
+        '[project]\nname = "alpha"\nversion = "1.0"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (own / "backend.py").write_text(BACKEND.format(tests=str(Path(wheels.__file__).parent)))
+    recipe = UvRecipe(
+        dependencies=("alpha",),
+        python=base,
+        script='dependencies = ["alpha"]\ntool.uv.sources.alpha = { path = "own", editable = true }\n',
+        folder=str(tmp_path),
+    )
+    python = prepare(folder, recipe, variables | OFFLINE)
+    assert freeze(python) == ["alpha 1.0"]
+    assert ask(python, "import ipykernel.kernelapp") == ""
 
 
 def test_a_script_that_names_a_package_that_is_not_there_gets_no_other_of_that_name(folder, tmp_path, variables, base):

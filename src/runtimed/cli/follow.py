@@ -111,7 +111,10 @@ class Follower:
         if failed is None:
             if not self._quiet:
                 complain(self._finished.message or "The code did not end well")
-        elif self._program and failed.ename == "SystemExit" and not failed.traceback:
+            return Exit.INTERRUPTED if self.interrupted else Exit.FAILED
+        if self._program and failed.ename == "KeyboardInterrupt":
+            return Exit.INTERRUPTED
+        if self._program and failed.ename == "SystemExit" and not failed.traceback:
             with contextlib.suppress(ValueError):
                 return int(failed.evalue) & 0xFF
         return Exit.FAILED

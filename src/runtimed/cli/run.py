@@ -97,7 +97,8 @@ def _run_program(arguments: argparse.Namespace, source: str) -> int:
                 leave()
             elif arguments.json:
                 print_json(result_as_map(session.notebook_id, session.wait(execution_id, None), code))
-    return Exit.INTERRUPTED if follower.interrupted else code
+    # A program that handles its Ctrl-C ends with a status of its own.
+    return Exit.INTERRUPTED if follower.interrupted and operation.program is None else code
 
 
 def _run_notebook(arguments: argparse.Namespace, notebook: NotebookFile) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tomllib
@@ -186,9 +187,12 @@ class UvBuilder:
             VIRTUAL_ENV=str(folder),
         )
         there = set(before.splitlines())
-        after = await self._run("pip", "freeze", "--python", python)
+        after = (await self._run("pip", "freeze", "--exclude-editable", "--python", python)).splitlines()
+        # `pip freeze` knows an editable package by its folder alone, and a constraint needs a name.
+        editable = json.loads(await self._run("pip", "list", "--editable", "--format", "json", "--python", python))
+        after += [f"{package['name']}=={package['version']}" for package in editable]
         constraints = folder / "uv-script.txt"
-        constraints.write_text("".join(f"{line}\n" for line in after.splitlines() if line not in there))
+        constraints.write_text("".join(f"{line}\n" for line in after if line not in there))
         await self._install(folder, ["--constraint", str(constraints)], report)
 
     async def _sync(self, folder: Path, project: str, report: Report) -> None:
