@@ -194,6 +194,65 @@ def test_events_that_a_host_of_no_known_session_has_left_are_kept(data_dir):
     assert str(kept) in problems()
 
 
+def strike(path: Path) -> Path:
+    """Let reading a file fail (ELOOP), and return where it is."""
+    aside = path.with_suffix(".away")
+    path.rename(aside)
+    path.symlink_to(path.name)
+    return aside
+
+
+LATE = """
+import pathlib, time
+while not pathlib.Path({!r}).exists():
+    time.sleep(0.01)
+print('late', flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_dead_host_has_left_waits_for_a_disk_that_fails_and_is_taken_when_it_works(data_dir, tmp_path):
+    with Session("s") as session:
+        running = session.queue_cell(session.create_cell(LATE.format(str(tmp_path / "go"))))
+        wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
+        host, daemon = host_of(session), daemon_pid()
+        os.kill(daemon, signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        (folder,) = hosts(data_dir)
+        wait_until(lambda: any(b"late" in path.read_bytes() for path in folder.glob("*.events")), "nothing is kept")
+        kill(host, daemon)
+        segments = sorted(folder.glob("*.events"))
+        away = [strike(path) for path in segments]
+
+        session.get_cell_ids()
+        wait_until(lambda: "Too many levels of symbolic links" in problems(), "nobody is told")
+        assert f"Session 's': What the host in {folder} has kept waits: " in problems()
+        assert list(data_dir.glob("*.damaged-*")) == []
+        for path, aside in zip(segments, away, strict=True):
+            aside.replace(path)
+
+        assert session.wait(running).stdout == "late\n"
+        assert list(data_dir.glob("*.damaged-*")) == []
+    wait_until(lambda: not hosts(data_dir), "the folder of the host is left")
+
+
+@pytest.mark.parametrize("name", ["owner.json", "lock"])
+def test_a_host_of_which_nothing_can_be_read_now_is_left_to_the_next_daemon(data_dir, name):
+    (data_dir / "run").mkdir(mode=0o700)
+    folder = data_dir / "run" / "0badcafe"
+    with Spool(folder) as spool:
+        spool.append(1, b"precious")
+    (folder / "owner.json").write_text(
+        '{"notebook_id":"old","epoch":"e","kind":"kernel","kernel_type":"python","env_source":"x"}'
+    )
+    away = strike(folder / name)
+    with Session("s") as session:
+        session.create_cell("")
+        wait_until(lambda: "Too many levels of symbolic links" in problems(), "nobody is told")
+        assert list(data_dir.glob("*.damaged-*")) == []
+        assert away.exists()
+
+
 # --- hosts of another age ---------------------------------------------------------------------------------------------
 
 OTHER_AGE = """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runtimed.daemon.browser_folders import clear_up_spares
-from runtimed.daemon.host_folder import Owner, is_spare, read_owner, set_spool_aside
+from runtimed.daemon.host_folder import Owner, find_owner, is_spare, set_spool_aside
 from runtimed.daemon.host_link import remove_host_folder
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.room import Room
@@ -69,15 +69,22 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
             joining += _adopt(daemon, folder, owner, wanted=True)
     for folder in sorted(daemon.settings.hosts_dir.iterdir()):
         if folder.is_dir() and folder not in known:
-            joining += _adopt_unknown(daemon, folder)
+            try:
+                joining += _adopt_unknown(daemon, folder)
+            except StorageError as exc:
+                daemon.report(f"The host in {folder} is left alone until the next daemon starts: {exc.message}")
     settings = daemon.settings
     asyncio.get_running_loop().run_in_executor(None, clear_up_spares, settings.browsers_dir, settings.hosts_dir)
     return joining
 
 
 def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
-    """Take over a host of which the registry does not know, because an earlier daemon died or the registry is new."""
-    owner, is_alive = read_owner(folder), Spool.is_alive(folder)
+    """Take over a host of which the registry does not know, because an earlier daemon died or the registry is new.
+
+    Raises:
+        StorageError: If it cannot be told what this is; nothing was removed.
+    """
+    owner, is_alive = find_owner(folder), Spool.is_alive(folder)
     if not is_alive and not segments_of(folder):
         _remove(folder)
         return []

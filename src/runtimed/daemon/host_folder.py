@@ -23,6 +23,7 @@ from runtimed.transport.sockets import make_private_folder
 __all__ = [
     "PIECE",
     "Owner",
+    "find_owner",
     "in_pieces",
     "is_spare",
     "leftovers",
@@ -129,11 +130,26 @@ def is_spare(folder: Path) -> bool:
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Return what a host works for, None if its folder does not say so."""
+    """Return what a host works for, None if its folder does not say so, or cannot be read."""
     try:
-        return msgspec.json.decode((folder / _OWNER).read_bytes(), type=Owner)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return find_owner(folder)
+    except StorageError:
         return None
+
+
+def find_owner(folder: Path) -> Owner | None:
+    """Return what a host works for, None if its folder does not say so.
+
+    Raises:
+        StorageError: If that cannot be read.
+    """
+    path = folder / _OWNER
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Owner)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    except OSError as exc:
+        raise StorageError(f"{path} cannot be read: {exc}", path=str(path)) from exc
 
 
 def living_epochs(hosts_dir: Path) -> set[str] | None:
@@ -154,6 +170,10 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
         after: Number of the last event that is stored.
         data_dir: Where damaged events are kept.
         problem: Called with a sentence for each damage, and for where it is kept.
+
+    Raises:
+        StorageError: If they cannot be read, or the damaged ones not be kept; nothing was moved, and it may be tried
+            again.
     """
     damaged = False
     position: int | None = after
@@ -161,6 +181,8 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
         try:
             yield from Spool.read_dead(folder, position)
         except StorageError as exc:
+            if "errno" in exc.data:
+                raise
             damaged, position = True, exc.data.get("n")
             lost = "all events from there on are" if position is None else "one event is"
             problem(f"{lost} lost of those that the kernel's host had kept when it died: {exc.message}")

@@ -80,7 +80,7 @@ class HostUser(Protocol):
         """
 
     def host_problem(self, sentence: str) -> None:
-        """Something that the host had kept is damaged."""
+        """Something that the host had kept is damaged, or cannot be taken yet."""
 
 
 class RoomHost:
@@ -102,7 +102,7 @@ class RoomHost:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._gone: asyncio.Future[None] | None = None
         self._rejoining = False
-        self._trouble = Trouble()
+        self._trouble = Trouble(user.host_problem)
         self.link: HostLink | None = None
         self.stopping = False
 
@@ -275,7 +275,7 @@ class RoomHost:
         """Read the spool of a host whose process is gone, and forget it.
 
         Raises:
-            StorageError: If there is no room for it. Doing it again goes on from there.
+            StorageError: If there is no room for it, or it cannot be read. Doing it again goes on from there.
         """
         await self._take_what_is_left(link)
         self._user.host_died()

@@ -31,13 +31,16 @@ class Trouble:
     def noted(self, what: str) -> Iterator[None]:
         """Take a StorageError out of the block for an attempt that is made again later.
 
+        A full disk is logged. Anything else is reported to users too.
+
         Args:
-            what: What is to be stored, for the log: the same words at each attempt.
+            what: What is to be stored: the same words at each attempt.
         """
         try:
             yield
         except StorageError as exc:
-            self._waits(what, exc)
+            if self._waits(what, exc) and "free" not in exc.data:
+                self._tell(f"{what} waits: {exc.message}")
         else:
             self._works(what)
 

@@ -205,7 +205,7 @@ class Spool:
 
         Raises:
             StorageError: When it comes to a damaged record, after giving all those before it; attribute `n` as in
-                `read_after`.
+                `read_after`. Or if a file cannot be read, which proves no damage; attribute `errno` says why.
         """
         segments = segments_of(folder)
         for i, (_, path) in enumerate(segments):

@@ -61,8 +61,18 @@ def segment_path(folder: Path, first: int) -> Path:
 
 
 def segments_of(folder: Path) -> list[tuple[int, Path]]:
-    """Return the segments of a folder with the numbers in their names, in order."""
-    return sorted((int(path.stem), path) for path in folder.glob("*.events") if path.stem.isdecimal())
+    """Return the segments of a folder with the numbers in their names, in order; none if it is no folder, or not there.
+
+    Raises:
+        StorageError: If the folder cannot be read; attribute `errno` says why.
+    """
+    try:
+        paths = list(folder.iterdir())  # `glob` takes a folder that fails for an empty one
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise StorageError(f"the spool {folder} cannot be read: {exc}", path=str(folder), errno=exc.errno) from exc
+    return sorted((int(path.stem), path) for path in paths if path.suffix == ".events" and path.stem.isdecimal())
 
 
 def read_records(
@@ -76,8 +86,9 @@ def read_records(
         may_be_torn: Whether an unfinished last record is ignored.
 
     Raises:
-        StorageError: When it comes to a damaged record, or if the file cannot be read. Attribute `n` is the number of
-            the event whose body is damaged: reading after it works. It is None if the head is.
+        StorageError: When it comes to a damaged record. Attribute `n` is the number of the event whose body is damaged:
+            reading after it works. It is None if the head is. If the file cannot be read, which proves no damage,
+            there is an attribute `errno`.
     """
     offset = start
     try:
@@ -101,8 +112,12 @@ def read_records(
                 else:
                     file.seek(length, os.SEEK_CUR)
                 offset += HEAD_SIZE + length
+    except IsADirectoryError as exc:
+        raise _damaged(path, offset) from exc
     except OSError as exc:
-        raise StorageError(f"the spool segment {path} cannot be read: {exc}", path=str(path), n=None) from exc
+        raise StorageError(
+            f"the spool segment {path} cannot be read: {exc}", path=str(path), n=None, errno=exc.errno
+        ) from exc
     if offset < end and not may_be_torn:
         raise _damaged(path, offset)
 
