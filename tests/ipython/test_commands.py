@@ -51,7 +51,7 @@ def test_connecting_changes_nothing_unless_a_kernel_is_asked_for(shell: Shell) -
 
 def test_sessions_are_listed(in_work: Shell) -> None:
     head, *rows = in_work.run("%runtimed sessions").splitlines()
-    assert head.split() == ["ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "AGE"]
+    assert head.split() == ["ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "LASTED"]
     (row,) = [row for row in rows if row.startswith("*")]
     assert row.split()[:6] == ["*", "work", "kernel", "active", "idle", "current"]
 

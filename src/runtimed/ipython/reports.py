@@ -118,7 +118,7 @@ def sessions_report(*current: str | None) -> str:
     if not sessions:
         return "No sessions."
     return table(
-        ["", "ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "AGE"],
+        ["", "ID", "KIND", "STATUS", "KERNEL", "ENV", "CLIENTS", "LASTED"],
         (
             [
                 "*" if status.session_id in current else "",
