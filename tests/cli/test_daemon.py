@@ -4,12 +4,13 @@ import json
 import os
 import re
 import signal
+import sqlite3
 from pathlib import Path
 
 import psutil
 import pytest
 
-from runtimed import Client, Session, __version__
+from runtimed import Client, Session, StorageError, __version__
 from runtimed.cli import daemon as daemon_commands
 from runtimed.cli.main import main
 from runtimed.client import blocking
@@ -100,6 +101,50 @@ def test_status_and_doctor_say_what_was_found_damaged(runtimed: Command, data_di
     assert aside.read_bytes() == b"no database"
     with Session("kept") as session:
         assert [cell.source for cell in session.get_cells()] == ["x = 1"]
+
+
+def test_what_the_list_of_sessions_lost_is_said_by_every_later_daemon_until_it_is_dismissed(
+    runtimed: Command, data_dir: Path
+):
+    with Session("lost") as session:
+        session.create_cell("x = 1")
+    assert runtimed("stop").returncode == 0
+    connection = sqlite3.connect(data_dir / "registry.db")
+    with connection:
+        connection.execute("UPDATE sessions SET checksum = checksum + 1")
+    connection.close()
+    note = data_dir / "registry.db.aside"
+    for _ in range(2):
+        assert runtimed("start").returncode == 0
+        (problem,) = json.loads(runtimed("status", "--json").stdout)["problems"]
+        assert problem.startswith("What the list of sessions knew of 'lost' was found damaged and set aside, last on ")
+        checks = {check["name"]: check for check in json.loads(runtimed("doctor", "--json").stdout)}
+        assert f"{checks['damaged']['found']}; {checks['damaged']['advice']}" == problem
+        assert runtimed("stop").returncode == 0
+    assert (data_dir / "daemon.log").read_text().count(str(note)) == 2
+    note.unlink()
+    with Session("lost") as session:
+        assert [cell.source for cell in session.get_cells()] == ["x = 1"]
+    assert json.loads(runtimed("status", "--json").stdout)["problems"] == []
+
+
+def test_restore_says_where_a_whole_database_is_kept(runtimed: Command, data_dir: Path):
+    with Session("lost") as session:
+        session.create_cell("x = 1")
+    assert runtimed("stop").returncode == 0
+    (database,) = (data_dir / "sessions").glob("*.db")
+    database.write_bytes(b"no database")
+    assert runtimed("start").returncode == 0
+    with pytest.raises(StorageError, match="is damaged"), Session("lost") as session:
+        session.get_cells()
+    (kept,) = (data_dir / "sessions").glob("*.damaged-*")
+    done = runtimed("restore", "lost")
+    assert done.returncode == 1
+    assert f"The whole database of session 'lost' was found damaged and is kept as {kept};" in done.stderr
+    assert runtimed("stop").returncode == 0
+    assert runtimed("start").returncode == 0
+    (problem,) = json.loads(runtimed("status", "--json").stdout)["problems"]
+    assert problem.startswith(f"{kept} was found damaged and set aside; ")
 
 
 def test_stop_ends_the_daemon_and_every_session(runtimed: Command, data_dir: Path):

@@ -1,4 +1,5 @@
 import sqlite3
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 
 from runtimed.errors import StorageError
 from runtimed.ids import ClientId
+from runtimed.storage.aside import list_aside
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 
@@ -179,6 +181,7 @@ def test_damaged_sessions_are_set_aside_and_begin_anew(path: Path) -> None:
         store.put(ROW)
     sql(path, "UPDATE sessions SET status = 'closed', label = CAST(x'6162ff' AS TEXT) WHERE session_id = 'bad'")
     with RegistryStore(path) as store:
+        assert list_aside(path.parent) == []
         assert store.set_damaged_aside() == ["bad"]
         assert store.set_damaged_aside() == []
         assert store.get("bad") is None
@@ -191,6 +194,26 @@ def test_damaged_sessions_are_set_aside_and_begin_anew(path: Path) -> None:
     assert len(kept) == 1
     assert kept[0][0] == "'bad'"
     assert kept[0][1].startswith("['bad', 'kernel', 'closed'")
+    (aside,) = list_aside(path.parent)
+    assert aside.found.startswith("What the list of sessions knew of 'bad' was found damaged and set aside, last on ")
+    assert aside.advice.endswith(f"remove {aside.path} if you need this no more")
+    assert stat.S_IMODE(aside.path.stat().st_mode) == 0o600
+
+
+def test_the_note_of_damaged_sessions_names_those_of_earlier_times_too_and_counts_many(path: Path) -> None:
+    for names in (["one"], [f"more {number}" for number in range(30)]):
+        with RegistryStore(path) as store:
+            for name in names:
+                store.put(replace(ROW, session_id=name))
+        sql(path, "UPDATE sessions SET checksum = checksum + 1")
+        with RegistryStore(path) as store:
+            assert store.set_damaged_aside() == names
+    (aside,) = list_aside(path.parent)
+    assert aside.found.count("'more ") == 19
+    assert "knew of 'one', 'more 0', " in aside.found
+    assert "'more 18' and 11 more was found" in aside.found
+    aside.path.unlink()
+    assert list_aside(path.parent) == []
 
 
 def test_text_that_is_no_longer_utf8_is_noticed_in_its_row_alone(path: Path) -> None:

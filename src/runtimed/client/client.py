@@ -246,7 +246,7 @@ class Sessions:
             How many cells came back.
 
         Raises:
-            SessionError: If nothing of this session was set aside.
+            SessionError: If no notebook of this session was set aside, or its whole database was, which stays so.
             StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
             DaemonUnavailable: If no daemon runs.
         """

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from runtimed.document.restoring import decode_restored, encode_pair
 from runtimed.document.stored import StoredRow, encode_stored
 from runtimed.errors import SessionError, StorageError
 from runtimed.ids import NotebookId
-from runtimed.storage.aside import document_aside, forget_document, note_document
+from runtimed.storage.aside import databases_aside, document_aside, forget_document, note_document
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["DocumentCheck"]
@@ -118,9 +119,7 @@ class DocumentCheck:
             StorageError: If one cannot be brought back; it is kept as it is, and the present document, too.
         """
         if not self._store.set_aside_at():
-            raise SessionError(
-                f"Nothing of the notebook of session {self._notebook_id!r} was set aside", notebook_id=self._notebook_id
-            )
+            raise self._nothing_to_restore()
         if self._task is not None:
             await asyncio.wait({self._task})
         document.acknowledge()
@@ -137,6 +136,17 @@ class DocumentCheck:
             if not self._store.is_closed:
                 self._clear_notes()
         return cells
+
+    def _nothing_to_restore(self) -> SessionError:
+        kept = databases_aside(self._path)
+        if not kept:
+            text = f"Nothing of the notebook of session {self._notebook_id!r} was set aside"
+        else:
+            text = (
+                f"The whole database of session {self._notebook_id!r} was found damaged and is kept as {kept[-1]}; it "
+                f"cannot be brought back here. `sqlite3 {shlex.quote(str(kept[-1]))} .recover` reads what is left of it"
+            )
+        return SessionError(text, notebook_id=self._notebook_id)
 
     async def _restore_one(self, document: SharedDocument, at: float) -> int:
         aside = [StoredRow(*row) for row in self._store.document_set_aside(at)]

@@ -319,10 +319,7 @@ class Daemon:
             self.report(
                 f"The latest changes of the list of sessions are lost; their log is kept as {store.damaged_log}"
             )
-        for session_id in store.set_damaged_aside():
-            self.report(
-                f"What was known of session {session_id!r} is damaged and set aside; its cells and outputs are there"
-            )
+        store.set_damaged_aside()
         return store
 
     def report(self, sentence: str) -> None:

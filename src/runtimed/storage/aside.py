@@ -1,13 +1,16 @@
 """What was found damaged in a data folder and set aside, as the folder itself says: it outlives every daemon.
 
 A damaged file is renamed (`database.name_aside`). The document of a session stays in its database, in the table
-`set_aside`; a file beside the database, `NAME.db.aside`, says so to whoever does not open it.
+`set_aside`; a file beside the database, `NAME.db.aside`, says so to whoever does not open it. The same with rows of the
+registry.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,16 +20,27 @@ import msgspec
 from runtimed.errors import StorageError
 from runtimed.storage.disk import is_no_room, no_room
 
-__all__ = ["Aside", "document_aside", "forget_document", "list_aside", "note_document"]
+__all__ = [
+    "Aside",
+    "databases_aside",
+    "document_aside",
+    "forget_document",
+    "list_aside",
+    "note_document",
+    "note_sessions",
+]
 
 _SUFFIX: Final = ".aside"
+_COMPANIONS: Final = ("-wal", "-shm", "-journal")
+_NAMED: Final = 20
+"""So many sessions are named in a sentence; the rest are counted."""
 
 
 class Aside(NamedTuple):
     """One thing that was set aside.
 
     Attributes:
-        path: The file that says so; of a document, the note.
+        path: The file that says so; of a document or of rows of the registry, the note.
         found: What happened, a sentence without its full stop.
         advice: What to do about it, the same.
     """
@@ -42,17 +56,44 @@ class _Note(msgspec.Struct, frozen=True):
     reason: str
 
 
+class _Sessions(msgspec.Struct, frozen=True):
+    session_ids: list[str]
+    at: float
+
+
 def note_document(database: Path, session_id: str, reason: str, at: float) -> None:
     """Write down that the document of a session was set aside, in the place of an older note.
 
     Raises:
         StorageError: If it cannot be written.
     """
-    path = _note_of(database)
+    _write(_note_of(database), msgspec.json.encode(_Note(session_id, at, reason)))
+
+
+def note_sessions(registry: Path, session_ids: Sequence[str], at: float) -> None:
+    """Add to the note of the sessions whose rows in the registry were set aside.
+
+    Args:
+        registry: The database.
+        session_ids: What can be read of their ids, as Python writes a text.
+        at: When that was, in Unix time.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    path = _note_of(registry)
+    try:
+        known = msgspec.json.decode(path.read_bytes(), type=_Sessions).session_ids
+    except (OSError, msgspec.MsgspecError):
+        known = []
+    _write(path, msgspec.json.encode(_Sessions(list(dict.fromkeys([*known, *session_ids])), at)))
+
+
+def _write(path: Path, content: bytes) -> None:
     new = path.with_name(f"{path.name}.new")
     try:
         new.touch(mode=0o600)
-        new.write_bytes(msgspec.json.encode(_Note(session_id, at, reason)))
+        new.write_bytes(content)
         new.replace(path)
     except OSError as exc:
         with contextlib.suppress(OSError):
@@ -73,16 +114,22 @@ def document_aside(database: Path) -> Aside | None:
     return _read(_note_of(database))
 
 
+def databases_aside(database: Path) -> list[Path]:
+    """Return where the database of a session is kept that was set aside as a whole, the earliest first."""
+    found = database.parent.glob(f"{glob.escape(database.name)}.damaged-*")
+    return sorted(path for path in found if not path.name.endswith(_COMPANIONS))
+
+
 def list_aside(data_dir: Path) -> list[Aside]:
     """Return everything that was set aside in a data folder and is still there, by path."""
-    found = []
+    found = [note for path in sorted(data_dir.glob(f"*{_SUFFIX}")) if (note := _read_sessions(path)) is not None]
     sessions = data_dir / "sessions"
     for path in sorted([*data_dir.glob("*.damaged-*"), *sessions.glob("*.damaged-*"), *sessions.glob(f"*{_SUFFIX}")]):
         if path.suffix == _SUFFIX:
             note = _read(path)
             if note is not None:
                 found.append(note)
-        elif not path.name.endswith(("-wal", "-shm", "-journal")):
+        elif not path.name.endswith(_COMPANIONS):
             found.append(
                 Aside(
                     path,
@@ -95,6 +142,24 @@ def list_aside(data_dir: Path) -> list[Aside]:
 
 def _note_of(database: Path) -> Path:
     return database.with_name(database.name + _SUFFIX)
+
+
+def _read_sessions(path: Path) -> Aside | None:
+    try:
+        note = msgspec.json.decode(path.read_bytes(), type=_Sessions)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as exc:
+        return Aside(path, f"{path} says that rows of sessions were set aside, and cannot be read ({exc})", "remove it")
+    names = ", ".join(note.session_ids[:_NAMED])
+    more = f" and {len(note.session_ids) - _NAMED:,} more" if len(note.session_ids) > _NAMED else ""
+    when = datetime.fromtimestamp(note.at, UTC)
+    return Aside(
+        path,
+        f"What the list of sessions knew of {names}{more} was found damaged and set aside, last on "
+        f"{when:%Y-%m-%d %H:%M} UTC; cells and outputs are there",
+        f"open a session by its id to go on with it; remove {path} if you need this no more",
+    )
 
 
 def _read(path: Path) -> Aside | None:

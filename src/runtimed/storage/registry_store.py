@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from runtimed.protocol.codec import pack
+from runtimed.storage.aside import note_sessions
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row, from_text, to_text
@@ -186,6 +187,8 @@ class RegistryStore:
     def set_damaged_aside(self) -> builtins.list[str]:
         """Move the sessions whose rows do not match their checksums to the table `set_aside`, written out as text.
 
+        A note says so for as long as it lies there; see `aside`.
+
         Returns:
             Their ids, as far as those are intact themselves.
         """
@@ -197,6 +200,9 @@ class RegistryStore:
                 query = "INSERT INTO set_aside(at, session_id, row) VALUES (?, ?, ?)"
                 self._db.execute(query, (time.time(), ascii(values[0]), ascii(values)))
                 self._db.execute("DELETE FROM sessions WHERE rowid = ?", (number,))
+            if damaged:
+                # Before the commit: dying in between leaves a note of rows that are found damaged again.
+                note_sessions(self._db.path, [ascii(row[0]) for row in damaged], time.time())
         return [str(row[0]) for row in damaged]
 
     def touch(self, session_id: str, at: float) -> None:

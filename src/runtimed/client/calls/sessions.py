@@ -78,7 +78,7 @@ def restore(notebook: Notebook) -> Flow[int]:
         How many cells came back.
 
     Raises:
-        SessionError: If nothing of this session was set aside.
+        SessionError: If no notebook of this session was set aside, or its whole database was, which stays so.
         StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
     """
     reply = yield Ask(ops.RestoreNotebook(notebook_id=notebook.id))
