@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 import pickle
+import unicodedata
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook
@@ -32,7 +34,7 @@ def get(notebook: Notebook, name: str) -> Flow[Any]:
         NoKernel: If no kernel runs.
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
-    _check_name(name)
+    name = _variable(name)
     reply = yield Ask(ops.GetVariable(notebook_id=notebook.id, name=name))
     try:
         return pickle.loads(reply["value"])  # noqa: S301  # of a kernel of the same user, and asked for
@@ -54,7 +56,7 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
         NoKernel: If no kernel runs.
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
-    _check_name(name)
+    name = _variable(name)
     try:
         pickled = dump(value)
     except TooLarge:
@@ -80,6 +82,12 @@ def result_value(notebook: Notebook, execution_id: str) -> Flow[bytes | None]:
     return value
 
 
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not name.isidentifier():
+def _variable(name: object) -> str:
+    """Return the variable that code with this name means.
+
+    Source: The Python Language Reference, identifiers: the parser converts them to NFKC.
+    """
+    meant = unicodedata.normalize("NFKC", name) if isinstance(name, str) else ""
+    if not meant.isidentifier() or keyword.iskeyword(meant):
         raise VariableNotFound(f"The name of a variable is an identifier of Python, not {name!r}", variable=name)
+    return meant
