@@ -206,6 +206,21 @@ def test_a_person_answers_a_program_and_interrupts_its_question(tmp_path: Path):
     assert not any("ipykernel" in line for line in lines)
 
 
+def test_ctrl_c_just_before_a_question_leaves_nobody_waiting_at_it(tmp_path: Path):
+    file = tmp_path / "file.py"
+    # The client has not read the question yet when the prompt is there.
+    file.write_text("print('again? ', flush=True)\ninput()\n")
+    child = pexpect.spawn(
+        RUNTIMED[0], [*RUNTIMED[1:], "run", "--session", "kept", str(file)], timeout=60, encoding="utf-8"
+    )
+    child.expect_exact("again? ")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert child.before.endswith("KeyboardInterrupt\r\n")
+
+
 def test_ctrl_c_interrupts_a_notebook_and_leaves_out_its_other_cells(tmp_path: Path):
     path = notebook(tmp_path, code("one", "import time\nprint('begun')\nwhile True: time.sleep(.01)"), code("two", "2"))
     with begin("run", "--session", "note-3", path) as process:

@@ -256,6 +256,16 @@ def test_every_cell_goes_to_the_session_and_says_so(frontend: Frontend, observer
     assert [message["msg_type"] for message in frontend.run("print('here')")] == ["stream"]
 
 
+def test_the_stop_button_just_before_a_question_leaves_nobody_waiting_at_it(
+    frontend: Frontend, observer: Session
+) -> None:
+    msg_id = frontend.send("%%runtimed\nprint('begun', flush=True)\ninput('? ')", stdin=True)
+    assert text_of([frontend.next(msg_id)]) == "begun\n"
+    frontend.manager.interrupt_kernel()
+    shown, _ = frontend.rest(msg_id)
+    assert [m["content"]["ename"] for m in shown if m["msg_type"] == "error"] == ["KeyboardInterrupt", "CellFailed"]
+
+
 def test_many_lines_arrive_whole_and_in_order(frontend: Frontend, observer: Session) -> None:
     shown = frontend.run("%%runtimed\nfor i in range(20_000): print(i)")
     assert text_of(shown) == "".join(f"{i}\n" for i in range(20_000))

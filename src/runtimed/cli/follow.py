@@ -15,6 +15,7 @@ from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
 from runtimed.client import calls
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.client.questions import still_asks
 from runtimed.client.session import Session
 from runtimed.display import LastDisplay
 from runtimed.errors import RuntimedError
@@ -147,6 +148,8 @@ class Follower:
         self._last.printed(display_id, str(public.output))
 
     def _answer(self, event: InputRequested) -> None:
+        if self.interrupted and not still_asks(self.session, self._execution_id):
+            return
         self._asking = True
         self._last.forget()
         try:

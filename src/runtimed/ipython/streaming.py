@@ -17,6 +17,7 @@ import msgspec
 from runtimed.client import calls
 from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow, Follow
+from runtimed.client.questions import still_asks
 from runtimed.client.session import Session
 from runtimed.display import OutputStream, readable_size, running_shell, show_note
 from runtimed.errors import CellNotFound, RuntimedError
@@ -239,6 +240,8 @@ class Live:
             stream.show(public.output)
 
     def _answer(self, event: InputRequested) -> None:
+        if self._interrupts and not still_asks(self._session, self._execution_id):
+            return
         ask = getpass.getpass if event.password else builtins.input
         was_terminal = is_terminal()
         self._asking = True

@@ -1,0 +1,35 @@
+"""Whether a question of a running program still stands, after its execution was interrupted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from runtimed.client.session import Session
+
+__all__ = ["still_asks"]
+
+PATIENCE: Final = 2.0
+"""Seconds in which an interrupt that a kernel was sent ends the question that it found."""
+
+_PAUSE: Final = 0.05
+"""Seconds between two looks."""
+
+
+def still_asks(session: Session, execution_id: str) -> bool:
+    """Return whether an execution that was just interrupted asks again; blocks for up to PATIENCE.
+
+    A question that is read after the interrupt was sent may be older: nobody would ever take its answer, and whoever
+    waits for one would wait for ever. Code that handles the interrupt may also ask anew.
+
+    Args:
+        session: A joined session.
+        execution_id: The execution.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while any(entry.execution_id == execution_id and entry.is_asking for entry in session.get_queue()):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(_PAUSE)
+    return False
