@@ -326,11 +326,12 @@ with runtimed.Session() as session:
 
 def test_a_session_used_after_a_fork_connects_anew(bystander):
     script = """
-import os, runtimed
+import os, sys, runtimed
 session = runtimed.Session("forked")
 session.run("x = 1")
 pid = os.fork()
-print("child" if pid == 0 else "parent", session.run("print(x)").stdout, end="", flush=True)
+sys.stdout.write(f"{'child' if pid == 0 else 'parent'} {session.run('print(x)').stdout}")  # in one piece
+sys.stdout.flush()
 if pid == 0:
     os._exit(0)
 os.waitpid(pid, 0)
