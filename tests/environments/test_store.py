@@ -99,6 +99,8 @@ def test_a_marker_says_what_it_is_and_when_it_was_used(tmp_path):
             "requires_python": None,
             "project": None,
             "python": None,
+            "script": None,
+            "folder": "",
         }
         os.utime(marker, (1, 1))
         await store.get(RECIPE, maker, nobody)
