@@ -258,8 +258,8 @@ class EventLog:
     def _publish(self) -> None:
         entries, self._committing = self._committing, []
         end = time.monotonic() + TURN
-        for stream in list(self._streams):
-            if time.monotonic() < end:
+        for place, stream in enumerate(list(self._streams)):
+            if place == 0 or time.monotonic() < end:
                 stream.offer(entries)
             else:
                 # A crowd of watchers: the rest get theirs in turns of their own.
