@@ -15,7 +15,7 @@ from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
 from runtimed.client import calls
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
-from runtimed.client.questions import still_asks
+from runtimed.client.questions import END_OF_INPUT, still_asks
 from runtimed.client.session import Session
 from runtimed.display import LastDisplay
 from runtimed.errors import RuntimedError
@@ -27,9 +27,6 @@ from runtimed.protocol.operations import Enqueue, Input, Watch
 from runtimed.transport.blocking import WaitTimeout
 
 __all__ = ["Follower", "queue"]
-
-END_OF_INPUT: Final = "\x04"
-"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
 
 ANSWER: Final = 2**16
 """Bytes of standard input that go to a program at a time."""

@@ -1,4 +1,4 @@
-"""Whether a question of a running program still stands, after its execution was interrupted."""
+"""Questions of running code: what ends their input, and whether one still stands after an interrupt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from runtimed.client.session import Session
 
-__all__ = ["still_asks"]
+__all__ = ["END_OF_INPUT", "still_asks"]
+
+END_OF_INPUT: Final = "\x04"
+"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
 
 PATIENCE: Final = 2.0
 """Seconds in which an interrupt that a kernel was sent ends the question that it found."""

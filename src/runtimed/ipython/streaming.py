@@ -10,14 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from runtimed.client import calls
 from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow, Follow
-from runtimed.client.questions import still_asks
+from runtimed.client.questions import END_OF_INPUT, still_asks
 from runtimed.client.session import Session
 from runtimed.display import OutputStream, readable_size, running_shell, show_note
 from runtimed.errors import CellNotFound, RuntimedError
@@ -41,9 +41,6 @@ from runtimed.protocol.events import (
 from runtimed.protocol.operations import CancelExecution, Enqueue, GetCell, Input, ReadEvents, StartKernel, Watch
 
 __all__ = ["Live", "Past", "can_answer", "enqueue", "execution_of", "replay", "start"]
-
-END_OF_INPUT: Final = "\x04"
-"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
 
 
 def can_answer(shell: Any) -> bool:
