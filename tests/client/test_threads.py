@@ -1,5 +1,6 @@
 """One blocking handle in several threads, in signal handlers and after a fork: only what must wait waits."""
 
+import gc
 import os
 import signal
 import threading
@@ -167,6 +168,44 @@ def test_a_forked_child_is_a_client_of_its_own_and_harms_no_call_of_its_parent(w
     gate.open()
     running.join(30)
     assert results[0].success
+
+
+def test_a_forked_child_has_a_stream_of_its_own_and_takes_nothing_from_its_parent_s(work, gate):
+    cell_id = work.create_cell(f"{gate.code}\nfor number in range(3): print(number, flush=True)")
+    events = work.stream_execute(cell_id)
+    assert [next(events).event_type for _ in range(2)] == ["execution_started", "output"]
+    for goes_on in (False, True):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                if goes_on:
+                    gate.open()
+                    status = [event.event_type for event in events][-1] != "done"
+                else:
+                    events.close()
+                    status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+    texts = [event.output.text for event in events if event.output is not None]
+    assert "".join(texts) == "0\n1\n2\n"
+    work.close()
+    work.connect()
+
+
+def test_a_stream_that_is_left_early_closes_its_connection_silently(work, recwarn):
+    cell_id = work.create_cell("print('early')")
+    for _ in work.stream_execute(cell_id):
+        break
+    events = work.subscribe()
+    work.wait(work.queue_cell(cell_id))
+    next(events)
+    sock = events._connection._channel._sock
+    del events
+    gc.collect()
+    assert sock.fileno() == -1
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_calls_of_several_threads_outlive_the_daemon_each_once(work, gate):

@@ -182,6 +182,8 @@ class Connection:
         try:
             channel.send(request, deadline)
             while not answered:
+                if not self.is_open:  # forked meanwhile: what comes is the parent's
+                    raise ConnectionLost("The connection to the daemon is the parent's")
                 message = channel.receive(deadline)
                 match message:
                     case Reply(id=request.id):
@@ -197,7 +199,7 @@ class Connection:
                     case _:
                         raise unexpected(message)
         finally:
-            if not answered and channel.is_open:
+            if not answered and self.is_open:
                 self._abandon(channel, request)
 
     @staticmethod

@@ -399,7 +399,8 @@ class Session(Handle):
 class EventIterator(Iterator[ExecutionEvent]):
     """The events of a session or of one execution, on a connection of their own, for one thread at a time.
 
-    A consumer that stops taking events holds up nothing else. `close` ends it early, from any thread.
+    A consumer that stops taking events holds up nothing else. `close` ends it early, from any thread; so does dropping
+    it, as `break` does. A forked child that goes on with it has the events of a stream of its own.
     """
 
     def __init__(self, session: Session, connection: Connection, plan: calls.Stream, follow: Follow) -> None:
@@ -409,6 +410,9 @@ class EventIterator(Iterator[ExecutionEvent]):
         self._events = connection.stream(follow)
         self._turn = threading.Lock()
         self._is_over = False
+
+    def __del__(self) -> None:
+        self.close()
 
     def __next__(self) -> ExecutionEvent:
         if not self._turn.acquire(blocking=False):
