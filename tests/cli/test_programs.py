@@ -97,7 +97,64 @@ unittest.main(argv=["x"], exit=True)
     "other line ends": "def f():\r\n    return '''a\r\nb'''\r\nprint(repr(f()))\r\nraise ValueError\r\n",
     "marked": "\ufeffprint('bom')\nraise ValueError\n",
     "closes": "import sys\nprint('x')\nsys.stdout.close()\n",
+    "exit()": "print('a')\nexit(3)\nprint('never')\n",
+    "quit()": "def leave():\n    quit()\nprint('exit' in globals(), exit)\nleave()\nprint('never')\n",
+    "exit with a float": "raise SystemExit(0.0)\n",
+    "exit with an empty text": "raise SystemExit('')\n",
+    "exit with a text and ends of lines": "raise SystemExit('a\\n\\n')\n",
+    "exit with what has no text": """class Odd:
+    def __str__(self):
+        raise ValueError
+raise SystemExit(Odd())
+""",
+    "exit beyond C": "raise SystemExit(2**70)\n",
+    "exit of its own kind": "class Mine(SystemExit):\n    pass\nraise Mine(6)\n",
+    "exit in a hook": "import sys\nsys.excepthook = lambda *error: sys.exit(4)\n1 / 0\n",
+    "hook fails": "import sys\ndef hook(*error):\n    raise KeyError('hook')\nsys.excepthook = hook\n1 / 0\n",
+    "no hook": "import sys\nsys.excepthook = None\n1 / 0\n",
+    "ends badly": """import atexit, sys
+class Named:
+    def __init__(self, function):
+        self.function = function
+    def __call__(self):
+        self.function()
+    def __repr__(self):
+        return "named"
+atexit.register(Named(lambda: print("last")))
+atexit.register(Named(lambda: sys.exit(5)))
+atexit.register(Named(lambda: 1 / 0))
+sys.excepthook = lambda *error: print("not for these")
+sys.exit(4)
+""",
+    "ends badly unseen": """import atexit, sys
+sys.unraisablehook = lambda seen: print(repr(seen.exc_value), seen.object is fail)
+def fail():
+    1 / 0
+atexit.register(fail)
+""",
+    "forks": """import os, signal, sys
+def child(end):
+    number = os.fork()
+    if number == 0:
+        end()
+        print("child")
+        sys.stdout.flush()
+        raise SystemExit(3)
+    print(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)
+child(lambda: None)
+child(lambda: 1 / 0)
+child(lambda: os._exit(7))
+child(lambda: os.kill(os.getpid(), signal.SIGINT))
+""",
 }
+
+DEADLY = {
+    "os._exit": "import os, sys\nsys.stderr.write('fatal\\n')\nprint('out', flush=True)\nos._exit(7)\n",
+    "os._exit in a thread": "import os, threading\nthreading.Thread(target=os._exit, args=(0,)).start()\n",
+    "SIGKILL": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n",
+    "SIGSEGV": "import ctypes\nctypes.string_at(0)\n",
+}
+"""What the kernel's own process ends of."""
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +183,34 @@ def test_a_file_runs_as_python_runs_it(name: str, kept: Session, tmp_path: Path)
         )
         for command in ([sys.executable], [*RUNTIMED, "run", "--session", "kept"])
     ]
-    as_python, as_runtimed = [(one.returncode, one.stdout.decode(), one.stderr.decode()) for one in ran]
+    as_python, as_runtimed = [(as_shell(one.returncode), one.stdout.decode(), one.stderr.decode()) for one in ran]
     if name == "tests":  # it says how long that took
         as_python, as_runtimed = [(*one[:2], one[2].partition(" in ")[0]) for one in (as_python, as_runtimed)]
     assert as_runtimed == as_python
     left = kept.run("print((sys.path, sys.argv, os.getcwd()) == before, '__file__' in globals(), __doc__)")
     assert left.stdout == kept.run("print(True, False, __doc__)").stdout
     kept.run("for name in set(globals()) - helper_names - {'helper_names', 'before'}: del globals()[name]")
+
+
+@pytest.mark.parametrize("name", DEADLY)
+def test_a_file_that_ends_its_process_has_the_status_that_python_gives(
+    name: str, shared_daemon: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file.py").write_text(DEADLY[name])
+    ran = [
+        subprocess.run([*command, "file.py"], capture_output=True, cwd=tmp_path, timeout=100, check=False)
+        for command in ([sys.executable], [*RUNTIMED, "run", "--session", "deadly"])
+    ]
+    as_python, as_runtimed = [(as_shell(one.returncode), one.stdout.decode(), one.stderr.decode()) for one in ran]
+    if name.startswith("SIG"):  # the shell that would say so of python is not there to say it of the kernel
+        assert as_runtimed[2].startswith(f"KernelDied: The kernel died (killed by {name}")
+        as_runtimed = (*as_runtimed[:2], "")
+    assert as_runtimed == as_python
+
+
+def as_shell(code: int) -> int:
+    """Return an exit status as a shell has it: of what a signal has killed, 128 and the signal's number."""
+    return code if code >= 0 else 128 - code
 
 
 def test_the_document_and_the_history_have_the_file(kept: Session, tmp_path: Path) -> None:

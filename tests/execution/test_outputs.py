@@ -511,7 +511,7 @@ WHERE = {"cell_id": "cell-1", "execution_id": "execution-1"}
             ),
         ),
         (
-            Finished(at=1.0, status="ok", execution_count=2, **WHERE),
+            Finished(at=1.0, status="ok", execution_count=2, cell_id=CELL, execution_id=EXECUTION),
             ExecutionEvent(event_type="done", cell_id=CELL, execution_id=EXECUTION, execution_count=2),
         ),
         (

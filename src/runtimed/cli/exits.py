@@ -16,4 +16,6 @@ class Exit(enum.IntEnum):
     NO_DAEMON = 3
     NO_SESSION = 4
     TIMED_OUT = 124
+    KILLED = 128
+    """And the number of the signal that killed a program, as shells say it."""
     INTERRUPTED = 130

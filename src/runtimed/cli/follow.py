@@ -18,7 +18,7 @@ from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.questions import END_OF_INPUT, still_asks
 from runtimed.client.session import Session
 from runtimed.display import LastDisplay
-from runtimed.errors import RuntimedError
+from runtimed.errors import KernelDied, RuntimedError
 from runtimed.execution.outputs import blobs_in, to_public
 from runtimed.ids import ExecutionId
 from runtimed.models import Output
@@ -105,10 +105,14 @@ class Follower:
     def _exit_code(self) -> int:
         if self._finished is None or self._finished.status == "ok":
             return Exit.OK
-        failed = self._failed
+        failed, finished = self._failed, self._finished
+        if self._program and finished.exit_code is not None:
+            return finished.exit_code
+        if self._program and finished.signal is not None:
+            return Exit.KILLED + finished.signal
         if failed is None:
             if not self._quiet:
-                complain(self._finished.message or "The code did not end well")
+                complain(finished.message or "The code did not end well")
             return Exit.INTERRUPTED if self.interrupted else Exit.FAILED
         if self._program and failed.ename == "KeyboardInterrupt":
             return Exit.INTERRUPTED
@@ -122,12 +126,17 @@ class Follower:
             case Stream() | Display() | Failed():
                 if isinstance(event, Failed):
                     self._failed = event
+                    if self._program and event.ename == KernelDied.__name__:
+                        return  # how it died comes next
                 if not self._quiet:
                     self._show(event)
             case InputRequested() if self._asks:
                 self._answer(event)
             case Finished():
                 self._finished = event
+                died = event.status == "died" and event.exit_code is None
+                if self._program and died and self._failed is not None and not self._quiet:
+                    self._show(self._failed)
             case _:
                 pass
 

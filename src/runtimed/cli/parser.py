@@ -29,7 +29,7 @@ exit codes:
   3    no daemon runs (status, logs)
   4    no session, cell or execution has this id, or several begin with it
   124  --timeout is over; the code runs on
-  130  interrupted with Ctrl-C
+  130  interrupted with Ctrl-C; another signal that killed a program: 128 and its number
 
 An ID of something that exists may be shortened as long as only one begins so. Commands that need what the daemon keeps
 start one; status, doctor, logs, a bare stop and env explain, list and prune do not.

@@ -91,16 +91,27 @@ class Conversation:
         """Send nothing any more: the process is gone, and all it has left was read."""
         self._wire = self._send_interrupt = None
 
-    def close(self, sentence: str, stderr: str, *, only_sent: bool) -> None:
+    def close(
+        self,
+        sentence: str,
+        stderr: str,
+        *,
+        only_sent: bool,
+        exit_code: int | None = None,
+        signal: int | None = None,
+    ) -> None:
         """End everything that depended on the kernel's process, which is gone.
 
         Args:
             sentence: Says why.
             stderr: Its last words.
             only_sent: Keep the executions that the process was not given; they are for the next one.
+            exit_code: With what the process ended by itself, if it did.
+            signal: What killed it, unless this host did.
         """
         self._inbox.clear()
-        self._add(self._executions.died(sentence, stderr, time.time(), only_sent=only_sent))
+        how = {"exit_code": exit_code, "signal": signal}
+        self._add(self._executions.died(sentence, stderr, time.time(), only_sent=only_sent, **how))
         if self._questions is not None:
             self._questions.close(sentence)
             self._questions = None

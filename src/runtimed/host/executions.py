@@ -200,8 +200,17 @@ class Executions:
         del self.open[execution.id]
         return events
 
-    def died(self, sentence: str, stderr: str, at: float, *, only_sent: bool) -> list[Event]:
-        """Close the open executions because their kernel is gone."""
+    def died(
+        self,
+        sentence: str,
+        stderr: str,
+        at: float,
+        *,
+        only_sent: bool,
+        exit_code: int | None = None,
+        signal: int | None = None,
+    ) -> list[Event]:
+        """Close the open executions because their kernel is gone; its exit code or signal is of those that it had."""
         self._latest = None  # what the next kernel writes while it starts is not for this one's executions
         events = self.updates(at)
         self.widgets = Widgets()
@@ -212,6 +221,7 @@ class Executions:
                 continue
             where: dict[str, Any] = {"at": at, "execution_id": execution.id, "cell_id": execution.request.cell_id}
             events.append(Failed(ename="KernelDied", evalue=evalue, traceback=lines, **where))
+            where |= {"exit_code": exit_code, "signal": signal} if execution.sent else {}
             events.append(Finished(status="died", execution_count=execution.count, message=sentence, **where))
             del self.open[execution.id]
         return events

@@ -283,7 +283,10 @@ class Kernel:
             expected=self._stopping and self._stop_expected,
             reason=reason,
         )
-        self._conversation.close(sentence, stderr, only_sent=False)
+        of_code: dict[str, int | None] = {}
+        if isinstance(ended, Ended) and not (self._stopping or self._fault or ended.over_limit):
+            of_code = {"exit_code": exit_code, "signal": number}
+        self._conversation.close(sentence, stderr, only_sent=False, **of_code)
         self._outbox.flush()
         if self._restarted is not None and not self._restarted.done():
             error = KernelStartFailed(sentence, exit_code=exit_code, signal=number, stderr=stderr)

@@ -6,6 +6,7 @@ IPython and ipykernel, nothing else. What differs from a process of its own:
 * The names stay in the session afterwards, and those that were there are seen.
 * Standard input and output are those of the cell: neither is a terminal, and bytes that are no text are shown escaped.
 * At its end, functions that the file itself gave to `atexit` are called, and threads that it started are waited for.
+* A child that it forked ends where the file ends for it: the kernel behind that is its parent's.
 """
 
 from __future__ import annotations
@@ -18,11 +19,22 @@ import codecs
 import contextlib
 import io
 import os
+import signal
 import sys
+import tempfile
 import threading
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import zmq
+from IPython.core.autocall import ExitAutocall
+
+try:
+    from _sitebuiltins import Quitter
+except ImportError:  # a Python that was built without
+    Quitter = None  # type: ignore[assignment,misc]
 
 __all__ = ["run"]
 
@@ -106,10 +118,10 @@ def _streams(kernel: Any) -> Any:
     before = sys.stdin, sys.stdout, sys.stderr, builtins.input
     sys.stdin = io.TextIOWrapper(io.BufferedReader(_Input(kernel)), "utf-8")
     sys.stdout, sys.stderr = (
-        io.TextIOWrapper(_Output(stream, name), "utf-8", errors, write_through=True)
-        for stream, name, errors in (
-            (before[1], "<stdout>", "strict"),
-            (before[2], "<stderr>", "backslashreplace"),
+        io.TextIOWrapper(_Output(stream, name), "utf-8", errors, line_buffering=by_line, write_through=True)
+        for stream, name, errors, by_line in (
+            (before[1], "<stdout>", "strict", False),
+            (before[2], "<stderr>", "backslashreplace", True),  # as Python's: the last words of what kills itself
         )
     )
     builtins.input = _input
@@ -175,9 +187,26 @@ def _as_main(names: dict[str, Any], program: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
+def _quitters(names: dict[str, Any]) -> Any:
+    """Let `exit` and `quit` end the program, with its status: IPython's would ask the kernel to exit, and go on."""
+    hidden = {name: names.pop(name) for name in ("exit", "quit") if isinstance(names.get(name), ExitAutocall)}
+    if Quitter is not None:
+        for name in ("exit", "quit"):
+            setattr(builtins, name, Quitter(name, "Ctrl-D (i.e. EOF)"))
+    try:
+        yield
+    finally:
+        for name in ("exit", "quit"):
+            vars(builtins).pop(name, None)  # where IPython has none either
+        for name, value in hidden.items():
+            names.setdefault(name, value)
+
+
+@contextlib.contextmanager
 def _ends_like_a_process(names: dict[str, Any]) -> Any:
-    """Give the block a list; what the file gives to `atexit` is in it, threads that it starts are waited for."""
-    register, unregister = atexit.register, atexit.unregister
+    """Call what the file gives to `atexit` in the block, and wait for threads that it starts there."""
+    register, unregister, leave = atexit.register, atexit.unregister, os._exit
+    process = os.getpid()
     threads = set(threading.enumerate())
     at_exit: list[Any] = []
 
@@ -191,7 +220,12 @@ def _ends_like_a_process(names: dict[str, Any]) -> Any:
         at_exit[:] = [entry for entry in at_exit if entry[0] != function]
         unregister(function)
 
-    atexit.register, atexit.unregister = note, forget
+    def leave_shown(status: int) -> None:
+        if os.getpid() == process:
+            _hand_over()
+        leave(status)
+
+    atexit.register, atexit.unregister, os._exit = note, forget, leave_shown  # type: ignore[assignment]  # both end it
     try:
         yield
     finally:
@@ -203,21 +237,76 @@ def _ends_like_a_process(names: dict[str, Any]) -> Any:
                 function, args, kwargs = at_exit.pop()
                 try:
                     function(*args, **kwargs)
-                except Exception as exc:  # noqa: BLE001  # as Python does: it is shown, and the next one called
-                    sys.stderr.write(f"Exception ignored in atexit callback: {function!r}\n")
-                    sys.stderr.write("".join(f"{line}\n" for line in _shown(exc)))
+                except BaseException as exc:  # noqa: BLE001  # as Python does: it is shown, and the next one called
+                    _show_ignored(exc, function)
         finally:
-            atexit.register, atexit.unregister = register, unregister
+            atexit.register, atexit.unregister, os._exit = register, unregister, leave
+
+
+def _hand_over() -> None:
+    """Flush, and wait for ZMQ: what was printed would end with the process, as it does not in a terminal."""
+    _flush()
+    kernel = get_ipython().kernel  # type: ignore[name-defined]  # noqa: F821  # one of the kernel's builtins
+    context = kernel.iopub_thread.socket.context
+    # Its one thread for all transports takes messages in their order: when this one is back, the others have left.
+    with tempfile.TemporaryDirectory(prefix="runtimed-") as folder:
+        address = f"ipc://{folder}/end"
+        back, forth = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        back.bind(address)
+        forth.connect(address)
+        forth.send(b"")
+        back.poll(1000)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # the program has replaced or closed it
+            stream.flush()
+
+
+def _show_ignored(error: BaseException, function: Any) -> None:
+    """Show an error that changes nothing of how the program ends."""
+    what = "Exception ignored in atexit callback"
+    if sys.unraisablehook is not sys.__unraisablehook__:
+        found = {"exc_type": type(error), "exc_value": error, "exc_traceback": _frames(error)}
+        hook: Any = sys.unraisablehook
+        hook(SimpleNamespace(**found, err_msg=what, object=function))
+        return
+    head = f"{what} {function!r}:" if sys.version_info >= (3, 13) else f"{what}: {function!r}"
+    sys.stderr.write("".join(f"{line}\n" for line in (head, *_formatted(error))))
 
 
 def _shown(error: BaseException) -> list[str]:
-    """Return the lines that Python would print: without the frames of this module."""
+    """Return the lines that Python would print; none if the program's own hook has shown it.
+
+    Raises:
+        SystemExit: If that hook ends the program.
+    """
+    hook: Any = getattr(sys, "excepthook", _no_hook)
+    if hook is _no_hook:
+        return _formatted(error)
+    try:
+        hook(type(error), error, _frames(error))
+    except SystemExit:
+        raise
+    except BaseException as exc:  # noqa: BLE001  # shown as Python shows it
+        exc.__context__ = None
+        lines = _formatted(exc)
+        return ["Error in sys.excepthook:", *lines, "", "Original exception was:", *_formatted(error)]
+    return []
+
+
+def _frames(error: BaseException) -> Any:
+    """Return its traceback from the program's own frames on."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == _HERE:
         frames = frames.tb_next
-    if sys.excepthook is not _no_hook:
-        sys.excepthook(type(error), error, frames)
-        return []
+    return frames
+
+
+def _formatted(error: BaseException) -> list[str]:
+    """Return its traceback in lines, without the frames of this module."""
+    frames = _frames(error)
     explained: traceback.TracebackException | None = traceback.TracebackException(type(error), error, frames)
     waiting = [explained]
     while waiting:
@@ -235,27 +324,65 @@ def _no_hook(*_error: object) -> None:
 _HERE = _no_hook.__code__.co_filename
 
 
-def _failure(error: BaseException, text: str, shown: list[str]) -> _Failure:
-    failure: _Failure = type(type(error).__name__, (_Failure,), {})(text)
+def _failure(name: str, error: BaseException, text: str, shown: list[str]) -> _Failure:
+    failure: _Failure = type(name, (_Failure,), {})(text)
     failure.shown = shown
     failure.__cause__ = error
     return failure
 
 
 def _execute(source: str, filename: str, names: dict[str, Any]) -> _Failure | None:
+    failure = None
     try:
         with _ends_like_a_process(names):
-            code = compile(source, filename, "exec", dont_inherit=True)
-            exec(code, names)  # noqa: S102  # that is its purpose
-    except SystemExit as exc:
-        if exc.code is None or exc.code == 0:
-            return None
-        if isinstance(exc.code, int):
-            return _failure(exc, str(int(exc.code)), [])
-        return _failure(exc, "1", str(exc.code).splitlines())
-    except BaseException as exc:  # noqa: BLE001  # raised by the cell
-        return _failure(exc, str(exc), _shown(exc))
-    return None
+            try:
+                code = compile(source, filename, "exec", dont_inherit=True)
+                exec(code, names)  # noqa: S102  # that is its purpose
+            except BaseException as exc:  # noqa: BLE001  # raised by the cell
+                failure = _end(exc)
+    except KeyboardInterrupt as exc:  # while it waits for threads
+        failure = _end(exc)
+    return failure
+
+
+def _end(error: BaseException) -> _Failure | None:
+    """Return what the cell is to end with; None for a status of 0."""
+    if isinstance(error, SystemExit):
+        return _exit(error)
+    try:
+        return _failure(type(error).__name__, error, str(error), _shown(error))
+    except SystemExit as exc:  # of the program's hook
+        return _exit(exc)
+
+
+def _exit(error: SystemExit) -> _Failure | None:
+    if error.code is None:
+        return None
+    if isinstance(error.code, int):
+        status = error.code & 0xFF if abs(error.code) < 2**63 else 0xFF  # what C cannot hold is -1
+        return _failure(SystemExit.__name__, error, str(status), []) if status else None
+    try:
+        text = str(error.code)
+    except Exception:  # noqa: BLE001  # Python prints the end of the line alone
+        text = ""
+    lines = text.split("\n")
+    if not any(lines):  # an error without a text is shown as one without a traceback
+        sys.stderr.write(f"{text}\n")
+        lines = []
+    return _failure(SystemExit.__name__, error, "1", lines)
+
+
+def _end_child(failure: _Failure | None) -> None:
+    """End this process, which the program has forked: nothing but its parent may go on as the kernel."""
+    status = 0
+    if failure is not None:
+        sys.stderr.write("".join(f"{line}\n" for line in failure.shown))
+        status = int(str(failure)) if type(failure).__name__ == SystemExit.__name__ else 1
+    _flush()
+    if isinstance(failure and failure.__cause__, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(status)
 
 
 def run(program: dict[str, Any]) -> None:
@@ -271,10 +398,13 @@ def run(program: dict[str, Any]) -> None:
     shell = get_ipython()  # type: ignore[name-defined]  # noqa: F821  # one of the kernel's builtins
     source = base64.b64decode(program["source"]).decode()
     _name_in_history(shell, source)
+    names, process = shell.user_ns, os.getpid()
     hook, sys.excepthook = sys.excepthook, _no_hook
     try:
-        with _streams(shell.kernel), _as_main(shell.user_ns, program), _no_running_loop():
-            failure = _execute(source, program["path"] or _STDIN, shell.user_ns)
+        with _streams(shell.kernel), _as_main(names, program), _quitters(names), _no_running_loop():
+            failure = _execute(source, program["path"] or _STDIN, names)
+            if os.getpid() != process:
+                _end_child(failure)
     finally:
         sys.excepthook = hook
     if failure is not None:

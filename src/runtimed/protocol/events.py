@@ -119,12 +119,15 @@ class Finished(_Event, frozen=True, tag="finished"):
 
     `cancelled` executions never began. `died` says that the kernel ended under it; a `Failed` event before says how.
     `payload` is JSON text: the list of what the kernel asks of the frontend that ran the cell, without what it shows.
+    `exit_code` or `signal` says how the kernel's process ended where the execution itself may have ended it.
     """
 
     status: Literal["ok", "error", "cancelled", "died"]
     execution_count: int | None = None
     message: str | None = None
     payload: str = "[]"
+    exit_code: int | None = None
+    signal: int | None = None
 
 
 class KernelState(_Event, frozen=True, tag="kernel"):
