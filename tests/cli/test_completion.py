@@ -34,6 +34,7 @@ def sessions(shared_daemon: Path) -> None:
         ("runtimed run --session alphab", ["alphabet"]),
         ("runtimed run --env uv:p", ["prewarmed"]),
         ("runtimed run --session alpha file.py --ses", []),
+        ("runtimed run --session alpha --det", ["--detach"]),
         ("runtimed stop --yes 'two", ["'two words'"]),
         ("runtimed stop tw", ["'two words'"]),
         ("runtimed delete a:", ["b"]),

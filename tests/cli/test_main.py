@@ -1,6 +1,7 @@
 """The command line as such: help, arguments, scripts, exit codes."""
 
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -155,6 +156,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(data_dir: Path):
     with os.fdopen(writer, "wb") as broken:
         done = subprocess.run([*RUNTIMED, "doctor"], stdout=broken, stderr=-1, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_an_output_that_cannot_be_written_is_a_sentence(data_dir: Path):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*RUNTIMED, "env", "explain"], stdout=full, stderr=-1, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, "Cannot write the output: No space left on device\n")
+
+
+def test_who_closed_the_standard_streams_is_asked_and_told_nothing(data_dir: Path):
+    with Session("closed streams") as session:
+        session.run("1")
+    for command, code in ((["sessions"], 0), (["delete", "--stop", "closed streams"], 1), (["cells", "none"], 4)):
+        shell = f"exec {shlex.join([*RUNTIMED, *command])} <&- >&- 2>&-"
+        done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    assert Client().sessions.get("closed streams").status == "active"
 
 
 def test_what_the_terminal_cannot_encode_is_escaped(runtimed: Command, monkeypatch: pytest.MonkeyPatch):

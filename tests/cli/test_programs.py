@@ -174,7 +174,7 @@ def test_a_file_runs_as_python_runs_it(name: str, kept: Session, tmp_path: Path)
     (folder / "file.py").write_bytes(source.encode("latin-1" if "latin-1" in source else "utf-8"))
     ran = [
         subprocess.run(
-            [*command, "a folder/file.py", "--option", "two words", "--session"],
+            [*command, "a folder/file.py", "--", "--option", "two words", "--", "--session"],
             input="Ann\nbob\xe9".encode(),
             capture_output=True,
             cwd=tmp_path,

@@ -88,20 +88,21 @@ def candidates(words: Sequence[str], typed: str) -> Iterable[str]:
             positionals = [action for action in parser._actions if not action.option_strings]
         else:
             given.append(word)
-            if len(positionals) > 1 or (positionals and positionals[0].nargs not in ("*", argparse.REMAINDER)):
+            if positionals and positionals[0].nargs not in ("*", argparse.PARSER):
                 positionals = positionals[1:]
     if valued is not None:
         return _values(valued, typed, given)
     options = [
         option
         for action in parser._actions
-        if not seen & set(action.option_strings) and action.nargs != argparse.REMAINDER
+        if not seen & set(action.option_strings)
         for option in action.option_strings
         if option.startswith("--") and option.startswith(typed)
     ]
-    in_program = bool(positionals) and positionals[0].nargs == argparse.REMAINDER
+    if given and positionals and positionals[0].nargs == argparse.PARSER:  # what a program takes
+        return ()
     if typed.startswith("-"):
-        return () if in_program else options
+        return options
     return [*_values(positionals[0], typed, given)] if positionals else []
 
 

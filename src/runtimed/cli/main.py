@@ -6,12 +6,15 @@ Nothing heavy is imported here, so that `runtimed --help` and Tab completions an
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
 
 from runtimed.cli.exits import Exit
 from runtimed.cli.parser import make_parser
@@ -19,10 +22,14 @@ from runtimed.errors import RuntimedError, SessionNotFound
 
 __all__ = ["main"]
 
+_UNWRITABLE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a standard output that cannot be written to."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = sys.argv[1:] if argv is None else list(argv)
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # An id or an output that the terminal's encoding lacks is shown escaped; it is no reason to fail.
@@ -37,13 +44,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # The reader has seen enough (`runtimed logs | head`); the interpreter's last flush must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_what_is_unwritten()
+        return Exit.FAILED
+    except OSError as exc:
+        if exc.errno not in _UNWRITABLE:
+            raise
+        _drop_what_is_unwritten()
+        importlib.import_module("runtimed.cli.console").complain(f"Cannot write the output: {exc.strerror}")
         return Exit.FAILED
     except RuntimedError as exc:
         complain = importlib.import_module("runtimed.cli.console").complain
         complain(exc.message)
         return Exit.NO_SESSION if isinstance(exc, SessionNotFound) else Exit.FAILED
     return code
+
+
+def _open_missing_streams() -> None:
+    """Let what was closed by who started this (`>&-`) be empty: else the next socket or file takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
+
+
+def _drop_what_is_unwritten() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _perform(arguments: argparse.Namespace) -> int:

@@ -41,6 +41,20 @@ environment:
 """
 
 
+class _Program(argparse.Action):
+    """A file and its arguments: taken together, as argparse drops a `--` between two that it takes apart."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002  # argparse passes it
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002  # argparse passes it
+    ) -> None:
+        first = 1 if values[0] == "--" and len(values) > 1 else 0
+        namespace.file, namespace.arguments = values[first], values[first + 1 :]
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what was probably meant."""
 
@@ -181,8 +195,13 @@ def _add_running(commands: _Commands) -> None:
     _add_timeout(run, "stop waiting then, for each cell of a notebook; the code runs on")
     run.add_argument("--detach", action="store_true", help="print the ids and wait for nothing; see `runtimed attach`")
     _add_json(run, "print the result as JSON at the end, and nothing before")
-    run.add_argument("file", metavar="FILE", help="a .py or .ipynb file; - reads standard input")
-    run.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARG", help="what the program gets, options too")
+    run.add_argument(
+        "file",
+        nargs=argparse.PARSER,
+        action=_Program,
+        metavar="FILE",
+        help="a .py or .ipynb file; - reads standard input; all that follows is the program's, options too",
+    )
     exec_ = commands.add(
         "exec",
         "attach",
