@@ -524,7 +524,7 @@ def test_a_waiting_execution_is_cancelled_and_a_running_one_interrupted(with_ker
     waiting = with_kernel.queue_cell(with_kernel.create_cell("print('never')"))
 
     with_kernel.cancel(waiting)
-    with pytest.raises(ExecutionCancelled, match="somebody cancelled it"):
+    with pytest.raises(ExecutionCancelled, match="it was taken from the queue"):
         with_kernel.wait(waiting)
     wait_until(lambda: with_kernel.get_cell_outputs(slow), "the cell does not begin")
     with_kernel.cancel(running)

@@ -48,7 +48,7 @@ def test_an_error_drops_what_the_same_client_queued_behind_it_and_nobody_elses()
 def test_cancelling_takes_a_waiting_execution_away_and_interrupts_a_running_one():
     queue = ready_queue("a", "b")
 
-    assert queue.cancel(ExecutionId("b")) == [Drop(ExecutionId("b"), "somebody cancelled it")]
+    assert queue.cancel(ExecutionId("b")) == [Drop(ExecutionId("b"), "it was taken from the queue")]
     assert queue.cancel(ExecutionId("a")) == [Interrupt(ExecutionId("a"))]
     assert queue.cancel(ExecutionId("unknown")) == []
 

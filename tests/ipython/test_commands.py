@@ -14,6 +14,7 @@ from runtimed import (
     Client,
     NoKernel,
     Session,
+    SessionNotFound,
 )
 from runtimed.ipython.failures import CellFailed
 from tests.conftest import wait_until
@@ -120,6 +121,18 @@ def test_stop_ends_the_session_for_everybody(shell: Shell) -> None:
     assert Client().sessions.get("ending").status == "closed"
     assert shell.magics.sessions.current is None
     assert "print(1)" in shell.run("%runtimed cells ending")
+
+
+@pytest.mark.parametrize("joined", [[], ["%runtimed connect work"]])
+def test_an_id_that_no_session_has_is_refused_by_stop(shell: Shell, work: Session, joined: list[str]) -> None:
+    for line in joined:
+        shell.run(line)
+    before = shell.magics.sessions.current
+    error, printed = shell.fail("%runtimed stop wokr")
+    assert type(error) is SessionNotFound
+    assert printed == "SessionNotFound: No session has the id 'wokr' yet; it begins with its first cell or kernel\n"
+    assert shell.magics.sessions.current == before, "the next cell goes where it would have gone"
+    assert work.status().status == "active"
 
 
 def test_env_says_what_is_chosen_and_why_and_what_runs(

@@ -13,6 +13,7 @@ from runtimed import (
     InvalidCell,
     RuntimedError,
     Session,
+    SessionError,
 )
 from runtimed.ipython.arguments import COMMANDS, OPTIONS
 from runtimed.ipython.failures import CellFailed
@@ -105,6 +106,19 @@ def test_an_environment_that_is_asked_for_in_vain_is_mentioned(in_work: Shell) -
     assert in_work.run("%%runtimed --env uv:prewarmed\nprint(1)") == (
         "Session work has a kernel in the environment current; --env counts only when a kernel starts\n1\n"
     )
+
+
+def test_a_language_that_is_asked_for_in_vain_is_refused(in_work: Shell, work: Session) -> None:
+    before = work.get_cell_ids()
+    for line in ("%%runtimed --kernel-type deno\n1", "%runtimed connect work --kernel-type deno"):
+        error, printed = in_work.fail(line)
+        assert type(error) is SessionError
+        assert printed == (
+            "SessionError: Session work has a python kernel, which --kernel-type does not change: `%runtimed stop "
+            "work` ends it, or name another session\n"
+        )
+    assert work.get_cell_ids() == before
+    assert in_work.run("%%runtimed --kernel-type python\nprint(1)") == "1\n"
 
 
 def test_an_environment_that_cannot_be_had_is_one_sentence(shell: Shell) -> None:

@@ -139,7 +139,7 @@ class ExecutionQueue:
         if self.running == execution_id:
             self.interrupting()
             return [Interrupt(execution_id)]
-        return self._drop(lambda ticket: ticket.execution_id == execution_id, "somebody cancelled it")
+        return self._drop(lambda ticket: ticket.execution_id == execution_id, "it was taken from the queue")
 
     def _next(self) -> list[Instruction]:
         if not self._ready or self._running is not None or not self._waiting:

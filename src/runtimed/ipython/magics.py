@@ -19,7 +19,7 @@ from traitlets import Bool, Float, Unicode
 from runtimed.client import calls
 from runtimed.client.session import Session
 from runtimed.display import show_note
-from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError
+from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError, SessionNotFound
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
 from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
@@ -287,8 +287,9 @@ class RuntimedMagics(Magics):
             stdin=options.wait and can_answer(self.shell),
         )
         kernel = functools.partial(self._kernel, session, options.kernel_type, options.env)
-        if options.env is not None and not options.silent:
-            self._check_env(session, options.env)
+        note = reports.kernel_note(session.notebook_id, options.kernel_type, options.env)
+        if note is not None and not options.silent:
+            _say(note)
         if not options.wait:
             with ProgressLine(self.shell) as progress:
                 session._perform(enqueue(operation, kernel, progress))
@@ -352,14 +353,6 @@ class RuntimedMagics(Magics):
         is_routed = self.router.on and options.header == "%%runtimed"
         act_on(self.shell, result.payload, "" if is_routed else options.header)
 
-    def _check_env(self, session: Session, asked: str) -> None:
-        running = session.env_source
-        if asked != "auto" and running is not None and running != asked:
-            _say(
-                f"Session {session.notebook_id} has a kernel in the environment {running}; --env counts only when a "
-                "kernel starts"
-            )
-
     def _own_cell(self) -> CellId:
         cell_id = frontend_cell_id(self.shell)
         return new_cell_id() if cell_id is None else document_cell_id(notebook_file(self.shell), cell_id)
@@ -390,6 +383,8 @@ class RuntimedMagics(Magics):
                 self._connect(command)
             case "stop" if command.notebook_id is not None and _is_browser(command.notebook_id):
                 self.browsing.stop(command.notebook_id, label=self._label())
+            case "stop":
+                self._stop(command.notebook_id)
             case _:
                 self._on_session(command, self._existing(command.notebook_id))
 
@@ -402,6 +397,9 @@ class RuntimedMagics(Magics):
 
     def _connect(self, command: Command) -> None:
         session = self._join(str(command.notebook_id))
+        note = reports.kernel_note(session.notebook_id, command.kernel_type, command.env)
+        if note is not None:
+            _say(note)
         self.sessions.current = session.notebook_id
         if command.kernel_type is not None or command.env is not None:
             with ProgressLine(self.shell) as progress:
@@ -442,12 +440,28 @@ class RuntimedMagics(Magics):
             case "restart":
                 session.restart_kernel()
                 _say(f"The kernel of session {notebook_id} is a fresh one")
-            case "stop":
-                session.stop()
-                self.sessions.forget(notebook_id)
-                if self.router.on and self.sessions.current is None:
-                    self._set_off()
-                _say(f"Stopped session {notebook_id}; its cells stay readable (`%runtimed connect {notebook_id}`)")
+
+    def _stop(self, notebook_id: str | None) -> None:
+        """End a session and leave it.
+
+        Raises:
+            SessionNotFound: If there is none of this id, and this shell has joined none.
+        """
+        chosen = self.chosen(notebook_id)
+        was_joined = chosen is not None and self.sessions.is_joined(chosen)
+        session = self._existing(notebook_id)
+        try:
+            if not was_joined:
+                session.status()
+            session.stop()
+        except SessionNotFound:
+            self.sessions.forget(session.notebook_id)
+            raise
+        self.sessions.forget(session.notebook_id)
+        if self.router.on and self.sessions.current is None:
+            self._set_off()
+        name = session.notebook_id
+        _say(f"Stopped session {name}; its cells stay readable (`%runtimed connect {name}`)")
 
     def _replay(self, session: Session, typed: str | None) -> None:
         queue = read_queue(session)

@@ -16,7 +16,7 @@ from runtimed.client.session import Session
 from runtimed.environments.detection import decide, explain
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import refusal, with_settings
-from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionNotFound
+from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionError, SessionNotFound
 from runtimed.ipython.queue import age, read_queue, state_of_execution
 from runtimed.models import QueuedExecution, SessionStatus
 from runtimed.protocol.operations import FindCells, GetCells, GetMetadata
@@ -29,6 +29,7 @@ __all__ = [
     "cell_named",
     "cells_report",
     "env_report",
+    "kernel_note",
     "sessions_report",
     "state_of",
     "state_report",
@@ -248,6 +249,36 @@ def status_of(notebook_id: str) -> SessionStatus | None:
         return Client().sessions.get(notebook_id)
     except (SessionNotFound, DaemonUnavailable):
         return None
+
+
+def kernel_note(notebook_id: str, kernel_type: str | None, env: str | None) -> str | None:
+    """Return what to say if a kernel runs in another environment than the one that is asked for; it keeps that one.
+
+    Args:
+        notebook_id: The session.
+        kernel_type: The language that is asked for; None for any.
+        env: The environment that is asked for; None for any.
+
+    Raises:
+        SessionError: If the kernel that runs is one of another language, to which the code means something else.
+    """
+    status = None if kernel_type is None and env is None else status_of(notebook_id)
+    if status is None or status.env_source is None:
+        return None
+    # A kernelspec that was asked for by its name may be of any language.
+    is_known = not status.env_source.startswith("kernelspec:")
+    if kernel_type is not None and is_known and kernel_type != status.kernel_type:
+        raise SessionError(
+            f"Session {notebook_id} has a {status.kernel_type} kernel, which --kernel-type does not change: "
+            f"`%runtimed stop {notebook_id}` ends it, or name another session",
+            session_id=notebook_id,
+        )
+    if env in (None, "auto", status.env_source):
+        return None
+    return (
+        f"Session {notebook_id} has a kernel in the environment {status.env_source}; --env counts only when a kernel "
+        "starts"
+    )
 
 
 def _first_line(source: str) -> str:
