@@ -69,6 +69,19 @@ def test_code_runs_in_a_session_and_shows_its_value(run: Callable[..., Answer]):
     assert err.endswith("it begins with its first cell or kernel. Did you mean co2-report?\n")
 
 
+def test_code_runs_from_a_folder_that_was_deleted_as_long_as_a_kernel_does(
+    run: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with Session("folderless") as session:
+        session.start_kernel()
+        monkeypatch.chdir(tmp_path)
+        tmp_path.rmdir()
+        assert run("exec", "folderless", "6 * 7") == (0, "42\n", "")
+        session.stop()
+    gone = "The folder in which this process works was deleted; change to another one (os.chdir, cd) and try again\n"
+    assert run("exec", "folderless", "6 * 7") == (1, "", gone)
+
+
 def test_what_ran_is_shown_again_by_execution_and_by_cell(run: Callable[..., Answer]):
     with Session("attached") as session:
         first, second = session.run("print('first')"), session.run("print('second')\n3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 from runtimed.cli.as_json import print_json
@@ -13,7 +14,8 @@ from runtimed.cli.reach import executions_of, find_execution, find_session, reac
 from runtimed.cli.run import result_as_map, start_kernel
 from runtimed.client.calls import kernel_request
 from runtimed.client.client import Client
-from runtimed.errors import SessionError
+from runtimed.client.session import Session
+from runtimed.errors import NoKernel, SessionError
 from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
 from runtimed.models import SessionStatus
 from runtimed.protocol.operations import Enqueue
@@ -27,7 +29,6 @@ def exec_(arguments: argparse.Namespace) -> int:
     client = reach("exec")
     found = _notebook(client, arguments.id)
     with client.Session(found.session_id) as session:
-        start_kernel(session, kernel_request(session._notebook))
         operation = Enqueue(
             notebook_id=session.notebook_id,
             execution_id=new_execution_id(),
@@ -36,13 +37,21 @@ def exec_(arguments: argparse.Namespace) -> int:
             watch=False,
             stdin=True,
         )
-        (execution_id,) = queue(session, [operation])
+        execution_id = _queue(session, operation)
         follower = Follower(session, quiet=arguments.json)
         with follower.interrupts([execution_id]):
             status = follower.follow(execution_id, arguments.timeout)
             if arguments.json and status != Exit.TIMED_OUT:
                 print_json(result_as_map(session.notebook_id, session.wait(execution_id, None), status))
     return Exit.INTERRUPTED if follower.interrupted else status
+
+
+def _queue(session: Session, operation: Enqueue) -> ExecutionId:
+    """Queue an execution; start a kernel if none runs, which alone needs the folder of this process."""
+    with contextlib.suppress(NoKernel):
+        return queue(session, [operation])[0]
+    start_kernel(session, kernel_request(session._notebook))
+    return queue(session, [operation])[0]
 
 
 def attach(arguments: argparse.Namespace) -> int:
