@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from runtimed import Cell, CellNotFound, QueuedExecution, Session
+from runtimed.client.flows import Ask, Flow
 from runtimed.ids import CellId
+from runtimed.ipython import magics
 from runtimed.ipython.followed import Followed
+from runtimed.ipython.queue import Queue, read_queue
+from runtimed.protocol.operations import Enqueue
 from tests.conftest import wait_until
 from tests.ipython.conftest import Shell, last_stdout
 from tests.ipython.test_in_a_kernel import TIMEOUT, Frontend, Message, start, text_of
@@ -142,6 +146,67 @@ def test_a_cell_that_still_runs_is_attached_to_after_a_restart(work: Session, jo
     # It has ended: the next run is another one.
     assert "Attached" not in text_of(second.run(code, "x"))
     second.close()
+
+
+def test_a_cell_that_two_clients_start_at_once_runs_once(
+    in_work: Shell, work: Session, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell_id = work.create_cell(f"{job.code}\nopen({str(tmp_path / 'runs')!r}, 'a').write('x')")
+    started: list[str] = []
+
+    def read_before_another_client_starts_it(session: Session) -> Queue:
+        queue = read_queue(session)
+        if not started:
+            started.append(work.queue_cell(cell_id))
+            assert queue.executions == ()
+        return queue
+
+    monkeypatch.setattr(magics, "read_queue", read_before_another_client_starts_it)
+    said = in_work.run(f"%runtimed_cell {cell_id} --no-wait")
+    found = re.fullmatch(ATTACHED.replace("running", "(running|queued)"), said)
+    assert found is not None, said
+    assert [entry.execution_id for entry in work.get_queue()] == [found[1]] == started
+
+    started.clear()
+    work.cancel(found[1])
+    assert not work.wait(found[1]).success
+    opener = threading.Timer(0.5, job.gate.touch)
+    opener.start()
+    said = in_work.run(f"%runtimed_cell {cell_id}")
+    opener.join()
+    assert said.endswith("begun\nend\n")
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_the_daemon_queues_the_same_code_of_a_cell_once_unless_it_is_told_otherwise(work: Session, job: Job) -> None:
+    def ask(cell_id: str, execution_id: str, source: str | None = None, *, unless_queued: bool = True) -> object:
+        operation = Enqueue(
+            notebook_id="work",
+            execution_id=execution_id,
+            cell_id=cell_id,
+            source=source,
+            watch=False,
+            unless_queued=unless_queued,
+        )
+        return other._perform(ask_for(operation))
+
+    def ask_for(operation: Enqueue) -> Flow[dict[str, object]]:
+        return (yield Ask(operation))
+
+    cell_id, another = (work.create_cell(job.code) for _ in range(2))
+    with Session("work") as other:
+        assert ask(cell_id, "e1") == {}
+        assert ask(cell_id, "e1") == {}, "it is sent again after a connection broke"
+        assert ask(cell_id, "e2") == ask(cell_id, "e3", job.code) == {"queued": "e1"}
+        assert ask(another, "e4") == {}, "another cell"
+        assert ask(cell_id, "e5", "print()") == {}, "other code"
+        assert ask(cell_id, "e6", job.code) == {}, "what the cell executes last is other code"
+        assert ask(cell_id, "e7", unless_queued=False) == {}
+        assert [entry.execution_id for entry in work.get_queue()] == ["e1", "e4", "e5", "e6", "e7"]
+        job.gate.touch()
+        assert work.wait("e7").success
+        assert ask(cell_id, "e8") == {}, "it has ended"
+        assert work.wait("e8").success
 
 
 def test_again_queues_another_one_and_other_code_waits_behind_the_earlier(

@@ -179,6 +179,9 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
     daemon.registry.touch(room.notebook_id)
     match operation:
         case ops.Enqueue():
+            queued = room.kernel.executions.queued_already(operation)
+            if queued is not None:
+                return {"queued": queued}
             room.begin(peer.actor)
             room.note_written(operation)
             room.kernel.enqueue(operation, peer.actor)

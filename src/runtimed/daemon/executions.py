@@ -109,6 +109,20 @@ class Executions:
         """Whether this execution was queued already, however it ended."""
         return self._store.execution(ExecutionId(execution_id)) is not None
 
+    def queued_already(self, request: Enqueue) -> ExecutionId | None:
+        """Return the execution that a request with `unless_queued` asks for once more; None if it is to be queued.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
+        if not request.unless_queued or self.is_known(request.execution_id):
+            return None
+        rows = self._store.unfinished_executions()
+        latest = next((row for row in reversed(rows) if row.cell_id == request.cell_id), None)
+        if latest is None or latest.source != programs.join(self.source_of(request), request.program):
+            return None
+        return latest.execution_id
+
     def source_of(self, request: Enqueue) -> str:
         """Return the code that a request would execute.
 

@@ -32,7 +32,7 @@ from runtimed.ipython.payload import act_on
 from runtimed.ipython.queue import described, has_source, read_queue, state_of_execution
 from runtimed.ipython.routing import Router
 from runtimed.ipython.streaming import Live, can_answer, enqueue, execution_of, replay, start
-from runtimed.models import ExecutionResult, QueuedExecution
+from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
 from runtimed.protocol.operations import Enqueue, StartKernel
 from runtimed.texts import printable
@@ -267,10 +267,7 @@ class RuntimedMagics(Magics):
         found = None if options.again else queue.of_cell(cell_id)
         if found is not None:
             code = session.get_cell_source(cell_id) if source is None else source
-            if code is not None and has_source(found, code):
-                self._attach(session, options, found, source)
-                return
-            if not options.silent:
+            if code is not None and not has_source(found, code) and not options.silent:
                 _say(f"The cell's earlier code is {state_of_execution(found)}; this one waits behind it")
         elif source is not None and options.wait and not options.again:
             ended = self.followed.asked_meanwhile(cell_id, source)
@@ -285,7 +282,20 @@ class RuntimedMagics(Magics):
             watch=options.wait,
             whole=True,
             stdin=options.wait and can_answer(self.shell),
+            unless_queued=not options.again,
         )
+        try:
+            self._queue(session, options, operation, queue.behind())
+        except calls.AlreadyQueued as exc:
+            self._attach(session, options, cell_id, exc.execution_id, source)
+
+    def _queue(self, session: Session, options: RunOptions, operation: Enqueue, behind: str) -> None:
+        """Queue an execution of a cell and show it.
+
+        Raises:
+            AlreadyQueued: If it is not to be queued.
+            CellFailed: If its code raised, or it was cancelled.
+        """
         kernel = functools.partial(self._kernel, session, options.kernel_type, options.env)
         note = reports.kernel_note(session.notebook_id, options.kernel_type, options.env)
         if note is not None and not options.silent:
@@ -296,28 +306,30 @@ class RuntimedMagics(Magics):
             if not options.silent:
                 _say(f"Queued execution {operation.execution_id} of cell {operation.cell_id}")
             return
-        with ProgressLine(self.shell) as progress, self._timeouts(cell_id):
+        with ProgressLine(self.shell) as progress, self._timeouts(operation.cell_id):
             shown = None if options.silent else progress
             live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
-            result = live.run(operation, kernel, self._timeout(options), queue.behind())
-        if source is not None:
-            self.followed.ended(cell_id, operation.execution_id, source)
+            result = live.run(operation, kernel, self._timeout(options), behind)
+        if operation.source is not None:
+            self.followed.ended(operation.cell_id, operation.execution_id, operation.source)
         self._finish(session, options, live, result)
 
-    def _attach(self, session: Session, options: RunOptions, found: QueuedExecution, source: str | None) -> None:
-        """Follow an execution of this very cell that has not ended, instead of queueing another one."""
+    def _attach(
+        self, session: Session, options: RunOptions, cell_id: str, execution_id: str, source: str | None
+    ) -> None:
+        """Follow an execution of this very cell that had not ended, instead of queueing another one."""
+        found = read_queue(session).find(execution_id)
         if not options.silent:
-            _say(
-                f"Attached to execution {found.execution_id} of this cell, {state_of_execution(found)}; `--again` "
-                "queues another one"
-            )
+            state = "which has just ended" if found is None else state_of_execution(found)
+            _say(f"Attached to execution {execution_id} of this cell, {state}; `--again` queues another one")
         if not options.wait:
             return
-        with self._timeouts(found.cell_id):
-            live = Live(session, found.execution_id, silent=options.silent)
-            result = live.attach(self._timeout(options), is_asking=found.is_asking and can_answer(self.shell))
+        is_asking = found is not None and found.is_asking
+        with self._timeouts(cell_id):
+            live = Live(session, execution_id, silent=options.silent)
+            result = live.attach(self._timeout(options), is_asking=is_asking and can_answer(self.shell))
         if source is not None:
-            self.followed.ended(found.cell_id, found.execution_id, source)
+            self.followed.ended(cell_id, execution_id, source)
         self._finish(session, options, live, result)
 
     def _show_ended(self, session: Session, options: RunOptions, execution_id: str) -> None:

@@ -33,6 +33,10 @@ class Queue:
         """Return the latest execution of a cell that has not ended; None if there is none."""
         return next((entry for entry in reversed(self.executions) if entry.cell_id == cell_id), None)
 
+    def find(self, execution_id: str) -> QueuedExecution | None:
+        """Return an execution; None if it has ended."""
+        return next((entry for entry in self.executions if entry.execution_id == execution_id), None)
+
     def behind(self) -> str:
         """Return behind whom something would wait that is queued now: nothing if it would not."""
         if not self.executions:

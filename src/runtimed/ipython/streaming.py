@@ -94,6 +94,9 @@ class Live:
             kernel: Gives what to start if no kernel runs.
             timeout: Seconds after which ExecutionTimeout comes; None for never.
             waiting: What it waits for, shown until it begins: `behind …`.
+
+        Raises:
+            AlreadyQueued: If it is not to be queued; nothing was shown.
         """
         self._behind = waiting
         flow = calls.execute(
@@ -107,6 +110,10 @@ class Live:
         try:
             with self._taking_interrupts():
                 return self._session._perform(flow)
+        except calls.AlreadyQueued:
+            if self._progress is not None:
+                self._progress.close()
+            raise
         except KeyboardInterrupt:
             if self._accepted:
                 raise
@@ -298,10 +305,13 @@ def enqueue(operation: Enqueue, kernel: Callable[[], StartKernel], progress: Pro
         operation: With `watch` off.
         kernel: Gives what to start if no kernel runs.
         progress: Shows how its environment is made.
+
+    Raises:
+        AlreadyQueued: If it is not to be queued.
     """
-    if (yield from calls.lacks_kernel(Ask(operation))):
+    if (yield from calls.lacks_kernel(operation)):
         yield from start(kernel(), progress)
-        yield Ask(operation)
+        yield from calls.send(operation)
 
 
 def start(kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
@@ -312,7 +322,9 @@ def start(kernel: StartKernel, progress: ProgressLine) -> Flow[None]:
             progress.show(event.message, event.done, event.total)
 
     explained = calls.log_start((yield Follow(kernel, show)))
-    if explained is not None:
+    if explained is None:
+        progress.close()
+    else:
         progress.announce(explained)
 
 

@@ -495,6 +495,8 @@ class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
     which says what `whole` means; else the reply is `{}` at once. An id that is known already is not queued again.
     With `program`, a Python kernel runs the source as a program; the document holds the source alone.
+    With `unless_queued`, nothing is queued while the latest execution of the cell is one of exactly this code and has
+    not ended: the reply is `{queued: its id}` at once.
     """
 
     execution_id: str
@@ -505,6 +507,7 @@ class Enqueue(_OnNotebook, frozen=True, tag="enqueue"):
     whole: bool = False
     stdin: bool = False
     program: Program | None = None
+    unless_queued: bool = False
 
 
 class Watch(_OnNotebook, frozen=True, tag="watch"):

@@ -37,6 +37,7 @@ from runtimed.client.calls.dependencies import (
     sync_environment,
 )
 from runtimed.client.calls.executions import (
+    AlreadyQueued,
     OnTimeout,
     cancel,
     execute,
@@ -46,6 +47,7 @@ from runtimed.client.calls.executions import (
     queue_cell,
     read_outputs,
     run,
+    send,
     wait,
 )
 from runtimed.client.calls.kernel import (
@@ -67,6 +69,7 @@ from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
 
 __all__ = [
+    "AlreadyQueued",
     "Notebook",
     "OnTimeout",
     "Stream",
@@ -117,6 +120,7 @@ __all__ = [
     "restart_kernel",
     "restore",
     "run",
+    "send",
     "session_status",
     "set_cell_metadata",
     "set_cell_type",

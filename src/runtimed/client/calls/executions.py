@@ -15,7 +15,7 @@ from runtimed.client.calls.cells import fetch_blobs
 from runtimed.client.calls.kernel import kernel_request, log_start
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.variables import result_value
-from runtimed.client.flows import Ask, Flow, Follow, OnEvent, Step
+from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
@@ -27,6 +27,7 @@ from runtimed.protocol.events import Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
 __all__ = [
+    "AlreadyQueued",
     "OnTimeout",
     "cancel",
     "enqueue",
@@ -39,6 +40,7 @@ __all__ = [
     "queued_execution",
     "read_outputs",
     "run",
+    "send",
     "timed_out",
     "wait",
 ]
@@ -47,6 +49,14 @@ OnTimeout = Literal["leave", "interrupt"]
 
 PAGE: Final = 8 * 2**20
 """Bytes of outputs, values of blobs included, with which a page of them ends."""
+
+
+class AlreadyQueued(Exception):
+    """An `Enqueue` with `unless_queued` queued nothing: this code of this cell runs or waits already."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id)
+        self.execution_id = ExecutionId(execution_id)
 
 
 def run(
@@ -81,7 +91,8 @@ def execute_cell(
 ) -> Flow[ExecutionResult]:
     """Execute a cell of the document and return what it gave; start a kernel if none runs.
 
-    The daemon reads the source from the document, so everybody sees the same code executed.
+    The daemon reads the source from the document, so everybody sees the same code executed. Each call is an execution
+    of its own, even while the cell runs already.
 
     Args:
         cell_id: A code cell.
@@ -119,18 +130,40 @@ def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
 
 def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
     """Queue an execution; start a kernel if none runs."""
-    if (yield from lacks_kernel(Ask(operation))):
+    if (yield from lacks_kernel(operation)):
         log_start((yield Ask(kernel_request(notebook))))
-        yield Ask(operation)
+        yield from send(operation)
 
 
-def lacks_kernel(step: Step) -> Flow[bool]:
-    """Send a request; return whether it lacks a kernel, so that what the start of one raises has no other cause."""
+def lacks_kernel(operation: ops.Enqueue) -> Flow[bool]:
+    """Queue an execution; return whether it lacks a kernel, so that what the start of one raises has no other cause.
+
+    Raises:
+        AlreadyQueued: If it is not to be queued.
+    """
     try:
-        yield step
+        yield from send(operation)
     except NoKernel:
         return True
     return False
+
+
+def send(operation: ops.Enqueue) -> Flow[None]:
+    """Queue an execution for a kernel that is there.
+
+    Args:
+        operation: With `watch` off.
+
+    Raises:
+        AlreadyQueued: If it is not to be queued.
+        NoKernel: If no kernel runs.
+    """
+    _check_queued((yield Ask(operation)))
+
+
+def _check_queued(reply: dict[str, Any]) -> None:
+    if "queued" in reply:
+        raise AlreadyQueued(reply["queued"])
 
 
 def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
@@ -246,6 +279,9 @@ def execute(
         kernel: Gives what to start if none runs; a Python kernel in the default environment if None.
         on_start: Hears which environment a kernel that was started has, and why.
         fold: What came before, for a `Watch` that begins in the middle; the result has it, too.
+
+    Raises:
+        AlreadyQueued: If it is not to be queued.
     """
     timeout_secs = check_duration("timeout_secs", timeout_secs)
     if on_timeout not in get_args(OnTimeout):
@@ -271,6 +307,7 @@ def execute(
             # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
             left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
             reply = yield Follow(operation, take, left)
+        _check_queued(reply)
     except WaitTimeout:
         outcome = None
         if on_timeout == "interrupt":
@@ -302,15 +339,17 @@ def _start_for(
         ExecutionTimeout: If that takes too long. The execution is queued then, and begins when the kernel is there.
     """
     source = operation.source if isinstance(operation, ops.Enqueue) else None
+    execution_id = operation.execution_id
     try:
         request = msgspec.structs.replace(kernel, source=source)
         return log_start((yield Follow(request, on_event or (lambda _event: None), timeout_secs)))
     except WaitTimeout:
         outcome: str | None = "it never began, as its kernel still starts"
         if isinstance(operation, ops.Enqueue) and on_timeout == "leave":
-            yield Ask(msgspec.structs.replace(operation, watch=False))
+            reply = yield Ask(msgspec.structs.replace(operation, watch=False))
+            execution_id = reply.get("queued", execution_id)
             outcome = None
-        raise timed_out(operation.execution_id, timeout_secs, outcome) from None
+        raise timed_out(execution_id, timeout_secs, outcome) from None
 
 
 def timed_out(execution_id: str | None, timeout_secs: float | None, outcome: str | None = None) -> ExecutionTimeout:
