@@ -1,6 +1,7 @@
 """What a daemon finds when it starts: hosts that run, sleep, only begin, are unwanted, dead, or of another age."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtimed import Client, ExecutionCancelled, Session
+from runtimed import Client, ExecutionCancelled, Session, StorageError
 from runtimed.storage.spool import Spool
 from tests.conftest import command_of, processes_of, wait_until
 
@@ -234,6 +235,46 @@ def test_what_a_dead_host_has_left_waits_for_a_disk_that_fails_and_is_taken_when
         assert session.wait(running).stdout == "late\n"
         assert list(data_dir.glob("*.damaged-*")) == []
     wait_until(lambda: not hosts(data_dir), "the folder of the host is left")
+
+
+@pytest.mark.parametrize("what", ["*.events", "lock"])
+def test_a_session_whose_dead_host_cannot_be_read_stops_at_once_and_what_was_left_is_taken_later(
+    data_dir, tmp_path, caplog, what
+):
+    with Session("s") as session:
+        running = session.queue_cell(session.create_cell(LATE.format(str(tmp_path / "go"))))
+        wait_until(lambda: session.status().kernel_status == "busy", "the cell does not begin")
+        host, daemon = host_of(session), daemon_pid()
+        os.kill(daemon, signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        (folder,) = hosts(data_dir)
+        wait_until(lambda: any(b"late" in path.read_bytes() for path in folder.glob("*.events")), "nothing is kept")
+        kill(host, daemon)
+        struck = {path: strike(path) for path in sorted(folder.glob(what))}
+
+        session.get_cell_ids()
+        begun = time.monotonic()
+        session.stop()
+        took = time.monotonic() - begun
+        assert session.status().close_reason == "stopped"
+        with pytest.raises(StorageError) as refused:
+            session.start_kernel(env_source="current")
+        for path, away in struck.items():
+            away.replace(path)
+
+        assert took < 8, "a host that can be read gets 10 s to end, and 10 s more to be killed"
+        (path,) = struck
+        told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert len(told) == 1
+        assert re.fullmatch(
+            rf"Session 's' has ended\. What the host in {folder} had kept when it ended cannot be read: .*"
+            rf"Too many levels of symbolic links: '{path}'\. It stays there, and is taken as soon as it can be",
+            told[0],
+        )
+        assert refused.value.message == told[0].replace("Session 's' has ended.", "There is no new kernel yet.")
+        assert session.wait(running).stdout == "late\n"
+        assert session.run("print('new')").stdout == "new\n"
+    assert list(data_dir.glob("*.damaged-*")) == []
 
 
 @pytest.mark.parametrize("name", ["owner.json", "lock"])

@@ -128,6 +128,11 @@ class RoomBrowser:
         return self._pid
 
     @property
+    def waits(self) -> str | None:
+        """See `RoomHost.waits`."""
+        return self._host.waits
+
+    @property
     def has_ended(self) -> bool:
         """See `HostUser`."""
         return self.status == "dead"
@@ -166,8 +171,7 @@ class RoomBrowser:
         # The host of a browser that ended may be about to end.
         await self._host.wait_ended()
         self._check_still_wanted()
-        if self._host.link is not None:
-            raise no_room(self._settings.data_dir, "the browser before this one has said what is not stored yet")
+        self._host.check_gone("browser")
         self.status = "starting"
         try:
             await self._start_host(request)

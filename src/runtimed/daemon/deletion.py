@@ -84,11 +84,12 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
         if not hosts and (room is None or not (room.flow.is_held or room.has_host)):
             break
         if asyncio.get_running_loop().time() > deadline:
-            raise SessionError(
-                f"Session {session_id!r} cannot be deleted: its host is out of reach and still runs "
-                f"({', '.join(map(str, hosts))}); end that process, or try again when it is gone",
-                session_id=session_id,
+            waits = None if room is None else room.waits
+            runs = (
+                f"its host is out of reach and still runs ({', '.join(map(str, hosts))}); end that process, or try "
+                "again when it is gone"
             )
+            raise SessionError(f"Session {session_id!r} cannot be deleted: {waits or runs}", session_id=session_id)
         await asyncio.sleep(REST)
     row = daemon.registry.find(notebook_id)
     if row is None:

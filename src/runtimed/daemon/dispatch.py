@@ -373,10 +373,11 @@ async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.
 async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> dict[str, Any]:
     row = daemon.registry.get(operation.notebook_id)
     started_here = row.creator == peer.client_id and row.status == "active"
+    waits = None
     if started_here or not operation.only_if_started_by_me:
         event = SessionEvent.STOPPED if operation.reason == "stopped" else SessionEvent.BLOCK_FAILED
-        await daemon.end_session(row, event, peer.actor)
-    return {"started_here": started_here}
+        waits = await daemon.end_session(row, event, peer.actor)
+    return {"started_here": started_here, "waits": waits}
 
 
 async def _done(work: Awaitable[Any]) -> dict[str, Any]:

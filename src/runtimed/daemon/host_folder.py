@@ -193,24 +193,34 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
 
 
 def in_pieces(events: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    """Give events in lists of at most PIECE bytes and 64 events, one event at least."""
+    """Give events in lists of at most PIECE bytes and 64 events, one event at least.
+
+    Raises:
+        StorageError: As what gives the events, behind all that it gave.
+    """
     piece: list[tuple[int, bytes]] = []
     size = 0
-    for n, body in events:
-        if piece and (size + len(body) > PIECE or len(piece) == 64):
-            yield piece
-            piece, size = [], 0
-        piece.append((n, body))
-        size += len(body)
+    trouble = None
+    try:
+        for n, body in events:
+            if piece and (size + len(body) > PIECE or len(piece) == 64):
+                yield piece
+                piece, size = [], 0
+            piece.append((n, body))
+            size += len(body)
+    except StorageError as exc:
+        trouble = exc
     if piece:
         yield piece
+    if trouble is not None:
+        raise trouble
 
 
 def set_spool_aside(folder: Path, data_dir: Path) -> Path:
     """Move the events in a host's folder to where nobody removes them, and return that place.
 
     Raises:
-        StorageError: If they cannot be moved.
+        StorageError: If they cannot be moved; attribute `errno` says why.
     """
     # The folders of hosts may lie on another file system, which is emptied when the machine starts.
     target = name_aside(data_dir / f"spool-{folder.name}")
@@ -219,5 +229,7 @@ def set_spool_aside(folder: Path, data_dir: Path) -> Path:
         for _first, path in segments_of(folder):
             shutil.move(path, target / path.name)
     except OSError as exc:
-        raise StorageError(f"the damaged events in {folder} cannot be set aside: {exc}", path=str(folder)) from exc
+        raise StorageError(
+            f"the damaged events in {folder} cannot be set aside: {exc}", path=str(folder), errno=exc.errno
+        ) from exc
     return target

@@ -152,6 +152,11 @@ class RoomKernel:
         return self._pid
 
     @property
+    def waits(self) -> str | None:
+        """See `RoomHost.waits`."""
+        return self._host.waits
+
+    @property
     def has_ended(self) -> bool:
         """See `HostUser`."""
         return self.status == "dead"
@@ -185,8 +190,7 @@ class RoomKernel:
         # The host of a kernel that died may be about to end.
         await self._host.wait_ended()
         self._check_still_wanted()
-        if self._host.link is not None:
-            raise no_room(self._settings.data_dir, "the kernel before this one has said what is not stored yet")
+        self._host.check_gone("kernel")
         self.status = "starting"
         try:
             decision = await self._decide(request)

@@ -226,15 +226,24 @@ class Room(KernelListener, BrowserListener):
         """
         check_room(self._path.parent)
 
-    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> None:
+    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> str | None:
         """End the session. The step is committed first, then the kernel or the browser goes.
 
         Args:
             event: What ends it.
             actor: Who ends it; None if it ends by itself.
+
+        Returns:
+            What a dead host has left and cannot be read now; see `RoomHost.waits`.
         """
         self._registry.end(self.notebook_id, event, actor)
-        await asyncio.gather(self.kernel.shutdown(), self.browser.shutdown())
+        await self.await_host_end()
+        return self.waits
+
+    @property
+    def waits(self) -> str | None:
+        """See `RoomHost.waits`."""
+        return self.kernel.waits or self.browser.waits
 
     @property
     def has_host(self) -> bool:

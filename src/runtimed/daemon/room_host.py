@@ -19,7 +19,7 @@ from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, Storag
 from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.operations import HostDetach, HostShutdown
 from runtimed.settings import Settings
-from runtimed.storage.disk import check_room, has_room
+from runtimed.storage.disk import check_room, has_room, no_room
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["HostUser", "RoomHost"]
@@ -89,6 +89,7 @@ class RoomHost:
     Attributes:
         link: The connection to it; None without a host.
         stopping: Whether it was told to end, or will be when it answers.
+        unread: Why what a dead host has left cannot be read yet; None if it can.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class RoomHost:
         self._trouble = Trouble(user.host_problem)
         self.link: HostLink | None = None
         self.stopping = False
+        self.unread: StorageError | None = None
 
     @property
     def stored(self) -> tuple[Path, int] | None:
@@ -117,6 +119,7 @@ class RoomHost:
         """Let this be the room's host, and return a connection to it that is to be opened."""
         link = HostLink(folder, epoch, self._flow, self, host_pid)
         self.link = link
+        self.unread = None
         self._gone = asyncio.get_running_loop().create_future()
         return link
 
@@ -148,22 +151,46 @@ class RoomHost:
     async def wait_ended(self) -> None:
         """Wait until the present host, which is ending, is gone; on a full disk, until the process that it owns is.
 
-        The host then goes on until what it has kept is stored.
+        The host then goes on until what it has kept is stored. What a dead one has left and cannot be read is not
+        waited for: it is taken when it can be.
         """
         gone, link = self._gone, self.link
         if gone is None or link is None:
             return
         try:
             async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                while not gone.done() and (self._has_room(link) or _is_alive(self._user.pid)):
+                while not gone.done() and self.unread is None and (self._has_room(link) or _is_alive(self._user.pid)):
                     await asyncio.wait({gone}, timeout=LOOK)
         except TimeoutError:
-            if not self._has_room(link):
+            if link.host_pid is None or not self._has_room(link) or not link.is_alive():
                 return
             logger.warning("the host in %s does not end; it is killed", link.folder)
-            if link.host_pid is not None and link.is_alive():
-                os.kill(link.host_pid, signal.SIGKILL)
+            os.kill(link.host_pid, signal.SIGKILL)
             await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
+
+    @property
+    def waits(self) -> str | None:
+        """What a dead host has left and waits for a disk that can be read, in a sentence; None if nothing does."""
+        if self.link is None or self.unread is None:
+            return None
+        return (
+            f"What the host in {self.link.folder} had kept when it ended cannot be read: {self.unread.message}. It "
+            "stays there, and is taken as soon as it can be"
+        )
+
+    def check_gone(self, what: str) -> None:
+        """Refuse to start a host while the one before it, which has ended, has something to say.
+
+        Args:
+            what: What the hosts own.
+
+        Raises:
+            StorageError: If it has.
+        """
+        if self.waits is not None:
+            raise StorageError(f"There is no new {what} yet. {self.waits}", notebook_id=self._notebook_id)
+        if self.link is not None:
+            raise no_room(self._settings.data_dir, f"the {what} before this one has said what is not stored yet")
 
     def _has_room(self, link: HostLink) -> bool:
         """Whether a host can say what it has to say."""
@@ -257,9 +284,11 @@ class RoomHost:
             self._give_up(link, exc)
         except (OSError, ConnectionLost) as exc:
             logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
-        except StorageError:
+        except StorageError as exc:
+            self.unread = exc if "errno" in exc.data else None
             link.close()
             raise
+        self.unread = None
         # It may have broken again before this task had its turn.
         return link is self.link and link.is_open
 
@@ -278,6 +307,7 @@ class RoomHost:
             StorageError: If there is no room for it, or it cannot be read. Doing it again goes on from there.
         """
         await self._take_what_is_left(link)
+        self.unread = None
         self._user.host_died()
         await asyncio.to_thread(remove_host_folder, link.folder)
         self._forget()

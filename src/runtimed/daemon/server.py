@@ -282,13 +282,13 @@ class Daemon:
         await self._pool.flush()
         return {}
 
-    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> None:
-        """End a session, whether a room is open for it or not; `actor` is who ends it, None for the daemon itself."""
+    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> str | None:
+        """End a session, whether a room is open for it or not; see `Room.stop`."""
         session_id = NotebookId(row.session_id)
         if session_id in self._rooms:
-            await self._rooms[session_id].stop(event, actor)
-        else:
-            self.registry.end(session_id, event, actor)
+            return await self._rooms[session_id].stop(event, actor)
+        self.registry.end(session_id, event, actor)
+        return None
 
     async def delete_session(self, session_id: str, actor: Actor) -> dict[str, Any]:
         """Delete an ended session with its data; see `deletion.delete_session`."""

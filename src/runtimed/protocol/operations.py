@@ -193,7 +193,8 @@ class FindExecutions(_OnNotebook, frozen=True, tag="find_executions"):
 class StopSession(_OnNotebook, frozen=True, tag="stop"):
     """End a session for everybody; one that ended already stays as it is.
 
-    Reply: `{started_here: bool}`. With `only_if_started_by_me`, a session that another client started is only left.
+    Reply: `{started_here: bool, waits: str | None}`: `waits` says what a dead host has left that cannot be read now,
+    and is taken when it can be. With `only_if_started_by_me`, a session that another client started is only left.
     """
 
     reason: Literal["stopped", "error"] = "stopped"

@@ -249,20 +249,20 @@ class Spool:
         A child that a host forks without `exec` holds it too.
 
         Raises:
-            StorageError: If that cannot be told.
+            StorageError: If that cannot be told; attribute `errno` says why.
         """
         try:
             file = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except OSError as exc:
-            raise StorageError(f"cannot tell whether the host of {folder} lives: {exc}", path=str(folder)) from exc
+            raise _not_told(folder, exc) from exc
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError as exc:
-            raise StorageError(f"cannot tell whether the host of {folder} lives: {exc}", path=str(folder)) from exc
+            raise _not_told(folder, exc) from exc
         finally:
             os.close(file)
         return False
@@ -296,6 +296,10 @@ class Spool:
             with suppress(OSError):
                 os.ftruncate(self._file, start)
             raise _error(self.folder, "cannot be written", exc) from exc
+
+
+def _not_told(folder: Path, exc: OSError) -> StorageError:
+    return StorageError(f"cannot tell whether the host of {folder} lives: {exc}", path=str(folder), errno=exc.errno)
 
 
 def _error(folder: Path, what: str, exc: OSError) -> StorageError:

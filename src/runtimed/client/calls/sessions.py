@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,8 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import operations as ops
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["delete", "get_log", "get_session", "leave", "restore", "session_status", "stop"]
 
@@ -45,12 +48,19 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
 def stop(notebook: Notebook) -> Flow[None]:
     """End the session for everybody: its kernel ends, its cells and outputs stay readable.
 
-    Stopping twice, or a session that never started, is harmless.
+    Stopping twice, or a session that never started, is harmless. A warning is logged if outputs that its kernel had
+    left cannot be read from the disk now; they are taken when they can be.
     """
+    yield from _stop(ops.StopSession(notebook_id=notebook.id))
+
+
+def _stop(operation: ops.StopSession) -> Flow[None]:
     try:
-        yield Ask(ops.StopSession(notebook_id=notebook.id))
+        reply = yield Ask(operation)
     except SessionNotFound:
         return
+    if reply.get("waits") is not None:
+        logger.warning("Session %r has ended. %s", operation.notebook_id, reply["waits"])
 
 
 def delete(notebook: Notebook) -> Flow[None]:
@@ -87,14 +97,9 @@ def restore(notebook: Notebook) -> Flow[int]:
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
     """End the session if this client started it; used when a `with` block ends."""
-    try:
-        yield Ask(
-            ops.StopSession(
-                notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True
-            )
-        )
-    except SessionNotFound:
-        return
+    yield from _stop(
+        ops.StopSession(notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True)
+    )
 
 
 def session_status(fields: dict[str, Any]) -> SessionStatus:
