@@ -6,6 +6,9 @@ Every folder of a host is looked at: what cannot be taken over is reported, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +27,8 @@ from runtimed.storage.spool_files import segments_of
 
 __all__ = ["Adopter", "adopt_hosts"]
 
+logger = logging.getLogger(__name__)
+
 
 class Adopter(Protocol):
     """What a daemon offers for this."""
@@ -41,41 +46,68 @@ class Adopter(Protocol):
 def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
     """Let the rooms take over all hosts; when this returns each such room knows that it has a kernel.
 
+    Whatever is wrong with one of them is reported, and keeps no other from being taken over.
+
     Returns:
         What waits for the hosts to answer; see `RoomKernel.adopt`.
     """
     joining: list[asyncio.Task[None]] = []
     known: set[Path] = set()
     for row in daemon.registry.active():
-        # One whose time may run out needs somebody who looks at the clock.
-        if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
-            _take_over(daemon, row)
-        if row.kind == "browser" and row.host_dir is None:
-            daemon.registry.end(
-                NotebookId(row.session_id),
-                SessionEvent.HOST_LOST,
-                error="The daemon ended before the browser had a host",
-            )
         if row.host_dir is not None:
-            folder = Path(row.host_dir)
-            known.add(folder)
-            owner = Owner(
-                notebook_id=row.session_id,
-                epoch=row.host_epoch or "",
-                kind=row.kind,
-                kernel_type=row.kernel_type or "",
-                env_source=row.env_source or "",
-            )
-            joining += _adopt(daemon, folder, owner, wanted=True)
+            known.add(Path(row.host_dir))
+        with _contained(daemon, f"Session {row.session_id!r} cannot be taken over"):
+            joining += _adopt_known(daemon, row)
     for folder in sorted(daemon.settings.hosts_dir.iterdir()):
-        if folder.is_dir() and folder not in known:
-            try:
+        if folder not in known:
+            with _contained(daemon, f"The host in {folder} is left alone until the next daemon starts"):
                 joining += _adopt_unknown(daemon, folder)
-            except StorageError as exc:
-                daemon.report(f"The host in {folder} is left alone until the next daemon starts: {exc.message}")
     settings = daemon.settings
     asyncio.get_running_loop().run_in_executor(None, clear_up_spares, settings.browsers_dir, settings.hosts_dir)
     return joining
+
+
+@contextlib.contextmanager
+def _contained(daemon: Adopter, what: str) -> Iterator[None]:
+    """Report any error that comes out of the block.
+
+    Args:
+        daemon: This daemon.
+        what: What it means for the host or the session that the block concerns, in a sentence without its end.
+    """
+    try:
+        yield
+    except RuntimedError as exc:
+        daemon.report(f"{what}: {exc.message}")
+    except Exception as exc:
+        logger.exception("%s", what)
+        daemon.report(f"{what}: {type(exc).__name__}: {exc}; the daemon's log has the details")
+
+
+def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
+    """Go on with an active session, and take over its host if it has one.
+
+    Raises:
+        RuntimedError: If its room cannot be opened.
+    """
+    # One whose time may run out needs somebody who looks at the clock.
+    if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
+        with _contained(daemon, f"Nobody looks at the time limits of session {row.session_id!r}"):
+            _open(daemon, row.session_id).take_over(row)
+    if row.kind == "browser" and row.host_dir is None:
+        daemon.registry.end(
+            NotebookId(row.session_id), SessionEvent.HOST_LOST, error="The daemon ended before the browser had a host"
+        )
+    if row.host_dir is None:
+        return []
+    owner = Owner(
+        notebook_id=row.session_id,
+        epoch=row.host_epoch or "",
+        kind=row.kind,
+        kernel_type=row.kernel_type or "",
+        env_source=row.env_source or "",
+    )
+    return _adopt(daemon, Path(row.host_dir), owner, wanted=True)
 
 
 def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
@@ -84,6 +116,8 @@ def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
     Raises:
         StorageError: If it cannot be told what this is; nothing was removed.
     """
+    if not folder.is_dir():
+        return []
     owner, is_alive = find_owner(folder), Spool.is_alive(folder)
     if not is_alive and not segments_of(folder):
         _remove(folder)
@@ -117,18 +151,10 @@ def _is_wanted(row: SessionRow) -> bool:
 
 
 def _adopt(daemon: Adopter, folder: Path, owner: Owner, *, wanted: bool) -> list[asyncio.Task[None]]:
-    try:
-        return [_open(daemon, owner.notebook_id).adopt(folder, owner, wanted=wanted)]
-    except RuntimedError as exc:
-        daemon.report(f"The host in {folder} of session {owner.notebook_id!r} cannot be taken over: {exc.message}")
-        return []
-
-
-def _take_over(daemon: Adopter, row: SessionRow) -> None:
-    try:
-        _open(daemon, row.session_id).take_over(row)
-    except RuntimedError as exc:
-        daemon.report(f"Session {row.session_id!r} cannot be taken over: {exc.message}")
+    joining: list[asyncio.Task[None]] = []
+    with _contained(daemon, f"The host in {folder} of session {owner.notebook_id!r} cannot be taken over"):
+        joining.append(_open(daemon, owner.notebook_id).adopt(folder, owner, wanted=wanted))
+    return joining
 
 
 def _open(daemon: Adopter, notebook_id: str) -> Room:

@@ -300,10 +300,11 @@ class RoomKernel:
         Returns:
             Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
         """
+        # First: there is no kernel, and so nothing waits for one, if this fails.
+        self.executions.restore()
         self.kernel_type, self.env_source = owner.kernel_type, owner.env_source
         self.status = "idle"
         link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
-        self.executions.restore()
         if not wanted:
             self._host.stopping = True
             self._host.spawn(self.shutdown())
