@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from runtimed.errors import ProtocolError
+from runtimed.errors import ProtocolError, RuntimedError
 from runtimed.host.outbox import SPOOLED
+from runtimed.host.server import MAX_UNDER_WAY
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, Stream
-from runtimed.protocol.operations import Execute, HostDetach, HostInterrupt, HostShutdown
+from runtimed.protocol.operations import Execute, HostComplete, HostDetach, HostInterrupt, HostRequest, HostShutdown
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, in_loop
 
@@ -239,3 +242,44 @@ async def test_everything_said_is_in_the_spool_before_it_is_sent(host: HostProce
     spooled = dict(Spool.read_dead(host.folder, 0))
     assert set(daemon.numbers) <= set(spooled)
     assert [decode_event(spooled[n]) for n in daemon.numbers] == daemon.events
+
+
+@in_loop
+async def test_who_takes_no_replies_is_read_no_more_and_loses_none(start_host: Callable[..., HostProcess]) -> None:
+    request, count = b"x" * 50_000, 10_000
+    host = start_host(request=request)
+    daemon = await Daemon().attach(host)
+    assert daemon.channel is not None
+    execution_id = await daemon.start("for i in range(1000): print(i, flush=True)")
+    daemon.channel.pause_reading()
+    replies = [daemon.request(HostRequest()) for _ in range(count)]
+    await eventually(lambda: spooled(host) > 50_000)  # the kernel goes on
+    # Where nothing holds it, the host has read all of them by now: only its memory can tell.
+    with pytest.raises(TimeoutError):
+        await eventually(lambda: host.memory > 200 * 2**20, 2.0)
+    daemon.channel.resume_reading()
+    for reply in replies:
+        assert (await asyncio.wait_for(reply, 60))["request"] == request
+    assert (await daemon.finished(execution_id)).status == "ok"
+    assert daemon.text(execution_id) == "".join(f"{i}\n" for i in range(1000))
+    assert host.memory < 200 * 2**20
+
+
+@in_loop
+async def test_questions_beyond_what_a_kernel_can_answer_are_refused_and_nothing_else_is(host: HostProcess) -> None:
+    daemon = await Daemon().attach(host)
+    kernel = (await daemon.state("starting")).pid
+    assert kernel is not None
+    await daemon.state("idle")
+    os.kill(kernel, signal.SIGSTOP)
+    questions = [daemon.request(HostComplete(code="", cursor_pos=0)) for _ in range(MAX_UNDER_WAY + 100)]
+    for refused in questions[MAX_UNDER_WAY:]:
+        with pytest.raises(RuntimedError, match=r"4,000 requests to this session wait for their answers already"):
+            await asyncio.wait_for(refused, 60)
+    assert await daemon.ask(HostInterrupt()) == {}
+    execution_id = await daemon.start("1")
+    os.kill(kernel, signal.SIGKILL)
+    assert (await daemon.finished(execution_id)).status == "died"
+    # Each has an end, though the host, whose kernel is gone, may close the connection first.
+    ends = await asyncio.wait_for(asyncio.gather(*questions, return_exceptions=True), 60)
+    assert all(isinstance(end, RuntimedError | ConnectionError) for end in ends)

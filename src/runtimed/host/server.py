@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
 from runtimed.host.outbox import Outbox
@@ -22,7 +22,20 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import Attach, HostBecome, HostBecomeBrowser, HostDetach, HostWarm, Operation
+from runtimed.protocol.operations import (
+    Attach,
+    Execute,
+    HostBecome,
+    HostBecomeBrowser,
+    HostDetach,
+    HostGetResultValue,
+    HostInput,
+    HostInterrupt,
+    HostRequest,
+    HostShutdown,
+    HostWarm,
+    Operation,
+)
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -30,6 +43,25 @@ __all__ = ["Answer", "Connection", "HostServer"]
 
 logger = logging.getLogger(__name__)
 
+MAX_UNDER_WAY: Final = 4000
+"""Requests that may take time and are under way, of all connections together; one more is refused. A client of the
+daemon has 1000 at most, so that a single one does not keep the others from asking."""
+
+MAX_UNREAD: Final = 2**25
+"""Bytes that the other side has not taken above which no more of its requests are read. Far more than the events that
+are sent ahead: requests are served while the daemon is slow to store those."""
+
+_AT_ONCE: Final = (
+    Attach,
+    Execute,
+    HostDetach,
+    HostGetResultValue,
+    HostInput,
+    HostInterrupt,
+    HostRequest,
+    HostShutdown,
+)
+"""What takes no time, or ends what does: never refused."""
 
 Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
 """The reply to a request, or what makes it and goes on when the connection is gone."""
@@ -62,6 +94,7 @@ class HostServer:
         self._attached: Connection | None = None
         self._keeper: Connection | None = None
         self._connections: set[Connection] = set()
+        self._under_way = 0
         self.is_lonely = False
         """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
 
@@ -76,6 +109,28 @@ class HostServer:
             ProtocolError: If that is nothing which is asked of this kind of host.
         """
         raise NotImplementedError
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something run that makes the reply to a request."""
+        self._under_way += 1
+        task = self.tasks.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        self._under_way -= 1
+
+    def check_load(self, operation: Operation) -> None:
+        """Refuse a request that may take time while there are too many of them.
+
+        Raises:
+            RuntimedError: If there are.
+        """
+        if self._under_way >= MAX_UNDER_WAY and not isinstance(operation, _AT_ONCE):
+            raise RuntimedError(
+                f"{self._under_way:,} requests to this session wait for their answers already; try again when it has "
+                "answered some of them"
+            )
 
     def cancelled(self, task: asyncio.Task[None]) -> None:
         """Nobody waits any more for what a request began, and its connection is still there."""
@@ -174,6 +229,7 @@ class Connection(ChannelHandler):
 
     def writable(self) -> None:
         """See `ChannelHandler`."""
+        self.channel.resume_reading()
         if self._server.is_attached(self):
             self._server.outbox.pump()
 
@@ -212,6 +268,12 @@ class Connection(ChannelHandler):
         else:
             if result is not None:
                 self._reply(request.id, result)
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        """Read no more while the other side does not take its replies; `writable` goes on."""
+        if self.channel.unsent > MAX_UNREAD:
+            self.channel.pause_reading()
 
     def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
         """Do what was asked; None if the reply comes later."""
@@ -219,6 +281,7 @@ class Connection(ChannelHandler):
             self._server.keep(self)
         elif not isinstance(operation, Attach) and not self._server.is_attached(self):
             raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")
+        self._server.check_load(operation)
         match operation:
             case Attach(after=after):
                 self._attach(request_id, after)
@@ -244,7 +307,7 @@ class Connection(ChannelHandler):
         server.attach(self, after)
 
     def _start(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
-        self._serving[request_id] = self._server.tasks.create_task(self._serve(request_id, work))
+        self._serving[request_id] = self._server.begin(self._serve(request_id, work))
 
     async def _serve(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
         try:
@@ -259,6 +322,7 @@ class Connection(ChannelHandler):
         finally:
             if self._serving.get(request_id) is asyncio.current_task():
                 del self._serving[request_id]
+            self._set_reading()
 
     def _reply(self, request_id: int, result: dict[str, Any]) -> None:
         try:

@@ -219,6 +219,11 @@ class Channel(asyncio.Protocol):
         """False once either side has closed it."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait until the other side takes them."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def send(self, message: Message) -> None:
         """Send a message; on a closed channel it goes nowhere.
 
