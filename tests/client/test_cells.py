@@ -1,8 +1,11 @@
 """The members of a session that need no kernel, on both faces."""
 
+import contextlib
 import json
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -147,6 +150,41 @@ def test_edits_of_two_clients_who_saw_the_same_text_are_both_kept(face, session)
 
     other.set_source(cell_id, "import sys\nprint(os)\nmore\n")
     assert session.get_cell_source(cell_id) == "import sys\nprint(os, 1)\nmore\n"
+    other.close()
+
+
+HEARS: dict[str, Callable[[Any, str], object]] = {
+    "get_cells": lambda s, c: s.get_cells(),
+    "get_cell_ids": lambda s, c: s.get_cell_ids(),
+    "get_cell": lambda s, c: s.get_cell(c),
+    "get_cell_source": lambda s, c: s.get_cell_source(c),
+    "set_source": lambda s, c: s.set_source(c, ""),
+    "append_source": lambda s, c: s.append_source(c, ""),
+    "delete_cell": lambda s, c: s.delete_cell(c),
+}
+
+
+@pytest.mark.parametrize("hear", HEARS.values(), ids=HEARS)
+def test_the_source_of_a_cell_that_somebody_deleted_is_forgotten(face, session, hear):
+    other = face.session(session.notebook_id)
+    other.connect()
+    kept, gone = session.create_cell("kept"), session.create_cell("gone")
+    other.delete_cell(gone)
+    with contextlib.suppress(CellNotFound):
+        hear(session, gone)
+    assert session._notebook.seen == {kept: "kept"}
+    other.close()
+
+
+def test_the_source_of_a_cell_is_forgotten_when_an_event_tells_that_it_was_deleted(face, session):
+    other = face.session(session.notebook_id)
+    other.connect()
+    kept, gone = session.create_cell("kept"), session.create_cell("gone")
+    events = session.subscribe()
+    other.delete_cell(gone)
+    assert next(events).cell_id == gone
+    assert session._notebook.seen == {kept: "kept"}
+    events.close()
     other.close()
 
 

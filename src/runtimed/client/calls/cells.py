@@ -77,7 +77,8 @@ def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
     if base is not None and max(len(base), len(source)) > MAX_TEXT:
         # Too long to merge: the last writer wins. Both together would not fit into a message.
         base = None
-    yield Ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
+    with notebook.asking(cell_id):
+        yield Ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
     notebook.seen[cell_id] = source
 
 
@@ -89,7 +90,8 @@ def append_source(notebook: Notebook, cell_id: str, text: str) -> Flow[None]:
         InvalidCell: If the source would be too long, or the text cannot be.
     """
     check_text("text", text)
-    yield Ask(ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
+    with notebook.asking(cell_id):
+        yield Ask(ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
     if cell_id in notebook.seen:
         notebook.seen[cell_id] += text
 
@@ -100,7 +102,8 @@ def delete_cell(notebook: Notebook, cell_id: str) -> Flow[None]:
     Raises:
         CellNotFound: If there is no such cell.
     """
-    yield Ask(ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
+    with notebook.asking(cell_id):
+        yield Ask(ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
     notebook.seen.pop(cell_id, None)
 
 
@@ -162,9 +165,11 @@ def get_cell(notebook: Notebook, cell_id: str) -> Flow[Cell]:
 def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
     """Return all cells in order, each as `get_cell` returns it."""
     cells: list[Cell] = []
+    seen = list(notebook.seen)
     start: int | None = 0
     while start is not None:
         page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start))
+        _forget_missing(notebook, seen, start, page)
         for found in page["cells"]:
             try:
                 cell = yield from _cell(notebook, found)
@@ -178,12 +183,20 @@ def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
 def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
     """Return the ids of all cells, in order."""
     ids: list[CellId] = []
+    seen = list(notebook.seen)
     start: int | None = 0
     while start is not None:
         page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
         ids += [CellId(found["id"]) for found in page["cells"]]
+        _forget_missing(notebook, seen, start, page)
         start = None if page["next"] is None else following(start, page["next"])
     return ids
+
+
+def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: dict[str, Any]) -> None:
+    """Forget what is not in the one page that holds all cells: between two pages a cell may have moved."""
+    if start == 0 and page["next"] is None:
+        notebook.keep({found["id"] for found in page["cells"]}, seen)
 
 
 def get_cell_source(notebook: Notebook, cell_id: str) -> Flow[str | None]:
@@ -233,6 +246,8 @@ def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, str] |
 def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[dict[str, Any] | None]:
     reply = yield Ask(ops.GetCell(notebook_id=notebook.id, cell_id=cell_id, outputs=outputs))
     found: dict[str, Any] | None = reply["cell"]
+    if found is None:
+        notebook.seen.pop(cell_id, None)
     return found
 
 

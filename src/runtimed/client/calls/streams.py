@@ -13,7 +13,7 @@ from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.models import EventType, ExecutionEvent
 from runtimed.protocol import operations as ops
-from runtimed.protocol.events import Event, Finished
+from runtimed.protocol.events import CellChanged, Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
 __all__ = ["Stream", "stream_execute", "subscribe"]
@@ -69,6 +69,8 @@ class Stream:
 
     def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
         """Return the event that the consumer sees, None for one that it does not."""
+        if isinstance(event, CellChanged) and event.change == "deleted" and event.cell_id is not None:
+            self._notebook.seen.pop(event.cell_id, None)
         public = to_public(event, blob_values)
         if public is None or (self._event_types is not None and public.event_type not in self._event_types):
             return None
