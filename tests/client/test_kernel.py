@@ -518,14 +518,22 @@ def test_executions_queue_and_an_error_cancels_what_the_same_client_queued(face,
     other.close()
 
 
-def test_a_waiting_execution_is_cancelled_and_a_running_one_interrupted(with_kernel):
+def test_a_waiting_execution_is_cancelled_and_a_running_one_interrupted(face, with_kernel):
     slow = with_kernel.create_cell("import time\nprint('on', flush=True)\ntime.sleep(60)")
     running = with_kernel.queue_cell(slow)
     waiting = with_kernel.queue_cell(with_kernel.create_cell("print('never')"))
 
     with_kernel.cancel(waiting)
-    with pytest.raises(ExecutionCancelled, match="it was taken from the queue"):
+    with pytest.raises(ExecutionCancelled, match="^Cancelled: the client that queued it cancelled it$"):
         with_kernel.wait(waiting)
+    for label, who in ((None, "another client"), ("Ann's notebook", '"Ann\'s notebook"')):
+        theirs = with_kernel.queue_cell(with_kernel.create_cell("print('never')"))
+        other = face.session(with_kernel.notebook_id, label=label)
+        other.connect()
+        other.cancel(theirs)
+        other.close()
+        with pytest.raises(ExecutionCancelled, match=f"^Cancelled: {who} cancelled it$"):
+            with_kernel.wait(theirs)
     wait_until(lambda: with_kernel.get_cell_outputs(slow), "the cell does not begin")
     with_kernel.cancel(running)
     assert with_kernel.wait(running).error.ename == "KeyboardInterrupt"

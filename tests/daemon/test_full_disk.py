@@ -192,7 +192,7 @@ def test_what_is_queued_can_be_cancelled_when_there_is_room_again(disk: SmallDis
         session.cancel(waiting)
         session.cancel(running)
 
-        with pytest.raises(RuntimedError, match="it was taken from the queue"):
+        with pytest.raises(RuntimedError, match="the client that queued it cancelled it"):
             session.wait(waiting)
         assert session.wait(running).error is not None
 

@@ -48,9 +48,9 @@ def test_an_error_drops_what_the_same_client_queued_behind_it_and_nobody_elses()
 def test_cancelling_takes_a_waiting_execution_away_and_interrupts_a_running_one():
     queue = ready_queue("a", "b")
 
-    assert queue.cancel(ExecutionId("b")) == [Drop(ExecutionId("b"), "it was taken from the queue")]
-    assert queue.cancel(ExecutionId("a")) == [Interrupt(ExecutionId("a"))]
-    assert queue.cancel(ExecutionId("unknown")) == []
+    assert queue.cancel(ExecutionId("b"), "why") == [Drop(ExecutionId("b"), "why")]
+    assert queue.cancel(ExecutionId("a"), "why") == [Interrupt(ExecutionId("a"))]
+    assert queue.cancel(ExecutionId("unknown"), "why") == []
 
 
 def test_what_is_queued_after_an_interrupt_is_not_dropped_when_the_interrupted_execution_fails():
@@ -139,7 +139,7 @@ def test_every_execution_begins_or_is_dropped_once_and_never_both(steps):
                 running = queue.running or ExecutionId("none")
                 instructions = queue.finished(running, success=action == "ok")
             case "cancel":
-                instructions = queue.cancel(ExecutionId(f"e{number}"))
+                instructions = queue.cancel(ExecutionId(f"e{number}"), "why")
             case "gone":
                 instructions = queue.kernel_gone("gone")
             case _:

@@ -334,6 +334,6 @@ def test_ctrl_c_takes_a_cell_that_waits_out_of_the_queue(in_work: Shell, taken: 
         with ctrl_c_when(lambda: taken):
             error, printed = in_work.fail("%%runtimed\nprint('never')")
         assert isinstance(error, CellFailed)
-        assert printed.startswith("CellFailed: Cancelled: it was taken from the queue (cell ")
+        assert printed.startswith("CellFailed: Cancelled: the client that queued it cancelled it (cell ")
         gate.touch()
         assert other.wait(running).stdout == "undisturbed\n"

@@ -182,7 +182,7 @@ class Executions:
         row = self._store.execution(ExecutionId(execution_id))
         if row is not None:
             with self._queue_as_stored():
-                instructions = self._queue.cancel(row.execution_id)
+                instructions = self._queue.cancel(row.execution_id, _who_cancelled(actor, row.author))
                 if instructions:
                     self._note("execution_cancelled", actor, row.execution_id, row.cell_id)
                 self._follow(instructions)
@@ -444,6 +444,14 @@ class Executions:
                 Finished(at=now, execution_id=execution_id, cell_id=row.cell_id, status=status, message=message)
             )
             self._store.update_execution(execution_id, status=status, ended_at=now)
+
+
+def _who_cancelled(actor: Actor | None, author: str) -> str:
+    if actor is None:
+        return "the daemon cancelled it"
+    if actor.client_id == author:
+        return "the client that queued it cancelled it"
+    return f"{'another client' if actor.label is None else repr(actor.label)} cancelled it"
 
 
 def _first_line(source: str) -> str:

@@ -134,12 +134,12 @@ class ExecutionQueue:
         if self._running is not None and self._behind_interrupt is None:
             self._behind_interrupt = frozenset(self.waiting)
 
-    def cancel(self, execution_id: ExecutionId) -> list[Instruction]:
-        """Somebody does not want an execution any more; one that is not here stays as it is."""
+    def cancel(self, execution_id: ExecutionId, reason: str) -> list[Instruction]:
+        """An execution is not wanted any more, for this reason; one that is not here stays as it is."""
         if self.running == execution_id:
             self.interrupting()
             return [Interrupt(execution_id)]
-        return self._drop(lambda ticket: ticket.execution_id == execution_id, "it was taken from the queue")
+        return self._drop(lambda ticket: ticket.execution_id == execution_id, reason)
 
     def _next(self) -> list[Instruction]:
         if not self._ready or self._running is not None or not self._waiting:
