@@ -1,5 +1,6 @@
 """The command line as such: help, arguments, scripts, exit codes."""
 
+import math
 import os
 import shlex
 import subprocess
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from runtimed import Client, Session, __version__
+from runtimed.cli.parser import make_parser
+from runtimed.durations import check_duration
+from runtimed.ipython.arguments import parse_run
 from tests.cli.conftest import RUNTIMED, Command
+
+LENGTHS = {"0": 0, "0.5": 0.5, "3e6": 3e6, "1e308": 1e308, "inf": math.inf, "none": None, "None": None}
+"""Lengths of time, as they are typed, and as they are given to a session."""
 
 COMMANDS = [
     "start",
@@ -82,6 +89,27 @@ def test_arguments_that_make_no_sense_are_refused(arguments: list[str | bytes], 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: ")
     assert list(data_dir.iterdir()) == []
+
+
+def test_a_timeout_is_read_as_sessions_read_it():
+    read = {text: make_parser().parse_args(["attach", "x", "--timeout", text]).timeout for text in LENGTHS}
+    assert read == {text: check_duration("timeout_secs", value) for text, value in LENGTHS.items()}
+    assert {text: parse_run(f"--timeout {text}").timeout for text in LENGTHS} == {
+        text: math.inf if seconds is None else seconds for text, seconds in read.items()
+    }
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "1,5"])
+def test_a_length_of_time_that_makes_no_sense_is_refused_with_what_to_write(
+    text: str, capsys: pytest.CaptureFixture[str]
+):
+    for arguments in (["attach", "x", "--timeout", text], ["prune", "--older-than", text]):
+        with pytest.raises(SystemExit) as ended:
+            make_parser().parse_args(arguments)
+        assert ended.value.code == 2
+        unit = "seconds" if arguments[0] == "attach" else "days"
+        wanted = f"must be a number of {unit}, not negative, or `none` for no limit; not {text!r}\n"
+        assert capsys.readouterr().err.endswith(f"{arguments[-2]}: {wanted}")
 
 
 @pytest.mark.parametrize("command", [["runtimed"], ["jupyter-runtimed"], ["jupyter", "runtimed"]], ids=" ".join)

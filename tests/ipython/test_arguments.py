@@ -68,9 +68,14 @@ def test_every_command_is_read() -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("--timeout soon", "%%runtimed: argument --timeout: must be a number of seconds above 0, not 'soon'"),
-        ("--timeout 0", "%%runtimed: argument --timeout: must be a number of seconds above 0, not '0'"),
-        ("--timeout nan", "%%runtimed: argument --timeout: must be a number of seconds above 0, not 'nan'"),
+        *(
+            (
+                f"--timeout {text}",
+                "%%runtimed: argument --timeout: must be a number of seconds, not negative, or `none` for no limit; "
+                f"not '{text}'",
+            )
+            for text in ("soon", "-1", "nan")
+        ),
         ("--timeout", "%%runtimed: argument --timeout: expected one argument"),
         ("--out 1x", "%%runtimed: argument --out: must be the name of a variable, not '1x'"),
         ("--out class", "%%runtimed: argument --out: must be the name of a variable, not 'class'"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from runtimed.durations import check_duration, read_duration
 from runtimed.errors import SessionError
 from runtimed.ids import check_notebook_id
 from runtimed.version import __version__
@@ -351,21 +351,18 @@ def _session_id(text: str) -> str:
 
 
 def _days(text: str) -> float:
-    return _number(text, "days")
+    return _duration(text, "days")
 
 
-def _seconds(text: str) -> float:
-    return _number(text, "seconds")
+def _seconds(text: str) -> float | None:
+    return check_duration("--timeout", _duration(text, "seconds"))
 
 
-def _number(text: str, unit: str) -> float:
+def _duration(text: str, unit: str) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of {unit}")
-    return number
+        return read_duration(text, unit)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _count(text: str) -> int:

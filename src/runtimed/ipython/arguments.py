@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import keyword
-import math
 import shlex
 from dataclasses import dataclass, field
 from typing import Any, Final, Never
 
 from IPython.core.error import UsageError
+
+from runtimed.durations import read_duration
 
 __all__ = ["COMMANDS", "OPTIONS", "VALUED_OPTIONS", "Command", "RunOptions", "parse_cell", "parse_command", "parse_run"]
 
@@ -49,7 +50,7 @@ class RunOptions:
     """How code or a cell is to be executed; None where the defaults of the magics decide.
 
     Attributes:
-        timeout: In seconds.
+        timeout: In seconds; None for what the setting says, infinite for no limit.
         out: The name of a variable.
         header: The first line of a cell that says all this.
     """
@@ -186,12 +187,9 @@ def _id(text: str) -> str:
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
-    return seconds
+        return read_duration(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def _name(text: str) -> str:

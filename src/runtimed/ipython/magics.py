@@ -19,6 +19,7 @@ from traitlets import Bool, Float, Unicode
 from runtimed.client import calls
 from runtimed.client.session import Session
 from runtimed.display import show_note
+from runtimed.durations import check_duration
 from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError, SessionNotFound
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
@@ -340,8 +341,7 @@ class RuntimedMagics(Magics):
         self._finish(session, options, live, live.attach(None, is_asking=False))
 
     def _timeout(self, options: RunOptions) -> float | None:
-        timeout: float | None = self.timeout if options.timeout is None else options.timeout
-        return timeout
+        return check_duration("timeout", self.timeout if options.timeout is None else options.timeout)
 
     @staticmethod
     @contextlib.contextmanager
