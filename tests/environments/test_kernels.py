@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import sys
@@ -119,7 +120,13 @@ def test_the_first_code_of_a_session_may_say_what_it_needs(data):
 
 
 @pytest.mark.parametrize(
-    "command", ["!pip install alpha", "!pip3 uninstall -y ipykernel", "%pip install alpha", "!uv -q pip install alpha"]
+    "command",
+    [
+        "!pip install alpha",
+        "!pip3 --log list.txt uninstall -y ipykernel",
+        "%pip install alpha",
+        "!uv --color never pip install alpha",
+    ],
 )
 def test_pip_in_a_kernel_changes_neither_the_clients_environment_nor_what_others_share(data, client, tmp_path, command):
     own = tmp_path / "own/bin"
@@ -142,6 +149,36 @@ def test_pip_in_a_kernel_changes_neither_the_clients_environment_nor_what_others
         target = tmp_path / "target"
         assert session.run(f"!uv pip install -q --target {target} alpha").success
         assert (target / "alpha.py").exists()
+
+
+def test_pip_in_a_kernel_does_all_that_changes_nothing(data, client, tmp_path):
+    folder = Path(sys.executable).parent
+    too_old = tmp_path / "old"
+    too_old.mkdir()
+    (too_old / "pip").write_text('#!/bin/sh\n[ "$1" != --python ] || exit 2\ntouch ' + str(tmp_path / "ran"))
+    (too_old / "pip").chmod(0o755)
+    client.setenv("PATH", f"{too_old}:{folder}:/usr/bin:/bin")
+    with Session() as session:
+        session.start_kernel(env_source="uv:prewarmed")
+        session.run(f"import os; os.chdir({str(tmp_path)!r})")
+        interpreter = session.run("import sys; print(sys.executable)").stdout.strip()
+        for arguments in (
+            "list --format=freeze",
+            "--log pip.log --disable-pip-version-check show ipykernel",
+            f"-qq download --no-deps --no-index --find-links {os.environ['UV_FIND_LINKS']} -d got alpha",
+        ):
+            command = [str(folder / "pip"), "--python", interpreter, *arguments.split()]
+            expected = session.run(
+                f"import subprocess\nprint(end=subprocess.run({command}, stdout=-1, text=True).stdout)"
+            )
+            assert session.run(f"!pip {arguments}").stdout == expected.stdout, arguments
+            assert session.run("print(_exit_code)").stdout == "0\n", arguments
+        assert [path.name.split("-")[0] for path in (tmp_path / "got").iterdir()] == ["alpha"]
+        assert session.run("import pip\nprint(pip.main(['install', '--help']))").stdout.endswith("0\n")
+        (too_old / "dirname").symlink_to(shutil.which("dirname") or "")
+        said = session.run(f"!PATH={too_old} {Path(interpreter).parent}/pip list")
+        assert (said.stdout + said.stderr).startswith("pip: not found; this environment has none")
+        assert not (tmp_path / "ran").exists()
 
 
 def test_a_notebooks_path_says_which_project_it_belongs_to(data, tmp_path):
