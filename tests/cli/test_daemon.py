@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import psutil
@@ -128,23 +131,42 @@ def test_what_the_list_of_sessions_lost_is_said_by_every_later_daemon_until_it_i
     assert json.loads(runtimed("status", "--json").stdout)["problems"] == []
 
 
-def test_restore_says_where_a_whole_database_is_kept(runtimed: Command, data_dir: Path):
+def strike_table(database: Path, table: str) -> None:
+    """Overwrite the first page of a table."""
+    connection = sqlite3.connect(database)
+    ((page, size),) = connection.execute(
+        "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = ?", (table,)
+    )
+    connection.close()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def test_restore_says_where_a_whole_database_is_kept_and_how_to_read_what_is_left(runtimed: Command, data_dir: Path):
     with Session("lost") as session:
-        session.create_cell("x = 1")
+        session.run("x = 1")
     assert runtimed("stop").returncode == 0
     (database,) = (data_dir / "sessions").glob("*.db")
-    database.write_bytes(b"no database")
+    strike_table(database, "snapshot")
     assert runtimed("start").returncode == 0
     with pytest.raises(StorageError, match="is damaged"), Session("lost") as session:
         session.get_cells()
-    (kept,) = (data_dir / "sessions").glob("*.damaged-*")
+    (kept,) = (path for path in (data_dir / "sessions").glob("*.damaged-*") if not path.name.endswith(("-wal", "-shm")))
     done = runtimed("restore", "lost")
     assert done.returncode == 1
     assert f"The whole database of session 'lost' was found damaged and is kept as {kept};" in done.stderr
+    if shutil.which("sqlite3"):
+        ((program, file, query),) = map(shlex.split, re.findall("`(sqlite3 .*?)`", done.stderr))
+        advised = subprocess.run([program, file, query], check=True, capture_output=True, text=True)
+        assert advised.stdout == "x = 1\n"
     assert runtimed("stop").returncode == 0
     assert runtimed("start").returncode == 0
     (problem,) = json.loads(runtimed("status", "--json").stdout)["problems"]
-    assert problem.startswith(f"{kept} was found damaged and set aside; ")
+    assert problem == (
+        f"{kept} was found damaged and set aside; remove it if you need it no more; `sqlite3 {kept} 'SELECT source "
+        "FROM executions ORDER BY sequence'` shows the code that was executed, as far as it can be read"
+    )
 
 
 def test_stop_ends_the_daemon_and_every_session(runtimed: Command, data_dir: Path):

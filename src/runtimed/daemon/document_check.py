@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from runtimed.document.restoring import decode_restored, encode_pair
 from runtimed.document.stored import StoredRow, encode_stored
 from runtimed.errors import SessionError, StorageError
 from runtimed.ids import NotebookId
-from runtimed.storage.aside import databases_aside, document_aside, forget_document, note_document
+from runtimed.storage.aside import databases_aside, document_aside, forget_document, note_document, shown_code
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["DocumentCheck"]
@@ -144,7 +143,8 @@ class DocumentCheck:
         else:
             text = (
                 f"The whole database of session {self._notebook_id!r} was found damaged and is kept as {kept[-1]}; it "
-                f"cannot be brought back here. `sqlite3 {shlex.quote(str(kept[-1]))} .recover` reads what is left of it"
+                "cannot be brought back, and the session goes on with an empty notebook. "
+                f"{shown_code(kept[-1])}; copy what you need into new cells"
             )
         return SessionError(text, notebook_id=self._notebook_id)
 
