@@ -99,7 +99,8 @@ class RuntimedMagics(Magics):
         --out NAME          put the ExecutionResult into the variable NAME
         --silent            display nothing; a failure still stops the notebook
         --again             queue the cell once more, though it runs or waits already
-        --kernel-type TYPE  the language, if a kernel has to be started: python (default) or deno
+        --kernel-type TYPE  the language, if a kernel has to be started: python (default) or deno; it is refused while a
+                            kernel of another language runs
         --env ENV           the environment, if a kernel has to be started: auto (default: what the notebook or its
                             nearest project declares, else current), current (this kernel's interpreter),
                             uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
@@ -127,7 +128,8 @@ class RuntimedMagics(Magics):
                                       runs; the beginning of an id will do. The stop button ends the following only
         %runtimed interrupt           interrupt what runs
         %runtimed restart             replace the kernel by a fresh one
-        %runtimed stop                end the session for everybody; its cells and outputs stay readable
+        %runtimed stop                end the session for everybody; its cells and outputs stay readable. An id that no
+                                      session has is refused
         %runtimed env                 which environment a kernel would get and why, and which one runs
         %runtimed env trust           consent to installing what the session's document or project asks for
         %runtimed browser …           drive a browser, a real Chromium that others can join:
