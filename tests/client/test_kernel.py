@@ -582,6 +582,14 @@ def test_completion_and_inspection_answer_while_a_cell_runs(with_kernel):
     with_kernel.wait(execution_id)
 
 
+@pytest.mark.parametrize("place", [-1, 5])
+def test_a_cursor_outside_of_the_code_is_a_sentence_at_once(with_kernel, place):
+    sentence = f"^cursor_pos counts code points of the code, here from 0 to 4; not {place}$"
+    for ask in (with_kernel.complete, with_kernel.inspect):
+        with pytest.raises(ValueError, match=sentence):
+            ask("impo", place)
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import collections
+import copy
 import datetime
 import decimal
 import fractions
@@ -14,7 +15,18 @@ from typing import Any
 
 import pytest
 
-from runtimed import NoKernel, RuntimedError, ValueRefused, VariableNotFound
+from runtimed import (
+    AsyncBrowserSession,
+    AsyncClient,
+    AsyncSession,
+    BrowserSession,
+    Client,
+    NoKernel,
+    RuntimedError,
+    Session,
+    ValueRefused,
+    VariableNotFound,
+)
 from runtimed.host.variables import MAX_RESULTS
 from runtimed.kernel_launcher.values import MAX_RESULT, MAX_VALUE, RESULT_KEY, dump_plain
 from tests.conftest import wait_until
@@ -291,3 +303,11 @@ def test_a_session_without_a_python_kernel_says_so(face, session, monkeypatch, t
         ):
             call()
     assert session.run("[1, 2]").value == "[1, 2]"
+
+
+@pytest.mark.parametrize("kind", [Session, AsyncSession, BrowserSession, AsyncBrowserSession, Client, AsyncClient])
+def test_a_handle_is_neither_pickled_nor_copied_into_a_second_one_of_the_same_name(kind):
+    handle = kind()
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled or copied. Hand the session's id over"):
+            copied(handle)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, error_from_wire
 from runtimed.ids import ClientId, check_label, new_client_id
@@ -54,6 +54,13 @@ class Identity:
         self._client_id = new_client_id()
         # A signal handler may ask for a number in the middle of another call; `next` hands out each one once.
         self._numbers = itertools.count(1)
+
+    def __reduce__(self) -> NoReturn:
+        # Two copies would number their requests alike, and the daemon take one for the other, sent again.
+        raise TypeError(
+            "A handle of runtimed is one client: it cannot be pickled or copied. Hand the session's id over, and make "
+            "a handle with it there"
+        )
 
     @property
     def pid(self) -> int:

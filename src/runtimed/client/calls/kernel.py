@@ -172,11 +172,12 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
         The content of Jupyter's complete_reply: `matches`, `cursor_start`, `cursor_end`, `metadata`.
 
     Raises:
+        ValueError: If the cursor stands outside of the code.
         NoKernel: If no kernel runs.
 
     Source: Jupyter messaging 5.4, "Completion".
     """
-    position = len(code) if cursor_pos is None else cursor_pos
+    position = _position(code, cursor_pos)
     return (yield Ask(ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position)))
 
 
@@ -194,9 +195,19 @@ def inspect(
         The content of Jupyter's inspect_reply: `found`, `data` by MIME type, `metadata`.
 
     Raises:
+        ValueError: If the cursor stands outside of the code.
         NoKernel: If no kernel runs.
 
     Source: Jupyter messaging 5.4, "Introspection".
     """
-    position = len(code) if cursor_pos is None else cursor_pos
+    position = _position(code, cursor_pos)
     return (yield Ask(ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)))
+
+
+def _position(code: str, cursor_pos: int | None) -> int:
+    """Return where the cursor stands. A kernel that is asked about a place that is not there never answers."""
+    if cursor_pos is None:
+        return len(code)
+    if not 0 <= cursor_pos <= len(code):
+        raise ValueError(f"cursor_pos counts code points of the code, here from 0 to {len(code)}; not {cursor_pos}")
+    return cursor_pos
