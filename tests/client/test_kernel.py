@@ -750,6 +750,20 @@ def test_the_status_of_a_session_tells_all_of_it(face, with_kernel):
     assert status.kernel_pid != status.host_pid
 
 
+def test_a_filter_that_would_match_nothing_is_refused(face, session):
+    for sentence, ask in {
+        "^cell_ids is a list: give \\['cell-1'\\]$": lambda: session.subscribe(cell_ids="cell-1"),
+        "^event_types is a list: give \\['done'\\]$": lambda: session.subscribe(event_types="done"),
+        "^There are no events of the type 'end'; ": lambda: session.subscribe(event_types=["end"]),
+        "^status is active, closed, error, timed_out or None; not 'happy'$": (
+            lambda: face.client().sessions.list(status="happy")
+        ),
+        "^kind is kernel, browser or None; not 'page'$": lambda: face.client().sessions.list(kind="page"),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            ask()
+
+
 def test_sessions_are_listed_found_and_stopped_by_id(face, session):
     client = face.client()
     session.create_cell()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
@@ -71,6 +71,9 @@ def _list(
 ) -> Flow[list[SessionStatus]]:
     if page < 1 or page_size < 1:
         raise ValueError("page and page_size count from 1")
+    for name, given, known in (("status", status, get_args(SessionState)), ("kind", kind, get_args(SessionKind))):
+        if given is not None and given not in known:
+            raise ValueError(f"{name} is {', '.join(known)} or None; not {given!r}")
     found: list[SessionStatus] = []
     end = page * page_size
     start: int | None = end - page_size

@@ -119,7 +119,14 @@ def subscribe(
     Args:
         cell_ids: Only the events of these cells, and those of the kernel; all if None.
         event_types: Only events of these types; all if None.
+
+    Raises:
+        TypeError: If one text stands where a list belongs: its letters would match nothing.
+        ValueError: If there is no such type.
     """
+    for name, chosen in (("cell_ids", cell_ids), ("event_types", event_types)):
+        if isinstance(chosen, str):
+            raise TypeError(f"{name} is a list: give [{chosen!r}]")
     unknown = set(event_types or ()) - set(get_args(EventType))
     if unknown:
         raise ValueError(
