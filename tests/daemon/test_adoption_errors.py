@@ -1,6 +1,7 @@
 """An error that nobody foresaw, in one host's folder or session, keeps no other host from being taken over."""
 
 import asyncio
+import itertools
 import json
 import sqlite3
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtimed.daemon import adoption, host_folder
+from runtimed.daemon import adoption, deletion, host_folder, server
 from runtimed.daemon.kernel import RoomKernel
 from runtimed.daemon.server import Daemon
 from runtimed.protocol.codec import encode_event
@@ -97,3 +98,39 @@ def test_an_error_in_the_session_of_one_host_is_reported_and_the_next_daemon_tak
         patch.setattr(RoomKernel, "adopt", adopt)
         asyncio.run(meets_the_error())
     asyncio.run(comes_next())
+
+
+def test_an_error_while_a_dead_host_is_buried_is_reported_and_it_is_tried_again(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = leave(own_folder / "run", "s")
+    calls = itertools.count(1)
+    died = failing(RoomKernel.host_died, ValueError("odd"), lambda _kernel: next(calls) < 3)
+    monkeypatch.setattr(RoomKernel, "host_died", died)
+
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (_clock, daemon):
+            await until(lambda: not folder.exists(), "it is not tried again")
+            assert list(daemon.problems) == [
+                f"Session 's': The connection to the host in {folder} fails with ValueError, a mistake of the daemon; "
+                "its log has the details"
+            ]
+            assert status_of(daemon, "s") == "error"
+            assert next(calls) == 4
+
+    asyncio.run(scenario())
+
+
+def test_an_error_in_what_deleted_sessions_have_left_keeps_no_daemon_from_starting(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "finish_deletions", failing(deletion.finish_deletions, ERRORS[1], lambda *_: True))
+
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (_clock, daemon):
+            assert list(daemon.problems) == [
+                "The removal of what deleted sessions have left fails with OperationalError, a mistake of the daemon; "
+                "its log has the details"
+            ]
+
+    asyncio.run(scenario())

@@ -261,7 +261,10 @@ class RoomHost:
             while link is self.link:
                 await asyncio.sleep(delay)
                 delay = min(max(2 * delay, 0.01), 1.0)
-                with self._trouble.noted(f"what the host in {link.folder} has kept"):
+                with (
+                    self._trouble.contained(f"the connection to the host in {link.folder}"),
+                    self._trouble.noted(f"what the host in {link.folder} has kept"),
+                ):
                     if await self._rejoin(link):
                         return
         finally:
@@ -286,6 +289,10 @@ class RoomHost:
             logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
         except StorageError as exc:
             self.unread = exc if "errno" in exc.data else None
+            link.close()
+            raise
+        except Exception:
+            # It is tried again, as all that is not foreseen in one session.
             link.close()
             raise
         self.unread = None

@@ -204,10 +204,11 @@ class Daemon:
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Serve until `request_end`, `ShutdownDaemon`, or nobody has needed the daemon for a while."""
         make_private_folder(self.settings.hosts_dir)
-        try:
-            finish_deletions(self.settings, self.registry)
-        except OSError as exc:
-            self.report(f"Not all files of deleted sessions can be removed: {exc}")
+        with self._trouble.contained("the removal of what deleted sessions have left"):
+            try:
+                finish_deletions(self.settings, self.registry)
+            except OSError as exc:
+                self.report(f"Not all files of deleted sessions can be removed: {exc}")
         for sentence in self._set_aside():
             logger.error("%s", sentence)
         # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
