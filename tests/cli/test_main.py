@@ -99,6 +99,13 @@ def test_a_timeout_is_read_as_sessions_read_it():
     }
 
 
+@pytest.mark.parametrize("digits", [20, 5000])
+def test_a_count_beyond_all_that_there_is_means_all(digits: int, runtimed: Command, data_dir: Path):
+    (data_dir / "daemon.log").write_text("first\nlast\n")
+    done = runtimed("logs", "-n", "9" * digits)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "first\nlast\n", "")
+
+
 @pytest.mark.parametrize("text", ["soon", "nan", "1,5"])
 def test_a_length_of_time_that_makes_no_sense_is_refused_with_what_to_write(
     text: str, capsys: pytest.CaptureFixture[str]

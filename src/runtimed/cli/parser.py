@@ -367,5 +367,5 @@ def _duration(text: str, unit: str) -> float:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
-    return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
+    return int(text) if len(text) < 19 else sys.maxsize  # all that there are
