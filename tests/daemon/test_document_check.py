@@ -138,12 +138,24 @@ def daemon_pid(folder: Path) -> int | None:
     return None
 
 
-def kill_while_it_loads(folder: Path, database: Path) -> bool:
-    """Kill the daemon right after it has noted that it begins to load; return whether it did."""
+def state_of_log(database: Path) -> tuple[int, int]:
+    """What changes with every transaction: a log that is begun anew may be as long as it was."""
     log = database.with_name(f"{database.name}-wal")
-    known = log.stat().st_size if log.exists() else 0
+    if not log.exists():
+        return 0, 0
+    status = log.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def kill_while_it_loads(folder: Path, database: Path, before: tuple[int, int]) -> bool:
+    """Kill the daemon right after it has noted that it begins to load; return whether it did."""
     wait_until(lambda: (pid := daemon_pid(folder)) is not None and psutil.pid_exists(pid), "no daemon begins")
-    wait_until(lambda: log.exists() and log.stat().st_size not in (0, known), "nothing is loaded")
+
+    def has_noted() -> bool:
+        size, _changed = now = state_of_log(database)
+        return size > 0 and now != before
+
+    wait_until(has_noted, "nothing is loaded")
     pid = daemon_pid(folder)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -157,10 +169,12 @@ def test_a_healthy_notebook_stays_however_often_daemons_die_while_they_load_it(d
     sources: list[str] = []
     with Session("s") as session:
         reader = threading.Thread(target=lambda: sources.extend(cell.source for cell in session.get_cells()))
+        before = state_of_log(database)
         reader.start()
-        struck = sum(kill_while_it_loads(data_dir, database) for _ in range(3))
+        for _ in range(3):
+            assert kill_while_it_loads(data_dir, database, before)
+            before = state_of_log(database)
         reader.join()
-        assert struck == 3
         assert sources == [source_of(n) for n in range(1500)]
         status = Client().status()
         assert status is not None

@@ -219,7 +219,8 @@ def test_settings_change_the_defaults(in_work: Shell) -> None:
 def test_bad_input_is_a_usage_error(in_work: Shell) -> None:
     _, printed = in_work.fail("%%runtimed --timeout soon\n1")
     assert printed == (
-        "UsageError: %%runtimed: argument --timeout: must be a number of seconds above 0, not 'soon' "
+        "UsageError: %%runtimed: argument --timeout: must be a number of seconds, not negative, or "
+        "`none` for no limit; not 'soon' "
         "(`%%runtimed?` explains)\n"
     )
     _, printed = in_work.fail("%runtimed fly")

@@ -309,7 +309,8 @@ def test_ctrl_c_while_a_kernel_starts_gives_the_prompt_back(shell: Shell, tmp_pa
     slow.chmod(0o700)
 
     def starts() -> bool:
-        return "slow" in [status.session_id for status in Client().sessions.list(status="active")]
+        started = Client().sessions.list(status="active")
+        return ("slow", "starting") in [(status.session_id, status.kernel_status) for status in started]
 
     with ctrl_c_when(starts):
         error, printed = shell.fail(f"%%runtimed slow --env python:{slow}\n1")
