@@ -23,6 +23,8 @@ from tests.document.test_properties import EDITS, Model
 
 ME = ClientId("a" * 32)
 A, B = CellId("cell-a"), CellId("cell-b")
+HEAD = 2 * PIECE
+"""How much of a long text another one replaces: more than was compacted before, and not so much that it takes long."""
 Put = core.ScalarType
 
 
@@ -110,7 +112,7 @@ def test_a_long_source_is_written_in_pieces():
 
 
 @pytest.mark.parametrize("first", ["short", "x" * MAX_TEXT, "x" * (MAX_TEXT + 1)])
-@pytest.mark.parametrize("second", ["other", "y" * MAX_TEXT, "y" * (MAX_TEXT + 1)])
+@pytest.mark.parametrize("second", ["other", "y" * HEAD + "x" * (MAX_TEXT - HEAD), "y" * (MAX_TEXT + 1)])
 def test_a_source_crosses_the_length_up_to_which_it_merges_while_it_is_compacted(first: str, second: str):
     source = a_document(first)
     compaction = Compaction(source)

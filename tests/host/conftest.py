@@ -41,6 +41,23 @@ def start_host(root: Path) -> Iterator[Callable[..., HostProcess]]:
         host.end()
 
 
+@pytest.fixture(scope="module")
+def shared_root() -> Iterator[Path]:
+    """A folder for the hosts that the tests of one module share."""
+    folder = Path(tempfile.mkdtemp(prefix="rh-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def shared_host(shared_root: Path) -> Iterator[HostProcess]:
+    """A host, and so a kernel, for the tests of one module: they `join` it."""
+    host = HostProcess(shared_root)
+    assert host.said == b"ready\n"
+    yield host
+    host.end()
+
+
 @pytest.fixture
 def host(start_host: Callable[..., HostProcess]) -> HostProcess:
     return start_host()

@@ -299,6 +299,15 @@ class Daemon(ChannelHandler):
             self.channel.abort()
 
 
+async def join(host: HostProcess) -> Daemon:
+    """Attach to a host that other tests have used, once its kernel runs; the events are those from here on."""
+    earlier = await Daemon().attach(host)
+    await earlier.run("1")
+    await earlier.until(lambda: earlier.states[-1][0] == "idle")
+    earlier.close()
+    return await Daemon().attach(host, after=earlier.numbers[-1])
+
+
 def shapes(events: list[Any]) -> list[tuple[Any, ...]]:
     """The events without times and ids; the pieces in which a kernel happened to send a text are one."""
     result: list[tuple[Any, ...]] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from jupyter_client.asynchronous.client import AsyncKernelClient
 
 from runtimed.protocol.events import Display, Stream
-from tests.host.standin import Daemon, HostProcess, in_loop, shapes
+from tests.host.standin import HostProcess, in_loop, join, shapes
 
 
 @asynccontextmanager
@@ -33,10 +33,10 @@ async def execute(client: AsyncKernelClient, code: str) -> str:
 
 
 @in_loop
-async def test_what_another_client_prints_goes_to_no_cell(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_what_another_client_prints_goes_to_no_cell(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     await daemon.run("print('own')")
-    async with another_client(host) as client:
+    async with another_client(shared_host) as client:
         code = "print('theirs'); display('theirs'); 'theirs'\n1 / 0"
         assert await execute(client, code) == "error"
     events = await daemon.run("print('own again')")
@@ -46,8 +46,8 @@ async def test_what_another_client_prints_goes_to_no_cell(host: HostProcess) -> 
 
 
 @in_loop
-async def test_a_thread_of_a_finished_cell_still_writes_to_it(host: HostProcess, tmp_path: Path) -> None:
-    daemon = await Daemon().attach(host)
+async def test_a_thread_of_a_finished_cell_still_writes_to_it(shared_host: HostProcess, tmp_path: Path) -> None:
+    daemon = await join(shared_host)
     go = tmp_path / "go"
     code = f"""
 import pathlib, threading, time
@@ -57,7 +57,7 @@ def work():
 threading.Thread(target=work).start()
 """
     cell = (await daemon.run(code))[0].execution_id
-    async with another_client(host) as client:  # ipykernel then writes under one of its questions
+    async with another_client(shared_host) as client:  # ipykernel then writes under one of its questions
         await client.complete("prin", reply=True, timeout=60)
         go.touch()
         await daemon.until(lambda: daemon.text(cell))
@@ -65,11 +65,11 @@ threading.Thread(target=work).start()
 
 
 @in_loop
-async def test_another_client_may_change_a_widget_that_a_cell_shows(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_another_client_may_change_a_widget_that_a_cell_shows(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     code = "import ipywidgets\nout, bar = ipywidgets.Output(), ipywidgets.IntProgress(max=10)\ndisplay(out, bar)"
     cell = (await daemon.run(code))[0].execution_id
-    async with another_client(host) as client:
+    async with another_client(shared_host) as client:
         assert await execute(client, "bar.value = 5\nwith out: print('theirs')") == "ok"
         await daemon.until(lambda: len(daemon.of(cell, Display)) >= 4)
     assert {event.data["text/plain"] for event in daemon.of(cell, Display)[2:]} == {

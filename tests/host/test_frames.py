@@ -12,7 +12,7 @@ from runtimed.host.lifetime import MAX_STRANGERS
 from runtimed.protocol import codec
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request
 from runtimed.protocol.operations import HostComplete
-from tests.host.standin import Daemon, HostProcess, eventually, in_loop
+from tests.host.standin import HostProcess, eventually, in_loop, join
 
 GROWTH = 100 * 2**20
 """Bytes by which a host may grow at its peak; 1.2 GB were needed to read the frame."""
@@ -34,43 +34,43 @@ def send(host: HostProcess, data: bytes) -> list[Message]:
 
 
 @in_loop
-async def test_a_frame_of_millions_of_lists_neither_delays_nor_grows_a_host(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
-    await daemon.run("x = 1", execution_id="first")
-    before = host.memory
+async def test_a_frame_of_millions_of_lists_neither_delays_nor_grows_a_host(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
+    await daemon.run("x = 1")
+    before = shared_host.memory
     hello = codec.encode_message(Hello(PROTOCOL_VERSION, "0", "daemon", None, 1))
     lists = codec.MAX_FRAME.to_bytes(4, "big") + b"\x91" * codec.MAX_FRAME
 
-    stranger = await asyncio.to_thread(send, host, lists)
-    known = await asyncio.to_thread(send, host, hello + lists)
+    stranger = await asyncio.to_thread(send, shared_host, lists)
+    known = await asyncio.to_thread(send, shared_host, hello + lists)
 
     assert [type(message) for message in stranger] == [Refusal]
     assert isinstance(known[-1], Refusal)
     assert "more than" in known[-1].message
-    assert host.memory - before < GROWTH
+    assert shared_host.memory - before < GROWTH
     assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["status"] == "ok"
 
 
 @in_loop
-async def test_strangers_of_a_host_are_few(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
-    await daemon.run("x = 1", execution_id="first")
+async def test_strangers_of_a_host_are_few(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
+    await daemon.run("x = 1")
     with contextlib.ExitStack() as crowd:
         socks = [crowd.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2 * MAX_STRANGERS)]
         for sock in socks:
             sock.settimeout(20)
-            sock.connect(str(host.folder / "host.sock"))
+            sock.connect(str(shared_host.folder / "host.sock"))
         for sock in socks[:MAX_STRANGERS]:
             said = await asyncio.to_thread(sock.recv, 4096)
             assert b"Too many connections wait here without a greeting" in said
-        assert psutil.Process(host.process.pid).num_fds() < 100
+        assert psutil.Process(shared_host.process.pid).num_fds() < 100
         assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["status"] == "ok"
 
 
 @in_loop
-async def test_a_number_in_use_names_no_second_request_of_a_host(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
-    await daemon.run("x = 1", execution_id="first")
+async def test_a_number_in_use_names_no_second_request_of_a_host(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
+    await daemon.run("x = 1")
     assert daemon.channel is not None
     # Two in one piece: the first one cannot have been answered in between.
     frame = codec.encode_message(Request(77, HostComplete(code="x", cursor_pos=1)))
@@ -78,5 +78,5 @@ async def test_a_number_in_use_names_no_second_request_of_a_host(host: HostProce
     await eventually(lambda: daemon.is_closed)
 
     assert daemon.refusal == "Request 77 is not answered yet: give each request a number of its own"
-    other = await Daemon().attach(host)
+    other = await join(shared_host)
     assert (await other.ask(HostComplete(code="x", cursor_pos=1)))["status"] == "ok"

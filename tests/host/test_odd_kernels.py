@@ -6,8 +6,9 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,13 @@ from runtimed.host.conversation import _REPLY_MISSING
 from runtimed.host.executions import EXITS
 from runtimed.protocol.events import Started, Stream
 from runtimed.protocol.operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
-from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, shapes
+from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, join, shapes
 
 ODD = Path(__file__).with_name("odd_kernel.py")
 
 
-@pytest.fixture
-def odd(start_host: Callable[..., HostProcess], root: Path) -> HostProcess:
-    """A host of the odd kernel, found through the client's JUPYTER_PATH."""
+def odd_options(root: Path) -> dict[str, Any]:
+    """What a host of the odd kernel is started with; it is found through the client's JUPYTER_PATH."""
     folder = root / "jupyter" / "kernels" / "odd"
     folder.mkdir(parents=True)
     spec = {
@@ -34,7 +34,20 @@ def odd(start_host: Callable[..., HostProcess], root: Path) -> HostProcess:
     }
     (folder / "kernel.json").write_text(json.dumps(spec))
     environment = {**client_environment(), "JUPYTER_PATH": str(root / "jupyter"), "EVEN": "even"}
-    return start_host(env_source="kernelspec:odd", environment=environment)
+    return {"env_source": "kernelspec:odd", "environment": environment}
+
+
+@pytest.fixture
+def odd(start_host: Callable[..., HostProcess], root: Path) -> HostProcess:
+    return start_host(**odd_options(root))
+
+
+@pytest.fixture(scope="module")
+def shared_odd(shared_root: Path) -> Iterator[HostProcess]:
+    """A host of the odd kernel that the tests of this module `join`."""
+    host = HostProcess(shared_root, **odd_options(shared_root))
+    yield host
+    host.end()
 
 
 @in_loop
@@ -57,8 +70,8 @@ async def test_a_kernel_that_asks_for_its_end_is_replaced(odd: HostProcess) -> N
 
 
 @in_loop
-async def test_a_kernel_is_interrupted_by_message_if_it_says_so(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_a_kernel_is_interrupted_by_message_if_it_says_so(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     execution_id = await daemon.start("sleep")
     await daemon.until(lambda: daemon.text(execution_id))
     await daemon.ask(HostInterrupt())
@@ -70,54 +83,56 @@ async def test_a_kernel_is_interrupted_by_message_if_it_says_so(odd: HostProcess
 
 
 @in_loop
-async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(odd: HostProcess, root: Path) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_a_reply_that_came_while_the_host_was_stopped_is_no_missing_one(
+    shared_odd: HostProcess, root: Path
+) -> None:
+    daemon = await join(shared_odd)
     reply_when, replied = root / "reply", root / "replied"
     execution_id = await daemon.start(f"early {reply_when} {replied}")
     await daemon.until(lambda: daemon.text(execution_id) == "idle")
-    odd.process.send_signal(signal.SIGSTOP)
+    shared_odd.process.send_signal(signal.SIGSTOP)
     reply_when.touch()
     patience_ended = time.monotonic() + _REPLY_MISSING + 0.5
     await eventually(lambda: replied.exists() and time.monotonic() > patience_ended)
-    odd.process.send_signal(signal.SIGCONT)
+    shared_odd.process.send_signal(signal.SIGCONT)
     assert (await daemon.finished(execution_id)).status == "ok"
 
 
 @in_loop
-async def test_a_result_after_idle_comes_before_the_end(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_a_result_after_idle_comes_before_the_end(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     for _ in range(10):
         events = await daemon.run("late")
         assert shapes(events)[1:] == [("execute_result", {"text/plain": "late result"}), ("finished", "ok", None)]
 
 
 @in_loop
-async def test_junk_is_skipped(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_junk_is_skipped(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     events = await daemon.run("junk")
     assert ("stdout", "after the junk") in shapes(events)
     assert events[-1].status == "ok"
-    assert "skipped" in odd.log
+    assert "skipped" in shared_odd.log
 
 
 @in_loop
-async def test_an_aborted_execution_is_an_error(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_an_aborted_execution_is_an_error(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     events = await daemon.run("abort")
     assert shapes(events)[-1] == ("finished", "error", "The kernel skipped this execution")
 
 
 @in_loop
-async def test_much_on_standard_error_does_not_block_the_kernel(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_much_on_standard_error_does_not_block_the_kernel(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     assert (await daemon.run("stderr"))[-1].status == "ok"
     await daemon.ask(HostRestart())
     assert (await daemon.run("fine"))[-1].status == "ok"
 
 
 @in_loop
-async def test_silent_executions_start_too(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
+async def test_silent_executions_start_too(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     events = await daemon.run("fine", silent=True)
     assert isinstance(events[0], Started)
     for is_begun in (False, True):
@@ -143,7 +158,6 @@ async def test_the_stock_kernelspec_works_untouched(start_host: Callable[..., Ho
 
 
 @in_loop
-async def test_a_kernel_that_does_not_complete_says_nothing_found(odd: HostProcess) -> None:
-    daemon = await Daemon().attach(odd)
-    await daemon.state("idle")
+async def test_a_kernel_that_does_not_complete_says_nothing_found(shared_odd: HostProcess) -> None:
+    daemon = await join(shared_odd)
     assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["matches"] == []
