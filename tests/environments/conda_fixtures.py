@@ -1,8 +1,10 @@
-"""A conda channel and a package cache for all tests of a session."""
+"""A conda channel and a package cache for all tests of a run."""
 
 from pathlib import Path
 
 import pytest
+
+from tests.sharing import made_once
 
 
 @pytest.fixture(scope="session")
@@ -11,15 +13,13 @@ def conda_channel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("rattler_build", reason="py-rattler-build is for Linux here")
     from tests.environments.conda_channel import build_channel
 
-    folder = tmp_path_factory.mktemp("conda")
-    build_channel(folder / "channel", folder / "stage")
-    return folder / "channel"
+    return made_once(tmp_path_factory, "conda", lambda new: build_channel(new / "channel", new / "stage")) / "channel"
 
 
 @pytest.fixture(scope="session")
 def conda_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package cache for all tests, on the disk of their environments."""
-    return tmp_path_factory.mktemp("conda-cache")
+    return made_once(tmp_path_factory, "conda-cache", Path.mkdir)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from runtimed.environments.recipes import UvRecipe
 from tests.environments.conda_fixtures import conda_cache, conda_channel, conda_channel_folder
 from tests.environments.test_uv import prepare
 from tests.environments.wheels import make_wheel
+from tests.sharing import made_once
 
 __all__ = ["base", "cached", "client", "conda_cache", "conda_channel", "conda_channel_folder", "variables", "wheels"]
 
@@ -31,7 +32,7 @@ def variables(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     """The environment variables of a client: a cache of the tests' own, those wheels, and the index of this machine."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("UV_", "RUNTIMED_"))},
-        "UV_CACHE_DIR": str(tmp_path_factory.mktemp("uv-cache")),
+        "UV_CACHE_DIR": str(made_once(tmp_path_factory, "uv-cache", Path.mkdir)),
         "UV_FIND_LINKS": str(wheels),
         "UV_PYTHON_DOWNLOADS": "never",
     }
@@ -48,7 +49,7 @@ def base() -> str:
 @pytest.fixture(scope="session")
 def cached(tmp_path_factory: pytest.TempPathFactory, variables: dict[str, str], base: str) -> None:
     """What a plain environment needs is in uv's cache, so that the tests need no network."""
-    prepare(tmp_path_factory.mktemp("plain"), UvRecipe(python=base), variables)
+    made_once(tmp_path_factory, "plain", lambda new: prepare(new, UvRecipe(python=base), variables))
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ OFFLINE = {"UV_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, variables, base) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, variables, cached, base) -> Path:
     """A folder of environments that has the plain one: the only one for which the network is needed."""
     place = tmp_path_factory.mktemp("environments")
-    prepare(place, UvRecipe(python=base), variables)
+    prepare(place, UvRecipe(python=base), variables | OFFLINE)
     return place
 
 
@@ -416,7 +416,8 @@ def test_without_a_network_what_was_downloaded_earlier_is_used_else_it_fails_wit
     assert time.monotonic() - begun < 30
 
 
-def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables, base, silent_index):
+def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables, base, silent_index, monkeypatch):
+    monkeypatch.setattr(home, "_SILENCE", {"UV_HTTP_TIMEOUT": "1"})
     begun = time.monotonic()
     with pytest.raises(EnvironmentFailed, match="(?s)index cannot be reached.*more seconds with UV_HTTP_TIMEOUT=60"):
         prepare(folder, UvRecipe(dependencies=("quiet",), python=base), {**variables, "UV_DEFAULT_INDEX": silent_index})
@@ -424,13 +425,13 @@ def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables
 
 
 def test_an_index_that_answers_may_stall_in_the_middle_of_a_file(folder, variables, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(home, "_SILENCE", {"UV_HTTP_TIMEOUT": "3"})
+    monkeypatch.setattr(home, "_SILENCE", {"UV_HTTP_TIMEOUT": "1"})
     wheel = make_wheel(tmp_path, "large", "1.0", ballast=2 * 2**20)
     Path(f"{wheel}.metadata").write_text("Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
     page = tmp_path / "simple/large/index.html"
     page.parent.mkdir(parents=True)
     page.write_text(f'<a href="/{wheel.name}" data-core-metadata="true">{wheel.name}</a>')
-    with serve_folder(tmp_path, stalls="whl$", seconds=5.0) as url:
+    with serve_folder(tmp_path, stalls="whl$", seconds=2.5) as url:
         online = {**variables, "UV_INDEX": f"{url}/simple"}
         python = prepare(folder, UvRecipe(dependencies=("large",), python=base), online)
         assert ask(python, "import large; print(large.version)") == "1.0"
