@@ -1,8 +1,10 @@
 """What all tests share: short private folders, and a daemon of their own that leaves nothing running."""
 
+import compileall
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+import runtimed
 from runtimed import Client
+
+# Without it (PYTHONDONTWRITEBYTECODE) each worker would rewrite the assertions of all tests in each run.
+sys.dont_write_bytecode = False
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: else each of the thousands of processes that the tests start may do it for itself."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(runtimed.__file__).parent, quiet=1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from runtimed.cli.main import main
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Begin = Callable[..., "subprocess.Popen[str]"]
 
@@ -33,6 +35,25 @@ def runtimed(data_dir: Path) -> Command:
         return subprocess.run(
             [*RUNTIMED, *arguments], stdout=-1, stderr=-1, encoding="utf-8", timeout=90, check=False, **options
         )
+
+    return run
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run a command to its end in this process: a process of its own takes longer to start than most of them to work.
+
+    It uses the daemon that the environment names.
+    """
+    monkeypatch.setattr(sys, "argv", ["__main__.py"])
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        try:
+            code: Any = main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
 
     return run
 

@@ -3,10 +3,19 @@
 import json
 import os
 import re
+from pathlib import Path
+
+import pytest
 
 from runtimed import Client, Session
 from tests.cli.conftest import Command
 from tests.conftest import wait_until
+
+
+@pytest.fixture
+def runtimed(in_process: Command, shared_daemon: Path) -> Command:
+    """Run a command to its end, on one daemon for all of them."""
+    return in_process
 
 
 def test_the_log_of_a_session_is_shown_the_latest_first(runtimed: Command):

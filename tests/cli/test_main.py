@@ -50,8 +50,8 @@ def test_the_help_names_every_command_and_every_exit_code(runtimed: Command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself_and_does_nothing(command: str, runtimed: Command, data_dir: Path):
-    done = runtimed(command, "--help")
+def test_each_command_explains_itself_and_does_nothing(command: str, in_process: Command, data_dir: Path):
+    done = in_process(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: python -m runtimed " + command)
     assert list(data_dir.iterdir()) == []
@@ -72,7 +72,7 @@ def test_help_waits_for_no_heavy_import():
         ["run", "--ses", "x", "a.py"],
         ["cells"],
         ["cells", "x" * 1025],
-        ["cells", b"\xff"],
+        ["cells", os.fsdecode(b"\xff")],
         ["delete"],
         ["exec", "x"],
         ["prune", "--older-than", "nan"],
@@ -84,8 +84,8 @@ def test_help_waits_for_no_heavy_import():
     ],
     ids=repr,
 )
-def test_arguments_that_make_no_sense_are_refused(arguments: list[str | bytes], runtimed: Command, data_dir: Path):
-    done = runtimed(*arguments)
+def test_arguments_that_make_no_sense_are_refused(arguments: list[str], in_process: Command, data_dir: Path):
+    done = in_process(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: ")
     assert list(data_dir.iterdir()) == []
@@ -100,9 +100,9 @@ def test_a_timeout_is_read_as_sessions_read_it():
 
 
 @pytest.mark.parametrize("digits", [20, 5000])
-def test_a_count_beyond_all_that_there_is_means_all(digits: int, runtimed: Command, data_dir: Path):
+def test_a_count_beyond_all_that_there_is_means_all(digits: int, in_process: Command, data_dir: Path):
     (data_dir / "daemon.log").write_text("first\nlast\n")
-    done = runtimed("logs", "-n", "9" * digits)
+    done = in_process("logs", "-n", "9" * digits)
     assert (done.returncode, done.stdout, done.stderr) == (0, "first\nlast\n", "")
 
 
@@ -129,13 +129,13 @@ def test_it_is_installed_under_both_names(command: list[str]):
 
 
 @pytest.mark.parametrize("command", [["status"], ["logs"]], ids=" ".join)
-def test_what_concerns_the_daemon_alone_starts_none(command: list[str], runtimed: Command, data_dir: Path):
-    done = runtimed(*command)
+def test_what_concerns_the_daemon_alone_starts_none(command: list[str], in_process: Command, data_dir: Path):
+    done = in_process(*command)
     assert (done.returncode, done.stdout) == (3, "")
     assert list(data_dir.iterdir()) == []
 
 
-def test_what_needs_the_daemon_starts_one(runtimed: Command):
+def test_what_needs_the_daemon_starts_one(in_process: Command, data_dir: Path):
     with Session("kept") as session:
         session.run("print('output')")
     for command in (
@@ -146,16 +146,16 @@ def test_what_needs_the_daemon_starts_one(runtimed: Command):
         ["delete", "--yes", "--stop", "kept"],
     ):
         Client().shutdown(keep_kernels=True)
-        done = runtimed(*command)
+        done = in_process(*command)
         assert (done.returncode, done.stderr) == (0, "")
     assert Client().sessions.list() == []
 
 
 @pytest.mark.parametrize("command", [[], ["env"]], ids=["runtimed", "runtimed env"])
-def test_a_bare_command_is_its_help(command: list[str], runtimed: Command, data_dir: Path):
-    done = runtimed(*command)
+def test_a_bare_command_is_its_help(command: list[str], in_process: Command, data_dir: Path):
+    done = in_process(*command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == runtimed(*command, "--help").stdout
+    assert done.stdout == in_process(*command, "--help").stdout
     assert list(data_dir.iterdir()) == []
 
 
@@ -170,16 +170,18 @@ def test_a_bare_command_is_its_help(command: list[str], runtimed: Command, data_
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_was_probably_meant_is_asked(arguments: list[str], question: str, runtimed: Command):
-    done = runtimed(*arguments)
+def test_what_was_probably_meant_is_asked(arguments: list[str], question: str, in_process: Command):
+    done = in_process(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert question in done.stderr
 
 
-def test_a_socket_path_that_cannot_be_is_a_sentence(runtimed: Command, monkeypatch: pytest.MonkeyPatch):
+def test_a_socket_path_that_cannot_be_is_a_sentence(
+    in_process: Command, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("RUNTIMED_SOCKET_PATH", "/tmp/" + "x" * 120)
     for command in ("status", "start", "stop", "restart", "sessions"):
-        done = runtimed(command)
+        done = in_process(command)
         assert (done.returncode, done.stdout) == (1, "")
         assert "name a shorter one with RUNTIMED_SOCKET_PATH" in done.stderr
         assert "Traceback" not in done.stderr

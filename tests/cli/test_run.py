@@ -14,6 +14,12 @@ from tests.cli.conftest import Begin, Command, interrupt, read_until
 from tests.environments.wheels import make_wheel
 
 
+@pytest.fixture
+def data_dir(shared_daemon: Path) -> Path:
+    """One daemon for all of them."""
+    return shared_daemon
+
+
 def script(folder: Path, source: str | bytes) -> str:
     path = folder / "script.py"
     path.write_bytes(source.encode() if isinstance(source, str) else source)
@@ -56,8 +62,9 @@ def test_a_file_in_another_encoding_is_read_as_python_reads_it(runtimed: Command
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b"# coding: no-such-coding\n"], ids=["none", "bytes", "coding"])
 def test_a_file_that_cannot_be_read_starts_nothing(
-    content: bytes | None, runtimed: Command, short_folder: Path, data_dir: Path, tmp_path: Path
+    content: bytes | None, runtimed: Command, short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setenv("RUNTIMED_DATA_DIR", str(short_folder))
     name = str(tmp_path / "missing.py") if content is None else script(tmp_path, content)
     done = runtimed("run", name)
     assert (done.returncode, done.stdout) == (2, "")
@@ -67,7 +74,7 @@ def test_a_file_that_cannot_be_read_starts_nothing(
 
 def test_a_session_of_its_own_ends_with_the_code(runtimed: Command):
     assert runtimed("run", "-", input="print(1)").stdout == "1\n"
-    (status,) = Client().sessions.list()
+    status = Client().sessions.list()[0]
     assert (status.status, status.close_reason, status.label) == ("closed", "stopped", "runtimed run")
     assert status.session_id.startswith("agent-session-")
 
@@ -90,15 +97,15 @@ def test_the_code_works_in_the_callers_folder_and_environment(
 
 
 def test_programs_get_the_result_as_json(runtimed: Command):
-    done = runtimed("run", "--session", "kept", "--json", "-", input="print('out')\ndisplay({'a': 1})")
+    done = runtimed("run", "--session", "as json", "--json", "-", input="print('out')\ndisplay({'a': 1})")
     assert (done.returncode, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    with Session("kept") as session:
+    with Session("as json") as session:
         (cell,) = session.get_cells()
     assert {
         key: result[key] for key in ("session_id", "cell_id", "success", "execution_count", "stdout", "stderr")
     } == {
-        "session_id": "kept",
+        "session_id": "as json",
         "cell_id": cell.id,
         "success": True,
         "execution_count": 1,
@@ -139,14 +146,14 @@ def test_a_signal_that_kills_the_kernel_is_named(begin: Begin, short_folder: Pat
 
 def test_ctrl_c_interrupts_the_code_and_leaves_the_session_in_order(begin: Begin, short_folder: Path):
     code = "import time\nx = 1\nprint('begun')\nwhile True: time.sleep(.01)"
-    process = begin("run", "--session", "kept", script(short_folder, code))
+    process = begin("run", "--session", "interrupted", script(short_folder, code))
     read_until(process, "begun")
     interrupt(process)
     code_, _out, err = finish(process)
     assert code_ == 130
     assert "KeyboardInterrupt" in err
     assert "runtimed/cli" not in err
-    with Session("kept") as session:
+    with Session("interrupted") as session:
         assert session.run("print(x)").stdout == "1\n"
 
 
@@ -174,14 +181,14 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_takes_queued_code_back_and_leaves_other_peoples_running(begin: Begin, short_folder: Path):
     go_on = short_folder / "go on"
-    with Session("kept") as session:
+    with Session("taken back") as session:
         session.start_kernel()
         cell = session.create_cell(
             f"import pathlib, time\nwhile not pathlib.Path({str(go_on)!r}).exists(): time.sleep(.01)\nprint('done')"
         )
         other = session.queue_cell(cell)
         with contextlib.closing(session.subscribe(event_types=["cell_changed"])) as events:
-            process = begin("run", "--session", "kept", script(short_folder, "print('mine')"))
+            process = begin("run", "--session", "taken back", script(short_folder, "print('mine')"))
             for event in events:
                 if event.cell_id != cell and event.status == "executed":
                     break
@@ -204,14 +211,14 @@ while True:
     except KeyboardInterrupt:
         print("stubborn")
 """
-    process = begin("run", "--session", "kept", script(short_folder, code))
+    process = begin("run", "--session", "stubborn", script(short_folder, code))
     read_until(process, "begun")
     interrupt(process)
     read_until(process, "stubborn")
     interrupt(process)
     code_, _out, err = finish(process)
     assert (code_, err) == (130, "")
-    assert Client().sessions.get("kept").kernel_status == "busy"
+    assert Client().sessions.get("stubborn").kernel_status == "busy"
 
 
 def test_a_reader_that_goes_away_ends_the_session_of_its_own(begin: Begin, short_folder: Path):
@@ -223,7 +230,7 @@ def test_a_reader_that_goes_away_ends_the_session_of_its_own(begin: Begin, short
     assert process.wait(60) == 1
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    (status,) = Client().sessions.list()
+    status = Client().sessions.list()[0]
     assert (status.status, status.close_reason) == ("closed", "error")
 
 

@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from runtimed import Session
@@ -59,6 +58,10 @@ class Lab:
         (settings / "notification.jupyterlab-settings").write_text(
             json.dumps({"fetchNews": "false", "checkForUpdates": False})
         )
+        # Else only those cells are there that are to be seen.
+        settings = settings.with_name("notebook-extension")
+        settings.mkdir()
+        (settings / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
         arguments = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--ServerApp.root_dir={folder}"]
         arguments += ["--ServerApp.port_retries=0", "--allow-root"]
         self._log = home / "server.log"
@@ -137,6 +140,11 @@ class Notebook:
     def press(self, button: str) -> None:
         self.page.locator(f".jp-NotebookPanel-toolbar [data-jp-item-name='{button}']").click()
 
+    def see_idle(self) -> None:
+        """Wait until the kernel can be given cells."""
+        # The notebook's own indicator says "idle" before there is a kernel, and cells that are run then are lost.
+        expect(self.page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=TIMEOUT)
+
     def see_end(self, number: int) -> None:
         """Wait until a cell that was started has ended."""
         expect(self.prompt(number)).to_have_text(re.compile(r"\[\d+\]:"), timeout=TIMEOUT)
@@ -154,6 +162,9 @@ class Opener:
         self._lab, self._folder, self._browser, self._stack = lab, folder, browser, stack
 
     def __call__(self, name: str, *sources: str) -> Notebook:
+        # Each worker collects all tests, and this takes it seconds.
+        import nbformat
+
         path = self._folder / name
         notebook = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(source) for source in sources],
@@ -169,6 +180,5 @@ class Opener:
         page.goto(self._lab.url.format(name))
         opened = Notebook(page, path)
         expect(opened.cell(len(sources) - 1)).to_be_visible(timeout=TIMEOUT)
-        # The notebook's own indicator says "idle" before there is a kernel, and cells that are run then are lost.
-        expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=TIMEOUT)
+        opened.see_idle()
         return opened

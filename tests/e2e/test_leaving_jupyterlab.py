@@ -2,13 +2,14 @@
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from runtimed import Session
+from runtimed.models import Cell
 from tests.conftest import wait_until
 from tests.e2e.lab import CHROMIUM, LOAD, Lab, Notebook, Opener, serving
 
@@ -33,6 +34,11 @@ def open_notebook(lab: Lab, folder: Path, browser: Browser) -> Iterator[Opener]:
         yield Opener(lab, folder, browser, stack)
 
 
+def ending_at(gate: Path) -> str:
+    """Code that runs until a file exists."""
+    return f"import os, time\nprint('begun')\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\nprint('end')"
+
+
 class Job:
     """A notebook whose session runs a job, while the notebook itself waits for a cell.
 
@@ -40,44 +46,50 @@ class Job:
         notebook: The open notebook.
     """
 
-    def __init__(self, open_notebook: Opener, name: str, folder: Path, *, queued: bool) -> None:
-        """Open the notebook and start the job.
+    def __init__(self, notebook: Notebook, gate: Path, *, queued: bool) -> None:
+        """Start the job.
 
         Args:
-            open_notebook: Opens it.
-            name: Its file's name.
-            folder: An empty one.
+            notebook: Opened by `open_for_jobs`; its kernel is new.
+            gate: The file at which its jobs end.
             queued: Whether the notebook's cell waits in the session's queue, behind a job that was started without
                 waiting; else its cell is the job.
         """
-        self._gate = folder / name
-        code = f"import os, time\nprint('begun')\nwhile not os.path.exists({str(self._gate)!r}): time.sleep(0.01)"
-        cells = [f"%%runtimed{' --no-wait' * queued}\n{code}\nprint('end')"]
-        cells += ["%%runtimed\nprint('second')"] * queued
-        self._expected = ["begun\nend\n", "second\n"][: len(cells)]
-        self.notebook = open_notebook(name, LOAD, *cells)
-        for number in range(len(cells) + 1):
-            self.notebook.run(number)
-        with Session(str(self.notebook.path)) as session:
-            wait_until(lambda: session.get_cells() and session.get_cells()[0].outputs, "the job does not run")
-            wait_until(lambda: all(self._running(session, len(cells))), "not all of it is queued")
-            self._executions = self._running(session, len(cells))
-            self._peers = session.status().peers
+        self._gate = gate
+        self._gate.unlink(missing_ok=True)
+        numbers = [2, 3] if queued else [1]
+        self._expected = ["begun\nend\n", "second\n"][: len(numbers)]
+        self.notebook = notebook
+        with Session(str(notebook.path)) as session:
+            before = {cell.execution_id for cell in session.get_cells()}
+            for number in [0, *numbers]:
+                notebook.run(number)
 
-    @staticmethod
-    def _running(session: Session, number: int) -> list[str | None]:
-        executions: list[str | None] = [cell.execution_id for cell in session.get_cells()]
-        return executions + [None] * (number - len(executions))
+            def started() -> list[Cell]:
+                return [cell for cell in session.get_cells() if cell.execution_id not in {None, *before}]
+
+            wait_until(lambda: len(started()) == len(numbers), "not all of it is queued")
+            wait_until(lambda: started()[0].outputs, "the job does not run")
+            self._cell = started()[0].id
+            self._executions = [cell.execution_id for cell in started()]
+            self._peers = session.status().peers
 
     def check_it_runs_on(self) -> None:
         """See that the notebook's kernel is gone, that the job still runs, and that everything ends well."""
         with Session(str(self.notebook.path)) as session:
             wait_until(lambda: session.status().peers == self._peers - 1, "the notebook's kernel is still there")
-            assert [output.text for output in session.get_cells()[0].outputs] == ["begun\n"]
+            assert [output.text for output in session.get_cell(self._cell).outputs] == ["begun\n"]
             self._gate.touch()
             results = [session.wait(str(execution_id)) for execution_id in self._executions]
             assert [(result.success, result.stdout) for result in results] == [(True, text) for text in self._expected]
-            session.stop()
+
+
+def open_for_jobs(open_notebook: Opener, name: str, gate: Path) -> Notebook:
+    """Open a notebook with the cells of either kind of job."""
+    code = ending_at(gate)
+    return open_notebook(
+        name, LOAD, f"%%runtimed\n{code}", f"%%runtimed --no-wait\n{code}", "%%runtimed\nprint('second')"
+    )
 
 
 def restart(notebook: Notebook) -> None:
@@ -92,32 +104,59 @@ def close_and_shut_down(notebook: Notebook) -> None:
     confirm.first.click()
 
 
-@pytest.mark.parametrize("queued", [False, True])
-@pytest.mark.parametrize("way", [restart, close_and_shut_down])
-def test_what_ends_the_notebook_s_kernel_leaves_its_job_alone(
-    open_notebook: Opener, tmp_path: Path, way: Callable[[Notebook], None], queued: bool
-) -> None:
-    job = Job(open_notebook, f"{way.__name__}-{queued}.ipynb", tmp_path, queued=queued)
-    way(job.notebook)
+# A server and its notebooks take long to start on a machine that has more to do.
+@pytest.mark.timeout(240)
+def test_what_ends_the_notebook_s_kernel_leaves_its_job_alone(open_notebook: Opener, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    notebook = open_for_jobs(open_notebook, "first.ipynb", gate)
+    for queued in (False, True):
+        job = Job(notebook, gate, queued=queued)
+        restart(notebook)
+        job.check_it_runs_on()
+        notebook.see_idle()
+    job = Job(notebook, gate, queued=False)
+    close_and_shut_down(notebook)
+    job.check_it_runs_on()
+
+    notebook = open_for_jobs(open_notebook, "second.ipynb", gate)
+    job = Job(notebook, gate, queued=True)
+    close_and_shut_down(notebook)
     job.check_it_runs_on()
 
 
-# A server and its notebooks take long to start on a machine that has more to do.
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize(("number", "variants"), [(signal.SIGTERM, (False, True)), (signal.SIGINT, (False,))])
-def test_the_end_of_the_server_leaves_the_jobs_of_its_notebooks_alone(
-    shared_daemon: Path, browser: Browser, tmp_path: Path, number: signal.Signals, variants: tuple[bool, ...]
+def check_the_end_of_the_server(
+    lab: Lab, open_notebook: Opener, folder: Path, number: signal.Signals, variants: tuple[bool, ...]
 ) -> None:
-    for name in ("notebooks", "home", "gates"):
+    """End a server with a signal, and see that the jobs of its notebooks run on."""
+    gates = {queued: folder / f"{number.name}-{queued}" for queued in variants}
+    jobs = [
+        Job(open_for_jobs(open_notebook, f"{gate.name}.ipynb", gate), gate, queued=queued)
+        for queued, gate in gates.items()
+    ]
+    lab.server.send_signal(number)
+    if number == signal.SIGINT:
+        # The first Ctrl-C asks whether it was meant.
+        wait_until(lambda: "Shut down this Jupyter server" in lab.log, "it does not ask")
+        lab.server.send_signal(number)
+    lab.server.wait(30)
+    for job in jobs:
+        job.check_it_runs_on()
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_at_the_server_leaves_the_jobs_of_its_notebooks_alone(
+    shared_daemon: Path, browser: Browser, tmp_path: Path
+) -> None:
+    for name in ("notebooks", "home"):
         (tmp_path / name).mkdir()
     with serving(tmp_path / "notebooks", tmp_path / "home") as lab, contextlib.ExitStack() as stack:
         opener = Opener(lab, tmp_path / "notebooks", browser, stack)
-        jobs = [Job(opener, f"{number.name}-{queued}.ipynb", tmp_path / "gates", queued=queued) for queued in variants]
-        lab.server.send_signal(number)
-        if number == signal.SIGINT:
-            # The first Ctrl-C asks whether it was meant.
-            wait_until(lambda: "Shut down this Jupyter server" in lab.log, "it does not ask")
-            lab.server.send_signal(number)
-        lab.server.wait(30)
-        for job in jobs:
-            job.check_it_runs_on()
+        check_the_end_of_the_server(lab, opener, tmp_path, signal.SIGINT, (False,))
+
+
+# It is the last: it ends the server of the others.
+@pytest.mark.timeout(240)
+def test_the_end_of_the_server_leaves_the_jobs_of_its_notebooks_alone(
+    lab: Lab, open_notebook: Opener, tmp_path: Path
+) -> None:
+    check_the_end_of_the_server(lab, open_notebook, tmp_path, signal.SIGTERM, (False, True))
