@@ -20,12 +20,12 @@ LIMIT = 200_000
 LINES = """
 import sys
 for n in range({}):
-    print(f"{{n:06d}}" + "x" * 93, flush=True)
+    print(f"{{n:06d}}" + "x" * 393, flush=True)
 """
 
 
 def lines(count: int) -> str:
-    return "".join(f"{n:06d}{'x' * 93}\n" for n in range(count))
+    return "".join(f"{n:06d}{'x' * 393}\n" for n in range(count))
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +67,25 @@ def text_of(outputs: list[Output], name: str = "stdout") -> str:
 
 
 def test_a_result_within_the_limit_is_whole(session):
-    result = session.run(LINES.format(500))
-    assert result.stdout == lines(500)
+    result = session.run(LINES.format(125))
+    assert result.stdout == lines(125)
     assert (result.truncated, result.omitted_bytes, result.omitted_after) == (False, 0, None)
     assert repr(result) == f"ExecutionResult(cell={result.cell_id}, status=ok, outputs=1)"
 
 
 def test_a_result_beyond_the_limit_is_marked_and_its_pages_have_everything(session):
-    result = session.run(LINES.format(20_000), timeout_secs=110)
+    result = session.run(LINES.format(5_000), timeout_secs=110)
 
     assert (result.success, result.truncated) == (True, True)
     assert LIMIT / 4 < len(result.stdout) <= LIMIT
-    assert lines(20_000).startswith(result.stdout)
-    assert result.omitted_bytes > 20_000 * 100 - LIMIT
+    assert lines(5_000).startswith(result.stdout)
+    assert result.omitted_bytes > 5_000 * 400 - LIMIT
     assert repr(result).endswith(f"status=ok, outputs=1, omitted={result.omitted_bytes / 2**20:.4g} MiB)")
     everything, count = pages(session, result.execution_id)
-    assert text_of(everything) == lines(20_000)
+    assert text_of(everything) == lines(5_000)
     assert 1 <= count < 10
     rest, _count = pages(session, result.execution_id, result.omitted_after)
-    assert result.stdout + text_of(rest) == lines(20_000)
+    assert result.stdout + text_of(rest) == lines(5_000)
 
     cell = session.get_cell(result.cell_id)
     assert (cell.outputs, cell.omitted_bytes, cell.omitted_after, cell.execution_id) == (
@@ -101,7 +101,7 @@ def test_a_result_beyond_the_limit_is_marked_and_its_pages_have_everything(sessi
 
 
 def test_the_error_and_the_end_come_after_any_amount_of_output(session):
-    result = session.run(LINES.format(5_000) + "raise ValueError('at the end')", timeout_secs=110)
+    result = session.run(LINES.format(1_250) + "raise ValueError('at the end')", timeout_secs=110)
 
     assert (result.success, result.truncated) == (False, True)
     assert result.error is not None
@@ -111,9 +111,9 @@ def test_the_error_and_the_end_come_after_any_amount_of_output(session):
 
 
 def test_a_stream_of_events_is_never_cut(session):
-    cell_id = session.create_cell(LINES.format(5_000))
+    cell_id = session.create_cell(LINES.format(1_250))
     events = list(session.stream_execute(cell_id, timeout_secs=110))
-    assert "".join(event.output.text or "" for event in events if event.output) == lines(5_000)
+    assert "".join(event.output.text or "" for event in events if event.output) == lines(1_250)
     assert events[-1].event_type == "done"
 
 
@@ -192,7 +192,7 @@ def test_a_client_that_waits_gets_the_same_result_though_the_daemon_dies(limited
     with Session("killed") as session:
         session.start_kernel()
         results: list[Any] = []
-        code = LINES.format(3_000) + "import time; time.sleep(2)\nprint('late', flush=True)\n1 / 0"
+        code = LINES.format(750) + "import time; time.sleep(2)\nprint('late', flush=True)\n1 / 0"
         thread = threading.Thread(target=lambda: results.append(session.run(code, timeout_secs=100)))
         thread.start()
         with Session("killed") as other:
@@ -206,4 +206,4 @@ def test_a_client_that_waits_gets_the_same_result_though_the_daemon_dies(limited
             assert other.wait(result.execution_id).outputs == result.outputs
     assert result.truncated
     assert [output.output_type for output in result.outputs] == ["stream", "error"]
-    assert lines(3_000).startswith(result.stdout)
+    assert lines(750).startswith(result.stdout)

@@ -129,10 +129,12 @@ def test_who_reads_a_large_cell_while_it_is_edited_gets_one_or_the_other(session
 
 
 def test_the_largest_source_runs(with_kernel):
-    result = with_kernel.run(LARGEST, timeout_secs=100)
+    head, tail = "print(len('", "'))"
+    size = MAX_SOURCE - len(head + tail)
+    result = with_kernel.run(head + "x" * size + tail, timeout_secs=100)
 
-    assert result.success
-    assert with_kernel.get_cell(result.cell_id).source == LARGEST
+    assert result.stdout == f"{size}\n"
+    assert with_kernel.get_cell(result.cell_id).source == head + "x" * size + tail
 
 
 def test_what_a_kernel_says_of_an_object_is_cut_to_what_fits(with_kernel):
