@@ -4,9 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from runtimed import Client
 
@@ -22,6 +20,9 @@ TIME = re.compile(r"\b20[2-9]\d-\d\d-\d\d|\b\d\d:\d\d:\d\d\b")
 
 
 def committed(name: str) -> Any:
+    # Each worker collects all tests, and this takes it seconds.
+    import nbformat
+
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
@@ -61,6 +62,8 @@ def world(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 # Each starts in another folder: as JupyterLab does, and as a tool does that runs notebooks from the project's folder.
 @pytest.mark.parametrize(("name", "folder"), [("quickstart", FOLDER), ("async_and_streaming", ROOT), ("browser", ROOT)])
 def test_a_notebook_runs_from_top_to_bottom_and_gives_what_is_committed(name: str, folder: Path, world: None) -> None:
+    from nbclient import NotebookClient
+
     expected = committed(name)
     notebook = committed(name)
     for cell in code_cells(notebook):
@@ -77,6 +80,8 @@ def test_a_notebook_runs_from_top_to_bottom_and_gives_what_is_committed(name: st
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_committed_notebook_was_executed_once_from_top_to_bottom(name: str) -> None:
+    import nbformat
+
     notebook = committed(name)
     nbformat.validate(notebook)
     cells = code_cells(notebook)
