@@ -133,7 +133,7 @@ def wait_until(condition: Callable[[], object], message: str, timeout: float = 3
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for long runs."""
-    parser.addoption("--faults", type=int, default=50, help="rounds of tests/faults (50)")
+    parser.addoption("--faults", type=int, help="rounds of tests/faults (one of each fault)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
     parser.addoption("--soak", type=float, default=1.0, help="minutes of tests/faults/test_soak.py (1)")
 

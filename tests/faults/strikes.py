@@ -120,16 +120,18 @@ def _daemon_while_it_loads(target: Target) -> None:
     log = database_of(target.folder, target.name).with_suffix(".db-wal")
     for _ in range(3):
         kill_daemons(target.folder)
-        known, deadline = _size(log), time.monotonic() + 5
-        while _size(log) in (0, known) and time.monotonic() < deadline:
+        known, deadline = _state(log), time.monotonic() + 20
+        while ((state := _state(log)) == known or state[0] == 0) and time.monotonic() < deadline:
             time.sleep(0.002)
     kill_daemons(target.folder)
 
 
-def _size(path: Path) -> int:
+def _state(path: Path) -> tuple[int, int]:
+    """Size and time of the last write: a log that begins anew is written over, and grows no more."""
     with contextlib.suppress(FileNotFoundError):
-        return path.stat().st_size
-    return 0
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+    return 0, 0
 
 
 def _restart(target: Target) -> None:
