@@ -23,17 +23,37 @@ from tests.browser.server import Site, serve
 from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
 from tests.daemon.test_browser import chromium_of, host_of
-from tests.daemon.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems
+from tests.daemon.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems, wait_gone
 
 WAITING = {**NONE, "browser_available": 1}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_spare() -> Iterator[None]:
+    """Let every daemon of these tests keep one spare."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNTIMED_POOL_SIZE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(shared_daemon: Path, one_spare: None) -> Iterator[BrowserSession]:
+    """The one session that lives as long as these tests: the others, and the spare, are beside it."""
+    session = started("first", timeout_minutes=None)
+    yield session
+    session.stop()
+
+
 @pytest.fixture
-def pool(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder whose daemon keeps one spare."""
-    monkeypatch.setenv("RUNTIMED_POOL_SIZE", "1")
-    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
-    return data_dir
+def pool(shared_daemon: Path, first: BrowserSession) -> Path:
+    """The data folder of a daemon that most tests share, with a spare that waits."""
+    began = time.monotonic()
+    wait_until(lambda: figures() != NONE or time.monotonic() - began > 3 * TICK, "time stands still")
+    if figures() == NONE:
+        # A daemon makes none before something was started, and the last test may have killed the one before.
+        started().stop()
+    wait_for_spare()
+    return shared_daemon
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +73,27 @@ def hosts(data_dir: Path) -> dict[int, psutil.Process]:
 def spare_of(data_dir: Path, *sessions: BrowserSession) -> tuple[psutil.Process, psutil.Process]:
     """The host and the Chromium that belong to none of these sessions."""
     owned = {session.status().host_pid for session in sessions}
+    # The host of a session that was stopped just now may still be ending.
+    wait_until(lambda: len(hosts(data_dir).keys() - owned) == 1, "there is not one spare")
     (host,) = (process for pid, process in hosts(data_dir).items() if pid not in owned)
     (chromium,) = (child for child in host.children() if any("--user-data-dir" in part for part in command_of(child)))
     return host, chromium
 
 
-def browsers(data_dir: Path) -> set[str]:
-    """The names of the folders that Chromiums use or sessions have left, of links those to which they lead."""
-    return {path.resolve().name for path in (data_dir / "browsers").iterdir()}
+def profiles_of_spares(data_dir: Path) -> set[str]:
+    """The names of the folders with profiles that were made for spares and are no session's, half removed ones too."""
+    found = list((data_dir / "browsers").iterdir())
+    owned = {path.readlink().name for path in found if path.is_symlink()}
+    return {path.name for path in found if path.name.startswith("spare-")} - owned
+
+
+def profile_of(data_dir: Path, host: psutil.Process) -> str:
+    return f"spare-{folder_of(data_dir, host).name}"
+
+
+def only(data_dir: Path) -> bool:
+    """Whether nothing is left of spares, and one session has a host."""
+    return profiles_of_spares(data_dir) == set() and len(folders(data_dir)) == 1
 
 
 def left_in(folder: str) -> list[str]:
@@ -89,301 +122,275 @@ def seen_of(session: BrowserSession) -> list[Any]:
     return [page, session.observe().tabs, log, session.get_cookies()]
 
 
-def test_a_spare_is_made_after_the_first_start_and_is_then_what_would_have_been_started(
-    pool: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_spare_is_what_would_have_been_started(
+    pool: Path, first: BrowserSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    DaemonClient().flush_pool()
+    assert figures() == NONE
     monkeypatch.setenv("A_SECRET", "swordfish")
-    with started("first") as first:
+    with started("new") as new:
         wait_for_spare()
         status = DaemonClient().status()
         assert status is not None
         assert (status["browser_available"], status["browser_warming"]) == (1, 0)
-        cold = seen_of(first)
-        host, chromium = spare_of(pool, first)
-        assert "A_SECRET" not in chromium.environ()
-        assert (pool / "browsers" / stored_name(NotebookId("first"))).is_dir()
+        cold = seen_of(new)
+        assert (pool / "browsers" / stored_name(NotebookId("new"))).is_dir()
+        new.stop()
+    host, chromium = spare_of(pool, first)
+    assert "A_SECRET" not in chromium.environ()
 
-        second = started("second")
-        assert (host_of(second).pid, chromium_of(second).pid) == (host.pid, chromium.pid)
-        assert seen_of(second) == cold
-        kill_daemon()
-        assert second.observe().url == "about:blank"
-        assert second.status().status == "active"
-        second.stop()
-        assert is_gone(chromium)
-        first.stop()
+    second = started()
+    assert (host_of(second).pid, chromium_of(second).pid) == (host.pid, chromium.pid)
+    assert seen_of(second) == cold
+    kill_daemon()
+    assert second.observe().url == "about:blank"
+    assert second.status().status == "active"
+    second.stop()
+    assert is_gone(chromium)
 
 
 def test_what_is_no_argument_of_chromium_is_asked_for_at_the_hand_over(
-    pool: Path, short_folder: Path, tmp_path: Path, site: Site
+    pool: Path, first: BrowserSession, tmp_path: Path, site: Site
 ) -> None:
     cookie = {"name": "a", "value": "1", "domain": "127.0.0.1", "path": "/"}
     file, downloads, page = tmp_path / "cookies.json", tmp_path / "downloads", tmp_path / "page.html"
     file.write_text(json.dumps([cookie]))
     page.write_text("<title>A file</title>")
-    with started() as first:
-        wait_for_spare()
-        host, _chromium = spare_of(pool, first)
-        second = started(cookie_file=file, downloads_dir=downloads, allow_files=True)
-        assert host_of(second).pid == host.pid
-        assert [(each["name"], each["value"]) for each in second.get_cookies()] == [("a", "1")]
-        do(second, "goto", url=page.as_uri())
-        assert second.observe().title == "A file"
-        do(second, "goto", url=f"{site.url}/form")
-        do(second, "evaluate_js", code="document.cookie = 'b=2; max-age=1000'")
-        do(
-            second,
-            "evaluate_js",
-            code="(() => { const a = document.createElement('a'); a.href = 'data:text/plain,x'; a.download = 'x.txt';"
-            " document.body.append(a); a.click() })()",
-        )
-        wait_until((downloads / "x.txt").exists, "nothing is downloaded")
-        second.stop()
-        assert {each["name"] for each in json.loads(file.read_text())} == {"a", "b"}
-        first.stop()
+    host, _chromium = spare_of(pool, first)
+    second = started(cookie_file=file, downloads_dir=downloads, allow_files=True)
+    assert host_of(second).pid == host.pid
+    assert [(each["name"], each["value"]) for each in second.get_cookies()] == [("a", "1")]
+    do(second, "goto", url=page.as_uri())
+    assert second.observe().title == "A file"
+    do(second, "goto", url=f"{site.url}/form")
+    do(second, "evaluate_js", code="document.cookie = 'b=2; max-age=1000'")
+    do(
+        second,
+        "evaluate_js",
+        code="(() => { const a = document.createElement('a'); a.href = 'data:text/plain,x'; a.download = 'x.txt';"
+        " document.body.append(a); a.click() })()",
+    )
+    wait_until((downloads / "x.txt").exists, "nothing is downloaded")
+    second.stop()
+    assert {each["name"] for each in json.loads(file.read_text())} == {"a", "b"}
 
 
-def test_a_session_finds_again_what_it_left_though_its_browser_was_a_spare(pool: Path, site: Site) -> None:
-    url = f"{site.url}/form"
-    with started("first") as first:
-        wait_for_spare()
-        host, _chromium = spare_of(pool, first)
-        second = started("second")
-        assert host_of(second).pid == host.pid
-        do(second, "goto", url=url)
-        do(second, "evaluate_js", code="localStorage.kept = 'yes'")
-        second.stop()
-
-        wait_for_spare()
-        spare, _chromium = spare_of(pool, first)
-        for _ in range(2):
-            again = started("second")
-            assert host_of(again).pid != spare.pid
-            do(again, "goto", url=url)
-            assert do(again, "evaluate_js", code="localStorage.kept") == "yes"
-            again.stop()
-        wait_for_spare()
-        with started("third") as third:
-            do(third, "goto", url=url)
-            assert do(third, "evaluate_js", code="localStorage.kept ?? null") is None
-        first.stop()
-
-
-@pytest.mark.parametrize(
-    ("config", "variable"),
-    [
-        ({"viewport_width": 900}, None),
-        ({"user_agent": "Somebody"}, None),
-        ({"allowed_domains": ["example.com"]}, None),
-        ({"chrome_args": ["--lang=de"]}, None),
-        ({"profile": "work"}, None),
-        ({"headless": False}, None),
-        ({}, "TZ"),
-    ],
-)
-def test_what_only_a_new_chromium_can_have_gets_a_new_one(
-    pool: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], variable: str | None
+def test_a_session_finds_again_what_it_left_though_its_browser_was_a_spare(
+    pool: Path, first: BrowserSession, site: Site
 ) -> None:
-    with started() as first:
-        wait_for_spare()
-        host, _chromium = spare_of(pool, first)
-        if variable is not None:
-            monkeypatch.setenv(variable, "Asia/Tokyo")
-        monkeypatch.delenv("DISPLAY", raising=False)
-        with started(**config) as second:
+    url = f"{site.url}/form"
+    host, _chromium = spare_of(pool, first)
+    second = started("second")
+    assert host_of(second).pid == host.pid
+    do(second, "goto", url=url)
+    do(second, "evaluate_js", code="localStorage.kept = 'yes'")
+    second.stop()
+
+    wait_for_spare()
+    spare, _chromium = spare_of(pool, first)
+    for _ in range(2):
+        again = started("second")
+        assert host_of(again).pid != spare.pid
+        do(again, "goto", url=url)
+        assert do(again, "evaluate_js", code="localStorage.kept") == "yes"
+        again.stop()
+    third = started()
+    assert host_of(third).pid == spare.pid
+    do(third, "goto", url=url)
+    assert do(third, "evaluate_js", code="localStorage.kept ?? null") is None
+    third.stop()
+
+
+def test_what_only_a_new_chromium_can_have_gets_a_new_one(
+    pool: Path, first: BrowserSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What else no spare fits, and what makes it of another kind, the tests of kinds show.
+    host, _chromium = spare_of(pool, first)
+    with started(profile="work") as second:
+        assert host_of(second).pid != host.pid
+        second.stop()
+    assert figures() == WAITING
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        with started() as second:
             assert host_of(second).pid != host.pid
-        first.stop()
+            second.stop()
+    # The next spare would be for those in Tokyo.
+    DaemonClient().flush_pool()
 
 
-def test_several_sessions_at_once_never_get_the_same_spare(pool: Path) -> None:
-    with started() as first:
-        wait_for_spare()
-        with ThreadPoolExecutor(3) as threads:
-            sessions = list(threads.map(lambda _n: started(), range(3)))
-        assert len({chromium_of(session).pid for session in (first, *sessions)}) == 4
-        for number, session in enumerate(sessions):
-            do(session, "goto", url=f"data:text/html,<title>{number}</title>")
-        for number, session in enumerate(sessions):
-            assert [tab.title for tab in session.observe().tabs] == [str(number)]
-            session.stop()
-        first.stop()
+def test_several_sessions_at_once_never_get_the_same_spare(pool: Path, first: BrowserSession) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        sessions = list(threads.map(lambda _n: started(), range(3)))
+    assert len({chromium_of(session).pid for session in (first, *sessions)}) == 4
+    for number, session in enumerate(sessions):
+        do(session, "goto", url=f"data:text/html,<title>{number}</title>")
+    for number, session in enumerate(sessions):
+        assert [tab.title for tab in session.observe().tabs] == [str(number)]
+        session.stop()
 
 
 @pytest.mark.parametrize("what", ["host", "chromium", "chromium, without a word"])
-def test_a_spare_that_was_killed_is_replaced_and_nobody_gets_it(pool: Path, what: str) -> None:
-    with started("first") as first:
-        wait_for_spare()
-        host, chromium = spare_of(pool, first)
-        if what == "chromium, without a word":
-            # It is dead when it is handed over, and its host has not noticed.
-            host.suspend()
-            chromium.kill()
-            threading.Timer(0.5, host.resume).start()
-        else:
-            (host if what == "host" else chromium).kill()
-        with started("second") as second:
-            assert second.observe().url == "about:blank"
-            assert chromium_of(second).pid != chromium.pid
-            assert second.status().error is None
-        wait_until(lambda: is_gone(host) and is_gone(chromium), "the spare lives on")
-        wait_for_spare()
-        first.stop()
-        DaemonClient().flush_pool()
-        assert browsers(pool) == {stored_name(NotebookId(name)) for name in ("first", "second")}
+def test_a_spare_that_was_killed_is_replaced_and_nobody_gets_it(pool: Path, first: BrowserSession, what: str) -> None:
+    host, chromium = spare_of(pool, first)
+    if what == "chromium, without a word":
+        # It is dead when it is handed over, and its host has not noticed.
+        host.suspend()
+        chromium.kill()
+        threading.Timer(0.5, host.resume).start()
+    else:
+        (host if what == "host" else chromium).kill()
+    second = started()
+    assert second.observe().url == "about:blank"
+    assert chromium_of(second).pid != chromium.pid
+    assert second.status().error is None
+    second.stop()
+    wait_gone(host, chromium)
+    wait_for_spare()
+    wait_until(lambda: len(profiles_of_spares(pool)) == 1, "a profile is left")
 
 
 @pytest.mark.parametrize("what", ["host", "chromium"])
-def test_a_spare_that_hangs_is_not_waited_for(pool: Path, what: str) -> None:
-    with started() as first:
-        wait_for_spare()
-        host, chromium = spare_of(pool, first)
-        (host if what == "host" else chromium).suspend()
-        with started() as second:
-            assert chromium_of(second).pid != chromium.pid
-            assert second.observe().url == "about:blank"
-        wait_until(lambda: is_gone(chromium) and is_gone(host), "the spare lives on")
-        first.stop()
+def test_a_spare_that_hangs_is_not_waited_for(pool: Path, first: BrowserSession, what: str) -> None:
+    host, chromium = spare_of(pool, first)
+    (host if what == "host" else chromium).suspend()
+    second = started()
+    assert chromium_of(second).pid != chromium.pid
+    assert second.observe().url == "about:blank"
+    second.stop()
+    wait_gone(host, chromium)
 
 
-def test_a_spare_ends_with_a_daemon_that_is_killed_and_leaves_nothing(pool: Path) -> None:
-    with started("first") as first:
-        wait_for_spare()
-        host, chromium = spare_of(pool, first)
-        kill_daemon()
-        wait_until(lambda: is_gone(chromium) and is_gone(host), "the spare lives on")
-        assert first.observe().url == "about:blank"
-        assert browsers(pool) == {stored_name(NotebookId("first"))}
-        assert len(folders(pool)) == 1
-        assert problems() == ()
-        first.stop()
+def test_a_spare_ends_with_a_daemon_that_is_killed_and_leaves_nothing(pool: Path, first: BrowserSession) -> None:
+    host, chromium = spare_of(pool, first)
+    kill_daemon()
+    wait_until(lambda: is_gone(chromium) and is_gone(host), "the spare lives on")
+    assert first.observe().url == "about:blank"
+    assert only(pool)
+    assert problems() == ()
 
 
-def test_what_a_spare_has_left_that_died_with_its_daemon_goes_when_the_next_one_starts(pool: Path) -> None:
-    with started("first") as first:
-        wait_for_spare()
-        kill_daemon(spare_of(pool, first)[0])
-        assert len(browsers(pool)) == 2
-        assert first.observe().url == "about:blank"
-        wait_until(lambda: browsers(pool) == {stored_name(NotebookId("first"))}, "its profile is left")
-        wait_until(lambda: len(folders(pool)) == 1, "its folder is left")
-        assert problems() == ()
-        first.stop()
+def test_what_a_spare_has_left_that_died_with_its_daemon_goes_when_the_next_one_starts(
+    pool: Path, first: BrowserSession
+) -> None:
+    host, _chromium = spare_of(pool, first)
+    profile = profile_of(pool, host)
+    kill_daemon(host)
+    assert profiles_of_spares(pool) == {profile}
+    assert first.observe().url == "about:blank"
+    wait_until(lambda: only(pool), "its profile or its folder is left")
+    assert problems() == ()
 
 
 @pytest.mark.parametrize("asleep", [False, True])
 def test_a_spare_that_was_given_a_name_and_not_told_ends_and_its_session_gets_another_browser(
-    pool: Path, *, asleep: bool
+    pool: Path, first: BrowserSession, *, asleep: bool
 ) -> None:
-    with started("first") as first:
-        wait_for_spare()
-        host, chromium = spare_of(pool, first)
-        owner = Owner(notebook_id="second", epoch="e" * 32, kind="browser", kernel_type="", env_source="")
-        folder = folder_of(pool, host)
-        name_owner(folder, owner)
-        if asleep:
-            # The next daemon finds it alive, and it ends while its session is being started.
-            host.suspend()
-            threading.Timer(1.0, host.resume).start()
-        kill_daemon()
-        with started("second") as second:
-            assert chromium_of(second).pid != chromium.pid
-            assert second.observe().url == "about:blank"
-            wait_until(lambda: is_gone(chromium) and is_gone(host), "the spare lives on")
-            wait_until(lambda: not folder.exists(), "its folder is left")
-            assert problems() == ()
-        first.stop()
+    host, chromium = spare_of(pool, first)
+    name = f"named, asleep: {asleep}"
+    owner = Owner(notebook_id=name, epoch="e" * 32, kind="browser", kernel_type="", env_source="")
+    folder = folder_of(pool, host)
+    name_owner(folder, owner)
+    if asleep:
+        # The next daemon finds it alive, and it ends while its session is being started.
+        host.suspend()
+        threading.Timer(1.0, host.resume).start()
+    kill_daemon()
+    second = started(name)
+    assert chromium_of(second).pid != chromium.pid
+    assert second.observe().url == "about:blank"
+    wait_until(lambda: is_gone(chromium) and is_gone(host), "the spare lives on")
+    wait_until(lambda: not folder.exists(), "its folder is left")
+    assert problems() == ()
+    second.stop()
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_whenever_the_daemon_is_killed_in_a_hand_over_the_browser_is_somebodys_or_nobodys(
-    pool: Path, seed: int
+    pool: Path, first: BrowserSession, seed: int
 ) -> None:
-    with started("first") as first:
-        wait_for_spare()
-        status = Client().status()
-        assert status is not None
-        threading.Timer(0.025 * seed, os.kill, (status.pid, signal.SIGKILL)).start()
-        second = BrowserSession("second")
-        try:
-            second.start()
-        except RuntimedError as exc:  # whichever it is: the session can be started again
-            print(f"the start ended with {exc!r}")
+    status = Client().status()
+    assert status is not None
+    killing = threading.Timer(0.025 * seed, os.kill, (status.pid, signal.SIGKILL))
+    killing.start()
+    second = BrowserSession()
+    try:
         second.start()
-        assert second.observe().url == first.observe().url == "about:blank"
-        owners = {first.status().host_pid, second.status().host_pid}
-        DaemonClient().flush_pool()
-        wait_until(lambda: set(hosts(pool)) == owners, "a host that is nobody's lives on")
-        wait_until(lambda: len(folders(pool)) == 2, "the folder of a host that is nobody's is left")
-        wait_until(lambda: len(browsers(pool)) == 2, "a profile that is nobody's is left")
-        assert problems() == ()
-        second.stop()
-        first.stop()
+    except RuntimedError as exc:  # whichever it is: the session can be started again
+        print(f"the start ended with {exc!r}")
+    killing.join()
+    second.start()
+    assert second.observe().url == first.observe().url == "about:blank"
+    owners = {first.status().host_pid, second.status().host_pid}
+    DaemonClient().flush_pool()
+    wait_until(lambda: set(hosts(pool)) == owners, "a host that is nobody's lives on")
+    wait_until(lambda: len(folders(pool)) == 2, "the folder of a host that is nobody's is left")
+    wait_until(lambda: profiles_of_spares(pool) == set(), "a profile that is nobody's is left")
+    assert problems() == ()
+    second.stop()
 
 
 def test_flush_pool_and_the_end_of_the_daemon_leave_nothing_of_a_spare(
-    pool: Path, monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "3")
     with tempfile.TemporaryDirectory(prefix="rt") as temporary:
         monkeypatch.setenv("TMPDIR", temporary)
-        with started("first") as first:
+        with started() as session:
             wait_for_spare()
-            host, chromium = spare_of(pool, first)
+            host, chromium = spare_of(data_dir, session)
             before = left_in(temporary)
             DaemonClient().flush_pool()
             assert figures() == NONE
             wait_until(lambda: is_gone(host) and is_gone(chromium), "the spare lives on")
             # Two Chromiums had the same there, and one has it still.
             assert len(left_in(temporary)) == len(before) / 2
-            assert browsers(pool) == {stored_name(NotebookId("first"))}
-            assert len(folders(pool)) == 1
-            started("second").stop()
+            assert only(data_dir)
+            started().stop()
             wait_for_spare()
-            first.stop()
-        wait_until(lambda: not processes_of(pool), "something lives on")
-        assert browsers(pool) == {stored_name(NotebookId(name)) for name in ("first", "second")}
+            session.stop()
+        wait_until(lambda: not processes_of(data_dir), "something lives on")
+        assert profiles_of_spares(data_dir) == set()
         assert left_in(temporary) == []
 
 
-def test_a_spare_that_ends_slowly_is_let_end(pool: Path) -> None:
-    with started("first") as first:
-        wait_for_spare()
-        host, chromium = spare_of(pool, first)
-        host.suspend()
-        waking = threading.Timer(3.0, host.resume)
-        waking.start()
-        DaemonClient().flush_pool()
-        waking.join()
-        assert is_gone(chromium)
-        assert browsers(pool) == {stored_name(NotebookId("first"))}
-        assert "it is killed" not in (pool / "daemon.log").read_text()
-        wait_until(lambda: is_gone(host), "the spare lives on")
-        first.stop()
+def test_a_spare_that_ends_slowly_is_let_end(pool: Path, first: BrowserSession) -> None:
+    host, chromium = spare_of(pool, first)
+    log = pool / "daemon.log"
+    before = log.stat().st_size
+    host.suspend()
+    waking = threading.Timer(3.0, host.resume)
+    waking.start()
+    DaemonClient().flush_pool()
+    waking.join()
+    assert is_gone(chromium)
+    assert profiles_of_spares(pool) == set()
+    assert b"it is killed" not in log.read_bytes()[before:]
+    wait_until(lambda: is_gone(host), "the spare lives on")
 
 
-def test_no_spare_is_made_where_memory_is_short(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_spare_is_made_where_memory_is_short(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIMED_POOL_MIN_MEMORY", "1000T")
-    with started() as first:
+    with started() as session, Session() as notebook:
+        notebook.start_kernel()
         began = time.monotonic()
         wait_until(lambda: time.monotonic() - began > 3 * TICK, "time stands still")
         assert figures() == NONE
-        assert len(hosts(pool)) == 1
-        first.stop()
+        assert len(folders(data_dir)) == 2
+        session.stop()
 
 
 def test_kernels_and_browsers_do_not_take_each_others_places(pool: Path) -> None:
-    with started() as first, Session() as notebook:
-        wait_for_spare()
+    with Session() as notebook:
         notebook.start_kernel()
         wait_until(lambda: figures() == {**WAITING, "current_available": 1}, "there are not both", timeout=60)
-        first.stop()
+    DaemonClient().flush_pool()
 
 
 def test_the_folder_of_a_session_that_began_with_a_spare_goes_when_nobody_has_used_it_for_long(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNTIMED_IDLE_EXIT", "1e12")
-    monkeypatch.setenv("RUNTIMED_POOL_SIZE", "1")
     browsers = own_folder / "browsers"
 
     async def scenario() -> None:
