@@ -20,7 +20,8 @@ def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path],
         make: Fills a folder that is not there yet; what it has left is removed if it fails.
     """
     root = folders.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    # A run that a worker's test has started inherits the variable, and is one of its own.
+    if root.name == f"popen-{os.environ.get('PYTEST_XDIST_WORKER')}":
         root = root.parent
     folder, made = root / name, root / f"{name}.made"
     with (root / f"{name}.lock").open("w") as lock:

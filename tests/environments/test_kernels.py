@@ -119,16 +119,7 @@ def test_the_first_code_of_a_session_may_say_what_it_needs(data):
         assert session.env_source == "uv:pep723"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "!pip install alpha",
-        "!pip3 --log list.txt uninstall -y ipykernel",
-        "%pip install alpha",
-        "!uv --color never pip install alpha",
-    ],
-)
-def test_pip_in_a_kernel_changes_neither_the_clients_environment_nor_what_others_share(data, client, tmp_path, command):
+def test_pip_in_a_kernel_changes_neither_the_clients_environment_nor_what_others_share(data, client, tmp_path):
     own = tmp_path / "own/bin"
     own.mkdir(parents=True)
     for name in ("pip", "pip3"):
@@ -139,12 +130,20 @@ def test_pip_in_a_kernel_changes_neither_the_clients_environment_nor_what_others
         session.start_kernel(env_source="uv:prewarmed")
         prefix = Path(session.run("import sys; print(sys.prefix)").stdout.strip())
         before = sorted(prefix.rglob("*.dist-info"))
-        said = session.run(command)
-        assert "Name what the session needs: session.add_uv_dependency('NAME')" in said.stdout + said.stderr
-        if command.startswith("!"):
-            assert session.run("print(_exit_code)").stdout == "1\n"
-        assert sorted(prefix.rglob("*.dist-info")) == before
-        assert not (tmp_path / "installed").exists()
+        for command in (
+            "!pip install alpha",
+            "!pip3 --log list.txt uninstall -y ipykernel",
+            "%pip install alpha",
+            "!uv --color never pip install alpha",
+        ):
+            said = session.run(command)
+            assert "Name what the session needs: session.add_uv_dependency('NAME')" in said.stdout + said.stderr, (
+                command
+            )
+            if command.startswith("!"):
+                assert session.run("print(_exit_code); del _exit_code").stdout == "1\n", command
+            assert sorted(prefix.rglob("*.dist-info")) == before, command
+            assert not (tmp_path / "installed").exists(), command
         assert session.run("!uv --version").stdout.startswith("uv ")
         target = tmp_path / "target"
         assert session.run(f"!uv pip install -q --target {target} alpha").success

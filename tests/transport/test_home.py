@@ -126,7 +126,12 @@ def test_an_index_that_says_nothing_is_given_up_within_seconds(
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.getsockname()[1]}/simple")
         monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path))
-        done = run(client_python, "import runtimed; runtimed.Session().connect()")
+        done = run(
+            client_python,
+            "import runtimed, runtimed.transport.home as home\n"
+            "home._SILENCE = {'UV_HTTP_TIMEOUT': '1'}\n"
+            "runtimed.Session().connect()",
+        )
     (line,) = [line for line in done.stderr.splitlines() if "DaemonUnavailable" in line]
     assert "`uv pip` could not make one" in line
     assert time.monotonic() - begun < 40
