@@ -8,8 +8,6 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-import nbclient
-import nbformat
 import pexpect
 import pytest
 
@@ -223,6 +221,10 @@ CELLS = {
 @pytest.fixture(scope="module")
 def notebook() -> dict[str, list[dict[str, Any]]]:
     """Outputs of CELLS by their names, as a notebook frontend ends up with them."""
+    # Each worker collects all tests, and this takes it seconds.
+    import nbclient
+    import nbformat
+
     sources = [PRELUDE, *(dedent(source).strip() for source in CELLS.values())]
     document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     nbclient.NotebookClient(document, kernel_name="python3", timeout=60).execute()

@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError
 
 from runtimed import Cell, Client, Session
 from runtimed.ids import CellId
@@ -192,6 +189,11 @@ def test_the_end_of_whoever_started_the_kernel_leaves_the_running_cell_alone(job
 
 
 def test_nbclient_that_gives_up_leaves_the_running_cell_alone(job: Job) -> None:
+    # Each worker collects all tests, and this takes it seconds.
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError
+
     sources = ["%load_ext runtimed", f"%%runtimed work\n{job.code}"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     with pytest.raises(CellTimeoutError):

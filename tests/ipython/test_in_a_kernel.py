@@ -5,12 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 from runtimed import Client, Session
 from tests.conftest import wait_until
@@ -272,10 +269,16 @@ def test_many_lines_arrive_whole_and_in_order(frontend: Frontend, observer: Sess
 
 
 def notebook_of(*sources: str) -> Any:
+    # Each worker collects all tests, and this takes it seconds.
+    import nbformat
+
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
 
 
 def test_run_all_stops_at_a_failing_cell(world: Path, observer: Session) -> None:
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+
     notebook = notebook_of("%load_ext runtimed", "%%runtimed work\nraise ValueError('no')", "after = 1")
     with pytest.raises(CellExecutionError, match="ValueError: no"):
         NotebookClient(notebook, timeout=60).execute()
@@ -284,6 +287,8 @@ def test_run_all_stops_at_a_failing_cell(world: Path, observer: Session) -> None
 
 
 def test_a_notebook_runs_from_top_to_bottom(world: Path, observer: Session) -> None:
+    from nbclient import NotebookClient
+
     notebook = notebook_of(
         "%load_ext runtimed",
         "%%runtimed work --out result\nprint('x')\nhandle = display('a', display_id=True)\n6 * 7",
