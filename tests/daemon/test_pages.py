@@ -20,7 +20,7 @@ def drivers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "run-driver" in command_of(child)]
 
 
-def test_a_thread_uses_the_pages_of_several_sessions(data_dir: Path) -> None:
+def test_a_thread_uses_the_pages_of_several_sessions(shared_daemon: Path) -> None:
     client = Client()
     with client.BrowserSession() as first:
         first.page.goto(ONE)
@@ -42,7 +42,7 @@ def test_a_thread_uses_the_pages_of_several_sessions(data_dir: Path) -> None:
     asyncio.run(asyncio.sleep(0))
 
 
-def test_a_driver_that_died_is_followed_by_another(data_dir: Path) -> None:
+def test_a_driver_that_died_is_followed_by_another(shared_daemon: Path) -> None:
     client = Client()
     with client.BrowserSession() as first, client.BrowserSession() as second:
         first.page.goto(ONE)
@@ -59,7 +59,7 @@ def test_a_driver_that_died_is_followed_by_another(data_dir: Path) -> None:
     assert drivers() == []
 
 
-def test_a_page_that_cannot_be_attached_leaves_nothing(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client().BrowserSession() as session:
         with monkeypatch.context() as patch:
             patch.setattr(session, "_address", lambda: {"cdp_url": "ws://127.0.0.1:9/", "target": ""})
@@ -69,7 +69,7 @@ def test_a_page_that_cannot_be_attached_leaves_nothing(data_dir: Path, monkeypat
         assert session.page.url == "about:blank"
 
 
-def test_a_driver_that_hangs_does_not_hold_up_the_end(data_dir: Path) -> None:
+def test_a_driver_that_hangs_does_not_hold_up_the_end(shared_daemon: Path) -> None:
     async def scenario() -> None:
         async with AsyncClient().BrowserSession() as session:
             page = await session.async_page()
@@ -86,7 +86,7 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(data_dir: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_an_interrupt_in_the_midst_of_the_drivers_messages_does_not_hold_up_the_end(data_dir: Path) -> None:
+def test_an_interrupt_in_the_midst_of_the_drivers_messages_does_not_hold_up_the_end(shared_daemon: Path) -> None:
     # Where asyncio takes up the next step of the task that reads from the driver, the signal takes that step with it.
     script = """
 import asyncio
