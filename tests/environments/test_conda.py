@@ -59,18 +59,23 @@ def test_a_notebook_gets_a_kernel_with_the_packages_that_it_names(
     assert (packages / "ipykernel/ipkernel.py").stat().st_nlink > 1, "a copy, where a hard link would do"
 
 
-def test_what_is_under_pip_comes_on_top(conda_channel: str, tmp_path: Path, shared_daemon: Path) -> None:
+def test_what_is_under_pip_comes_on_top(conda_channel: str, tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path, "tiny", "1.0", "SIZE = 'small'\n")
     (tmp_path / "requirements.txt").write_text(f"tiny @ {wheel.as_uri()}\n")
-    text = "name: mine\nchannels: [nodefaults]\ndependencies:\n- greeting=2\n- pip:\n  - -r requirements.txt\n"
+    text = (
+        "name: mine\nchannels: [nodefaults]\ndependencies:\n- greeting=2\n- ipykernel=0.1\n"
+        "- pip:\n  - -r requirements.txt\n"
+    )
     recipe = read_environment_yml(text, folder=tmp_path, read=lambda name: (tmp_path / name).read_text())
     assert recipe == CondaRecipe(
-        dependencies=("greeting=2",), channels=("nodefaults",), pip=(f"tiny @ {wheel.as_uri()}",)
+        dependencies=("greeting=2", "ipykernel=0.1"), channels=("nodefaults",), pip=(f"tiny @ {wheel.as_uri()}",)
     )
     folder = tmp_path / "environment"
     # Without uv, by the environment's own pip.
     make(CondaRecipe(dependencies=recipe.dependencies, pip=recipe.pip), folder, uv=None)
-    assert ask(folder, "import greeting, tiny; print(greeting.WORDS, tiny.SIZE)") == ["greeting 2.0 small"]
+    code = "import greeting, tiny; print(greeting.WORDS, tiny.SIZE)"
+    said = subprocess.run([folder / "bin/python", "-c", code], capture_output=True, check=True)
+    assert said.stdout == b"greeting 2.0 small\n"
 
 
 def test_a_pixi_lock_says_exactly_what_is_installed(
