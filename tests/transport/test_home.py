@@ -32,6 +32,15 @@ with runtimed.Session("shared") as session:
     print(events)
 """
 
+FAILING = """
+import runtimed, runtimed.transport.home as home
+home._requirements = lambda: ["a-package-that-nobody-has-published==1.2.3"]
+try:
+    runtimed.Session().connect()
+except runtimed.DaemonUnavailable as exc:
+    print(exc)
+"""
+
 
 def uv(*arguments: str | Path) -> str:
     """Run uv, and show what it says if it fails."""
@@ -74,6 +83,10 @@ def run(python: Path, code: str, *, path: Sequence[Path] = ()) -> subprocess.Com
 def test_a_client_without_automerge_starts_a_daemon_and_runs_its_own_python(
     client_python: Path, data_dir: Path
 ) -> None:
+    # Nothing half-made stays when uv fails; the next client, with nothing wrong, makes it.
+    failed = run(client_python, FAILING)
+    assert "a-package-that-nobody-has-published" in failed.stdout, failed.stderr
+    assert list((data_dir / "home").iterdir()) == []
     done = run(client_python, CLIENT)
     # The kernel runs in the client's Python, not in the daemon's.
     version = run(client_python, "import sys; print(sys.version_info[:2])").stdout
@@ -101,22 +114,6 @@ def test_one_sentence_says_what_to_do_where_there_is_no_uv(client_python: Path, 
     (line,) = [line for line in done.stderr.splitlines() if "DaemonUnavailable" in line]
     assert "pip install 'ipython-runtimed[uv]'" in line
     assert not (data_dir / "home").exists()
-
-
-def test_nothing_half_made_stays_when_uv_fails(client_python: Path, data_dir: Path, tmp_path: Path) -> None:
-    code = """
-import runtimed, runtimed.transport.home as home
-home._requirements = lambda: ["a-package-that-nobody-has-published==1.2.3"]
-try:
-    runtimed.Session().connect()
-except runtimed.DaemonUnavailable as exc:
-    print(exc)
-"""
-    done = run(client_python, code)
-    assert "a-package-that-nobody-has-published" in done.stdout, done.stderr
-    assert list((data_dir / "home").iterdir()) == []
-    # And the next one, with nothing wrong, makes it.
-    assert run(client_python, "import runtimed; runtimed.Session().connect()").returncode == 0
 
 
 def test_an_index_that_says_nothing_is_given_up_within_seconds(
