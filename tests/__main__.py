@@ -44,9 +44,8 @@ def main(pytest_arguments: Sequence[str]) -> int:
 
 
 def _command(*command: str) -> Callable[[], int]:
-    # Where CI is set, pytest's summary says all of each failure again, instead of a line for each. Where Python is to
-    # write no bytecode, each of some thousand daemons, hosts and command lines would compile the product anew.
-    environment = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTHONDONTWRITEBYTECODE"}}
+    # Where CI is set, pytest's summary says all of each failure again, instead of a line for each.
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
 
     def run() -> int:
         print("$", shlex.join(command), flush=True)

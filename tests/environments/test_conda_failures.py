@@ -18,7 +18,7 @@ import pytest
 from runtimed.environments import conda
 from runtimed.environments.recipes import CondaRecipe, Progress
 from runtimed.errors import EnvironmentFailed
-from tests.conftest import lives, wait_until
+from tests.conftest import command_of, lives, wait_until
 from tests.environments.serving import serve_folder, silent_server
 
 SMALL = CondaRecipe(dependencies=("ipykernel 0.1", "greeting"))
@@ -31,14 +31,8 @@ def fail(recipe: CondaRecipe, folder: Path) -> EnvironmentFailed:
 
 
 def workers() -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "runtimed.environments.conda_worker" in process.cmdline():
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
+    children = psutil.Process().children(recursive=True)
+    return [process for process in children if "runtimed.environments.conda_worker" in command_of(process)]
 
 
 def test_an_unknown_package_is_named(conda_channel: str, tmp_path: Path) -> None:
