@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -147,9 +147,9 @@ def state_of_log(database: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def kill_while_it_loads(folder: Path, database: Path, before: tuple[int, int]) -> bool:
-    """Kill the daemon right after it has noted that it begins to load; return whether it did."""
-    wait_until(lambda: (pid := daemon_pid(folder)) is not None and psutil.pid_exists(pid), "no daemon begins")
+def kill_while_it_loads(folder: Path, database: Path, before: tuple[int, int]) -> tuple[int, int]:
+    """Kill the daemon right after it has noted that it begins to load; return the state in which it left the log."""
+    wait_until(lambda: daemon_pid(folder) is not None, "no daemon begins")
 
     def has_noted() -> bool:
         size, _changed = now = state_of_log(database)
@@ -157,25 +157,26 @@ def kill_while_it_loads(folder: Path, database: Path, before: tuple[int, int]) -
 
     wait_until(has_noted, "nothing is loaded")
     pid = daemon_pid(folder)
-    if pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
-    return pid is not None
+    assert pid is not None
+    # Stopped first: the next daemon may have written to the log as soon as this one is gone.
+    os.kill(pid, signal.SIGSTOP)
+    state = state_of_log(database)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
+    return state
 
 
 def test_a_healthy_notebook_stays_however_often_daemons_die_while_they_load_it(data_dir):
     database = write_large_notebook(data_dir, "s", 1500)
-    sources: list[str] = []
-    with Session("s") as session:
-        reader = threading.Thread(target=lambda: sources.extend(cell.source for cell in session.get_cells()))
-        before = state_of_log(database)
-        reader.start()
+    with Session("s") as session, ThreadPoolExecutor() as threads:
+        readers = []
+        state = state_of_log(database)
         for _ in range(3):
-            assert kill_while_it_loads(data_dir, database, before)
-            before = state_of_log(database)
-        reader.join()
-        assert sources == [source_of(n) for n in range(1500)]
+            # One for each, as a load that was not struck in time answers all that wait for it.
+            readers.append(threads.submit(session.get_cells))
+            state = kill_while_it_loads(data_dir, database, state)
+        for reader in readers:
+            assert [cell.source for cell in reader.result()] == [source_of(n) for n in range(1500)]
         status = Client().status()
         assert status is not None
         assert status.problems == ()
