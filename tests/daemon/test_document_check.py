@@ -5,9 +5,12 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,11 +26,13 @@ from runtimed.document.stored import StoredRow, encode_stored
 from runtimed.document.verifier import READY, Verdict
 from runtimed.ids import NotebookId
 from runtimed.storage.rows import checksum
-from runtimed.storage.session_store import SessionStore
+from runtimed.storage.session_store import _LOADS, SessionStore
 from tests.conftest import processes_of, wait_until
 from tests.large import large_document, source_of, write_large_notebook
 
 MIB = 2**20
+
+VERIFIED = "a process of its own has loaded the notebook of session 's'"
 
 
 # --- what the end of a process proves ---
@@ -127,60 +132,49 @@ def test_an_error_while_reading_puts_the_document_in_doubt_and_leaves_it_where_i
 
 
 def daemon_pid(folder: Path) -> int | None:
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if (
-                "runtimed.daemon" in process.cmdline()
-                and process.environ().get("RUNTIMED_DATA_DIR") == str(folder)
-                and process.ppid() == 1
-            ):
-                return process.pid
-    return None
-
-
-def state_of_log(database: Path) -> tuple[int, int]:
-    """What changes with every transaction: a log that is begun anew may be as long as it was."""
-    log = database.with_name(f"{database.name}-wal")
-    if not log.exists():
-        return 0, 0
-    status = log.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def kill_while_it_loads(folder: Path, database: Path, before: tuple[int, int]) -> tuple[int, int]:
-    """Kill the daemon right after it has noted that it begins to load; return the state in which it left the log."""
-    wait_until(lambda: daemon_pid(folder) is not None, "no daemon begins")
-
-    def has_noted() -> bool:
-        size, _changed = now = state_of_log(database)
-        return size > 0 and now != before
-
-    wait_until(has_noted, "nothing is loaded")
-    pid = daemon_pid(folder)
-    assert pid is not None
-    # Stopped first: the next daemon may have written to the log as soon as this one is gone.
-    os.kill(pid, signal.SIGSTOP)
-    state = state_of_log(database)
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
-    return state
+    """The daemon that listens, even if it answers nobody at the moment."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(folder / "run" / "daemon.sock"))
+        except OSError:
+            return None
+        pid, _user, _group = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
 
 
 def test_a_healthy_notebook_stays_however_often_daemons_die_while_they_load_it(data_dir):
     database = write_large_notebook(data_dir, "s", 1500)
+    log, changes = data_dir / "daemon.log", database.with_name(f"{database.name}-wal")
+
+    def begins_to_load() -> bool:
+        # Only the daemon reads its database: the note that a load has begun is looked for where SQLite writes first.
+        return changes.exists() and _LOADS.encode() in changes.read_bytes()
+
     with Session("s") as session, ThreadPoolExecutor() as threads:
-        readers = []
-        state = state_of_log(database)
-        for _ in range(3):
-            # One for each, as a load that was not struck in time answers all that wait for it.
-            readers.append(threads.submit(session.get_cells))
-            state = kill_while_it_loads(data_dir, database, state)
+        readers = [threads.submit(session.get_cells)]
+        wait_until(begins_to_load, "nothing is loaded")
+        kill(daemon_pid(data_dir))
+        for count in (1, 2):
+            # When a process of its own has loaded it, this daemon loads it; if it has done so before it was killed, the
+            # next one does at once.
+            reader = threads.submit(session.get_cells)
+            readers.append(reader)
+            while log.read_text().count(VERIFIED) < count and not reader.done():
+                time.sleep(0.001)
+            kill(daemon_pid(data_dir))
         for reader in readers:
             assert [cell.source for cell in reader.result()] == [source_of(n) for n in range(1500)]
+        assert [cell.source for cell in session.get_cells()] == [source_of(n) for n in range(1500)]
         status = Client().status()
         assert status is not None
         assert status.problems == ()
-    assert "a process of its own has loaded the notebook of session 's'" in (data_dir / "daemon.log").read_text()
+    assert VERIFIED in log.read_text()
+
+
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
 
 
 def test_what_an_earlier_daemon_set_aside_is_named_everywhere_and_comes_back_with_what_was_written_since(data_dir):
