@@ -21,6 +21,7 @@ import psutil
 from runtimed import Client, RuntimedError, SessionStatus, default_socket_path
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request
 from runtimed.protocol.operations import Attach
+from runtimed.storage.session_store import _LOADS
 from runtimed.transport.blocking import BlockingChannel
 from tests.large import database_of
 
@@ -121,7 +122,7 @@ def _daemon_while_it_loads(target: Target) -> None:
     for _ in range(3):
         kill_daemons(target.folder)
         known, deadline = _state(log), time.monotonic() + 20
-        while ((state := _state(log)) == known or state[0] == 0) and time.monotonic() < deadline:
+        while (_state(log) == known or not _notes_a_load(log)) and time.monotonic() < deadline:
             time.sleep(0.002)
     kill_daemons(target.folder)
 
@@ -132,6 +133,13 @@ def _state(path: Path) -> tuple[int, int]:
         found = path.stat()
         return found.st_size, found.st_mtime_ns
     return 0, 0
+
+
+def _notes_a_load(log: Path) -> bool:
+    """Whether the note that a load has begun stands in the log: only the daemon reads its database."""
+    with contextlib.suppress(FileNotFoundError):
+        return _LOADS.encode() in log.read_bytes()
+    return False
 
 
 def _restart(target: Target) -> None:
