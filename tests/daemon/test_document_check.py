@@ -171,6 +171,13 @@ def test_a_healthy_notebook_stays_however_often_daemons_die_while_they_load_it(d
     assert VERIFIED in log.read_text()
 
 
+def end_daemon() -> None:
+    status = Client().status()
+    assert status is not None
+    Client().shutdown(keep_kernels=True)
+    wait_until(lambda: not psutil.pid_exists(status.pid), "the daemon lives on")
+
+
 def kill(pid: int | None) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -192,8 +199,7 @@ def test_what_an_earlier_daemon_set_aside_is_named_everywhere_and_comes_back_wit
             assert advice in (Client().sessions.get("s").error or "")
             checks = json.loads(runtimed("doctor", "--json").stdout)
             assert [check["advice"] for check in checks if check["name"] == "damaged"] == [advice]
-            Client().shutdown(keep_kernels=True)
-            wait_until(lambda: daemon_pid(data_dir) is None, "the daemon lives on")
+            end_daemon()
             session.get_cell_ids()
         assert (data_dir / "daemon.log").read_text().count(advice) == 2
         done = runtimed("restore", "s")
@@ -228,8 +234,7 @@ def test_a_damaged_notebook_is_set_aside_told_once_and_brought_back_only_when_it
                 Client().sessions.restore("s")
             assert [cell.source for cell in session.get_cells()] == ["written since"]
             assert "snapshot is damaged" in (Client().sessions.get("s").error or "")
-        Client().shutdown(keep_kernels=True)
-        wait_until(lambda: daemon_pid(data_dir) is None, "the daemon lives on")
+        end_daemon()
         damage(database, "UPDATE set_aside SET checksum = checksum - 1")
         session.get_cells()
         assert Client().sessions.restore("s") == 4
