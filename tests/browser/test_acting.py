@@ -1,6 +1,7 @@
 """Every action on real pages: what it does, what it says, what it gives."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,21 @@ def test_a_click_that_opens_a_tab_leads_there(form, site):
 def test_click_tells_whether_the_page_changed(form):
     assert form.do("click", role="button", name="Rename me").page_changed
     assert not form.do("click", role="button", name="Nothing happens").page_changed
+
+
+def test_a_page_is_watched_before_it_is_clicked_however_busy_the_machine(form, monkeypatch):
+    form.js("1")  # the document has its first watch
+    driver = form.browser._tabs.context._impl_obj._connection
+    send = driver.onmessage
+
+    def send_slowly(message):
+        send(message)
+        if message["method"] == "click":
+            time.sleep(0.5)  # others get the processor, and the click is over when we have it again
+
+    monkeypatch.setattr(driver, "onmessage", send_slowly)
+
+    assert form.do("click", role="button", name="Rename me").page_changed
 
 
 def test_nothing_goes_on_watching_the_page_after_an_action(form):

@@ -337,9 +337,10 @@ class Performer:
         watching = None if sure else asyncio.ensure_future(start_watch(tab))
         stopped = False
         try:
+            await asyncio.sleep(0)  # its question is on its way before those of the action, and so is answered first
             found, what = await self._elements.find(action, tab, doing.selectors)
             if watching is not None and found is None:
-                await watching  # what is done to an element is preceded by questions to the page, and so by this one
+                await watching  # what is done to an element is preceded by more questions to the page
             changes = tab.changes
             doing.done = await self._touch(action, tab, found, what, doing)
             async with asyncio.timeout(_MORE):

@@ -50,11 +50,14 @@ async def start_watch(tab: OpenTab) -> str | None:
     if tab.first_watch is not None:
         with contextlib.suppress(PlaywrightError):  # its document is gone
             return _watch_in(await tab.cdp.send("Runtime.callFunctionOn", {**_AGAIN, "objectId": tab.first_watch}))
+    document = tab.document_key("")
     try:
-        tab.first_watch = _watch_in(await tab.cdp.send("Runtime.evaluate", {"expression": f"({_WATCH})()"}))
+        watch = _watch_in(await tab.cdp.send("Runtime.evaluate", {"expression": f"({_WATCH})()"}))
     except PlaywrightError:
         return None
-    return tab.first_watch
+    if tab.document_key("") == document:  # it may have been left while the answer came
+        tab.first_watch = watch
+    return watch
 
 
 def _watch_in(answer: dict[str, Any]) -> str | None:
