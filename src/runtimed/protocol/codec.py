@@ -70,13 +70,13 @@ class _Decoder(Generic[T]):
         """
         try:
             value: T = self._decoder.decode(data)
-        except UnicodeDecodeError:
+        except (msgspec.ValidationError, TypeError, RecursionError) as exc:
+            raise ProtocolError(f"not {self._what}: {exc}") from exc
+        except (msgspec.DecodeError, ValueError):
             # A lone surrogate is none to msgspec. What reads it makes objects of everything, so that is counted first.
             if not trusted:
                 check_values(bytes(data))
             return self._convert(unpack(data))
-        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as exc:
-            raise ProtocolError(f"not {self._what}: {exc}") from exc
         return value
 
     def _convert(self, plain: Any) -> T:
