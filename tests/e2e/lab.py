@@ -93,9 +93,16 @@ class Lab:
         return False
 
     def close(self) -> None:
-        """End it; it ends its kernels first."""
+        """End it; it ends its kernels first.
+
+        Where a request had a thread of AnyIO's when the server's loop was stopped, the process waits for that thread for
+        ever, with stock notebooks as well.
+        """
         self.server.terminate()
-        self.server.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.server.wait(30)
+        self.server.kill()
+        self.server.wait()
         os.close(self._screen)
 
 
