@@ -95,8 +95,8 @@ class Lab:
     def close(self) -> None:
         """End it; it ends its kernels first.
 
-        Where a request had a thread of AnyIO's when the server's loop was stopped, the process waits for that thread for
-        ever, with stock notebooks as well.
+        Where a request had a thread of AnyIO's when the server's loop was stopped, the process waits for that thread
+        for ever, with stock notebooks as well.
         """
         self.server.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
