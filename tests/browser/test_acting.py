@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.actions import Fill, Secret, Target
+from runtimed.browser.watching import start_watch
 from tests.browser.conftest import ref_of
 
 
@@ -119,6 +120,22 @@ def test_a_page_is_watched_before_it_is_clicked_however_busy_the_machine(form, m
     monkeypatch.setattr(driver, "onmessage", send_slowly)
 
     assert form.do("click", role="button", name="Rename me").page_changed
+
+
+def test_a_watch_of_a_document_that_was_left_meanwhile_is_not_kept(form, site, monkeypatch):
+    tab = form.browser._tabs.latest
+    tab.first_watch = None
+    ask = tab.cdp.send
+
+    async def ask_and_leave(method, params):
+        answer = await ask(method, params)
+        await tab.page.goto(f"{site.url}/plain")
+        return answer
+
+    monkeypatch.setattr(tab.cdp, "send", ask_and_leave)
+
+    assert form.run(start_watch(tab)) is not None
+    assert tab.first_watch is None
 
 
 def test_nothing_goes_on_watching_the_page_after_an_action(form):

@@ -58,7 +58,7 @@ _QUIET: Final = (
 
 _STEADY: Final = (
     # A page that nobody looks at works on, and nothing waits for a person.
-    "--allow-pre-commit-input",  # a click before the first frame of a page is no accident here, and must not be dropped
+    "--allow-pre-commit-input",  # a click before the first frame is meant; Playwright starts its browsers so
     "--disable-back-forward-cache",  # Playwright waits for ever for the loading of a page that was never unloaded
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",

@@ -146,7 +146,7 @@ def find_owner(folder: Path) -> Owner | None:
     path = folder / _OWNER
     try:
         return msgspec.json.decode(path.read_bytes(), type=Owner)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, msgspec.MsgspecError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     except OSError as exc:
         raise StorageError(f"{path} cannot be read: {exc}", path=str(path)) from exc

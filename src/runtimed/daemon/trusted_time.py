@@ -41,9 +41,7 @@ class TrustedTime:
         self._path = path
         self._steady: float | None = None
         self._state: _State | None = None
-        with contextlib.suppress(
-            OSError, msgspec.MsgspecError, ValueError
-        ):  # as if it was looked at for the first time
+        with contextlib.suppress(OSError, msgspec.MsgspecError):  # as if it was looked at for the first time
             self._state = msgspec.json.decode(path.read_bytes(), type=_State)
 
     def look(self, now: float, steady: float) -> float:

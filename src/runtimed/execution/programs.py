@@ -33,7 +33,7 @@ def split(stored: str) -> tuple[str, Program | None]:
         return stored, None
     try:
         return source, msgspec.json.decode(head.removeprefix(_MARK), type=Program)
-    except (msgspec.MsgspecError, ValueError):  # a source that begins like this by itself
+    except (msgspec.MsgspecError, UnicodeEncodeError):  # a source that begins like this by itself
         return stored, None
 
 

@@ -86,7 +86,7 @@ def note_sessions(registry: Path, session_ids: Sequence[str], at: float) -> None
     path = _note_of(registry)
     try:
         known = msgspec.json.decode(path.read_bytes(), type=_Sessions).session_ids
-    except (OSError, msgspec.MsgspecError, ValueError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         known = []
     _write(path, msgspec.json.encode(_Sessions(list(dict.fromkeys([*known, *session_ids])), at)))
 
@@ -160,7 +160,7 @@ def _read_sessions(path: Path) -> Aside | None:
         note = msgspec.json.decode(path.read_bytes(), type=_Sessions)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, ValueError) as exc:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
         return Aside(path, f"{path} says that rows of sessions were set aside, and cannot be read ({exc})", "remove it")
     names = ", ".join(note.session_ids[:_NAMED])
     more = f" and {len(note.session_ids) - _NAMED:,} more" if len(note.session_ids) > _NAMED else ""
@@ -178,7 +178,7 @@ def _read(path: Path) -> Aside | None:
         note = msgspec.json.decode(path.read_bytes(), type=_Note)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, ValueError) as exc:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
         return Aside(path, f"{path} says that a notebook was set aside, and cannot be read ({exc})", "open its session")
     when = datetime.fromtimestamp(note.at, UTC)
     return Aside(
