@@ -1,0 +1,72 @@
+"""The words for what a page, Playwright and Chromium refuse. Nothing here waits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from playwright.async_api import Error as PlaywrightError
+    from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+__all__ = ["explain", "late", "sentence", "short"]
+
+_LONG_URL: Final = 300
+
+_REASONS: Final = {
+    "ERR_NAME_NOT_RESOLVED": "There is no such host, or no network",
+    "ERR_CONNECTION_REFUSED": "Nobody listens there",
+    "ERR_INTERNET_DISCONNECTED": "There is no network",
+    "ERR_TOO_MANY_REDIRECTS": "The address leads on and on, without an end",
+    "ERR_UNSAFE_PORT": "Browsers ask nothing of that port",
+    "ERR_CERT_": "Who the site is cannot be trusted: its certificate is not valid",
+}
+"""What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
+
+
+def explain(
+    exc: PlaywrightError, selectors: Sequence[str | None], allowed_domains: Sequence[str] | None
+) -> tuple[str, str]:
+    """Return what to say of an error of Playwright's, and the word for it.
+
+    Args:
+        exc: The error.
+        selectors: What the action named, in its order.
+        allowed_domains: The only ones that the session may ask.
+    """
+    message = sentence(exc)
+    several = re.search(r"strict mode violation.* resolved to (\d+) elements", message)
+    if several is not None and selectors:
+        first = f"{selectors[-1]} >> nth=0"
+        advice = f"name one by its ref, by its role and name, or by its place (selector={first!r} is the first)"
+        return f"{selectors[-1]!r} finds {several[1]} elements of the page; {advice}", "Refused"
+    if message == "Download is starting":
+        return "The address leads to a download, not a page; it is saved among the session's downloads", "Refused"
+    match = re.search(r"net::(ERR_\w+)", message)
+    if match is None:
+        return message, "Refused"
+    if match[1] == "ERR_NAME_NOT_RESOLVED" and allowed_domains is not None:
+        message += f"; only {', '.join(allowed_domains) or 'nothing'} may be asked in this session"
+    reason = next((words for code, words in _REASONS.items() if match[1].startswith(code)), None)
+    return message if reason is None else f"{reason}: {message}", "Navigation"
+
+
+def late(exc: PlaywrightTimeout) -> str:
+    """Say that a page did not load in time."""
+    return f"The page did not load in time ({sentence(exc).rstrip('.')})."
+
+
+def sentence(exc: PlaywrightError) -> str:
+    """Return what Playwright says, in a line: the error, and the last thing that it was waiting for."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", exc.message)
+    head, _, log = text.partition("Call log:")
+    first = re.sub(r"^[A-Z]\w+\.\w+: ", "", " ".join(head.split()).strip(" ="))
+    steps = [line.strip(" -") for line in log.splitlines() if line.strip(" -=")]
+    telling = [line for line in steps if re.search(r"not |intercept|hidden|detached|outside|resolved to", line)]
+    return f"{first}: {telling[-1]}" if telling else first
+
+
+def short(url: str) -> str:
+    """Return as much of an address as a sentence can bear."""
+    return url if len(url) <= _LONG_URL else f"{url[:_LONG_URL]}…"
