@@ -1,10 +1,15 @@
 """The life of a browser session: real hosts and real Chromiums, of which one or the other is killed."""
 
 import asyncio
+import os
+import re
 import signal
+import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -256,6 +261,31 @@ def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir)
     with session:
         assert state(session) == ACTIVE
     assert state(session) == ("closed", "stopped")
+
+
+def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(data_dir, tmp_path):
+    opener = tmp_path / "opener"
+    opener.write_text(f'#!/bin/sh\nprintf %s "$*" > {tmp_path}/line\n')
+    opener.chmod(0o700)
+    script = "from runtimed import BrowserSession; s = BrowserSession('seen', headless=False); s.start(); s.close()"
+    opened = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "BROWSER": f"{opener} %s"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    with BrowserSession("seen") as session:
+        session.start()
+        line = (tmp_path / "line").read_text()
+        page = Path(urlsplit(line).path)
+        assert (opened.stdout, urlsplit(line).scheme) == ("", "file")
+        assert stat.S_IMODE(page.stat().st_mode) == 0o600
+        assert re.findall(r'href="([^"]+)"', page.read_text()) == [session.viewer_url]
+        session.stop()
+    assert not page.exists()
 
 
 def test_a_session_is_of_one_kind(data_dir):

@@ -35,7 +35,7 @@ from runtimed.browser.scrape import scrape_data, scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import OpenTab, Tabs
-from runtimed.browser.viewer import Viewer
+from runtimed.browser.viewer import Viewer, write_door
 from runtimed.browser.witness import Witness
 from runtimed.errors import BrowserError, BrowserUnavailable
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
@@ -162,6 +162,11 @@ class Browser:
     def viewer_url(self) -> str:
         """Where people watch."""
         return self._relay.viewer_url
+
+    @property
+    def viewer_page(self) -> Path:
+        """A file that only this user can read, and that leads to the viewer."""
+        return self._folder / "viewer.html"
 
     async def active_target(self) -> str:
         """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages.
@@ -386,6 +391,8 @@ class Browser:
         self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._admit, self._on_used)
         self._exit.push_async_callback(self._relay.close)
         await self._relay.open()
+        self._exit.callback(self.viewer_page.unlink, missing_ok=True)
+        write_door(self.viewer_page, self.viewer_url)
         # At once: each waits for answers of Chromium, and somebody waits for all of them.
         await asyncio.gather(
             self._jar.attach(context),

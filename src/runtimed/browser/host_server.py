@@ -150,8 +150,12 @@ class BrowserServer(HostServer):
             case SaveProfile():
                 await browser.save_profile(operation.name)
             case GetBrowserAddress():
-                target = await browser.active_target()
-                return {"cdp_url": browser.cdp_url, "viewer_url": browser.viewer_url, "target": target}
+                return {
+                    "cdp_url": browser.cdp_url,
+                    "viewer_url": browser.viewer_url,
+                    "viewer_page": str(browser.viewer_page),
+                    "target": await browser.active_target(),
+                }
         return {}
 
     # --- what came of it ---

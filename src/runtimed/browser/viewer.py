@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import html
 import json
 import secrets
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +23,7 @@ from runtimed.browser.tabs import Tabs
 from runtimed.pages import LogEntry
 from runtimed.texts import client_name
 
-__all__ = ["Viewer"]
+__all__ = ["Viewer", "write_door"]
 
 _QUEUE: Final = 500
 """Log entries that wait for one watcher; a slower one misses the oldest. Of frames only the newest waits."""
@@ -148,6 +150,26 @@ class Viewer:
             if tab is not None and tab.cdp is not None:
                 await tab.run(tab.cdp.send(method, data))
         await respond(writer, 200, "text/plain", b"")
+
+
+def write_door(file: Path, url: str) -> None:
+    """Write a page that leads to the viewer, for this user alone; one of an earlier start is replaced.
+
+    A program that opens an address in a browser shows the address on a command line, where every user reads it. The
+    name of a file may be read there.
+
+    Args:
+        file: Where, in a folder of this user's.
+        url: The viewer's address, with its token.
+    """
+    address = html.escape(url)
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_text(
+        f'<!doctype html><meta charset="utf-8"><title>runtimed</title>'
+        f'<meta http-equiv="refresh" content="0; url={address}"><a href="{address}">Watch the browser</a>\n',
+        encoding="utf-8",
+    )
 
 
 def _event(name: str, value: Any) -> bytes:

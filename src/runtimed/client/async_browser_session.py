@@ -56,7 +56,7 @@ class AsyncBrowserSession(BrowserHandle):
         if await self._perform(flow):
             is_first, self._created = not self._created, True
             if is_first and not self._config.headless:
-                open_viewer(await self.viewer_url())
+                open_viewer(await self._address())
 
     async def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,14 +153,19 @@ class BrowserHandle:
         )
 
 
-def open_viewer(url: str) -> None:
-    """Open the viewer in this user's own browser; where none opens, print its address."""
+def open_viewer(address: Mapping[str, str]) -> None:
+    """Open the viewer in this user's own browser; where none opens, print its address.
+
+    Args:
+        address: See `calls.browser.browser_address`.
+    """
     import webbrowser  # noqa: PLC0415  # looks for browsers, which few need
 
     # Elsewhere it would find a browser of the terminal, and take it over.
     has_display = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
-    if not (has_display and webbrowser.open(url)):
-        print(f"Watch the browser at {url}", flush=True)  # noqa: T201  # for the person who asked to see it
+    # What it is given stands on a command line, which every user of the machine reads: no place for the token.
+    if not (has_display and webbrowser.open(Path(address["viewer_page"]).as_uri())):
+        print(f"Watch the browser at {address['viewer_url']}", flush=True)  # noqa: T201  # for the person who asked to see it
 
 
 def _absolute(path: str | Path | None) -> str | None:

@@ -61,7 +61,7 @@ class BrowserSession(BrowserHandle):
         if self._perform(flow):
             is_first, self._created = not self._created, True
             if is_first and not self._config.headless:
-                open_viewer(self.viewer_url)
+                open_viewer(self._address())
 
     def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.

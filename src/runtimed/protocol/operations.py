@@ -663,9 +663,10 @@ class SaveProfile(_OnBrowser, frozen=True, tag="save_profile"):
 
 
 class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
-    """Reply: `{cdp_url: str, viewer_url: str, target: str}`.
+    """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str}`.
 
-    The addresses are those of the relay, on loopback, and hold its tokens; `target` is Chromium's id of the active tab.
+    The addresses are those of the relay, on loopback, and hold its tokens; `viewer_page` is the path of a file that
+    leads to the viewer and that only this user can read; `target` is Chromium's id of the active tab.
     """
 
 

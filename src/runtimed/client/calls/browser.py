@@ -228,7 +228,7 @@ def save_profile(notebook: Notebook, name: str) -> Flow[None]:
 
 
 def browser_address(notebook: Notebook) -> Flow[dict[str, str]]:
-    """Return the addresses `cdp_url` and `viewer_url` of the session's relay, and Chromium's id of the active tab."""
+    """Return the addresses of a session and of its active tab; see `GetBrowserAddress`."""
     return (yield Ask(ops.GetBrowserAddress(notebook_id=notebook.id)))
 
 
