@@ -57,6 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"<title>Late</title><p>the second half</p>")
             case ["loop", *_]:
                 self._redirect("/loop/again")
+            case ["moved"]:
+                self._redirect(urlsplit(self.path).query)
+            case ["leaks.js"]:
+                self._send((FOLDER / "leaks.js").read_bytes(), "text/javascript")
             case ["to", "other"]:
                 self._redirect(f"{self.site.other}/plain")
             case ["download", "huge.bin"]:

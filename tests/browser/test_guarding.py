@@ -1,7 +1,9 @@
 """What a browser must not do: ask other hosts, open files, start from nothing."""
 
 import asyncio
+import json
 import re
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Error as PlaywrightError
@@ -9,11 +11,13 @@ from playwright.async_api import async_playwright
 
 from runtimed import BrowserError, BrowserUnavailable
 from runtimed.actions import NewTab
+from runtimed.browser import chromium
 from runtimed.browser.domains import refusal
 from runtimed.browser.engine import Browser
 from runtimed.browser.find import find_chromium
 from runtimed.pages import BrowserConfig
 from tests.browser.conftest import Heard, browsing, processes_of
+from tests.browser.listening import listen
 
 ASK = """async url => Promise.all([
   fetch(url).then(() => 'came', () => 'refused'),
@@ -57,6 +61,92 @@ def test_nobody_but_the_allowed_hosts_is_asked_for_anything(run, site):
         )
         assert [path for path in site.asked if path not in ("/plain", "/favicon.ico")] == []
         assert browser.execute("goto", url=f"{site.other}/article").success
+
+
+SENT = {
+    "/audio", "/beacon", "/css", "/embed", "/events", "/fetch", "/font", "/frame", "/frame-redirect", "/image",
+    "/import", "/keepalive", "/module", "/modulepreload", "/object", "/poster", "/prefetch", "/preload", "/redirect",
+    "/script", "/service", "/shared", "/socket", "/stylesheet", "/video", "/window", "/worker", "/xhr",
+}  # fmt: skip
+
+
+def test_a_page_sends_other_hosts_nothing_in_any_way_that_it_has(run, site, browser, tmp_path):
+    def leak(page, port):
+        page.goto(f"{site.other}/leaks")
+        return f"Promise.all([leak('127.0.0.1', {port}), leak('text-{port}.example', {port})])"
+
+    def names_of(heard):
+        return [name for name in heard.names if f"text-{heard.port}".encode() in name]
+
+    with listen() as heard:
+        browser.js(f"void {leak(browser, heard.port)}")
+        browser.until(lambda: heard.paths > SENT and heard.packets and names_of(heard), f"only {heard.paths} came")
+
+    log = tmp_path / "net.json"
+    with (
+        listen() as heard,
+        browsing(run, allowed_domains=("localhost",), chrome_args=(f"--log-net-log={log}",)) as guarded,
+    ):
+        guarded.js(leak(guarded, heard.port))
+        guarded.execute("goto", url=f"{site.other}/moved?http://127.0.0.1:{heard.port}/goto")
+    # Its Chromium has ended.
+
+    assert (heard.paths, heard.packets, names_of(heard)) == (set(), 0, [])
+    assert resolved(log) <= {"localhost", "~notfound"}
+
+
+def resolved(log):
+    """The hosts whose addresses Chromium looked for, from its own log."""
+    first, _, *events = log.read_text().splitlines()
+    jobs = json.loads(f"{first.rstrip(',')}}}")["constants"]["logSourceType"]["HOST_RESOLVER_IMPL_JOB"]
+    found = [json.loads(event.rstrip(",")) for event in events if f'"type":{jobs}}}' in event and event.endswith(",")]
+    hosts = [event["params"]["host"] for event in found if "host" in event.get("params", {})]
+    return {re.sub(r"^\w+://|:\d+$", "", host) for host in hosts}
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--host-resolver-rules=MAP * 127.0.0.1",
+        "-proxy-server=x:1",
+        " --webrtc-ip-handling-policy=default",
+        "--host-rules=",
+    ],
+)
+def test_arguments_that_would_undo_the_allowed_domains_are_refused(run, argument):
+    with (
+        pytest.raises(BrowserError, match="beside allowed_domains, which it would undo") as no,
+        browsing(run, allowed_domains=("localhost",), chrome_args=("--lang=de", argument)),
+    ):
+        pass
+
+    assert no.value.argument == argument
+    arguments = chromium.arguments(BrowserConfig(chrome_args=(argument,)), Path("/profile"), window=False)
+    assert arguments[-2:] == [argument, "about:blank"]
+
+
+@pytest.mark.parametrize("argument", ["--user-data-dir=/x", "--window-size=1,1"])
+def test_arguments_that_a_session_settles_itself_are_refused(run, argument):
+    with (
+        pytest.raises(BrowserError, match=r"chrome_args cannot have .*; use \w+="),
+        browsing(run, chrome_args=(argument,)),
+    ):
+        pass
+
+
+def test_features_that_are_asked_for_stand_beside_ours():
+    def listed(kind, *given):
+        config = BrowserConfig(chrome_args=given)
+        found = [a for a in chromium.arguments(config, Path("/p"), window=False) if a.startswith(f"--{kind}-features=")]
+        assert len(found) == 1
+        return found[0].partition("=")[2].split(",")
+
+    ours = listed("disable")
+    assert "Translate" in ours
+    assert listed("disable", "--disable-features=One,Two", "-disable-features=Three") == [*ours, "One", "Two", "Three"]
+    assert listed("enable", "--enable-features=One") == [*listed("enable"), "One"]
+    # What is asked for by name is not switched off.
+    assert listed("disable", "--enable-features=Translate<Trial:a/b") == [one for one in ours if one != "Translate"]
 
 
 def test_a_redirect_to_another_host_is_refused(run, site):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,11 +18,11 @@ from typing import Final
 
 from runtimed.browser import domains
 from runtimed.browser.find import find_chromium
-from runtimed.errors import BrowserUnavailable
+from runtimed.errors import BrowserError, BrowserUnavailable
 from runtimed.pages import BrowserConfig
 from runtimed.texts import printable
 
-__all__ = ["Chromium", "arguments", "sandbox_problem"]
+__all__ = ["Chromium", "arguments", "check_arguments", "sandbox_problem"]
 
 _START_TIMEOUT: Final = 60.0
 _POLITE: Final = 4.0
@@ -77,6 +79,17 @@ _STEADY: Final = (
     "--use-mock-keychain",
 )
 
+_PREFERENCES: Final = {
+    "alternate_error_pages": {"enabled": False},  # of whatever page fails, it asks for the address of google.com
+}
+"""Source: chromium.org, chrome/common/pref_names.h."""
+
+_SETTLED: Final = {
+    "user-data-dir": "profile=, which names what the browser begins with",
+    "window-size": "viewport_width= and viewport_height=",
+}
+"""Switches that a session cannot do with, by what to use in their place."""
+
 
 class Chromium:
     """A running Chromium, in a process group of its own, whose number is its process id.
@@ -119,6 +132,7 @@ class Chromium:
         window = not config.headless and _has_display()
         port_file = profile / "DevToolsActivePort"
         port_file.unlink(missing_ok=True)
+        _prefer(profile / "Default" / "Preferences")
         try:
             process = await asyncio.create_subprocess_exec(
                 program,
@@ -192,7 +206,7 @@ class Chromium:
 
 def arguments(config: BrowserConfig, profile: Path, *, window: bool) -> list[str]:
     """Return the arguments with which Chromium is started."""
-    return [
+    ours = [
         *_QUIET,
         *_STEADY,
         *([] if window else ["--headless=new", "--hide-scrollbars", "--mute-audio"]),
@@ -203,9 +217,52 @@ def arguments(config: BrowserConfig, profile: Path, *, window: bool) -> list[str
         f"--window-size={config.viewport_width},{config.viewport_height}",
         *([f"--user-agent={config.user_agent}"] if config.user_agent else []),
         *domains.arguments(config.allowed_domains),
-        *config.chrome_args,
-        "about:blank",
     ]
+    return [*_merged(ours, config.chrome_args), "about:blank"]
+
+
+def check_arguments(given: Iterable[str]) -> None:
+    """Make sure that no argument is one that a session needs for itself, or settles in another way.
+
+    Raises:
+        BrowserError: If one is (attribute `argument`); the sentence says what to use.
+    """
+    for argument in given:
+        instead = _SETTLED.get(_name(argument))
+        if instead is not None:
+            raise BrowserError(f"chrome_args cannot have {argument!r}; use {instead}", argument=argument)
+
+
+def _name(argument: str) -> str:
+    """Return the name of a switch as Chromium reads it: one dash or two, whatever spaces stand around it."""
+    return argument.strip().lstrip("-").partition("=")[0]
+
+
+def _merged(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
+    """Return arguments with one list of features switched on, and one of those switched off: Chromium takes the last.
+
+    What they switch on by name is not switched off by us.
+    """
+    on, off, rest = _features(ours)
+    their_on, their_off, their_rest = _features(theirs)
+    wanted = {re.split("[<:]", feature, maxsplit=1)[0] for feature in their_on}
+    off = [feature for feature in off if feature not in wanted]
+    features = (f"--enable-features={','.join(on + their_on)}", f"--disable-features={','.join(off + their_off)}")
+    return [*features, *rest, *their_rest]
+
+
+def _features(given: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the features that arguments switch on, those that they switch off, and the other arguments."""
+    on: list[str] = []
+    off: list[str] = []
+    rest: list[str] = []
+    for argument in given:
+        listed = {"enable-features": on, "disable-features": off}.get(_name(argument))
+        if listed is None:
+            rest.append(argument)
+        else:
+            listed += [feature for feature in argument.strip().partition("=")[2].split(",") if feature]
+    return on, off, rest
 
 
 def sandbox_problem() -> str | None:
@@ -213,6 +270,13 @@ def sandbox_problem() -> str | None:
     if sys.platform != "darwin" and os.geteuid() == 0:
         return "Chromium refuses to run as root with its sandbox; run runtimed as a user of its own."
     return None
+
+
+def _prefer(file: Path) -> None:
+    """Write the preferences with which a new profile begins."""
+    if not file.exists():
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_text(json.dumps(_PREFERENCES))
 
 
 def _read(file: Path) -> str:

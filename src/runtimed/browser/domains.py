@@ -8,10 +8,22 @@ from urllib.parse import urlsplit
 
 from runtimed.errors import BrowserError
 
-__all__ = ["arguments", "check_domains", "refusal"]
+__all__ = ["arguments", "check_arguments", "check_domains", "refusal"]
 
 _INERT: Final = frozenset({"about", "data", "blob", "javascript"})
 """Schemes that ask nothing of anybody."""
+
+_GUARD: Final = frozenset({
+    "force-webrtc-ip-handling-policy",
+    "host-resolver-rules",
+    "host-rules",
+    "proxy-auto-detect",
+    "proxy-bypass-list",
+    "proxy-pac-url",
+    "proxy-server",
+    "webrtc-ip-handling-policy",
+})  # fmt: skip
+"""Names of arguments that say whom Chromium asks. Source: chromium.org, "List of Chromium Command Line Switches"."""
 
 
 def check_domains(domains: Sequence[str] | None) -> None:
@@ -37,9 +49,33 @@ def arguments(domains: Sequence[str] | None) -> list[str]:
     exceptions = "".join(f", EXCLUDE {name}, EXCLUDE *.{name}" for name in names)
     return [
         f"--host-resolver-rules=MAP * ~NOTFOUND{exceptions}",
+        # WebRTC asks addresses without resolving anything. Chromiums know the one name or the other.
         "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
+        "--webrtc-ip-handling-policy=disable_non_proxied_udp",
         "--no-proxy-server",  # a proxy would resolve the names
     ]
+
+
+def check_arguments(given: Sequence[str], domains: Sequence[str] | None) -> None:
+    """Make sure that no argument takes the place of one that keeps Chromium from other hosts.
+
+    Args:
+        given: More arguments for Chromium. It takes the last one of a name.
+        domains: The allowed domains; None for all.
+
+    Raises:
+        BrowserError: If one would (attribute `argument`).
+    """
+    if domains is None:
+        return
+    for argument in given:
+        # Chromium takes one dash for two, and spaces around an argument for nothing.
+        name = argument.strip().lstrip("-").partition("=")[0]
+        if name in _GUARD:
+            raise BrowserError(
+                f"chrome_args cannot have {argument!r} beside allowed_domains, which it would undo",
+                argument=argument,
+            )
 
 
 def refusal(url: str, domains: Sequence[str] | None, *, allow_files: bool) -> str | None:

@@ -22,7 +22,7 @@ from playwright.async_api import Error as PlaywrightError
 from runtimed.actions import Action, Fill, Secret
 from runtimed.browser import domains
 from runtimed.browser.action_log import ActionLog, Secrets
-from runtimed.browser.chromium import Chromium
+from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookies import check_cookies
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
@@ -486,6 +486,8 @@ class Browser:
 
 def _check(config: BrowserConfig) -> None:
     domains.check_domains(config.allowed_domains)
+    domains.check_arguments(config.chrome_args, config.allowed_domains)
+    check_arguments(config.chrome_args)
     if config.profile is not None:
         check_profile_name(config.profile)
         if config.profiles_dir is None:

@@ -1,0 +1,2 @@
+const address = decodeURIComponent(location.search.slice(1));
+addEventListener('install', event => event.waitUntil(fetch(address, { mode: 'no-cors' }).catch(() => {})));
