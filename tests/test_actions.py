@@ -66,7 +66,7 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
             {"type": "click", "fields": {"ref": "a", "timeout": -1}},
             "click: timeout is a number of seconds above 0 and below a day (86400), not -1.0",
         ),
-        ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, url and load_state"),
+        ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, gone, url and load_state"),
         ({"type": "drag", "fields": {"ref": "a"}}, "drag: the field 'to' is missing"),
         ({"action": Goto("x"), "fields": {"url": "y"}}, "execute takes an action or its fields, not both: Goto("),
         ({"action": 5}, "An action is an object of runtimed.actions, a dict, or type= with fields; not int"),

@@ -230,23 +230,25 @@ class Scroll(_OnElementOrPage, frozen=True, tag="scroll"):
 
 
 class Wait(_Action, frozen=True, tag="wait"):
-    """Wait for one thing: a time, a text or an element to be visible, an address, or a state of the page.
+    """Wait for one thing: a time, a text or an element to be visible in any frame, or gone, an address, or a state.
 
     Attributes:
+        gone: A selector of which no frame shows a match any more, such as `.spinner` or `text=Loading`.
         url: A glob such as `**/done`.
     """
 
     seconds: float | None = None
     text: str | None = None
     selector: str | None = None
+    gone: str | None = None
     url: str | None = None
     load_state: Literal["domcontentloaded", "load", "networkidle"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [self.seconds, self.text, self.selector, self.url, self.load_state]
+        given = [self.seconds, self.text, self.selector, self.gone, self.url, self.load_state]
         if sum(one is not None for one in given) != 1:
-            raise ValueError("wait needs exactly one of seconds, text, selector, url and load_state")
+            raise ValueError("wait needs exactly one of seconds, text, selector, gone, url and load_state")
         if self.seconds is not None and not 0 <= self.seconds <= 3600:
             raise ValueError(f"seconds is from 0 to 3600, not {self.seconds!r}")
 

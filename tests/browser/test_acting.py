@@ -303,7 +303,7 @@ def test_javascript_gives_values_and_its_errors(browser, site):
         (
             {"selector": "#no-such", "timeout": 0.3},
             "Timeout",
-            "Nothing on the page is #no-such (Timeout 300ms exceeded)",
+            "Nothing on the page is #no-such within 0.3 s; raise timeout=",
         ),
         ({"role": "button", "name": "Never", "timeout": 1}, "Timeout", "not enabled"),
         ({"selector": "button"}, "Refused", "'button' finds 8 elements of the page"),

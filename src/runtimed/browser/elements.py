@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed import actions
+from runtimed.browser.doing import TIMEOUT, Refused
+from runtimed.browser.frames import await_match
 from runtimed.browser.outline import REF
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import OpenTab, Tabs
@@ -60,6 +61,7 @@ class Elements:
 
         Raises:
             StaleElement: If it names a ref whose element is gone.
+            Refused: If no frame shows in time what a selector names.
         """
         if isinstance(target, actions.EvaluateJs):
             return None, "the page"
@@ -76,15 +78,12 @@ class Elements:
         else:
             return None, "the page"
         selectors.append(selector)
-        found = tab.page.locator(selector)
-        if len(tab.page.frames) > 1 and not await found.count():
-            # People see one page where there are several frames.
-            for frame in tab.page.frames[1:]:
-                inside = frame.locator(selector)
-                with contextlib.suppress(PlaywrightError):  # the frame is gone
-                    if await inside.count():
-                        return inside, what
-        return found, what
+        limit = getattr(target, "timeout", None) or TIMEOUT
+        sought = selector
+        match = await await_match(tab.page, lambda frame: frame.locator(sought), limit)
+        if match is None:
+            raise Refused(f"Nothing on the page is {selector} within {limit:g} s; raise timeout=", error="Timeout")
+        return match, what
 
     async def _find_ref(self, ref: str, tab: OpenTab) -> tuple[Locator, str, str | None]:
         where = self.locate(ref)

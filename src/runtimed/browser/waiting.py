@@ -1,4 +1,4 @@
-"""Waits for what an action names."""
+"""Waits for what an action names, in every frame of the page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from runtimed import actions
-from runtimed.browser.doing import LONG_TIMEOUT, milliseconds
+from runtimed.browser.doing import LONG_TIMEOUT, Refused, milliseconds
+from runtimed.browser.frames import Locate, await_gone, await_visible
 from runtimed.browser.words import short
 
 if TYPE_CHECKING:
@@ -16,19 +17,36 @@ __all__ = ["wait"]
 
 
 async def wait(action: actions.Wait, page: Page) -> str:
-    """Wait, and return what has come of it."""
-    timeout = milliseconds(action, LONG_TIMEOUT)
+    """Wait, and return what has come of it.
+
+    Raises:
+        Refused: If it did not come in time.
+    """
+    seconds = action.timeout or LONG_TIMEOUT
     if action.seconds is not None:
         await asyncio.sleep(action.seconds)
         return f"Waited {action.seconds:g} s"
     if action.text is not None:
-        await page.get_by_text(action.text).first.wait_for(timeout=timeout)
-        return f"The text {action.text!r} is there"
+        text = action.text
+        await _seen(page, lambda frame: frame.get_by_text(text), f"The text {text!r}", seconds)
+        return f"The text {text!r} is there"
     if action.selector is not None:
-        await page.locator(action.selector).first.wait_for(timeout=timeout)
-        return f"{action.selector} is there"
+        selector = action.selector
+        await _seen(page, lambda frame: frame.locator(selector), selector, seconds)
+        return f"{selector} is there"
+    if action.gone is not None:
+        gone = action.gone
+        if not await await_gone(page, lambda frame: frame.locator(gone), seconds):
+            raise Refused(f"{gone} is still there after {seconds:g} s; raise timeout=", error="Timeout")
+        return f"{gone} is not there"
+    timeout = milliseconds(action, LONG_TIMEOUT)
     if action.url is not None:
         await page.wait_for_url(action.url, wait_until="commit", timeout=timeout)
         return f"The page is at {short(page.url)}"
     await page.wait_for_load_state(action.load_state or "load", timeout=timeout)
     return f"The page has reached {action.load_state}"
+
+
+async def _seen(page: Page, locate: Locate, what: str, seconds: float) -> None:
+    if await await_visible(page, locate, seconds) is None:
+        raise Refused(f"{what} was not there within {seconds:g} s, in no frame; raise timeout=", error="Timeout")

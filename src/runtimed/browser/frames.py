@@ -1,0 +1,124 @@
+"""Looks for what a selector names in every frame of a page, as people see one page where there are several frames."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from playwright.async_api import Error as PlaywrightError
+
+if TYPE_CHECKING:
+    from playwright.async_api import Frame, Locator, Page
+
+__all__ = ["Locate", "await_gone", "await_match", "await_visible"]
+
+Locate = Callable[["Frame"], "Locator"]
+"""Names in one frame what is looked for."""
+
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.1, 0.2)
+"""Seconds between one look and the next; the last of them goes on."""
+_PATIENCE: Final = 1.0
+"""Seconds that a frame gets for its answer: one that hangs must not hide what the others show."""
+
+_LEFT: Final = re.compile(
+    r"context was destroyed|detached|has been closed|Cannot find context|context with specified id|adopt|navigat"
+)
+"""What Playwright says where a frame went away or elsewhere. Source: playwright-core, server/frames.ts."""
+
+
+async def await_match(page: Page, locate: Locate, within: float) -> Locator | None:
+    """Wait until a frame, which may itself come late, has a match; return the visible ones of that frame, if any.
+
+    What is hidden counts only where no frame shows a match.
+
+    Args:
+        page: The page.
+        locate: Names what is looked for.
+        within: Seconds; None is returned when they are over.
+
+    Raises:
+        PlaywrightError: If what is looked for cannot be understood.
+    """
+    main = locate(page.main_frame).filter(visible=True)
+    if await _count(page.main_frame, main):  # nearly always; the others are not asked
+        return main
+    end, turn = time.monotonic() + within, 0
+    while True:
+        frames = page.frames
+        for visible in (True, False):
+            looks = [locate(frame).filter(visible=True) if visible else locate(frame) for frame in frames]
+            for look, count in zip(looks, await _counts(frames, looks), strict=True):
+                if count:
+                    return look
+        if not await _pause(turn, end):
+            return None
+        turn += 1
+
+
+async def await_visible(page: Page, locate: Locate, within: float) -> Locator | None:
+    """Wait until a frame, which may itself come late, shows a match; return the visible ones of that frame.
+
+    Args:
+        page: The page.
+        locate: Names what is looked for.
+        within: Seconds; None is returned when they are over.
+
+    Raises:
+        PlaywrightError: If what is looked for cannot be understood.
+    """
+    end, turn = time.monotonic() + within, 0
+    while True:
+        frames = page.frames
+        looks = [locate(frame).filter(visible=True) for frame in frames]
+        for look, count in zip(looks, await _counts(frames, looks), strict=True):
+            if count:
+                return look
+        if not await _pause(turn, end):
+            return None
+        turn += 1
+
+
+async def await_gone(page: Page, locate: Locate, within: float) -> bool:
+    """Wait until no frame shows a match; whether that came within so many seconds.
+
+    Raises:
+        PlaywrightError: If what is looked for cannot be understood.
+    """
+    end, turn = time.monotonic() + within, 0
+    while True:
+        frames = page.frames
+        looks = [locate(frame).filter(visible=True) for frame in frames]
+        # A frame without an answer still shows what it showed.
+        if not any(count is None or count for count in await _counts(frames, looks)):
+            return True
+        if not await _pause(turn, end):
+            return False
+        turn += 1
+
+
+async def _pause(turn: int, end: float) -> bool:
+    left = end - time.monotonic()
+    if left <= 0:
+        return False
+    await asyncio.sleep(min(_PAUSES[min(turn, len(_PAUSES) - 1)], left))
+    return True
+
+
+async def _counts(frames: list[Frame], looks: list[Locator]) -> list[int | None]:
+    return await asyncio.gather(*(_count(frame, look) for frame, look in zip(frames, looks, strict=True)))
+
+
+async def _count(frame: Frame, look: Locator) -> int | None:
+    """Return how many there are; 0 in a frame that is gone, None in one that does not answer."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await look.count()
+    except TimeoutError:
+        return None
+    except PlaywrightError as exc:
+        if frame.is_detached() or _LEFT.search(exc.message):
+            return 0
+        raise

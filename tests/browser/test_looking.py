@@ -1,0 +1,103 @@
+"""Where things are looked for: in every frame, also in one that comes late, and at what is visible."""
+
+import pytest
+
+LATE = """setTimeout(() => {
+  const frame = document.createElement('iframe');
+  frame.src = 'ADDRESS/inner';
+  document.body.append(frame);
+}, 300)"""
+
+HIDDEN_FIRST = """document.body.innerHTML = `
+  <p style="display: none" class="note">Ready</p><button style="display: none">Go</button>
+  <iframe srcdoc="<p class=note>Ready</p>
+    <button onclick='this.textContent = &quot;Gone&quot;'>Go</button>"></iframe>`"""
+
+
+@pytest.fixture
+def plain(browser, site):
+    browser.goto(f"{site.url}/plain")
+    return browser
+
+
+@pytest.mark.parametrize("host", ["url", "other"])
+def test_what_comes_late_in_a_frame_that_comes_late_is_found(plain, site, host):
+    plain.js(LATE.replace("ADDRESS", getattr(site, host)))
+
+    assert plain.do("wait", text="Inside").message == "The text 'Inside' is there"
+    assert plain.do("wait", selector="a[href='/inner?again']").success
+    plain.goto(f"{site.url}/plain")
+    plain.js(LATE.replace("ADDRESS", getattr(site, host)))
+
+    assert plain.do("click", role="button", name="Inside").message == 'Clicked button "Inside"'
+    assert "Inside clicked" in str(plain.observe())
+
+
+def test_what_is_hidden_does_not_stand_for_what_is_visible(plain):
+    plain.js(HIDDEN_FIRST)
+
+    assert plain.do("wait", selector=".note").success
+    assert plain.do("wait", text="Ready").success
+    plain.do("click", selector="button")
+
+    assert 'button "Gone"' in str(plain.observe())
+    plain.js("document.querySelector('iframe').remove()")
+    hidden = plain.execute("wait", selector=".note", timeout=0.3)
+    assert (hidden.error, hidden.message) == (
+        "Timeout",
+        ".note was not there within 0.3 s, in no frame; raise timeout=",
+    )
+
+
+def test_what_is_hidden_beside_one_that_is_visible_makes_it_no_less_the_one(plain):
+    plain.js("document.body.innerHTML = '<button hidden>Go</button><button>Go</button><button hidden>Go</button>'")
+
+    assert plain.do("click", selector="button").message == "Clicked button"
+    plain.js("document.body.innerHTML = '<button>Go</button><button hidden>Go</button><button>Go</button>'")
+    assert plain.execute("click", selector="button").message.startswith("'button' finds 2 elements of the page")
+
+
+def test_a_file_input_is_found_though_pages_hide_it(plain, tmp_path):
+    file = tmp_path / "given.txt"
+    file.write_text("given")
+    plain.js("document.body.innerHTML = '<input type=file hidden>'")
+
+    assert plain.do("upload_file", selector="input", path=str(file)).message == "Gave given.txt to input"
+
+
+def test_what_is_to_go_is_waited_for_in_all_frames(plain, site):
+    plain.goto(f"{site.url}/frames")
+    plain.do("wait", selector="text=Load again")
+
+    still = plain.execute("wait", gone="text=Load again", timeout=0.3)
+    assert (still.error, still.message) == (
+        "Timeout",
+        "text=Load again is still there after 0.3 s; raise timeout=",
+    )
+    plain.js("setTimeout(() => { document.querySelectorAll('iframe').forEach(frame => frame.remove()) }, 200)")
+
+    assert plain.do("wait", gone="text=Load again").message == "text=Load again is not there"
+    assert plain.do("wait", gone=".never-there").success
+
+
+def test_a_selector_that_cannot_be_read_is_said_at_once(plain):
+    failed = plain.execute("wait", selector="p >>> q:::", timeout=20)
+
+    assert failed.error == "Refused"
+    assert (failed.ended_at - failed.started_at).total_seconds() < 10
+
+
+def test_a_frame_that_hangs_does_not_hide_what_the_others_show(plain, site):
+    frames = f'<iframe src="{site.other}/inner"></iframe><iframe src="{site.url}/inner"></iframe>'
+    plain.js(f"void (document.body.innerHTML = {frames!r})")
+    plain.until(lambda: sum("/inner" in each for each in plain.addresses()) == 2, "the frames are not there")
+    plain.do("wait", selector="text=Inside")
+
+    async def hang():
+        frames = plain.browser._tabs.latest.page.frames
+        await next(one for one in frames if one.url.startswith(site.other)).evaluate("setTimeout(() => { for (;;); })")
+
+    plain.run(hang())
+
+    assert plain.do("click", selector="a[href='/inner?again']", timeout=8).success
+    plain.js("document.querySelector('iframe').remove()")
