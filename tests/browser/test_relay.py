@@ -14,9 +14,8 @@ from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, Secret, recorded
 from runtimed.browser import engine
-from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.browser.action_log import Secrets
 from runtimed.browser.relay import Relay
-from runtimed.pages import LogEntry
 from tests.browser.conftest import browsing
 
 
@@ -397,21 +396,6 @@ def test_a_secret_is_in_no_entry(browser, site):
     assert "s3cret" not in repr(browser.heard.entries)
     fill = next(e for e in browser.heard.entries if e.data.get("action", {}).get("type") == "fill")
     assert fill.data["action"]["value"] == {"secret": "***", "name": "code"}
-
-
-def test_too_much_talk_is_left_out_and_counted():
-    entries: list[LogEntry] = []
-    log = ActionLog(Secrets(), entries.append)
-    for n in range(1000):
-        log.add("console", "t1", f"line {n}" * 1000)
-    log.add("action", "t1", "done")
-
-    assert [entry.n for entry in entries] == list(range(1, len(entries) + 1))
-    kept = [entry for entry in entries if entry.kind == "console"]
-    assert 200 <= len(kept) < 300
-    assert all(len(entry.text) <= 2001 for entry in kept)
-    assert (entries[-2].kind, entries[-2].data) == ("omitted", {"count": 1000 - len(kept)})
-    assert entries[-1].text == "done"
 
 
 def test_short_secrets_do_not_tear_words_apart():

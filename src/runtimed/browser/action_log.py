@@ -1,14 +1,17 @@
 """The log of a browser session: what was asked of it, what its pages said and did. Sizes are capped, secrets masked.
 
-Entries are given to a listener and, for who watches live, kept for a while. Nothing here writes to a disk.
+What pages do by themselves is rate-limited by its bytes, and bounded altogether: the log says how much of it was left
+out. Nothing that an action did is left out. Entries are given to a listener and, for who watches live, kept for a
+while. Nothing here writes to a disk.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from urllib.parse import quote, quote_plus
@@ -17,6 +20,7 @@ import msgspec
 
 from runtimed.actions import Secret, masked
 from runtimed.browser.perform import Performed
+from runtimed.browser.rates import Allowance
 from runtimed.pages import LogEntry
 
 __all__ = ["MAX_TEXT", "ActionLog", "Secrets"]
@@ -24,13 +28,16 @@ __all__ = ["MAX_TEXT", "ActionLog", "Secrets"]
 MAX_TEXT: Final = 2000
 """Longest text in an entry, in characters."""
 
+_LONG: Final = 20_000
+"""Longest text among the fields of an action, such as the code that was evaluated, in characters."""
+
 _KEPT: Final = 200
-_BURST: Final = 200.0
-_RATE: Final = 20.0
-"""Entries about console and network: so many at once, and so many a second in the long run."""
+_TELL_EVERY: Final = 10.0
+"""Seconds for which what is left out is counted before it is told."""
+_OVERHEAD: Final = 100
+"""What an entry without any text counts for, in bytes."""
 
 _SHORT: Final = 4
-_NOISY: Final = frozenset({"console", "network"})
 Kind = Literal["action", "picture", "console", "network", "tab", "dialog", "download", "omitted"]
 
 
@@ -85,26 +92,34 @@ class ActionLog:
         self.recent: deque[LogEntry] = deque(maxlen=_KEPT)
         self._secrets = secrets
         self._count = 0
-        self._allowance = _BURST
-        self._refilled = time.monotonic()
-        self._omitted = 0
+        self._allowances = {
+            "console": Allowance(burst=2**18, rate=2**12, total=2**25),
+            "network": Allowance(burst=2**19, rate=2**13, total=2**26),
+            "tab": Allowance(burst=2**16, rate=2**11, total=2**24),
+            "dialog": Allowance(burst=2**16, rate=2**11, total=2**24),
+        }
+        self._omitted: Counter[str] = Counter()
+        self._omitted_since = datetime.now(UTC)
+        self._telling: asyncio.TimerHandle | None = None
 
     def add(self, kind: Kind, tab: str | None, text: str, data: dict[str, Any] | None = None, **fields: Any) -> int:
-        """Add an entry; return its number, 0 for one that is left out because there are too many of its kind."""
-        if kind in _NOISY and not self._admit():
-            self._omitted += 1
+        """Add an entry; return its number, 0 for one that is left out because pages do too much of its kind."""
+        given = data or {}
+        allowance = self._allowances.get(kind)
+        if allowance is not None and not allowance.take(_size(text, given), time.monotonic()):
+            self.leave_out(kind)
             return 0
-        if self._omitted:
-            count, self._omitted = self._omitted, 0
-            self.add("omitted", None, f"{count} entries about console and network were left out", {"count": count})
+        if kind == "action":
+            self.tell_omitted()
         self._count += 1
+        longest = _LONG if kind == "action" else MAX_TEXT
         entry = LogEntry(
             n=self._count,
             at=datetime.now(UTC),
             kind=kind,
             tab=tab,
-            text=_capped(self._secrets.mask(text)),
-            data={key: _capped_value(self._secrets.mask_all(value)) for key, value in (data or {}).items()},
+            text=_capped(self._secrets.mask(text), MAX_TEXT),
+            data={key: _capped_value(self._secrets.mask_all(value), longest) for key, value in given.items()},
             **fields,
         )
         if entry.image is None:
@@ -112,6 +127,29 @@ class ActionLog:
         for listener in self.listeners:
             listener(entry)
         return entry.n
+
+    def leave_out(self, kind: Kind) -> None:
+        """Count one more thing of a kind that is not in the log, which is told before the next action or soon."""
+        if not self._omitted:
+            self._omitted_since = datetime.now(UTC)
+            self._telling = asyncio.get_running_loop().call_later(_TELL_EVERY, self.tell_omitted)
+        self._omitted[kind] += 1
+
+    def tell_omitted(self) -> None:
+        """Add an entry about what was left out since the last one; none if that is nothing."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        omitted, self._omitted = self._omitted, Counter()
+        if omitted:
+            since = self._omitted_since
+            counted = ", ".join(f"{count} {kind}" for kind, count in sorted(omitted.items()))
+            self.add(
+                "omitted",
+                None,
+                f"left out since {since:%H:%M:%S} UTC, as pages do more than is kept: {counted}",
+                {"count": omitted.total(), "kinds": dict(omitted), "since": since.isoformat()},
+            )
 
     def add_action(self, performed: Performed, *, client_id: str | None, label: str | None) -> int:
         """Add an action with who asked for it and what came of it; return its number."""
@@ -128,25 +166,21 @@ class ActionLog:
         told = {k: v for k, v in data.items() if v is not None}
         return self.add("action", performed.tab, result.message, told, client_id=client_id, label=label)
 
-    def _admit(self) -> bool:
-        now = time.monotonic()
-        self._allowance = min(_BURST, self._allowance + (now - self._refilled) * _RATE)
-        self._refilled = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
+
+def _size(text: str, data: Mapping[str, Any]) -> int:
+    """Return about how many bytes an entry of what a page did takes, however long its texts are."""
+    return _OVERHEAD + sum(min(len(value), MAX_TEXT) for value in (text, *data.values()) if isinstance(value, str))
 
 
-def _capped(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+def _capped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def _capped_value(value: Any) -> Any:
+def _capped_value(value: Any, longest: int) -> Any:
     match value:
         case str():
-            return value if len(value) <= 10 * MAX_TEXT else f"{value[: 10 * MAX_TEXT]}…"
+            return _capped(value, longest)
         case dict():
-            return {key: _capped_value(one) for key, one in value.items()}
+            return {key: _capped_value(one, longest) for key, one in value.items()}
         case _:
             return value

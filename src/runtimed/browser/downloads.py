@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.browser.rates import Allowance
 
 if TYPE_CHECKING:
     from playwright.async_api import CDPSession
@@ -16,12 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["Download", "Downloads"]
 
 _LONGEST_NAME: Final = 150
+_BURST: Final = 100
+"""So many downloads that no action waits for may begin at once."""
+_MAX_BYTES: Final = 8 * 2**30
+"""When the downloads of a session that no action waits for are larger altogether, no more of them begins."""
 
 
 class Download(msgspec.Struct):
     """One download.
 
     Attributes:
+        is_asked_for: Whether an action waits for it.
         done: Resolves with the path of the file, or with None if it was cancelled or failed.
     """
 
@@ -29,6 +39,7 @@ class Download(msgspec.Struct):
     suggested: str
     done: asyncio.Future[Path | None]
     size: int = 0
+    is_asked_for: bool = False
 
 
 class Downloads:
@@ -38,12 +49,24 @@ class Downloads:
         folder: Where they go.
         partial: Where they are while they are not whole; on the same file system.
         finished: Called with each that has ended, and its file; None if there is none.
+        refused: Called for each that no action waits for and that is one too many.
     """
 
-    def __init__(self, folder: Path, partial: Path, finished: Callable[[Download, Path | None], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        partial: Path,
+        finished: Callable[[Download, Path | None], None],
+        refused: Callable[[], None],
+    ) -> None:
         self.folder = folder
         self._partial = partial
         self._finished = finished
+        self._refused = refused
+        self._numbers = Allowance(burst=_BURST, rate=1, total=10_000)
+        self._bytes = 0
+        self._cancelled: set[str] = set()
+        self._cancelling: set[asyncio.Task[None]] = set()
         self._running: dict[str, Download] = {}
         self._next: list[asyncio.Future[Download]] = []
 
@@ -55,7 +78,7 @@ class Downloads:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        cdp.on("Browser.downloadWillBegin", self._on_begin)
+        cdp.on("Browser.downloadWillBegin", lambda event: self._on_begin(cdp, event))
         cdp.on("Browser.downloadProgress", self._on_progress)
         await cdp.send(
             "Browser.setDownloadBehavior",
@@ -68,19 +91,34 @@ class Downloads:
         self._next.append(future)
         return future
 
-    def _on_begin(self, event: dict[str, Any]) -> None:
+    def _on_begin(self, cdp: CDPSession, event: dict[str, Any]) -> None:
         download = Download(event["url"], event["suggestedFilename"], asyncio.get_running_loop().create_future())
+        waiting, self._next = [future for future in self._next if not future.done()], []
+        if not (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic()))):
+            self._refused()
+            self._cancelled.add(event["guid"])
+            task = asyncio.create_task(_cancel(cdp, event["guid"]))
+            self._cancelling.add(task)
+            task.add_done_callback(self._cancelling.discard)
+            return
+        download.is_asked_for = bool(waiting)
         self._running[event["guid"]] = download
-        waiting, self._next = self._next, []
         for future in waiting:
-            if not future.done():
-                future.set_result(download)
+            future.set_result(download)
 
     def _on_progress(self, event: dict[str, Any]) -> None:
-        if event["state"] == "inProgress" or event["guid"] not in self._running:
+        if event["state"] == "inProgress":
+            return
+        if event["guid"] in self._cancelled:
+            self._cancelled.remove(event["guid"])
+            (self._partial / event["guid"]).unlink(missing_ok=True)  # a small one is whole before it is cancelled
+            return
+        if event["guid"] not in self._running:
             return
         download = self._running.pop(event["guid"])
         download.size = round(event["receivedBytes"])
+        if not download.is_asked_for:
+            self._bytes += download.size
         path = None
         if event["state"] == "completed":
             path = self._place(self._partial / event["guid"], download.suggested)
@@ -105,3 +143,8 @@ class Downloads:
                 return None
             whole.unlink()
             return path
+
+
+async def _cancel(cdp: CDPSession, guid: str) -> None:
+    with contextlib.suppress(PlaywrightError):  # it is whole already, or Chromium is gone
+        await cdp.send("Browser.cancelDownload", {"guid": guid})

@@ -373,10 +373,12 @@ class Browser:
     async def _equip_all(self, context: BrowserContext, cdp: CDPSession) -> None:
         config = self._config
         self._exit.push_async_callback(self._jar.close)
+        self._exit.callback(self._log.tell_omitted)
         self._downloads = Downloads(
             Path(config.downloads_dir) if config.downloads_dir else self._folder / "downloads",
             self._folder / "partial",
             self._on_download,
+            lambda: self._log.leave_out("download"),
         )
         witness = Witness(context, self._log, self._cast)
         self._tabs = Tabs(context, witness, self._equip)

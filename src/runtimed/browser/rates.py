@@ -1,0 +1,38 @@
+"""Rate limits for what pages do by themselves. Nothing here waits or reads a clock."""
+
+from __future__ import annotations
+
+__all__ = ["Allowance"]
+
+
+class Allowance:
+    """A token bucket with a total: so much at once, so much a second in the long run, and no more than that altogether.
+
+    Args:
+        burst: What it holds when it is full, as it is at first.
+        rate: What it gains per second.
+        total: What can be taken from it altogether.
+    """
+
+    def __init__(self, *, burst: float, rate: float, total: float) -> None:
+        self._burst = burst
+        self._rate = rate
+        self._left = total
+        self._holds = burst
+        self._filled_at: float | None = None
+
+    def take(self, amount: float, now: float) -> bool:
+        """Take an amount if it is there; else leave all that is.
+
+        Args:
+            amount: How much; more than a burst is never there.
+            now: The time in seconds, from any beginning.
+        """
+        if self._filled_at is not None:
+            self._holds = min(self._burst, self._holds + (now - self._filled_at) * self._rate)
+        self._filled_at = now
+        if amount > self._holds or amount > self._left:
+            return False
+        self._holds -= amount
+        self._left -= amount
+        return True
