@@ -24,6 +24,7 @@ from runtimed.browser import domains
 from runtimed.browser.action_log import ActionLog, Secrets
 from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookies import check_cookies
+from runtimed.browser.data import scrape_data
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
 from runtimed.browser.last_words import end_pages
@@ -31,7 +32,7 @@ from runtimed.browser.perform import Performer
 from runtimed.browser.pictures import Pictures
 from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
 from runtimed.browser.relay import Relay
-from runtimed.browser.scrape import scrape_data, scrape_markdown
+from runtimed.browser.scrape import scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import OpenTab, Tabs

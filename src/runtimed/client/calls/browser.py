@@ -143,20 +143,24 @@ def scrape(
     images: bool = False,
     schema: Any = None,
 ) -> Flow[Any]:
-    """Read the active tab: as Markdown, or as structured data. No model takes part in it.
+    """Read the active tab, with all its frames: as Markdown, or as structured data. No model takes part in it.
 
     Args:
-        selector: Only this part of the page.
+        selector: Only this part of the page: all that it finds; with a schema that reads one thing, the first.
         only_main_content: Without navigation, headers and footers around the content.
         links: Whether links keep their addresses.
         images: Whether pictures are shown, by their addresses.
-        schema: What to read: a pydantic model, or a JSON schema, whose fields name their `selector`.
+        schema: What to read: a pydantic model, or a JSON schema. A field names its `selector`, or `role` with `name`,
+            inside the element around it (`:scope` is that itself), and perhaps the `attribute`. Numbers are read by the
+            language of the page, or the `locale` of the field; `pick` (`first`, `last`, `price`) says which of several
+            is meant. A boolean without yes or no in its text says whether its element is shown.
 
     Returns:
         Markdown; with a pydantic model an instance of it, with a JSON schema what it describes.
 
     Raises:
-        BrowserError: If the selector finds nothing, or the schema says nothing that can be read.
+        BrowserError: If the selector finds nothing, the schema has a key or type that cannot be honoured, or a value is
+            missing, has several meanings or is outside of its limits (attribute `path`).
         SessionClosed: If the session has no browser.
     """
     described = schema

@@ -1,0 +1,232 @@
+"""Understands the schemas by which pages are read: JSON Schema with a few keys of ours. Nothing here touches a browser.
+
+A part of a schema says where its value is with `selector` (CSS or any that Playwright knows), or `role` with `name`,
+inside the element around it; `attribute` reads that in place of the text. `pick` says which of several numbers is meant
+(`first`, `last`, `price`), `locale` by which language's conventions they are written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, get_args
+
+from runtimed.browser.numerals import Pick, is_language
+from runtimed.errors import BrowserError
+
+__all__ = [
+    "MAX_DEPTH",
+    "Part",
+    "alternatives",
+    "check_schema",
+    "check_value",
+    "find_selector",
+    "is_optional",
+    "resolve",
+]
+
+MAX_DEPTH: Final = 20
+"""How deeply a schema may be nested, and how many references may follow one another."""
+
+Part = Mapping[str, Any]
+
+_TYPES: Final = ("string", "number", "integer", "boolean", "array", "object", "null")
+_OURS: Final = ("selector", "role", "name", "attribute", "pick", "locale")
+_STRUCTURE: Final = ("type", "properties", "required", "items", "default", "$ref", "anyOf", "oneOf", "allOf")
+_NOTES: Final = (
+    *("$schema", "$id", "$defs", "$comment", "definitions", "title", "description", "examples", "deprecated"),
+    *("readOnly", "writeOnly", "format", "discriminator", "contentEncoding", "contentMediaType"),
+)
+_UNIONS: Final = ("anyOf", "oneOf")
+
+_LIMITS: Final[dict[str, tuple[Callable[[Any, Any], bool], str]]] = {
+    "minimum": (lambda value, limit: value >= limit, "below"),
+    "maximum": (lambda value, limit: value <= limit, "above"),
+    "exclusiveMinimum": (lambda value, limit: value > limit, "not above"),
+    "exclusiveMaximum": (lambda value, limit: value < limit, "not below"),
+    "multipleOf": (lambda value, limit: abs(value / limit - round(value / limit)) < 1e-9, "no multiple of"),
+    "minLength": (lambda value, limit: len(value) >= limit, "shorter than"),
+    "maxLength": (lambda value, limit: len(value) <= limit, "longer than"),
+    "minItems": (lambda value, limit: len(value) >= limit, "fewer than"),
+    "maxItems": (lambda value, limit: len(value) <= limit, "more than"),
+    "uniqueItems": (lambda value, limit: not limit or all(value.count(one) == 1 for one in value), "not unique:"),
+    "pattern": (lambda value, limit: re.search(limit, value) is not None, "unlike the pattern"),
+    "enum": (lambda value, limit: value in limit, "none of"),
+    "const": (lambda value, limit: value == limit, "not"),
+}
+_KIND_OF_LIMIT: Final[dict[str, tuple[type, ...]]] = {
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), (int, float)),
+    **dict.fromkeys(("minLength", "maxLength", "pattern"), (str,)),
+    **dict.fromkeys(("minItems", "maxItems", "uniqueItems"), (list,)),
+}
+_UNSUPPORTED: Final = (
+    *("not", "if", "then", "else", "contains", "minContains", "maxContains", "prefixItems", "patternProperties"),
+    *("propertyNames", "dependentRequired", "dependentSchemas", "minProperties", "maxProperties"),
+    *("unevaluatedItems", "unevaluatedProperties", "$anchor", "$dynamicRef", "$dynamicAnchor"),
+)
+"""What JSON Schema has besides."""
+_KNOWN: Final = (*_OURS, *_STRUCTURE, *_LIMITS, *_NOTES, "additionalProperties")
+
+
+def check_schema(schema: Any) -> None:
+    """Look through a whole schema before anything is read by it.
+
+    Raises:
+        BrowserError: If something in it cannot be honoured: a key that is none, a type that is none, a field without
+            a place on the page (attribute `path`).
+    """
+    _check(schema, schema, "$", placed=False, within=frozenset())
+
+
+def _check(part: Any, schema: Part, path: str, *, placed: bool, within: frozenset[str]) -> None:
+    if not isinstance(part, Mapping):
+        raise _wrong(path, "is no schema")
+    if "$ref" in part:
+        if part["$ref"] in within:
+            return  # refers to itself
+        within |= {str(part["$ref"])}
+    for option in alternatives(resolve(part, schema, path), schema, path):
+        _check_words(option, path)
+        here = placed or find_selector(option) is not None
+        kind = option.get("type")
+        if kind == "array":
+            if find_selector(option) is None:
+                raise _wrong(path, "is an array and needs a selector, or a role with name")
+            _check(option.get("items", {}), schema, f"{path}[0]", placed=True, within=within)
+        elif kind == "object" or "properties" in option:
+            _check_object(option, schema, path, within=within)
+        elif not here and "attribute" not in option and "const" not in option and kind != "null":
+            raise _wrong(
+                path,
+                "has no place on the page: give it a selector, a role with name, or an attribute; "
+                "selector ':scope' is the element around it",
+            )
+
+
+def _check_object(part: Part, schema: Part, path: str, *, within: frozenset[str]) -> None:
+    properties = part.get("properties")
+    if not isinstance(properties, Mapping):
+        raise _wrong(path, "is an object and needs properties")
+    if isinstance(part.get("additionalProperties"), Mapping):
+        raise _wrong(path, "has additionalProperties with a schema, which cannot be honoured: name all properties")
+    for name in part.get("required", ()):
+        if name not in properties:
+            raise _wrong(path, f"requires {name!r}, which is none of its properties{_nearest(name, properties)}")
+    for name, each in properties.items():
+        _check(each, schema, f"{path}.{name}", placed=False, within=within)
+
+
+def _check_words(part: Part, path: str) -> None:
+    for key in part:
+        if key not in _KNOWN and not key.startswith("x-"):
+            hint = "" if key in _UNSUPPORTED else _nearest(key, _KNOWN)
+            raise _wrong(path, f"has the key {key!r}, which cannot be honoured{hint}")
+    kind = part.get("type", "string")
+    for one in kind if isinstance(kind, list) else [kind]:
+        if one not in _TYPES:
+            hint = "; did you mean 'number' with pick: 'price'?" if one == "price" else _nearest(one, _TYPES)
+            raise _wrong(path, f"has the type {one!r}, which is none{hint}")
+    if part.get("pick") not in (None, *get_args(Pick)):
+        raise _wrong(path, f"has pick: {part['pick']!r}, but it is one of {', '.join(map(repr, get_args(Pick)))}")
+    if "locale" in part and not (isinstance(part["locale"], str) and is_language(part["locale"])):
+        raise _wrong(path, f"has locale: {part['locale']!r}, but it is a language such as 'de' or 'pt-BR'")
+    for key in ("selector", "role", "name", "attribute"):
+        if key in part and not (isinstance(part[key], str) and part[key].strip()):
+            raise _wrong(path, f"has {key}: {part[key]!r}, but it is a text")
+    if "name" in part and "role" not in part:
+        raise _wrong(path, "has a name without a role")
+    if "selector" in part and "role" in part:
+        raise _wrong(path, "has a selector and a role; give one of them")
+    if "pattern" in part:
+        try:
+            re.compile(part["pattern"])
+        except (re.error, TypeError) as exc:
+            raise _wrong(path, f"has a pattern that cannot be read: {exc}") from exc
+
+
+def resolve(part: Part, schema: Part, path: str) -> Part:
+    """Return a part of a schema with what it refers to, and all that holds for it together.
+
+    Raises:
+        BrowserError: If it refers to what the schema lacks.
+    """
+    for _ in range(MAX_DEPTH):
+        if "$ref" in part:
+            name = str(part["$ref"]).rpartition("/")[2]
+            definitions = schema.get("$defs") or schema.get("definitions") or {}
+            if name not in definitions:
+                raise _wrong(path, f"refers to {part['$ref']!r}, which the schema lacks")
+            part = {**definitions[name], **_without(part, ("$ref",))}
+        elif "allOf" in part:
+            merged: dict[str, Any] = {}
+            for each in part["allOf"]:
+                merged |= each
+            part = {**merged, **_without(part, ("allOf",))}
+        else:
+            return part
+    raise _wrong(path, "refers to itself")
+
+
+def alternatives(part: Part, schema: Part, path: str) -> list[Part]:
+    """Return what a part may be, in the order in which it is tried; null is none of it."""
+    options = next((part[key] for key in _UNIONS if key in part), None)
+    if options is not None:
+        found = []
+        for option in options:
+            whole = resolve(option, schema, path)
+            if any(key in whole for key in _UNIONS):
+                found += alternatives({**whole, **_without(part, _UNIONS)}, schema, path)
+            elif whole.get("type") != "null":
+                found.append({**whole, **_without(part, _UNIONS)})
+        return found
+    kinds = part.get("type")
+    if isinstance(kinds, list):
+        return [{**part, "type": kind} for kind in kinds if kind != "null"]
+    return [part]
+
+
+def is_optional(part: Part, schema: Part, path: str) -> bool:
+    """Whether a part may be null."""
+    kinds = part.get("type")
+    if kinds == "null" or (isinstance(kinds, list) and "null" in kinds):
+        return True
+    options = next((part[key] for key in _UNIONS if key in part), ())
+    return any(is_optional(resolve(option, schema, path), schema, path) for option in options)
+
+
+def find_selector(part: Part) -> str | None:
+    """Return the selector of a part, in Playwright's words; None if it is the element around it."""
+    if "selector" in part:
+        return str(part["selector"])
+    if "role" in part:
+        name = part.get("name")
+        quoted = "" if name is None else '[name="' + str(name).replace("\\", "\\\\").replace('"', '\\"') + '"]'
+        return f"role={part['role']}{quoted}"
+    return None
+
+
+def check_value(value: Any, part: Part, path: str) -> None:
+    """Hold a value to the limits that its part of the schema declares.
+
+    Raises:
+        BrowserError: If it is outside of one.
+    """
+    for key, (holds, words) in _LIMITS.items():
+        kinds = _KIND_OF_LIMIT.get(key)
+        if key in part and (kinds is None or isinstance(value, kinds)) and not holds(value, part[key]):
+            shown = f"has {len(value)} items" if isinstance(value, list) else f"is {value!r}"
+            raise _wrong(path, f"{shown}, {words} {part[key]!r} ({key})")
+
+
+def _without(part: Part, keys: Iterable[str]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in keys}
+
+
+def _nearest(name: object, valid: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def _wrong(path: str, says: str) -> BrowserError:
+    return BrowserError(f"scrape: {path} {says}", path=path)

@@ -1,0 +1,151 @@
+"""Numbers as people write them, read by the conventions of the page's language."""
+
+import pytest
+
+from runtimed.browser.numerals import Unreadable, is_language, read_number
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "number"),
+    [
+        ("1,299.50", None, 1299.5),
+        ("1.299,50 €", None, 1299.5),
+        ("12,5", None, 12.5),
+        ("3.14159", None, 3.14159),
+        ("1 234 567", None, 1234567),
+        ("1'234.5", None, 1234.5),
+        ("1’234.50", "de-CH", 1234.5),
+        ("−40 °C", None, -40),
+        ("-$5.20", "en", -5.2),
+        ("$-5", "en", -5),
+        ("about 5e3 of them", None, 5000),
+        ("$1,299", None, 1299),
+        ("1,024 ratings", None, 1024),
+        ("1.299 Bewertungen", "de", 1299),
+        ("12.345", "en", 12.345),
+        ("12.345", "de", 12345),
+        ("1.5 Zoll", "de", 1.5),
+        (",89 €", None, 0.89),
+        (".5", None, 0.5),
+        ("$.99", "en", 0.99),
+        ("1.299 €", None, 1299),
+        ("€1,299", None, 1299),
+        ("1.299,- €", "de", 1299),
+        ("12,– €", "de", 12),
+        ("1.299 KWD", "en", 1.299),
+        ("1 299 €", "fr", 1299),
+        ("1 299,00 €", "fr", 1299),
+        ("15 128 avis", "fr", 15128),
+        ("1\u202f234\u00a0€", "fr", 1234),
+        ("12,34,567", "en-IN", 1234567),
+        ("₹ 1,23,456.50", "hi", 123456.5),
+        ("٣٤٫٥", "ar", 34.5),
+        ("１，２９９円", "ja", 1299),
+        ("1.2万", "ja", 12000),
+        ("3.4K", "en", 3400),
+        ("1.2k reviews", "en", 1200),
+        ("2.5 million", "en", 2_500_000),
+        ("1,2\u00a0Mio. Aufrufe", "de", 1_200_000),
+        ("45 %", "en", 45),
+        ("2½ cups", "en", 2.5),
+        ("¾", None, 0.75),
+        ("128GB", "en", 128),
+        ("USD12.50", "en", 12.5),
+        ("H2O", "en", 2),
+        ("H2O: 18 g", "en", 18),
+        ("4,5 Sterne", "de", 4.5),
+        ("\u200e+7", None, 7),
+        ("0.123", "de", 0.123),
+    ],
+)
+def test_a_number_with_one_meaning(text, language, number):
+    assert read_number(text, language=language, fallback="en-US") == number
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Prices", "is no number: 'Prices'"),
+        ("1.2.3", "is no number: '1.2.3'"),
+        (
+            "iPhone 15 128 GB",
+            "has 2 numbers, 15 and 128, in 'iPhone 15 128 GB'; "
+            "say which with pick: 'first', 'last' or 'price', or narrow the selector",
+        ),
+        (
+            "4.5 1,024 ratings",
+            "has 2 numbers, 4.5 and 1,024, in '4.5 1,024 ratings'; "
+            "say which with pick: 'first', 'last' or 'price', or narrow the selector",
+        ),
+        (
+            "1-2 days",
+            "has 2 numbers, 1 and 2, in '1-2 days'; "
+            "say which with pick: 'first', 'last' or 'price', or narrow the selector",
+        ),
+        (
+            "1.299 Bewertungen",
+            "may be 1299 or 1.299: '1.299'; declare locale: 'de' for the one, locale: 'en' for the other",
+        ),
+        ("$1.299", "may be 1299 or 1.299: '1.299'; declare locale: 'de' for the one, locale: 'en' for the other"),
+    ],
+)
+def test_what_has_not_one_meaning_is_refused_with_all_that_it_may_mean(text, says):
+    with pytest.raises(Unreadable) as caught:
+        read_number(text, fallback="en-US")
+
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("tag", ["en", "de", "fr", "pt-BR", "fr-CA"])
+def test_a_french_phone_is_not_a_number_of_five_digits(tag):
+    with pytest.raises(Unreadable, match="has 2 numbers, 15 and 128"):
+        read_number("iPhone 15 128 Go", language=tag, fallback="en-US")
+
+
+@pytest.mark.parametrize(
+    ("text", "pick", "number"),
+    [
+        ("iPhone 15 128 GB", "first", 15),
+        ("iPhone 15 128 GB", "last", 128),
+        ("iPhone 15 128 GB, 799 €", "price", 799),
+        ("4.5 1,024 ratings", "first", 4.5),
+        ("4.5 1,024 ratings", "last", 1024),
+        ("Save 20 %: now £39.99", "price", 39.99),
+        ("3 für 2: 12,99 EUR", "price", 12.99),
+    ],
+)
+def test_one_of_several_numbers_is_picked_by_the_hint(text, pick, number):
+    assert read_number(text, language="en", pick=pick) == number
+
+
+def test_two_prices_are_not_one():
+    with pytest.raises(Unreadable) as caught:
+        read_number("Was $49.99, now $39.99", language="en", pick="price")
+
+    assert str(caught.value) == (
+        "has 2 prices, 49.99 and 39.99, in 'Was $49.99, now $39.99'; say which with pick: 'first' or 'last', "
+        "or narrow the selector"
+    )
+    with pytest.raises(Unreadable, match="is no price: '15 items'"):
+        read_number("15 items", language="en", pick="price")
+
+
+@pytest.mark.parametrize(("text", "number"), [("12.345", 12345), ("1.299 Bewertungen", 1299), ("5.00", 5), ("7", 7)])
+@pytest.mark.parametrize("language", [None, "en", "de"])
+def test_whole_numbers_have_groups_and_no_decimals(text, number, language):
+    value = read_number(text, language=language, whole=True)
+
+    assert (value, type(value)) == (number, int)
+
+
+def test_a_whole_number_with_decimals_is_refused_and_not_cut():
+    with pytest.raises(Unreadable, match=r"is no whole number: 4\.5; declare it as number"):
+        read_number("4.5", language="en", whole=True)
+
+
+def test_a_declared_language_decides():
+    assert read_number("$3.459", declared="en", language="de", fallback="de") == 3.459
+    assert read_number("12.345", declared="de", language="en", fallback="en") == 12345
+    assert is_language("de-AT")
+    assert is_language("de-XY")
+    assert not is_language("german")
