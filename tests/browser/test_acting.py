@@ -190,7 +190,8 @@ def test_fill_replaces_or_adds_and_presses_enter(form):
 def test_a_secret_is_typed_and_shown_nowhere(form):
     result = form.do("fill", selector="#name", value=Secret("swordfish"))
 
-    assert value(form, "name") == "swordfish"
+    assert form.js("document.getElementById('name').value === 'swordfish'")
+    assert value(form, "name") == "***"
     assert form.js("document.getElementById('name').style.webkitTextSecurity") == "disc"
     assert "swordfish" not in f"{result}{form.observe()}{form.heard.entries}"
 

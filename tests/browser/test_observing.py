@@ -191,7 +191,7 @@ def test_a_secret_is_not_in_an_observation(browser, site):
     browser.do("fill", selector="#name", value=Secret("correct horse"))
 
     assert "correct horse" not in str(browser.observe())
-    assert browser.js("document.getElementById('name').value") == "correct horse"
+    assert browser.js("document.getElementById('name').value === 'correct horse'")
 
 
 def test_ten_thousand_elements(browser, site):

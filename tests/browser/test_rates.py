@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from runtimed.browser import action_log
-from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.browser.action_log import ActionLog
+from runtimed.browser.masking import Secrets
 from runtimed.browser.rates import Allowance
 from runtimed.pages import LogEntry
 

@@ -12,9 +12,8 @@ import pytest
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
-from runtimed.actions import Fill, Goto, Secret, recorded
+from runtimed.actions import Fill, Goto, recorded
 from runtimed.browser import engine
-from runtimed.browser.action_log import Secrets
 from runtimed.browser.relay import Relay
 from tests.browser.conftest import browsing
 
@@ -385,23 +384,3 @@ def test_pictures_from_before_and_after_an_action(browser, site):
     found = [*pictures("after", "is at"), *pictures("after", "Rename me"), *pictures("after", "Evaluated"), before]
     assert len({picture.image for picture in found}) == len(found) == 4
     assert all(picture.image.startswith(b"\xff\xd8") and len(picture.image) < 200_000 for picture in found)
-
-
-def test_a_secret_is_in_no_entry(browser, site):
-    browser.goto(f"{site.url}/form")
-    browser.do("fill", selector="#name", value=Secret("s3cret & more", name="code"), press_enter=True)
-    browser.js("console.log('it is s3cret & more'); fetch('/x?q=' + encodeURIComponent('s3cret & more')).then(() => 1)")
-    browser.until(lambda: any(e.text.startswith("404") for e in browser.heard.entries), "the request is not logged")
-
-    assert "s3cret" not in repr(browser.heard.entries)
-    fill = next(e for e in browser.heard.entries if e.data.get("action", {}).get("type") == "fill")
-    assert fill.data["action"]["value"] == {"secret": "***", "name": "code"}
-
-
-def test_short_secrets_do_not_tear_words_apart():
-    secrets = Secrets()
-    secrets.add(Secret("cat"))
-    secrets.add(Secret("long enough"))
-
-    assert secrets.mask("a cat in a category, long enough") == "a *** in a category, ***"
-    assert secrets.mask_all({"a": ["cat", 1]}) == {"a": ["***", 1]}

@@ -69,8 +69,8 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
     assert "the password: " in done
     assert done.splitlines()[-1].startswith("4 of 4: ")
     assert other.observe().title == "Hello Ada"
-    password = "document.querySelector('[type=password]').value"
-    assert other.execute(type="evaluate_js", code=password).data == "another one"
+    typed = "document.querySelector('[type=password]').value === 'another one'"
+    assert other.execute(type="evaluate_js", code=typed).data is True
     other.stop()
 
     assert runtimed("replay", "nobody").returncode == 4

@@ -8,22 +8,21 @@ while. Nothing here writes to a disk.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
-from urllib.parse import quote, quote_plus
 
 import msgspec
 
-from runtimed.actions import Secret, masked
+from runtimed.actions import masked
+from runtimed.browser.masking import Secrets
 from runtimed.browser.perform import Performed
 from runtimed.browser.rates import Allowance
 from runtimed.pages import LogEntry
 
-__all__ = ["MAX_TEXT", "ActionLog", "Secrets"]
+__all__ = ["MAX_TEXT", "ActionLog"]
 
 MAX_TEXT: Final = 2000
 """Longest text in an entry, in characters."""
@@ -37,46 +36,7 @@ _TELL_EVERY: Final = 10.0
 _OVERHEAD: Final = 100
 """What an entry without any text counts for, in bytes."""
 
-_SHORT: Final = 4
 Kind = Literal["action", "picture", "console", "network", "tab", "dialog", "download", "omitted"]
-
-
-class Secrets:
-    """The texts that were typed as secrets, and a way to take them out of other texts."""
-
-    def __init__(self) -> None:
-        self._pattern: re.Pattern[str] | None = None
-        self._texts: set[str] = set()
-
-    def add(self, secret: Secret) -> None:
-        """Mask a text from now on, also as it stands in addresses."""
-        for text in {secret.secret, quote(secret.secret), quote_plus(secret.secret)}:
-            if text.strip():
-                self._texts.add(text)
-        # A short one would tear words apart wherever its letters stand.
-        parts = [
-            re.escape(text) if len(text) >= _SHORT else rf"(?<!\w){re.escape(text)}(?!\w)"
-            for text in sorted(self._texts, key=len, reverse=True)
-        ]
-        self._pattern = re.compile("|".join(parts)) if parts else None
-
-    def mask(self, text: str) -> str:
-        """Return a text without secrets."""
-        return text if self._pattern is None else self._pattern.sub("***", text)
-
-    def mask_all(self, value: Any) -> Any:
-        """Return plain values without secrets."""
-        if self._pattern is None:
-            return value
-        match value:
-            case str():
-                return self.mask(value)
-            case dict():
-                return {key: self.mask_all(one) for key, one in value.items()}
-            case list() | tuple():
-                return [self.mask_all(one) for one in value]
-            case _:
-                return value
 
 
 class ActionLog:
@@ -118,8 +78,8 @@ class ActionLog:
             at=datetime.now(UTC),
             kind=kind,
             tab=tab,
-            text=_capped(self._secrets.mask(text), MAX_TEXT),
-            data={key: _capped_value(self._secrets.mask_all(value), longest) for key, value in given.items()},
+            text=_capped(self._secrets.mask_told(text), MAX_TEXT),
+            data={key: _capped_value(self._secrets.mask_all_told(value), longest) for key, value in given.items()},
             **fields,
         )
         if entry.image is None:

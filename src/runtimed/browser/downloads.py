@@ -50,6 +50,7 @@ class Downloads:
         partial: Where they are while they are not whole; on the same file system.
         finished: Called with each that has ended, and its file; None if there is none.
         refused: Called for each that no action waits for and that is one too many.
+        mask: Takes secrets and passwords out of addresses and names.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Downloads:
         partial: Path,
         finished: Callable[[Download, Path | None], None],
         refused: Callable[[], None],
+        mask: Callable[[str], str],
     ) -> None:
         self.folder = folder
         self._partial = partial
@@ -67,6 +69,7 @@ class Downloads:
         self._bytes = 0
         self._cancelled: set[str] = set()
         self._cancelling: set[asyncio.Task[None]] = set()
+        self._mask = mask
         self._running: dict[str, Download] = {}
         self._next: list[asyncio.Future[Download]] = []
 
@@ -92,7 +95,8 @@ class Downloads:
         return future
 
     def _on_begin(self, cdp: CDPSession, event: dict[str, Any]) -> None:
-        download = Download(event["url"], event["suggestedFilename"], asyncio.get_running_loop().create_future())
+        url, name = self._mask(event["url"]), self._mask(event["suggestedFilename"])
+        download = Download(url, name, asyncio.get_running_loop().create_future())
         waiting, self._next = [future for future in self._next if not future.done()], []
         if not (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic()))):
             self._refused()

@@ -12,23 +12,25 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import msgspec
 from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from runtimed.actions import Action, Fill, Secret
+from runtimed.actions import Action, Secret
 from runtimed.browser import domains
-from runtimed.browser.action_log import ActionLog, Secrets
+from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookies import check_cookies
 from runtimed.browser.data import scrape_data
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
 from runtimed.browser.last_words import end_pages
-from runtimed.browser.perform import Performer
+from runtimed.browser.masking import Secrets
+from runtimed.browser.perform import Performed, Performer
 from runtimed.browser.pictures import Pictures
 from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
 from runtimed.browser.relay import Relay
@@ -212,9 +214,11 @@ class Browser:
         """
         self._jar.touch()
         self._pictures.touch()
-        return await self._observer.observe(
-            scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
-        )
+        with self._without_secrets():
+            observation = await self._observer.observe(
+                scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
+            )
+        return self._shown(observation)
 
     async def execute(self, action: Action, *, client_id: str | None = None, label: str | None = None) -> ActionResult:
         """Perform an action. What the page refuses is part of the result, never an exception.
@@ -224,9 +228,9 @@ class Browser:
             client_id: Who asks for it, for the log.
             label: What that client calls itself.
         """
-        if isinstance(action, Fill) and isinstance(action.value, Secret):
-            self._secrets.add(action.value)
-        performed = await self._performer.perform(action)
+        if isinstance(value := getattr(action, "value", None), Secret):
+            self._secrets.add(value)
+        performed = self._told(await self._performer.perform(action))
         self._pictures.performed(self._log.add_action(performed, client_id=client_id, label=label))
         if performed.result.error in _SUSPICIOUS:
             self._performer.later(self._check_driver())
@@ -256,7 +260,8 @@ class Browser:
         else:
             work = scrape_data(tab.page, schema, selector=selector)
         try:
-            return self._secrets.mask_all(await tab.run(work))
+            with self._without_secrets():
+                return self._secrets.mask_all(await tab.run(work))
         except PlaywrightError as exc:
             raise BrowserError(f"The page cannot be read: {exc.message}", tab=tab.id) from exc
 
@@ -323,6 +328,36 @@ class Browser:
         self._chromium.kill()
         await self.close()
 
+    # --- without secrets ---
+
+    def _told(self, performed: Performed) -> Performed:
+        """Return what came of an action without secrets in it."""
+        result = performed.result
+        result = msgspec.structs.replace(
+            result,
+            message=self._secrets.mask_told(result.message),
+            data=self._secrets.mask_all(result.data),
+            detail=self._secrets.mask_all(result.detail),
+        )
+        return msgspec.structs.replace(performed, result=result)
+
+    def _shown(self, observation: Observation) -> Observation:
+        """Return an observation without secrets; a selector with one finds nothing, and so is none."""
+        masked: Observation = self._secrets.mask_all(observation)
+        elements = tuple(
+            one if one.selector == before.selector else msgspec.structs.replace(one, selector=None)
+            for one, before in zip(masked.elements, observation.elements, strict=True)
+        )
+        return msgspec.structs.replace(masked, elements=elements)
+
+    @contextlib.contextmanager
+    def _without_secrets(self) -> Iterator[None]:
+        """Let errors say no secrets."""
+        try:
+            yield
+        except BrowserError as exc:
+            raise type(exc)(self._secrets.mask_told(exc.message), **self._secrets.mask_all(exc.data)) from None
+
     # --- its start and its end ---
 
     def _read_cookies(self) -> CookieJar:
@@ -380,9 +415,10 @@ class Browser:
             self._folder / "partial",
             self._on_download,
             lambda: self._log.leave_out("download"),
+            self._secrets.mask_told,
         )
         witness = Witness(context, self._log, self._cast)
-        self._tabs = Tabs(context, witness, self._equip)
+        self._tabs = Tabs(context, witness, self._equip, self._secrets.mask_told)
         self._exit.push_async_callback(self._end_pages)
         self._observer = Observer(self._tabs, self._secrets.mask)
         self._performer = Performer(config, self._tabs, self._observer, self._downloads)

@@ -52,7 +52,7 @@ class Navigator:
         if action.url is None:
             return f"Opened {tab.id}"
         await tab.run(self._go(tab, page.goto(url, timeout=milliseconds(action, LONG_TIMEOUT))))
-        return f"Opened {tab.id} at {short(page.url)}"
+        return f"Opened {tab.id} at {short(tab.address)}"
 
     async def navigate(
         self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: Doing
@@ -79,8 +79,8 @@ class Navigator:
             where = "back" if isinstance(action, actions.GoBack) else "forward"
             raise Refused(f"There is no page to go {where} to", error="Refused")
         doing.changed = True
-        doing.data = {"url": page.url, "status": None if response is None else response.status}
-        return f"{tab.id} is at {short(page.url)}" + ("" if response is None else f" (status {response.status})")
+        doing.data = {"url": tab.address, "status": None if response is None else response.status}
+        return f"{tab.id} is at {short(tab.address)}" + ("" if response is None else f" (status {response.status})")
 
     @staticmethod
     async def _go(tab: OpenTab, going: Coroutine[Any, Any, Response | None]) -> Response | None:
@@ -117,5 +117,5 @@ class Navigator:
             url = f"{'http' if local else 'https'}://{url}"
         reason = domains.refusal(url, self._config.allowed_domains, allow_files=self._config.allow_files)
         if reason is not None:
-            raise Refused(f"{short(url)} was not opened: {reason}", error="Refused")
+            raise Refused(f"{short(self._tabs.mask(url))} was not opened: {reason}", error="Refused")
         return url

@@ -157,7 +157,7 @@ class Performer:
                 self._tabs.activate(tab)
                 if tab.dialog is None and not tab.crashed:
                     await tab.page.bring_to_front()
-                return f"{tab.id} is active: {short(tab.page.url)}"
+                return f"{tab.id} is active: {short(tab.address)}"
             case actions.CloseTab():
                 await tab.page.close()
                 doing.changed = True
@@ -182,7 +182,7 @@ class Performer:
         if isinstance(action, _NAVIGATES):
             return await tab.run(self._navigator.navigate(action, tab, doing))
         if isinstance(action, actions.Wait):
-            return await tab.run(wait(action, tab.page))
+            return await tab.run(wait(action, tab))
         async with tab.busy:
             return await self._answering(action, tab, doing)
 

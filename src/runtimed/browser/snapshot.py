@@ -83,8 +83,8 @@ class Observer:
             return Observation(
                 id=self._next_id(),
                 tab=tab.id,
-                url=tab.page.url,
-                title=tab.title,
+                url=tab.address,
+                title=self._tabs.mask(tab.title),
                 tree="",
                 tabs=self._tabs.listed(),
                 dialog=tab.dialog,
@@ -111,15 +111,16 @@ class Observer:
             if scope is not None and REF.fullmatch(scope) and not shown:
                 raise self.stale(scope, lines)
             tree = outline.text_of(shown)
-        tree, omitted = outline.at_most(tree, max_chars)
+        # First: of a secret that is cut off what is left would not be recognized.
+        tree, omitted = outline.at_most(self._mask(tree), max_chars)
         if omitted:
             shown = [line for line in shown if line.ref is not None and f"[ref={line.ref}]" in tree]
         return Observation(
             id=name,
             tab=tab.id,
-            url=tab.page.url,
-            title=self._mask(tab.title),
-            tree=self._mask(tree),
+            url=tab.address,
+            title=self._tabs.mask(tab.title),
+            tree=tree,
             tabs=self._tabs.listed(),
             scroll=Scroll(**dict(zip(Scroll.__struct_fields__, map(round, place[1:]), strict=True))),
             since=since,

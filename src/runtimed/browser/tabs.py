@@ -104,6 +104,11 @@ class OpenTab:
         """Whether it is gone."""
         return self.page.is_closed()
 
+    @property
+    def address(self) -> str:
+        """What its page's address is said to be: without secrets and passwords."""
+        return self._tabs.mask(self.page.url)
+
     async def _prepare(self) -> None:
         """Make the tab what the session's settings ask for."""
         try:
@@ -228,7 +233,12 @@ class OpenTab:
 
     def _on_dialog(self, opened: OpenDialog) -> None:
         self._open_dialog = opened
-        self.dialog = Dialog(kind=opened.type, message=opened.message, default=opened.default_value)  # type: ignore[arg-type]  # Playwright says str
+        mask = self._tabs.mask
+        self.dialog = Dialog(
+            kind=opened.type,  # type: ignore[arg-type]  # Playwright says str
+            message=mask(opened.message),
+            default=mask(opened.default_value),
+        )
         self.changes += 1
         if not self._dialog_opened.done():
             self._dialog_opened.set_result(None)
@@ -263,6 +273,7 @@ class Tabs:
         context: The browser's default context: the one that all clients share.
         listener: Hears what happens.
         equip: Prepares a new tab.
+        mask: Takes secrets and passwords out of a text.
     """
 
     def __init__(
@@ -270,9 +281,11 @@ class Tabs:
         context: BrowserContext,
         listener: TabsListener,
         equip: Callable[[OpenTab], Coroutine[Any, Any, None]],
+        mask: Callable[[str], str],
     ) -> None:
         self.listener = listener
         self.equip = equip
+        self.mask = mask
         self.changes = 0
         self.context = context
         self.hearers: list[Callable[[], None]] = []
@@ -384,7 +397,8 @@ class Tabs:
     def listed(self) -> tuple[Tab, ...]:
         """Return what clients see of the tabs."""
         return tuple(
-            Tab(id=tab.id, url=tab.page.url, title=tab.title, active=tab is self.latest) for tab in self._open.values()
+            Tab(id=tab.id, url=tab.address, title=self.mask(tab.title), active=tab is self.latest)
+            for tab in self._open.values()
         )
 
     # --- documents ---

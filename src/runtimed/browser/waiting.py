@@ -13,15 +13,18 @@ from runtimed.browser.words import short
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
+    from runtimed.browser.tabs import OpenTab
+
 __all__ = ["wait"]
 
 
-async def wait(action: actions.Wait, page: Page) -> str:
+async def wait(action: actions.Wait, tab: OpenTab) -> str:
     """Wait, and return what has come of it.
 
     Raises:
         Refused: If it did not come in time.
     """
+    page = tab.page
     seconds = action.timeout or LONG_TIMEOUT
     if action.seconds is not None:
         await asyncio.sleep(action.seconds)
@@ -42,7 +45,7 @@ async def wait(action: actions.Wait, page: Page) -> str:
     timeout = milliseconds(action, LONG_TIMEOUT)
     if action.url is not None:
         await page.wait_for_url(action.url, wait_until="commit", timeout=timeout)
-        return f"The page is at {short(page.url)}"
+        return f"The page is at {short(tab.address)}"
     await page.wait_for_load_state(action.load_state or "load", timeout=timeout)
     return f"The page has reached {action.load_state}"
 

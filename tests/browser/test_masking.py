@@ -1,0 +1,155 @@
+"""Where secrets are taken out, and in which forms."""
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable
+from urllib.parse import quote, quote_plus
+
+import msgspec
+import pytest
+
+from runtimed import BrowserError
+from runtimed.actions import Secret
+from runtimed.browser.masking import Secrets
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "percent-encoded": quote,
+    "a URL component": lambda text: quote(text, safe=""),
+    "what encodeURIComponent leaves": lambda text: quote(text, safe="!~*'()"),
+    "in small letters": lambda text: quote(text).lower(),
+    "a form": quote_plus,
+    "a form with CRLF": lambda text: quote_plus(text.replace("\n", "\r\n")),
+    "encoded twice": lambda text: quote(quote(text)),
+    "each byte encoded": lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON with all letters": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text))[3:-3],
+    "JSON in a URL": lambda text: quote(json.dumps(text)[1:-1]),
+    "UTF-16 escapes": lambda text: "".join(f"\\u{unit:04x}" for unit in memoryview(text.encode("utf-16-le")).cast("H")),
+    "HTML": html.escape,
+    "HTML by numbers": lambda text: "".join(f"&#{ord(one)};" for one in text),
+    "JSON in HTML": lambda text: html.escape(json.dumps(text)[1:-1]),
+    "hexadecimal": lambda text: text.encode().hex(),
+    "the name of a file": lambda text: re.sub(r'["*/:<>?\\|.]', "_", text),
+    "without ends of lines": lambda text: text.replace("\n", ""),
+}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    ["hunter2", "p~a!s's\"w\\o/rd & <x>", "pässwört€ 😀", "one\ntwo", "100%25 sure", '\\\\"quoted"', "x" * 100],
+)
+def test_a_secret_is_recognized_in_every_form_that_pages_write(secret):
+    secrets = Secrets()
+    secrets.add(Secret(f" {secret}\n"))
+
+    for name, form in FORMS.items():
+        assert secrets.mask(f"a={form(secret)}&b") == "a=***&b", name
+    for before in ("", "u", "us", "user:"):
+        encoded = [base64.b64encode(f"{before}{text}, and more".encode()).decode() for text in (secret, "")]
+        masked = secrets.mask(encoded[0])
+        assert "***" in masked
+        assert len(masked) <= len(encoded[1]) + 6  # of its first and last letter a few bits are left
+
+
+def test_a_page_of_another_encoding_is_masked_too():
+    secrets = Secrets()
+    secrets.add(Secret("pässwört€"))
+
+    assert secrets.mask("?a=p%E4ssw%F6rt%80") == "?a=***"
+    assert secrets.mask("?a=p%E4ssw%F6rt%26%238364%3B") == "?a=***"
+
+
+def test_short_secrets_do_not_tear_words_apart():
+    secrets = Secrets()
+    secrets.add(Secret("cat"))
+    secrets.add(Secret("long enough"))
+    secrets.add(Secret(" \n"))
+
+    assert secrets.mask("a cat in a category, long enough, q%3Dcat") == "a *** in a category, ***, q%3D***"
+    assert secrets.mask_all({"cat": ["cat", 1], "of": ("cat",)}) == {"***": ["***", 1], "of": ("***",)}
+
+
+@pytest.mark.parametrize("text", ["\\" * 20_000, "&amp;" * 10_000, "%25" * 20_000, "+ " * 30_000])
+def test_no_text_takes_long_to_be_searched(text):
+    secrets = Secrets()
+    secrets.add(Secret("\\\\\" & '%25 x/"))
+
+    assert secrets.mask(text) == text
+
+
+def test_passwords_of_addresses_are_masked_in_what_is_said_of_pages():
+    secrets = Secrets()
+
+    assert (
+        secrets.mask_told("200 GET http://ann:pa55@host/ and x://b:c@d")
+        == "200 GET http://ann:***@host/ and x://b:***@d"
+    )
+    assert (
+        secrets.mask_told("http://host:80/a@b ws://u@h/ http://h/?a:b@c")
+        == "http://host:80/a@b ws://u@h/ http://h/?a:b@c"
+    )
+    assert secrets.mask_all("http://ann:pa55@host/") == "http://ann:pa55@host/"
+
+
+TELL = """() => {
+  const text = document.querySelector('#name').value;
+  console.log('it is ' + text, { text });
+  console.log(btoa(unescape(encodeURIComponent('user:' + text))));
+  document.title = text;
+  history.replaceState(null, '', '?q=' + encodeURIComponent(text) + '#' + text);
+  fetch('/x?' + new URLSearchParams({ q: text }) + JSON.stringify(text)).then(() => {});
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob(['x']));
+  link.download = text + '.txt';
+  link.textContent = text;
+  document.body.prepend(link);
+  link.click();
+  setTimeout(() => { throw new Error(text) });
+  return { [text]: [text] };
+}"""
+
+
+def test_a_secret_is_in_nothing_that_is_said_of_a_page(browser, site):
+    secret = 'hunter2!~ü"\\'
+    browser.goto(f"{site.url}/form")
+    first = len(browser.heard.entries)
+    filled = browser.do("fill", selector="#name", value=Secret(f"{secret}\n", name="code"))
+    told = browser.do("evaluate_js", code=TELL)
+    browser.until(lambda: any(e.kind == "download" for e in browser.heard.entries[first:]), "no download is logged")
+    browser.until(lambda: any(e.text.startswith("404") for e in browser.heard.entries[first:]), "no request is logged")
+    browser.until(lambda: any("uncaught" in e.text for e in browser.heard.entries[first:]), "no error is logged")
+    seen = browser.observe()
+    cut = [browser.observe(max_chars=length) for length in range(1, 60)]
+    with pytest.raises(BrowserError) as error:
+        browser.observe(scope=f"text={secret}!")
+    led = browser.do("goto", url=f"{site.url}/plain?{'x' * 290}{quote(secret)}")
+    missed = browser.execute("goto", url=f"gopher://{secret}")
+    browser.execute("evaluate_js", code=f"void setTimeout(() => prompt({json.dumps(secret)}, {json.dumps(secret)}))")
+    browser.until(lambda: browser.browser._tabs.latest.dialog, "there is no dialog")
+    waiting = browser.observe()
+    answered = browser.do("handle_dialog", accept=True)
+
+    entries = browser.heard.entries[first:]
+    results = [filled, told, led, missed, answered]
+    everything = repr([entries, seen, cut, waiting, error.value.message, error.value.data, results])
+    for part in ("hunter", secret, base64.b64encode(secret.encode()).decode()[4:-4]):
+        assert part not in everything
+    assert seen.title == "***"
+    assert seen.url == f"{site.url}/form?q=***#***"
+    assert (seen.tabs[0].title, seen.tabs[0].url) == (seen.title, seen.url)
+    assert [(one.role, one.name, one.selector) for one in seen.elements if one.name == "***"] == [("link", "***", None)]
+    assert (waiting.dialog.message, waiting.dialog.default) == ("***", "***")
+    assert told.data == {"***": ["***"]}
+    assert {entry.kind for entry in entries} >= {"action", "console", "network", "tab", "dialog", "download"}
+    fill = next(entry for entry in entries if entry.data.get("action", {}).get("type") == "fill")
+    assert fill.data["action"]["value"] == {"secret": "***", "name": "code"}
+    assert msgspec.json.encode(entries)
+
+
+def test_a_download_is_named_without_the_secret(browser):
+    (name,) = [path.name for path in (browser.folder / "downloads").iterdir() if path.suffix == ".txt"]
+    assert name == "***.txt"
