@@ -31,6 +31,13 @@ def test_an_action_is_an_object_a_dict_or_a_type_with_fields(given):
         ({"type": "clik", "fields": {"ref": "d1e2"}}, "There is no action 'clik'; did you mean 'click'?", "click"),
         ({"type": "press"}, "There is no action 'press'; did you mean 'press_key'?", "press_key"),
         ({"type": "click", "fields": {"reff": "x"}}, "There is no field of click 'reff'; did you mean 'ref'?", "ref"),
+        ({"type": "navigate"}, "There is no action 'navigate'; did you mean 'goto'?", "goto"),
+        ({"type": "refresh"}, "There is no action 'refresh'; did you mean 'reload'?", "reload"),
+        ({"type": "sendKeys"}, "There is no action 'sendKeys'; did you mean 'type'?", "type"),
+        ({"type": "uncheck"}, "There is no action 'uncheck'; did you mean 'check' with value=False?", "check"),
+        ({"type": "double-click"}, "There is no action 'double-click'; did you mean 'click' with count=2?", "click"),
+        ({"type": "fill", "fields": {"text": "x"}}, "There is no field of fill 'text'; did you mean 'value'?", "value"),
+        ({"type": "wait", "fields": {"ms": 5}}, "There is no field of wait 'ms'; did you mean 'seconds'?", "seconds"),
         ({"action": {"url": "x"}}, "The action is missing; there are: goto,", None),
         ({}, "The action is missing; there are: goto,", None),
         ({"type": 7}, "There is no action 7 There are: goto,", None),
@@ -64,8 +71,18 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
         ),
         (
             {"type": "click", "fields": {"ref": "a", "timeout": -1}},
-            "click: timeout is a number of seconds above 0 and below a day (86400), not -1.0",
+            "click: timeout is in seconds, not milliseconds: above 0 and at most 600, not -1",
         ),
+        (
+            {"type": "click", "fields": {"ref": "a", "timeout": 5000}},
+            "click: timeout is in seconds, not milliseconds: above 0 and at most 600, not 5000",
+        ),
+        ({"type": "click", "fields": {"x": 5}}, "click: a point has both x and y, in CSS pixels"),
+        ({"type": "drag", "fields": {"x": 5, "y": 5, "to": {"y": 1}}}, "drag: a point has both x and y, in CSS pixels"),
+        ({"type": "fill", "fields": {"selector": "a", "value": "", "x": 5}}, "There is no field of fill 'x'"),
+        ({"type": "click", "fields": {"role": "a", "exact": True}}, "click: exact goes with role and name"),
+        ({"type": "type", "fields": {"value": "a", "clear": True}}, "type: clear goes with an element: give ref,"),
+        ({"type": "type", "fields": {"value": "", "delay": 9}}, "type: delay is a number of seconds from 0 to 1"),
         ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, gone, url and load_state"),
         ({"type": "drag", "fields": {"ref": "a"}}, "drag: the field 'to' is missing"),
         ({"action": Goto("x"), "fields": {"url": "y"}}, "execute takes an action or its fields, not both: Goto("),
@@ -128,6 +145,9 @@ def test_what_a_log_holds_can_be_done_again():
     assert recorded(
         {"action": {"type": "drag", "ref": "d7e5", "to": {"ref": "d7e6"}}, "selector": "#a", "to_selector": "#b"}
     ) == Drag(Target(selector="#b"), selector="#a")
+    assert recorded(
+        {"action": {"type": "drag", "x": 1, "y": 2, "to": {"ref": "d7e6", "x": 3, "y": 4}}, "to_selector": "#b"}
+    ) == Drag(Target(selector="#b", x=3, y=4), x=1, y=2)
     logged = {"action": masked(Fill(Secret("hunter2", "password"), selector="#p"))}
     assert recorded(logged, {"password": "hunter2"}) == Fill(Secret("hunter2", "password"), selector="#p")
     with pytest.raises(InvalidAction, match="needs the secret 'password', which no log holds"):

@@ -7,7 +7,10 @@
     session.execute(type="fill", selector="#name", value="Ada")
 
 An action on an element names it in one of three ways: `ref` (as an observation shows it; the key `id` means the same),
-`selector` (CSS, or any that Playwright knows), or `role` with `name` (as a screen reader announces it).
+`selector` (CSS, or any that Playwright knows), or `role` with `name` (as a screen reader announces it). A name is a
+part of the element's in any case, unless `exact` says otherwise; where several elements match, one that matches exactly
+is meant. Actions of the pointer take a point, too: `x` and `y` in CSS pixels from the element's upper left corner, or
+without an element from the view's.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from runtimed.action_names import ELSEWHERE
 from runtimed.errors import InvalidAction
 from runtimed.structs import prepare
 
 __all__ = [
     "Action",
     "Check",
+    "Clear",
     "Click",
     "CloseTab",
     "DownloadFile",
@@ -44,6 +49,7 @@ __all__ = [
     "SelectOption",
     "SwitchTab",
     "Target",
+    "Type",
     "UploadFile",
     "Wait",
     "WaitUntil",
@@ -51,6 +57,9 @@ __all__ = [
     "parse_action",
     "recorded",
 ]
+
+_LONGEST: Final = 600.0
+"""Most seconds that an action may be given."""
 
 WaitUntil = Literal["commit", "domcontentloaded", "load", "networkidle"]
 Modifier = Literal["Alt", "Control", "ControlOrMeta", "Meta", "Shift"]
@@ -79,26 +88,32 @@ class _Action(
     """What all actions have.
 
     Attributes:
-        timeout: Seconds that it may take; None for 30 (navigation, waiting, downloads) or 10 (everything else).
+        timeout: Seconds that it may take, at most 600; None for 30 (navigation, waiting, downloads) or 10 (everything
+            else). Without one an action gives up after a second on an element that is disabled, inert or covered.
     """
 
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not 0 < self.timeout < 86_400:
-            raise ValueError(f"timeout is a number of seconds above 0 and below a day (86400), not {self.timeout!r}")
+        if self.timeout is not None and not 0 < self.timeout <= _LONGEST:
+            raise ValueError(
+                f"timeout is in seconds, not milliseconds: above 0 and at most {_LONGEST:g}, not {self.timeout:g}"
+            )
 
 
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Names an element: by `ref`, by `selector`, or by `role` with `name`."""
+    """Names an element or a point: by `ref`, by `selector`, by `role` with `name`, or by `x` and `y`."""
 
     ref: str | None = None
     selector: str | None = None
     role: str | None = None
     name: str | None = None
+    exact: bool = False
+    x: float | None = None
+    y: float | None = None
 
     def __post_init__(self) -> None:
-        _check_target(self, required=True)
+        _check_target(self, required=not _names_point(self))
 
 
 class _OnElement(_Action, frozen=True, kw_only=True):
@@ -106,6 +121,7 @@ class _OnElement(_Action, frozen=True, kw_only=True):
     selector: str | None = None
     role: str | None = None
     name: str | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,6 +132,15 @@ class _OnElementOrPage(_OnElement, frozen=True):
     def __post_init__(self) -> None:
         _Action.__post_init__(self)
         _check_target(self, required=False)
+
+
+class _OnPoint(_OnElement, frozen=True, kw_only=True):
+    x: float | None = None
+    y: float | None = None
+
+    def __post_init__(self) -> None:
+        _Action.__post_init__(self)
+        _check_target(self, required=not _names_point(self))
 
 
 class Goto(_Action, frozen=True, tag="goto"):
@@ -155,8 +180,8 @@ class CloseTab(_Action, frozen=True, tag="close_tab"):
     tab: str | None = None
 
 
-class Click(_OnElement, frozen=True, tag="click"):
-    """Click an element."""
+class Click(_OnPoint, frozen=True, tag="click"):
+    """Click an element or a point."""
 
     button: Literal["left", "middle", "right"] = "left"
     count: int = 1
@@ -169,11 +194,14 @@ class Click(_OnElement, frozen=True, tag="click"):
 
 
 class Fill(_OnElement, frozen=True, tag="fill"):
-    """Write into a text field.
+    """Write into a field, and see that it holds that.
+
+    The text comes at once, as from the clipboard, but for its last character, which is typed, so that suggestions open
+    and masks apply. A field that does not take it so gets it key by key.
 
     Attributes:
-        value: The text, or a `Secret`.
-        clear: Whether it takes the place of what the field holds; otherwise it is typed behind that.
+        value: The text, or a `Secret`. Dates and times are as HTML has them: `2026-11-29`, `12:30`, `#ff0000`.
+        clear: Whether it takes the place of what the field holds; otherwise it is written behind that.
         press_enter: Whether Enter follows.
     """
 
@@ -182,8 +210,39 @@ class Fill(_OnElement, frozen=True, tag="fill"):
     press_enter: bool = False
 
 
+class Type(_OnElementOrPage, frozen=True, tag="type"):
+    """Type key by key into a field, behind what it holds, or into whatever has the focus.
+
+    Attributes:
+        value: The text, or a `Secret`; a line break presses Enter.
+        clear: Whether the field is emptied before.
+        press_enter: Whether Enter follows.
+        delay: Seconds between two keys, at most 1.
+    """
+
+    value: str | Secret
+    clear: bool = False
+    press_enter: bool = False
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.delay <= 1:
+            raise ValueError(f"delay is a number of seconds from 0 to 1, not {self.delay:g}")
+        if self.clear and self.ref is None and self.selector is None and self.role is None:
+            raise ValueError("clear goes with an element: give ref, selector, or role with name")
+
+
+class Clear(_OnElement, frozen=True, tag="clear"):
+    """Empty a field."""
+
+
 class PressKey(_OnElementOrPage, frozen=True, tag="press_key"):
-    """Press a key or a combination such as `Control+A`, in an element or in whatever has the focus."""
+    """Press a key or a combination such as `Control+A`, in an element or in whatever has the focus.
+
+    Attributes:
+        key: As KeyboardEvent.key names it, or as people do (`Esc`, `Return`, `ctrl+k`), in any case.
+    """
 
     key: str
 
@@ -200,12 +259,12 @@ class SelectOption(_OnElement, frozen=True, tag="select_option"):
     value: str | tuple[str, ...]
 
 
-class Hover(_OnElement, frozen=True, tag="hover"):
-    """Move the pointer over an element."""
+class Hover(_OnPoint, frozen=True, tag="hover"):
+    """Move the pointer over an element or a point."""
 
 
-class Drag(_OnElement, frozen=True, tag="drag"):
-    """Drag an element onto another one."""
+class Drag(_OnPoint, frozen=True, tag="drag"):
+    """Drag an element, or what is at a point, onto another one."""
 
     to: Target
 
@@ -254,7 +313,10 @@ class Wait(_Action, frozen=True, tag="wait"):
 
 
 class EvaluateJs(_Action, frozen=True, tag="evaluate_js"):
-    """Evaluate an expression, or call a function, in the page. `data` is its value, awaited, as JSON has it."""
+    """Run code in the page: an expression, a function to call, or statements, with `return` and `await` where needed.
+
+    `data` is the value, awaited, as JSON has it; elements, functions and symbols are text.
+    """
 
     code: str
 
@@ -280,6 +342,8 @@ Action = (
     | CloseTab
     | Click
     | Fill
+    | Type
+    | Clear
     | PressKey
     | Check
     | SelectOption
@@ -296,8 +360,8 @@ Action = (
 _BY_TYPE: Final[dict[str, type[Any]]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
-        Goto, GoBack, GoForward, Reload, NewTab, SwitchTab, CloseTab, Click, Fill, PressKey, Check, SelectOption,
-        Hover, Drag, UploadFile, DownloadFile, Scroll, Wait, EvaluateJs, HandleDialog,
+        Goto, GoBack, GoForward, Reload, NewTab, SwitchTab, CloseTab, Click, Fill, Type, Clear,
+        PressKey, Check, SelectOption, Hover, Drag, UploadFile, DownloadFile, Scroll, Wait, EvaluateJs, HandleDialog,
     )
 }  # fmt: skip
 
@@ -372,13 +436,13 @@ def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) 
         if given["selector"] is None:
             raise InvalidAction(f"The log holds no selector for the element of this {given['type']}")
     if isinstance(given.get("to"), Mapping) and given["to"].get("ref") is not None:
-        given["to"] = {"selector": data.get("to_selector")}
+        given["to"] = {**given["to"], "ref": None, "selector": data.get("to_selector")}
     value = given.get("value")
     if isinstance(value, Mapping):
         name = value.get("name")
         if name is None or name not in (secrets or {}):
             called = "a secret without a name" if name is None else f"the secret {name!r}"
-            raise InvalidAction(f"This fill needs {called}, which no log holds", secret=name)
+            raise InvalidAction(f"This {given['type']} needs {called}, which no log holds", secret=name)
         given["value"] = Secret((secrets or {})[name], name)
     return parse_action(given)
 
@@ -404,9 +468,15 @@ def _convert(kind: type[Any], given: dict[str, Any]) -> Action:
 def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]) -> InvalidAction:
     if name is None:
         return InvalidAction(f"The {what} is missing; there are: {', '.join(valid)}", nearest=None)
-    matches = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
-    nearest = matches[0] if matches else None
-    hint = f"; did you mean {nearest!r}?" if nearest else ""
+    asked = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", str(name)).lower()
+    elsewhere = [
+        (word, *more)
+        for word, *more in (meant.split(maxsplit=1) for meant in ELSEWHERE.get(asked, ()))
+        if word in valid
+    ]
+    matches = [asked] if asked in valid else difflib.get_close_matches(asked, list(valid), n=1, cutoff=0.5)
+    nearest, *more = elsewhere[0] if elsewhere else (matches[0] if matches else None,)
+    hint = f"; did you mean {nearest!r}{f' with {more[0]}' if more else ''}?" if nearest else ""
     return InvalidAction(f"There is no {what} {name!r}{hint} There are: {', '.join(valid)}", nearest=nearest, name=name)
 
 
@@ -422,7 +492,15 @@ def _check_target(target: Any, *, required: bool) -> None:
     given = [name for name in ("ref", "selector", "role") if getattr(target, name) is not None]
     if target.name is not None and target.role is None:
         raise ValueError("name goes with role, such as role='button', name='Save'")
+    if target.exact and target.name is None:
+        raise ValueError("exact goes with role and name")
     if len(given) > 1:
         raise ValueError(f"an element is named in one way; {' and '.join(given)} were given")
     if required and not given:
         raise ValueError("which element? Give ref, selector, or role with name")
+
+
+def _names_point(target: Any) -> bool:
+    if (target.x is None) != (target.y is None):
+        raise ValueError("a point has both x and y, in CSS pixels")
+    return target.x is not None

@@ -201,7 +201,7 @@ def test_keys(form):
     assert said(form) == "key ArrowLeft"
     form.do("press_key", key="Escape")
     assert said(form) == "key Escape"
-    assert "Unknown key" in form.execute("press_key", key="Nokey").message
+    assert form.execute("press_key", key="Escpe").message == "There is no key 'Escpe'; did you mean 'Escape'?"
 
 
 def test_check_and_select(form):

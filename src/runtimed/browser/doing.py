@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from runtimed import actions
 from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "Refused", "milliseconds"]
+__all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Refused", "allowance", "milliseconds"]
 
 TIMEOUT: Final = 10.0
 """Seconds that an action may take."""
@@ -19,6 +20,10 @@ LONG_TIMEOUT: Final = 30.0
 
 class Refused(BrowserError):
     """We refuse an action ourselves; `error` is the word for it."""
+
+
+class NoEffect(Refused):
+    """What was done to a page did not do there what it does."""
 
 
 class Doing:
@@ -35,6 +40,18 @@ class Doing:
         self.data: Any = None
         self.changed = False
         self.begun = False
+
+
+def allowance(action: Any) -> float:
+    """Return how many seconds an action on the page may take."""
+    if action.timeout is not None:
+        return float(action.timeout)
+    if isinstance(action, actions.DownloadFile):
+        return LONG_TIMEOUT
+    if isinstance(action, actions.Type):
+        text = action.value.secret if isinstance(action.value, actions.Secret) else action.value
+        return TIMEOUT + len(text) * action.delay
+    return TIMEOUT
 
 
 def milliseconds(action: Any, default: float) -> float:

@@ -65,6 +65,7 @@ class Elements:
         """
         if isinstance(target, actions.EvaluateJs):
             return None, "the page"
+        exact: str | None = None
         if target.ref is not None:
             found, what, selector = await self._find_ref(target.ref, tab)
             selectors.append(selector)
@@ -72,15 +73,25 @@ class Elements:
         if target.selector is not None:
             selector = what = target.selector
         elif target.role is not None:
-            named = "" if target.name is None else f"[name={msgspec.json.encode(target.name).decode()}]"
-            selector = f"role={target.role}{named}"
+            role = target.role.strip().lower()
+            named = "" if target.name is None else f"={msgspec.json.encode(target.name).decode()}"
+            exact = f"role={role}[name{named}]" if named else f"role={role}"
+            selector = f"role={role}[name*{named} i]" if named and not target.exact else exact
             what = target.role if target.name is None else f'{target.role} "{target.name}"'
+        elif getattr(target, "x", None) is not None:
+            selectors.append(None)
+            return None, f"the point {target.x:g}, {target.y:g}"
         else:
             return None, "the page"
         selectors.append(selector)
         limit = getattr(target, "timeout", None) or TIMEOUT
         sought = selector
-        match = await await_match(tab.page, lambda frame: frame.locator(sought), limit)
+        match = await await_match(
+            tab.page,
+            lambda frame: frame.locator(sought),
+            limit,
+            None if exact is None else lambda frame: frame.locator(exact),
+        )
         if match is None:
             raise Refused(f"Nothing on the page is {selector} within {limit:g} s; raise timeout=", error="Timeout")
         return match, what

@@ -29,7 +29,7 @@ _LEFT: Final = re.compile(
 """What Playwright says where a frame went away or elsewhere. Source: playwright-core, server/frames.ts."""
 
 
-async def await_match(page: Page, locate: Locate, within: float) -> Locator | None:
+async def await_match(page: Page, locate: Locate, within: float, closer: Locate | None = None) -> Locator | None:
     """Wait until a frame, which may itself come late, has a match; return the visible ones of that frame, if any.
 
     What is hidden counts only where no frame shows a match.
@@ -38,24 +38,32 @@ async def await_match(page: Page, locate: Locate, within: float) -> Locator | No
         page: The page.
         locate: Names what is looked for.
         within: Seconds; None is returned when they are over.
+        closer: Names it more closely: those count where a frame has several matches.
 
     Raises:
         PlaywrightError: If what is looked for cannot be understood.
     """
     main = locate(page.main_frame).filter(visible=True)
-    if await _count(page.main_frame, main):  # nearly always; the others are not asked
-        return main
+    if count := await _count(page.main_frame, main):  # nearly always; the others are not asked
+        return await _closest(page.main_frame, main, count, closer)
     end, turn = time.monotonic() + within, 0
     while True:
         frames = page.frames
         for visible in (True, False):
             looks = [locate(frame).filter(visible=True) if visible else locate(frame) for frame in frames]
-            for look, count in zip(looks, await _counts(frames, looks), strict=True):
+            for frame, look, count in zip(frames, looks, await _counts(frames, looks), strict=True):
                 if count:
-                    return look
+                    return await _closest(frame, look, count, closer)
         if not await _pause(turn, end):
             return None
         turn += 1
+
+
+async def _closest(frame: Frame, look: Locator, count: int, closer: Locate | None) -> Locator:
+    if count == 1 or closer is None:
+        return look
+    close = closer(frame).filter(visible=True)
+    return close if await _count(frame, close) else look
 
 
 async def await_visible(page: Page, locate: Locate, within: float) -> Locator | None:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
-from runtimed.actions import Secret
-from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused, milliseconds
+from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused, allowance, milliseconds
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
+from runtimed.browser.filling import check, clear, fill, select, type_anywhere, type_text
+from runtimed.browser.keys import key_of
+from runtimed.browser.pointing import click, drag, hover
+from runtimed.browser.scripting import evaluate
 from runtimed.browser.tabs import OpenTab
+from runtimed.browser.words import obstacle
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
 __all__ = ["Operator"]
 
-_MAX_DATA: Final = 8 * 2**20
-"""Largest value that a page may give back, in bytes as it travels."""
+T = TypeVar("T")
+
+_PATIENT: Final = 1.0
+"""Seconds that a page gets to enable or uncover what an action without a time of its own is about."""
 
 # The page itself, or what scrolls in its middle where the page as a whole does not.
 _SCROLL: Final = """amount => {
@@ -44,9 +51,6 @@ _SCROLL_ELEMENT: Final = """(element, amount) => {
   return Math.round(element.scrollTop - before);
 }"""
 
-# Pictures of the page, and who watches it, must not show it either.
-_HIDE_TEXT: Final = "element => { if (element.type !== 'password') element.style.webkitTextSecurity = 'disc'; }"
-
 _IS_FILE_INPUT: Final = "element => ((element.control ?? element).type === 'file')"
 
 
@@ -66,14 +70,25 @@ class Operator:
         """Do something to an element, or to the page where there is none; return what was done."""
         if found is not None:
             return await self._touch_element(action, tab, found, what, doing)
-        async with asyncio.timeout(action.timeout or TIMEOUT):
+        async with asyncio.timeout(allowance(action)):
             match action:
                 case actions.EvaluateJs():
-                    doing.data = _plain(await tab.page.evaluate(action.code))
+                    doing.data = await evaluate(tab.page, action.code)
                     return "Evaluated"
                 case actions.PressKey():
-                    await tab.page.keyboard.press(action.key)
+                    await tab.page.keyboard.press(key_of(action.key))
                     return f"Pressed {action.key}"
+                case actions.Type():
+                    await type_anywhere(action, tab.page)
+                    return "Typed"
+                case actions.Click():
+                    await click(action, tab, None, 0)
+                    return f"Clicked {what}"
+                case actions.Hover():
+                    await hover(action, tab, None, 0)
+                    return f"The pointer is over {what}"
+                case actions.Drag():
+                    return await self._drag(action, tab, None, what, doing)
                 case actions.Scroll():
                     moved = await tab.page.evaluate(_SCROLL, action.amount)
                     return f"Scrolled by {moved} px" if moved else "There is nothing more to scroll"
@@ -83,32 +98,27 @@ class Operator:
         limit = milliseconds(action, TIMEOUT)
         match action:
             case actions.Click():
-                await found.click(
-                    button=action.button, click_count=action.count, modifiers=list(action.modifiers), timeout=limit
-                )
+                await _patiently(action, what, lambda limit: click(action, tab, found, limit))
                 return f"Clicked {what}"
             case actions.Fill():
-                await self._fill(action, found)
-                return f"Filled {what}"
+                return await _patiently(action, what, lambda limit: fill(action, found, what, limit))
+            case actions.Type():
+                return await _patiently(action, what, lambda limit: type_text(action, found, what, limit))
+            case actions.Clear():
+                return await _patiently(action, what, lambda limit: clear(found, what, limit))
             case actions.PressKey():
-                await found.press(action.key, timeout=limit)
+                await found.press(key_of(action.key), timeout=limit)
                 return f"Pressed {action.key} in {what}"
             case actions.Check():
-                await found.set_checked(action.value, timeout=limit)
-                return f"{'Checked' if action.value else 'Unchecked'} {what}"
+                return await _patiently(action, what, lambda limit: check(action, found, what, limit))
             case actions.SelectOption():
-                chosen = await found.select_option(
-                    action.value if isinstance(action.value, str) else list(action.value), timeout=limit
-                )
-                doing.data = chosen
-                return f"Selected {', '.join(chosen) or 'nothing'} in {what}"
+                said, doing.data = await _patiently(action, what, lambda limit: select(action, found, what, limit))
+                return said
             case actions.Hover():
-                await found.hover(timeout=limit)
+                await _patiently(action, what, lambda limit: hover(action, tab, found, limit))
                 return f"The pointer is over {what}"
             case actions.Drag():
-                target, where = await self._elements.find(action.to, tab, doing.selectors)
-                await found.drag_to(target or found, timeout=limit)
-                return f"Dragged {what} to {where}"
+                return await self._drag(action, tab, found, what, doing)
             case actions.UploadFile():
                 return await self._upload(action, tab, found, what)
             case actions.DownloadFile():
@@ -122,19 +132,10 @@ class Operator:
             case _:
                 raise AssertionError(f"no way to perform {action!r}")
 
-    async def _fill(self, action: actions.Fill, found: Locator) -> None:
-        limit = milliseconds(action, TIMEOUT)
-        secret = isinstance(action.value, Secret)
-        text = action.value.secret if isinstance(action.value, Secret) else action.value
-        if secret:
-            await found.evaluate(_HIDE_TEXT, timeout=limit)
-        if action.clear:
-            await found.fill(text, timeout=limit)
-        else:
-            await found.press("ControlOrMeta+End", timeout=limit)
-            await found.page.keyboard.insert_text(text)
-        if action.press_enter:
-            await found.press("Enter", timeout=limit)
+    async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
+        target, where = await self._elements.find(action.to, tab, doing.selectors)
+        said = await _patiently(action, what, lambda limit: drag(action, tab, found, target, where, limit))
+        return f"Dragged {what} to {where}{said}"
 
     async def _upload(self, action: actions.UploadFile, tab: OpenTab, found: Locator, what: str) -> str:
         limit = milliseconds(action, TIMEOUT)
@@ -175,13 +176,19 @@ class Operator:
         return f"Downloaded {path.name} ({download.size} bytes)"
 
 
-def _plain(value: Any) -> Any:
-    """Return what a page gave back in a form that can travel."""
+async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T]]) -> T:
+    """Do something to an element within the time of its action, in milliseconds.
+
+    Raises:
+        Refused: If the action names no time, and the element is still disabled, inert or covered after a moment.
+    """
+    whole = allowance(action)
+    if action.timeout is not None:
+        return await work(whole * 1000)
     try:
-        plain = msgspec.to_builtins(value)
-        size = len(msgspec.msgpack.encode(plain))
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise Refused(f"The value cannot be given back: {exc}", error="Refused") from exc
-    if size > _MAX_DATA:
-        raise Refused(f"The value has {size} bytes, more than the {_MAX_DATA} that are allowed", error="Refused")
-    return plain
+        return await work(_PATIENT * 1000)
+    except PlaywrightTimeout as exc:
+        why = obstacle(exc)
+        if why is not None:
+            raise Refused(f"{what} {why}; timeout= waits until it is not", error="Refused") from exc
+    return await work((whole - _PATIENT) * 1000)

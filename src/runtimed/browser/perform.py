@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
@@ -14,18 +14,22 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.actions import Action
-from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused
+from runtimed.browser.doing import Doing, NoEffect, Refused, allowance
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
 from runtimed.browser.navigating import Navigator
 from runtimed.browser.operating import Operator
+from runtimed.browser.pointing import let_go
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.browser.waiting import wait
-from runtimed.browser.watching import end_watch, put_away, start_watch
+from runtimed.browser.watching import end_watch, free_input, put_away, start_watch
 from runtimed.browser.words import explain, sentence, short
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import ActionResult, BrowserConfig
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator
 
 __all__ = ["Performed", "Performer"]
 
@@ -188,7 +192,7 @@ class Performer:
 
     async def _answering(self, action: Any, tab: OpenTab, doing: Doing) -> str:
         """Operate, as long as the page answers."""
-        limit = action.timeout or (LONG_TIMEOUT if isinstance(action, actions.DownloadFile) else TIMEOUT)
+        limit = allowance(action)
         try:
             async with asyncio.timeout(limit + _MORE):
                 return await tab.run(self._operate(action, tab, doing))
@@ -207,12 +211,14 @@ class Performer:
         watching = None if sure else asyncio.ensure_future(start_watch(tab))
         stopped = False
         try:
+            if tab.pressed:
+                await let_go(tab)
             await asyncio.sleep(0)  # its question is on its way before those of the action, and so is answered first
             found, what = await self._elements.find(action, tab, doing.selectors)
             if watching is not None and found is None:
                 await watching  # what is done to an element is preceded by more questions to the page
             changes = tab.changes
-            doing.done = await self._operator.touch(action, tab, found, what, doing)
+            doing.done = await self._touch(action, tab, found, what, doing)
             async with asyncio.timeout(_MORE):
                 watch = None if watching is None else await watching
                 doing.changed = doing.changed or sure
@@ -220,11 +226,24 @@ class Performer:
                     return doing.done + await self._await_page(tab)
                 if watch is not None:
                     stopped = True
-                    doing.changed = doing.changed or await end_watch(tab, watch)
+                    seen = await end_watch(tab, watch)
+                    doing.changed = doing.changed or seen.changed
+                    if not seen.heard and isinstance(action, _BY_INPUT) and await free_input(tab):
+                        doing.done, doing.changed = await self._touch(action, tab, found, what, doing), True
             return doing.done
         finally:
+            if tab.pressed:
+                self.later(let_go(tab))
             if watching is not None:
                 self.later(put_away(tab, watching, stopped=stopped))
+
+    async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
+        try:
+            return await self._operator.touch(action, tab, found, what, doing)
+        except NoEffect:
+            if not await free_input(tab):
+                raise
+        return await self._operator.touch(action, tab, found, what, doing)
 
     @staticmethod
     async def _await_page(tab: OpenTab) -> str:
@@ -250,7 +269,18 @@ class Performer:
 _NAVIGATES = actions.Goto | actions.GoBack | actions.GoForward | actions.Reload
 _NEEDS_ANSWER = _NAVIGATES | actions.EvaluateJs | actions.Wait
 """Those of which nothing was done if a dialog stands in the way."""
-_MAY_CLOSE = actions.Click | actions.PressKey | actions.EvaluateJs | actions.Fill | actions.Check | actions.SelectOption
+_MAY_CLOSE = (
+    actions.Click
+    | actions.PressKey
+    | actions.EvaluateJs
+    | actions.Fill
+    | actions.Type
+    | actions.Check
+    | actions.SelectOption
+    | actions.Drag
+)
 """Those because of which a page may close itself."""
-_SURE = actions.Fill | actions.Check | actions.SelectOption | actions.UploadFile
+_BY_INPUT = actions.Click | actions.PressKey | actions.Type | actions.Hover
+"""Those of which a page hears by its pointer and its keys."""
+_SURE = actions.Fill | actions.Clear | actions.Check | actions.SelectOption | actions.UploadFile
 """Those that change the page if they succeed."""

@@ -67,8 +67,10 @@ class Observer:
 
         Raises:
             StaleElement: If `scope` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing.
+            BrowserError: If `scope` is a selector that finds nothing, or `depth` no level.
         """
+        if depth is not None and depth < 1:
+            raise BrowserError(f"depth is a number of levels from 1, not {depth}")
         tab = await self._tabs.active()
         await tab.ready
         try:

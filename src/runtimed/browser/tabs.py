@@ -66,6 +66,8 @@ class OpenTab:
         dialog: The dialog in which its page waits.
         guarded: Whether it is kept from files.
         first_watch: The first watch of its document, with which the later ones begin; see `start_watch`.
+        pressed: Whether a drag holds a button of its mouse.
+        releasing: Held while that is released.
         generation: Counts what may have changed the page's address, its document or its frames.
     """
 
@@ -80,6 +82,8 @@ class OpenTab:
         self.crashed = False
         self.first_watch: str | None = None
         self.guarded = False
+        self.pressed = False
+        self.releasing = asyncio.Lock()
         self.arrived = asyncio.Event()
         self.changes = 0
         self.generation = 0

@@ -1,4 +1,4 @@
-"""Sees whether a page changes while an action is performed, from a place where the page cannot see that."""
+"""Sees whether a page changes, and gets its input, while an action is performed; the page cannot see that."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from playwright.async_api import Error as PlaywrightError
 
 if TYPE_CHECKING:
@@ -13,16 +14,29 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["end_watch", "put_away", "start_watch"]
+__all__ = ["Watched", "end_watch", "free_input", "put_away", "start_watch"]
 
 # What listens stays in the document: whoever begins to listen to its scrolling has Chromium draw it anew, in the middle
 # of the action (a click took 1.3 times as long).
-_WATCH: Final = """() => {
-  let events = 0;
-  for (const type of ['input', 'change', 'scroll'])
-    document.addEventListener(type, () => { events += 1; }, { capture: true, passive: true });
+_WATCH: Final = r"""() => {
+  const question = `runtimed-${Math.random()}`;
+  let events = 0, inputs = 0, answers = 0;
+  const listen = () => {
+    for (const type of ['input', 'change', 'scroll'])
+      document.addEventListener(type, () => { events += 1; }, { capture: true, passive: true });
+    for (const type of ['pointermove', 'pointerdown', 'keydown'])
+      window.addEventListener(type, () => { inputs += 1; }, { capture: true, passive: true });
+    window.addEventListener(question, () => { answers += 1; });
+  };
+  const listens = () => {
+    const before = answers;
+    window.dispatchEvent(new Event(question));
+    return answers > before;
+  };
+  const frames = 'iframe, frame, object, embed', hovered = frames.replaceAll(/\w+/g, '$&:hover');
   const watch = () => {
-    const [before, x, y] = [events, scrollX, scrollY];
+    if (!listens()) listen();  // `document.open()` takes all listeners away
+    const [before, heard, x, y] = [events, inputs, scrollX, scrollY];
     let changes = 0;
     const observer = new MutationObserver(records => { changes += records.length; });
     observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
@@ -30,14 +44,30 @@ _WATCH: Final = """() => {
       changes += observer.takeRecords().length + events - before;
       if (x !== scrollX || y !== scrollY) changes += 1;  // the event comes with the next frame
       observer.disconnect();
-      return changes;
-    } };
+      const elsewhere = document.activeElement?.matches(frames) || document.querySelector(hovered) !== null;
+      return [changes > 0, inputs > heard || elsewhere || !listens()];
+    }, is_under: (x, y) => [...document.querySelectorAll(':hover')].pop() === document.elementFromPoint(x, y) };
   };
   return watch();
 }"""
 
+_OVER: Final = {"functionDeclaration": "function () { return this.is_under(1, 1); }", "returnByValue": True}
+_ALL_OPERATIONS: Final = 0xFFFF
+
 _AGAIN: Final = {"functionDeclaration": "function () { return this.again(); }"}
 _STOP: Final = {"functionDeclaration": "function () { return this.stop(); }", "returnByValue": True}
+
+
+class Watched(msgspec.Struct, frozen=True):
+    """What was seen.
+
+    Attributes:
+        changed: Whether the page changed.
+        heard: Whether it got input, as far as can be known: what a frame gets is not seen.
+    """
+
+    changed: bool
+    heard: bool
 
 
 async def start_watch(tab: OpenTab) -> str | None:
@@ -64,13 +94,34 @@ def _watch_in(answer: dict[str, Any]) -> str | None:
     return None if "exceptionDetails" in answer else answer["result"]["objectId"]
 
 
-async def end_watch(tab: OpenTab, watch: str) -> bool:
+async def end_watch(tab: OpenTab, watch: str) -> Watched:
     """Stop watching, and return what was seen."""
     try:
         answer = await _of_page(tab).send("Runtime.callFunctionOn", {**_STOP, "objectId": watch})
     except PlaywrightError:  # its document is gone
-        return True
-    return bool(answer["result"].get("value", True))
+        return Watched(changed=True, heard=True)
+    changed, heard = answer["result"].get("value") or (True, True)
+    return Watched(changed=changed, heard=heard)
+
+
+async def free_input(tab: OpenTab) -> bool:
+    """End a drag that keeps a page from getting any input; whether there was one.
+
+    Who attached to the browser may have left one behind: Chromium confirms clicks and keys of everybody then, and the
+    page gets none of them.
+    """
+    watch = await start_watch(tab)
+    if watch is None:
+        return False
+    for x in (2, 1):
+        await _of_page(tab).send("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": 1})
+    # A page can keep events from us, but not what the pointer is over.
+    over = await _of_page(tab).send("Runtime.callFunctionOn", {**_OVER, "objectId": watch})
+    heard = (await end_watch(tab, watch)).heard or bool(over["result"].get("value", True))
+    if not heard:
+        data = {"items": [], "dragOperationsMask": _ALL_OPERATIONS}
+        await _of_page(tab).send("Input.dispatchDragEvent", {"type": "dragCancel", "x": 0, "y": 0, "data": data})
+    return not heard
 
 
 async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], *, stopped: bool) -> None:

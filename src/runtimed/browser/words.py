@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Error as PlaywrightError
     from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-__all__ = ["explain", "late", "sentence", "short"]
+__all__ = ["explain", "late", "obstacle", "performed", "sentence", "short"]
 
 _LONG_URL: Final = 300
 
@@ -52,6 +52,26 @@ def explain(
     return message if reason is None else f"{reason}: {message}", "Navigation"
 
 
+def obstacle(exc: PlaywrightTimeout) -> str | None:
+    """Say what kept an element from being used until the end; None if it is something else, or the element was used."""
+    steps = [line.strip(" -") for line in exc.message.splitlines()]
+    states = [line for line in steps if re.match(r"(element is |<.*intercepts pointer|performing )", line)]
+    last = states[-1] if states else ""
+    covering = re.match(r"(<.*>|<.*) intercepts pointer events", last)
+    if covering is not None:
+        return f"is covered by {covering[1]}"
+    return {
+        "element is not enabled": "is disabled",
+        "element is not editable": "is read-only",
+        "element is inert": "is inert, as what is behind an open dialog",
+    }.get(last)
+
+
+def performed(exc: PlaywrightTimeout) -> bool:
+    """Whether what the page did not answer in time was done to it."""
+    return any(line.strip(" -").startswith("performing ") for line in exc.message.splitlines())
+
+
 def late(exc: PlaywrightTimeout) -> str:
     """Say that a page did not load in time."""
     return f"The page did not load in time ({sentence(exc).rstrip('.')})."
@@ -63,7 +83,7 @@ def sentence(exc: PlaywrightError) -> str:
     head, _, log = text.partition("Call log:")
     first = re.sub(r"^[A-Z]\w+\.\w+: ", "", " ".join(head.split()).strip(" ="))
     steps = [line.strip(" -") for line in log.splitlines() if line.strip(" -=")]
-    telling = [line for line in steps if re.search(r"not |intercept|hidden|detached|outside|resolved to", line)]
+    telling = [line for line in steps if re.search(r"not |intercept|inert|hidden|detached|outside|resolved to", line)]
     return f"{first}: {telling[-1]}" if telling else first
 
 

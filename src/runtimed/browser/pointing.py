@@ -1,0 +1,183 @@
+"""Moves the pointer: to elements and points, and drags what is there. However a drag ends, no button stays pressed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
+from runtimed.browser.doing import Refused
+from runtimed.browser.words import performed
+
+if TYPE_CHECKING:
+    from playwright.async_api import JSHandle, Locator
+
+    from runtimed.browser.tabs import OpenTab
+
+__all__ = ["click", "drag", "hover", "let_go"]
+
+_STEPS: Final = 8
+"""Moves of which a drag consists: what follows the pointer wants to see it come."""
+_FIRST_MOVE: Final = 6
+"""CSS pixels after which every browser takes a pressed pointer for a drag."""
+_PATIENCE: Final = 1.0
+"""Seconds in which a page that a drag went through says what it has seen."""
+
+# The page as a whole is compared: who shows where something may be dropped takes that back where it was not.
+_WATCH: Final = """element => {
+  const view = element.ownerDocument.defaultView, root = element.ownerDocument.documentElement;
+  const types = ['dragstart', 'drop', 'input', 'change'], events = [];
+  const notice = event => events.push(event);
+  for (const type of types) view.addEventListener(type, notice, { capture: true, passive: true });
+  const before = root.innerHTML;
+  return { end: () => {
+    for (const type of types) view.removeEventListener(type, notice, { capture: true });
+    const seen = (...sought) => events.some(event => sought.includes(event.type) && !(
+      event.type === 'dragstart' && event.defaultPrevented));
+    return [seen('dragstart'), seen('drop'), seen('input', 'change') || root.innerHTML !== before];
+  } };
+}"""
+
+_SHOW: Final = "element => element.scrollIntoView({ block: 'nearest', inline: 'nearest', behavior: 'instant' })"
+
+
+def _point(target: Any) -> tuple[float, float] | None:
+    return None if target.x is None else (target.x, target.y)
+
+
+async def click(action: Any, tab: OpenTab, found: Locator | None, limit: float) -> None:
+    """Click an element, a point of it, or a point of the view."""
+    point = _point(action)
+    if found is not None:
+        try:
+            await found.click(
+                button=action.button,
+                click_count=action.count,
+                modifiers=list(action.modifiers),
+                position=None if point is None else {"x": point[0], "y": point[1]},
+                timeout=limit,
+            )
+        except PlaywrightTimeout as exc:
+            if not performed(exc):
+                raise
+            await tab.page.evaluate("0")  # the page is busy with the click
+        return
+    x, y = await _in_view(tab, point)
+    keyboard = tab.page.keyboard
+    async with contextlib.AsyncExitStack() as held:
+        for modifier in action.modifiers:
+            await keyboard.down(modifier)
+            held.push_async_callback(keyboard.up, modifier)
+        await tab.page.mouse.click(x, y, button=action.button, click_count=action.count)
+
+
+async def hover(action: Any, tab: OpenTab, found: Locator | None, limit: float) -> None:
+    """Move the pointer over an element, a point of it, or a point of the view."""
+    point = _point(action)
+    if found is not None:
+        await found.hover(position=None if point is None else {"x": point[0], "y": point[1]}, timeout=limit)
+        return
+    await tab.page.mouse.move(*await _in_view(tab, point))
+
+
+async def _in_view(tab: OpenTab, point: tuple[float, float] | None) -> tuple[float, float]:
+    """Return a point of the view.
+
+    Raises:
+        Refused: If it is outside.
+    """
+    if point is None:
+        raise AssertionError("an action on no element has a point")
+    width, height = await tab.page.evaluate("[innerWidth, innerHeight]")
+    if not (0 <= point[0] < width and 0 <= point[1] < height):
+        raise Refused(
+            f"The point {point[0]:g}, {point[1]:g} is outside of the view, which is {width} by {height}; scroll before",
+            error="Refused",
+        )
+    return point
+
+
+async def drag(
+    action: Any, tab: OpenTab, source: Locator | None, target: Locator | None, where: str, limit: float
+) -> str:
+    """Drag an element or a point to another one, and return a remark on what came of it.
+
+    Args:
+        action: Says which points of them are meant.
+        tab: Its page.
+        source: What is dragged; None for what is at the point.
+        target: Where to; None for the point.
+        where: What to call that.
+        limit: Milliseconds.
+
+    Raises:
+        Refused: If nothing takes what was dragged.
+    """
+    mouse, end = tab.page.mouse, _point(action.to)
+    if target is not None:  # what can be refused is refused before a button is pressed
+        await target.hover(position=None if end is None else {"x": end[0], "y": end[1]}, trial=True, timeout=limit)
+    await hover(action, tab, source, limit)
+    watches = [
+        await place.evaluate_handle(_WATCH, timeout=limit)
+        for place in (source or tab.page.locator(":root"), target)
+        if place is not None
+    ]
+    tab.pressed = True
+    await mouse.down()
+    x, y = await _aim(tab, source, _point(action), limit)
+    await mouse.move(x + _FIRST_MOVE, y + _FIRST_MOVE)  # it begins before the page is scrolled to where it ends
+    x, y = await _aim(tab, target, end, limit)
+    await mouse.move(x, y, steps=_STEPS)
+    await mouse.move(x, y)  # what came under the pointer last is to hear of it twice
+    await mouse.up()
+    tab.pressed = False
+    return await _outcome(watches, where)
+
+
+async def _aim(
+    tab: OpenTab, target: Locator | None, point: tuple[float, float] | None, limit: float
+) -> tuple[float, float]:
+    """Return where in the view a target is, or a point of it."""
+    if target is None:
+        return await _in_view(tab, point)
+    await target.evaluate(_SHOW, timeout=limit)
+    box = await target.bounding_box(timeout=limit)
+    if box is None:
+        raise Refused("What something was to be dragged to is not shown any more", error="Refused")
+    if point is not None:
+        return box["x"] + point[0], box["y"] + point[1]
+    size = tab.page.viewport_size or {"width": box["x"] + box["width"], "height": box["y"] + box["height"]}
+    left, right = max(box["x"], 0), min(box["x"] + box["width"], size["width"])
+    top, bottom = max(box["y"], 0), min(box["y"] + box["height"], size["height"])
+    return (left + right) / 2, (top + bottom) / 2
+
+
+async def _outcome(watches: list[JSHandle], where: str) -> str:
+    started = dropped = changed = False
+    for watch in watches:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                seen = await watch.evaluate("watch => watch.end()")
+                await watch.dispose()
+        except (PlaywrightError, TimeoutError):  # the drag has led to another page, or keeps this one busy
+            changed = True
+        else:
+            started, dropped, changed = started or seen[0], dropped or seen[1], changed or seen[2]
+    if started and not dropped and not changed:
+        raise Refused(f"{where} takes nothing that is dragged there; nothing has changed", error="Refused")
+    return "" if dropped or changed else "; nothing on the page has changed"
+
+
+async def let_go(tab: OpenTab) -> None:
+    """End a drag that went wrong: no button stays pressed, and nothing is dropped where the pointer happens to be."""
+    async with tab.releasing:
+        if not tab.pressed:
+            return
+        with contextlib.suppress(PlaywrightError):  # the page has gone elsewhere
+            await tab.page.keyboard.press("Escape")
+        with contextlib.suppress(PlaywrightError):
+            await tab.page.mouse.up()
+        tab.pressed = False

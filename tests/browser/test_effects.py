@@ -1,0 +1,358 @@
+"""Actions have their effect or say that they have not: fields, switches, drags, and pages that swallow their input."""
+
+import time
+
+import pytest
+from playwright.async_api import async_playwright
+
+from runtimed.actions import Click, Drag, Fill, Hover, Secret, Target, Type
+from runtimed.browser.doing import Refused
+from runtimed.browser.keys import key_of
+
+HELD = "(element => element.value ?? element.innerText)(document.getElementById('ID'))"
+
+
+@pytest.fixture
+def page(browser, site):
+    browser.goto(f"{site.url}/effects")
+    return browser
+
+
+def held(page, field):
+    return page.js(HELD.replace("ID", field))
+
+
+def said(page):
+    return page.js("said.textContent")
+
+
+def test_a_field_of_any_kind_holds_what_was_filled_in(page):
+    values = {
+        "text": "Ada", "area": "two\nlines", "email": "a@b.org", "number": "-12.5", "date": "2026-11-29",
+        "time": "12:30", "local": "2026-11-29T12:30", "month": "2026-11", "week": "2026-W48", "colour": "#ff8800",
+        "range": "30", "password": "secret", "search": "x", "react": "Ada", "rich": "two\nlines", "onkey": "日本",
+    }  # fmt: skip
+
+    for field, value in values.items():
+        assert page.do("fill", selector=f"#{field}", value=value).message == f"Filled #{field}"
+    page.do("fill", selector="#label", value="by its label")
+
+    assert {field: held(page, field) for field in values} == values
+    assert held(page, "labelled") == "by its label"
+    assert page.js("react.dataset.state") == "Ada"
+
+
+@pytest.mark.parametrize("field", ["keydown", "keyup", "masked"])
+def test_a_mask_applies_to_what_is_filled_in(page, field):
+    result = page.do("fill", selector=f"#{field}", value="01022026")
+
+    assert held(page, field) == "01/02/2026"
+    assert result.message == f"Filled #{field}; the page has made '01/02/2026' of it"
+    page.do("fill", selector=f"#{field}", value="31122027")
+    assert held(page, field) == "31/12/2027"
+    page.do("clear", selector=f"#{field}")
+    assert held(page, field) == ""
+
+
+@pytest.mark.parametrize("field", ["onkey", "oninput"])
+@pytest.mark.parametrize("action", ["fill", "type"])
+def test_suggestions_open_for_what_is_written(page, field, action):
+    page.do(action, selector=f"#{field}", value="ber")
+
+    assert page.js("list.innerText") == "Berlin\nBern"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("short", "abcdefgh", "#short was filled in, and holds 'abcde': it takes at most 5 characters"),
+        ("short", Secret("abcdefgh"), "#short was filled in, and holds 5 characters: it takes at most 5 characters"),
+        ("fixed", "Ada", "#fixed was filled in, and holds ''"),
+        ("digits", "1a2", "#digits was filled in, and holds '12'"),
+        ("date", "29/11/2026", "#date holds nothing of that: it takes a date such as 2026-11-29"),
+        ("number", "many", "#number holds nothing of that: it takes a number such as 12.5"),
+        ("readonly", "x", "#readonly is read-only; timeout= waits until it is not"),
+        ("disabled", "x", "#disabled is disabled; timeout= waits until it is not"),
+    ],
+)  # fmt: skip
+def test_a_field_that_takes_something_else_says_what_it_holds(page, field, value, says):
+    result = page.execute("fill", selector=f"#{field}", value=value)
+
+    assert (result.success, result.error, result.message) == (False, "Refused", says)
+
+
+def test_what_is_typed_comes_key_by_key_behind_what_the_field_holds(page):
+    page.do("fill", selector="#text", value="ab")
+    page.js("document.activeElement.blur(); keys.length = 0")
+
+    assert page.do("type", selector="#text", value="cd").message == "Typed into #text"
+    assert page.js("keys.slice(-2)") == ["c", "d"]
+    assert held(page, "text") == "abcd"
+    page.do("press_key", key="Home")
+    page.do(Type("0", selector="#text"))
+    assert held(page, "text") == "0abcd"  # at the caret, where the field has the focus
+    page.do(Type("é!", selector="#text", clear=True, press_enter=True, delay=0.01))
+    assert (held(page, "text"), said(page)) == ("é!", "sent")
+    page.do(Type(Secret("swordfish")))
+    assert page.js("text.value.length") == len("é!swordfish")
+    assert page.js("text.style.webkitTextSecurity") == "disc"
+    refused = page.execute("type", selector="#short", value="abcdefgh")
+    assert refused.message == "#short was typed, and holds 'abcde': it takes at most 5 characters"
+    assert "swordfish" not in f"{page.observe()}{page.heard.entries}"
+
+
+def test_a_list_that_takes_its_choice_back_says_what_is_chosen(page):
+    result = page.execute("select_option", selector="#select", value="two")
+
+    assert (result.error, result.message) == ("Refused", "#select has one chosen, not two")
+
+
+def test_a_switch_may_follow_late(page):
+    assert page.do("check", selector="#switch").message == "Checked #switch"
+    assert page.js("[document.getElementById('switch').ariaChecked, clicks]") == ["true", 1]
+    page.do("check", selector="#switch")
+    page.js("window.delay = 1000")
+    page.do("check", role="switch", name="Switch", value=False)
+    assert page.js("[document.getElementById('switch').ariaChecked, clicks]") == ["false", 2]
+
+    result = page.execute("check", selector="#dead", timeout=0.5)
+
+    assert (result.error, result.message) == ("Refused", "#dead was clicked, and is not checked since")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("off", "is disabled"),
+        ("aria", "is disabled"),
+        ("inert", "is inert, as what is behind an open dialog"),
+        ("covered", 'is covered by <div id="cover">Cover</div>'),
+    ],
+)
+def test_what_cannot_be_clicked_is_said_soon(page, name, why):
+    began = time.monotonic()
+
+    result = page.execute("click", selector=f"#{name}")
+
+    assert time.monotonic() - began < 5
+    assert (result.error, result.message) == ("Refused", f"#{name} {why}; timeout= waits until it is not")
+
+
+def test_what_can_be_clicked_in_a_moment_is_waited_for(page):
+    page.js("setTimeout(() => { off.disabled = false }, 300)")
+    page.do("click", selector="#off")
+    page.js("setTimeout(() => { cover.remove() }, 1500)")
+    page.do("click", selector="#covered", timeout=20)
+
+
+def test_a_page_that_is_busy_with_a_click_is_clicked_once(page):
+    page.do("click", selector="#slow")
+
+    assert page.js("clicks") == 1
+
+
+def test_points_of_an_element_and_of_the_view_are_clicked_and_dragged(page):
+    page.do("click", selector="#canvas", x=30, y=20)
+    left, top = page.js("(box => [box.x, box.y])(canvas.getBoundingClientRect())")
+    page.do(Click(x=left + 5, y=top + 6, modifiers=("Shift",)))
+    assert page.js("drawn.filter(([type]) => type === 'click').map(event => event.slice(1, 3))") == [[30, 20], [5, 6]]
+    page.js("drawn.length = 0")
+    page.do(Hover(x=left + 9, y=top + 9))
+    page.do(Drag(Target(selector="#canvas", x=150, y=50), selector="#canvas", x=10, y=10))
+    page.do(Drag(Target(x=left + 20, y=top + 20), x=left + 40, y=top + 40))
+
+    drawn = page.js("drawn")
+    assert drawn[0] == ["mousemove", 9, 9, 0]
+    assert [event for event in drawn if event[0] in ("mousedown", "mouseup")] == [
+        ["mousedown", 10, 10, 1],
+        ["mouseup", 150, 50, 0],
+        ["mousedown", 40, 40, 1],
+        ["mouseup", 20, 20, 0],
+    ]
+    outside = page.execute("click", x=5000, y=1)
+    assert outside.message == "The point 5000, 1 is outside of the view, which is 1280 by 1080; scroll before"
+
+
+def test_what_is_dragged_arrives_or_that_is_said(page):
+    assert page.do("drag", selector="#card", to={"selector": "#tray"}).message == "Dragged #card to #tray"
+    assert page.js("tray.textContent") == "holds card"
+    page.do("drag", selector="#chip", to={"selector": "#bin"})
+    assert said(page) == "chip on bin"
+
+    result = page.execute("drag", selector="#card", to={"selector": "#bin"})
+
+    assert (result.error, result.message) == (
+        "Refused",
+        "#bin takes nothing that is dragged there; nothing has changed",
+    )
+    page.do("click", selector="#count")
+    assert page.js("clicks") == 1
+
+
+@pytest.mark.parametrize("happens", ["tray.remove()", "location.reload()", "alert('Sure?')"])
+def test_after_a_drag_that_goes_wrong_the_page_is_clicked_and_typed_into(page, happens):
+    page.js(f"card.addEventListener('dragstart', () => {{ {happens} }})")
+
+    page.execute("drag", selector="#card", to={"selector": "#tray"}, timeout=1)
+
+    if "alert" in happens:
+        page.do("handle_dialog")
+    page.do("click", selector="#count")
+    page.do("press_key", selector="#text", key="a")
+    assert page.js("[clicks, text.value]") == [1, "a"]
+
+
+@pytest.mark.parametrize("wrong", ["#hidden", "#covered"])
+def test_a_drag_to_what_cannot_be_reached_presses_nothing(page, wrong):
+    page.execute("drag", selector="#card", to={"selector": wrong}, timeout=0.5)
+    page.do("click", selector="#count")
+
+    assert page.js("clicks") == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "sees"),
+    [
+        ({"type": "click", "selector": "#count"}, "clicks"),
+        ({"type": "press_key", "selector": "#text", "key": "1"}, "text.value"),
+        ({"type": "type", "selector": "#text", "value": "1"}, "text.value"),
+        ({"type": "fill", "selector": "#text", "value": "1"}, "text.value"),
+    ],
+)
+def test_a_page_that_a_drag_of_another_client_holds_gets_its_input_once(page, action, sees):
+    async def leave_a_drag():
+        async with async_playwright() as playwright:
+            other = await playwright.chromium.connect_over_cdp(page.browser.cdp_url)
+            card = other.contexts[0].pages[-1].locator("#card")
+            await card.hover()
+            await card.page.mouse.down()
+            await card.page.mouse.move(60, 300, steps=3)
+            await other.close()
+
+    page.run(leave_a_drag())
+
+    page.do(action)
+
+    assert str(page.js(sees)) == "1"
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        "for (const type of ['pointermove', 'pointerdown', 'keydown'])"
+        " window.addEventListener(type, event => event.stopImmediatePropagation(), true)",
+        "document.open(); document.write('<button id=count onclick=\"clicks += 1\">Count</button>'); document.close()",
+    ],
+)
+def test_a_page_that_keeps_events_to_itself_is_clicked_once(page, site, happens):
+    page.goto(f"{site.url}/plain")
+    page.browser._tabs.latest.first_watch = None  # as before the first action on the page
+    page.run(page.browser._tabs.latest.page.evaluate(happens))
+    page.js(
+        "window.clicks = 0; document.getElementById('count') ?? document.body.append(Object.assign("
+        "document.createElement('button'), {id: 'count', textContent: 'Count', onclick() { clicks += 1 }}))"
+    )
+
+    page.do("click", selector="#count")
+    page.do("click", selector="#count")
+
+    assert page.js("clicks") == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("Esc", "Escape"), ("Return", "Enter"), ("ctrl+k", "Control+k"), ("Ctrl+K", "Control+k"), ("cmd + s", "Meta+s"),
+        ("shift+tab", "Shift+Tab"), ("Shift+a", "Shift+A"), ("pgdn", "PageDown"), ("down", "ArrowDown"), (" ", "Space"),
+        ("+", "+"), ("Control++", "Control++"), ("ctrl-k", "Control+k"), ("-", "-"), ("a", "a"), ("A", "A"),
+        ("Ctrl+Alt+Del", "Control+Alt+Delete"), ("f5", "F5"), ("KeyA", "KeyA"), ("ControlOrMeta+A", "ControlOrMeta+a"),
+    ],
+)  # fmt: skip
+def test_keys_have_the_names_that_people_use(written, key):
+    assert key_of(written) == key
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("Escpe", "There is no key 'Escpe'; did you mean 'Escape'?"),
+        ("é", "There is no key 'é'; type writes text"),
+        ("a+b", "'a' in 'a+b' is no modifier; those are Alt, Control, Meta and Shift"),
+        ("Control+", "A key is missing in 'Control+'"),
+        ("", "A key is missing in ''"),
+    ],
+)
+def test_a_key_that_is_none_is_named(written, says):
+    with pytest.raises(Refused) as caught:
+        key_of(written)
+
+    assert caught.value.message == says
+
+
+def test_a_combination_reaches_the_page_as_from_a_keyboard(page):
+    assert page.do("press_key", key="Ctrl+K").message == "Pressed Ctrl+K"
+    assert said(page) == "palette"
+    page.do("press_key", selector="#text", key="Return")
+    assert said(page) == "sent"
+
+
+def test_a_name_is_a_part_in_any_case_unless_it_is_to_be_exact(page):
+    page.do("click", role="Button", name="save AS")
+    assert said(page) == "as"
+    page.do("click", role="button", name="Save")  # that of which it is the whole name
+    assert said(page) == "saved"
+    page.do("click", role="button", name="Save as…", exact=True)
+    assert said(page) == "as"
+    assert page.execute("click", role="button", name="save", exact=True, timeout=0.2).error == "Timeout"
+    several = page.execute("click", role="button", name="ave")
+    assert "finds 2 elements of the page" in several.message
+
+
+@pytest.mark.parametrize(
+    ("code", "gives"),
+    [
+        ("return 5", 5),
+        ("const one = 1; return one + 1", 2),
+        ("const one = 1; one + 1", 2),
+        ("await Promise.resolve(7)", 7),
+        ("const page = await fetch('/plain'); return page.status", 200),
+        ("{a: 1}", {"a": 1}),
+        ("document.title // what it is called", "Effects"),
+        ("function twice(n) { return 2 * n }; twice(2)", 4),
+        ("async () => document.title", "Effects"),
+        ("document.querySelector('#count')", '<button id="count" onclick="clicks += 1">Count</button>'),
+        ("[Symbol('x'), document.querySelectorAll('option'), x => x]",
+         ["Symbol(x)", ["<option>one</option>", "<option>two</option>"], "x => x"]),
+        ("({window, error: new Error('no'), get broken() { throw 1 }})",
+         {"window": "[object Window]", "error": "Error: no"}),
+        ("window.nothing", None),
+    ],
+)  # fmt: skip
+def test_code_of_any_form_gives_its_value(page, code, gives):
+    assert page.js(code) == gives
+
+
+def test_code_runs_once_whatever_its_errors_are(page):
+    page.js("window.runs = 0")
+
+    failed = page.execute("evaluate_js", code="runs += 1; JSON.parse('{')")
+    wrong = page.execute("evaluate_js", code="runs += 1; }")
+
+    assert "SyntaxError: Expected property name" in failed.message
+    assert "SyntaxError: Unexpected token '}'" in wrong.message
+    assert page.js("runs") == 1
+
+
+def test_a_level_that_is_none_is_no_lost_ref(page):
+    ref = page.ref("button", "Count")
+    with pytest.raises(Exception, match="depth is a number of levels from 1, not 0"):
+        page.observe(scope=ref, depth=0)
+    assert 'button "Count"' in page.observe(scope=ref, depth=1).tree
+
+
+def test_what_is_written_is_an_action_like_any_other(page):
+    result = page.do(Fill("x", selector="#text"))
+
+    assert result.page_changed
+    assert page.do("clear", selector="#text").message == "Cleared #text"
+    assert held(page, "text") == ""
