@@ -98,7 +98,10 @@ def test_downloads_that_a_page_begins_without_an_end_are_refused_and_leave_no_fi
     browser.js("document.body.innerHTML = '<a download=asked.txt href=/download/asked.txt>Asked for</a>'")
     asked = browser.do("download_file", role="link", name="Asked for")
     browser.do("goto", url="about:blank")  # the page ends, and its downloads with it
-    browser.until(lambda: not (downloads._running or downloads._cancelled), "a download does not end")
+    browser.until(
+        lambda: all(each.done() and each.result().done.done() for each in downloads._known.values()),
+        "a download does not end",
+    )
 
     assert Path(asked.data["path"]) in [Path(entry.data["path"]) for entry in told("download")]
     assert sorted(file.name for file in folder.iterdir()) == sorted(

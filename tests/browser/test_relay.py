@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,8 @@ from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, recorded
 from runtimed.browser import engine
-from runtimed.browser.relay import Relay
+from runtimed.browser import relay as relay_module
+from runtimed.browser.relay import Relay, respond
 from tests.browser.conftest import browsing
 
 
@@ -256,14 +258,24 @@ class EndlessPages:
             self.left.set()
 
 
-async def nobody_drives():
-    raise AssertionError("a watcher does not drive")
+class ShortPages:
+    """A viewer that answers at once."""
+
+    async def answer(self, request, writer):
+        await respond(writer, 200, "text/plain", b"")
+
+
+class NobodyDrives:
+    """A doorkeeper whose browser is only watched."""
+
+    def __getattr__(self, name):
+        raise AssertionError("a watcher does not drive")
 
 
 def test_a_watcher_who_goes_is_noticed_though_nothing_happens_that_could_be_shown():
     async def scene():
         pages = EndlessPages()
-        relay = Relay(("127.0.0.1", 1), "/unused", pages, nobody_drives, lambda: None)
+        relay = Relay(("127.0.0.1", 1), "/unused", pages, NobodyDrives())
         await relay.open()
         try:
             asking = asyncio.create_task(ask(relay.viewer_url))
@@ -277,6 +289,66 @@ def test_a_watcher_who_goes_is_noticed_though_nothing_happens_that_could_be_show
             await relay.close()
 
     asyncio.run(scene())
+
+
+@contextlib.asynccontextmanager
+async def strangers(relay, count):
+    """Connections that say nothing."""
+    connections = [await asyncio.open_connection("127.0.0.1", relay.port) for _ in range(count)]
+    try:
+        yield connections
+    finally:
+        for _, writer in connections:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def relaying(pages):
+    relay = Relay(("127.0.0.1", 1), "/unused", pages, NobodyDrives())
+    await relay.open()
+    try:
+        yield relay
+    finally:
+        await relay.close()
+
+
+def test_those_without_the_token_use_up_nothing_of_those_who_have_it(monkeypatch):
+    async def scene():
+        async with relaying(ShortPages()) as relay, strangers(relay, 300) as connections:
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(connections[0][0].read(), 2) == b""  # it has made room
+            answers = [(await ask(relay.viewer_url))[0] for _ in range(3)]
+            waiting = len(relay._strangers)
+            monkeypatch.setattr(relay_module, "_HEAD_TIMEOUT", 0.1)
+            async with strangers(relay, 1) as late:
+                return answers, waiting, await asyncio.wait_for(late[0][0].read(), 2)
+
+    assert asyncio.run(scene()) == ([200] * 3, relay_module._MAX_STRANGERS - 1, b"")  # the last to ask has gone
+
+
+def test_a_body_is_read_only_of_those_who_have_the_token():
+    async def scene():
+        async with relaying(ShortPages()) as relay, strangers(relay, 1) as ((reader, writer),):
+            head = f"POST /{'x' * 32}/ HTTP/1.1\r\nHost: 127.0.0.1:{relay.port}\r\nContent-Length: 60000\r\n\r\n"
+            writer.write(head.encode())
+            return await asyncio.wait_for(reader.readline(), 2)
+
+    assert asyncio.run(scene()) == b"HTTP/1.1 404 Not Found\r\n"
+
+
+def test_too_many_with_the_token_are_told_so(monkeypatch):
+    monkeypatch.setattr(relay_module, "_MAX_CONNECTIONS", 1)
+
+    async def scene():
+        pages = EndlessPages()
+        async with relaying(pages) as relay:
+            first = asyncio.create_task(ask(relay.viewer_url))
+            await asyncio.wait_for(pages.asked.wait(), 10)
+            second = await ask(relay.viewer_url)
+            first.cancel()
+            return second[0], second[2]
+
+    assert asyncio.run(scene()) == (503, b"too many connections\n")
 
 
 def test_a_viewer_page_is_one_page_without_anything_from_elsewhere(browser, site):

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
 
+from runtimed.browser.attached_client import Delivery
+from runtimed.browser.filing import copy_into, move_into
 from runtimed.browser.rates import Allowance
+from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
     from playwright.async_api import CDPSession
 
 __all__ = ["Download", "Downloads"]
 
-_LONGEST_NAME: Final = 150
+logger = logging.getLogger(__name__)
+
 _BURST: Final = 100
 """So many downloads that no action waits for may begin at once."""
 _MAX_BYTES: Final = 8 * 2**30
 """When the downloads of a session that no action waits for are larger altogether, no more of them begins."""
+_HEARD: Final = 10.0
+"""Seconds in which a download of which another client has heard is known here, too."""
+_MAX_REMEMBERED: Final = 1000
+"""Downloads of which it is known where they are; other clients get copies of these."""
 
 
 class Download(msgspec.Struct):
@@ -32,7 +40,9 @@ class Download(msgspec.Struct):
 
     Attributes:
         is_asked_for: Whether an action waits for it.
+        is_refused: Whether it is one too many.
         done: Resolves with the path of the file, or with None if it was cancelled or failed.
+        error: Why there is no file, where that is known.
     """
 
     url: str
@@ -40,6 +50,8 @@ class Download(msgspec.Struct):
     done: asyncio.Future[Path | None]
     size: int = 0
     is_asked_for: bool = False
+    is_refused: bool = False
+    error: str | None = None
 
 
 class Downloads:
@@ -47,7 +59,8 @@ class Downloads:
 
     Args:
         folder: Where they go.
-        partial: Where they are while they are not whole; on the same file system.
+        told: The same folder as it is called to those who ask for a path.
+        partial: Where they are while they are not whole.
         finished: Called with each that has ended, and its file; None if there is none.
         refused: Called for each that no action waits for and that is one too many.
         mask: Takes secrets and passwords out of addresses and names.
@@ -56,31 +69,38 @@ class Downloads:
     def __init__(
         self,
         folder: Path,
+        told: Path,
         partial: Path,
         finished: Callable[[Download, Path | None], None],
         refused: Callable[[], None],
         mask: Callable[[str], str],
     ) -> None:
-        self.folder = folder
+        self._folder = folder
+        self._told = told
         self._partial = partial
         self._finished = finished
         self._refused = refused
         self._numbers = Allowance(burst=_BURST, rate=1, total=10_000)
         self._bytes = 0
-        self._cancelled: set[str] = set()
-        self._cancelling: set[asyncio.Task[None]] = set()
         self._mask = mask
-        self._running: dict[str, Download] = {}
-        self._next: list[asyncio.Future[Download]] = []
+        self._known: dict[str, asyncio.Future[Download]] = {}
+        self._next: dict[asyncio.Future[Download], frozenset[str]] = {}
+        self._works: set[asyncio.Task[None]] = set()
 
     async def watch(self, cdp: CDPSession) -> None:
         """Make Chromium put its downloads here and tell of them.
 
         Args:
             cdp: Talks to the browser itself, not to a tab.
+
+        Raises:
+            BrowserError: If the folder cannot be made.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise BrowserError(f"Downloads cannot be put into {self._folder}: {exc.strerror}") from exc
         cdp.on("Browser.downloadWillBegin", lambda event: self._on_begin(cdp, event))
         cdp.on("Browser.downloadProgress", self._on_progress)
         await cdp.send(
@@ -88,65 +108,98 @@ class Downloads:
             {"behavior": "allowAndName", "downloadPath": str(self._partial), "eventsEnabled": True},
         )
 
-    def expect(self) -> asyncio.Future[Download]:
-        """Return a future for the next download that begins."""
+    def expect(self, elsewhere: frozenset[str]) -> asyncio.Future[Download]:
+        """Return a future for the next download that begins.
+
+        Args:
+            elsewhere: Chromium's ids of the tabs whose downloads are somebody else's.
+        """
         future: asyncio.Future[Download] = asyncio.get_running_loop().create_future()
-        self._next.append(future)
+        self._next[future] = elsewhere
+        future.add_done_callback(lambda done: self._next.pop(done, None))
+        return future
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Bring a copy of a download to where another client expects it, once it has ended."""
+        try:
+            async with asyncio.timeout(_HEARD):
+                download = await asyncio.shield(self._at(delivery.guid))
+        except TimeoutError:
+            return
+        path = await asyncio.shield(download.done)
+        if path is None:
+            return  # the client finds no file either
+        name = download.suggested if delivery.named else delivery.guid
+        try:
+            await asyncio.to_thread(copy_into, Path(delivery.folder), path, name)
+        except OSError as exc:
+            logger.warning("another client gets no copy of a download: %s", exc)
+
+    async def close(self) -> None:
+        """Wait until the files that are whole have their names. Harmless twice."""
+        await asyncio.gather(*self._works)
+
+    def _at(self, guid: str) -> asyncio.Future[Download]:
+        """Return a future for a download, of which another client may hear first."""
+        future = self._known.get(guid)
+        if future is None:
+            future = self._known[guid] = asyncio.get_running_loop().create_future()
+            if len(self._known) > _MAX_REMEMBERED:
+                del self._known[next(iter(self._known))]
         return future
 
     def _on_begin(self, cdp: CDPSession, event: dict[str, Any]) -> None:
         url, name = self._mask(event["url"]), self._mask(event["suggestedFilename"])
         download = Download(url, name, asyncio.get_running_loop().create_future())
-        waiting, self._next = [future for future in self._next if not future.done()], []
-        if not (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic()))):
-            self._refused()
-            self._cancelled.add(event["guid"])
-            task = asyncio.create_task(_cancel(cdp, event["guid"]))
-            self._cancelling.add(task)
-            task.add_done_callback(self._cancelling.discard)
+        known = self._at(event["guid"])
+        if known.done():
             return
+        known.set_result(download)
+        waiting = [one for one, not_from in self._next.items() if event["frameId"] not in not_from and not one.done()]
         download.is_asked_for = bool(waiting)
-        self._running[event["guid"]] = download
+        if not (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic()))):
+            download.is_refused = True
+            self._refused()
+            self._start(_cancel(cdp, event["guid"]))
         for future in waiting:
             future.set_result(download)
 
     def _on_progress(self, event: dict[str, Any]) -> None:
-        if event["state"] == "inProgress":
+        known = self._known.get(event["guid"])
+        if event["state"] == "inProgress" or known is None or not known.done() or known.result().done.done():
             return
-        if event["guid"] in self._cancelled:
-            self._cancelled.remove(event["guid"])
-            (self._partial / event["guid"]).unlink(missing_ok=True)  # a small one is whole before it is cancelled
-            return
-        if event["guid"] not in self._running:
-            return
-        download = self._running.pop(event["guid"])
+        download = known.result()
         download.size = round(event["receivedBytes"])
+        file = self._partial / event["guid"]
+        if download.is_refused:
+            file.unlink(missing_ok=True)  # a small one is whole before it is cancelled
+            download.done.set_result(None)
+            return
         if not download.is_asked_for:
             self._bytes += download.size
+        if event["state"] != "completed":
+            self._finish(download, None)
+        elif Path(event.get("filePath", file)).parent != self._partial:
+            download.done.set_result(None)  # of a browser context that another client has made for itself
+        else:
+            self._start(self._file(download, file))
+
+    async def _file(self, download: Download, file: Path) -> None:
         path = None
-        if event["state"] == "completed":
-            path = self._place(self._partial / event["guid"], download.suggested)
+        try:
+            path = await asyncio.to_thread(move_into, self._folder, file, download.suggested)
+        except OSError as exc:
+            download.error = f"it cannot be stored in {self._told}: {exc.strerror}"
+        self._finish(download, None if path is None else self._told / path.name)
+
+    def _finish(self, download: Download, path: Path | None) -> None:
         download.done.set_result(path)
         self._finished(download, path)
 
-    def _place(self, whole: Path, suggested: str) -> Path | None:
-        """Give a file its name: what the page suggests, harmless, and different from what is there."""
-        name = re.sub(r"[\x00-\x1f\x7f/\\]+", "_", suggested).lstrip(".").strip() or "download"
-        stem, dot, ending = name.rpartition(".")
-        stem, ending = (stem, dot + ending) if stem and len(ending) < 16 else (name, "")
-        stem = stem[:_LONGEST_NAME]
-        number = 0
-        while True:
-            path = self.folder / (f"{stem}{ending}" if not number else f"{stem} ({number}){ending}")
-            try:
-                path.hardlink_to(whole)  # unlike a rename it takes no place that is taken
-            except FileExistsError:
-                number += 1
-                continue
-            except FileNotFoundError:
-                return None
-            whole.unlink()
-            return path
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
 
 async def _cancel(cdp: CDPSession, guid: str) -> None:

@@ -28,6 +28,7 @@ from runtimed.browser.cookies import check_cookies
 from runtimed.browser.data import scrape_data
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
+from runtimed.browser.keeper import Keeper
 from runtimed.browser.last_words import end_pages
 from runtimed.browser.masking import Secrets
 from runtimed.browser.perform import Performed, Performer
@@ -37,7 +38,7 @@ from runtimed.browser.relay import Relay
 from runtimed.browser.scrape import scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
-from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.tabs import Tabs
 from runtimed.browser.viewer import Viewer, write_door
 from runtimed.browser.witness import Witness
 from runtimed.errors import BrowserError, BrowserUnavailable
@@ -95,7 +96,7 @@ class Browser:
         self._exit = contextlib.AsyncExitStack()
         self._closing: asyncio.Task[None] | None = None
         self._saving = asyncio.Lock()
-        self._is_driven = False
+        self._known_as = folder
 
     @classmethod
     async def open(cls, config: BrowserConfig, folder: Path, listener: BrowserListener) -> Browser:
@@ -143,17 +144,19 @@ class Browser:
             raise
         return browser
 
-    async def become(self, config: BrowserConfig) -> None:
+    async def become(self, config: BrowserConfig, folder: Path) -> None:
         """Be the browser of a session from here on: what was made with `warm` is then as if it had been opened.
 
         Args:
             config: The session's, which names no profile.
+            folder: The session's, which will lead to the one that this browser has.
 
         Raises:
             BrowserError: As `open`, or if Chromium has ended meanwhile. It is to be closed then.
         """
         _check(config)
         self._config = config
+        self._known_as = folder
         await self._set_up(self._read_cookies())
 
     @property
@@ -169,23 +172,13 @@ class Browser:
     @property
     def viewer_page(self) -> Path:
         """A file that only this user can read, and that leads to the viewer."""
-        return self._folder / "viewer.html"
+        return self._known_as / "viewer.html"
 
     async def active_target(self) -> str:
-        """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages.
-
-        Raises:
-            BrowserError: If Chromium is gone.
-        """
+        """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages."""
         tab = await self._tabs.active()
         await tab.ready
-        try:
-            if tab.cdp is not None:
-                info = await tab.cdp.send("Target.getTargetInfo")
-                return str(info["targetInfo"]["targetId"])
-        except PlaywrightError as exc:
-            raise BrowserError(f"The tab {tab.id} cannot be found: {exc.message}", tab=tab.id) from exc
-        return ""
+        return tab.target
 
     # --- what it is asked ---
 
@@ -410,32 +403,39 @@ class Browser:
         config = self._config
         self._exit.push_async_callback(self._jar.close)
         self._exit.callback(self._log.tell_omitted)
-        self._downloads = Downloads(
-            Path(config.downloads_dir) if config.downloads_dir else self._folder / "downloads",
+        own = None if config.downloads_dir is None else Path(config.downloads_dir)
+        self._downloads = downloads = Downloads(
+            own or self._folder / "downloads",
+            own or self._known_as / "downloads",
             self._folder / "partial",
             self._on_download,
             lambda: self._log.leave_out("download"),
             self._secrets.mask_told,
         )
+        self._exit.push_async_callback(downloads.close)
         witness = Witness(context, self._log, self._cast)
-        self._tabs = Tabs(context, witness, self._equip, self._secrets.mask_told)
+        self._tabs = Tabs(context, witness, self._secrets.mask_told)
+        keeper = Keeper(config, self._tabs, downloads, cdp, self._on_used)
+        self._tabs.begin(keeper.equip)
         self._exit.push_async_callback(self._end_pages)
         self._observer = Observer(self._tabs, self._secrets.mask)
-        self._performer = Performer(config, self._tabs, self._observer, self._downloads)
+        self._performer = Performer(config, self._tabs, self._observer, downloads)
         self._exit.push_async_callback(self._performer.close)
         self._exit.push_async_callback(self._cast.close)
         self._pictures = Pictures(self._tabs, self._log)
         self._exit.push_async_callback(self._pictures.close)
         viewer = Viewer(self._tabs, self._cast, self._log, interactive=config.interactive_viewer)
-        self._relay = Relay(self._chromium.address, self._chromium.path, viewer, self._admit, self._on_used)
+        self._relay = Relay(self._chromium.address, self._chromium.path, viewer, keeper)
+        self._exit.push_async_callback(keeper.close)
         self._exit.push_async_callback(self._relay.close)
         await self._relay.open()
-        self._exit.callback(self.viewer_page.unlink, missing_ok=True)
-        write_door(self.viewer_page, self.viewer_url)
+        door = self._folder / self.viewer_page.name
+        self._exit.callback(door.unlink, missing_ok=True)
+        write_door(door, self.viewer_url)
         # At once: each waits for answers of Chromium, and somebody waits for all of them.
         await asyncio.gather(
             self._jar.attach(context),
-            self._downloads.watch(cdp),
+            downloads.watch(cdp),
             witness.watch(self._tabs, cdp),
             *(tab.ready for tab in self._tabs.all),
         )
@@ -482,45 +482,10 @@ class Browser:
     def _on_download(self, download: Download, path: Path | None) -> None:
         data = {"url": download.url, "suggested_filename": download.suggested, "size": download.size}
         if path is None:
-            self._log.add("download", None, f"the download of {download.suggested} failed or was cancelled", data)
+            reason = "failed or was cancelled" if download.error is None else f"failed: {download.error}"
+            self._log.add("download", None, f"the download of {download.suggested} {reason}", data)
         else:
             self._log.add("download", None, f"downloaded {path.name}", {**data, "path": str(path)})
-
-    async def _equip(self, tab: OpenTab) -> None:
-        """Give a new tab the session's size, and keep it from what the session must not open."""
-        if self._is_driven:
-            await self._guard(tab)
-        size = {"width": self._config.viewport_width, "height": self._config.viewport_height}
-        await tab.page.set_viewport_size({"width": size["width"], "height": size["height"]})
-
-    async def _admit(self) -> None:
-        """A client is about to drive the browser by itself: it could open files, which pages and actions cannot."""
-        self._is_driven = True
-        for tab in self._tabs.all:
-            await tab.ready
-            with contextlib.suppress(PlaywrightError):  # the tab is gone
-                await self._guard(tab)
-
-    async def _guard(self, tab: OpenTab) -> None:
-        """Keep a tab from files. Not done before it must be, as Chromium then asks us at each navigation.
-
-        Measured: a `goto` takes 1.25 times as long.
-        """
-        if tab.cdp is not None and not tab.guarded and not self._config.allow_files:
-            tab.guarded = True
-            tab.cdp.on("Fetch.requestPaused", lambda event: self._refuse(tab, event))
-            await tab.cdp.send("Fetch.enable", {"patterns": [{"urlPattern": "file://*"}]})
-
-    def _refuse(self, tab: OpenTab, event: dict[str, Any]) -> None:
-        async def refuse() -> None:
-            with contextlib.suppress(PlaywrightError):  # the tab is gone
-                if tab.cdp is not None:
-                    await tab.cdp.send(
-                        "Fetch.failRequest", {"requestId": event["requestId"], "errorReason": "AccessDenied"}
-                    )
-
-        self._log.add("network", tab.id, f"refused {event['request']['url']}", {"url": event["request"]["url"]})
-        self._performer.later(refuse())
 
 
 def _check(config: BrowserConfig) -> None:

@@ -163,7 +163,7 @@ class HostedBrowser:
         """
         browser = self._check_spare()
         config = msgspec.convert(owner.config, BrowserConfig)
-        await browser.become(config)
+        await browser.become(config, Path(owner.session_dir))
         self._check_spare()
         self._give_folder(Path(owner.session_dir))
         os.environ.clear()

@@ -122,7 +122,7 @@ class Operator:
             case actions.UploadFile():
                 return await self._upload(action, tab, found, what)
             case actions.DownloadFile():
-                return await self._download(action, found, doing)
+                return await self._download(action, tab, found, doing)
             case actions.Scroll():
                 if action.amount is None:
                     await found.scroll_into_view_if_needed(timeout=limit)
@@ -152,9 +152,9 @@ class Operator:
         names = ", ".join(Path(path).name for path in paths)
         return f"Gave {names} to {what}" if names else f"Took all files from {what}"
 
-    async def _download(self, action: actions.DownloadFile, found: Locator, doing: Doing) -> str:
+    async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator, doing: Doing) -> str:
         timeout = action.timeout or LONG_TIMEOUT
-        beginning = self._downloads.expect()
+        beginning = self._downloads.expect(tab.elsewhere())
         try:
             async with asyncio.timeout(timeout):
                 await found.click(timeout=timeout * 1000)
@@ -166,7 +166,8 @@ class Operator:
         finally:
             beginning.cancel()
         if path is None:
-            raise Refused(f"The download of {download.url} failed or was cancelled", error="Refused")
+            reason = "failed or was cancelled" if download.error is None else f"failed: {download.error}"
+            raise Refused(f"The download of {download.url} {reason}", error="Refused")
         doing.data = {
             "path": str(path),
             "suggested_filename": download.suggested,

@@ -167,9 +167,9 @@ class Performer:
                 doing.changed = True
                 return f"Closed {tab.id}"
             case actions.HandleDialog():
-                dialog = await tab.answer_dialog(accept=action.accept, text=action.text)
+                with tab.acting():
+                    answered = await tab.answer_dialog(accept=action.accept, text=action.text)
                 doing.changed = True
-                answered = f"{'Accepted' if action.accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
                 return answered if tab.dialog is None else f"{answered}. {tab.dialog_sentence()}"
             case _:
                 pass
@@ -183,12 +183,13 @@ class Performer:
                 error="TabGone",
             )
         doing.begun = True
-        if isinstance(action, _NAVIGATES):
-            return await tab.run(self._navigator.navigate(action, tab, doing))
         if isinstance(action, actions.Wait):
             return await tab.run(wait(action, tab))
-        async with tab.busy:
-            return await self._answering(action, tab, doing)
+        with tab.acting():
+            if isinstance(action, _NAVIGATES):
+                return await tab.run(self._navigator.navigate(action, tab, doing))
+            async with tab.busy:
+                return await self._answering(action, tab, doing)
 
     async def _answering(self, action: Any, tab: OpenTab, doing: Doing) -> str:
         """Operate, as long as the page answers."""

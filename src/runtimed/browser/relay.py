@@ -1,7 +1,7 @@
 """The one door to a browser from outside its process: HTTP on loopback, behind tokens that nobody can guess.
 
 One token leads to Chromium's debugging port, which it hides (requests and WebSockets pass through as they are); another
-one to the viewer, so that who watches cannot drive. Nothing here understands Chromium's protocol.
+one to the viewer, so that who watches cannot drive. Nothing here understands Chromium's protocol; see `Tunnel`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,28 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
 
-__all__ = ["Relay", "Request", "ViewerPages", "respond"]
+from runtimed.browser.attached_client import AttachedClient, Delivery, SharedBrowser
+from runtimed.browser.tunnel import Tunnel
+
+__all__ = ["Doorkeeper", "Relay", "Request", "ViewerPages", "respond"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_HEAD: Final = 32 * 2**10
 _MAX_BODY: Final = 64 * 2**10
-_HEAD_TIMEOUT: Final = 10.0
+_HEAD_TIMEOUT: Final = 3.0
+"""Seconds that a connection gets to show its token."""
+_MAX_STRANGERS: Final = 100
+"""Connections that have shown no token yet: where one more comes, the one that has waited longest makes room."""
+_BODY_TIMEOUT: Final = 10.0
+_LEAVING: Final = 1.0
+"""Seconds in which Chromium must notice that a client is gone."""
 _MAX_CONNECTIONS: Final = 200
-"""More are refused: each costs two sockets."""
+"""Connections with a token; more are refused: each costs two sockets."""
 _CHUNK: Final = 2**18
 _USED_EVERY: Final = 0.5
 
@@ -46,6 +54,22 @@ class ViewerPages(Protocol):
         """Answer a request; the connection is closed afterwards."""
 
 
+class Doorkeeper(Protocol):
+    """Whose browser it is."""
+
+    async def admit(self) -> SharedBrowser:
+        """A client is about to be let through to Chromium. Return what it shares with the others."""
+
+    def used(self) -> None:
+        """A client sends something to Chromium; called at most twice a second."""
+
+    async def left(self, changed: set[str]) -> None:
+        """A client is gone, and with it what it had changed by these methods of the protocol."""
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Bring a copy of a download to where a client expects it."""
+
+
 class Relay:
     """Listens on loopback, as long as it is open.
 
@@ -53,27 +77,19 @@ class Relay:
         address: Host and port at which Chromium's debugging port listens.
         path: The path of its browser target.
         viewer: Answers for the viewer.
-        admit: Awaited before a client is let through to Chromium.
-        used: Called when a client sends something to Chromium, at most twice a second.
+        keeper: Is told of the clients that drive.
     """
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        path: str,
-        viewer: ViewerPages,
-        admit: Callable[[], Awaitable[None]],
-        used: Callable[[], None],
-    ) -> None:
+    def __init__(self, address: tuple[str, int], path: str, viewer: ViewerPages, keeper: Doorkeeper) -> None:
         self._address = address
         self._path = path
         self._viewer = viewer
-        self._admit = admit
-        self._used = used
+        self._keeper = keeper
         self._last_used = float("-inf")
         self._drive = secrets.token_urlsafe(24)
         self._watch = secrets.token_urlsafe(24)
         self._server: asyncio.Server | None = None
+        self._strangers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # the oldest first
         self._connections: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -96,22 +112,28 @@ class Relay:
         """End all connections. Harmless twice."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._connections):
+        tasks = [*self._strangers, *self._connections]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= _MAX_CONNECTIONS:
-            writer.close()
-            return
+        if len(self._strangers) >= _MAX_STRANGERS:
+            # Who has a token shows it at once, so the last ones to come are the last ones to go.
+            oldest = next(iter(self._strangers))
+            self._strangers.pop(oldest).transport.abort()
         task = asyncio.create_task(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+        self._strangers[task] = writer
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._strangers.pop(task, None)
+        self._connections.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_HEAD_TIMEOUT):
-                request = await _read_request(reader)
+                request = await _read_head(reader)
             if request is None:
                 await respond(writer, 400, "text/plain", b"no request that this understands\n")
             elif request.headers.get("host", "").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
@@ -130,18 +152,35 @@ class Relay:
 
     async def _route(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _, token, rest = [*request.path.split("/", 2), ""][:3]
-        inner = msgspec.structs.replace(request, path=f"/{rest}")
-        if hmac.compare_digest(token.encode(), self._watch.encode()):
-            await self._show(inner, reader, writer)
-        elif not hmac.compare_digest(token.encode(), self._drive.encode()):
+        watches = hmac.compare_digest(token.encode(), self._watch.encode())
+        if not watches and not hmac.compare_digest(token.encode(), self._drive.encode()):
             await respond(writer, 404, "text/plain", b"nothing here\n")
-        elif "origin" in request.headers:
+        elif self._is_full():
+            await respond(writer, 503, "text/plain", b"too many connections\n")
+        else:
+            async with asyncio.timeout(_BODY_TIMEOUT):
+                body = await reader.readexactly(int(request.headers.get("content-length", "0")))
+            inner = msgspec.structs.replace(request, path=f"/{rest}", body=body)
+            await (self._show if watches else self._admit_driver)(inner, reader, writer)
+
+    def _is_full(self) -> bool:
+        """Count the connection that asks among those with a token, unless there are too many."""
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            return True
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # it is a coroutine's that asks
+        self._strangers.pop(task, None)
+        self._connections.add(task)
+        return False
+
+    async def _admit_driver(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if "origin" in request.headers:
             # Programs send none. A page that got hold of the address must not drive the browser.
             await respond(writer, 403, "text/plain", b"not for pages\n")
-        elif request.headers.get("upgrade", "").lower() == "websocket" and inner.path.startswith("/devtools/"):
-            await self._tunnel(inner, reader, writer)
-        elif request.method == "GET" and inner.path.partition("?")[0].startswith("/json"):
-            await self._describe(inner, writer)
+        elif request.headers.get("upgrade", "").lower() == "websocket" and request.path.startswith("/devtools/"):
+            await self._tunnel(request, reader, writer)
+        elif request.method == "GET" and request.path.partition("?")[0].startswith("/json"):
+            await self._describe(request, writer)
         else:
             await respond(writer, 404, "text/plain", b"nothing here\n")
 
@@ -160,19 +199,23 @@ class Relay:
 
     async def _tunnel(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Let a WebSocket through, handshake and all."""
-        await self._admit()
+        shared = await self._keeper.admit()
         inner_reader, inner_writer = await asyncio.open_connection(*self._address, limit=_CHUNK)
+        _, _, kind, target, *_ = [*request.path.split("/"), "", "", ""]
+        client = AttachedClient(shared, None if kind == "browser" else target)
         try:
             inner_writer.write(_head_of(request, self._address))
-            inward = asyncio.create_task(_pump(reader, inner_writer, self._note_use))
-            outward = asyncio.create_task(_pump(inner_reader, writer, None))
-            try:
-                # Either side's end is the end of both.
-                await asyncio.wait([inward, outward], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                inward.cancel()
-                outward.cancel()
-                await asyncio.gather(inward, outward, return_exceptions=True)
+            head = await inner_reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            if not head.startswith(b"HTTP/1.1 101 "):
+                writer.write(await inner_reader.read(_CHUNK))
+                return
+            inside, outside = (inner_reader, inner_writer), (reader, writer)
+            await Tunnel(client, outside, inside, self._keeper.deliver, self._note_use).run()
+            if client.changed:
+                writer.close()
+                await _see_off(inner_reader, inner_writer)
+                await self._keeper.left(client.changed)
         finally:
             inner_writer.close()
 
@@ -205,12 +248,14 @@ class Relay:
         now = time.monotonic()
         if now - self._last_used >= _USED_EVERY:
             self._last_used = now
-            self._used()
+            self._keeper.used()
 
 
 async def respond(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes, *headers: str) -> None:
     """Send a whole answer."""
-    reason = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found"}.get(status, "Answer")
+    reason = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable"}.get(
+        status, "Answer"
+    )
     head = [
         f"HTTP/1.1 {status} {reason}",
         f"Content-Type: {kind}",
@@ -226,7 +271,7 @@ async def respond(writer: asyncio.StreamWriter, status: int, kind: str, body: by
     await writer.drain()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Request | None:
+async def _read_head(reader: asyncio.StreamReader) -> Request | None:
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
@@ -243,7 +288,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     length = headers.get("content-length", "0")
     if not length.isascii() or not length.isdigit() or int(length) > _MAX_BODY:
         return None
-    return Request(words[0], words[1], headers, await reader.readexactly(int(length)))
+    return Request(words[0], words[1], headers)
 
 
 def _head_of(request: Request, address: tuple[str, int]) -> bytes:
@@ -264,9 +309,9 @@ async def _wait_for_end(reader: asyncio.StreamReader) -> None:
             pass
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, used: Callable[[], None] | None) -> None:
-    while data := await reader.read(_CHUNK):
-        if used is not None:
-            used()
-        writer.write(data)
-        await writer.drain()
+async def _see_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hang up on Chromium, and wait until it has noticed."""
+    with contextlib.suppress(OSError, TimeoutError):
+        writer.write_eof()
+        async with asyncio.timeout(_LEAVING):
+            await _wait_for_end(reader)

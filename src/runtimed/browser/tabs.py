@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urldefrag
 
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser import outline
+from runtimed.browser.attached_client import SharedBrowser
 from runtimed.errors import BrowserError
 from runtimed.pages import Dialog, Tab
 
@@ -61,6 +62,7 @@ class OpenTab:
     Attributes:
         page: Playwright's page.
         cdp: Talks to the tab in Chromium's own protocol, once it is ready.
+        target: Chromium's own id of it, once it is ready.
         busy: Held by an action, so that those of several clients do not mix.
         arrived: Set when its page shows another address, or the same anew.
         dialog: The dialog in which its page waits.
@@ -76,6 +78,7 @@ class OpenTab:
         self.id = tab_id
         self.page = page
         self.cdp: CDPSession | None = None
+        self.target = ""
         self.busy = asyncio.Lock()
         self.dialog: Dialog | None = None
         self.title = ""
@@ -88,6 +91,8 @@ class OpenTab:
         self.changes = 0
         self.generation = 0
         self._open_dialog: OpenDialog | None = None
+        self._last_answer = ""
+        self._is_answering = False
         self._reading: asyncio.Task[None] | None = None
         self._tabs = tabs
         self._dialog_opened: asyncio.Future[None] = loop.create_future()
@@ -118,8 +123,9 @@ class OpenTab:
         try:
             self.cdp = await self.page.context.new_cdp_session(self.page)
             self.cdp.on("Page.frameNavigated", self._on_document)
-            self.cdp.on("Page.javascriptDialogClosed", lambda _: self._dialog_closed())
-            await self.cdp.send("Page.enable")
+            self.cdp.on("Page.javascriptDialogClosed", self._on_dialog_closed)
+            answers = await asyncio.gather(self.cdp.send("Page.enable"), self.cdp.send("Target.getTargetInfo"))
+            self.target = str(answers[1]["targetInfo"]["targetId"])
             await self._tabs.equip(self)
         except PlaywrightError as exc:
             if not self.closed:
@@ -151,30 +157,48 @@ class OpenTab:
         what = "" if self.dialog is None else f" ({self.dialog.kind}): {self.dialog.message!r}"
         return f"The page in {self.id} waits in a dialog{what}; handle_dialog answers it"
 
-    async def answer_dialog(self, *, accept: bool, text: str | None) -> Dialog:
-        """Answer the dialog that is open, and return it.
+    async def answer_dialog(self, *, accept: bool, text: str | None) -> str:
+        """Answer the dialog that is open; return a sentence about what Chromium says has become of it.
 
         Raises:
-            BrowserError: If none is.
+            BrowserError: If none is, or another client has given another answer.
         """
         opened, dialog = self._open_dialog, self.dialog
         if opened is None or dialog is None:
-            raise BrowserError(f"The tab {self.id} shows no dialog", tab=self.id)
-        self._dialog_closed()  # first: the next one of a storm may come before the answer to this call
+            raise BrowserError(f"The tab {self.id} shows no dialog{self._last_answer}", tab=self.id)
+        self._is_answering = True
         try:
-            if accept:
-                await opened.accept(text or "")
-            else:
-                await opened.dismiss()
+            async with asyncio.timeout(_ANSWER):
+                await (opened.accept(text or "") if accept else opened.dismiss())
+        except TimeoutError:
+            raise BrowserError(f"Chromium does not close the {dialog.kind} of {self.id}", tab=self.id) from None
+        except PlaywrightError as exc:
+            if self._open_dialog is opened:
+                raise BrowserError(f"The {dialog.kind} of {self.id} stays: {exc.message}", tab=self.id) from exc
+            raise BrowserError(f"Another client was faster{self._last_answer}", tab=self.id) from exc
+        finally:
+            self._is_answering = False
+        if self._open_dialog is opened:  # a page that began with it: Chromium tells only the driver of its end
+            self._on_dialog_closed({"result": accept, "userInput": text or ""})
+        self._last_answer = ""
+        with contextlib.suppress(DialogOpened, TimeoutError, PlaywrightError):  # the page is left, for example
             # The page goes on, or shows its next dialog.
             async with asyncio.timeout(_ANSWER):
                 await self.run(self.page.evaluate("0"))
-        except (DialogOpened, TimeoutError):
-            pass
-        except PlaywrightError:
-            # Another client, or Chromium, was faster, or the page is left: it is closed, as was asked for.
-            logger.debug("the dialog of tab %s was closed by somebody else", self.id)
-        return dialog
+        return f"{'Accepted' if accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
+
+    @contextlib.contextmanager
+    def acting(self) -> Iterator[None]:
+        """Let what the page does in this block be known as the work of an action, not of another client."""
+        self._tabs.shared.begin_action(self.target)
+        try:
+            yield
+        finally:
+            self._tabs.shared.end_action(self.target)
+
+    def elsewhere(self) -> frozenset[str]:
+        """Return Chromium's ids of the other tabs."""
+        return frozenset(tab.target for tab in self._tabs.all if tab is not self)
 
     # --- documents: what a ref belongs to ---
 
@@ -250,10 +274,21 @@ class OpenTab:
             self, "dialog", f"{opened.type}: {opened.message}", {"kind": opened.type, "message": opened.message}
         )
 
-    def _dialog_closed(self) -> None:
-        if self.dialog is not None:
-            self.dialog = self._open_dialog = None
-            self._dialog_opened = asyncio.get_running_loop().create_future()
+    def _on_dialog_closed(self, event: dict[str, Any]) -> None:
+        dialog = self.dialog
+        if dialog is None:
+            return
+        self.dialog = self._open_dialog = None
+        self._dialog_opened = asyncio.get_running_loop().create_future()
+        how = "accepted" if event["result"] else "dismissed"
+        if event["result"] and dialog.kind == "prompt":
+            how += f" with {self._tabs.mask(event['userInput'])!r}"
+        if not self._is_answering:
+            how += " by another client"
+        self._last_answer = f": the {dialog.kind} {dialog.message!r} was {how}"
+        self._tabs.listener.tab_happened(
+            self, "dialog", f"{dialog.kind} {how}: {dialog.message}", {"kind": dialog.kind, "accepted": event["result"]}
+        )
 
     def _crash(self) -> None:
         self.crashed = True
@@ -272,24 +307,18 @@ class Tabs:
 
     Attributes:
         hearers: Called when what `listed` gives is different.
+        shared: What other clients of the browser must know of its tabs.
 
     Args:
         context: The browser's default context: the one that all clients share.
         listener: Hears what happens.
-        equip: Prepares a new tab.
         mask: Takes secrets and passwords out of a text.
     """
 
-    def __init__(
-        self,
-        context: BrowserContext,
-        listener: TabsListener,
-        equip: Callable[[OpenTab], Coroutine[Any, Any, None]],
-        mask: Callable[[str], str],
-    ) -> None:
+    def __init__(self, context: BrowserContext, listener: TabsListener, mask: Callable[[str], str]) -> None:
         self.listener = listener
-        self.equip = equip
         self.mask = mask
+        self.shared = SharedBrowser()
         self.changes = 0
         self.context = context
         self.hearers: list[Callable[[], None]] = []
@@ -303,9 +332,13 @@ class Tabs:
         self._numbers: dict[DocumentKey, str] = {}
         self._documents: dict[str, DocumentKey] = {}
         self._document_count = 0
-        for page in context.pages:
+
+    def begin(self, equip: Callable[[OpenTab], Coroutine[Any, Any, None]]) -> None:
+        """Take the tabs that there are, and each that opens; `equip` prepares it."""
+        self.equip = equip
+        for page in self.context.pages:
             self._add(page)
-        context.on("page", self._add)
+        self.context.on("page", self._add)
 
     def announce(self) -> None:
         """A tab opens: Chromium says so at once, Playwright when it knows the page."""

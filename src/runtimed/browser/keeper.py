@@ -1,0 +1,129 @@
+"""Keeps a browser the session's own while other clients drive it, too: what they may not open, and what stays ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.browser.attached_client import Delivery, SharedBrowser
+from runtimed.browser.downloads import Downloads
+from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.pages import BrowserConfig
+
+if TYPE_CHECKING:
+    from playwright.async_api import CDPSession, ViewportSize
+
+__all__ = ["Keeper"]
+
+logger = logging.getLogger(__name__)
+
+_RESTORED: Final = 5.0
+"""Seconds in which a tab must have the session's settings again; one that hangs does without."""
+
+
+class Keeper:
+    """The relay's doorkeeper.
+
+    Args:
+        config: Says what may be opened.
+        tabs: The tabs.
+        downloads: The downloads.
+        cdp: Talks to the browser itself.
+        used: Called when a client sends something.
+    """
+
+    def __init__(
+        self, config: BrowserConfig, tabs: Tabs, downloads: Downloads, cdp: CDPSession, used: Callable[[], None]
+    ) -> None:
+        self._config = config
+        self._tabs = tabs
+        self._downloads = downloads
+        self._cdp = cdp
+        self._is_driven = False
+        self._opening = asyncio.Lock()
+        self._refusing: set[asyncio.Task[None]] = set()
+        self.used = used
+
+    async def equip(self, tab: OpenTab) -> None:
+        """Make a new tab what the session's settings ask for."""
+        if self._is_driven:
+            await self._guard(tab)
+        await tab.page.set_viewport_size(self._size())
+
+    # --- see `Doorkeeper` ---
+
+    async def admit(self) -> SharedBrowser:
+        """See `Doorkeeper`: a client could open files, which pages and actions cannot."""
+        self._is_driven = True
+        for tab in self._tabs.all:
+            await tab.ready
+            with contextlib.suppress(PlaywrightError):  # the tab is gone
+                await self._guard(tab)
+        shared = self._tabs.shared
+        async with self._opening:
+            if not shared.aside:
+                contexts = await self._cdp.send("Target.getBrowserContexts")
+                shared.default_context = contexts["defaultBrowserContextId"]
+                aside = await self._cdp.send("Target.createBrowserContext", {"disposeOnDetach": True})
+                shared.aside = aside["browserContextId"]
+        return shared
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """See `Doorkeeper`."""
+        await self._downloads.deliver(delivery)
+
+    async def left(self, changed: set[str]) -> None:
+        """See `Doorkeeper`: Chromium forgets what several have set as soon as one of them goes."""
+        if any(method.startswith("Emulation.") for method in changed):
+            await asyncio.gather(*(self._restore(tab) for tab in self._tabs.all))
+
+    async def _restore(self, tab: OpenTab) -> None:
+        size = self._size()
+        try:
+            async with asyncio.timeout(_RESTORED):
+                await tab.ready
+                # Playwright does not say again what it has said before.
+                await tab.page.set_viewport_size({**size, "height": size["height"] + 1})
+                await tab.page.set_viewport_size(size)
+        except (PlaywrightError, TimeoutError) as exc:
+            logger.info("the tab %s keeps what a client has left there: %s", tab.id, exc)
+
+    async def close(self) -> None:
+        """Leave what is still refused as it is. Harmless twice."""
+        for task in list(self._refusing):
+            task.cancel()
+        await asyncio.gather(*self._refusing, return_exceptions=True)
+
+    # --- files ---
+
+    async def _guard(self, tab: OpenTab) -> None:
+        """Keep a tab from files. Not done before it must be, as Chromium then asks us at each navigation.
+
+        Measured: a `goto` takes 1.25 times as long.
+        """
+        if tab.cdp is not None and not tab.guarded and not self._config.allow_files:
+            tab.guarded = True
+            tab.cdp.on("Fetch.requestPaused", lambda event: self._refuse(tab, event))
+            await tab.cdp.send("Fetch.enable", {"patterns": [{"urlPattern": "file://*"}]})
+
+    def _refuse(self, tab: OpenTab, event: dict[str, Any]) -> None:
+        async def refuse() -> None:
+            with contextlib.suppress(PlaywrightError):  # the tab is gone
+                if tab.cdp is not None:
+                    await tab.cdp.send(
+                        "Fetch.failRequest", {"requestId": event["requestId"], "errorReason": "AccessDenied"}
+                    )
+
+        url = event["request"]["url"]
+        self._tabs.listener.tab_happened(tab, "network", f"refused {url}", {"url": url})
+        task = asyncio.create_task(refuse())
+        self._refusing.add(task)
+        task.add_done_callback(self._refusing.discard)
+
+    def _size(self) -> ViewportSize:
+        return {"width": self._config.viewport_width, "height": self._config.viewport_height}

@@ -1,0 +1,127 @@
+"""Takes the WebSocket of one client through to Chromium and back; `AttachedClient` says what passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from runtimed.browser.attached_client import PASS, PATIENCE, AttachedClient, Delivery
+from runtimed.browser.websocket import Frames, client_frame, server_frame
+
+__all__ = ["Tunnel"]
+
+_CHUNK: Final = 2**18
+
+
+class _Way:
+    """One direction: what passes through it, and what is said between two messages of it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+        self._frames = Frames()
+        self._waiting: deque[bytes] = deque()
+
+    async def pump(self, read: Callable[[bytes], bool]) -> None:
+        """Pass everything on until there is no more; what `read` answers True for, it does not pass."""
+        while data := await self.reader.read(_CHUNK):
+            for piece in self._frames.receive_data(data):
+                if piece.text is None or not read(piece.text):
+                    self._writer.write(piece.raw)
+                self._say_waiting()
+            await self._writer.drain()
+
+    def say(self, frame: bytes) -> None:
+        """Say something as soon as no message is under way."""
+        self._waiting.append(frame)
+        self._say_waiting()
+
+    def _say_waiting(self) -> None:
+        while self._waiting and self._frames.between:
+            self._writer.write(self._waiting.popleft())
+
+
+class Tunnel:
+    """One client's connection, once both sides have shaken hands.
+
+    Args:
+        client: Reads along.
+        outside: What the client reads from and writes to.
+        inside: The same of Chromium.
+        deliver: Brings a copy of a download to where the client expects it.
+        used: Called when the client sends something.
+    """
+
+    def __init__(
+        self,
+        client: AttachedClient,
+        outside: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        inside: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        deliver: Callable[[Delivery], Coroutine[Any, Any, None]],
+        used: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._inward = _Way(outside[0], inside[1])
+        self._outward = _Way(inside[0], outside[1])
+        self._deliver = deliver
+        self._used = used
+        self._ended = asyncio.Event()
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Return when either side has ended, which is the end of both."""
+        ends = [
+            asyncio.create_task(self._inward.pump(self._hear)),
+            asyncio.create_task(self._outward.pump(self._tell)),
+            asyncio.create_task(self._ended.wait()),
+        ]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            tasks = [*ends, *self._tasks]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _hear(self, text: bytes) -> bool:
+        self._used()
+        verdict = self._client.command(text)
+        if verdict is PASS:
+            return False
+        for answer in verdict.answers:
+            self._outward.say(server_frame(answer))
+        for message in verdict.onward or ():
+            self._inward.say(client_frame(message))
+        if verdict.impatient is not None:
+            self._start(self._give_up(verdict.impatient))
+        if verdict.ends:
+            self._ended.set()
+        return verdict.onward is not None
+
+    def _tell(self, text: bytes) -> bool:
+        told = self._client.told(text)
+        if told.delivery is not None:
+            self._start(self._tell_when_delivered(told.delivery, text))
+        return not told.passes
+
+    async def _tell_when_delivered(self, delivery: Delivery, text: bytes) -> None:
+        work = self._deliveries.get(delivery.guid)
+        if work is None:  # it may have several sessions that hear of it, but gets one copy
+            work = self._deliveries[delivery.guid] = self._start(self._deliver(delivery))
+        await asyncio.wait({work})
+        self._outward.say(server_frame(text))
+
+    async def _give_up(self, target: str) -> None:
+        await asyncio.sleep(PATIENCE)
+        answer = self._client.give_up(target)
+        if answer is not None:
+            self._inward.say(client_frame(answer))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,217 @@
+"""Another client of the same Chromium, raw Playwright above all: what it changes, and what stays the session's."""
+
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+
+from runtimed.browser import attached_client, tunnel
+
+PAGE = """<p id=said>nothing</p>
+<button onclick="alert('a'); said.textContent = 'done'">alert</button>
+<button onclick="said.textContent = confirm('c')">confirm</button>
+<button onclick="said.textContent = prompt('p', 'nobody')">prompt</button>
+<button onclick="onbeforeunload = event => event.preventDefault(); said.textContent = 'stayed'">beforeunload</button>
+<button onclick="setTimeout(() => { said.textContent = confirm('late') }, 200)">later</button>
+"""
+
+ANSWERS = [
+    ("alert", True, None, "done"),
+    ("alert", False, None, "done"),
+    ("confirm", True, None, "true"),
+    ("confirm", False, None, "false"),
+    ("prompt", True, "me", "me"),
+    ("prompt", False, None, ""),
+    ("beforeunload", True, None, "/tiny"),
+    ("beforeunload", False, None, "stayed"),
+]
+"""A dialog, the answer to it, and what the page makes of that."""
+
+
+@pytest.fixture(scope="module")
+def attach(run, shared):
+    """Attach Playwright to the module's browser, for a block."""
+    playwright = run(async_playwright().start())
+
+    @contextlib.contextmanager
+    def attached():
+        theirs = run(playwright.chromium.connect_over_cdp(shared.browser.cdp_url))
+        try:
+            yield theirs
+        finally:
+            run(theirs.close())
+
+    yield attached
+    run(playwright.stop())
+
+
+def show(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"void (document.body.innerHTML = {json.dumps(PAGE)})")
+
+
+def said(browser):
+    return browser.js("document.getElementById('said')?.textContent ?? location.pathname")
+
+
+def test_the_dialog_of_an_action_waits_for_its_answer_though_playwright_dismisses_any(browser, site, attach):
+    got = []
+    with attach() as theirs:
+        for kind, accept, text, _ in ANSWERS:
+            show(browser, site)
+            browser.run(theirs.contexts[0].pages[0].title())
+            browser.do("click", role="button", name=kind)
+            if kind == "beforeunload":
+                assert browser.execute("goto", url=f"{site.url}/tiny").error == "Dialog"
+            answered = browser.do("handle_dialog", accept=accept, text=text)
+            assert answered.message.startswith(f"{'Accepted' if accept else 'Dismissed'} the {kind}")
+            if (kind, accept) == ("beforeunload", True):
+                browser.until(lambda: browser.addresses() == [f"{site.url}/tiny"], "the page is not left")
+            got.append(said(browser))
+
+    assert got == [wanted for *_, wanted in ANSWERS]
+
+
+def test_the_dialog_of_an_action_stays_when_a_client_leaves(browser, site, attach):
+    show(browser, site)
+    with attach() as theirs:
+        browser.run(theirs.contexts[0].pages[0].title())
+        browser.do("click", role="button", name="confirm")
+
+    browser.do("handle_dialog")
+    assert said(browser) == "true"
+
+
+def test_a_dialog_that_comes_some_time_after_an_action_is_the_action_s(browser, site, attach):
+    show(browser, site)
+    with attach() as theirs:
+        browser.run(theirs.contexts[0].pages[0].click("text=confirm"))
+        assert said(browser) == "false"  # of the client's own, as ever
+        browser.do("click", role="button", name="later")
+        browser.until(lambda: browser.browser._tabs.latest.dialog, "there is no dialog")
+        browser.do("handle_dialog")
+
+    assert said(browser) == "true"
+
+
+def test_a_client_that_wants_something_of_a_page_gets_it_past_a_dialog_that_nobody_answers(
+    browser, site, attach, monkeypatch
+):
+    monkeypatch.setattr(tunnel, "PATIENCE", 0.2)
+    show(browser, site)
+    with attach() as theirs:
+        browser.do("click", role="button", name="confirm")
+        title = browser.run(asyncio.wait_for(theirs.contexts[0].pages[0].evaluate("document.title"), 10))
+        late = browser.execute("handle_dialog")
+
+    assert title == "Plain"
+    assert (late.error, late.message) == (
+        "Refused",
+        f"The tab {browser.observe().tab} shows no dialog: the confirm 'c' was dismissed by another client",
+    )
+    assert said(browser) == "false"
+
+
+def test_a_client_with_a_handler_answers_and_the_action_says_so(browser, site, attach):
+    show(browser, site)
+    with attach() as theirs:
+        answers = []
+
+        def accept(dialog):
+            answers.append(asyncio.ensure_future(dialog.accept("theirs")))
+
+        theirs.contexts[0].pages[0].on("dialog", accept)
+        browser.do("click", role="button", name="prompt")
+        browser.until(lambda: answers and browser.browser._tabs.latest.dialog is None, "nobody answers")
+        late = browser.execute("handle_dialog", text="ours")
+
+    assert late.message.endswith("shows no dialog: the prompt 'p' was accepted with 'theirs' by another client")
+    assert said(browser) == "theirs"
+    assert "prompt accepted with 'theirs' by another client: p" in [e.text for e in browser.heard.entries]
+
+
+async def download(page, target):
+    async with page.expect_download() as begun:
+        await page.click("text=Report")
+    await (await begun.value).save_as(target)
+
+
+def test_downloads_arrive_for_the_session_and_for_each_client_that_hears_of_them(browser, site, attach, tmp_path):
+    browser.goto(f"{site.url}/form")
+    folder = browser.folder / "downloads"
+    for _ in range(2):
+        with attach() as theirs, attach() as others:
+            ours = browser.do("download_file", role="link", name="Report").data
+            browser.run(download(theirs.contexts[0].pages[0], tmp_path / "theirs.txt"))
+            browser.run(download(others.contexts[0].pages[0], tmp_path / "others.txt"))
+        after = browser.do("download_file", role="link", name="Report").data
+        for file in (ours["path"], after["path"], tmp_path / "theirs.txt", tmp_path / "others.txt"):
+            assert Path(file).read_text() == "a report\n"
+
+    browser.until(lambda: len(list(folder.iterdir())) == 8, "some downloads are missing")
+    assert list((browser.folder / "partial").iterdir()) == []
+    kept = [entry.text for entry in browser.heard.entries if entry.kind == "download"]
+    assert kept == [f"downloaded report{'' if not n else f' ({n})'}.txt" for n in range(8)]
+
+
+def test_what_a_client_downloads_in_a_context_of_its_own_is_its_own(browser, site, attach, tmp_path):
+    async def scene(theirs):
+        context = await theirs.new_context()
+        page = await context.new_page()
+        await page.goto(f"{site.url}/form")
+        await download(page, tmp_path / "theirs.txt")
+        await context.close()
+
+    with attach() as theirs:
+        browser.run(scene(theirs))
+
+    assert (tmp_path / "theirs.txt").read_text() == "a report\n"
+    assert [entry for entry in browser.heard.entries if entry.kind == "download"] == []
+
+
+@pytest.mark.parametrize("method", ["Browser.setDownloadBehavior", "Page.setDownloadBehavior"])
+def test_a_client_that_asks_for_names_gets_its_copy_under_one(browser, site, attach, tmp_path, method):
+    browser.goto(f"{site.url}/form")
+    with attach() as theirs:
+        session = browser.run(theirs.contexts[0].new_cdp_session(theirs.contexts[0].pages[0]))
+        wish = {"behavior": "allow", "downloadPath": str(tmp_path / "theirs")}
+        browser.run(session.send(method, wish))
+        ours = browser.do("download_file", role="link", name="Report").data
+        browser.until((tmp_path / "theirs" / "report.txt").exists, "there is no copy")
+        browser.run(session.send(method, {"behavior": "deny"}))
+        again = browser.do("download_file", role="link", name="Report").data
+
+    assert ours["path"] != again["path"]
+    assert [file.name for file in (tmp_path / "theirs").iterdir()] == ["report.txt"]
+
+
+def test_a_client_that_closes_the_browser_leaves_it(browser, site, attach):
+    browser.goto(f"{site.url}/plain")
+    with attach() as theirs:
+        session = browser.run(theirs.new_browser_cdp_session())
+        assert browser.run(session.send("Browser.close")) == {}
+        browser.until(lambda: not theirs.is_connected(), "the client is still there")
+
+    assert browser.observe().url == f"{site.url}/plain"
+
+
+def test_the_page_has_its_size_again_when_a_client_that_changed_it_has_left(browser, site, attach):
+    browser.goto(f"{site.url}/plain")
+    size = "[innerWidth, innerHeight]"
+    with attach() as theirs:
+        browser.run(theirs.contexts[0].pages[0].set_viewport_size({"width": 500, "height": 400}))
+        assert browser.js(size) == [500, 400]
+
+    deadline = time.monotonic() + 10
+    while browser.js(size) != [1280, 1080]:
+        assert time.monotonic() < deadline, "it has not its size again"
+
+
+def test_commands_that_cannot_be_read_are_chromium_s_to_refuse():
+    client = attached_client.AttachedClient(attached_client.SharedBrowser())
+
+    assert {client.command(text) for text in (b"{", b"\xff", b"[]", b'{"id":"x"}', b"{}")} == {attached_client.PASS}
