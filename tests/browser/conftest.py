@@ -7,6 +7,7 @@ import contextlib
 import functools
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ import pytest
 
 from runtimed.actions import Action, Goto, parse_action
 from runtimed.browser.engine import Browser
+from runtimed.browser.lifespan import Lifespan
+from runtimed.lifecycle import Limits
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
 from tests.browser.server import Site, serve
 from tests.chromium import ensure_chromium
@@ -28,6 +31,7 @@ class Heard:
     """Listens to a browser."""
 
     def __init__(self) -> None:
+        self.lifespan = Lifespan("shop", Limits(timeout_minutes=3), time.time())
         self.pids: list[int] = []
         self.uses = 0
         self.entries: list[LogEntry] = []

@@ -17,7 +17,6 @@ from runtimed.actions import Fill, Goto, recorded
 from runtimed.browser import engine
 from runtimed.browser import relay as relay_module
 from runtimed.browser.relay import Relay, respond
-from tests.browser.conftest import browsing
 
 
 async def ask(url, path="", method="GET", body=b"", **headers):
@@ -200,7 +199,7 @@ def test_a_watcher_sees_frames_tabs_and_what_happens(browser, site):
     def enough(seen):
         kinds = {name for name, _ in seen}
         return (
-            kinds == {"frame", "tabs", "log"}
+            kinds == {"frame", "tabs", "log", "session", "dialog"}
             and any("Plain" in str(value) for name, value in seen if name == "tabs")
             and [value["who"] for name, value in seen if name == "log" and value["kind"] == "action"][-2:]
             == [
@@ -349,45 +348,6 @@ def test_too_many_with_the_token_are_told_so(monkeypatch):
             return second[0], second[2]
 
     assert asyncio.run(scene()) == (503, b"too many connections\n")
-
-
-def test_a_viewer_page_is_one_page_without_anything_from_elsewhere(browser, site):
-    _, head, page = browser.run(ask(browser.browser.viewer_url))
-    assert "Content-Security-Policy: default-src 'none'" in head
-    assert b"INTERACTIVE" not in page
-    assert b"NONCE" not in page
-
-    async def look():
-        async with async_playwright() as playwright:
-            theirs = await playwright.chromium.connect_over_cdp(browser.browser.cdp_url)
-            page = await theirs.contexts[0].new_page()
-            complaints = []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            await page.goto(browser.browser.viewer_url)
-            await page.locator("#view[src^='data:image/jpeg']").wait_for()
-            await page.locator("#state", has_text="live").wait_for()
-            tabs = await page.locator("header span").all_inner_texts()
-            await page.close()
-            await theirs.close()
-            return tabs, complaints
-
-    tabs, complaints = browser.run(look())
-    assert "runtimed: live browser" in " ".join(tabs)
-    assert complaints == []
-
-
-def test_where_it_was_asked_for_watchers_click_and_type(run, site):
-    with browsing(run, interactive_viewer=True) as browser:
-        browser.goto(f"{site.url}/form")
-        x, y = browser.js("(() => { const box = idle.getBoundingClientRect(); return [box.x + 5, box.y + 5]; })()")
-        browser.js("void (idle.onclick = () => { said.textContent = 'clicked by a watcher' })")
-        for kind in ("mousePressed", "mouseReleased"):
-            data = {"type": kind, "x": x, "y": y, "button": "left", "clickCount": 1}
-            body = json.dumps({"kind": "mouse", "data": data}).encode()
-            assert run(ask(browser.browser.viewer_url, "input", "POST", body))[0] == 200
-        browser.do("wait", text="clicked by a watcher")
-        assert run(ask(browser.browser.viewer_url, "input", "POST", b"[]"))[0] == 400
 
 
 # --- the log ---

@@ -1,6 +1,7 @@
 """The life of a browser session: real hosts and real Chromiums, of which one or the other is killed."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -8,7 +9,9 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -261,6 +264,33 @@ def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir)
     with session:
         assert state(session) == ACTIVE
     assert state(session) == ("closed", "stopped")
+
+
+def seen_in_viewer(url: str) -> dict[str, Any]:
+    """What the viewer shows of a session, which is no use of it."""
+    with urllib.request.urlopen(f"{url}events", timeout=20) as stream:
+        for line in stream:
+            if line == b"event: session\n":
+                found: dict[str, Any] = json.loads(next(stream).removeprefix(b"data: "))
+                return found
+    raise AssertionError("the viewer ended")
+
+
+def test_the_viewer_shows_how_long_the_session_lives_on_and_whatever_uses_it_prolongs_that(data_dir):
+    with BrowserSession("seen", timeout_minutes=10) as session, BrowserSession("seen") as joined:
+        url = session.viewer_url
+        first = seen_in_viewer(url)
+        assert (first["id"], first["why"]) == ("seen", "idle_timeout")
+        assert 590 < first["ends_at"] - time.time() < 600
+        assert seen_in_viewer(url) == first
+
+        joined.start()
+        wait_until(lambda: seen_in_viewer(url)["ends_at"] > first["ends_at"], "to join is no use")
+        second = seen_in_viewer(url)
+        session.execute(type="goto", url=PAGE)
+        assert seen_in_viewer(url)["ends_at"] > second["ends_at"]
+    with BrowserSession("brief", timeout_minutes=None, max_duration_minutes=5) as session:
+        assert seen_in_viewer(session.viewer_url)["why"] == "max_duration"
 
 
 def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(data_dir, tmp_path):

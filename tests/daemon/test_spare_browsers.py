@@ -22,7 +22,7 @@ from runtimed.ids import NotebookId, stored_name
 from tests.browser.server import Site, serve
 from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
-from tests.daemon.test_browser import chromium_of, host_of
+from tests.daemon.test_browser import chromium_of, host_of, seen_in_viewer
 from tests.daemon.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems, wait_gone
 
 WAITING = {**NONE, "browser_available": 1}
@@ -119,7 +119,9 @@ def seen_of(session: BrowserSession) -> list[Any]:
         " navigator.webdriver, navigator.languages, document.referrer, new Date().getTimezoneOffset()]",
     )
     log = [(entry.n, entry.kind) for entry in session.read_actions() if entry.kind != "picture"]
-    return [page, session.observe().tabs, log, session.get_cookies()]
+    viewer = seen_in_viewer(session.viewer_url)
+    viewed = viewer["id"] == session.session_id, viewer["why"], 170 < viewer["ends_at"] - time.time() < 180
+    return [page, session.observe().tabs, log, session.get_cookies(), viewed]
 
 
 def test_a_spare_is_what_would_have_been_started(
@@ -142,6 +144,7 @@ def test_a_spare_is_what_would_have_been_started(
     second = started()
     assert (host_of(second).pid, chromium_of(second).pid) == (host.pid, chromium.pid)
     assert seen_of(second) == cold
+    assert cold[-1] == (True, "idle_timeout", True)
     kill_daemon()
     assert second.observe().url == "about:blank"
     assert second.status().status == "active"

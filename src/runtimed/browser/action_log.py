@@ -30,7 +30,8 @@ MAX_TEXT: Final = 2000
 _LONG: Final = 20_000
 """Longest text among the fields of an action, such as the code that was evaluated, in characters."""
 
-_KEPT: Final = 200
+_KEPT: Final = 100
+"""So many of the newest entries of each kind are kept."""
 _TELL_EVERY: Final = 10.0
 """Seconds for which what is left out is counted before it is told."""
 _OVERHEAD: Final = 100
@@ -49,7 +50,7 @@ class ActionLog:
 
     def __init__(self, secrets: Secrets, *listeners: Callable[[LogEntry], None]) -> None:
         self.listeners = list(listeners)
-        self.recent: deque[LogEntry] = deque(maxlen=_KEPT)
+        self._recent: dict[Kind, deque[LogEntry]] = {}
         self._secrets = secrets
         self._count = 0
         self._allowances = {
@@ -83,10 +84,15 @@ class ActionLog:
             **fields,
         )
         if entry.image is None:
-            self.recent.append(entry)
+            self._recent.setdefault(kind, deque(maxlen=_KEPT)).append(entry)
         for listener in self.listeners:
             listener(entry)
         return entry.n
+
+    @property
+    def recent(self) -> list[LogEntry]:
+        """The newest entries of each kind, without pictures."""
+        return sorted((entry for kept in self._recent.values() for entry in kept), key=lambda entry: entry.n)
 
     def leave_out(self, kind: Kind) -> None:
         """Count one more thing of a kind that is not in the log, which is told before the next action or soon."""

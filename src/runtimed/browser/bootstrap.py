@@ -15,7 +15,11 @@ class BrowserBootstrap(HostBootstrap, frozen=True, kw_only=True):
     Attributes:
         config: The fields of `BrowserConfig`.
         session_dir: The session's own folder, which outlives the host. That of a spare becomes its session's, or goes.
+        timeout_minutes: The session's idle minutes; None for no limit.
+        max_duration_minutes: The session's minutes altogether; None for no limit.
     """
 
     config: dict[str, Any]
     session_dir: str
+    timeout_minutes: float | None = None
+    max_duration_minutes: float | None = None

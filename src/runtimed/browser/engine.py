@@ -30,6 +30,7 @@ from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
 from runtimed.browser.keeper import Keeper
 from runtimed.browser.last_words import end_pages
+from runtimed.browser.lifespan import Lifespan
 from runtimed.browser.masking import Secrets
 from runtimed.browser.perform import Performed, Performer
 from runtimed.browser.pictures import Pictures
@@ -39,7 +40,7 @@ from runtimed.browser.scrape import scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import Tabs
-from runtimed.browser.viewer import Viewer, write_door
+from runtimed.browser.viewer import TakePart, Viewer, write_door
 from runtimed.browser.witness import Witness
 from runtimed.errors import BrowserError, BrowserUnavailable
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
@@ -63,7 +64,13 @@ _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 
 
 class BrowserListener(Protocol):
-    """Hears what a browser does; called in its event loop, and must return at once."""
+    """Hears what a browser does; called in its event loop, and must return at once.
+
+    Attributes:
+        lifespan: Says whose browser this is, and for how long.
+    """
+
+    lifespan: Lifespan
 
     def started(self, pid: int) -> None:
         """Chromium's process is there: a process group of this number, to be killed where this process dies."""
@@ -424,7 +431,8 @@ class Browser:
         self._exit.push_async_callback(self._cast.close)
         self._pictures = Pictures(self._tabs, self._log)
         self._exit.push_async_callback(self._pictures.close)
-        viewer = Viewer(self._tabs, self._cast, self._log, interactive=config.interactive_viewer)
+        take_part = TakePart(self.execute, self._on_used) if config.interactive_viewer else None
+        viewer = Viewer(self._tabs, self._cast, self._log, self._listener.lifespan, take_part)
         self._relay = Relay(self._chromium.address, self._chromium.path, viewer, keeper)
         self._exit.push_async_callback(keeper.close)
         self._exit.push_async_callback(self._relay.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -21,6 +22,7 @@ from runtimed.protocol.operations import (
     GetBrowserAddress,
     GetCookies,
     HostBecomeBrowser,
+    HostBrowserUsed,
     HostShutdown,
     HostWarm,
     Observe,
@@ -76,6 +78,9 @@ class BrowserServer(HostServer):
                 return _nothing_after(self._browser.warm())
             case HostBecomeBrowser():
                 return _nothing_after(self._browser.work(self._browser.become(operation)))
+            case HostBrowserUsed():
+                self._browser.lifespan.use(time.time())
+                return {}
             case HostShutdown():
                 return _nothing_after(self._browser.stop())
             case ReadReply(reply_id=reply_id, offset=offset):

@@ -20,9 +20,11 @@ import msgspec
 
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.engine import Browser
+from runtimed.browser.lifespan import Lifespan
 from runtimed.errors import BrowserError, RuntimedError, StorageError
 from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
+from runtimed.lifecycle import Limits
 from runtimed.pages import BrowserConfig, LogEntry
 from runtimed.protocol.events import Blob, BrowserLogged, BrowserState, BrowserUsed
 from runtimed.protocol.operations import HostBecomeBrowser
@@ -58,6 +60,7 @@ class HostedBrowser:
         owned: See `Owned`.
         dead: Set when it is dead for good, and has been said to be.
         used_at: Unix time at which it was last used by way of the relay; 0 for never.
+        lifespan: See `BrowserListener`.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class HostedBrowser:
         self.owned = asyncio.Event()
         self.dead = asyncio.Event()
         self.used_at = 0.0
+        self.lifespan = _lifespan(bootstrap)
         self.status = "starting"
         self.pid: int | None = None
 
@@ -163,12 +167,20 @@ class HostedBrowser:
         """
         browser = self._check_spare()
         config = msgspec.convert(owner.config, BrowserConfig)
+        named = msgspec.structs.replace(
+            self._bootstrap,
+            spare=False,
+            notebook_label=owner.notebook_label,
+            timeout_minutes=owner.timeout_minutes,
+            max_duration_minutes=owner.max_duration_minutes,
+        )
+        self.lifespan = _lifespan(named)
         await browser.become(config, Path(owner.session_dir))
         self._check_spare()
         self._give_folder(Path(owner.session_dir))
         os.environ.clear()
         os.environ.update(owner.environment)
-        self._bootstrap = msgspec.structs.replace(self._bootstrap, spare=False, notebook_label=owner.notebook_label)
+        self._bootstrap = named
         self.is_spare = False
         self.owned.set()
         logger.info("this spare is the browser of the session %r now", owner.notebook_label)
@@ -263,9 +275,12 @@ class HostedBrowser:
 
     def work(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Begin what somebody asks of it; it ends with the browser."""
+        lifespan = self.lifespan  # that of a spare, as it becomes a session's
+        lifespan.begin()
         task = asyncio.create_task(self._translated(coroutine))
         self._works.add(task)
         task.add_done_callback(self._worked)
+        task.add_done_callback(lambda _task: lifespan.end(time.time()))
         return task
 
     async def _translated(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -294,6 +309,7 @@ class HostedBrowser:
     def used(self) -> None:
         """See `BrowserListener`."""
         now = time.time()
+        self.lifespan.use(now)
         if abs(now - self.used_at) >= USED_EVERY:
             self.used_at = now
             self._outbox.tell(BrowserUsed(at=now))
@@ -319,6 +335,11 @@ class HostedBrowser:
     def _log_now(self) -> None:
         self._logs_soon = False
         self._outbox.flush()
+
+
+def _lifespan(bootstrap: BrowserBootstrap) -> Lifespan:
+    limits = Limits(timeout_minutes=bootstrap.timeout_minutes, max_duration_minutes=bootstrap.max_duration_minutes)
+    return Lifespan(bootstrap.notebook_label, limits, time.time())
 
 
 async def _unless(unwanted: asyncio.Task[Any], work: Coroutine[Any, Any, Browser]) -> Browser:

@@ -1,4 +1,4 @@
-"""The page on which people watch a browser: live frames, tabs, the action log; and take part where that is asked."""
+"""The page on which people watch a browser: live frames, tabs, dialogs, the action log; and take part where asked."""
 
 from __future__ import annotations
 
@@ -8,32 +8,65 @@ import contextlib
 import html
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
 
+from runtimed.actions import Action, GoBack, GoForward, Goto, HandleDialog, Reload, SwitchTab, parse_action
 from runtimed.browser.action_log import ActionLog
+from runtimed.browser.lifespan import Lifespan
 from runtimed.browser.relay import Request, respond
 from runtimed.browser.screencast import Frame, Screencast
 from runtimed.browser.tabs import Tabs
-from runtimed.pages import LogEntry
+from runtimed.errors import BrowserError, InvalidAction
+from runtimed.pages import ActionResult, LogEntry
 from runtimed.texts import client_name
 
-__all__ = ["Viewer", "write_door"]
+__all__ = ["TakePart", "Viewer", "write_door"]
 
 _QUEUE: Final = 500
 """Log entries that wait for one watcher; a slower one misses the oldest. Of frames only the newest waits."""
 
-_ALIVE: Final = 15.0
+_LOOK: Final = 1.0
+"""Seconds between two looks at what nobody tells of, such as how long the session lives on."""
+
+_VIEWER: Final = "viewer"
+"""Who does what watchers do, as the log names it."""
+
 _INPUTS: Final = {
     "mouse": "Input.dispatchMouseEvent",
     "key": "Input.dispatchKeyEvent",
     "text": "Input.insertText",
 }
+
+
+_OFFERED = Goto | GoBack | GoForward | Reload | SwitchTab | HandleDialog
+"""The actions of the page's own buttons. Everything else is done with mouse and keyboard."""
+
+
+class Act(Protocol):
+    """Performs an action."""
+
+    def __call__(self, action: Action, *, client_id: str, label: str) -> Coroutine[Any, Any, ActionResult]:
+        """See `Browser.execute`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakePart:
+    """What watchers may do in an interactive viewer.
+
+    Attributes:
+        act: Performs an action; see `Browser.execute`.
+        used: Called when the session is used.
+    """
+
+    act: Act
+    used: Callable[[], None]
 
 
 class Viewer:
@@ -43,14 +76,19 @@ class Viewer:
         tabs: The tabs.
         cast: Their pictures.
         log: What happens.
-        interactive: Whether watchers may click and type.
+        lifespan: Whose browser it is, and for how long.
+        take_part: What watchers may do; None if they only watch.
     """
 
-    def __init__(self, tabs: Tabs, cast: Screencast, log: ActionLog, *, interactive: bool) -> None:
+    def __init__(
+        self, tabs: Tabs, cast: Screencast, log: ActionLog, lifespan: Lifespan, take_part: TakePart | None
+    ) -> None:
         self._tabs = tabs
         self._cast = cast
         self._log = log
-        self._interactive = interactive
+        self._lifespan = lifespan
+        self._take_part = take_part
+        self._acting: set[asyncio.Task[ActionResult]] = set()
 
     async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         """See `ViewerPages.answer`."""
@@ -59,17 +97,20 @@ class Viewer:
                 await self._page(writer)
             case "GET", "/events":
                 await self._events(writer)
-            case "POST", "/input" if self._interactive:
-                await self._input(request, writer)
-            case "POST", "/input":
-                await respond(writer, 403, "text/plain", b"this viewer only watches\n")
+            case "POST", "/input" | "/act":
+                if self._take_part is None:
+                    await respond(writer, 403, "text/plain", b"this viewer only watches\n")
+                elif request.path == "/act":
+                    await self._act(self._take_part, request, writer)
+                else:
+                    await self._input(self._take_part, request, writer)
             case _:
                 await respond(writer, 404, "text/plain", b"nothing here\n")
 
     async def _page(self, writer: asyncio.StreamWriter) -> None:
         nonce = secrets.token_urlsafe(12)
         page = resources.files("runtimed.browser").joinpath("viewer.html").read_text(encoding="utf-8")
-        page = page.replace("NONCE", nonce).replace("INTERACTIVE", json.dumps(self._interactive))
+        page = page.replace("NONCE", nonce).replace("INTERACTIVE", json.dumps(self._take_part is not None))
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
             "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -104,13 +145,17 @@ class Viewer:
         try:
             for entry in list(self._log.recent):
                 on_entry(entry)
-            shown: Sequence[Any] | None = None
+            shown: dict[str, Any] = {}
             while True:
                 news.clear()
-                tabs = [msgspec.to_builtins(tab) for tab in self._tabs.listed()]
-                if tabs != shown:
-                    shown = tabs
-                    writer.write(_event("tabs", tabs))
+                for name, value in (
+                    ("tabs", [msgspec.to_builtins(tab) for tab in self._tabs.listed()]),
+                    ("session", self._session()),
+                    ("dialog", self._dialog()),
+                ):
+                    if name not in shown or value != shown[name]:
+                        shown[name] = value
+                        writer.write(_event(name, value))
                 while not entries.empty():
                     writer.write(_event("log", _shown(entries.get_nowait())))
                 picture, frame[0] = frame[0], None
@@ -128,7 +173,7 @@ class Viewer:
                     )
                 await writer.drain()
                 try:
-                    async with asyncio.timeout(_ALIVE):
+                    async with asyncio.timeout(_LOOK):
                         await news.wait()
                 except TimeoutError:
                     writer.write(b": still here\n\n")  # fails when nobody is there any more
@@ -137,18 +182,50 @@ class Viewer:
             self._log.listeners.remove(on_entry)
             self._tabs.hearers.remove(news.set)
 
-    async def _input(self, request: Request, writer: asyncio.StreamWriter) -> None:
+    def _session(self) -> dict[str, Any]:
+        deadline = self._lifespan.deadline()
+        return {
+            "id": self._lifespan.session_id,
+            "ends_at": None if deadline is None else round(deadline[0], 3),
+            "why": None if deadline is None else deadline[1].value,
+        }
+
+    def _dialog(self) -> dict[str, Any] | None:
+        tab = self._tabs.latest
+        return None if tab is None or tab.dialog is None else {"tab": tab.id, **msgspec.to_builtins(tab.dialog)}
+
+    async def _act(self, take_part: TakePart, request: Request, writer: asyncio.StreamWriter) -> None:
+        """Perform an action of a watcher, and answer with what came of it; it goes on though the watcher leaves."""
         try:
-            given = json.loads(request.body)
-            method = _INPUTS[given["kind"]]
-            data = dict(given["data"])
+            action = parse_action(json.loads(request.body))
+        except (ValueError, InvalidAction) as exc:
+            await respond(writer, 400, "text/plain", f"{exc}\n".encode())
+            return
+        if not isinstance(action, _OFFERED):
+            await respond(writer, 400, "text/plain", b"the viewer does not offer that action\n")
+            return
+        task = asyncio.create_task(take_part.act(action, client_id=_VIEWER, label=_VIEWER))
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+        take_part.used()
+        result = await asyncio.shield(task)
+        take_part.used()
+        answer = {"success": result.success, "message": result.message}
+        await respond(writer, 200, "application/json", json.dumps(answer).encode())
+
+    async def _input(self, take_part: TakePart, request: Request, writer: asyncio.StreamWriter) -> None:
+        """Pass on what a watcher did with mouse and keyboard, one after the other."""
+        try:
+            inputs = [(_INPUTS[kind], dict(data)) for kind, data in json.loads(request.body)]
         except (ValueError, KeyError, TypeError):
             await respond(writer, 400, "text/plain", b"no input that this understands\n")
             return
+        take_part.used()
         tab = self._tabs.latest
-        with contextlib.suppress(PlaywrightError):  # the tab is gone, or a dialog is open
+        with contextlib.suppress(PlaywrightError, BrowserError):  # the tab is gone, or a dialog is open
             if tab is not None and tab.cdp is not None:
-                await tab.run(tab.cdp.send(method, data))
+                for method, data in inputs:
+                    await tab.run(tab.cdp.send(method, data))
         await respond(writer, 200, "text/plain", b"")
 
 
@@ -185,4 +262,7 @@ def _shown(entry: LogEntry) -> dict[str, Any]:
         "who": None if entry.client_id is None else client_name(entry.client_id, entry.label),
         "text": entry.text,
         "success": entry.data.get("success"),
+        "bad": entry.data.get("type") in ("error", "uncaught")
+        or "error" in entry.data
+        or entry.data.get("status", 0) >= 400,
     }

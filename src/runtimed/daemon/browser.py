@@ -29,7 +29,7 @@ from runtimed.errors import (
 from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed
-from runtimed.protocol.operations import Act, BrowserOperation, HostShutdown, StartBrowser
+from runtimed.protocol.operations import Act, BrowserOperation, HostBrowserUsed, HostShutdown, StartBrowser
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.disk import is_no_room, no_room
@@ -157,6 +157,9 @@ class RoomBrowser:
             SessionClosed: If somebody ended it before.
             StorageError: If there is no room for it.
         """
+        link = self._host.link
+        if self._starting is None and self.status == "ready" and link is not None and link.is_attached:
+            link.tell(HostBrowserUsed())
         if self._starting is None and not self.exists:
             self._start_unwanted = False
             self._starting = self._host.spawn(self._start(request))

@@ -100,6 +100,8 @@ class BrowserStarter:
             environment=request.environment,
             session_dir=str(folder),
             notebook_label=self._notebook_id,
+            timeout_minutes=request.timeout_minutes,
+            max_duration_minutes=request.max_duration_minutes,
         )
         host = await self._pool.hand_over(kind, write_down, owner)
         return host or await self._start_new(request, config, kind)
@@ -121,6 +123,8 @@ class BrowserStarter:
             environment=request.environment,
             config=config,
             session_dir=make_folder(self._settings.browsers_dir / stored_name(self._notebook_id)),
+            timeout_minutes=request.timeout_minutes,
+            max_duration_minutes=request.max_duration_minutes,
         )
         return NewHost(folder=folder, epoch=epoch, pid=pid, kind=kind)
 
@@ -149,6 +153,8 @@ async def _spawn(
     config: dict[str, Any],
     session_dir: Path,
     spare: bool = False,
+    timeout_minutes: float | None = None,
+    max_duration_minutes: float | None = None,
 ) -> int:
     return await spawn_host(
         BrowserBootstrap(
@@ -162,6 +168,8 @@ async def _spawn(
             config=config,
             session_dir=str(session_dir),
             spare=spare,
+            timeout_minutes=timeout_minutes,
+            max_duration_minutes=max_duration_minutes,
             lock=Spool.lock(folder),
         ),
         "runtimed.browser",

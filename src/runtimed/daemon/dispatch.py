@@ -143,6 +143,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             | ops.HostWarm()
             | ops.HostBecome()
             | ops.HostBecomeBrowser()
+            | ops.HostBrowserUsed()
         ):
             raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
         case _:

@@ -50,6 +50,7 @@ __all__ = [
     "GetVariable",
     "HostBecome",
     "HostBecomeBrowser",
+    "HostBrowserUsed",
     "HostComplete",
     "HostDetach",
     "HostGetResultValue",
@@ -777,16 +778,24 @@ class HostBecomeBrowser(_Operation, frozen=True, tag="host_become_browser"):
         environment: The environment variables of the client.
         session_dir: Becomes a link to the folder of the spare; there must be nothing there.
         notebook_label: See `HostBecome`.
+        timeout_minutes: See `StartBrowser`.
+        max_duration_minutes: See `StartBrowser`.
     """
 
     config: dict[str, Any]
     environment: Environment
     session_dir: str
     notebook_label: str
+    timeout_minutes: float | None = None
+    max_duration_minutes: float | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
         return f"<HostBecomeBrowser {self.notebook_label!r}>"
+
+
+class HostBrowserUsed(_Operation, frozen=True, tag="host_browser_used"):
+    """The session is used, in a way that asks nothing of the browser: somebody joins it. Reply: `{}`."""
 
 
 class HostComplete(_Operation, frozen=True, tag="host_complete"):
@@ -913,6 +922,7 @@ Operation = (
     | HostWarm
     | HostBecome
     | HostBecomeBrowser
+    | HostBrowserUsed
     | FlushPool
     | SetKernelspec
 )

@@ -1,0 +1,164 @@
+"""The viewer's page, as people see it in a browser of their own; and what those may do who take part."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import async_playwright
+
+from runtimed.browser.lifespan import Lifespan
+from runtimed.lifecycle import Limits, SessionEvent
+from tests.browser.conftest import Driven, Run, _chromium, browsing
+from tests.browser.test_relay import ask
+
+
+@pytest.fixture(scope="module")
+def watchers(run: Run[Any]) -> Iterator[Chromium]:
+    """The Chromium of those who watch."""
+    playwright = run(async_playwright().start())
+    try:
+        yield run(playwright.chromium.launch(executable_path=_chromium(), chromium_sandbox=False))
+    finally:
+        run(playwright.stop())
+
+
+@pytest.fixture(scope="module")
+def shared(run: Run[Any]) -> Iterator[Driven]:
+    """An interactive one: its page is that of the others, and more."""
+    with browsing(run, interactive_viewer=True) as driven:
+        yield driven
+
+
+async def open_viewer(watchers: Chromium, browser: Driven, complaints: list[str]) -> Any:
+    page = await watchers.new_page(viewport={"width": 1200, "height": 800})
+    page.set_default_timeout(10_000)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.goto(browser.browser.viewer_url)
+    await page.locator("#state", has_text="live").wait_for()
+    return page
+
+
+def test_the_page_shows_the_session_its_time_its_tabs_and_address_and_a_goto_as_one_line(browser, site, watchers):
+    browser.goto(f"{site.url}/plain")
+    complaints: list[str] = []
+
+    async def look() -> dict[str, Any]:
+        page = await open_viewer(watchers, browser, complaints)
+        await page.locator("#view[src^='data:image/jpeg']").wait_for()
+        await page.locator("#tabs .active", has_text="Plain").wait_for()
+        lines = page.locator("#log li").filter(visible=True)
+        seen = {
+            "id": await page.locator("#id").inner_text(),
+            "title": await page.title(),
+            "ends": await page.locator("#ends").inner_text(),
+            "tabs": await page.locator("#tabs button").all_inner_texts(),
+            "address": await page.locator("#address").input_value(),
+            "last": (await lines.last.locator("span").inner_text()),
+            "gotos": await lines.filter(has_text=f"{site.url}/plain").count(),
+        }
+        await page.get_by_label("Network").check()
+        seen["with_network"] = await lines.filter(has_text=f"200 GET {site.url}/plain").count()
+        await page.get_by_label("Filter the log").fill("no such words")
+        seen["sifted"] = await lines.count()
+        await page.close()
+        return seen
+
+    seen = browser.run(look())
+
+    minutes, seconds = seen["ends"].removeprefix("ends in ").removesuffix(" without use").split(":")
+    assert 0 < int(minutes) * 60 + int(seconds) <= 180
+    del seen["ends"]
+    assert seen == {
+        "id": "shop",
+        "title": "shop · runtimed",
+        "tabs": ["Plain"],
+        "address": f"{site.url}/plain",
+        "last": f"{browser.observe().tab} is at {site.url}/plain (status 200)",
+        "gotos": 1,
+        "with_network": 1,
+        "sifted": 0,
+    }
+    assert complaints == []
+
+
+def test_the_page_is_one_file_that_may_load_nothing_from_elsewhere(browser):
+    _, head, page = browser.run(ask(browser.browser.viewer_url))
+
+    assert "Content-Security-Policy: default-src 'none'" in head
+    assert b"INTERACTIVE" not in page
+    assert b"NONCE" not in page
+
+
+def test_watchers_who_take_part_go_click_type_and_answer_dialogs_and_the_log_says_so(browser, site, watchers):
+    browser.goto(f"{site.url}/plain")
+    complaints: list[str] = []
+    used = browser.heard.uses
+
+    async def take_part() -> None:
+        page = await open_viewer(watchers, browser, complaints)
+        driven = browser.browser._tabs.latest.page
+        await page.locator("#address").fill(f"{site.url}/form")
+        await page.locator("#address").press("Enter")
+        await page.locator("#tabs .active", has_text="Form").wait_for()
+        place = await driven.locator("#name").bounding_box()
+        assert place is not None
+        await page.wait_for_function("document.getElementById('view').naturalWidth > 0")
+        shown = await page.locator("#view").bounding_box()
+        assert shown is not None
+        scale = shown["width"] / 1280
+        x, y = shown["x"] + (place["x"] + 5) * scale, shown["y"] + (place["y"] + 5) * scale
+        await page.mouse.click(x, y)
+        await page.keyboard.type("Ada Lovelace, typed fast")
+        await driven.wait_for_function("document.getElementById('name').value === 'Ada Lovelace, typed fast'")
+        await driven.evaluate("void setTimeout(() => { document.title = prompt('What is your name?') })")
+        await page.locator("#dialog", has_text="What is your name?").wait_for()
+        await page.get_by_label("Answer").fill("Grace")
+        await page.get_by_role("button", name="OK").click()
+        await page.locator("#dialog").wait_for(state="hidden")
+        await page.close()
+
+    browser.run(take_part())
+
+    assert browser.js("document.title") == "Grace"
+    assert [(entry.label, entry.text) for entry in browser.heard.entries if entry.client_id == "viewer"] == [
+        ("viewer", f"{browser.observe().tab} is at {site.url}/form (status 200)"),
+        ("viewer", "Accepted the prompt 'What is your name?'"),
+    ]
+    assert browser.heard.uses > used
+    assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("input", [["mouse", {"type": "mouseMoved", "x": 1, "y": 1}]], 200),
+        ("input", {"kind": "mouse"}, 400),
+        ("input", [["file", {}]], 400),
+        ("act", {"type": "reload"}, 200),
+        ("act", {"type": "evaluate_js", "code": "1"}, 400),
+        ("act", {"type": "nonsense"}, 400),
+        ("act", [], 400),
+    ],
+)
+def test_the_viewer_takes_only_what_its_page_sends(browser, path, body, status):
+    assert browser.run(ask(browser.browser.viewer_url, path, "POST", json.dumps(body).encode()))[0] == status
+
+
+def test_a_session_lives_on_while_it_is_used_and_as_long_as_its_limits_say():
+    lifespan = Lifespan("shop", Limits(timeout_minutes=3, max_duration_minutes=10), 1000.0)
+    idle = [lifespan.deadline()]
+    lifespan.begin()
+    idle.append(lifespan.deadline())
+    lifespan.end(1100.0)
+    lifespan.use(1050.0)
+    idle.append(lifespan.deadline())
+
+    assert idle == [
+        (1180.0, SessionEvent.IDLE_TOO_LONG),
+        (1600.0, SessionEvent.LASTED_TOO_LONG),
+        (1280.0, SessionEvent.IDLE_TOO_LONG),
+    ]
+    assert Lifespan("shop", Limits(), 1000.0).deadline() is None
