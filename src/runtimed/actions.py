@@ -56,6 +56,7 @@ __all__ = [
     "masked",
     "parse_action",
     "recorded",
+    "repeatable",
 ]
 
 _LONGEST: Final = 600.0
@@ -102,7 +103,10 @@ class _Action(
 
 
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Names an element or a point: by `ref`, by `selector`, by `role` with `name`, or by `x` and `y`."""
+    """Names an element or a point: by `ref`, by `selector`, by `role` with `name`, or by `x` and `y`.
+
+    With a selector, `role` and `name` say what it must find: nothing is done to anything else.
+    """
 
     ref: str | None = None
     selector: str | None = None
@@ -417,6 +421,34 @@ def masked(action: Action) -> dict[str, Any]:
     return plain
 
 
+def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the action of an entry of the action log, as plain values without refs: those were of pages that are gone.
+
+    What a selector finds instead must have the role and the name that the element had; secrets are left out.
+
+    Args:
+        data: The entry's `data`.
+
+    Raises:
+        InvalidAction: If the log holds nothing by which the element could be found.
+    """
+    given = dict(data["action"])
+    given.pop("timeout", None)  # that was meant for the page of that day
+    if given.get("ref") is not None:
+        given = {**given, **_found_again(given["type"], data.get("selector"), data.get("element"))}
+        del given["ref"]
+    if isinstance(given.get("to"), Mapping) and given["to"].get("ref") is not None:
+        again = _found_again(given["type"], data.get("to_selector"), data.get("to_element"))
+        given["to"] = {**given["to"], "ref": None, **again}
+    return given
+
+
+def _found_again(kind: str, selector: str | None, element: Mapping[str, str] | None) -> dict[str, str]:
+    if selector is None:
+        raise InvalidAction(f"The log holds no selector for the element of this {kind}")
+    return {"selector": selector, **(element or {})}
+
+
 def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Action:
     """Return the action of an entry of the action log, to be performed again in another session.
 
@@ -428,15 +460,7 @@ def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) 
         InvalidAction: If the log holds nothing by which the element could be found, or a secret is not given
             (attribute `secret`, its name).
     """
-    given = dict(data["action"])
-    given.pop("timeout", None)  # that was meant for the page of that day
-    if given.get("ref") is not None:
-        del given["ref"]
-        given["selector"] = data.get("selector")
-        if given["selector"] is None:
-            raise InvalidAction(f"The log holds no selector for the element of this {given['type']}")
-    if isinstance(given.get("to"), Mapping) and given["to"].get("ref") is not None:
-        given["to"] = {**given["to"], "ref": None, "selector": data.get("to_selector")}
+    given = repeatable(data)
     value = given.get("value")
     if isinstance(value, Mapping):
         name = value.get("name")
@@ -494,7 +518,7 @@ def _check_target(target: Any, *, required: bool) -> None:
         raise ValueError("name goes with role, such as role='button', name='Save'")
     if target.exact and target.name is None:
         raise ValueError("exact goes with role and name")
-    if len(given) > 1:
+    if len(given) > 1 and given != ["selector", "role"]:
         raise ValueError(f"an element is named in one way; {' and '.join(given)} were given")
     if required and not given:
         raise ValueError("which element? Give ref, selector, or role with name")

@@ -190,7 +190,8 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         client_id: Who asked for the action; None for what nobody asked for.
         label: What that client calls itself; None if nobody named it.
         text: It in a line.
-        data: It in full, secrets masked; for an action `action`, `selector`, `success`, `error`, `seconds`.
+        data: It in full, secrets masked; for an action `action`, `selector`, `element` (role and name), `success`,
+            `error`, `seconds`.
         action: For a picture, the number of the action that it belongs to.
         moment: For a picture, whether it was taken before or after that action.
         image: JPEG.

@@ -10,9 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = ["DOWNLOAD_SIZE", "Site", "serve"]
+__all__ = ["DOWNLOAD_SIZE", "PAGES", "Site", "serve"]
 
 FOLDER = Path(__file__).parent / "site"
+PAGES = Path(__file__).parent / "pages"
 DOWNLOAD_SIZE = 100 * 10**6
 
 
@@ -83,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(b"<!doctype html><title>Plain</title><h1>Plain</h1><a href='/form'>Form</a>")
             case ["cookie"]:
                 self._send(b"<!doctype html><title>Cookie</title>", cookie="tasted=yes; Max-Age=3600; Path=/")
+            case ["pages", name] if (PAGES / f"{name}.html").is_file():
+                self._send((PAGES / f"{name}.html").read_bytes())
             case [name] if (FOLDER / f"{name}.html").is_file():
                 page = (FOLDER / f"{name}.html").read_text().replace("OTHER", self.site.other)
                 self._send(page.encode())

@@ -3,6 +3,7 @@
 import pytest
 
 from runtimed.browser import outline
+from runtimed.browser.outline import Known
 from runtimed.pages import Element
 
 SNAPSHOT = """\
@@ -42,38 +43,44 @@ def test_refs_get_the_number_of_their_document_and_nothing_else_changes(lines):
     assert text == expected.replace("Shop [ref=d1e9]", "Shop [ref=e9]")
 
 
-def test_elements_have_names_and_selectors_that_tell_them_apart(lines):
-    frame = "iframe:visible >> nth=0 >> internal:control=enter-frame >> "
-    assert outline.elements(lines) == {
+def test_elements_have_the_names_and_selectors_that_the_page_tells(lines):
+    known = {
+        "d1e4": Known(selector='role=link[name="Home"]', name="Home"),
+        "d1e6": Known(name="More"),
+        "d1e1": Known(selector="body", acting=True),
+    }
+
+    assert outline.elements(lines, known) == {
         element.ref: element
         for element in [
-            Element("d1e2", "heading", "Shop [ref=e9]", 'role=heading[name="Shop [ref=e9]"]'),
-            Element("d1e3", "button", 'Say: "it\'s"', 'role=button[name="Say: \\"it\'s\\""]'),
+            Element("d1e1", "generic", "", "body"),
+            Element("d1e2", "heading", "Shop [ref=e9]", None),
+            Element("d1e3", "button", 'Say: "it\'s"', None),
             Element("d1e4", "link", "Home", 'role=link[name="Home"]'),
-            Element("d1e5", "list", "", "role=list >> nth=0"),
-            Element("d1e6", "listitem", "", "role=listitem >> nth=0"),
-            Element("d1e7", "link", "More", 'role=link[name="More"] >> nth=0'),
-            Element("d1e8", "listitem", "", "role=listitem >> nth=1"),
-            Element("d1e10", "link", "More", 'role=link[name="More"] >> nth=1'),
-            Element("d1e11", "iframe", "", "iframe:visible >> nth=0"),
-            Element("d2e2", "button", "Inside", f'{frame}role=button[name="Inside"]'),
-            Element("d2e3", "iframe", "", f"{frame}iframe:visible >> nth=0"),
-            Element("d3e1", "textbox", "Deep", f'{frame}{frame}role=textbox[name="Deep"]'),
-            Element("d1e12", "generic", "Not a button", 'text="Not a button"'),
+            Element("d1e5", "list", "", None),
+            Element("d1e6", "listitem", "More", None),
+            Element("d1e7", "link", "More", None),
+            Element("d1e8", "listitem", "", None),
+            Element("d1e10", "link", "More", None),
+            Element("d1e11", "iframe", "", None),
+            Element("d2e2", "button", "Inside", None),
+            Element("d2e3", "iframe", "", None),
+            Element("d3e1", "textbox", "Deep", None),
+            Element("d1e12", "generic", "Not a button", None),
         ]
     }
 
 
-def test_what_screen_readers_pass_over_does_not_count_for_selectors():
-    text = '- button "Go" [ref=e1]:\n  - /aria-hidden: "true"\n  - img "Go" [ref=e2]\n- button "Go" [ref=e3]'
-
-    found = outline.elements(outline.read_outline(text, NUMBERS.__getitem__))
-
-    assert found["d1e3"].selector == 'role=button[name="Go"]'
+def test_each_frame_has_its_part_of_the_outline(lines):
+    assert [(part.owner, [line.ref for line in part.lines if line.ref]) for part in outline.parts(lines)] == [
+        (None, ["d1e1", "d1e2", "d1e3", "d1e4", "d1e5", "d1e6", "d1e7", "d1e8", "d1e10", "d1e11", "d1e12"]),
+        ("d1e11", ["d2e2", "d2e3"]),
+        ("d2e3", ["d3e1"]),
+    ]
 
 
 def test_only_what_people_operate(lines):
-    assert outline.text_of(outline.interactive(lines)) == "\n".join(
+    assert outline.text_of(outline.interactive(lines, {})) == "\n".join(
         [
             "- 'button \"Say: \\\"it''s\\\"\" [ref=d1e3]'",
             '- link "Home" [ref=d1e4]',

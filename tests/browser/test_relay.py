@@ -365,11 +365,12 @@ def test_every_action_is_logged_with_what_a_replay_needs(browser, site):
     assert fill.data == {
         "action": {"type": "fill", "value": "Ada", "ref": ref},
         "selector": 'role=textbox[name="Name"]',
+        "element": {"role": "textbox", "name": "Name"},
         "success": True,
         "page_changed": True,
         "seconds": fill.data["seconds"],
     }
-    assert recorded(fill.data) == Fill("Ada", selector='role=textbox[name="Name"]')
+    assert recorded(fill.data) == Fill("Ada", selector='role=textbox[name="Name"]', role="textbox", name="Name")
     assert (click.data["success"], click.data["error"]) == (False, "StaleElement")
 
 

@@ -124,6 +124,8 @@ class ActionLog:
             "action": msgspec.to_builtins(masked(performed.action)),
             "selector": performed.selector,
             "to_selector": performed.to_selector,
+            "element": performed.element or None,
+            "to_element": performed.to_element or None,
             "success": result.success,
             "error": result.error,
             "page_changed": result.page_changed,

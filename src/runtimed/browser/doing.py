@@ -31,15 +31,23 @@ class Doing:
 
     Attributes:
         done: What was done, when that is over and only what it has led to is still asked for.
+        selectors: Find the elements that it names on a later visit of the page, in the action's order.
+        elements: Role and name that these elements must have then, as far as they are known.
     """
 
     def __init__(self) -> None:
         self.tab: OpenTab | None = None
         self.done: str | None = None
         self.selectors: list[str | None] = []
+        self.elements: list[dict[str, str]] = []
         self.data: Any = None
         self.changed = False
         self.begun = False
+
+    def note(self, selector: str | None, role: str | None = None, name: str | None = None) -> None:
+        """Note by what an element is found again, and what it must be then."""
+        self.selectors.append(selector)
+        self.elements.append({key: text for key, text in (("role", role), ("name", name)) if text is not None})
 
 
 def allowance(action: Any) -> float:

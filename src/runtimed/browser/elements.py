@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
-from runtimed.browser.doing import TIMEOUT, Refused
+from runtimed.browser.doing import TIMEOUT, Doing, Refused
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import REF
 from runtimed.browser.snapshot import Observer
+from runtimed.browser.survey import by_role
 from runtimed.browser.tabs import OpenTab, Tabs
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
 __all__ = ["Elements"]
-
-_PATIENCE: Final = 5000.0
-"""Milliseconds in which an element that is there tells its path."""
-
-_CSS_PATH: Final = """element => {
-  const steps = [];
-  for (let node = element; node instanceof Element; node = node.parentElement) {
-    if (node.id) { steps.unshift('#' + CSS.escape(node.id)); break; }
-    const place = [...(node.parentNode?.children ?? [])].filter(other => other.tagName === node.tagName).indexOf(node);
-    steps.unshift(node.tagName.toLowerCase() + ':nth-of-type(' + (place + 1) + ')');
-  }
-  return steps.join(' > ');
-}"""
 
 
 class Elements:
@@ -51,39 +41,36 @@ class Elements:
         where = None if match is None else self._tabs.locate(match[1])
         return None if where is None or match is None else (where[0], where[1] + match[2])
 
-    async def find(self, target: Any, tab: OpenTab, selectors: list[str | None]) -> tuple[Locator | None, str]:
+    async def find(self, target: Any, tab: OpenTab, doing: Doing) -> tuple[Locator | None, str]:
         """Return the element that an action names, and what to call it; None where it names none.
 
         Args:
             target: An action or a `Target`.
             tab: Where to look.
-            selectors: Gets a selector that finds the element on a later visit of the page.
+            doing: Gets what finds the element on a later visit of the page.
 
         Raises:
             StaleElement: If it names a ref whose element is gone.
-            Refused: If no frame shows in time what a selector names.
+            Refused: If no frame shows in time what a selector names, or that is not what its role and name say.
         """
         if isinstance(target, actions.EvaluateJs):
             return None, "the page"
         exact: str | None = None
         if target.ref is not None:
-            found, what, selector = await self._find_ref(target.ref, tab)
-            selectors.append(selector)
-            return found, what
+            return await self._find_ref(target.ref, tab, doing)
         if target.selector is not None:
             selector = what = target.selector
         elif target.role is not None:
             role = target.role.strip().lower()
-            named = "" if target.name is None else f"={msgspec.json.encode(target.name).decode()}"
-            exact = f"role={role}[name{named}]" if named else f"role={role}"
-            selector = f"role={role}[name*{named} i]" if named and not target.exact else exact
+            exact = by_role(role, target.name)
+            selector = exact if target.name is None or target.exact else by_role(role, target.name, part=True)
             what = target.role if target.name is None else f'{target.role} "{target.name}"'
         elif getattr(target, "x", None) is not None:
-            selectors.append(None)
+            doing.note(None)
             return None, f"the point {target.x:g}, {target.y:g}"
         else:
             return None, "the page"
-        selectors.append(selector)
+        doing.note(selector, None if target.selector is None else target.role, target.name)
         limit = getattr(target, "timeout", None) or TIMEOUT
         sought = selector
         match = await await_match(
@@ -94,16 +81,18 @@ class Elements:
         )
         if match is None:
             raise Refused(f"Nothing on the page is {selector} within {limit:g} s; raise timeout=", error="Timeout")
+        if target.selector is not None and target.role is not None:
+            return match, await _confirm(match, target, limit)
         return match, what
 
-    async def _find_ref(self, ref: str, tab: OpenTab) -> tuple[Locator, str, str | None]:
+    async def _find_ref(self, ref: str, tab: OpenTab, doing: Doing) -> tuple[Locator, str]:
         where = self.locate(ref)
-        found = None
+        found = meant = None
         if where is not None and where[0] is tab:
             found = tab.page.locator(f"aria-ref={where[1]}")
             # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
             try:
-                there = await found.count()
+                there, meant = await asyncio.gather(found.count(), self._observer.remember(tab, ref))
             except PlaywrightError:  # its frame is gone
                 there = 0
             if not there:
@@ -114,7 +103,41 @@ class Elements:
             if where is None or where[0] is not tab or not any(line.ref == ref for line in lines):
                 raise self._observer.stale(ref, lines)
             found = tab.page.locator(f"aria-ref={where[1]}")
-        what, selector = self._observer.recall(ref)
-        if selector is None:
-            selector = await found.evaluate(_CSS_PATH, timeout=_PATIENCE)
-        return found, what, selector
+            meant = await self._observer.remember(tab, ref)
+        if meant is None:
+            doing.note(None)
+        else:
+            doing.note(meant.selector, meant.role, meant.name)
+        return found, self._observer.recall(ref)
+
+
+async def _confirm(found: Locator, target: Any, limit: float) -> str:
+    """Return what to call an element that a selector finds, once it has the role and the name that it must have.
+
+    Raises:
+        Refused: If it has another, or there are several.
+    """
+    what = f'{target.role} "{target.name}"' if target.name else str(target.role)
+    doubt = "nothing was done; observe() shows what the page holds now"
+    count = await found.count()
+    if count != 1:
+        raise Refused(f"{target.selector} finds {count} elements instead of one {what}; {doubt}", error="Doubtful")
+    if target.role == "generic" or (not target.name and await _is_passed_over(found, target.role)):
+        return what
+    try:
+        await _only(found, by_role(target.role, target.name)).wait_for(state="attached", timeout=limit * 1000)
+    except PlaywrightTimeout:
+        raise Refused(f"{target.selector} finds something else than {what}; {doubt}", error="Doubtful") from None
+    return what
+
+
+async def _is_passed_over(found: Locator, role: str) -> bool:
+    """Whether a screen reader passes over an element of that role, which so has no name."""
+    if await _only(found, by_role(role, None)).count():
+        return False
+    return await _only(found, f"{by_role(role, None)}[include-hidden=true]").count() == 1
+
+
+def _only(found: Locator, selector: str) -> Locator:
+    """Return what was found if a selector finds it, too."""
+    return found.locator(f"internal:and={json.dumps(selector, ensure_ascii=False)}")

@@ -39,6 +39,7 @@ from runtimed.browser.relay import Relay
 from runtimed.browser.scrape import scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
+from runtimed.browser.survey import register
 from runtimed.browser.tabs import Tabs
 from runtimed.browser.viewer import TakePart, Viewer, write_door
 from runtimed.browser.witness import Witness
@@ -388,6 +389,7 @@ class Browser:
                 # Else it makes a temporary one, which it leaves when it is ended while it still removes it.
                 artifacts_dir=self._folder / "artifacts",
             )
+            await register(playwright)
             self._context = driven.contexts[0]
             self._cdp = await driven.new_browser_cdp_session()
         except PlaywrightError as exc:

@@ -133,7 +133,7 @@ class Operator:
                 raise AssertionError(f"no way to perform {action!r}")
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
-        target, where = await self._elements.find(action.to, tab, doing.selectors)
+        target, where = await self._elements.find(action.to, tab, doing)
         said = await _patiently(action, what, lambda limit: drag(action, tab, found, target, where, limit))
         return f"Dragged {what} to {where}{said}"
 

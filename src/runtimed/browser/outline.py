@@ -8,10 +8,11 @@ Source: the format is that of Playwright's `aria_snapshot(mode="ai")`: YAML of w
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,14 +20,21 @@ import msgspec
 from runtimed.pages import Element
 
 __all__ = [
+    "INTERACTIVE",
     "REF",
+    "REF_SHOWN",
+    "Known",
     "Line",
+    "Part",
     "at_most",
     "difference",
     "elements",
     "frames",
     "interactive",
+    "masked",
     "nearest",
+    "number_of",
+    "parts",
     "read_outline",
     "shallow",
     "subtree",
@@ -36,17 +44,25 @@ __all__ = [
 REF: Final = re.compile(r"(d\d+)(e\d+)")
 """A ref: the number of a document, which is never given to another one, and that of an element in it."""
 
+REF_SHOWN: Final = re.compile(r"\[ref=(d\d+e\d+)\]")
+"""A ref as an outline shows it."""
+
 INTERACTIVE: Final = frozenset({
     "button", "checkbox", "combobox", "gridcell", "link", "listbox", "menuitem", "menuitemcheckbox", "menuitemradio",
     "option", "radio", "scrollbar", "searchbox", "slider", "spinbutton", "switch", "tab", "textbox", "treeitem",
 })  # fmt: skip
 """Roles of what people operate. Source: WAI-ARIA 1.2, 5.3.2 "Widget Roles"."""
 
+_LISTS: Final = frozenset({"combobox", "listbox"})
+
 _LINE: Final = re.compile(
     r"( *)- ('?)([a-z]+)(?: (\"(?:[^\"\\]|\\.)*\"))?((?: \[(?!ref=)[^\]]*\])*)(?: \[ref=((f\d+)?e\d+)\])?"
     r"((?: \[[^\]]*\])*)\2(?::(?: (.*))?)?$"
 )
-_ENTER_FRAME: Final = " >> internal:control=enter-frame >> "
+_HIDDEN: Final = "•••"
+_SHOWN_OPTIONS: Final = 20
+"""Options of a closed list that are shown among what people operate."""
+_LONG_SUMMARY: Final = 80
 _STEP: Final = 2
 """Spaces by which a child is indented."""
 
@@ -71,6 +87,43 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     value: str = ""
     ref: str | None = None
     pointer: bool = False
+
+    @property
+    def plain_value(self) -> str:
+        """The text behind the colon without the quotes that YAML may need."""
+        if self.value.startswith('"'):
+            with contextlib.suppress(ValueError):
+                text: str = json.loads(self.value, strict=False)
+                return text
+        return self.value
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What a page tells of an element beside its line.
+
+    Attributes:
+        selector: Finds it, and nothing else, in its frame; None if nothing does.
+        name: What a screen reader calls it, also where the outline leaves it to the lines below.
+        acting: Whether it can be focused, edited or clicked, whatever its role.
+        password: Whether it is a field for one.
+    """
+
+    selector: str | None = None
+    name: str = ""
+    acting: bool = False
+    password: bool = False
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What an outline shows of one frame.
+
+    Attributes:
+        owner: The ref of the iframe that holds it; None for the outermost.
+        lines: Those of the frame itself.
+    """
+
+    owner: str | None
+    lines: list[Line]
 
 
 def read_outline(snapshot: str, number: Callable[[str], str]) -> list[Line]:
@@ -152,14 +205,25 @@ def shallow(lines: Sequence[Line], depth: int) -> list[Line]:
     return [line for line in lines if line.level - least < depth]
 
 
-def interactive(lines: Sequence[Line]) -> list[Line]:
-    """Return what people operate, flat and in as few words as name it."""
-    return [
-        msgspec.structs.replace(line, level=0, text=line.text.replace(" [cursor=pointer]", "").rstrip(":"))
-        for line in lines
-        if line.ref is not None
-        and (line.role in INTERACTIVE or (line.pointer and (line.role != "generic" or line.value)))
-    ]
+def interactive(lines: Sequence[Line], known: Mapping[str, Known]) -> list[Line]:
+    """Return what people operate, flat and in as few words as name it; below a list its options."""
+    found = []
+    for index, line in enumerate(lines):
+        if line.ref is None:
+            continue
+        told = known.get(line.ref, Known())
+        if line.role not in INTERACTIVE and not line.pointer and not told.acting:
+            continue
+        text = line.text.replace(" [cursor=pointer]", "").removesuffix(":")
+        if not line.name:
+            below = told.name or ("" if line.value or line.role in _LISTS else _summary(lines, index))
+            if not below and line.role == "generic" and not line.value and not told.acting:
+                continue
+            text = f"{text}: {below}" if below else text
+        found.append(msgspec.structs.replace(line, level=0, text=text))
+        if line.role in _LISTS:
+            found += _options(lines, index)
+    return found
 
 
 def at_most(text: str, limit: int | None) -> tuple[str, int]:
@@ -196,35 +260,62 @@ def difference(before: Sequence[Line], now: Sequence[Line]) -> str:
     return "\n".join(shown)
 
 
-def elements(lines: Sequence[Line]) -> dict[str, Element]:
-    """Return the elements of a whole outline that have a ref and mean something by themselves, by their refs."""
-    hidden = _hidden(lines)
-    within: list[tuple[int, str]] = []  # the iframes around a line: level, selector with which to enter
-    counts: dict[tuple[str, str, str], int] = {}
-    seen: list[tuple[Line, str, tuple[str, str, str], int]] = []
-    for index, line in enumerate(lines):
-        while within and within[-1][0] >= line.level:
-            within.pop()
-        if not line.role:
-            continue
-        prefix = within[-1][1] if within else ""
-        # Without a name a selector finds all of the role, named ones too.
-        key, every = (prefix, line.role, line.name), (prefix, line.role, "")
-        place = counts.get(key, 0)
-        if index not in hidden:
-            counts[every] = counts.get(every, 0) + 1
-            counts[key] = place + 1
-        if line.ref is not None:
-            seen.append((line, prefix, key, place))
-        if line.role == "iframe":
-            within.append((line.level, f"{prefix}iframe:visible >> nth={place}{_ENTER_FRAME}"))
-    found = {}
-    for line, prefix, key, place in seen:
-        selector = _selector(line, place, counts.get(key, 0))
-        if line.ref is not None and (selector is not None or line.role != "generic"):
-            name = line.name or (_plain(line.value) if line.role == "generic" else "")
-            found[line.ref] = Element(line.ref, line.role, name, None if selector is None else prefix + selector)
+def parts(lines: Sequence[Line]) -> list[Part]:
+    """Return what an outline shows of each frame, the outermost first and each behind the one that holds it."""
+    found = [Part(None, [])]
+    inside: list[tuple[int, Part]] = []
+    for line in lines:
+        while inside and inside[-1][0] >= line.level:
+            inside.pop()
+        (inside[-1][1] if inside else found[0]).lines.append(line)
+        if line.role == "iframe" and line.ref is not None:
+            found.append(Part(line.ref, []))
+            inside.append((line.level, found[-1]))
     return found
+
+
+def elements(lines: Sequence[Line], known: Mapping[str, Known]) -> dict[str, Element]:
+    """Return the elements of an outline that have a ref and mean something by themselves, by their refs."""
+    found = {}
+    for line in lines:
+        if line.ref is None or not line.role:
+            continue
+        told = known.get(line.ref, Known())
+        if line.role == "generic" and not line.pointer and not told.acting:
+            continue
+        name = line.name or told.name or (line.plain_value if line.role == "generic" else "")
+        found[line.ref] = Element(line.ref, line.role, name, told.selector)
+    return found
+
+
+def masked(lines: Sequence[Line], known: Mapping[str, Known], unseen: Collection[str]) -> list[Line]:
+    """Return the lines without what password fields hold.
+
+    Args:
+        lines: The lines.
+        known: Says which elements are such fields.
+        unseen: Values of such fields that have no ref.
+    """
+    shown = []
+    field: Line | None = None
+    for line in lines:
+        if field is not None and line.level <= field.level:
+            field = None
+        if line.role == "textbox" and (bool(unseen) if line.ref is None else known.get(line.ref, Known()).password):
+            field = line
+        # The value stands behind the field, or below it, where a placeholder stands, too.
+        holds = line is field or (field is not None and line.role == "text")
+        if field is not None and holds and line.value and (field.ref is not None or line.plain_value in unseen):
+            line = msgspec.structs.replace(  # noqa: PLW2901  # what is shown of it
+                line, text=f"{line.text.removesuffix(line.value)}{_HIDDEN}", value=_HIDDEN
+            )
+        shown.append(line)
+    return shown
+
+
+def number_of(ref: str) -> int:
+    """Return the number of an element in its document."""
+    return int(ref.rpartition("e")[2])
 
 
 def nearest(role: str, name: str, lines: Sequence[Line]) -> Line | None:
@@ -233,7 +324,11 @@ def nearest(role: str, name: str, lines: Sequence[Line]) -> Line | None:
     for line in lines:
         if line.ref is None:
             continue
-        likeness = difflib.SequenceMatcher(None, name, line.name).ratio() if name or line.name else 1.0
+        match = difflib.SequenceMatcher(None, name, line.name)
+        # Most lines are nothing like it, which is seen at a glance.
+        if (name or line.name) and min(match.real_quick_ratio(), match.quick_ratio()) * 0.8 + 0.2 <= score:
+            continue
+        likeness = match.ratio() if name or line.name else 1.0
         likeness = likeness * 0.8 + (0.2 if line.role == role else 0.0)
         if line.role == "generic" and role != "generic":
             continue
@@ -244,36 +339,39 @@ def nearest(role: str, name: str, lines: Sequence[Line]) -> Line | None:
     return best
 
 
-def _hidden(lines: Sequence[Line]) -> set[int]:
-    """Return the lines that a screen reader passes over, and so does a selector by role."""
-    found: set[int] = set()
-    for index, line in enumerate(lines):
-        if line.role or not line.text.startswith("- /aria-hidden"):
-            continue
-        start = next(at for at in range(index - 1, -1, -1) if lines[at].level < line.level)
-        level = lines[start].level
-        end = next((at for at in range(index, len(lines)) if lines[at].level <= level), len(lines))
-        found.update(range(start, end))
-    return found
+def _summary(lines: Sequence[Line], index: int) -> str:
+    """Return the first words of what is in an element, or else where it leads."""
+    words: list[str] = []
+    address = ""
+    for line in lines[index + 1 :]:
+        if line.level <= lines[index].level or sum(map(len, words)) > _LONG_SUMMARY:
+            break
+        if line.role:
+            words += [text for text in (line.name, line.plain_value) if text]
+        elif line.level == lines[index].level + 1 and line.text.startswith("- /url: "):
+            address = line.text.removeprefix("- /url: ")
+    text = " ".join(dict.fromkeys(words)) or address
+    return text if len(text) <= _LONG_SUMMARY else f"{text[:_LONG_SUMMARY]}…"
 
 
-def _selector(line: Line, place: int, count: int) -> str | None:
-    if line.role == "generic":
-        text = _plain(line.value)
-        return f"text={_quoted(text)}" if text and line.pointer else None
-    if line.role == "iframe":
-        return f"iframe:visible >> nth={place}"
-    named = f"role={line.role}[name={_quoted(line.name)}]" if line.name else f"role={line.role}"
-    return named if count == 1 and line.name else f"{named} >> nth={place}"
+def _options(lines: Sequence[Line], index: int) -> list[Line]:
+    """Return the options of a closed list: they have no refs, and are chosen by `select_option`."""
+    below = []
+    for line in lines[index + 1 :]:
+        if line.level <= lines[index].level:
+            break
+        if line.role == "option" and line.ref is None:
+            below.append(msgspec.structs.replace(line, level=1))
+    if len(below) > _SHOWN_OPTIONS:
+        more = len(below) - _SHOWN_OPTIONS
+        chosen = [line for line in below[_SHOWN_OPTIONS:] if "[selected]" in line.text]
+        below = [*below[:_SHOWN_OPTIONS], *chosen, Line(1, f"- text: … {more} more options")]
+    return below
 
 
 def _around(lines: Sequence[Line], index: int) -> Line | None:
     level = lines[index].level if index < len(lines) else (lines[-1].level if lines else 0)
     return next((line for line in reversed(lines[:index]) if line.level < level and line.role), None)
-
-
-def _quoted(text: str) -> str:
-    return f'"{text}"' if text.isprintable() and '"' not in text and "\\" not in text else json.dumps(text)
 
 
 def _name(quoted_name: str, *, quoted: bool) -> str:
@@ -286,13 +384,3 @@ def _name(quoted_name: str, *, quoted: bool) -> str:
     except ValueError:
         return quoted_name[1:-1]
     return name
-
-
-def _plain(value: str) -> str:
-    if value.startswith('"'):
-        try:
-            text: str = json.loads(value, strict=False)
-        except ValueError:
-            return value
-        return text
-    return value

@@ -45,6 +45,8 @@ class Performed(msgspec.Struct, frozen=True):
     Attributes:
         selector: Finds the element that it was done to, on a later visit of the page; None if there is none.
         to_selector: The same for where something was dragged to.
+        element: The role and the name that the element must have then, as far as they are known.
+        to_element: The same for where something was dragged to.
     """
 
     action: Action
@@ -52,6 +54,8 @@ class Performed(msgspec.Struct, frozen=True):
     tab: str | None
     selector: str | None = None
     to_selector: str | None = None
+    element: dict[str, str] = {}  # msgspec copies it for each
+    to_element: dict[str, str] = {}
 
 
 class Performer:
@@ -124,8 +128,10 @@ class Performer:
             page_changed=doing.changed,
             detail=detail,
         )
-        selectors = [*doing.selectors, None, None]
-        return Performed(action, result, None if doing.tab is None else doing.tab.id, selectors[0], selectors[1])
+        selectors, elements = [*doing.selectors, None, None], [*doing.elements, {}, {}]
+        return Performed(
+            action, result, None if doing.tab is None else doing.tab.id, selectors[0], selectors[1], *elements[:2]
+        )
 
     async def close(self) -> None:
         """Wait for what still runs for actions that are over."""
@@ -215,7 +221,7 @@ class Performer:
             if tab.pressed:
                 await let_go(tab)
             await asyncio.sleep(0)  # its question is on its way before those of the action, and so is answered first
-            found, what = await self._elements.find(action, tab, doing.selectors)
+            found, what = await self._elements.find(action, tab, doing)
             if watching is not None and found is None:
                 await watching  # what is done to an element is preceded by more questions to the page
             changes = tab.changes

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed.browser import outline
-from runtimed.browser.outline import REF, Line
+from runtimed.browser.frames import await_match
+from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
+from runtimed.browser.survey import Survey, by_ref, survey
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import Element, Observation, Scroll
 
+if TYPE_CHECKING:
+    from playwright.async_api import Frame, Locator, Page
+
 __all__ = ["Observer"]
+
+logger = logging.getLogger(__name__)
 
 _KEPT_LINES: Final = 200_000
 """Lines of past observations that are kept, for differences and for what refs meant."""
@@ -25,17 +32,38 @@ _KEPT_LINES: Final = 200_000
 _TRIES: Final = 5
 _PATIENCE: Final = 10.0
 """Seconds in which a page must answer."""
+_FOR_EACH: Final = 0.003
+"""Seconds more for each element that the page has: several times of what one takes in a snapshot (0.1 ms)."""
+_LONGEST: Final = 300.0
+"""Seconds that a page gets at most."""
+_MAX_OWNERS: Final = 4096
+"""Documents of which is remembered which iframe holds them."""
+_ENTER_FRAME: Final = " >> internal:control=enter-frame >> "
 
 _PLACE: Final = """(() => {
   const root = document.scrollingElement ?? document.documentElement;
-  return [document.title, scrollX, scrollY, innerWidth, innerHeight, root?.scrollWidth ?? 0, root?.scrollHeight ?? 0];
+  return [document.title, scrollX, scrollY, innerWidth, innerHeight, root?.scrollWidth ?? 0, root?.scrollHeight ?? 0,
+    document.getElementsByTagName('*').length];
 })()"""
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What a look at a page, or at the scope in it, gave.
+
+    Attributes:
+        known: What the page tells of its elements, by ref.
+        place: The title of the page, and the fields of its `Scroll`.
+    """
+
+    lines: list[Line]
+    known: dict[str, Known]
+    place: list[Any]
 
 
 class _Shown(msgspec.Struct, frozen=True):
     tab: str
-    lines: list[Line]
-    whole: list[Line]
+    scope: str | None
+    seen: _Seen
     elements: dict[str, Element]
 
 
@@ -53,6 +81,7 @@ class Observer:
         self._count = 0
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
         self._kept = 0
+        self._owners: dict[str, str | None] = {}  # none for the main frame's
 
     async def observe(
         self,
@@ -73,8 +102,13 @@ class Observer:
             raise BrowserError(f"depth is a number of levels from 1, not {depth}")
         tab = await self._tabs.active()
         await tab.ready
+        before = self._shown.get(since) if since is not None else None
+        if before is not None and before.tab != tab.id:
+            before = None
+        # What was observed of more than the scope is compared with what is taken out of the same.
+        inside = scope is not None and REF.fullmatch(scope) and before is not None and before.scope != scope
         try:
-            lines, whole, place = await tab.run(self._look(tab, scope))
+            seen = await tab.run(self._look(tab, None if inside else scope))
         except TabGone:
             if not tab.closed:
                 raise
@@ -91,32 +125,32 @@ class Observer:
                 tabs=self._tabs.listed(),
                 dialog=tab.dialog,
             )
-        tab.title = place[0]
+        tab.title = seen.place[0]
         name = self._next_id()
-        elements = outline.elements(whole)
-        self._remember(name, _Shown(tab.id, lines, whole, elements))
+        elements = outline.elements(seen.lines, seen.known)
+        self._remember(name, _Shown(tab.id, None if inside else scope, seen, elements))
 
-        def view(seen: Sequence[Line]) -> Sequence[Line]:
-            if scope is not None and REF.fullmatch(scope):
-                seen = outline.subtree(seen, scope) or []
+        def view(seen: _Seen) -> Sequence[Line]:
+            lines: Sequence[Line] = seen.lines
+            if inside and scope is not None:
+                lines = outline.subtree(lines, scope) or []
             if depth is not None:
-                seen = outline.shallow(seen, depth)
-            return outline.interactive(seen) if interactive_only else seen
+                lines = outline.shallow(lines, depth)
+            return outline.interactive(lines, seen.known) if interactive_only else lines
 
-        shown = view(lines)
-        before = self._shown.get(since) if since is not None else None
-        if before is not None and before.tab == tab.id:
-            tree = outline.difference(view(before.lines), shown)
-            shown = [line for line in shown if line.ref is not None and f"[ref={line.ref}]" in tree]
+        shown = view(seen)
+        if before is not None:
+            if inside and scope is not None and not outline.subtree(seen.lines, scope):
+                raise self.stale(scope, seen.lines)
+            tree = outline.difference(view(before.seen), shown)
         else:
             since = None
-            if scope is not None and REF.fullmatch(scope) and not shown:
-                raise self.stale(scope, lines)
             tree = outline.text_of(shown)
         # First: of a secret that is cut off what is left would not be recognized.
         tree, omitted = outline.at_most(self._mask(tree), max_chars)
-        if omitted:
-            shown = [line for line in shown if line.ref is not None and f"[ref={line.ref}]" in tree]
+        if omitted or since is not None:
+            present = set(REF_SHOWN.findall(tree))
+            shown = [line for line in shown if line.ref in present]
         return Observation(
             id=name,
             tab=tab.id,
@@ -124,7 +158,7 @@ class Observer:
             title=self._tabs.mask(tab.title),
             tree=tree,
             tabs=self._tabs.listed(),
-            scroll=Scroll(**dict(zip(Scroll.__struct_fields__, map(round, place[1:]), strict=True))),
+            scroll=Scroll(**dict(zip(Scroll.__struct_fields__, map(round, seen.place[1:]), strict=True))),
             since=since,
             omitted=omitted,
             elements=tuple(elements[line.ref] for line in shown if line.ref in elements),
@@ -132,8 +166,7 @@ class Observer:
 
     async def present(self, tab: OpenTab) -> list[Line]:
         """Take a snapshot for our own use; afterwards every ref of the page that is still there can be used."""
-        lines, _, _ = await self._look(tab, None)
-        return lines
+        return (await self._look(tab, None)).lines
 
     def stale(self, ref: str, lines: Sequence[Line]) -> StaleElement:
         """Return the error for a ref whose element is gone, with the nearest one of these lines."""
@@ -154,10 +187,41 @@ class Observer:
             nearest=None if near is None else near.ref,
         )
 
-    def recall(self, ref: str) -> tuple[str, str | None]:
-        """Return what a ref was observed as, in words, and a selector that finds it on a later visit of the page."""
+    def recall(self, ref: str) -> str:
+        """Return what a ref was observed as, in words."""
         meant = self._meaning(ref)
-        return (ref, None) if meant is None else (_words(meant), meant.selector)
+        return ref if meant is None else _words(meant)
+
+    async def remember(self, tab: OpenTab, ref: str) -> Element | None:
+        """Return what an element is, with a selector that finds it now, and so on a later visit of the page.
+
+        What stands in an observation was right when that was taken; the page may have changed since.
+        """
+        meant = self._meaning(ref)
+        if meant is None:
+            return None
+        value = meant.name if meant.role == "generic" else ""
+        known = await self._find_again(tab, Line(0, "", meant.role, meant.name, value, ref, pointer=bool(value)))
+        return msgspec.structs.replace(meant, name=value or known.name, selector=known.selector)
+
+    async def _find_again(self, tab: OpenTab, line: Line) -> Known:
+        """Ask what there is to know of one element, with a selector that gets into its frame."""
+        document = _document(line.ref or "")
+        where = self._tabs.locate(document)
+        if where is None or line.ref is None:
+            return Known()
+        entry, told = await asyncio.gather(
+            self._entry(tab, document), _ask(tab.frame_of(where[1]), where[1], [line], alone=True)
+        )
+        return _entered(told.known[line.ref], entry)
+
+    async def _entry(self, tab: OpenTab, document: str) -> str | None:
+        """Return with what a selector gets into the frame that shows a document; None if nothing does."""
+        owner = self._owners.get(document)
+        if owner is None:
+            return "" if document in self._owners else None
+        found = await self._find_again(tab, Line(0, "", "iframe", ref=owner))
+        return None if found.selector is None else found.selector + _ENTER_FRAME
 
     def _meaning(self, ref: str) -> Element | None:
         for shown in reversed(self._shown.values()):
@@ -165,30 +229,18 @@ class Observer:
                 return shown.elements[ref]
         return None
 
-    async def _look(self, tab: OpenTab, scope: str | None) -> tuple[list[Line], list[Line], list[Any]]:
+    async def _look(self, tab: OpenTab, scope: str | None) -> _Seen:
         """Take a snapshot that belongs to one document from its first line to its last.
 
-        Returns:
-            What the scope shows, if it is a selector; all that the page shows; and where it is scrolled to.
+        Raises:
+            StaleElement: If the scope is a ref whose element is gone.
+            BrowserError: If it is a selector that finds nothing, or the page does not answer.
         """
-        page = tab.page
         for attempt in range(_TRIES):
             before = tab.generation
             try:
-                part = None
-                if scope is not None and not REF.fullmatch(scope):
-                    found = page.locator(scope).first
-                    if not await found.count():
-                        raise BrowserError(f"The scope {scope!r} finds nothing on the page", scope=scope)
-                    part = await found.aria_snapshot(mode="ai")
-                # Last, and of all: Playwright finds the refs of its latest snapshot alone.
-                # The small question first: it is answered while the large one is still on its way (measured: 0.5 ms).
-                place, snapshot = await asyncio.gather(
-                    _find_place(tab), page.aria_snapshot(mode="ai", timeout=_PATIENCE * 1000)
-                )
-                if "- iframe" in snapshot:
-                    await tab.learn_frames(snapshot)
-            except PlaywrightTimeout as exc:
+                seen = await self._take(tab, scope)
+            except TimeoutError as exc:
                 raise BrowserError(
                     f"The page in {tab.id} has not answered within {_PATIENCE:.0f} s: it is busy, or waits for the "
                     "page that it is to show next. Wait, or go elsewhere with goto",
@@ -199,17 +251,95 @@ class Observer:
                 if (tab.generation != before or attempt == 0) and not tab.closed:
                     continue
                 raise BrowserError(f"The page cannot be observed: {exc.message}", tab=tab.id) from exc
-            if tab.generation == before:
-                prefixes: dict[str, str] = {}
-
-                def number(prefix: str, known: dict[str, str] = prefixes) -> str:
-                    if prefix not in known:
-                        known[prefix] = self._tabs.number(tab.document_key(prefix))
-                    return known[prefix]
-
-                whole = outline.read_outline(snapshot, number)
-                return whole if part is None else outline.read_outline(part, number), whole, place
+            if tab.generation != before:
+                continue
+            if seen is None:
+                raise self.stale(scope or "", await self.present(tab))
+            return seen
         raise BrowserError("The page does not stop navigating; wait for it, then observe again", tab=tab.id)
+
+    async def _take(self, tab: OpenTab, scope: str | None) -> _Seen | None:
+        """Take a snapshot; None if the scope is a ref whose element is gone."""
+        async with asyncio.timeout(_PATIENCE) as limit:
+            # First: it is answered while the large question is still on its way (measured: 0.5 ms).
+            asking = asyncio.ensure_future(_find_place(tab))
+            try:
+                await asyncio.sleep(0)
+                part = tab.page if scope is None else await self._part(tab, scope)
+                if part is None:
+                    return None
+                snapshot, place = await self._snapshot(part, asking, limit)
+            finally:
+                asking.cancel()
+            if "- iframe" in snapshot:
+                await tab.learn_frames(snapshot)
+            prefixes: dict[str, str] = {}
+
+            def number(prefix: str) -> str:
+                document = self._tabs.number(tab.document_key(prefix))
+                prefixes[document] = prefix
+                return document
+
+            lines = outline.read_outline(snapshot, number)
+            if scope is not None and REF.fullmatch(scope) and (not lines or lines[0].ref != scope):
+                return None
+            known, unseen = await self._survey(tab, lines, prefixes)
+        return _Seen(outline.masked(lines, known, unseen), known, place)
+
+    async def _part(self, tab: OpenTab, scope: str) -> Locator | None:
+        """Return what is to be observed; None if it is a ref whose element is gone."""
+        match = REF.fullmatch(scope)
+        if match is None:
+            found = await await_match(tab.page, lambda frame: frame.locator(scope), 0)
+            if found is None:
+                raise BrowserError(f"The scope {scope!r} finds nothing on the page", scope=scope)
+            return found.first
+        where = self._tabs.locate(match[1])
+        if where is None or where[0] is not tab:
+            return None
+        part = by_ref(tab.frame_of(where[1]), where[1] + match[2])
+        return part if await part.count() else None
+
+    @staticmethod
+    async def _snapshot(
+        part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout
+    ) -> tuple[str, list[Any]]:
+        """Return the snapshot and the place; a large page gets more time."""
+        taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
+        try:
+            *place, size = await asking
+            until = limit.when()
+            if until is not None:
+                limit.reschedule(min(until + size * _FOR_EACH, until + _LONGEST))
+            return await taking, place
+        finally:
+            taking.cancel()
+
+    async def _survey(
+        self, tab: OpenTab, lines: Sequence[Line], prefixes: dict[str, str]
+    ) -> tuple[dict[str, Known], set[str]]:
+        """Ask each frame about its elements; return what is known, and values of password fields without a ref."""
+        asked = []
+        for part in outline.parts(lines):
+            document = next((_document(line.ref) for line in part.lines if line.ref is not None), None)
+            if document is not None:
+                asked.append((part, document, prefixes[document]))
+        told = await asyncio.gather(*(_ask(tab.frame_of(prefix), prefix, part.lines) for part, _, prefix in asked))
+        known: dict[str, Known] = {}
+        for (part, document, prefix), answer in zip(asked, told, strict=True):
+            if part.owner is not None:
+                self._owners[document] = part.owner
+                owner = known[part.owner].selector
+                entry = None if owner is None else owner + _ENTER_FRAME
+            elif tab.frame_of(prefix) == tab.page.main_frame:
+                self._owners[document] = None
+                entry = ""
+            else:
+                entry = await self._entry(tab, document)
+            known.update((ref, _entered(one, entry)) for ref, one in answer.known.items())
+        while len(self._owners) > _MAX_OWNERS:
+            del self._owners[next(iter(self._owners))]
+        return known, {value for answer in told for value in answer.unseen}
 
     def _next_id(self) -> str:
         self._count += 1
@@ -217,17 +347,40 @@ class Observer:
 
     def _remember(self, name: str, shown: _Shown) -> None:
         self._shown[name] = shown
-        self._kept += len(shown.whole)
+        self._kept += len(shown.seen.lines)
         while self._kept > _KEPT_LINES and len(self._shown) > 1:
-            self._kept -= len(self._shown.popitem(last=False)[1].whole)
+            self._kept -= len(self._shown.popitem(last=False)[1].seen.lines)
+
+
+def _document(ref: str) -> str:
+    return ref[: ref.index("e")]
+
+
+def _entered(known: Known, entry: str | None) -> Known:
+    """Let the selector of an element begin where those of the page do."""
+    if not entry and entry is not None:
+        return known
+    selector = None if known.selector is None or entry is None else entry + known.selector
+    return msgspec.structs.replace(known, selector=selector)
+
+
+async def _ask(frame: Frame, prefix: str, lines: Sequence[Line], *, alone: bool = False) -> Survey:
+    """Ask a frame; of one that does not answer nothing is known, so that any field may be one for passwords."""
+    try:
+        return await survey(frame, prefix, lines, within=_LONGEST, alone=alone)
+    except PlaywrightError as exc:
+        if not frame.is_detached():
+            logger.warning("a frame at %s does not tell of its elements: %s", frame.url, exc.message)
+        known = {line.ref: Known(password=line.role == "textbox") for line in lines if line.ref is not None}
+        return Survey(known, frozenset(line.plain_value for line in lines if line.role in {"textbox", "text"}))
 
 
 async def _find_place(tab: OpenTab) -> list[Any]:
-    """Return the title of a page and the fields of its `Scroll`."""
+    """Return the title of a page, the fields of its `Scroll`, and how many elements it has."""
     if tab.cdp is None:
         raise BrowserError(f"The tab {tab.id} cannot be used; close it", tab=tab.id)
     answer = await tab.cdp.send("Runtime.evaluate", {"expression": _PLACE, "returnByValue": True})
-    place: list[Any] = answer["result"].get("value") or ["", 0, 0, 0, 0, 0, 0]
+    place: list[Any] = answer["result"].get("value") or ["", 0, 0, 0, 0, 0, 0, 0]
     return place
 
 

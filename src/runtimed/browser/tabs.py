@@ -225,6 +225,10 @@ class OpenTab:
                 if frame is not None:
                     self._frames[prefix] = frame
 
+    def frame_of(self, prefix: str) -> Frame:
+        """Return the frame whose refs Playwright gives this prefix; one that holds no other is the main frame."""
+        return self._frames.get(prefix, self.page.main_frame)
+
     # --- what happens to it ---
 
     def _on_document(self, event: dict[str, Any]) -> None:

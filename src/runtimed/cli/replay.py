@@ -7,11 +7,13 @@ import getpass
 from collections.abc import Iterable
 from typing import Any
 
+from runtimed.actions import repeatable
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
 from runtimed.client.browser_session import BrowserSession
+from runtimed.errors import InvalidAction
 from runtimed.pages import LogEntry
 from runtimed.texts import client_name, printable
 
@@ -26,7 +28,11 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.list:
         _show(entries, as_json=arguments.json)
         return Exit.OK
-    actions = [_action(entry) for entry in entries if entry.data.get("success")]
+    try:
+        actions = [repeatable(entry.data) for entry in entries if entry.data.get("success")]
+    except InvalidAction as exc:
+        complain(f"{exc.message}; nothing was done")
+        return Exit.FAILED
     if not actions:
         say(f"Nothing was done in session {session_id}")
         return Exit.OK
@@ -60,18 +66,6 @@ def _show(entries: Iterable[LogEntry], *, as_json: bool) -> None:
             for entry in entries
         ],
     )
-
-
-def _action(entry: LogEntry) -> dict[str, Any]:
-    """Return an action as it can be performed elsewhere: refs were those of pages that are gone."""
-    action: dict[str, Any] = dict(entry.data["action"])
-    if "ref" in action and entry.data.get("selector"):
-        del action["ref"]
-        action["selector"] = entry.data["selector"]
-    target = action.get("to")
-    if isinstance(target, dict) and "ref" in target and entry.data.get("to_selector"):
-        action["to"] = {"selector": entry.data["to_selector"]}
-    return action
 
 
 def _with_secrets(action: dict[str, Any]) -> dict[str, Any]:

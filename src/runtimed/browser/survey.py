@@ -1,0 +1,215 @@
+"""Asks a frame what its snapshot leaves out: by which selectors its elements are found, and what people do with them.
+
+A selector of a role comes from Playwright's own engine, which is asked for all elements of that role at once; a path is
+right by construction. What is told is true of the page at that moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from runtimed.browser.outline import INTERACTIVE, Known, Line, number_of
+
+if TYPE_CHECKING:
+    from playwright.async_api import Frame, Locator, Playwright
+
+__all__ = ["Survey", "by_ref", "by_role", "register", "survey"]
+
+_ENGINE: Final = "runtimed"
+
+_NAMED: Final = INTERACTIVE | {
+    "alertdialog", "article", "banner", "complementary", "contentinfo", "dialog", "figure", "form", "grid", "group",
+    "heading", "img", "main", "menu", "menubar", "navigation", "progressbar", "radiogroup", "region", "search", "table",
+    "tablist", "tabpanel", "toolbar", "tree", "treegrid",
+}  # fmt: skip
+"""Roles of which there are few enough on a page, and whose names last: those are told apart by their names."""
+
+_LONG_NAME: Final = 200
+_LONG_TEXT: Final = 80
+_MAX_QUERIES: Final = 40
+"""Single names, and single texts, that are asked for: each takes as long as all elements of a role."""
+_MAX_PATHS: Final = 5_000
+"""Elements of a frame that all get a path; where there are more, only those do that people operate."""
+
+
+class Survey(msgspec.Struct, frozen=True):
+    """What a frame told.
+
+    Attributes:
+        known: What there is to say of its elements, by ref.
+        unseen: Values of password fields that have no ref.
+    """
+
+    known: Mapping[str, Known]
+    unseen: frozenset[str] = frozenset()
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What `survey.js` answers: elements by the numbers of their refs, 0 for one without."""
+
+    notes: dict[str, list[int]]
+    names: dict[int, str]
+    paths: dict[int, str | None]
+    acting: list[int]
+    passwords: list[int]
+    unseen: list[str]
+
+
+async def register(playwright: Playwright) -> None:
+    """Make the engine known to a driver that is connected: it tells the contexts that there are."""
+    script = resources.files("runtimed.browser").joinpath("survey.js").read_text(encoding="utf-8")
+    await playwright.selectors.register(_ENGINE, script, content_script=True)
+
+
+async def survey(frame: Frame, prefix: str, lines: Sequence[Line], *, within: float, alone: bool = False) -> Survey:
+    """Ask a frame about elements of its latest snapshot.
+
+    Args:
+        frame: Whose.
+        prefix: Of its refs, as Playwright has it.
+        lines: What the snapshot shows of the frame; those with a ref are asked about.
+        within: Seconds.
+        alone: Whether the frame shows more than these lines; then each name is asked for by itself.
+
+    Raises:
+        PlaywrightError: If the frame is gone or does not answer.
+    """
+    question = _Question(prefix, lines, alone=alone)
+    if not question.wanted:
+        return Survey({})
+    answer = await frame.locator(question.selector()).text_content(timeout=within * 1000)
+    return question.read(msgspec.json.decode(answer or "", type=_Told))
+
+
+def by_ref(frame: Frame, ref: str) -> Locator:
+    """Return the element that Playwright gave a ref, whatever part of the page its latest snapshot showed."""
+    return frame.locator(f"{_ENGINE}=ref {ref}")
+
+
+class _Question:
+    def __init__(self, prefix: str, lines: Sequence[Line], *, alone: bool) -> None:
+        self._prefix = prefix
+        self.wanted = {number_of(line.ref): line for line in lines if line.ref is not None}
+        without = Counter((line.role, line.name) for line in lines if line.ref is None and line.role in _NAMED)
+        pairs = {
+            (line.role, line.name)
+            for line in self.wanted.values()
+            if line.role in _NAMED and 0 < len(line.name) <= _LONG_NAME
+        }
+        self._doubtful = pairs if alone else {pair for pair in pairs if pair in without}
+        self._without = without
+        self._roles = sorted(
+            set()
+            if alone
+            else {line.role for line in self.wanted.values() if line.role in INTERACTIVE or line.role == "img"}
+            | {role for role, _ in pairs}
+        )
+        self._named = sorted(self._doubtful)[:_MAX_QUERIES]
+        texts = {
+            text
+            for line in self.wanted.values()
+            if line.role == "generic" and line.pointer and 0 < len(text := line.plain_value) <= _LONG_TEXT
+        }
+        self._texts = sorted(texts)[:_MAX_QUERIES]
+
+    def selector(self) -> str:
+        every = len(self.wanted) <= _MAX_PATHS
+        pathed = [
+            number
+            for number, line in self.wanted.items()
+            if every or line.role in INTERACTIVE or line.role == "iframe" or line.pointer
+        ]
+        parts = [f"role={role} >> {_ENGINE}=note role {role}" for role in self._roles]
+        parts += [
+            f"{by_role(role, name)} >> {_ENGINE}=note name {place}" for place, (role, name) in enumerate(self._named)
+        ]
+        parts += [f"{_by_text(text)} >> {_ENGINE}=note text {place}" for place, text in enumerate(self._texts)]
+        parts.append(f"{_ENGINE}=end {_ranges(pathed)}")
+        begin = f"{_ENGINE}=begin {self._prefix}:{_ranges(self.wanted)}"
+        return " >> ".join([begin, *(f"internal:or={json.dumps(part, ensure_ascii=False)}" for part in parts)])
+
+    def read(self, told: _Told) -> Survey:
+        names = {number: told.names.get(number, line.name) for number, line in self.wanted.items()}
+        groups: dict[tuple[str, str], list[int]] = {}
+        unsure = set(self._doubtful)
+        for role in self._roles:
+            found = told.notes.get(f"role {role}", [])
+            nameless = found.count(0)
+            told_of = sum(count for (of, _), count in self._without.items() if of == role)
+            for number in found:
+                if number and self.wanted[number].role == role:
+                    groups.setdefault((role, names[number]), []).append(number)
+            unsure |= {
+                pair
+                for pair in groups
+                if pair[0] == role and (pair in self._without or (nameless > told_of and role != "img"))
+            }
+        for pair in unsure:
+            groups.pop(pair, None)
+        for place, pair in enumerate(self._named):
+            groups[pair] = told.notes.get(f"name {place}", [])
+        texts = {text: told.notes.get(f"text {place}", []) for place, text in enumerate(self._texts)}
+        places = {key: {number: place for place, number in enumerate(found)} for key, found in groups.items()}
+        acting, passwords = set(told.acting), set(told.passwords)
+        known = {}
+        for number, line in self.wanted.items():
+            path = told.paths.get(number)
+            name = names[number]
+            selector = path
+            among = groups.get((line.role, name), [])
+            at = places.get((line.role, name), {}).get(number)
+            if at is not None and 0 < len(name) <= _LONG_NAME:
+                role = by_role(line.role, name)
+                if len(among) == 1:
+                    selector = role
+                elif path is None or not _is_id(path):
+                    selector = f"{role} >> nth={at}"
+            elif line.role == "generic" and texts.get(line.plain_value) == [number] and not _is_id(path or ""):
+                selector = _by_text(line.plain_value)
+            if line.ref is not None:
+                known[line.ref] = Known(selector, name, acting=number in acting, password=number in passwords)
+        return Survey(known, frozenset(told.unseen))
+
+
+def by_role(role: str, name: str | None, *, part: bool = False) -> str:
+    """Return the selector of all elements of a role that have that name, or any.
+
+    Args:
+        role: The role.
+        name: The name, or a part of it in any case.
+        part: Whether it is a part.
+    """
+    if name is None:
+        return f"role={role}"
+    return f"role={role}[name*={_quoted(name)} i]" if part else f"role={role}[name={_quoted(name)}]"
+
+
+def _by_text(text: str) -> str:
+    return f"text={_quoted(text)}"
+
+
+def _quoted(text: str) -> str:
+    """Quote a text as Playwright reads it: a backslash takes the next character as it is."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _is_id(path: str) -> bool:
+    return path.removeprefix(":light(").startswith("#") and " " not in path
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Write numbers in few characters: `1-500,505`."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
