@@ -24,6 +24,7 @@ from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.storage.session_store import SessionStore
 from tests.bench.browser import browser
 from tests.bench.flood import flood, late
+from tests.bench.markdown import markdown
 from tests.bench.spares import spare_browsers, spares
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
 
@@ -286,7 +287,7 @@ def idle() -> Iterator[Row]:
 
 MEASUREMENTS = (
     *(run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle),
-    *(environments, spares, browser, spare_browsers),
+    *(environments, spares, browser, spare_browsers, markdown),
 )
 
 

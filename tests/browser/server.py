@@ -14,6 +14,7 @@ __all__ = ["DOWNLOAD_SIZE", "PAGES", "Site", "serve"]
 
 FOLDER = Path(__file__).parent / "site"
 PAGES = Path(__file__).parent / "pages"
+CORPUS = Path(__file__).parent / "markdown"
 DOWNLOAD_SIZE = 100 * 10**6
 
 
@@ -86,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(b"<!doctype html><title>Cookie</title>", cookie="tasted=yes; Max-Age=3600; Path=/")
             case ["pages", name] if (PAGES / f"{name}.html").is_file():
                 self._send((PAGES / f"{name}.html").read_bytes())
+            case ["markdown", name] if (CORPUS / f"{name}.html").is_file():
+                self._send((CORPUS / f"{name}.html").read_bytes())
             case [name] if (FOLDER / f"{name}.html").is_file():
                 page = (FOLDER / f"{name}.html").read_text().replace("OTHER", self.site.other)
                 self._send(page.encode())

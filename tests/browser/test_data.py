@@ -36,12 +36,12 @@ ITEMS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def shop(browser, site):
-    browser.goto(f"{site.url}/plain")
-    browser.js(f"document.open(), document.write({SHOP!r}), document.close()")
-    browser.do("wait", text="Framed")
-    return browser
+@pytest.fixture(scope="module")
+def shop(shared, site):
+    shared.goto(f"{site.url}/plain")
+    shared.js(f"document.open(), document.write({SHOP!r}), document.close()")
+    shared.do("wait", text="Framed")
+    return shared
 
 
 def scrape(browser, schema, **options):

@@ -45,7 +45,7 @@ def test_an_article_as_markdown(teas, site):
         == f"""\
 # Teas of the world!
 
-All of them are made from [one plant]({site.url}/leaf), whose leaves are *treated* in **different** ways.
+All of them are made from [one plant]({site.url}/leaf), whose leaves are *treated* in **different** ways. \
 What matters is how long the leaves are exposed to the air before they are dried, and how they are heated afterwards.
 
 ## Prices

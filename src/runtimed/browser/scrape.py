@@ -1,119 +1,97 @@
-"""What a page says as Markdown, without any model."""
+"""Reads what a page says as Markdown, with all its frames and without any model."""
 
 from __future__ import annotations
 
 import asyncio
-import re
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import markdownify
+from playwright.async_api import Error as PlaywrightError
 
+from runtimed.browser.data import locate_all
+from runtimed.browser.markdown import Node, write_markdown
 from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page
+    from playwright.async_api import Frame, Page
 
 __all__ = ["scrape_markdown"]
 
-# A copy of what is visible: shadow DOM and iframes in their places, addresses in full.
-_COPY: Final = r"""([root, options]) => {
-  // Of a document that shows nothing, so that nothing is loaded once more.
-  const inert = document.implementation.createHTMLDocument('');
-  const skipped = new Set(['SCRIPT', 'STYLE', 'NOSCRIPT', 'TEMPLATE', 'LINK', 'META', 'HEAD', 'SVG', 'CANVAS', 'OBJECT',
-    'EMBED', 'DIALOG']);
-  const around = 'nav, aside, footer, [role=navigation], [role=complementary], [role=contentinfo], [role=banner], '
-    + '[role=search], [aria-hidden=true]';
-  const inArticle = 'article, main, [role=main]';
-  const blocks = (node, main) => node.matches(around)
-    || (node.matches('header, form') && !node.closest(inArticle) && main && !node.querySelector('h1'));
-  const copy = (node, main) => {
-    if (node.nodeType === Node.TEXT_NODE) return inert.createTextNode(node.data);
-    if (!(node instanceof node.ownerDocument.defaultView.Element)) return null;
-    const tag = node.tagName.toUpperCase();
-    if (skipped.has(tag) && !(tag === 'DIALOG' && node.open)) return null;
-    const style = node.ownerDocument.defaultView.getComputedStyle(node);
-    if (style.display === 'none' || style.visibility === 'hidden') return null;
-    if (main && blocks(node, main)) return null;
-    let made;
-    if (tag === 'A') {
-      made = options.links && node.href ? inert.createElement('a') : inert.createElement('span');
-      if (options.links && node.href) made.setAttribute('href', node.href);
-    } else if (tag === 'IMG') {
-      if (!options.images) return null;
-      made = inert.createElement('img');
-      made.setAttribute('src', node.currentSrc || node.src);
-      made.setAttribute('alt', node.alt);
-      return made;
-    } else if (tag === 'INPUT' || tag === 'TEXTAREA' || tag === 'SELECT') {
-      return null;
-    } else if (tag === 'IFRAME' || tag === 'FRAME' || tag === 'BODY' || tag === 'HTML') {
-      made = inert.createElement('div');
-    } else if (tag === 'BUTTON') {
-      made = inert.createElement('span');
-    } else {
-      made = inert.createElement(/^[A-Z][A-Z0-9]*$/.test(tag) ? tag : 'div');
-      for (const name of ['colspan', 'rowspan', 'start', 'class'])
-        if (node.hasAttribute(name) && (name !== 'class' || tag === 'CODE'))
-          made.setAttribute(name, node.getAttribute(name));
-    }
-    let children = node.childNodes;
-    if (tag === 'IFRAME' || tag === 'FRAME') {
-      let inside = null;
-      try { inside = node.contentDocument?.body; } catch { inside = null; }
-      children = inside ? [inside] : [];
-    } else if (node.shadowRoot) children = node.shadowRoot.childNodes;
-    else if (tag === 'SLOT') { const given = node.assignedNodes(); if (given.length) children = given; }
-    for (const child of children) { const one = copy(child, main); if (one) made.append(one); }
-    return made;
-  };
-  const words = node => node.textContent.trim().length;
-  const whole = copy(root, false);
-  if (!options.only_main) return whole.outerHTML;
-  // The part that calls itself the main one; else all but what stands around it. A page that would lose most of what it
-  // says, or that says little, stays whole.
-  const candidates = root.querySelectorAll ? [...root.querySelectorAll('main, [role=main]')] : [];
-  const articles = root.querySelectorAll ? root.querySelectorAll('article') : [];
-  const chosen = candidates.length === 1 ? candidates[0] : articles.length === 1 ? articles[0] : root;
-  const part = copy(chosen, true) ?? whole;
-  return words(part) < 200 && words(part) < words(whole) * 0.5 ? whole.outerHTML : part.outerHTML;
-}"""
+_READING: Final = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")
+_OF_ROOTS: Final = f"(roots, options) => ({_READING})({{...options, roots}})"
+_PATIENCE: Final = 5.0
+"""Seconds in which a frame says what it shows, so that one that hangs does not hold up the page."""
+_DEEPEST: Final = 20
+"""How many frames are read inside one another."""
 
 
 async def scrape_markdown(
     page: Page, *, selector: str | None, only_main_content: bool, links: bool, images: bool
 ) -> str:
-    """Return what a page shows as Markdown, with its headings, lists and tables.
+    """Return what a page and its frames show as Markdown.
 
     Args:
         page: The page.
-        selector: The part to read; None for all of it.
-        only_main_content: Whether menus, headers, footers and the like are left out; a page that says little stays
-            whole.
+        selector: The parts to read: all that it finds and that is visible; None for the whole page.
+        only_main_content: Whether menus, headers, footers, advertisements and the like are left out; a page that says
+            nothing else stays whole.
         links: Whether links lead somewhere, or are plain text.
         images: Whether images are part of it.
 
     Raises:
         BrowserError: If the selector finds nothing.
     """
-    root = page.locator(selector if selector is not None else "body").first
-    if not await root.count():
-        raise BrowserError(f"scrape: {selector or 'body'!r} finds nothing on the page", selector=selector)
-    html = await root.evaluate(
-        f"(root, options) => ({_COPY})([root, options])",
-        {"links": links, "images": images, "only_main": only_main_content and selector is None},
-    )
-    return await asyncio.to_thread(_markdown, html)
+    if selector is None:
+        tree = await _read_frame(page.main_frame, main=only_main_content, depth=0)
+    else:
+        places = await locate_all(page.locator("html"), selector)
+        if not places:
+            raise BrowserError(f"scrape: {selector!r} finds nothing on the page", selector=selector)
+        parts = []
+        for place in places:
+            owner = await (await place.first.element_handle()).owner_frame()
+            frame = owner or page.main_frame
+            inner = frame.child_frames
+            options = {"frames": [await one.frame_element() for one in inner], "main": False}
+            part = json.loads(await place.evaluate_all(_OF_ROOTS, options))
+            parts.append(await _with_frames(part, inner, main=False, depth=0))
+        tree = ["block", 0, parts]
+    return await asyncio.to_thread(write_markdown, tree, links=links, images=images)
 
 
-def _markdown(html: str) -> str:
-    text: str = markdownify.markdownify(
-        html, heading_style=markdownify.ATX, bullets="-", code_language_callback=_language, table_infer_header=True
-    )
-    lines = [line.rstrip() for line in text.splitlines()]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+async def _read_frame(frame: Frame, *, main: bool, depth: int) -> Node:
+    inner = frame.child_frames if depth < _DEEPEST else []
+    options = {"roots": None, "frames": [await one.frame_element() for one in inner], "main": main}
+    tree = json.loads(await frame.evaluate(f"options => ({_READING})(options)", options))
+    return await _with_frames(tree, inner, main=main, depth=depth)
 
 
-def _language(pre: Any) -> str:
-    code = pre.find("code")
-    names = [] if code is None else code.get("class") or []
-    return next((name.removeprefix("language-") for name in names if name.startswith("language-")), "")
+async def _with_frames(tree: Node, frames: list[Frame], *, main: bool, depth: int) -> Node:
+    """Put what frames show in their places."""
+    places: list[Any] = []
+
+    def look(node: Node) -> None:
+        if not isinstance(node, str):
+            if node[0] == "frame":
+                places.append(node)
+            for child in node[2]:
+                look(child)
+
+    look(tree)
+    read = await asyncio.gather(*(_try_frame(frames[node[1]["number"]], main=main, depth=depth + 1) for node in places))
+    for node, inside in zip(places, read, strict=True):
+        node[:] = ["block", 0, [inside]]
+    return tree
+
+
+async def _try_frame(frame: Frame, *, main: bool, depth: int) -> Node:
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await _read_frame(frame, main=main, depth=depth)
+    except TimeoutError:
+        return ["comment", {"text": f"the frame {frame.url} did not answer"}, []]
+    except PlaywrightError:
+        if frame.is_detached():
+            return ""
+        return ["comment", {"text": f"the frame {frame.url} could not be read"}, []]
