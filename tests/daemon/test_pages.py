@@ -69,6 +69,45 @@ def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monk
         assert session.page.url == "about:blank"
 
 
+def test_the_page_is_always_that_of_the_active_tab(shared_daemon: Path) -> None:
+    with Client().BrowserSession() as session:
+        session.page.goto("about:blank")
+        session.page.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
+        first, active = session.page, session.observe().tab
+        assert session.page is first
+        for click in (
+            lambda: session.execute(type="click", role="button", name="Open"),
+            lambda: session.page.click("button"),
+        ):
+            click()
+            second = session.page
+            assert (second is first, second.title()) == (False, "")
+            session.execute(type="switch_tab", tab=active)
+            assert session.page is first
+            session.page.bring_to_front()
+            session.execute(type="switch_tab", tab=session.observe().tabs[-1].id)
+            assert session.page is second
+            session.execute(type="close_tab")
+            assert session.page is first
+        session.page.close()
+        assert session.page.url == "about:blank"
+
+
+def test_the_asynchronous_page_is_always_that_of_the_active_tab(shared_daemon: Path) -> None:
+    async def scenario() -> None:
+        async with AsyncClient().BrowserSession() as session:
+            first = await session.async_page()
+            await first.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
+            await session.execute(type="click", role="button", name="Open")
+            second = await session.async_page()
+            await session.execute(type="close_tab")
+
+            assert (second is first, second.is_closed()) == (False, True)
+            assert await session.async_page() is first
+
+    asyncio.run(scenario())
+
+
 def test_a_driver_that_hangs_does_not_hold_up_the_end(shared_daemon: Path) -> None:
     async def scenario() -> None:
         async with AsyncClient().BrowserSession() as session:

@@ -184,6 +184,10 @@ class Browser:
 
     async def active_target(self) -> str:
         """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages."""
+        with contextlib.suppress(PlaywrightError):  # Chromium is gone
+            # The answer follows what Chromium said before: that a tab opens because of what another client did.
+            await self._cdp.send("Browser.getVersion")
+        await self._tabs.settled()
         tab = await self._tabs.active()
         await tab.ready
         return tab.target

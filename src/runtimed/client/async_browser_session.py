@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
-from runtimed.client.attached import AsyncAttached
+from runtimed.client.attached import ATTEMPTS, AsyncAttached, not_found
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
@@ -130,14 +130,16 @@ class AsyncBrowserSession(BrowserHandle):
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
         if self._attached is not None and not self._attached.is_usable:
             await self._let_go()
-        if self._attached is not None and self._attached.page is not None:
-            return self._attached.page
-        address = await self._address()
-        if self._attached is None:
-            attached = AsyncAttached()
-            await attached.attach(address["cdp_url"])
-            self._attached = attached
-        return await self._attached.find(address["target"])
+        for _ in range(ATTEMPTS):
+            address = await self._address()
+            if self._attached is None:
+                attached = AsyncAttached()
+                await attached.attach(address["cdp_url"])
+                self._attached = attached
+            page = await self._attached.find(address["target"])
+            if page is not None:
+                return page
+        raise not_found()
 
     async def _let_go(self) -> None:
         """End this client's own driver process."""

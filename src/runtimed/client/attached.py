@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     import playwright.async_api
     import playwright.sync_api
 
-__all__ = ["AsyncAttached", "Attached"]
+__all__ = ["ATTEMPTS", "AsyncAttached", "Attached", "not_found"]
 
+APPEARS: Final = 2.0
+"""Seconds in which Playwright must know of a tab that the session knows."""
+ATTEMPTS: Final = 3
+"""How often it is asked which tab is active, where that one cannot be found: each may be closed meanwhile."""
 END_DEADLINE: Final = 5.0
 """Seconds in which a driver lets go of a browser, and in which it ends."""
 
@@ -146,34 +151,34 @@ class Attached:
             if isinstance(exc, Exception):
                 raise _no_answer(exc) from exc
             raise
-        self._page: playwright.sync_api.Page | None = None
+        self._targets: dict[playwright.sync_api.Page, str] = {}
 
     @property
     def is_connected(self) -> bool:
         """Whether the browser is still there, and the driver answers."""
         return self._driver.is_alive and bool(self._browser.is_connected())
 
-    @property
-    def page(self) -> playwright.sync_api.Page | None:
-        """The page that was found last, until it is closed."""
-        return None if self._page is None or self._page.is_closed() else self._page
-
-    def find(self, target: str) -> playwright.sync_api.Page:
-        """Return the page of a tab, or another one if that was closed meanwhile.
+    def find(self, target: str) -> playwright.sync_api.Page | None:
+        """Return the page of a tab; None if it is not there within `APPEARS`, as it was closed meanwhile, for example.
 
         Args:
             target: Chromium's id of the tab. Chromium itself is asked, as a page may be waiting in a dialog.
         """
         context: playwright.sync_api.BrowserContext = self._browser.contexts[0]
-        for page in context.pages:
-            session = context.new_cdp_session(page)
-            info = session.send("Target.getTargetInfo")
-            session.detach()
-            if info["targetInfo"]["targetId"] == target:
-                self._page = page
-                return page
-        self._page = next(iter(context.pages), None) or context.new_page()
-        return self._page
+        deadline = time.monotonic() + APPEARS
+        while True:
+            for page in context.pages:
+                if page not in self._targets:
+                    session = context.new_cdp_session(page)
+                    self._targets[page] = session.send("Target.getTargetInfo")["targetInfo"]["targetId"]
+                    session.detach()
+                if self._targets[page] == target:
+                    return page
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            with contextlib.suppress(_import("sync_api").TimeoutError):
+                context.wait_for_event("page", timeout=left * 1000)
 
     def close(self) -> None:
         """Let go of the browser, and end the driver if no other session needs it."""
@@ -187,7 +192,7 @@ class AsyncAttached:
         self._loop = asyncio.get_running_loop()
         self._playwright: playwright.async_api.Playwright | None = None
         self._browser: playwright.async_api.Browser | None = None
-        self._page: playwright.async_api.Page | None = None
+        self._targets: dict[playwright.async_api.Page, str] = {}
 
     async def attach(self, cdp_url: str) -> None:
         """Attach to the browser at the address of its relay; raises what `Attached` raises."""
@@ -205,24 +210,24 @@ class AsyncAttached:
         """Whether the browser is still there, and the event loop this one's."""
         return self._browser is not None and self._browser.is_connected() and self._loop is asyncio.get_running_loop()
 
-    @property
-    def page(self) -> playwright.async_api.Page | None:
-        """The page that was found last, until it is closed."""
-        return None if self._page is None or self._page.is_closed() else self._page
-
-    async def find(self, target: str) -> playwright.async_api.Page:
+    async def find(self, target: str) -> playwright.async_api.Page | None:
         """Return the page of a tab; see `Attached.find`."""
         assert self._browser is not None  # noqa: S101  # attach made it
         context = self._browser.contexts[0]
-        for page in context.pages:
-            session = await context.new_cdp_session(page)
-            info = await session.send("Target.getTargetInfo")
-            await session.detach()
-            if info["targetInfo"]["targetId"] == target:
-                self._page = page
-                return page
-        self._page = next(iter(context.pages), None) or await context.new_page()
-        return self._page
+        deadline = time.monotonic() + APPEARS
+        while True:
+            for page in context.pages:
+                if page not in self._targets:
+                    session = await context.new_cdp_session(page)
+                    self._targets[page] = (await session.send("Target.getTargetInfo"))["targetInfo"]["targetId"]
+                    await session.detach()
+                if self._targets[page] == target:
+                    return page
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            with contextlib.suppress(_import("async_api").TimeoutError):
+                await context.wait_for_event("page", timeout=left * 1000)
 
     async def close(self) -> None:
         """Let go of the browser, and end the driver; from another event loop, ask the one that has them to do so."""
@@ -261,6 +266,11 @@ def _import(name: str) -> Any:
         raise BrowserUnavailable(
             "Playwright is not installed here, and a page is Playwright's: pip install 'ipython-runtimed[browser]'"
         ) from exc
+
+
+def not_found() -> BrowserError:
+    """Say that the active tab is no page of Playwright's."""
+    return BrowserError("Playwright does not know the active tab: it was closed, or does not open; ask again")
 
 
 def _no_answer(exc: Exception) -> BrowserError:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtimed.client import calls
-from runtimed.client.attached import AsyncAttached, Attached
+from runtimed.client.attached import ATTEMPTS, AsyncAttached, Attached, not_found
 from runtimed.client.blocking import Connection
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.connections import Connections
@@ -135,6 +135,9 @@ class BrowserSession(BrowserHandle):
     def page(self) -> playwright.sync_api.Page:
         """Playwright's page of the active tab, live: what other clients do shows here, too.
 
+        Each time that of the tab which is active then, as after a click that opened one; keep it in a variable to go on
+        with the same one.
+
         Raises:
             BrowserError: In a running event loop, as in a notebook: use `await session.async_page()`.
             BrowserUnavailable: If Playwright is not installed here.
@@ -143,26 +146,30 @@ class BrowserSession(BrowserHandle):
         if self._attached is not None and not self._attached.is_connected:
             self._attached.close()
             self._attached = None
-        if self._attached is not None and self._attached.page is not None:
-            return self._attached.page
-        address = self._address()
-        if self._attached is None:
-            self._attached = Attached(address["cdp_url"])
-        return self._attached.find(address["target"])
+        for _ in range(ATTEMPTS):
+            address = self._address()
+            if self._attached is None:
+                self._attached = Attached(address["cdp_url"])
+            page = self._attached.find(address["target"])
+            if page is not None:
+                return page
+        raise not_found()
 
     async def async_page(self) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
         if self._async_attached is not None and not self._async_attached.is_usable:
             await self._async_attached.close()
             self._async_attached = None
-        if self._async_attached is not None and self._async_attached.page is not None:
-            return self._async_attached.page
-        address = await asyncio.to_thread(self._address)
-        if self._async_attached is None:
-            attached = AsyncAttached()
-            await attached.attach(address["cdp_url"])
-            self._async_attached = attached
-        return await self._async_attached.find(address["target"])
+        for _ in range(ATTEMPTS):
+            address = await asyncio.to_thread(self._address)
+            if self._async_attached is None:
+                attached = AsyncAttached()
+                await attached.attach(address["cdp_url"])
+                self._async_attached = attached
+            page = await self._async_attached.find(address["target"])
+            if page is not None:
+                return page
+        raise not_found()
 
     def _let_go(self) -> None:
         """End this client's own driver processes."""
