@@ -124,6 +124,7 @@ ERRORS = {
     "StaleElement": runtimed.ActionFailed,
     "ActionFailed": runtimed.BrowserError,
     "InvalidAction": runtimed.BrowserError,
+    "InvalidCookieFile": runtimed.BrowserError,
 }
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "ExecutionTimeout",
     "InvalidAction",
     "InvalidCell",
+    "InvalidCookieFile",
     "KernelDied",
     "KernelStartFailed",
     "NoKernel",
@@ -153,6 +154,10 @@ class StaleElement(ActionFailed):
 
 class InvalidAction(BrowserError, TypeError):
     """There is no such action, or a field of it is unknown, missing or wrong (attribute `nearest`: the valid name)."""
+
+
+class InvalidCookieFile(BrowserError):
+    """A cookie file cannot be used, and is left as it is (attributes `path`; `cookie` or `line`, the place from 1)."""
 
 
 class StorageError(RuntimedError):

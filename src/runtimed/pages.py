@@ -26,7 +26,7 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         viewport_width: In CSS pixels.
         viewport_height: In CSS pixels.
         user_agent: What the browser calls itself; None for its own words.
-        cookie_file: Absolute path of a JSON list of cookies, read at the start and written during use and at the end.
+        cookie_file: Absolute path of a cookie file, read at the start and written during use and at the end.
         profile: Name of the profile that it begins with; None for an empty one.
         persist_profile: Whether what it leaves is kept: under that name, or for the next start of the same session.
         profiles_dir: Absolute path of the folder of named profiles; needed where one is named.

@@ -24,6 +24,7 @@ from runtimed import (
     BrowserSession,
     BrowserUnavailable,
     Client,
+    InvalidCookieFile,
     Session,
     SessionClosed,
     StaleElement,
@@ -229,6 +230,27 @@ def test_a_browser_that_cannot_start_says_what_to_do(data_dir, monkeypatch):
     assert state(session) == ("error", "died")
     with pytest.raises(BrowserUnavailable), BrowserSession("shop"):
         pytest.fail("it has started")
+
+
+def test_what_a_browser_cannot_be_started_with_is_named(data_dir, tmp_path):
+    file = tmp_path / "cookies.txt"
+    file.write_text("# Netscape HTTP Cookie File\nexample.com\tFALSE\t/\n")
+    with pytest.raises(InvalidCookieFile, match="line 2 has 3 fields") as caught, BrowserSession(cookie_file=file):
+        pytest.fail("it has started")
+    assert (caught.value.path, caught.value.line) == (str(file), 2)
+    guarded = BrowserSession(allowed_domains=[], chrome_args=["--proxy-server=x"])
+    with pytest.raises(BrowserError, match="chrome_args cannot have") as refused, guarded:
+        pytest.fail("it has started")
+    assert type(refused.value) is BrowserError
+
+    file.write_text("example.com\tFALSE\t/\tFALSE\t0\ta\t1\n")
+    with BrowserSession("shop") as session:
+        session.set_cookies(cookie_file=file)
+        assert [(one["name"], one["domain"]) for one in session.get_cookies()] == [("a", "example.com")]
+        with pytest.raises(InvalidCookieFile, match="There is no cookie file"):
+            session.set_cookies(cookie_file=tmp_path / "none")
+        with pytest.raises(BrowserError, match="either cookies or cookie_file"):
+            session.set_cookies()
 
 
 def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser(data_dir):

@@ -24,7 +24,7 @@ from runtimed.actions import Action, Secret
 from runtimed.browser import domains
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
-from runtimed.browser.cookies import check_cookies
+from runtimed.browser.cookie_forms import check_cookies
 from runtimed.browser.data import scrape_data
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.jar import CookieJar
@@ -292,12 +292,20 @@ class Browser:
         return await self._jar.read()
 
     async def set_cookies(self, cookies: Sequence[Mapping[str, Any]]) -> None:
-        """Add cookies; one of the same name, domain and path is replaced.
+        """Add cookies; one of the same name, domain and path is replaced, and removed by one that is over.
 
         Raises:
             BrowserError: If one is no cookie; the sentence says which. None of them is set then.
         """
         await self._jar.add(check_cookies(cookies))
+
+    async def set_cookie_file(self, file: Path) -> None:
+        """Add the cookies of a file; see `set_cookies`.
+
+        Raises:
+            InvalidCookieFile: If there is no such file, or it holds something else; the sentence says where.
+        """
+        await self._jar.add_file(file)
 
     async def save_profile(self, name: str) -> None:
         """Store the profile as it is now under a name.

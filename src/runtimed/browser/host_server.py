@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -151,7 +152,10 @@ class BrowserServer(HostServer):
             case GetCookies():
                 return self._in_pieces({"cookies": await browser.cookies()})
             case SetCookies():
-                await browser.set_cookies(operation.cookies)
+                if operation.cookie_file is None:
+                    await browser.set_cookies(operation.cookies)
+                else:
+                    await browser.set_cookie_file(Path(operation.cookie_file))
             case SaveProfile():
                 await browser.save_profile(operation.name)
             case GetBrowserAddress():

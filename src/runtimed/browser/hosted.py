@@ -21,7 +21,7 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.engine import Browser
 from runtimed.browser.lifespan import Lifespan
-from runtimed.errors import BrowserError, RuntimedError, StorageError
+from runtimed.errors import BrowserError, RuntimedError, StorageError, wire_name
 from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
 from runtimed.lifecycle import Limits
@@ -117,7 +117,7 @@ class HostedBrowser:
         except asyncio.CancelledError:
             self._die(self._stop_reason, expected=self._stop_expected)
         except RuntimedError as exc:
-            self._die(exc.message, expected=False)
+            self._die(exc.message, expected=False, error=wire_name(exc), data=exc.data)
         except Exception as exc:
             logger.exception("the browser did not start")
             self._die(f"The browser did not start: {type(exc).__name__}: {exc}", expected=False)
@@ -228,11 +228,11 @@ class HostedBrowser:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(browser.pid, signal.SIGKILL)
 
-    def _die(self, reason: str | None, *, expected: bool) -> None:
+    def _die(self, reason: str | None, *, expected: bool, **fields: Any) -> None:
         """Say that it has ended."""
         self._end_works(reason)
         self.pid = None
-        self._state("dead", expected=expected, reason=reason)
+        self._state("dead", expected=expected, reason=reason, **fields)
 
     def _end_works(self, reason: str | None) -> None:
         """From now on nothing can be asked of it, and what was asked ends."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.cookies import read_cookie_file, write_cookie_file
-from runtimed.errors import BrowserError
+from runtimed.errors import BrowserError, InvalidCookieFile
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext
@@ -28,6 +30,10 @@ _PAUSE: Final = 1.0
 """Seconds between two looks at the cookies while the browser is in use: what a crash may lose."""
 _IDLE: Final = 15.0
 """Seconds between two looks while nobody uses it: pages may set cookies by themselves."""
+
+_LONGEST: Final = 400 * 86_400.0
+_INEXACT: Final = 60.0
+"""Seconds by which the end of a cookie may differ: Chromium counts the longest time from when it was set."""
 
 _IN_PROFILE: Final = "runtimed-cookies.json"
 
@@ -57,7 +63,7 @@ class CookieJar:
         """Read the file.
 
         Raises:
-            BrowserError: If it holds something else than cookies; it is left as it is.
+            InvalidCookieFile: If it holds something else than cookies; it is left as it is.
         """
         if self._file is not None:
             self._given = read_cookie_file(self._file)
@@ -66,24 +72,61 @@ class CookieJar:
         """Give a browser that has just been started its cookies: those of the file alone, else those of its profile.
 
         Raises:
-            BrowserError: If Chromium refuses one; the sentence says which.
+            InvalidCookieFile: If Chromium refuses one of the file; the sentence says which.
+            BrowserError: If Chromium refuses one of the profile.
         """
         self._context = context
-        given = self._given
+        kept = None
         if self._file is None and self._kept.exists():
-            given = await asyncio.to_thread(read_cookie_file, self._kept)
-        if given is not None:
+            kept = await asyncio.to_thread(read_cookie_file, self._kept)
+        if self._given is not None or kept is not None:
             await context.clear_cookies()  # what Chromium itself kept is older: one that was deleted stays deleted
-            await self.add(given)
+        if self._given is not None:
+            await self._add_of_file(self._given, self._file)
+        elif kept is not None:
+            await self._add(context, kept)
         self._keeper = asyncio.create_task(self._keep_writing())
 
     async def add(self, cookies: Sequence[dict[str, Any]]) -> None:
-        """Add cookies.
+        """Add cookies, and make sure that Chromium has them as they were given; one that is over it removes.
 
         Raises:
-            BrowserError: If Chromium refuses one; the sentence says which.
+            BrowserError: If Chromium refuses one, or keeps it in another way; the sentence says which. None is added.
         """
         context = self._attached()
+        before = await self.read()
+        try:
+            await self._add(context, cookies)
+            lost = _lost(cookies, await self.read())
+            if lost is not None:
+                place, what = lost
+                raise BrowserError(
+                    f"Chromium does not keep cookie {place} ({cookies[place - 1]['name']}) as it is: {what}",
+                    cookie=place,
+                )
+        except BrowserError:
+            with contextlib.suppress(PlaywrightError):  # Chromium is gone
+                await context.clear_cookies()
+                await context.add_cookies(before)  # type: ignore[arg-type]  # it gave them
+            raise
+        self.touch()
+
+    async def add_file(self, file: Path) -> None:
+        """Add the cookies of a file; see `add`.
+
+        Raises:
+            InvalidCookieFile: If there is none, it holds something else, or Chromium refuses one.
+        """
+        await self._add_of_file(await asyncio.to_thread(read_cookie_file, file, must_exist=True), file)
+
+    async def _add_of_file(self, cookies: Sequence[dict[str, Any]], file: Path | None) -> None:
+        try:
+            await self.add(cookies)
+        except BrowserError as exc:
+            raise InvalidCookieFile(f"The cookie file {file}: {exc.message}", path=str(file), **exc.data) from exc
+
+    @staticmethod
+    async def _add(context: BrowserContext, cookies: Sequence[dict[str, Any]]) -> None:
         try:
             if cookies:
                 await context.add_cookies(list(cookies))  # type: ignore[arg-type]  # they were checked
@@ -96,7 +139,6 @@ class CookieJar:
                         f"Chromium refuses cookie {place} ({cookie['name']}): {refusal.message}", cookie=place
                     ) from refusal
             raise BrowserError(f"Chromium refuses these cookies: {exc.message}") from exc
-        self.touch()
 
     async def read(self) -> list[dict[str, Any]]:
         """Return all cookies.
@@ -156,3 +198,45 @@ class CookieJar:
         if self._context is None:
             raise BrowserError("The browser has not started")
         return self._context
+
+
+def _lost(given: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> tuple[int, str] | None:
+    """Return the place of the first cookie that is not kept as it was given, and what is different; None if all are."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for cookie in kept:
+        found.setdefault((cookie["name"], _host(cookie["domain"])), []).append(cookie)
+    now = time.time()
+    latest = {(one["name"], _host_of(one), one.get("path")): place for place, one in enumerate(given, 1)}
+    for (_, host, _), place in latest.items():
+        cookie = given[place - 1]
+        expires = cookie.get("expires", -1)
+        if expires != -1 and expires <= now:
+            continue
+        same = [one for one in found.get((cookie["name"], host), ()) if one["path"] == cookie.get("path", one["path"])]
+        if not same:
+            return place, "it is not there afterwards"
+        if not any(one["value"] == cookie["value"] for one in same):
+            return place, "its value is another one"
+        for field in ("domain", "httpOnly", "secure", "sameSite", "partitionKey"):
+            expected = cookie.get(field)
+            if field == "domain" and expected is not None:
+                expected = f"{'.' if expected.startswith('.') else ''}{host}"
+            if expected is not None and not any(one.get(field) == expected for one in same):
+                return place, f"{field} is {same[0].get(field)!r} in place of {expected!r}"
+        # Browsers keep none for more than 400 days. Source: RFC 6265bis, section 5.5.
+        if not any(abs(one["expires"] - min(expires, now + _LONGEST)) < _INEXACT for one in same):
+            return place, f"expires is {same[0]['expires']!r} in place of {expires!r}"
+    return None
+
+
+def _host_of(cookie: Mapping[str, Any]) -> str:
+    return _host(cookie.get("domain") or urlsplit(cookie["url"]).hostname or "")
+
+
+def _host(domain: str) -> str:
+    """Return a host's name as Chromium writes it."""
+    host = domain.removeprefix(".").lower()
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host

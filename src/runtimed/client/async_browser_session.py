@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -215,9 +216,11 @@ class AsyncBrowserSession(BrowserHandle):
         """See `calls.browser.get_cookies`."""
         return await self._perform(calls.browser.get_cookies(self._known()))
 
-    async def set_cookies(self, cookies: Sequence[Mapping[str, Any]]) -> None:
+    async def set_cookies(
+        self, cookies: Sequence[Mapping[str, Any]] | None = None, cookie_file: str | Path | None = None
+    ) -> None:
         """See `calls.browser.set_cookies`."""
-        await self._perform(calls.browser.set_cookies(self._known(), cookies))
+        await self._perform(calls.browser.set_cookies(self._known(), cookies, cookie_file))
 
     async def save_profile(self, name: str) -> None:
         """See `calls.browser.save_profile`."""

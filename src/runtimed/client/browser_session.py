@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -245,9 +246,11 @@ class BrowserSession(BrowserHandle):
         """See `calls.browser.get_cookies`."""
         return self._perform(calls.browser.get_cookies(self._known()))
 
-    def set_cookies(self, cookies: Sequence[Mapping[str, Any]]) -> None:
+    def set_cookies(
+        self, cookies: Sequence[Mapping[str, Any]] | None = None, cookie_file: str | Path | None = None
+    ) -> None:
         """See `calls.browser.set_cookies`."""
-        self._perform(calls.browser.set_cookies(self._known(), cookies))
+        self._perform(calls.browser.set_cookies(self._known(), cookies, cookie_file))
 
     def save_profile(self, name: str) -> None:
         """See `calls.browser.save_profile`."""

@@ -18,6 +18,7 @@ from runtimed.daemon.log import EventLog
 from runtimed.daemon.pool import Pool
 from runtimed.daemon.room_host import RoomHost
 from runtimed.errors import (
+    BrowserError,
     BrowserUnavailable,
     ConnectionLost,
     KernelStartFailed,
@@ -25,6 +26,7 @@ from runtimed.errors import (
     RuntimedError,
     SessionClosed,
     StorageError,
+    error_from_wire,
 )
 from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.codec import decode_event
@@ -154,6 +156,7 @@ class RoomBrowser:
 
         Raises:
             BrowserUnavailable: If it cannot; the message says why.
+            BrowserError: If what it is to be started with cannot be.
             SessionClosed: If somebody ended it before.
             StorageError: If there is no room for it.
         """
@@ -178,12 +181,12 @@ class RoomBrowser:
         self.status = "starting"
         try:
             await self._start_host(request)
-        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, BrowserUnavailable, StorageError) as exc:
+        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, BrowserError, StorageError) as exc:
             self._start_failed(exc)
 
     def _start_failed(self, exc: Exception) -> NoReturn:
         """Forget a browser that did not start, and tell why."""
-        if isinstance(exc, BrowserUnavailable | StorageError):
+        if isinstance(exc, BrowserError | StorageError):
             error: RuntimedError = exc
         elif is_no_room(exc):
             error = no_room(self._settings.hosts_dir, exc)
@@ -362,7 +365,8 @@ class RoomBrowser:
             self._ready.set_result(None)
         elif event.status == "dead":
             if self._ready is not None and is_starting:
-                self._ready.set_exception(BrowserUnavailable(event.reason or "The browser was stopped as it started"))
+                reason = event.reason or "The browser was stopped as it started"
+                self._ready.set_exception(error_from_wire(event.error or "BrowserUnavailable", reason, event.data))
             elif not event.expected:
                 self._listener.browser_lost("died", event.reason or "The browser ended")
         self._news.set()

@@ -164,12 +164,16 @@ class BrowserState(_Event, frozen=True, tag="browser"):
         pid: Chromium's process id while it lives.
         expected: True if somebody asked for the end.
         reason: How it ended, or why it did not start, in sentences.
+        error: The name of the error for which it did not start; None for one of no other kind.
+        data: That error's attributes.
     """
 
     status: Literal["starting", "ready", "dead"]
     pid: int | None = None
     expected: bool = False
     reason: str | None = None
+    error: str | None = None
+    data: dict[str, Any] = {}  # msgspec copies it for each
 
 
 class BrowserLogged(_Event, frozen=True, tag="logged"):

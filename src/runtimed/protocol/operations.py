@@ -652,9 +652,14 @@ class GetCookies(_OnBrowser, frozen=True, tag="get_cookies"):
 
 
 class SetCookies(_OnBrowser, frozen=True, tag="set_cookies"):
-    """Set cookies beside those that there are. Reply: `{}`."""
+    """Set cookies beside those that there are. Reply: `{}`.
+
+    Attributes:
+        cookie_file: Absolute path of a file that holds them; None for `cookies`.
+    """
 
     cookies: list[dict[str, Any]]
+    cookie_file: str | None = None
 
 
 class SaveProfile(_OnBrowser, frozen=True, tag="save_profile"):

@@ -13,7 +13,7 @@ from runtimed.actions import UploadFile, parse_action
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import following, read_blob, read_rest
 from runtimed.client.flows import Ask, Flow
-from runtimed.errors import ActionFailed, StaleElement
+from runtimed.errors import ActionFailed, BrowserError, StaleElement
 from runtimed.models import Image
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
 from runtimed.protocol import operations as ops
@@ -46,6 +46,8 @@ def start_browser(
 
     Raises:
         BrowserUnavailable: If there is no Chromium, or it does not start.
+        InvalidCookieFile: If `cookie_file` holds something else than cookies.
+        BrowserError: If something else that was asked for cannot be, such as a domain that is none.
         SessionError: If the id is that of a kernel's session.
     """
     request = ops.StartBrowser(
@@ -204,18 +206,26 @@ def get_cookies(notebook: Notebook) -> Flow[list[dict[str, Any]]]:
     return cookies
 
 
-def set_cookies(notebook: Notebook, cookies: Sequence[Mapping[str, Any]]) -> Flow[None]:
-    """Set cookies, beside those that there are or in their place.
+def set_cookies(
+    notebook: Notebook, cookies: Sequence[Mapping[str, Any]] | None = None, cookie_file: str | Path | None = None
+) -> Flow[None]:
+    """Set cookies, beside those that there are or in their place. One that is over removes what is there.
 
     Args:
-        cookies: As `get_cookies` returns them, or as other tools write them (`expirationDate`, `no_restriction`).
+        cookies: As `get_cookies` returns them, or as other tools write them (`expirationDate`, `expiry`, `hostOnly`,
+            `no_restriction`).
+        cookie_file: A file that holds them, in their place: a JSON list, Playwright's storage state, or cookies.txt.
 
     Raises:
-        BrowserError: If one cannot be a cookie; none is set then.
+        BrowserError: If one cannot be a cookie, or Chromium does not keep it as it is; none is set then.
+        InvalidCookieFile: If there is no such file, or it holds something else.
         SessionClosed: If the session has no browser.
     """
-    plain = [dict(cookie) for cookie in cookies]
-    yield Ask(ops.SetCookies(notebook_id=notebook.id, cookies=plain))
+    if (cookies is None) == (cookie_file is None):
+        raise BrowserError("set_cookies takes either cookies or cookie_file")
+    plain = [dict(cookie) for cookie in cookies or ()]
+    file = None if cookie_file is None else str(Path(cookie_file).expanduser().absolute())  # the host works elsewhere
+    yield Ask(ops.SetCookies(notebook_id=notebook.id, cookies=plain, cookie_file=file))
 
 
 def save_profile(notebook: Notebook, name: str) -> Flow[None]:
