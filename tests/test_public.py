@@ -80,6 +80,7 @@ SESSION_MEMBERS = [
 
 BROWSER_MEMBERS = [
     "session_id",
+    "is_new",
     "client_id",
     "start",
     "stop",
@@ -191,7 +192,7 @@ def test_both_faces_of_a_browser_have_every_member_with_the_same_parameters_and_
     assert inspect.getdoc(sync)
     assert inspect.getdoc(sync) == inspect.getdoc(coroutine)
     if isinstance(sync, property):
-        assert name in ("session_id", "client_id") or inspect.iscoroutinefunction(coroutine)
+        assert name in ("session_id", "client_id", "is_new") or inspect.iscoroutinefunction(coroutine)
         return
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())

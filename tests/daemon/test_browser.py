@@ -274,11 +274,14 @@ def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser
 
 def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir):
     session = BrowserSession("shop")
+    assert (session.is_new, repr(session)) == (None, "BrowserSession(id=shop)")
     session.start()
     with session:
         session.start()
     with BrowserSession("shop") as joined:
         joined.execute(type="goto", url=PAGE)
+    assert (session.is_new, repr(session)) == (True, "BrowserSession(id=shop, new)")
+    assert (joined.is_new, repr(joined)) == (False, "BrowserSession(id=shop)")
     assert state(session) == ACTIVE
     assert session.observe().title == "One"
 

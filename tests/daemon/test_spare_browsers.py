@@ -187,13 +187,19 @@ def test_a_session_finds_again_what_it_left_though_its_browser_was_a_spare(
     assert host_of(second).pid == host.pid
     do(second, "goto", url=url)
     do(second, "evaluate_js", code="localStorage.kept = 'yes'")
+    file = Path(do(second, "download_file", role="link", name="Report")["path"])
+    assert (file.parts[-3:], file.read_text()) == (
+        (stored_name(NotebookId("second")), "downloads", "report.txt"),
+        "a report\n",
+    )
+    assert second.is_new
     second.stop()
 
     wait_for_spare()
     spare, _chromium = spare_of(pool, first)
     for _ in range(2):
         again = started("second")
-        assert host_of(again).pid != spare.pid
+        assert (host_of(again).pid != spare.pid, again.is_new) == (True, False)
         do(again, "goto", url=url)
         assert do(again, "evaluate_js", code="localStorage.kept") == "yes"
         again.stop()

@@ -231,7 +231,9 @@ def _add_running(commands: _Commands) -> None:
 def _add_sessions(commands: _Commands) -> None:
     sessions = _add_json(commands.add("sessions", "sessions", "list the sessions, latest use first"))
     sessions.add_argument(
-        "--status", choices=("active", "closed", "error", "timed_out"), help="only those in this state"
+        "--status",
+        choices=("active", "closed", "error", "timed_out"),
+        help="only those in this state: `active` leaves out what has ended",
     )
     sessions.add_argument("--kind", choices=("kernel", "browser"), help="only those of this kind")
     cells = _add_json(commands.add("cells", "sessions", "show the cells of a session with their latest outputs"))

@@ -46,7 +46,7 @@ class AsyncBrowserSession(BrowserHandle):
         self._connection = AsyncConnection(self._identity, join)
 
     def __repr__(self) -> str:
-        return f"AsyncBrowserSession(id={printable(self.session_id or 'None')})"
+        return f"AsyncBrowserSession(id={printable(self.session_id or 'None')}{', new' if self.is_new else ''})"
 
     # --- life ---
 
@@ -54,10 +54,8 @@ class AsyncBrowserSession(BrowserHandle):
         """See `calls.browser.start_browser`."""
         notebook = self._named()
         flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
-        if await self._perform(flow):
-            is_first, self._created = not self._created, True
-            if is_first and not self._config.headless:
-                open_viewer(await self._address())
+        if self._began(await self._perform(flow)):
+            open_viewer(await self._address())
 
     async def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from runtimed.client.calls import Notebook
+from runtimed.client.calls.browser import Begun
 from runtimed.client.handle import session_duration
 from runtimed.client.identity import Identity
 from runtimed.errors import NotConnected, SessionError
@@ -18,6 +20,8 @@ from runtimed.pages import BrowserConfig
 from runtimed.protocol.operations import Join
 
 __all__ = ["BrowserHandle", "open_viewer"]
+
+logger = logging.getLogger(__name__)
 
 
 class BrowserHandle:
@@ -96,6 +100,7 @@ class BrowserHandle:
         self._made_at = datetime.now(UTC)
         self._notebook: Notebook | None = None
         self._created = False
+        self._is_new: bool | None = None
         self._block_ends_it = False
         if session_id is not None:
             self._name(check_notebook_id(session_id))
@@ -116,9 +121,26 @@ class BrowserHandle:
         return None if self._notebook is None else self._notebook.id
 
     @property
+    def is_new(self) -> bool | None:
+        """Whether nobody had used the session's id before this client started it, as where one is mistyped.
+
+        None before `start`.
+        """
+        return self._is_new
+
+    @property
     def client_id(self) -> ClientId:
         """The id of this client, generated with the handle."""
         return self._identity.client_id
+
+    def _began(self, begun: Begun) -> bool:
+        """Take note of what a start has begun; return whether the viewer is to be shown."""
+        self._is_new = begun.is_new
+        if begun.is_new:
+            logger.info("the browser session %r is new: nobody has used this id before", self.session_id)
+        is_first = begun.created and not self._created
+        self._created = self._created or begun.created
+        return is_first and not self._config.headless
 
     def _named(self) -> Notebook:
         """Return the session's name, given now if it has none."""

@@ -51,7 +51,7 @@ class BrowserSession(BrowserHandle):
     _async_attached: AsyncAttached | None = None
 
     def __repr__(self) -> str:
-        return f"BrowserSession(id={printable(self.session_id or 'None')})"
+        return f"BrowserSession(id={printable(self.session_id or 'None')}{', new' if self.is_new else ''})"
 
     # --- life ---
 
@@ -59,10 +59,8 @@ class BrowserSession(BrowserHandle):
         """See `calls.browser.start_browser`."""
         notebook = self._named()
         flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
-        if self._perform(flow):
-            is_first, self._created = not self._created, True
-            if is_first and not self._config.headless:
-                open_viewer(self._address())
+        if self._began(self._perform(flow)):
+            open_viewer(self._address())
 
     def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.

@@ -183,7 +183,7 @@ class Sessions:
         """Return sessions, newest access first; none if no daemon runs.
 
         Args:
-            status: Only those in this state; all if None.
+            status: Only those in this state, so that `"active"` leaves out all that have ended; all if None.
             kind: Only those of this kind; all if None.
             page: Which page, from 1.
             page_size: How many on a page.

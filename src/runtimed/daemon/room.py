@@ -202,7 +202,8 @@ class Room(KernelListener, BrowserListener):
         row = self._registry.start(self.notebook_id, actor, limits, "browser")
         await self.browser.start(request)
         # Not whether this request did: it may be one that is sent again, after its first reply was lost.
-        return {"created": row.creator == actor.client_id}
+        created = row.creator == actor.client_id
+        return {"created": created, "new": created and row.created_at == row.started_at}
 
     async def ask_browser(self, operation: BrowserOperation, actor: Actor, request_id: int) -> dict[str, Any]:
         """Have the browser do something; see `RoomBrowser.ask`.

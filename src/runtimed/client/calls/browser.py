@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,7 @@ from runtimed.protocol.codec import decode_event, unpack
 from runtimed.protocol.events import BrowserLogged
 
 __all__ = [
+    "Begun",
     "browser_address",
     "execute",
     "get_cookies",
@@ -34,15 +35,27 @@ __all__ = [
 ]
 
 
+class Begun(NamedTuple):
+    """What a client has begun by starting a browser session.
+
+    Attributes:
+        created: Whether it started the session; else the session was there.
+        is_new: Whether nobody has used the session's id before.
+    """
+
+    created: bool
+    is_new: bool
+
+
 def start_browser(
     notebook: Notebook, config: BrowserConfig, timeout_minutes: float | None, max_duration_minutes: float | None
-) -> Flow[bool]:
+) -> Flow[Begun]:
     """Start the session's browser, or join it if there is one already, whatever it was started with.
 
     The browser gets this process's environment variables: its display, its proxy, its RUNTIMED_CHROMIUM.
 
     Returns:
-        Whether this client started the session.
+        What this client has begun.
 
     Raises:
         BrowserUnavailable: If there is no Chromium, or it does not start.
@@ -57,8 +70,8 @@ def start_browser(
         timeout_minutes=timeout_minutes,
         max_duration_minutes=max_duration_minutes,
     )
-    created: bool = (yield Ask(request))["created"]
-    return created
+    reply = yield Ask(request)
+    return Begun(created=reply["created"], is_new=reply["new"])
 
 
 def observe(
