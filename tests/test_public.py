@@ -97,6 +97,9 @@ BROWSER_MEMBERS = [
     "set_cookies",
     "save_profile",
     "read_actions",
+    "console",
+    "requests",
+    "downloads",
 ]
 
 ERRORS = {

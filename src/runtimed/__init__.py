@@ -50,7 +50,17 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
-from runtimed.pages import ActionResult, Dialog, Element, LogEntry, Observation, Tab
+from runtimed.pages import (
+    ActionResult,
+    ConsoleMessage,
+    Dialog,
+    DownloadedFile,
+    Element,
+    LogEntry,
+    Observation,
+    PageRequest,
+    Tab,
+)
 from runtimed.version import __version__
 
 __all__ = [
@@ -68,10 +78,12 @@ __all__ = [
     "CellNotFound",
     "Client",
     "ConnectionLost",
+    "ConsoleMessage",
     "DaemonClient",
     "DaemonStatus",
     "DaemonUnavailable",
     "Dialog",
+    "DownloadedFile",
     "Element",
     "EnvironmentFailed",
     "ExecutionCancelled",
@@ -91,6 +103,7 @@ __all__ = [
     "Observation",
     "Output",
     "OutputPage",
+    "PageRequest",
     "ProtocolError",
     "QueuedExecution",
     "RuntimedError",

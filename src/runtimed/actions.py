@@ -55,10 +55,12 @@ __all__ = [
     "WaitUntil",
     "masked",
     "parse_action",
+    "parse_target",
     "recorded",
     "repeatable",
 ]
 
+_REF: Final = re.compile(r"d\d+e\d+")
 _LONGEST: Final = 600.0
 """Most seconds that an action may be given."""
 
@@ -410,6 +412,36 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
     if kind is None:
         raise _unknown("action", name, _BY_TYPE)
     return _convert(kind, given)
+
+
+def parse_target(target: object) -> Target:
+    """Return the element that somebody names.
+
+    Args:
+        target: A `Target`, a dict with its fields, or a text: a ref, else a selector.
+
+    Raises:
+        InvalidAction: If it names none, or a field is unknown or wrong.
+    """
+    match target:
+        case Target():
+            given: dict[str, Any] = msgspec.to_builtins(target)
+        case str():
+            given = {"ref" if _REF.fullmatch(target) else "selector": target}
+        case Mapping():
+            given = {"ref" if name == "id" else name: value for name, value in target.items()}
+        case _:
+            raise InvalidAction(
+                "An element is named by a ref, a selector, a Target, or a dict with the fields of one; not by "
+                f"{target!r}"
+            )
+    for name in given:
+        if name not in Target.__struct_fields__:
+            raise _unknown("field of Target", name, Target.__struct_fields__)
+    try:
+        return msgspec.convert(given, Target)
+    except msgspec.ValidationError as exc:
+        raise InvalidAction(f"Target: {_in_words(str(exc))}") from exc
 
 
 def masked(action: Action) -> dict[str, Any]:

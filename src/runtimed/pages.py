@@ -12,7 +12,19 @@ import msgspec
 
 from runtimed.structs import prepare
 
-__all__ = ["ActionResult", "BrowserConfig", "Dialog", "Element", "LogEntry", "Observation", "Scroll", "Tab"]
+__all__ = [
+    "ActionResult",
+    "BrowserConfig",
+    "ConsoleMessage",
+    "Dialog",
+    "DownloadedFile",
+    "Element",
+    "LogEntry",
+    "Observation",
+    "PageRequest",
+    "Scroll",
+    "Tab",
+]
 
 
 _LONG_URL: Final = 300
@@ -208,6 +220,78 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: int | None = None
     moment: Literal["before", "after"] | None = None
     image: bytes | None = None
+
+
+class ConsoleMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a page wrote to its console, or an error that it did not catch.
+
+    Attributes:
+        at: When, in UTC.
+        tab: The id of the tab; None if that is not known.
+        level: `log`, `info`, `warning`, `error`, `debug` and so on; `uncaught` for an error that nothing caught.
+        text: What.
+        source: Address and line of the script; empty if that is not known.
+    """
+
+    at: datetime
+    tab: str | None
+    level: str
+    text: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.text}"
+
+
+class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a page asked for, and the answer to it.
+
+    Attributes:
+        at: When the answer came, or the request failed, in UTC.
+        tab: The id of the tab; None if that is not known.
+        method: `GET`, `POST` and so on.
+        url: Its address.
+        status: The answer's status; None if there was none.
+        error: Why there was none, as Chromium says it (`net::ERR_ABORTED`); None if there was one.
+        resource_type: `document`, `script`, `fetch`, `image` and so on.
+    """
+
+    at: datetime
+    tab: str | None
+    method: str
+    url: str
+    status: int | None = None
+    error: str | None = None
+    resource_type: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was no answer, or one that reports an error (400 and above)."""
+        return self.status is None or self.status >= 400
+
+    def __str__(self) -> str:
+        return f"{self.status or self.error} {self.method} {self.url}"
+
+
+class DownloadedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A download that has ended.
+
+    Attributes:
+        at: When it ended, in UTC.
+        path: Absolute path of the file; None if the download failed or was cancelled.
+        suggested_filename: What the page calls it.
+        url: Where it came from.
+        size: In bytes.
+    """
+
+    at: datetime
+    path: str | None
+    suggested_filename: str
+    url: str
+    size: int
+
+    def __str__(self) -> str:
+        return self.path or f"failed: {self.url}"
 
 
 prepare(BrowserConfig, Observation, ActionResult, LogEntry)

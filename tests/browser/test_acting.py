@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.actions import Fill, Secret, Target
+from runtimed import BrowserError, InvalidAction, StaleElement
+from runtimed.actions import Fill, Secret, Target, parse_target
 from runtimed.browser.watching import start_watch
 from tests.browser.conftest import ref_of
 
@@ -358,6 +359,29 @@ def test_a_screenshot_is_a_picture_of_the_view_or_of_the_page(form):
     assert size(view) == (1280, 1080)
     assert size(page)[0] == 1280
     assert size(page)[1] > 3000
+
+
+def test_a_screenshot_of_an_element_named_in_any_way_is_as_large_as_that_element(form):
+    def picture(target):
+        png = form.run(form.browser.screenshot(parse_target(target)))
+        return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+    ref = form.ref("button", "Rename me")
+    form.js(
+        "[...document.querySelectorAll('button')].find(one => one.textContent === 'Rename me').style.cssText ="
+        " 'position:absolute;top:2500px;left:10px;width:120px;height:40px'"
+    )
+    ways = [ref, "text=Rename me", {"role": "button", "name": "Rename me"}, Target(ref=ref), {"id": ref}]
+
+    assert [picture(way) for way in ways] == [(120, 40)] * len(ways)
+    with pytest.raises(BrowserError, match=r"There is no picture of it: 'button' finds \d+ elements of the page"):
+        picture("button")
+    with pytest.raises(StaleElement):
+        picture("d9999e1")
+    with pytest.raises(InvalidAction, match="did you mean 'role'"):
+        parse_target({"rol": "button"})
+    with pytest.raises(InvalidAction, match="An element is named by a ref, a selector, a Target, or a dict"):
+        parse_target(True)  # what was `full_page` once
 
 
 def test_refs_act_in_their_own_tab(browser, site):

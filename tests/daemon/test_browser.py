@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ import pytest
 
 from runtimed import (
     ActionFailed,
+    ActionResult,
     AsyncBrowserSession,
     BrowserError,
     BrowserSession,
@@ -30,6 +32,7 @@ from runtimed import (
     StaleElement,
 )
 from runtimed.errors import NotConnected, SessionError, SessionNotFound
+from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
 
@@ -289,6 +292,47 @@ def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir)
     with session:
         assert state(session) == ACTIVE
     assert state(session) == ("closed", "stopped")
+
+
+def test_what_pages_said_asked_for_and_downloaded_can_be_read_and_sifted_also_afterwards(data_dir):
+    def do(action: str, **fields: Any) -> ActionResult:
+        return session.execute(type=action, raise_on_failure=True, **fields)
+
+    with serve() as site, BrowserSession("shop") as session:
+        page = f"{site.url}/plain"
+        do("goto", url=page)
+        start = do("evaluate_js", code="document.body.innerHTML = '<a download href=/download/report.txt>Report</a>'")
+        (tab,) = (tab.id for tab in session.observe().tabs)
+        do("evaluate_js", code="fetch('/no-such').then(() => console.warn('careful'))")
+        wait_until(session.console, "the warning is not there")
+        do("evaluate_js", code="for (let n = 0; n < 5; n++) console.log(`line ${n}`)")
+        do("evaluate_js", code="void setTimeout(() => { throw new Error('oops') })")
+        wait_until(lambda: session.console(level="uncaught"), "the error is not there")
+        report = do("download_file", role="link", name="Report").data
+
+        assert [str(message) for message in session.console(level=["warning", "uncaught"])] == [
+            "warning: careful",
+            "uncaught: oops",
+        ]
+        assert [message.text for message in session.console(text="line", limit=2)] == ["line 3", "line 4"]
+        assert {message.tab for message in session.console()} == {tab}
+        assert f"{site.url}/no-such:1" in [message.source for message in session.console(level="error", text="404")]
+        assert session.console(since=datetime.now(UTC)) == session.console(tab="t9") == []
+
+        (missing,) = session.requests(failed=True, url="no-such")
+        assert (missing.method, missing.status, missing.resource_type, missing.tab) == ("GET", 404, "fetch", tab)
+        assert session.requests(status=404, since=start.started_at, resource_type="fetch") == [missing]
+        assert [str(one) for one in session.requests(url="*/plain", method="get")] == [f"200 GET {page}"]
+        assert session.requests(url="/pla*") == []
+        for wrong in ({"limit": 0}, {"since": datetime(2026, 1, 1)}):  # that is what is wrong with it
+            with pytest.raises(BrowserError, match="must"):
+                session.console(**wrong)
+
+        (downloaded,) = session.downloads()
+        assert (downloaded.path, downloaded.size, downloaded.url) == (report["path"], 9, report["url"])
+        said, asked = session.console(), session.requests()
+        session.stop()
+        assert (session.console(), session.requests(), session.downloads()) == (said, asked, [downloaded])
 
 
 def seen_in_viewer(url: str) -> dict[str, Any]:

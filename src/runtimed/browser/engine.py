@@ -20,7 +20,7 @@ import msgspec
 from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from runtimed.actions import Action, Secret
+from runtimed.actions import Action, Secret, Target
 from runtimed.browser import domains
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
@@ -270,12 +270,14 @@ class Browser:
         except PlaywrightError as exc:
             raise BrowserError(f"The page cannot be read: {exc.message}", tab=tab.id) from exc
 
-    async def screenshot(self, *, full_page: bool = False) -> bytes:
-        """Return a picture of the active tab as PNG.
+    async def screenshot(self, target: Target | None = None, *, full_page: bool = False) -> bytes:
+        """Return a picture of the active tab, or of an element, as PNG.
 
         Raises:
-            BrowserError: If the page does not answer.
+            BrowserError: If the page does not answer, or shows no such element, or several.
         """
+        if target is not None:
+            return await self._performer.picture(target)
         tab = await self._tabs.active()
         await tab.ready
         try:

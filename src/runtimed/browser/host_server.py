@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runtimed.actions import parse_action
+from runtimed.actions import parse_action, parse_target
 from runtimed.browser.hosted import HostedBrowser
 from runtimed.errors import BrowserError, ProtocolError
 from runtimed.host.outbox import Outbox
@@ -148,7 +148,8 @@ class BrowserServer(HostServer):
                 )
                 return self._in_pieces({"content": _plain(content)})
             case Screenshot():
-                return self._in_pieces({"data": await browser.screenshot(full_page=operation.full_page)})
+                target = None if operation.target is None else parse_target(operation.target)
+                return self._in_pieces({"data": await browser.screenshot(target, full_page=operation.full_page)})
             case GetCookies():
                 return self._in_pieces({"cookies": await browser.cookies()})
             case SetCookies():

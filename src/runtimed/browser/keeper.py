@@ -120,7 +120,7 @@ class Keeper:
                     )
 
         url = event["request"]["url"]
-        self._tabs.listener.tab_happened(tab, "network", f"refused {url}", {"url": url})
+        self._tabs.listener.tab_happened(tab, "network", f"refused {url}", {"url": url, "error": "refused"})
         task = asyncio.create_task(refuse())
         self._refusing.add(task)
         task.add_done_callback(self._refusing.discard)

@@ -14,7 +14,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.actions import Action
-from runtimed.browser.doing import Doing, NoEffect, Refused, allowance
+from runtimed.browser.doing import TIMEOUT, Doing, NoEffect, Refused, allowance
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
 from runtimed.browser.navigating import Navigator
@@ -133,6 +133,28 @@ class Performer:
             action, result, None if doing.tab is None else doing.tab.id, selectors[0], selectors[1], *elements[:2]
         )
 
+    async def picture(self, target: actions.Target) -> bytes:
+        """Return a picture of an element as PNG.
+
+        Raises:
+            BrowserError: If the page does not answer, or shows no such element, or several.
+        """
+        tab = await self._tab_showing(target.ref)
+        doing = Doing()
+
+        async def take() -> bytes:
+            found, what = await self._elements.find(target, tab, doing)
+            if found is None:
+                raise BrowserError(f"There is no picture of {what}: name an element")
+            return await found.screenshot(timeout=TIMEOUT * 1000)
+
+        await tab.ready
+        try:
+            return await tab.run(take())
+        except PlaywrightError as exc:
+            message, _ = explain(exc, doing.selectors, self._config.allowed_domains)
+            raise BrowserError(f"There is no picture of it: {message}", tab=tab.id) from exc
+
     async def close(self) -> None:
         """Wait for what still runs for actions that are over."""
         for task in list(self._background):
@@ -153,9 +175,12 @@ class Performer:
             case actions.SwitchTab() | actions.CloseTab() if action.tab is not None:
                 return self._tabs.get(action.tab)
             case _:
-                ref = getattr(action, "ref", None)
-                found = None if ref is None else self._elements.locate(ref)
-                return await self._tabs.active() if found is None else found[0]
+                return await self._tab_showing(getattr(action, "ref", None))
+
+    async def _tab_showing(self, ref: str | None) -> OpenTab:
+        """Return the tab in which a ref may be; where there is none, the active one."""
+        found = None if ref is None else self._elements.locate(ref)
+        return await self._tabs.active() if found is None else found[0]
 
     async def _do(self, action: Action, doing: Doing) -> str:
         """Perform an action, return what was done."""

@@ -27,7 +27,7 @@ from runtimed.errors import BrowserError, InvalidAction
 from runtimed.pages import ActionResult, LogEntry
 from runtimed.texts import client_name
 
-__all__ = ["TakePart", "Viewer", "write_door"]
+__all__ = ["Act", "TakePart", "Viewer", "write_door"]
 
 _QUEUE: Final = 500
 """Log entries that wait for one watcher; a slower one misses the oldest. Of frames only the newest waits."""

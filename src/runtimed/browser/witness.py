@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from playwright.async_api import Error as PlaywrightError
+
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.tabs import OpenTab, Tabs, TabsListener
@@ -54,7 +56,9 @@ class Witness(TabsListener):
             self._tabs.announce()
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        self._log.add("console", self._tab(message.page), f"{message.type}: {message.text}", {"type": message.type})
+        place = message.location
+        data = {"type": message.type, "source": f"{place['url']}:{place['lineNumber'] + 1}" if place["url"] else ""}
+        self._log.add("console", self._tab(message.page), f"{message.type}: {message.text}", data)
 
     def _on_error(self, error: WebError) -> None:
         self._log.add("console", self._tab(error.page), f"uncaught: {error.error.message}", {"type": "uncaught"})
@@ -63,7 +67,7 @@ class Witness(TabsListener):
         request = response.request
         self._log.add(
             "network",
-            None,
+            self._tab_of(request),
             f"{response.status} {request.method} {response.url}",
             {"status": response.status, "method": request.method, "url": response.url, "type": request.resource_type},
         )
@@ -72,10 +76,16 @@ class Witness(TabsListener):
         failure = request.failure or "failed"
         self._log.add(
             "network",
-            None,
+            self._tab_of(request),
             f"{failure} {request.method} {request.url}",
             {"error": failure, "method": request.method, "url": request.url, "type": request.resource_type},
         )
+
+    def _tab_of(self, request: PageRequest) -> str | None:
+        try:
+            return self._tab(request.frame.page)
+        except PlaywrightError:  # a service worker's, or its frame is just made
+            return None
 
     def _tab(self, page: Page | None) -> str | None:
         tab = None if page is None or self._tabs is None else self._tabs.of_page(page)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runtimed.actions import Target
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.attached import ATTEMPTS, AsyncAttached, not_found
@@ -15,7 +17,7 @@ from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
 from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
 from runtimed.models import Image, SessionStatus
-from runtimed.pages import ActionResult, LogEntry, Observation
+from runtimed.pages import ActionResult, ConsoleMessage, DownloadedFile, LogEntry, Observation, PageRequest
 from runtimed.protocol.operations import Join
 from runtimed.texts import printable
 
@@ -206,9 +208,11 @@ class AsyncBrowserSession(BrowserHandle):
             calls.browser.scrape(self._known(), selector, only_main_content, links, images, schema)
         )
 
-    async def screenshot(self, full_page: bool = False) -> Image:
+    async def screenshot(
+        self, target: Target | Mapping[str, Any] | str | None = None, full_page: bool = False
+    ) -> Image:
         """See `calls.browser.screenshot`."""
-        return await self._perform(calls.browser.screenshot(self._known(), full_page))
+        return await self._perform(calls.browser.screenshot(self._known(), target, full_page))
 
     async def get_cookies(self) -> list[dict[str, Any]]:
         """See `calls.browser.get_cookies`."""
@@ -227,6 +231,37 @@ class AsyncBrowserSession(BrowserHandle):
     async def read_actions(self, pictures: bool = False) -> list[LogEntry]:
         """See `calls.browser.read_actions`."""
         return await self._apart(calls.browser.read_actions(self._known(), pictures))
+
+    async def console(
+        self,
+        level: str | Sequence[str] | None = None,
+        text: str | None = None,
+        tab: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+    ) -> list[ConsoleMessage]:
+        """See `calls.browser.console`."""
+        return await self._apart(calls.browser.console(self._known(), level, text, tab, since, limit))
+
+    async def requests(
+        self,
+        url: str | None = None,
+        method: str | None = None,
+        status: int | None = None,
+        resource_type: str | None = None,
+        failed: bool = False,
+        tab: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+    ) -> list[PageRequest]:
+        """See `calls.browser.requests`."""
+        return await self._apart(
+            calls.browser.requests(self._known(), url, method, status, resource_type, failed, tab, since, limit)
+        )
+
+    async def downloads(self) -> list[DownloadedFile]:
+        """See `calls.browser.downloads`."""
+        return await self._apart(calls.browser.downloads(self._known()))
 
     # --- how a call is made ---
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from runtimed.actions import Target
 from runtimed.client import calls
 from runtimed.client.attached import ATTEMPTS, AsyncAttached, Attached, not_found
 from runtimed.client.blocking import Connection
@@ -17,7 +19,7 @@ from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
 from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
 from runtimed.models import Image, SessionStatus
-from runtimed.pages import ActionResult, LogEntry, Observation
+from runtimed.pages import ActionResult, ConsoleMessage, DownloadedFile, LogEntry, Observation, PageRequest
 from runtimed.protocol.operations import Join
 from runtimed.texts import printable
 
@@ -236,9 +238,9 @@ class BrowserSession(BrowserHandle):
         """See `calls.browser.scrape`."""
         return self._perform(calls.browser.scrape(self._known(), selector, only_main_content, links, images, schema))
 
-    def screenshot(self, full_page: bool = False) -> Image:
+    def screenshot(self, target: Target | Mapping[str, Any] | str | None = None, full_page: bool = False) -> Image:
         """See `calls.browser.screenshot`."""
-        return self._perform(calls.browser.screenshot(self._known(), full_page))
+        return self._perform(calls.browser.screenshot(self._known(), target, full_page))
 
     def get_cookies(self) -> list[dict[str, Any]]:
         """See `calls.browser.get_cookies`."""
@@ -257,6 +259,37 @@ class BrowserSession(BrowserHandle):
     def read_actions(self, pictures: bool = False) -> list[LogEntry]:
         """See `calls.browser.read_actions`."""
         return self._apart(calls.browser.read_actions(self._known(), pictures))
+
+    def console(
+        self,
+        level: str | Sequence[str] | None = None,
+        text: str | None = None,
+        tab: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+    ) -> list[ConsoleMessage]:
+        """See `calls.browser.console`."""
+        return self._apart(calls.browser.console(self._known(), level, text, tab, since, limit))
+
+    def requests(
+        self,
+        url: str | None = None,
+        method: str | None = None,
+        status: int | None = None,
+        resource_type: str | None = None,
+        failed: bool = False,
+        tab: str | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+    ) -> list[PageRequest]:
+        """See `calls.browser.requests`."""
+        return self._apart(
+            calls.browser.requests(self._known(), url, method, status, resource_type, failed, tab, since, limit)
+        )
+
+    def downloads(self) -> list[DownloadedFile]:
+        """See `calls.browser.downloads`."""
+        return self._apart(calls.browser.downloads(self._known()))
 
     # --- how a call is made ---
 

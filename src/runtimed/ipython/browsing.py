@@ -26,7 +26,7 @@ BROWSER_COMMANDS: Final = {
     "click": "click an element",
     "fill": "write into a field",
     "scrape": "show the page's content as Markdown",
-    "screenshot": "show the page as a picture",
+    "screenshot": "show the page, or an element of it, as a picture",
     "status": "say which browser this is, and what it shows",
     "stop": "end the browser session for everybody",
 }
@@ -128,9 +128,11 @@ class Browsing:
                 content = session.scrape(next(iter(_at_most(name, arguments, 1)), None))
                 return Markdown(content)  # type: ignore[no-untyped-call]  # IPython leaves it unannotated
             case "screenshot":
-                if arguments not in ([], ["--full-page"]):
-                    raise UsageError("%runtimed browser screenshot: takes nothing, or --full-page")
-                return session.screenshot(full_page=bool(arguments))
+                if arguments == ["--full-page"]:
+                    return session.screenshot(full_page=True)
+                if len(arguments) > 2 or "--full-page" in arguments:
+                    raise UsageError("%runtimed browser: write screenshot, screenshot --full-page, or screenshot REF")
+                return session.screenshot(_target(arguments) if arguments else None)
             case _:
                 result = session.execute(type=name, raise_on_failure=True, **_fields(name, arguments))
                 has_more = name in ("evaluate_js", "download_file")

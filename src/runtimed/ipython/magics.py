@@ -141,7 +141,7 @@ class RuntimedMagics(Magics):
         %runtimed browser fill REF "TEXT"
                                       also with a selector, or a role and a name
         %runtimed browser scrape      the page's content as Markdown
-        %runtimed browser screenshot  a picture of it; with --full-page of all of it
+        %runtimed browser screenshot  a picture of it; with --full-page of all of it, with REF of an element
         %runtimed browser status      what it shows, and where it can be watched
         %runtimed browser stop        end it for everybody
 

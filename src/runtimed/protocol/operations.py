@@ -642,9 +642,14 @@ class Scrape(_OnBrowser, frozen=True, tag="scrape"):
 
 
 class Screenshot(_OnBrowser, frozen=True, tag="screenshot"):
-    """Take a picture of the active tab. Reply: `{data: bytes}`, PNG."""
+    """Take a picture of the active tab. Reply: `{data: bytes}`, PNG.
+
+    Attributes:
+        target: The fields of a `Target`: only that element; None for the page.
+    """
 
     full_page: bool = False
+    target: dict[str, Any] | None = None
 
 
 class GetCookies(_OnBrowser, frozen=True, tag="get_cookies"):

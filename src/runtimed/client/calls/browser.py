@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from runtimed.actions import UploadFile, parse_action
+from runtimed.actions import Target, UploadFile, parse_action, parse_target
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import following, read_blob, read_rest
 from runtimed.client.flows import Ask, Flow
-from runtimed.errors import ActionFailed, BrowserError, StaleElement
+from runtimed.errors import ActionFailed, BrowserError, InvalidAction, StaleElement
 from runtimed.models import Image
-from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
+from runtimed.pages import (
+    ActionResult,
+    BrowserConfig,
+    ConsoleMessage,
+    DownloadedFile,
+    LogEntry,
+    Observation,
+    PageRequest,
+)
 from runtimed.protocol import operations as ops
 from runtimed.protocol.codec import decode_event, unpack
 from runtimed.protocol.events import BrowserLogged
@@ -23,10 +34,13 @@ from runtimed.protocol.events import BrowserLogged
 __all__ = [
     "Begun",
     "browser_address",
+    "console",
+    "downloads",
     "execute",
     "get_cookies",
     "observe",
     "read_actions",
+    "requests",
     "save_profile",
     "scrape",
     "screenshot",
@@ -196,16 +210,25 @@ def scrape(
     return content if described is schema else schema.model_validate(content)
 
 
-def screenshot(notebook: Notebook, full_page: bool = False) -> Flow[Image]:
-    """Take a picture of the active tab.
+def screenshot(
+    notebook: Notebook, target: Target | Mapping[str, Any] | str | None = None, full_page: bool = False
+) -> Flow[Image]:
+    """Take a picture of the active tab, or of an element, which is scrolled into view.
 
     Args:
+        target: Only this element: a ref, a selector, or a `Target` or dict that names it by role and name.
         full_page: The whole page, not just what is in view.
 
     Raises:
+        InvalidAction: If `target` names no element, or both are given.
+        BrowserError: If the page shows no such element, or several.
+        StaleElement: If `target` is a ref of an element that is no longer there.
         SessionClosed: If the session has no browser.
     """
-    reply = yield from _whole(notebook, ops.Screenshot(notebook_id=notebook.id, full_page=full_page))
+    named = None if target is None else msgspec.to_builtins(parse_target(target))
+    if named is not None and full_page:
+        raise InvalidAction("A picture is of an element or of the full page: give target= or full_page=True")
+    reply = yield from _whole(notebook, ops.Screenshot(notebook_id=notebook.id, full_page=full_page, target=named))
     return Image(data=reply["data"])
 
 
@@ -273,20 +296,169 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
     """
     yield Ask(ops.GetSession(notebook_id=notebook.id))
     entries: list[LogEntry] = []
-    more, after = True, 0
-    while more:
-        page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
-        more = page["more"]
-        after = following(after, page["last"]) if more else after
-        for _seq, body in page["events"]:
-            event = decode_event(body)
-            if isinstance(event, BrowserLogged):
-                entry = msgspec.convert(event.entry, LogEntry)
-                if pictures and event.image is not None:
-                    image = yield from read_blob(notebook, event.image.sha256, event.image.size)
-                    entry = msgspec.structs.replace(entry, image=image)
-                entries.append(entry)
+    after: int | None = 0
+    while after is not None:
+        events, after = yield from _log_page(notebook, after)
+        for event in events:
+            entry = msgspec.convert(event.entry, LogEntry)
+            if pictures and event.image is not None:
+                image = yield from read_blob(notebook, event.image.sha256, event.image.size)
+                entry = msgspec.structs.replace(entry, image=image)
+            entries.append(entry)
     return entries
+
+
+def _log_page(notebook: Notebook, after: int) -> Flow[tuple[list[BrowserLogged], int | None]]:
+    """Return a page of the action log, and after which event the next one begins; None if there is no more."""
+    page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
+    events = (decode_event(body) for _seq, body in page["events"])
+    last = following(after, page["last"]) if page["more"] else None
+    return [event for event in events if isinstance(event, BrowserLogged)], last
+
+
+def console(
+    notebook: Notebook,
+    level: str | Sequence[str] | None = None,
+    text: str | None = None,
+    tab: str | None = None,
+    since: datetime | None = None,
+    limit: int = 1000,
+) -> Flow[list[ConsoleMessage]]:
+    """Return what pages wrote to their consoles, and the errors that nothing caught, the newest last.
+
+    It can be read when the session has ended, too. Of a page that writes without an end, some is left out; the action
+    log (`read_actions`) says how much.
+
+    Args:
+        level: Only of this level, or of one of these: `log`, `warning`, `error`, `uncaught` and so on.
+        text: Only what contains this text.
+        tab: Only of this tab.
+        since: Only what came after this, for example the `started_at` of an action's result.
+        limit: At most so many, the newest.
+
+    Raises:
+        BrowserError: If `limit` is no number from 1, or `since` has no time zone.
+        SessionNotFound: If the session was never started.
+    """
+    levels = (level,) if isinstance(level, str) else level
+
+    def fitting(entry: LogEntry) -> bool:
+        return (
+            (levels is None or entry.data["type"] in levels)
+            and (text is None or text in entry.text)
+            and (tab is None or entry.tab == tab)
+        )
+
+    return [
+        ConsoleMessage(
+            at=entry.at,
+            tab=entry.tab,
+            level=entry.data["type"],
+            text=entry.text.partition(": ")[2],
+            source=entry.data.get("source", ""),
+        )
+        for entry in (yield from _newest(notebook, "console", fitting, since, limit))
+    ]
+
+
+def requests(
+    notebook: Notebook,
+    url: str | None = None,
+    method: str | None = None,
+    status: int | None = None,
+    resource_type: str | None = None,
+    failed: bool = False,
+    tab: str | None = None,
+    since: datetime | None = None,
+    limit: int = 1000,
+) -> Flow[list[PageRequest]]:
+    """Return what pages asked for and which answers they got, the newest last; those under way are not among them.
+
+    It can be read when the session has ended, too. Of a page that asks without an end, some is left out; the action log
+    (`read_actions`) says how much.
+
+    Args:
+        url: Only addresses that contain this text; with a `*`, only those that match it as a whole.
+        method: Only with this method.
+        status: Only with this status.
+        resource_type: Only of this type, such as `document` or `fetch`.
+        failed: Only those without an answer, or with one that reports an error (400 and above).
+        tab: Only of this tab.
+        since: Only what came after this, for example the `started_at` of an action's result.
+        limit: At most so many, the newest.
+
+    Raises:
+        BrowserError: If `limit` is no number from 1, or `since` has no time zone.
+        SessionNotFound: If the session was never started.
+    """
+
+    def fitting(entry: LogEntry) -> bool:
+        asked = _request_of(entry)
+        return (
+            (url is None or (fnmatchcase(asked.url, url) if "*" in url else url in asked.url))
+            and (method is None or asked.method == method.upper())
+            and (status is None or asked.status == status)
+            and (resource_type is None or asked.resource_type == resource_type)
+            and (asked.failed or not failed)
+            and (tab is None or asked.tab == tab)
+        )
+
+    return [_request_of(entry) for entry in (yield from _newest(notebook, "network", fitting, since, limit))]
+
+
+def downloads(notebook: Notebook) -> Flow[list[DownloadedFile]]:
+    """Return the downloads that have ended, the newest last; those that failed or were cancelled have no `path`.
+
+    It can be read when the session has ended, too.
+
+    Raises:
+        SessionNotFound: If the session was never started.
+    """
+    entries = yield from _newest(notebook, "download", lambda _entry: True, None, None)
+    return [
+        DownloadedFile(
+            at=entry.at,
+            path=entry.data.get("path"),
+            suggested_filename=entry.data["suggested_filename"],
+            url=entry.data["url"],
+            size=entry.data["size"],
+        )
+        for entry in entries
+    ]
+
+
+def _request_of(entry: LogEntry) -> PageRequest:
+    data = entry.data
+    return PageRequest(
+        at=entry.at,
+        tab=entry.tab,
+        method=data.get("method", ""),
+        url=data["url"],
+        status=data.get("status"),
+        error=data.get("error"),
+        resource_type=data.get("type", ""),
+    )
+
+
+def _newest(
+    notebook: Notebook, kind: str, fitting: Callable[[LogEntry], bool], since: datetime | None, limit: int | None
+) -> Flow[list[LogEntry]]:
+    """Return the newest entries of a kind that fit."""
+    if limit is not None and (isinstance(limit, bool) or limit < 1):
+        raise BrowserError(f"limit must be a number from 1, not {limit!r}")
+    if since is not None and since.tzinfo is None:
+        raise BrowserError(f"since must have a time zone, as datetime.now(UTC) has one: {since!r} has none")
+    found: deque[LogEntry] = deque(maxlen=limit)
+    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    after: int | None = 0
+    while after is not None:
+        events, after = yield from _log_page(notebook, after)
+        for event in events:
+            if event.entry["kind"] == kind:
+                entry = msgspec.convert(event.entry, LogEntry)
+                if (since is None or entry.at > since) and fitting(entry):
+                    found.append(entry)
+    return list(found)
 
 
 def _whole(notebook: Notebook, operation: ops.BrowserOperation) -> Flow[dict[str, Any]]:
