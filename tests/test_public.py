@@ -136,7 +136,7 @@ ERRORS = {
 def test_every_module_exports_what_it_names_and_defines(name):
     module = importlib.import_module(name)
 
-    assert sorted(module.__all__, key=str.lower) == sorted(set(module.__all__), key=str.lower)
+    assert sorted(module.__all__) == sorted(set(module.__all__))
     for exported in module.__all__:
         assert hasattr(module, exported), f"{name} names {exported}"
     public = {
