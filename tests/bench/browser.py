@@ -41,6 +41,7 @@ def browser() -> Iterator[Row]:
         session.execute(type="goto", url=f"{site.url}/list", raise_on_failure=True)
         page.goto(f"{site.url}/list")
         yield _compare("`observe`, of 2,000 elements,", session.observe, lambda: _look(page))
+        yield from _large(session, page, site.url)
         full, some = session.observe(), session.observe(interactive_only=True)
         session.execute(type="click", role="button", name="Change", raise_on_failure=True)
         change = session.observe(since=full)
@@ -48,6 +49,20 @@ def browser() -> Iterator[Row]:
             "A page of 2,000 elements: `interactive_only` / all of its text; the difference after one change",
             f"{len(some.tree) / len(full.tree):.0%}; {len(change.tree) / len(full.tree):.1%}",
         )
+
+
+def _large(session: BrowserSession, page: Page, url: str) -> Iterator[Row]:
+    """A table of 10,000 rows."""
+    session.execute(type="goto", url=f"{url}/table/10000", raise_on_failure=True)
+    page.goto(f"{url}/table/10000")
+    whole = lambda: page.aria_snapshot(mode="ai", timeout=0)  # noqa: E731  # beside `session.observe`
+    yield _compare("`observe`, of a table of 10,000 rows, against the snapshot alone,", session.observe, whole, 1, 3)
+    row = next(element.ref for element in reversed(session.observe().elements) if element.role == "row")
+    for what, options in (("scope", {"scope": row}), ("max_chars", {"max_chars": 5000})):
+        began = time.perf_counter()
+        session.observe(**options)
+        yield f"`observe({what}=…)` of a table of 10,000 rows", f"{time.perf_counter() - began:.2f} s"
+    session.execute(type="goto", url=f"{url}/list", raise_on_failure=True)
 
 
 def _pairs(session: BrowserSession, page: Page, url: str) -> Iterator[tuple[str, Work, Work]]:
@@ -91,9 +106,9 @@ def _raw_page() -> Iterator[Page]:
         yield chromium.new_page(viewport={"width": 1280, "height": 1080})
 
 
-def _compare(what: str, ours: Work, theirs: Work) -> Row:
+def _compare(what: str, ours: Work, theirs: Work, warm_up: int = WARM_UP, rounds: int = ROUNDS) -> Row:
     times, numbers = [], random.Random(0)
-    for number in range(WARM_UP + ROUNDS):
+    for number in range(warm_up + rounds):
         # Who comes first changes, so that neither always finds the machine as the other left it.
         order = (ours, theirs) if number % 2 else (theirs, ours)
         took = {}
@@ -104,8 +119,8 @@ def _compare(what: str, ours: Work, theirs: Work) -> Row:
             work()
             took[work] = time.perf_counter() - began
         times.append((took[ours], took[theirs]))
-    first, second = (statistics.median(column) for column in zip(*times[WARM_UP:], strict=True))
-    ratio = statistics.median(one / other for one, other in times[WARM_UP:])
+    first, second = (statistics.median(column) for column in zip(*times[warm_up:], strict=True))
+    ratio = statistics.median(one / other for one, other in times[warm_up:])
     return (
         f"{what} of a browser session / of raw Playwright, median of ratios; medians",
         f"{ratio:.2f}; {first * 1e3:.1f} ms / {second * 1e3:.1f} ms",

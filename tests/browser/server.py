@@ -77,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(b"a report\n", "application/octet-stream", f'attachment; filename="{name}"')
             case ["many"]:
                 self._send(_many(10_000).encode())
+            case ["table", rows]:
+                self._send(_table(int(rows)).encode())
             case ["list"]:
                 self._send(_list(1000).encode())
             case ["tiny"]:
@@ -160,6 +162,15 @@ def serve(*, tls: bool = False) -> Iterator[Site]:
 def _many(count: int) -> str:
     rows = "".join(f"<p>Row {n} <button>Press {n}</button></p>" for n in range(count // 2))
     return f"<!doctype html><title>Many</title><h1>Many</h1>{rows}"
+
+
+def _table(count: int) -> str:
+    cells = "<td>{0}</td><td>Person {0}</td><td>p{0}@example.com</td><td>{0},99 €</td><td><button>Edit</button></td>"
+    rows = "".join(f"<tr>{cells.format(n)}</tr>" for n in range(count))
+    head = "<tr><th>Number</th><th>Name</th><th>Mail</th><th>Sum</th><th>Do</th></tr>"
+    return (
+        f"<!doctype html><title>Table</title><h1>Orders</h1><table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+    )
 
 
 def _list(count: int) -> str:

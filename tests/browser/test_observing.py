@@ -1,5 +1,7 @@
 """What observations show: everything on the page, refs that mean one element for ever, differences, parts."""
 
+import re
+
 import pytest
 
 from runtimed import BrowserError, StaleElement
@@ -153,6 +155,76 @@ def test_of_a_long_page_what_people_operate_is_a_fifth_at_most(browser, site):
     assert len(some.tree) < 0.2 * len(everything.tree)
     assert [element.role for element in some.elements] == ["link"] * 200 + ["button"]
     assert some.tree.splitlines()[0] == f'- link "More 0" [ref={some.elements[0].ref}]'
+
+
+def operated(browser):
+    """What people operate on the page, without the refs."""
+    return re.sub(r" \[ref=\w+\]", "", browser.observe(interactive_only=True).tree).splitlines()
+
+
+def test_what_can_be_focused_edited_or_clicked_is_operated_whatever_its_role(browser, site):
+    browser.goto(f"{site.url}/pages/widgets")
+    shown = operated(browser)
+    assert shown.count('- generic "More options"') == 2  # summaries
+    assert "- generic: Custom box" in shown  # the label of a box that is not to be seen
+    browser.goto(f"{site.url}/pages/icons")
+    shown = operated(browser)
+    assert "- generic: plain editor" in shown
+    assert '- heading "Title" [level=2]' in shown  # it can be edited
+    browser.goto(f"{site.url}/pages/shadow")
+    assert "- generic: focus me" in operated(browser)
+
+
+def test_links_and_cards_without_a_name_say_what_is_in_them_or_where_they_lead(browser, site):
+    browser.goto(f"{site.url}/pages/shop")
+
+    shown = operated(browser)
+
+    assert shown.count("- link: /p/red") == 1
+    assert shown.count("- link: Blue mug") == 1
+    assert '- link "Green mug 22,00 €"' in shown
+    assert [line for line in shown if line.startswith("- generic: Grey mug ")]
+
+
+def test_what_a_closed_list_offers_is_shown_with_it(browser, site):
+    browser.goto(f"{site.url}/pages/checkout")
+
+    shown = operated(browser)
+
+    country = [
+        '- combobox "Country"',
+        '  - option "Austria"',
+        '  - option "Germany" [selected]',
+        '  - option "Switzerland"',
+    ]
+    first = shown.index(country[0])
+    assert shown[first : first + 4] == country
+
+
+def test_a_password_is_in_no_observation(browser, site):
+    browser.goto(f"{site.url}/pages/login")
+
+    for options in ({}, {"interactive_only": True}, {"scope": "form"}):
+        seen = browser.observe(**options)
+        assert "hunter2" not in str(seen)
+        assert f'- textbox "Password" [ref={ref_of(seen, "textbox", "Password")}]: •••' in seen.tree
+    before = browser.observe()
+    browser.do("fill", role="textbox", name="Password", value="correct horse")
+    assert "correct horse" not in browser.observe(since=before.id).tree
+
+
+def test_a_part_is_looked_at_alone_and_its_refs_can_be_used(browser, site):
+    browser.goto(f"{site.url}/many")
+    whole = browser.observe()
+    first = ref_of(whole, "button", "Press 0")
+
+    part = browser.observe(scope="p:last-of-type")
+
+    button = ref_of(part, "button", "Press 4999")
+    assert button == ref_of(whole, "button", "Press 4999")
+    assert browser.do("click", ref=button).message == 'Clicked button "Press 4999"'
+    assert browser.observe(scope=first).tree == f'- button "Press 0" [ref={first}]'  # outside of that part
+    assert browser.observe(scope=first, since=whole.id).tree == ""
 
 
 def test_a_part_of_the_page_by_ref_and_by_selector(browser, site):

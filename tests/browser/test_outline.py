@@ -144,3 +144,91 @@ def test_the_nearest_element_is_the_one_of_the_same_role_and_a_name_like_it(line
 
 def test_frames_are_found_with_the_elements_that_hold_them():
     assert list(outline.frames(SNAPSHOT)) == [("f1", "e11"), ("f2", "f1e3")]
+
+
+CHOOSING = """\
+- combobox "Size" [ref=e1]:
+  - option "S"
+  - option "M" [selected]
+- listbox "Ink" [ref=e2]:
+  - option "Red" [ref=e3]
+- link [ref=e4] [cursor=pointer]:
+  - /url: /p/red
+- link [ref=e5] [cursor=pointer]:
+  - /url: /p/blue
+  - img "Blue mug" [ref=e6]
+- link [ref=e7] [cursor=pointer]:
+  - /url: /p/green
+  - generic [ref=e8]: Green mug
+- generic [ref=e9] [cursor=pointer]:
+  - heading "Grey mug" [level=3] [ref=e10]
+  - paragraph [ref=e11]: 19,00 €
+- generic "More" [ref=e12]
+- generic [ref=e13]: plain editor
+- generic [ref=e14]: text
+- generic [ref=e15] [cursor=pointer]"""
+
+
+def test_what_people_operate_says_what_it_is_and_what_can_be_chosen():
+    lines = outline.read_outline(CHOOSING, NUMBERS.__getitem__)
+    known = {"d1e12": Known(acting=True), "d1e13": Known(acting=True), "d1e7": Known(name="Green mug")}
+
+    assert outline.text_of(outline.interactive(lines, known)) == "\n".join(
+        [
+            '- combobox "Size" [ref=d1e1]',
+            '  - option "S"',
+            '  - option "M" [selected]',
+            '- listbox "Ink" [ref=d1e2]',
+            '- option "Red" [ref=d1e3]',
+            "- link [ref=d1e4]: /p/red",
+            "- link [ref=d1e5]: Blue mug",
+            "- link [ref=d1e7]: Green mug",
+            "- generic [ref=d1e9]: Grey mug 19,00 €",
+            '- generic "More" [ref=d1e12]',
+            "- generic [ref=d1e13]: plain editor",
+        ]
+    )
+
+
+def test_of_a_long_list_some_options_are_shown_and_the_one_that_is_chosen():
+    options = "".join(f'\n  - option "{n}"{" [selected]" if n == 70 else ""}' for n in range(100))
+
+    lines = outline.interactive(outline.read_outline(f"- combobox [ref=e1]:{options}", NUMBERS.__getitem__), {})
+
+    assert [line.text for line in lines] == [
+        "- combobox [ref=d1e1]",
+        *(f'- option "{n}"' for n in range(20)),
+        '- option "70" [selected]',
+        "- text: … 80 more options",
+    ]
+
+
+PASSWORDS = """\
+- textbox "Password" [ref=e1]: hunter2
+- textbox "Again" [ref=e2]:
+  - /placeholder: as above
+  - text: "hunter: 2"
+- textbox "Empty" [ref=e3]
+- textbox "Unseen": hunter3
+- textbox "User": ada
+- textbox "Name" [ref=e4]: hunter2
+- text: hunter3"""
+
+
+def test_password_fields_do_not_show_what_they_hold():
+    lines = outline.read_outline(PASSWORDS, NUMBERS.__getitem__)
+    known = {f"d1e{n}": Known(password=n < 4) for n in range(1, 5)}
+
+    assert outline.text_of(outline.masked(lines, known, {"hunter3"})) == "\n".join(
+        [
+            '- textbox "Password" [ref=d1e1]: •••',
+            '- textbox "Again" [ref=d1e2]:',
+            "  - /placeholder: as above",
+            "  - text: •••",
+            '- textbox "Empty" [ref=d1e3]',
+            '- textbox "Unseen": •••',
+            '- textbox "User": ada',
+            '- textbox "Name" [ref=d1e4]: hunter2',
+            "- text: hunter3",
+        ]
+    )
