@@ -41,13 +41,17 @@ class Elements:
         where = None if match is None else self._tabs.locate(match[1])
         return None if where is None or match is None else (where[0], where[1] + match[2])
 
-    async def find(self, target: Any, tab: OpenTab, doing: Doing) -> tuple[Locator | None, str]:
+    async def find(
+        self, target: Any, tab: OpenTab, doing: Doing, *, within: float | None = None, guess: bool = False
+    ) -> tuple[Locator | None, str]:
         """Return the element that an action names, and what to call it; None where it names none.
 
         Args:
             target: An action or a `Target`.
             tab: Where to look.
             doing: Gets what finds the element on a later visit of the page.
+            within: Seconds; None for those of the action.
+            guess: Whether it may be what a page of one frame shows, if it shows it: that asks the page nothing.
 
         Raises:
             StaleElement: If it names a ref whose element is gone.
@@ -71,12 +75,14 @@ class Elements:
         else:
             return None, "the page"
         doing.note(selector, None if target.selector is None else target.role, target.name)
+        if guess and len(tab.page.frames) == 1 and (target.selector is None or target.role is None):
+            return tab.page.locator(selector).filter(visible=True), what
         limit = getattr(target, "timeout", None) or TIMEOUT
         sought = selector
         match = await await_match(
             tab.page,
             lambda frame: frame.locator(sought),
-            limit,
+            limit if within is None else within,
             None if exact is None else lambda frame: frame.locator(exact),
         )
         if match is None:

@@ -41,7 +41,8 @@ _HELD: Final = """{
     focused: field === field.getRootNode().activeElement,
   }"""
 
-_LOOK: Final = f"""(element, secret) => {{
+_LOOK: Final = f"""([element, ...others], secret) => {{
+  if (!element || others.length) return null;
   {_FIELD}
   if (secret) {{ {_HIDE} }}
   return {_HELD};
@@ -80,16 +81,16 @@ class _Held(msgspec.Struct, frozen=True):
     """What a field holds.
 
     Attributes:
-        kind: Its `type`, or `contenteditable`.
+        kind: Its `type`, or `contenteditable`; empty for what is no field.
         value: None if it is no field.
         most: Its `maxlength`.
         focused: Whether it has the focus.
     """
 
-    kind: str
-    value: str | None
-    most: int | None
-    focused: bool
+    kind: str = ""
+    value: str | None = None
+    most: int | None = None
+    focused: bool = False
 
 
 async def fill(action: actions.Fill, found: Locator, what: str, limit: float) -> str:
@@ -105,7 +106,7 @@ async def fill(action: actions.Fill, found: Locator, what: str, limit: float) ->
         NoEffect: If the field holds something else then.
     """
     text, secret = _text_of(action.value)
-    before = await _look(found, limit, secret=secret)
+    before = await _look(found, secret=secret)
     held = before.value or ""
     if action.clear:
         await _put(found, text, before.kind, limit)
@@ -114,12 +115,12 @@ async def fill(action: actions.Fill, found: Locator, what: str, limit: float) ->
         await found.press("ControlOrMeta+End", timeout=limit)
         await found.page.keyboard.insert_text(text)
         wanted = held + text
-    said = await _outcome(found, wanted, before, limit, secret=secret)
+    said = await _outcome(found, wanted, before, secret=secret)
     if said is None and action.clear and before.kind in _TYPED:
         # What follows each key by itself takes nothing at once.
         await found.fill("", timeout=limit)
         await found.page.keyboard.type(text)
-        said = await _outcome(found, wanted, before, limit, secret=secret)
+        said = await _outcome(found, wanted, before, secret=secret)
     if said is None:
         raise await _other(found, what, "filled in", before, secret=secret)
     if action.press_enter:
@@ -154,7 +155,7 @@ async def type_text(action: actions.Type, found: Locator, what: str, limit: floa
         NoEffect: If it is a field and does not hold the text then.
     """
     text, secret = _text_of(action.value)
-    before = await _look(found, limit, secret=secret)
+    before = await _look(found, secret=secret)
     if action.clear:
         await found.fill("", timeout=limit)
     elif not before.focused:
@@ -167,7 +168,7 @@ async def type_text(action: actions.Type, found: Locator, what: str, limit: floa
     leaves = "\n" in text and before.kind not in ("textarea", "contenteditable")
     if before.value is not None and not leaves:
         wanted = text if action.clear or before.focused else before.value + text
-        said = await _outcome(found, wanted, before, limit, secret=secret, within=before.focused)
+        said = await _outcome(found, wanted, before, secret=secret, within=before.focused)
     if said is None:
         raise await _other(found, what, "typed", before, secret=secret)
     if action.press_enter:
@@ -181,12 +182,12 @@ async def clear(found: Locator, what: str, limit: float) -> str:
     Raises:
         NoEffect: If it is not empty then.
     """
-    before = await _look(found, limit)
+    before = await _look(found)
     await found.fill("", timeout=limit)
-    if _letters(await _value(found)):
+    if _letters((await _look(found)).value or ""):
         await found.press("ControlOrMeta+A", timeout=limit)
         await found.press("Delete", timeout=limit)
-        if _letters(await _value(found)):
+        if _letters((await _look(found)).value or ""):
             raise await _other(found, what, "cleared", before)
     return f"Cleared {what}"
 
@@ -242,33 +243,29 @@ async def type_anywhere(action: actions.Type, page: Page) -> None:
 # --- what a field holds ---
 
 
-async def _look(found: Locator, limit: float, *, secret: bool = False) -> _Held:
-    return msgspec.convert(await found.evaluate(_LOOK, secret, timeout=limit), _Held)
+async def _look(found: Locator, *, secret: bool = False) -> _Held:
+    """Return what a field holds; nothing where there is no such field, or several.
+
+    It is there or gone, so nothing waits for it: that would be two more questions to the page.
+    """
+    return msgspec.convert(await found.evaluate_all(_LOOK, secret) or {}, _Held)
 
 
-async def _value(found: Locator) -> str:
-    try:
-        return (await _look(found, _READING)).value or ""
-    except PlaywrightTimeout:
-        return ""
-
-
-async def _outcome(
-    found: Locator, wanted: str, before: _Held, limit: float, *, secret: bool, within: bool = False
-) -> str | None:
+async def _outcome(found: Locator, wanted: str, before: _Held, *, secret: bool, within: bool = False) -> str | None:
     """Say how a field took a text: empty as it is, a remark if it was changed, None if the field holds another one.
 
     Args:
         found: The field.
         wanted: What it is to hold.
         before: What it held.
-        limit: Milliseconds.
         secret: Whether nothing of what it holds may be said.
         within: Whether it may hold more.
     """
     try:
-        held = await _look(found, min(limit, _READING))
-    except PlaywrightError:
+        held = await _look(found)
+    except PlaywrightError:  # it has led to another page
+        held = _Held()
+    if not held.kind and before.kind:
         return "; the field is not there any more"
     value = held.value
     if value is None or _same(value, wanted, held.kind) or (within and wanted in value):
@@ -301,7 +298,7 @@ def _letters(text: str) -> str:
 
 
 async def _other(found: Locator, what: str, done: str, before: _Held, *, secret: bool = False) -> NoEffect:
-    held = await _value(found)
+    held = (await _look(found)).value or ""
     if not held and before.kind in _FORMS and done == "filled in":
         return NoEffect(f"{what} holds nothing of that: it takes {_FORMS[before.kind]}", error="Refused")
     holds = f"{len(held)} characters" if secret else repr(held)

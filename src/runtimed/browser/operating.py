@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
@@ -18,7 +20,7 @@ from runtimed.browser.keys import key_of
 from runtimed.browser.pointing import click, drag, hover
 from runtimed.browser.scripting import evaluate
 from runtimed.browser.tabs import OpenTab
-from runtimed.browser.words import obstacle
+from runtimed.browser.words import is_found, obstacle
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator
@@ -29,6 +31,9 @@ T = TypeVar("T")
 
 _PATIENT: Final = 1.0
 """Seconds that a page gets to enable or uncover what an action without a time of its own is about."""
+
+_LAST: Final = 0.5
+"""Seconds that a click gets at least of what was found when its time was over."""
 
 # The page itself, or what scrolls in its middle where the page as a whole does not.
 _SCROLL: Final = """amount => {
@@ -98,7 +103,7 @@ class Operator:
         limit = milliseconds(action, TIMEOUT)
         match action:
             case actions.Click():
-                await _patiently(action, what, lambda limit: click(action, tab, found, limit))
+                await self._click(action, tab, found, what)
                 return f"Clicked {what}"
             case actions.Fill():
                 return await _patiently(action, what, lambda limit: fill(action, found, what, limit))
@@ -131,6 +136,26 @@ class Operator:
                 return f"Scrolled {what} by {moved} px" if moved else f"There is nothing more to scroll in {what}"
             case _:
                 raise AssertionError(f"no way to perform {action!r}")
+
+    async def _click(self, action: actions.Click, tab: OpenTab, found: Locator, what: str) -> None:
+        """Click an element of which it was only guessed that the main frame has it, and no other one like it."""
+        whole, began = allowance(action), time.monotonic()
+        first = min(whole, _PATIENT)
+        try:
+            await click(action, tab, found, first * 1000)
+        except PlaywrightTimeout as exc:
+            if action.timeout is None:
+                _refuse(exc, what)
+            if first == whole and is_found(exc):
+                raise
+        except PlaywrightError as exc:
+            if "strict mode violation" not in exc.message:
+                raise
+        else:
+            return
+        left = max(whole - (time.monotonic() - began), 0)
+        sure, _ = await self._elements.find(action, tab, Doing(), within=left)
+        await click(action, tab, sure, max(left, _LAST) * 1000)
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing)
@@ -189,7 +214,11 @@ async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T
     try:
         return await work(_PATIENT * 1000)
     except PlaywrightTimeout as exc:
-        why = obstacle(exc)
-        if why is not None:
-            raise Refused(f"{what} {why}; timeout= waits until it is not", error="Refused") from exc
+        _refuse(exc, what)
     return await work((whole - _PATIENT) * 1000)
+
+
+def _refuse(exc: PlaywrightTimeout, what: str) -> None:
+    why = obstacle(exc)
+    if why is not None:
+        raise Refused(f"{what} {why}; timeout= waits until it is not", error="Refused") from exc

@@ -246,7 +246,8 @@ class Performer:
             if tab.pressed:
                 await let_go(tab)
             await asyncio.sleep(0)  # its question is on its way before those of the action, and so is answered first
-            found, what = await self._elements.find(action, tab, doing)
+            guess = isinstance(action, actions.Click)
+            found, what = await self._elements.find(action, tab, doing, guess=guess)
             if watching is not None and found is None:
                 await watching  # what is done to an element is preceded by more questions to the page
             changes = tab.changes

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Error as PlaywrightError
     from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-__all__ = ["explain", "late", "obstacle", "performed", "sentence", "short"]
+__all__ = ["explain", "is_found", "late", "obstacle", "performed", "sentence", "short"]
 
 _LONG_URL: Final = 300
 
@@ -65,6 +65,11 @@ def obstacle(exc: PlaywrightTimeout) -> str | None:
         "element is not editable": "is read-only",
         "element is inert": "is inert, as what is behind an open dialog",
     }.get(last)
+
+
+def is_found(exc: PlaywrightTimeout) -> bool:
+    """Whether the element was there of which something was waited for."""
+    return "resolved to" in exc.message
 
 
 def performed(exc: PlaywrightTimeout) -> bool:
