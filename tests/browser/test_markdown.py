@@ -99,6 +99,7 @@ def show(browser, html):
             "\\# no\n\n1\\. no\n\n\\- no\n\n\\*no\\* \\_no\\_ snake_case 2 * 3 \\`no\\` \\<b>",
         ),
         ("<p>a<b> bold </b>b<b>one</b><b>two</b><i></i></p>", "a **bold** b**onetwo**"),
+        ("<p><b>very <strong>bold</strong></b><h2><b>Title</b></h2><p>* note", "**very bold**\n\n## Title\n\n\\* note"),
         ("<ol start=3><li>x<li value=9>y<ul><li>z</ul></ol>", "3. x\n9. y\n   - z"),
         ("<p>m<sup>2</sup> H<sub>2</sub>O 4<sup>th</sup></p>", "m² H₂O 4th"),
         (
@@ -146,6 +147,19 @@ ARTICLE = "<nav><a href=/>Home</a><a href=/b>Menu</a></nav>"
         (
             "<div id=cookie-banner role=dialog>We use cookies</div><div class='ad'>Buy</div><p>Text",
             "Text",
+        ),
+        # What is a sentence in an id, or part of a name, is no sign of noise.
+        (
+            "<h1>One</h1><section id=sharing-with-others><p>Text</section>"
+            f"<div class='flex--gutter'><p>{'b ' * 40}</div>",
+            f"# One\n\nText\n\n{'b ' * 39}b",
+        ),
+        # Where long prose says what the content is, lists of links beside it are none.
+        (
+            "<div><ul><li><a href=/a>News</a><li><a href=/b>Shop</a></ul></div>"
+            f"<div><p>{'prose ' * 60}<p>{'more ' * 60}</div>"
+            "<div><p>Two comments</div><table><tr><td><a href=/c>Next</a><td><a href=/d>Last</a></table>",
+            f"{'prose ' * 59}prose\n\n{'more ' * 59}more\n\nTwo comments",
         ),
     ],
 )  # fmt: skip

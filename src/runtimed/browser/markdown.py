@@ -93,7 +93,7 @@ class _Writer:
         kind, attributes, children = node
         match kind:
             case "heading":
-                text = self._line(_plain_strong(children)).replace("  \n", " ")
+                text = self._line(_without("strong", children)).replace("  \n", " ")
                 return [f"{'#' * attributes['level']} {text}"] if text else []
             case "quote":
                 inner = "\n\n".join(self.blocks(children))
@@ -201,7 +201,7 @@ class _Writer:
             case "gap":
                 return f"{_GAP}{self._inline(children)}{_GAP}"
             case "strong" | "em" | "del":
-                return _around(_MARKS[kind], self._inline(children))
+                return _around(_MARKS[kind], self._inline(_without(kind, children)))
             case "code":
                 return _code(attributes["text"])
             case "link":
@@ -319,12 +319,10 @@ def _merged(nodes: Iterable[Node]) -> Iterator[Node]:
     yield before
 
 
-def _plain_strong(nodes: Iterable[Node]) -> list[Node]:
-    """Return the content of a heading, which is strong as it is."""
+def _without(kind: str, nodes: Iterable[Node]) -> list[Node]:
+    """Return nodes without an emphasis that what is around them has already."""
     return [
-        node
-        if isinstance(node, str)
-        else ["inline" if node[0] == "strong" else node[0], node[1], _plain_strong(node[2])]
+        node if isinstance(node, str) else ["inline" if node[0] == kind else node[0], node[1], _without(kind, node[2])]
         for node in nodes
     ]
 
@@ -361,7 +359,7 @@ def _escaped(text: str) -> str:
 
 def _guarded(text: str) -> str:
     """Keep a paragraph from beginning like another block."""
-    text = re.sub(r"^(#{1,6} |>|[-+] |-{3,}$|={3,}$)", r"\\\1", text)
+    text = re.sub(r"^(#{1,6} |>|[-+*] |-{3,}$|={3,}$)", r"\\\1", text)
     text = re.sub(r"^(\d{1,9})([.)] )", r"\1\\\2", text)
     return text.replace("[\u00a0]", "[ ]")
 

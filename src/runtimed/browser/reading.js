@@ -11,7 +11,8 @@ options => {
   };
   const noise = new Set(['share', 'sharing', 'social', 'newsletter', 'breadcrumb', 'breadcrumbs', 'crumbs', 'pagination',
     'pager', 'sidebar', 'related', 'recommended', 'recommendations', 'sponsored', 'advert', 'adverts', 'advertisement',
-    'ads', 'ad', 'adsbygoogle', 'editsection', 'headerlink', 'viewcode', 'linenos', 'lineno', 'gutter', 'gdpr', 'skip']);
+    'ads', 'ad', 'adsbygoogle', 'editsection', 'headerlink', 'viewcode', 'gdpr']);
+  const numbering = /^(linenos?|linenumbers?|gutter)$/;
   const styles = new Map();
   const styleOf = node => {
     if (!styles.has(node)) styles.set(node, getComputedStyle(node));
@@ -19,17 +20,67 @@ options => {
   };
   const content = /[\p{L}\p{N}\p{Sc}]/u;
   const squeezed = text => text.replace(/\s+/g, ' ').trim();
-  const words = node => squeezed(node.textContent).length;
-  const linked = node => [...node.querySelectorAll('a[href]')].reduce((sum, a) => sum + words(a), 0);
   const parts = node => (node.hasAttributes() ? partsOf(node) : []);
-  const partsOf = node => `${node.id} ${node.getAttribute('class') ?? ''}`.toLowerCase().split(/[\s_-]+/);
+  // An id may be made from a heading, and so be a whole sentence.
+  const partsOf = node => `${/^\w+([-_]\w+)?$/.test(node.id) ? node.id : ''} ${node.getAttribute('class') ?? ''}`
+    .toLowerCase().split(/[\s_-]+/);
   const named = node => `${node.getAttribute('aria-label') ?? ''} ${node.title ?? ''}`;
   const role = node => (node.getAttribute('role') ?? '').trim().split(/\s+/)[0];
   const inContent = node => node.parentElement?.closest('article, main, [role=main], [role=article]');
 
+  const once = work => { let made; return () => (made ??= work()); };
+  const childrenOf = node => {
+    if (node.shadowRoot) return [...node.shadowRoot.childNodes];
+    if (node.tagName === 'SLOT') { const given = node.assignedNodes(); if (given.length) return given; }
+    return [...node.childNodes];
+  };
+
   // --- what stands around the content ---
 
-  const once = work => { let made; return () => (made ??= work()); };
+  // Of each element: how many characters it shows, how many of them in links, how many links, and how many as prose.
+  const weights = once(() => {
+    const found = new Map();
+    const weigh = (node, inLink) => {
+      const sum = { all: 0, linked: 0, links: 0, prose: 0, own: 0 };
+      for (const child of childrenOf(node)) {
+        if (child.nodeType === Node.TEXT_NODE) {
+          const size = squeezed(child.data).length;
+          sum.all += size;
+          sum[inLink ? 'linked' : 'own'] += size;
+        } else if (child.nodeType === Node.ELEMENT_NODE && !skipped.has(child.tagName.toUpperCase())
+          && styleOf(child).display !== 'none') {
+          const isLink = child.tagName === 'A' && child.hasAttribute('href');
+          const one = weigh(child, inLink || isLink);
+          sum.all += one.all;
+          sum.linked += one.linked;
+          sum.links += one.links + (isLink ? 1 : 0);
+          sum.prose += one.prose;
+          if (styleOf(child).display.startsWith('inline')) sum.own += one.own;
+        }
+      }
+      if (sum.own >= 60 && !styleOf(node).display.startsWith('inline')) sum.prose += sum.own;
+      if (/^(NAV|ASIDE|FOOTER)$/.test(node.tagName)) sum.prose = 0;
+      found.set(node, sum);
+      return sum;
+    };
+    weigh(document.documentElement, false);
+    return found;
+  });
+  const weightOf = node => weights().get(node) ?? { all: 0, linked: 0, links: 0, prose: 0 };
+  const words = node => weightOf(node).all;
+  // The smallest element with nearly all of the prose, where there is enough of it to say that it is the content.
+  let core = null;
+  const coreOf = root => {
+    const whole = weightOf(root).prose;
+    if (whole < 500) return null;
+    let found = root;
+    for (;;) {
+      const next = childrenOf(found).find(child => weightOf(child).prose > whole * 0.8);
+      if (!next) return found;
+      found = next;
+    }
+  };
+
   const pageHeadings = once(() => [...document.querySelectorAll('h1')].filter(node => node.checkVisibility()));
   const pageWords = once(() => words(document.body));
   const leadsHome = heading => {
@@ -42,20 +93,22 @@ options => {
       .test(squeezed(node.textContent)));
   const isPermalink = node => node.tagName === 'A' && /^#/.test(node.getAttribute('href') ?? '')
     && node.closest('h1, h2, h3, h4, h5, h6, dt') !== null && !content.test(node.textContent);
-  const mostlyLinks = node => {
-    const all = words(node);
-    return all > 0 && node.querySelectorAll('a[href]').length > 1 && linked(node) / all > 0.5;
+  const mostlyLinks = (node, share = 0.5) => {
+    const { all, linked, links } = weightOf(node);
+    return links > 1 && linked > all * share;
   };
   // A line of links at the top of the page, or at its end, that nothing marks as a menu.
   const isLinkBar = node => {
     const top = node.parentElement === document.body || node.parentElement?.parentElement === document.body;
     return top && /^(DIV|P|UL|SECTION|CENTER)$/.test(node.tagName)
       && node.querySelector('h1, h2, h3, p, table, pre') === null && !inContent(node)
-      && mostlyLinks(node) && linked(node) > words(node) * 0.8 && words(node) < pageWords() * 0.1;
+      && mostlyLinks(node, 0.8) && words(node) < pageWords() * 0.1;
   };
   const special = /^(NAV|SEARCH|FOOTER|ASIDE|HEADER|FORM|BUTTON)$/;
   const around = node => {
     const tag = node.tagName;
+    if (core && /^(DIV|UL|OL|DL|SECTION|TABLE|P|ARTICLE|CENTER|FORM)$/.test(tag) && mostlyLinks(node, 0.4)
+      && !core.contains(node) && !node.contains(core) && node.querySelector('h1') === null) return true;
     if (!node.hasAttributes() && !special.test(tag)) return isLinkBar(node);
     const kind = role(node);
     if (isSkipLink(node)) return true;
@@ -90,12 +143,6 @@ options => {
   const isBlock = display => /^(block|flex|grid|table|list-item|flow-root|-webkit-box|ruby-base)/.test(display);
   const pushAll = (into, more) => { for (const one of more) into.push(one); };
   const sizeOf = text => parseFloat(text) || 0;
-
-  const childrenOf = node => {
-    if (node.shadowRoot) return [...node.shadowRoot.childNodes];
-    if (node.tagName === 'SLOT') { const given = node.assignedNodes(); if (given.length) return given; }
-    return [...node.childNodes];
-  };
 
   const blocky = /^(H[1-6]|P|UL|OL|TABLE|PRE|BLOCKQUOTE|DL|HR|FIGURE|FORM|FIELDSET|SECTION|ARTICLE)$/;
   const inlineOnly = node => [...node.querySelectorAll('*')].every(child =>
@@ -181,7 +228,7 @@ options => {
       if (node !== root) {
         const style = styleOf(node);
         if (skipped.has(node.tagName) || node.tagName === 'BUTTON' || style.display === 'none') return;
-        if (parts(node).some(part => /^(linenos?|linenumber|gutter)$/.test(part))) return;
+        if (parts(node).some(part => numbering.test(part))) return;
         if (style.userSelect === 'none' && styleOf(node.parentElement).userSelect !== 'none') return;
         if (isBlock(style.display)) {
           if (text && !text.endsWith('\n')) text += '\n';
@@ -267,7 +314,7 @@ options => {
   const tableOf = (node, kind, main, depth) => {
     const rows = rowsOf(node, kind).filter(row => row.length);
     const caption = node.caption ? copyAll(childrenOf(node.caption), main, depth) : [];
-    const shown = main ? rows.map(row => row.filter(cell => !parts(cell).some(part => noise.has(part)))) : rows;
+    const shown = main ? rows.map(row => row.filter(cell => !parts(cell).some(part => noise.has(part) || numbering.test(part)))) : rows;
     const heads = rows.some(row => row.some(cell => cell.tagName === 'TH' || /header$/.test(role(cell))));
     const wide = Math.max(0, ...shown.map(row => row.length));
     const data = rows.length > 0 && !['presentation', 'none'].includes(role(node)) && (heads
@@ -423,6 +470,7 @@ options => {
   const mains = [...document.querySelectorAll('main, [role=main]')]
     .filter(node => node.checkVisibility() && !node.parentElement.closest('main, [role=main]'));
   if (mains.length === 1) {
+    core = coreOf(mains[0]);
     const part = read(mains[0], true);
     if (said(part)) {
       const outside = pageHeadings().filter(one => !mains[0].contains(one) && isTitle(one));
@@ -431,6 +479,7 @@ options => {
       return JSON.stringify(part);
     }
   }
+  core = coreOf(body);
   const part = read(body, true);
   return JSON.stringify(said(part) ? part : read(body, false));
 }
