@@ -158,19 +158,25 @@ def test_downloads_arrive_for_the_session_and_for_each_client_that_hears_of_them
     assert kept == [f"downloaded report{'' if not n else f' ({n})'}.txt" for n in range(8)]
 
 
-def test_what_a_client_downloads_in_a_context_of_its_own_is_its_own(browser, site, attach, tmp_path):
+def test_what_a_client_does_in_a_context_of_its_own_is_its_own(browser, site, attach, tmp_path):
     async def scene(theirs):
-        context = await theirs.new_context()
+        context = await theirs.new_context(viewport={"width": 500, "height": 400})
         page = await context.new_page()
         await page.goto(f"{site.url}/form")
         await download(page, tmp_path / "theirs.txt")
-        await context.close()
+        later = "new Promise(done => setTimeout(() => done(confirm('theirs')), 100))"
+        return page, await page.evaluate("[innerWidth, innerHeight]"), await page.evaluate(later)
 
+    active = browser.observe().tab
     with attach() as theirs:
-        browser.run(scene(theirs))
+        page, size, answer = browser.run(scene(theirs))
+        browser.until(lambda: len(browser.browser._tabs.all) == 1, "their tab is one of ours")
+        assert browser.observe().tab == active
+        browser.run(page.close())
 
+    assert (size, answer) == ([500, 400], False)
     assert (tmp_path / "theirs.txt").read_text() == "a report\n"
-    assert [entry for entry in browser.heard.entries if entry.kind == "download"] == []
+    assert [entry for entry in browser.heard.entries if entry.kind in ("download", "dialog", "tab")] == []
 
 
 @pytest.mark.parametrize("method", ["Browser.setDownloadBehavior", "Page.setDownloadBehavior"])

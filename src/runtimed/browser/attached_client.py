@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -31,7 +32,18 @@ _WANTS: Final = ("Input.", "Runtime.evaluate", "Runtime.callFunctionOn", "Page.c
 _ACTS: Final = ("Input.", "Page.navigate", "Page.reload", "Page.close")
 """What a client does to a page; of what follows from it the client is the author."""
 
-_CHANGES: Final = ("Emulation.", "Browser.grantPermissions", "Browser.setPermission", "Browser.resetPermissions")
+_CHANGES: Final = frozenset(
+    {
+        "Browser.grantPermissions",
+        "Browser.resetPermissions",
+        "Browser.setPermission",
+        "Emulation.clearDeviceMetricsOverride",
+        "Emulation.clearGeolocationOverride",
+        "Emulation.setDeviceMetricsOverride",
+        "Emulation.setGeolocationOverride",
+        "Emulation.setLocaleOverride",
+    }
+)
 """What ends with the client, and takes with it what the session had set."""
 
 _REPLY: Final = re.compile(rb'\{"id":(\d+)[,}]')
@@ -124,6 +136,10 @@ class SharedBrowser:
         self.acting: Counter[str] = Counter()
         self.author: dict[str, AttachedClient | None] = {}
 
+    def is_ours(self, info: Mapping[str, Any]) -> bool:
+        """Whether a target is in the session's browser context; before there are other clients all are."""
+        return not self.default_context or info.get("browserContextId", self.default_context) == self.default_context
+
     def begin_action(self, target: str) -> None:
         """An action of the session begins in a tab."""
         self.acting[target] += 1
@@ -166,7 +182,7 @@ class AttachedClient:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return PASS  # Chromium says what is wrong with it
         method, target = command.method, self._targets.get(command.session)
-        if method.startswith(_CHANGES):
+        if method in _CHANGES:
             self.changed.add(method)
         match method:
             case "Browser.setDownloadBehavior" | "Page.setDownloadBehavior":
@@ -245,6 +261,8 @@ class AttachedClient:
 
     def _attached(self, event: _Event) -> None:
         info = event.params["targetInfo"]
+        if not self._shared.is_ours(info):
+            return
         # Frames and workers are parts of their tab.
         outer = None if info["type"] in ("page", "tab") else self._targets.get(event.session)
         self._targets[event.params["sessionId"]] = outer or info["targetId"]

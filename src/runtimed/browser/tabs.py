@@ -93,6 +93,8 @@ class OpenTab:
         self._open_dialog: OpenDialog | None = None
         self._last_answer = ""
         self._is_answering = False
+        self._is_ours = True
+        self._is_known: asyncio.Future[None] = loop.create_future()
         self._reading: asyncio.Task[None] | None = None
         self._tabs = tabs
         self._dialog_opened: asyncio.Future[None] = loop.create_future()
@@ -125,11 +127,28 @@ class OpenTab:
             self.cdp.on("Page.frameNavigated", self._on_document)
             self.cdp.on("Page.javascriptDialogClosed", self._on_dialog_closed)
             answers = await asyncio.gather(self.cdp.send("Page.enable"), self.cdp.send("Target.getTargetInfo"))
-            self.target = str(answers[1]["targetInfo"]["targetId"])
-            await self._tabs.equip(self)
+            info = answers[1]["targetInfo"]
+            self.target = str(info["targetId"])
+            self._is_ours = self._tabs.shared.is_ours(info)
+            self._is_known.set_result(None)
+            if self._is_ours:
+                await self._tabs.equip(self)
+            else:
+                await self._let_go(self.cdp)
         except PlaywrightError as exc:
             if not self.closed:
                 logger.warning("tab %s cannot be prepared: %s", self.id, exc)
+        finally:
+            if not self._is_known.done():
+                self._is_known.set_result(None)
+
+    async def _let_go(self, cdp: CDPSession) -> None:
+        """Leave the tab to the client in whose browser context it is: Playwright takes it for one of ours."""
+        self.page.remove_listener("framenavigated", self._on_navigated)
+        self.page.remove_listener("domcontentloaded", self._on_loaded)
+        self.page.remove_listener("load", self._on_loaded)
+        self._tabs.leave(self)
+        await cdp.detach()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something of the page, as long as it can answer.
@@ -244,7 +263,7 @@ class OpenTab:
         if frame.parent_frame is None:
             self.arrived.set()
             self._tabs.note_change()
-            self._tabs.listener.tab_happened(self, "tab", f"{self.id} is at {frame.url}", {"url": frame.url})
+            self._tell("tab", f"{self.id} is at {frame.url}", {"url": frame.url})
             return
         # Playwright does not tell a new document from a new fragment.
         count, url = self._frame_documents.get(frame, (0, ""))
@@ -264,6 +283,8 @@ class OpenTab:
         self._reading = asyncio.create_task(read_title())
 
     def _on_dialog(self, opened: OpenDialog) -> None:
+        if not self._is_ours:
+            return  # who hears of it and does nothing leaves it open
         self._open_dialog = opened
         mask = self._tabs.mask
         self.dialog = Dialog(
@@ -274,9 +295,8 @@ class OpenTab:
         self.changes += 1
         if not self._dialog_opened.done():
             self._dialog_opened.set_result(None)
-        self._tabs.listener.tab_happened(
-            self, "dialog", f"{opened.type}: {opened.message}", {"kind": opened.type, "message": opened.message}
-        )
+        data = {"kind": opened.type, "message": opened.message}
+        self._tell("dialog", f"{opened.type}: {opened.message}", data)
 
     def _on_dialog_closed(self, event: dict[str, Any]) -> None:
         dialog = self.dialog
@@ -290,14 +310,22 @@ class OpenTab:
         if not self._is_answering:
             how += " by another client"
         self._last_answer = f": the {dialog.kind} {dialog.message!r} was {how}"
-        self._tabs.listener.tab_happened(
-            self, "dialog", f"{dialog.kind} {how}: {dialog.message}", {"kind": dialog.kind, "accepted": event["result"]}
-        )
+        data = {"kind": dialog.kind, "accepted": event["result"]}
+        self._tell("dialog", f"{dialog.kind} {how}: {dialog.message}", data)
 
     def _crash(self) -> None:
+        if not self._is_ours:
+            return
         self.crashed = True
-        self._tabs.listener.tab_happened(self, "tab", f"the page in {self.id} crashed", {"url": self.page.url})
+        self._tell("tab", f"the page in {self.id} crashed", {"url": self.page.url})
         self._end("shows a page that crashed")
+
+    def _tell(self, kind: str, text: str, data: dict[str, Any]) -> None:
+        """Tell of something as soon as it is known whose tab this is."""
+        if not self._is_known.done():
+            self._is_known.add_done_callback(lambda _: self._tell(kind, text, data))
+        elif self._is_ours:
+            self._tabs.listener.tab_happened(self, kind, text, data)
 
     def _end(self, how: str) -> None:
         if not self._gone.done():
@@ -375,11 +403,17 @@ class Tabs:
 
     def forget(self, tab: OpenTab) -> None:
         """Strike a tab that is closed off the list; the one that was active before it is active again."""
-        if self._open.pop(tab.id, None) is not None:
-            self._order.remove(tab)
-            self.changes += 1
+        if self.leave(tab):
             self.listener.tab_happened(tab, "tab", f"{tab.id} was closed", {})
-            self.note_change()
+
+    def leave(self, tab: OpenTab) -> bool:
+        """Strike a tab off the list; return whether it stood there."""
+        if self._open.pop(tab.id, None) is None:
+            return False
+        self._order.remove(tab)
+        self.changes += 1
+        self.note_change()
+        return True
 
     async def active(self) -> OpenTab:
         """Return the tab that actions concern; where the last one was closed, an empty one."""

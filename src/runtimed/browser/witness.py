@@ -52,7 +52,8 @@ class Witness(TabsListener):
         self._log.add(kind, tab.id, text, data)
 
     def _on_created(self, event: dict[str, Any]) -> None:
-        if event["targetInfo"]["type"] == "page" and self._tabs is not None:
+        info = event["targetInfo"]
+        if info["type"] == "page" and self._tabs is not None and self._tabs.shared.is_ours(info):
             self._tabs.announce()
 
     def _on_console(self, message: ConsoleMessage) -> None:
