@@ -65,6 +65,8 @@ def test_items_are_those_that_are_visible_in_all_frames_with_their_own_conventio
         ({"type": "string", "selector": "title"}, "Shop"),
         ({"type": "number", "selector": "[data-id='9'] .name", "pick": "price"}, 799),
         ({"type": "integer", "selector": "[data-id='9'] .name", "pick": "first"}, 15),
+        ({"type": "boolean", "role": "Checkbox"}, True),
+        ({"type": "boolean", "role": "listitem", "name": "MAXI"}, False),
         ({"type": "boolean", "selector": "input"}, True),
         ({"type": "boolean", "selector": ".ship"}, False),
         ({"type": "boolean", "selector": "[data-id='8'] .sold-out"}, True),

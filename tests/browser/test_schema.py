@@ -47,6 +47,8 @@ def fields(**properties: Any) -> dict[str, Any]:
         ),
         (fields(n={"selector": "b", "role": "button"}), "$.n has a selector and a role; give one of them"),
         (fields(n={"name": "Save"}), "$.n has a name without a role"),
+        (fields(n={"role": "button", "exact": True}), "$.n has exact without a name"),
+        (fields(n={"role": "button", "name": "a", "exact": "x"}), "$.n has exact: 'x', but it is true or false"),
         (fields(n={"selector": ""}), "$.n has selector: '', but it is a text"),
         (
             {**fields(title={"selector": "h1"}), "required": ["titel"]},

@@ -113,6 +113,20 @@ def test_scraping_loads_nothing(teas, site):
     assert site.asked == []
 
 
+@pytest.mark.parametrize("options", [{}, {"schema": {"type": "string", "selector": "h1"}}, {"selector": "h1"}])
+def test_a_page_that_hangs_is_said_to_hang(teas, monkeypatch, options):
+    monkeypatch.setattr("runtimed.browser.engine._PATIENCE", 0.3)
+    teas.js("void setTimeout(() => { for (;;); })")
+
+    with pytest.raises(BrowserError) as caught:
+        scrape(teas, **options)
+
+    tab = caught.value.data["tab"]
+    assert caught.value.message == (
+        f"The page in {tab} has not answered within 0.3 s: it is busy. Wait, or go elsewhere with goto"
+    )
+
+
 def test_data_by_a_schema(teas, site):
     assert scrape(teas, schema=TEAS) == {
         "title": "Teas of the world!",

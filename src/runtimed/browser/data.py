@@ -14,7 +14,7 @@ from runtimed.browser.schema import (
     alternatives,
     check_schema,
     check_value,
-    find_selector,
+    find_selectors,
     is_optional,
     resolve,
 )
@@ -97,7 +97,7 @@ async def scrape_data(page: Page, schema: Part, *, selector: str | None) -> Any:
 
 
 def _is_leaf(part: Part) -> bool:
-    return "properties" not in part and part.get("type") not in ("array", "object") and find_selector(part) is None
+    return "properties" not in part and part.get("type") not in ("array", "object") and not find_selectors(part)
 
 
 async def locate_all(around: Locator, selector: str, *, every: bool = True) -> list[Locator]:
@@ -162,18 +162,22 @@ async def _read(around: Locator, part: Any, schema: Part, path: str, *, required
 
 
 async def _read_one(around: Locator, part: Part, schema: Part, path: str, *, required: bool, depth: int) -> Any:
-    selector, kind = find_selector(part), part.get("type")
+    selectors, kind = find_selectors(part), part.get("type")
     if kind == "array":
         return await _read_items(around, part, schema, path, depth=depth)
-    if selector is not None:
-        places = await locate_all(around, selector, every=False)
+    if selectors:
+        places: list[Locator] = []
+        for selector in selectors:
+            places = places or await locate_all(around, selector, every=False)
         if not places:
             if "default" in part:
                 return part["default"]
             if kind == "boolean":
                 return False
             if required:
-                raise BrowserError(f"scrape: nothing on the page is {path} ({selector})", path=path, selector=selector)
+                raise BrowserError(
+                    f"scrape: nothing on the page is {path} ({selectors[-1]})", path=path, selector=selectors[-1]
+                )
             return None
         around = places[0].first
     if kind == "object" or "properties" in part:
@@ -188,7 +192,7 @@ async def _read_one(around: Locator, part: Part, schema: Part, path: str, *, req
             )
         )
         return dict(zip(names, values, strict=True))
-    if selector is None and "attribute" not in part and "const" in part:
+    if not selectors and "attribute" not in part and "const" in part:
         return part["const"]
     try:
         read = await around.evaluate(_VALUE, part.get("attribute"), timeout=_PATIENCE)
@@ -199,7 +203,7 @@ async def _read_one(around: Locator, part: Part, schema: Part, path: str, *, req
 
 async def _read_items(around: Locator, part: Part, schema: Part, path: str, *, depth: int) -> list[Any]:
     items = resolve(part.get("items", {}), schema, path)
-    places = await locate_all(around, find_selector(part) or ":scope")
+    places = await locate_all(around, find_selectors(part)[-1])
     found = [one for place in places for one in await place.all()][:_MAX_ITEMS]
     return list(
         await asyncio.gather(

@@ -60,6 +60,9 @@ the argument `--enable-aggressive-domstorage-flushing`.
 _PAGES_END: Final = 2.5
 """Seconds that pages get to end and to have what they stored written, before Chromium ends."""
 
+_PATIENCE: Final = 10.0
+"""Seconds in which a page that is to be read must answer."""
+
 _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 """Errors of actions after which we look whether the driver lives."""
 
@@ -258,15 +261,23 @@ class Browser:
         """
         tab = await self._tabs.active()
         await tab.ready
-        if schema is None:
-            work: Any = scrape_markdown(
-                tab.page, selector=selector, only_main_content=only_main_content, links=links, images=images
-            )
-        else:
-            work = scrape_data(tab.page, schema, selector=selector)
         try:
+            async with asyncio.timeout(_PATIENCE):
+                await tab.run(tab.page.evaluate("0"))
+            if schema is None:
+                work: Any = scrape_markdown(
+                    tab.page, selector=selector, only_main_content=only_main_content, links=links, images=images
+                )
+            else:
+                work = scrape_data(tab.page, schema, selector=selector)
             with self._without_secrets():
                 return self._secrets.mask_all(await tab.run(work))
+        except TimeoutError:
+            raise BrowserError(
+                f"The page in {tab.id} has not answered within {_PATIENCE:g} s: it is busy. "
+                "Wait, or go elsewhere with goto",
+                tab=tab.id,
+            ) from None
         except PlaywrightError as exc:
             raise BrowserError(f"The page cannot be read: {exc.message}", tab=tab.id) from exc
 

@@ -1,8 +1,9 @@
 """Understands the schemas by which pages are read: JSON Schema with a few keys of ours. Nothing here touches a browser.
 
-A part of a schema says where its value is with `selector` (CSS or any that Playwright knows), or `role` with `name`,
-inside the element around it; `attribute` reads that in place of the text. `pick` says which of several numbers is meant
-(`first`, `last`, `price`), `locale` by which language's conventions they are written.
+A part of a schema says where its value is with `selector` (CSS or any that Playwright knows), or `role` with `name`, or
+a part of it in any case (`exact` for the whole), inside the element around it; `attribute` reads that in place of the
+text. `pick` says which of several numbers is meant (`first`, `last`, `price`), `locale` by which language's conventions
+they are written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, get_args
 
 from runtimed.browser.numerals import Pick, is_language
+from runtimed.browser.survey import by_role
 from runtimed.errors import BrowserError
 
 __all__ = [
@@ -21,7 +23,7 @@ __all__ = [
     "alternatives",
     "check_schema",
     "check_value",
-    "find_selector",
+    "find_selectors",
     "is_optional",
     "resolve",
 ]
@@ -32,7 +34,7 @@ MAX_DEPTH: Final = 20
 Part = Mapping[str, Any]
 
 _TYPES: Final = ("string", "number", "integer", "boolean", "array", "object", "null")
-_OURS: Final = ("selector", "role", "name", "attribute", "pick", "locale")
+_OURS: Final = ("selector", "role", "name", "exact", "attribute", "pick", "locale")
 _STRUCTURE: Final = ("type", "properties", "required", "items", "default", "$ref", "anyOf", "oneOf", "allOf")
 _NOTES: Final = (
     *("$schema", "$id", "$defs", "$comment", "definitions", "title", "description", "examples", "deprecated"),
@@ -88,10 +90,10 @@ def _check(part: Any, schema: Part, path: str, *, placed: bool, within: frozense
         within |= {str(part["$ref"])}
     for option in alternatives(resolve(part, schema, path), schema, path):
         _check_words(option, path)
-        here = placed or find_selector(option) is not None
+        here = placed or bool(find_selectors(option))
         kind = option.get("type")
         if kind == "array":
-            if find_selector(option) is None:
+            if not find_selectors(option):
                 raise _wrong(path, "is an array and needs a selector, or a role with name")
             _check(option.get("items", {}), schema, f"{path}[0]", placed=True, within=within)
         elif kind == "object" or "properties" in option:
@@ -136,6 +138,10 @@ def _check_words(part: Part, path: str) -> None:
             raise _wrong(path, f"has {key}: {part[key]!r}, but it is a text")
     if "name" in part and "role" not in part:
         raise _wrong(path, "has a name without a role")
+    if not isinstance(part.get("exact", False), bool):
+        raise _wrong(path, f"has exact: {part['exact']!r}, but it is true or false")
+    if "exact" in part and "name" not in part:
+        raise _wrong(path, "has exact without a name")
     if "selector" in part and "role" in part:
         raise _wrong(path, "has a selector and a role; give one of them")
     if "pattern" in part:
@@ -195,15 +201,15 @@ def is_optional(part: Part, schema: Part, path: str) -> bool:
     return any(is_optional(resolve(option, schema, path), schema, path) for option in options)
 
 
-def find_selector(part: Part) -> str | None:
-    """Return the selector of a part, in Playwright's words; None if it is the element around it."""
+def find_selectors(part: Part) -> list[str]:
+    """Return the selectors of a part, in Playwright's words, the closest first; none if it is the element around it."""
     if "selector" in part:
-        return str(part["selector"])
+        return [str(part["selector"])]
     if "role" in part:
-        name = part.get("name")
-        quoted = "" if name is None else '[name="' + str(name).replace("\\", "\\\\").replace('"', '\\"') + '"]'
-        return f"role={part['role']}{quoted}"
-    return None
+        role, name = str(part["role"]).strip().lower(), part.get("name")
+        exact = by_role(role, name)
+        return [exact] if name is None or part.get("exact", False) else [exact, by_role(role, name, part=True)]
+    return []
 
 
 def check_value(value: Any, part: Part, path: str) -> None:

@@ -50,9 +50,9 @@ async def scrape_markdown(
             raise BrowserError(f"scrape: {selector!r} finds nothing on the page", selector=selector)
         parts = []
         for place in places:
-            owner = await (await place.first.element_handle()).owner_frame()
-            frame = owner or page.main_frame
-            inner = frame.child_frames
+            handle = await place.first.element_handle()
+            inner = (await handle.owner_frame() or page.main_frame).child_frames
+            await handle.dispose()
             options = {"frames": [await one.frame_element() for one in inner], "main": False}
             part = json.loads(await place.evaluate_all(_OF_ROOTS, options))
             parts.append(await _with_frames(part, inner, main=False, depth=0))
