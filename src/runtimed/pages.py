@@ -48,6 +48,18 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         downloads_dir: Absolute path of the folder for downloads; None for one in the session's own folder.
         chromium: The program to start; None for the one that `find_chromium` finds.
         interactive_viewer: Whether who watches may also click and type.
+        locale: Language and region, such as `de-DE`; None for Chromium's own.
+        timezone_id: Such as `Europe/Berlin`; None for the client's.
+        geolocation: Latitude and longitude in degrees, accuracy in metres; None for none.
+        permissions: What pages may do without being asked, by Playwright's names.
+        proxy_server: Address of a proxy; None for what the environment says.
+        proxy_bypass: Hosts that are asked without it, parted by commas.
+        proxy_login: User and password for it.
+        http_credentials: User and password for sites that ask, and the only origin that gets them; None for any.
+        ignore_https_errors: Whether certificates may be invalid.
+        extra_http_headers: Sent with each request.
+        device_scale_factor: Pixels of the device for one in CSS; None for one.
+        accept_downloads: Whether there may be downloads.
     """
 
     headless: bool = True
@@ -64,6 +76,18 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     downloads_dir: str | None = None
     chromium: str | None = None
     interactive_viewer: bool = False
+    locale: str | None = None
+    timezone_id: str | None = None
+    geolocation: tuple[float, float, float] | None = None
+    permissions: tuple[str, ...] = ()
+    proxy_server: str | None = None
+    proxy_bypass: str | None = None
+    proxy_login: tuple[str, str] | None = None
+    http_credentials: tuple[str, str, str | None] | None = None
+    ignore_https_errors: bool = False
+    extra_http_headers: tuple[tuple[str, str], ...] = ()
+    device_scale_factor: float | None = None
+    accept_downloads: bool = True
 
 
 class Tab(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,9 @@ def test_starts_that_differ_in_what_is_told_at_the_hand_over_are_of_one_kind(pro
         {"persist_profile": False},
         {"profiles_dir": "/p"},
         {"interactive_viewer": True},
+        {"geolocation": (1.0, 2.0, 3.0), "permissions": ("camera",), "device_scale_factor": 2.0},
+        {"http_credentials": ("a", "b", None), "proxy_login": ("a", "b"), "extra_http_headers": (("a", "b"),)},
+        {"accept_downloads": False},
     ):
         assert kind(program, **config) == plain
     assert kind_of(BrowserConfig(), {"RUNTIMED_CHROMIUM": str(program)}) == plain
@@ -46,6 +49,11 @@ def test_starts_that_differ_in_what_is_told_at_the_hand_over_are_of_one_kind(pro
         {"user_agent": "Somebody"},
         {"allowed_domains": ()},
         {"chrome_args": ("--lang=de",)},
+        {"locale": "de"},
+        {"timezone_id": "Asia/Tokyo"},
+        {"proxy_server": "http://p"},
+        {"proxy_bypass": "a"},
+        {"ignore_https_errors": True},
         {"environment": {"TZ": "Asia/Tokyo"}},
         {"environment": {"https_proxy": "http://proxy"}},
         {"environment": {"ALL_PROXY": "http://proxy"}},

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from runtimed.browser import domains
+from runtimed.browser import domains, emulation
 from runtimed.browser.find import find_chromium
 from runtimed.errors import BrowserError, BrowserUnavailable
 from runtimed.pages import BrowserConfig
@@ -85,6 +85,7 @@ _PREFERENCES: Final = {
 """Source: chromium.org, chrome/common/pref_names.h."""
 
 _SETTLED: Final = {
+    "force-device-scale-factor": "device_scale_factor=",
     "user-data-dir": "profile=, which names what the browser begins with",
     "window-size": "viewport_width= and viewport_height=",
 }
@@ -142,7 +143,7 @@ class Chromium:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
                 cwd=folder,
-                env={**os.environ, "BREAKPAD_DUMP_LOCATION": str(folder)},
+                env={**os.environ, **emulation.variables(config), "BREAKPAD_DUMP_LOCATION": str(folder)},
             )
         except OSError as exc:
             raise BrowserUnavailable(f"{program} cannot be started: {exc}", program=str(program)) from exc
@@ -217,6 +218,7 @@ def arguments(config: BrowserConfig, profile: Path, *, window: bool) -> list[str
         f"--window-size={config.viewport_width},{config.viewport_height}",
         *([f"--user-agent={config.user_agent}"] if config.user_agent else []),
         *domains.arguments(config.allowed_domains),
+        *emulation.arguments(config),
     ]
     return [*_merged(ours, config.chrome_args), "about:blank"]
 

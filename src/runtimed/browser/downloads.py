@@ -64,6 +64,7 @@ class Downloads:
         finished: Called with each that has ended, and its file; None if there is none.
         refused: Called for each that no action waits for and that is one too many.
         mask: Takes secrets and passwords out of addresses and names.
+        accepts: Whether there may be any.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class Downloads:
         finished: Callable[[Download, Path | None], None],
         refused: Callable[[], None],
         mask: Callable[[str], str],
+        *,
+        accepts: bool,
     ) -> None:
         self._folder = folder
         self._told = told
@@ -83,6 +86,7 @@ class Downloads:
         self._numbers = Allowance(burst=_BURST, rate=1, total=10_000)
         self._bytes = 0
         self._mask = mask
+        self._accepts = accepts
         self._known: dict[str, asyncio.Future[Download]] = {}
         self._next: dict[asyncio.Future[Download], frozenset[str]] = {}
         self._works: set[asyncio.Task[None]] = set()
@@ -157,7 +161,9 @@ class Downloads:
         known.set_result(download)
         waiting = [one for one, not_from in self._next.items() if event["frameId"] not in not_from and not one.done()]
         download.is_asked_for = bool(waiting)
-        if not (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic()))):
+        if not self._accepts:
+            download.error = "this session accepts none (accept_downloads)"
+        if not (self._accepts and (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic())))):
             download.is_refused = True
             self._refused()
             self._start(_cancel(cdp, event["guid"]))

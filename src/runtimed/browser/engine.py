@@ -25,8 +25,10 @@ from runtimed.browser import domains
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookie_forms import check_cookies
+from runtimed.browser.credentials import Credentials
 from runtimed.browser.data import scrape_data
 from runtimed.browser.downloads import Download, Downloads
+from runtimed.browser.emulation import check_emulation, emulate
 from runtimed.browser.jar import CookieJar
 from runtimed.browser.keeper import Keeper
 from runtimed.browser.last_words import end_pages
@@ -445,8 +447,14 @@ class Browser:
             self._on_download,
             lambda: self._log.leave_out("download"),
             self._secrets.mask_told,
+            accepts=config.accept_downloads,
         )
         self._exit.push_async_callback(downloads.close)
+        credentials = Credentials(config)
+        self._exit.push_async_callback(credentials.close)
+        for login in (config.http_credentials, config.proxy_login):
+            if login is not None:
+                self._secrets.add(Secret(login[1]))
         witness = Witness(context, self._log, self._cast)
         self._tabs = Tabs(context, witness, self._secrets.mask_told)
         keeper = Keeper(config, self._tabs, downloads, cdp, self._on_used)
@@ -470,6 +478,8 @@ class Browser:
         # At once: each waits for answers of Chromium, and somebody waits for all of them.
         await asyncio.gather(
             self._jar.attach(context),
+            credentials.watch(cdp),
+            emulate(context, config),
             downloads.watch(cdp),
             witness.watch(self._tabs, cdp),
             *(tab.ready for tab in self._tabs.all),
@@ -527,6 +537,7 @@ def _check(config: BrowserConfig) -> None:
     domains.check_domains(config.allowed_domains)
     domains.check_arguments(config.chrome_args, config.allowed_domains)
     check_arguments(config.chrome_args)
+    check_emulation(config)
     if config.profile is not None:
         check_profile_name(config.profile)
         if config.profiles_dir is None:

@@ -12,6 +12,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.attached_client import Delivery, SharedBrowser
 from runtimed.browser.downloads import Downloads
+from runtimed.browser.emulation import emulate_in
 from runtimed.browser.tabs import OpenTab, Tabs
 from runtimed.pages import BrowserConfig
 
@@ -53,7 +54,7 @@ class Keeper:
         """Make a new tab what the session's settings ask for."""
         if self._is_driven:
             await self._guard(tab)
-        await tab.page.set_viewport_size(self._size())
+        await emulate_in(tab, self._config)
 
     # --- see `Doorkeeper` ---
 
@@ -89,7 +90,7 @@ class Keeper:
                 await tab.ready
                 # Playwright does not say again what it has said before.
                 await tab.page.set_viewport_size({**size, "height": size["height"] + 1})
-                await tab.page.set_viewport_size(size)
+                await emulate_in(tab, self._config)
         except (PlaywrightError, TimeoutError) as exc:
             logger.info("the tab %s keeps what a client has left there: %s", tab.id, exc)
 

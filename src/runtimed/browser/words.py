@@ -20,7 +20,9 @@ _REASONS: Final = {
     "ERR_INTERNET_DISCONNECTED": "There is no network",
     "ERR_TOO_MANY_REDIRECTS": "The address leads on and on, without an end",
     "ERR_UNSAFE_PORT": "Browsers ask nothing of that port",
-    "ERR_CERT_": "Who the site is cannot be trusted: its certificate is not valid",
+    "ERR_CERT_": "Who the site is cannot be trusted: its certificate is not valid (ignore_https_errors takes it)",
+    "ERR_INVALID_AUTH_CREDENTIALS": "The site asks for a user and a password (http_credentials), or refuses them",
+    "ERR_PROXY_CONNECTION_FAILED": "The proxy does not answer",
 }
 """What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from runtimed.client.browser_options import read_credentials, read_geolocation, read_headers, read_proxy, read_scale
 from runtimed.client.calls import Notebook
 from runtimed.client.calls.browser import Begun
 from runtimed.client.handle import session_duration
@@ -46,6 +47,16 @@ class BrowserHandle:
         downloads_dir: str | Path | None = None,
         chromium: str | Path | None = None,
         interactive_viewer: bool = False,
+        locale: str | None = None,
+        timezone_id: str | None = None,
+        geolocation: Mapping[str, float] | None = None,
+        permissions: Sequence[str] = (),
+        proxy: str | Mapping[str, str] | None = None,
+        http_credentials: Mapping[str, str] | tuple[str, str] | None = None,
+        ignore_https_errors: bool = False,
+        extra_http_headers: Mapping[str, str] | None = None,
+        device_scale_factor: float | None = None,
+        accept_downloads: bool = True,
         label: str | None = None,
     ) -> None:
         """Name a session, or describe a new one; nothing happens before `start`.
@@ -71,10 +82,23 @@ class BrowserHandle:
             downloads_dir: Where downloads go; None for a folder of the session.
             chromium: The program to start; None for RUNTIMED_CHROMIUM, Playwright's own, or the machine's.
             interactive_viewer: Whether who watches may click and type, too.
+            locale: What language and region pages see, such as `de-DE`.
+            timezone_id: The time zone that they see, such as `Europe/Berlin`.
+            geolocation: Where they are told to be, which they may then ask: `latitude`, `longitude`, and perhaps
+                `accuracy` in metres.
+            permissions: What they may do without being asked, by Playwright's names, such as `clipboard-read`.
+            proxy: Address of a proxy, or a dict with `server` and perhaps `bypass`, `username`, `password`. Not with
+                `allowed_domains`.
+            http_credentials: `username` and `password` for sites that ask for them, and perhaps the only `origin` that
+                gets them; or user and password.
+            ignore_https_errors: Whether certificates may be invalid.
+            extra_http_headers: Headers sent with each request.
+            device_scale_factor: Pixels of the device for one in CSS: pictures are larger by it.
+            accept_downloads: Whether there may be downloads; else they are cancelled.
             label: What people call this client: one line of plain text, at most 256 characters.
 
         Raises:
-            SessionError: If the id, the label, a size or a length of time cannot be one.
+            SessionError: If the id, the label, a size, a length of time or another option cannot be one.
         """
         self._timeout_minutes = session_duration("timeout_minutes", timeout_minutes, unit=60)
         self._max_duration_minutes = session_duration("max_duration_minutes", max_duration_minutes, unit=60)
@@ -95,6 +119,16 @@ class BrowserHandle:
             downloads_dir=_absolute(downloads_dir),
             chromium=None if chromium is None else str(chromium),
             interactive_viewer=interactive_viewer,
+            locale=locale,
+            timezone_id=timezone_id,
+            geolocation=read_geolocation(geolocation),
+            permissions=_texts("permissions", permissions),
+            ignore_https_errors=ignore_https_errors,
+            extra_http_headers=read_headers(extra_http_headers),
+            device_scale_factor=read_scale(device_scale_factor),
+            accept_downloads=accept_downloads,
+            http_credentials=read_credentials(http_credentials),
+            **read_proxy(proxy),
         )
         self._identity = Identity(label)
         self._made_at = datetime.now(UTC)

@@ -1,0 +1,102 @@
+"""What a session's pages are made to believe: where they are, which language and time they have, what they may do.
+
+Chromium's process is told at its start what it cannot be told later (`arguments`, `variables`), the rest afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from typing import TYPE_CHECKING, Final
+
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.errors import BrowserError
+from runtimed.pages import BrowserConfig
+
+if TYPE_CHECKING:
+    from playwright.async_api import BrowserContext, ViewportSize
+
+    from runtimed.browser.tabs import OpenTab
+
+__all__ = ["arguments", "check_emulation", "emulate", "emulate_in", "variables"]
+
+_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+def check_emulation(config: BrowserConfig) -> None:
+    """Make sure that a config can be had.
+
+    Raises:
+        BrowserError: If it cannot; the sentence says what.
+    """
+    if config.locale is not None and not _LOCALE.fullmatch(config.locale):
+        raise BrowserError(f"A locale is a language, and perhaps a region, such as 'de-DE'; not {config.locale!r}")
+    zones = zoneinfo.available_timezones()  # none where the machine has no list of them
+    if config.timezone_id is not None and zones and config.timezone_id not in zones:
+        raise BrowserError(f"A timezone_id is one such as 'Europe/Berlin'; not {config.timezone_id!r}")
+    if config.proxy_server is not None and config.allowed_domains is not None:
+        raise BrowserError("allowed_domains and proxy exclude each other: a proxy asks whomever it likes")
+
+
+def arguments(config: BrowserConfig) -> list[str]:
+    """Return the arguments of Chromium for a config."""
+    found = []
+    if config.locale is not None:
+        language = config.locale.partition("-")[0]
+        found.append(f"--accept-lang={config.locale}" + (f",{language}" if language != config.locale else ""))
+    if config.proxy_server is not None:
+        found.append(f"--proxy-server={config.proxy_server}")
+    if config.proxy_bypass is not None:
+        found.append(f"--proxy-bypass-list={config.proxy_bypass.replace(',', ';')}")
+    if config.ignore_https_errors:
+        found.append("--ignore-certificate-errors")
+    return found
+
+
+def variables(config: BrowserConfig) -> dict[str, str]:
+    """Return the environment variables of Chromium for a config."""
+    return {} if config.timezone_id is None else {"TZ": config.timezone_id}
+
+
+async def emulate(context: BrowserContext, config: BrowserConfig) -> None:
+    """Tell a browser that runs what its pages are to believe.
+
+    Raises:
+        BrowserError: If it knows no such permission.
+    """
+    if config.extra_http_headers:
+        await context.set_extra_http_headers(dict(config.extra_http_headers))
+    permissions = list(config.permissions)
+    if config.geolocation is not None:
+        latitude, longitude, accuracy = config.geolocation
+        await context.set_geolocation({"latitude": latitude, "longitude": longitude, "accuracy": accuracy})
+        permissions.append("geolocation")
+    if permissions:
+        try:
+            await context.grant_permissions(permissions)
+        except PlaywrightError as exc:
+            raise BrowserError(f"The permissions cannot be given: {exc.message}") from exc
+
+
+async def emulate_in(tab: OpenTab, config: BrowserConfig) -> None:
+    """Tell a new tab what its page is to believe.
+
+    Raises:
+        playwright.async_api.Error: If the tab is gone.
+    """
+    size: ViewportSize = {"width": config.viewport_width, "height": config.viewport_height}
+    await tab.page.set_viewport_size(size)
+    if tab.cdp is None:
+        return
+    if config.device_scale_factor is not None:
+        await tab.cdp.send(
+            "Emulation.setDeviceMetricsOverride",
+            {**size, "deviceScaleFactor": config.device_scale_factor, "mobile": False},
+        )
+    if config.locale is not None:
+        try:
+            await tab.cdp.send("Emulation.setLocaleOverride", {"locale": config.locale})
+        except PlaywrightError as exc:
+            if "Another locale override" not in exc.message:  # of a tab in the same process: the same one
+                raise
