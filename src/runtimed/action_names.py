@@ -22,6 +22,7 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("select", "choose", "select_dropdown", "dropdown"), ("select_option",)),
     **dict.fromkeys(("mouse_move", "move_mouse", "mouseover", "move_to"), ("hover",)),
     **dict.fromkeys(("drag_and_drop", "drag_to", "drop"), ("drag",)),
+    **dict.fromkeys(("drop_file", "dropzone"), ("drop_files",)),
     **dict.fromkeys(("upload", "set_input_files", "attach"), ("upload_file",)),
     **dict.fromkeys(("sleep", "pause", "wait_for", "wait_for_selector"), ("wait",)),
     **dict.fromkeys(("evaluate", "eval", "js", "javascript", "execute_script", "run_js"), ("evaluate_js",)),

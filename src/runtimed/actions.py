@@ -16,9 +16,10 @@ without an element from the view's.
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -34,6 +35,7 @@ __all__ = [
     "CloseTab",
     "DownloadFile",
     "Drag",
+    "DropFiles",
     "EvaluateJs",
     "Fill",
     "GoBack",
@@ -59,6 +61,11 @@ __all__ = [
     "recorded",
     "repeatable",
 ]
+
+if TYPE_CHECKING:
+    _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+else:  # what travels: paths of other kinds become texts where an action is taken
+    _Paths = str | tuple[str, ...]
 
 _REF: Final = re.compile(r"d\d+e\d+")
 _LONGEST: Final = 600.0
@@ -275,10 +282,30 @@ class Drag(_OnPoint, frozen=True, tag="drag"):
     to: Target
 
 
-class UploadFile(_OnElement, frozen=True, tag="upload_file"):
-    """Give files of this machine to a file input; an empty list takes them away. Paths are absolute."""
+class _WithFiles(_OnElement, frozen=True, kw_only=True):
+    path: _Paths
 
-    path: str | tuple[str, ...]
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths as texts."""
+        paths: Any = (self.path,) if isinstance(self.path, str | os.PathLike) else self.path
+        return tuple(map(os.fspath, paths))
+
+
+class UploadFile(_WithFiles, frozen=True, tag="upload_file"):
+    """Give files of this machine, or a folder, to a file input or to what opens a file chooser.
+
+    Attributes:
+        path: One or several, as text or `Path`; an empty list takes away what was given.
+    """
+
+
+class DropFiles(_WithFiles, frozen=True, tag="drop_files"):
+    """Drop files and folders of this machine on an element, as a file manager does.
+
+    Attributes:
+        path: One or several, as text or `Path`.
+    """
 
 
 class DownloadFile(_OnElement, frozen=True, tag="download_file"):
@@ -356,6 +383,7 @@ Action = (
     | Hover
     | Drag
     | UploadFile
+    | DropFiles
     | DownloadFile
     | Scroll
     | Wait
@@ -367,7 +395,8 @@ _BY_TYPE: Final[dict[str, type[Any]]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         Goto, GoBack, GoForward, Reload, NewTab, SwitchTab, CloseTab, Click, Fill, Type, Clear,
-        PressKey, Check, SelectOption, Hover, Drag, UploadFile, DownloadFile, Scroll, Wait, EvaluateJs, HandleDialog,
+        PressKey, Check, SelectOption, Hover, Drag, UploadFile, DropFiles, DownloadFile, Scroll, Wait, EvaluateJs,
+        HandleDialog,
     )
 }  # fmt: skip
 
@@ -393,7 +422,7 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
                 f"{', '.join([*(['type'] if type is not None else []), *given])}"
             )
         # Constructors take any value; what travels is checked here, where the caller sees it.
-        plain: dict[str, Any] = msgspec.to_builtins(action)
+        plain: dict[str, Any] = msgspec.to_builtins(action, enc_hook=os.fspath)
         plain.pop("type")
         return _convert(action.__class__, plain)
     if isinstance(action, Mapping):
@@ -513,12 +542,20 @@ def _convert(kind: type[Any], given: dict[str, Any]) -> Action:
     for name in given:
         if name not in allowed:
             raise _unknown(f"field of {tag}", name, allowed)
+    if issubclass(kind, _WithFiles) and "path" in given:
+        given["path"] = _texts_of(given["path"])
     try:
         # A Secret or Target that came as an object is one already.
         action: Action = msgspec.convert({**given, "type": tag}, kind, from_attributes=True)
     except msgspec.ValidationError as exc:
         raise InvalidAction(f"{tag}: {_in_words(str(exc))}", action=tag) from exc
     return action
+
+
+def _texts_of(paths: Any) -> Any:
+    if isinstance(paths, os.PathLike):
+        return os.fspath(paths)
+    return [_texts_of(path) for path in paths] if isinstance(paths, list | tuple) else paths
 
 
 def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]) -> InvalidAction:

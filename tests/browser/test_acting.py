@@ -228,23 +228,6 @@ def test_hover_and_drag(form):
     assert form.js("place.textContent") == "holds the box"
 
 
-def test_upload_by_input_and_by_button(form, tmp_path):
-    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
-    one.write_text("1")
-    two.write_text("2")
-    names = "[...papers.files].map(file => file.name)"
-
-    form.do("upload_file", selector="#papers", path=[str(one), str(two)])
-    assert form.js(names) == ["one.txt", "two.txt"]
-    form.do("upload_file", role="button", name="Choose papers", path=str(two))
-    assert form.js(names) == ["two.txt"]
-    form.do("upload_file", selector="#papers", path=[])
-    assert form.js(names) == []
-    missing = form.execute("upload_file", selector="#papers", path=str(tmp_path / "three.txt"))
-    assert missing.error == "Refused"
-    assert missing.message.endswith("is not the absolute path of a file")
-
-
 def test_a_download_is_there_when_the_action_ends(form, site):
     result = form.do("download_file", role="link", name="Report")
     again = form.do("download_file", role="link", name="Report")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from playwright.async_api import Error as PlaywrightError
@@ -16,6 +15,7 @@ from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused, allowa
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
 from runtimed.browser.filling import check, clear, fill, select, type_anywhere, type_text
+from runtimed.browser.handing import drop, upload
 from runtimed.browser.keys import key_of
 from runtimed.browser.pointing import click, drag, hover
 from runtimed.browser.scripting import evaluate
@@ -55,8 +55,6 @@ _SCROLL_ELEMENT: Final = """(element, amount) => {
   element.scrollBy({ top: amount, behavior: 'instant' });
   return Math.round(element.scrollTop - before);
 }"""
-
-_IS_FILE_INPUT: Final = "element => ((element.control ?? element).type === 'file')"
 
 
 class Operator:
@@ -125,7 +123,9 @@ class Operator:
             case actions.Drag():
                 return await self._drag(action, tab, found, what, doing)
             case actions.UploadFile():
-                return await self._upload(action, tab, found, what)
+                return await upload(action, tab, found, what)
+            case actions.DropFiles():
+                return await drop(action, tab, found, what)
             case actions.DownloadFile():
                 return await self._download(action, tab, found, doing)
             case actions.Scroll():
@@ -161,21 +161,6 @@ class Operator:
         target, where = await self._elements.find(action.to, tab, doing)
         said = await _patiently(action, what, lambda limit: drag(action, tab, found, target, where, limit))
         return f"Dragged {what} to {where}{said}"
-
-    async def _upload(self, action: actions.UploadFile, tab: OpenTab, found: Locator, what: str) -> str:
-        limit = milliseconds(action, TIMEOUT)
-        paths = [action.path] if isinstance(action.path, str) else list(action.path)
-        for path in paths:
-            if not Path(path).is_absolute() or not await asyncio.to_thread(Path(path).is_file):
-                raise Refused(f"{path!r} is not the absolute path of a file", error="Refused")
-        if await found.evaluate(_IS_FILE_INPUT, timeout=limit):
-            await found.set_input_files(paths, timeout=limit)
-        else:
-            async with tab.page.expect_file_chooser(timeout=limit) as chooser:
-                await found.click(timeout=limit)
-            await (await chooser.value).set_files(paths, timeout=limit)
-        names = ", ".join(Path(path).name for path in paths)
-        return f"Gave {names} to {what}" if names else f"Took all files from {what}"
 
     async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator, doing: Doing) -> str:
         timeout = action.timeout or LONG_TIMEOUT

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from runtimed.actions import Target, UploadFile, parse_action, parse_target
+from runtimed.actions import DropFiles, Target, UploadFile, parse_action, parse_target
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import following, read_blob, read_rest
 from runtimed.client.flows import Ask, Flow
@@ -152,10 +152,10 @@ def execute(
         SessionClosed: If the session has no browser.
     """
     parsed = parse_action(action, type, fields)
-    if isinstance(parsed, UploadFile):
+    if isinstance(parsed, UploadFile | DropFiles):
         # The host works elsewhere.
-        paths = (parsed.path,) if isinstance(parsed.path, str) else parsed.path
-        parsed = msgspec.structs.replace(parsed, path=tuple(str(Path(path).expanduser().absolute()) for path in paths))
+        paths = tuple(str(Path(path).expanduser().absolute()) for path in parsed.files)
+        parsed = msgspec.structs.replace(parsed, path=paths)
     reply = yield from _whole(notebook, ops.Act(notebook_id=notebook.id, action=msgspec.to_builtins(parsed)))
     result = msgspec.convert(reply["result"], ActionResult)
     if raise_on_failure and not result.success:
