@@ -217,6 +217,60 @@ def test_the_page_has_its_size_again_when_a_client_that_changed_it_has_left(brow
         assert time.monotonic() < deadline, "it has not its size again"
 
 
+def message(**fields):
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def test_a_connection_to_one_tab_and_the_frames_of_a_tab_are_that_tab():
+    shared = attached_client.SharedBrowser()
+    client = attached_client.AttachedClient(shared, "T")
+    frame = {"sessionId": "F", "targetInfo": {"type": "iframe", "targetId": "X"}}
+    dismissal = message(id=7, method="Page.handleJavaScriptDialog", params={"accept": False})
+    client.told(message(method="Target.attachedToTarget", params=frame))
+
+    client.told(message(method="Page.javascriptDialogOpening", params={"type": "alert"}, sessionId="F"))
+    kept = client.command(dismissal)
+    wants = client.command(message(id=8, method="Runtime.evaluate", params={"expression": "1"}))
+    given_up = client.give_up("T")
+
+    assert kept == attached_client.Verdict((), (message(id=7, result={}),))
+    assert wants == attached_client.Verdict(impatient="T")
+    assert given_up is not None
+    assert json.loads(given_up) == {**json.loads(dismissal), "id": 2**30 + 1}
+    assert client.told(message(id=2**30 + 1, result={})) == attached_client.Told(passes=False)
+    assert client.give_up("T") is None
+
+
+def test_an_answer_counts_to_a_dialog_that_the_client_has_caused_or_that_no_default_gives():
+    shared = attached_client.SharedBrowser()
+    client = attached_client.AttachedClient(shared, "T")
+
+    def answer(kind, accept, *before):
+        for command in before:
+            client.command(command)
+        client.told(message(method="Page.javascriptDialogOpening", params={"type": kind}))
+        verdict = client.command(message(id=9, method="Page.handleJavaScriptDialog", params={"accept": accept}))
+        client.told(message(method="Page.javascriptDialogClosed", params={"result": accept, "userInput": ""}))
+        return verdict is attached_client.PASS
+
+    click = message(id=1, method="Input.dispatchMouseEvent", params={})
+    evaluate = message(id=2, method="Runtime.evaluate", params={"expression": "confirm()"})
+    assert not answer("confirm", False)
+    assert answer("confirm", True)
+    assert not answer("beforeunload", True)
+    assert answer("beforeunload", False)
+    assert answer("confirm", False, evaluate)
+    client.told(message(id=2, result={}))
+    assert not answer("confirm", False)
+    assert answer("confirm", False, click)
+    client.told(message(id=1, result={}))
+    assert answer("confirm", False)  # it acted last
+    shared.begin_action("T")
+    assert not answer("confirm", False)
+    shared.end_action("T")
+    assert not answer("confirm", False)
+
+
 def test_commands_that_cannot_be_read_are_chromium_s_to_refuse():
     client = attached_client.AttachedClient(attached_client.SharedBrowser())
 

@@ -60,6 +60,21 @@ def test_confirm_and_prompt_get_their_answers(dialogs):
     assert answers == ["true", "false", "me", ""]
 
 
+def test_a_tab_that_opens_with_a_dialog_waits_for_its_answer_and_so_does_the_page_that_opened_it(dialogs):
+    first = dialogs.observe().tab
+    opens = (
+        "document.querySelector('button').onclick = () => { said.textContent = open('about:blank').confirm('new?') }"
+    )
+    dialogs.js(f"void ({opens})")
+
+    opened = press(dialogs, "Alert")
+
+    assert "waits in a dialog (confirm): 'new?'" in opened.message
+    assert dialogs.do("handle_dialog").message == "Accepted the confirm 'new?'"
+    dialogs.do("switch_tab", tab=first)
+    assert said(dialogs) == "true"
+
+
 def test_a_storm_of_dialogs_is_answered_one_by_one(dialogs):
     press(dialogs, "Storm")
 

@@ -96,13 +96,14 @@ class OpenTab:
         self._is_ours = True
         self._is_known: asyncio.Future[None] = loop.create_future()
         self._reading: asyncio.Task[None] | None = None
+        self._holding_up: asyncio.Task[None] | None = None
         self._tabs = tabs
         self._dialog_opened: asyncio.Future[None] = loop.create_future()
         self._gone: asyncio.Future[str] = loop.create_future()
+        self._held_up: asyncio.Future[OpenTab] = loop.create_future()
         self._main_documents = 0
         self._frame_documents: dict[Frame, tuple[int, str]] = {}
         self._frames: dict[str, Frame] = {}
-        page.on("dialog", self._on_dialog)
         page.on("close", lambda _: self._end("was closed"))
         page.on("crash", lambda _: self._crash())
         page.on("framenavigated", self._on_navigated)
@@ -158,8 +159,9 @@ class OpenTab:
             TabGone: If the tab closes or crashes meanwhile.
         """
         task = asyncio.ensure_future(work)
+        held_up = self._held_up
         try:
-            waited: list[asyncio.Future[Any]] = [task, self._dialog_opened, self._gone]
+            waited: list[asyncio.Future[Any]] = [task, self._dialog_opened, self._gone, held_up]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
@@ -169,7 +171,8 @@ class OpenTab:
         task.add_done_callback(_forget)
         if self._gone.done():
             raise TabGone(f"The tab {self.id} {self._gone.result()}", tab=self.id)
-        raise DialogOpened(self.dialog_sentence(), tab=self.id)
+        cause = held_up.result() if held_up.done() else self
+        raise DialogOpened(cause.dialog_sentence(), tab=cause.id)
 
     def dialog_sentence(self) -> str:
         """Say which dialog stands in the way."""
@@ -282,9 +285,8 @@ class OpenTab:
 
         self._reading = asyncio.create_task(read_title())
 
-    def _on_dialog(self, opened: OpenDialog) -> None:
-        if not self._is_ours:
-            return  # who hears of it and does nothing leaves it open
+    def show_dialog(self, opened: OpenDialog) -> None:
+        """A dialog opens in it, in which its page waits."""
         self._open_dialog = opened
         mask = self._tabs.mask
         self.dialog = Dialog(
@@ -295,6 +297,7 @@ class OpenTab:
         self.changes += 1
         if not self._dialog_opened.done():
             self._dialog_opened.set_result(None)
+        self._holding_up = asyncio.create_task(self._hold_up_opener())
         data = {"kind": opened.type, "message": opened.message}
         self._tell("dialog", f"{opened.type}: {opened.message}", data)
 
@@ -319,6 +322,14 @@ class OpenTab:
         self.crashed = True
         self._tell("tab", f"the page in {self.id} crashed", {"url": self.page.url})
         self._end("shows a page that crashed")
+
+    async def _hold_up_opener(self) -> None:
+        """A page that opened this one waits for the answer to its dialog, too, if it does so just now."""
+        page = await self.page.opener()
+        opener = None if page is None else self._tabs.of_page(page)
+        if opener is not None:
+            held_up, opener._held_up = opener._held_up, asyncio.get_running_loop().create_future()
+            held_up.set_result(self)
 
     def _tell(self, kind: str, text: str, data: dict[str, Any]) -> None:
         """Tell of something as soon as it is known whose tab this is."""
@@ -371,6 +382,7 @@ class Tabs:
         for page in self.context.pages:
             self._add(page)
         self.context.on("page", self._add)
+        self.context.on("dialog", self._on_dialog)
 
     def announce(self) -> None:
         """A tab opens: Chromium says so at once, Playwright when it knows the page."""
@@ -394,6 +406,12 @@ class Tabs:
         self._order.append(tab)
         self.changes += 1
         self.note_change()
+
+    def _on_dialog(self, opened: OpenDialog) -> None:
+        # Of a page that opens with it Playwright does not know yet, nor can it before the dialog is answered.
+        tab = self.latest if opened.page is None else self.of_page(opened.page)
+        if tab is not None:  # who hears of another client's and does nothing leaves it open
+            tab.show_dialog(opened)
 
     def note_change(self) -> None:
         """Tell who listens that what `listed` gives is different."""
@@ -453,6 +471,7 @@ class Tabs:
     def end(self) -> None:
         """From now on nothing is told of what tabs do."""
         self.context.remove_listener("page", self._add)
+        self.context.remove_listener("dialog", self._on_dialog)
         self.listener = TabsListener()
         self.hearers.clear()
 
