@@ -100,6 +100,7 @@ def show(browser, html):
         ),
         ("<p>a<b> bold </b>b<b>one</b><b>two</b><i></i></p>", "a **bold** b**onetwo**"),
         ("<p><b>very <strong>bold</strong></b><h2><b>Title</b></h2><p>* note", "**very bold**\n\n## Title\n\n\\* note"),
+        ("<h2 id=a><a href='#a'>Title</a> <a href='#a'>¶</a>&nbsp;</h2>", "## Title"),
         ("<ol start=3><li>x<li value=9>y<ul><li>z</ul></ol>", "3. x\n9. y\n   - z"),
         ("<p>m<sup>2</sup> H<sub>2</sub>O 4<sup>th</sup></p>", "m² H₂O 4th"),
         (
@@ -144,6 +145,7 @@ ARTICLE = "<nav><a href=/>Home</a><a href=/b>Menu</a></nav>"
             "# A title\n\nText",
         ),
         ("<nav>Only this</nav>", "Only this"),
+        ("<main class=sidebar>Only that</main><p>Around</p>", "Only that"),
         (
             "<div id=cookie-banner role=dialog>We use cookies</div><div class='ad'>Buy</div><p>Text",
             "Text",

@@ -118,6 +118,10 @@ def test_one_of_several_numbers_is_picked_by_the_hint(text, pick, number):
     assert read_number(text, language="en", pick=pick) == number
 
 
+def test_another_number_of_the_text_tells_its_conventions():
+    assert read_number("4.5 1,024 ratings", language="de", pick="last") == 1024
+
+
 def test_two_prices_are_not_one():
     with pytest.raises(Unreadable) as caught:
         read_number("Was $49.99, now $39.99", language="en", pick="price")

@@ -186,7 +186,7 @@ class _Writer:
 
     def _line(self, nodes: Iterable[Node]) -> str:
         text = _BREAKS.sub(_BREAK, self._inline(nodes))
-        return _SPACES.sub(" ", text).strip(f" {_BREAK}").replace(_BREAK, "  \n")
+        return _SPACES.sub(" ", text).strip(f" {_BREAK}\u00a0\u200b").replace(_BREAK, "  \n")
 
     def _inline(self, nodes: Iterable[Node]) -> str:
         return "".join(self._one(node) for node in _merged(nodes))

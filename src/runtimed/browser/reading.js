@@ -358,7 +358,7 @@ options => {
     if (tag === 'DIALOG' && !node.open) return null;
     const style = styleOf(node);
     if (style.display === 'none') return null;
-    if (main && (around(node) || isPermalink(node))) return null;
+    if (main && depth > 0 && (around(node) || isPermalink(node))) return null;
     if (depth > DEEPEST) return ['block', 0, [node.textContent]];
     if (tag === 'BR') return ['br', 0, []];
     if (tag === 'HR') return ['hr', 0, []];
@@ -412,6 +412,8 @@ options => {
       case 'DT': return ['term', 0, made];
       case 'DD': return ['definition', 0, made];
       case 'A':
+        // A heading that links to itself is for copying its address.
+        if (/^#/.test(node.getAttribute('href') ?? '') && node.closest('h1, h2, h3, h4, h5, h6')) break;
         if (node.href && !/^javascript:/i.test(node.href)) {
           const href = node.href?.baseVal ?? node.href;
           return wrapped(node, style, ['link', { href }, made]);
