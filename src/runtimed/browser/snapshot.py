@@ -211,7 +211,7 @@ class Observer:
         if where is None or line.ref is None:
             return Known()
         entry, told = await asyncio.gather(
-            self._entry(tab, document), _ask(tab.frame_of(where[1]), where[1], [line], alone=True)
+            self._entry(tab, document), _ask(tab.frame_of(where[1]), where[1], [line], 0, whole=False)
         )
         return _entered(told.known[line.ref], entry)
 
@@ -268,7 +268,7 @@ class Observer:
                 part = tab.page if scope is None else await self._part(tab, scope)
                 if part is None:
                     return None
-                snapshot, place = await self._snapshot(part, asking, limit)
+                snapshot, place, size = await self._snapshot(part, asking, limit)
             finally:
                 asking.cancel()
             if "- iframe" in snapshot:
@@ -283,7 +283,7 @@ class Observer:
             lines = outline.read_outline(snapshot, number)
             if scope is not None and REF.fullmatch(scope) and (not lines or lines[0].ref != scope):
                 return None
-            known, unseen = await self._survey(tab, lines, prefixes)
+            known, unseen = await self._survey(tab, lines, prefixes, size, whole=scope is None)
         return _Seen(outline.masked(lines, known, unseen), known, place)
 
     async def _part(self, tab: OpenTab, scope: str) -> Locator | None:
@@ -303,20 +303,20 @@ class Observer:
     @staticmethod
     async def _snapshot(
         part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout
-    ) -> tuple[str, list[Any]]:
-        """Return the snapshot and the place; a large page gets more time."""
+    ) -> tuple[str, list[Any], int]:
+        """Return the snapshot, the place, and how many elements the page has; a large one gets more time."""
         taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
         try:
             *place, size = await asking
             until = limit.when()
             if until is not None:
                 limit.reschedule(min(until + size * _FOR_EACH, until + _LONGEST))
-            return await taking, place
+            return await taking, place, size
         finally:
             taking.cancel()
 
     async def _survey(
-        self, tab: OpenTab, lines: Sequence[Line], prefixes: dict[str, str]
+        self, tab: OpenTab, lines: Sequence[Line], prefixes: dict[str, str], size: int, *, whole: bool
     ) -> tuple[dict[str, Known], set[str]]:
         """Ask each frame about its elements; return what is known, and values of password fields without a ref."""
         asked = []
@@ -324,7 +324,9 @@ class Observer:
             document = next((_document(line.ref) for line in part.lines if line.ref is not None), None)
             if document is not None:
                 asked.append((part, document, prefixes[document]))
-        told = await asyncio.gather(*(_ask(tab.frame_of(prefix), prefix, part.lines) for part, _, prefix in asked))
+        told = await asyncio.gather(
+            *(_ask(tab.frame_of(prefix), prefix, part.lines, size, whole=whole) for part, _, prefix in asked)
+        )
         known: dict[str, Known] = {}
         for (part, document, prefix), answer in zip(asked, told, strict=True):
             if part.owner is not None:
@@ -364,10 +366,10 @@ def _entered(known: Known, entry: str | None) -> Known:
     return msgspec.structs.replace(known, selector=selector)
 
 
-async def _ask(frame: Frame, prefix: str, lines: Sequence[Line], *, alone: bool = False) -> Survey:
+async def _ask(frame: Frame, prefix: str, lines: Sequence[Line], size: int, *, whole: bool) -> Survey:
     """Ask a frame; of one that does not answer nothing is known, so that any field may be one for passwords."""
     try:
-        return await survey(frame, prefix, lines, within=_LONGEST, alone=alone)
+        return await survey(frame, prefix, lines, within=_LONGEST, size=size, whole=whole)
     except PlaywrightError as exc:
         if not frame.is_detached():
             logger.warning("a frame at %s does not tell of its elements: %s", frame.url, exc.message)

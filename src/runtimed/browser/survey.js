@@ -1,8 +1,9 @@
 // A selector engine of Playwright's, in the world of its own scripts: tells what a snapshot leaves out.
 //
 // A query is a chain of `internal:or`, so that Playwright's own engines answer its parts in one question:
-// `runtimed=begin REFS` first, then any of `role=button >> runtimed=note KEY`, and `runtimed=end REFS`, which gives an
-// element whose text is the answer in JSON. All but the last find nothing. Nothing here changes the page.
+// `runtimed=begin PREFIX:REFS` first, then any of `role=button[name="Go"] >> runtimed=note KEY`, and
+// `runtimed=end REFS ROLES`, which gives an element whose text is the answer in JSON. All but the last find nothing.
+// Nothing here changes the page.
 //
 // `runtimed=ref REF` finds an element also where Playwright's latest snapshot was one of another part of the page.
 (() => {
@@ -35,14 +36,15 @@
     shadows = false;
   };
 
+  // In the order in which Playwright's engine of roles finds them.
   const collect = (root, all) => {
+    const inside = [];
     for (const element of root.querySelectorAll('*')) {
       all.push(element);
-      if (element.shadowRoot) {
-        shadows = true;
-        collect(element.shadowRoot, all);
-      }
+      if (element.shadowRoot) inside.push(element.shadowRoot);
     }
+    for (const shadow of inside) collect(shadow, all);
+    shadows ||= inside.length > 0;
     return all;
   };
 
@@ -109,10 +111,11 @@
       // What people click instead of a control that is not to be seen.
       || (element.control !== null && element.control.getClientRects().length === 0));
 
-  const end = ranges => {
-    const told = { notes, names: {}, paths: {}, acting: [], passwords: [], unseen: [] };
+  const end = (ranges, named = '') => {
+    const told = { notes: {}, order: [], names: {}, paths: {}, acting: [], passwords: [], unseen: [] };
     const wanted = spread(ranges);
-    const alone = !/[,-]/.test(ranges);
+    const roles = new Set(named.split(','));
+    const alone = refs.reduce((count, flag) => count + flag, 0) === 1;
     const all = collect(page, []);  // afterwards it is known whether there are shadows
     for (const element of all) {
       const ref = element._ariaRef === undefined ? 0 : number(element);
@@ -120,19 +123,19 @@
         if (ref) told.passwords.push(ref);
         else if (element.value) told.unseen.push(element.value);
       }
-      if (ref && acts(element)) told.acting.push(ref);
-      if (alone && ref) told.names[ref] = element._ariaRef.name;
+      if (!ref) continue;
+      const { role, name } = element._ariaRef;
+      if (acts(element)) told.acting.push(ref);
+      if (roles.has(role)) told.order.push(ref);
+      if (alone || (name && element.firstElementChild && roles.has(role) && name.length <= LONG_NAME))
+        told.names[ref] = name;
       if (wanted[ref])
         told.paths[ref] = /^i?frame$/.test(element.localName) ? frame_path(element) : path(element);
     }
-    for (const [key, found] of Object.entries(notes)) {
-      for (const element of found) {
-        const ref = number(element);
-        if (ref && element.firstElementChild && element._ariaRef.name.length <= LONG_NAME)
-          told.names[ref] = element._ariaRef.name;
-      }
-      notes[key] = found.map(number);
-    }
+    for (const [key, found] of Object.entries(notes)) told.notes[key] = found.map(number);
+    // A snapshot shows the body alone.
+    told.outside = [...page.documentElement.children].some(
+      child => child !== page.body && !/^(head|script|style|link|noscript|template)$/.test(child.localName));
     const answer = page.createElement('data');
     answer.textContent = JSON.stringify(told);
     page = prefix = refs = notes = places = paths = undefined;
@@ -145,7 +148,7 @@
       if (verb === 'begin') begin(root, ...rest.split(':'));
       if (verb === 'note') (notes[rest] ??= []).push(root);
       if (verb === 'ref') return collect(root, []).filter(element => element._ariaRef?.ref === rest);
-      return verb === 'end' ? end(rest) : [];
+      return verb === 'end' ? end(...rest.split(' ')) : [];
     },
   };
 })()

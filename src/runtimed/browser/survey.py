@@ -1,13 +1,13 @@
 """Asks a frame what its snapshot leaves out: by which selectors its elements are found, and what people do with them.
 
-A selector of a role comes from Playwright's own engine, which is asked for all elements of that role at once; a path is
+A snapshot shows whatever Playwright's engine of roles finds, though some of it without a ref or a name: names and order
+come from the page, and only what shares its name with an element without a ref is asked for with that engine. A path is
 right by construction. What is told is true of the page at that moment.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Final
@@ -33,7 +33,9 @@ _NAMED: Final = INTERACTIVE | {
 _LONG_NAME: Final = 200
 _LONG_TEXT: Final = 80
 _MAX_QUERIES: Final = 40
-"""Single names, and single texts, that are asked for: each takes as long as all elements of a role."""
+"""Names and texts that are asked for by themselves, at most."""
+_MAX_VISITS: Final = 200_000
+"""Elements that are visited for those: all of the page for each (0.5 s)."""
 _MAX_PATHS: Final = 5_000
 """Elements of a frame that all get a path; where there are more, only those do that people operate."""
 
@@ -51,14 +53,20 @@ class Survey(msgspec.Struct, frozen=True):
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """What `survey.js` answers: elements by the numbers of their refs, 0 for one without."""
+    """What `survey.js` answers: elements by the numbers of their refs, 0 for one without.
+
+    Attributes:
+        outside: Whether there are elements that no snapshot shows.
+    """
 
     notes: dict[str, list[int]]
+    order: list[int]
     names: dict[int, str]
     paths: dict[int, str | None]
     acting: list[int]
     passwords: list[int]
     unseen: list[str]
+    outside: bool
 
 
 async def register(playwright: Playwright) -> None:
@@ -67,7 +75,9 @@ async def register(playwright: Playwright) -> None:
     await playwright.selectors.register(_ENGINE, script, content_script=True)
 
 
-async def survey(frame: Frame, prefix: str, lines: Sequence[Line], *, within: float, alone: bool = False) -> Survey:
+async def survey(
+    frame: Frame, prefix: str, lines: Sequence[Line], *, within: float, size: int, whole: bool = True
+) -> Survey:
     """Ask a frame about elements of its latest snapshot.
 
     Args:
@@ -75,12 +85,13 @@ async def survey(frame: Frame, prefix: str, lines: Sequence[Line], *, within: fl
         prefix: Of its refs, as Playwright has it.
         lines: What the snapshot shows of the frame; those with a ref are asked about.
         within: Seconds.
-        alone: Whether the frame shows more than these lines; then each name is asked for by itself.
+        size: Elements of the page.
+        whole: Whether these lines are all that the frame shows; else each name is asked for by itself.
 
     Raises:
         PlaywrightError: If the frame is gone or does not answer.
     """
-    question = _Question(prefix, lines, alone=alone)
+    question = _Question(prefix, lines, size, whole=whole)
     if not question.wanted:
         return Survey({})
     answer = await frame.locator(question.selector()).text_content(timeout=within * 1000)
@@ -93,65 +104,53 @@ def by_ref(frame: Frame, ref: str) -> Locator:
 
 
 class _Question:
-    def __init__(self, prefix: str, lines: Sequence[Line], *, alone: bool) -> None:
+    def __init__(self, prefix: str, lines: Sequence[Line], size: int, *, whole: bool) -> None:
         self._prefix = prefix
+        self._whole = whole
         self.wanted = {number_of(line.ref): line for line in lines if line.ref is not None}
-        without = Counter((line.role, line.name) for line in lines if line.ref is None and line.role in _NAMED)
-        pairs = {
+        self._roles = {line.role for line in self.wanted.values() if line.role in _NAMED}
+        self._without = {(line.role, line.name) for line in lines if line.ref is None}
+        most = max(1, min(_MAX_QUERIES, _MAX_VISITS // max(size, 1)))
+        pairs = dict.fromkeys(
             (line.role, line.name)
             for line in self.wanted.values()
-            if line.role in _NAMED and 0 < len(line.name) <= _LONG_NAME
-        }
-        self._doubtful = pairs if alone else {pair for pair in pairs if pair in without}
-        self._without = without
-        self._roles = sorted(
-            set()
-            if alone
-            else {line.role for line in self.wanted.values() if line.role in INTERACTIVE or line.role == "img"}
-            | {role for role, _ in pairs}
+            if line.role in _NAMED
+            and 0 < len(line.name) <= _LONG_NAME
+            and not (whole and (line.role, line.name) not in self._without)
         )
-        self._named = sorted(self._doubtful)[:_MAX_QUERIES]
-        texts = {
+        self._named = list(pairs)[:most]
+        texts = dict.fromkeys(
             text
             for line in self.wanted.values()
             if line.role == "generic" and line.pointer and 0 < len(text := line.plain_value) <= _LONG_TEXT
-        }
-        self._texts = sorted(texts)[:_MAX_QUERIES]
+        )
+        self._texts = list(texts)[:most]
 
     def selector(self) -> str:
+        """Return what is asked."""
         every = len(self.wanted) <= _MAX_PATHS
         pathed = [
             number
             for number, line in self.wanted.items()
             if every or line.role in INTERACTIVE or line.role == "iframe" or line.pointer
         ]
-        parts = [f"role={role} >> {_ENGINE}=note role {role}" for role in self._roles]
-        parts += [
+        parts = [
             f"{by_role(role, name)} >> {_ENGINE}=note name {place}" for place, (role, name) in enumerate(self._named)
         ]
         parts += [f"{_by_text(text)} >> {_ENGINE}=note text {place}" for place, text in enumerate(self._texts)]
-        parts.append(f"{_ENGINE}=end {_ranges(pathed)}")
+        parts.append(f"{_ENGINE}=end {_ranges(pathed)} {','.join(sorted(self._roles))}")
         begin = f"{_ENGINE}=begin {self._prefix}:{_ranges(self.wanted)}"
         return " >> ".join([begin, *(f"internal:or={json.dumps(part, ensure_ascii=False)}" for part in parts)])
 
     def read(self, told: _Told) -> Survey:
+        """Return what was answered."""
         names = {number: told.names.get(number, line.name) for number, line in self.wanted.items()}
         groups: dict[tuple[str, str], list[int]] = {}
-        unsure = set(self._doubtful)
-        for role in self._roles:
-            found = told.notes.get(f"role {role}", [])
-            nameless = found.count(0)
-            told_of = sum(count for (of, _), count in self._without.items() if of == role)
-            for number in found:
-                if number and self.wanted[number].role == role:
-                    groups.setdefault((role, names[number]), []).append(number)
-            unsure |= {
-                pair
-                for pair in groups
-                if pair[0] == role and (pair in self._without or (nameless > told_of and role != "img"))
-            }
-        for pair in unsure:
-            groups.pop(pair, None)
+        if self._whole and not told.outside:
+            for number in told.order:
+                pair = (self.wanted[number].role, names[number])
+                if pair not in self._without:
+                    groups.setdefault(pair, []).append(number)
         for place, pair in enumerate(self._named):
             groups[pair] = told.notes.get(f"name {place}", [])
         texts = {text: told.notes.get(f"text {place}", []) for place, text in enumerate(self._texts)}
