@@ -171,6 +171,18 @@ def test_the_content_is_kept_whole_and_what_stands_around_it_left_out(plain, htm
     assert scrape(plain) == markdown + "\n"
 
 
+def test_what_a_page_has_made_of_the_language_does_not_matter(plain):
+    show(
+        plain,
+        "<script>Array.prototype.toJSON = String.prototype.toJSON = () => 'no'; window.Node = class {}</script>"
+        '<p>One \\ "two"</p><p></p><form><input name=id value=3></form>'
+        "<script>document.querySelectorAll('p')[1].textContent = '\\ud800 lone \U0001f600'</script>",
+    )
+
+    assert scrape(plain) == 'One \\ "two"\n\n\ufffd lone \U0001f600\n\n3\n'
+    plain.js("delete Array.prototype.toJSON; delete String.prototype.toJSON")
+
+
 def test_a_selector_gives_all_that_it_finds_in_all_frames(plain):
     items = "<ol><li>a<ul><li>b</ul><li hidden>no<li>c</ol>"
     show(plain, f"{items}<iframe srcdoc='<ul><li>d</ul>'></iframe>")

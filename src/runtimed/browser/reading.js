@@ -2,6 +2,8 @@
 // `options.roots` are the elements to read, null for the page as a whole; `options.frames` the elements of its frames;
 // `options.main` leaves out what stands around the content.
 options => {
+  // By their numbers: a page may have a `Node` of its own.
+  const TEXT = 3, ELEMENT = 1;
   const DEEPEST = 150;
   const skipped = new Set(['SCRIPT', 'STYLE', 'NOSCRIPT', 'TEMPLATE', 'LINK', 'META', 'HEAD', 'TITLE', 'CANVAS', 'OBJECT',
     'EMBED', 'AUDIO', 'VIDEO', 'MAP', 'DATALIST', 'RP']);
@@ -28,6 +30,15 @@ options => {
   const role = node => (node.getAttribute('role') ?? '').trim().split(/\s+/)[0];
   const inContent = node => node.parentElement?.closest('article, main, [role=main], [role=article]');
 
+  // Written by hand: a page may have given texts and arrays a `toJSON` of its own.
+  const quoted = text => `"${text.toWellFormed().replace(/[\\"\u0000-\u001f\ud800-\udfff]/g,
+    char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)}"`;
+  const written = value => {
+    if (typeof value === 'string') return quoted(value);
+    if (Array.isArray(value)) return `[${value.map(written).join(',')}]`;
+    if (typeof value !== 'object' || value === null) return String(value ?? null);
+    return `{${Object.keys(value).map(key => `${quoted(key)}:${written(value[key])}`).join(',')}}`;
+  };
   const once = work => { let made; return () => (made ??= work()); };
   const childrenOf = node => {
     if (node.shadowRoot) return [...node.shadowRoot.childNodes];
@@ -43,11 +54,11 @@ options => {
     const weigh = (node, inLink) => {
       const sum = { all: 0, linked: 0, links: 0, prose: 0, own: 0 };
       for (const child of childrenOf(node)) {
-        if (child.nodeType === Node.TEXT_NODE) {
+        if (child.nodeType === TEXT) {
           const size = squeezed(child.data).length;
           sum.all += size;
           sum[inLink ? 'linked' : 'own'] += size;
-        } else if (child.nodeType === Node.ELEMENT_NODE && !skipped.has(child.tagName.toUpperCase())
+        } else if (child.nodeType === ELEMENT && !skipped.has(child.tagName.toUpperCase())
           && styleOf(child).display !== 'none') {
           const isLink = child.tagName === 'A' && child.hasAttribute('href');
           const one = weigh(child, inLink || isLink);
@@ -222,8 +233,8 @@ options => {
   const codeOf = root => {
     let text = '';
     const walk = node => {
-      if (node.nodeType === Node.TEXT_NODE) { text += node.data; return; }
-      if (node.nodeType !== Node.ELEMENT_NODE) return;
+      if (node.nodeType === TEXT) { text += node.data; return; }
+      if (node.nodeType !== ELEMENT) return;
       if (node.tagName === 'BR') { text += '\n'; return; }
       if (node !== root) {
         const style = styleOf(node);
@@ -248,8 +259,8 @@ options => {
     const given = node.querySelector('annotation[encoding="application/x-tex"]');
     if (given) return squeezed(given.textContent);
     const line = one => {
-      if (one.nodeType === Node.TEXT_NODE) return one.data.trim();
-      if (one.nodeType !== Node.ELEMENT_NODE || /^annotation/.test(one.localName)) return '';
+      if (one.nodeType === TEXT) return one.data.trim();
+      if (one.nodeType !== ELEMENT || /^annotation/.test(one.localName)) return '';
       const all = [...one.childNodes].map(line).filter(text => text !== '');
       const grouped = text => (/^[\p{L}\p{N}]+$/u.test(text) ? text : `(${text})`);
       switch (one.localName) {
@@ -340,9 +351,9 @@ options => {
   const copyAll = (nodes, main, depth, style) => {
     const made = [];
     for (const node of nodes) {
-      if (node.nodeType === Node.TEXT_NODE) {
+      if (node.nodeType === TEXT) {
         if (style?.visibility !== 'hidden') pushAll(made, style ? inlined(node.data, style) : [node.data]);
-      } else if (node.nodeType === Node.ELEMENT_NODE) {
+      } else if (node.nodeType === ELEMENT) {
         const one = copy(node, main, depth + 1);
         // What has no meaning of its own is not nested, so that no page is too deep.
         if (one && one[0] === 'inline') pushAll(made, one[2]);
@@ -373,7 +384,7 @@ options => {
       return label.trim() ? ['img', { alt: squeezed(label), src: '' }, []] : null;
     }
     if (style.visibility === 'hidden' || style.visibility === 'collapse') {
-      const made = copyAll(childrenOf(node).filter(one => one.nodeType === Node.ELEMENT_NODE), main, depth);
+      const made = copyAll(childrenOf(node).filter(one => one.nodeType === ELEMENT), main, depth);
       return made.length ? ['block', 0, made] : null;
     }
     if (tag === 'IMG') return imageOf(node);
@@ -465,10 +476,10 @@ options => {
     const outer = options.roots.filter(node => !options.roots.some(other => other !== node && other.contains(node)));
     const made = outer.filter(node => node.checkVisibility({ visibilityProperty: true }))
       .map(node => copy(node, false, 0)).filter(one => one);
-    return JSON.stringify(['block', 0, made.map(one => (one[0] === 'item' ? one : ['block', 0, [one]]))]);
+    return written(['block', 0, made.map(one => (one[0] === 'item' ? one : ['block', 0, [one]]))]);
   }
   const body = document.body ?? document.documentElement;
-  if (!options.main) return JSON.stringify(read(body, false));
+  if (!options.main) return written(read(body, false));
   const mains = [...document.querySelectorAll('main, [role=main]')]
     .filter(node => node.checkVisibility() && !node.parentElement.closest('main, [role=main]'));
   if (mains.length === 1) {
@@ -478,10 +489,10 @@ options => {
       const outside = pageHeadings().filter(one => !mains[0].contains(one) && isTitle(one));
       if (!mains[0].querySelector('h1') && outside.length === 1 && document.title.includes(squeezed(outside[0].textContent)))
         part[2].unshift(copy(outside[0], false, 0));
-      return JSON.stringify(part);
+      return written(part);
     }
   }
   core = coreOf(body);
   const part = read(body, true);
-  return JSON.stringify(said(part) ? part : read(body, false));
+  return written(said(part) ? part : read(body, false));
 }
