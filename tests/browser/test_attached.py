@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from runtimed.browser import attached_client, tunnel
+from tests.browser.conftest import browsing
 
 PAGE = """<p id=said>nothing</p>
 <button onclick="alert('a'); said.textContent = 'done'">alert</button>
@@ -215,6 +216,28 @@ def test_the_page_has_its_size_again_when_a_client_that_changed_it_has_left(brow
     deadline = time.monotonic() + 10
     while browser.js(size) != [1280, 1080]:
         assert time.monotonic() < deadline, "it has not its size again"
+
+
+def test_the_place_and_the_permissions_are_the_session_s_again_when_a_client_that_changed_them_has_left(run, site):
+    async def change(url):
+        async with async_playwright() as playwright:
+            theirs = await playwright.chromium.connect_over_cdp(url)
+            context = theirs.contexts[0]
+            await context.clear_permissions()
+            await context.set_geolocation({"latitude": 50, "longitude": 60})
+            await theirs.close()
+
+    place = """new Promise(done => navigator.geolocation.getCurrentPosition(
+      found => done([found.coords.latitude, found.coords.longitude]), error => done(error.message)))"""
+    with browsing(run, geolocation=(10.0, 20.0, 1.0)) as browser:
+        browser.goto(f"{site.url}/plain")
+        before = browser.js(place)
+        run(change(browser.browser.cdp_url))
+        deadline = time.monotonic() + 10
+        while browser.js(place) != [10, 20]:
+            assert time.monotonic() < deadline, "the place is not the session's"
+
+    assert before == [10, 20]
 
 
 def message(**fields):

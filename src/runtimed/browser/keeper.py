@@ -12,8 +12,9 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.attached_client import Delivery, SharedBrowser
 from runtimed.browser.downloads import Downloads
-from runtimed.browser.emulation import emulate_in
+from runtimed.browser.emulation import emulate, emulate_in
 from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.errors import BrowserError
 from runtimed.pages import BrowserConfig
 
 if TYPE_CHECKING:
@@ -80,7 +81,12 @@ class Keeper:
 
     async def left(self, changed: set[str]) -> None:
         """See `Doorkeeper`: Chromium forgets what several have set as soon as one of them goes."""
-        if any(method.startswith("Emulation.") for method in changed):
+        try:
+            async with asyncio.timeout(_RESTORED):
+                await emulate(self._tabs.context, self._config)
+        except (PlaywrightError, TimeoutError, BrowserError) as exc:
+            logger.info("what a client has set for all pages stays: %s", exc)
+        if any("DeviceMetrics" in method or "Locale" in method for method in changed):
             await asyncio.gather(*(self._restore(tab) for tab in self._tabs.all))
 
     async def _restore(self, tab: OpenTab) -> None:
