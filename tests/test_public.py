@@ -89,6 +89,7 @@ BROWSER_MEMBERS = [
     "async_page",
     "cdp_url",
     "viewer_url",
+    "open_viewer",
     "observe",
     "execute",
     "scrape",

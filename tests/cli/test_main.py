@@ -35,6 +35,7 @@ COMMANDS = [
     "interrupt",
     "delete",
     "prune",
+    "view",
     "replay",
     "env",
     "completion",

@@ -379,6 +379,14 @@ def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(data_dir, tm
     with BrowserSession("seen") as session:
         session.start()
         line = (tmp_path / "line").read_text()
+        (tmp_path / "line").unlink()
+        subprocess.run(
+            [sys.executable, "-m", "runtimed", "view", "see"],
+            env={**os.environ, "BROWSER": f"{opener} %s"},
+            timeout=60,
+            check=True,
+        )
+        assert (tmp_path / "line").read_text() == line
         page = Path(urlsplit(line).path)
         assert (opened.stdout, urlsplit(line).scheme) == ("", "file")
         assert stat.S_IMODE(page.stat().st_mode) == 0o600

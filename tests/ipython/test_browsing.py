@@ -48,6 +48,9 @@ def test_a_browser_is_driven_and_what_it_shows_displays_itself(shell: Shell) -> 
     assert shell.run("%runtimed browser evaluate_js code=document.title").endswith("\nCoffee for Ada L.\n")
     assert shown(shell, "%runtimed browser scrape main")["text/markdown"].startswith("# Tea and coffee")
     assert shown(shell, "%runtimed browser screenshot")["image/png"].startswith(b"\x89PNG")
+    assert shell.run("%runtimed browser evaluate_js 'code=console.warn(1, 2)'").endswith("\nNone\n")
+    assert shell.run("%runtimed browser console") == "warning: 1 2\n"
+    assert shell.run("%runtimed browser downloads") == "Nothing so far\n"
     status = shell.run("%runtimed browser status").splitlines()
     assert status[:2] == [f"Browser session {session_id}: active", f"* t1  Coffee for Ada L.  {PAGE}"]
     assert status[2].startswith("Watch it at http://127.0.0.1:")
@@ -102,7 +105,7 @@ def test_a_browser_is_joined_and_stopped_by_its_id_and_is_no_notebook(shell: She
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("fly", "there is no 'fly', only start, goto, observe, click, fill, scrape, screenshot, status, stop"),
+        ("fly", "there is no 'fly', only start, goto, observe, click, fill, scrape, screenshot, console, requests, "),
         ("start a b", "browser start: 'b' is too much"),
         ("click 'a", "no closing quotation"),
     ],

@@ -279,6 +279,14 @@ def _add_sessions(commands: _Commands) -> None:
         "It is\nloaded by a process of its own first. Cells written since stay, behind those that come back.",
     )
     _add_id(restore)
+    _add_id(
+        commands.add(
+            "view",
+            "view",
+            "watch a browser session live, in your own browser",
+            "Where none opens, its\naddress is printed: who has it may watch.",
+        )
+    )
     replay = _add_json(
         commands.add(
             "replay",

@@ -57,7 +57,7 @@ class AsyncBrowserSession(BrowserHandle):
         notebook = self._named()
         flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
         if self._began(await self._perform(flow)):
-            open_viewer(await self._address())
+            await self.open_viewer()
 
     async def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.
@@ -162,6 +162,14 @@ class AsyncBrowserSession(BrowserHandle):
     async def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
         return (await self._address())["viewer_url"]
+
+    async def open_viewer(self) -> None:
+        """Open the viewer in this user's own browser; where none opens, print its address.
+
+        Raises:
+            SessionClosed: If the session has no browser.
+        """
+        open_viewer(await self._address())
 
     async def _address(self) -> dict[str, str]:
         return await self._perform(calls.browser.browser_address(self._known()))

@@ -62,7 +62,7 @@ class BrowserSession(BrowserHandle):
         notebook = self._named()
         flow = calls.browser.start_browser(notebook, self._config, self._timeout_minutes, self._max_duration_minutes)
         if self._began(self._perform(flow)):
-            open_viewer(self._address())
+            self.open_viewer()
 
     def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.
@@ -196,6 +196,14 @@ class BrowserSession(BrowserHandle):
     def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
         return self._address()["viewer_url"]
+
+    def open_viewer(self) -> None:
+        """Open the viewer in this user's own browser; where none opens, print its address.
+
+        Raises:
+            SessionClosed: If the session has no browser.
+        """
+        open_viewer(self._address())
 
     def _address(self) -> dict[str, str]:
         return self._perform(calls.browser.browser_address(self._known()))

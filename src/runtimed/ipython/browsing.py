@@ -27,6 +27,10 @@ BROWSER_COMMANDS: Final = {
     "fill": "write into a field",
     "scrape": "show the page's content as Markdown",
     "screenshot": "show the page, or an element of it, as a picture",
+    "console": "show what pages wrote to their consoles",
+    "requests": "show what pages asked for, and the answers",
+    "downloads": "show which files were downloaded",
+    "view": "watch it live, in your own browser",
     "status": "say which browser this is, and what it shows",
     "stop": "end the browser session for everybody",
 }
@@ -127,6 +131,12 @@ class Browsing:
             case "scrape":
                 content = session.scrape(next(iter(_at_most(name, arguments, 1)), None))
                 return Markdown(content)  # type: ignore[no-untyped-call]  # IPython leaves it unannotated
+            case "console" | "requests" | "downloads":
+                _at_most(name, arguments, 0)
+                self._say("\n".join(map(str, getattr(session, name)())) or "Nothing so far")
+            case "view":
+                _at_most(name, arguments, 0)
+                session.open_viewer()
             case "screenshot":
                 if arguments == ["--full-page"]:
                     return session.screenshot(full_page=True)

@@ -142,6 +142,8 @@ class RuntimedMagics(Magics):
                                       also with a selector, or a role and a name
         %runtimed browser scrape      the page's content as Markdown
         %runtimed browser screenshot  a picture of it; with --full-page of all of it, with REF of an element
+        %runtimed browser console     what pages wrote there; `requests`: what they asked for; `downloads`: the files
+        %runtimed browser view        watch it live, in your own browser
         %runtimed browser status      what it shows, and where it can be watched
         %runtimed browser stop        end it for everybody
 
