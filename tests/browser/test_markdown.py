@@ -93,6 +93,13 @@ def show(browser, html):
         ),
         ("<ul><li><input type=checkbox checked>done<li><input type=checkbox>todo</ul>", "- [x] done\n- [ ] todo"),
         ("<details><summary>More?</summary>Yes, <b>more</b>.</details>", "More?\n\nYes, **more**."),
+        # Formulas.
+        (
+            "<p>So <math><munderover><mo>∑</mo><mrow><mi>k</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>"
+            "<msub><mi>a</mi><mi>k</mi></msub></math> and <math><mtable>"
+            "<mtr><mtd><mi>x</mi></mtd><mtd><mn>1</mn></mtd></mtr><mtr><mtd><mi>y</mi></mtd><mtd><mn>2</mn></mtd></mtr></mtable></math></p>",
+            "So $∑_(k=1)^na_k$ and $x 1; y 2$",
+        ),
         # Texts that would mean something else.
         (
             "<p># no<p>1. no<p>- no<p>*no* _no_ snake_case 2 * 3 `no` &lt;b>",

@@ -266,8 +266,12 @@ options => {
       switch (one.localName) {
         case 'mfrac': return `${grouped(all[0] ?? '')}/${grouped(all[1] ?? '')}`;
         case 'msup': return `${all[0] ?? ''}^${grouped(all[1] ?? '')}`;
-        case 'msub': return `${all[0] ?? ''}_${grouped(all[1] ?? '')}`;
-        case 'msubsup': return `${all[0] ?? ''}_${grouped(all[1] ?? '')}^${grouped(all[2] ?? '')}`;
+        case 'munderover': case 'munder': case 'msub': case 'msubsup': return `${all[0] ?? ''}_${grouped(all[1] ?? '')}`
+          + (all.length > 2 ? `^${grouped(all[2])}` : '');
+        case 'mover': return (all[1] ?? '').length > 1 ? `${all[0]}^${grouped(all[1])}` : all.join('');
+        case 'mroot': return `${grouped(all[1] ?? '')}√(${all[0] ?? ''})`;
+        case 'mtable': return all.join('; ');
+        case 'mtr': return all.join(' ');
         case 'msqrt': return `√(${all.join('')})`;
         default: return all.join('');
       }
