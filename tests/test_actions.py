@@ -149,6 +149,17 @@ def test_what_a_log_holds_can_be_done_again():
         {"action": {"type": "drag", "x": 1, "y": 2, "to": {"ref": "d7e6", "x": 3, "y": 4}}, "to_selector": "#b"}
     ) == Drag(Target(selector="#b", x=3, y=4), x=1, y=2)
     logged = {"action": masked(Fill(Secret("hunter2", "password"), selector="#p"))}
+    assert recorded(
+        {
+            "action": {"type": "drag", "ref": "d7e5", "to": {"ref": "d7e6"}, "timeout": 0.5},
+            "selector": "#card",
+            "element": {"role": "listitem", "name": "Card"},
+            "to_selector": "#bin",
+            "to_element": {"role": "button", "name": ""},
+        }
+    ) == Drag(
+        selector="#card", role="listitem", name="Card", to=Target(selector="#bin", role="button", name="")
+    )  # what is found must be what was meant
     assert recorded(logged, {"password": "hunter2"}) == Fill(Secret("hunter2", "password"), selector="#p")
     with pytest.raises(InvalidAction, match="needs the secret 'password', which no log holds"):
         recorded(logged)

@@ -130,7 +130,8 @@ class Element(msgspec.Struct, frozen=True, gc=False):
         ref: Names it in actions as long as it is on the page, for every client of the session.
         role: As a screen reader announces it.
         name: As a screen reader announces it; empty if it has none.
-        selector: Finds it again on a later visit of the page; None where there is nothing to hold on to.
+        selector: Finds this element and no other on the page as it was observed, and so on a later visit of it; None
+            where nothing does.
     """
 
     ref: str

@@ -264,6 +264,9 @@ def test_a_secret_is_not_in_an_observation(browser, site):
 
     assert "correct horse" not in str(browser.observe())
     assert browser.js("document.getElementById('name').value === 'correct horse'")
+    browser.js("void (document.querySelector('h1').textContent = `Hello ${document.getElementById('name').value}`)")
+    heading = next(element for element in browser.observe().elements if element.name.startswith("Hello"))
+    assert (heading.role, heading.name, heading.selector) == ("heading", "Hello ***", None)
 
 
 def test_ten_thousand_elements(browser, site):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtimed.browser import outline
+from runtimed.browser import outline, views
 from runtimed.browser.outline import Known
 from runtimed.pages import Element
 
@@ -35,7 +35,7 @@ def lines():
 
 
 def test_refs_get_the_number_of_their_document_and_nothing_else_changes(lines):
-    text = outline.text_of(lines)
+    text = views.text_of(lines)
 
     expected = SNAPSHOT
     for theirs, ours in (("[ref=f1e", "[ref=d2e"), ("[ref=f2e", "[ref=d3e"), ("[ref=e", "[ref=d1e")):
@@ -80,7 +80,7 @@ def test_each_frame_has_its_part_of_the_outline(lines):
 
 
 def test_only_what_people_operate(lines):
-    assert outline.text_of(outline.interactive(lines, {})) == "\n".join(
+    assert views.text_of(views.interactive(lines, {})) == "\n".join(
         [
             "- 'button \"Say: \\\"it''s\\\"\" [ref=d1e3]'",
             '- link "Home" [ref=d1e4]',
@@ -94,21 +94,21 @@ def test_only_what_people_operate(lines):
 
 
 def test_a_part_of_it(lines):
-    part = outline.subtree(lines, "d1e6")
+    part = views.subtree(lines, "d1e6")
 
     assert part is not None
-    assert outline.text_of(part) == (
+    assert views.text_of(part) == (
         '- listitem [ref=d1e6]:\n  - link "More" [ref=d1e7] [cursor=pointer]:\n    - /url: /1'
     )
-    assert outline.text_of(outline.shallow(part, 1)) == "- listitem [ref=d1e6]:"
-    assert outline.subtree(lines, "d9e9") is None
+    assert views.text_of(views.shallow(part, 1)) == "- listitem [ref=d1e6]:"
+    assert views.subtree(lines, "d9e9") is None
 
 
 def test_a_text_is_cut_behind_a_line():
-    assert outline.at_most("one\ntwo\nthree", 8) == ("one\ntwo", 6)
-    assert outline.at_most("one\ntwo\nthree", 13) == ("one\ntwo\nthree", 0)
-    assert outline.at_most("one\ntwo\nthree", None) == ("one\ntwo\nthree", 0)
-    assert outline.at_most("onetwothree", 3) == ("one", 8)
+    assert views.at_most("one\ntwo\nthree", 8) == ("one\ntwo", 6)
+    assert views.at_most("one\ntwo\nthree", 13) == ("one\ntwo\nthree", 0)
+    assert views.at_most("one\ntwo\nthree", None) == ("one\ntwo\nthree", 0)
+    assert views.at_most("onetwothree", 3) == ("one", 8)
 
 
 def test_a_difference_shows_what_came_and_went_and_where(lines):
@@ -117,7 +117,7 @@ def test_a_difference_shows_what_came_and_went_and_where(lines):
         NUMBERS.__getitem__,
     )
 
-    assert outline.difference(lines, now) == "\n".join(
+    assert views.difference(lines, now) == "\n".join(
         [
             "@ - generic [active] [ref=d1e1]",
             '-   - link "Home" [ref=d1e4] [cursor=pointer]:',
@@ -127,17 +127,17 @@ def test_a_difference_shows_what_came_and_went_and_where(lines):
             "+   - text: the very end",
         ]
     )
-    assert outline.difference(lines, lines) == ""
+    assert views.difference(lines, lines) == ""
 
 
 def test_the_nearest_element_is_the_one_of_the_same_role_and_a_name_like_it(lines):
     assert [
         None if line is None else line.ref
         for line in (
-            outline.nearest("link", "Home", lines),
-            outline.nearest("link", "Homes", lines),
-            outline.nearest("textbox", "Deep", lines),
-            outline.nearest("button", "Completely different", lines),
+            views.nearest("link", "Home", lines),
+            views.nearest("link", "Homes", lines),
+            views.nearest("textbox", "Deep", lines),
+            views.nearest("button", "Completely different", lines),
         )
     ] == ["d1e4", "d1e4", "d3e1", None]
 
@@ -173,7 +173,7 @@ def test_what_people_operate_says_what_it_is_and_what_can_be_chosen():
     lines = outline.read_outline(CHOOSING, NUMBERS.__getitem__)
     known = {"d1e12": Known(acting=True), "d1e13": Known(acting=True), "d1e7": Known(name="Green mug")}
 
-    assert outline.text_of(outline.interactive(lines, known)) == "\n".join(
+    assert views.text_of(views.interactive(lines, known)) == "\n".join(
         [
             '- combobox "Size" [ref=d1e1]',
             '  - option "S"',
@@ -193,7 +193,7 @@ def test_what_people_operate_says_what_it_is_and_what_can_be_chosen():
 def test_of_a_long_list_some_options_are_shown_and_the_one_that_is_chosen():
     options = "".join(f'\n  - option "{n}"{" [selected]" if n == 70 else ""}' for n in range(100))
 
-    lines = outline.interactive(outline.read_outline(f"- combobox [ref=e1]:{options}", NUMBERS.__getitem__), {})
+    lines = views.interactive(outline.read_outline(f"- combobox [ref=e1]:{options}", NUMBERS.__getitem__), {})
 
     assert [line.text for line in lines] == [
         "- combobox [ref=d1e1]",
@@ -219,7 +219,7 @@ def test_password_fields_do_not_show_what_they_hold():
     lines = outline.read_outline(PASSWORDS, NUMBERS.__getitem__)
     known = {f"d1e{n}": Known(password=n < 4) for n in range(1, 5)}
 
-    assert outline.text_of(outline.masked(lines, known, {"hunter3"})) == "\n".join(
+    assert views.text_of(outline.masked(lines, known, {"hunter3"})) == "\n".join(
         [
             '- textbox "Password" [ref=d1e1]: •••',
             '- textbox "Again" [ref=d1e2]:',

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from playwright.async_api import Error as PlaywrightError
 
-from runtimed.browser import outline
+from runtimed.browser import outline, views
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
 from runtimed.browser.survey import Survey, by_ref, survey
@@ -133,21 +133,21 @@ class Observer:
         def view(seen: _Seen) -> Sequence[Line]:
             lines: Sequence[Line] = seen.lines
             if inside and scope is not None:
-                lines = outline.subtree(lines, scope) or []
+                lines = views.subtree(lines, scope) or []
             if depth is not None:
-                lines = outline.shallow(lines, depth)
-            return outline.interactive(lines, seen.known) if interactive_only else lines
+                lines = views.shallow(lines, depth)
+            return views.interactive(lines, seen.known) if interactive_only else lines
 
         shown = view(seen)
         if before is not None:
-            if inside and scope is not None and not outline.subtree(seen.lines, scope):
+            if inside and scope is not None and not views.subtree(seen.lines, scope):
                 raise self.stale(scope, seen.lines)
-            tree = outline.difference(view(before.seen), shown)
+            tree = views.difference(view(before.seen), shown)
         else:
             since = None
-            tree = outline.text_of(shown)
+            tree = views.text_of(shown)
         # First: of a secret that is cut off what is left would not be recognized.
-        tree, omitted = outline.at_most(self._mask(tree), max_chars)
+        tree, omitted = views.at_most(self._mask(tree), max_chars)
         if omitted or since is not None:
             present = set(REF_SHOWN.findall(tree))
             shown = [line for line in shown if line.ref in present]
@@ -161,8 +161,17 @@ class Observer:
             scroll=Scroll(**dict(zip(Scroll.__struct_fields__, map(round, seen.place[1:]), strict=True))),
             since=since,
             omitted=omitted,
-            elements=tuple(elements[line.ref] for line in shown if line.ref in elements),
+            elements=tuple(self._masked(elements[line.ref]) for line in shown if line.ref in elements),
         )
+
+    def _masked(self, element: Element) -> Element:
+        """Return an element without secrets; a selector that holds one finds nothing without it."""
+        name = self._mask(element.name)
+        selector = element.selector
+        if selector is not None and self._mask(selector) != selector:
+            selector = None
+        same = name == element.name and selector == element.selector
+        return element if same else msgspec.structs.replace(element, name=name, selector=selector)
 
     async def present(self, tab: OpenTab) -> list[Line]:
         """Take a snapshot for our own use; afterwards every ref of the page that is still there can be used."""
@@ -175,7 +184,7 @@ class Observer:
             return StaleElement(
                 f"There is no element {ref!r}; observe() shows those that there are", ref=ref, nearest=None
             )
-        near = outline.nearest(meant.role, meant.name, lines)
+        near = views.nearest(meant.role, meant.name, lines)
         hint = (
             f"the nearest one is {near.ref} ({_words(near)})"
             if near is not None
