@@ -151,6 +151,7 @@ ARTICLE = "<nav><a href=/>Home</a><a href=/b>Menu</a></nav>"
             f"{ARTICLE}<header><h1>A title</h1></header><main><p>Text</main><title>A title - Site</title>",
             "# A title\n\nText",
         ),
+        ("<blockquote>Quoted<footer>Source</footer></blockquote><footer>Imprint</footer>", "> Quoted\n>\n> Source"),
         ("<nav>Only this</nav>", "Only this"),
         ("<main class=sidebar>Only that</main><p>Around</p>", "Only that"),
         (
