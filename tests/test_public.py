@@ -214,7 +214,14 @@ def test_the_faces_of_a_browser_have_no_other_members():
         assert {name for name in dir(face) if not name.startswith("_")} == set(BROWSER_MEMBERS) | more
 
 
-@pytest.mark.parametrize("pair", [(Client, AsyncClient), (type(Client().sessions), type(AsyncClient().sessions))])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (Client, AsyncClient),
+        (type(Client().sessions), type(AsyncClient().sessions)),
+        (type(Client().profiles), type(AsyncClient().profiles)),
+    ],
+)
 def test_both_clients_have_the_same_members(pair):
     sync, coroutine = pair
     members = {name for name in dir(sync) if not name.startswith("_")}

@@ -61,6 +61,8 @@ def test_a_stored_profile_takes_the_place_of_the_one_before_in_one_step(tmp_path
     assert (tmp_path / "into" / "Default" / "Prefs").read_text() == "2"
     assert not load_profile(profiles, "play", tmp_path / "into")
     assert list((tmp_path / "into").iterdir()) == []
+    with pytest.raises(BrowserError, match="There is no profile 'play'; there are: work"):
+        remove_profile(profiles, "play")
     remove_profile(profiles, "work")
     assert list(profiles.iterdir()) == []
     for name in ("", "../up", ".hidden", "a/b", "x" * 101):

@@ -22,6 +22,7 @@ from runtimed import (
     ActionFailed,
     ActionResult,
     AsyncBrowserSession,
+    AsyncClient,
     BrowserError,
     BrowserSession,
     BrowserUnavailable,
@@ -254,6 +255,25 @@ def test_what_a_browser_cannot_be_started_with_is_named(data_dir, tmp_path):
             session.set_cookies(cookie_file=tmp_path / "none")
         with pytest.raises(BrowserError, match="either cookies or cookie_file"):
             session.set_cookies()
+
+
+def test_profiles_are_listed_and_deleted(data_dir):
+    client = Client()
+    assert client.profiles.list() == []
+    with BrowserSession(profile="work") as session:
+        session.execute(type="goto", url="data:text/html,x")
+        session.save_profile("copy")
+    assert client.profiles.list() == ["copy", "work"]
+    client.profiles.delete("work")
+
+    async def scenario():
+        profiles = AsyncClient().profiles
+        with pytest.raises(BrowserError, match="There is no profile 'work'; there are: copy"):
+            await profiles.delete("work")
+        await profiles.delete("copy")
+        return await profiles.list()
+
+    assert asyncio.run(scenario()) == []
 
 
 def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser(data_dir):

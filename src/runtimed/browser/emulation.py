@@ -86,14 +86,14 @@ async def emulate_in(tab: OpenTab, config: BrowserConfig) -> None:
         playwright.async_api.Error: If the tab is gone.
     """
     size: ViewportSize = {"width": config.viewport_width, "height": config.viewport_height}
-    await tab.page.set_viewport_size(size)
+    if config.device_scale_factor is None:
+        await tab.page.set_viewport_size(size)
+    elif tab.cdp is not None:
+        # Playwright would say a scale of 1, and of two that speak Chromium takes now the one, now the other.
+        scale = {"deviceScaleFactor": config.device_scale_factor, "mobile": False}
+        await tab.cdp.send("Emulation.setDeviceMetricsOverride", {**size, **scale})
     if tab.cdp is None:
         return
-    if config.device_scale_factor is not None:
-        await tab.cdp.send(
-            "Emulation.setDeviceMetricsOverride",
-            {**size, "deviceScaleFactor": config.device_scale_factor, "mobile": False},
-        )
     if config.locale is not None:
         try:
             await tab.cdp.send("Emulation.setLocaleOverride", {"locale": config.locale})

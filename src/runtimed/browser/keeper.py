@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.attached_client import Delivery, SharedBrowser
@@ -18,7 +19,7 @@ from runtimed.errors import BrowserError
 from runtimed.pages import BrowserConfig
 
 if TYPE_CHECKING:
-    from playwright.async_api import CDPSession, ViewportSize
+    from playwright.async_api import CDPSession
 
 __all__ = ["Keeper"]
 
@@ -90,12 +91,12 @@ class Keeper:
             await asyncio.gather(*(self._restore(tab) for tab in self._tabs.all))
 
     async def _restore(self, tab: OpenTab) -> None:
-        size = self._size()
+        higher = self._config.viewport_height + 1
         try:
             async with asyncio.timeout(_RESTORED):
                 await tab.ready
                 # Playwright does not say again what it has said before.
-                await tab.page.set_viewport_size({**size, "height": size["height"] + 1})
+                await emulate_in(tab, msgspec.structs.replace(self._config, viewport_height=higher))
                 await emulate_in(tab, self._config)
         except (PlaywrightError, TimeoutError) as exc:
             logger.info("the tab %s keeps what a client has left there: %s", tab.id, exc)
@@ -131,6 +132,3 @@ class Keeper:
         task = asyncio.create_task(refuse())
         self._refusing.add(task)
         task.add_done_callback(self._refusing.discard)
-
-    def _size(self) -> ViewportSize:
-        return {"width": self._config.viewport_width, "height": self._config.viewport_height}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Navigator"]
 
-_ERROR_PAGE: Final = 1.0
+_ERROR_PAGE: Final = 3.0
 """Seconds that the browser gets to show why a navigation failed."""
 
 

@@ -99,12 +99,19 @@ def list_profiles(profiles: Path) -> list[str]:
 
 
 def remove_profile(profiles: Path, name: str) -> None:
-    """Remove a profile; harmless if there is none."""
+    """Remove a profile.
+
+    Raises:
+        BrowserError: If there is none.
+    """
     link = profiles / check_profile_name(name)
     version = link.resolve()
-    if link.is_symlink():
+    try:
         link.unlink()
-        shutil.rmtree(version, ignore_errors=True)
+    except FileNotFoundError:
+        others = ", ".join(list_profiles(profiles)) or "none"
+        raise BrowserError(f"There is no profile {name!r}; there are: {others}", profile=name) from None
+    shutil.rmtree(version, ignore_errors=True)
 
 
 def _ignore(folder: str, names: Iterable[str]) -> set[str]:

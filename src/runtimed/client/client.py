@@ -16,6 +16,7 @@ from runtimed.client.browser_session import BrowserSession
 from runtimed.client.calls.pages import following
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.identity import Identity
+from runtimed.client.profiles import AsyncProfiles, Profiles
 from runtimed.client.session import Session
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError
 from runtimed.ids import check_notebook_id
@@ -111,6 +112,7 @@ class Client:
         self._label = label
         self._identity = Identity(label)
         self.sessions = Sessions(self)
+        self.profiles = Profiles(self)
 
     def ping(self) -> bool:
         """Whether a daemon of this version answers. Starts none."""
@@ -264,6 +266,7 @@ class AsyncClient:
         self._label = label
         self._identity = Identity(label)
         self.sessions = AsyncSessions(self)
+        self.profiles = AsyncProfiles(self)
 
     async def ping(self) -> bool:
         """Whether a daemon of this version answers. Starts none."""

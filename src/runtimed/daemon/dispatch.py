@@ -122,6 +122,10 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             return room.kernel.executions.queue()
         case ops.DeleteSession():
             return daemon.delete_session(operation.notebook_id, peer.actor)
+        case ops.ListProfiles():
+            return daemon.list_profiles()
+        case ops.DeleteProfile(name=name):
+            return daemon.delete_profile(name)
         case ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
         case ops.FlushPool():

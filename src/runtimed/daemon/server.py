@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from runtimed.browser.profiles import list_profiles, remove_profile
 from runtimed.daemon.adoption import adopt_hosts
 from runtimed.daemon.cell_pages import REPLY_BUDGET
 from runtimed.daemon.compaction import compact
@@ -276,6 +277,19 @@ class Daemon:
         # Before the reply: whoever has it may come again at once, and must not meet a daemon that ends.
         self._stop_listening()
         asyncio.get_running_loop().call_soon(self.request_end)
+        return {}
+
+    def list_profiles(self) -> dict[str, Any]:
+        """Return the names of the browsers' profiles."""
+        return {"names": list_profiles(self.settings.profiles_dir)}
+
+    async def delete_profile(self, name: str) -> dict[str, Any]:
+        """Delete a browser's profile by its name.
+
+        Raises:
+            BrowserError: If there is none.
+        """
+        await asyncio.to_thread(remove_profile, self.settings.profiles_dir, name)
         return {}
 
     async def flush_pool(self) -> dict[str, Any]:

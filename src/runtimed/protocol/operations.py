@@ -27,6 +27,7 @@ __all__ = [
     "ClearOutputs",
     "Complete",
     "DeleteCell",
+    "DeleteProfile",
     "DeleteSession",
     "Enqueue",
     "Execute",
@@ -67,6 +68,7 @@ __all__ = [
     "Inspect",
     "Interrupt",
     "Join",
+    "ListProfiles",
     "ListSessions",
     "MoveCell",
     "Observe",
@@ -673,6 +675,19 @@ class SaveProfile(_OnBrowser, frozen=True, tag="save_profile"):
     name: str
 
 
+class ListProfiles(_Operation, frozen=True, tag="list_profiles"):
+    """Reply: `{names: [str, ...]}`: the named profiles, sorted."""
+
+
+class DeleteProfile(_Operation, frozen=True, tag="delete_profile"):
+    """Delete a named profile; raises BrowserError where there is none.
+
+    Reply: `{}`.
+    """
+
+    name: str
+
+
 class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
     """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str}`.
 
@@ -796,8 +811,8 @@ class HostBecomeBrowser(_Operation, frozen=True, tag="host_become_browser"):
     environment: Environment
     session_dir: str
     notebook_label: str
-    timeout_minutes: float | None = None
-    max_duration_minutes: float | None = None
+    timeout_minutes: Minutes | None = None
+    max_duration_minutes: Minutes | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
@@ -854,7 +869,7 @@ BrowserOperation = (
 )
 """What the daemon passes on to the host of a browser."""
 
-FREE_FORM: Final = (Act, StartBrowser, Scrape, SetCookies, HostBecomeBrowser)
+FREE_FORM: Final = (Act, StartBrowser, Scrape, Screenshot, SetCookies, HostBecomeBrowser)
 """Operations with fields of any shape, which whoever decodes them has to count first."""
 
 Operation = (
@@ -867,6 +882,8 @@ Operation = (
     | FindExecutions
     | StopSession
     | DeleteSession
+    | ListProfiles
+    | DeleteProfile
     | RestoreNotebook
     | GetStatus
     | ShutdownDaemon

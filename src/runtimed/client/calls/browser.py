@@ -35,9 +35,11 @@ __all__ = [
     "Begun",
     "browser_address",
     "console",
+    "delete_profile",
     "downloads",
     "execute",
     "get_cookies",
+    "list_profiles",
     "observe",
     "read_actions",
     "requests",
@@ -275,6 +277,21 @@ def save_profile(notebook: Notebook, name: str) -> Flow[None]:
         SessionClosed: If the session has no browser.
     """
     yield Ask(ops.SaveProfile(notebook_id=notebook.id, name=name))
+
+
+def list_profiles() -> Flow[list[str]]:
+    """Return the names of all profiles, sorted."""
+    names: list[str] = (yield Ask(ops.ListProfiles()))["names"]
+    return names
+
+
+def delete_profile(name: str) -> Flow[None]:
+    """Delete a profile by its name.
+
+    Raises:
+        BrowserError: If there is none.
+    """
+    yield Ask(ops.DeleteProfile(name=name))
 
 
 def browser_address(notebook: Notebook) -> Flow[dict[str, str]]:
