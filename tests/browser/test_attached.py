@@ -264,6 +264,27 @@ def test_a_connection_to_one_tab_and_the_frames_of_a_tab_are_that_tab():
     assert client.give_up("T") is None
 
 
+def test_what_a_client_does_to_tabs_of_its_own_changes_nothing_of_the_session():
+    shared = attached_client.SharedBrowser()
+    shared.default_context = "OURS"
+    client = attached_client.AttachedClient(shared)
+    for session, context in (("A", "OURS"), ("B", "THEIRS")):
+        info = {"type": "page", "targetId": f"{session}1", "browserContextId": context}
+        client.told(message(method="Target.attachedToTarget", params={"sessionId": session, "targetInfo": info}))
+
+    client.command(message(id=1, method="Emulation.setDeviceMetricsOverride", params={}, sessionId="B"))
+    assert client.changed == set()
+    client.command(message(id=2, method="Emulation.setDeviceMetricsOverride", params={}, sessionId="A"))
+    assert client.changed == {"Emulation.setDeviceMetricsOverride"}
+
+    client.command(message(id=3, method="Input.dispatchKeyEvent", params={}, sessionId="A"))
+    assert shared.author == {"A1": client}
+    client.told(message(method="Target.detachedFromTarget", params={"sessionId": "A"}))
+    assert client.give_up("A1") is None
+    shared.forget("A1")
+    assert shared.author == {}
+
+
 def test_an_answer_counts_to_a_dialog_that_the_client_has_caused_or_that_no_default_gives():
     shared = attached_client.SharedBrowser()
     client = attached_client.AttachedClient(shared, "T")

@@ -140,6 +140,10 @@ class SharedBrowser:
         """Whether a target is in the session's browser context; before there are other clients all are."""
         return not self.default_context or info.get("browserContextId", self.default_context) == self.default_context
 
+    def forget(self, target: str) -> None:
+        """A tab is gone."""
+        self.author.pop(target, None)
+
     def begin_action(self, target: str) -> None:
         """An action of the session begins in a tab."""
         self.acting[target] += 1
@@ -182,7 +186,7 @@ class AttachedClient:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return PASS  # Chromium says what is wrong with it
         method, target = command.method, self._targets.get(command.session)
-        if method in _CHANGES:
+        if method in _CHANGES and (target is not None or method.startswith("Browser.")):
             self.changed.add(method)
         match method:
             case "Browser.setDownloadBehavior" | "Page.setDownloadBehavior":
@@ -250,7 +254,7 @@ class AttachedClient:
             case b"Target.attachedToTarget":
                 self._attached(_event(text))
             case b"Target.detachedFromTarget":
-                self._targets.pop(_event(text).params.get("sessionId", ""), None)
+                self._detached(_event(text))
             case b"Page.javascriptDialogOpening":
                 self._opening(_event(text))
             case b"Page.javascriptDialogClosed":
@@ -266,6 +270,12 @@ class AttachedClient:
         # Frames and workers are parts of their tab.
         outer = None if info["type"] in ("page", "tab") else self._targets.get(event.session)
         self._targets[event.params["sessionId"]] = outer or info["targetId"]
+
+    def _detached(self, event: _Event) -> None:
+        target = self._targets.pop(event.params.get("sessionId", ""), None)
+        if target is not None and target not in self._targets.values():
+            self._dialogs.pop(target, None)
+            self._asked = {number: asked for number, asked in self._asked.items() if asked != target}
 
     def _opening(self, event: _Event) -> None:
         target = self._targets.get(event.session)

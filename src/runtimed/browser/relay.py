@@ -211,7 +211,8 @@ class Relay:
                 writer.write(await inner_reader.read(_CHUNK))
                 return
             inside, outside = (inner_reader, inner_writer), (reader, writer)
-            await Tunnel(client, outside, inside, self._keeper.deliver, self._note_use).run()
+            with contextlib.suppress(OSError):  # it hung up
+                await Tunnel(client, outside, inside, self._keeper.deliver, self._note_use).run()
             if client.changed:
                 writer.close()
                 await _see_off(inner_reader, inner_writer)

@@ -429,6 +429,7 @@ class Tabs:
         if self._open.pop(tab.id, None) is None:
             return False
         self._order.remove(tab)
+        self.shared.forget(tab.target)
         self.changes += 1
         self.note_change()
         return True

@@ -72,7 +72,11 @@ class Tunnel:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Return when either side has ended, which is the end of both."""
+        """Return when either side has ended, which is the end of both.
+
+        Raises:
+            OSError: If one of them hung up amid a message.
+        """
         ends = [
             asyncio.create_task(self._inward.pump(self._hear)),
             asyncio.create_task(self._outward.pump(self._tell)),
@@ -85,6 +89,9 @@ class Tunnel:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        for end in ends:
+            if not end.cancelled():
+                end.result()
 
     def _hear(self, text: bytes) -> bool:
         self._used()
