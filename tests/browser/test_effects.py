@@ -121,6 +121,38 @@ def test_a_switch_may_follow_late(page):
     assert (result.error, result.message) == ("Refused", "#dead was clicked, and is not checked since")
 
 
+def test_a_box_that_a_page_draws_itself_is_checked_by_its_label(page):
+    assert page.do("check", selector="#toggle").message == "Checked #toggle"
+    assert page.js("toggle.checked")
+    page.do("check", selector="#toggle", value=False, timeout=5)
+    assert not page.js("toggle.checked")
+
+
+@pytest.mark.parametrize("action", ["fill", "type"])
+def test_a_code_goes_on_in_the_boxes_that_follow(page, action):
+    page.do(action, selector="#code input:first-child", value="1234")
+    page.do("fill", selector="#code input:last-child", value="5")
+
+    assert page.js("boxes.map(box => box.value).join('')") == "1235"
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        ({"type": "check"}, "is no checkbox, radio button or switch; click presses what else there is"),
+        ({"type": "fill", "value": ""}, "is no field; click it, and see with observe() whether that opens one"),
+        (
+            {"type": "select_option", "value": ""},
+            "is no list of options of HTML's own; click opens it, and then clicks an option of it",
+        ),
+    ],
+)
+def test_an_action_for_another_kind_of_element_says_which_is_for_this_one(page, action, says):
+    result = page.execute({**action, "selector": "#count"})
+
+    assert (result.error, result.message) == ("Refused", f"#count {says}")
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -179,6 +211,8 @@ def test_what_is_dragged_arrives_or_that_is_said(page):
     assert page.js("tray.textContent") == "holds card"
     page.do("drag", selector="#chip", to={"selector": "#bin"})
     assert said(page) == "chip on bin"
+    page.do("drag", selector="#card", to={"selector": "#inner"})
+    page.do("wait", text="holds card")
 
     result = page.execute("drag", selector="#card", to={"selector": "#bin"})
 

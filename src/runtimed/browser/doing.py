@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed import actions
@@ -30,6 +31,7 @@ class Doing:
     """What an action in progress knows so far.
 
     Attributes:
+        watching: The watch of the page meanwhile.
         done: What was done, when that is over and only what it has led to is still asked for.
         selectors: Find the elements that it names on a later visit of the page, in the action's order.
         elements: Role and name that these elements must have then, as far as they are known.
@@ -37,6 +39,7 @@ class Doing:
 
     def __init__(self) -> None:
         self.tab: OpenTab | None = None
+        self.watching: asyncio.Future[str | None] | None = None
         self.done: str | None = None
         self.selectors: list[str | None] = []
         self.elements: list[dict[str, str]] = []

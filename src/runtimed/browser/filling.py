@@ -13,11 +13,14 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.actions import Secret
-from runtimed.browser.doing import NoEffect
-from runtimed.browser.words import performed
+from runtimed.browser.doing import Doing, NoEffect
+from runtimed.browser.pointing import was_clicked
+from runtimed.browser.words import is_found, obstacle
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
+
+    from runtimed.browser.tabs import OpenTab
 
 __all__ = ["check", "clear", "fill", "select", "type_anywhere", "type_text"]
 
@@ -34,19 +37,25 @@ _HIDE: Final = "if (field.type !== 'password') field.style.webkitTextSecurity = 
 _FIELD: Final = """const field = element.matches('input, textarea, select') || element.isContentEditable
     ? element : element.closest('label')?.control ?? element;"""
 
+# The boxes of a code hold one character each, and the page leads from one to the next.
 _HELD: Final = """{
     kind: field.isContentEditable ? 'contenteditable' : String(field.type ?? ''),
-    value: field.isContentEditable ? field.innerText : typeof field.value === 'string' ? field.value : null,
+    value: field.isContentEditable ? field.innerText : typeof field.value !== 'string' ? null
+      : several && field.maxLength === 1 ? boxes.slice(boxes.indexOf(field)).map(box => box.value).join('')
+      : field.value,
     most: field.maxLength > 0 ? field.maxLength : null,
     focused: field === field.getRootNode().activeElement,
   }"""
 
-_LOOK: Final = f"""([element, ...others], secret) => {{
+_LOOK: Final = f"""([element, ...others], [secret, several]) => {{
   if (!element || others.length) return null;
   {_FIELD}
+  const boxes = [...(field.form ?? field.getRootNode()).querySelectorAll('input[maxlength="1"]')];
   if (secret) {{ {_HIDE} }}
   return {_HELD};
 }}"""
+
+_LABEL: Final = "element => [...element.labels ?? []].find(label => label.checkVisibility()) ?? null"
 
 _CHOSEN: Final = f"element => {{ {_FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
 
@@ -106,10 +115,10 @@ async def fill(action: actions.Fill, found: Locator, what: str, limit: float) ->
         NoEffect: If the field holds something else then.
     """
     text, secret = _text_of(action.value)
-    before = await _look(found, secret=secret)
+    before = await _look(found, text, secret=secret)
     held = before.value or ""
     if action.clear:
-        await _put(found, text, before.kind, limit)
+        await _put(found, text, before, limit)
         wanted = text
     else:
         await found.press("ControlOrMeta+End", timeout=limit)
@@ -128,9 +137,13 @@ async def fill(action: actions.Fill, found: Locator, what: str, limit: float) ->
     return f"Filled {what}{said}"
 
 
-async def _put(found: Locator, text: str, kind: str, limit: float) -> None:
+async def _put(found: Locator, text: str, before: _Held, limit: float) -> None:
     """Put a text in the place of what a field holds: as from the clipboard, its last character as a key."""
-    last = text[-1:]
+    kind, last = before.kind, text[-1:]
+    if before.most == 1 and kind in _TYPED:
+        await found.fill("", timeout=limit)
+        await found.page.keyboard.type(text)
+        return
     if kind not in _TYPED or not last.isprintable() or (kind == "number" and not _NUMBER.match(text[:-1])):
         try:
             await found.fill(text, timeout=limit)
@@ -155,7 +168,7 @@ async def type_text(action: actions.Type, found: Locator, what: str, limit: floa
         NoEffect: If it is a field and does not hold the text then.
     """
     text, secret = _text_of(action.value)
-    before = await _look(found, secret=secret)
+    before = await _look(found, text, secret=secret)
     if action.clear:
         await found.fill("", timeout=limit)
     elif not before.focused:
@@ -192,7 +205,7 @@ async def clear(found: Locator, what: str, limit: float) -> str:
     return f"Cleared {what}"
 
 
-async def check(action: actions.Check, found: Locator, what: str, limit: float) -> str:
+async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, doing: Doing, limit: float) -> str:
     """Set a checkbox, a radio button or a switch, wait until it follows, and return what was done.
 
     Raises:
@@ -202,8 +215,15 @@ async def check(action: actions.Check, found: Locator, what: str, limit: float) 
     try:
         await found.set_checked(action.value, timeout=limit)
     except PlaywrightError as exc:
-        late = isinstance(exc, PlaywrightTimeout) and performed(exc)
-        if not late and "did not change its state" not in exc.message:
+        if isinstance(exc, PlaywrightTimeout) and not await was_clicked(exc, tab, doing):
+            if obstacle(exc) == "is disabled" or not is_found(exc):
+                raise
+            # Pages draw their own, over or instead of the browser's: people click its label.
+            label = (await found.evaluate_handle(_LABEL, timeout=_READING)).as_element()
+            if label is None:
+                raise
+            await label.click(timeout=limit)
+        elif not isinstance(exc, PlaywrightTimeout) and "did not change its state" not in exc.message:
             raise
         end = time.monotonic() + (action.timeout or _SWITCHING)
         while await found.is_checked(timeout=_READING) is not action.value:
@@ -243,12 +263,17 @@ async def type_anywhere(action: actions.Type, page: Page) -> None:
 # --- what a field holds ---
 
 
-async def _look(found: Locator, *, secret: bool = False) -> _Held:
+async def _look(found: Locator, text: str = "", *, secret: bool = False) -> _Held:
     """Return what a field holds; nothing where there is no such field, or several.
 
     It is there or gone, so nothing waits for it: that would be two more questions to the page.
+
+    Args:
+        found: The field.
+        text: What it is to hold, or is to hold with the fields that follow it where each holds one character.
+        secret: Whether pictures are not to show what is written there.
     """
-    return msgspec.convert(await found.evaluate_all(_LOOK, secret) or {}, _Held)
+    return msgspec.convert(await found.evaluate_all(_LOOK, [secret, len(text) > 1]) or {}, _Held)
 
 
 async def _outcome(found: Locator, wanted: str, before: _Held, *, secret: bool, within: bool = False) -> str | None:
@@ -262,7 +287,7 @@ async def _outcome(found: Locator, wanted: str, before: _Held, *, secret: bool, 
         within: Whether it may hold more.
     """
     try:
-        held = await _look(found)
+        held = await _look(found, wanted)
     except PlaywrightError:  # it has led to another page
         held = _Held()
     if not held.kind and before.kind:

@@ -85,7 +85,7 @@ class Operator:
                     await type_anywhere(action, tab.page)
                     return "Typed"
                 case actions.Click():
-                    await click(action, tab, None, 0)
+                    await click(action, tab, None, doing, 0)
                     return f"Clicked {what}"
                 case actions.Hover():
                     await hover(action, tab, None, 0)
@@ -101,7 +101,7 @@ class Operator:
         limit = milliseconds(action, TIMEOUT)
         match action:
             case actions.Click():
-                await self._click(action, tab, found, what)
+                await self._click(action, tab, found, what, doing)
                 return f"Clicked {what}"
             case actions.Fill():
                 return await _patiently(action, what, lambda limit: fill(action, found, what, limit))
@@ -113,7 +113,7 @@ class Operator:
                 await found.press(key_of(action.key), timeout=limit)
                 return f"Pressed {action.key} in {what}"
             case actions.Check():
-                return await _patiently(action, what, lambda limit: check(action, found, what, limit))
+                return await _patiently(action, what, lambda limit: check(action, tab, found, what, doing, limit))
             case actions.SelectOption():
                 said, doing.data = await _patiently(action, what, lambda limit: select(action, found, what, limit))
                 return said
@@ -137,12 +137,12 @@ class Operator:
             case _:
                 raise AssertionError(f"no way to perform {action!r}")
 
-    async def _click(self, action: actions.Click, tab: OpenTab, found: Locator, what: str) -> None:
+    async def _click(self, action: actions.Click, tab: OpenTab, found: Locator, what: str, doing: Doing) -> None:
         """Click an element of which it was only guessed that the main frame has it, and no other one like it."""
         whole, began = allowance(action), time.monotonic()
         first = min(whole, _PATIENT)
         try:
-            await click(action, tab, found, first * 1000)
+            await click(action, tab, found, doing, first * 1000)
         except PlaywrightTimeout as exc:
             if action.timeout is None:
                 _refuse(exc, what)
@@ -155,7 +155,7 @@ class Operator:
             return
         left = max(whole - (time.monotonic() - began), 0)
         sure, _ = await self._elements.find(action, tab, Doing(), within=left)
-        await click(action, tab, sure, max(left, _LAST) * 1000)
+        await click(action, tab, sure, doing, max(left, _LAST) * 1000)
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing)

@@ -24,7 +24,7 @@ from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.browser.waiting import wait
 from runtimed.browser.watching import end_watch, free_input, put_away, start_watch
-from runtimed.browser.words import explain, sentence, short
+from runtimed.browser.words import explain, is_found, out_of_time, short
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import ActionResult, BrowserConfig
 
@@ -105,8 +105,8 @@ class Performer:
         except BrowserError as exc:
             message, error = exc.message, "Refused"
         except PlaywrightTimeout as exc:
-            message, error = sentence(exc), "Timeout"
-            if doing.selectors and "resolved to" not in exc.message:
+            message, error = out_of_time(exc, allowance(action)), "Timeout"
+            if doing.selectors and not is_found(exc):
                 message = f"Nothing on the page is {doing.selectors[-1]} ({message.rstrip('.')})"
         except PlaywrightError as exc:
             message, error = explain(exc, doing.selectors, self._config.allowed_domains)
@@ -240,7 +240,8 @@ class Performer:
     async def _operate(self, action: Any, tab: OpenTab, doing: Doing) -> str:
         """Do something to an element or to the page, and see whether that changes the page."""
         sure = isinstance(action, _SURE)
-        watching = None if sure else asyncio.ensure_future(start_watch(tab))
+        watched = not sure or isinstance(action, actions.Check)
+        watching = doing.watching = asyncio.ensure_future(start_watch(tab)) if watched else None
         stopped = False
         try:
             if tab.pressed:

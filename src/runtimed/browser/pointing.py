@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from runtimed.browser.doing import Refused
+from runtimed.browser.doing import Doing, Refused
+from runtimed.browser.watching import is_pressed
 from runtimed.browser.words import performed
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["click", "drag", "hover", "let_go"]
+__all__ = ["click", "drag", "hover", "let_go", "was_clicked"]
 
 _STEPS: Final = 8
 """Moves of which a drag consists: what follows the pointer wants to see it come."""
@@ -48,8 +49,12 @@ def _point(target: Any) -> tuple[float, float] | None:
     return None if target.x is None else (target.x, target.y)
 
 
-async def click(action: Any, tab: OpenTab, found: Locator | None, limit: float) -> None:
-    """Click an element, a point of it, or a point of the view."""
+async def click(action: Any, tab: OpenTab, found: Locator | None, doing: Doing, limit: float) -> None:
+    """Click an element, a point of it, or a point of the view.
+
+    Raises:
+        PlaywrightTimeout: If it was not clicked in time; it is not going to be.
+    """
     point = _point(action)
     if found is not None:
         try:
@@ -61,9 +66,8 @@ async def click(action: Any, tab: OpenTab, found: Locator | None, limit: float) 
                 timeout=limit,
             )
         except PlaywrightTimeout as exc:
-            if not performed(exc):
+            if not await was_clicked(exc, tab, doing, action.button):
                 raise
-            await tab.page.evaluate("0")  # the page is busy with the click
         return
     x, y = await _in_view(tab, point)
     keyboard = tab.page.keyboard
@@ -72,6 +76,16 @@ async def click(action: Any, tab: OpenTab, found: Locator | None, limit: float) 
             await keyboard.down(modifier)
             held.push_async_callback(keyboard.up, modifier)
         await tab.page.mouse.click(x, y, button=action.button, click_count=action.count)
+
+
+async def was_clicked(
+    exc: PlaywrightTimeout, tab: OpenTab, doing: Doing, button: Literal["left", "middle", "right"] = "left"
+) -> bool:
+    """Whether the page got a click that ran out of time, as where it is busy with it; it is a whole one then."""
+    if not performed(exc):
+        return False
+    await tab.page.mouse.up(button=button)  # it may have stopped half-way
+    return doing.watching is None or await is_pressed(tab, doing.watching)
 
 
 async def hover(action: Any, tab: OpenTab, found: Locator | None, limit: float) -> None:

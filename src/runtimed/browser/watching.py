@@ -14,18 +14,19 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["Watched", "end_watch", "free_input", "put_away", "start_watch"]
+__all__ = ["Watched", "end_watch", "free_input", "is_pressed", "put_away", "start_watch"]
 
 # What listens stays in the document: whoever begins to listen to its scrolling has Chromium draw it anew, in the middle
 # of the action (a click took 1.3 times as long).
 _WATCH: Final = r"""() => {
   const question = `runtimed-${Math.random()}`;
-  let events = 0, inputs = 0, answers = 0;
+  let events = 0, inputs = 0, presses = 0, answers = 0;
   const listen = () => {
     for (const type of ['input', 'change', 'scroll'])
       document.addEventListener(type, () => { events += 1; }, { capture: true, passive: true });
     for (const type of ['pointermove', 'pointerdown', 'keydown'])
       window.addEventListener(type, () => { inputs += 1; }, { capture: true, passive: true });
+    window.addEventListener('pointerdown', () => { presses += 1; }, { capture: true, passive: true });
     window.addEventListener(question, () => { answers += 1; });
   };
   const listens = () => {
@@ -36,7 +37,8 @@ _WATCH: Final = r"""() => {
   const frames = 'iframe, frame, object, embed', hovered = frames.replaceAll(/\w+/g, '$&:hover');
   const watch = () => {
     if (!listens()) listen();  // `document.open()` takes all listeners away
-    const [before, heard, x, y] = [events, inputs, scrollX, scrollY];
+    const [before, heard, pressed, x, y] = [events, inputs, presses, scrollX, scrollY];
+    const elsewhere = () => document.activeElement?.matches(frames) || document.querySelector(hovered) !== null;
     let changes = 0;
     const observer = new MutationObserver(records => { changes += records.length; });
     observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
@@ -44,13 +46,15 @@ _WATCH: Final = r"""() => {
       changes += observer.takeRecords().length + events - before;
       if (x !== scrollX || y !== scrollY) changes += 1;  // the event comes with the next frame
       observer.disconnect();
-      const elsewhere = document.activeElement?.matches(frames) || document.querySelector(hovered) !== null;
-      return [changes > 0, inputs > heard || elsewhere || !listens()];
-    }, is_under: (x, y) => [...document.querySelectorAll(':hover')].pop() === document.elementFromPoint(x, y) };
+      return [changes > 0, inputs > heard || elsewhere() || !listens()];
+    },
+    is_pressed: () => presses > pressed || elsewhere() || !listens(),
+    is_under: (x, y) => [...document.querySelectorAll(':hover')].pop() === document.elementFromPoint(x, y) };
   };
   return watch();
 }"""
 
+_PRESSED: Final = {"functionDeclaration": "function () { return this.is_pressed(); }", "returnByValue": True}
 _OVER: Final = {"functionDeclaration": "function () { return this.is_under(1, 1); }", "returnByValue": True}
 _ALL_OPERATIONS: Final = 0xFFFF
 
@@ -102,6 +106,18 @@ async def end_watch(tab: OpenTab, watch: str) -> Watched:
         return Watched(changed=True, heard=True)
     changed, heard = answer["result"].get("value") or (True, True)
     return Watched(changed=changed, heard=heard)
+
+
+async def is_pressed(tab: OpenTab, watching: asyncio.Future[str | None]) -> bool:
+    """Whether a page has been clicked since a watch began, as far as can be known."""
+    watch = await watching
+    if watch is None:
+        return True
+    try:
+        answer = await _of_page(tab).send("Runtime.callFunctionOn", {**_PRESSED, "objectId": watch})
+    except PlaywrightError:  # the click has led to another page
+        return True
+    return bool(answer["result"].get("value", True))
 
 
 async def free_input(tab: OpenTab) -> bool:

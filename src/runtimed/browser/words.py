@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Error as PlaywrightError
     from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-__all__ = ["explain", "is_found", "late", "obstacle", "performed", "sentence", "short"]
+__all__ = ["explain", "is_found", "late", "obstacle", "out_of_time", "performed", "sentence", "short"]
 
 _LONG_URL: Final = 300
 
@@ -25,6 +25,14 @@ _REASONS: Final = {
     "ERR_PROXY_CONNECTION_FAILED": "The proxy does not answer",
 }
 """What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
+
+
+_ADVICE: Final = {
+    "Not a checkbox or radio button": "is no checkbox, radio button or switch; click presses what else there is",
+    "Element is not a <select>": "is no list of options of HTML's own; click opens it, and then clicks an option of it",
+    "Element is not an <input>": "is no field; click it, and see with observe() whether that opens one",
+}
+"""What Playwright says of an element of another kind, and what can be done."""
 
 
 def explain(
@@ -47,11 +55,17 @@ def explain(
         return "The address leads to a download, not a page; it is saved among the session's downloads", "Refused"
     match = re.search(r"net::(ERR_\w+)", message)
     if match is None:
-        return message, "Refused"
+        other = next((hint for kind, hint in _ADVICE.items() if kind in message), None)
+        return (message if other is None else f"{selectors[-1] if selectors else 'It'} {other}"), "Refused"
     if match[1] == "ERR_NAME_NOT_RESOLVED" and allowed_domains is not None:
         message += f"; only {', '.join(allowed_domains) or 'nothing'} may be asked in this session"
     reason = next((words for code, words in _REASONS.items() if match[1].startswith(code)), None)
     return message if reason is None else f"{reason}: {message}", "Navigation"
+
+
+def out_of_time(exc: PlaywrightTimeout, seconds: float) -> str:
+    """Say for what an action waited as long as it may take."""
+    return re.sub(r"Timeout \d+ms exceeded\.?", f"{seconds:g} s have passed", sentence(exc))
 
 
 def obstacle(exc: PlaywrightTimeout) -> str | None:
