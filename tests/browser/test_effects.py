@@ -167,7 +167,7 @@ def test_what_cannot_be_clicked_is_said_soon(page, name, why):
 
     result = page.execute("click", selector=f"#{name}")
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # without a word on it, ten
     assert (result.error, result.message) == ("Refused", f"#{name} {why}; timeout= waits until it is not")
 
 

@@ -155,7 +155,7 @@ class Operator:
             return
         left = max(whole - (time.monotonic() - began), 0)
         sure, _ = await self._elements.find(action, tab, Doing(), within=left)
-        await click(action, tab, sure, doing, max(left, _LAST) * 1000)
+        await _patiently(action, what, lambda limit: click(action, tab, sure, doing, limit), max(left, _LAST))
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing)
@@ -187,20 +187,30 @@ class Operator:
         return f"Downloaded {path.name} ({download.size} bytes)"
 
 
-async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T]]) -> T:
+async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T]], whole: float | None = None) -> T:
     """Do something to an element within the time of its action, in milliseconds.
+
+    Args:
+        action: The action.
+        what: What to call the element.
+        work: Does it.
+        whole: Seconds that are left; None for all of the action's.
 
     Raises:
         Refused: If the action names no time, and the element is still disabled, inert or covered after a moment.
     """
-    whole = allowance(action)
-    if action.timeout is not None:
-        return await work(whole * 1000)
-    try:
-        return await work(_PATIENT * 1000)
-    except PlaywrightTimeout as exc:
-        _refuse(exc, what)
-    return await work((whole - _PATIENT) * 1000)
+    whole = allowance(action) if whole is None else whole
+    if action.timeout is None:
+        # A busy machine may not have looked at the element in the first moment.
+        for part in (_PATIENT, 2 * _PATIENT):
+            if whole <= part:
+                break
+            try:
+                return await work(part * 1000)
+            except PlaywrightTimeout as exc:
+                _refuse(exc, what)
+            whole -= part
+    return await work(whole * 1000)
 
 
 def _refuse(exc: PlaywrightTimeout, what: str) -> None:

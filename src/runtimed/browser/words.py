@@ -72,6 +72,9 @@ def obstacle(exc: PlaywrightTimeout) -> str | None:
     """Say what kept an element from being used until the end; None if it is something else, or the element was used."""
     steps = [line.strip(" -") for line in exc.message.splitlines()]
     states = [line for line in steps if re.match(r"(element is |<.*intercepts pointer|performing )", line)]
+    if len(states) > 1 and states[-1].startswith("element is visible"):
+        # It was about to look once more at what the pointer would meet.
+        states = [state for state in states[-2:] if "intercepts" in state]
     last = states[-1] if states else ""
     covering = re.match(r"(<.*>|<.*) intercepts pointer events", last)
     if covering is not None:
