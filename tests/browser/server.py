@@ -59,6 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"<title>Late</title><p>the second half</p>")
             case ["loop", *_]:
                 self._redirect("/loop/again")
+            case ["nothing"]:
+                self._head(204, "text/html", 0)
+            case ["paper.pdf"]:
+                self._send(b"%PDF-1.4\n", "application/pdf")
             case ["moved"]:
                 self._redirect(urlsplit(self.path).query)
             case ["leaks.js"]:

@@ -81,6 +81,7 @@ _STEADY: Final = (
 
 _PREFERENCES: Final = {
     "alternate_error_pages": {"enabled": False},  # of whatever page fails, it asks for the address of google.com
+    "plugins": {"always_open_pdf_externally": True},  # its viewer shows nothing that could be read
 }
 """Source: chromium.org, chrome/common/pref_names.h."""
 

@@ -14,6 +14,8 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from runtimed import actions
 from runtimed.browser import domains
 from runtimed.browser.doing import LONG_TIMEOUT, Doing, Refused, milliseconds
+from runtimed.browser.downloads import Downloads
+from runtimed.browser.fetching import fetch
 from runtimed.browser.tabs import OpenTab, TabGone, Tabs
 from runtimed.browser.words import late, short
 from runtimed.pages import BrowserConfig
@@ -26,6 +28,17 @@ __all__ = ["Navigator"]
 _ERROR_PAGE: Final = 3.0
 """Seconds that the browser gets to show why a navigation failed."""
 
+_NOTHING: Final = (204, 205)
+"""Statuses after which a browser stays where it is. Source: RFC 9110, sections 15.3.5 and 15.3.6."""
+
+
+class _NoPage(Exception):
+    """The address leads to something that is no page, and that is what the action has done."""
+
+    def __init__(self, said: str, data: dict[str, Any]) -> None:
+        super().__init__(said)
+        self.data = data
+
 
 class Navigator:
     """Navigates.
@@ -33,11 +46,13 @@ class Navigator:
     Args:
         config: Says which addresses may be opened.
         tabs: The tabs.
+        downloads: Takes what an address leads to that is no page.
     """
 
-    def __init__(self, config: BrowserConfig, tabs: Tabs) -> None:
+    def __init__(self, config: BrowserConfig, tabs: Tabs, downloads: Downloads) -> None:
         self._config = config
         self._tabs = tabs
+        self._downloads = downloads
 
     async def new_tab(self, action: actions.NewTab, doing: Doing) -> str:
         """Open a tab, return what was done."""
@@ -51,27 +66,39 @@ class Navigator:
         await tab.ready
         if action.url is None:
             return f"Opened {tab.id}"
-        await tab.run(self._go(tab, page.goto(url, timeout=milliseconds(action, LONG_TIMEOUT))))
+        try:
+            await tab.run(self._go(tab, page.goto(url, timeout=milliseconds(action, LONG_TIMEOUT)), action))
+        except _NoPage as exc:
+            return f"Opened {tab.id}. {exc}"
         return f"Opened {tab.id} at {short(tab.address)}"
 
     async def navigate(
         self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: Doing
     ) -> str:
         """Show another page in a tab, or the same anew; return what was done."""
+        try:
+            return await self._navigate(action, tab, doing)
+        except _NoPage as exc:
+            doing.data = {"url": tab.address, **exc.data}
+            return f"{exc}; {tab.id} stays at {short(tab.address)}"
+
+    async def _navigate(
+        self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: Doing
+    ) -> str:
         page = tab.page
         timeout = milliseconds(action, LONG_TIMEOUT)
         before, changes = page.url, tab.changes
         match action:
             case actions.Goto():
                 response = await self._go(
-                    tab, page.goto(self._address(action.url), wait_until=action.wait_until, timeout=timeout)
+                    tab, page.goto(self._address(action.url), wait_until=action.wait_until, timeout=timeout), action
                 )
             case actions.GoBack():
-                response = await self._go(tab, page.go_back(timeout=timeout))
+                response = await self._go(tab, page.go_back(timeout=timeout), action)
             case actions.GoForward():
-                response = await self._go(tab, page.go_forward(timeout=timeout))
+                response = await self._go(tab, page.go_forward(timeout=timeout), action)
             case actions.Reload():
-                response = await self._go(tab, page.reload(timeout=timeout))
+                response = await self._go(tab, page.reload(timeout=timeout), action)
             case _:
                 assert_never(action)
         stayed = response is None and page.url == before and tab.changes == changes
@@ -82,10 +109,23 @@ class Navigator:
         doing.data = {"url": tab.address, "status": None if response is None else response.status}
         return f"{tab.id} is at {short(tab.address)}" + ("" if response is None else f" (status {response.status})")
 
-    @staticmethod
-    async def _go(tab: OpenTab, going: Coroutine[Any, Any, Response | None]) -> Response | None:
-        """Navigate; if that fails, wait until the browser shows why: that page would interrupt what comes next."""
+    async def _go(self, tab: OpenTab, going: Coroutine[Any, Any, Response | None], action: Any) -> Response | None:
+        """Navigate; if that fails, wait until the browser shows why: that page would interrupt what comes next.
+
+        Raises:
+            _NoPage: If the address leads to something else.
+        """
+        answers: list[Response] = []
+
+        def on_answer(response: Response) -> None:
+            if response.status in _NOTHING and response.request.is_navigation_request():
+                with contextlib.suppress(PlaywrightError):  # of a frame that is not there yet
+                    if response.frame == tab.page.main_frame:
+                        answers.append(response)
+
         tab.arrived.clear()
+        beginning = self._downloads.expect(tab.elsewhere())
+        self._tabs.context.on("response", on_answer)
         try:
             return await going
         except PlaywrightTimeout as exc:
@@ -96,11 +136,20 @@ class Navigator:
                 await tab.cdp.send("Page.stopLoading")
             raise Refused(f"{late(exc)} Nothing has come of it; raise timeout=", error="Timeout") from exc
         except PlaywrightError as exc:
+            if "Download is starting" in exc.message:
+                said, data = await fetch(beginning, None, action.timeout or LONG_TIMEOUT)
+                raise _NoPage(f"The address leads to a file. {said}", {"status": None, "download": data}) from exc
+            if "net::ERR_ABORTED" in exc.message and answers:
+                status = answers[-1].status
+                raise _NoPage(f"The address answers {status}, with no page", {"status": status}) from exc
             if "net::ERR_" in exc.message and "net::ERR_ABORTED" not in exc.message:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_ERROR_PAGE):
                         await tab.arrived.wait()
             raise
+        finally:
+            beginning.cancel()
+            self._tabs.context.remove_listener("response", on_answer)
 
     def _address(self, url: str) -> str:
         """Return an address in full.

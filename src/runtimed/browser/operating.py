@@ -14,6 +14,7 @@ from runtimed import actions
 from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused, allowance, milliseconds
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
+from runtimed.browser.fetching import fetch
 from runtimed.browser.filling import check, clear, fill, select, type_anywhere, type_text
 from runtimed.browser.handing import drop, upload
 from runtimed.browser.keys import key_of
@@ -165,26 +166,8 @@ class Operator:
     async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator, doing: Doing) -> str:
         timeout = action.timeout or LONG_TIMEOUT
         beginning = self._downloads.expect(tab.elsewhere())
-        try:
-            async with asyncio.timeout(timeout):
-                await found.click(timeout=timeout * 1000)
-                download = await beginning
-                path = await asyncio.shield(download.done)
-        except TimeoutError:
-            state = "did not begin" if beginning.cancelled() or not beginning.done() else "is not whole"
-            raise Refused(f"The download {state} after {timeout:g} s; raise timeout=", error="Timeout") from None
-        finally:
-            beginning.cancel()
-        if path is None:
-            reason = "failed or was cancelled" if download.error is None else f"failed: {download.error}"
-            raise Refused(f"The download of {download.url} {reason}", error="Refused")
-        doing.data = {
-            "path": str(path),
-            "suggested_filename": download.suggested,
-            "url": download.url,
-            "size": download.size,
-        }
-        return f"Downloaded {path.name} ({download.size} bytes)"
+        said, doing.data = await fetch(beginning, found.click(timeout=timeout * 1000), timeout)
+        return said
 
 
 async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T]], whole: float | None = None) -> T:

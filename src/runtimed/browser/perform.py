@@ -72,7 +72,7 @@ class Performer:
         self._config = config
         self._tabs = tabs
         self._elements = Elements(tabs, observer)
-        self._navigator = Navigator(config, tabs)
+        self._navigator = Navigator(config, tabs, downloads)
         self._operator = Operator(self._elements, downloads)
         self._background: set[asyncio.Task[None]] = set()
 

@@ -51,8 +51,6 @@ def explain(
         first = f"{selectors[-1]} >> nth=0"
         advice = f"name one by its ref, by its role and name, or by its place (selector={first!r} is the first)"
         return f"{selectors[-1]!r} finds {several[1]} elements of the page; {advice}", "Refused"
-    if message == "Download is starting":
-        return "The address leads to a download, not a page; it is saved among the session's downloads", "Refused"
     match = re.search(r"net::(ERR_\w+)", message)
     if match is None:
         other = next((hint for kind, hint in _ADVICE.items() if kind in message), None)
