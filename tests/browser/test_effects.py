@@ -73,7 +73,6 @@ def test_suggestions_open_for_what_is_written(page, field, action):
         ("date", "29/11/2026", "#date holds nothing of that: it takes a date such as 2026-11-29"),
         ("number", "many", "#number holds nothing of that: it takes a number such as 12.5"),
         ("readonly", "x", "#readonly is read-only; timeout= waits until it is not"),
-        ("disabled", "x", "#disabled is disabled; timeout= waits until it is not"),
     ],
 )  # fmt: skip
 def test_a_field_that_takes_something_else_says_what_it_holds(page, field, value, says):
@@ -124,7 +123,7 @@ def test_a_switch_may_follow_late(page):
 def test_a_box_that_a_page_draws_itself_is_checked_by_its_label(page):
     assert page.do("check", selector="#toggle").message == "Checked #toggle"
     assert page.js("toggle.checked")
-    page.do("check", selector="#toggle", value=False, timeout=5)
+    page.do("check", selector="#toggle", value=False)
     assert not page.js("toggle.checked")
 
 
