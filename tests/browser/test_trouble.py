@@ -226,6 +226,12 @@ def test_the_tab_of_a_page_that_crashes_can_only_be_closed(browser, site):
     browser.goto(f"{site.url}/plain")
 
 
+def test_a_browser_outlives_its_last_tab(browser, site):
+    for _ in range(5):
+        browser.do("close_tab")
+        browser.goto(f"{site.url}/plain")
+
+
 def test_a_name_that_a_page_suggests_leads_nowhere_else(browser, site):
     browser.goto(f"{site.url}/plain")
     browser.js("document.querySelector('a').href = '/download/evil'")

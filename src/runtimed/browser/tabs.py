@@ -437,8 +437,15 @@ class Tabs:
     async def active(self) -> OpenTab:
         """Return the tab that actions concern; where the last one was closed, an empty one."""
         async with self._opening:
-            if not self._order:
-                await self.context.new_page()
+            for is_last in (False, False, True):
+                if self._order:
+                    break
+                try:
+                    await self.context.new_page()
+                except PlaywrightError:
+                    if is_last:
+                        raise
+                    # It was opened in the window of the last tab, which Chromium was about to close.
             return self._order[-1]
 
     @property
