@@ -308,8 +308,8 @@ class DropFiles(_WithFiles, frozen=True, tag="drop_files"):
     """
 
 
-class DownloadFile(_OnElement, frozen=True, tag="download_file"):
-    """Click an element that starts a download, and wait until the file is there.
+class DownloadFile(_OnElementOrPage, frozen=True, tag="download_file"):
+    """Click an element that starts a download, or save what the tab shows, and wait until the file is there.
 
     `data` holds `path`, `suggested_filename`, `url` and `size` in bytes.
     """

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.server import FOLDER
+
 
 @pytest.mark.parametrize(
     ("path", "name", "content"),
@@ -45,3 +47,12 @@ def test_a_tab_that_is_opened_for_a_file_stays_empty(browser, site):
 
     assert result.message.startswith(f"Opened {result.data}. The address leads to a file. Downloaded paper")
     assert browser.addresses() == ["about:blank"]
+
+
+def test_the_file_that_a_tab_shows_is_saved(browser, site):
+    browser.goto(f"{site.url}/leaks.js")
+
+    result = browser.do("download_file")
+
+    assert result.data["url"] == f"{site.url}/leaks.js"
+    assert Path(result.data["path"]).read_bytes() == (FOLDER / "leaks.js").read_bytes()

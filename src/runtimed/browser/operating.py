@@ -58,6 +58,15 @@ _SCROLL_ELEMENT: Final = """(element, amount) => {
 }"""
 
 
+# A PDF and a picture have a document of Chromium's around them.
+_SAVE: Final = """() => {
+  const link = document.createElement('a');
+  link.href = location.href;
+  link.download = '';
+  link.click();
+}"""
+
+
 class Operator:
     """Operates elements and pages.
 
@@ -79,6 +88,8 @@ class Operator:
                 case actions.EvaluateJs():
                     doing.data = await evaluate(tab.page, action.code)
                     return "Evaluated"
+                case actions.DownloadFile():
+                    return await self._download(action, tab, None, doing)
                 case actions.PressKey():
                     await tab.page.keyboard.press(key_of(action.key))
                     return f"Pressed {action.key}"
@@ -163,10 +174,11 @@ class Operator:
         said = await _patiently(action, what, lambda limit: drag(action, tab, found, target, where, limit))
         return f"Dragged {what} to {where}{said}"
 
-    async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator, doing: Doing) -> str:
+    async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator | None, doing: Doing) -> str:
         timeout = action.timeout or LONG_TIMEOUT
         beginning = self._downloads.expect(tab.elsewhere())
-        said, doing.data = await fetch(beginning, found.click(timeout=timeout * 1000), timeout)
+        begin = tab.page.evaluate(_SAVE) if found is None else found.click(timeout=timeout * 1000)
+        said, doing.data = await fetch(beginning, begin, timeout)
         return said
 
 
