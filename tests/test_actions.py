@@ -165,3 +165,8 @@ def test_what_a_log_holds_can_be_done_again():
         recorded(logged)
     with pytest.raises(InvalidAction, match="no selector for the element of this click"):
         recorded({"action": {"type": "click", "ref": "d7e5"}})
+
+
+def test_an_address_whose_password_was_masked_is_not_opened_again():
+    with pytest.raises(InvalidAction, match="This goto needs a password in its address, which no log holds"):
+        recorded({"action": {"type": "goto", "url": "http://ann:***@host/"}})

@@ -495,6 +495,8 @@ def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(data["action"])
     given.pop("timeout", None)  # that was meant for the page of that day
+    if ":***@" in str(given.get("url")):
+        raise InvalidAction(f"This {given['type']} needs a password in its address, which no log holds")
     if given.get("ref") is not None:
         given = {**given, **_found_again(given["type"], data.get("selector"), data.get("element"))}
         del given["ref"]
