@@ -1,5 +1,6 @@
 """Data by schemas, from real pages."""
 
+import json
 from typing import Any
 
 import pytest
@@ -110,3 +111,37 @@ def test_a_part_of_the_page_in_a_frame_is_read(shop):
 
     assert scrape(shop, schema, selector="[data-id='10']") == {"name": "Framed"}
     assert scrape(shop, {"type": "string"}, selector=".inside") == "Only here"
+
+
+@pytest.mark.parametrize(
+    ("html", "number"),
+    [
+        ("$19<sup>99</sup>", 19.99),
+        ("<span>$<span>19</span><sup style='font-size: 50%'>99</sup></span>", 19.99),
+        ("<b>19</b> <sup>95</sup> €", 19.95),
+        ("<b>$1,299</b><small style='vertical-align: super'>00</small> each", 1299),
+        ("<div style='display: flex'><i>$</i><b style='font-size: 40px'>19</b><small>99</small></div>", 19.99),
+        ("$1<b>,2</b>99", 1299),
+        ("<i>1</i><i>2</i><i>3</i>", 123),
+        ("19 €<sup>1</sup>", 19),
+        ("12 m<sup>2</sup>", 12),
+        ("$19<span style='padding-left: 4px'>99</span>", "has 2 numbers, 19 and 99, in '$19 99'"),
+        ("$19 <small>12 left</small>", "has 2 numbers, 19 and 12"),
+        ("4.5<sup>2</sup>", "is 4.5 with a raised 2, in '4.5²', which may be a note, a power or part of the number"),
+        ("10<sup>6</sup>", "is 10 with a raised 6, in '10⁶'"),
+        ("1,234<sup>56</sup>", "is 1,234 with a raised 56"),
+        ("<b hidden>$19<sup>99</sup></b>", 19.99),
+    ],
+)
+def test_a_number_ends_where_the_page_raises_digits_or_sets_them_apart(shared, site, html, number):
+    shared.goto(f"{site.url}/plain")
+    page = f"<html lang=en><main>{html}"
+    shared.js(f"document.open(), document.write({json.dumps(page)}), document.close()")
+    schema = {"type": "number", "selector": "main b" if "hidden" in html else "main"}
+
+    if isinstance(number, str):
+        with pytest.raises(BrowserError) as caught:
+            scrape(shared, schema)
+        assert caught.value.message.startswith(f"scrape: $ {number}")
+    else:
+        assert scrape(shared, schema) == number

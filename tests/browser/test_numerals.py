@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtimed.browser.numerals import Unreadable, is_language, read_number
+from runtimed.browser.numerals import APART, RAISED, Unreadable, is_language, read_number
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,32 @@ from runtimed.browser.numerals import Unreadable, is_language, read_number
         ("1.2k reviews", "en", 1200),
         ("2.5 million", "en", 2_500_000),
         ("1,2\u00a0Mio. Aufrufe", "de", 1_200_000),
+        ("1万2000円", "ja", 12000),
+        ("1亿2000万", "zh", 120_000_000),
+        ("3만 5천원", None, 35000),
+        ("1.2万人", "ja", 12000),
+        ("$1.2 bn", "en", 1_200_000_000),
+        ("$1.2m", "en", 1_200_000),
+        ("$ 5 K", "en", 5000),
+        ("5 m", "en", 5),
+        ("5 min", "en", 5),
+        ("2 Million", "en", 2_000_000),
+        ("3 crores", "en-IN", 30_000_000),
+        ("₹5 Cr", "en-IN", 50_000_000),
+        ("1 dozen", "en", 12),
+        ("2 Tsd.", "de", 2000),
+        ("3,5 Mio. €", None, 3_500_000),
+        ("2 milliards", "fr", 2_000_000_000),
+        ("2 Billionen", "de", 2_000_000_000_000),
+        ("4.5 stars", "en", 4.5),
+        ("128 GB", "en", 128),
+        ("19 €", "en", 19),
+        ("12 m²", "en", 12),
+        ("($1,234.50)", "en", -1234.5),
+        ("was ($5.00) now", "en", 5),
+        ("(1,234)", "en", 1234),
+        ("$1,299⁰⁰", "en", 1299),
+        ("19⁹⁵ €", "de", 19.95),
         ("45 %", "en", 45),
         ("2½ cups", "en", 2.5),
         ("¾", None, 0.75),
@@ -86,6 +112,16 @@ def test_a_number_with_one_meaning(text, language, number):
             "1.299 Bewertungen",
             "may be 1299 or 1.299: '1.299'; declare locale: 'de' for the one, locale: 'en' for the other",
         ),
+        (
+            "2 milliards",
+            "runs on into a word that may be a scale, such as thousands: '2 milliards'; "
+            "declare the locale that knows it, or read it as string",
+        ),
+        (
+            "10⁶",
+            "is 10 with a raised 6, in '10⁶', which may be a note, a power or part of the number; "
+            "pick: 'first' gives 10",
+        ),
         ("$1.299", "may be 1299 or 1.299: '1.299'; declare locale: 'de' for the one, locale: 'en' for the other"),
     ],
 )
@@ -120,6 +156,18 @@ def test_one_of_several_numbers_is_picked_by_the_hint(text, pick, number):
 
 def test_another_number_of_the_text_tells_its_conventions():
     assert read_number("4.5 1,024 ratings", language="de", pick="last") == 1024
+
+
+def test_a_price_that_is_written_twice_is_one():
+    assert read_number(f"$19.99\n$19{RAISED}99", language="en", pick="price") == 19.99
+
+
+def test_a_price_is_not_cut_where_its_digits_are_raised_or_apart():
+    with pytest.raises(Unreadable, match=r"is 3\.45 with a raised 9"):
+        read_number(f"$3.45{RAISED}9", language="en", pick="price")
+    with pytest.raises(Unreadable, match="has 2 prices, 19 and 99"):
+        read_number(f"19{APART}99 €", language="en", pick="price")
+    assert read_number(f"$3.45{RAISED}9", language="en", pick="first") == 3.45
 
 
 def test_two_prices_are_not_one():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
 
-from runtimed.browser.numerals import NoNumber, Unreadable, read_number
+from runtimed.browser.numerals import APART, RAISED, NoNumber, Unreadable, read_number
 from runtimed.browser.schema import (
     MAX_DEPTH,
     Part,
@@ -51,7 +51,7 @@ _NO: Final = frozenset(
     )
 )
 
-_VALUE: Final = """(element, attribute) => {
+_VALUE: Final = """(element, [attribute, number, RAISED, APART]) => {
   const language = element => {
     for (let node = element; node; node = node.parentElement ?? node.getRootNode().host)
       if (node.lang) return node.lang;
@@ -68,7 +68,57 @@ _VALUE: Final = """(element, attribute) => {
       if (/^(true|false)$/.test(element.getAttribute(state)) && !element.innerText?.trim())
         return element.getAttribute(state) === 'true';
     if ('value' in element && /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName)) return element.value;
-    return element.innerText ?? element.textContent;
+    const text = element.innerText ?? element.textContent;
+    return number && element.firstElementChild ? marked(text) : text;
+  };
+  // Digits that the page raises, or sets apart by its style, do not go on with those before them.
+  const marked = text => {
+    const digit = /\\p{Nd}/u, laid = element.checkVisibility(), walker = document.createTreeWalker(element, 4);
+    const boxOf = (node, place) => {
+      const range = document.createRange();
+      range.setStart(node, place);
+      range.setEnd(node, place + 1);
+      return range.getBoundingClientRect();
+    };
+    const inSup = node => element.contains(node.parentElement.closest('sup'));
+    const shown = node => {
+      if (!laid) return !node.parentElement.closest('script, style');
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      return range.getClientRects().length > 0 && getComputedStyle(node.parentElement).visibility === 'visible';
+    };
+    const markOf = (before, node, place, spaced) => {
+      if (!laid) return inSup(node) && !inSup(before.node) ? RAISED : '';
+      const one = boxOf(before.node, before.place), two = boxOf(node, place);
+      const gap = Math.max(two.left - one.right, one.left - two.right);
+      if (gap < one.height / 2 && two.top < one.bottom && one.top < two.bottom) {
+        const up = one.bottom - two.bottom, down = two.top - one.top;
+        if (up > one.height * 0.2 && down < up * 0.6) return RAISED;
+        if (!spaced && two.height < one.height * 0.85 && digit.test(before.node.data[before.place])) return RAISED;
+        if (gap < 2) return up < one.height * -0.2 ? APART : '';
+      }
+      return APART;
+    };
+    const marks = new Map();
+    let before = null, loose = false, count = 0;
+    while (walker.nextNode()) {
+      const node = walker.currentNode, data = node.data, first = data.search(/\\S/);
+      loose ||= first !== 0;
+      if (first < 0 || !shown(node)) continue;
+      if (before && digit.test(data[first])) {
+        const mark = markOf(before, node, first, loose);
+        if (mark) marks.set(count, mark);
+      }
+      count += data.match(/\\p{Nd}/gu)?.length ?? 0;
+      before = { node, place: data.trimEnd().length - 1 };
+      loose = before.place < data.length - 1;
+    }
+    if (!marks.size || count !== (text.match(/\\p{Nd}/gu)?.length ?? 0)) return text;
+    let place = 0;
+    return text.replace(/\\p{Nd}/gu, (one, at) => {
+      const mark = marks.get(place++) ?? '', last = text[at - 1] ?? ' ';
+      return (mark === RAISED && !/[.,]/.test(last)) || (mark === APART && digit.test(last)) ? mark + one : one;
+    });
   };
   const seen = element.checkVisibility({visibilityProperty: true}) || element.matches('input, head *');
   return [value(), language(element), navigator.language, seen];
@@ -195,7 +245,8 @@ async def _read_one(around: Locator, part: Part, schema: Part, path: str, *, req
     if not selectors and "attribute" not in part and "const" in part:
         return part["const"]
     try:
-        read = await around.evaluate(_VALUE, part.get("attribute"), timeout=_PATIENCE)
+        asked = [part.get("attribute"), kind in ("number", "integer"), RAISED, APART]
+        read = await around.evaluate(_VALUE, asked, timeout=_PATIENCE)
     except PlaywrightError as exc:
         raise BrowserError(f"scrape: {path} cannot be read: {exc.message}", path=path) from exc
     return _typed(read, part, path, required=required)

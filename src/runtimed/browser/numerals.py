@@ -17,9 +17,14 @@ import msgspec
 from babel import Locale, UnknownLocaleError
 from babel.numbers import get_currency_precision, get_decimal_symbol, get_group_symbol
 
-__all__ = ["NoNumber", "Pick", "Unreadable", "is_language", "read_number"]
+__all__ = ["APART", "RAISED", "NoNumber", "Pick", "Unreadable", "is_language", "read_number"]
 
 Pick = Literal["first", "last", "price"]
+
+RAISED: Final = "\x1e"
+"""Stands in a text before digits that the page shows raised, or smaller than what is before them."""
+APART: Final = "\x1f"
+"""Stands in a text between digits that the page shows apart, by its style."""
 
 _SPACES: Final = "\u00a0\u202f\u2009\u2007"
 """Those that hold the groups of one number together."""
@@ -36,6 +41,32 @@ _ATOM: Final = re.compile(
 _SPACED: Final = re.compile(r"\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
 _GROUPED: Final = r"(?!0)\d{1,3}(?:%s\d{3})+"
 _INDIAN: Final = r"(?!0)\d{1,2}(?:,\d{2})+,\d{3}"
+_SUPERSCRIPTS: Final = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_SCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_EASTERN: Final = {
+    sign: Decimal(10) ** power
+    for power, signs in ((2, "百백"), (3, "千천"), (4, "万萬만"), (8, "億亿억"), (12, "兆조"))
+    for sign in signs
+}
+"""Signs of the east, which need no end of a word behind them and may be followed by what is smaller."""
+_ABBREVIATED: Final = {
+    word: Decimal(value)
+    for value, words in (
+        (12, "dozen Dutzend"),
+        (100, "hundred"),
+        (10**3, "tsd"),
+        (10**5, "lakh lac"),
+        (10**6, "mio mln mill"),
+        (10**7, "crore"),
+        (10**9, "bn bln mrd mld mlrd"),
+    )
+    for word in words.lower().split()
+}
+"""What the locales' compact patterns lack, in small letters, and means one thing everywhere."""
+_OF_MONEY: Final = {"m": 6, "mm": 6, "mn": 6, "b": 9, "tn": 12, "trn": 12}
+"""Letters that are millions and more (powers of ten) beside a currency, and units elsewhere."""
+_LANGUAGES: Final = ("de", "es", "fr", "it", "nl", "pl", "pt", "ru", "sv")
+"""Whose words for thousands and more are known to be such on a page in another language."""
 _UNKNOWN: Final = "XXX"
 """ISO 4217's code of no currency, for a sign that no language knows."""
 
@@ -55,13 +86,21 @@ class _Number(msgspec.Struct, frozen=True):
         text: As it is written.
         readings: What it may mean, by its decimal separator; nothing for what is none, such as `1.2.3`.
         currency: The code of the currency that stands beside it.
-        glued: Whether it is part of a word, such as `H2O`.
+        glued: Whether it is part of a word, such as `H2O`, or a raised note at one, such as `€¹`.
+        end: Where it ends in its text, with the word for its scale.
+        scale: What one of it counts, such as a million; None for a word that the language does not know.
+        apart: Whether only the page's style sets it apart from the number before it.
+        raised: Whether it is raised behind the number before it.
     """
 
     text: str
     readings: dict[str, Decimal]
     currency: str | None
     glued: bool
+    end: int
+    scale: Decimal | None
+    apart: bool = False
+    raised: bool = False
 
 
 def is_language(tag: str) -> bool:
@@ -81,7 +120,7 @@ def read_number(
     """Return the number that a text holds.
 
     Args:
-        text: As a page shows it.
+        text: As a page shows it, with `RAISED` and `APART` where its digits are.
         declared: The language whose conventions hold for sure, such as `de-CH`.
         language: In which the page says that it is written.
         fallback: The language of the browser.
@@ -94,19 +133,32 @@ def read_number(
     locale, other = _locale(declared) or _locale(language), _locale(fallback)
     found = list(_numbers(_plain(text), locale or other))
     found = [number for number in found if not number.glued] or found
+    text = _told(text)
     if pick == "price":
-        found = [number for number in found if number.currency is not None]
+        found = _prices(found)
     if not found:
-        raise NoNumber(f"is no {'price' if pick == 'price' else 'number'}: {text.strip()!r}")
+        raise NoNumber(f"is no {'price' if pick == 'price' else 'number'}: {text!r}")
+    if pick not in ("first", "last"):
+        for number, behind in itertools.pairwise(found):
+            if behind.raised:
+                raise Unreadable(
+                    f"is {number.text} with a raised {behind.text}, in {text!r}, which may be a note, a power or part "
+                    f"of the number; pick: 'first' gives {number.text}"
+                )
     if len(found) > 1 and pick not in ("first", "last"):
         what, picks = ("prices", "'first' or 'last'") if pick else ("numbers", "'first', 'last' or 'price'")
         raise Unreadable(
-            f"has {len(found)} {what}, {' and '.join(number.text for number in found)}, in {text.strip()!r}; "
+            f"has {len(found)} {what}, {' and '.join(number.text for number in found)}, in {text!r}; "
             f"say which with pick: {picks}, or narrow the selector"
         )
     number = found[-1 if pick == "last" else 0]
     if not number.readings:
-        raise NoNumber(f"is no number: {text.strip()!r}")
+        raise NoNumber(f"is no number: {text!r}")
+    if number.scale is None:
+        raise Unreadable(
+            f"runs on into a word that may be a scale, such as thousands: {text!r}; "
+            "declare the locale that knows it, or read it as string"
+        )
     if len(set(number.readings.values())) == 1:
         value = next(iter(number.readings.values()))
     else:
@@ -160,10 +212,68 @@ def _decide(number: _Number, locale: Locale | None, other: Locale | None, *, sur
 def _plain(text: str) -> str:
     """Write the digits and marks of all scripts in one way."""
     text = _INVISIBLE.sub("", text).translate(_MARKS)
+    text = re.sub(r"(?<=\d)[⁰¹²³⁴-⁹]+", lambda raised: RAISED + raised[0].translate(_SCRIPTS), text)
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
 
+def _told(text: str) -> str:
+    """Return a text as a message shows it."""
+    text = re.sub(rf"{RAISED}(\d+)", lambda raised: raised[1].translate(_SUPERSCRIPTS), text)
+    return text.replace(APART, " ").replace(RAISED, "").strip()
+
+
+def _prices(found: list[_Number]) -> list[_Number]:
+    """Return the numbers beside a currency, and what is not clearly another number than one of these."""
+    prices: list[_Number] = []
+    for place, number in enumerate(found):
+        before = found[place - 1] if place else None
+        after = found[place + 1] if place + 1 < len(found) else None
+        near = (number.apart or number.raised) and before is not None and before.currency is not None
+        near = near or (after is not None and after.apart and after.currency is not None)
+        if number.currency is None and not near:
+            continue
+        # Shops write one price twice: for the eye, and for those who hear the page.
+        if not any(number.currency is not None and number.readings == price.readings for price in prices):
+            prices.append(number)
+    return prices
+
+
 def _numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
+    """Give the numbers of a text; `1万2000` is one, and so is a price with raised cents."""
+    before: _Number | None = None
+    for number in _single_numbers(text, locale):
+        if before is not None and _continues(before, number, text):
+            readings = {mark: before.readings[mark] + number.readings[mark] for mark in before.readings}
+            before = msgspec.structs.replace(
+                before,
+                text=text[before.end - 1 : before.end].join((before.text, number.text)),
+                readings=readings,
+                currency=before.currency or number.currency,
+                end=number.end,
+                scale=number.scale,
+            )
+            continue
+        if before is not None:
+            yield before
+        before = number
+    if before is not None:
+        yield before
+
+
+def _continues(number: _Number, behind: _Number, text: str) -> bool:
+    """Whether a number is the smaller rest of the one before it, as in `1億2000万`."""
+    between = text[number.end : behind.end].partition(behind.text)[0]
+    return (
+        text[number.end - 1] in _EASTERN
+        and between in ("", " ")
+        and number.scale is not None
+        and behind.scale is not None
+        and number.readings.keys() <= behind.readings.keys()
+        and all(0 <= value < number.scale for value in behind.readings.values())
+    )
+
+
+def _single_numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
     atoms = [match.span() for match in _ATOM.finditer(text)]
     while atoms:
         # Plain spaces hold groups together, too, where they cannot stand between two numbers.
@@ -171,8 +281,34 @@ def _numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
             (n for n in range(len(atoms), 1, -1) if _is_one(text, atoms[0][0], atoms[n - 1][1], locale)),
             1,
         )
-        yield _number(text, atoms[0][0], atoms[count - 1][1], locale)
+        start, end = atoms[0][0], atoms[count - 1][1]
         del atoms[:count]
+        cents = _with_cents(text, start, end, atoms[0], locale) if atoms else None
+        if cents is not None:
+            del atoms[:1]
+        yield cents or _number(text, start, end, locale)
+
+
+def _with_cents(text: str, start: int, end: int, raised: tuple[int, int], locale: Locale | None) -> _Number | None:
+    """Return a price whose cents are raised behind it, or None if it is none."""
+    digits = text[slice(*raised)]
+    whole = [value for value in _readings(text[start:end]).values() if value == value.to_integral_value()]
+    if not (re.fullmatch(rf"\s?{RAISED}", text[end : raised[0]]) and re.fullmatch(r"\d\d", digits) and whole):
+        return None
+    currency = _currency(text, start, raised[1], locale) or _currency(text, start, end, locale)
+    if currency is None:
+        return None
+    number = _number(text, start, end, locale)
+    sign = -1 if number.text.startswith("-") else 1
+    value = sign * (whole[0] + Decimal(digits) / 100)
+    return msgspec.structs.replace(
+        number,
+        text=number.text + digits.translate(_SUPERSCRIPTS),
+        readings={".": value},
+        currency=currency,
+        end=raised[1],
+        scale=Decimal(1),
+    )
 
 
 def _is_one(text: str, start: int, end: int, locale: Locale | None) -> bool:
@@ -191,16 +327,26 @@ def _is_one(text: str, start: int, end: int, locale: Locale | None) -> bool:
 
 def _number(text: str, start: int, end: int, locale: Locale | None) -> _Number:
     body = text[start:end]
-    word, scale = _scale(text[end:], locale)
-    before = text[:start]
+    priced = _currency(text, start, end, locale) is not None
+    word, scale = _scale(text[end:], locale, priced=priced)
+    mark, before = text[start - 1 : start], text[:start].rstrip(RAISED + APART)
     symbol = _ending_symbol(before, locale)
     signed = before if symbol is None else before.rstrip()[: -len(symbol)].rstrip()
     sign = -1 if re.search(r"(?<![\w)])-$", signed) else 1
+    currency = _currency(text, start, end + len(word), locale)
+    # Accountants write what is owed in parentheses; in a longer text they are but parentheses.
+    if currency is not None and re.fullmatch(r"\(.*\)", text.strip()) and len(_ATOM.findall(text)) == 1:
+        sign = -1
     return _Number(
         text=("-" if sign < 0 else "") + body,
-        readings={mark: sign * value * scale for mark, value in _readings(body).items()},
-        currency=_currency(text, start, end + len(word), locale),
-        glued=symbol is None and re.search(r"[^\W\d_]$", before) is not None,
+        readings={by: sign * value * (scale or 1) for by, value in _readings(body).items()},
+        currency=currency,
+        glued=(symbol is None and re.search(r"[^\W\d_]$", before) is not None)
+        or (mark == RAISED and re.search(r"[^\s\d]$", before) is not None),
+        end=end + len(word),
+        scale=scale,
+        apart=mark == APART,
+        raised=mark == RAISED and re.search(r"\d\s?$", before) is not None,
     )
 
 
@@ -308,12 +454,35 @@ def _scales(locale: Locale | None) -> tuple[tuple[str, Decimal], ...]:
     return tuple(sorted(found.items(), key=lambda one: -len(one[0])))
 
 
-def _scale(rest: str, locale: Locale | None) -> tuple[str, Decimal]:
+@functools.lru_cache(maxsize=1)
+def _foreign_scales() -> frozenset[str]:
+    words = {word.strip().rstrip(".").lower() for tag in _LANGUAGES for word, _ in _scales(Locale(tag))}
+    return frozenset(word for word in words if len(word) > 2)
+
+
+def _scale(rest: str, locale: Locale | None, *, priced: bool) -> tuple[str, Decimal | None]:
+    """Return the word for a scale behind a number, and what it stands for; None if that is not known."""
     rest = _space(rest[:32])
-    for word, scale in _scales(locale):
+    if rest[:1] in _EASTERN:
+        return rest[0], _EASTERN[rest[0]]
+    known = _scales(locale)
+    for word, scale in known:
         if rest.startswith(word) and not re.match(r"\w", rest[len(word) :]):
             return word, scale
-    return "", Decimal(1)
+    match = re.match(r" ?([^\W\d_]+)\.?", rest)
+    if match is None or re.match(r"\w", rest[match.end(1) :]):
+        return "", Decimal(1)
+    word = match[1].lower()
+    forms = (word, word.removesuffix("s"))
+    if priced and word in _OF_MONEY:
+        return match[0], Decimal(10) ** _OF_MONEY[word]
+    if priced and match[1] in dict(known):
+        return match[0], dict(known)[match[1]]
+    spelled = {name.strip().rstrip(".").lower(): scale for name, scale in known if len(name.strip()) > 2}
+    for form in forms:
+        if form in spelled or form in _ABBREVIATED:
+            return match[0], spelled.get(form) or _ABBREVIATED[form]
+    return (match[0], None) if any(form in _foreign_scales() for form in forms) else ("", Decimal(1))
 
 
 def _space(text: str) -> str:
