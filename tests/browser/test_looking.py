@@ -57,6 +57,43 @@ def test_what_is_hidden_beside_one_that_is_visible_makes_it_no_less_the_one(plai
     assert plain.execute("click", selector="button").message.startswith("'button' finds 2 elements of the page")
 
 
+BUTTON = "<button onclick='parent.document.title += 1'>Deep</button>"
+FRAME = f'<iframe srcdoc="{BUTTON}"></iframe>'
+
+
+def show(plain, body):
+    """Let the page show this, and wait until its frames are there."""
+    plain.js(f"""document.title = '';
+      document.body.innerHTML = {body!r};
+      const frames = [...document.querySelectorAll('iframe')];
+      await Promise.all(frames.map(frame => new Promise(done => {{ frame.onload = done; }})))""")
+
+
+@pytest.mark.parametrize("body", [BUTTON + FRAME, FRAME + FRAME], ids=["the page and a frame", "two frames"])
+@pytest.mark.parametrize("fields", [{"selector": "button"}, {"role": "button", "name": "deep"}], ids=["css", "role"])
+def test_one_of_several_in_different_frames_is_not_taken_for_the_one(plain, body, fields):
+    show(plain, body)
+
+    results = [plain.execute(kind, **fields) for kind in ("click", "hover")]
+
+    selector = fields.get("selector", 'role=button[name*="deep" i]')
+    says = f"{selector!r} finds elements in 2 frames of the page; name one by its ref (observe() shows them)"
+    assert [(result.error, result.message) for result in results] == [("Refused", says)] * 2
+    assert plain.js("document.title") == ""
+    plain.js("void document.querySelector('iframe').remove()")
+    assert plain.do("click", **fields).success
+    assert plain.js("document.title") == "1"
+
+
+def test_an_exact_match_in_one_frame_is_meant_before_partial_ones_in_others(plain):
+    frame = FRAME.replace("Deep", "Deeper")
+    show(plain, frame + FRAME + frame)
+
+    plain.do("click", role="button", name="Deep")
+
+    assert plain.js("document.title") == "1"
+
+
 def test_a_file_input_is_found_though_pages_hide_it(plain, tmp_path):
     file = tmp_path / "given.txt"
     file.write_text("given")

@@ -55,7 +55,8 @@ class Elements:
 
         Raises:
             StaleElement: If it names a ref whose element is gone.
-            Refused: If no frame shows in time what a selector names, or that is not what its role and name say.
+            Refused: If no frame shows in time what a selector names, several do, or that is not what its role and name
+                say.
         """
         if isinstance(target, actions.EvaluateJs):
             return None, "the page"
@@ -79,17 +80,25 @@ class Elements:
             return tab.page.locator(selector).filter(visible=True), what
         limit = getattr(target, "timeout", None) or TIMEOUT
         sought = selector
-        match = await await_match(
+        sure = target.selector is not None and target.role is not None
+        found = await await_match(
             tab.page,
             lambda frame: frame.locator(sought),
             limit if within is None else within,
             None if exact is None else lambda frame: frame.locator(exact),
+            nearest=sure,  # an observation's selectors begin in the main frame
         )
-        if match is None:
+        if not found:
             raise Refused(f"Nothing on the page is {selector} within {limit:g} s; raise timeout=", error="Timeout")
-        if target.selector is not None and target.role is not None:
-            return match, await _confirm(match, target, limit)
-        return match, what
+        if len(found) > 1:
+            raise Refused(
+                f"{selector!r} finds elements in {len(found)} frames of the page; name one by its ref (observe() "
+                "shows them)",
+                error="Refused",
+            )
+        if sure:
+            return found[0], await _confirm(found[0], target, limit)
+        return found[0], what
 
     async def _find_ref(self, ref: str, tab: OpenTab, doing: Doing) -> tuple[Locator, str]:
         where = self.locate(ref)

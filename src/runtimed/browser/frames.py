@@ -22,6 +22,8 @@ _PAUSES: Final = (0.02, 0.05, 0.1, 0.1, 0.2)
 """Seconds between one look and the next; the last of them goes on."""
 _PATIENCE: Final = 1.0
 """Seconds that a frame gets for its answer: one that hangs must not hide what the others show."""
+_COMPANY: Final = 0.3
+"""Seconds that the other frames get to say that they have one, too, once the main frame has answered."""
 
 _LEFT: Final = re.compile(
     r"context was destroyed|detached|has been closed|Cannot find context|context with specified id|adopt|navigat"
@@ -29,41 +31,49 @@ _LEFT: Final = re.compile(
 """What Playwright says where a frame went away or elsewhere. Source: playwright-core, server/frames.ts."""
 
 
-async def await_match(page: Page, locate: Locate, within: float, closer: Locate | None = None) -> Locator | None:
-    """Wait until a frame, which may itself come late, has a match; return the visible ones of that frame, if any.
+async def await_match(
+    page: Page, locate: Locate, within: float, closer: Locate | None = None, *, nearest: bool = False
+) -> list[Locator]:
+    """Wait until a frame, which may itself come late, has a match; return those of each frame that has some.
 
     What is hidden counts only where no frame shows a match.
 
     Args:
         page: The page.
         locate: Names what is looked for.
-        within: Seconds; None is returned when they are over.
-        closer: Names it more closely: those count where a frame has several matches.
+        within: Seconds; nothing is returned when they are over.
+        closer: Names it more closely: those count where there are several matches.
+        nearest: Whether the others are not asked where the main frame shows matches.
 
     Raises:
         PlaywrightError: If what is looked for cannot be understood.
     """
-    main = locate(page.main_frame).filter(visible=True)
-    if count := await _count(page.main_frame, main):  # nearly always; the others are not asked
-        return await _closest(page.main_frame, main, count, closer)
+    if nearest or len(page.frames) == 1:
+        main = locate(page.main_frame).filter(visible=True)
+        if count := await _count(page.main_frame, main):
+            return await _closest([(page.main_frame, main, count)], closer)
     end, turn = time.monotonic() + within, 0
     while True:
         frames = page.frames
         for visible in (True, False):
             looks = [locate(frame).filter(visible=True) if visible else locate(frame) for frame in frames]
-            for frame, look, count in zip(frames, looks, await _counts(frames, looks), strict=True):
-                if count:
-                    return await _closest(frame, look, count, closer)
+            counts = await _first_counts(frames, looks)
+            found = [(frame, look, count) for frame, look, count in zip(frames, looks, counts, strict=True) if count]
+            if found:
+                return await _closest(found, closer)
         if not await _pause(turn, end):
-            return None
+            return []
         turn += 1
 
 
-async def _closest(frame: Frame, look: Locator, count: int, closer: Locate | None) -> Locator:
-    if count == 1 or closer is None:
-        return look
-    close = closer(frame).filter(visible=True)
-    return close if await _count(frame, close) else look
+async def _closest(found: list[tuple[Frame, Locator, int]], closer: Locate | None) -> list[Locator]:
+    looks = [look for _, look, _ in found]
+    if closer is None or sum(count for _, _, count in found) == 1:
+        return looks
+    frames = [frame for frame, _, _ in found]
+    close = [closer(frame).filter(visible=True) for frame in frames]
+    counts = await _counts(frames, close)
+    return [look for look, count in zip(close, counts, strict=True) if count] or looks
 
 
 async def await_visible(page: Page, locate: Locate, within: float) -> Locator | None:
@@ -113,6 +123,18 @@ async def _pause(turn: int, end: float) -> bool:
         return False
     await asyncio.sleep(min(_PAUSES[min(turn, len(_PAUSES) - 1)], left))
     return True
+
+
+async def _first_counts(frames: list[Frame], looks: list[Locator]) -> list[int | None]:
+    """Return how many there are in each frame; a moment after the main frame the others have answered, or have none."""
+    asking = [asyncio.ensure_future(_count(frame, look)) for frame, look in zip(frames, looks, strict=True)]
+    try:
+        count = await asking[0]
+        _, silent = await asyncio.wait(asking, timeout=_COMPANY if count else None)
+        return [None if one in silent else one.result() for one in asking]
+    finally:
+        for one in asking:
+            one.cancel()
 
 
 async def _counts(frames: list[Frame], looks: list[Locator]) -> list[int | None]:

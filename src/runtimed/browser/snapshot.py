@@ -299,10 +299,10 @@ class Observer:
         """Return what is to be observed; None if it is a ref whose element is gone."""
         match = REF.fullmatch(scope)
         if match is None:
-            found = await await_match(tab.page, lambda frame: frame.locator(scope), 0)
-            if found is None:
+            found = await await_match(tab.page, lambda frame: frame.locator(scope), 0, nearest=True)
+            if not found:
                 raise BrowserError(f"The scope {scope!r} finds nothing on the page", scope=scope)
-            return found.first
+            return found[0].first
         where = self._tabs.locate(match[1])
         if where is None or where[0] is not tab:
             return None
