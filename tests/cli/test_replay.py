@@ -7,9 +7,17 @@ import os
 import pty
 import re
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
 
 from runtimed import BrowserSession, Secret
+from runtimed.browser.recorded import record, restore
+from runtimed.client.browser_options import as_options
 from tests.cli.conftest import RUNTIMED, Command
 
 PAGE = """data:text/html,<title>Sign in</title>
@@ -74,6 +82,109 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
     other.stop()
 
     assert runtimed("replay", "nobody").returncode == 4
+
+
+def test_a_replay_starts_its_browsers_as_the_session_did_and_asks_for_passwords(data_dir: Path, runtimed: Command):
+    seen: list[tuple[str | None, ...]] = []
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            told = self.headers
+            knows = told["Authorization"] is not None or self.path.startswith("/open")
+            self.send_response(200 if knows else 401)
+            self.send_header("WWW-Authenticate", 'Basic realm="x"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            if knows and "favicon" not in self.path:
+                seen.append((self.path, told["Accept-Language"], told["X-A"], told["X-Token"], told["Authorization"]))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    told = "await fetch('/told?' + [Intl.DateTimeFormat().resolvedOptions().timeZone, innerWidth, devicePixelRatio])"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with BrowserSession(
+            "first",
+            locale="de-DE",
+            timezone_id="Asia/Tokyo",
+            viewport_width=500,
+            device_scale_factor=2,
+            extra_http_headers={"X-A": "1", "X-Token": "open sesame"},
+            http_credentials=("ann", "correct horse"),
+        ) as session:
+            session.execute(type="goto", url=f"{url}/page")
+            session.execute(type="evaluate_js", code=told)
+        with BrowserSession("first", locale="fr-FR") as session:
+            session.execute(type="goto", url=f"{url}/open")
+        assert [one[:3] for one in seen] == [
+            ("/page", "de-DE,de;q=0.9", "1"),
+            ("/told?Asia/Tokyo,500,2", "de-DE,de;q=0.9", "1"),
+            ("/open", "fr-FR,fr;q=0.9", None),
+        ]
+        answers = {"the password of ann for sites": "correct horse", "the header X-Token": "open sesame"}
+        stored = [path.read_bytes() for path in data_dir.rglob("*") if path.is_file()]
+        assert [word for word in answers.values() if any(word.encode() in data for data in stored)] == []
+
+        first, seen[:] = seen[:], []
+        typed = "".join(f"{word}\n" for word in answers.values())
+        done = runtimed("replay", "first", input=typed)
+        assert (done.returncode, done.stdout.count("\n")) == (0, 3), done.stderr
+        assert seen == first
+        assert all(what in done.stderr for what in answers)
+
+        unanswered = runtimed("replay", "first")
+        assert unanswered.returncode == 1
+        assert "the password of ann for sites is in no log, and nobody is here to be asked" in unanswered.stderr
+        with BrowserSession("other", locale="de-DE"):
+            joined = runtimed("replay", "first", "--session", "other", input=typed)
+        assert joined.returncode == 1
+        assert (
+            "Session 'other' runs, and was started with another viewport_width, timezone_id, http_credentials, "
+            "extra_http_headers, device_scale_factor than the session that is replayed"
+        ) in joined.stderr
+        assert seen == first
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {
+            "headless": False,
+            "viewport_width": 500,
+            "user_agent": "me",
+            "cookie_file": "/a/b.json",
+            "profile": "work",
+            "persist_profile": False,
+            "chrome_args": ["--x"],
+            "allowed_domains": ["example.com"],
+            "allow_files": True,
+            "downloads_dir": "/a/d",
+            "chromium": "/a/c",
+            "interactive_viewer": True,
+            "geolocation": {"latitude": 1, "longitude": 2, "accuracy": 3},
+            "permissions": ["midi"],
+            "proxy": {"server": "http://proxy:1", "bypass": "a,b", "username": "ann", "password": "p"},
+            "http_credentials": {"username": "bob", "password": "q", "origin": "http://a"},
+            "ignore_https_errors": True,
+            "extra_http_headers": {"Authorization": "r", "X-A": "1"},
+            "accept_downloads": False,
+        },
+    ],
+)
+def test_no_option_of_a_browser_is_lost_on_the_way_through_the_log(options: dict[str, Any]):
+    config = BrowserSession(**options)._config
+    secrets = {
+        "the password of ann for the proxy": "p",
+        "the password of bob for sites": "q",
+        "the header Authorization": "r",
+    }
+    recorded = msgspec.msgpack.decode(msgspec.msgpack.encode(record(config)))
+    assert restore(recorded, secrets.__getitem__) == config
+    assert BrowserSession(**as_options(config))._config == config
 
 
 def in_terminal(*arguments: str, answer: str) -> str:

@@ -21,6 +21,7 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.engine import Browser
 from runtimed.browser.lifespan import Lifespan
+from runtimed.browser.recorded import record
 from runtimed.errors import BrowserError, RuntimedError, StorageError, wire_name
 from runtimed.host.guard import Guard
 from runtimed.host.outbox import Outbox
@@ -111,8 +112,8 @@ class HostedBrowser:
 
     async def _opened(self, unwanted: asyncio.Task[Any]) -> Browser | None:
         """Return the browser once it can be used; None if it did not start, which is said."""
-        self._state("starting")
         try:
+            self._say_starting()
             return await _unless(unwanted, self._begin(Browser.open))
         except asyncio.CancelledError:
             self._die(self._stop_reason, expected=self._stop_expected)
@@ -138,7 +139,7 @@ class HostedBrowser:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             owned.cancel()
             if self.owned.is_set():
-                self._state("starting")
+                self._say_starting()
                 return browser
             logger.info("the spare ends %s", browser.ended.result() if browser.ended.done() else "")
             # First: a hand-over that is under way would wait for ever for what is ended here.
@@ -170,6 +171,7 @@ class HostedBrowser:
         named = msgspec.structs.replace(
             self._bootstrap,
             spare=False,
+            config=owner.config,
             notebook_label=owner.notebook_label,
             timeout_minutes=owner.timeout_minutes,
             max_duration_minutes=owner.max_duration_minutes,
@@ -240,6 +242,9 @@ class HostedBrowser:
         self._end = reason or "it was stopped"
         for work in self._works:
             work.cancel()
+
+    def _say_starting(self) -> None:
+        self._state("starting", config=record(msgspec.convert(self._bootstrap.config, BrowserConfig)))
 
     def _state(self, status: Any, **fields: Any) -> None:
         self.status = status

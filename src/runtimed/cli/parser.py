@@ -292,7 +292,8 @@ def _add_sessions(commands: _Commands) -> None:
             "replay",
             "replay",
             "do again, in a new browser, what was done in a browser session",
-            "Ended sessions too. What\nthe page refused is left out; secrets are in no log, and are asked for.",
+            "Ended sessions too. The\nbrowser starts with the same options. What the page refused is left out; secrets "
+            "and passwords are in\nno log, and are asked for.",
         ),
         "with --list: print JSON for programs",
     )

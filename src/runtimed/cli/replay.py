@@ -4,46 +4,81 @@ from __future__ import annotations
 
 import argparse
 import getpass
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runtimed.actions import repeatable
+from runtimed.browser.recorded import restore
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
+from runtimed.client import calls
+from runtimed.client.browser_options import as_options
 from runtimed.client.browser_session import BrowserSession
-from runtimed.errors import InvalidAction
-from runtimed.pages import LogEntry
+from runtimed.client.calls import Notebook
+from runtimed.client.client import Client
+from runtimed.errors import BrowserError, InvalidAction, SessionError
+from runtimed.ids import NotebookId
+from runtimed.pages import BrowserConfig, LogEntry
 from runtimed.texts import client_name, printable
 
 __all__ = ["replay"]
 
 
 def replay(arguments: argparse.Namespace) -> int:
-    """Perform the actions of a session again; stop at the first that fails."""
-    session_id = find_session(reach("replay"), arguments.id).session_id
-    logged = BrowserSession(session_id, label="runtimed replay")
-    entries = [entry for entry in logged.read_actions() if entry.kind == "action"]
+    """Perform the actions of a session again, in a browser started as its own was; stop at the first that fails."""
+    client = reach("replay")
+    session_id = find_session(client, arguments.id).session_id
+    runs = client._perform(calls.browser.read_runs(Notebook(NotebookId(session_id))))
     if arguments.list:
-        _show(entries, as_json=arguments.json)
+        _show([entry for run in runs for entry in run.actions], as_json=arguments.json)
         return Exit.OK
     try:
-        actions = [repeatable(entry.data) for entry in entries if entry.data.get("success")]
+        parts = [
+            (run.config, actions)
+            for run in runs
+            if (actions := [repeatable(entry.data) for entry in run.actions if entry.data.get("success")])
+        ]
     except InvalidAction as exc:
         complain(f"{exc.message}; nothing was done")
         return Exit.FAILED
-    if not actions:
+    if not parts:
         say(f"Nothing was done in session {session_id}")
         return Exit.OK
-    with BrowserSession(arguments.session, headless=not arguments.window, label="runtimed replay") as session:
-        for number, action in enumerate(actions, 1):
-            result = session.execute(_with_secrets(action))
-            say(f"{number} of {len(actions)}: {result.message}")
-            if not result.success:
-                complain("The page refused this; the rest is left")
-                return Exit.FAILED
+    count, number, name = sum(len(actions) for _, actions in parts), itertools.count(1), arguments.session
+    for recorded, actions in parts:
+        options = as_options(restore(recorded, _ask))
+        with BrowserSession(name, **{**options, "headless": not arguments.window}, label="runtimed replay") as session:
+            name = session.session_id
+            _check_started(client, session, recorded)
+            for action in actions:
+                result = session.execute(_with_secrets(action))
+                say(f"{next(number)} of {count}: {result.message}")
+                if not result.success:
+                    complain("The page refused this; the rest is left")
+                    return Exit.FAILED
     return Exit.OK
+
+
+def _check_started(client: Client, session: BrowserSession, recorded: Mapping[str, Any]) -> None:
+    """Make sure that the browser was started as it was recorded, which one that was joined may not have been.
+
+    Raises:
+        SessionError: If it was not.
+    """
+    started = client._perform(calls.browser.read_runs(session._known()))[-1].config
+    other = [
+        field
+        for field in BrowserConfig.__struct_fields__
+        if field != "headless" and started.get(field) != recorded.get(field)
+    ]
+    if other:
+        raise SessionError(
+            f"Session {session.session_id!r} runs, and was started with another {', '.join(other)} than the session "
+            "that is replayed; nothing was done in it. Stop it first, or choose another id"
+        )
 
 
 def _show(entries: Iterable[LogEntry], *, as_json: bool) -> None:
@@ -74,4 +109,18 @@ def _with_secrets(action: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(value, dict) or "secret" not in value:
         return action
     name = value.get("name") or f"the secret for {action.get('selector') or action.get('name') or 'this field'}"
-    return {**action, "value": {**value, "secret": getpass.getpass(f"{printable(name)}: ")}}
+    return {**action, "value": {**value, "secret": _ask(name)}}
+
+
+def _ask(what: str) -> str:
+    """Ask the user for what is in no log.
+
+    Raises:
+        BrowserError: If nobody can be asked.
+    """
+    try:
+        return getpass.getpass(f"{printable(what)}: ")
+    except EOFError:
+        raise BrowserError(
+            f"{printable(what)} is in no log, and nobody is here to be asked for it: run this in a terminal"
+        ) from None

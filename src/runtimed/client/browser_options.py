@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from runtimed.errors import SessionError
+from runtimed.pages import BrowserConfig
 
-__all__ = ["read_credentials", "read_geolocation", "read_headers", "read_proxy", "read_scale"]
+__all__ = ["as_options", "read_credentials", "read_geolocation", "read_headers", "read_proxy", "read_scale"]
+
+
+_ELSEWHERE: Final = ("profiles_dir", "proxy_server", "proxy_bypass", "proxy_login")
+"""Fields of a config that are no options by themselves."""
+
+
+def as_options(config: BrowserConfig) -> dict[str, Any]:
+    """Return the options of a `BrowserSession` that has this config."""
+    options = {name: getattr(config, name) for name in config.__struct_fields__ if name not in _ELSEWHERE}
+    if config.geolocation is not None:
+        options["geolocation"] = dict(zip(("latitude", "longitude", "accuracy"), config.geolocation, strict=True))
+    options["extra_http_headers"] = dict(config.extra_http_headers)
+    if config.http_credentials is not None:
+        user, password, origin = config.http_credentials
+        only = {} if origin is None else {"origin": origin}
+        options["http_credentials"] = {"username": user, "password": password} | only
+    if config.proxy_server is not None:
+        options["proxy"] = proxy = {"server": config.proxy_server}
+        if config.proxy_bypass is not None:
+            proxy["bypass"] = config.proxy_bypass
+        if config.proxy_login is not None:
+            proxy["username"], proxy["password"] = config.proxy_login
+    return options
 
 
 def read_geolocation(given: Mapping[str, float] | None) -> tuple[float, float, float] | None:

@@ -166,6 +166,7 @@ class BrowserState(_Event, frozen=True, tag="browser"):
         reason: How it ended, or why it did not start, in sentences.
         error: The name of the error for which it did not start; None for one of no other kind.
         data: That error's attributes.
+        config: What it starts with, while it does; see `runtimed.browser.recorded`.
     """
 
     status: Literal["starting", "ready", "dead"]
@@ -174,6 +175,7 @@ class BrowserState(_Event, frozen=True, tag="browser"):
     reason: str | None = None
     error: str | None = None
     data: dict[str, Any] = {}  # msgspec copies it for each
+    config: dict[str, Any] = {}  # as above
 
 
 class BrowserLogged(_Event, frozen=True, tag="logged"):

@@ -29,10 +29,11 @@ from runtimed.pages import (
 )
 from runtimed.protocol import operations as ops
 from runtimed.protocol.codec import decode_event, unpack
-from runtimed.protocol.events import BrowserLogged
+from runtimed.protocol.events import BrowserLogged, BrowserState, Event
 
 __all__ = [
     "Begun",
+    "Run",
     "browser_address",
     "console",
     "delete_profile",
@@ -42,6 +43,7 @@ __all__ = [
     "list_profiles",
     "observe",
     "read_actions",
+    "read_runs",
     "requests",
     "save_profile",
     "scrape",
@@ -61,6 +63,18 @@ class Begun(NamedTuple):
 
     created: bool
     is_new: bool
+
+
+class Run(NamedTuple):
+    """What happened between two starts of a session.
+
+    Attributes:
+        config: What it was started with; see `runtimed.browser.recorded`.
+        actions: The entries of the actions.
+    """
+
+    config: dict[str, Any]
+    actions: list[LogEntry]
 
 
 def start_browser(
@@ -327,10 +341,34 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
 
 def _log_page(notebook: Notebook, after: int) -> Flow[tuple[list[BrowserLogged], int | None]]:
     """Return a page of the action log, and after which event the next one begins; None if there is no more."""
-    page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
-    events = (decode_event(body) for _seq, body in page["events"])
-    last = following(after, page["last"]) if page["more"] else None
+    events, last = yield from _event_page(notebook, after)
     return [event for event in events if isinstance(event, BrowserLogged)], last
+
+
+def _event_page(notebook: Notebook, after: int) -> Flow[tuple[list[Event], int | None]]:
+    page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
+    last = following(after, page["last"]) if page["more"] else None
+    return [decode_event(body) for _seq, body in page["events"]], last
+
+
+def read_runs(notebook: Notebook) -> Flow[list[Run]]:
+    """Return what was done in the session, by its starts.
+
+    Raises:
+        SessionNotFound: If the session was never started.
+    """
+    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    runs: list[Run] = []
+    after: int | None = 0
+    while after is not None:
+        events, after = yield from _event_page(notebook, after)
+        for event in events:
+            if isinstance(event, BrowserState) and event.status == "starting":
+                runs.append(Run(event.config, []))
+            elif isinstance(event, BrowserLogged) and event.entry["kind"] == "action":
+                runs = runs or [Run({}, [])]  # old events are deleted
+                runs[-1].actions.append(msgspec.convert(event.entry, LogEntry))
+    return runs
 
 
 def console(
