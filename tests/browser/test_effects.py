@@ -54,6 +54,43 @@ def test_a_mask_applies_to_what_is_filled_in(page, field):
     assert held(page, field) == ""
 
 
+@pytest.mark.parametrize("field", ["pin", "card-kind"])
+def test_a_field_that_hears_of_keys_alone_is_emptied_by_its_keys(page, field):
+    for value in ("12345", "7", "1234567890123456"):
+        assert page.do("fill", selector=f"#{field}", value=value).message == f"Filled #{field}"
+        assert held(page, field) == value
+    page.do("clear", selector=f"#{field}")
+    assert held(page, field) == ""
+
+
+def test_a_form_of_the_pages_own_adds_what_stands_apart(page):
+    for value in ("12", "13"):
+        filled = page.do("fill", selector="#unit", value=value)
+        assert filled.message == f"Filled #unit; the page has made '{value} kg' of it"
+    doubled = page.execute("fill", selector="#twice", value="123")
+    assert (doubled.error, doubled.message) == ("Refused", "#twice was filled in, and holds '112233'")
+
+
+def test_what_is_typed_behind_a_mask_takes_its_form(page):
+    page.do("fill", selector="#upper", value="abc")
+    assert (
+        page.do("type", selector="#upper", value="de").message == "Typed into #upper; the page has made 'ABCDE' of it"
+    )
+    page.do("type", selector="#phone", value="555")
+    typed = page.do("type", selector="#phone", value="1234567")
+    assert typed.message == "Typed into #phone; the page has made '(555) 123-4567' of it"
+    page.js("document.activeElement.blur()")
+    page.do("fill", selector="#phone", value="555")
+    page.js("document.activeElement.blur()")
+    assert page.do("type", selector="#phone", value="1234567").message == typed.message
+
+
+@pytest.mark.parametrize("value", ["2026-11-29 12:30", "2026-11-29T12:30:00"])
+def test_a_moment_may_be_written_in_any_way_that_html_takes(page, value):
+    assert page.do("fill", selector="#local", value=value).message == "Filled #local"
+    assert held(page, "local") == "2026-11-29T12:30"
+
+
 @pytest.mark.parametrize("field", ["onkey", "oninput"])
 @pytest.mark.parametrize("action", ["fill", "type"])
 def test_suggestions_open_for_what_is_written(page, field, action):
@@ -133,6 +170,21 @@ def test_a_code_goes_on_in_the_boxes_that_follow(page, action):
     page.do("fill", selector="#code input:last-child", value="5")
 
     assert page.js("boxes.map(box => box.value).join('')") == "1235"
+
+
+def test_a_code_takes_the_place_of_another_one_and_waits_for_where_it_is_led(page):
+    first = "#code input:first-child"
+    page.do("fill", selector=first, value="1234")
+    page.js("window.leading = 30")
+
+    page.do("fill", selector=first, value="5678")
+
+    assert page.js("boxes.map(box => box.value).join('')") == "5678"
+    result = page.execute("fill", selector="#unled input:first-child", value="12")
+    assert (result.error, result.message) == (
+        "Refused",
+        "#unled input:first-child was filled in, and holds '1': it takes at most 1 characters",
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.actions import Secret
 from runtimed.browser.doing import Doing, NoEffect
+from runtimed.browser.held import BOXES, FIELD, HIDE, Held, letters, look, other, outcome
 from runtimed.browser.pointing import was_clicked
 from runtimed.browser.words import is_found, obstacle
 
@@ -30,39 +30,24 @@ _SWITCHING: Final = 3.0
 """Seconds that a switch gets to follow a click where the action names no time: it may ask its server first."""
 _LOOKS: Final = 0.05
 """Seconds between two looks at a switch."""
-
-# Pictures of the page, and who watches it, must not show it either.
-_HIDE: Final = "if (field.type !== 'password') field.style.webkitTextSecurity = 'disc';"
-
-_FIELD: Final = """const field = element.matches('input, textarea, select') || element.isContentEditable
-    ? element : element.closest('label')?.control ?? element;"""
-
-# The boxes of a code hold one character each, and the page leads from one to the next.
-_HELD: Final = """{
-    kind: field.isContentEditable ? 'contenteditable' : String(field.type ?? ''),
-    value: field.isContentEditable ? field.innerText : typeof field.value !== 'string' ? null
-      : several && field.maxLength === 1 ? boxes.slice(boxes.indexOf(field)).map(box => box.value).join('')
-      : field.value,
-    most: field.maxLength > 0 ? field.maxLength : null,
-    focused: field === field.getRootNode().activeElement,
-  }"""
-
-_LOOK: Final = f"""([element, ...others], [secret, several]) => {{
-  if (!element || others.length) return null;
-  {_FIELD}
-  const boxes = [...(field.form ?? field.getRootNode()).querySelectorAll('input[maxlength="1"]')];
-  if (secret) {{ {_HIDE} }}
-  return {_HELD};
-}}"""
-
+_SLOWLY: Final = 0.1
+"""Seconds between two keys where a page leads on to the next box a moment after each."""
+_MOST_KEYS: Final = 40
+"""Most keys with which a field is emptied, character by character: those that keep a text of their own are short."""
 _LABEL: Final = "element => [...element.labels ?? []].find(label => label.checkVisibility()) ?? null"
 
-_CHOSEN: Final = f"element => {{ {_FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
+_CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
 
 _HIDE_FOCUSED: Final = f"""() => {{
   let field = document.activeElement;
   while (field?.shadowRoot?.activeElement) field = field.shadowRoot.activeElement;
-  if (field) {{ {_HIDE} }}
+  if (field) {{ {HIDE} }}
+}}"""
+
+_FULL: Final = f"""(element, most) => {{
+  {FIELD}
+  {BOXES}
+  return boxes.slice(boxes.indexOf(field) + 1).slice(0, most - 1).filter(box => box.value);
 }}"""
 
 _TYPED: Final = frozenset(
@@ -72,34 +57,6 @@ _TYPED: Final = frozenset(
 
 
 _NUMBER: Final = re.compile(r"-?\d+\.?\d*$")
-
-_FORMS: Final = {
-    "color": "a colour such as #ff8800",
-    "date": "a date such as 2026-11-29",
-    "datetime-local": "a date and a time such as 2026-11-29T12:30",
-    "month": "a month such as 2026-11",
-    "number": "a number such as 12.5",
-    "range": "a number between its ends, in its steps",
-    "time": "a time such as 12:30",
-    "week": "a week such as 2026-W48",
-}
-"""What a field of a type takes. Source: HTML, 4.10.5.1 "States of the type attribute"."""
-
-
-class _Held(msgspec.Struct, frozen=True):
-    """What a field holds.
-
-    Attributes:
-        kind: Its `type`, or `contenteditable`; empty for what is no field.
-        value: None if it is no field.
-        most: Its `maxlength`.
-        focused: Whether it has the focus.
-    """
-
-    kind: str = ""
-    value: str | None = None
-    most: int | None = None
-    focused: bool = False
 
 
 async def fill(action: actions.Fill, found: Locator, what: str, limit: float) -> str:
@@ -115,7 +72,7 @@ async def fill(action: actions.Fill, found: Locator, what: str, limit: float) ->
         NoEffect: If the field holds something else then.
     """
     text, secret = _text_of(action.value)
-    before = await _look(found, text, secret=secret)
+    before = await look(found, text, secret=secret)
     held = before.value or ""
     if action.clear:
         await _put(found, text, before, limit)
@@ -124,24 +81,31 @@ async def fill(action: actions.Fill, found: Locator, what: str, limit: float) ->
         await found.press("ControlOrMeta+End", timeout=limit)
         await found.page.keyboard.insert_text(text)
         wanted = held + text
-    said = await _outcome(found, wanted, before, secret=secret)
+    said = await outcome(found, wanted, before, secret=secret)
     if said is None and action.clear and before.kind in _TYPED:
-        # What follows each key by itself takes nothing at once.
-        await found.fill("", timeout=limit)
-        await found.page.keyboard.type(text)
-        said = await _outcome(found, wanted, before, secret=secret)
+        # What follows each key by itself takes nothing at once, and what it holds by itself goes key by key, too.
+        if _in_boxes(before, text):
+            await _empty_boxes(found, text, limit)
+            for character in text:
+                await found.page.keyboard.type(character)
+                await asyncio.sleep(_SLOWLY)
+        else:
+            await _erase(found, limit)
+            before = await look(found, text)
+            await found.page.keyboard.type(text)
+        said = await outcome(found, wanted, before, secret=secret, kept=True)
     if said is None:
-        raise await _other(found, what, "filled in", before, secret=secret)
+        raise await other(found, what, "filled in", before, wanted, secret=secret)
     if action.press_enter:
         await found.press("Enter", timeout=limit)
     return f"Filled {what}{said}"
 
 
-async def _put(found: Locator, text: str, before: _Held, limit: float) -> None:
+async def _put(found: Locator, text: str, before: Held, limit: float) -> None:
     """Put a text in the place of what a field holds: as from the clipboard, its last character as a key."""
     kind, last = before.kind, text[-1:]
-    if before.most == 1 and kind in _TYPED:
-        await found.fill("", timeout=limit)
+    if _in_boxes(before, text):
+        await _empty_boxes(found, text, limit)
         await found.page.keyboard.type(text)
         return
     if kind not in _TYPED or not last.isprintable() or (kind == "number" and not _NUMBER.match(text[:-1])):
@@ -153,6 +117,20 @@ async def _put(found: Locator, text: str, before: _Held, limit: float) -> None:
         return
     await found.fill(text[:-1], timeout=limit)
     await found.page.keyboard.type(last)
+
+
+def _in_boxes(field: Held, text: str) -> bool:
+    return field.most == 1 and len(text) > 1 and field.kind in _TYPED
+
+
+async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
+    """Empty the boxes over which a text goes; a full one takes no key."""
+    full = await found.evaluate_handle(_FULL, len(text), timeout=limit)
+    for box in (await full.get_properties()).values():
+        element = box.as_element()
+        if element is not None:
+            await element.fill("", timeout=limit)
+    await found.fill("", timeout=limit)
 
 
 async def type_text(action: actions.Type, found: Locator, what: str, limit: float) -> str:
@@ -168,9 +146,9 @@ async def type_text(action: actions.Type, found: Locator, what: str, limit: floa
         NoEffect: If it is a field and does not hold the text then.
     """
     text, secret = _text_of(action.value)
-    before = await _look(found, text, secret=secret)
+    before = await look(found, text, secret=secret)
     if action.clear:
-        await found.fill("", timeout=limit)
+        await _empty(found, limit)
     elif not before.focused:
         if before.value is None:
             await found.focus(timeout=limit)
@@ -180,10 +158,14 @@ async def type_text(action: actions.Type, found: Locator, what: str, limit: floa
     said: str | None = ""
     leaves = "\n" in text and before.kind not in ("textarea", "contenteditable")
     if before.value is not None and not leaves:
-        wanted = text if action.clear or before.focused else before.value + text
-        said = await _outcome(found, wanted, before, secret=secret, within=before.focused)
+        front, rear = ("", "") if action.clear else (before.value, "")
+        anywhere = before.focused and before.around is None and not action.clear
+        if before.focused and not action.clear:
+            front, rear = before.around or ("", "")
+        wanted = front + text + rear
+        said = await outcome(found, wanted, before, secret=secret, kept=not action.clear, within=anywhere)
     if said is None:
-        raise await _other(found, what, "typed", before, secret=secret)
+        raise await other(found, what, "typed", before, text, secret=secret)
     if action.press_enter:
         await found.page.keyboard.press("Enter")
     return f"Typed into {what}{said}"
@@ -195,14 +177,41 @@ async def clear(found: Locator, what: str, limit: float) -> str:
     Raises:
         NoEffect: If it is not empty then.
     """
-    before = await _look(found)
-    await found.fill("", timeout=limit)
-    if _letters((await _look(found)).value or ""):
-        await found.press("ControlOrMeta+A", timeout=limit)
-        await found.press("Delete", timeout=limit)
-        if _letters((await _look(found)).value or ""):
-            raise await _other(found, what, "cleared", before)
+    before = await look(found)
+    if not await _empty(found, limit):
+        raise await other(found, what, "cleared", before)
     return f"Cleared {what}"
+
+
+async def _empty(found: Locator, limit: float) -> bool:
+    """Empty a field, and return whether it is empty then, but for what a mask leaves."""
+    await found.fill("", timeout=limit)
+    return not await _held_letters(found) or await _erase(found, limit)
+
+
+async def _erase(found: Locator, limit: float) -> bool:
+    """Empty a field by its keys, and return whether it is empty then, but for what a mask leaves.
+
+    A field that keeps a text of its own, and takes Backspace for "the last character less", must hear of each.
+    """
+    await found.press("ControlOrMeta+End", timeout=limit)
+    held = (await look(found)).value or ""
+    for _ in range(len(held) if len(held) <= _MOST_KEYS else 0):
+        await found.press("Backspace", timeout=limit)
+        held, before = (await look(found)).value or "", held
+        if not held or held == before:
+            break
+    if not letters(held):
+        return True
+    await found.press("ControlOrMeta+A", timeout=limit)
+    await found.press("Delete", timeout=limit)
+    if await _held_letters(found):
+        await found.fill("", timeout=limit)
+    return not await _held_letters(found)
+
+
+async def _held_letters(found: Locator) -> str:
+    return letters((await look(found)).value or "")
 
 
 async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, doing: Doing, limit: float) -> str:
@@ -258,77 +267,6 @@ async def type_anywhere(action: actions.Type, page: Page) -> None:
     await page.keyboard.type(text, delay=action.delay * 1000)
     if action.press_enter:
         await page.keyboard.press("Enter")
-
-
-# --- what a field holds ---
-
-
-async def _look(found: Locator, text: str = "", *, secret: bool = False) -> _Held:
-    """Return what a field holds; nothing where there is no such field, or several.
-
-    It is there or gone, so nothing waits for it: that would be two more questions to the page.
-
-    Args:
-        found: The field.
-        text: What it is to hold, or is to hold with the fields that follow it where each holds one character.
-        secret: Whether pictures are not to show what is written there.
-    """
-    return msgspec.convert(await found.evaluate_all(_LOOK, [secret, len(text) > 1]) or {}, _Held)
-
-
-async def _outcome(found: Locator, wanted: str, before: _Held, *, secret: bool, within: bool = False) -> str | None:
-    """Say how a field took a text: empty as it is, a remark if it was changed, None if the field holds another one.
-
-    Args:
-        found: The field.
-        wanted: What it is to hold.
-        before: What it held.
-        secret: Whether nothing of what it holds may be said.
-        within: Whether it may hold more.
-    """
-    try:
-        held = await _look(found, wanted)
-    except PlaywrightError:  # it has led to another page
-        held = _Held()
-    if not held.kind and before.kind:
-        return "; the field is not there any more"
-    value = held.value
-    if value is None or _same(value, wanted, held.kind) or (within and wanted in value):
-        return ""
-    asked, given, old = _letters(wanted), _letters(value), _letters(before.value or "")
-    # A mask puts its own characters between; one that adds a country's code has the text in it.
-    own = held.kind not in _FORMS and asked and asked in given and len(given) <= 2 * len(asked)
-    if own and not (old and old in given and old not in asked):
-        return "; the page has put it in its own form" if secret else f"; the page has made {value!r} of it"
-    return None
-
-
-def _same(held: str, wanted: str, kind: str) -> bool:
-    if kind == "contenteditable":
-        return held.split() == wanted.split()
-    if kind == "color":
-        return held.lower() == wanted.lower()
-    if kind in ("number", "range"):
-        try:
-            return float(held) == float(wanted)
-        except ValueError:
-            return held == wanted
-    lines = wanted.replace("\r\n", "\n").replace("\r", "\n")
-    return held == lines or (kind not in ("textarea", "text", "password") and held == lines.strip())
-
-
-def _letters(text: str) -> str:
-    """Return what counts of a text where a page writes it in a form of its own."""
-    return "".join(character for character in text.casefold() if character.isalnum())
-
-
-async def _other(found: Locator, what: str, done: str, before: _Held, *, secret: bool = False) -> NoEffect:
-    held = (await _look(found)).value or ""
-    if not held and before.kind in _FORMS and done == "filled in":
-        return NoEffect(f"{what} holds nothing of that: it takes {_FORMS[before.kind]}", error="Refused")
-    holds = f"{len(held)} characters" if secret else repr(held)
-    why = f": it takes at most {before.most} characters" if before.most is not None and len(held) >= before.most else ""
-    return NoEffect(f"{what} was {done}, and holds {holds}{why}", error="Refused")
 
 
 def _text_of(value: str | Secret) -> tuple[str, bool]:

@@ -1,0 +1,186 @@
+"""Reads what fields hold, and says in whose form: as it was asked for, in one of the page's own, or another text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from playwright.async_api import Error as PlaywrightError
+
+from runtimed.browser.doing import NoEffect
+
+if TYPE_CHECKING:
+    from playwright.async_api import Locator
+
+__all__ = ["BOXES", "FIELD", "HIDE", "Held", "letters", "look", "other", "outcome"]
+
+_MOST_ADDED: Final = 6
+"""Letters and digits that a form of a page's own may add: a country's code, a unit, decimal places."""
+
+# Pictures of the page, and who watches it, must not show it either.
+HIDE: Final = "if (field.type !== 'password') field.style.webkitTextSecurity = 'disc';"
+
+FIELD: Final = """const field = element.matches('input, textarea, select') || element.isContentEditable
+    ? element : element.closest('label')?.control ?? element;"""
+
+# The boxes of a code hold one character each, and the page leads from one to the next.
+BOXES: Final = """const boxes = [...(field.form ?? field.getRootNode()).querySelectorAll('input[maxlength="1"]')];"""
+
+_HELD: Final = """{
+    kind: field.isContentEditable ? 'contenteditable' : String(field.type ?? ''),
+    value: field.isContentEditable ? field.innerText : typeof field.value !== 'string' ? null
+      : several && field.maxLength === 1 ? these.map(box => box.value).join('')
+      : field.value,
+    most: field.maxLength > 0 ? field.maxLength : null,
+    focused: field === field.getRootNode().activeElement,
+    around: typeof field.value !== 'string' || field.selectionStart == null || (several && field.maxLength === 1) ? null
+      : [field.value.slice(0, field.selectionStart), field.value.slice(field.selectionEnd)],
+    meant: moments.includes(field.type)
+      ? Object.assign(field.ownerDocument.createElement('input'), { type: field.type, value: text }).value : '',
+  }"""
+
+_LOOK: Final = f"""([element, ...others], [secret, text]) => {{
+  if (!element || others.length) return null;
+  {FIELD}
+  const several = text.length > 1, moments = ['date', 'datetime-local', 'month', 'time', 'week'];
+  {BOXES}
+  const these = boxes.slice(boxes.indexOf(field)).slice(0, text.length);
+  if (secret) {{ {HIDE} }}
+  return {_HELD};
+}}"""
+
+_FORMS: Final = {
+    "color": "a colour such as #ff8800",
+    "date": "a date such as 2026-11-29",
+    "datetime-local": "a date and a time such as 2026-11-29T12:30",
+    "month": "a month such as 2026-11",
+    "number": "a number such as 12.5",
+    "range": "a number between its ends, in its steps",
+    "time": "a time such as 12:30",
+    "week": "a week such as 2026-W48",
+}
+"""What a field of a type takes. Source: HTML, 4.10.5.1 "States of the type attribute"."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a field holds.
+
+    Attributes:
+        kind: Its `type`, or `contenteditable`; empty for what is no field.
+        value: None if it is no field.
+        most: Its `maxlength`.
+        focused: Whether it has the focus.
+        around: What stands before its caret and behind it, or around its selection; None where that cannot be known.
+        meant: What HTML makes of the text that was asked for, if the field takes dates or times.
+    """
+
+    kind: str = ""
+    value: str | None = None
+    most: int | None = None
+    focused: bool = False
+    around: tuple[str, str] | None = None
+    meant: str = ""
+
+
+async def look(found: Locator, text: str = "", *, secret: bool = False) -> Held:
+    """Return what a field holds; nothing where there is no such field, or several.
+
+    It is there or gone, so nothing waits for it: that would be two more questions to the page.
+
+    Args:
+        found: The field.
+        text: What it is to hold, or is to hold with the fields that follow it where each holds one character.
+        secret: Whether pictures are not to show what is written there.
+    """
+    return msgspec.convert(await found.evaluate_all(_LOOK, [secret, text]) or {}, Held)
+
+
+async def outcome(
+    found: Locator, wanted: str, before: Held, *, secret: bool, kept: bool = False, within: bool = False
+) -> str | None:
+    """Say how a field took a text: empty as it is, a remark if it was changed, None if the field holds another one.
+
+    Args:
+        found: The field.
+        wanted: What it is to hold.
+        before: What it held.
+        secret: Whether nothing of what it holds may be said.
+        kept: Whether what it held may be there still.
+        within: Whether it may hold more.
+    """
+    try:
+        held = await look(found, wanted)
+    except PlaywrightError:  # it has led to another page
+        held = Held()
+    if not held.kind and before.kind:
+        return "; the field is not there any more"
+    value = held.value
+    if value is None or _same(value, wanted, held) or (within and wanted in value):
+        return ""
+    added = None if held.kind in _FORMS else _added(value, wanted)
+    if within and added is None and letters(wanted):
+        added = "" if letters(wanted) in letters(value) else None
+    if added is None or (added and not kept and added == letters(before.value or "")):
+        return None
+    return "; the page has put it in its own form" if secret else f"; the page has made {value!r} of it"
+
+
+def _same(value: str, wanted: str, held: Held) -> bool:
+    kind = held.kind
+    if kind == "contenteditable":
+        return value.split() == wanted.split()
+    if kind == "color":
+        return value.lower() == wanted.lower()
+    if kind in ("number", "range"):
+        try:
+            return float(value) == float(wanted)
+        except ValueError:
+            return value == wanted
+    lines = wanted.replace("\r\n", "\n").replace("\r", "\n")
+    if value == lines or (value and value == held.meant):
+        return True
+    return kind not in ("textarea", "text", "password") and value == lines.strip()
+
+
+def _added(value: str, wanted: str) -> str | None:
+    """Return the letters and digits that a page has added to a text in a form of its own; None if it is none.
+
+    A mask puts its own characters between those of the text. What it adds stands apart (`12.00 kg`, `1 (555) 123`), but
+    for a country's code behind a plus. A character that touches the text was there before, or came twice.
+    """
+    places = [index for index, character in enumerate(value) for _ in letters(character)]
+    given, asked = letters(value), letters(wanted)
+    if not asked or len(places) != len(given):
+        return None
+    begin = given.find(asked)
+    while begin >= 0:
+        end = begin + len(asked)
+        code = value.lstrip().startswith("+") and begin <= 3
+        apart = begin == 0 or code or places[begin] - places[begin - 1] > 1
+        added = given[:begin] + given[end:]
+        if (
+            apart
+            and (end == len(given) or places[end] - places[end - 1] > 1)
+            and len(added) <= _MOST_ADDED
+            and (code or asked not in added)
+        ):
+            return added
+        begin = given.find(asked, begin + 1)
+    return None
+
+
+def letters(text: str) -> str:
+    """Return what counts of a text where a page writes it in a form of its own."""
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+async def other(
+    found: Locator, what: str, done: str, before: Held, text: str = "", *, secret: bool = False
+) -> NoEffect:
+    """Return what says that a field holds something else than a text that was written there."""
+    held = (await look(found, text)).value or ""
+    if not held and before.kind in _FORMS and done == "filled in":
+        return NoEffect(f"{what} holds nothing of that: it takes {_FORMS[before.kind]}", error="Refused")
+    holds = f"{len(held)} characters" if secret else repr(held)
+    why = f": it takes at most {before.most} characters" if before.most is not None and len(held) == before.most else ""
+    return NoEffect(f"{what} was {done}, and holds {holds}{why}", error="Refused")
