@@ -45,6 +45,18 @@ def show(browser, html):
             "*A* **1**  \n*B* **2**",
         ),
         ("<p>A<button>Save</button><span style='margin-left: 9px'>new</span></p>", "A Save new"),
+        (
+            "<style>u { padding: 2px 8px; border: 1px solid }</style><p>Tags: <u>New</u><u>Sale</u><u>29</u>, <u>x</u>y",
+            "Tags: New Sale 29, x y",
+        ),
+        (
+            "<style>a { padding: 0 12px }</style><div><a href='/a'>Home</a><a href='/b'>Cart</a></div>",
+            "[Home](http://127.0.0.1/a) [Cart](http://127.0.0.1/b)",
+        ),
+        ("<style>u { padding: 0 1px }</style><p>high<u>light</u>ed <u>$</u><u>5</u>", "highlighted $5"),
+        ("<p>One.<br><br>Two.<br>More.<br> &nbsp;<br>Three", "One.\n\nTwo.  \nMore.\n\nThree"),
+        ("<p><b>One.<br><br>Two.</b><br><br><a href='/a'>x<br><br>y</a>", "**One.**\n\n**Two.**\n\n[x  \ny](http://127.0.0.1/a)"),
+        ("<ul><li>a<br><br>b<li>c</ul><h2>T<br><br>U</h2>", "- a\n\n  b\n\n- c\n\n## T U"),
         ("<h1><i style='display: inline-block; font-style: normal'>H</i>ello</h1>", "# Hello"),
         ("<style>u::before { content: '$' }</style><p><u>5</u></p>", "$5"),
         ("<p style='white-space: pre-line'>one\ntwo</p>", "one  \ntwo"),

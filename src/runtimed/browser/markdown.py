@@ -24,6 +24,8 @@ _GAP: Final = "\x00"
 _BREAK: Final = "\x01"
 """A line break."""
 _BREAKS: Final = re.compile(rf"[ \t\r\n\f{_GAP}]*{_BREAK}[ \t\r\n\f{_GAP}{_BREAK}]*")
+_PARAGRAPHS: Final = re.compile(rf"[ \t\r\n\f{_GAP}]*{_BREAK}(?:[ \t\r\n\f\u00a0{_GAP}]*{_BREAK})+[ \t\r\n\f{_GAP}]*")
+"""Line breaks with an empty line between them."""
 _SPACES: Final = re.compile(rf"[ \t\r\n\f{_GAP}]+")
 _SPECIAL: Final = re.compile(
     r"\\(?=[!-/:-@\[-`{-~])|`|\*(?=\S)|(?<=\S)\*|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)|~~|<(?=[A-Za-z/!])"
@@ -59,9 +61,8 @@ class _Writer:
 
         def end_line() -> None:
             if line:
-                text = _guarded(self._line(line))
-                if text:
-                    done.append(text)
+                paragraphs = (_guarded(_tidied(text)) for text in _PARAGRAPHS.split(self._inline(line)))
+                done.extend(text for text in paragraphs if text)
                 line.clear()
 
         for node, items in _grouped(nodes):
@@ -185,8 +186,7 @@ class _Writer:
     # --- what is inline ---
 
     def _line(self, nodes: Iterable[Node]) -> str:
-        text = _BREAKS.sub(_BREAK, self._inline(nodes))
-        return _SPACES.sub(" ", text).strip(f" {_BREAK}\u00a0\u200b").replace(_BREAK, "  \n")
+        return _tidied(self._inline(nodes))
 
     def _inline(self, nodes: Iterable[Node]) -> str:
         return "".join(self._one(node) for node in _merged(nodes))
@@ -201,7 +201,12 @@ class _Writer:
             case "gap":
                 return f"{_GAP}{self._inline(children)}{_GAP}"
             case "strong" | "em" | "del":
-                return _around(_MARKS[kind], self._inline(_without(kind, children)))
+                text = self._inline(_without(kind, children))
+                ends = [*_PARAGRAPHS.findall(text), ""]
+                # No emphasis goes on over two paragraphs.
+                return "".join(
+                    _around(_MARKS[kind], one) + end for one, end in zip(_PARAGRAPHS.split(text), ends, strict=True)
+                )
             case "code":
                 return _code(attributes["text"])
             case "link":
@@ -230,7 +235,7 @@ class _Writer:
                 return self._inline(children)
 
     def _link(self, href: str, children: list[Node]) -> str:
-        text = self._inline(children)
+        text = _PARAGRAPHS.sub(_BREAK, self._inline(children))
         if not text.strip(f" \t\r\n\f{_GAP}{_BREAK}"):
             text = next((_escaped(image[1]["alt"]) for image in _images(children) if image[1]["alt"]), "")
         if not self._links or not text:
@@ -349,6 +354,12 @@ def _flat_tables(nodes: Iterable[Node]) -> list[Node]:
 
 
 # --- texts ---
+
+
+def _tidied(text: str) -> str:
+    """Return a line with one space or line break where it has several."""
+    text = _BREAKS.sub(_BREAK, text)
+    return _SPACES.sub(" ", text).strip(f" {_BREAK}\u00a0\u200b").replace(_BREAK, "  \n")
 
 
 def _escaped(text: str) -> str:

@@ -56,7 +56,7 @@ _ABBREVIATED: Final = {
         (100, "hundred"),
         (10**3, "tsd"),
         (10**5, "lakh lac"),
-        (10**6, "mio mln mill"),
+        (10**6, "mio mln"),
         (10**7, "crore"),
         (10**9, "bn bln mrd mld mlrd"),
     )
@@ -456,7 +456,7 @@ def _scales(locale: Locale | None) -> tuple[tuple[str, Decimal], ...]:
 
 @functools.lru_cache(maxsize=1)
 def _foreign_scales() -> frozenset[str]:
-    words = {word.strip().rstrip(".").lower() for tag in _LANGUAGES for word, _ in _scales(Locale(tag))}
+    words = {word.strip().lower() for tag in _LANGUAGES for word, _ in _scales(Locale(tag))}
     return frozenset(word for word in words if len(word) > 2)
 
 
@@ -473,12 +473,13 @@ def _scale(rest: str, locale: Locale | None, *, priced: bool) -> tuple[str, Deci
     if match is None or re.match(r"\w", rest[match.end(1) :]):
         return "", Decimal(1)
     word = match[1].lower()
-    forms = (word, word.removesuffix("s"))
+    forms = (word, word.removesuffix("s"), match[0].strip().lower())
     if priced and word in _OF_MONEY:
         return match[0], Decimal(10) ** _OF_MONEY[word]
     if priced and match[1] in dict(known):
         return match[0], dict(known)[match[1]]
-    spelled = {name.strip().rstrip(".").lower(): scale for name, scale in known if len(name.strip()) > 2}
+    # With the point of those that have one: `6 Bio-Eier` are no billions.
+    spelled = {name.strip().lower(): scale for name, scale in known if len(name.strip()) > 2}
     for form in forms:
         if form in spelled or form in _ABBREVIATED:
             return match[0], spelled.get(form) or _ABBREVIATED[form]

@@ -459,8 +459,18 @@ options => {
       || ['button', 'tab', 'option', 'menuitem'].includes(role(node))) return ['gap', 0, [made]];
     const margins = sizeOf(style.marginLeft) + sizeOf(style.marginRight);
     const inside = /^inline-/.test(display) ? sizeOf(style.paddingLeft) + sizeOf(style.paddingRight) : 0;
-    if (margins + inside >= 3 && !['SUP', 'SUB', 'MARK', 'ABBR'].includes(node.tagName)) return ['gap', 0, [made]];
-    return made;
+    if (['SUP', 'SUB', 'MARK', 'ABBR'].includes(node.tagName)) return made;
+    if (margins + inside >= 3) return ['gap', 0, [made]];
+    const left = padded(node, 'Left', 'Right', 'previousSibling'), right = padded(node, 'Right', 'Left', 'nextSibling');
+    return left || right ? ['inline', 0, [...left ? [['gap', 0, []]] : [], made, ...right ? [['gap', 0, []]] : []]] : made;
+  };
+  // Whether padding or a border is seen as a space between what is inline and its neighbour; one in a word is none.
+  const padded = (node, side, other, which) => {
+    const edge = (style, name) => sizeOf(style[`padding${name}`]) + sizeOf(style[`border${name}Width`]);
+    const own = edge(styleOf(node), side), beside = node[which];
+    if (own && beside?.nodeType === ELEMENT) return own + edge(styleOf(beside), other) >= 3;
+    if (own < 4 || beside?.nodeType !== TEXT) return false;
+    return content.test(side === 'Left' ? beside.data.slice(-1) : beside.data.slice(0, 1));
   };
 
   const imageOf = node => {
