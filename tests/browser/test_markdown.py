@@ -46,7 +46,7 @@ def show(browser, html):
         ),
         ("<p>A<button>Save</button><span style='margin-left: 9px'>new</span></p>", "A Save new"),
         (
-            "<style>u { padding: 2px 8px; border: 1px solid }</style><p>Tags: <u>New</u><u>Sale</u><u>29</u>, <u>x</u>y",
+            "<style>u { padding: 2px 8px; border: 1px solid }</style>Tags: <u>New</u><u>Sale</u><u>29</u>, <u>x</u>y",
             "Tags: New Sale 29, x y",
         ),
         (
@@ -164,6 +164,13 @@ ARTICLE = "<nav><a href=/>Home</a><a href=/b>Menu</a></nav>"
             "# A title\n\nText",
         ),
         ("<blockquote>Quoted<footer>Source</footer></blockquote><footer>Imprint</footer>", "> Quoted\n>\n> Source"),
+        (
+            "<div class=header><a href=/>Logo</a></div><div class=content><h1>Shoe</h1><div class=header>Inner</div>"
+            f"<p>{'word ' * 20}</div><div id=site-footer>Imprint</div>",
+            f"# Shoe\n\nInner\n\n{'word ' * 19}word",
+        ),
+        (f"<div class=page-header><h1>Title</h1></div><p>{'word ' * 20}", f"# Title\n\n{'word ' * 19}word"),
+        ("<div class=footer>Only this</div>", "Only this"),
         ("<nav>Only this</nav>", "Only this"),
         ("<main class=sidebar>Only that</main><p>Around</p>", "Only that"),
         (

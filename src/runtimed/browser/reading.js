@@ -115,6 +115,19 @@ options => {
       && node.querySelector('h1, h2, h3, p, table, pre') === null && !inContent(node)
       && mostlyLinks(node, 0.8) && words(node) < pageWords() * 0.1;
   };
+  const headings = once(() => [...document.querySelectorAll('h1, h2, h3')].filter(node => node.checkVisibility()));
+  // What a page of plain elements calls its header or its footer: outermost, small, before or after all headings.
+  const landmark = node => {
+    const top = [node.parentElement, node.parentElement?.parentElement].includes(document.body);
+    if (!top || !/^(DIV|SECTION|TABLE)$/.test(node.tagName) || words(node) > pageWords() * 0.3) return '';
+    for (const name of [node.id, ...node.classList]) {
+      const found = /^(?:(?:site|page|main|global|layout)[-_]?)?(header|footer)$/i.exec(name);
+      if (!found) continue;
+      const kind = found[1].toLowerCase(), wrong = kind === 'header' ? 2 : 4;
+      if (!headings().some(one => !node.contains(one) && node.compareDocumentPosition(one) & wrong)) return kind;
+    }
+    return '';
+  };
   const special = /^(NAV|SEARCH|FOOTER|ASIDE|HEADER|FORM|BUTTON)$/;
   const around = node => {
     const tag = node.tagName;
@@ -136,12 +149,13 @@ options => {
     if (own.some(part => noise.has(part)) && !holds() && words(node) < pageWords() * 0.4) return true;
     if (tag === 'BUTTON' && (own.includes('copy') || own.includes('clipboard') || /^copy( code)?$/i.test(squeezed(node.textContent))))
       return true;
-    if (tag === 'FOOTER' || kind === 'contentinfo') {
+    const called = landmark(node);
+    if (tag === 'FOOTER' || kind === 'contentinfo' || called === 'footer') {
       if (node.closest('blockquote, figure')) return false;
       return inContent(node) ? mostlyLinks(node) : !holds();
     }
     if (tag === 'ASIDE' || kind === 'complementary') return !inContent(node) || mostlyLinks(node);
-    if (tag === 'HEADER' || kind === 'banner') {
+    if (tag === 'HEADER' || kind === 'banner' || called === 'header') {
       if (inContent(node) || node.closest('section')) return false;
       return !pageHeadings().some(heading => node.contains(heading) && isTitle(heading));
     }
