@@ -255,6 +255,18 @@ def test_what_a_browser_cannot_be_started_with_is_named(data_dir, tmp_path):
             session.set_cookies(cookie_file=tmp_path / "none")
         with pytest.raises(BrowserError, match="either cookies or cookie_file"):
             session.set_cookies()
+        one = {"name": "a", "value": "1", "domain": "example.com"}
+        refusals: list[tuple[Any, str]] = [
+            (one, "cookies are a list of objects, as get_cookies returns them; a single one is a list of one"),
+            ("a=b", "cookies are a list of objects, as get_cookies returns them; not str"),
+            (1, "cookies are a list of objects, as get_cookies returns them; not int"),
+            ([one, "a=b"], "cookie 2 is no object"),
+            ([{**one, "value": b"1"}], "cookie 1: value is no text"),
+        ]
+        for given, says in refusals:
+            with pytest.raises(BrowserError) as refused:
+                session.set_cookies(given)
+            assert refused.value.message == says
 
 
 def test_profiles_are_listed_and_deleted(data_dir):

@@ -1,6 +1,7 @@
 """The forms in which tools write cookies, and Playwright's, into which they are put. No file is touched here.
 
-A cookie is kept exactly, or refused with its place: it never lasts longer, or goes to more hosts, than written.
+A cookie is kept exactly, or refused with its place: it never lasts longer, or goes to more hosts, than written. One
+that is to last for more than 400 days Chromium shortens to these.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class BrowserHandle:
             viewport_height: Of the page, in CSS pixels.
             user_agent: What the browser calls itself; None for its own words.
             cookie_file: A JSON list of cookies, Playwright's storage state or a cookies.txt: read at the start if it is
-                there, written in the same form during use and at the end, whatever the end is.
+                there, written in the same form during use and at the end, whatever the end is. Only cookies are set,
+                not the localStorage of a storage state; Chromium keeps none for more than 400 days.
             profile: Name of the profile that it begins with (`save_profile`); None for that of the session's id.
             persist_profile: Whether what the browser leaves in its profile is kept; else it is as it was before.
             chrome_args: More arguments for Chromium.

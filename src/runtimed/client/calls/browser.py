@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -263,10 +263,13 @@ def set_cookies(
 ) -> Flow[None]:
     """Set cookies, beside those that there are or in their place. One that is over removes what is there.
 
+    Chromium keeps none for more than 400 days, and shortens what lasts longer.
+
     Args:
         cookies: As `get_cookies` returns them, or as other tools write them (`expirationDate`, `expiry`, `hostOnly`,
             `no_restriction`).
         cookie_file: A file that holds them, in their place: a JSON list, Playwright's storage state, or cookies.txt.
+            Of a storage state the cookies count alone: its localStorage is not set.
 
     Raises:
         BrowserError: If one cannot be a cookie, or Chromium does not keep it as it is; none is set then.
@@ -275,9 +278,21 @@ def set_cookies(
     """
     if (cookies is None) == (cookie_file is None):
         raise BrowserError("set_cookies takes either cookies or cookie_file")
-    plain = [dict(cookie) for cookie in cookies or ()]
+    plain = [] if cookies is None else _plain_cookies(cookies)
     file = None if cookie_file is None else str(Path(cookie_file).expanduser().absolute())  # the host works elsewhere
     yield Ask(ops.SetCookies(notebook_id=notebook.id, cookies=plain, cookie_file=file))
+
+
+def _plain_cookies(cookies: object) -> list[dict[str, Any]]:
+    if isinstance(cookies, Mapping | str | bytes) or not isinstance(cookies, Iterable):
+        what = "a single one is a list of one" if isinstance(cookies, Mapping) else f"not {type(cookies).__name__}"
+        raise BrowserError(f"cookies are a list of objects, as get_cookies returns them; {what}")
+    plain = []
+    for place, cookie in enumerate(cookies, 1):
+        if not isinstance(cookie, Mapping):
+            raise BrowserError(f"cookie {place} is no object", cookie=place)
+        plain.append(dict(cookie))
+    return plain
 
 
 def save_profile(notebook: Notebook, name: str) -> Flow[None]:
