@@ -5,7 +5,6 @@ A text that can be read in two ways is refused with both readings, never guessed
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 import unicodedata
@@ -14,8 +13,18 @@ from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
-from babel import Locale, UnknownLocaleError
+from babel import Locale
 from babel.numbers import get_currency_precision, get_decimal_symbol, get_group_symbol
+
+from runtimed.browser.conventions import (
+    EASTERN,
+    SPACES,
+    find_currency,
+    find_home,
+    find_locale,
+    find_scale,
+    find_symbol,
+)
 
 __all__ = ["APART", "RAISED", "NoNumber", "Pick", "Unreadable", "is_language", "read_number"]
 
@@ -26,16 +35,14 @@ RAISED: Final = "\x1e"
 APART: Final = "\x1f"
 """Stands in a text between digits that the page shows apart, by its style."""
 
-_SPACES: Final = "\u00a0\u202f\u2009\u2007"
-"""Those that hold the groups of one number together."""
 _INVISIBLE: Final = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\u00ad\u200b]")
 _MARKS: Final = str.maketrans(
     {"\uff0e": ".", "\uff0c": ",", "\uffe5": "¥", "\u066c": "'", "\u2019": "'", "\u2212": "-", "\u2013": "-"}
 )
 _ATOM: Final = re.compile(
-    rf"(?:(?:\d|(?<![\w.,])[.,\u066b](?=\d))(?:\d|[.,'\u066b](?=\d)|[{_SPACES}](?=\d{{3}}(?!\d)))*"
+    rf"(?:(?:\d|(?<![\w.,])[.,\u066b](?=\d))(?:\d|[.,'\u066b](?=\d)|[{SPACES}](?=\d{{3}}(?!\d)))*"
     r"(?:[eE][-+]?\d+(?!\w))?)?[ \u2009\u2044]?[¼-¾⅐-⅞]"
-    rf"|(?:\d|(?<![\w.,])[.,\u066b](?=\d))(?:\d|[.,'\u066b](?=\d)|[{_SPACES}](?=\d{{3}}(?!\d)))*"
+    rf"|(?:\d|(?<![\w.,])[.,\u066b](?=\d))(?:\d|[.,'\u066b](?=\d)|[{SPACES}](?=\d{{3}}(?!\d)))*"
     r"(?:[eE][-+]?\d+(?!\w))?"
 )
 _SPACED: Final = re.compile(r"\d{1,3}(?: \d{3})+(?:[.,]\d+)?")
@@ -43,32 +50,6 @@ _GROUPED: Final = r"(?!0)\d{1,3}(?:%s\d{3})+"
 _INDIAN: Final = r"(?!0)\d{1,2}(?:,\d{2})+,\d{3}"
 _SUPERSCRIPTS: Final = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
-_EASTERN: Final = {
-    sign: Decimal(10) ** power
-    for power, signs in ((2, "百백"), (3, "千천"), (4, "万萬만"), (8, "億亿억"), (12, "兆조"))
-    for sign in signs
-}
-"""Signs of the east, which need no end of a word behind them and may be followed by what is smaller."""
-_ABBREVIATED: Final = {
-    word: Decimal(value)
-    for value, words in (
-        (12, "dozen Dutzend"),
-        (100, "hundred"),
-        (10**3, "tsd"),
-        (10**5, "lakh lac"),
-        (10**6, "mio mln"),
-        (10**7, "crore"),
-        (10**9, "bn bln mrd mld mlrd"),
-    )
-    for word in words.lower().split()
-}
-"""What the locales' compact patterns lack, in small letters, and means one thing everywhere."""
-_OF_MONEY: Final = {"m": 6, "mm": 6, "mn": 6, "b": 9, "tn": 12, "trn": 12}
-"""Letters that are millions and more (powers of ten) beside a currency, and units elsewhere."""
-_LANGUAGES: Final = ("de", "es", "fr", "it", "nl", "pl", "pt", "ru", "sv")
-"""Whose words for thousands and more are known to be such on a page in another language."""
-_UNKNOWN: Final = "XXX"
-"""ISO 4217's code of no currency, for a sign that no language knows."""
 
 
 class Unreadable(ValueError):
@@ -105,7 +86,7 @@ class _Number(msgspec.Struct, frozen=True):
 
 def is_language(tag: str) -> bool:
     """Whether the conventions of a language are known; it is written as in HTML, such as `de` or `pt-BR`."""
-    return _locale(tag) is not None
+    return find_locale(tag) is not None
 
 
 def read_number(
@@ -130,7 +111,7 @@ def read_number(
     Raises:
         Unreadable: If there is not exactly one number with one meaning.
     """
-    locale, other = _locale(declared) or _locale(language), _locale(fallback)
+    locale, other = find_locale(declared) or find_locale(language), find_locale(fallback)
     found = list(_numbers(_plain(text), locale or other))
     found = [number for number in found if not number.glued] or found
     text = _told(text)
@@ -193,7 +174,7 @@ def _decide(number: _Number, locale: Locale | None, other: Locale | None, *, sur
         return group
     if number.currency is not None and get_currency_precision(number.currency) < 3:
         # Prices have no three decimals, but for fuel: the language, or the land of the currency, must not say so.
-        if (read(_home(number.currency)) if locale is None else said) != decimals:
+        if (read(find_home(number.currency)) if locale is None else said) != decimals:
             return group
     elif said is not None:
         return said
@@ -264,7 +245,7 @@ def _continues(number: _Number, behind: _Number, text: str) -> bool:
     """Whether a number is the smaller rest of the one before it, as in `1億2000万`."""
     between = text[number.end : behind.end].partition(behind.text)[0]
     return (
-        text[number.end - 1] in _EASTERN
+        text[number.end - 1] in EASTERN
         and between in ("", " ")
         and number.scale is not None
         and behind.scale is not None
@@ -295,7 +276,7 @@ def _with_cents(text: str, start: int, end: int, raised: tuple[int, int], locale
     whole = [value for value in _readings(text[start:end]).values() if value == value.to_integral_value()]
     if not (re.fullmatch(rf"\s?{RAISED}", text[end : raised[0]]) and re.fullmatch(r"\d\d", digits) and whole):
         return None
-    currency = _currency(text, start, raised[1], locale) or _currency(text, start, end, locale)
+    currency = find_currency(text, start, raised[1], locale) or find_currency(text, start, end, locale)
     if currency is None:
         return None
     number = _number(text, start, end, locale)
@@ -317,9 +298,9 @@ def _is_one(text: str, start: int, end: int, locale: Locale | None) -> bool:
         return False
     if body.count(" ") > 1:
         return True
-    spaces = locale is not None and get_group_symbol(locale) in _SPACES
+    spaces = locale is not None and get_group_symbol(locale) in SPACES
     after_word = re.search(r"[^\W\d_] $", text[:start]) is not None
-    priced = _currency(text, start, end, locale) is not None
+    priced = find_currency(text, start, end, locale) is not None
     if priced or re.search(r"[.,]", body):
         return spaces or (priced and not after_word)
     return spaces and not after_word
@@ -327,13 +308,13 @@ def _is_one(text: str, start: int, end: int, locale: Locale | None) -> bool:
 
 def _number(text: str, start: int, end: int, locale: Locale | None) -> _Number:
     body = text[start:end]
-    priced = _currency(text, start, end, locale) is not None
-    word, scale = _scale(text[end:], locale, priced=priced)
+    priced = find_currency(text, start, end, locale) is not None
+    word, scale = find_scale(text[end:], locale, priced=priced)
     mark, before = text[start - 1 : start], text[:start].rstrip(RAISED + APART)
-    symbol = _ending_symbol(before, locale)
+    symbol = find_symbol(before, locale)
     signed = before if symbol is None else before.rstrip()[: -len(symbol)].rstrip()
     sign = -1 if re.search(r"(?<![\w)])-$", signed) else 1
-    currency = _currency(text, start, end + len(word), locale)
+    currency = find_currency(text, start, end + len(word), locale)
     # Accountants write what is owed in parentheses; in a longer text they are but parentheses.
     if currency is not None and re.fullmatch(r"\(.*\)", text.strip()) and len(_ATOM.findall(text)) == 1:
         sign = -1
@@ -354,8 +335,8 @@ def _readings(body: str) -> dict[str, Decimal]:
     """Return what a number may mean, by its decimal separator; nothing if it is none."""
     fraction = Decimal(0)
     if not body[-1].isdecimal():
-        fraction, body = Decimal(str(unicodedata.numeric(body[-1]))), body[:-1].rstrip(_SPACES + " \u2044")
-    number, _, exponent = re.sub(f"[{_SPACES} ]", " ", body or "0").lower().partition("e")
+        fraction, body = Decimal(str(unicodedata.numeric(body[-1]))), body[:-1].rstrip(SPACES + " \u2044")
+    number, _, exponent = re.sub(f"[{SPACES} ]", " ", body or "0").lower().partition("e")
     marks = ("\u066b",) if "\u066b" in number else (".", ",")
     found = {}
     for mark in marks:
@@ -372,119 +353,3 @@ def _readings(body: str) -> dict[str, Decimal]:
 
 def _shown(value: Decimal) -> str:
     return f"{value.normalize():f}"
-
-
-# --- what the languages know ---
-
-
-@functools.lru_cache(maxsize=64)
-def _locale(tag: str | None) -> Locale | None:
-    tag = (tag or "").replace("_", "-")
-    while tag:
-        try:
-            return Locale.parse(tag, sep="-")
-        except (UnknownLocaleError, ValueError):
-            tag = tag.rpartition("-")[0]
-    return None
-
-
-@functools.lru_cache(maxsize=64)
-def _home(currency: str) -> Locale | None:
-    """Return the conventions of a currency's land, with whose code its own begins (ISO 4217); the euro has none."""
-    try:
-        return Locale.parse(f"und_{currency[:2]}")
-    except (UnknownLocaleError, ValueError):
-        return None
-
-
-@functools.lru_cache(maxsize=64)
-def _symbols(locale: Locale | None) -> tuple[tuple[str, str], ...]:
-    """Return the signs of currencies with their codes, the longest first."""
-    english = Locale("en")
-    codes = [str(code) for code in english.currencies]
-    signs = [
-        (str(sign), str(code)) for each in (locale, english) if each for code, sign in each.currency_symbols.items()
-    ]
-    for code in codes:
-        home = _home(code)
-        if home is not None:
-            signs.append((str(home.currency_symbols.get(code, code)), code))
-    found = {code: code for code in codes}
-    for sign, code in signs:
-        if len(sign) > 1 or not sign.isalpha():
-            found.setdefault(sign, code)
-    return tuple(sorted(found.items(), key=lambda one: -len(one[0])))
-
-
-def _ending_symbol(text: str, locale: Locale | None) -> str | None:
-    """Return the sign of a currency at the end of a text."""
-    text = text[-12:].rstrip()
-    for sign, _ in _symbols(locale):
-        if text.endswith(sign) and not (sign[0].isalpha() and text[: -len(sign)][-1:].isalpha()):
-            return sign
-    return text[-1] if text and unicodedata.category(text[-1]) == "Sc" else None
-
-
-def _currency(text: str, start: int, end: int, locale: Locale | None) -> str | None:
-    """Return the code of the currency that stands beside a number."""
-    symbols = dict(_symbols(locale))
-    before = _ending_symbol(text[:start], locale)
-    if before is not None:
-        return symbols.get(before, _UNKNOWN)
-    after = re.sub(r"^[.,][-\u2014]+", "", text[end : end + 16]).lstrip()
-    for sign, code in symbols.items():
-        if after.startswith(sign) and not (sign[-1].isalpha() and after[len(sign) :][:1].isalpha()):
-            return code
-    return _UNKNOWN if after and unicodedata.category(after[0]) == "Sc" else None
-
-
-@functools.lru_cache(maxsize=64)
-def _scales(locale: Locale | None) -> tuple[tuple[str, Decimal], ...]:
-    """Return the words for thousands, millions and so on, with the space before them where they have one."""
-    found = {"k": Decimal(1000)}
-    for each, width in itertools.product((Locale("en"), locale), ("short", "long")):
-        if each is None:
-            continue
-        for patterns in each.compact_decimal_formats.get(width, {}).values():
-            for power, pattern in patterns.items():
-                zeros, _, word = pattern.pattern.rpartition("0")
-                word = _space(word.replace("'", ""))
-                if word.strip():
-                    found[word] = Decimal(power).scaleb(-len(zeros))
-    return tuple(sorted(found.items(), key=lambda one: -len(one[0])))
-
-
-@functools.lru_cache(maxsize=1)
-def _foreign_scales() -> frozenset[str]:
-    words = {word.strip().lower() for tag in _LANGUAGES for word, _ in _scales(Locale(tag))}
-    return frozenset(word for word in words if len(word) > 2)
-
-
-def _scale(rest: str, locale: Locale | None, *, priced: bool) -> tuple[str, Decimal | None]:
-    """Return the word for a scale behind a number, and what it stands for; None if that is not known."""
-    rest = _space(rest[:32])
-    if rest[:1] in _EASTERN:
-        return rest[0], _EASTERN[rest[0]]
-    known = _scales(locale)
-    for word, scale in known:
-        if rest.startswith(word) and not re.match(r"\w", rest[len(word) :]):
-            return word, scale
-    match = re.match(r" ?([^\W\d_]+)\.?", rest)
-    if match is None or re.match(r"\w", rest[match.end(1) :]):
-        return "", Decimal(1)
-    word = match[1].lower()
-    forms = (word, word.removesuffix("s"), match[0].strip().lower())
-    if priced and word in _OF_MONEY:
-        return match[0], Decimal(10) ** _OF_MONEY[word]
-    if priced and match[1] in dict(known):
-        return match[0], dict(known)[match[1]]
-    # With the point of those that have one: `6 Bio-Eier` are no billions.
-    spelled = {name.strip().lower(): scale for name, scale in known if len(name.strip()) > 2}
-    for form in forms:
-        if form in spelled or form in _ABBREVIATED:
-            return match[0], spelled.get(form) or _ABBREVIATED[form]
-    return (match[0], None) if any(form in _foreign_scales() for form in forms) else ("", Decimal(1))
-
-
-def _space(text: str) -> str:
-    return re.sub(f"[{_SPACES}]", " ", text)
