@@ -275,6 +275,16 @@ def test_profiles_are_listed_and_deleted(data_dir):
     with BrowserSession(profile="work") as session:
         session.execute(type="goto", url="data:text/html,x")
         session.save_profile("copy")
+        with pytest.raises(BrowserError) as refused:
+            client.profiles.delete("work")
+        assert refused.value.message == (
+            f"Session {session.session_id!r} uses the profile 'work', and stores it again at its end: stop it first"
+        )
+        assert refused.value.session_id == session.session_id
+        daemon_process().kill()
+        assert state(session) == ACTIVE
+        with pytest.raises(BrowserError, match="uses the profile 'work'"):
+            client.profiles.delete("work")
     assert client.profiles.list() == ["copy", "work"]
     client.profiles.delete("work")
 
@@ -285,7 +295,8 @@ def test_profiles_are_listed_and_deleted(data_dir):
         await profiles.delete("copy")
         return await profiles.list()
 
-    assert asyncio.run(scenario()) == []
+    with BrowserSession(profile="copy", persist_profile=False):  # it stores none
+        assert asyncio.run(scenario()) == []
 
 
 def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser(data_dir):

@@ -70,7 +70,13 @@ class BrowserServer(HostServer):
 
     def facts(self) -> dict[str, Any]:
         """See `HostServer`."""
-        return {"status": self._browser.status, "pid": self._browser.pid, "used_at": self._browser.used_at}
+        browser = self._browser
+        return {
+            "status": browser.status,
+            "pid": browser.pid,
+            "used_at": browser.used_at,
+            "profile": browser.kept_profile,
+        }
 
     def perform(self, operation: Operation) -> Answer:
         """See `HostServer`."""

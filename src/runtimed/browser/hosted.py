@@ -21,6 +21,7 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.engine import Browser
 from runtimed.browser.lifespan import Lifespan
+from runtimed.browser.profiles import kept_profile
 from runtimed.browser.recorded import record
 from runtimed.errors import BrowserError, RuntimedError, StorageError, wire_name
 from runtimed.host.guard import Guard
@@ -91,6 +92,11 @@ class HostedBrowser:
     def label(self) -> str:
         """See `Owned`."""
         return self._bootstrap.notebook_label
+
+    @property
+    def kept_profile(self) -> str | None:
+        """See `profiles.kept_profile`."""
+        return kept_profile(self._bootstrap.config)
 
     # --- its life ---
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from runtimed.errors import BrowserError
 
-__all__ = ["check_profile_name", "list_profiles", "load_profile", "remove_profile", "store_profile"]
+__all__ = ["check_profile_name", "kept_profile", "list_profiles", "load_profile", "remove_profile", "store_profile"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIES: Final = 5
@@ -40,6 +40,15 @@ def check_profile_name(name: str) -> str:
             profile=name,
         )
     return name
+
+
+def kept_profile(config: Mapping[str, Any]) -> str | None:
+    """Return the name under which a browser stores its profile at its end, None if under none.
+
+    Args:
+        config: The fields of its `BrowserConfig`.
+    """
+    return config.get("profile") if config.get("persist_profile", True) else None
 
 
 def load_profile(profiles: Path, name: str, into: Path) -> bool:

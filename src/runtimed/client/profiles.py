@@ -26,10 +26,11 @@ class Profiles:
         return self._client._perform(calls.browser.list_profiles())  # two halves of one thing
 
     def delete(self, name: str) -> None:
-        """Delete one. A session that runs with it has a copy of its own, which it stores again at its end.
+        """Delete one.
 
         Raises:
-            BrowserError: If there is none of this name.
+            BrowserError: If there is none of this name, or a session runs that stores it again at its end (attribute
+                `session_id`).
             DaemonUnavailable: If no daemon runs.
         """
         self._client._perform(calls.browser.delete_profile(name))  # as above

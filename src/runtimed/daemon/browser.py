@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NoReturn, Protocol
 
 import msgspec
 
+from runtimed.browser.profiles import kept_profile
 from runtimed.daemon.browser_start import BrowserStarter
 from runtimed.daemon.host_folder import Owner
 from runtimed.daemon.host_link import HostLink
@@ -100,6 +101,7 @@ class RoomBrowser:
         self._asked = 0
         self._start_unwanted = False
         self._pid: int | None = None
+        self._profile: str | None = None
         self.status: Status = "not_started"
 
     # --- facts ---
@@ -128,6 +130,11 @@ class RoomBrowser:
     def pid(self) -> int | None:
         """Chromium's process id."""
         return self._pid
+
+    @property
+    def kept_profile(self) -> str | None:
+        """The name under which the browser stores its profile at its end; None if under none, or if that is over."""
+        return self._profile if self.in_use else None
 
     @property
     def waits(self) -> str | None:
@@ -179,6 +186,7 @@ class RoomBrowser:
         self._check_still_wanted()
         self._host.check_gone("browser")
         self.status = "starting"
+        self._profile = kept_profile(request.config)
         try:
             await self._start_host(request)
         except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, BrowserError, StorageError) as exc:
@@ -325,7 +333,7 @@ class RoomBrowser:
 
     def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
         """See `HostUser`."""
-        self.status, self._pid = reply["status"], reply["pid"]
+        self.status, self._pid, self._profile = reply["status"], reply["pid"], reply["profile"]
         if self._host.stopping:
             link.tell(HostShutdown())
         elif self.status != "dead":

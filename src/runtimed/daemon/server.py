@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from runtimed.browser.profiles import list_profiles, remove_profile
+from runtimed.browser.profiles import check_profile_name, list_profiles, remove_profile
 from runtimed.daemon.adoption import adopt_hosts
 from runtimed.daemon.cell_pages import REPLY_BUDGET
 from runtimed.daemon.compaction import compact
@@ -34,7 +34,7 @@ from runtimed.daemon.trouble import Trouble
 from runtimed.environments.maker import Environments
 from runtimed.environments.prune import Keep, prune
 from runtimed.environments.trust import Trust
-from runtimed.errors import DaemonUnavailable, SessionError, StorageError
+from runtimed.errors import BrowserError, DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
@@ -287,8 +287,18 @@ class Daemon:
         """Delete a browser's profile by its name.
 
         Raises:
-            BrowserError: If there is none.
+            BrowserError: If there is none, or a session stores it again at its end.
         """
+        rooms = list(self._rooms.values())
+        for room in rooms:
+            await room.browser.await_adopted()
+        users = [room.notebook_id for room in rooms if room.browser.kept_profile == check_profile_name(name)]
+        if users:
+            raise BrowserError(
+                f"Session {users[0]!r} uses the profile {name!r}, and stores it again at its end: stop it first",
+                profile=name,
+                session_id=users[0],
+            )
         await asyncio.to_thread(remove_profile, self.settings.profiles_dir, name)
         return {}
 

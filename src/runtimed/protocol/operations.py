@@ -680,7 +680,7 @@ class ListProfiles(_Operation, frozen=True, tag="list_profiles"):
 
 
 class DeleteProfile(_Operation, frozen=True, tag="delete_profile"):
-    """Delete a named profile; raises BrowserError where there is none.
+    """Delete a named profile; raises BrowserError where there is none, or a session stores it again at its end.
 
     Reply: `{}`.
     """

@@ -318,7 +318,7 @@ def delete_profile(name: str) -> Flow[None]:
     """Delete a profile by its name.
 
     Raises:
-        BrowserError: If there is none.
+        BrowserError: If there is none, or a session stores it again at its end.
     """
     yield Ask(ops.DeleteProfile(name=name))
 
