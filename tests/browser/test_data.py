@@ -124,6 +124,7 @@ def test_a_part_of_the_page_in_a_frame_is_read(shop):
         ("$1<b>,2</b>99", 1299),
         ("<i>1</i><i>2</i><i>3</i>", 123),
         ("19 €<sup>1</sup>", 19),
+        ("19€<sup>99</sup>", 19.99),
         ("12 m<sup>2</sup>", 12),
         ("$19<span style='padding-left: 4px'>99</span>", "has 2 numbers, 19 and 99, in '$19 99'"),
         ("$19 <small>12 left</small>", "has 2 numbers, 19 and 12"),

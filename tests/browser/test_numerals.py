@@ -75,6 +75,10 @@ from runtimed.browser.numerals import APART, RAISED, Unreadable, is_language, re
         ("(1,234)", "en", 1234),
         ("$1,299⁰⁰", "en", 1299),
         ("19⁹⁵ €", "de", 19.95),
+        ("19€⁹⁵", "fr", 19.95),
+        ("1 019€95 TTC", "fr", 1019.95),
+        ("1.019,95 €¹²", "de", 1019.95),
+        ("19 €¹", "de", 19),
         ("45 %", "en", 45),
         ("2½ cups", "en", 2.5),
         ("¾", None, 0.75),
@@ -114,6 +118,11 @@ def test_a_number_with_one_meaning(text, language, number):
         (
             "1.299 Bewertungen",
             "may be 1299 or 1.299: '1.299'; declare locale: 'de' for the one, locale: 'en' for the other",
+        ),
+        (
+            "5€10€",
+            "has 2 numbers, 5 and 10, in '5€10€'; "
+            "say which with pick: 'first', 'last' or 'price', or narrow the selector",
         ),
         (
             "2 milliards",
@@ -162,7 +171,8 @@ def test_another_number_of_the_text_tells_its_conventions():
 
 
 def test_a_price_that_is_written_twice_is_one():
-    assert read_number(f"$19.99\n$19{RAISED}99", language="en", pick="price") == 19.99
+    assert read_number(f"$19.99\n$19{RAISED}99", language="en") == 19.99
+    assert read_number(f"2 for $19.99\n$19{RAISED}99", language="en", pick="price") == 19.99
 
 
 def test_a_price_is_not_cut_where_its_digits_are_raised_or_apart():

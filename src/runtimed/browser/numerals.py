@@ -120,6 +120,9 @@ def read_number(
     if not found:
         raise NoNumber(f"is no {'price' if pick == 'price' else 'number'}: {text!r}")
     if pick not in ("first", "last"):
+        # Shops write one price twice: for the eye, and for those who hear the page.
+        meanings = {(number.currency, *number.readings.values()) for number in found}
+        found = found[:1] if len(meanings) == 1 and found[0].currency is not None else found
         for number, behind in itertools.pairwise(found):
             if behind.raised:
                 raise Unreadable(
@@ -193,7 +196,7 @@ def _decide(number: _Number, locale: Locale | None, other: Locale | None, *, sur
 def _plain(text: str) -> str:
     """Write the digits and marks of all scripts in one way."""
     text = _INVISIBLE.sub("", text).translate(_MARKS)
-    text = re.sub(r"(?<=\d)[⁰¹²³⁴-⁹]+", lambda raised: RAISED + raised[0].translate(_SCRIPTS), text)
+    text = re.sub(r"(?<=[\d€$£¥])[⁰¹²³⁴-⁹]+", lambda raised: RAISED + raised[0].translate(_SCRIPTS), text)
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
 
 
@@ -213,9 +216,7 @@ def _prices(found: list[_Number]) -> list[_Number]:
         near = near or (after is not None and after.apart and after.currency is not None)
         if number.currency is None and not near:
             continue
-        # Shops write one price twice: for the eye, and for those who hear the page.
-        if not any(number.currency is not None and number.readings == price.readings for price in prices):
-            prices.append(number)
+        prices.append(number)
     return prices
 
 
@@ -270,24 +271,31 @@ def _single_numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
         yield cents or _number(text, start, end, locale)
 
 
-def _with_cents(text: str, start: int, end: int, raised: tuple[int, int], locale: Locale | None) -> _Number | None:
-    """Return a price whose cents are raised behind it, or None if it is none."""
-    digits = text[slice(*raised)]
+def _with_cents(text: str, start: int, end: int, behind: tuple[int, int], locale: Locale | None) -> _Number | None:
+    """Return a price whose cents are raised, or stand behind its sign as in `19€99`; None if it is none."""
+    digits, between = text[slice(*behind)], text[end : behind[0]]
     whole = [value for value in _readings(text[start:end]).values() if value == value.to_integral_value()]
-    if not (re.fullmatch(rf"\s?{RAISED}", text[end : raised[0]]) and re.fullmatch(r"\d\d", digits) and whole):
+    if not whole or not re.fullmatch(r"\d\d", digits):
         return None
-    currency = find_currency(text, start, raised[1], locale) or find_currency(text, start, end, locale)
-    if currency is None:
+    symbol = between.strip(f" \n{RAISED}")
+    if symbol and (find_symbol(symbol, locale) != symbol or find_symbol(text[:start], locale) is not None):
+        return None
+    if RAISED not in between:
+        # `5€10€` are two prices.
+        joined = symbol and symbol == between and find_currency(text[behind[1] :], 0, 0, locale) is None
+    else:
+        joined = re.fullmatch(rf"\s?{re.escape(symbol)}\s?{RAISED}", between) is not None
+    currency = find_currency(text, start, end, locale) or find_currency(text, start, behind[1], locale)
+    if not joined or currency is None:
         return None
     number = _number(text, start, end, locale)
-    sign = -1 if number.text.startswith("-") else 1
-    value = sign * (whole[0] + Decimal(digits) / 100)
+    value = whole[0] + Decimal(digits) / 100
     return msgspec.structs.replace(
         number,
         text=number.text + digits.translate(_SUPERSCRIPTS),
-        readings={".": value},
+        readings={".": -value if number.text.startswith("-") else value},
         currency=currency,
-        end=raised[1],
+        end=behind[1],
         scale=Decimal(1),
     )
 
