@@ -14,6 +14,9 @@ from tests.conftest import command_of, wait_until
 
 ONE, TWO = (f"data:text/html,<title>{title}</title>" for title in ("One", "Two"))
 
+ASKS = "data:text/html,<p></p><button onclick=\"p = document.querySelector('p'); p.append(confirm('sure?') + ' ')\">Ask"
+WAITS = "The page in t1 waits in a dialog (confirm): 'sure?'; handle_dialog answers it"
+
 
 def drivers() -> list[psutil.Process]:
     """The drivers of this process."""
@@ -62,9 +65,10 @@ def test_a_driver_that_died_is_followed_by_another(shared_daemon: Path) -> None:
 def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client().BrowserSession() as session:
         with monkeypatch.context() as patch:
-            patch.setattr(session, "_address", lambda: {"cdp_url": "ws://127.0.0.1:9/", "target": ""})
-            with pytest.raises(BrowserError, match="cannot attach itself"):
+            patch.setattr(session, "_address", lambda: {"cdp_url": "ws://127.0.0.1:9/", "target": "", "dialogs": {}})
+            with pytest.raises(BrowserError, match="cannot attach itself") as raised:
                 _ = session.page
+        assert "Call log" not in raised.value.message  # it shows the token of the address
         assert drivers() == []
         assert session.page.url == "about:blank"
 
@@ -106,6 +110,66 @@ def test_the_asynchronous_page_is_always_that_of_the_active_tab(shared_daemon: P
             assert await session.async_page() is first
 
     asyncio.run(scenario())
+
+
+def test_a_page_is_refused_at_once_while_the_active_tab_waits_in_a_dialog(shared_daemon: Path) -> None:
+    with Client().BrowserSession() as session:
+        session.execute(type="goto", url=ASKS)
+        session.execute(type="click", role="button", name="Ask")
+        with pytest.raises(BrowserError) as first:
+            _ = session.page
+        assert drivers() == []  # Playwright would wait for 30 seconds
+        session.execute(type="new_tab")
+        with pytest.raises(BrowserError) as elsewhere:
+            _ = session.page
+        session.execute(type="switch_tab", tab="t1")
+        session.execute(type="handle_dialog", raise_on_failure=True)
+        page = session.page
+
+        session.execute(type="click", role="button", name="Ask")
+        with pytest.raises(BrowserError) as again:
+            session.page.title()
+        session.execute(type="handle_dialog", raise_on_failure=True)
+        assert session.page is page
+        assert page.inner_text("p") == "true true"
+
+        # A handler of one's own answers; and Playwright, without one, what the page does for it.
+        page.once("dialog", lambda dialog: dialog.accept())
+        session.execute(type="click", role="button", name="Ask")
+        assert session.page.inner_text("p") == "true true true"
+        page.click("button")
+        for _ in range(12):
+            page.evaluate("setTimeout(() => alert('late'))")
+            assert session.page.inner_text("p") == "true true true false"
+
+    attaches = "Playwright attaches itself only when no page waits in a dialog. "
+    assert [error.value.message for error in (first, elsewhere, again)] == [
+        attaches + WAITS,
+        f"{attaches}{WAITS} in the active tab, so switch_tab comes first",
+        WAITS,
+    ]
+
+
+def test_an_asynchronous_page_is_refused_at_once_while_the_active_tab_waits_in_a_dialog(shared_daemon: Path) -> None:
+    async def scenario() -> list[str]:
+        async with AsyncClient().BrowserSession() as session:
+            with_loop = Client().BrowserSession(session.session_id)
+            said = []
+            await session.execute(type="goto", url=ASKS)
+            for _ in range(2):  # before Playwright is attached, and after
+                await session.execute(type="click", role="button", name="Ask")
+                for face in (session, with_loop):
+                    with pytest.raises(BrowserError) as raised:
+                        await face.async_page()
+                    said.append(raised.value.message)
+                await session.execute(type="handle_dialog", raise_on_failure=True)
+                pages = [await face.async_page() for face in (session, with_loop)]
+            assert [await page.inner_text("p") for page in pages] == ["true true"] * 2
+            with_loop.close()
+            return said
+
+    attaches = "Playwright attaches itself only when no page waits in a dialog. "
+    assert asyncio.run(scenario()) == [attaches + WAITS, attaches + WAITS, WAITS, WAITS]
 
 
 def test_a_driver_that_hangs_does_not_hold_up_the_end(shared_daemon: Path) -> None:

@@ -197,6 +197,11 @@ class Browser:
         await tab.ready
         return tab.target
 
+    async def dialogs(self) -> dict[str, str]:
+        """Return the tabs that wait in a dialog: Chromium's own id of each, and a sentence that says so."""
+        await asyncio.gather(*(tab.let_client_answer() for tab in self._tabs.all))
+        return {tab.target: tab.dialog_sentence() for tab in self._tabs.all if tab.dialog is not None}
+
     # --- what it is asked ---
 
     async def observe(

@@ -171,6 +171,7 @@ class BrowserServer(HostServer):
                     "viewer_url": browser.viewer_url,
                     "viewer_page": str(browser.viewer_page),
                     "target": await browser.active_target(),
+                    "dialogs": await browser.dialogs(),
                 }
         return {}
 

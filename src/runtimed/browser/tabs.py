@@ -30,6 +30,8 @@ _OPENING: Final = 2.0
 """Seconds in which a tab that Chromium announced must be there."""
 _ANSWER: Final = 10.0
 """Seconds in which the browser must answer a small question."""
+_OWN_ANSWER: Final = 1.0
+"""Seconds in which a client answers a dialog that it has caused, if it does so by itself."""
 _MAX_DOCUMENTS: Final = 4096
 """Documents whose numbers are remembered; refs of older ones are stale."""
 
@@ -99,6 +101,7 @@ class OpenTab:
         self._holding_up: asyncio.Task[None] | None = None
         self._tabs = tabs
         self._dialog_opened: asyncio.Future[None] = loop.create_future()
+        self._dialog_closed: asyncio.Future[None] = loop.create_future()
         self._gone: asyncio.Future[str] = loop.create_future()
         self._held_up: asyncio.Future[OpenTab] = loop.create_future()
         self._main_documents = 0
@@ -209,6 +212,12 @@ class OpenTab:
                 await self.run(self.page.evaluate("0"))
         return f"{'Accepted' if accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
 
+    async def let_client_answer(self) -> None:
+        """Wait a moment for the end of a dialog that another client has caused: Playwright answers it by itself."""
+        if self.dialog is not None and self._tabs.shared.author.get(self.target) is not None:
+            ends: set[asyncio.Future[Any]] = {self._dialog_closed, self._gone}
+            await asyncio.wait(ends, timeout=_OWN_ANSWER)
+
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
         """Let what the page does in this block be known as the work of an action, not of another client."""
@@ -297,6 +306,7 @@ class OpenTab:
         self.changes += 1
         if not self._dialog_opened.done():
             self._dialog_opened.set_result(None)
+            self._dialog_closed = asyncio.get_running_loop().create_future()
         self._holding_up = asyncio.create_task(self._hold_up_opener())
         data = {"kind": opened.type, "message": opened.message}
         self._tell("dialog", f"{opened.type}: {opened.message}", data)
@@ -307,6 +317,7 @@ class OpenTab:
             return
         self.dialog = self._open_dialog = None
         self._dialog_opened = asyncio.get_running_loop().create_future()
+        self._dialog_closed.set_result(None)
         how = "accepted" if event["result"] else "dismissed"
         if event["result"] and dialog.kind == "prompt":
             how += f" with {self._tabs.mask(event['userInput'])!r}"

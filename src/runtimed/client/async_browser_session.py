@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runtimed.actions import Target
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
-from runtimed.client.attached import ATTEMPTS, AsyncAttached, not_found
+from runtimed.client.attached import ATTEMPTS, AsyncAttached, check_can_attach, check_page_answers, not_found
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
@@ -134,11 +134,13 @@ class AsyncBrowserSession(BrowserHandle):
         for _ in range(ATTEMPTS):
             address = await self._address()
             if self._attached is None:
+                check_can_attach(address)
                 attached = AsyncAttached()
                 await attached.attach(address["cdp_url"])
                 self._attached = attached
             page = await self._attached.find(address["target"])
             if page is not None:
+                check_page_answers(page, address)
                 return page
         raise not_found()
 
@@ -153,15 +155,18 @@ class AsyncBrowserSession(BrowserHandle):
 
         It is on this machine's loopback, and holds a token: who has it has the browser. What goes through it counts as
         use of the session.
+        Playwright attaches itself there only while no page waits in a dialog; else its `connect_over_cdp` waits for
+        the answer, up to its timeout. A page in a dialog that a client wants something of, such as its title, has the
+        dialog dismissed after 5 seconds if that client has no handler for dialogs.
 
         Raises:
             SessionClosed: If the session has no browser.
         """
-        return (await self._address())["cdp_url"]
+        return str((await self._address())["cdp_url"])
 
     async def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
-        return (await self._address())["viewer_url"]
+        return str((await self._address())["viewer_url"])
 
     async def open_viewer(self) -> None:
         """Open the viewer in this user's own browser; where none opens, print its address.
@@ -171,7 +176,7 @@ class AsyncBrowserSession(BrowserHandle):
         """
         open_viewer(await self._address())
 
-    async def _address(self) -> dict[str, str]:
+    async def _address(self) -> dict[str, Any]:
         return await self._perform(calls.browser.browser_address(self._known()))
 
     # --- operations ---

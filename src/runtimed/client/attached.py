@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.display import running_shell
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import playwright.async_api
     import playwright.sync_api
 
-__all__ = ["ATTEMPTS", "AsyncAttached", "Attached", "not_found"]
+__all__ = ["ATTEMPTS", "AsyncAttached", "Attached", "check_can_attach", "check_page_answers", "not_found"]
 
 APPEARS: Final = 2.0
 """Seconds in which Playwright must know of a tab that the session knows."""
@@ -273,5 +273,38 @@ def not_found() -> BrowserError:
     return BrowserError("Playwright does not know the active tab: it was closed, or does not open; ask again")
 
 
+def check_can_attach(address: Mapping[str, Any]) -> None:
+    """See that Playwright can attach itself, which asks something of every page.
+
+    Args:
+        address: The reply to `GetBrowserAddress`.
+
+    Raises:
+        BrowserError: If a page waits in a dialog.
+    """
+    dialogs: Mapping[str, str] = address["dialogs"]
+    if dialogs:
+        here = dialogs.get(address["target"])
+        sentence = here or f"{next(iter(dialogs.values()))} in the active tab, so switch_tab comes first"
+        raise BrowserError(f"Playwright attaches itself only when no page waits in a dialog. {sentence}")
+
+
+def check_page_answers(page: playwright.sync_api.Page | playwright.async_api.Page, address: Mapping[str, Any]) -> None:
+    """See that the page of the active tab can be asked for something, or answers its dialogs by itself.
+
+    Args:
+        page: It.
+        address: The reply to `GetBrowserAddress`.
+
+    Raises:
+        BrowserError: If it waits in a dialog for which nobody here has a handler.
+    """
+    sentence = address["dialogs"].get(address["target"])
+    # Playwright has no public way to ask who listens.
+    if sentence is not None and not any(held._impl_obj.listeners("dialog") for held in (page, page.context)):
+        raise BrowserError(sentence)
+
+
 def _no_answer(exc: Exception) -> BrowserError:
-    return BrowserError(f"Playwright cannot attach itself to the browser: {exc}")
+    # What follows is a log that holds the address, and so the token.
+    return BrowserError(f"Playwright cannot attach itself to the browser: {str(exc).partition('Call log:')[0].strip()}")

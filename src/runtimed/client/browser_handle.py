@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from runtimed.client.browser_options import read_credentials, read_geolocation, read_headers, read_proxy, read_scale
 from runtimed.client.calls import Notebook
@@ -210,7 +211,7 @@ class BrowserHandle:
         )
 
 
-def open_viewer(address: Mapping[str, str]) -> None:
+def open_viewer(address: Mapping[str, Any]) -> None:
     """Open the viewer in this user's own browser; where none opens, print its address.
 
     Args:

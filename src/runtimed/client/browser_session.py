@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtimed.actions import Target
 from runtimed.client import calls
-from runtimed.client.attached import ATTEMPTS, AsyncAttached, Attached, not_found
+from runtimed.client.attached import ATTEMPTS, AsyncAttached, Attached, check_can_attach, check_page_answers, not_found
 from runtimed.client.blocking import Connection
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.connections import Connections
@@ -137,10 +137,13 @@ class BrowserSession(BrowserHandle):
         """Playwright's page of the active tab, live: what other clients do shows here, too.
 
         Each time that of the tab which is active then, as after a click that opened one; keep it in a variable to go on
-        with the same one.
+        with the same one. A dialog that an action opened waits for `handle_dialog`; one that is open when something is
+        wanted of a page in a variable is dismissed after 5 seconds, unless the page has a handler for dialogs.
 
         Raises:
-            BrowserError: In a running event loop, as in a notebook: use `await session.async_page()`.
+            BrowserError: If the active tab waits in a dialog, or any tab where this client has no page yet; with a
+                handler for dialogs (`page.on("dialog", …)`) the page is returned all the same. Also in a running event
+                loop, as in a notebook: use `await session.async_page()`.
             BrowserUnavailable: If Playwright is not installed here.
             SessionClosed: If the session has no browser.
         """
@@ -150,9 +153,11 @@ class BrowserSession(BrowserHandle):
         for _ in range(ATTEMPTS):
             address = self._address()
             if self._attached is None:
+                check_can_attach(address)
                 self._attached = Attached(address["cdp_url"])
             page = self._attached.find(address["target"])
             if page is not None:
+                check_page_answers(page, address)
                 return page
         raise not_found()
 
@@ -164,11 +169,13 @@ class BrowserSession(BrowserHandle):
         for _ in range(ATTEMPTS):
             address = await asyncio.to_thread(self._address)
             if self._async_attached is None:
+                check_can_attach(address)
                 attached = AsyncAttached()
                 await attached.attach(address["cdp_url"])
                 self._async_attached = attached
             page = await self._async_attached.find(address["target"])
             if page is not None:
+                check_page_answers(page, address)
                 return page
         raise not_found()
 
@@ -186,16 +193,19 @@ class BrowserSession(BrowserHandle):
 
         It is on this machine's loopback, and holds a token: who has it has the browser. What goes through it counts as
         use of the session.
+        Playwright attaches itself there only while no page waits in a dialog; else its `connect_over_cdp` waits for
+        the answer, up to its timeout. A page in a dialog that a client wants something of, such as its title, has the
+        dialog dismissed after 5 seconds if that client has no handler for dialogs.
 
         Raises:
             SessionClosed: If the session has no browser.
         """
-        return self._address()["cdp_url"]
+        return str(self._address()["cdp_url"])
 
     @property
     def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
-        return self._address()["viewer_url"]
+        return str(self._address()["viewer_url"])
 
     def open_viewer(self) -> None:
         """Open the viewer in this user's own browser; where none opens, print its address.
@@ -205,7 +215,7 @@ class BrowserSession(BrowserHandle):
         """
         open_viewer(self._address())
 
-    def _address(self) -> dict[str, str]:
+    def _address(self) -> dict[str, Any]:
         return self._perform(calls.browser.browser_address(self._known()))
 
     # --- operations ---

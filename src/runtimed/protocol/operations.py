@@ -689,10 +689,11 @@ class DeleteProfile(_Operation, frozen=True, tag="delete_profile"):
 
 
 class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
-    """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str}`.
+    """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str, dialogs: {str: str}}`.
 
     The addresses are those of the relay, on loopback, and hold its tokens; `viewer_page` is the path of a file that
-    leads to the viewer and that only this user can read; `target` is Chromium's id of the active tab.
+    leads to the viewer and that only this user can read; `target` is Chromium's id of the active tab; `dialogs` has the
+    tabs that wait in a dialog, each by that id with a sentence that says so.
     """
 
 

@@ -323,8 +323,8 @@ def delete_profile(name: str) -> Flow[None]:
     yield Ask(ops.DeleteProfile(name=name))
 
 
-def browser_address(notebook: Notebook) -> Flow[dict[str, str]]:
-    """Return the addresses of a session and of its active tab; see `GetBrowserAddress`."""
+def browser_address(notebook: Notebook) -> Flow[dict[str, Any]]:
+    """Return the addresses of a session and of its active tab, and the open dialogs; see `GetBrowserAddress`."""
     return (yield Ask(ops.GetBrowserAddress(notebook_id=notebook.id)))
 
 
