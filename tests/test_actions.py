@@ -38,9 +38,19 @@ def test_an_action_is_an_object_a_dict_or_a_type_with_fields(given):
         ({"type": "double-click"}, "There is no action 'double-click'; did you mean 'click' with count=2?", "click"),
         ({"type": "fill", "fields": {"text": "x"}}, "There is no field of fill 'text'; did you mean 'value'?", "value"),
         ({"type": "wait", "fields": {"ms": 5}}, "There is no field of wait 'ms'; did you mean 'seconds'?", "seconds"),
+        (
+            {"type": "drag", "fields": {"source": "#a", "target": "#b"}},
+            "There is no field of drag 'source'; did you mean 'selector'? There are: to,",
+            "selector",
+        ),
+        (
+            {"type": "drag", "fields": {"selector": "#a", "target": "#b"}},
+            "There is no field of drag 'target'; did you mean 'to'? There are: to,",
+            "to",
+        ),
         ({"action": {"url": "x"}}, "The action is missing; there are: goto,", None),
         ({}, "The action is missing; there are: goto,", None),
-        ({"type": 7}, "There is no action 7 There are: goto,", None),
+        ({"type": 7}, "There is no action 7. There are: goto,", None),
     ],
 )
 def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(given, says, nearest):
@@ -85,6 +95,8 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
         ({"type": "type", "fields": {"value": "", "delay": 9}}, "type: delay is a number of seconds from 0 to 1"),
         ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, gone, url and load_state"),
         ({"type": "drag", "fields": {"ref": "a"}}, "drag: the field 'to' is missing"),
+        ({"type": "drag", "fields": {"ref": "a", "to": {}}}, "drag: which element? Give ref, selector, or role with"),
+        ({"type": "drag", "fields": {"ref": "a", "to": 5}}, "An element is named by a ref, a selector, a Target, or"),
         ({"action": Goto("x"), "fields": {"url": "y"}}, "execute takes an action or its fields, not both: Goto("),
         ({"action": 5}, "An action is an object of runtimed.actions, a dict, or type= with fields; not int"),
         (
@@ -124,6 +136,13 @@ def test_every_action_has_a_type_of_its_own_that_is_its_name_in_small_letters():
 )  # fmt: skip
 def test_actions_travel(action):
     assert msgspec.convert(msgspec.to_builtins(action), Action) == action
+
+
+@pytest.mark.parametrize("to", ["#b", Target(selector="#b"), {"selector": "#b"}])
+def test_something_is_dragged_to_what_a_text_names_too(to):
+    assert parse_action(type="drag", fields={"selector": "#a", "to": to}) == Drag(Target(selector="#b"), selector="#a")
+    assert parse_action(Drag(to, selector="#a")) == Drag(Target(selector="#b"), selector="#a")
+    assert parse_action(Drag("d1e2", ref="d1e1")) == Drag(Target("d1e2"), ref="d1e1")
 
 
 def test_a_secret_shows_its_text_nowhere():

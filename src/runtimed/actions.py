@@ -129,6 +129,12 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         _check_target(self, required=not _names_point(self))
 
 
+if TYPE_CHECKING:
+    _Goal = Target | str
+else:  # what travels: texts become targets where an action is taken
+    _Goal = Target
+
+
 class _OnElement(_Action, frozen=True, kw_only=True):
     ref: str | None = None
     selector: str | None = None
@@ -277,9 +283,13 @@ class Hover(_OnPoint, frozen=True, tag="hover"):
 
 
 class Drag(_OnPoint, frozen=True, tag="drag"):
-    """Drag an element, or what is at a point, onto another one."""
+    """Drag an element, or what is at a point, onto another one.
 
-    to: Target
+    Attributes:
+        to: Where: a `Target`, or a text: a ref, else a selector.
+    """
+
+    to: _Goal
 
 
 class _WithFiles(_OnElement, frozen=True, kw_only=True):
@@ -443,11 +453,12 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
     return _convert(kind, given)
 
 
-def parse_target(target: object) -> Target:
+def parse_target(target: object, of: str = "Target") -> Target:
     """Return the element that somebody names.
 
     Args:
         target: A `Target`, a dict with its fields, or a text: a ref, else a selector.
+        of: What takes it.
 
     Raises:
         InvalidAction: If it names none, or a field is unknown or wrong.
@@ -470,7 +481,7 @@ def parse_target(target: object) -> Target:
     try:
         return msgspec.convert(given, Target)
     except msgspec.ValidationError as exc:
-        raise InvalidAction(f"Target: {_in_words(str(exc))}") from exc
+        raise InvalidAction(f"{of}: {_in_words(str(exc))}") from exc
 
 
 def masked(action: Action) -> dict[str, Any]:
@@ -546,6 +557,8 @@ def _convert(kind: type[Any], given: dict[str, Any]) -> Action:
             raise _unknown(f"field of {tag}", name, allowed)
     if issubclass(kind, _WithFiles) and "path" in given:
         given["path"] = _texts_of(given["path"])
+    if kind is Drag and "to" in given:
+        given["to"] = parse_target(given["to"], "drag")
     try:
         # A Secret or Target that came as an object is one already.
         action: Action = msgspec.convert({**given, "type": tag}, kind, from_attributes=True)
@@ -571,7 +584,7 @@ def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]
     ]
     matches = [asked] if asked in valid else difflib.get_close_matches(asked, list(valid), n=1, cutoff=0.5)
     nearest, *more = elsewhere[0] if elsewhere else (matches[0] if matches else None,)
-    hint = f"; did you mean {nearest!r}{f' with {more[0]}' if more else ''}?" if nearest else ""
+    hint = f"; did you mean {nearest!r}{f' with {more[0]}' if more else ''}?" if nearest else "."
     return InvalidAction(f"There is no {what} {name!r}{hint} There are: {', '.join(valid)}", nearest=nearest, name=name)
 
 

@@ -290,7 +290,7 @@ def test_javascript_gives_values_and_its_errors(browser, site):
             "Timeout",
             "Nothing on the page is #no-such within 0.3 s; raise timeout=",
         ),
-        ({"role": "button", "name": "Never", "timeout": 1}, "Timeout", "not enabled"),
+        ({"role": "button", "name": "Never", "timeout": 1}, "Timeout", "is disabled, still after 1 s"),
         ({"selector": "button"}, "Refused", "'button' finds 8 elements of the page"),
         ({"selector": "p >>> q:::"}, "Refused", ""),
         ({"ref": "e5"}, "StaleElement", "There is no element 'e5'"),

@@ -210,6 +210,7 @@ def test_an_action_for_another_kind_of_element_says_which_is_for_this_one(page, 
         ("off", "is disabled"),
         ("aria", "is disabled"),
         ("inert", "is inert, as what is behind an open dialog"),
+        ("through", "is transparent for the pointer (pointer-events: none)"),
         ("covered", 'is covered by <div id="cover">Cover</div>'),
     ],
 )
@@ -220,6 +221,31 @@ def test_what_cannot_be_clicked_is_said_soon(page, name, why):
 
     assert time.monotonic() - began < 9  # without a word on it, ten
     assert (result.error, result.message) == ("Refused", f"#{name} {why}; timeout= waits until it is not")
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        ({"type": "fill", "selector": "#readonly", "value": "x"}, "#readonly is read-only, still after 1.5 s"),
+        ({"type": "hover", "selector": "#through"}, "#through is transparent for the pointer (pointer-events: none), "
+         "still after 1.5 s"),
+        ({"type": "drag", "selector": "#card", "to": "#covered"}, '#covered is covered by <div id="cover">Cover</div>, '
+         "still after 1.5 s"),
+        ({"type": "click", "selector": "#canvas", "x": 500, "y": 9}, "#canvas is 200 by 60, and the point 500, 9 is "
+         "outside of it, still after 1.5 s"),
+        ({"type": "drag", "selector": "#card", "to": "#missing"}, "Nothing on the page is #missing within 1.5 s; "
+         "raise timeout="),
+        ({"type": "drag", "x": 9, "y": 9, "to": "#missing"}, "Nothing on the page is #missing within 1.5 s; "
+         "raise timeout="),
+    ],
+)  # fmt: skip
+def test_what_was_waited_for_in_vain_is_said_when_the_time_is_over(page, action, says):
+    began = time.monotonic()
+
+    result = page.execute({**action, "timeout": 1.5})
+
+    assert time.monotonic() - began < 5
+    assert (result.error, result.message) == ("Timeout", says)
 
 
 def test_what_can_be_clicked_in_a_moment_is_waited_for(page):
@@ -262,7 +288,7 @@ def test_what_is_dragged_arrives_or_that_is_said(page):
     assert page.js("tray.textContent") == "holds card"
     page.do("drag", selector="#chip", to={"selector": "#bin"})
     assert said(page) == "chip on bin"
-    page.do("drag", selector="#card", to={"selector": "#inner"})
+    page.do("drag", selector="#card", to="#inner")
     page.do("wait", text="holds card")
 
     result = page.execute("drag", selector="#card", to={"selector": "#bin"})

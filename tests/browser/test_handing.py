@@ -54,13 +54,19 @@ def test_a_folder_is_given_to_an_input_and_to_what_opens_a_chooser_for_one(page,
         ("upload_file", "#papers", ".", "#papers takes files, and no folders: '"),
         ("upload_file", "text=Choose papers", ".", "text=Choose papers takes files, and no folders: '"),
         ("upload_file", "#album", "one.txt", "#album takes one folder, and no files: give the path of a folder"),
+        (
+            "upload_file",
+            "#zone",
+            "one.txt",
+            "#zone is no file input, and a click on it opens no file chooser; drop_files",
+        ),
         ("drop_files", "#zone", "three.txt", "three.txt' is not the absolute path of a file or folder"),
         ("drop_files", "#none", "one.txt", "The page takes no files at #none: nothing there accepts what is dragged"),
         ("drop_files", "#refusing", "one.txt", "The page takes no files at #refusing: nothing there accepts what"),
     ],
 )
 def test_what_cannot_be_given_is_refused_and_says_why(page, site, files, action, selector, path, sentence):
-    result = page.execute(action, selector=selector, path=files / path)
+    result = page.execute(action, selector=selector, path=files / path, timeout=3)
 
     assert (result.success, result.error) == (False, "Refused")
     assert sentence in result.message

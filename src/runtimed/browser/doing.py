@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from runtimed import actions
@@ -17,6 +18,9 @@ TIMEOUT: Final = 10.0
 """Seconds that an action may take."""
 LONG_TIMEOUT: Final = 30.0
 """Seconds that navigation, waiting and downloads may take."""
+
+_LAST: Final = 0.5
+"""Seconds that an action gets at least for what was found when its time was over."""
 
 
 class Refused(BrowserError):
@@ -35,6 +39,7 @@ class Doing:
         done: What was done, when that is over and only what it has led to is still asked for.
         selectors: Find the elements that it names on a later visit of the page, in the action's order.
         elements: Role and name that these elements must have then, as far as they are known.
+        since: When work on the page began, as `time.monotonic` has it.
     """
 
     def __init__(self) -> None:
@@ -46,6 +51,11 @@ class Doing:
         self.data: Any = None
         self.changed = False
         self.begun = False
+        self.since = time.monotonic()
+
+    def left(self, action: Any) -> float:
+        """Return how many seconds of an action's are left; a moment for what was found when they were over."""
+        return max(self.since + allowance(action) - time.monotonic(), _LAST)
 
     def note(self, selector: str | None, role: str | None = None, name: str | None = None) -> None:
         """Note by what an element is found again, and what it must be then."""

@@ -42,7 +42,14 @@ class Elements:
         return None if where is None or match is None else (where[0], where[1] + match[2])
 
     async def find(
-        self, target: Any, tab: OpenTab, doing: Doing, *, within: float | None = None, guess: bool = False
+        self,
+        target: Any,
+        tab: OpenTab,
+        doing: Doing,
+        *,
+        within: float | None = None,
+        of: Any = None,
+        guess: bool = False,
     ) -> tuple[Locator | None, str]:
         """Return the element that an action names, and what to call it; None where it names none.
 
@@ -51,6 +58,7 @@ class Elements:
             tab: Where to look.
             doing: Gets what finds the element on a later visit of the page.
             within: Seconds; None for those of the action.
+            of: The action, where `target` is a `Target`.
             guess: Whether it may be what a page of one frame shows, if it shows it: that asks the page nothing.
 
         Raises:
@@ -78,7 +86,7 @@ class Elements:
         doing.note(selector, None if target.selector is None else target.role, target.name)
         if guess and len(tab.page.frames) == 1 and (target.selector is None or target.role is None):
             return tab.page.locator(selector).filter(visible=True), what
-        limit = getattr(target, "timeout", None) or TIMEOUT
+        limit = getattr(of or target, "timeout", None) or TIMEOUT
         sought = selector
         sure = target.selector is not None and target.role is not None
         found = await await_match(

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.browser.doing import TIMEOUT, Refused, milliseconds
 from runtimed.browser.tabs import OpenTab
 
 if TYPE_CHECKING:
-    from playwright.async_api import ElementHandle, Locator
+    from playwright.async_api import ElementHandle, FileChooser, Locator
 
 __all__ = ["drop", "upload"]
 
@@ -79,12 +80,31 @@ async def upload(action: actions.UploadFile, tab: OpenTab, found: Locator, what:
         else:  # which Playwright refuses
             await found.evaluate(_EMPTY, timeout=limit)
     else:
-        async with tab.page.expect_file_chooser(timeout=limit) as choosing:
-            await found.click(timeout=limit)
-        chooser = await choosing.value
+        chooser = await _open_chooser(tab, found, what, limit)
         _check_kind(files, await _takes(chooser.element), what)
         await chooser.set_files(files, timeout=limit)
     return f"Gave {_names(files)} to {what}" if files else f"Took all files from {what}"
+
+
+async def _open_chooser(tab: OpenTab, found: Locator, what: str, limit: float) -> FileChooser:
+    """Click what opens a file chooser.
+
+    Raises:
+        Refused: If it opens none.
+    """
+    clicked = False
+    try:
+        async with tab.page.expect_file_chooser(timeout=limit) as choosing:
+            await found.click(timeout=limit)
+            clicked = True
+        return await choosing.value
+    except PlaywrightTimeout as exc:
+        if not clicked:
+            raise
+        raise Refused(
+            f"{what} is no file input, and a click on it opens no file chooser; drop_files drops files there",
+            error="Refused",
+        ) from exc
 
 
 async def drop(action: actions.DropFiles, tab: OpenTab, found: Locator, what: str) -> str:

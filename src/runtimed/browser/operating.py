@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ from runtimed.browser.fetching import fetch
 from runtimed.browser.filling import check, clear, fill, select, type_anywhere, type_text
 from runtimed.browser.handing import drop, upload
 from runtimed.browser.keys import key_of
-from runtimed.browser.pointing import click, drag, hover
+from runtimed.browser.pointing import click, drag, hover, point_of, reach
 from runtimed.browser.scripting import evaluate
 from runtimed.browser.tabs import OpenTab
 from runtimed.browser.words import is_found, obstacle
@@ -32,9 +32,6 @@ T = TypeVar("T")
 
 _PATIENT: Final = 1.0
 """Seconds that a page gets to enable or uncover what an action without a time of its own is about."""
-
-_LAST: Final = 0.5
-"""Seconds that a click gets at least of what was found when its time was over."""
 
 # The page itself, or what scrolls in its middle where the page as a whole does not.
 _SCROLL: Final = """amount => {
@@ -66,6 +63,14 @@ _SAVE: Final = """() => {
   link.click();
 }"""
 
+_WHY_COVERED: Final = """(element, point) => {
+  const { width, height } = element.getBoundingClientRect();
+  if (point && (point[0] < 0 || point[0] >= width || point[1] < 0 || point[1] >= height))
+    return `is ${width} by ${height}, and the point ${point[0]}, ${point[1]} is outside of it`;
+  if (getComputedStyle(element).pointerEvents === 'none')
+    return 'is transparent for the pointer (pointer-events: none)';
+}"""
+
 
 class Operator:
     """Operates elements and pages.
@@ -83,6 +88,8 @@ class Operator:
         """Do something to an element, or to the page where there is none; return what was done."""
         if found is not None:
             return await self._touch_element(action, tab, found, what, doing)
+        if isinstance(action, actions.Drag):
+            return await self._drag(action, tab, None, what, doing)
         async with asyncio.timeout(allowance(action)):
             match action:
                 case actions.EvaluateJs():
@@ -102,8 +109,6 @@ class Operator:
                 case actions.Hover():
                     await hover(action, tab, None, 0)
                     return f"The pointer is over {what}"
-                case actions.Drag():
-                    return await self._drag(action, tab, None, what, doing)
                 case actions.Scroll():
                     moved = await tab.page.evaluate(_SCROLL, action.amount)
                     return f"Scrolled by {moved} px" if moved else "There is nothing more to scroll"
@@ -116,21 +121,25 @@ class Operator:
                 await self._click(action, tab, found, what, doing)
                 return f"Clicked {what}"
             case actions.Fill():
-                return await _patiently(action, what, lambda limit: fill(action, found, what, limit))
+                return await _patiently(action, what, found, lambda limit: fill(action, found, what, limit))
             case actions.Type():
-                return await _patiently(action, what, lambda limit: type_text(action, found, what, limit))
+                return await _patiently(action, what, found, lambda limit: type_text(action, found, what, limit))
             case actions.Clear():
-                return await _patiently(action, what, lambda limit: clear(found, what, limit))
+                return await _patiently(action, what, found, lambda limit: clear(found, what, limit))
             case actions.PressKey():
                 await found.press(key_of(action.key), timeout=limit)
                 return f"Pressed {action.key} in {what}"
             case actions.Check():
-                return await _patiently(action, what, lambda limit: check(action, tab, found, what, doing, limit))
+                return await _patiently(
+                    action, what, found, lambda limit: check(action, tab, found, what, doing, limit)
+                )
             case actions.SelectOption():
-                said, doing.data = await _patiently(action, what, lambda limit: select(action, found, what, limit))
+                said, doing.data = await _patiently(
+                    action, what, found, lambda limit: select(action, found, what, limit)
+                )
                 return said
             case actions.Hover():
-                await _patiently(action, what, lambda limit: hover(action, tab, found, limit))
+                await _patiently(action, what, found, lambda limit: hover(action, tab, found, limit))
                 return f"The pointer is over {what}"
             case actions.Drag():
                 return await self._drag(action, tab, found, what, doing)
@@ -151,27 +160,35 @@ class Operator:
 
     async def _click(self, action: actions.Click, tab: OpenTab, found: Locator, what: str, doing: Doing) -> None:
         """Click an element of which it was only guessed that the main frame has it, and no other one like it."""
-        whole, began = allowance(action), time.monotonic()
+        whole = allowance(action)
         first = min(whole, _PATIENT)
         try:
             await click(action, tab, found, doing, first * 1000)
         except PlaywrightTimeout as exc:
             if action.timeout is None:
-                _refuse(exc, what)
+                await _refuse(exc, what, found, point_of(action))
             if first == whole and is_found(exc):
+                await _refuse(exc, what, found, point_of(action), whole)
                 raise
         except PlaywrightError as exc:
             if "strict mode violation" not in exc.message:
                 raise
         else:
             return
-        left = max(whole - (time.monotonic() - began), 0)
-        sure, _ = await self._elements.find(action, tab, Doing(), within=left)
-        await _patiently(action, what, lambda limit: click(action, tab, sure, doing, limit), max(left, _LAST))
+        sure, _ = await self._elements.find(action, tab, Doing(), within=doing.left(action))
+        left = doing.left(action)
+        await _patiently(action, what, sure, lambda limit: click(action, tab, sure, doing, limit), left)
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
-        target, where = await self._elements.find(action.to, tab, doing)
-        said = await _patiently(action, what, lambda limit: drag(action, tab, found, target, where, limit))
+        target, where = await self._elements.find(action.to, tab, doing, within=doing.left(action), of=action)
+        left, end = doing.left(action), point_of(action.to)
+        if target is not None:  # what can be refused is refused before a button is pressed
+            await _patiently(action, where, target, lambda limit: reach(target, end, limit), left, end)
+
+        async def work(limit: float) -> str:
+            return await drag(action, tab, found, target, where, limit)
+
+        said = await _patiently(action, what, found, work, doing.left(action))
         return f"Dragged {what} to {where}{said}"
 
     async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator | None, doing: Doing) -> str:
@@ -182,18 +199,29 @@ class Operator:
         return said
 
 
-async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T]], whole: float | None = None) -> T:
+async def _patiently(
+    action: Any,
+    what: str,
+    found: Locator | None,
+    work: Callable[[float], Awaitable[T]],
+    whole: float | None = None,
+    point: tuple[float, float] | None = None,
+) -> T:
     """Do something to an element within the time of its action, in milliseconds.
 
     Args:
         action: The action.
         what: What to call the element.
+        found: The element.
         work: Does it.
         whole: Seconds that are left; None for all of the action's.
+        point: The point of the element that is meant; None for that of the action, if any.
 
     Raises:
-        Refused: If the action names no time, and the element is still disabled, inert or covered after a moment.
+        Refused: If the element is still disabled, inert or covered after its time, or, where the action names none,
+            after a moment.
     """
+    point = point_of(action) if point is None else point
     whole = allowance(action) if whole is None else whole
     if action.timeout is None:
         # A busy machine may not have looked at the element in the first moment.
@@ -203,12 +231,40 @@ async def _patiently(action: Any, what: str, work: Callable[[float], Awaitable[T
             try:
                 return await work(part * 1000)
             except PlaywrightTimeout as exc:
-                _refuse(exc, what)
+                await _refuse(exc, what, found, point)
             whole -= part
-    return await work(whole * 1000)
+    try:
+        return await work(whole * 1000)
+    except PlaywrightTimeout as exc:
+        await _refuse(exc, what, found, point, allowance(action))
+        raise
 
 
-def _refuse(exc: PlaywrightTimeout, what: str) -> None:
+async def _refuse(
+    exc: PlaywrightTimeout,
+    what: str,
+    found: Locator | None,
+    point: tuple[float, float] | None,
+    waited: float | None = None,
+) -> None:
+    """Say what keeps an element from being used, if anything is known to.
+
+    Args:
+        exc: What Playwright says.
+        what: What to call the element.
+        found: The element.
+        point: The point of it that is meant.
+        waited: For how many seconds it was waited; None where `timeout` was not given.
+
+    Raises:
+        Refused: If it is known.
+    """
     why = obstacle(exc)
-    if why is not None:
+    if why is None:
+        return
+    if found is not None and why.startswith("is covered"):
+        with contextlib.suppress(PlaywrightError):  # it is gone meanwhile
+            why = await found.evaluate(_WHY_COVERED, point, timeout=_PATIENT * 1000) or why
+    if waited is None:
         raise Refused(f"{what} {why}; timeout= waits until it is not", error="Refused") from exc
+    raise Refused(f"{what} {why}, still after {waited:g} s", error="Timeout") from exc

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -239,6 +240,7 @@ class Performer:
 
     async def _operate(self, action: Any, tab: OpenTab, doing: Doing) -> str:
         """Do something to an element or to the page, and see whether that changes the page."""
+        doing.since = time.monotonic()
         sure = isinstance(action, _SURE)
         watched = not sure or isinstance(action, actions.Check)
         watching = doing.watching = asyncio.ensure_future(start_watch(tab)) if watched else None

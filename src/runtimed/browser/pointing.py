@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["click", "drag", "hover", "let_go", "was_clicked"]
+__all__ = ["click", "drag", "hover", "let_go", "point_of", "reach", "was_clicked"]
 
 _STEPS: Final = 8
 """Moves of which a drag consists: what follows the pointer wants to see it come."""
@@ -45,8 +45,9 @@ _WATCH: Final = """element => {
 _SHOW: Final = "element => element.scrollIntoView({ block: 'nearest', inline: 'nearest', behavior: 'instant' })"
 
 
-def _point(target: Any) -> tuple[float, float] | None:
-    return None if target.x is None else (target.x, target.y)
+def point_of(target: Any) -> tuple[float, float] | None:
+    """Return the point that an action or a target names, if any."""
+    return None if getattr(target, "x", None) is None else (target.x, target.y)
 
 
 async def click(action: Any, tab: OpenTab, found: Locator | None, doing: Doing, limit: float) -> None:
@@ -55,7 +56,7 @@ async def click(action: Any, tab: OpenTab, found: Locator | None, doing: Doing, 
     Raises:
         PlaywrightTimeout: If it was not clicked in time; it is not going to be.
     """
-    point = _point(action)
+    point = point_of(action)
     if found is not None:
         try:
             await found.click(
@@ -90,7 +91,7 @@ async def was_clicked(
 
 async def hover(action: Any, tab: OpenTab, found: Locator | None, limit: float) -> None:
     """Move the pointer over an element, a point of it, or a point of the view."""
-    point = _point(action)
+    point = point_of(action)
     if found is not None:
         await found.hover(position=None if point is None else {"x": point[0], "y": point[1]}, timeout=limit)
         return
@@ -114,6 +115,11 @@ async def _in_view(tab: OpenTab, point: tuple[float, float] | None) -> tuple[flo
     return point
 
 
+async def reach(target: Locator, point: tuple[float, float] | None, limit: float) -> None:
+    """See that the pointer can be moved over an element, or a point of it, without moving it."""
+    await target.hover(position=None if point is None else {"x": point[0], "y": point[1]}, trial=True, timeout=limit)
+
+
 async def drag(
     action: Any, tab: OpenTab, source: Locator | None, target: Locator | None, where: str, limit: float
 ) -> str:
@@ -130,9 +136,7 @@ async def drag(
     Raises:
         Refused: If nothing takes what was dragged.
     """
-    mouse, end = tab.page.mouse, _point(action.to)
-    if target is not None:  # what can be refused is refused before a button is pressed
-        await target.hover(position=None if end is None else {"x": end[0], "y": end[1]}, trial=True, timeout=limit)
+    mouse, end = tab.page.mouse, point_of(action.to)
     await hover(action, tab, source, limit)
     watches = [
         await place.evaluate_handle(_WATCH, timeout=limit)
@@ -141,7 +145,7 @@ async def drag(
     ]
     tab.pressed = True
     await mouse.down()
-    x, y = await _aim(tab, source, _point(action), limit)
+    x, y = await _aim(tab, source, point_of(action), limit)
     await mouse.move(x + _FIRST_MOVE, y + _FIRST_MOVE)  # it begins before the page is scrolled to where it ends
     x, y = await _aim(tab, target, end, limit)
     await mouse.move(x, y, steps=_STEPS)

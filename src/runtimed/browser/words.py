@@ -102,7 +102,7 @@ def late(exc: PlaywrightTimeout) -> str:
 def sentence(exc: PlaywrightError) -> str:
     """Return what Playwright says, in a line: the error, and the last thing that it was waiting for."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", exc.message)
-    head, _, log = text.partition("Call log:")
+    head, log, *_ = [*re.split(r"Call log:|=+ logs =+", text, maxsplit=1), ""]
     first = re.sub(r"^[A-Z]\w+\.\w+: ", "", " ".join(head.split()).strip(" ="))
     steps = [line.strip(" -") for line in log.splitlines() if line.strip(" -=")]
     telling = [line for line in steps if re.search(r"not |intercept|inert|hidden|detached|outside|resolved to", line)]
