@@ -54,6 +54,11 @@ from runtimed.browser.numerals import APART, RAISED, Unreadable, is_language, re
         ("$1.2m", "en", 1_200_000),
         ("$ 5 K", "en", 5000),
         ("5 m", "en", 5),
+        ("12 T€", "de", 12_000),
+        ("5 k€", "fr", 5000),
+        ("3 MUSD", "en", 3_000_000),
+        ("1.5w", "zh", 15_000),
+        ("$(5.00)", "en", -5),
         ("5 min", "en", 5),
         ("2 Million", "en", 2_000_000),
         ("3 crores", "en-IN", 30_000_000),
@@ -126,7 +131,12 @@ def test_a_number_with_one_meaning(text, language, number):
         ),
         (
             "2 milliards",
-            "runs on into a word that may be a scale, such as thousands: '2 milliards'; "
+            "runs on into a word that may be a scale, such as thousands or millions: '2 milliards'; "
+            "declare the locale that knows it, or read it as string",
+        ),
+        (
+            "1.2 M views",
+            "runs on into a word that may be a scale, such as thousands or millions: '1.2 M views'; "
             "declare the locale that knows it, or read it as string",
         ),
         (
@@ -159,6 +169,7 @@ def test_a_french_phone_is_not_a_number_of_five_digits(tag):
         ("4.5 1,024 ratings", "first", 4.5),
         ("4.5 1,024 ratings", "last", 1024),
         ("Save 20 %: now £39.99", "price", 39.99),
+        ("19.99 € 12 left", "price", 19.99),
         ("3 für 2: 12,99 EUR", "price", 12.99),
     ],
 )

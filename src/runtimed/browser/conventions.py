@@ -37,6 +37,8 @@ _ABBREVIATED: Final = {
 """What the locales' compact patterns lack, in small letters, and means one thing everywhere."""
 _OF_MONEY: Final = {"m": 6, "mm": 6, "mn": 6, "b": 9, "tn": 12, "trn": 12}
 """Letters that are millions and more (powers of ten) beside a currency, and units elsewhere."""
+_BEFORE_MONEY: Final = {"t": 3, "k": 3, "m": 6, "mio": 6, "bn": 9, "mrd": 9}
+"""What stands before the sign of a currency, as in `12 T€` (powers of ten)."""
 _LANGUAGES: Final = ("de", "es", "fr", "it", "nl", "pl", "pt", "ru", "sv")
 """Whose words for thousands and more are known to be such on a page in another language."""
 _UNKNOWN: Final = "XXX"
@@ -96,7 +98,8 @@ def find_currency(text: str, start: int, end: int, locale: Locale | None) -> str
     """Return the code of the currency that stands beside a number."""
     symbols = dict(_symbols(locale))
     before = find_symbol(text[:start], locale)
-    if before is not None:
+    # In `19,99 € 12 left` the sign belongs to the first number.
+    if before is not None and not re.search(rf"\d\s?{re.escape(before)}\s+$", text[:start]):
         return symbols.get(before, _UNKNOWN)
     after = re.sub(r"^[.,][-\u2014]+", "", text[end : end + 16]).lstrip()
     for sign, code in symbols.items():
@@ -136,6 +139,11 @@ def find_scale(rest: str, locale: Locale | None, *, priced: bool) -> tuple[str, 
     for word, scale in known:
         if rest.startswith(word) and not re.match(r"\w", rest[len(word) :]):
             return word, scale
+    if locale is not None and locale.language == "zh" and re.match(r"[wW](?!\w)", rest):
+        return rest[0], EASTERN["万"]
+    match = re.match(r" ?(T|k|K|M|m|Mio|Mrd|bn)(?=[€$£¥]|(?:EUR|USD|CHF|GBP)\b)", rest)
+    if match is not None:
+        return match[0], Decimal(10) ** _BEFORE_MONEY[match[1].lower()]
     match = re.match(r" ?([^\W\d_]+)\.?", rest)
     if match is None or re.match(r"\w", rest[match.end(1) :]):
         return "", Decimal(1)
@@ -150,7 +158,9 @@ def find_scale(rest: str, locale: Locale | None, *, priced: bool) -> tuple[str, 
     for form in forms:
         if form in spelled or form in _ABBREVIATED:
             return match[0], spelled.get(form) or _ABBREVIATED[form]
-    return (match[0], None) if any(form in _foreign_scales() for form in forms) else ("", Decimal(1))
+    # `1.2 M views` are millions, `10 M` may be a size.
+    unknown = match[1] == "M" or any(form in _foreign_scales() for form in forms)
+    return (match[0], None) if unknown else ("", Decimal(1))
 
 
 def _space(text: str) -> str:

@@ -140,7 +140,7 @@ def read_number(
         raise NoNumber(f"is no number: {text!r}")
     if number.scale is None:
         raise Unreadable(
-            f"runs on into a word that may be a scale, such as thousands: {text!r}; "
+            f"runs on into a word that may be a scale, such as thousands or millions: {text!r}; "
             "declare the locale that knows it, or read it as string"
         )
     if len(set(number.readings.values())) == 1:
@@ -324,8 +324,10 @@ def _number(text: str, start: int, end: int, locale: Locale | None) -> _Number:
     sign = -1 if re.search(r"(?<![\w)])-$", signed) else 1
     currency = find_currency(text, start, end + len(word), locale)
     # Accountants write what is owed in parentheses; in a longer text they are but parentheses.
-    if currency is not None and re.fullmatch(r"\(.*\)", text.strip()) and len(_ATOM.findall(text)) == 1:
-        sign = -1
+    held = re.fullmatch(r"(\W?)\(.*\)", text.strip()) if len(_ATOM.findall(text)) == 1 else None
+    if held is not None:
+        currency = currency or find_currency(held[1], 1, 1, locale)
+        sign = sign if currency is None else -1
     return _Number(
         text=("-" if sign < 0 else "") + body,
         readings={by: sign * value * (scale or 1) for by, value in _readings(body).items()},
