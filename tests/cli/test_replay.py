@@ -184,6 +184,7 @@ def test_no_option_of_a_browser_is_lost_on_the_way_through_the_log(options: dict
     }
     recorded = msgspec.msgpack.decode(msgspec.msgpack.encode(record(config)))
     assert restore(recorded, secrets.__getitem__) == config
+    assert restore({}, secrets.__getitem__) == BrowserSession()._config
     assert BrowserSession(**as_options(config))._config == config
 
 
