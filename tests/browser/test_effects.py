@@ -136,6 +136,8 @@ def test_what_is_typed_comes_key_by_key_behind_what_the_field_holds(page):
     refused = page.execute("type", selector="#short", value="abcdefgh")
     assert refused.message == "#short was typed, and holds 'abcde': it takes at most 5 characters"
     assert "swordfish" not in f"{page.observe()}{page.heard.entries}"
+    for field, why in (("readonly", "read-only"), ("disabled", "disabled")):
+        assert page.execute("type", selector=f"#{field}", value="x").message == f"#{field} is {why}"
 
 
 def test_a_list_that_takes_its_choice_back_says_what_is_chosen(page):

@@ -32,6 +32,7 @@ _HELD: Final = """{
       : several && field.maxLength === 1 ? these.map(box => box.value).join('')
       : field.value,
     most: field.maxLength > 0 ? field.maxLength : null,
+    locked: field.readOnly ? 'read-only' : field.matches(':disabled') ? 'disabled' : '',
     focused: field === field.getRootNode().activeElement,
     around: typeof field.value !== 'string' || field.selectionStart == null || (several && field.maxLength === 1) ? null
       : [field.value.slice(0, field.selectionStart), field.value.slice(field.selectionEnd)],
@@ -69,6 +70,7 @@ class Held(msgspec.Struct, frozen=True):
         kind: Its `type`, or `contenteditable`; empty for what is no field.
         value: None if it is no field.
         most: Its `maxlength`.
+        locked: What keeps everybody from writing there, if anything does.
         focused: Whether it has the focus.
         around: What stands before its caret and behind it, or around its selection; None where that cannot be known.
         meant: What HTML makes of the text that was asked for, if the field takes dates or times.
@@ -77,6 +79,7 @@ class Held(msgspec.Struct, frozen=True):
     kind: str = ""
     value: str | None = None
     most: int | None = None
+    locked: str = ""
     focused: bool = False
     around: tuple[str, str] | None = None
     meant: str = ""
@@ -178,7 +181,10 @@ async def other(
     found: Locator, what: str, done: str, before: Held, text: str = "", *, secret: bool = False
 ) -> NoEffect:
     """Return what says that a field holds something else than a text that was written there."""
-    held = (await look(found, text)).value or ""
+    now = await look(found, text)
+    if now.locked:
+        return NoEffect(f"{what} is {now.locked}", error="Refused")
+    held = now.value or ""
     if not held and before.kind in _FORMS and done == "filled in":
         return NoEffect(f"{what} holds nothing of that: it takes {_FORMS[before.kind]}", error="Refused")
     holds = f"{len(held)} characters" if secret else repr(held)
