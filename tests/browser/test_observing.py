@@ -169,10 +169,95 @@ def test_what_can_be_focused_edited_or_clicked_is_operated_whatever_its_role(bro
     assert "- generic: Custom box" in shown  # the label of a box that is not to be seen
     browser.goto(f"{site.url}/pages/icons")
     shown = operated(browser)
-    assert "- generic: plain editor" in shown
-    assert '- heading "Title" [level=2]' in shown  # it can be edited
+    assert "- generic [contenteditable]: plain editor" in shown
+    assert '- heading "Title" [level=2] [contenteditable]' in shown
     browser.goto(f"{site.url}/pages/shadow")
     assert "- generic: focus me" in operated(browser)
+
+
+def test_what_people_operate_is_shown_also_where_a_snapshot_leaves_it_out(browser, site):
+    browser.goto(f"{site.url}/pages/composer")
+    browser.do("wait", load_state="load")
+
+    seen = browser.observe()
+
+    assert re.sub(r" \[ref=\w+\]", "", seen.tree).splitlines() == [
+        "- generic [active]:",
+        '  - heading "Chat" [level=1]',
+        "  - generic [contenteditable]",
+        '  - generic "Reply" [contenteditable]:',
+        "    - paragraph",
+        "  - generic [contenteditable]:",
+        "    - paragraph: A draft",
+        '  - generic "Attach"',
+        "  - generic",
+        "  - generic [cursor=pointer]",
+        "  - generic: Focus me",
+        '  - paragraph: "To write ask: here or leave."',
+        '    - generic: "ask: here"',
+        "  - table:",
+        "    - rowgroup:",
+        "      - row:",
+        '        - cell "Edit":',
+        "          - generic: Edit",
+        '  - button "Send"',
+        "  - iframe:",
+        "    - generic [contenteditable]:",
+        "      - paragraph",
+        "  - iframe:",
+        "    - generic:",
+        "      - paragraph: Note",
+        '      - generic "Note" [contenteditable]',
+        "  - generic: Inside",
+        '    - generic "Write …" [contenteditable]',
+    ]
+    assert operated(browser) == [
+        "- generic [contenteditable]",
+        '- generic "Reply" [contenteditable]',
+        "- generic [contenteditable]: A draft",
+        '- generic "Attach"',
+        "- generic",
+        "- generic",
+        "- generic: Focus me",
+        '- generic: "ask: here"',
+        "- generic: Edit",
+        '- button "Send"',
+        "- generic [contenteditable]",
+        '- generic "Note" [contenteditable]',
+        '- generic "Write …" [contenteditable]',
+    ]
+
+
+def test_what_a_snapshot_leaves_out_is_acted_on_and_looked_at_by_its_ref(browser, site):
+    browser.goto(f"{site.url}/pages/composer")
+    browser.do("wait", load_state="load")
+    seen = browser.observe()
+    asked, focus, edit = (ref_of(seen, "generic", name) for name in ("ask: here", "Focus me", "Edit"))
+    editors = [line.split("[ref=")[1].split("]")[0] for line in seen.tree.splitlines() if "contenteditable" in line]
+    icon = seen.tree.split('"Attach"')[1].split("[ref=")[2].split("]")[0]
+
+    titles = []
+    for ref in (asked, focus, edit, icon):
+        browser.do("click", ref=ref)
+        titles.append(browser.js("document.title"))
+    assert titles == ["asked", "focused", "edited", "sent"]
+    browser.do("fill", ref=editors[0], value="hello")
+    after = browser.observe(since=seen.id).tree
+    assert f"+   - generic [active] [ref={editors[0]}] [contenteditable]: hello" in after.splitlines()
+    assert browser.observe(scope=editors[1]).tree.startswith(f'- generic "Reply" [ref={editors[1]}] [contenteditable]')
+    assert browser.observe(scope=edit).tree == f"- generic [ref={edit}]: Edit"
+    browser.js("document.querySelector('td > span').remove()")
+    assert browser.execute("click", ref=edit).error == "StaleElement"
+
+
+def test_a_page_that_is_nothing_but_an_empty_editor_is_observed(browser):
+    browser.goto("data:text/html,<div contenteditable style='height:40px'></div>")
+
+    seen = browser.observe()
+
+    browser.do("fill", ref=seen.elements[0].ref, value="hello")
+    assert re.fullmatch(r"- generic \[ref=d\d+e\d+\] \[contenteditable\]", seen.tree)
+    assert browser.js("document.querySelector('div').textContent") == "hello"
 
 
 def test_links_and_cards_without_a_name_say_what_is_in_them_or_where_they_lead(browser, site):

@@ -186,6 +186,7 @@ def test_what_people_operate_says_what_it_is_and_what_can_be_chosen():
             "- generic [ref=d1e9]: Grey mug 19,00 €",
             '- generic "More" [ref=d1e12]',
             "- generic [ref=d1e13]: plain editor",
+            "- generic [ref=d1e15]",
         ]
     )
 

@@ -9,6 +9,7 @@ import pytest
 from playwright.async_api import Page
 
 from runtimed.actions import Click, recorded
+from runtimed.browser.elements import _by_ref
 from runtimed.pages import LogEntry, Observation
 from tests.browser.conftest import Driven
 from tests.browser.server import PAGES, Site
@@ -35,7 +36,7 @@ def wrong(browser: Driven, seen: Observation) -> dict[str, Any]:
                 continue
             where = browser.browser._performer._elements.locate(element.ref)
             assert where is not None
-            meant = await page.locator(f"aria-ref={where[1]}").element_handle()
+            meant = await _by_ref(tab, where[1]).element_handle()
             names = page.locator(element.selector)
             count = await names.count()
             same = count == 1 and await names.evaluate("(one, other) => one === other", meant)
@@ -52,7 +53,9 @@ def test_the_selector_of_every_element_finds_that_element_and_no_other(browser: 
     seen = observed(browser, f"{site.url}/pages/{name}")
 
     assert wrong(browser, seen) == {}
-    assert [element for element in seen.elements if element.selector is None] == []
+    # A box in a shadow that has the same place as what its host holds.
+    without = [(element.role, element.name) for element in seen.elements if element.selector is None]
+    assert without == [("generic", "")] * (2 if name == "closed" else 0)
 
 
 @pytest.mark.parametrize("name", ["checkout", "frames", "shadow"])

@@ -12,9 +12,9 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from runtimed import actions
 from runtimed.browser.doing import TIMEOUT, Doing, Refused
 from runtimed.browser.frames import await_match
-from runtimed.browser.outline import REF
+from runtimed.browser.outline import OWN, REF, number_of
 from runtimed.browser.snapshot import Observer
-from runtimed.browser.survey import by_role
+from runtimed.browser.survey import by_ref, by_role
 from runtimed.browser.tabs import OpenTab, Tabs
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Elements:
         where = self.locate(ref)
         found = meant = None
         if where is not None and where[0] is tab:
-            found = tab.page.locator(f"aria-ref={where[1]}")
+            found = _by_ref(tab, where[1])
             # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
             try:
                 there, meant = await asyncio.gather(found.count(), self._observer.remember(tab, ref))
@@ -125,13 +125,26 @@ class Elements:
             where = self.locate(ref)
             if where is None or where[0] is not tab or not any(line.ref == ref for line in lines):
                 raise self._observer.stale(ref, lines)
-            found = tab.page.locator(f"aria-ref={where[1]}")
+            found = _by_ref(tab, where[1], listed=False)
             meant = await self._observer.remember(tab, ref)
         if meant is None:
             doing.note(None)
         else:
             doing.note(meant.selector, meant.role, meant.name)
         return found, self._observer.recall(ref)
+
+
+def _by_ref(tab: OpenTab, own: str, *, listed: bool = True) -> Locator:
+    """Return what a ref names.
+
+    Args:
+        tab: The tab.
+        own: The ref as Playwright has it.
+        listed: Whether Playwright's latest snapshot counts, which finds it without a walk through the page.
+    """
+    if listed and number_of(own) < OWN:
+        return tab.page.locator(f"aria-ref={own}")
+    return by_ref(tab.frame_of(own[: own.index("e")]), own)
 
 
 async def _confirm(found: Locator, target: Any, limit: float) -> str:

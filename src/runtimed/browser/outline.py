@@ -20,6 +20,7 @@ from runtimed.pages import Element
 
 __all__ = [
     "INTERACTIVE",
+    "OWN",
     "REF",
     "REF_SHOWN",
     "STEP",
@@ -32,10 +33,17 @@ __all__ = [
     "number_of",
     "parts",
     "read_outline",
+    "ref_in",
 ]
 
 REF: Final = re.compile(r"(d\d+)(e\d+)")
-"""A ref: the number of a document, which is never given to another one, and that of an element in it."""
+"""A ref: the number of a document, which is never given to another one, and that of an element in it.
+
+That begins with a zero where we gave it, since Playwright gives none.
+"""
+
+OWN: Final = 10**9
+"""The number of an element to which we gave its ref is larger."""
 
 REF_SHOWN: Final = re.compile(r"\[ref=(d\d+e\d+)\]")
 """A ref as an outline shows it."""
@@ -95,12 +103,14 @@ class Known(msgspec.Struct, frozen=True, gc=False):
         name: What a screen reader calls it, also where the outline leaves it to the lines below.
         acting: Whether it can be focused, edited or clicked, whatever its role.
         password: Whether it is a field for one.
+        editable: Whether it is an editor.
     """
 
     selector: str | None = None
     name: str = ""
     acting: bool = False
     password: bool = False
+    editable: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -226,8 +236,14 @@ def masked(lines: Sequence[Line], known: Mapping[str, Known], unseen: Collection
 
 
 def number_of(ref: str) -> int:
-    """Return the number of an element in its document."""
-    return int(ref.rpartition("e")[2])
+    """Return the number of an element in its document; those that we gave are the large ones."""
+    own = ref.rpartition("e")[2]
+    return int(own) + (OWN if own.startswith("0") else 0)
+
+
+def ref_in(document: str, number: int) -> str:
+    """Return the ref of the element that has a number in a document."""
+    return f"{document}e{number}" if number < OWN else f"{document}e0{number - OWN}"
 
 
 def _name(quoted_name: str, *, quoted: bool) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser import outline, views
+from runtimed.browser.additions import Added, completed
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
 from runtimed.browser.survey import Survey, by_ref, survey
@@ -262,9 +263,14 @@ class Observer:
                 raise BrowserError(f"The page cannot be observed: {exc.message}", tab=tab.id) from exc
             if tab.generation != before:
                 continue
-            if seen is None:
-                raise self.stale(scope or "", await self.present(tab))
-            return seen
+            if seen is not None:
+                return seen
+            # What Playwright's snapshot leaves out is no snapshot's beginning.
+            page = await self._look(tab, None)
+            lines = views.subtree(page.lines, scope or "")
+            if lines is None:
+                raise self.stale(scope or "", page.lines)
+            return msgspec.structs.replace(page, lines=lines)
         raise BrowserError("The page does not stop navigating; wait for it, then observe again", tab=tab.id)
 
     async def _take(self, tab: OpenTab, scope: str | None) -> _Seen | None:
@@ -289,11 +295,13 @@ class Observer:
                 prefixes[document] = prefix
                 return document
 
+            main = number("") if scope is None else None  # also where nothing has a ref
             lines = outline.read_outline(snapshot, number)
             if scope is not None and REF.fullmatch(scope) and (not lines or lines[0].ref != scope):
                 return None
-            known, unseen = await self._survey(tab, lines, prefixes, size, whole=scope is None)
-        return _Seen(outline.masked(lines, known, unseen), known, place)
+            known, unseen, added = await self._survey(tab, lines, prefixes, size, main)
+        lines = outline.masked(lines, known, unseen)
+        return _Seen(completed(lines, known, added, whole=main is not None), known, place)
 
     async def _part(self, tab: OpenTab, scope: str) -> Locator | None:
         """Return what is to be observed; None if it is a ref whose element is gone."""
@@ -325,16 +333,41 @@ class Observer:
             taking.cancel()
 
     async def _survey(
-        self, tab: OpenTab, lines: Sequence[Line], prefixes: dict[str, str], size: int, *, whole: bool
-    ) -> tuple[dict[str, Known], set[str]]:
-        """Ask each frame about its elements; return what is known, and values of password fields without a ref."""
+        self, tab: OpenTab, lines: Sequence[Line], prefixes: dict[str, str], size: int, main: str | None
+    ) -> tuple[dict[str, Known], set[str], list[Added]]:
+        """Ask each frame about its elements.
+
+        Args:
+            tab: The tab.
+            lines: Its outline.
+            prefixes: Those of the frames, by their documents.
+            size: Elements of the page.
+            main: The document of the main frame where the outline is one of the whole page.
+
+        Returns:
+            What is known, values of password fields without a ref, and what the outline leaves out.
+        """
         asked = []
         for part in outline.parts(lines):
-            document = next((_document(line.ref) for line in part.lines if line.ref is not None), None)
+            document = next(
+                (_document(line.ref) for line in part.lines if line.ref is not None),
+                main if part.owner is None else None,
+            )
             if document is not None:
                 asked.append((part, document, prefixes[document]))
         told = await asyncio.gather(
-            *(_ask(tab.frame_of(prefix), prefix, part.lines, size, whole=whole) for part, _, prefix in asked)
+            *(
+                _ask(
+                    tab.frame_of(prefix),
+                    prefix,
+                    part.lines,
+                    size,
+                    whole=main is not None,
+                    document=document,
+                    owner=part.owner,
+                )
+                for part, document, prefix in asked
+            )
         )
         known: dict[str, Known] = {}
         for (part, document, prefix), answer in zip(asked, told, strict=True):
@@ -350,7 +383,8 @@ class Observer:
             known.update((ref, _entered(one, entry)) for ref, one in answer.known.items())
         while len(self._owners) > _MAX_OWNERS:
             del self._owners[next(iter(self._owners))]
-        return known, {value for answer in told for value in answer.unseen}
+        unseen = {value for answer in told for value in answer.unseen}
+        return known, unseen, [one for answer in told for one in answer.added]
 
     def _next_id(self) -> str:
         self._count += 1
@@ -375,10 +409,21 @@ def _entered(known: Known, entry: str | None) -> Known:
     return msgspec.structs.replace(known, selector=selector)
 
 
-async def _ask(frame: Frame, prefix: str, lines: Sequence[Line], size: int, *, whole: bool) -> Survey:
+async def _ask(
+    frame: Frame,
+    prefix: str,
+    lines: Sequence[Line],
+    size: int,
+    *,
+    whole: bool,
+    document: str | None = None,
+    owner: str | None = None,
+) -> Survey:
     """Ask a frame; of one that does not answer nothing is known, so that any field may be one for passwords."""
     try:
-        return await survey(frame, prefix, lines, within=_LONGEST, size=size, whole=whole)
+        return await survey(
+            frame, prefix, lines, within=_LONGEST, size=size, whole=whole, document=document, owner=owner
+        )
     except PlaywrightError as exc:
         if not frame.is_detached():
             logger.warning("a frame at %s does not tell of its elements: %s", frame.url, exc.message)

@@ -2,28 +2,36 @@
 //
 // A query is a chain of `internal:or`, so that Playwright's own engines answer its parts in one question:
 // `runtimed=begin PREFIX:REFS` first, then any of `role=button[name="Go"] >> runtimed=note KEY`, and
-// `runtimed=end REFS ROLES`, which gives an element whose text is the answer in JSON. All but the last find nothing.
+// `runtimed=end REFS ROLES WHAT`, which gives an element whose text is the answer in JSON. All but the last find nothing.
 // Nothing here changes the page.
 //
 // `runtimed=ref REF` finds an element also where Playwright's latest snapshot was one of another part of the page.
 (() => {
   const ACTING = 'summary, label, [tabindex], [onclick], [contenteditable]:not([contenteditable="false" i])';
+  const CONTROL = 'button, a[href], select, summary, [role="button"], [role="link"]';
   const LONG_NAME = 200;
-  let page, prefix, refs, notes, places, paths, shadows;
+  const OWN = 1e9;
+  let page, prefix, refs, notes, places, paths, shadows, added;
+  let given = 0;
 
   const spread = ranges => {
     const spans = ranges ? ranges.split(',').map(span => span.split('-').map(Number)) : [];
-    const flags = new Uint8Array(spans.length ? Math.max(...spans.at(-1)) + 1 : 0);
-    for (const [first, last] of spans) flags.fill(1, first, (last ?? first) + 1);
-    return flags;
+    const numbers = new Set();
+    for (const [first, last] of spans) for (let number = first; number <= (last ?? first); number++) numbers.add(number);
+    return numbers;
   };
 
   // Playwright keeps it there.
-  const number = element => {
+  const theirs = element => {
     const ref = element._ariaRef?.ref;
-    if (ref === undefined || !ref.startsWith(prefix)) return 0;
-    const own = Number(ref.slice(prefix.length + 1));
-    return refs[own] ? own : 0;
+    return ref?.startsWith(prefix) ? Number(ref.slice(prefix.length + 1)) : 0;
+  };
+
+  const number = element => {
+    const one = theirs(element);
+    if (refs.has(one)) return one;
+    const own = OWN + (element._runtimedRef ?? 0);
+    return refs.has(own) ? own : 0;
   };
 
   const begin = (root, mine, ranges) => {
@@ -33,6 +41,7 @@
     notes = {};
     places = new Map();
     paths = new Map();
+    added = new Map();
     shadows = false;
   };
 
@@ -111,25 +120,80 @@
       // What people click instead of a control that is not to be seen.
       || (element.control !== null && element.control.getClientRects().length === 0));
 
-  const end = (ranges, named = '') => {
-    const told = { notes: {}, order: [], names: {}, paths: {}, acting: [], passwords: [], unseen: [] };
+  const plain = text => (text ?? '').replace(/\s+/g, ' ').trim().slice(0, LONG_NAME);
+
+  // A screen reader reads these for an editor, though none of them is the name of what has no role.
+  const label = element => plain(['aria-label', 'title', 'aria-placeholder', 'data-placeholder', 'placeholder']
+    .map(name => element.getAttribute(name)).find(text => text?.trim()));
+
+  const is_left_out = element => {
+    if (!acts(element) || element === page.documentElement || element.parentElement?.closest(CONTROL)) return false;
+    if (element.tabIndex < 0 && !element.matches('[onclick], [contenteditable], summary, label')) return false;
+    const { width, height } = element.getBoundingClientRect();
+    return width > 0 && height > 0 && element.checkVisibility({ visibilityProperty: true })
+      && getComputedStyle(element).pointerEvents !== 'none';
+  };
+
+  const shown = element => added.get(element) ?? number(element);
+  const inside = element => {
+    const assigned = element.localName === 'slot' ? element.assignedElements() : [];
+    return assigned.length ? assigned
+      : [...element.children, ...(element.shadowRoot?.children ?? [])].filter(child => !child.assignedSlot);
+  };
+
+  const outermost = (elements, last) => {
+    for (const element of last ? elements.reverse() : elements) {
+      const found = shown(element) || outermost(inside(element), last);
+      if (found) return found;
+    }
+    return 0;
+  };
+
+  // Where it belongs among what is shown.
+  const add = element => {
+    const first = outermost(inside(element), false), last = first ? outermost(inside(element), true) : 0;
+    let node = element, after = 0, parent = 0;
+    while (node !== null && !after && !parent) {
+      for (let before = node.previousElementSibling; before && !after; before = before.previousElementSibling)
+        if (before.assignedSlot === node.assignedSlot) after = outermost([before], true);
+      if (after) break;
+      node = node.assignedSlot ?? node.parentElement ?? node.parentNode?.host ?? null;
+      parent = node === null ? 0 : shown(node);
+    }
+    const ref = theirs(element) || OWN + (element._runtimedRef ??= ++given);
+    added.set(element, ref);
+    const text = first ? '' : plain(element.innerText ?? element.textContent);
+    return { number: ref, parent, after, first, last, text, name: label(element), path: path(element),
+      editable: element.isContentEditable === true };
+  };
+
+  const end = (ranges, named, what) => {
+    const told = {
+      notes: {}, order: [], names: {}, paths: {}, acting: [], editable: [], passwords: [], unseen: [], added: [] };
     const wanted = spread(ranges);
     const roles = new Set(named.split(','));
-    const alone = refs.reduce((count, flag) => count + flag, 0) === 1;
+    const alone = refs.size === 1;
     const all = collect(page, []);  // afterwards it is known whether there are shadows
     for (const element of all) {
-      const ref = element._ariaRef === undefined ? 0 : number(element);
+      const ref = element._ariaRef === undefined && element._runtimedRef === undefined ? 0 : number(element);
       if (element.localName === 'input' && element.type === 'password') {
         if (ref) told.passwords.push(ref);
         else if (element.value) told.unseen.push(element.value);
       }
-      if (!ref) continue;
-      const { role, name } = element._ariaRef;
-      if (acts(element)) told.acting.push(ref);
+      if (!ref) {
+        if (what === 'all' && is_left_out(element)) told.added.push(add(element));
+        continue;
+      }
+      const { role, name } = ref < OWN ? element._ariaRef : { role: 'generic', name: '' };
+      const acting = acts(element);
+      if (acting) told.acting.push(ref);
+      if (acting && element.isContentEditable === true && element.hasAttribute('contenteditable'))
+        told.editable.push(ref);
       if (roles.has(role)) told.order.push(ref);
       if (alone || (name && element.firstElementChild && roles.has(role) && name.length <= LONG_NAME))
         told.names[ref] = name;
-      if (wanted[ref])
+      if (acting && role === 'generic' && !name) told.names[ref] = label(element);
+      if (wanted.has(ref))
         told.paths[ref] = /^i?frame$/.test(element.localName) ? frame_path(element) : path(element);
     }
     for (const [key, found] of Object.entries(notes)) told.notes[key] = found.map(number);
@@ -138,7 +202,7 @@
       child => child !== page.body && !/^(head|script|style|link|noscript|template)$/.test(child.localName));
     const answer = page.createElement('data');
     answer.textContent = JSON.stringify(told);
-    page = prefix = refs = notes = places = paths = undefined;
+    page = prefix = refs = notes = places = paths = added = undefined;
     return [answer];
   };
 
@@ -147,7 +211,11 @@
       const [, verb, rest] = /^(\w+) ?(.*)$/s.exec(body);
       if (verb === 'begin') begin(root, ...rest.split(':'));
       if (verb === 'note') (notes[rest] ??= []).push(root);
-      if (verb === 'ref') return collect(root, []).filter(element => element._ariaRef?.ref === rest);
+      if (verb === 'ref') {
+        const own = Number(/e0(\d+)$/.exec(rest)?.[1]);
+        return collect(root, []).filter(
+          own ? element => element._runtimedRef === own : element => element._ariaRef?.ref === rest);
+      }
       return verb === 'end' ? end(...rest.split(' ')) : [];
     },
   };

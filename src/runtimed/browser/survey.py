@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from runtimed.browser.outline import INTERACTIVE, Known, Line, number_of
+from runtimed.browser.additions import Added
+from runtimed.browser.outline import INTERACTIVE, Known, Line, number_of, ref_in
 
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Locator, Playwright
@@ -46,10 +47,24 @@ class Survey(msgspec.Struct, frozen=True):
     Attributes:
         known: What there is to say of its elements, by ref.
         unseen: Values of password fields that have no ref.
+        added: What people operate and these lines leave out.
     """
 
     known: Mapping[str, Known]
     unseen: frozenset[str] = frozenset()
+    added: Sequence[Added] = ()
+
+
+class _Added(msgspec.Struct, frozen=True):
+    number: int
+    parent: int
+    after: int
+    first: int
+    last: int
+    text: str
+    name: str
+    path: str | None
+    editable: bool
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -64,8 +79,10 @@ class _Told(msgspec.Struct, frozen=True):
     names: dict[int, str]
     paths: dict[int, str | None]
     acting: list[int]
+    editable: list[int]
     passwords: list[int]
     unseen: list[str]
+    added: list[_Added]
     outside: bool
 
 
@@ -76,7 +93,15 @@ async def register(playwright: Playwright) -> None:
 
 
 async def survey(
-    frame: Frame, prefix: str, lines: Sequence[Line], *, within: float, size: int, whole: bool = True
+    frame: Frame,
+    prefix: str,
+    lines: Sequence[Line],
+    *,
+    within: float,
+    size: int,
+    whole: bool = True,
+    document: str | None = None,
+    owner: str | None = None,
 ) -> Survey:
     """Ask a frame about elements of its latest snapshot.
 
@@ -87,12 +112,14 @@ async def survey(
         within: Seconds.
         size: Elements of the page.
         whole: Whether these lines are all that the frame shows; else each name is asked for by itself.
+        document: That of the frame, to be told what the lines leave out; None to be told of them alone.
+        owner: The ref of the iframe in which that is.
 
     Raises:
         PlaywrightError: If the frame is gone or does not answer.
     """
-    question = _Question(prefix, lines, size, whole=whole)
-    if not question.wanted:
+    question = _Question(prefix, lines, size, whole=whole, document=document, owner=owner)
+    if not question.wanted and document is None:
         return Survey({})
     answer = await frame.locator(question.selector()).text_content(timeout=within * 1000)
     return question.read(msgspec.json.decode(answer or "", type=_Told))
@@ -104,9 +131,13 @@ def by_ref(frame: Frame, ref: str) -> Locator:
 
 
 class _Question:
-    def __init__(self, prefix: str, lines: Sequence[Line], size: int, *, whole: bool) -> None:
+    def __init__(
+        self, prefix: str, lines: Sequence[Line], size: int, *, whole: bool, document: str | None, owner: str | None
+    ) -> None:
         self._prefix = prefix
         self._whole = whole
+        self._document = document
+        self._owner = owner
         self.wanted = {number_of(line.ref): line for line in lines if line.ref is not None}
         self._roles = {line.role for line in self.wanted.values() if line.role in _NAMED}
         self._without = {(line.role, line.name) for line in lines if line.ref is None}
@@ -138,7 +169,8 @@ class _Question:
             f"{by_role(role, name)} >> {_ENGINE}=note name {place}" for place, (role, name) in enumerate(self._named)
         ]
         parts += [f"{_by_text(text)} >> {_ENGINE}=note text {place}" for place, text in enumerate(self._texts)]
-        parts.append(f"{_ENGINE}=end {_ranges(pathed)} {','.join(sorted(self._roles))}")
+        what = "these" if self._document is None else "all"
+        parts.append(f"{_ENGINE}=end {_ranges(pathed)} {','.join(sorted(self._roles))} {what}")
         begin = f"{_ENGINE}=begin {self._prefix}:{_ranges(self.wanted)}"
         return " >> ".join([begin, *(f"internal:or={json.dumps(part, ensure_ascii=False)}" for part in parts)])
 
@@ -155,7 +187,7 @@ class _Question:
             groups[pair] = told.notes.get(f"name {place}", [])
         texts = {text: told.notes.get(f"text {place}", []) for place, text in enumerate(self._texts)}
         places = {key: {number: place for place, number in enumerate(found)} for key, found in groups.items()}
-        acting, passwords = set(told.acting), set(told.passwords)
+        acting, editable, passwords = set(told.acting), set(told.editable), set(told.passwords)
         known = {}
         for number, line in self.wanted.items():
             path = told.paths.get(number)
@@ -172,8 +204,23 @@ class _Question:
             elif line.role == "generic" and texts.get(line.plain_value) == [number] and not _is_id(path or ""):
                 selector = _by_text(line.plain_value)
             if line.ref is not None:
-                known[line.ref] = Known(selector, name, acting=number in acting, password=number in passwords)
-        return Survey(known, frozenset(told.unseen))
+                known[line.ref] = Known(
+                    selector,
+                    name,
+                    acting=number in acting,
+                    password=number in passwords,
+                    editable=number in editable,
+                )
+        added = []
+        for one in told.added:
+            ref, parent, after, first, last = map(self._ref, (one.number, one.parent, one.after, one.first, one.last))
+            if ref is not None:
+                known[ref] = Known(one.path, one.name, acting=True, editable=one.editable)
+                added.append(Added(ref, self._owner, parent, after, first, last, one.text))
+        return Survey(known, frozenset(told.unseen), added)
+
+    def _ref(self, number: int) -> str | None:
+        return ref_in(self._document, number) if number and self._document is not None else None
 
 
 def by_role(role: str, name: str | None, *, part: bool = False) -> str:

@@ -55,8 +55,6 @@ def interactive(lines: Sequence[Line], known: Mapping[str, Known]) -> list[Line]
         text = line.text.replace(" [cursor=pointer]", "").removesuffix(":")
         if not line.name:
             below = told.name or ("" if line.value or line.role in _LISTS else _summary(lines, index))
-            if not below and line.role == "generic" and not line.value and not told.acting:
-                continue
             text = f"{text}: {below}" if below else text
         found.append(msgspec.structs.replace(line, level=0, text=text))
         if line.role in _LISTS:
