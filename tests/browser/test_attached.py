@@ -129,6 +129,7 @@ def test_a_client_with_a_handler_answers_and_the_action_says_so(browser, site, a
         browser.do("click", role="button", name="prompt")
         browser.until(lambda: answers and browser.browser._tabs.latest.dialog is None, "nobody answers")
         late = browser.execute("handle_dialog", text="ours")
+        browser.run(asyncio.wait_for(answers[0], 10))
 
     assert late.message.endswith("shows no dialog: the prompt 'p' was accepted with 'theirs' by another client")
     assert said(browser) == "theirs"
