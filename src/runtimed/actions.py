@@ -496,7 +496,7 @@ def masked(action: Action) -> dict[str, Any]:
 def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the action of an entry of the action log, as plain values without refs: those were of pages that are gone.
 
-    What a selector finds instead must have the role and the name that the element had; secrets are left out.
+    What is found instead must have the role and the name that the element had, whatever named it; secrets are left out.
 
     Args:
         data: The entry's `data`.
@@ -506,21 +506,22 @@ def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(data["action"])
     given.pop("timeout", None)  # that was meant for the page of that day
-    if ":***@" in str(given.get("url")):
-        raise InvalidAction(f"This {given['type']} needs a password in its address, which no log holds")
-    if given.get("ref") is not None:
-        given = {**given, **_found_again(given["type"], data.get("selector"), data.get("element"))}
-        del given["ref"]
-    if isinstance(given.get("to"), Mapping) and given["to"].get("ref") is not None:
-        again = _found_again(given["type"], data.get("to_selector"), data.get("to_element"))
-        given["to"] = {**given["to"], "ref": None, **again}
+    _find_again(given["type"], given, data.get("selector"), data.get("element"))
+    if isinstance(given.get("to"), Mapping):
+        given["to"] = dict(given["to"])
+        _find_again(given["type"], given["to"], data.get("to_selector"), data.get("to_element"))
     return given
 
 
-def _found_again(kind: str, selector: str | None, element: Mapping[str, str] | None) -> dict[str, str]:
-    if selector is None:
+def _find_again(kind: str, given: dict[str, Any], selector: str | None, element: Mapping[str, str] | None) -> None:
+    """Let what names an element name that which was found, and no other."""
+    if given.get("ref") is not None and selector is None:
         raise InvalidAction(f"The log holds no selector for the element of this {kind}")
-    return {"selector": selector, **(element or {})}
+    if given.get("ref") is not None or given.get("selector") is not None:
+        given.pop("ref", None)
+        given.update({"selector": selector or given["selector"], **(element or {})})
+    elif given.get("role") is not None and element:
+        given.update({**element, "exact": True})
 
 
 def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Action:

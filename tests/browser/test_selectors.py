@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from playwright.async_api import Page
 
-from runtimed.actions import Click, recorded
+from runtimed.actions import Click, parse_action, recorded, repeatable
 from runtimed.browser.elements import _by_ref
 from runtimed.pages import LogEntry, Observation
 from tests.browser.conftest import Driven
@@ -158,3 +158,105 @@ def test_what_screen_readers_pass_over_is_done_again_too(browser: Driven, site: 
     browser.do("click", ref=ghost.ref)
 
     assert browser.do(recorded(logged(browser).data)).success
+
+
+FIELDS = "<label>Email <input></label><label>Phone number <input></label>"
+BUTTONS = "<button class=btn onclick='this.remove()'>Save</button>"
+
+
+@pytest.mark.parametrize(
+    ("before", "fields", "after", "again", "says"),
+    [
+        (
+            FIELDS,
+            {"type": "fill", "selector": "input >> nth=1", "value": "0301"},
+            "<label>Phone number <input></label><label>Email <input></label>",
+            {"selector": "input >> nth=1", "role": "textbox", "name": "Phone number"},
+            f'input >> nth=1 finds something else than textbox "Phone number"; {NOTHING}',
+        ),
+        (
+            BUTTONS,
+            {"type": "click", "selector": ".btn"},
+            BUTTONS.replace("Save", "Delete account"),
+            {"selector": ".btn", "role": "button", "name": "Save"},
+            f'.btn finds something else than button "Save"; {NOTHING}',
+        ),
+        (
+            BUTTONS.replace("button", "div"),
+            {"type": "click", "selector": ".btn"},
+            BUTTONS.replace("button", "div").replace("Save", "Delete account"),
+            {"selector": '.btn >> internal:has-text="Save"s'},
+            'Nothing on the page is .btn >> internal:has-text="Save"s',
+        ),
+        (
+            FIELDS,
+            {"type": "fill", "role": "textbox", "name": "phone", "value": "0301"},
+            "<label>Fax number <input></label><label>Emergency phone <input></label>",
+            {"role": "textbox", "name": "Phone number", "exact": True},
+            'Nothing on the page is role=textbox[name="Phone number"]',
+        ),
+        (
+            BUTTONS,
+            {"type": "click", "role": "button"},
+            BUTTONS.replace("Save", "Delete account"),
+            {"role": "button", "name": "Save", "exact": True},
+            'Nothing on the page is role=button[name="Save"]',
+        ),
+        (
+            BUTTONS + FIELDS,
+            {"type": "drag", "selector": ".btn", "to": {"selector": "input >> nth=1"}},
+            BUTTONS + "<label>Phone number <input></label><label>Email <input></label>",
+            {
+                "selector": ".btn",
+                "role": "button",
+                "name": "Save",
+                "to": {"selector": "input >> nth=1", "role": "textbox", "name": "Phone number"},
+            },
+            f'input >> nth=1 finds something else than textbox "Phone number"; {NOTHING}',
+        ),
+    ],
+    ids=["field by place", "button by class", "what has no role", "part of a name", "role alone", "drag"],
+)
+def test_what_was_named_in_any_way_is_done_again_to_nothing_else(
+    browser: Driven, site: Site, before: str, fields: dict[str, Any], after: str, again: dict[str, Any], says: str
+) -> None:
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"void (document.body.innerHTML = {before!r})")
+    browser.do(parse_action(fields))
+    data = logged(browser).data
+    assert repeatable(data) == {**fields, **again}
+    browser.js(f"void (document.body.innerHTML = {before!r})")
+    browser.do(recorded(data))
+
+    browser.js(f"void (document.body.innerHTML = {after!r})")
+    html = browser.js("document.body.innerHTML")
+    result = browser.execute(msgspec.structs.replace(recorded(data), timeout=0.5))
+
+    assert not result.success
+    assert result.message.startswith(says)
+    assert browser.js("[...document.querySelectorAll('input')].map(one => one.value).join('')") == ""
+    assert browser.js("document.body.innerHTML") == html
+
+
+def test_a_click_on_what_comes_late_and_goes_at_once_is_logged_with_what_it_was(browser: Driven, site: Site) -> None:
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"setTimeout(() => {{ document.body.innerHTML = {BUTTONS!r}; }}, 400)")
+
+    browser.do("click", selector=".btn")
+
+    assert logged(browser).data["element"] == {"role": "button", "name": "Save"}
+    assert browser.js("document.querySelector('.btn')") is None
+
+
+def test_refs_can_be_used_after_an_element_was_named_otherwise(
+    browser: Driven, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"void (document.body.innerHTML = {FIELDS + BUTTONS!r})")
+    ref = browser.ref("textbox", "Phone number")
+    browser.do("click", selector=".btn")
+    monkeypatch.delattr(browser.browser._observer.__class__, "present")  # without another look at the whole page
+
+    browser.do("fill", ref=ref, value="0301")
+
+    assert browser.js("document.querySelectorAll('input')[1].value") == "0301"

@@ -10,6 +10,7 @@ from runtimed import actions
 from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
+    from runtimed.browser.survey import Described
     from runtimed.browser.tabs import OpenTab
 
 __all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Refused", "allowance", "milliseconds"]
@@ -40,6 +41,7 @@ class Doing:
         selectors: Find the elements that it names on a later visit of the page, in the action's order.
         elements: Role and name that these elements must have then, as far as they are known.
         since: When work on the page began, as `time.monotonic` has it.
+        describing: Asks what they are, by their places among these.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,7 @@ class Doing:
         self.done: str | None = None
         self.selectors: list[str | None] = []
         self.elements: list[dict[str, str]] = []
+        self.describing: dict[int, asyncio.Task[Described | None]] = {}
         self.data: Any = None
         self.changed = False
         self.begun = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
@@ -14,13 +14,16 @@ from runtimed.browser.doing import TIMEOUT, Doing, Refused
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import OWN, REF, number_of
 from runtimed.browser.snapshot import Observer
-from runtimed.browser.survey import by_ref, by_role
+from runtimed.browser.survey import by_ref, by_role, describe, with_text
 from runtimed.browser.tabs import OpenTab, Tabs
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
 __all__ = ["Elements"]
+
+_TELLING: Final = 0.05
+"""Seconds that an element gets to tell what it was when all is done: it was asked before."""
 
 
 class Elements:
@@ -83,7 +86,7 @@ class Elements:
             return None, f"the point {target.x:g}, {target.y:g}"
         else:
             return None, "the page"
-        doing.note(selector, None if target.selector is None else target.role, target.name)
+        doing.note(selector, *(() if target.selector is None else (target.role, target.name)))
         if guess and len(tab.page.frames) == 1 and (target.selector is None or target.role is None):
             return tab.page.locator(selector).filter(visible=True), what
         limit = getattr(of or target, "timeout", None) or TIMEOUT
@@ -108,6 +111,59 @@ class Elements:
             return found[0], await _confirm(found[0], target, limit)
         return found[0], what
 
+    async def look_at(self, target: Any, found: Locator | None, doing: Doing, place: int = 0) -> None:
+        """Ask what an element is, side by side with what is done to it: afterwards it may be gone.
+
+        Args:
+            target: What names it; what a ref means is known.
+            found: The element.
+            doing: Gets what it is, once `describe` is called.
+            place: Of the element among those of the action.
+        """
+        if found is None or target.ref is not None:
+            return
+        former = doing.describing.get(place)
+        if former is not None:
+            former.cancel()
+        doing.describing[place] = asyncio.create_task(describe(found, getattr(target, "timeout", None) or TIMEOUT))
+        if isinstance(target, actions.Click):
+            return  # which waits for two frames of the page before it presses: that is time enough
+        for _ in range(2):  # its questions are on their way before those of the action
+            await asyncio.sleep(0)
+
+    @staticmethod
+    async def described(action: Any, doing: Doing) -> None:
+        """Note what the elements of an action were, as far as they have told."""
+        if not doing.describing:
+            return
+        _, silent = await asyncio.wait(doing.describing.values(), timeout=_TELLING)
+        for place, asking in doing.describing.items():
+            selector = doing.selectors[place]
+            if asking in silent:
+                asking.cancel()
+            elif selector is not None and (told := asking.result()) is not None:
+                target = action.to if place else action
+                if told.role is not None:
+                    again = selector if target.selector is not None else by_role(told.role, told.name)
+                    doing.selectors[place] = again
+                    doing.elements[place] = {"role": told.role, "name": told.name or ""}
+                elif told.text and target.selector is not None:
+                    doing.selectors[place] = with_text(selector, told.text)
+
+    async def _recover(self, found: Locator, ref: str, tab: OpenTab) -> int:
+        """Let Playwright find by its ref what was not in its latest snapshot; return how many there are.
+
+        Raises:
+            PlaywrightError: If the element is gone.
+        """
+        match = REF.fullmatch(ref)
+        where = None if match is None else self._tabs.locate(match[1])
+        if where is None or match is None:
+            return 0
+        part = by_ref(tab.frame_of(where[1]), where[1] + match[2])
+        await part.aria_snapshot(mode="ai", timeout=TIMEOUT * 1000)
+        return await found.count()
+
     async def _find_ref(self, ref: str, tab: OpenTab, doing: Doing) -> tuple[Locator, str]:
         where = self.locate(ref)
         found = meant = None
@@ -116,7 +172,8 @@ class Elements:
             # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
             try:
                 there, meant = await asyncio.gather(found.count(), self._observer.remember(tab, ref))
-            except PlaywrightError:  # its frame is gone
+                there = there or await self._recover(found, ref, tab)
+            except PlaywrightError:  # it is gone, or its frame
                 there = 0
             if not there:
                 found = None

@@ -176,11 +176,13 @@ class Operator:
         else:
             return
         sure, _ = await self._elements.find(action, tab, Doing(), within=doing.left(action))
+        await self._elements.look_at(action, sure, doing)
         left = doing.left(action)
         await _patiently(action, what, sure, lambda limit: click(action, tab, sure, doing, limit), left)
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing, within=doing.left(action), of=action)
+        await self._elements.look_at(action.to, target, doing, 1)
         left, end = doing.left(action), point_of(action.to)
         if target is not None:  # what can be refused is refused before a button is pressed
             await _patiently(action, where, target, lambda limit: reach(target, end, limit), left, end)

@@ -119,6 +119,7 @@ class Performer:
             active = self._tabs.latest
             if active is not None and active is not doing.tab and doing.tab is not None:
                 message = f"{message}; the active tab is {active.id} now"
+        await self._elements.described(action, doing)
         result = ActionResult(
             success=error is None,
             message=message,
@@ -253,6 +254,7 @@ class Performer:
             found, what = await self._elements.find(action, tab, doing, guess=guess)
             if watching is not None and found is None:
                 await watching  # what is done to an element is preceded by more questions to the page
+            await self._elements.look_at(action, found, doing)
             changes = tab.changes
             doing.done = await self._touch(action, tab, found, what, doing)
             async with asyncio.timeout(_MORE):

@@ -5,11 +5,16 @@
 // `runtimed=end REFS ROLES WHAT`, which gives an element whose text is the answer in JSON. All but the last find nothing.
 // Nothing here changes the page.
 //
+// `SELECTOR >> runtimed=small` is what is found, if a snapshot of it takes no time, and `SELECTOR >> runtimed=tell` an
+// element whose text is the role and the name that the latest snapshot of it gave it, in JSON.
+//
 // `runtimed=ref REF` finds an element also where Playwright's latest snapshot was one of another part of the page.
 (() => {
   const ACTING = 'summary, label, [tabindex], [onclick], [contenteditable]:not([contenteditable="false" i])';
   const CONTROL = 'button, a[href], select, summary, [role="button"], [role="link"]';
-  const LONG_NAME = 200;
+  // Playwright reads more or less of their text than there is in them.
+  const UNREAD = 'script, style, noscript, slot, textarea, [contenteditable], [type=submit], [type=button], [type=reset]';
+  const LONG_NAME = 200, LONG_TEXT = 80, MANY = 500;
   const OWN = 1e9;
   let page, prefix, refs, notes, places, paths, shadows, added;
   let given = 0;
@@ -206,9 +211,27 @@
     return [answer];
   };
 
+  const is_small = element => element.getElementsByTagName('*').length <= MANY;
+
+  // What screen readers pass over has its text alone.
+  const tell = element => {
+    const seen = element._ariaRef, told = { role: null, name: null, text: null };
+    if (seen && !/^(generic|iframe)$/.test(seen.role)) Object.assign(told, { role: seen.role, name: seen.name });
+    else if (is_small(element)) {
+      const text = element.textContent.replaceAll(/\s+/g, ' ').trim();
+      const all = [element, ...element.getElementsByTagName('*')];
+      if (text.length <= LONG_TEXT && !all.some(one => one.shadowRoot || one.matches(UNREAD))) told.text = text;
+    }
+    const answer = element.ownerDocument.createElement('data');
+    answer.textContent = JSON.stringify(told);
+    return answer;
+  };
+
   return {
     queryAll(root, body) {
       const [, verb, rest] = /^(\w+) ?(.*)$/s.exec(body);
+      if (verb === 'small') return is_small(root) ? [root] : [];
+      if (verb === 'tell') return [tell(root)];
       if (verb === 'begin') begin(root, ...rest.split(':'));
       if (verb === 'note') (notes[rest] ??= []).push(root);
       if (verb === 'ref') {

@@ -7,12 +7,14 @@ right by construction. What is told is true of the page at that moment.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.additions import Added
 from runtimed.browser.outline import INTERACTIVE, Known, Line, number_of, ref_in
@@ -20,7 +22,7 @@ from runtimed.browser.outline import INTERACTIVE, Known, Line, number_of, ref_in
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Locator, Playwright
 
-__all__ = ["Survey", "by_ref", "by_role", "register", "survey"]
+__all__ = ["Described", "Survey", "by_ref", "by_role", "describe", "register", "survey", "with_text"]
 
 _ENGINE: Final = "runtimed"
 
@@ -39,6 +41,10 @@ _MAX_VISITS: Final = 200_000
 """Elements that are visited for those: all of the page for each (0.5 s)."""
 _MAX_PATHS: Final = 5_000
 """Elements of a frame that all get a path; where there are more, only those do that people operate."""
+_LOOKS: Final = 0.02
+"""Seconds between two looks for an element that is to come."""
+_LOOKING: Final = 0.2
+"""Seconds that a snapshot gets which waits for frames."""
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -65,6 +71,20 @@ class _Added(msgspec.Struct, frozen=True):
     name: str
     path: str | None
     editable: bool
+
+
+class Described(msgspec.Struct, frozen=True):
+    """What an element is.
+
+    Attributes:
+        role: None if screen readers pass over it.
+        name: Its name, if it has a role.
+        text: All of its text, if it has no role, and a short text.
+    """
+
+    role: str | None
+    name: str | None
+    text: str | None
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -123,6 +143,54 @@ async def survey(
         return Survey({})
     answer = await frame.locator(question.selector()).text_content(timeout=within * 1000)
     return question.read(msgspec.json.decode(answer or "", type=_Told))
+
+
+async def describe(found: Locator, within: float) -> Described | None:
+    """Return what an element is as soon as it is there; None if it does not tell, or there are several.
+
+    The questions are on their way one turn of the event loop after this has begun.
+
+    Args:
+        found: The element.
+        within: Seconds.
+    """
+    looking, telling = _look(found), asyncio.ensure_future(_tell(found, within))
+    try:
+        both: list[asyncio.Future[Any]] = [looking, telling]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if _failed(looking) and not telling.done():
+            await asyncio.wait({telling}, timeout=_LOOKS)
+        if _failed(looking) and not telling.done():  # an action that waits for it looks less often than this
+            telling.cancel()
+            while _failed(looking) and not await found.count():
+                await asyncio.sleep(_LOOKS)
+                looking = _look(found)
+                await asyncio.wait({looking}, timeout=_LOOKING)
+            if _failed(looking):
+                looking = _look(found)
+                await asyncio.sleep(0)
+            telling = asyncio.ensure_future(_tell(found, within))
+        return msgspec.json.decode(await telling or "", type=Described)
+    except PlaywrightError:  # it is gone, or not the only one
+        return None
+    finally:
+        looking.cancel()  # it waits for frames in it, too
+        telling.cancel()
+
+
+def _look(found: Locator) -> asyncio.Future[str]:
+    """Let Playwright give an element a role and a name; this fails at once where it is not there, or is large."""
+    looking = asyncio.ensure_future(found.locator(f"{_ENGINE}=small").aria_snapshot(mode="ai"))
+    looking.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return looking
+
+
+async def _tell(found: Locator, within: float) -> str | None:
+    return await found.locator(f"{_ENGINE}=tell").text_content(timeout=within * 1000)
+
+
+def _failed(asking: asyncio.Future[str]) -> bool:
+    return asking.done() and not asking.cancelled() and asking.exception() is not None
 
 
 def by_ref(frame: Frame, ref: str) -> Locator:
@@ -234,6 +302,11 @@ def by_role(role: str, name: str | None, *, part: bool = False) -> str:
     if name is None:
         return f"role={role}"
     return f"role={role}[name*={_quoted(name)} i]" if part else f"role={role}[name={_quoted(name)}]"
+
+
+def with_text(selector: str, text: str) -> str:
+    """Return the selector of what a selector finds, if that is all of its text."""
+    return f"{selector} >> internal:has-text={json.dumps(text, ensure_ascii=False)}s"
 
 
 def _by_text(text: str) -> str:
