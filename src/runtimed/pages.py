@@ -148,6 +148,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         tree: The outline of the page, iframes and shadow DOM included, with refs; or what is different in it.
         since: The id of the observation that `tree` is the difference to; None if it is the whole.
         omitted: How many characters of the outline `max_chars` left out.
+        next: The ref at which the outline goes on, for `observe(start=…)`; None if nothing was left out.
         dialog: A dialog that is open: the outline is then empty, as the page stands still.
         elements: Those in `tree` that have a ref and a role.
     """
@@ -161,6 +162,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     scroll: Scroll | None = None
     since: str | None = None
     omitted: int = 0
+    next: str | None = None
     dialog: Dialog | None = None
     elements: tuple[Element, ...] = ()
 
@@ -187,7 +189,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
             lines.append(f"Changes since {self.since}:")
         lines += ["", self.tree or ("(no change)" if self.since is not None else "(nothing)")]
         if self.omitted:
-            lines.append(f"… {self.omitted} more characters; observe a part with scope= or raise max_chars")
+            more = "" if self.next is None else f"go on with start={self.next!r}, "
+            lines.append(f"… {self.omitted} more characters; {more}observe a part with scope=, or raise max_chars")
         return "\n".join(lines)
 
 

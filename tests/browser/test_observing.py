@@ -342,6 +342,43 @@ def test_a_text_has_at_most_so_many_characters(browser, site):
     assert {element.ref for element in cut.elements} <= {part.split("]")[0] for part in cut.tree.split("[ref=")[1:]}
 
 
+@pytest.mark.parametrize(
+    ("path", "most", "interactive_only"), [("article", 400, False), ("frames", 300, False), ("list", 2000, True)]
+)
+def test_an_outline_is_read_page_by_page(browser, site, path, most, interactive_only):
+    browser.goto(f"{site.url}/{path}")
+    whole = browser.observe(interactive_only=interactive_only).tree.split("\n")
+
+    pages = [browser.observe(interactive_only=interactive_only, max_chars=most)]
+    while pages[-1].next is not None:
+        pages.append(browser.observe(interactive_only=interactive_only, max_chars=most, start=pages[-1].next))
+
+    assert len(pages) > 1
+    assert [page for page in pages if len(page.tree) > most or bool(page.omitted) != (page is not pages[-1])] == []
+    read: list[str] = []
+    for page, former in zip(pages, [None, *pages], strict=False):
+        lines = page.tree.split("\n")
+        begin = 0 if former is None else next(n for n, line in enumerate(lines) if f"[ref={former.next}]" in line)
+        around, lines = lines[:begin], lines[begin:]
+        assert set(map(str.strip, around)) <= set(map(str.strip, read))
+        read += lines
+    assert list(map(str.strip, read)) == list(map(str.strip, whole))
+
+
+def test_what_an_outline_does_not_show_is_no_place_to_begin(browser, site):
+    browser.goto(f"{site.url}/article")
+    first = browser.observe(max_chars=400)
+    following = first.next
+
+    with pytest.raises(BrowserError, match=f"The outline that is asked for does not show {following}"):
+        browser.observe(start=following, depth=1)
+    with pytest.raises(BrowserError, match="leave one of them out"):
+        browser.observe(start=following, since=first.id)
+    browser.goto(f"{site.url}/plain")
+    with pytest.raises(StaleElement, match=f"The element {following} .* is no longer on the page"):
+        browser.observe(start=following)
+
+
 def test_a_secret_is_not_in_an_observation(browser, site):
     browser.goto(f"{site.url}/form")
 

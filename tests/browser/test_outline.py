@@ -105,10 +105,29 @@ def test_a_part_of_it(lines):
 
 
 def test_a_text_is_cut_behind_a_line():
-    assert views.at_most("one\ntwo\nthree", 8) == ("one\ntwo", 6)
-    assert views.at_most("one\ntwo\nthree", 13) == ("one\ntwo\nthree", 0)
-    assert views.at_most("one\ntwo\nthree", None) == ("one\ntwo\nthree", 0)
-    assert views.at_most("onetwothree", 3) == ("one", 8)
+    assert views.at_most("one\ntwo\nthree", 8) == ("one\ntwo", 6, None)
+    assert views.at_most("one\ntwo\nthree", 13) == ("one\ntwo\nthree", 0, None)
+    assert views.at_most("one\ntwo\nthree", None) == ("one\ntwo\nthree", 0, None)
+    assert views.at_most("onetwothree", 3) == ("one", 8, None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "least", "kept", "following"),
+    [
+        (60, 1, 2, "d1e3"),
+        (40, 1, 2, "d1e3"),  # the text goes with the link
+        (30, 1, 1, "d1e2"),
+        (30, 2, None, "d1e3"),  # two lines at least, and so a part of the second
+        (10, 1, None, "d1e2"),
+        (10, 3, None, None),
+    ],
+)
+def test_an_outline_is_cut_before_a_line_with_a_ref_and_goes_on_there(limit, least, kept, following):
+    text = "- link [ref=d1e1]\n- link [ref=d1e2]\n- link [ref=d1e3]:\n  - text: some words"
+    lines = text.split("\n")
+    wanted = text[:limit] if kept is None else "\n".join(lines[:kept])
+
+    assert views.at_most(text, limit, least) == (wanted, len(text) - len(wanted), following)
 
 
 def test_a_difference_shows_what_came_and_went_and_where(lines):

@@ -212,6 +212,7 @@ class Browser:
         interactive_only: bool = False,
         max_chars: int | None = None,
         since: str | None = None,
+        start: str | None = None,
     ) -> Observation:
         """Return what the active tab shows.
 
@@ -222,16 +223,23 @@ class Browser:
             max_chars: At most so many characters of outline.
             since: The id of an earlier observation: only what is different. One that is not remembered, or was of
                 another tab, gives everything.
+            start: A ref: what stands before that element is left out, but for what it is in.
 
         Raises:
-            StaleElement: If `scope` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing, or the page does not answer.
+            StaleElement: If `scope` or `start` is the ref of an element that is gone.
+            BrowserError: If `scope` is a selector that finds nothing, this outline does not show `start`, or the page
+                does not answer.
         """
         self._jar.touch()
         self._pictures.touch()
         with self._without_secrets():
             observation = await self._observer.observe(
-                scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
+                scope=scope,
+                depth=depth,
+                interactive_only=interactive_only,
+                max_chars=max_chars,
+                since=since,
+                start=start,
             )
         return self._shown(observation)
 

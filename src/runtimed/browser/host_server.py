@@ -134,6 +134,7 @@ class BrowserServer(HostServer):
                     depth=operation.depth,
                     interactive_only=operation.interactive_only,
                     max_chars=operation.max_chars,
+                    start=operation.start,
                     since=operation.since,
                 )
                 return self._in_pieces({"observation": _plain(observation)})

@@ -92,13 +92,16 @@ class Observer:
         interactive_only: bool = False,
         max_chars: int | None = None,
         since: str | None = None,
+        start: str | None = None,
     ) -> Observation:
         """Return what the active tab shows.
 
         Raises:
-            StaleElement: If `scope` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing, or `depth` no level.
+            StaleElement: If `scope` or `start` is the ref of an element that is gone.
+            BrowserError: If `scope` is a selector that finds nothing, `depth` no level, or `start` not in the outline.
         """
+        if start is not None and since is not None:
+            raise BrowserError("What is different since= an observation has no start=; leave one of them out")
         if depth is not None and depth < 1:
             raise BrowserError(f"depth is a number of levels from 1, not {depth}")
         tab = await self._tabs.active()
@@ -114,7 +117,12 @@ class Observer:
             if not tab.closed:
                 raise
             return await self.observe(
-                scope=scope, depth=depth, interactive_only=interactive_only, max_chars=max_chars, since=since
+                scope=scope,
+                depth=depth,
+                interactive_only=interactive_only,
+                max_chars=max_chars,
+                since=since,
+                start=start,
             )
         except DialogOpened:
             return Observation(
@@ -140,15 +148,21 @@ class Observer:
             return views.interactive(lines, seen.known) if interactive_only else lines
 
         shown = view(seen)
+        least = 1
         if before is not None:
             if inside and scope is not None and not views.subtree(seen.lines, scope):
                 raise self.stale(scope, seen.lines)
             tree = views.difference(view(before.seen), shown)
         else:
             since = None
+            if start is not None:
+                around, behind = self._begin(start, shown, seen.lines, scope)
+                if max_chars is not None and 2 * len(views.text_of(around)) > max_chars:
+                    around = []
+                shown, least = [*around, *behind], len(around) + 1
             tree = views.text_of(shown)
         # First: of a secret that is cut off what is left would not be recognized.
-        tree, omitted = views.at_most(self._mask(tree), max_chars)
+        tree, omitted, following = views.at_most(self._mask(tree), max_chars, least)
         if omitted or since is not None:
             present = set(REF_SHOWN.findall(tree))
             shown = [line for line in shown if line.ref in present]
@@ -162,8 +176,28 @@ class Observer:
             scroll=Scroll(**dict(zip(Scroll.__struct_fields__, map(round, seen.place[1:]), strict=True))),
             since=since,
             omitted=omitted,
+            next=following if since is None else None,
             elements=tuple(self._masked(elements[line.ref]) for line in shown if line.ref in elements),
         )
+
+    def _begin(
+        self, start: str, shown: Sequence[Line], lines: Sequence[Line], scope: str | None
+    ) -> tuple[list[Line], list[Line]]:
+        """Return what an element is in, and what an outline shows from it on.
+
+        Raises:
+            StaleElement: If it is gone.
+            BrowserError: If the outline does not show it.
+        """
+        found = views.beginning(shown, start)
+        if found is not None:
+            return found
+        if scope is not None or any(line.ref == start for line in lines):
+            raise BrowserError(
+                f"The outline that is asked for does not show {start}; take scope=, depth= and interactive_only= as "
+                "they were for the page before"
+            )
+        raise self.stale(start, lines)
 
     def _masked(self, element: Element) -> Element:
         """Return an element without secrets; a selector that holds one finds nothing without it."""
@@ -246,14 +280,15 @@ class Observer:
             StaleElement: If the scope is a ref whose element is gone.
             BrowserError: If it is a selector that finds nothing, or the page does not answer.
         """
+        loop = asyncio.get_running_loop()
         for attempt in range(_TRIES):
-            before = tab.generation
+            before, began = tab.generation, loop.time()
             try:
                 seen = await self._take(tab, scope)
             except TimeoutError as exc:
                 raise BrowserError(
-                    f"The page in {tab.id} has not answered within {_PATIENCE:.0f} s: it is busy, or waits for the "
-                    "page that it is to show next. Wait, or go elsewhere with goto",
+                    f"The page in {tab.id} has not answered within {loop.time() - began:.0f} s: it is busy, or waits "
+                    "for the page that it is to show next. Wait, or go elsewhere with goto",
                     tab=tab.id,
                 ) from exc
             except PlaywrightError as exc:
@@ -321,14 +356,21 @@ class Observer:
     async def _snapshot(
         part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout
     ) -> tuple[str, list[Any], int]:
-        """Return the snapshot, the place, and how many elements the page has; a large one gets more time."""
+        """Return the snapshot, the place, and how many elements the page has; a large one gets more time.
+
+        What is asked afterwards gets as long as the snapshot took.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
         try:
             *place, size = await asking
             until = limit.when()
             if until is not None:
                 limit.reschedule(min(until + size * _FOR_EACH, until + _LONGEST))
-            return await taking, place, size
+            snapshot = await taking
+            limit.reschedule(loop.time() + max(_PATIENCE, loop.time() - began))
+            return snapshot, place, size
         finally:
             taking.cancel()
 

@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
-from runtimed.browser.outline import INTERACTIVE, STEP, Known, Line
+from runtimed.browser.outline import INTERACTIVE, REF_SHOWN, STEP, Known, Line
 
-__all__ = ["at_most", "difference", "interactive", "nearest", "shallow", "subtree", "text_of"]
+__all__ = ["at_most", "beginning", "difference", "interactive", "nearest", "shallow", "subtree", "text_of"]
 
 _LISTS: Final = frozenset({"combobox", "listbox"})
 _SHOWN_OPTIONS: Final = 20
@@ -62,13 +62,48 @@ def interactive(lines: Sequence[Line], known: Mapping[str, Known]) -> list[Line]
     return found
 
 
-def at_most(text: str, limit: int | None) -> tuple[str, int]:
-    """Cut a text behind a line so that it has at most so many characters; return it and how many are left out."""
+def beginning(lines: Sequence[Line], ref: str) -> tuple[list[Line], list[Line]] | None:
+    """Return what an element is in, outermost first, and the lines from its own on; None if it is not there."""
+    start = next((index for index, line in enumerate(lines) if line.ref == ref), None)
+    if start is None:
+        return None
+    around: list[Line] = []
+    level = lines[start].level
+    for line in reversed(lines[:start]):
+        if line.level < level and line.role:
+            around.insert(0, line)
+            level = line.level
+    return around, list(lines[start:])
+
+
+def at_most(text: str, limit: int | None, least: int = 1) -> tuple[str, int, str | None]:
+    """Cut an outline so that it has at most so many characters, where it can before a line with a ref.
+
+    Args:
+        text: The outline.
+        limit: Characters; all if None.
+        least: So many lines are shown, if only in part.
+
+    Returns:
+        What stays, how many characters are left out, and the ref at which the outline goes on.
+    """
     if limit is None or len(text) <= limit:
-        return text, 0
-    end = text.rfind("\n", 0, limit + 1)
-    kept = text[: end if end > 0 else limit]
-    return kept, len(text) - len(kept)
+        return text, 0, None
+    lines = text.split("\n")
+    length = fitting = 0
+    for line in lines:
+        length += len(line) + (fitting > 0)
+        if length > limit:
+            break
+        fitting += 1
+    refs = [found[1] if (found := REF_SHOWN.search(line)) else None for line in lines]
+    if fitting < least:
+        kept, end = text[:limit], least
+    else:  # lines without a ref stay with the one above them
+        end = next((place for place in range(fitting, least - 1, -1) if refs[place] is not None), fitting)
+        kept = "\n".join(lines[:end])
+    following = next((ref for ref in refs[end:] if ref is not None), None)
+    return kept, len(text) - len(kept), following
 
 
 def difference(before: Sequence[Line], now: Sequence[Line]) -> str:

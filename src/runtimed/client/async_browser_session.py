@@ -188,10 +188,11 @@ class AsyncBrowserSession(BrowserHandle):
         interactive_only: bool = False,
         max_chars: int | None = None,
         since: Observation | str | None = None,
+        start: str | None = None,
     ) -> Observation:
         """See `calls.browser.observe`."""
         return await self._perform(
-            calls.browser.observe(self._known(), scope, depth, interactive_only, max_chars, since)
+            calls.browser.observe(self._known(), scope, depth, interactive_only, max_chars, since, start)
         )
 
     async def execute(

@@ -227,9 +227,12 @@ class BrowserSession(BrowserHandle):
         interactive_only: bool = False,
         max_chars: int | None = None,
         since: Observation | str | None = None,
+        start: str | None = None,
     ) -> Observation:
         """See `calls.browser.observe`."""
-        return self._perform(calls.browser.observe(self._known(), scope, depth, interactive_only, max_chars, since))
+        return self._perform(
+            calls.browser.observe(self._known(), scope, depth, interactive_only, max_chars, since, start)
+        )
 
     def execute(
         self,

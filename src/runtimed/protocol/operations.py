@@ -614,6 +614,7 @@ class Observe(_OnBrowser, frozen=True, tag="observe"):
     interactive_only: bool = False
     max_chars: Number | None = None
     since: str | None = None
+    start: str | None = None
 
 
 class Act(_OnBrowser, frozen=True, tag="act"):

@@ -111,6 +111,7 @@ def observe(
     interactive_only: bool = False,
     max_chars: int | None = None,
     since: Observation | str | None = None,
+    start: str | None = None,
 ) -> Flow[Observation]:
     """Look at the active tab, as a screen reader would: its outline with iframes and shadow DOM, and refs for actions.
 
@@ -120,11 +121,13 @@ def observe(
         scope: Only this part of the page: a ref, or a selector.
         depth: So many levels of the outline; all if None.
         interactive_only: Only what can be acted on.
-        max_chars: The outline ends there; `omitted` says how much was left out.
+        max_chars: The outline ends there; `omitted` says how much was left out, and `next` where it goes on.
         since: An earlier observation, or its id: the outline is then what is different from it.
+        start: The outline begins at the element of this ref, below what that is in: `next` of the page before.
 
     Raises:
-        StaleElement: If `scope` is a ref of an element that is no longer there.
+        StaleElement: If `scope` or `start` is a ref of an element that is no longer there.
+        BrowserError: If this outline does not show `start`, or `since` is given, too.
         SessionClosed: If the session has no browser.
     """
     earlier = since.id if isinstance(since, Observation) else since
@@ -137,6 +140,7 @@ def observe(
             interactive_only=interactive_only,
             max_chars=max_chars,
             since=earlier,
+            start=start,
         ),
     )
     return msgspec.convert(reply["observation"], Observation)
