@@ -373,7 +373,6 @@ def test_ten_thousand_steps_agree_with_a_notebook_in_plain_python(shared_daemon)
                 stateful_step_count=LENGTH,
                 derandomize=True,
                 database=None,
-                deadline=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )

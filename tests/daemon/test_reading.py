@@ -222,7 +222,7 @@ def result(events: list[Event]) -> ExecutionResult:
 
 @given(events=st.lists(EVENTS, max_size=25), breaks=st.lists(st.integers(1, 25), max_size=4), data=st.data())
 @pytest.mark.parametrize("whole", [False, True])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_wherever_a_reader_begins_again_it_gives_the_same_outputs(tmp_path_factory, whole, events, breaks, data):
     recorded = Recorded(tmp_path_factory.mktemp("log"))
     name = uuid.uuid4().hex

@@ -55,7 +55,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(steps)
 def test_no_clock_makes_time_go_faster_than_it_was_seen_to_unless_it_kept_saying_so_for_a_day(tmp_path_factory, given):
     path = tmp_path_factory.mktemp("time") / "time.json"

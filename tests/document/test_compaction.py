@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from automerge import core
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed.document.checks import MAX_TEXT
@@ -40,7 +40,6 @@ def reloaded(document: NotebookDocument) -> NotebookDocument:
     return NotebookDocument.load(document.save(), [])
 
 
-@settings(deadline=None)
 @given(st.lists(EDITS, max_size=20), st.lists(st.tuples(EDITS, st.integers(0, 6)), max_size=20), st.lists(EDITS))
 def test_a_compacted_document_is_what_the_old_one_is_whatever_is_edited_meanwhile(
     before: list[Any], meanwhile: list[tuple[Any, int]], afterwards: list[Any]

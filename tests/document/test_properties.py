@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed.document.notebook import NotebookDocument
@@ -94,7 +94,6 @@ class Model:
         ] == self.cells
 
 
-@settings(deadline=None)
 @given(st.lists(EDITS, max_size=30), st.integers(0, 30))
 def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edits: list[Any], saved_after: int):
     document = NotebookDocument.create(NotebookId("n"))
@@ -112,7 +111,6 @@ def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edi
         assert (loaded.cells(), loaded.heads) == (document.cells(), document.heads)
 
 
-@settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
 def test_a_source_merged_from_any_base_is_what_the_document_then_holds(base: str, theirs: str, mine: str):
     document = NotebookDocument.create(NotebookId("n"))

@@ -67,7 +67,7 @@ def test_a_cell_in_both_is_there_once_if_it_is_the_same_and_twice_if_it_differs(
 ids = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["1", "2"])), unique_by=lambda cell: cell[0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(aside=ids, present=ids)
 def test_no_source_is_ever_lost_and_the_present_cells_keep_their_ids(aside, present):
     found, cells = restore(document(*aside), document(*present))

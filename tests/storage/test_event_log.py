@@ -221,4 +221,4 @@ class EventLogMachine(RuleBasedStateMachine):
 
 
 TestEventLogMachine = EventLogMachine.TestCase
-TestEventLogMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestEventLogMachine.settings = settings(max_examples=40, stateful_step_count=30)

@@ -392,4 +392,4 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 TestSpoolMachine = SpoolMachine.TestCase
-TestSpoolMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestSpoolMachine.settings = settings(max_examples=60, stateful_step_count=30)
