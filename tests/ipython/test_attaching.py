@@ -112,6 +112,17 @@ def test_the_clock_of_a_frontend_may_be_another_one(skew: float) -> None:
     assert followed.asked_meanwhile("c", "code") is None, "it was asked for after the end"
 
 
+def test_each_request_may_have_taken_a_while_on_a_busy_machine() -> None:
+    shell, now = Request(), 1e9
+    followed = Followed(shell, lambda: now)
+    shell.sent, now = now, now + 0.7
+    assert followed.asked_meanwhile("c", "code") is None
+    shell.sent, now = now, now + 0.5
+    followed.ended("c", "e", "code")
+    now += 0.7
+    assert followed.asked_meanwhile("c", "code") == "e"
+
+
 def test_nobody_knows_when_a_terminal_asked() -> None:
     followed = Followed(object(), lambda: 1e9)
     followed.ended("c", "e", "code")

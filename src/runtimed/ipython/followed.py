@@ -10,9 +10,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Followed"]
+
+_LATE: Final = 1.0
+"""Seconds by which no clock that is set by the network is behind: where one seems to be, its request took so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +69,4 @@ class Followed:
         # The frontend's clock may be another machine's. A request that met an idle kernel tells how far it is off; one
         # that had to wait seems to come from a clock that is further behind.
         self._offset = min(self._offset, self._clock() - sent)
-        return sent + self._offset
+        return sent if 0 <= self._offset < _LATE else sent + self._offset
