@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from jupyter_client.manager import KernelManager
 
-from runtimed import Cell, Client, Session
+from runtimed import Cell, Session
 from runtimed.ids import CellId
 from tests.conftest import wait_until
 from tests.ipython.conftest import last_stdout
@@ -145,16 +145,14 @@ def test_a_restart_at_a_question_answers_nothing(work: Session, folder: Path) ->
 def test_a_kernel_that_ends_while_the_session_s_one_starts_leaves_its_code_in_the_queue(
     world: Path, folder: Path, tmp_path: Path
 ) -> None:
-    slow, gate = tmp_path / "python", tmp_path / "gate"
-    slow.write_text(f'#!/bin/sh\nuntil test -e {gate}; do sleep 0.05; done\nexec {sys.executable} "$@"\n')
+    slow, asked, gate = tmp_path / "python", tmp_path / "asked", tmp_path / "gate"
+    slow.write_text(
+        f'#!/bin/sh\ntouch {asked}\nuntil test -e {gate}; do sleep 0.05; done\nexec {sys.executable} "$@"\n'
+    )
     slow.chmod(0o700)
     frontend = start(folder)
     frontend.send(f"%%runtimed starting --env python:{slow}\nprint('ran')")
-
-    def starts() -> bool:
-        return "starting" in [status.session_id for status in Client().sessions.list(status="active")]
-
-    wait_until(starts, "no kernel starts")
+    wait_until(asked.exists, "no kernel starts")
     with Session("starting") as session:
         frontend.manager.restart_kernel()
         gate.touch()
