@@ -506,6 +506,8 @@ def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(data["action"])
     given.pop("timeout", None)  # that was meant for the page of that day
+    if ":***@" in str(given.get("url")):
+        raise InvalidAction(f"This {given['type']} needs a password in its address, which no log holds")
     _find_again(given["type"], given, data.get("selector"), data.get("element"))
     if isinstance(given.get("to"), Mapping):
         given["to"] = dict(given["to"])
