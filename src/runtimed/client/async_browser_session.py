@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runtimed.actions import Target
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
-from runtimed.client.attached import ATTEMPTS, AsyncAttached, check_can_attach, check_page_answers, not_found
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.flows import Flow
 from runtimed.client.handle import documented
@@ -41,7 +40,6 @@ class AsyncBrowserSession(BrowserHandle):
         ...     await page.goto("https://example.com")
     """
 
-    _attached: AsyncAttached | None = None
     _underway = 0
 
     def _connect(self, join: Join) -> None:
@@ -129,24 +127,11 @@ class AsyncBrowserSession(BrowserHandle):
 
     async def async_page(self) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
-        if self._attached is not None and not self._attached.is_usable:
-            await self._let_go()
-        for _ in range(ATTEMPTS):
-            address = await self._address()
-            if self._attached is None:
-                check_can_attach(address)
-                attached = AsyncAttached()
-                await attached.attach(address["cdp_url"])
-                self._attached = attached
-            page = await self._attached.find(address["target"])
-            if page is not None:
-                check_page_answers(page, address)
-                return page
-        raise not_found()
+        return await self._active_page(self._address)
 
     async def _let_go(self) -> None:
         """End this client's own driver process."""
-        attached, self._attached = self._attached, None
+        attached, self._async_attached = self._async_attached, None
         if attached is not None:
             await attached.close()
 

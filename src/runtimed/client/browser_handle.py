@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from runtimed.client.attached import ATTEMPTS, AsyncAttached, check_can_attach, check_page_answers, not_found
 from runtimed.client.browser_options import read_credentials, read_geolocation, read_headers, read_proxy, read_scale
 from runtimed.client.calls import Notebook
 from runtimed.client.calls.browser import Begun
@@ -21,13 +22,18 @@ from runtimed.models import SessionStatus
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.operations import Join
 
+if TYPE_CHECKING:
+    import playwright.async_api
+
 __all__ = ["BrowserHandle", "open_viewer"]
 
 logger = logging.getLogger(__name__)
 
 
 class BrowserHandle:
-    """A name for a browser session, or a wish for one. Nothing here waits or opens a socket."""
+    """A name for a browser session, or a wish for one. Nothing here opens a socket but Playwright's driver."""
+
+    _async_attached: AsyncAttached | None = None
 
     def __init__(
         self,
@@ -209,6 +215,28 @@ class BrowserHandle:
             error=None,
             host_pid=None,
         )
+
+    async def _active_page(self, ask: Callable[[], Awaitable[Mapping[str, Any]]]) -> playwright.async_api.Page:
+        """Return Playwright's page of the active tab for asyncio.
+
+        Args:
+            ask: Gives the reply to `GetBrowserAddress`.
+        """
+        if self._async_attached is not None and not self._async_attached.is_usable:
+            former, self._async_attached = self._async_attached, None
+            await former.close()
+        for _ in range(ATTEMPTS):
+            address = await ask()
+            if self._async_attached is None:
+                check_can_attach(address)
+                attached = AsyncAttached()
+                await attached.attach(address["cdp_url"])
+                self._async_attached = attached
+            page = await self._async_attached.find(address["target"])
+            if page is not None:
+                check_page_answers(page, address)
+                return page
+        raise not_found()
 
 
 def open_viewer(address: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runtimed.actions import Target
 from runtimed.client import calls
-from runtimed.client.attached import ATTEMPTS, AsyncAttached, Attached, check_can_attach, check_page_answers, not_found
+from runtimed.client.attached import ATTEMPTS, Attached, check_can_attach, check_page_answers, not_found
 from runtimed.client.blocking import Connection
 from runtimed.client.browser_handle import BrowserHandle, open_viewer
 from runtimed.client.connections import Connections
@@ -50,7 +50,6 @@ class BrowserSession(BrowserHandle):
         self._connections = Connections(self._identity, join, dropped_after=(SessionError,))
 
     _attached: Attached | None = None
-    _async_attached: AsyncAttached | None = None
 
     def __repr__(self) -> str:
         return f"BrowserSession(id={printable(self.session_id or 'None')}{', new' if self.is_new else ''})"
@@ -163,21 +162,7 @@ class BrowserSession(BrowserHandle):
 
     async def async_page(self) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
-        if self._async_attached is not None and not self._async_attached.is_usable:
-            await self._async_attached.close()
-            self._async_attached = None
-        for _ in range(ATTEMPTS):
-            address = await asyncio.to_thread(self._address)
-            if self._async_attached is None:
-                check_can_attach(address)
-                attached = AsyncAttached()
-                await attached.attach(address["cdp_url"])
-                self._async_attached = attached
-            page = await self._async_attached.find(address["target"])
-            if page is not None:
-                check_page_answers(page, address)
-                return page
-        raise not_found()
+        return await self._active_page(lambda: asyncio.to_thread(self._address))
 
     def _let_go(self) -> None:
         """End this client's own driver processes."""
