@@ -177,7 +177,7 @@ class Observer:
             since=since,
             omitted=omitted,
             next=following if since is None else None,
-            elements=tuple(self._masked(elements[line.ref]) for line in shown if line.ref in elements),
+            elements=tuple(elements[line.ref] for line in shown if line.ref in elements),
         )
 
     def _begin(
@@ -198,15 +198,6 @@ class Observer:
                 "they were for the page before"
             )
         raise self.stale(start, lines)
-
-    def _masked(self, element: Element) -> Element:
-        """Return an element without secrets; a selector that holds one finds nothing without it."""
-        name = self._mask(element.name)
-        selector = element.selector
-        if selector is not None and self._mask(selector) != selector:
-            selector = None
-        same = name == element.name and selector == element.selector
-        return element if same else msgspec.structs.replace(element, name=name, selector=selector)
 
     async def present(self, tab: OpenTab) -> list[Line]:
         """Take a snapshot for our own use; afterwards every ref of the page that is still there can be used."""
