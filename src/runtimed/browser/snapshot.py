@@ -104,36 +104,31 @@ class Observer:
             raise BrowserError("What is different since= an observation has no start=; leave one of them out")
         if depth is not None and depth < 1:
             raise BrowserError(f"depth is a number of levels from 1, not {depth}")
-        tab = await self._tabs.active()
-        await tab.ready
-        before = self._shown.get(since) if since is not None else None
-        if before is not None and before.tab != tab.id:
-            before = None
-        # What was observed of more than the scope is compared with what is taken out of the same.
-        inside = scope is not None and REF.fullmatch(scope) and before is not None and before.scope != scope
-        try:
-            seen = await tab.run(self._look(tab, None if inside else scope))
-        except TabGone:
-            if not tab.closed:
-                raise
-            return await self.observe(
-                scope=scope,
-                depth=depth,
-                interactive_only=interactive_only,
-                max_chars=max_chars,
-                since=since,
-                start=start,
-            )
-        except DialogOpened:
-            return Observation(
-                id=self._next_id(),
-                tab=tab.id,
-                url=tab.address,
-                title=self._tabs.mask(tab.title),
-                tree="",
-                tabs=self._tabs.listed(),
-                dialog=tab.dialog,
-            )
+        while True:
+            tab = await self._tabs.active()
+            await tab.ready
+            before = self._shown.get(since) if since is not None else None
+            if before is not None and before.tab != tab.id:
+                before = None
+            # What was observed of more than the scope is compared with what is taken out of the same.
+            inside = scope is not None and REF.fullmatch(scope) and before is not None and before.scope != scope
+            try:
+                seen = await tab.run(self._look(tab, None if inside else scope))
+            except TabGone:
+                if not tab.closed:
+                    raise
+            except DialogOpened:
+                return Observation(
+                    id=self._next_id(),
+                    tab=tab.id,
+                    url=tab.address,
+                    title=self._tabs.mask(tab.title),
+                    tree="",
+                    tabs=self._tabs.listed(),
+                    dialog=tab.dialog,
+                )
+            else:
+                break
         tab.title = seen.place[0]
         name = self._next_id()
         elements = outline.elements(seen.lines, seen.known)
