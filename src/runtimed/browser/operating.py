@@ -262,11 +262,13 @@ async def _refuse(
         Refused: If it is known.
     """
     why = obstacle(exc)
-    if why is None:
-        return
-    if found is not None and why.startswith("is covered"):
+    # A busy machine may not have said yet what is at a point.
+    unsaid = why is None and point is not None and is_found(exc)
+    if found is not None and (unsaid or (why or "").startswith("is covered")):
         with contextlib.suppress(PlaywrightError):  # it is gone meanwhile
             why = await found.evaluate(_WHY_COVERED, point, timeout=_PATIENT * 1000) or why
+    if why is None:
+        return
     if waited is None:
         raise Refused(f"{what} {why}; timeout= waits until it is not", error="Refused") from exc
     raise Refused(f"{what} {why}, still after {waited:g} s", error="Timeout") from exc
