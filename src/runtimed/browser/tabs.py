@@ -448,16 +448,20 @@ class Tabs:
     async def active(self) -> OpenTab:
         """Return the tab that actions concern; where the last one was closed, an empty one."""
         async with self._opening:
-            for is_last in (False, False, True):
-                if self._order:
-                    break
-                try:
-                    await self.context.new_page()
-                except PlaywrightError:
-                    if is_last:
-                        raise
-                    # It was opened in the window of the last tab, which Chromium was about to close.
+            if not self._order:
+                await self._open_window()
             return self._order[-1]
+
+    async def _open_window(self) -> None:
+        """Open a tab in a window of its own: that of the last tab may be about to close, with all that opens in it."""
+        browser = self.context.browser
+        if browser is None:
+            raise AssertionError("a context that is attached to has a browser")
+        cdp = await browser.new_browser_cdp_session()
+        async with self.context.expect_page() as opening:
+            await cdp.send("Target.createTarget", {"url": "about:blank", "newWindow": True})
+        await opening.value
+        await cdp.detach()
 
     @property
     def latest(self) -> OpenTab | None:
