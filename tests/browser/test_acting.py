@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtimed import BrowserError, InvalidAction, StaleElement
-from runtimed.actions import Fill, Secret, Target, parse_target
+from runtimed.actions import DownloadFile, Fill, Secret, Target, parse_target
 from runtimed.browser.watching import start_watch
 from tests.browser.conftest import ref_of
 
@@ -241,6 +241,44 @@ def test_a_download_is_there_when_the_action_ends(form, site):
     }
     assert Path(result.data["path"]).read_text() == "a report\n"
     assert again.data["path"] == str(folder / "report (1).txt")
+
+
+FRAMES = """(async places => {
+  let inside = window;
+  for (const place of places) await new Promise(done => {
+    const frame = document.createElement('iframe');
+    Object.assign(frame, { src: place, onload: done });
+    inside.document.body.append(frame);
+  });
+})"""
+
+
+def test_a_download_of_a_frame_of_another_tab_is_not_the_one_that_an_action_waits_for(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"{FRAMES}({[f'{site.url}/tiny', f'{site.other}/tiny']})")
+    elsewhere = browser.browser._tabs.latest.page
+    [foreign] = [frame for frame in elsewhere.frames if frame.url.startswith(site.other)]
+    browser.run(foreign.evaluate(f"{FRAMES}({[f'{site.other}/plain', f'{site.url}/form']})"))
+    browser.do("new_tab", url=f"{site.url}/plain")
+    here = browser.browser._tabs.latest.page
+    browser.js(f"{FRAMES}({[f'{site.other}/tiny']})")
+
+    async def scene():
+        waiting = asyncio.ensure_future(browser.browser.execute(DownloadFile(role="heading", name="Plain")))
+        frames = elsewhere.frames
+        for number, frame in enumerate(frames):
+            while not browser.browser._downloads._next:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await frame.evaluate(f"location.href = '{site.url}/download/theirs{number}.txt'")
+        while [entry.kind for entry in browser.heard.entries].count("download") < len(frames):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await here.frames[1].evaluate(f"location.href = '{site.url}/download/ours.txt'")
+        return await waiting
+
+    result = browser.run(asyncio.wait_for(scene(), 30))
+
+    assert len(elsewhere.frames) == 5
+    assert Path(result.data["path"]).name == "ours.txt"
 
 
 def test_scroll(form):

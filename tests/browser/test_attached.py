@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from playwright.async_api import async_playwright
 
-from runtimed.browser import attached_client, tunnel
+from runtimed.actions import EvaluateJs
+from runtimed.browser import attached_client, tabs, tunnel
 from tests.browser.conftest import browsing
 
 PAGE = """<p id=said>nothing</p>
@@ -134,6 +136,44 @@ def test_a_client_with_a_handler_answers_and_the_action_says_so(browser, site, a
     assert late.message.endswith("shows no dialog: the prompt 'p' was accepted with 'theirs' by another client")
     assert said(browser) == "theirs"
     assert "prompt accepted with 'theirs' by another client: p" in [e.text for e in browser.heard.entries]
+
+
+def test_an_action_waits_a_moment_for_a_client_to_answer_a_dialog_of_its_own(browser, site, attach, monkeypatch):
+    async def scene(page):
+        opened = asyncio.get_running_loop().create_future()
+        page.once("dialog", lambda dialog: opened.set_result(dialog))  # noqa: PLW0108  # Playwright marks functions
+        clicking = asyncio.ensure_future(page.click("text=confirm"))
+        dialog = await opened
+        while browser.browser._tabs.latest.dialog is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        acting = asyncio.ensure_future(browser.browser.execute(EvaluateJs("said.textContent")))
+        await dialog.accept()
+        await clicking
+        return await acting
+
+    monkeypatch.setattr(tabs, "_OWN_ANSWER", 60.0)  # it goes on when the answer is there
+    show(browser, site)
+    with attach() as theirs:
+        result = browser.run(asyncio.wait_for(scene(theirs.contexts[0].pages[0]), 20))
+
+    assert (result.success, result.data) == (True, "true")
+
+
+def test_a_handler_that_dismisses_neither_delays_nor_takes_the_answer_to_the_dialog_of_an_action(browser, site, attach):
+    show(browser, site)
+    with attach() as theirs:
+        page, dismissed = theirs.contexts[0].pages[0], []
+        page.on("dialog", lambda dialog: dismissed.append(asyncio.ensure_future(dialog.dismiss())))
+        browser.run(page.title())
+        browser.do("click", role="button", name="confirm")
+        browser.until(lambda: dismissed and dismissed[0].done(), "the handler hears nothing")
+        answered = browser.do("handle_dialog")
+
+    assert answered.ended_at - answered.started_at < timedelta(seconds=attached_client.PATIENCE / 2)
+    assert answered.message == "Accepted the confirm 'c'"
+    assert said(browser) == "true"
+    told = [entry.text for entry in browser.heard.entries if entry.kind == "dialog"]
+    assert told == ["confirm: c", "confirm accepted: c"]
 
 
 async def download(page, target):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +43,7 @@ class Download(msgspec.Struct):
         is_refused: Whether it is one too many.
         done: Resolves with the path of the file, or with None if it was cancelled or failed.
         error: Why there is no file, where that is known.
+        assigning: Finds out whether an action waits for it.
     """
 
     url: str
@@ -52,6 +53,7 @@ class Download(msgspec.Struct):
     is_asked_for: bool = False
     is_refused: bool = False
     error: str | None = None
+    assigning: asyncio.Task[None] | None = None
 
 
 class Downloads:
@@ -88,7 +90,7 @@ class Downloads:
         self._mask = mask
         self._accepts = accepts
         self._known: dict[str, asyncio.Future[Download]] = {}
-        self._next: dict[asyncio.Future[Download], frozenset[str]] = {}
+        self._next: dict[asyncio.Future[Download], Callable[[str], Awaitable[bool]]] = {}
         self._works: set[asyncio.Task[None]] = set()
 
     async def watch(self, cdp: CDPSession) -> None:
@@ -112,14 +114,14 @@ class Downloads:
             {"behavior": "allowAndName", "downloadPath": str(self._partial), "eventsEnabled": True},
         )
 
-    def expect(self, elsewhere: frozenset[str]) -> asyncio.Future[Download]:
+    def expect(self, is_elsewhere: Callable[[str], Awaitable[bool]]) -> asyncio.Future[Download]:
         """Return a future for the next download that begins.
 
         Args:
-            elsewhere: Chromium's ids of the tabs whose downloads are somebody else's.
+            is_elsewhere: Whether what begins in a frame is somebody else's, by Chromium's id of the frame.
         """
         future: asyncio.Future[Download] = asyncio.get_running_loop().create_future()
-        self._next[future] = elsewhere
+        self._next[future] = is_elsewhere
         future.add_done_callback(lambda done: self._next.pop(done, None))
         return future
 
@@ -159,22 +161,36 @@ class Downloads:
         if known.done():
             return
         known.set_result(download)
-        waiting = [one for one, not_from in self._next.items() if event["frameId"] not in not_from and not one.done()]
+        download.assigning = self._start(self._assign(download, cdp, event))
+
+    async def _assign(self, download: Download, cdp: CDPSession, event: dict[str, Any]) -> None:
+        """Give a download to the actions that wait for it, or refuse it."""
+        expecting = list(self._next.items())
+        elsewhere = await asyncio.gather(*(is_elsewhere(event["frameId"]) for _, is_elsewhere in expecting))
+        waiting = [one for (one, _), not_its in zip(expecting, elsewhere, strict=True) if not (not_its or one.done())]
         download.is_asked_for = bool(waiting)
         if not self._accepts:
             download.error = "this session accepts none (accept_downloads)"
-        if not (self._accepts and (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic())))):
-            download.is_refused = True
-            self._refused()
-            self._start(_cancel(cdp, event["guid"]))
+        accepts = self._accepts and (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic())))
+        download.is_refused = not accepts
         for future in waiting:
             future.set_result(download)
+        if download.is_refused:
+            self._refused()
+            with contextlib.suppress(PlaywrightError):  # it is whole already, or Chromium is gone
+                await cdp.send("Browser.cancelDownload", {"guid": event["guid"]})
 
     def _on_progress(self, event: dict[str, Any]) -> None:
         known = self._known.get(event["guid"])
-        if event["state"] == "inProgress" or known is None or not known.done() or known.result().done.done():
+        if event["state"] != "inProgress" and known is not None and known.done() and not known.result().done.done():
+            self._start(self._end(known.result(), event))
+
+    async def _end(self, download: Download, event: dict[str, Any]) -> None:
+        """Put a download where it is to go, or know it gone."""
+        if download.assigning is not None:
+            await download.assigning
+        if download.done.done():
             return
-        download = known.result()
         download.size = round(event["receivedBytes"])
         file = self._partial / event["guid"]
         if download.is_refused:
@@ -188,7 +204,7 @@ class Downloads:
         elif Path(event.get("filePath", file)).parent != self._partial:
             download.done.set_result(None)  # of a browser context that another client has made for itself
         else:
-            self._start(self._file(download, file))
+            await self._file(download, file)
 
     async def _file(self, download: Download, file: Path) -> None:
         path = None
@@ -202,12 +218,8 @@ class Downloads:
         download.done.set_result(path)
         self._finished(download, path)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
-
-
-async def _cancel(cdp: CDPSession, guid: str) -> None:
-    with contextlib.suppress(PlaywrightError):  # it is whole already, or Chromium is gone
-        await cdp.send("Browser.cancelDownload", {"guid": guid})
+        return task

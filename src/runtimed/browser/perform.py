@@ -206,6 +206,7 @@ class Performer:
                 return answered if tab.dialog is None else f"{answered}. {tab.dialog_sentence()}"
             case _:
                 pass
+        await tab.let_client_answer()
         if tab.dialog is not None:
             raise Refused(tab.dialog_sentence(), error="Dialog")
         await tab.ready

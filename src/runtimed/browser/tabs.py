@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urldefrag
 
@@ -32,6 +32,8 @@ _ANSWER: Final = 10.0
 """Seconds in which the browser must answer a small question."""
 _OWN_ANSWER: Final = 1.0
 """Seconds in which a client answers a dialog that it has caused, if it does so by itself."""
+_FRAME: Final = 1.0
+"""Seconds in which a tab must say whether a frame is in it."""
 _MAX_DOCUMENTS: Final = 4096
 """Documents whose numbers are remembered; refs of older ones are stale."""
 
@@ -216,7 +218,7 @@ class OpenTab:
         """Wait a moment for the end of a dialog that another client has caused: Playwright answers it by itself."""
         if self.dialog is not None and self._tabs.shared.author.get(self.target) is not None:
             ends: set[asyncio.Future[Any]] = {self._dialog_closed, self._gone}
-            await asyncio.wait(ends, timeout=_OWN_ANSWER)
+            await asyncio.wait(ends, timeout=_OWN_ANSWER, return_when=asyncio.FIRST_COMPLETED)
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
@@ -227,9 +229,34 @@ class OpenTab:
         finally:
             self._tabs.shared.end_action(self.target)
 
-    def elsewhere(self) -> frozenset[str]:
-        """Return Chromium's ids of the other tabs."""
-        return frozenset(tab.target for tab in self._tabs.all if tab is not self)
+    def elsewhere(self) -> Callable[[str], Awaitable[bool]]:
+        """Return what says whether a frame, by Chromium's id of it, is in another of the tabs that there are now."""
+        others = [tab for tab in self._tabs.all if tab is not self]
+
+        async def is_elsewhere(frame: str) -> bool:
+            if frame == self.target or not others:
+                return False
+            if any(frame == tab.target for tab in others):
+                return True
+            mine, *theirs = await asyncio.gather(*(tab.has_frame(frame) for tab in (self, *others)))
+            # One that no tab has is gone; a tab that is silent, as in a dialog, may have what this one has not.
+            return not mine and (True in theirs or (mine is False and None in theirs))
+
+        return is_elsewhere
+
+    async def has_frame(self, frame: str) -> bool | None:
+        """Whether a frame, by Chromium's id of it, is in this tab; None if the tab does not say."""
+        if self.cdp is None:
+            return None
+        try:
+            async with asyncio.timeout(_FRAME):
+                await self.cdp.send("DOM.getFrameOwner", {"frameId": frame})
+        except TimeoutError:
+            return None
+        except PlaywrightError as exc:
+            # Another process of Chromium's shows what a frame of another site is in.
+            return "does not belong to the target" in exc.message
+        return True
 
     # --- documents: what a ref belongs to ---
 
