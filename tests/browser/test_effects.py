@@ -118,6 +118,25 @@ def test_a_field_that_takes_something_else_says_what_it_holds(page, field, value
     assert (result.success, result.error, result.message) == (False, "Refused", says)
 
 
+def test_a_field_is_read_as_it_is_whatever_the_page_tells_of_it(page):
+    page.js("Object.defineProperty(text, 'value', { get: () => 'another', configurable: true })")
+
+    assert page.do("fill", selector="#text", value="Ada").message == "Filled #text"
+
+    page.js("delete text.value")
+    assert held(page, "text") == "Ada"
+
+
+@pytest.mark.parametrize("state", ["aria-disabled='true'", "style='visibility: hidden'"])
+def test_nothing_is_written_where_people_cannot_write(page, state):
+    page.js(f"text.outerHTML = `<input id=text {state}>`")
+
+    refused = page.execute("fill", selector="#text", value="Ada", timeout=0.3)
+
+    assert (refused.success, refused.error) == (False, "Timeout")
+    assert held(page, "text") == ""
+
+
 def test_what_is_typed_comes_key_by_key_behind_what_the_field_holds(page):
     page.do("fill", selector="#text", value="ab")
     page.js("document.activeElement.blur(); keys.length = 0")

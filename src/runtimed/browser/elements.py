@@ -20,7 +20,10 @@ from runtimed.browser.tabs import OpenTab, Tabs
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
-__all__ = ["Elements"]
+__all__ = ["GUESSED", "Elements"]
+
+GUESSED: Final = actions.Click | actions.Fill | actions.Type | actions.Clear
+"""Those that see by themselves whether a guess what they mean was right, before they do anything."""
 
 _TELLING: Final = 0.05
 """Seconds that an element gets to tell what it was when all is done: it was asked before."""
@@ -126,8 +129,8 @@ class Elements:
         if former is not None:
             former.cancel()
         doing.describing[place] = asyncio.create_task(describe(found, getattr(target, "timeout", None) or TIMEOUT))
-        if isinstance(target, actions.Click):
-            return  # which waits for two frames of the page before it presses: that is time enough
+        if isinstance(target, GUESSED):
+            return  # before anything is pressed the page is asked more: that is time enough
         for _ in range(2):  # its questions are on their way before those of the action
             await asyncio.sleep(0)
 

@@ -21,7 +21,7 @@ from playwright.async_api import BrowserContext, CDPSession, Playwright, async_p
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.actions import Action, Secret, Target
-from runtimed.browser import domains
+from runtimed.browser import domains, held, survey
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookie_forms import check_cookies
@@ -41,7 +41,6 @@ from runtimed.browser.relay import Relay
 from runtimed.browser.scrape import scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
-from runtimed.browser.survey import register
 from runtimed.browser.tabs import Tabs
 from runtimed.browser.viewer import TakePart, Viewer, write_door
 from runtimed.browser.witness import Witness
@@ -429,7 +428,7 @@ class Browser:
                 # Else it makes a temporary one, which it leaves when it is ended while it still removes it.
                 artifacts_dir=self._folder / "artifacts",
             )
-            await register(playwright)
+            await asyncio.gather(survey.register(playwright), held.register(playwright))
             self._context = driven.contexts[0]
             self._cdp = await driven.new_browser_cdp_session()
         except PlaywrightError as exc:

@@ -13,7 +13,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from runtimed import actions
 from runtimed.actions import Secret
 from runtimed.browser.doing import Doing, NoEffect
-from runtimed.browser.held import BOXES, FIELD, HIDE, Held, letters, look, other, outcome
+from runtimed.browser.held import BOXES, FIELD, HIDE, TYPED, Held, letters, look, other, outcome
 from runtimed.browser.pointing import was_clicked
 from runtimed.browser.words import is_found, obstacle
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["check", "clear", "fill", "select", "type_anywhere", "type_text"]
+__all__ = ["begin", "check", "clear", "fill", "select", "type_anywhere", "type_text"]
 
 _READING: Final = 1000.0
 """Milliseconds in which a field tells what it holds; one that is gone since tells nothing."""
@@ -50,29 +50,33 @@ _FULL: Final = f"""(element, most) => {{
   return boxes.slice(boxes.indexOf(field) + 1).slice(0, most - 1).filter(box => box.value);
 }}"""
 
-_TYPED: Final = frozenset(
-    {"text", "search", "email", "url", "tel", "password", "number", "textarea", "contenteditable"}
-)
-"""Kinds of fields into which people type characters; the others are set."""
-
+_TYPED: Final = frozenset({*TYPED, "contenteditable"})
 
 _NUMBER: Final = re.compile(r"-?\d+\.?\d*$")
 
 
-async def fill(action: actions.Fill, found: Locator, what: str, limit: float) -> str:
+async def begin(action: actions.Fill | actions.Type | actions.Clear, found: Locator) -> Held:
+    """Return what a field holds before it is written to; what is filled in is to take the place of that at once."""
+    if isinstance(action, actions.Clear):
+        return await look(found)
+    text, secret = _text_of(action.value)
+    return await look(found, text, secret=secret, write=isinstance(action, actions.Fill) and action.clear)
+
+
+async def fill(action: actions.Fill, found: Locator, what: str, before: Held, limit: float) -> str:
     """Write into a field, see that it holds that, and return what was done.
 
     Args:
         action: What to write.
         found: The field.
         what: What to call it.
+        before: What `begin` has said of it.
         limit: Milliseconds.
 
     Raises:
         NoEffect: If the field holds something else then.
     """
     text, secret = _text_of(action.value)
-    before = await look(found, text, secret=secret)
     held = before.value or ""
     if action.clear:
         await _put(found, text, before, limit)
@@ -115,8 +119,14 @@ async def _put(found: Locator, text: str, before: Held, limit: float) -> None:
             if "Malformed value" not in exc.message and "Cannot type text" not in exc.message:
                 raise  # what it holds says the rest
         return
-    await found.fill(text[:-1], timeout=limit)
-    await found.page.keyboard.type(last)
+    keyboard = found.page.keyboard
+    if not before.taken or not last:
+        await found.fill(text[:-1], timeout=limit)
+        await keyboard.type(last)
+    elif len(text) == 1:
+        await keyboard.type(last)
+    else:  # Chromium takes both in this order
+        await asyncio.gather(keyboard.insert_text(text[:-1]), keyboard.type(last))
 
 
 def _in_boxes(field: Held, text: str) -> bool:
@@ -133,20 +143,20 @@ async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
     await found.fill("", timeout=limit)
 
 
-async def type_text(action: actions.Type, found: Locator, what: str, limit: float) -> str:
+async def type_text(action: actions.Type, found: Locator, what: str, before: Held, limit: float) -> str:
     """Type key by key into a field, behind what it holds or at its caret; return what was done.
 
     Args:
         action: What to type.
         found: The field, or what else takes keys.
         what: What to call it.
+        before: What `begin` has said of it.
         limit: Milliseconds.
 
     Raises:
         NoEffect: If it is a field and does not hold the text then.
     """
     text, secret = _text_of(action.value)
-    before = await look(found, text, secret=secret)
     if action.clear:
         await _empty(found, limit)
     elif not before.focused:
@@ -171,13 +181,12 @@ async def type_text(action: actions.Type, found: Locator, what: str, limit: floa
     return f"Typed into {what}{said}"
 
 
-async def clear(found: Locator, what: str, limit: float) -> str:
+async def clear(found: Locator, what: str, before: Held, limit: float) -> str:
     """Empty a field, and return what was done.
 
     Raises:
         NoEffect: If it is not empty then.
     """
-    before = await look(found)
     if not await _empty(found, limit):
         raise await other(found, what, "cleared", before)
     return f"Cleared {what}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -10,9 +11,9 @@ from playwright.async_api import Error as PlaywrightError
 from runtimed.browser.doing import NoEffect
 
 if TYPE_CHECKING:
-    from playwright.async_api import Locator
+    from playwright.async_api import Locator, Playwright
 
-__all__ = ["BOXES", "FIELD", "HIDE", "Held", "letters", "look", "other", "outcome"]
+__all__ = ["BOXES", "FIELD", "HIDE", "TYPED", "Held", "letters", "look", "other", "outcome", "register"]
 
 _MOST_ADDED: Final = 6
 """Letters and digits that a form of a page's own may add: a country's code, a unit, decimal places."""
@@ -26,29 +27,67 @@ FIELD: Final = """const field = element.matches('input, textarea, select') || el
 # The boxes of a code hold one character each, and the page leads from one to the next.
 BOXES: Final = """const boxes = [...(field.form ?? field.getRootNode()).querySelectorAll('input[maxlength="1"]')];"""
 
-_HELD: Final = """{
-    kind: field.isContentEditable ? 'contenteditable' : String(field.type ?? ''),
-    value: field.isContentEditable ? field.innerText : typeof field.value !== 'string' ? null
-      : several && field.maxLength === 1 ? these.map(box => box.value).join('')
-      : field.value,
-    most: field.maxLength > 0 ? field.maxLength : null,
-    locked: field.readOnly ? 'read-only' : field.matches(':disabled') ? 'disabled' : '',
-    focused: field === field.getRootNode().activeElement,
-    around: typeof field.value !== 'string' || field.selectionStart == null || (several && field.maxLength === 1) ? null
-      : [field.value.slice(0, field.selectionStart), field.value.slice(field.selectionEnd)],
-    meant: moments.includes(field.type)
-      ? Object.assign(field.ownerDocument.createElement('input'), { type: field.type, value: text }).value : '',
-  }"""
+TYPED: Final = ("text", "search", "email", "url", "tel", "password", "number", "textarea")
+"""Types of the fields into which people type characters; the others are set."""
 
-_LOOK: Final = f"""([element, ...others], [secret, text]) => {{
-  if (!element || others.length) return null;
-  {FIELD}
-  const several = text.length > 1, moments = ['date', 'datetime-local', 'month', 'time', 'week'];
-  {BOXES}
-  const these = boxes.slice(boxes.indexOf(field)).slice(0, text.length);
-  if (secret) {{ {HIDE} }}
-  return {_HELD};
-}}"""
+_ENGINE: Final = "runtimed-field"
+
+# `SELECTOR >> runtimed-field=note >> internal:or="runtimed-field=look LENGTH WORDS"` gives an element whose text is the
+# answer in JSON, in one question that waits for nothing and that runs in the world of Playwright's own scripts.
+_SCRIPT: Final = f"""(() => {{
+  const typed = {json.dumps(TYPED)};
+  let noted = [];
+  const is_visible = field => {{
+    const {{ width, height }} = field.getBoundingClientRect();
+    return width > 0 && height > 0 && field.checkVisibility({{ visibilityProperty: true }});
+  }};
+  const is_refused = field => {{
+    if (field.readOnly || field.matches(':disabled')) return true;
+    for (let node = field; node; node = node.parentNode ?? node.host)
+      if (node.matches?.('[aria-disabled], [inert]')) return true;
+    return false;
+  }};
+  const take = field => {{
+    if (!field.matches('input, textarea') || !typed.includes(field.type) || window !== window.top) return false;
+    if (!is_visible(field) || is_refused(field)) return false;
+    field.select();
+    field.focus();
+    return field.isConnected && field.getRootNode().activeElement === field;
+  }};
+  const look = (element, length, secret, write) => {{
+    {FIELD}
+    {BOXES}
+    const several = length > 1, these = boxes.slice(boxes.indexOf(field)).slice(0, length);
+    if (secret) {{ {HIDE} }}
+    const boxed = several && field.maxLength === 1;
+    const answer = {{
+      kind: field.isContentEditable ? 'contenteditable' : String(field.type ?? ''),
+      value: field.isContentEditable ? field.innerText : typeof field.value !== 'string' ? null
+        : boxed ? these.map(box => box.value).join('') : field.value,
+      most: field.maxLength > 0 ? field.maxLength : null,
+      locked: field.readOnly ? 'read-only' : field.matches(':disabled') ? 'disabled' : '',
+      focused: field === field.getRootNode().activeElement,
+      around: typeof field.value !== 'string' || field.selectionStart == null || boxed ? null
+        : [field.value.slice(0, field.selectionStart), field.value.slice(field.selectionEnd)],
+    }};
+    return {{ ...answer, taken: write && !boxed && take(field) }};
+  }};
+  return {{ queryAll(root, body) {{
+    const [verb, length, ...words] = body.split(' ');
+    if (verb === 'note') {{
+      if (noted.push(root) === 1) queueMicrotask(() => {{ noted = []; }});
+      return [];
+    }}
+    const told = noted.length === 1
+      ? look(noted[0], Number(length), words.includes('secret'), words.includes('write')) : {{}};
+    const answer = document.createElement('data');
+    answer.textContent = JSON.stringify({{ ...told, count: noted.length }});
+    return [answer];
+  }} }};
+}})()"""
+
+_MEANT: Final = """([field, ...others], [kind, text]) => others.length || !field ? ''
+  : Object.assign(field.ownerDocument.createElement('input'), { type: kind, value: text }).value"""
 
 _FORMS: Final = {
     "color": "a colour such as #ff8800",
@@ -63,39 +102,54 @@ _FORMS: Final = {
 """What a field of a type takes. Source: HTML, 4.10.5.1 "States of the type attribute"."""
 
 
+_MOMENTS: Final = frozenset({"date", "datetime-local", "month", "time", "week"})
+"""Types of fields that may write a text in another way."""
+
+
 class Held(msgspec.Struct, frozen=True):
     """What a field holds.
 
     Attributes:
+        count: How many elements there are; of one alone there is more to say.
         kind: Its `type`, or `contenteditable`; empty for what is no field.
         value: None if it is no field.
         most: Its `maxlength`.
         locked: What keeps everybody from writing there, if anything does.
         focused: Whether it has the focus.
         around: What stands before its caret and behind it, or around its selection; None where that cannot be known.
-        meant: What HTML makes of the text that was asked for, if the field takes dates or times.
+        taken: Whether what is typed now takes the place of what it holds.
     """
 
+    count: int = 0
     kind: str = ""
     value: str | None = None
     most: int | None = None
     locked: str = ""
     focused: bool = False
     around: tuple[str, str] | None = None
-    meant: str = ""
+    taken: bool = False
 
 
-async def look(found: Locator, text: str = "", *, secret: bool = False) -> Held:
-    """Return what a field holds; nothing where there is no such field, or several.
+async def register(playwright: Playwright) -> None:
+    """Make the engine that looks at fields known to a driver that is connected."""
+    await playwright.selectors.register(_ENGINE, _SCRIPT, content_script=True)
 
-    It is there or gone, so nothing waits for it: that would be two more questions to the page.
+
+async def look(found: Locator, text: str = "", *, secret: bool = False, write: bool = False) -> Held:
+    """Return what a field holds; nothing but their number where there is no such field, or several.
+
+    It is there or gone, so nothing waits for it.
 
     Args:
         found: The field.
         text: What it is to hold, or is to hold with the fields that follow it where each holds one character.
         secret: Whether pictures are not to show what is written there.
+        write: Whether it is to get the focus, and all that it holds selected, if it can be written there at once.
     """
-    return msgspec.convert(await found.evaluate_all(_LOOK, [secret, text]) or {}, Held)
+    words = [str(len(text)), *(["secret"] if secret else []), *(["write"] if write else [])]
+    asked = json.dumps(f"{_ENGINE}=look {' '.join(words)}")
+    answer = await found.locator(f"{_ENGINE}=note >> internal:or={asked}").text_content()
+    return msgspec.json.decode(answer or "{}", type=Held)
 
 
 async def outcome(
@@ -111,14 +165,17 @@ async def outcome(
         kept: Whether what it held may be there still.
         within: Whether it may hold more.
     """
+    meant = ""
     try:
         held = await look(found, wanted)
+        if held.kind in _MOMENTS and held.value != wanted:
+            meant = await found.evaluate_all(_MEANT, [held.kind, wanted])
     except PlaywrightError:  # it has led to another page
         held = Held()
     if not held.kind and before.kind:
         return "; the field is not there any more"
     value = held.value
-    if value is None or _same(value, wanted, held) or (within and wanted in value):
+    if value is None or _same(value, wanted, held.kind) or (within and wanted in value) or value == (meant or None):
         return ""
     added = None if held.kind in _FORMS else _added(value, wanted)
     if within and added is None and letters(wanted):
@@ -128,8 +185,7 @@ async def outcome(
     return "; the page has put it in its own form" if secret else f"; the page has made {value!r} of it"
 
 
-def _same(value: str, wanted: str, held: Held) -> bool:
-    kind = held.kind
+def _same(value: str, wanted: str, kind: str) -> bool:
     if kind == "contenteditable":
         return value.split() == wanted.split()
     if kind == "color":
@@ -140,7 +196,7 @@ def _same(value: str, wanted: str, held: Held) -> bool:
         except ValueError:
             return value == wanted
     lines = wanted.replace("\r\n", "\n").replace("\r", "\n")
-    if value == lines or (value and value == held.meant):
+    if value == lines:
         return True
     return kind not in ("textarea", "text", "password") and value == lines.strip()
 

@@ -15,7 +15,7 @@ from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused, allowa
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
 from runtimed.browser.fetching import fetch
-from runtimed.browser.filling import check, clear, fill, select, type_anywhere, type_text
+from runtimed.browser.filling import begin, check, clear, fill, select, type_anywhere, type_text
 from runtimed.browser.handing import drop, upload
 from runtimed.browser.keys import key_of
 from runtimed.browser.pointing import click, drag, hover, point_of, reach
@@ -120,12 +120,8 @@ class Operator:
             case actions.Click():
                 await self._click(action, tab, found, what, doing)
                 return f"Clicked {what}"
-            case actions.Fill():
-                return await _patiently(action, what, found, lambda limit: fill(action, found, what, limit))
-            case actions.Type():
-                return await _patiently(action, what, found, lambda limit: type_text(action, found, what, limit))
-            case actions.Clear():
-                return await _patiently(action, what, found, lambda limit: clear(found, what, limit))
+            case actions.Fill() | actions.Type() | actions.Clear():
+                return await self._write(action, tab, found, what, doing)
             case actions.PressKey():
                 await found.press(key_of(action.key), timeout=limit)
                 return f"Pressed {action.key} in {what}"
@@ -179,6 +175,34 @@ class Operator:
         await self._elements.look_at(action, sure, doing)
         left = doing.left(action)
         await _patiently(action, what, sure, lambda limit: click(action, tab, sure, doing, limit), left)
+
+    async def _write(
+        self,
+        action: actions.Fill | actions.Type | actions.Clear,
+        tab: OpenTab,
+        found: Locator,
+        what: str,
+        doing: Doing,
+    ) -> str:
+        """Write into a field of which it was only guessed that the main frame has it, and no other one like it."""
+        before = await begin(action, found)
+        if before.count != 1:
+            sure, _ = await self._elements.find(action, tab, Doing(), within=doing.left(action))
+            if sure is None:
+                raise AssertionError("what was found once is looked for again")
+            await self._elements.look_at(action, sure, doing)
+            found, before = sure, await begin(action, sure)
+
+        async def work(limit: float) -> str:
+            match action:
+                case actions.Fill():
+                    return await fill(action, found, what, before, limit)
+                case actions.Type():
+                    return await type_text(action, found, what, before, limit)
+                case actions.Clear():
+                    return await clear(found, what, before, limit)
+
+        return await _patiently(action, what, found, work, doing.left(action))
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing, within=doing.left(action), of=action)

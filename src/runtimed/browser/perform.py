@@ -17,7 +17,7 @@ from runtimed import actions
 from runtimed.actions import Action
 from runtimed.browser.doing import TIMEOUT, Doing, NoEffect, Refused, allowance
 from runtimed.browser.downloads import Downloads
-from runtimed.browser.elements import Elements
+from runtimed.browser.elements import GUESSED, Elements
 from runtimed.browser.navigating import Navigator
 from runtimed.browser.operating import Operator
 from runtimed.browser.pointing import let_go
@@ -251,8 +251,7 @@ class Performer:
             if tab.pressed:
                 await let_go(tab)
             await asyncio.sleep(0)  # its question is on its way before those of the action, and so is answered first
-            guess = isinstance(action, actions.Click)
-            found, what = await self._elements.find(action, tab, doing, guess=guess)
+            found, what = await self._elements.find(action, tab, doing, guess=isinstance(action, GUESSED))
             if watching is not None and found is None:
                 await watching  # what is done to an element is preceded by more questions to the page
             await self._elements.look_at(action, found, doing)
