@@ -8,6 +8,7 @@ import pytest
 
 from runtimed import BrowserError, InvalidAction, StaleElement
 from runtimed.actions import DownloadFile, Fill, Secret, Target, parse_target
+from runtimed.browser import operating
 from runtimed.browser.watching import start_watch
 from tests.browser.conftest import ref_of
 
@@ -121,6 +122,68 @@ def test_a_page_is_watched_before_it_is_clicked_however_busy_the_machine(form, m
     monkeypatch.setattr(driver, "onmessage", send_slowly)
 
     assert form.do("click", role="button", name="Rename me").page_changed
+
+
+def test_the_page_is_asked_what_a_ref_names_before_that_is_clicked_however_busy_the_machine(form, monkeypatch):
+    ref = form.ref("button", "Vanish")
+    driver = form.browser._tabs.context._impl_obj._connection
+    send = driver.onmessage
+
+    def send_slowly(message):
+        send(message)
+        if message["method"] == "click":
+            time.sleep(0.5)  # the element is gone when we have the processor again
+
+    monkeypatch.setattr(driver, "onmessage", send_slowly)
+
+    form.do("click", ref=ref)
+
+    logged = [entry for entry in form.heard.entries if entry.kind == "action"][-1].data
+    assert (logged["selector"], logged["element"]) == (
+        'role=button[name="Vanish"]',
+        {"role": "button", "name": "Vanish"},
+    )
+
+
+@pytest.mark.parametrize("kind", ["click", "fill", "type", "clear"])
+def test_nothing_waits_for_what_a_ref_named_once(form, monkeypatch, kind):
+    monkeypatch.setattr(operating, "_PATIENT", 60.0)
+    ref = form.ref("textbox", "Name")
+    form.js("void document.getElementById('name').remove()")
+
+    began = time.monotonic()
+    gone = form.execute(kind, ref=ref, timeout=60, **({} if kind in ("click", "clear") else {"value": "x"}))
+
+    assert (gone.success, gone.error) == (False, "StaleElement")
+    assert time.monotonic() - began < 30
+
+
+def test_an_action_asks_the_page_no_more_than_it_needs(form, monkeypatch):
+    form.do("click", role="button", name="Nothing happens")  # what watches the page is there
+    driver = form.browser._tabs.context._impl_obj._connection
+    send, asked = driver.onmessage, []
+
+    def count(message):
+        asked.append(message["method"])
+        send(message)
+
+    monkeypatch.setattr(driver, "onmessage", count)
+    kinds = {"queryCount", "textContent", "ariaSnapshot", "click", "fill", "keyboardInsertText", "keyboardType"}
+
+    def asked_for(kind, **fields):
+        asked.clear()
+        form.do(kind, **fields)
+        return [method for method in asked if method in kinds]
+
+    write = ["keyboardInsertText", "keyboardType", "textContent"]
+    assert asked_for("click", role="button", name="Nothing happens") == ["click", "ariaSnapshot", "textContent"]
+    assert asked_for("fill", role="textbox", name="Name", value="Ada") == [
+        *("textContent", "ariaSnapshot", "textContent"),
+        *write,
+    ]
+    ref = form.ref("textbox", "Name")
+    assert asked_for("click", ref=ref) == ["textContent", "queryCount", "click"]
+    assert asked_for("fill", ref=ref, value="Grace") == ["textContent", "textContent", *write]
 
 
 def test_a_watch_of_a_document_that_was_left_meanwhile_is_not_kept(form, site, monkeypatch):

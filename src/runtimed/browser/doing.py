@@ -6,14 +6,15 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from runtimed import actions
 from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
-    from runtimed.browser.survey import Described
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Refused", "allowance", "milliseconds"]
+__all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Noted", "Refused", "allowance", "milliseconds"]
 
 TIMEOUT: Final = 10.0
 """Seconds that an action may take."""
@@ -32,6 +33,14 @@ class NoEffect(Refused):
     """What was done to a page did not do there what it does."""
 
 
+class Noted(msgspec.Struct, frozen=True):
+    """By what an element is found on a later visit of the page, and what it must be then, as far as that is known."""
+
+    selector: str | None
+    role: str | None = None
+    name: str | None = None
+
+
 class Doing:
     """What an action in progress knows so far.
 
@@ -41,7 +50,7 @@ class Doing:
         selectors: Find the elements that it names on a later visit of the page, in the action's order.
         elements: Role and name that these elements must have then, as far as they are known.
         since: When work on the page began, as `time.monotonic` has it.
-        describing: Asks what they are, by their places among these.
+        describing: Asks the page for more of the same, by their places among these.
     """
 
     def __init__(self) -> None:
@@ -50,7 +59,7 @@ class Doing:
         self.done: str | None = None
         self.selectors: list[str | None] = []
         self.elements: list[dict[str, str]] = []
-        self.describing: dict[int, asyncio.Task[Described | None]] = {}
+        self.describing: dict[int, asyncio.Task[Noted | None]] = {}
         self.data: Any = None
         self.changed = False
         self.begun = False

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
-from runtimed.browser.doing import TIMEOUT, Doing, Refused
+from runtimed.browser.doing import TIMEOUT, Doing, Noted, Refused
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import OWN, REF, number_of
 from runtimed.browser.snapshot import Observer
@@ -65,7 +66,8 @@ class Elements:
             doing: Gets what finds the element on a later visit of the page.
             within: Seconds; None for those of the action.
             of: The action, where `target` is a `Target`.
-            guess: Whether it may be what a page of one frame shows, if it shows it: that asks the page nothing.
+            guess: Whether it may be what a page of one frame shows, if it shows it, or what a ref named: that waits for
+                no answer of the page.
 
         Raises:
             StaleElement: If it names a ref whose element is gone.
@@ -76,7 +78,7 @@ class Elements:
             return None, "the page"
         exact: str | None = None
         if target.ref is not None:
-            return await self._find_ref(target.ref, tab, doing)
+            return await self._find_ref(target.ref, tab, doing, guess=guess)
         if target.selector is not None:
             selector = what = target.selector
         elif target.role is not None:
@@ -125,33 +127,41 @@ class Elements:
         """
         if found is None or target.ref is not None:
             return
-        former = doing.describing.get(place)
-        if former is not None:
-            former.cancel()
-        doing.describing[place] = asyncio.create_task(describe(found, getattr(target, "timeout", None) or TIMEOUT))
+        timeout = getattr(target, "timeout", None) or TIMEOUT
+        self._ask(doing, place, _describe(found, target, doing.selectors[place], timeout))
         if isinstance(target, GUESSED):
             return  # before anything is pressed the page is asked more: that is time enough
-        for _ in range(2):  # its questions are on their way before those of the action
-            await asyncio.sleep(0)
+        await _sent()
+
+    async def find_surely(self, action: Any, tab: OpenTab, doing: Doing) -> Locator:
+        """Find what an action names, once a guess was wrong; see `find`."""
+        again = Doing()
+        found, _ = await self.find(action, tab, again, within=doing.left(action))
+        if found is None:
+            raise AssertionError("what was found once is looked for again")
+        doing.selectors[:], doing.elements[:] = again.selectors, again.elements
+        if (former := doing.describing.pop(0, None)) is not None:
+            former.cancel()
+        await self.look_at(action, found, doing)
+        return found
 
     @staticmethod
-    async def described(action: Any, doing: Doing) -> None:
-        """Note what the elements of an action were, as far as they have told."""
+    def _ask(doing: Doing, place: int, asking: Coroutine[Any, Any, Noted | None]) -> None:
+        doing.describing[place] = asyncio.create_task(asking)
+
+    @staticmethod
+    async def described(doing: Doing) -> None:
+        """Note what the elements of an action were, as far as the page has told."""
         if not doing.describing:
             return
         _, silent = await asyncio.wait(doing.describing.values(), timeout=_TELLING)
         for place, asking in doing.describing.items():
-            selector = doing.selectors[place]
             if asking in silent:
                 asking.cancel()
-            elif selector is not None and (told := asking.result()) is not None:
-                target = action.to if place else action
+            elif (told := asking.result()) is not None:
+                doing.selectors[place] = told.selector
                 if told.role is not None:
-                    again = selector if target.selector is not None else by_role(told.role, told.name)
-                    doing.selectors[place] = again
                     doing.elements[place] = {"role": told.role, "name": told.name or ""}
-                elif told.text and target.selector is not None:
-                    doing.selectors[place] = with_text(selector, told.text)
 
     async def _recover(self, found: Locator, ref: str, tab: OpenTab) -> int:
         """Let Playwright find by its ref what was not in its latest snapshot; return how many there are.
@@ -167,11 +177,23 @@ class Elements:
         await part.aria_snapshot(mode="ai", timeout=TIMEOUT * 1000)
         return await found.count()
 
-    async def _find_ref(self, ref: str, tab: OpenTab, doing: Doing) -> tuple[Locator, str]:
+    async def _remember(self, tab: OpenTab, ref: str) -> Noted | None:
+        try:
+            meant = await self._observer.remember(tab, ref)
+        except PlaywrightError:  # it is gone, or its frame
+            return None
+        return None if meant is None else Noted(meant.selector, meant.role, meant.name)
+
+    async def _find_ref(self, ref: str, tab: OpenTab, doing: Doing, *, guess: bool) -> tuple[Locator, str]:
         where = self.locate(ref)
         found = meant = None
         if where is not None and where[0] is tab:
             found = _by_ref(tab, where[1])
+            if guess:
+                doing.note(None)
+                self._ask(doing, 0, self._remember(tab, ref))
+                await _sent()
+                return found, self._observer.recall(ref)
             # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
             try:
                 there, meant = await asyncio.gather(found.count(), self._observer.remember(tab, ref))
@@ -192,6 +214,22 @@ class Elements:
         else:
             doing.note(meant.selector, meant.role, meant.name)
         return found, self._observer.recall(ref)
+
+
+async def _sent() -> None:
+    """Let what was begun send its questions, so that they are answered before those that follow."""
+    for _ in range(2):
+        await asyncio.sleep(0)
+
+
+async def _describe(found: Locator, target: Any, selector: str | None, within: float) -> Noted | None:
+    told = await describe(found, within)
+    if told is None or selector is None:
+        return None
+    if told.role is not None:
+        again = selector if target.selector is not None else by_role(told.role, told.name)
+        return Noted(again, told.role, told.name)
+    return Noted(with_text(selector, told.text)) if told.text and target.selector is not None else None
 
 
 def _by_ref(tab: OpenTab, own: str, *, listed: bool = True) -> Locator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from playwright.async_api import Error as PlaywrightError
@@ -158,8 +158,10 @@ class Operator:
         """Click an element of which it was only guessed that the main frame has it, and no other one like it."""
         whole = allowance(action)
         first = min(whole, _PATIENT)
+        clicking = click(action, tab, found, doing, first * 1000)
         try:
-            await click(action, tab, found, doing, first * 1000)
+            if await _while_there(clicking, None if action.ref is None else found):
+                return
         except PlaywrightTimeout as exc:
             if action.timeout is None:
                 await _refuse(exc, what, found, point_of(action))
@@ -169,10 +171,7 @@ class Operator:
         except PlaywrightError as exc:
             if "strict mode violation" not in exc.message:
                 raise
-        else:
-            return
-        sure, _ = await self._elements.find(action, tab, Doing(), within=doing.left(action))
-        await self._elements.look_at(action, sure, doing)
+        sure = await self._elements.find_surely(action, tab, doing)
         left = doing.left(action)
         await _patiently(action, what, sure, lambda limit: click(action, tab, sure, doing, limit), left)
 
@@ -187,11 +186,8 @@ class Operator:
         """Write into a field of which it was only guessed that the main frame has it, and no other one like it."""
         before = await begin(action, found)
         if before.count != 1:
-            sure, _ = await self._elements.find(action, tab, Doing(), within=doing.left(action))
-            if sure is None:
-                raise AssertionError("what was found once is looked for again")
-            await self._elements.look_at(action, sure, doing)
-            found, before = sure, await begin(action, sure)
+            found = await self._elements.find_surely(action, tab, doing)
+            before = await begin(action, found)
 
         async def work(limit: float) -> str:
             match action:
@@ -223,6 +219,31 @@ class Operator:
         begin = tab.page.evaluate(_SAVE) if found is None else found.click(timeout=timeout * 1000)
         said, doing.data = await fetch(beginning, begin, timeout)
         return said
+
+
+async def _while_there(work: Coroutine[Any, Any, None], named: Locator | None) -> bool:
+    """Do something, unless what a ref names is gone: no waiting brings it back. Return whether it was done.
+
+    Args:
+        work: Does it.
+        named: What the ref names; None if it is done in any case.
+    """
+    if named is None:
+        await work
+        return True
+    asking = asyncio.ensure_future(named.count())
+    asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.sleep(0)  # its question comes first
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({asking, working}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and (asking.exception() is not None or asking.result() == 0):
+            return False
+        await working
+        return True
+    finally:
+        working.cancel()
+        asking.cancel()
 
 
 async def _patiently(

@@ -119,7 +119,7 @@ class Performer:
             active = self._tabs.latest
             if active is not None and active is not doing.tab and doing.tab is not None:
                 message = f"{message}; the active tab is {active.id} now"
-        await self._elements.described(action, doing)
+        await self._elements.described(doing)
         result = ActionResult(
             success=error is None,
             message=message,
