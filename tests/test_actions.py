@@ -7,7 +7,21 @@ import msgspec
 import pytest
 
 from runtimed import InvalidAction, actions
-from runtimed.actions import Action, Click, Drag, Fill, Goto, Secret, Target, Wait, masked, parse_action, recorded
+from runtimed.actions import (
+    Action,
+    Click,
+    Drag,
+    Fill,
+    Goto,
+    HandleDialog,
+    Secret,
+    Target,
+    Wait,
+    left_out,
+    masked,
+    parse_action,
+    recorded,
+)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +196,12 @@ def test_what_a_log_holds_can_be_done_again():
     assert recorded(logged, {"password": "hunter2"}) == Fill(Secret("hunter2", "password"), selector="#p")
     with pytest.raises(InvalidAction, match="needs the secret 'password', which no log holds"):
         recorded(logged)
+    answered = {"action": masked(HandleDialog(text=Secret("hunter2", "the code")))}
+    assert answered == {"action": {"type": "handle_dialog", "text": {"secret": "***", "name": "the code"}}}
+    assert left_out(answered["action"]) == {"text": "the code"}
+    assert recorded(answered, {"the code": "hunter2"}) == HandleDialog(text=Secret("hunter2", "the code"))
+    with pytest.raises(InvalidAction, match="This handle_dialog needs the secret 'the code', which no log holds"):
+        recorded(answered)
     with pytest.raises(InvalidAction, match="no selector for the element of this click"):
         recorded({"action": {"type": "click", "ref": "d7e5"}})
 

@@ -55,11 +55,13 @@ __all__ = [
     "UploadFile",
     "Wait",
     "WaitUntil",
+    "left_out",
     "masked",
     "parse_action",
     "parse_target",
     "recorded",
     "repeatable",
+    "secrets_of",
 ]
 
 if TYPE_CHECKING:
@@ -368,11 +370,11 @@ class HandleDialog(_Action, frozen=True, tag="handle_dialog"):
     """Answer the dialog (alert, confirm, prompt, beforeunload) that the active tab shows.
 
     Attributes:
-        text: What a prompt is answered with.
+        text: What a prompt is answered with, as text or `Secret`.
     """
 
     accept: bool = True
-    text: str | None = None
+    text: str | Secret | None = None
 
 
 Action = (
@@ -487,10 +489,26 @@ def parse_target(target: object, of: str = "Target") -> Target:
 def masked(action: Action) -> dict[str, Any]:
     """Return an action as plain values for a log, with the texts of secrets left out."""
     plain: dict[str, Any] = msgspec.to_builtins(action)
-    value = getattr(action, "value", None)
-    if isinstance(value, Secret):
-        plain["value"] = {"secret": "***", **({} if value.name is None else {"name": value.name})}
+    for field, value in secrets_of(action).items():
+        plain[field] = {"secret": "***", **({} if value.name is None else {"name": value.name})}
     return plain
+
+
+def secrets_of(action: Action) -> dict[str, Secret]:
+    """Return the secrets of an action by the names of their fields."""
+    values = {field: getattr(action, field) for field in action.__struct_fields__}
+    return {field: value for field, value in values.items() if isinstance(value, Secret)}
+
+
+def left_out(data: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the fields whose secrets a log leaves out, with the names of these.
+
+    Args:
+        data: An action as plain values; see `masked`.
+    """
+    return {
+        field: value.get("name") for field, value in data.items() if isinstance(value, Mapping) and "secret" in value
+    }
 
 
 def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -538,13 +556,11 @@ def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) 
             (attribute `secret`, its name).
     """
     given = repeatable(data)
-    value = given.get("value")
-    if isinstance(value, Mapping):
-        name = value.get("name")
+    for field, name in left_out(given).items():
         if name is None or name not in (secrets or {}):
             called = "a secret without a name" if name is None else f"the secret {name!r}"
             raise InvalidAction(f"This {given['type']} needs {called}, which no log holds", secret=name)
-        given["value"] = Secret((secrets or {})[name], name)
+        given[field] = Secret((secrets or {})[name], name)
     return parse_action(given)
 
 

@@ -20,7 +20,7 @@ import msgspec
 from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 
-from runtimed.actions import Action, Secret, Target
+from runtimed.actions import Action, Secret, Target, secrets_of
 from runtimed.browser import domains, held, survey
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
@@ -250,8 +250,8 @@ class Browser:
             client_id: Who asks for it, for the log.
             label: What that client calls itself.
         """
-        if isinstance(value := getattr(action, "value", None), Secret):
-            self._secrets.add(value)
+        for secret in secrets_of(action).values():
+            self._secrets.add(secret)
         performed = self._told(await self._performer.perform(action))
         self._pictures.performed(self._log.add_action(performed, client_id=client_id, label=label))
         if performed.result.error in _SUSPICIOUS:

@@ -18,8 +18,10 @@ __all__ = ["BOXES", "FIELD", "HIDE", "TYPED", "Held", "letters", "look", "other"
 _MOST_ADDED: Final = 6
 """Letters and digits that a form of a page's own may add: a country's code, a unit, decimal places."""
 
-# Pictures of the page, and who watches it, must not show it either.
-HIDE: Final = "if (field.type !== 'password') field.style.webkitTextSecurity = 'disc';"
+# Pictures of the page, and who watches it, must not show it either. An editor's text is read as it is rendered, so that
+# dots would be what the page saves.
+HIDE: Final = """if (!field.matches('input, textarea')) field.style.opacity = '0';
+    else if (field.type !== 'password') field.style.webkitTextSecurity = 'disc';"""
 
 FIELD: Final = """const field = element.matches('input, textarea, select') || element.isContentEditable
     ? element : element.closest('label')?.control ?? element;"""

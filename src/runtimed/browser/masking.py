@@ -1,16 +1,20 @@
 """Takes secrets out of texts, by their value, in whatever form a page or a browser writes them.
 
 Forms, also inside one another: as it is, stripped, percent-encoded (as a component, as a form, in UTF-8 and Latin-1),
-as JSON and JavaScript escape it, as HTML does, as the name of a file, in base64 and as
-hexadecimal digits. What a page computes from a secret
-in other ways is not recognized.
+as JSON, JavaScript and CSS escape it, as HTML and Markdown do, as the name of a file, in base64 and as hexadecimal
+digits. Where a text is cut, at an ellipsis or at the fragment of an address, the part of a secret that is left is
+masked as well. What a page computes from a secret in other ways is not recognized.
 """
 
 from __future__ import annotations
 
 import base64
+import bisect
+import functools
 import re
+import string
 import unicodedata
+from collections.abc import Iterator
 from html.entities import codepoint2name
 from typing import Any, Final
 
@@ -24,6 +28,8 @@ MASK: Final = "***"
 
 _SHORT: Final = 4
 """Characters of a secret below which only whole words are taken for it: it would tear others apart."""
+_PIECE: Final = 4
+"""Characters of a secret from which on a part of it is masked where a text is cut."""
 _LONG: Final = 6
 """Bytes of a secret from which on it is recognized in base64 and as hexadecimal digits."""
 
@@ -37,6 +43,7 @@ class Secrets:
     def __init__(self) -> None:
         self._pattern: re.Pattern[str] | None = None
         self._texts: set[str] = set()
+        self._cut: list[_Cut] = []
 
     def add(self, secret: Secret) -> None:
         """Mask a text from now on."""
@@ -47,12 +54,18 @@ class Secrets:
         if not given or texts <= self._texts:
             return
         self._texts |= texts
-        parts = [part for text in sorted(self._texts, key=len, reverse=True) for part in _forms(text)]
-        self._pattern = re.compile("|".join(parts))
+        forms = [form for text in sorted(self._texts, key=len, reverse=True) for form in _forms(text)]
+        self._pattern = re.compile("|".join(form.pattern for form in forms))
+        self._cut = [_Cut(form) for form in forms if len(form.parts) > _PIECE]
 
     def mask(self, text: str) -> str:
         """Return a text without secrets."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+        if self._pattern is None:
+            return text
+        text = self._pattern.sub(MASK, text)
+        for cut in self._cut:
+            text = cut.mask(text)
+        return text
 
     def mask_told(self, text: str) -> str:
         """Return what is said of a page, such as its address or a line of the log, without secrets and passwords."""
@@ -83,18 +96,142 @@ def _replaced(value: Any, mask: Any) -> Any:
             return value
 
 
-def _forms(text: str) -> list[str]:
-    """Return patterns that match a text in its forms."""
+class _Part:
+    """A character of a form, a run of spaces, or one of backslashes.
+
+    Args:
+        alternatives: Patterns for the ways in which it is written.
+        first: What all of them begin with, as the inside of a set.
+        is_hash: Whether it begins the fragment of an address where it is written as it is.
+    """
+
+    def __init__(self, alternatives: list[str], first: str, *, is_hash: bool = False) -> None:
+        self.alternatives = alternatives
+        self.pattern = f"(?:{'|'.join(alternatives)})"
+        self.first = first
+        self.is_hash = is_hash
+
+    def ends(self, text: str, starts: set[int]) -> set[int]:
+        """Return where it may end in a text if it begins at one of some places."""
+        tried = map(_compiled, self.alternatives)
+        return {found.end() for one in tried for start in starts if (found := one.match(text, start))}
+
+
+class _Form:
+    """One way to write a secret.
+
+    Args:
+        parts: What follows one another.
+        around: A pattern with `{}` in the place of the whole.
+    """
+
+    def __init__(self, parts: list[_Part], around: str = "{}") -> None:
+        self.parts = parts
+        # What it cannot begin with is passed over quickly.
+        self.pattern = f"(?=[{parts[0].first}]){around.replace('{}', ''.join(part.pattern for part in parts))}"
+
+
+class _Cut:
+    """Masks what is left of a secret where a text is cut."""
+
+    def __init__(self, form: _Form) -> None:
+        self._parts = form.parts
+        self._longest = _LONGEST_PART * len(form.parts)
+        self._has_hash = any(part.is_hash for part in form.parts)
+        heads, tails = form.parts[:_PIECE], form.parts[-_PIECE:]
+        self._head, self._tail = (
+            re.compile(f"(?=[{parts[0].first}])" + "".join(part.pattern for part in parts)) for parts in (heads, tails)
+        )
+
+    def mask(self, text: str) -> str:
+        """Return a text without the beginning of the secret before a cut, and without its end behind one."""
+        done, shown = 0, []
+        for start, end in sorted([*self._heads(text), *self._tails(text)]):
+            if start >= done:
+                shown += [text[done:start], MASK]
+                done = end
+        return "".join([*shown, text[done:]])
+
+    def _heads(self, text: str) -> Iterator[tuple[int, int]]:
+        marks = [found.start() for found in _CUTS.finditer(text)]
+        if self._has_hash and re.search("[/?]", text):
+            marks = [0, *marks, len(text)]
+        if not marks:
+            return
+        for found in self._head.finditer(text, max(0, marks[0] - self._longest), marks[-1]):
+            reached = [{found.start()}]
+            while reached[-1] and len(reached) < len(self._parts):
+                reached.append(self._parts[len(reached) - 1].ends(text, reached[-1]))
+            in_address = _ADDRESS.search(text, max(0, found.start() - _LONG_ADDRESS), found.start()) is not None
+            for count in range(len(reached) - 1, _PIECE - 1, -1):
+                cut = self._cut_at(text, reached[count], self._parts[count], in_address=in_address)
+                if cut is not None:
+                    yield found.start(), cut
+                    break
+
+    @staticmethod
+    def _cut_at(text: str, ends: set[int], following: _Part, *, in_address: bool) -> int | None:
+        """Return where a text is cut that has what is left of a secret until one of some places."""
+        for end in ends:
+            found = _CUT.match(text, end)
+            if found is None and in_address:
+                # An address ends where the secret has a `#`, or an entity such as `&#39;`.
+                found = (_END_OF_ADDRESS if following.is_hash else _IN_ENTITY).match(text, end)
+            if found is not None:
+                return found.end()
+        return None
+
+    def _tails(self, text: str) -> Iterator[tuple[int, int]]:
+        marks = [found.end() for found in _ELLIPSIS.finditer(text)]
+        is_fragment = self._has_hash and text.startswith("#")
+        if is_fragment:
+            marks.insert(0, 0)
+        for found in self._tail.finditer(text, marks[0], marks[-1] + self._longest) if marks else ():
+            start = marks[bisect.bisect_right(marks, found.end()) - 1]
+            if found.end() - start > self._longest:
+                continue
+            in_escape = _REST_OF_ESCAPE.match(text, start)
+            begins = range(start, start + 1 if in_escape is None else in_escape.end() + 1)
+            for first, part in enumerate(self._parts[: 1 - _PIECE]):
+                reached = set(begins) if part.is_hash or start or not is_fragment else set()
+                for one in self._parts[first:]:
+                    reached = one.ends(text, reached) if reached else reached
+                if reached:
+                    yield start, max(reached)
+                    break
+
+
+@functools.lru_cache(4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _forms(text: str) -> list[_Form]:
+    """Return the forms of a text."""
     data = text.encode("utf-8", "surrogatepass")
-    whole = "".join(map(_form, re.findall(r"\s+|\\+|.", text)))
+    around = "{}"
     if len(text) < _SHORT:
         # A word may begin after an escape, too, which ends with a digit.
-        whole = rf"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{{2}})|(?<=\\u[0-9A-Fa-f]{{4}})){whole}(?!\w)"
+        around = r"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})){}(?!\w)"
+    whole = _Form([_part(part) for part in re.findall(r"\s+|\\+|.", text)], around)
     if len(data) < _LONG:
         return [whole]
-    return [whole, *map(_base64, range(3), [data] * 3), *_hexadecimal(data)]
+    return [whole, *(_base64(shift, data) for shift in range(3)), _hexadecimal(data)]
 
 
+_ELLIPSIS: Final = re.compile(r"…|\.{3}")
+_CUT: Final = re.compile(rf"(?:[%&\\][\w#;%&\\{{]{{0,30}})?(?={_ELLIPSIS.pattern})")
+"""The end of a text that is cut, with what is left of an escape."""
+_REST_OF_ESCAPE: Final = re.compile(r"[\w#;%{}]{1,10}")
+"""What is left of an escape behind a cut."""
+_END_OF_ADDRESS: Final = re.compile(r"(?=[\s\"'<>)\]},]|\Z)")
+_IN_ENTITY: Final = re.compile(rf"(?:&|%26)(?:amp(?:;|%3[bB]))*{_END_OF_ADDRESS.pattern}")
+_CUTS: Final = re.compile(f"{_ELLIPSIS.pattern}|{_IN_ENTITY.pattern}")
+_ADDRESS: Final = re.compile(r"[/?]\S*\Z")
+_LONG_ADDRESS: Final = 4096
+"""Characters before a secret in which the beginning of its address is looked for."""
+_LONGEST_PART: Final = 40
+"""Most characters in which one of a secret is written, as far as it is looked for where a text is cut."""
 _NO_NAME: Final = '"*/:<>?|.'
 """Characters in place of which the names of downloads have an underscore, as for a backslash.
 
@@ -103,7 +240,7 @@ Source: Chromium, net/base/filename_util_internal.cc.
 _PERCENT: Final = r"%(?:25){0,3}"
 _ZEROS: Final = r"0{0,6}"
 _BACKSLASH: Final = rf"(?:\\|{_PERCENT}5[cC])"
-_ESCAPES: Final = rf"{_BACKSLASH}{{1,7}}"
+_ESCAPES: Final = rf"{_BACKSLASH}{{1,7}}+"
 _HASH: Final = rf"(?:\#|{_PERCENT}23)"
 _END: Final = rf"(?:;|{_PERCENT}3[bB])"
 _AMPERSAND: Final = rf"(?:&|{_PERCENT}26)(?:amp{_END}){{0,3}}"
@@ -114,29 +251,30 @@ _SPACES: Final = (
 """Escapes inside escapes are bounded, lest a text of nothing else take minutes."""
 
 
-def _form(part: str) -> str:
-    """Return a pattern for a character, a run of spaces, or one of backslashes."""
+def _part(part: str) -> _Part:
+    """Return how a character is written, or a run of spaces, or one of backslashes."""
     if part.isspace():
-        return _SPACES
+        return _Part([_SPACES], r"\s+%\\&")
     if part[0] == "\\":
-        return rf"(?:{_BACKSLASH}|{_escaped(part[0])}|_){{{len(part)},{4 * len(part)}}}"
-    before = rf"{_BACKSLASH}{{0,7}}" if part in "\"'/`" else ""
-    in_name = "|_" if part in _NO_NAME else ""
-    return rf"{before}(?:{_percent(part)}|{_escaped(part)}{in_name})"
+        one = "|".join([_BACKSLASH, *_escaped(part[0]), "_"])
+        return _Part([rf"(?:{one}){{{len(part)},{4 * len(part)}}}"], r"\\%&_")
+    plain, escaped = [*_percent(part), *(["_"] if part in _NO_NAME else [])], _escaped(part)
+    quoted = [rf"{_BACKSLASH}{{1,7}}+(?:{'|'.join([*plain, escaped[-1]])})"] if part in string.punctuation else []
+    return _Part([*plain, *escaped, *quoted], rf"{re.escape(part)}_%\\&", is_hash=part == "#")
 
 
-def _percent(character: str) -> str:
-    """Return a pattern for a character as it is, and as addresses and forms write it."""
+def _percent(character: str) -> list[str]:
+    """Return patterns for a character as it is, and as addresses and forms write it."""
     forms = [re.escape(character)]
     for encoding in ("utf-8", "cp1252"):
         data = character.encode(encoding, "surrogatepass" if encoding == "utf-8" else "ignore")
         if data:
             forms.append("".join(f"{_PERCENT}{_any_case(f'{byte:02x}')}" for byte in data))
-    return "|".join(dict.fromkeys(forms))
+    return list(dict.fromkeys(forms))
 
 
-def _escaped(character: str) -> str:
-    """Return a pattern for a character as strings of JavaScript and JSON, and as HTML and its forms write it."""
+def _escaped(character: str) -> list[str]:
+    """Return patterns for a character as strings of JavaScript and JSON, and last as HTML and its forms write it."""
     code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass").hex()
     script = "".join(f"{_ESCAPES}u{_any_case(units[n : n + 4])}" for n in range(0, len(units), 4))
@@ -148,20 +286,21 @@ def _escaped(character: str) -> str:
         names += f"|{codepoint2name[code]}"
     if character == "'":
         names += "|apos"
-    return "|".join([*forms, rf"{_AMPERSAND}(?:{names}){_END}"])
+    return [*forms, rf"{_AMPERSAND}(?:{names}){_END}"]
 
 
 def _any_case(digits: str) -> str:
     return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
 
 
-def _base64(shift: int, data: bytes) -> str:
-    """Return a pattern for bytes in base64, where so many others stand before the group of three that they begin in."""
+def _base64(shift: int, data: bytes) -> _Form:
+    """Return bytes in base64, where so many others stand before the group of three that they begin in."""
     text = base64.b64encode(b"\0" * shift + data).decode().rstrip("=")
     # The first and the last character may hold bits of what stands beside.
     text = text[(0, 2, 3)[shift] : len(text) - 1 if (shift + len(data)) % 3 else len(text)]
-    return "".join({"+": r"(?:[+\-]|%2[bB])", "/": r"(?:[/_]|\\/|%2[fF])"}.get(one, one) for one in text)
+    kinds = {"+": (r"[+\-]", "%2[bB]"), "/": ("[/_]", r"\\/", "%2[fF]")}
+    return _Form([_Part(list(kinds.get(one, (one,))), rf"{re.escape(one)}_\-%\\") for one in text])
 
 
-def _hexadecimal(data: bytes) -> list[str]:
-    return [_any_case(data.hex())]
+def _hexadecimal(data: bytes) -> _Form:
+    return _Form([_Part([_any_case(one)], one + one.upper()) for one in data.hex()])

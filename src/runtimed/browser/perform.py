@@ -200,8 +200,9 @@ class Performer:
                 doing.changed = True
                 return f"Closed {tab.id}"
             case actions.HandleDialog():
+                text = action.text.secret if isinstance(action.text, actions.Secret) else action.text
                 with tab.acting():
-                    answered = await tab.answer_dialog(accept=action.accept, text=action.text)
+                    answered = await tab.answer_dialog(accept=action.accept, text=text)
                 doing.changed = True
                 return answered if tab.dialog is None else f"{answered}. {tab.dialog_sentence()}"
             case _:
