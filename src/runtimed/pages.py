@@ -147,7 +147,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         id: For `observe(since=…)`.
         tree: The outline of the page, iframes and shadow DOM included, with refs; or what is different in it.
         since: The id of the observation that `tree` is the difference to; None if it is the whole.
-        omitted: How many characters of the outline `max_chars` left out.
+        omitted: How many characters of the outline `max_chars` left out; about how many where a page
+            of 3,000 elements or more was looked at in part.
         next: The ref at which the outline goes on, for `observe(start=…)`; None if nothing was left out.
         dialog: A dialog that is open: the outline is then empty, as the page stands still.
         elements: Those in `tree` that have a ref and a role.

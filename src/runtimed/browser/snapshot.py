@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
 
-from runtimed.browser import outline, views
+from runtimed.browser import outline, pieces, views
 from runtimed.browser.additions import Added, completed
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
+from runtimed.browser.pieces import Piece, Place, Taken
 from runtimed.browser.survey import Survey, by_ref, survey
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.errors import BrowserError, StaleElement
@@ -37,6 +38,12 @@ _FOR_EACH: Final = 0.003
 """Seconds more for each element that the page has: several times of what one takes in a snapshot (0.1 ms)."""
 _LONGEST: Final = 300.0
 """Seconds that a page gets at most."""
+_LEAST_PIECE: Final = 250
+_EACH: Final = 20
+"""Elements of a piece: at least so many, or one for so many characters of those that are asked for."""
+_LEAST_GROWTH: Final = 4
+_MOST_GROWTH: Final = 64
+"""By which a piece grows that was too short."""
 _MAX_OWNERS: Final = 4096
 """Documents of which is remembered which iframe holds them."""
 _ENTER_FRAME: Final = " >> internal:control=enter-frame >> "
@@ -54,11 +61,41 @@ class _Seen(msgspec.Struct, frozen=True):
     Attributes:
         known: What the page tells of its elements, by ref.
         place: The title of the page, and the fields of its `Scroll`.
+        piece: Where the lines are in the outline, if they are a piece of it.
     """
 
     lines: list[Line]
     known: dict[str, Known]
     place: list[Any]
+    piece: Place | None = None
+
+
+class _View(msgspec.Struct, frozen=True):
+    """What is shown of what is seen.
+
+    Attributes:
+        inside: The ref of the element of which all is shown; None for all that is seen.
+    """
+
+    inside: str | None
+    depth: int | None
+    interactive_only: bool
+
+    def of(self, seen: _Seen) -> Sequence[Line]:
+        lines: Sequence[Line] = seen.lines
+        if self.inside is not None:
+            lines = views.subtree(lines, self.inside) or []
+        if self.depth is not None:
+            lines = views.shallow(lines, self.depth)
+        return views.interactive(lines, seen.known) if self.interactive_only else lines
+
+    def former(self, before: _Seen, now: _Seen) -> tuple[Sequence[Line], Sequence[Line]] | None:
+        """Return the same of both; None if what was seen is a piece in which the element is not."""
+        if before.piece is not None:
+            if self.inside is not None and views.subtree(before.lines, self.inside) is None:
+                return None
+            now = msgspec.structs.replace(now, lines=pieces.same_part(now.lines, before.lines, before.piece))
+        return self.of(before), self.of(now)
 
 
 class _Shown(msgspec.Struct, frozen=True):
@@ -104,6 +141,9 @@ class Observer:
             raise BrowserError("What is different since= an observation has no start=; leave one of them out")
         if depth is not None and depth < 1:
             raise BrowserError(f"depth is a number of levels from 1, not {depth}")
+        wanted = None
+        if max_chars is not None and since is None:
+            wanted = Piece(start, max(_LEAST_PIECE, max_chars // _EACH))
         while True:
             tab = await self._tabs.active()
             await tab.ready
@@ -111,9 +151,10 @@ class Observer:
             if before is not None and before.tab != tab.id:
                 before = None
             # What was observed of more than the scope is compared with what is taken out of the same.
-            inside = scope is not None and REF.fullmatch(scope) and before is not None and before.scope != scope
+            inside = scope if scope is not None and REF.fullmatch(scope) and before and before.scope != scope else None
+            view = _View(inside, depth, interactive_only)
             try:
-                seen = await tab.run(self._look(tab, None if inside else scope))
+                seen = await tab.run(self._look(tab, scope if inside is None else None, wanted))
             except TabGone:
                 if not tab.closed:
                     raise
@@ -128,36 +169,28 @@ class Observer:
                     dialog=tab.dialog,
                 )
             else:
-                break
+                if inside is not None and not views.subtree(seen.lines, inside):
+                    raise self.stale(inside, seen.lines)
+                if before is not None and (former := view.former(before.seen, seen)) is not None:
+                    shown, text, least = former[1], views.difference(*former), 1
+                else:
+                    since = None
+                    shown, least = self._shown_from(start, view.of(seen), seen.lines, scope, max_chars)
+                    text = views.text_of(shown)
+                # First: of a secret that is cut off what is left would not be recognized.
+                text = self._mask(text)
+                tree, omitted, following = views.at_most(text, max_chars, least)
+                if wanted is None or seen.piece is None or seen.piece.until is None or following is not None:
+                    break
+                growth = 2 * (max_chars or 0) // max(1, len(text))
+                growth = min(max(_LEAST_GROWTH, growth), _MOST_GROWTH)
+                wanted = msgspec.structs.replace(wanted, elements=growth * wanted.elements)
         tab.title = seen.place[0]
         name = self._next_id()
         elements = outline.elements(seen.lines, seen.known)
-        self._remember(name, _Shown(tab.id, None if inside else scope, seen, elements))
-
-        def view(seen: _Seen) -> Sequence[Line]:
-            lines: Sequence[Line] = seen.lines
-            if inside and scope is not None:
-                lines = views.subtree(lines, scope) or []
-            if depth is not None:
-                lines = views.shallow(lines, depth)
-            return views.interactive(lines, seen.known) if interactive_only else lines
-
-        shown = view(seen)
-        least = 1
-        if before is not None:
-            if inside and scope is not None and not views.subtree(seen.lines, scope):
-                raise self.stale(scope, seen.lines)
-            tree = views.difference(view(before.seen), shown)
-        else:
-            since = None
-            if start is not None:
-                around, behind = self._begin(start, shown, seen.lines, scope)
-                if max_chars is not None and 2 * len(views.text_of(around)) > max_chars:
-                    around = []
-                shown, least = [*around, *behind], len(around) + 1
-            tree = views.text_of(shown)
-        # First: of a secret that is cut off what is left would not be recognized.
-        tree, omitted, following = views.at_most(self._mask(tree), max_chars, least)
+        self._remember(name, _Shown(tab.id, scope if inside is None else None, seen, elements))
+        if seen.piece is not None:
+            omitted += seen.piece.estimate(len(text))
         if omitted or since is not None:
             present = set(REF_SHOWN.findall(tree))
             shown = [line for line in shown if line.ref in present]
@@ -174,6 +207,27 @@ class Observer:
             next=following if since is None else None,
             elements=tuple(elements[line.ref] for line in shown if line.ref in elements),
         )
+
+    def _shown_from(
+        self,
+        start: str | None,
+        shown: Sequence[Line],
+        lines: Sequence[Line],
+        scope: str | None,
+        max_chars: int | None,
+    ) -> tuple[Sequence[Line], int]:
+        """Return what an outline shows from an element on, with what that is in, and how many lines it must have.
+
+        Raises:
+            StaleElement: If the element is gone.
+            BrowserError: If the outline does not show it.
+        """
+        if start is None:
+            return shown, 1
+        around, behind = self._begin(start, shown, lines, scope)
+        if max_chars is not None and 2 * len(views.text_of(around)) > max_chars:
+            around = []
+        return [*around, *behind], len(around) + 1
 
     def _begin(
         self, start: str, shown: Sequence[Line], lines: Sequence[Line], scope: str | None
@@ -259,8 +313,13 @@ class Observer:
                 return shown.elements[ref]
         return None
 
-    async def _look(self, tab: OpenTab, scope: str | None) -> _Seen:
+    async def _look(self, tab: OpenTab, scope: str | None, wanted: Piece | None = None) -> _Seen:
         """Take a snapshot that belongs to one document from its first line to its last.
+
+        Args:
+            tab: The tab.
+            scope: What is to be observed; None for the whole page.
+            wanted: What suffices of a large page; None for all of it.
 
         Raises:
             StaleElement: If the scope is a ref whose element is gone.
@@ -270,7 +329,7 @@ class Observer:
         for attempt in range(_TRIES):
             before, began = tab.generation, loop.time()
             try:
-                seen = await self._take(tab, scope)
+                seen = await self._take(tab, scope, wanted)
             except TimeoutError as exc:
                 raise BrowserError(
                     f"The page in {tab.id} has not answered within {loop.time() - began:.0f} s: it is busy, or waits "
@@ -294,21 +353,11 @@ class Observer:
             return msgspec.structs.replace(page, lines=lines)
         raise BrowserError("The page does not stop navigating; wait for it, then observe again", tab=tab.id)
 
-    async def _take(self, tab: OpenTab, scope: str | None) -> _Seen | None:
+    async def _take(self, tab: OpenTab, scope: str | None, wanted: Piece | None) -> _Seen | None:
         """Take a snapshot; None if the scope is a ref whose element is gone."""
         async with asyncio.timeout(_PATIENCE) as limit:
             # First: it is answered while the large question is still on its way (measured: 0.5 ms).
             asking = asyncio.ensure_future(_find_place(tab))
-            try:
-                await asyncio.sleep(0)
-                part = tab.page if scope is None else await self._part(tab, scope)
-                if part is None:
-                    return None
-                snapshot, place, size = await self._snapshot(part, asking, limit)
-            finally:
-                asking.cancel()
-            if "- iframe" in snapshot:
-                await tab.learn_frames(snapshot)
             prefixes: dict[str, str] = {}
 
             def number(prefix: str) -> str:
@@ -316,13 +365,49 @@ class Observer:
                 prefixes[document] = prefix
                 return document
 
+            async def take(part: Page | Locator) -> list[Line]:
+                snapshot = await self._snapshot(part, asking, limit)
+                if "- iframe" in snapshot:
+                    await tab.learn_frames(snapshot)
+                return outline.read_outline(snapshot, number)
+
+            try:
+                await asyncio.sleep(0)
+                part = tab.page if scope is None else await self._part(tab, scope)
+                if part is None:
+                    return None
+                taken = None
+                if wanted is not None and (await asking)[-1] >= pieces.LARGE:
+                    taken = await self._take_piece(tab, part, wanted, take, number)
+                lines = await take(part) if taken is None else taken.lines
+                *place, size = await asking
+            finally:
+                asking.cancel()
             main = number("") if scope is None else None  # also where nothing has a ref
-            lines = outline.read_outline(snapshot, number)
             if scope is not None and REF.fullmatch(scope) and (not lines or lines[0].ref != scope):
                 return None
-            known, unseen, added = await self._survey(tab, lines, prefixes, size, main)
+            piece = None if taken is None else taken.place
+            key = None if taken is None or piece is None else taken.key
+            known, unseen, added = await self._survey(tab, lines, prefixes, size, main, key)
         lines = outline.masked(lines, known, unseen)
-        return _Seen(completed(lines, known, added, whole=main is not None), known, place)
+        lines = completed(lines, known, added, whole=main is not None)
+        return _Seen(lines if piece is None else pieces.lines_of(lines, piece), known, place, piece)
+
+    async def _take_piece(
+        self,
+        tab: OpenTab,
+        part: Page | Locator,
+        wanted: Piece,
+        take: Callable[[Page | Locator], Awaitable[list[Line]]],
+        number: Callable[[str], str],
+    ) -> Taken | None:
+        """Take a piece of a large page; None if only the whole outline tells how it stands there."""
+        match = REF.fullmatch(wanted.start or "")
+        where = None if match is None else self._tabs.locate(match[1])
+        if wanted.start is not None and (match is None or where is None or where[0] is not tab):
+            return None
+        start = None if match is None or where is None else where[1] + match[2]
+        return await pieces.take(part, wanted, start, take, number)
 
     async def _part(self, tab: OpenTab, scope: str) -> Locator | None:
         """Return what is to be observed; None if it is a ref whose element is gone."""
@@ -339,29 +424,31 @@ class Observer:
         return part if await part.count() else None
 
     @staticmethod
-    async def _snapshot(
-        part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout
-    ) -> tuple[str, list[Any], int]:
-        """Return the snapshot, the place, and how many elements the page has; a large one gets more time.
+    async def _snapshot(part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout) -> str:
+        """Return the snapshot; that of a page of which `asking` says that it is large gets more time.
 
-        What is asked afterwards gets as long as the snapshot took.
+        What is asked afterwards, of all of the page, gets as much.
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
         taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
         try:
-            *place, size = await asking
-            until = limit.when()
-            if until is not None:
-                limit.reschedule(min(until + size * _FOR_EACH, until + _LONGEST))
+            size = (await asking)[-1]
+            patience = _PATIENCE + min(size * _FOR_EACH, _LONGEST)
+            limit.reschedule(loop.time() + patience)
             snapshot = await taking
-            limit.reschedule(loop.time() + max(_PATIENCE, loop.time() - began))
-            return snapshot, place, size
+            limit.reschedule(loop.time() + patience)
+            return snapshot
         finally:
             taking.cancel()
 
     async def _survey(
-        self, tab: OpenTab, lines: Sequence[Line], prefixes: dict[str, str], size: int, main: str | None
+        self,
+        tab: OpenTab,
+        lines: Sequence[Line],
+        prefixes: dict[str, str],
+        size: int,
+        main: str | None,
+        piece: str | None,
     ) -> tuple[dict[str, Known], set[str], list[Added]]:
         """Ask each frame about its elements.
 
@@ -371,6 +458,7 @@ class Observer:
             prefixes: Those of the frames, by their documents.
             size: Elements of the page.
             main: The document of the main frame where the outline is one of the whole page.
+            piece: The key of the piece that it is; None if it is none.
 
         Returns:
             What is known, values of password fields without a ref, and what the outline leaves out.
@@ -390,9 +478,10 @@ class Observer:
                     prefix,
                     part.lines,
                     size,
-                    whole=main is not None,
+                    whole=main is not None and piece is None,
                     document=document,
                     owner=part.owner,
+                    piece=piece if part.owner is None else None,
                 )
                 for part, document, prefix in asked
             )
@@ -446,11 +535,20 @@ async def _ask(
     whole: bool,
     document: str | None = None,
     owner: str | None = None,
+    piece: str | None = None,
 ) -> Survey:
     """Ask a frame; of one that does not answer nothing is known, so that any field may be one for passwords."""
     try:
         return await survey(
-            frame, prefix, lines, within=_LONGEST, size=size, whole=whole, document=document, owner=owner
+            frame,
+            prefix,
+            lines,
+            within=_LONGEST,
+            size=size,
+            whole=whole,
+            document=document,
+            owner=owner,
+            piece=piece,
         )
     except PlaywrightError as exc:
         if not frame.is_detached():

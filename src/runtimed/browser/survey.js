@@ -9,14 +9,28 @@
 // element whose text is the role and the name that the latest snapshot of it gave it, in JSON.
 //
 // `runtimed=ref REF` finds an element also where Playwright's latest snapshot was one of another part of the page.
+//
+// `runtimed=piece KEY REF COUNT NEAR` is the page, or what it is asked of, of which a snapshot in the same turn shows a
+// piece: some COUNT elements from the one of that ref (`-`: from the beginning) on, what they are in, and in each of those
+// some NEAR elements beside them. `runtimed=cut KEY` is then an element whose text says what was left out, in JSON.
 (() => {
   const ACTING = 'summary, label, [tabindex], [onclick], [contenteditable]:not([contenteditable="false" i])';
   const CONTROL = 'button, a[href], select, summary, [role="button"], [role="link"]';
   // Playwright reads more or less of their text than there is in them.
   const UNREAD = 'script, style, noscript, slot, textarea, [contenteditable], [type=submit], [type=button], [type=reset]';
-  const LONG_NAME = 200, LONG_TEXT = 80, MANY = 500;
+  const LONG_NAME = 200, LONG_TEXT = 80, MANY = 500, CUTS = 8;
   const OWN = 1e9;
+  // Of these a name or a text is made of all that is in them, or a snapshot has no line.
+  const UNCUT = 'a, button, caption, details, figcaption, h1, h2, h3, h4, h5, h6, label, legend, option, select, summary, '
+    + 'svg, td, th, tr, [contenteditable]';
+  const UNCUT_ROLES = /\b(button|cell|checkbox|combobox|(column|row)header|gridcell|heading|img|link|menuitem(checkbox|radio)?|none|option|presentation|radio|row|searchbox|switch|tab|textbox|tooltip|treeitem)\b/i;
+  // A snapshot leaves them their names, whatever of those it shows.
+  const NAMED = 'aside, dialog, fieldset, figure, footer, form, header, main, nav, section, table';
+  const BARREN = /^(script|style|noscript|template|link|meta)$/;
   let page, prefix, refs, notes, places, paths, shadows, added;
+  const cuts = new Map();
+  // Of another document: it is asked anew.
+  const UNKNOWN = { levels: [{ element: {}, after: false }], last: null, left: 0, count: 0 };
   let given = 0;
 
   const spread = ranges => {
@@ -132,7 +146,7 @@
     .map(name => element.getAttribute(name)).find(text => text?.trim()));
 
   const is_left_out = element => {
-    if (!acts(element) || element === page.documentElement || element.parentElement?.closest(CONTROL)) return false;
+    if (element === page.documentElement || element.parentElement?.closest(CONTROL)) return false;
     if (element.tabIndex < 0 && !element.matches('[onclick], [contenteditable], summary, label')) return false;
     const { width, height } = element.getBoundingClientRect();
     return width > 0 && height > 0 && element.checkVisibility({ visibilityProperty: true })
@@ -140,11 +154,14 @@
   };
 
   const shown = element => added.get(element) ?? number(element);
-  const inside = element => {
-    const assigned = element.localName === 'slot' ? element.assignedElements() : [];
+  // What Playwright's walk finds in it.
+  const nodes_in = element => {
+    const assigned = element.localName === 'slot' ? element.assignedNodes() : [];
     return assigned.length ? assigned
-      : [...element.children, ...(element.shadowRoot?.children ?? [])].filter(child => !child.assignedSlot);
+      : [...element.childNodes, ...(element.shadowRoot?.childNodes ?? [])].filter(node => !node.assignedSlot);
   };
+  const inside = element => nodes_in(element).filter(node => node.nodeType === 1);
+  const around = element => element.assignedSlot ?? element.parentElement ?? element.parentNode?.host ?? null;
 
   const outermost = (elements, last) => {
     for (const element of last ? elements.reverse() : elements) {
@@ -162,7 +179,7 @@
       for (let before = node.previousElementSibling; before && !after; before = before.previousElementSibling)
         if (before.assignedSlot === node.assignedSlot) after = outermost([before], true);
       if (after) break;
-      node = node.assignedSlot ?? node.parentElement ?? node.parentNode?.host ?? null;
+      node = around(node);
       parent = node === null ? 0 : shown(node);
     }
     const ref = theirs(element) || OWN + (element._runtimedRef ??= ++given);
@@ -172,12 +189,128 @@
       editable: element.isContentEditable === true };
   };
 
+  const find = (root, ref) => {
+    const own = Number(/e0(\d+)$/.exec(ref)?.[1]);
+    return collect(root, []).filter(own ? element => element._runtimedRef === own : element => element._ariaRef?.ref === ref);
+  };
+
+  // How many elements it is, if those are not more than so many.
+  const weigh = (node, most) => {
+    if (node.nodeType !== 1) return 0;
+    let weight = 1;
+    for (const child of inside(node)) if ((weight += weigh(child, most - weight)) > most) break;
+    return weight;
+  };
+
+  const is_idle = node => node.nodeType !== 1 ? node.nodeType !== 3 || !node.nodeValue.trim()
+    : BARREN.test(node.localName) || (!node.checkVisibility() && getComputedStyle(node).display !== 'contents');
+
+  const can_be_cut = element => {
+    if (element.nodeType !== 1 || element.matches(UNCUT) || UNCUT_ROLES.test(element.getAttribute('role'))) return false;
+    const root = element.getRootNode(), id = JSON.stringify(element.id);
+    if (element.id && root.querySelector(`[aria-owns~=${id}], [aria-labelledby~=${id}]`)) return false;
+    return element.matches(NAMED) && !element.hasAttribute('role')
+      || !(element.getAttribute('aria-labelledby') ?? '').split(/\s+/).some(
+        name => name && element.contains(root.getElementById(name)));
+  };
+
+  // Nothing of this is seen by the page: its world has objects of its own for the same nodes.
+  const hide = (cut, element, all, kept) => {
+    const put = (object, name, value) => {
+      Object.defineProperty(object, name, { value, configurable: true });
+      cut.undo.push(() => delete object[name]);
+    };
+    const only = (parent, nodes) => {
+      put(parent, 'firstChild', nodes[0] ?? null);
+      if (nodes.length) put(nodes.at(-1), 'nextSibling', null);
+    };
+    if (all[0].assignedSlot === element) return put(element, 'assignedNodes', () => kept);
+    only(element, kept.filter(node => node.parentNode === element));
+    if (element.shadowRoot) only(element.shadowRoot, kept.filter(node => node.parentNode === element.shadowRoot));
+  };
+
+  const is_cut_off = (element, cut) => {
+    for (let node = element, parent; (parent = around(node)) !== null; node = parent) {
+      const level = cut.levels.find(one => one.element === parent);
+      if (level) return !level.kept.has(node);
+    }
+    return false;
+  };
+
+  // Whether one of two that a snapshot shows together is passed over, and not the other, which that shows elsewhere then.
+  const is_torn = (top, cut) => collect(top, []).some(owner => owner.hasAttribute('aria-owns')
+    && owner.getAttribute('aria-owns').split(/\s+/).some(id => {
+      const owned = id && owner.ownerDocument.getElementById(id);
+      const pair = owned && owner.compareDocumentPosition(owned) & 4 ? [owner, owned] : [owned, owner];
+      return owned && is_cut_off(pair[0], cut) && !is_cut_off(pair[1], cut);
+    }));
+
+  const piece = (root, key, start, count, near) => {
+    const top = root.nodeType === 9 ? root.querySelector('body, frameset') : root;
+    if (!top) return [];
+    const [first] = start === '-' ? [] : find(root, start);
+    const front = new Set();
+    for (let node = first; node && node !== top; node = around(node)) front.add(node);
+    const cut = { top, levels: [], undo: [], left: count, count, last: null };
+    cuts.set(key, cut);
+    if (cuts.size > CUTS) cuts.delete(cuts.keys().next().value);
+    const hides = [];
+    const beside = (all, at, step) => {
+      for (let most = near; all[at]; at += step) {
+        if (is_idle(all[at])) continue;
+        most -= Math.max(1, weigh(all[at], most));
+        if (most < 0) break;
+      }
+      return at;
+    };
+    const narrow = element => {
+      const all = nodes_in(element), begin = Math.max(0, all.findIndex(node => front.has(node)));
+      let end = begin;
+      for (; end < all.length && cut.left > 0; end++) {
+        const weight = weigh(all[end], cut.left);
+        if ((weight > cut.left || (front.has(all[end]) && all[end] !== first)) && can_be_cut(all[end])) narrow(all[end]);
+        else cut.left -= weight;
+        if (all[end].nodeType === 1 && !cut.levels.some(level => level.after)) cut.last = all[end];
+      }
+      const from = beside(all, begin - 1, -1) + 1, to = beside(all, end, 1);
+      if (from === 0 && to === all.length) return;
+      const kept = all.slice(from, to);
+      cut.levels.push({ element, after: to < all.length, kept: new Set(kept) });
+      hides.push([element, all, kept]);
+    };
+    if (start === '-' || front.size || first === top) narrow(top);
+    if (is_torn(top, cut)) cut.levels = [];
+    else for (const [element, all, kept] of hides) hide(cut, element, all, kept);
+    Promise.resolve().then(() => cut.undo.forEach(undo => undo()));
+    return [top];
+  };
+
+  // How many elements are behind the piece, and of what a part was left out; refs as Playwright has them, the innermost first.
+  const tell_cut = (root, cut) => {
+    const whole = root.ownerDocument ?? root;
+    const all = cut.last === null ? [] : [...cut.top.querySelectorAll('*')];
+    let low = 0, high = all.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (cut.last.compareDocumentPosition(all[middle]) & 4 && !cut.last.contains(all[middle])) high = middle;
+      else low = middle + 1;
+    }
+    const told = {
+      levels: cut.levels.map(({ element, after }) => ({ ref: element._ariaRef?.ref ?? '', after })),
+      shown: cut.count - cut.left, rest: all.length - low };
+    const answer = whole.createElement('data');
+    answer.textContent = JSON.stringify(told);
+    return answer;
+  };
+
   const end = (ranges, named, what) => {
     const told = {
       notes: {}, order: [], names: {}, paths: {}, acting: [], editable: [], passwords: [], unseen: [], added: [] };
     const wanted = spread(ranges);
     const roles = new Set(named.split(','));
     const alone = refs.size === 1;
+    const cut = cuts.get(what);
+    cuts.delete(what);
     const all = collect(page, []);  // afterwards it is known whether there are shadows
     for (const element of all) {
       const ref = element._ariaRef === undefined && element._runtimedRef === undefined ? 0 : number(element);
@@ -186,7 +319,8 @@
         else if (element.value) told.unseen.push(element.value);
       }
       if (!ref) {
-        if (what === 'all' && is_left_out(element)) told.added.push(add(element));
+        if (what !== 'these' && acts(element) && !(cut && is_cut_off(element, cut)) && is_left_out(element))
+          told.added.push(add(element));
         continue;
       }
       const { role, name } = ref < OWN ? element._ariaRef : { role: 'generic', name: '' };
@@ -234,11 +368,12 @@
       if (verb === 'tell') return [tell(root)];
       if (verb === 'begin') begin(root, ...rest.split(':'));
       if (verb === 'note') (notes[rest] ??= []).push(root);
-      if (verb === 'ref') {
-        const own = Number(/e0(\d+)$/.exec(rest)?.[1]);
-        return collect(root, []).filter(
-          own ? element => element._runtimedRef === own : element => element._ariaRef?.ref === rest);
+      if (verb === 'ref') return find(root, rest);
+      if (verb === 'piece') {
+        const [key, start, count, near] = rest.split(' ');
+        return piece(root, key, start, Number(count), Number(near));
       }
+      if (verb === 'cut') return [tell_cut(root, cuts.get(rest) ?? UNKNOWN)];
       return verb === 'end' ? end(...rest.split(' ')) : [];
     },
   };

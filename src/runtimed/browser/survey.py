@@ -122,6 +122,7 @@ async def survey(
     whole: bool = True,
     document: str | None = None,
     owner: str | None = None,
+    piece: str | None = None,
 ) -> Survey:
     """Ask a frame about elements of its latest snapshot.
 
@@ -134,11 +135,12 @@ async def survey(
         whole: Whether these lines are all that the frame shows; else each name is asked for by itself.
         document: That of the frame, to be told what the lines leave out; None to be told of them alone.
         owner: The ref of the iframe in which that is.
+        piece: The key of the piece that the snapshot showed; None if of all there was.
 
     Raises:
         PlaywrightError: If the frame is gone or does not answer.
     """
-    question = _Question(prefix, lines, size, whole=whole, document=document, owner=owner)
+    question = _Question(prefix, lines, size, whole=whole, document=document, owner=owner, piece=piece)
     if not question.wanted and document is None:
         return Survey({})
     answer = await frame.locator(question.selector()).text_content(timeout=within * 1000)
@@ -200,16 +202,26 @@ def by_ref(frame: Frame, ref: str) -> Locator:
 
 class _Question:
     def __init__(
-        self, prefix: str, lines: Sequence[Line], size: int, *, whole: bool, document: str | None, owner: str | None
+        self,
+        prefix: str,
+        lines: Sequence[Line],
+        size: int,
+        *,
+        whole: bool,
+        document: str | None,
+        owner: str | None,
+        piece: str | None,
     ) -> None:
         self._prefix = prefix
         self._whole = whole
         self._document = document
         self._owner = owner
+        self._piece = piece
         self.wanted = {number_of(line.ref): line for line in lines if line.ref is not None}
         self._roles = {line.role for line in self.wanted.values() if line.role in _NAMED}
         self._without = {(line.role, line.name) for line in lines if line.ref is None}
-        most = max(1, min(_MAX_QUERIES, _MAX_VISITS // max(size, 1)))
+        # Each takes a walk through all of the page, which a piece is to do without.
+        most = max(1, min(_MAX_QUERIES, _MAX_VISITS // max(size, 1))) if piece is None else 0
         pairs = dict.fromkeys(
             (line.role, line.name)
             for line in self.wanted.values()
@@ -237,7 +249,7 @@ class _Question:
             f"{by_role(role, name)} >> {_ENGINE}=note name {place}" for place, (role, name) in enumerate(self._named)
         ]
         parts += [f"{_by_text(text)} >> {_ENGINE}=note text {place}" for place, text in enumerate(self._texts)]
-        what = "these" if self._document is None else "all"
+        what = "these" if self._document is None else self._piece or "all"
         parts.append(f"{_ENGINE}=end {_ranges(pathed)} {','.join(sorted(self._roles))} {what}")
         begin = f"{_ENGINE}=begin {self._prefix}:{_ranges(self.wanted)}"
         return " >> ".join([begin, *(f"internal:or={json.dumps(part, ensure_ascii=False)}" for part in parts)])
