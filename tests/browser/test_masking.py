@@ -245,6 +245,21 @@ def test_an_editor_holds_a_secret_itself_and_pictures_do_not_show_it(browser):
     assert pictures[0] == pictures[1]
 
 
+def test_a_secret_that_is_typed_hides_the_field_that_has_the_focus_and_nothing_else(browser):
+    browser.goto("data:text/html,<p>Text</p><input id=i><iframe srcdoc='<input id=inner><input id=other>'></iframe>")
+    browser.do("type", value=Secret("to nobody"))
+    browser.do("click", selector="#i")
+    browser.do("click", selector="iframe >> internal:control=enter-frame >> #inner")
+    browser.do("type", value=Secret("swordfish"))
+
+    styles = "[...document.querySelectorAll('*')].map(one => one.getAttribute('style')).filter(Boolean)"
+    assert browser.js(f"[{styles}, document.querySelector('iframe').contentWindow.eval(`{styles}`), i.value]") == [
+        [],
+        ["-webkit-text-security: disc;"],
+        "",
+    ]
+
+
 def test_a_download_is_named_without_the_secret(browser):
     (name,) = [path.name for path in (browser.folder / "downloads").iterdir() if path.suffix == ".txt"]
     assert name == "***.txt"

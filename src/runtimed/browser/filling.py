@@ -41,7 +41,8 @@ _CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []]
 _HIDE_FOCUSED: Final = f"""() => {{
   let field = document.activeElement;
   while (field?.shadowRoot?.activeElement) field = field.shadowRoot.activeElement;
-  if (field) {{ {HIDE} }}
+  const elsewhere = !document.hasFocus() || field?.matches('body:not([contenteditable]), iframe, frame');
+  if (field && !elsewhere) {{ {HIDE} }}
 }}"""
 
 _FULL: Final = f"""(element, most) => {{
@@ -272,7 +273,7 @@ async def type_anywhere(action: actions.Type, page: Page) -> None:
     """Type key by key into whatever has the focus."""
     text, secret = _text_of(action.value)
     if secret:
-        await page.evaluate(_HIDE_FOCUSED)
+        await asyncio.gather(*(frame.evaluate(_HIDE_FOCUSED) for frame in page.frames))
     await page.keyboard.type(text, delay=action.delay * 1000)
     if action.press_enter:
         await page.keyboard.press("Enter")
