@@ -171,6 +171,13 @@ def test_a_french_phone_is_not_a_number_of_five_digits(tag):
         ("Save 20 %: now £39.99", "price", 39.99),
         ("19.99 € 12 left", "price", 19.99),
         ("3 für 2: 12,99 EUR", "price", 12.99),
+        ("$10 - $20", "last", 20),
+        ("£12.50 – £15", "last", 15),
+        ("USD 10 − USD 20", "last", 20),
+        ("10 - 20 €", "last", 20),
+        ("Milk - $2", "first", 2),
+        ("Now $5. Balance: - $20", "last", -20),
+        ("$5, discount -$20", "last", -20),
     ],
 )
 def test_one_of_several_numbers_is_picked_by_the_hint(text, pick, number):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from runtimed import BrowserError
-from runtimed.browser.schema import check_schema
+from runtimed.browser.schema import check_schema, check_value
 
 
 def fields(**properties: Any) -> dict[str, Any]:
@@ -60,6 +60,15 @@ def fields(**properties: Any) -> dict[str, Any]:
             "$ has additionalProperties with a schema, which cannot be honoured: name all properties",
         ),
         ({"not": {}, "selector": "b"}, "$ has the key 'not', which cannot be honoured"),
+        (
+            fields(day={"type": "string", "format": "day", "selector": "b"}),
+            "$.day has format: 'day', which cannot be honoured; it is one of date, date-time, time, duration, email, "
+            "hostname, ipv4, ipv6, uri, uri-reference, uuid",
+        ),
+        (
+            fields(n={"type": "integer", "format": "date", "selector": "b"}),
+            "$.n has format: 'date', which cannot be honoured; it is one of int32, int64, float, double",
+        ),
         ({"$ref": "#/$defs/Nothing"}, "$ refers to '#/$defs/Nothing', which the schema lacks"),
         (fields(a="b"), "$.a is no schema"),
         (
@@ -89,3 +98,31 @@ def test_what_cannot_be_honoured_is_said_with_its_place(schema, says):
 )
 def test_what_can_be_honoured_passes(schema):
     check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("form", "those", "others"),
+    [
+        ("date", ["2026-11-29"], ["2026-11-31", "29.11.2026", "20261129", "Rated 4.5 stars", ""]),
+        ("date-time", ["2026-11-29T12:30:00Z", "2026-11-29T12:30:00.5+01:00"], ["2026-11-29", "2026-11-29T25:00:00Z"]),
+        ("time", ["12:30:00Z"], ["12:30", "24:61:00Z"]),
+        ("duration", ["P3DT4H", "PT1.5S", "P2W"], ["P", "3 days", "PT"]),
+        ("email", ["ann@shop.example"], ["ann at shop", "@shop", "a b@c"]),
+        ("hostname", ["shop.example"], ["shop example", "-a", ""]),
+        ("ipv4", ["127.0.0.1"], ["1.2.3", "::1"]),
+        ("ipv6", ["::1"], ["127.0.0.1"]),
+        ("uri", ["https://shop.example/a?b#c", "mailto:a@b"], ["/a", "two words", ""]),
+        ("uri-reference", ["/a", ""], ["two words"]),
+        ("uuid", ["00000000-0000-4000-8000-00000000000f"], ["0f"]),
+        ("int32", [2147483647, -2147483648], [2147483648]),
+        ("double", [1.5, 2**70], []),
+    ],
+)
+def test_a_format_is_honoured(form, those, others):
+    part = {"type": "string", "format": form}
+    for value in those:
+        check_value(value, part, "$.v")
+    for value in others:
+        with pytest.raises(BrowserError) as caught:
+            check_value(value, part, "$.v")
+        assert caught.value.message == f"scrape: $.v is {value!r}, no {form!r} (format)"

@@ -320,8 +320,10 @@ def _number(text: str, start: int, end: int, locale: Locale | None) -> _Number:
     word, scale = find_scale(text[end:], locale, priced=priced)
     mark, before = text[start - 1 : start], text[:start].rstrip(RAISED + APART)
     symbol = find_symbol(before, locale)
-    signed = before if symbol is None else before.rstrip()[: -len(symbol)].rstrip()
-    sign = -1 if re.search(r"(?<![\w)])-$", signed) else 1
+    signed = before if symbol is None else before.rstrip()[: -len(symbol)]
+    # Apart from the currency, a dash behind something else is that of a range or of a list.
+    minus = r"(?<![\w)])-$" if symbol is None else r"(?<![\w)])-$|(?:^|[:;,=(\[])\s*-\s+$"
+    sign = -1 if re.search(minus, signed) else 1
     currency = find_currency(text, start, end + len(word), locale)
     # Accountants write what is owed in parentheses; in a longer text they are but parentheses.
     held = re.fullmatch(r"(\W?)\(.*\)", text.strip()) if len(_ATOM.findall(text)) == 1 else None

@@ -8,9 +8,12 @@ they are written.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time
 from typing import Any, Final, get_args
 
 from runtimed.browser.numerals import Pick, is_language
@@ -38,9 +41,41 @@ _OURS: Final = ("selector", "role", "name", "exact", "attribute", "pick", "local
 _STRUCTURE: Final = ("type", "properties", "required", "items", "default", "$ref", "anyOf", "oneOf", "allOf")
 _NOTES: Final = (
     *("$schema", "$id", "$defs", "$comment", "definitions", "title", "description", "examples", "deprecated"),
-    *("readOnly", "writeOnly", "format", "discriminator", "contentEncoding", "contentMediaType"),
+    *("readOnly", "writeOnly", "discriminator", "contentEncoding", "contentMediaType"),
 )
 _UNIONS: Final = ("anyOf", "oneOf")
+
+
+def _reads(read: Callable[[str], object], form: str) -> Callable[[Any], bool]:
+    def holds(value: Any) -> bool:
+        with contextlib.suppress(ValueError):
+            return re.fullmatch(form, value) is not None and read(value) is not None
+        return False
+
+    return holds
+
+
+_TIME: Final = r"\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)"
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_FORMATS: Final[dict[str, Callable[[Any], bool]]] = {
+    "date": _reads(date.fromisoformat, r"\d{4}-\d\d-\d\d"),
+    "date-time": _reads(datetime.fromisoformat, rf"\d{{4}}-\d\d-\d\d[Tt ]{_TIME}"),
+    "time": _reads(time.fromisoformat, _TIME),
+    "duration": _reads(len, r"P(?=.)(?:\d+W|(?:\d+Y)?(?:\d+M)?(?:\d+D)?(?:T(?=.)(?:\d+H)?(?:\d+M)?(?:[\d.]+S)?)?)"),
+    "email": _reads(len, rf"[^@\s]+@{_LABEL}(?:\.{_LABEL})*"),
+    "hostname": _reads(len, rf"{_LABEL}(?:\.{_LABEL})*"),
+    "ipv4": _reads(ipaddress.IPv4Address, ".*"),
+    "ipv6": _reads(ipaddress.IPv6Address, ".*"),
+    "uri": _reads(len, r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+"),
+    "uri-reference": _reads(len, r"[^\s<>\"{}|\\^`]*"),
+    "uuid": _reads(len, r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"),
+    "int32": lambda value: -(2**31) <= value < 2**31,
+    "int64": lambda value: -(2**63) <= value < 2**63,
+    "float": lambda _: True,
+    "double": lambda _: True,
+}
+"""Whether a value has a format. Source: JSON Schema 2020-12, validation, 7.3; the numbers: OpenAPI 3."""
+_OF_NUMBERS: Final = ("int32", "int64", "float", "double")
 
 _LIMITS: Final[dict[str, tuple[Callable[[Any, Any], bool], str]]] = {
     "minimum": (lambda value, limit: value >= limit, "below"),
@@ -54,6 +89,7 @@ _LIMITS: Final[dict[str, tuple[Callable[[Any, Any], bool], str]]] = {
     "maxItems": (lambda value, limit: len(value) <= limit, "more than"),
     "uniqueItems": (lambda value, limit: not limit or all(value.count(one) == 1 for one in value), "not unique:"),
     "pattern": (lambda value, limit: re.search(limit, value) is not None, "unlike the pattern"),
+    "format": (lambda value, name: _FORMATS[name](value), "no"),
     "enum": (lambda value, limit: value in limit, "none of"),
     "const": (lambda value, limit: value == limit, "not"),
 }
@@ -144,6 +180,13 @@ def _check_words(part: Part, path: str) -> None:
         raise _wrong(path, "has exact without a name")
     if "selector" in part and "role" in part:
         raise _wrong(path, "has a selector and a role; give one of them")
+    if "format" in part:
+        kinds = kind if isinstance(kind, list) else [kind]
+        allowed = [name for name in _FORMATS if ("string" not in kinds) == (name in _OF_NUMBERS)]
+        if part["format"] not in allowed:
+            raise _wrong(
+                path, f"has format: {part['format']!r}, which cannot be honoured; it is one of {', '.join(allowed)}"
+            )
     if "pattern" in part:
         try:
             re.compile(part["pattern"])
