@@ -14,7 +14,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, recorded
-from runtimed.browser import engine
+from runtimed.browser import engine, pictures
 from runtimed.browser import relay as relay_module
 from runtimed.browser.relay import Relay, respond
 
@@ -389,6 +389,30 @@ def test_what_pages_say_and_ask_for_is_logged(browser, site):
     assert f"404 GET {site.url}/no-such" in texts("network")
     assert "warning: careful" in texts("console")
     assert any("uncaught: oops" in text for text in texts("console"))
+
+
+def test_no_picture_is_taken_while_a_page_is_read(browser, site, monkeypatch):
+    browser.goto(f"{site.url}/list")
+    due = browser.browser._pictures
+    browser.until(lambda: due._timer is None and due._taking is None, "pictures are taken without an end")
+    monkeypatch.setattr(pictures, "_QUIET", 0.0)
+    monkeypatch.setattr(pictures, "_LONGEST", 600.0)
+    driver = browser.browser._tabs.context._impl_obj._connection
+    send, asked = driver.onmessage, []
+
+    def note(message):
+        asked.append(message["params"].get("method", message["method"]))
+        send(message)
+
+    monkeypatch.setattr(driver, "onmessage", note)
+    browser.observe()
+
+    browser.until(lambda: "Page.captureScreenshot" in asked, "there is no picture of the page")
+    assert [method for method in asked if method in ("ariaSnapshot", "textContent", "Page.captureScreenshot")] == [
+        "ariaSnapshot",
+        "textContent",
+        "Page.captureScreenshot",
+    ]
 
 
 def test_pictures_from_before_and_after_an_action(browser, site):

@@ -230,8 +230,7 @@ class Browser:
                 does not answer.
         """
         self._jar.touch()
-        self._pictures.touch()
-        with self._without_secrets():
+        with self._pictures.hold(), self._without_secrets():
             observation = await self._observer.observe(
                 scope=scope,
                 depth=depth,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from playwright.async_api import Error as PlaywrightError
@@ -52,14 +54,26 @@ class Pictures:
         self._timer: asyncio.TimerHandle | None = None
         self._taking: asyncio.Task[None] | None = None
 
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Take none while a page is read, which would wait for it, unless that takes long."""
+        self._wait(_LONGEST)
+        try:
+            yield
+        finally:
+            self.touch()
+
     def touch(self) -> None:
         """Something was asked of the browser: it may look different afterwards."""
+        self._wait(_QUIET)
+
+    def _wait(self, longest: float) -> None:
         now = time.monotonic()
         if self._wanted_since is None:
             self._wanted_since = now
         if self._timer is not None:
             self._timer.cancel()
-        wait = min(_QUIET, max(0.0, self._wanted_since + _LONGEST - now))
+        wait = min(longest, max(0.0, self._wanted_since + _LONGEST - now))
         self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
 
     def performed(self, action: int) -> None:
