@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
 
+from runtimed.browser.isolated import ask
 from runtimed.browser.numerals import APART, RAISED, NoNumber, Unreadable, read_number
 from runtimed.browser.schema import (
     MAX_DEPTH,
@@ -23,7 +24,7 @@ from runtimed.errors import BrowserError
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-__all__ = ["locate_all", "scrape_data"]
+__all__ = ["FUNCTIONS", "locate_all", "scrape_data"]
 
 _MAX_ITEMS: Final = 10_000
 _PATIENCE: Final = 2000.0
@@ -124,6 +125,9 @@ _VALUE: Final = """(element, [attribute, number, RAISED, APART]) => {
   return [value(), language(element), navigator.language, seen];
 }"""
 
+FUNCTIONS: Final = {"value": _VALUE, "source": "frame => frame.src"}
+"""What pages are asked; see `isolated`."""
+
 
 async def scrape_data(page: Page, schema: Part, *, selector: str | None) -> Any:
     """Return the data that a JSON schema describes; see `schema` for what it may say.
@@ -184,7 +188,7 @@ async def _in_frames(around: Locator, selector: str, *, visible: bool, every: bo
                 async with asyncio.timeout(_PATIENCE / 1000):
                     found += await _in_frames(inside, selector, visible=visible, every=every)
             except TimeoutError:
-                name = await frames.nth(place).evaluate("frame => frame.src")
+                name = await ask(frames.nth(place), "source")
                 raise BrowserError(f"scrape: the frame {name!r} on the page does not answer") from None
             if found and not every:
                 break
@@ -246,7 +250,7 @@ async def _read_one(around: Locator, part: Part, schema: Part, path: str, *, req
         return part["const"]
     try:
         asked = [part.get("attribute"), kind in ("number", "integer"), RAISED, APART]
-        read = await around.evaluate(_VALUE, asked, timeout=_PATIENCE)
+        read = await ask(around, "value", asked, limit=_PATIENCE)
     except PlaywrightError as exc:
         raise BrowserError(f"scrape: {path} cannot be read: {exc.message}", path=path) from exc
     return _typed(read, part, path, required=required)

@@ -21,12 +21,11 @@ from playwright.async_api import BrowserContext, CDPSession, Playwright, async_p
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.actions import Action, Secret, Target, secrets_of
-from runtimed.browser import domains, held, survey
+from runtimed.browser import data, domains, filling, handing, held, isolated, operating, pointing, scrape, survey
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookie_forms import check_cookies
 from runtimed.browser.credentials import Credentials
-from runtimed.browser.data import scrape_data
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.emulation import check_emulation, emulate
 from runtimed.browser.jar import CookieJar
@@ -38,7 +37,6 @@ from runtimed.browser.perform import Performed, Performer
 from runtimed.browser.pictures import Pictures
 from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
 from runtimed.browser.relay import Relay
-from runtimed.browser.scrape import scrape_markdown
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import Tabs
@@ -63,6 +61,16 @@ _PAGES_END: Final = 2.5
 
 _PATIENCE: Final = 10.0
 """Seconds in which a page that is to be read must answer."""
+
+_FUNCTIONS: Final = {
+    **data.FUNCTIONS,
+    **filling.FUNCTIONS,
+    **handing.FUNCTIONS,
+    **operating.FUNCTIONS,
+    **pointing.FUNCTIONS,
+    **scrape.FUNCTIONS,
+}
+"""What is asked of pages in a world that is not theirs."""
 
 _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 """Errors of actions after which we look whether the driver lives."""
@@ -276,13 +284,13 @@ class Browser:
         await tab.ready
         try:
             async with asyncio.timeout(_PATIENCE):
-                await tab.run(tab.page.evaluate("0"))
+                await tab.run(tab.page.title())
             if schema is None:
-                work: Any = scrape_markdown(
+                work: Any = scrape.scrape_markdown(
                     tab.page, selector=selector, only_main_content=only_main_content, links=links, images=images
                 )
             else:
-                work = scrape_data(tab.page, schema, selector=selector)
+                work = data.scrape_data(tab.page, schema, selector=selector)
             with self._without_secrets():
                 return self._secrets.mask_all(await tab.run(work))
         except TimeoutError:
@@ -427,7 +435,8 @@ class Browser:
                 # Else it makes a temporary one, which it leaves when it is ended while it still removes it.
                 artifacts_dir=self._folder / "artifacts",
             )
-            await asyncio.gather(survey.register(playwright), held.register(playwright))
+            functions = isolated.register(playwright, _FUNCTIONS)
+            await asyncio.gather(survey.register(playwright), held.register(playwright), functions)
             self._context = driven.contexts[0]
             self._cdp = await driven.new_browser_cdp_session()
         except PlaywrightError as exc:

@@ -14,6 +14,7 @@ from runtimed import actions
 from runtimed.actions import Secret
 from runtimed.browser.doing import Doing, NoEffect
 from runtimed.browser.held import BOXES, FIELD, HIDE, TYPED, Held, letters, look, other, outcome
+from runtimed.browser.isolated import ask, selector
 from runtimed.browser.pointing import was_clicked
 from runtimed.browser.words import is_found, obstacle
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["begin", "check", "clear", "fill", "select", "type_anywhere", "type_text"]
+__all__ = ["FUNCTIONS", "begin", "check", "clear", "fill", "select", "type_anywhere", "type_text"]
 
 _READING: Final = 1000.0
 """Milliseconds in which a field tells what it holds; one that is gone since tells nothing."""
@@ -34,7 +35,7 @@ _SLOWLY: Final = 0.1
 """Seconds between two keys where a page leads on to the next box a moment after each."""
 _MOST_KEYS: Final = 40
 """Most keys with which a field is emptied, character by character: those that keep a text of their own are short."""
-_LABEL: Final = "element => [...element.labels ?? []].find(label => label.checkVisibility()) ?? null"
+_LABELS: Final = "element => [...element.labels ?? []].filter(label => label.checkVisibility()).slice(0, 1)"
 
 _CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
 
@@ -50,6 +51,9 @@ _FULL: Final = f"""(element, most) => {{
   {BOXES}
   return boxes.slice(boxes.indexOf(field) + 1).slice(0, most - 1).filter(box => box.value);
 }}"""
+
+FUNCTIONS: Final = {"labels": _LABELS, "chosen": _CHOSEN, "hideFocused": _HIDE_FOCUSED, "fullBoxes": _FULL}
+"""What pages are asked; see `isolated`."""
 
 _TYPED: Final = frozenset({*TYPED, "contenteditable"})
 
@@ -136,11 +140,9 @@ def _in_boxes(field: Held, text: str) -> bool:
 
 async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
     """Empty the boxes over which a text goes; a full one takes no key."""
-    full = await found.evaluate_handle(_FULL, len(text), timeout=limit)
-    for box in (await full.get_properties()).values():
-        element = box.as_element()
-        if element is not None:
-            await element.fill("", timeout=limit)
+    element = await found.element_handle(timeout=limit)
+    for box in await element.query_selector_all(selector("find", "fullBoxes", len(text))):
+        await box.fill("", timeout=limit)
     await found.fill("", timeout=limit)
 
 
@@ -238,10 +240,10 @@ async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, 
             if obstacle(exc) == "is disabled" or not is_found(exc):
                 raise
             # Pages draw their own, over or instead of the browser's: people click its label.
-            label = (await found.evaluate_handle(_LABEL, timeout=_READING)).as_element()
-            if label is None:
+            labels = found.locator(selector("find", "labels"))
+            if not await labels.count():
                 raise
-            await label.click(timeout=limit)
+            await labels.click(timeout=limit)
         elif not isinstance(exc, PlaywrightTimeout) and "did not change its state" not in exc.message:
             raise
         end = time.monotonic() + (action.timeout or _SWITCHING)
@@ -261,7 +263,7 @@ async def select(action: actions.SelectOption, found: Locator, what: str, limit:
     asked = action.value if isinstance(action.value, str) else list(action.value)
     chosen = await found.select_option(asked, timeout=limit)
     try:
-        held = await found.evaluate(_CHOSEN, timeout=_READING)
+        held = await ask(found, "chosen", limit=_READING)
     except PlaywrightError:  # the page has another list, or is another page
         held = chosen
     if held != chosen:
@@ -273,7 +275,7 @@ async def type_anywhere(action: actions.Type, page: Page) -> None:
     """Type key by key into whatever has the focus."""
     text, secret = _text_of(action.value)
     if secret:
-        await asyncio.gather(*(frame.evaluate(_HIDE_FOCUSED) for frame in page.frames))
+        await asyncio.gather(*(ask(frame.locator(":root"), "hideFocused") for frame in page.frames))
     await page.keyboard.type(text, delay=action.delay * 1000)
     if action.press_enter:
         await page.keyboard.press("Enter")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,14 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.browser.doing import TIMEOUT, Refused, milliseconds
+from runtimed.browser.isolated import ask, ask_of, frame_of
+from runtimed.browser.pointing import view_of
 from runtimed.browser.tabs import OpenTab
 
 if TYPE_CHECKING:
-    from playwright.async_api import ElementHandle, FileChooser, Locator
+    from playwright.async_api import FileChooser, Locator
 
-__all__ = ["drop", "upload"]
+__all__ = ["FUNCTIONS", "drop", "upload"]
 
 _SEEN: Final = 1.0
 """Seconds in which a page sees what is dragged over it."""
@@ -42,7 +45,7 @@ _EMPTY: Final = """element => {
 }"""
 
 # What the page makes of it shows when the event is over: microtasks would run between two listeners.
-_LISTEN: Final = """element => {
+_LISTEN: Final = """(element, key, kept) => {
   const view = element.ownerDocument.defaultView, heard = { over: null, dropped: false };
   const over = event => setTimeout(() => {
     heard.over = event.defaultPrevented && event.dataTransfer?.dropEffect !== 'none';
@@ -54,14 +57,18 @@ _LISTEN: Final = """element => {
     view.removeEventListener('dragover', over, true);
     view.removeEventListener('drop', dropped, true);
   };
-  return heard;
+  kept.set(key, heard);
 }"""
 
-_HEARD: Final = """(heard, [name, seconds]) => new Promise(done => {
-  const end = performance.now() + seconds * 1000;
-  const look = () => heard[name] || performance.now() > end ? done(heard[name]) : setTimeout(look, 10);
-  look();
-})"""
+FUNCTIONS: Final = {
+    "takesFiles": _INPUT,
+    "emptyFiles": _EMPTY,
+    "listenToDrop": _LISTEN,
+    "heardOfDrop": "(root, [key, name], kept) => kept.get(key)[name]",
+    "endDrop": "(root, key, kept) => { kept.get(key)?.end(); kept.delete(key); }",
+    "scrollIntoView": "element => element.scrollIntoViewIfNeeded(true)",
+}
+"""What pages are asked; see `isolated`."""
 
 
 async def upload(action: actions.UploadFile, tab: OpenTab, found: Locator, what: str) -> str:
@@ -72,16 +79,16 @@ async def upload(action: actions.UploadFile, tab: OpenTab, found: Locator, what:
     """
     limit = milliseconds(action, TIMEOUT)
     files = await _check(action.files)
-    takes = await found.evaluate(_INPUT, timeout=limit)
+    takes = await ask(found, "takesFiles", limit=limit)
     if takes is not None:
         _check_kind(files, takes, what)
         if files or not takes["folder"]:
             await found.set_input_files(files, timeout=limit)
         else:  # which Playwright refuses
-            await found.evaluate(_EMPTY, timeout=limit)
+            await ask(found, "emptyFiles", limit=limit)
     else:
         chooser = await _open_chooser(tab, found, what, limit)
-        _check_kind(files, await _takes(chooser.element), what)
+        _check_kind(files, await ask_of(chooser.element, "takesFiles"), what)
         await chooser.set_files(files, timeout=limit)
     return f"Gave {_names(files)} to {what}" if files else f"Took all files from {what}"
 
@@ -117,7 +124,18 @@ async def drop(action: actions.DropFiles, tab: OpenTab, found: Locator, what: st
     files = await _check(action.files)
     if not files:
         raise Refused("Nothing can be dropped without a path", error="Refused")
-    heard = await found.evaluate_handle(_LISTEN, timeout=limit)
+    document = (await frame_of(found, limit)).locator(":root")
+    key = secrets.token_hex(8)
+    await ask(found, "listenToDrop", key, limit=limit)
+
+    async def has_heard(name: str, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not await ask(document, "heardOfDrop", [key, name]):
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(_PAUSE)
+        return True
+
     try:
         where = await _middle(tab, found, what)
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
@@ -130,18 +148,17 @@ async def drop(action: actions.DropFiles, tab: OpenTab, found: Locator, what: st
         accepted, end = False, time.monotonic() + _SEEN
         while not accepted and time.monotonic() < end:  # many a zone is made when something is dragged over the page
             await drag("dragOver")
-            accepted = await heard.evaluate(_HEARD, ["over", _OVER])
+            accepted = await has_heard("over", _OVER)
         if not accepted:  # Chromium would open the file in the place of the page
             await drag("dragCancel")
             raise Refused(f"The page takes no files at {what}: nothing there accepts what is dragged", error="Refused")
         await drag("drop")
         with contextlib.suppress(PlaywrightError):  # the page has gone elsewhere with it
-            if not await heard.evaluate(_HEARD, ["dropped", _SEEN]):
+            if not await has_heard("dropped", _SEEN):
                 raise Refused(f"What was dropped on {what} did not arrive", error="Refused")
     finally:
         with contextlib.suppress(PlaywrightError):
-            await heard.evaluate("heard => heard.end()")
-            await heard.dispose()
+            await ask(document, "endDrop", key)
     return f"Dropped {_names(files)} on {what}"
 
 
@@ -161,15 +178,11 @@ def _check_kind(files: Sequence[Path], takes: Any, what: str) -> None:
         raise Refused(f"{what} takes files, and no folders: {str(folders[0])!r} is one", error="Refused")
 
 
-async def _takes(element: ElementHandle) -> Any:
-    return await element.evaluate(_INPUT)
-
-
 async def _middle(tab: OpenTab, found: Locator, what: str) -> dict[str, float]:
     """Bring an element into view, and return the middle of what is seen of it, in CSS pixels of the tab."""
     # Playwright's own scrolling waits for frames to be drawn, which a frame out of view never is.
-    await found.evaluate("element => element.scrollIntoViewIfNeeded(true)")
-    width, height = await tab.page.evaluate("[innerWidth, innerHeight]")
+    await ask(found, "scrollIntoView")
+    width, height = await view_of(tab)
     before = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_SEEN):

@@ -17,6 +17,7 @@ from runtimed.browser.elements import Elements
 from runtimed.browser.fetching import fetch
 from runtimed.browser.filling import begin, check, clear, fill, select, type_anywhere, type_text
 from runtimed.browser.handing import drop, upload
+from runtimed.browser.isolated import ask
 from runtimed.browser.keys import key_of
 from runtimed.browser.pointing import click, drag, hover, point_of, reach
 from runtimed.browser.scripting import evaluate
@@ -26,7 +27,7 @@ from runtimed.browser.words import is_found, obstacle
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
-__all__ = ["Operator"]
+__all__ = ["FUNCTIONS", "Operator"]
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ _PATIENT: Final = 1.0
 """Seconds that a page gets to enable or uncover what an action without a time of its own is about."""
 
 # The page itself, or what scrolls in its middle where the page as a whole does not.
-_SCROLL: Final = """amount => {
+_SCROLL: Final = """(element, amount) => {
   const root = document.scrollingElement ?? document.documentElement;
   let box = root;
   if (root.scrollHeight <= innerHeight) {
@@ -70,6 +71,9 @@ _WHY_COVERED: Final = """(element, point) => {
   if (getComputedStyle(element).pointerEvents === 'none')
     return 'is transparent for the pointer (pointer-events: none)';
 }"""
+
+FUNCTIONS: Final = {"scroll": _SCROLL, "scrollElement": _SCROLL_ELEMENT, "save": _SAVE, "whyCovered": _WHY_COVERED}
+"""What pages are asked; see `isolated`."""
 
 
 class Operator:
@@ -110,7 +114,7 @@ class Operator:
                     await hover(action, tab, None, 0)
                     return f"The pointer is over {what}"
                 case actions.Scroll():
-                    moved = await tab.page.evaluate(_SCROLL, action.amount)
+                    moved = await ask(tab.page.locator(":root"), "scroll", action.amount)
                     return f"Scrolled by {moved} px" if moved else "There is nothing more to scroll"
         raise AssertionError(f"no way to perform {action!r}")
 
@@ -149,7 +153,7 @@ class Operator:
                 if action.amount is None:
                     await found.scroll_into_view_if_needed(timeout=limit)
                     return f"{what} is in view"
-                moved = await found.evaluate(_SCROLL_ELEMENT, action.amount, timeout=limit)
+                moved = await ask(found, "scrollElement", action.amount, limit=limit)
                 return f"Scrolled {what} by {moved} px" if moved else f"There is nothing more to scroll in {what}"
             case _:
                 raise AssertionError(f"no way to perform {action!r}")
@@ -216,7 +220,7 @@ class Operator:
     async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator | None, doing: Doing) -> str:
         timeout = action.timeout or LONG_TIMEOUT
         beginning = self._downloads.expect(tab.elsewhere())
-        begin = tab.page.evaluate(_SAVE) if found is None else found.click(timeout=timeout * 1000)
+        begin = ask(tab.page.locator(":root"), "save") if found is None else found.click(timeout=timeout * 1000)
         said, doing.data = await fetch(beginning, begin, timeout)
         return said
 
@@ -311,7 +315,7 @@ async def _refuse(
     unsaid = why is None and point is not None and is_found(exc)
     if found is not None and (unsaid or (why or "").startswith("is covered")):
         with contextlib.suppress(PlaywrightError):  # it is gone meanwhile
-            why = await found.evaluate(_WHY_COVERED, point, timeout=_PATIENT * 1000) or why
+            why = await ask(found, "whyCovered", point, limit=_PATIENT * 1000) or why
     if why is None:
         return
     if waited is None:

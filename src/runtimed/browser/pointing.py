@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed.browser.doing import Doing, Refused
+from runtimed.browser.isolated import ask, frame_of
 from runtimed.browser.watching import is_pressed
 from runtimed.browser.words import performed
 
 if TYPE_CHECKING:
-    from playwright.async_api import JSHandle, Locator
+    from playwright.async_api import Frame, Locator
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["click", "drag", "hover", "let_go", "point_of", "reach", "was_clicked"]
+__all__ = ["FUNCTIONS", "click", "drag", "hover", "let_go", "point_of", "reach", "view_of", "was_clicked"]
 
 _STEPS: Final = 8
 """Moves of which a drag consists: what follows the pointer wants to see it come."""
@@ -28,21 +30,30 @@ _PATIENCE: Final = 1.0
 """Seconds in which a page that a drag went through says what it has seen."""
 
 # The page as a whole is compared: who shows where something may be dropped takes that back where it was not.
-_WATCH: Final = """element => {
+_WATCH: Final = """(element, key, kept) => {
   const view = element.ownerDocument.defaultView, root = element.ownerDocument.documentElement;
   const types = ['dragstart', 'drop', 'input', 'change'], events = [];
   const notice = event => events.push(event);
   for (const type of types) view.addEventListener(type, notice, { capture: true, passive: true });
   const before = root.innerHTML;
-  return { end: () => {
+  kept.set(key, () => {
     for (const type of types) view.removeEventListener(type, notice, { capture: true });
     const seen = (...sought) => events.some(event => sought.includes(event.type) && !(
       event.type === 'dragstart' && event.defaultPrevented));
     return [seen('dragstart'), seen('drop'), seen('input', 'change') || root.innerHTML !== before];
-  } };
+  });
+}"""
+
+_END: Final = """(root, key, kept) => {
+  const end = kept.get(key);
+  kept.delete(key);
+  return end?.() ?? null;
 }"""
 
 _SHOW: Final = "element => element.scrollIntoView({ block: 'nearest', inline: 'nearest', behavior: 'instant' })"
+
+FUNCTIONS: Final = {"watchDrag": _WATCH, "endDrag": _END, "show": _SHOW, "view": "() => [innerWidth, innerHeight]"}
+"""What pages are asked; see `isolated`."""
 
 
 def point_of(target: Any) -> tuple[float, float] | None:
@@ -106,13 +117,19 @@ async def _in_view(tab: OpenTab, point: tuple[float, float] | None) -> tuple[flo
     """
     if point is None:
         raise AssertionError("an action on no element has a point")
-    width, height = await tab.page.evaluate("[innerWidth, innerHeight]")
+    width, height = await view_of(tab)
     if not (0 <= point[0] < width and 0 <= point[1] < height):
         raise Refused(
             f"The point {point[0]:g}, {point[1]:g} is outside of the view, which is {width} by {height}; scroll before",
             error="Refused",
         )
     return point
+
+
+async def view_of(tab: OpenTab) -> tuple[float, float]:
+    """Return how wide and how high what is seen of a page is, in CSS pixels."""
+    width, height = await ask(tab.page.locator(":root"), "view")
+    return width, height
 
 
 async def reach(target: Locator, point: tuple[float, float] | None, limit: float) -> None:
@@ -139,9 +156,7 @@ async def drag(
     mouse, end = tab.page.mouse, point_of(action.to)
     await hover(action, tab, source, limit)
     watches = [
-        await place.evaluate_handle(_WATCH, timeout=limit)
-        for place in (source or tab.page.locator(":root"), target)
-        if place is not None
+        await _watch(place, limit) for place in (source or tab.page.locator(":root"), target) if place is not None
     ]
     tab.pressed = True
     await mouse.down()
@@ -155,13 +170,21 @@ async def drag(
     return await _outcome(watches, where)
 
 
+async def _watch(place: Locator, limit: float) -> tuple[Frame, str]:
+    """Begin to watch what a drag does to the document of an element; return its frame, and the key for `endDrag`."""
+    key = secrets.token_hex(8)
+    frame = await frame_of(place, limit)
+    await ask(place, "watchDrag", key, limit=limit)
+    return frame, key
+
+
 async def _aim(
     tab: OpenTab, target: Locator | None, point: tuple[float, float] | None, limit: float
 ) -> tuple[float, float]:
     """Return where in the view a target is, or a point of it."""
     if target is None:
         return await _in_view(tab, point)
-    await target.evaluate(_SHOW, timeout=limit)
+    await ask(target, "show", limit=limit)
     box = await target.bounding_box(timeout=limit)
     if box is None:
         raise Refused("What something was to be dragged to is not shown any more", error="Refused")
@@ -173,14 +196,14 @@ async def _aim(
     return (left + right) / 2, (top + bottom) / 2
 
 
-async def _outcome(watches: list[JSHandle], where: str) -> str:
+async def _outcome(watches: list[tuple[Frame, str]], where: str) -> str:
     started = dropped = changed = False
-    for watch in watches:
-        try:
+    for frame, key in watches:
+        seen = None
+        with contextlib.suppress(PlaywrightError, TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                seen = await watch.evaluate("watch => watch.end()")
-                await watch.dispose()
-        except (PlaywrightError, TimeoutError):  # the drag has led to another page, or keeps this one busy
+                seen = await ask(frame.locator(":root"), "endDrag", key)
+        if seen is None:  # the drag has led to another page, or keeps this one busy
             changed = True
         else:
             started, dropped, changed = started or seen[0], dropped or seen[1], changed or seen[2]

@@ -1,7 +1,8 @@
-// What a document shows, as a tree for Markdown: [kind, attributes, children], or a text. Runs in the page, changes nothing.
-// `options.roots` are the elements to read, null for the page as a whole; `options.frames` the elements of its frames;
-// `options.main` leaves out what stands around the content.
-options => {
+// What a document shows, as a tree for Markdown: [kind, attributes, children], or a text. Changes nothing that a page sees.
+// `given` are the elements to read, or the root for the page as a whole; of its frames those count that have a number
+// below `options.frames`; `options.main` leaves out what stands around the content.
+(given, options) => {
+  const roots = Array.isArray(given) ? given : null;
   // By their numbers: a page may have a `Node` of its own.
   const TEXT = 3, ELEMENT = 1;
   const DEEPEST = 150;
@@ -30,15 +31,6 @@ options => {
   const role = node => (node.getAttribute('role') ?? '').trim().split(/\s+/)[0];
   const inContent = node => node.parentElement?.closest('article, main, [role=main], [role=article]');
 
-  // Written by hand: a page may have given texts and arrays a `toJSON` of its own.
-  const quoted = text => `"${text.toWellFormed().replace(/[\\"\u0000-\u001f\ud800-\udfff]/g,
-    char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)}"`;
-  const written = value => {
-    if (typeof value === 'string') return quoted(value);
-    if (Array.isArray(value)) return `[${value.map(written).join(',')}]`;
-    if (typeof value !== 'object' || value === null) return String(value ?? null);
-    return `{${Object.keys(value).map(key => `${quoted(key)}:${written(value[key])}`).join(',')}}`;
-  };
   const once = work => { let made; return () => (made ??= work()); };
   const childrenOf = node => {
     if (node.shadowRoot) return [...node.shadowRoot.childNodes];
@@ -413,8 +405,8 @@ options => {
         ? `${Math.round(node.value / node.max * 100)} %` : String(node.value)]];
     }
     if (tag === 'IFRAME' || tag === 'FRAME') {
-      const number = options.frames.indexOf(node), box = node.getBoundingClientRect();
-      return number >= 0 && (tag === 'FRAME' || (box.width > 1 && box.height > 1)) ? ['frame', { number }, []] : null;
+      const number = node.runtimedNumber, box = node.getBoundingClientRect();
+      return number < options.frames && (tag === 'FRAME' || (box.width > 1 && box.height > 1)) ? ['frame', { number }, []] : null;
     }
     const multiline = /^pre/.test(style.whiteSpace) && style.whiteSpace !== 'pre-line' && tag === 'CODE'
       && node.textContent.trim().includes('\n');
@@ -500,14 +492,14 @@ options => {
     : tree[0] === 'pre' || tree[0] === 'code' ? tree[1].text.length : tree[0] === 'frame' ? 1
       : tree[2].reduce((sum, one) => sum + said(one), 0));
   const read = (node, main) => ['block', 0, [copy(node, main, 0) ?? '']];
-  if (options.roots) {
-    const outer = options.roots.filter(node => !options.roots.some(other => other !== node && other.contains(node)));
+  if (roots) {
+    const outer = roots.filter(node => !roots.some(other => other !== node && other.contains(node)));
     const made = outer.filter(node => node.checkVisibility({ visibilityProperty: true }))
       .map(node => copy(node, false, 0)).filter(one => one);
-    return written(['block', 0, made.map(one => (one[0] === 'item' ? one : ['block', 0, [one]]))]);
+    return ['block', 0, made.map(one => (one[0] === 'item' ? one : ['block', 0, [one]]))];
   }
   const body = document.body ?? document.documentElement;
-  if (!options.main) return written(read(body, false));
+  if (!options.main) return read(body, false);
   const mains = [...document.querySelectorAll('main, [role=main]')]
     .filter(node => node.checkVisibility() && !node.parentElement.closest('main, [role=main]'));
   if (mains.length === 1) {
@@ -517,10 +509,10 @@ options => {
       const outside = pageHeadings().filter(one => !mains[0].contains(one) && isTitle(one));
       if (!mains[0].querySelector('h1') && outside.length === 1 && document.title.includes(squeezed(outside[0].textContent)))
         part[2].unshift(copy(outside[0], false, 0));
-      return written(part);
+      return part;
     }
   }
   core = coreOf(body);
   const part = read(body, true);
-  return written(said(part) ? part : read(body, false));
+  return said(part) ? part : read(body, false);
 }

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.data import locate_all
+from runtimed.browser.isolated import ask, ask_all, frame_of, selector
 from runtimed.browser.markdown import Node, write_markdown
 from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Page
 
-__all__ = ["scrape_markdown"]
+__all__ = ["FUNCTIONS", "scrape_markdown"]
 
 _READING: Final = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")
-_OF_ROOTS: Final = f"(roots, options) => ({_READING})({{...options, roots}})"
+
+FUNCTIONS: Final = {"read": _READING, "number": "(frame, number) => { frame.runtimedNumber = number; return []; }"}
+"""What pages are asked; see `isolated`."""
+
 _PATIENCE: Final = 5.0
 """Seconds in which a frame says what it shows, so that one that hangs does not hold up the page."""
 _DEEPEST: Final = 20
@@ -50,11 +54,9 @@ async def scrape_markdown(
             raise BrowserError(f"scrape: {selector!r} finds nothing on the page", selector=selector)
         parts = []
         for place in places:
-            handle = await place.first.element_handle()
-            inner = (await handle.owner_frame() or page.main_frame).child_frames
-            await handle.dispose()
-            options = {"frames": [await one.frame_element() for one in inner], "main": False}
-            part = json.loads(await place.evaluate_all(_OF_ROOTS, options))
+            inner = (await frame_of(place.first)).child_frames
+            await _number(inner)
+            part = await ask_all(place, "read", {"frames": len(inner), "main": False}, limit=0)
             parts.append(await _with_frames(part, inner, main=False, depth=0))
         tree = ["block", 0, parts]
     return await asyncio.to_thread(write_markdown, tree, links=links, images=images)
@@ -62,9 +64,17 @@ async def scrape_markdown(
 
 async def _read_frame(frame: Frame, *, main: bool, depth: int) -> Node:
     inner = frame.child_frames if depth < _DEEPEST else []
-    options = {"roots": None, "frames": [await one.frame_element() for one in inner], "main": main}
-    tree = json.loads(await frame.evaluate(f"options => ({_READING})(options)", options))
+    await _number(inner)
+    tree = await ask(frame.locator(":root"), "read", {"frames": len(inner), "main": main}, limit=0)
     return await _with_frames(tree, inner, main=main, depth=depth)
+
+
+async def _number(frames: Sequence[Frame]) -> None:
+    """Let a document know its frames by their places among these."""
+    for number, frame in enumerate(frames):
+        element = await frame.frame_element()
+        await element.query_selector(selector("find", "number", number))
+        await element.dispose()
 
 
 async def _with_frames(tree: Node, frames: list[Frame], *, main: bool, depth: int) -> Node:

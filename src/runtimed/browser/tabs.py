@@ -211,7 +211,7 @@ class OpenTab:
         with contextlib.suppress(DialogOpened, TimeoutError, PlaywrightError):  # the page is left, for example
             # The page goes on, or shows its next dialog.
             async with asyncio.timeout(_ANSWER):
-                await self.run(self.page.evaluate("0"))
+                await self.run(self.page.title())
         return f"{'Accepted' if accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
 
     async def let_client_answer(self) -> None:
