@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import async_playwright
 
+from runtimed.actions import NewTab
 from runtimed.browser.lifespan import Lifespan
 from runtimed.lifecycle import Limits, SessionEvent
 from tests.browser.conftest import Driven, Run, _chromium, browsing
@@ -118,14 +119,28 @@ def test_watchers_who_take_part_go_click_type_and_answer_dialogs_and_the_log_say
         await page.get_by_label("Answer").fill("Grace")
         await page.get_by_role("button", name="OK").click()
         await page.locator("#dialog").wait_for(state="hidden")
+        await page.locator("#log li", has_text="Accepted the prompt").wait_for()
+        await driven.wait_for_function("document.title === 'Grace'")
+        await driven.evaluate("void setTimeout(() => { document.title = confirm('Sure?') })")
+        await page.locator("#dialog", has_text="Sure?").wait_for()
+        await browser.browser.execute(NewTab())
+        await page.locator("#dialog").wait_for(state="hidden")
+        waiting = page.get_by_role("tab").filter(has=page.get_by_label("waits in a dialog (confirm)"))
+        await waiting.click()  # it is in the way of its own tab alone
+        await page.get_by_role("button", name="Cancel").click()
+        await page.locator("#dialog").wait_for(state="hidden")
+        await driven.wait_for_function("document.title === 'false'")
+        assert await waiting.count() == 0
         await page.close()
 
     browser.run(take_part())
 
-    assert browser.js("document.title") == "Grace"
+    tab = browser.observe().tab
     assert [(entry.label, entry.text) for entry in browser.heard.entries if entry.client_id == "viewer"] == [
-        ("viewer", f"{browser.observe().tab} is at {site.url}/form (status 200)"),
+        ("viewer", f"{tab} is at {site.url}/form (status 200)"),
         ("viewer", "Accepted the prompt 'What is your name?'"),
+        ("viewer", f"{tab} is active: {site.url}/form"),
+        ("viewer", "Dismissed the confirm 'Sure?'"),
     ]
     assert browser.heard.uses > used
     assert complaints == []

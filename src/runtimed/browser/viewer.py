@@ -149,7 +149,7 @@ class Viewer:
             while True:
                 news.clear()
                 for name, value in (
-                    ("tabs", [msgspec.to_builtins(tab) for tab in self._tabs.listed()]),
+                    ("tabs", self._strip()),
                     ("session", self._session()),
                     ("dialog", self._dialog()),
                 ):
@@ -189,6 +189,11 @@ class Viewer:
             "ends_at": None if deadline is None else round(deadline[0], 3),
             "why": None if deadline is None else deadline[1].value,
         }
+
+    def _strip(self) -> list[dict[str, Any]]:
+        """Return the tabs, with the kind of the dialog that each waits in."""
+        waiting = {tab.id: tab.dialog.kind for tab in self._tabs.all if tab.dialog is not None}
+        return [{**msgspec.to_builtins(tab), "dialog": waiting.get(tab.id)} for tab in self._tabs.listed()]
 
     def _dialog(self) -> dict[str, Any] | None:
         tab = self._tabs.latest
