@@ -269,6 +269,25 @@ def test_what_was_waited_for_in_vain_is_said_when_the_time_is_over(page, action,
     assert (result.error, result.message) == ("Timeout", says)
 
 
+def test_what_stays_hidden_is_said_to_be_when_the_time_is_over(page):
+    hidden = "<input type=checkbox id=hidden-box hidden><input id=hidden-field hidden><select id=hidden-list hidden>"
+    page.js(f"document.body.insertAdjacentHTML('beforeend', '{hidden}')")
+    asked = [
+        ("check", "#hidden-box", {}),
+        ("fill", "#hidden-field", {"value": "x"}),
+        ("clear", "#hidden-field", {}),
+        ("select_option", "#hidden-list", {"value": ""}),
+        ("hover", "#hidden-box", {}),
+        ("scroll", "#hidden-box", {}),
+    ]
+
+    told = [page.execute(kind, selector=selector, timeout=0.6, **more) for kind, selector, more in asked]
+
+    assert [(result.error, result.message) for result in told] == [
+        ("Timeout", f"{selector} is hidden, still after 0.6 s") for _, selector, _ in asked
+    ]
+
+
 def test_what_can_be_clicked_in_a_moment_is_waited_for(page):
     page.js("setTimeout(() => { off.disabled = false }, 300)")
     page.do("click", selector="#off")

@@ -22,7 +22,7 @@ from runtimed.browser.keys import key_of
 from runtimed.browser.pointing import click, drag, hover, point_of, reach
 from runtimed.browser.scripting import evaluate
 from runtimed.browser.tabs import OpenTab
-from runtimed.browser.words import is_found, obstacle
+from runtimed.browser.words import HIDDEN, is_found, obstacle
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator
@@ -151,7 +151,7 @@ class Operator:
                 return await self._download(action, tab, found, doing)
             case actions.Scroll():
                 if action.amount is None:
-                    await found.scroll_into_view_if_needed(timeout=limit)
+                    await _patiently(action, what, found, lambda limit: found.scroll_into_view_if_needed(timeout=limit))
                     return f"{what} is in view"
                 moved = await ask(found, "scrollElement", action.amount, limit=limit)
                 return f"Scrolled {what} by {moved} px" if moved else f"There is nothing more to scroll in {what}"
@@ -316,7 +316,7 @@ async def _refuse(
     if found is not None and (unsaid or (why or "").startswith("is covered")):
         with contextlib.suppress(PlaywrightError):  # it is gone meanwhile
             why = await ask(found, "whyCovered", point, limit=_PATIENT * 1000) or why
-    if why is None:
+    if why is None or (why == HIDDEN and waited is None):
         return
     if waited is None:
         raise Refused(f"{what} {why}; timeout= waits until it is not", error="Refused") from exc

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from playwright.async_api import Error as PlaywrightError
     from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-__all__ = ["explain", "is_found", "late", "obstacle", "out_of_time", "performed", "sentence", "short"]
+__all__ = ["HIDDEN", "explain", "is_found", "late", "obstacle", "out_of_time", "performed", "sentence", "short"]
+
+HIDDEN: Final = "is hidden"
+"""What keeps an element from being used that may come to be seen in time."""
 
 _LONG_URL: Final = 300
 
@@ -63,7 +66,7 @@ def explain(
 
 def out_of_time(exc: PlaywrightTimeout, seconds: float) -> str:
     """Say for what an action waited as long as it may take."""
-    return re.sub(r"Timeout \d+ms exceeded\.?", f"{seconds:g} s have passed", sentence(exc))
+    return re.sub(r"Timeout [\d.]+ms exceeded\.?", f"{seconds:g} s have passed", sentence(exc))
 
 
 def obstacle(exc: PlaywrightTimeout) -> str | None:
@@ -78,6 +81,7 @@ def obstacle(exc: PlaywrightTimeout) -> str | None:
     if covering is not None:
         return f"is covered by {covering[1]}"
     return {
+        "element is not visible": HIDDEN,
         "element is not enabled": "is disabled",
         "element is not editable": "is read-only",
         "element is inert": "is inert, as what is behind an open dialog",
@@ -86,7 +90,7 @@ def obstacle(exc: PlaywrightTimeout) -> str | None:
 
 def is_found(exc: PlaywrightTimeout) -> bool:
     """Whether the element was there of which something was waited for."""
-    return "resolved to" in exc.message
+    return "resolved to" in exc.message or "element is not " in exc.message
 
 
 def performed(exc: PlaywrightTimeout) -> bool:
