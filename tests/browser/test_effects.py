@@ -270,21 +270,14 @@ def test_what_was_waited_for_in_vain_is_said_when_the_time_is_over(page, action,
 
 
 def test_what_stays_hidden_is_said_to_be_when_the_time_is_over(page):
-    hidden = "<input type=checkbox id=hidden-box hidden><input id=hidden-field hidden><select id=hidden-list hidden>"
+    hidden = "<input type=checkbox id=hidden-box hidden><input id=hidden-field hidden>"
     page.js(f"document.body.insertAdjacentHTML('beforeend', '{hidden}')")
-    asked = [
-        ("check", "#hidden-box", {}),
-        ("fill", "#hidden-field", {"value": "x"}),
-        ("clear", "#hidden-field", {}),
-        ("select_option", "#hidden-list", {"value": ""}),
-        ("hover", "#hidden-box", {}),
-        ("scroll", "#hidden-box", {}),
-    ]
+    asked = [("check", "#hidden-box"), ("clear", "#hidden-field"), ("scroll", "#hidden-box")]
 
-    told = [page.execute(kind, selector=selector, timeout=0.6, **more) for kind, selector, more in asked]
+    told = [page.execute(kind, selector=selector, timeout=1) for kind, selector in asked]
 
     assert [(result.error, result.message) for result in told] == [
-        ("Timeout", f"{selector} is hidden, still after 0.6 s") for _, selector, _ in asked
+        ("Timeout", f"{selector} is hidden, still after 1 s") for _, selector in asked
     ]
 
 

@@ -72,7 +72,18 @@ _WHY_COVERED: Final = """(element, point) => {
     return 'is transparent for the pointer (pointer-events: none)';
 }"""
 
-FUNCTIONS: Final = {"scroll": _SCROLL, "scrollElement": _SCROLL_ELEMENT, "save": _SAVE, "whyCovered": _WHY_COVERED}
+_IS_HIDDEN: Final = """element => {
+  const { width, height } = element.getBoundingClientRect();
+  return !(width > 0 && height > 0 && element.checkVisibility({ visibilityProperty: true }));
+}"""
+
+FUNCTIONS: Final = {
+    "scroll": _SCROLL,
+    "scrollElement": _SCROLL_ELEMENT,
+    "save": _SAVE,
+    "whyCovered": _WHY_COVERED,
+    "isHidden": _IS_HIDDEN,
+}
 """What pages are asked; see `isolated`."""
 
 
@@ -316,6 +327,9 @@ async def _refuse(
     if found is not None and (unsaid or (why or "").startswith("is covered")):
         with contextlib.suppress(PlaywrightError):  # it is gone meanwhile
             why = await ask(found, "whyCovered", point, limit=_PATIENT * 1000) or why
+    if why is None and found is not None and waited is not None:  # nor what it waits for
+        with contextlib.suppress(PlaywrightError):
+            why = HIDDEN if await ask(found, "isHidden", limit=_PATIENT * 1000) else None
     if why is None or (why == HIDDEN and waited is None):
         return
     if waited is None:
