@@ -146,6 +146,65 @@ def test_watchers_who_take_part_go_click_type_and_answer_dialogs_and_the_log_say
     assert complaints == []
 
 
+async def click_in(page: Any, driven: Any, selector: str) -> None:
+    """Click an element of the page that the picture shows."""
+    await page.wait_for_function("document.getElementById('view').naturalWidth > 0")
+    place, shown = await driven.locator(selector).bounding_box(), await page.locator("#view").bounding_box()
+    scale = shown["width"] / 1280
+    await page.mouse.click(shown["x"] + (place["x"] + 5) * scale, shown["y"] + (place["y"] + 5) * scale)
+
+
+AT_SIGN = """document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {
+    key: '@', code: 'KeyQ', keyCode: 81, ctrlKey: true, altKey: true, modifierAltGraph: true, bubbles: true,
+}))"""
+ERASED = """document.activeElement.dispatchEvent(new InputEvent('beforeinput', {
+    inputType: 'deleteContentBackward', cancelable: true,
+}))"""
+"""What keyboards on screens do in the place of the key."""
+PASTED = "Wort ✂ " * 700 + "\n"
+
+
+def test_text_that_comes_without_keys_is_written_where_the_picture_was_clicked(browser, watchers):
+    browser.goto("data:text/html,<title>Two</title><textarea id=a></textarea><textarea id=b></textarea>")
+    complaints: list[str] = []
+
+    async def take_part() -> None:
+        page = await open_viewer(watchers, browser, complaints)
+        driven = browser.browser._tabs.latest.page
+        cdp = await page.context.new_cdp_session(page)
+
+        async def holds(a: str, b: str) -> None:
+            await driven.wait_for_function("([x, y]) => a.value === x && b.value === y", arg=[a, b])
+
+        await page.get_by_label("Filter the log").fill("Two")
+        await click_in(page, driven, "#a")
+        await page.keyboard.insert_text("emoji 🙂, ")
+        await page.keyboard.type("ß日")
+        await cdp.send("Input.imeSetComposition", {"text": "かん", "selectionStart": 2, "selectionEnd": 2})
+        await page.locator("#keys.composing").wait_for()
+        await cdp.send("Input.insertText", {"text": "漢"})
+        await page.evaluate(AT_SIGN)
+        await holds("emoji 🙂, ß日漢@", "")
+        await page.evaluate(ERASED)
+        await cdp.send("Input.imeSetComposition", {"text": "é", "selectionStart": 1, "selectionEnd": 1})
+        await click_in(page, driven, "#b")
+        await page.keyboard.type("key\n")
+        await holds("emoji 🙂, ß日漢é", "key\n")
+        await page.evaluate("text => navigator.clipboard.writeText(text)", PASTED)
+        await page.keyboard.press("Control+v")
+        await holds("emoji 🙂, ß日漢é", f"key\n{PASTED}")
+        await driven.evaluate("void setTimeout(() => alert('Hello'))")
+        await page.get_by_role("button", name="OK").click()
+        await page.keyboard.type("!")
+        await holds("emoji 🙂, ß日漢é", f"key\n{PASTED}!")
+        assert await page.get_by_label("Filter the log").input_value() == "Two"
+        await page.close()
+
+    browser.run(take_part())
+
+    assert complaints == []
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [
