@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from runtimed.browser import pieces, snapshot
+from runtimed.browser import outline, pieces, snapshot
+from runtimed.browser.pieces import Cut, Level, Place
 
 
 @pytest.fixture
@@ -154,3 +155,23 @@ def test_what_changed_since_a_page_of_a_large_outline_is_what_changed_in_that(br
 
     assert difference(first) == ['- - cell "Person 0"']
     assert difference(second) == ['- - cell "Person 2"', '+ - cell "Changed 2"']
+
+
+@pytest.mark.parametrize(
+    ("below", "until"),
+    [
+        ("- list [ref=e2]:\n  - listitem [ref=e3]: One\n  - listitem [ref=e4]: Two", "d1e4"),
+        ("- generic [ref=e2]:\n  - listitem [ref=e3]: One\n  - listitem [ref=e4]: Two", "d1e4"),
+        ("- list [ref=e2]:\n  - listitem [ref=e4]: Two", "d1e4"),
+        ("- generic [ref=e2]:\n  - listitem [ref=e4]: Two", None),  # more in it might put text beside, or unwrap it
+        ("- list [ref=e2]: One", None),  # more in it might put that below
+        ("- listitem [ref=e4]: Two", None),  # it has no line
+        ("- list [ref=e2]:\n  - text: One\n  - text: Two", None),  # there is nothing to go on at
+    ],
+)
+def test_a_piece_counts_where_no_more_would_change_the_lines_of_what_it_is_in(below, until):
+    lines = outline.read_outline(f"- heading [ref=e1]\n{below}", lambda _: "d1")
+
+    place = pieces.place_of(lines, Cut([Level("d1e2", after=True)], 10, 90), None)
+
+    assert place == (None if until is None else Place(None, until, 10, 90))
