@@ -6,6 +6,7 @@ import pytest
 
 from runtimed import BrowserError, StaleElement
 from runtimed.actions import Secret
+from runtimed.browser.survey import survey
 from tests.browser.conftest import ref_of
 
 
@@ -63,6 +64,29 @@ def test_the_selector_of_every_element_finds_that_very_element(browser, site):
         got = {element.selector: browser.run(same(element)) for element in seen.elements if element.selector}
         assert got == dict.fromkeys(got, True)
         assert len(got) > 5
+
+
+def test_what_a_page_renders_anew_meanwhile_is_in_no_observation_twice(browser, site, monkeypatch):
+    browser.goto(f"{site.url}/form")
+    browser.js("""document.body.innerHTML = '<p>Live</p><ul></ul><div contenteditable>My note</div>';
+        window.render = () => { document.querySelector('ul').innerHTML =
+            '<li><button onclick=1>Buy</button></li><li tabindex=0>Offer</li>'; };
+        window.more = () => document.querySelector('ul').insertAdjacentHTML('beforeend',
+            '<li><button onclick=1>More</button> <a href=/ onclick=1>Help</a></li>');
+        render()""")
+    shown = re.sub(r"ref=\w+", "ref", browser.observe().tree)
+
+    changes = ["more()", "render()"]
+
+    async def late(frame, *arguments, **options):
+        await frame.evaluate(changes.pop())
+        return await survey(frame, *arguments, **options)
+
+    monkeypatch.setattr("runtimed.browser.snapshot.survey", late)
+
+    while changes:
+        browser.js("render()")
+        assert re.sub(r"ref=\w+", "ref", browser.observe().tree) == shown
 
 
 def test_a_ref_means_its_element_until_that_is_gone(browser, site):

@@ -18,6 +18,9 @@
   const CONTROL = 'button, a[href], select, summary, [role="button"], [role="link"]';
   // Playwright reads more or less of their text than there is in them.
   const UNREAD = 'script, style, noscript, slot, textarea, [contenteditable], [type=submit], [type=button], [type=reset]';
+  // A snapshot leaves none of them out: one that it does not show has come since.
+  const SHOWN = 'a[href], button, input, select, textarea, '
+    + '[role]:not([role="generic"], [role="none"], [role="presentation"])';
   const LONG_NAME = 200, LONG_TEXT = 80, MANY = 500, CUTS = 8;
   const OWN = 1e9;
   // Of these a name or a text is made of all that is in them, or a snapshot has no line.
@@ -303,6 +306,16 @@
     return answer;
   };
 
+  // Tell of an element that a snapshot leaves out; one that has come since would be there twice.
+  const tell_of = (element, replaced) => {
+    const is_new = element._runtimedRef === undefined && theirs(element) === 0
+      && (replaced || (element.matches(SHOWN) && !element.closest('[aria-hidden="true"]')));
+    const told = add(element);
+    if (!is_new || told.first || !told.text) return [told];
+    added.delete(element);
+    return [];
+  };
+
   const end = (ranges, named, what) => {
     const told = {
       notes: {}, order: [], names: {}, paths: {}, acting: [], editable: [], passwords: [], unseen: [], added: [] };
@@ -312,6 +325,7 @@
     const cut = cuts.get(what);
     cuts.delete(what);
     const all = collect(page, []);  // afterwards it is known whether there are shadows
+    const replaced = all.filter(number).length < refs.size;  // since the snapshot
     for (const element of all) {
       const ref = element._ariaRef === undefined && element._runtimedRef === undefined ? 0 : number(element);
       if (element.localName === 'input' && element.type === 'password') {
@@ -320,7 +334,7 @@
       }
       if (!ref) {
         if (what !== 'these' && acts(element) && !(cut && is_cut_off(element, cut)) && is_left_out(element))
-          told.added.push(add(element));
+          told.added.push(...tell_of(element, replaced));
         continue;
       }
       const { role, name } = ref < OWN ? element._ariaRef : { role: 'generic', name: '' };
