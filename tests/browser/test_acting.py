@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -107,6 +108,33 @@ def test_a_click_that_opens_a_tab_leads_there(form, site):
 def test_click_tells_whether_the_page_changed(form):
     assert form.do("click", role="button", name="Rename me").page_changed
     assert not form.do("click", role="button", name="Nothing happens").page_changed
+
+
+IN_FRAMES = """<title>Frames</title><p>Outside</p>
+<iframe sandbox="allow-scripts" srcdoc="<button onclick='this.textContent += 1'>Other site</button>
+  <button>Nothing</button>
+  <iframe srcdoc='<input type=checkbox onchange=&quot;document.title = 1&quot; aria-label=Inner>'></iframe>"></iframe>
+<my-calendar></my-calendar><div id="empty"></div>
+<button onclick="empty.attachShadow({ mode: 'open' }).innerHTML = '<b>new'">Shadow</button>
+<script>
+  const outer = document.querySelector('my-calendar').attachShadow({ mode: 'open' });
+  outer.innerHTML = '<p>Dates</p><my-day></my-day>';
+  const inner = outer.querySelector('my-day').attachShadow({ mode: 'open' });
+  inner.innerHTML = '<button>Day</button><button>Idle</button>';
+  inner.querySelector('button').onclick = () => outer.querySelector('p').append('!');
+</script>"""
+
+
+def test_click_tells_whether_a_frame_or_a_shadow_tree_changed(browser):
+    browser.goto("data:text/html," + quote(IN_FRAMES))
+    refs = {element.name: element.ref for element in browser.observe().elements}
+
+    def changed():
+        return [browser.do("click", ref=refs[name]).page_changed for name in ("Other site", "Inner", "Day", "Shadow")]
+
+    assert changed() == [True, True, True, True]
+    assert [browser.do("click", ref=refs[name]).page_changed for name in ("Nothing", "Idle", "Shadow")] == [False] * 3
+    assert [browser.do("click", selector=f"text={name}").page_changed for name in ("Other", "Idle")] == [True, False]
 
 
 def test_a_page_is_watched_before_it_is_clicked_however_busy_the_machine(form, monkeypatch):

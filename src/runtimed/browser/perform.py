@@ -24,7 +24,7 @@ from runtimed.browser.pointing import let_go
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.browser.waiting import wait
-from runtimed.browser.watching import end_watch, free_input, put_away, start_watch
+from runtimed.browser.watching import FrameWatches, end_watch, free_input, put_away, start_watch
 from runtimed.browser.words import explain, is_found, out_of_time, short
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import ActionResult, BrowserConfig
@@ -247,6 +247,7 @@ class Performer:
         sure = isinstance(action, _SURE)
         watched = not sure or isinstance(action, actions.Check)
         watching = doing.watching = asyncio.ensure_future(start_watch(tab)) if watched else None
+        frames = FrameWatches(tab.page.frames[1:] if watched else [], tab.frame_watches)
         stopped = False
         try:
             if tab.pressed:
@@ -265,8 +266,8 @@ class Performer:
                     return doing.done + await self._await_page(tab)
                 if watch is not None:
                     stopped = True
-                    seen = await end_watch(tab, watch)
-                    doing.changed = doing.changed or seen.changed
+                    seen, changed = await asyncio.gather(end_watch(tab, watch), frames.end())
+                    doing.changed = doing.changed or seen.changed or changed
                     if not seen.heard and isinstance(action, _BY_INPUT) and await free_input(tab):
                         doing.done, doing.changed = await self._touch(action, tab, found, what, doing), True
             return doing.done
@@ -274,7 +275,7 @@ class Performer:
             if tab.pressed:
                 self.later(let_go(tab))
             if watching is not None:
-                self.later(put_away(tab, watching, stopped=stopped))
+                self.later(put_away(tab, watching, frames, stopped=stopped))
 
     async def _touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         try:

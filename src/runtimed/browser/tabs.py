@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urldefrag
+from weakref import WeakKeyDictionary
 
 from playwright.async_api import Error as PlaywrightError
 
@@ -17,7 +18,7 @@ from runtimed.errors import BrowserError
 from runtimed.pages import Dialog, Tab
 
 if TYPE_CHECKING:
-    from playwright.async_api import BrowserContext, CDPSession, Frame, Page
+    from playwright.async_api import BrowserContext, CDPSession, Frame, JSHandle, Page
     from playwright.async_api import Dialog as OpenDialog
 
 __all__ = ["DialogOpened", "OpenTab", "TabGone", "Tabs", "TabsListener"]
@@ -72,6 +73,7 @@ class OpenTab:
         dialog: The dialog in which its page waits.
         guarded: Whether it is kept from files.
         first_watch: The first watch of its document, with which the later ones begin; see `start_watch`.
+        frame_watches: The same of the documents in its frames.
         pressed: Whether a drag holds a button of its mouse.
         releasing: Held while that is released.
         generation: Counts what may have changed the page's address, its document or its frames.
@@ -88,6 +90,7 @@ class OpenTab:
         self.title = ""
         self.crashed = False
         self.first_watch: str | None = None
+        self.frame_watches: WeakKeyDictionary[Frame, JSHandle] = WeakKeyDictionary()
         self.guarded = False
         self.pressed = False
         self.releasing = asyncio.Lock()

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
 
 if TYPE_CHECKING:
-    from playwright.async_api import CDPSession
+    from playwright.async_api import CDPSession, Frame, JSHandle
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["Watched", "end_watch", "free_input", "is_pressed", "put_away", "start_watch"]
+__all__ = ["FrameWatches", "Watched", "end_watch", "free_input", "is_pressed", "put_away", "start_watch"]
+
+_SILENT: Final = 1.0
+"""Seconds that a frame gets to say whether it has changed: one that hangs must not hold up what is done elsewhere."""
 
 # What listens stays in the document: whoever begins to listen to its scrolling has Chromium draw it anew, in the middle
 # of the action (a click took 1.3 times as long).
@@ -34,6 +38,9 @@ _WATCH: Final = r"""() => {
     window.dispatchEvent(new Event(question));
     return answers > before;
   };
+  // An observer of the document does not see into shadow trees.
+  const shadows = tree => [...tree.querySelectorAll('*')].flatMap(
+    ({ shadowRoot }) => shadowRoot ? [shadowRoot, ...shadows(shadowRoot)] : []);
   const frames = 'iframe, frame, object, embed', hovered = frames.replaceAll(/\w+/g, '$&:hover');
   const watch = () => {
     if (!listens()) listen();  // `document.open()` takes all listeners away
@@ -41,9 +48,12 @@ _WATCH: Final = r"""() => {
     const elsewhere = () => document.activeElement?.matches(frames) || document.querySelector(hovered) !== null;
     let changes = 0;
     const observer = new MutationObserver(records => { changes += records.length; });
-    observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+    const known = new Set(shadows(document));
+    for (const tree of [document, ...known])
+      observer.observe(tree, { subtree: true, childList: true, attributes: true, characterData: true });
     return { again: watch, stop: () => {
       changes += observer.takeRecords().length + events - before;
+      changes += shadows(document).filter(tree => !known.has(tree)).length;
       if (x !== scrollX || y !== scrollY) changes += 1;  // the event comes with the next frame
       observer.disconnect();
       return [changes > 0, inputs > heard || elsewhere() || !listens()];
@@ -108,6 +118,53 @@ async def end_watch(tab: OpenTab, watch: str) -> Watched:
     return Watched(changed=changed, heard=heard)
 
 
+class FrameWatches:
+    """Watches of a page's frames: the page itself hears nothing of what happens in those of other sites.
+
+    Args:
+        frames: Which.
+        first: The first watch of the document in each, with which the later ones begin; gets those that it lacks.
+    """
+
+    def __init__(self, frames: Sequence[Frame], first: MutableMapping[Frame, JSHandle]) -> None:
+        self._first = first
+        self._watching = [(frame, asyncio.create_task(self._start(frame))) for frame in frames]
+        self._ending: set[asyncio.Task[bool]] = set()
+
+    async def end(self) -> bool:
+        """Stop watching, and return whether a frame has changed, as far as they say so. Harmless twice."""
+        self._ending |= {asyncio.create_task(self._end(frame, starting)) for frame, starting in self._watching}
+        self._watching.clear()
+        if not self._ending:
+            return False
+        told, _ = await asyncio.wait(self._ending, timeout=_SILENT)
+        return any(one.result() for one in told)
+
+    async def _start(self, frame: Frame) -> JSHandle | None:
+        first = self._first.get(frame)
+        if first is not None:
+            with contextlib.suppress(PlaywrightError):  # its document is gone
+                return await first.evaluate_handle("watch => watch.again()")
+        try:
+            watch = await frame.evaluate_handle(_WATCH)
+        except PlaywrightError:  # it goes elsewhere, which is seen in another way
+            return None
+        self._first[frame] = watch
+        return watch
+
+    async def _end(self, frame: Frame, starting: asyncio.Task[JSHandle | None]) -> bool:
+        watch = await starting
+        if watch is None:
+            return False
+        try:
+            changed, _ = await watch.evaluate("watch => watch.stop()")
+            if watch != self._first.get(frame):
+                await watch.dispose()
+        except PlaywrightError:  # its document is gone
+            return True
+        return bool(changed)
+
+
 async def is_pressed(tab: OpenTab, watching: asyncio.Future[str | None]) -> bool:
     """Whether a page has been clicked since a watch began, as far as can be known."""
     watch = await watching
@@ -140,8 +197,9 @@ async def free_input(tab: OpenTab) -> bool:
     return not heard
 
 
-async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], *, stopped: bool) -> None:
+async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], frames: FrameWatches, *, stopped: bool) -> None:
     """Leave nothing of a watch in the page but what the next one begins with."""
+    await frames.end()
     watch = await watching
     if watch is not None:
         if not stopped:
