@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Error as PlaywrightError
 
 from runtimed import AsyncClient, BrowserError, Client
+from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
 
 ONE, TWO = (f"data:text/html,<title>{title}</title>" for title in ("One", "Two"))
@@ -52,10 +52,6 @@ def test_a_driver_that_died_is_followed_by_another(shared_daemon: Path) -> None:
         second.page.goto(TWO)
         [driver] = drivers()
         driver.kill()
-        for _ in range(2):  # one call in which it is gone, and one that finds out that it does not come back
-            with pytest.raises(PlaywrightError, match="closed"):
-                first.page.wait_for_timeout(10_000)
-
         assert first.page.title() == "One"
         assert second.page.title() == "Two"
         assert len(drivers()) == 1
@@ -95,6 +91,43 @@ def test_the_page_is_always_that_of_the_active_tab(shared_daemon: Path) -> None:
             assert session.page is first
         session.page.close()
         assert session.page.url == "about:blank"
+
+
+def test_the_page_knows_what_happened_before_it_was_asked_for(shared_daemon: Path) -> None:
+    file = "data:text/html,<a download='{0}.txt' href='data:,{0}'>Save"
+    with serve() as site, Client().BrowserSession() as session:
+        _ = session.page
+        for index in range(10):
+            session.execute(type="goto", url=f"{site.url}/plain?{index}", raise_on_failure=True)
+            assert session.page.url == f"{site.url}/plain?{index}"
+            push = f"history.pushState({{}}, '', '/pushed/{index}')"
+            session.execute(type="evaluate_js", code=push, raise_on_failure=True)
+            assert session.page.url == f"{site.url}/pushed/{index}"
+        for index in range(6):
+            session.execute(type="close_tab", raise_on_failure=True)
+            assert session.page.url == "about:blank"
+            session.execute(type="goto", url=ONE, raise_on_failure=True)
+            assert (session.page.url, index, len(session.page.context.pages)) == (ONE, index, 1)
+
+        # What the session downloads is not what the page downloads next.
+        session.execute(type="goto", url=file.format("first"), raise_on_failure=True)
+        session.execute(type="download_file", selector="a", raise_on_failure=True)
+        session.execute(type="goto", url=file.format("second"), raise_on_failure=True)
+        page = session.page
+        with page.expect_download() as expected:
+            page.click("a")
+        assert expected.value.suggested_filename == "second.txt"
+
+
+def test_the_asynchronous_page_knows_what_happened_before_it_was_asked_for(shared_daemon: Path) -> None:
+    async def scenario() -> None:
+        async with AsyncClient().BrowserSession() as session:
+            await session.async_page()
+            for index in range(10):
+                await session.execute(type="goto", url=f"data:text/html,{index}", raise_on_failure=True)
+                assert (await session.async_page()).url == f"data:text/html,{index}"
+
+    asyncio.run(scenario())
 
 
 def test_the_asynchronous_page_is_always_that_of_the_active_tab(shared_daemon: Path) -> None:

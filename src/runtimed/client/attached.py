@@ -26,6 +26,10 @@ APPEARS: Final = 2.0
 """Seconds in which Playwright must know of a tab that the session knows."""
 ATTEMPTS: Final = 3
 """How often it is asked which tab is active, where that one cannot be found: each may be closed meanwhile."""
+_CHROMIUM_ANSWERS: Final = 10_000.0
+"""Milliseconds for the answer to a question to Chromium, which follows what it said of tabs and downloads."""
+_PAGE_ANSWERS: Final = 1000.0
+"""Milliseconds for the answer to a question to a page, which follows what the page said of its address."""
 END_DEADLINE: Final = 5.0
 """Seconds in which a driver lets go of a browser, and in which it ends."""
 
@@ -146,12 +150,13 @@ class Attached:
         self._driver.users += 1
         try:
             self._browser = self._driver.playwright.chromium.connect_over_cdp(cdp_url)
+            self._cdp = self._browser.new_browser_cdp_session()
         except BaseException as exc:
             self._driver.close(None)
             if isinstance(exc, Exception):
                 raise _no_answer(exc) from exc
             raise
-        self._targets: dict[playwright.sync_api.Page, str] = {}
+        self._targets: dict[playwright.sync_api.Page, tuple[str, playwright.sync_api.CDPSession]] = {}
 
     @property
     def is_connected(self) -> bool:
@@ -169,16 +174,36 @@ class Attached:
         while True:
             for page in context.pages:
                 if page not in self._targets:
-                    session = context.new_cdp_session(page)
-                    self._targets[page] = session.send("Target.getTargetInfo")["targetInfo"]["targetId"]
-                    session.detach()
-                if self._targets[page] == target:
+                    with contextlib.suppress(_import("sync_api").Error):  # it is closed meanwhile
+                        cdp = context.new_cdp_session(page)
+                        self._targets[page] = cdp.send("Target.getTargetInfo")["targetInfo"]["targetId"], cdp
+                if page in self._targets and self._targets[page][0] == target:
                     return page
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
             with contextlib.suppress(_import("sync_api").TimeoutError):
                 context.wait_for_event("page", timeout=left * 1000)
+
+    def catch_up(self, page: playwright.sync_api.Page, *, answers: bool) -> bool:
+        """Let a page know where others have led it: Playwright takes note of that during its calls alone.
+
+        Args:
+            page: What `find` gave.
+            answers: Whether it does, and waits in no dialog.
+
+        Returns:
+            Whether it is there still, and somebody who answers for it.
+        """
+        error = _import("sync_api").Error
+        try:
+            self._cdp.send("Browser.getVersion", timeout=_CHROMIUM_ANSWERS)
+        except error:
+            return False
+        if answers:
+            with contextlib.suppress(error):
+                self._targets[page][1].send("Runtime.getIsolateId", timeout=_PAGE_ANSWERS)
+        return not page.is_closed()
 
     def close(self) -> None:
         """Let go of the browser, and end the driver if no other session needs it."""
@@ -192,13 +217,15 @@ class AsyncAttached:
         self._loop = asyncio.get_running_loop()
         self._playwright: playwright.async_api.Playwright | None = None
         self._browser: playwright.async_api.Browser | None = None
-        self._targets: dict[playwright.async_api.Page, str] = {}
+        self._cdp: playwright.async_api.CDPSession | None = None
+        self._targets: dict[playwright.async_api.Page, tuple[str, playwright.async_api.CDPSession]] = {}
 
     async def attach(self, cdp_url: str) -> None:
         """Attach to the browser at the address of its relay; raises what `Attached` raises."""
         self._playwright = await _import("async_api").async_playwright().start()
         try:
             self._browser = await self._playwright.chromium.connect_over_cdp(cdp_url)
+            self._cdp = await self._browser.new_browser_cdp_session()
         except BaseException as exc:
             await self.close()
             if isinstance(exc, Exception):
@@ -218,16 +245,30 @@ class AsyncAttached:
         while True:
             for page in context.pages:
                 if page not in self._targets:
-                    session = await context.new_cdp_session(page)
-                    self._targets[page] = (await session.send("Target.getTargetInfo"))["targetInfo"]["targetId"]
-                    await session.detach()
-                if self._targets[page] == target:
+                    with contextlib.suppress(_import("async_api").Error):  # it is closed meanwhile
+                        cdp = await context.new_cdp_session(page)
+                        info = (await cdp.send("Target.getTargetInfo"))["targetInfo"]
+                        self._targets[page] = info["targetId"], cdp
+                if page in self._targets and self._targets[page][0] == target:
                     return page
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
             with contextlib.suppress(_import("async_api").TimeoutError):
                 await context.wait_for_event("page", timeout=left * 1000)
+
+    async def catch_up(self, page: playwright.async_api.Page, *, answers: bool) -> bool:
+        """Let a page know where others have led it; see `Attached.catch_up`."""
+        assert self._cdp is not None  # noqa: S101  # attach made it
+        error = _import("async_api").Error
+        try:
+            await self._cdp.send("Browser.getVersion", timeout=_CHROMIUM_ANSWERS)
+        except error:
+            return False
+        if answers:
+            with contextlib.suppress(error):
+                await self._targets[page][1].send("Runtime.getIsolateId", timeout=_PAGE_ANSWERS)
+        return not page.is_closed()
 
     async def close(self) -> None:
         """Let go of the browser, and end the driver; from another event loop, ask the one that has them to do so."""

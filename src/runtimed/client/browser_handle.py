@@ -222,10 +222,10 @@ class BrowserHandle:
         Args:
             ask: Gives the reply to `GetBrowserAddress`.
         """
-        if self._async_attached is not None and not self._async_attached.is_usable:
-            former, self._async_attached = self._async_attached, None
-            await former.close()
         for _ in range(ATTEMPTS):
+            if self._async_attached is not None and not self._async_attached.is_usable:
+                former, self._async_attached = self._async_attached, None
+                await former.close()
             address = await ask()
             if self._async_attached is None:
                 check_can_attach(address)
@@ -235,7 +235,8 @@ class BrowserHandle:
             page = await self._async_attached.find(address["target"])
             if page is not None:
                 check_page_answers(page, address)
-                return page
+                if await self._async_attached.catch_up(page, answers=address["target"] not in address["dialogs"]):
+                    return page
         raise not_found()
 
 

@@ -146,10 +146,10 @@ class BrowserSession(BrowserHandle):
             BrowserUnavailable: If Playwright is not installed here.
             SessionClosed: If the session has no browser.
         """
-        if self._attached is not None and not self._attached.is_connected:
-            self._attached.close()
-            self._attached = None
         for _ in range(ATTEMPTS):
+            if self._attached is not None and not self._attached.is_connected:
+                self._attached.close()
+                self._attached = None
             address = self._address()
             if self._attached is None:
                 check_can_attach(address)
@@ -157,7 +157,8 @@ class BrowserSession(BrowserHandle):
             page = self._attached.find(address["target"])
             if page is not None:
                 check_page_answers(page, address)
-                return page
+                if self._attached.catch_up(page, answers=address["target"] not in address["dialogs"]):
+                    return page
         raise not_found()
 
     async def async_page(self) -> playwright.async_api.Page:
