@@ -501,3 +501,24 @@ def test_what_is_written_is_an_action_like_any_other(page):
     assert result.page_changed
     assert page.do("clear", selector="#text").message == "Cleared #text"
     assert held(page, "text") == ""
+
+
+def test_a_long_text_gets_the_time_that_its_keys_take(page, monkeypatch):
+    monkeypatch.setattr("runtimed.browser.doing.TIMEOUT", 0.05)
+    text = "abcdefghij" * 30
+
+    assert page.do("type", selector="#area", value=text).message == "Typed into #area"
+    assert held(page, "area") == text
+
+
+def test_a_text_that_takes_too_long_says_how_much_was_typed_and_ends_there(page):
+    result = page.execute("type", selector="#area", value="a" * 20_000, timeout=1)
+
+    typed = held(page, "area")
+    assert (result.error, result.message) == (
+        "Timeout",
+        f"Only {len(typed)} of 20000 characters were typed into #area within 1 s; "
+        "raise timeout=, or let fill put them there at once",
+    )
+    assert 0 < len(typed) < 20_000
+    assert held(page, "area") == typed

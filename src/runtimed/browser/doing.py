@@ -21,6 +21,8 @@ TIMEOUT: Final = 10.0
 LONG_TIMEOUT: Final = 30.0
 """Seconds that navigation, waiting and downloads may take."""
 
+_KEY: Final = 0.05
+"""Seconds that a key may take: a page does what it likes with each."""
 _LAST: Final = 0.5
 """Seconds that an action gets at least for what was found when its time was over."""
 
@@ -83,7 +85,7 @@ def allowance(action: Any) -> float:
         return LONG_TIMEOUT
     if isinstance(action, actions.Type):
         text = action.value.secret if isinstance(action.value, actions.Secret) else action.value
-        return TIMEOUT + len(text) * action.delay
+        return TIMEOUT + len(text) * (action.delay + _KEY)
     return TIMEOUT
 
 

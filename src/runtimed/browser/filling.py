@@ -12,7 +12,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
 from runtimed.actions import Secret
-from runtimed.browser.doing import Doing, NoEffect
+from runtimed.browser.doing import Doing, NoEffect, Refused, allowance
 from runtimed.browser.held import BOXES, FIELD, HIDE, TYPED, Held, letters, look, other, outcome
 from runtimed.browser.isolated import ask, selector
 from runtimed.browser.pointing import was_clicked
@@ -36,6 +36,10 @@ _SLOWLY: Final = 0.1
 _MOST_KEYS: Final = 40
 """Most keys with which a field is emptied, character by character: those that keep a text of their own are short."""
 _LABELS: Final = "element => [...element.labels ?? []].filter(label => label.checkVisibility()).slice(0, 1)"
+_KEYS_AT_ONCE: Final = 50
+"""Most keys that are pressed before it is asked whether there is time for more."""
+_KEYS_WITHIN: Final = 1.0
+"""Seconds that these may take where there is a delay between them."""
 
 _CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
 
@@ -101,7 +105,7 @@ async def fill(action: actions.Fill, found: Locator, what: str, before: Held, li
         else:
             await _erase(found, limit)
             before = await look(found, text)
-            await found.page.keyboard.type(text)
+            await _press_keys(action, found.page, text, what)
         said = await outcome(found, wanted, before, secret=secret, kept=True)
     if said is None:
         raise await other(found, what, "filled in", before, wanted, secret=secret)
@@ -167,7 +171,7 @@ async def type_text(action: actions.Type, found: Locator, what: str, before: Hel
             await found.focus(timeout=limit)
         else:
             await found.press("ControlOrMeta+End", timeout=limit)
-    await found.page.keyboard.type(text, delay=action.delay * 1000)
+    await _press_keys(action, found.page, text, what)
     said: str | None = ""
     leaves = "\n" in text and before.kind not in ("textarea", "contenteditable")
     if before.value is not None and not leaves:
@@ -276,9 +280,34 @@ async def type_anywhere(action: actions.Type, page: Page) -> None:
     text, secret = _text_of(action.value)
     if secret:
         await asyncio.gather(*(ask(frame.locator(":root"), "hideFocused") for frame in page.frames))
-    await page.keyboard.type(text, delay=action.delay * 1000)
+    await _press_keys(action, page, text, "the page")
     if action.press_enter:
         await page.keyboard.press("Enter")
+
+
+async def _press_keys(action: actions.Fill | actions.Type, page: Page, text: str, what: str) -> None:
+    """Type key by key into what has the focus, as long as the action may take.
+
+    Args:
+        action: Why.
+        page: Where.
+        text: What.
+        what: What to call that.
+
+    Raises:
+        Refused: If that is not long enough; none of the other keys is pressed.
+    """
+    delay = action.delay if isinstance(action, actions.Type) else 0.0
+    at_once = max(min(_KEYS_AT_ONCE, int(_KEYS_WITHIN / delay)), 1) if delay else _KEYS_AT_ONCE
+    end = time.monotonic() + allowance(action)
+    for typed in range(0, len(text), at_once):
+        if typed and time.monotonic() > end:
+            raise Refused(
+                f"Only {typed} of {len(text)} characters were typed into {what} within {allowance(action):g} s; "
+                "raise timeout=, or let fill put them there at once",
+                error="Timeout",
+            )
+        await page.keyboard.type(text[typed : typed + at_once], delay=delay * 1000)
 
 
 def _text_of(value: str | Secret) -> tuple[str, bool]:
