@@ -56,3 +56,61 @@ def test_the_file_that_a_tab_shows_is_saved(browser, site):
 
     assert result.data["url"] == f"{site.url}/leaks.js"
     assert Path(result.data["path"]).read_bytes() == (FOLDER / "leaks.js").read_bytes()
+
+
+DOWNLOADS_IN_A_LOOP = """let count = 0; setInterval(() => {
+  const link = document.createElement('a');
+  [link.href, link.download] = [`/download/loop${count}.txt`, `loop${count += 1}.txt`];
+  link.click();
+}, 20); 1"""
+
+
+@pytest.mark.parametrize("path", ["download/report.txt", "moved?/download/report.txt"])
+def test_a_file_to_which_an_address_leads_is_not_what_the_page_downloads_meanwhile(browser, site, path):
+    browser.goto(f"{site.url}/plain")
+    browser.js(DOWNLOADS_IN_A_LOOP)
+
+    result = browser.do("goto", url=f"{site.url}/{path}")
+
+    assert result.data["download"]["url"] == f"{site.url}/download/report.txt"
+
+
+def test_an_address_leads_to_its_page_whatever_the_page_before_downloads(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js(DOWNLOADS_IN_A_LOOP)
+
+    result = browser.do("goto", url=f"{site.url}/late")
+
+    assert (result.data, browser.observe().title) == ({"url": f"{site.url}/late", "status": 200}, "Late")
+
+
+def test_what_begins_no_download_is_told_with_what_came_instead(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js("document.body.innerHTML = '<a href=/nothing>Nothing</a><a href=/form>Form</a>'")
+
+    nothing = browser.execute("download_file", selector="text=Nothing")
+    page = browser.execute("download_file", selector="text=Form")
+    browser.do("goto", url="about:blank")
+    blank = browser.execute("download_file")
+
+    begins = "That begins no download:"
+    assert [result.message for result in (nothing, page, blank)] == [
+        f"{begins} the answer was 204, with no file; timeout= waits longer",
+        f"{begins} the tab is at {site.url}/form; timeout= waits longer",
+        f"{browser.observe().tab} shows nothing that could be saved: no address was loaded there",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("javascript:document.title = 1", "javascript: addresses are not opened; evaluate_js runs code in the page"),
+        ("", "There is no address: url is empty"),
+        ("foo bar", "'foo bar' is no address: a host has no spaces"),
+        ("mailto:a@b.c", "mailto:a@b.c was not opened: mailto: addresses are not opened"),
+    ],
+)
+def test_an_address_that_leads_to_no_page_is_refused(browser, url, says):
+    result = browser.execute("goto", url=url)
+
+    assert (result.success, result.error, result.message) == (False, "Refused", says)

@@ -90,7 +90,7 @@ class Downloads:
         self._mask = mask
         self._accepts = accepts
         self._known: dict[str, asyncio.Future[Download]] = {}
-        self._next: dict[asyncio.Future[Download], Callable[[str], Awaitable[bool]]] = {}
+        self._next: dict[asyncio.Future[Download], tuple[Callable[[str], Awaitable[bool]], Callable[[str], bool]]] = {}
         self._works: set[asyncio.Task[None]] = set()
 
     async def watch(self, cdp: CDPSession) -> None:
@@ -114,14 +114,17 @@ class Downloads:
             {"behavior": "allowAndName", "downloadPath": str(self._partial), "eventsEnabled": True},
         )
 
-    def expect(self, is_elsewhere: Callable[[str], Awaitable[bool]]) -> asyncio.Future[Download]:
+    def expect(
+        self, is_elsewhere: Callable[[str], Awaitable[bool]], is_meant: Callable[[str], bool] = lambda _: True
+    ) -> asyncio.Future[Download]:
         """Return a future for the next download that begins.
 
         Args:
             is_elsewhere: Whether what begins in a frame is somebody else's, by Chromium's id of the frame.
+            is_meant: Whether what comes from an address is the one.
         """
         future: asyncio.Future[Download] = asyncio.get_running_loop().create_future()
-        self._next[future] = is_elsewhere
+        self._next[future] = is_elsewhere, is_meant
         future.add_done_callback(lambda done: self._next.pop(done, None))
         return future
 
@@ -165,7 +168,7 @@ class Downloads:
 
     async def _assign(self, download: Download, cdp: CDPSession, event: dict[str, Any]) -> None:
         """Give a download to the actions that wait for it, or refuse it."""
-        expecting = list(self._next.items())
+        expecting = [(one, where) for one, (where, is_meant) in self._next.items() if is_meant(event["url"])]
         elsewhere = await asyncio.gather(*(is_elsewhere(event["frameId"]) for _, is_elsewhere in expecting))
         waiting = [one for (one, _), not_its in zip(expecting, elsewhere, strict=True) if not (not_its or one.done())]
         download.is_asked_for = bool(waiting)

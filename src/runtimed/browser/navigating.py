@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -14,8 +15,9 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from runtimed import actions
 from runtimed.browser import domains
 from runtimed.browser.doing import LONG_TIMEOUT, Doing, Refused, milliseconds
-from runtimed.browser.downloads import Downloads
+from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.fetching import fetch
+from runtimed.browser.journey import Journey
 from runtimed.browser.tabs import OpenTab, TabGone, Tabs
 from runtimed.browser.words import late, short
 from runtimed.pages import BrowserConfig
@@ -28,8 +30,8 @@ __all__ = ["Navigator"]
 _ERROR_PAGE: Final = 3.0
 """Seconds that the browser gets to show why a navigation failed."""
 
-_NOTHING: Final = (204, 205)
-"""Statuses after which a browser stays where it is. Source: RFC 9110, sections 15.3.5 and 15.3.6."""
+_LAST: Final = 0.5
+"""Seconds that there are at least for what has begun when the time was over."""
 
 
 class _NoPage(Exception):
@@ -67,7 +69,7 @@ class Navigator:
         if action.url is None:
             return f"Opened {tab.id}"
         try:
-            await tab.run(self._go(tab, page.goto(url, timeout=milliseconds(action, LONG_TIMEOUT)), action))
+            await tab.run(self._go(tab, page.goto(url, timeout=milliseconds(action, LONG_TIMEOUT)), action, url))
         except _NoPage as exc:
             return f"Opened {tab.id}. {exc}"
         return f"Opened {tab.id} at {short(tab.address)}"
@@ -90,9 +92,9 @@ class Navigator:
         before, changes = page.url, tab.changes
         match action:
             case actions.Goto():
-                response = await self._go(
-                    tab, page.goto(self._address(action.url), wait_until=action.wait_until, timeout=timeout), action
-                )
+                url = self._address(action.url)
+                going = page.goto(url, wait_until=action.wait_until, timeout=timeout)
+                response = await self._go(tab, going, action, url)
             case actions.GoBack():
                 response = await self._go(tab, page.go_back(timeout=timeout), action)
             case actions.GoForward():
@@ -109,23 +111,42 @@ class Navigator:
         doing.data = {"url": tab.address, "status": None if response is None else response.status}
         return f"{tab.id} is at {short(tab.address)}" + ("" if response is None else f" (status {response.status})")
 
-    async def _go(self, tab: OpenTab, going: Coroutine[Any, Any, Response | None], action: Any) -> Response | None:
+    async def _go(
+        self, tab: OpenTab, going: Coroutine[Any, Any, Response | None], action: Any, address: str | None = None
+    ) -> Response | None:
         """Navigate; if that fails, wait until the browser shows why: that page would interrupt what comes next.
+
+        Args:
+            tab: Where.
+            going: Does it.
+            action: Why.
+            address: Where to; None where history knows.
 
         Raises:
             _NoPage: If the address leads to something else.
         """
-        answers: list[Response] = []
-
-        def on_answer(response: Response) -> None:
-            if response.status in _NOTHING and response.request.is_navigation_request():
-                with contextlib.suppress(PlaywrightError):  # of a frame that is not there yet
-                    if response.frame == tab.page.main_frame:
-                        answers.append(response)
-
+        journey = Journey(tab, address)
         tab.arrived.clear()
-        beginning = self._downloads.expect(tab.elsewhere())
-        self._tabs.context.on("response", on_answer)
+        beginning = self._downloads.expect(tab.elsewhere(), journey.leads_to)
+        try:
+            with journey.followed():
+                return await self._follow(tab, going, action, journey, beginning)
+        finally:
+            beginning.cancel()
+
+    async def _follow(
+        self,
+        tab: OpenTab,
+        going: Coroutine[Any, Any, Response | None],
+        action: Any,
+        journey: Journey,
+        beginning: asyncio.Future[Download],
+    ) -> Response | None:
+        end = time.monotonic() + (action.timeout or LONG_TIMEOUT)
+
+        def left() -> float:
+            return max(end - time.monotonic(), _LAST)
+
         try:
             return await going
         except PlaywrightTimeout as exc:
@@ -137,19 +158,21 @@ class Navigator:
             raise Refused(f"{late(exc)} Nothing has come of it; raise timeout=", error="Timeout") from exc
         except PlaywrightError as exc:
             if "Download is starting" in exc.message:
-                said, data = await fetch(beginning, None, action.timeout or LONG_TIMEOUT)
+                if await journey.page_instead(beginning, left()):
+                    state = action.wait_until if isinstance(action, actions.Goto) else "load"
+                    if state != "commit":
+                        await tab.page.wait_for_load_state(state, timeout=left() * 1000)
+                    return journey.answer
+                said, data = await fetch(beginning, None, left())
                 raise _NoPage(f"The address leads to a file. {said}", {"status": None, "download": data}) from exc
-            if "net::ERR_ABORTED" in exc.message and answers:
-                status = answers[-1].status
+            if "net::ERR_ABORTED" in exc.message and journey.empty is not None:
+                status = journey.empty.status
                 raise _NoPage(f"The address answers {status}, with no page", {"status": status}) from exc
             if "net::ERR_" in exc.message and "net::ERR_ABORTED" not in exc.message:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_ERROR_PAGE):
                         await tab.arrived.wait()
             raise
-        finally:
-            beginning.cancel()
-            self._tabs.context.remove_listener("response", on_answer)
 
     def _address(self, url: str) -> str:
         """Return an address in full.
@@ -158,7 +181,14 @@ class Navigator:
             Refused: If it must not be opened.
         """
         url = url.strip()
-        if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://|(about|data|blob|javascript|file|chrome|view-source):", url):
+        if not url:
+            raise Refused("There is no address: url is empty", error="Refused")
+        if url.lower().startswith("javascript:"):
+            raise Refused("javascript: addresses are not opened; evaluate_js runs code in the page", error="Refused")
+        # What else stands before a colon is a host, if a port follows.
+        if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:(//|(?!\d+([/?#]|$)))", url):
+            if re.search(r"\s", re.split(r"[/?#]", url, maxsplit=1)[0]):
+                raise Refused(f"{url!r} is no address: a host has no spaces", error="Refused")
             host = re.split(r"[/:?#]", url, maxsplit=1)[0]
             local = (
                 host == "localhost" or host.endswith(".localhost") or host.startswith("127.") or url.startswith("[::1]")

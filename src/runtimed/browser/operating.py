@@ -18,6 +18,7 @@ from runtimed.browser.fetching import fetch
 from runtimed.browser.filling import begin, check, clear, fill, select, type_anywhere, type_text
 from runtimed.browser.handing import drop, upload
 from runtimed.browser.isolated import ask
+from runtimed.browser.journey import Journey
 from runtimed.browser.keys import key_of
 from runtimed.browser.pointing import click, drag, hover, point_of, reach
 from runtimed.browser.scripting import evaluate
@@ -55,6 +56,9 @@ _SCROLL_ELEMENT: Final = """(element, amount) => {
   return Math.round(element.scrollTop - before);
 }"""
 
+
+_NOWHERE: Final = ("about", "chrome-error")
+"""Schemes of what a tab shows that comes from no address."""
 
 # A PDF and a picture have a document of Chromium's around them.
 _SAVE: Final = """() => {
@@ -105,7 +109,8 @@ class Operator:
             return await self._touch_element(action, tab, found, what, doing)
         if isinstance(action, actions.Drag):
             return await self._drag(action, tab, None, what, doing)
-        async with asyncio.timeout(allowance(action)):
+        # Typing ends by itself, and says how far it came.
+        async with asyncio.timeout(None if isinstance(action, actions.Type) else allowance(action)):
             match action:
                 case actions.EvaluateJs():
                     doing.data = await evaluate(tab.page, action.code)
@@ -213,7 +218,9 @@ class Operator:
                 case actions.Clear():
                     return await clear(found, what, before, limit)
 
-        return await _patiently(action, what, found, work, doing.left(action))
+        # The keys of a long text have their own time.
+        left = min(doing.left(action), action.timeout or TIMEOUT)
+        return await _patiently(action, what, found, work, left)
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing, within=doing.left(action), of=action)
@@ -230,9 +237,13 @@ class Operator:
 
     async def _download(self, action: actions.DownloadFile, tab: OpenTab, found: Locator | None, doing: Doing) -> str:
         timeout = action.timeout or LONG_TIMEOUT
+        if found is None and tab.page.url.partition(":")[0] in _NOWHERE:
+            raise Refused(f"{tab.id} shows nothing that could be saved: no address was loaded there", error="Refused")
+        journey = Journey(tab, None)
         beginning = self._downloads.expect(tab.elsewhere())
-        begin = ask(tab.page.locator(":root"), "save") if found is None else found.click(timeout=timeout * 1000)
-        said, doing.data = await fetch(beginning, begin, timeout)
+        with journey.followed():
+            begin = ask(tab.page.locator(":root"), "save") if found is None else found.click(timeout=timeout * 1000)
+            said, doing.data = await fetch(beginning, begin, timeout, journey, is_patient=action.timeout is not None)
         return said
 
 
