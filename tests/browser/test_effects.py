@@ -505,7 +505,7 @@ def test_what_is_written_is_an_action_like_any_other(page):
 
 def test_a_long_text_gets_the_time_that_its_keys_take(page, monkeypatch):
     monkeypatch.setattr("runtimed.browser.doing.TIMEOUT", 0.05)
-    text = "abcdefghij" * 30
+    text = "0123456789" * 30
 
     assert page.do("type", selector="#area", value=text).message == "Typed into #area"
     assert held(page, "area") == text
@@ -522,3 +522,43 @@ def test_a_text_that_takes_too_long_says_how_much_was_typed_and_ends_there(page)
     )
     assert 0 < len(typed) < 20_000
     assert held(page, "area") == typed
+
+
+LISTS = """data:text/html,<select id=one><option value=a>Ah<option>b<option disabled>c</select>
+<select id=several multiple><option>x<option>y</select>
+<button hidden>Later</button><button style='position:fixed;left:-999px'>Away</button>"""
+
+
+def test_a_list_says_which_options_it_lacks_and_takes_several_only_where_it_can(browser):
+    browser.goto(LISTS)
+
+    results = [
+        browser.execute("select_option", selector="#one", value=value, timeout=1) for value in (("a", "b"), "zz", "c")
+    ]
+
+    assert [(result.error, result.message) for result in results] == [
+        ("Refused", "#one takes one option, not several: 'a', 'b'; nothing was chosen"),
+        ("Timeout", "#one has had no option 'zz' for 1 s; it has 'Ah' ('a'), 'b', 'c'"),
+        ("Timeout", "#one has that option disabled, still after 1 s"),
+    ]
+    assert browser.do("select_option", selector="#several", value=("x", "y")).data == ["x", "y"]
+
+
+def test_what_is_hidden_or_out_of_the_view_says_so_with_the_time_that_was_waited(browser):
+    browser.goto(LISTS)
+
+    hidden = browser.execute("click", selector="text=Later", timeout=1)
+    away = browser.execute("click", selector="text=Away", timeout=1)
+    browser.js("setTimeout(() => { document.querySelector('button').hidden = false }, 1500); 1")
+
+    assert [hidden.message, away.message] == [
+        "text=Later is hidden, still after 1 s",
+        "text=Away is outside of the view, and does not scroll into it, still after 1 s",
+    ]
+    assert browser.do("click", selector="text=Later").message == "Clicked text=Later"
+
+
+def test_what_a_wait_is_for_is_told_with_where_the_page_is(page, site):
+    url = page.execute("wait", url="**/done", timeout=0.5)
+
+    assert url.message == f"The page is at {site.url}/effects, not at **/done, after 0.5 s; raise timeout="

@@ -21,7 +21,19 @@ from playwright.async_api import BrowserContext, CDPSession, Playwright, async_p
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.actions import Action, Secret, Target, secrets_of
-from runtimed.browser import data, domains, filling, handing, held, isolated, operating, pointing, scrape, survey
+from runtimed.browser import (
+    choosing,
+    data,
+    domains,
+    filling,
+    handing,
+    held,
+    isolated,
+    operating,
+    pointing,
+    scrape,
+    survey,
+)
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium, check_arguments
 from runtimed.browser.cookie_forms import check_cookies
@@ -63,6 +75,7 @@ _PATIENCE: Final = 10.0
 """Seconds in which a page that is to be read must answer."""
 
 _FUNCTIONS: Final = {
+    **choosing.FUNCTIONS,
     **data.FUNCTIONS,
     **filling.FUNCTIONS,
     **handing.FUNCTIONS,

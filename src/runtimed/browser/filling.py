@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["FUNCTIONS", "begin", "check", "clear", "fill", "select", "type_anywhere", "type_text"]
+__all__ = ["FUNCTIONS", "begin", "check", "clear", "fill", "type_anywhere", "type_text"]
 
 _READING: Final = 1000.0
 """Milliseconds in which a field tells what it holds; one that is gone since tells nothing."""
@@ -41,8 +41,6 @@ _KEYS_AT_ONCE: Final = 50
 _KEYS_WITHIN: Final = 1.0
 """Seconds that these may take where there is a delay between them."""
 
-_CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
-
 _HIDE_FOCUSED: Final = f"""() => {{
   let field = document.activeElement;
   while (field?.shadowRoot?.activeElement) field = field.shadowRoot.activeElement;
@@ -56,7 +54,7 @@ _FULL: Final = f"""(element, most) => {{
   return boxes.slice(boxes.indexOf(field) + 1).slice(0, most - 1).filter(box => box.value);
 }}"""
 
-FUNCTIONS: Final = {"labels": _LABELS, "chosen": _CHOSEN, "hideFocused": _HIDE_FOCUSED, "fullBoxes": _FULL}
+FUNCTIONS: Final = {"labels": _LABELS, "hideFocused": _HIDE_FOCUSED, "fullBoxes": _FULL}
 """What pages are asked; see `isolated`."""
 
 _TYPED: Final = frozenset({*TYPED, "contenteditable"})
@@ -256,23 +254,6 @@ async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, 
                 raise NoEffect(f"{what} was clicked, and is not {state} since", error="Refused") from None
             await asyncio.sleep(_LOOKS)
     return f"{state.capitalize()} {what}"
-
-
-async def select(action: actions.SelectOption, found: Locator, what: str, limit: float) -> tuple[str, list[str]]:
-    """Choose options of a list; return what was done, and the values of the options.
-
-    Raises:
-        NoEffect: If others are chosen then.
-    """
-    asked = action.value if isinstance(action.value, str) else list(action.value)
-    chosen = await found.select_option(asked, timeout=limit)
-    try:
-        held = await ask(found, "chosen", limit=_READING)
-    except PlaywrightError:  # the page has another list, or is another page
-        held = chosen
-    if held != chosen:
-        raise NoEffect(f"{what} has {', '.join(held) or 'nothing'} chosen, not {', '.join(chosen)}", error="Refused")
-    return f"Selected {', '.join(chosen) or 'nothing'} in {what}", chosen
 
 
 async def type_anywhere(action: actions.Type, page: Page) -> None:

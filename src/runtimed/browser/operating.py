@@ -11,11 +11,12 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed import actions
+from runtimed.browser.choosing import check_options, no_option, select
 from runtimed.browser.doing import LONG_TIMEOUT, TIMEOUT, Doing, Refused, allowance, milliseconds
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import Elements
 from runtimed.browser.fetching import fetch
-from runtimed.browser.filling import begin, check, clear, fill, select, type_anywhere, type_text
+from runtimed.browser.filling import begin, check, clear, fill, type_anywhere, type_text
 from runtimed.browser.handing import drop, upload
 from runtimed.browser.isolated import ask
 from runtimed.browser.journey import Journey
@@ -150,10 +151,7 @@ class Operator:
                     action, what, found, lambda limit: check(action, tab, found, what, doing, limit)
                 )
             case actions.SelectOption():
-                said, doing.data = await _patiently(
-                    action, what, found, lambda limit: select(action, found, what, limit)
-                )
-                return said
+                return await self._select(action, found, what, doing)
             case actions.Hover():
                 await _patiently(action, what, found, lambda limit: hover(action, tab, found, limit))
                 return f"The pointer is over {what}"
@@ -221,6 +219,14 @@ class Operator:
         # The keys of a long text have their own time.
         left = min(doing.left(action), action.timeout or TIMEOUT)
         return await _patiently(action, what, found, work, left)
+
+    async def _select(self, action: actions.SelectOption, found: Locator, what: str, doing: Doing) -> str:
+        await check_options(action, found, what)
+        try:
+            said, doing.data = await _patiently(action, what, found, lambda limit: select(action, found, what, limit))
+        except PlaywrightTimeout as exc:
+            raise await no_option(action, found, what) or exc from exc
+        return said
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
         target, where = await self._elements.find(action.to, tab, doing, within=doing.left(action), of=action)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from playwright.async_api import TimeoutError as PlaywrightTimeout
+
 from runtimed import actions
 from runtimed.browser.doing import LONG_TIMEOUT, Refused, milliseconds
 from runtimed.browser.frames import Locate, await_gone, await_visible
@@ -43,10 +45,16 @@ async def wait(action: actions.Wait, tab: OpenTab) -> str:
             raise Refused(f"{gone} is still there after {seconds:g} s; raise timeout=", error="Timeout")
         return f"{gone} is not there"
     timeout = milliseconds(action, LONG_TIMEOUT)
-    if action.url is not None:
-        await page.wait_for_url(action.url, wait_until="commit", timeout=timeout)
-        return f"The page is at {short(tab.address)}"
-    await page.wait_for_load_state(action.load_state or "load", timeout=timeout)
+    try:
+        if action.url is not None:
+            await page.wait_for_url(action.url, wait_until="commit", timeout=timeout)
+            return f"The page is at {short(tab.address)}"
+        await page.wait_for_load_state(action.load_state or "load", timeout=timeout)
+    except PlaywrightTimeout as exc:
+        lacks = f"not at {action.url}" if action.url is not None else f"and has not reached {action.load_state}"
+        raise Refused(
+            f"The page is at {short(tab.address)}, {lacks}, after {seconds:g} s; raise timeout=", error="Timeout"
+        ) from exc
     return f"The page has reached {action.load_state}"
 
 

@@ -31,6 +31,7 @@ _REASONS: Final = {
 
 
 _ADVICE: Final = {
+    "Cannot uncheck radio button": "is a radio button, which only another one of its group unchecks",
     "Not a checkbox or radio button": "is no checkbox, radio button or switch; click presses what else there is",
     "Element is not a <select>": "is no list of options of HTML's own; click opens it, and then clicks an option of it",
     "Element is not an <input>": "is no field; click it, and see with observe() whether that opens one",
@@ -72,19 +73,21 @@ def out_of_time(exc: PlaywrightTimeout, seconds: float) -> str:
 def obstacle(exc: PlaywrightTimeout) -> str | None:
     """Say what kept an element from being used until the end; None if it is something else, or the element was used."""
     steps = [line.strip(" -") for line in exc.message.splitlines()]
-    states = [line for line in steps if re.match(r"(element is |<.*intercepts pointer|performing )", line)]
+    states = [line for line in steps if re.match(r"(element is |option being|<.*intercepts|performing )", line)]
     if len(states) > 1 and states[-1].startswith("element is visible"):
         # It was about to look once more at what the pointer would meet.
-        states = [state for state in states[-2:] if "intercepts" in state]
+        states = [state for state in states[-2:] if re.search("intercepts|outside", state)]
     last = states[-1] if states else ""
     covering = re.match(r"(<.*>|<.*) intercepts pointer events", last)
     if covering is not None:
         return f"is covered by {covering[1]}"
     return {
-        "element is not visible": HIDDEN,
         "element is not enabled": "is disabled",
         "element is not editable": "is read-only",
         "element is inert": "is inert, as what is behind an open dialog",
+        "element is not visible": HIDDEN,
+        "element is outside of the viewport": "is outside of the view, and does not scroll into it",
+        "option being selected is not enabled": "has that option disabled",
     }.get(last)
 
 
