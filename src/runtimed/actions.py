@@ -44,6 +44,7 @@ __all__ = [
     "HandleDialog",
     "Hover",
     "NewTab",
+    "Place",
     "PressKey",
     "Reload",
     "Scroll",
@@ -113,10 +114,24 @@ class _Action(
             )
 
 
+class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where an element is among those of its role and name, as the action log tells it.
+
+    Attributes:
+        count: How many there are of which all that follows is the same, itself included.
+        near: The name or the heading of the part of the page in which it is; None if it has no twin.
+        text: That of the largest part of the page in which it is alone; None where `near` tells it apart.
+    """
+
+    count: int
+    near: str | None = None
+    text: str | None = None
+
+
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Names an element or a point: by `ref`, by `selector`, by `role` with `name`, or by `x` and `y`.
 
-    With a selector, `role` and `name` say what it must find: nothing is done to anything else.
+    With a selector, `role` and `name` say what it must find, and `place` where: nothing is done to anything else.
     """
 
     ref: str | None = None
@@ -124,6 +139,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     role: str | None = None
     name: str | None = None
     exact: bool = False
+    place: Place | None = None
     x: float | None = None
     y: float | None = None
 
@@ -143,6 +159,7 @@ class _OnElement(_Action, frozen=True, kw_only=True):
     role: str | None = None
     name: str | None = None
     exact: bool = False
+    place: Place | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -514,7 +531,8 @@ def left_out(data: Mapping[str, Any]) -> dict[str, str | None]:
 def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the action of an entry of the action log, as plain values without refs: those were of pages that are gone.
 
-    What is found instead must have the role and the name that the element had, whatever named it; secrets are left out.
+    What is found instead must have the role and the name that the element had, whatever named it, and be where it was
+    among others like it; secrets are left out.
 
     Args:
         data: The entry's `data`.
@@ -533,7 +551,7 @@ def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _find_again(kind: str, given: dict[str, Any], selector: str | None, element: Mapping[str, str] | None) -> None:
+def _find_again(kind: str, given: dict[str, Any], selector: str | None, element: Mapping[str, Any] | None) -> None:
     """Let what names an element name that which was found, and no other."""
     if given.get("ref") is not None and selector is None:
         raise InvalidAction(f"The log holds no selector for the element of this {kind}")
@@ -621,6 +639,8 @@ def _check_target(target: Any, *, required: bool) -> None:
         raise ValueError("name goes with role, such as role='button', name='Save'")
     if target.exact and target.name is None:
         raise ValueError("exact goes with role and name")
+    if target.place is not None and (target.selector is None or target.role is None):
+        raise ValueError("place goes with selector and role, as the action log has them")
     if len(given) > 1 and given != ["selector", "role"]:
         raise ValueError(f"an element is named in one way; {' and '.join(given)} were given")
     if required and not given:

@@ -8,8 +8,10 @@ import msgspec
 import pytest
 from playwright.async_api import Page
 
-from runtimed.actions import Click, parse_action, recorded, repeatable
+from runtimed.actions import Click, Fill, Place, parse_action, recorded, repeatable
 from runtimed.browser.elements import _by_ref
+from runtimed.browser.places import difference
+from runtimed.browser.survey import placed
 from runtimed.pages import LogEntry, Observation
 from tests.browser.conftest import Driven
 from tests.browser.server import PAGES, Site
@@ -68,12 +70,14 @@ def test_the_selector_that_is_logged_finds_the_element_as_the_page_is_then(
     tab = browser.browser._tabs.latest
     assert tab is not None
 
-    again = [browser.run(browser.browser._observer.remember(tab, element.ref)) for element in seen.elements]
+    noted = [browser.run(browser.browser._observer.remember(tab, element.ref)) for element in seen.elements]
 
-    found = tuple(element for element in again if element is not None)
-    assert [(element.ref, element.role) for element in found] == [
-        (element.ref, element.role) for element in seen.elements
-    ]
+    again = tuple(one for one in noted if one is not None)
+    assert [one.role for one in again] == [element.role for element in seen.elements]
+    found = tuple(
+        msgspec.structs.replace(element, selector=one.selector)
+        for element, one in zip(seen.elements, again, strict=True)
+    )
     assert [element for element in found if element.selector is None] == []
     assert wrong(browser, msgspec.structs.replace(seen, elements=found)) == {}
 
@@ -89,7 +93,7 @@ def test_what_is_done_again_is_done_to_the_same_field(browser: Driven, site: Sit
     done = logged(browser)
     assert (done.data["selector"], done.data["element"]) == (
         'role=textbox[name="Street"] >> nth=1',
-        {"role": "textbox", "name": "Street"},
+        {"role": "textbox", "name": "Street", "place": {"count": 1, "near": "Delivery address"}},
     )
 
     browser.goto(f"{site.url}/pages/checkout")
@@ -143,7 +147,7 @@ def test_a_nameless_element_is_found_by_its_place_and_must_have_no_name_then(bro
     icon = [element for element in seen.elements if (element.role, element.name) == ("button", "")][1]
     browser.do("click", ref=icon.ref)
     action = recorded(logged(browser).data)
-    assert action == Click(selector=icon.selector, role="button", name="")
+    assert action == Click(selector=icon.selector, role="button", name="", place=Place(2, "Format", ""))
     assert browser.do(action).message == "Clicked button"
 
     browser.js("document.querySelector('button').remove()")  # "Underline" stands there now
@@ -171,7 +175,7 @@ BUTTONS = "<button class=btn onclick='this.remove()'>Save</button>"
             FIELDS,
             {"type": "fill", "selector": "input >> nth=1", "value": "0301"},
             "<label>Phone number <input></label><label>Email <input></label>",
-            {"selector": "input >> nth=1", "role": "textbox", "name": "Phone number"},
+            {"selector": "input >> nth=1", "role": "textbox", "name": "Phone number", "place": {"count": 1}},
             f'input >> nth=1 finds something else than textbox "Phone number"; {NOTHING}',
         ),
         (
@@ -210,7 +214,12 @@ BUTTONS = "<button class=btn onclick='this.remove()'>Save</button>"
                 "selector": ".btn",
                 "role": "button",
                 "name": "Save",
-                "to": {"selector": "input >> nth=1", "role": "textbox", "name": "Phone number"},
+                "to": {
+                    "selector": "input >> nth=1",
+                    "role": "textbox",
+                    "name": "Phone number",
+                    "place": {"count": 1},
+                },
             },
             f'input >> nth=1 finds something else than textbox "Phone number"; {NOTHING}',
         ),
@@ -260,3 +269,110 @@ def test_refs_can_be_used_after_an_element_was_named_otherwise(
     browser.do("fill", ref=ref, value="0301")
 
     assert browser.js("document.querySelectorAll('input')[1].value") == "0301"
+
+
+def form(part: str, fields: str = "Name Street") -> str:
+    labels = "".join(f"<label>{name} <input></label>" for name in fields.split())
+    return f"<form><h2>{part}</h2>{labels}</form>"
+
+
+def rows(*names: str) -> str:
+    return f"<table>{''.join(f'<tr><td>{name}<td><button>Edit</button>' for name in names)}</table>"
+
+
+def cards(*names: str) -> str:
+    """Without anything that says which is which but their texts."""
+    return "<h2>Shop</h2>" + "".join(f"<div><span>{name}</span><div><button>Buy</button></div></div>" for name in names)
+
+
+FORMS = form("Billing") + form("Shipping")
+FIELD = 'role=textbox[name="Street"] >> nth=1'
+EDIT = 'role=button[name="Edit"] >> nth=1'
+BUY = 'role=button[name="Buy"] >> nth=1'
+ICON = "body > div:nth-of-type(1) > button:nth-of-type(1)"
+
+
+@pytest.mark.parametrize(
+    ("before", "selector", "after", "says"),
+    [
+        (FORMS, FIELD, FORMS, None),
+        (FORMS, FIELD, FORMS + form("Gift"), None),
+        (FORMS, FIELD, FORMS.replace("Name", "First name"), None),
+        (FORMS, FIELD, f"{form('Billing')}<p>New: parcels</p>{form('Shipping')}", None),
+        (
+            FORMS,
+            FIELD,
+            form("Shipping") + form("Billing"),
+            'the field in "Billing", which was in "Shipping"',
+        ),
+        (FORMS, FIELD, form("Gift") + FORMS, 'the field in "Billing", which was in "Shipping"'),
+        (
+            FORMS,
+            "form:nth-of-type(2) input >> nth=1",
+            form("Gift") + FORMS,
+            'the field in "Billing", which was in "Shipping"',
+        ),
+        (FORMS, FIELD, FORMS + form("Shipping"), "a field of which there are 2 there instead of 1"),
+        (rows("Ada", "Bob"), EDIT, rows("Ada", "Bob", "Cy"), None),
+        (
+            rows("Ada", "Bob"),
+            EDIT,
+            rows("Zoe", "Ada", "Bob"),
+            'the field in "Ada Edit", which was in "Bob Edit"',
+        ),
+        (cards("Ink", "Pen"), BUY, cards("Ink", "Pen", "Cup"), None),
+        (cards("Ink", "Pen"), BUY, cards("Pen", "Ink"), 'the field in "Ink Buy", which was in "Pen Buy"'),
+        (cards("Pen", "Pen"), BUY, cards("Pen", "Pen"), None),
+        (
+            cards("Pen", "Pen"),
+            BUY,
+            cards("Pen", "Pen", "Pen"),
+            "a field of which there are 3 there instead of 2",
+        ),
+        ("<div><button></button></div>", ICON, "<div><button></button></div>", None),
+        (
+            "<div><button></button></div>",
+            ICON,
+            "<div><button></button></div><div><button></button></div>",
+            "a field of which there are 2 there instead of 1",
+        ),
+    ],
+)
+def test_a_twin_of_what_is_meant_is_no_match(
+    browser: Driven, site: Site, before: str, selector: str, after: str, says: str | None
+) -> None:
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"void (document.body.innerHTML = {before!r})")
+    browser.do("hover", selector=selector)
+    noted = logged(browser).data["element"]["place"]
+    refs = [element.ref for element in browser.observe().elements if element.selector == selector]
+    for ref in refs:
+        browser.do("hover", ref=ref)
+        assert logged(browser).data["element"]["place"] == noted
+    assert refs or selector.startswith("form")  # as only people write it
+
+    browser.js(f"void (document.body.innerHTML = {after!r})")
+
+    tab = browser.browser._tabs.latest
+    assert tab is not None
+    now = browser.run(placed(tab.page.locator(selector), 10))
+    assert now is not None
+    assert difference(Place(**noted), now, "field") == says
+
+
+@pytest.mark.parametrize("by", ["ref", "selector"])
+def test_what_is_done_again_stops_before_a_twin_of_the_element(browser: Driven, site: Site, by: str) -> None:
+    browser.goto(f"{site.url}/plain")
+    browser.js(f"void (document.body.innerHTML = {FORMS!r})")
+    named = browser.observe().elements
+    browser.do("fill", **{by: getattr(next(one for one in named if one.selector == FIELD), by)}, value="Gasse 2")
+    action = recorded(logged(browser).data)
+    assert action == Fill("Gasse 2", selector=FIELD, role="textbox", name="Street", place=Place(1, "Shipping"))
+    browser.do(action)
+
+    browser.js(f"void (document.body.innerHTML = {form('Gift') + FORMS!r})")
+    result = browser.execute(msgspec.structs.replace(action, timeout=1))
+
+    says = 'the textbox "Street" in "Billing", which was in "Shipping"'
+    assert (result.success, result.error, result.message) == (False, "Doubtful", f"{FIELD} finds {says}; {NOTHING}")
+    assert browser.js("[...document.querySelectorAll('input')].map(one => one.value).join('')") == ""

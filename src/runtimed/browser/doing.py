@@ -41,6 +41,13 @@ class Noted(msgspec.Struct, frozen=True):
     selector: str | None
     role: str | None = None
     name: str | None = None
+    place: actions.Place | None = None
+
+    @property
+    def element(self) -> dict[str, Any]:
+        """What it must be, as the log has it."""
+        known: dict[str, Any] = {"role": self.role, "name": self.name, "place": msgspec.to_builtins(self.place)}
+        return {key: value for key, value in known.items() if value is not None}
 
 
 class Doing:
@@ -50,7 +57,7 @@ class Doing:
         watching: The watch of the page meanwhile.
         done: What was done, when that is over and only what it has led to is still asked for.
         selectors: Find the elements that it names on a later visit of the page, in the action's order.
-        elements: Role and name that these elements must have then, as far as they are known.
+        elements: Role, name and place that these elements must have then, as far as they are known.
         since: When work on the page began, as `time.monotonic` has it.
         describing: Asks the page for more of the same, by their places among these.
     """
@@ -60,7 +67,7 @@ class Doing:
         self.watching: asyncio.Future[str | None] | None = None
         self.done: str | None = None
         self.selectors: list[str | None] = []
-        self.elements: list[dict[str, str]] = []
+        self.elements: list[dict[str, Any]] = []
         self.describing: dict[int, asyncio.Task[Noted | None]] = {}
         self.data: Any = None
         self.changed = False
@@ -71,10 +78,10 @@ class Doing:
         """Return how many seconds of an action's are left; a moment for what was found when they were over."""
         return max(self.since + allowance(action) - time.monotonic(), _LAST)
 
-    def note(self, selector: str | None, role: str | None = None, name: str | None = None) -> None:
+    def note(self, noted: Noted) -> None:
         """Note by what an element is found again, and what it must be then."""
-        self.selectors.append(selector)
-        self.elements.append({key: text for key, text in (("role", role), ("name", name)) if text is not None})
+        self.selectors.append(noted.selector)
+        self.elements.append(noted.element)
 
 
 def allowance(action: Any) -> float:

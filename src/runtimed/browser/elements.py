@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +15,9 @@ from runtimed import actions
 from runtimed.browser.doing import TIMEOUT, Doing, Noted, Refused
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import OWN, REF, number_of
+from runtimed.browser.places import difference, is_by_order
 from runtimed.browser.snapshot import Observer
-from runtimed.browser.survey import by_ref, by_role, describe, with_text
+from runtimed.browser.survey import by_ref, by_role, describe, placed, with_text
 from runtimed.browser.tabs import OpenTab, Tabs
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ __all__ = ["GUESSED", "Elements"]
 GUESSED: Final = actions.Click | actions.Fill | actions.Type | actions.Clear
 """Those that see by themselves whether a guess what they mean was right, before they do anything."""
 
+_LOOKS: Final = 0.1
+"""Seconds between two looks whether an element is in its place."""
 _TELLING: Final = 0.05
 """Seconds that an element gets to tell what it was when all is done: it was asked before."""
 
@@ -87,16 +91,16 @@ class Elements:
             selector = exact if target.name is None or target.exact else by_role(role, target.name, part=True)
             what = target.role if target.name is None else f'{target.role} "{target.name}"'
         elif getattr(target, "x", None) is not None:
-            doing.note(None)
+            doing.note(Noted(None))
             return None, f"the point {target.x:g}, {target.y:g}"
         else:
             return None, "the page"
-        doing.note(selector, *(() if target.selector is None else (target.role, target.name)))
-        if guess and len(tab.page.frames) == 1 and (target.selector is None or target.role is None):
+        sure = target.selector is not None and target.role is not None
+        doing.note(Noted(selector, target.role, target.name, target.place) if sure else Noted(selector))
+        if guess and len(tab.page.frames) == 1 and not sure:
             return tab.page.locator(selector).filter(visible=True), what
         limit = getattr(of or target, "timeout", None) or TIMEOUT
         sought = selector
-        sure = target.selector is not None and target.role is not None
         found = await await_match(
             tab.page,
             lambda frame: frame.locator(sought),
@@ -161,7 +165,7 @@ class Elements:
             elif (told := asking.result()) is not None:
                 doing.selectors[place] = told.selector
                 if told.role is not None:
-                    doing.elements[place] = {"role": told.role, "name": told.name or ""}
+                    doing.elements[place] = told.element
 
     async def _recover(self, found: Locator, ref: str, tab: OpenTab) -> int:
         """Let Playwright find by its ref what was not in its latest snapshot; return how many there are.
@@ -179,10 +183,9 @@ class Elements:
 
     async def _remember(self, tab: OpenTab, ref: str) -> Noted | None:
         try:
-            meant = await self._observer.remember(tab, ref)
+            return await self._observer.remember(tab, ref)
         except PlaywrightError:  # it is gone, or its frame
             return None
-        return None if meant is None else Noted(meant.selector, meant.role, meant.name)
 
     async def _find_ref(self, ref: str, tab: OpenTab, doing: Doing, *, guess: bool) -> tuple[Locator, str]:
         where = self.locate(ref)
@@ -190,7 +193,7 @@ class Elements:
         if where is not None and where[0] is tab:
             found = _by_ref(tab, where[1])
             if guess:
-                doing.note(None)
+                doing.note(Noted(None))
                 self._ask(doing, 0, self._remember(tab, ref))
                 await _sent()
                 return found, self._observer.recall(ref)
@@ -209,10 +212,7 @@ class Elements:
                 raise self._observer.stale(ref, lines)
             found = _by_ref(tab, where[1], listed=False)
             meant = await self._observer.remember(tab, ref)
-        if meant is None:
-            doing.note(None)
-        else:
-            doing.note(meant.selector, meant.role, meant.name)
+        doing.note(meant or Noted(None))
         return found, self._observer.recall(ref)
 
 
@@ -223,13 +223,18 @@ async def _sent() -> None:
 
 
 async def _describe(found: Locator, target: Any, selector: str | None, within: float) -> Noted | None:
-    told = await describe(found, within)
+    counts = target.selector is not None and is_by_order(target.selector)
+    told = await describe(found, within, place=counts)
     if told is None or selector is None:
         return None
+    place = None if told.place is None else told.place.noted()
     if told.role is not None:
         again = selector if target.selector is not None else by_role(told.role, told.name)
-        return Noted(again, told.role, told.name)
-    return Noted(with_text(selector, told.text)) if told.text and target.selector is not None else None
+        return Noted(again, told.role, told.name or "", place)
+    if target.selector is None:
+        return None
+    again = with_text(selector, told.text) if told.text else selector
+    return Noted(again, None if place is None else "generic", None, place)
 
 
 def _by_ref(tab: OpenTab, own: str, *, listed: bool = True) -> Locator:
@@ -256,13 +261,23 @@ async def _confirm(found: Locator, target: Any, limit: float) -> str:
     count = await found.count()
     if count != 1:
         raise Refused(f"{target.selector} finds {count} elements instead of one {what}; {doubt}", error="Doubtful")
-    if target.role == "generic" or (not target.name and await _is_passed_over(found, target.role)):
-        return what
-    try:
-        await _only(found, by_role(target.role, target.name)).wait_for(state="attached", timeout=limit * 1000)
-    except PlaywrightTimeout:
-        raise Refused(f"{target.selector} finds something else than {what}; {doubt}", error="Doubtful") from None
+    end = time.monotonic() + limit
+    if target.role != "generic" and (target.name or not await _is_passed_over(found, target.role)):
+        try:
+            await _only(found, by_role(target.role, target.name)).wait_for(state="attached", timeout=limit * 1000)
+        except PlaywrightTimeout:
+            raise Refused(f"{target.selector} finds something else than {what}; {doubt}", error="Doubtful") from None
+    while target.place is not None and (other := await _misplaced(found, target.place, what, end)):
+        if time.monotonic() >= end:
+            raise Refused(f"{target.selector} finds {other}; {doubt}", error="Doubtful")
+        await asyncio.sleep(_LOOKS)  # what a page loads comes little by little
     return what
+
+
+async def _misplaced(found: Locator, place: actions.Place, what: str, end: float) -> str | None:
+    """Return in words where else than in its place an element is; None if it is there."""
+    now = await placed(found, max(end - time.monotonic(), _LOOKS))
+    return None if now is None else difference(place, now, what)
 
 
 async def _is_passed_over(found: Locator, role: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from runtimed.actions import Place
 from runtimed.pages import Element
 
 __all__ = [
@@ -104,6 +105,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
         acting: Whether it can be focused, edited or clicked, whatever its role.
         password: Whether it is a field for one.
         editable: Whether it is an editor.
+        place: Where it is among those like it, if it was asked for alone and its selector counts them.
     """
 
     selector: str | None = None
@@ -111,6 +113,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     acting: bool = False
     password: bool = False
     editable: bool = False
+    place: Place | None = None
 
 
 class Part(msgspec.Struct, frozen=True):

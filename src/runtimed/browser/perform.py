@@ -46,7 +46,7 @@ class Performed(msgspec.Struct, frozen=True):
     Attributes:
         selector: Finds the element that it was done to, on a later visit of the page; None if there is none.
         to_selector: The same for where something was dragged to.
-        element: The role and the name that the element must have then, as far as they are known.
+        element: The role, the name and the place that the element must have then, as far as they are known.
         to_element: The same for where something was dragged to.
     """
 
@@ -55,8 +55,8 @@ class Performed(msgspec.Struct, frozen=True):
     tab: str | None
     selector: str | None = None
     to_selector: str | None = None
-    element: dict[str, str] = {}  # msgspec copies it for each
-    to_element: dict[str, str] = {}
+    element: dict[str, Any] = {}  # msgspec copies it for each
+    to_element: dict[str, Any] = {}
 
 
 class Performer:

@@ -13,6 +13,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser import outline, pieces, views
 from runtimed.browser.additions import Added, completed
+from runtimed.browser.doing import Noted
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
 from runtimed.browser.pieces import Piece, Place, Taken
@@ -276,8 +277,8 @@ class Observer:
         meant = self._meaning(ref)
         return ref if meant is None else _words(meant)
 
-    async def remember(self, tab: OpenTab, ref: str) -> Element | None:
-        """Return what an element is, with a selector that finds it now, and so on a later visit of the page.
+    async def remember(self, tab: OpenTab, ref: str) -> Noted | None:
+        """Return what an element is, and a selector that finds it now, and so on a later visit of the page.
 
         What stands in an observation was right when that was taken; the page may have changed since.
         """
@@ -286,7 +287,7 @@ class Observer:
             return None
         value = meant.name if meant.role == "generic" else ""
         known = await self._find_again(tab, Line(0, "", meant.role, meant.name, value, ref, pointer=bool(value)))
-        return msgspec.structs.replace(meant, name=value or known.name, selector=known.selector)
+        return Noted(known.selector, meant.role, value or known.name, known.place)
 
     async def _find_again(self, tab: OpenTab, line: Line) -> Known:
         """Ask what there is to know of one element, with a selector that gets into its frame."""

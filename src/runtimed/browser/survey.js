@@ -6,7 +6,8 @@
 // Nothing here changes the page.
 //
 // `SELECTOR >> runtimed=small` is what is found, if a snapshot of it takes no time, and `SELECTOR >> runtimed=tell` an
-// element whose text is the role and the name that the latest snapshot of it gave it, in JSON.
+// element whose text is the role and the name that the latest snapshot of it gave it, in JSON; `runtimed=tell place` says
+// where it is among those like it, too.
 //
 // `runtimed=ref REF` finds an element also where Playwright's latest snapshot was one of another part of the page.
 //
@@ -318,7 +319,8 @@
 
   const end = (ranges, named, what) => {
     const told = {
-      notes: {}, order: [], names: {}, paths: {}, acting: [], editable: [], passwords: [], unseen: [], added: [] };
+      notes: {}, order: [], names: {}, paths: {}, acting: [], editable: [], passwords: [], unseen: [], added: [],
+      place: null };
     const wanted = spread(ranges);
     const roles = new Set(named.split(','));
     const alone = refs.size === 1;
@@ -348,6 +350,8 @@
       if (acting && role === 'generic' && !name) told.names[ref] = label(element);
       if (wanted.has(ref))
         told.paths[ref] = /^i?frame$/.test(element.localName) ? frame_path(element) : path(element);
+      if (alone && wanted.has(ref) && notes['name 0']?.length !== 1 && by_id(element) === null)
+        told.place = place(element);
     }
     for (const [key, found] of Object.entries(notes)) told.notes[key] = found.map(number);
     // A snapshot shows the body alone.
@@ -359,11 +363,94 @@
     return [answer];
   };
 
+  const LIKE_TEXT = /^(text|email|tel|url|password|search)$/, LIKE_BUTTON = /^(submit|button|reset|image)$/;
+  const PART = 'tr, li, article, [role="row"], [role="listitem"], [role="article"]';
+  const PART_TITLE = 'h1, h2, h3, h4, h5, h6, [role="heading"], th, [role="rowheader"]';
+  const HEADING = 'h1, h2, h3, h4, h5, h6, legend, dt, [role="heading"]';
+  const OPERATED = 'a, button, input, select, textarea, [tabindex], [contenteditable]';
+  const NO_TEXT = 'script, style, noscript, template, textarea, [contenteditable]';
+
+  const text_of = element => {
+    const texts = [];
+    const walker = element.ownerDocument.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    for (let length = 0; length <= LONG_NAME && walker.nextNode();) {
+      const text = walker.currentNode.data.trim();
+      if (!text || walker.currentNode.parentElement?.closest(NO_TEXT)) continue;
+      texts.push(text);
+      length += text.length + 1;
+    }
+    return plain(texts.join(' '));
+  };
+
+  const labelled = element => {
+    const ids = element.getAttribute('aria-labelledby')?.trim().split(/\s+/) ?? [];
+    const texts = ids.map(id => element.getRootNode().getElementById?.(id)).filter(Boolean).map(text_of);
+    return plain(texts.join(' ') || element.getAttribute('aria-label'));
+  };
+
+  // Those of one kind and one call are twins: near enough to role and name, without an engine for these.
+  const kind = element => element.getAttribute('role') || (
+    element.localName === 'textarea' || (element.localName === 'input' && LIKE_TEXT.test(element.type)) ? 'textbox'
+    : /^(button|summary)$/.test(element.localName) || (element.localName === 'input' && LIKE_BUTTON.test(element.type))
+      ? 'button' : `${element.localName} ${element.getAttribute('type') ?? ''}`);
+
+  const call = element => labelled(element)
+    || plain([...(element.labels ?? [])].map(text_of).join(' '))
+    || plain(['alt', 'placeholder', 'title'].map(name => element.getAttribute(name)).find(text => text?.trim()))
+    || (element.localName === 'input' ? plain(LIKE_BUTTON.test(element.type) ? element.value : '') : text_of(element));
+
+  const named = part => {
+    const title = part.matches('fieldset, table, details, figure')
+      ? part.querySelector(':scope > :is(legend, caption, summary, figcaption)')
+      : part.matches(PART) ? part.querySelector(PART_TITLE) ?? part : null;
+    return labelled(part) || (title ? text_of(title) : '');
+  };
+
+  const heading_in = element => element.matches(HEADING) ? element
+    : element.querySelector(OPERATED) ? null : [...element.querySelectorAll(HEADING)].at(-1) ?? null;
+
+  // What names the part of the page in which an element is: the nearest name or heading.
+  const near = (element, own) => {
+    for (let node = element; node !== null; node = around(node)) {
+      const name = node === element ? '' : named(node);
+      if (name && name !== own) return name;
+      for (let before = node.previousElementSibling; before; before = before.previousElementSibling) {
+        const heading = heading_in(before);
+        const text = heading ? text_of(heading) : '';
+        if (text) return text;
+      }
+    }
+    return '';
+  };
+
+  // Where an element is among its twins, of which there may be others on a later visit of the page.
+  const place = element => {
+    const mine = kind(element), own = call(element);
+    const twins = collect(element.ownerDocument, []).filter(one => one === element
+      || (kind(one) === mine && one.checkVisibility() && call(one) === own));
+    const told = { twins: twins.length, near: near(element, own), near_it: 1, text: '', with_text: 1 };
+    if (twins.length === 1) return told;
+    told.near_it = twins.filter(one => near(one, own) === told.near).length;
+    if (told.near_it === 1) return told;
+    const inside = new Map();
+    for (const one of twins)
+      for (let node = one; node !== null; node = around(node)) inside.set(node, (inside.get(node) ?? 0) + 1);
+    const alone = one => {
+      let node = one;
+      for (let next = around(node); next !== null && inside.get(next) === 1; next = around(node)) node = next;
+      return text_of(node);
+    };
+    told.text = alone(element);
+    told.with_text = twins.filter(one => near(one, own) === told.near && alone(one) === told.text).length;
+    return told;
+  };
+
   const is_small = element => element.getElementsByTagName('*').length <= MANY;
 
   // What screen readers pass over has its text alone.
-  const tell = element => {
+  const tell = (element, with_place) => {
     const seen = element._ariaRef, told = { role: null, name: null, text: null };
+    if (with_place) told.place = place(element);
     if (seen && !/^(generic|iframe)$/.test(seen.role)) Object.assign(told, { role: seen.role, name: seen.name });
     else if (is_small(element)) {
       const text = element.textContent.replaceAll(/\s+/g, ' ').trim();
@@ -379,7 +466,7 @@
     queryAll(root, body) {
       const [, verb, rest] = /^(\w+) ?(.*)$/s.exec(body);
       if (verb === 'small') return is_small(root) ? [root] : [];
-      if (verb === 'tell') return [tell(root)];
+      if (verb === 'tell') return [tell(root, rest === 'place')];
       if (verb === 'begin') begin(root, ...rest.split(':'));
       if (verb === 'note') (notes[rest] ??= []).push(root);
       if (verb === 'ref') return find(root, rest);

@@ -18,11 +18,12 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.additions import Added
 from runtimed.browser.outline import INTERACTIVE, Known, Line, number_of, ref_in
+from runtimed.browser.places import Placed, is_by_order
 
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Locator, Playwright
 
-__all__ = ["Described", "Survey", "by_ref", "by_role", "describe", "register", "survey", "with_text"]
+__all__ = ["Described", "Survey", "by_ref", "by_role", "describe", "placed", "register", "survey", "with_text"]
 
 _ENGINE: Final = "runtimed"
 
@@ -80,11 +81,13 @@ class Described(msgspec.Struct, frozen=True):
         role: None if screen readers pass over it.
         name: Its name, if it has a role.
         text: All of its text, if it has no role, and a short text.
+        place: Where it is, if that was asked for.
     """
 
     role: str | None
     name: str | None
     text: str | None
+    place: Placed | None = None
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -103,6 +106,7 @@ class _Told(msgspec.Struct, frozen=True):
     passwords: list[int]
     unseen: list[str]
     added: list[_Added]
+    place: Placed | None
     outside: bool
 
 
@@ -147,7 +151,7 @@ async def survey(
     return question.read(msgspec.json.decode(answer or "", type=_Told))
 
 
-async def describe(found: Locator, within: float) -> Described | None:
+async def describe(found: Locator, within: float, *, place: bool) -> Described | None:
     """Return what an element is as soon as it is there; None if it does not tell, or there are several.
 
     The questions are on their way one turn of the event loop after this has begun.
@@ -155,8 +159,9 @@ async def describe(found: Locator, within: float) -> Described | None:
     Args:
         found: The element.
         within: Seconds.
+        place: Whether it is to tell where it is among those like it.
     """
-    looking, telling = _look(found), asyncio.ensure_future(_tell(found, within))
+    looking, telling = _look(found), asyncio.ensure_future(_tell(found, within, place=place))
     try:
         both: list[asyncio.Future[Any]] = [looking, telling]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -171,7 +176,7 @@ async def describe(found: Locator, within: float) -> Described | None:
             if _failed(looking):
                 looking = _look(found)
                 await asyncio.sleep(0)
-            telling = asyncio.ensure_future(_tell(found, within))
+            telling = asyncio.ensure_future(_tell(found, within, place=place))
         return msgspec.json.decode(await telling or "", type=Described)
     except PlaywrightError:  # it is gone, or not the only one
         return None
@@ -187,8 +192,18 @@ def _look(found: Locator) -> asyncio.Future[str]:
     return looking
 
 
-async def _tell(found: Locator, within: float) -> str | None:
-    return await found.locator(f"{_ENGINE}=tell").text_content(timeout=within * 1000)
+async def placed(found: Locator, within: float) -> Placed | None:
+    """Return where an element is among those like it; None if the page does not tell.
+
+    Raises:
+        PlaywrightError: If the element is gone, or not the only one.
+    """
+    return msgspec.json.decode(await _tell(found, within, place=True) or "", type=Described).place
+
+
+async def _tell(found: Locator, within: float, *, place: bool) -> str | None:
+    what = f"{_ENGINE}=tell{' place' if place else ''}"
+    return await found.locator(what).text_content(timeout=within * 1000)
 
 
 def _failed(asking: asyncio.Future[str]) -> bool:
@@ -290,6 +305,7 @@ class _Question:
                     acting=number in acting,
                     password=number in passwords,
                     editable=number in editable,
+                    place=told.place.noted() if told.place is not None and is_by_order(selector or "") else None,
                 )
         added = []
         for one in told.added:
