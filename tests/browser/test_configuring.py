@@ -3,10 +3,12 @@
 import base64
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
-from runtimed import BrowserError, SessionError
+from runtimed import AsyncBrowserSession, BrowserError, BrowserSession, SessionError
+from runtimed.browser.config_check import PERMISSIONS
 from runtimed.client.browser_options import read_credentials, read_geolocation, read_headers, read_proxy, read_scale
 from tests.browser.conftest import browsing
 from tests.browser.server import serve
@@ -131,12 +133,29 @@ def test_an_invalid_certificate_is_taken_where_that_was_asked_for(run, browser):
             "allowed_domains and proxy exclude each other",
         ),
         ({"chrome_args": ("--force-device-scale-factor=2",)}, "use device_scale_factor="),
-        ({"permissions": ("everything",)}, "The permissions cannot be given: .*everything"),
+        ({"chrome_args": ("-remote-debugging-port=1",)}, "use session.cdp_url"),
+        ({"chrome_args": ("--remote-allow-origins=*",)}, "use session.cdp_url"),
+        ({"chrome_args": ("--headless=old",)}, "use headless="),
+        ({"permissions": ("everything",)}, "There is no permission 'everything', only accelerometer, "),
+        ({"extra_http_headers": (("A B", "c"),)}, "extra_http_headers holds names of letters.*'A B' is not so"),
     ],
 )
-def test_what_cannot_be_believed_is_refused(run, config, says):
+def test_what_cannot_be_had_is_refused_where_it_is_asked_for(run, config, says):
     with pytest.raises(BrowserError, match=says), browsing(run, **config):
         pass
+    options: dict[str, Any] = {
+        name: dict(value) if name.endswith("headers") else value for name, value in config.items()
+    }
+    if "proxy_server" in options:
+        options["proxy"] = options.pop("proxy_server")
+    for face in (BrowserSession, AsyncBrowserSession):
+        with pytest.raises(SessionError, match=says):
+            face(**options)
+
+
+def test_every_permission_that_is_offered_can_be_given(run):
+    with browsing(run, permissions=PERMISSIONS) as browser:
+        assert browser.observe().url == "about:blank"
 
 
 def test_options_are_read_as_playwright_has_them():

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.browser import domains, emulation
+from runtimed.browser.config_check import name_of
 from runtimed.browser.find import find_chromium
-from runtimed.errors import BrowserError, BrowserUnavailable
+from runtimed.errors import BrowserUnavailable
 from runtimed.pages import BrowserConfig
 from runtimed.texts import printable
 
-__all__ = ["Chromium", "arguments", "check_arguments", "sandbox_problem"]
+__all__ = ["Chromium", "arguments", "sandbox_problem"]
 
 _START_TIMEOUT: Final = 60.0
 _POLITE: Final = 4.0
@@ -84,13 +85,6 @@ _PREFERENCES: Final = {
     "plugins": {"always_open_pdf_externally": True},  # its viewer shows nothing that could be read
 }
 """Source: chromium.org, chrome/common/pref_names.h."""
-
-_SETTLED: Final = {
-    "force-device-scale-factor": "device_scale_factor=",
-    "user-data-dir": "profile=, which names what the browser begins with",
-    "window-size": "viewport_width= and viewport_height=",
-}
-"""Switches that a session cannot do with, by what to use in their place."""
 
 
 class Chromium:
@@ -224,23 +218,6 @@ def arguments(config: BrowserConfig, profile: Path, *, window: bool) -> list[str
     return [*_merged(ours, config.chrome_args), "about:blank"]
 
 
-def check_arguments(given: Iterable[str]) -> None:
-    """Make sure that no argument is one that a session needs for itself, or settles in another way.
-
-    Raises:
-        BrowserError: If one is (attribute `argument`); the sentence says what to use.
-    """
-    for argument in given:
-        instead = _SETTLED.get(_name(argument))
-        if instead is not None:
-            raise BrowserError(f"chrome_args cannot have {argument!r}; use {instead}", argument=argument)
-
-
-def _name(argument: str) -> str:
-    """Return the name of a switch as Chromium reads it: one dash or two, whatever spaces stand around it."""
-    return argument.strip().lstrip("-").partition("=")[0]
-
-
 def _merged(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
     """Return arguments with one list of features switched on, and one of those switched off: Chromium takes the last.
 
@@ -260,7 +237,7 @@ def _features(given: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
     off: list[str] = []
     rest: list[str] = []
     for argument in given:
-        listed = {"enable-features": on, "disable-features": off}.get(_name(argument))
+        listed = {"enable-features": on, "disable-features": off}.get(name_of(argument))
         if listed is None:
             rest.append(argument)
         else:

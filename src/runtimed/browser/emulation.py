@@ -5,9 +5,7 @@ Chromium's process is told at its start what it cannot be told later (`arguments
 
 from __future__ import annotations
 
-import re
-import zoneinfo
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from playwright.async_api import Error as PlaywrightError
 
@@ -19,24 +17,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["arguments", "check_emulation", "emulate", "emulate_in", "variables"]
-
-_LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
-
-
-def check_emulation(config: BrowserConfig) -> None:
-    """Make sure that a config can be had.
-
-    Raises:
-        BrowserError: If it cannot; the sentence says what.
-    """
-    if config.locale is not None and not _LOCALE.fullmatch(config.locale):
-        raise BrowserError(f"A locale is a language, and perhaps a region, such as 'de-DE'; not {config.locale!r}")
-    zones = zoneinfo.available_timezones()  # none where the machine has no list of them
-    if config.timezone_id is not None and zones and config.timezone_id not in zones:
-        raise BrowserError(f"A timezone_id is one such as 'Europe/Berlin'; not {config.timezone_id!r}")
-    if config.proxy_server is not None and config.allowed_domains is not None:
-        raise BrowserError("allowed_domains and proxy exclude each other: a proxy asks whomever it likes")
+__all__ = ["arguments", "emulate", "emulate_in", "variables"]
 
 
 def arguments(config: BrowserConfig) -> list[str]:
@@ -63,7 +44,7 @@ async def emulate(context: BrowserContext, config: BrowserConfig) -> None:
     """Tell a browser that runs what its pages are to believe.
 
     Raises:
-        BrowserError: If it knows no such permission.
+        BrowserError: If this Chromium does not know a permission.
     """
     if config.extra_http_headers:
         await context.set_extra_http_headers(dict(config.extra_http_headers))

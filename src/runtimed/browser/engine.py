@@ -24,7 +24,6 @@ from runtimed.actions import Action, Secret, Target, secrets_of
 from runtimed.browser import (
     choosing,
     data,
-    domains,
     filling,
     handing,
     held,
@@ -35,11 +34,12 @@ from runtimed.browser import (
     survey,
 )
 from runtimed.browser.action_log import ActionLog
-from runtimed.browser.chromium import Chromium, check_arguments
+from runtimed.browser.chromium import Chromium
+from runtimed.browser.config_check import check_config
 from runtimed.browser.cookie_forms import check_cookies
 from runtimed.browser.credentials import Credentials
 from runtimed.browser.downloads import Download, Downloads
-from runtimed.browser.emulation import check_emulation, emulate
+from runtimed.browser.emulation import emulate
 from runtimed.browser.jar import CookieJar
 from runtimed.browser.keeper import Keeper
 from runtimed.browser.last_words import end_pages
@@ -567,10 +567,7 @@ class Browser:
 
 
 def _check(config: BrowserConfig) -> None:
-    domains.check_domains(config.allowed_domains)
-    domains.check_arguments(config.chrome_args, config.allowed_domains)
-    check_arguments(config.chrome_args)
-    check_emulation(config)
+    check_config(config)
     if config.profile is not None:
         check_profile_name(config.profile)
         if config.profiles_dir is None:

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtimed.browser.config_check import check_config
 from runtimed.client.attached import ATTEMPTS, AsyncAttached, check_can_attach, check_page_answers, not_found
 from runtimed.client.browser_options import read_credentials, read_geolocation, read_headers, read_proxy, read_scale
 from runtimed.client.calls import Notebook
 from runtimed.client.calls.browser import Begun
 from runtimed.client.handle import session_duration
 from runtimed.client.identity import Identity
-from runtimed.errors import NotConnected, SessionError
+from runtimed.errors import BrowserError, NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_browser_session_id
 from runtimed.models import SessionStatus
 from runtimed.pages import BrowserConfig
@@ -138,6 +139,10 @@ class BrowserHandle:
             http_credentials=read_credentials(http_credentials),
             **read_proxy(proxy),
         )
+        try:
+            check_config(self._config)
+        except BrowserError as exc:
+            raise SessionError(exc.message, **exc.data) from None
         self._identity = Identity(label)
         self._made_at = datetime.now(UTC)
         self._notebook: Notebook | None = None

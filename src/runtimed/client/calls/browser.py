@@ -90,7 +90,7 @@ def start_browser(
     Raises:
         BrowserUnavailable: If there is no Chromium, or it does not start.
         InvalidCookieFile: If `cookie_file` holds something else than cookies.
-        BrowserError: If something else that was asked for cannot be, such as a domain that is none.
+        BrowserError: If something else that was asked for cannot be, such as a folder for downloads.
         SessionError: If the id is that of a kernel's session.
     """
     request = ops.StartBrowser(
