@@ -108,6 +108,7 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
         ({"type": "type", "fields": {"value": "a", "clear": True}}, "type: clear goes with an element: give ref,"),
         ({"type": "type", "fields": {"value": "", "delay": 9}}, "type: delay is a number of seconds from 0 to 1"),
         ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, gone, url and load_state"),
+        ({"type": "wait", "fields": {"seconds": 2, "timeout": 1}}, "wait: seconds is 2, and timeout less than that: 1"),
         ({"type": "drag", "fields": {"ref": "a"}}, "drag: the field 'to' is missing"),
         ({"type": "drag", "fields": {"ref": "a", "to": {}}}, "drag: which element? Give ref, selector, or role with"),
         ({"type": "drag", "fields": {"ref": "a", "to": 5}}, "An element is named by a ref, a selector, a Target, or"),

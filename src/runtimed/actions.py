@@ -372,6 +372,8 @@ class Wait(_Action, frozen=True, tag="wait"):
             raise ValueError("wait needs exactly one of seconds, text, selector, gone, url and load_state")
         if self.seconds is not None and not 0 <= self.seconds <= 3600:
             raise ValueError(f"seconds is from 0 to 3600, not {self.seconds!r}")
+        if self.seconds is not None and self.timeout is not None and self.timeout < self.seconds:
+            raise ValueError(f"seconds is {self.seconds:g}, and timeout less than that: {self.timeout:g}")
 
 
 class EvaluateJs(_Action, frozen=True, tag="evaluate_js"):

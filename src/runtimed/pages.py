@@ -90,26 +90,36 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     accept_downloads: bool = True
 
 
-class Tab(msgspec.Struct, frozen=True, kw_only=True):
-    """A tab.
-
-    Attributes:
-        id: Stable, and never given to another tab of the session.
-        active: Whether actions and observations concern this one.
-    """
-
-    id: str
-    url: str
-    title: str
-    active: bool
-
-
 class Dialog(msgspec.Struct, frozen=True, kw_only=True):
     """A dialog that a page shows. The page stands still until it is answered (`handle_dialog`)."""
 
     kind: Literal["alert", "confirm", "prompt", "beforeunload"]
     message: str
     default: str = ""
+
+    def __str__(self) -> str:
+        default = f" (default {self.default!r})" if self.default else ""
+        return f"Dialog ({self.kind}): {self.message}{default}"
+
+
+class Tab(msgspec.Struct, frozen=True, kw_only=True):
+    """A tab.
+
+    Attributes:
+        id: Stable, and never given to another tab of the session.
+        active: Whether actions and observations concern this one.
+        dialog: The dialog in which its page waits.
+    """
+
+    id: str
+    url: str
+    title: str
+    active: bool
+    dialog: Dialog | None = None
+
+    def __str__(self) -> str:
+        waits = "" if self.active or self.dialog is None else f"; {self.dialog}"
+        return f"Tab {self.id}{' (active)' if self.active else ''}: {self.title} {_short(self.url)}{waits}"
 
 
 class Scroll(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,14 +188,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         lines = [f"Page: {self.title}", f"URL: {_short(self.url)}"]
         if len(self.tabs) > 1:
-            lines += [
-                f"Tab {tab.id}{' (active)' if tab.active else ''}: {tab.title} {_short(tab.url)}" for tab in self.tabs
-            ]
+            lines += map(str, self.tabs)
         if self.scroll is not None and self.scroll.page_height > self.scroll.view_height:
             below = self.scroll.page_height - self.scroll.view_height - self.scroll.y
             lines.append(f"Scrolled: {self.scroll.y} px above, {max(below, 0)} px below")
         if self.dialog is not None:
-            lines.append(f"Dialog ({self.dialog.kind}): {self.dialog.message}")
+            lines.append(str(self.dialog))
         if self.since is not None:
             lines.append(f"Changes since {self.since}:")
         lines += ["", self.tree or ("(no change)" if self.since is not None else "(nothing)")]

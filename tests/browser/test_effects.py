@@ -562,3 +562,26 @@ def test_what_a_wait_is_for_is_told_with_where_the_page_is(page, site):
     url = page.execute("wait", url="**/done", timeout=0.5)
 
     assert url.message == f"The page is at {site.url}/effects, not at **/done, after 0.5 s; raise timeout="
+
+
+def test_a_role_that_does_not_exist_is_refused_with_the_nearest(page):
+    result = page.execute("click", role="buton", name="Go")
+
+    assert (result.error, result.message) == ("Refused", "There is no role 'buton'; did you mean 'button'?")
+
+
+def test_a_moment_that_is_typed_names_the_form_that_fill_takes(page):
+    result = page.execute("type", selector="#date", value="2026-11-29")
+
+    assert result.error == "Refused"
+    assert result.message.endswith(
+        ": its keys are those of the browser's own field; fill takes a date such as 2026-11-29"
+    )
+
+
+def test_a_radio_button_is_not_unchecked(browser):
+    browser.goto("data:text/html,<input type=radio checked>")
+
+    result = browser.execute("check", selector="input", value=False)
+
+    assert result.message == "input is a radio button, which only another one of its group unchecks"

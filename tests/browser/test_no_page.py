@@ -84,7 +84,8 @@ def test_an_address_leads_to_its_page_whatever_the_page_before_downloads(browser
     assert (result.data, browser.observe().title) == ({"url": f"{site.url}/late", "status": 200}, "Late")
 
 
-def test_what_begins_no_download_is_told_with_what_came_instead(browser, site):
+def test_what_begins_no_download_is_told_with_what_came_instead(browser, site, monkeypatch):
+    monkeypatch.setattr("runtimed.browser.fetching._BEGINS", 0.2)
     browser.goto(f"{site.url}/plain")
     browser.js("document.body.innerHTML = '<a href=/nothing>Nothing</a><a href=/form>Form</a>'")
 

@@ -348,3 +348,25 @@ def test_a_dialog_that_another_client_answers_is_gone(dialogs):
     dialogs.until(lambda: dialogs.browser._tabs.latest.dialog is None, "the dialog stays")
     assert dialogs.execute(HandleDialog()).error == "Refused"
     assert said(dialogs) == "after the alert"
+
+
+def test_a_dialog_of_another_tab_is_shown_and_named_with_its_default(browser, site):
+    asking = browser.do("new_tab", url=f"{site.url}/plain").data
+    browser.execute("evaluate_js", code="void setTimeout(() => prompt('Who?', 'nobody'))")
+    browser.until(lambda: browser.browser._tabs.latest.dialog, "no dialog opens")
+    assert str(browser.observe()).splitlines()[-3] == "Dialog (prompt): Who? (default 'nobody')"
+    other = browser.do("new_tab").data
+
+    seen = browser.observe()
+    refused = browser.execute("handle_dialog")
+
+    assert [(tab.id, tab.dialog.default) for tab in seen.tabs if tab.dialog is not None] == [(asking, "nobody")]
+    assert f" {site.url}/plain; Dialog (prompt): Who? (default 'nobody')" in str(seen)
+    assert refused.message == (
+        f"The tab {other} shows no dialog. The page in {asking} waits in a dialog (prompt): 'Who?' with the default "
+        "'nobody'; handle_dialog answers it after switch_tab"
+    )
+    browser.do("switch_tab", tab=asking)
+    browser.do("handle_dialog")
+    for tab in (other, asking):
+        browser.do("close_tab", tab=tab)

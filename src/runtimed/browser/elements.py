@@ -16,6 +16,7 @@ from runtimed.browser.doing import TIMEOUT, Doing, Noted, Refused
 from runtimed.browser.frames import await_match
 from runtimed.browser.outline import OWN, REF, number_of
 from runtimed.browser.places import difference, is_by_order
+from runtimed.browser.roles import role_of
 from runtimed.browser.snapshot import Observer
 from runtimed.browser.survey import by_ref, by_role, describe, placed, with_text
 from runtimed.browser.tabs import OpenTab, Tabs
@@ -75,8 +76,8 @@ class Elements:
 
         Raises:
             StaleElement: If it names a ref whose element is gone.
-            Refused: If no frame shows in time what a selector names, several do, or that is not what its role and name
-                say.
+            Refused: If no frame shows in time what a selector names, several do, that is not what its role and name
+                say, or there is no such role.
         """
         if isinstance(target, actions.EvaluateJs):
             return None, "the page"
@@ -86,7 +87,7 @@ class Elements:
         if target.selector is not None:
             selector = what = target.selector
         elif target.role is not None:
-            role = target.role.strip().lower()
+            role = role_of(target.role)
             exact = by_role(role, target.name)
             selector = exact if target.name is None or target.exact else by_role(role, target.name, part=True)
             what = target.role if target.name is None else f'{target.role} "{target.name}"'

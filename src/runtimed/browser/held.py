@@ -247,4 +247,6 @@ async def other(
         return NoEffect(f"{what} holds nothing of that: it takes {_FORMS[before.kind]}", error="Refused")
     holds = f"{len(held)} characters" if secret else repr(held)
     why = f": it takes at most {before.most} characters" if before.most is not None and len(held) == before.most else ""
+    if before.kind in _MOMENTS and done == "typed":
+        why = f": its keys are those of the browser's own field; fill takes {_FORMS[before.kind]}"
     return NoEffect(f"{what} was {done}, and holds {holds}{why}", error="Refused")

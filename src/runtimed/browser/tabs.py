@@ -185,6 +185,8 @@ class OpenTab:
     def dialog_sentence(self) -> str:
         """Say which dialog stands in the way."""
         what = "" if self.dialog is None else f" ({self.dialog.kind}): {self.dialog.message!r}"
+        if self.dialog is not None and self.dialog.default:
+            what += f" with the default {self.dialog.default!r}"
         return f"The page in {self.id} waits in a dialog{what}; handle_dialog answers it"
 
     async def answer_dialog(self, *, accept: bool, text: str | None) -> str:
@@ -195,7 +197,8 @@ class OpenTab:
         """
         opened, dialog = self._open_dialog, self.dialog
         if opened is None or dialog is None:
-            raise BrowserError(f"The tab {self.id} shows no dialog{self._last_answer}", tab=self.id)
+            others = "".join(f". {tab.dialog_sentence()} after switch_tab" for tab in self._tabs.all if tab.dialog)
+            raise BrowserError(f"The tab {self.id} shows no dialog{self._last_answer}{others}", tab=self.id)
         self._is_answering = True
         try:
             async with asyncio.timeout(_ANSWER):
@@ -544,7 +547,13 @@ class Tabs:
     def listed(self) -> tuple[Tab, ...]:
         """Return what clients see of the tabs."""
         return tuple(
-            Tab(id=tab.id, url=tab.address, title=self.mask(tab.title), active=tab is self.latest)
+            Tab(
+                id=tab.id,
+                url=tab.address,
+                title=self.mask(tab.title),
+                active=tab is self.latest,
+                dialog=tab.dialog,
+            )
             for tab in self._open.values()
         )
 
