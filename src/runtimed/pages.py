@@ -277,7 +277,8 @@ class ConsoleMessage(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.text}"
+        where = f" ({_short(self.source)})" if self.source else ""
+        return f"{self.level}: {self.text}{where}"
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):

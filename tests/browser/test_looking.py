@@ -2,6 +2,9 @@
 
 import pytest
 
+from runtimed.actions import Target
+from runtimed.errors import BrowserError
+
 LATE = """setTimeout(() => {
   const frame = document.createElement('iframe');
   frame.src = 'ADDRESS/inner';
@@ -138,3 +141,36 @@ def test_a_frame_that_hangs_does_not_hide_what_the_others_show(plain, site):
 
     assert plain.do("click", selector="a[href='/inner?again']", timeout=8).success
     plain.js("document.querySelector('iframe').remove()")
+
+
+@pytest.mark.parametrize(
+    ("selector", "reason"),
+    [
+        ("div[[", 'Unexpected token "" while parsing css selector "div[["'),
+        ("p:nth-foo(1)", "'p:nth-foo(1)' is not a valid selector"),
+        ("//div[", "//div[' is not a valid XPath expression"),
+        ("text=/(/", "Invalid regular expression: /(/: Unterminated group"),
+        ("role=button[name", "Unexpected end of selector while parsing selector `button[name`"),
+        ("nosuch=1", 'Unknown engine "nosuch" while parsing selector'),
+    ],
+)
+def test_a_selector_that_cannot_be_read_gets_a_sentence_wherever_it_is_given(browser, selector, reason):
+    browser.goto("data:text/html,<button>Buy</button><p>Tea</p>")
+    said = [browser.execute(kind, selector=selector).message for kind in ("click", "wait")]
+    schema = {"type": "object", "properties": {"a": {"type": "string", "selector": selector}}}
+    for ask in (
+        browser.browser.observe(scope=selector),
+        browser.browser.scrape(selector=selector),
+        browser.browser.screenshot(Target(selector=selector)),
+        browser.browser.scrape(schema=schema),
+    ):
+        with pytest.raises(BrowserError) as raised:
+            browser.run(ask)
+        said.append(raised.value.message)
+
+    for message in said:
+        assert " is no selector: " in message
+        assert reason in message
+        assert "<anonymous>" not in message
+        assert message.endswith("or give role= and name=")
+    assert said[0].startswith(f"{selector!r} is no selector")

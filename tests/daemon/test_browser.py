@@ -357,7 +357,10 @@ def test_what_pages_said_asked_for_and_downloaded_can_be_read_and_sifted_also_af
         ]
         assert [message.text for message in session.console(text="line", limit=2)] == ["line 3", "line 4"]
         assert {message.tab for message in session.console()} == {tab}
-        assert f"{site.url}/no-such:1" in [message.source for message in session.console(level="error", text="404")]
+        assert [str(message) for message in session.console(level="error", text="404")][-1] == (
+            "error: Failed to load resource: the server responded with a status of 404 (Not Found) "
+            f"({site.url}/no-such:1)"
+        )
         assert session.console(since=datetime.now(UTC)) == session.console(tab="t9") == []
 
         (missing,) = session.requests(failed=True, url="no-such")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import sync_playwright
 
 from runtimed import AsyncClient, BrowserError, Client
 from tests.browser.server import serve
@@ -56,6 +57,22 @@ def test_a_driver_that_died_is_followed_by_another(shared_daemon: Path) -> None:
         assert second.page.title() == "Two"
         assert len(drivers()) == 1
     assert drivers() == []
+
+
+def test_who_has_a_playwright_of_his_own_is_told_how_that_one_attaches_itself(shared_daemon: Path) -> None:
+    with Client().BrowserSession() as session:
+        with sync_playwright() as playwright:
+            with pytest.raises(BrowserError, match=r"^Another sync_playwright\(\) .*connect_over_cdp\(session.cdp"):
+                _ = session.page
+            own = playwright.chromium.connect_over_cdp(session.cdp_url())
+            assert [page.url for page in own.contexts[0].pages] == ["about:blank"]
+
+        async def in_a_loop() -> None:
+            with pytest.raises(BrowserError, match=r"running event loop.*await session.async_page"):
+                _ = session.page
+
+        asyncio.run(in_a_loop())
+        assert session.page.url == "about:blank"
 
 
 def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:

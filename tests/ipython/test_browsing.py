@@ -9,7 +9,8 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.formatters import DisplayFormatter
 
-from runtimed import ActionFailed, BrowserSession, Client, SessionClosed
+from runtimed import ActionFailed, BrowserSession, Client, InvalidAction, SessionClosed
+from runtimed.ipython.browsing import _fields
 from tests.ipython.conftest import Shell
 
 PAGE = "data:text/html," + quote(
@@ -43,14 +44,21 @@ def test_a_browser_is_driven_and_what_it_shows_displays_itself(shell: Shell) -> 
     assert text.startswith("Page: Shop\n")
     ref = text.partition('textbox "Name" [ref=')[2].partition("]")[0]
     assert shell.run(f"%runtimed browser fill {ref} 'Ada L.'") == 'Filled textbox "Name"\n'
+    assert shell.run("%runtimed browser fill role=textbox name=Name 'Ada L.'") == 'Filled textbox "Name"\n'
     assert shell.run("%runtimed browser select_option selector=select value=Coffee").startswith("Selected Coffee")
     assert shell.run("%runtimed browser click button Buy") == 'Clicked button "Buy"\n'
     assert shell.run("%runtimed browser evaluate_js code=document.title").endswith("\nCoffee for Ada L.\n")
-    assert shown(shell, "%runtimed browser scrape main")["text/markdown"].startswith("# Tea and coffee")
+    scraped = shown(shell, "%runtimed browser scrape main")
+    assert scraped["text/markdown"].startswith("# Tea and coffee")
+    assert scraped["text/plain"] == scraped["text/markdown"].rstrip("\n")
     assert shown(shell, "%runtimed browser screenshot")["image/png"].startswith(b"\x89PNG")
     assert shell.run("%runtimed browser evaluate_js 'code=console.warn(1, 2)'").endswith("\nNone\n")
     assert shell.run("%runtimed browser console") == "warning: 1 2\n"
     assert shell.run("%runtimed browser downloads") == "Nothing so far\n"
+    error, _ = shell.fail("%runtimed browser click 'role=button[name=Buy'")
+    assert isinstance(error, ActionFailed)
+    assert str(error).startswith("'role=button[name=Buy' is no selector: Unexpected end of selector while parsing")
+    assert "(<anonymous>" not in str(error)
     status = shell.run("%runtimed browser status").splitlines()
     assert status[:2] == [f"Browser session {session_id}: active", f"* t1  Coffee for Ada L.  {PAGE}"]
     assert status[2].startswith("Watch it at http://127.0.0.1:")
@@ -103,15 +111,44 @@ def test_a_browser_is_joined_and_stopped_by_its_id_and_is_no_notebook(shell: She
 
 
 @pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("goto http://a.example/?b=c", {"url": "http://a.example/?b=c"}),
+        ("goto url=http://a.example wait_until=commit", {"url": "http://a.example", "wait_until": "commit"}),
+        ("click d1e2", {"ref": "d1e2"}),
+        ("click text=Buy", {"selector": "text=Buy"}),
+        ("click role=button[name=Buy]", {"selector": "role=button[name=Buy]"}),
+        ("click role=button name=7 count=2", {"role": "button", "name": "7", "count": 2}),
+        ("click button name", {"role": "button", "name": "name"}),
+        ("click d1e2 button=right", {"ref": "d1e2", "button": "right"}),
+        ("fill d1e2 name=7", {"ref": "d1e2", "value": "name=7"}),
+        ("fill role=textbox name=Year 2026", {"role": "textbox", "name": "Year", "value": "2026"}),
+        ("fill selector=input value=true clear=false", {"selector": "input", "value": "true", "clear": False}),
+        ("press key=Enter", {"key": "Enter"}),
+    ],
+)
+def test_fields_of_actions_are_words_or_named(line: str, fields: dict[str, Any]) -> None:
+    name, *words = line.split()
+
+    assert _fields(name, words) == fields
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("fly", "there is no 'fly', only start, goto, observe, click, fill, scrape, screenshot, console, requests, "),
         ("start a b", "browser start: 'b' is too much"),
         ("click 'a", "no closing quotation"),
+        ("click", "write click REF, click SELECTOR"),
+        ("goto", "write goto URL"),
+        ("goto wait_until=load", "url"),
+        ("fill role=textbox name=Name", "value"),
+        ("screenshot a b c", "write screenshot"),
+        ("console all", "console: 'all' is too much"),
     ],
 )
 def test_what_makes_no_sense_gets_one_sentence_and_starts_nothing(shell: Shell, line: str, sentence: str) -> None:
     error, _ = shell.fail(f"%runtimed browser {line}")
-    assert isinstance(error, UsageError)
+    assert isinstance(error, UsageError | InvalidAction)
     assert sentence in str(error)
     assert Client().sessions.list(status="active", kind="browser") == []

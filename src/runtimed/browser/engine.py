@@ -54,6 +54,7 @@ from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import Tabs
 from runtimed.browser.viewer import TakePart, Viewer, write_door
 from runtimed.browser.witness import Witness
+from runtimed.browser.words import bad_selector
 from runtimed.errors import BrowserError, BrowserUnavailable
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
 
@@ -313,7 +314,8 @@ class Browser:
                 tab=tab.id,
             ) from None
         except PlaywrightError as exc:
-            raise BrowserError(f"The page cannot be read: {exc.message}", tab=tab.id) from exc
+            said = bad_selector(exc, selector if schema is None else None)
+            raise BrowserError(said or f"The page cannot be read: {exc.message}", tab=tab.id) from exc
 
     async def screenshot(self, target: Target | None = None, *, full_page: bool = False) -> bytes:
         """Return a picture of the active tab, or of an element, as PNG.

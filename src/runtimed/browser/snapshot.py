@@ -19,6 +19,7 @@ from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
 from runtimed.browser.pieces import Piece, Place, Taken
 from runtimed.browser.survey import Survey, by_ref, survey
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
+from runtimed.browser.words import bad_selector
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import Element, Observation, Scroll
 
@@ -341,7 +342,8 @@ class Observer:
                 # The page may have gone before the news of that came.
                 if (tab.generation != before or attempt == 0) and not tab.closed:
                     continue
-                raise BrowserError(f"The page cannot be observed: {exc.message}", tab=tab.id) from exc
+                said = bad_selector(exc, scope) or f"The page cannot be observed: {exc.message}"
+                raise BrowserError(said, tab=tab.id) from exc
             if tab.generation != before:
                 continue
             if seen is not None:

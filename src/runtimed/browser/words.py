@@ -10,7 +10,18 @@ if TYPE_CHECKING:
     from playwright.async_api import Error as PlaywrightError
     from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-__all__ = ["HIDDEN", "explain", "is_found", "late", "obstacle", "out_of_time", "performed", "sentence", "short"]
+__all__ = [
+    "HIDDEN",
+    "bad_selector",
+    "explain",
+    "is_found",
+    "late",
+    "obstacle",
+    "out_of_time",
+    "performed",
+    "sentence",
+    "short",
+]
 
 HIDDEN: Final = "is hidden"
 """What keeps an element from being used that may come to be seen in time."""
@@ -29,6 +40,9 @@ _REASONS: Final = {
 }
 """What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
 
+
+_UNREADABLE: Final = re.compile(r"while parsing (css )?selector|InjectedScript\._query|SelectorEvaluatorImpl")
+"""What is in Playwright's errors of a selector: their sentence, or where in its own code it stopped."""
 
 _ADVICE: Final = {
     "Cannot uncheck radio button": "is a radio button, which only another one of its group unchecks",
@@ -49,6 +63,9 @@ def explain(
         selectors: What the action named, in its order.
         allowed_domains: The only ones that the session may ask.
     """
+    wrong = bad_selector(exc, selectors[-1] if selectors else None)
+    if wrong is not None:
+        return wrong, "Refused"
     message = sentence(exc)
     several = re.search(r"strict mode violation.* resolved to (\d+) elements", message)
     if several is not None and selectors:
@@ -63,6 +80,24 @@ def explain(
         message += f"; only {', '.join(allowed_domains) or 'nothing'} may be asked in this session"
     reason = next((words for code, words in _REASONS.items() if match[1].startswith(code)), None)
     return message if reason is None else f"{reason}: {message}", "Navigation"
+
+
+def bad_selector(exc: PlaywrightError, selector: str | None) -> str | None:
+    """Say what is wrong with a selector that cannot be read; None if the error is another.
+
+    Args:
+        exc: The error.
+        selector: It, if it is known.
+    """
+    if not _UNREADABLE.search(exc.message):
+        return None
+    said = re.sub(r"\x1b\[[0-9;]*m", "", exc.message).splitlines()[0]
+    reason = re.sub(r"^(\w+\.\w+: )?(\w*Error: )?|Did you mean to CSS.escape it\?| >> visible=true", "", said)
+    which = "That" if selector is None else repr(selector)
+    return (
+        f"{which} is no selector: {reason.strip().rstrip('.')}. Write CSS ('form button'), 'text=Buy' or "
+        "'role=button[name=\"Buy\"]', or give role= and name="
+    )
 
 
 def out_of_time(exc: PlaywrightTimeout, seconds: float) -> str:

@@ -64,6 +64,11 @@ class _Driver:
         if driver is not None and driver.is_alive:
             return driver
         if _running_loop() is not None:
+            if asyncio.current_task() is None:  # between its calls, Playwright leaves its loop marked as running
+                raise BrowserError(
+                    "Another sync_playwright() runs in this thread, which can have one only. Attach that one with "
+                    "`playwright.chromium.connect_over_cdp(session.cdp_url())`, or end it before `session.page`"
+                )
             raise BrowserError(
                 "Playwright's blocking page does not work inside a running event loop, as in a notebook; use "
                 "`page = await session.async_page()`"

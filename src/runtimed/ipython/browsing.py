@@ -10,11 +10,9 @@ from typing import Any, Final, get_args
 from IPython.core.error import UsageError
 from IPython.display import Markdown
 
-from runtimed.actions import Action
+from runtimed.actions import Action, parse_action
 from runtimed.client.browser_session import BrowserSession
 from runtimed.ipython.reports import state_of
-from runtimed.models import Image
-from runtimed.pages import Observation
 from runtimed.texts import printable
 
 __all__ = ["ACTIONS", "BROWSER_COMMANDS", "Browsing"]
@@ -40,7 +38,23 @@ ACTIONS: Final = tuple(sorted({str(kind.__struct_config__.tag) for kind in get_a
 """The actions that have no command of their own."""
 
 _REF: Final = re.compile(r"(f\d+)?d\d+e\d+")
+_KINDS: Final = {kind.__struct_config__.tag: kind for kind in get_args(Action)}
+_PLAIN: Final = {
+    "goto": "goto URL",
+    "click": 'click REF, click SELECTOR, click ROLE "NAME", or click field=value …',
+    "fill": 'fill REF "TEXT", fill SELECTOR "TEXT", fill ROLE "NAME" "TEXT", or fill field=value …',
+}
+"""How the actions are written whose fields need no names."""
+_TEXTS: Final = ("url", "name", "value")
+"""Fields that hold text, whatever it looks like."""
 _FIELD: Final = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
+
+
+class _Text(Markdown):
+    """Markdown that a notebook renders, and a terminal prints."""
+
+    def __repr__(self) -> str:
+        return str(self.data)
 
 
 class Browsing:
@@ -85,13 +99,14 @@ class Browsing:
                 f"%runtimed browser: there is no {name!r}, only {', '.join(BROWSER_COMMANDS)}, and the actions "
                 f"{', '.join(ACTIONS)} as `ACTION field=value …`"
             )
+        work = self._work(name, arguments)
         if self._session is None:
             if name == "status":
                 self._say("No browser session; `%runtimed browser goto URL` starts one, `browser start ID` joins one")
                 return None
             self._start([], label, timeout_minutes)
         assert self._session is not None  # noqa: S101  # _start made it
-        return self._ask(self._session, name, arguments)
+        return work(self._session)
 
     def join(self, session_id: str, *, label: str, timeout_minutes: float | None) -> None:
         """Use the session of this id from now on, and say what it is and shows; one that has ended is left as it is."""
@@ -121,33 +136,44 @@ class Browsing:
             "from anywhere)"
         )
 
-    def _ask(self, session: BrowserSession, name: str, arguments: list[str]) -> Image | Observation | Markdown | None:
+    def _work(self, name: str, arguments: list[str]) -> Callable[[BrowserSession], Any]:
+        """Return what does what was asked for, of a session.
+
+        Raises:
+            UsageError: If it makes no sense.
+        """
         match name:
-            case "status":
-                self._status(session)
-            case "observe":
-                scope = next(iter(_at_most(name, arguments, 1)), None)
-                return session.observe(scope)
-            case "scrape":
-                content = session.scrape(next(iter(_at_most(name, arguments, 1)), None))
-                return Markdown(content)  # type: ignore[no-untyped-call]  # IPython leaves it unannotated
-            case "console" | "requests" | "downloads":
+            case "observe" | "scrape":
+                what = next(iter(_at_most(name, arguments, 1)), None)
+                if name == "observe":
+                    return lambda session: session.observe(what)
+                return lambda session: _Text(session.scrape(what))  # type: ignore[no-untyped-call]  # IPython's
+            case "status" | "view" | "console" | "requests" | "downloads":
                 _at_most(name, arguments, 0)
-                self._say("\n".join(map(str, getattr(session, name)())) or "Nothing so far")
-            case "view":
-                _at_most(name, arguments, 0)
-                session.open_viewer()
+                if name == "status":
+                    return self._status
+                if name == "view":
+                    return lambda session: session.open_viewer()
+                return lambda session: self._say("\n".join(map(str, getattr(session, name)())) or "Nothing so far")
             case "screenshot":
                 if arguments == ["--full-page"]:
-                    return session.screenshot(full_page=True)
+                    return lambda session: session.screenshot(full_page=True)
                 if len(arguments) > 2 or "--full-page" in arguments:
                     raise UsageError("%runtimed browser: write screenshot, screenshot --full-page, or screenshot REF")
-                return session.screenshot(_target(arguments) if arguments else None)
+                target = _target(arguments) if arguments else None
+                return lambda session: session.screenshot(target)
             case _:
-                result = session.execute(type=name, raise_on_failure=True, **_fields(name, arguments))
-                has_more = name in ("evaluate_js", "download_file")
-                self._say(f"{result.message}\n{result.data}" if has_more else result.message)
-        return None
+                return self._action(name, _fields(name, arguments))
+
+    def _action(self, name: str, fields: dict[str, Any]) -> Callable[[BrowserSession], None]:
+        parse_action(type=name, fields=fields)
+
+        def act(session: BrowserSession) -> None:
+            result = session.execute(type=name, raise_on_failure=True, **fields)
+            has_more = name in ("evaluate_js", "download_file")
+            self._say(f"{result.message}\n{result.data}" if has_more else result.message)
+
+        return act
 
     def _status(self, session: BrowserSession) -> None:
         status = session.status()
@@ -177,27 +203,35 @@ def _fields(name: str, arguments: list[str]) -> dict[str, Any]:
     """Return the fields of an action from words: `field=value`, and for the common ones what needs no name."""
     plain: list[str] = []
     fields: dict[str, Any] = {}
+    # What is filled in may look like a field: only who begins with fields means them.
+    has_fields = name != "fill" or any(_named(name, word) for word in arguments[:1])
     for word in arguments:
-        match = None if name in ("goto", "click", "fill") else _FIELD.fullmatch(word)
+        match = _named(name, word) if has_fields else None
         if match is None:
             plain.append(word)
         else:
-            fields[match[1]] = _value(match[2])
+            fields[match[1]] = match[2] if name in _PLAIN and match[1] in _TEXTS else _value(match[2])
     match name, plain:
         case "goto", [url]:
-            return {"url": url}
+            return {"url": url, **fields}
         case "click", [_, *_] if len(plain) <= 2:
-            return _target(plain)
-        case "fill", [*target, value] if 1 <= len(target) <= 2:
+            return {**_target(plain), **fields}
+        case "fill", [value] if fields:
+            return {**fields, "value": value}
+        case "fill", [*target, value] if 1 <= len(target) <= 2 and not fields:
             return {**_target(target), "value": value}
-        case _ if name not in ("goto", "click", "fill") and not plain:
+        case _ if not plain and (fields or name not in _PLAIN):
             return fields
-    usage = {
-        "goto": "goto URL",
-        "click": 'click REF, click SELECTOR, or click ROLE "NAME"',
-        "fill": 'fill REF "TEXT", fill SELECTOR "TEXT", or fill ROLE "NAME" "TEXT"',
-    }
-    raise UsageError(f"%runtimed browser: write {usage.get(name, f'{name} field=value …')}")
+    raise UsageError(f"%runtimed browser: write {_PLAIN.get(name, f'{name} field=value …')}")
+
+
+def _named(action: str, word: str) -> re.Match[str] | None:
+    """Take a word for a field of an action and its value; None if it is something else, as an address or a selector."""
+    match = _FIELD.fullmatch(word)
+    if match is None or action not in _PLAIN:
+        return match
+    is_selector = match[1] == "role" and not match[2].isalpha()  # of Playwright's, with a name in brackets
+    return match if match[1] in _KINDS[action].__struct_fields__ and not is_selector else None
 
 
 def _target(words: list[str]) -> dict[str, str]:

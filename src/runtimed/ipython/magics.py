@@ -137,7 +137,7 @@ class RuntimedMagics(Magics):
         %runtimed browser start [ID]  start one, or join the one of this id; the others start one if need be
         %runtimed browser goto URL    open an address
         %runtimed browser observe     the page as text, with a ref for each element
-        %runtimed browser click REF   also `click SELECTOR` and `click ROLE "NAME"`
+        %runtimed browser click REF   also `click SELECTOR`, `click ROLE "NAME"`, `click field=value …`
         %runtimed browser fill REF "TEXT"
                                       also with a selector, or a role and a name
         %runtimed browser scrape      the page's content as Markdown
