@@ -57,6 +57,8 @@ def show(browser, html):
         ("<p>One.<br><br>Two.<br>More.<br> &nbsp;<br>Three", "One.\n\nTwo.  \nMore.\n\nThree"),
         ("<p><b>One.<br><br>Two.</b><br><br><a href='/a'>x<br><br>y</a>", "**One.**\n\n**Two.**\n\n[x  \ny](http://127.0.0.1/a)"),
         ("<ul><li>a<br><br>b<li>c</ul><h2>T<br><br>U</h2>", "- a\n\n  b\n\n- c\n\n## T U"),
+        ("<p>First&shy;para", "Firstpara"),
+        ("<dl><dt>Tea<dt>Chai<dd>A drink<dt>Mug<dd>For it</dl>", "**Tea, Chai**: A drink\n\n**Mug**: For it"),
         ("<h1><i style='display: inline-block; font-style: normal'>H</i>ello</h1>", "# Hello"),
         ("<style>u::before { content: '$' }</style><p><u>5</u></p>", "$5"),
         ("<p style='white-space: pre-line'>one\ntwo</p>", "one  \ntwo"),

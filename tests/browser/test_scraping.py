@@ -1,6 +1,8 @@
 """Scraping: Markdown with what matters, data by schemas, no model."""
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -162,3 +164,37 @@ def test_what_a_schema_does_not_find_is_said(teas, schema, says):
         scrape(teas, schema=schema)
 
     assert caught.value.message == f"scrape: {says}"
+
+
+SVG = """<svg xmlns="http://www.w3.org/2000/svg"><title>Sales</title>
+<text y="20">Tea: <tspan x="0" dy="9">5 kg</tspan></text>
+<a href="http://a.example/x"><text y="60">All teas</text></a><text y="80" visibility="hidden">Nothing</text></svg>"""
+
+
+def test_a_document_that_is_a_drawing_is_observed_and_scraped(browser):
+    browser.goto(f"data:image/svg+xml,{quote(SVG)}")
+
+    seen = browser.observe()
+    assert re.sub(r"ref=\w+", "ref", seen.tree).splitlines() == [
+        '- img "Sales" [ref]:',
+        '  - generic [ref]: "Tea: 5 kg"',
+        '  - link "All teas" [ref] [cursor=pointer]:',
+        "    - /url: http://a.example/x",
+    ]
+    browser.do("hover", ref=next(one.ref for one in seen.elements if one.role == "link"))
+    assert scrape(browser) == "Tea: 5 kg\n\n[All teas](http://a.example/x)\n"
+    browser.goto(f"data:text/html,<p>Chart {quote(SVG)}")
+    assert scrape(browser) == "Chart Tea: 5 kg [All teas](http://a.example/x)\n"
+    browser.goto(f"data:text/html,<p>Chart {quote(SVG.replace('<svg', '<svg role=img'))}")
+    assert scrape(browser) == "Chart\n"
+
+
+@pytest.mark.parametrize("part", ["body", "documentElement"])
+def test_a_document_without_a_body_or_a_root_is_empty_and_not_busy(browser, part):
+    browser.goto(f"data:text/html,<title>Gone</title><p>x</p><script>document.{part}.remove()</script>")
+
+    seen = browser.observe()
+    assert seen.title == ("Gone" if part == "body" else "")
+    assert [one.role for one in seen.elements] == (["document"] if part == "body" else [])
+    assert re.fullmatch(r"(- document \[ref=\w+\])?", seen.tree)
+    assert scrape(browser).strip() == ""

@@ -68,11 +68,11 @@ async def register(playwright: Playwright, functions: Mapping[str, str]) -> None
     await playwright.selectors.register(_ENGINE, script, content_script=True)
 
 
-async def ask(found: Locator, name: str, argument: object = None, *, limit: float | None = None) -> Any:
+async def ask(found: Locator | Frame, name: str, argument: object = None, *, limit: float | None = None) -> Any:
     """Call a function with an element; return what it gives, as JSON carries it.
 
     Args:
-        found: The element, for which this waits.
+        found: The element, for which this waits; for a frame its document, which may have none.
         name: The function.
         argument: What it gets beside the element, as JSON carries it.
         limit: Milliseconds; None for Playwright's own, 0 for all that it takes.

@@ -23,6 +23,8 @@ _GAP: Final = "\x00"
 """A space that the page makes by its style."""
 _BREAK: Final = "\x01"
 """A line break."""
+_SOFT_HYPHEN: Final = "\u00ad"
+"""Where a word may be broken."""
 _BREAKS: Final = re.compile(rf"[ \t\r\n\f{_GAP}]*{_BREAK}[ \t\r\n\f{_GAP}{_BREAK}]*")
 _PARAGRAPHS: Final = re.compile(rf"[ \t\r\n\f{_GAP}]*{_BREAK}(?:[ \t\r\n\f\u00a0{_GAP}]*{_BREAK})+[ \t\r\n\f{_GAP}]*")
 """Line breaks with an empty line between them."""
@@ -70,12 +72,13 @@ class _Writer:
                 line.append(node)
                 continue
             end_line()
-            if term is not None and node[0] != "definition":
+            if term is not None and node[0] not in ("term", "definition"):
                 done.append(term)
                 term = None
             match node[0]:
                 case "term":
-                    term = "\n".join(self.blocks(node[2])) or None
+                    terms = [term, "\n".join(self.blocks(node[2]))]
+                    term = ", ".join(filter(None, terms)) or None
                 case "definition":
                     done += self._definition(term, node[2])
                     term = None
@@ -364,7 +367,7 @@ def _tidied(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Take the meaning that Markdown would give them from the characters of a text."""
-    text = text.replace(_GAP, "").replace(_BREAK, "")
+    text = text.replace(_GAP, "").replace(_BREAK, "").replace(_SOFT_HYPHEN, "")
     return _SPECIAL.sub(r"\\\g<0>", text).replace("](", "]\\(")
 
 

@@ -1,5 +1,5 @@
 // What a document shows, as a tree for Markdown: [kind, attributes, children], or a text. Changes nothing that a page sees.
-// `given` are the elements to read, or the root for the page as a whole; of its frames those count that have a number
+// `given` are the elements to read, or the document for the page as a whole; of its frames those count that have a number
 // below `options.frames`; `options.main` leaves out what stands around the content.
 (given, options) => {
   const roots = Array.isArray(given) ? given : null;
@@ -285,6 +285,24 @@
     return line(node);
   };
 
+  // The texts of a drawing; what has a label for those who do not see it is told by that.
+  const drawingOf = (node, main, depth) => {
+    const given = node.getAttribute('aria-label'), kind = node === document.documentElement ? 'block' : 'gap';
+    const label = squeezed(given ?? node.querySelector(':scope > title')?.textContent ?? '');
+    const made = label ? [['img', { alt: label, src: '' }, []]] : [];
+    if (given !== null || role(node) === 'img') return made[0] ?? null;
+    for (const one of node.querySelectorAll('text, foreignObject')) {
+      if (!one.checkVisibility({ visibilityProperty: true })) continue;
+      const inner = one.localName === 'text' ? [linesOf(one)] : copyAll(childrenOf(one), main, depth + 1);
+      const href = one.closest('a')?.href?.baseVal;
+      const address = URL.canParse(href, document.baseURI) ? new URL(href, document.baseURI).href : href;
+      made.push([kind, 0, href ? [['link', { href: address }, inner]] : inner]);
+    }
+    return made.length ? ['inline', 0, made] : null;
+  };
+  const linesOf = text => squeezed([...text.childNodes].map(one => (
+    ['x', 'y', 'dy'].some(name => one.getAttribute?.(name)) ? ` ${one.textContent}` : one.textContent)).join(''));
+
   const fieldOf = node => {
     const gap = text => (text ? ['gap', 0, [text]] : null);
     if (node.tagName === 'SELECT') return gap([...node.selectedOptions].map(one => squeezed(one.label)).join(', '));
@@ -389,10 +407,7 @@
       const block = node.getAttribute('display') === 'block' || node.closest('.katex-display') !== null;
       return text ? ['math', { block }, [text]] : null;
     }
-    if (tag === 'SVG') {
-      const label = node.getAttribute('aria-label') ?? node.querySelector(':scope > title')?.textContent ?? '';
-      return label.trim() ? ['img', { alt: squeezed(label), src: '' }, []] : null;
-    }
+    if (tag === 'SVG') return drawingOf(node, main, depth);
     if (style.visibility === 'hidden' || style.visibility === 'collapse') {
       const made = copyAll(childrenOf(node).filter(one => one.nodeType === ELEMENT), main, depth);
       return made.length ? ['block', 0, made] : null;
@@ -499,6 +514,7 @@
     return ['block', 0, made.map(one => (one[0] === 'item' ? one : ['block', 0, [one]]))];
   }
   const body = document.body ?? document.documentElement;
+  if (!body) return ['block', 0, []];
   if (!options.main) return read(body, false);
   const mains = [...document.querySelectorAll('main, [role=main]')]
     .filter(node => node.checkVisibility() && !node.parentElement.closest('main, [role=main]'));

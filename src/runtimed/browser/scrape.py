@@ -65,7 +65,7 @@ async def scrape_markdown(
 async def _read_frame(frame: Frame, *, main: bool, depth: int) -> Node:
     inner = frame.child_frames if depth < _DEEPEST else []
     await _number(inner)
-    tree = await ask(frame.locator(":root"), "read", {"frames": len(inner), "main": main}, limit=0)
+    tree = await ask(frame, "read", {"frames": len(inner), "main": main}, limit=0)
     return await _with_frames(tree, inner, main=main, depth=depth)
 
 

@@ -53,7 +53,7 @@ _ENTER_FRAME: Final = " >> internal:control=enter-frame >> "
 _PLACE: Final = """(() => {
   const root = document.scrollingElement ?? document.documentElement;
   return [document.title, scrollX, scrollY, innerWidth, innerHeight, root?.scrollWidth ?? 0, root?.scrollHeight ?? 0,
-    document.getElementsByTagName('*').length];
+    document.body !== null, document.getElementsByTagName('*').length];
 })()"""
 
 
@@ -369,7 +369,7 @@ class Observer:
                 return document
 
             async def take(part: Page | Locator) -> list[Line]:
-                snapshot = await self._snapshot(part, asking, limit)
+                snapshot = await self._snapshot(tab, part, asking, limit)
                 if "- iframe" in snapshot:
                     await tab.learn_frames(snapshot)
                 return outline.read_outline(snapshot, number)
@@ -383,7 +383,7 @@ class Observer:
                 if wanted is not None and (await asking)[-1] >= pieces.LARGE:
                     taken = await self._take_piece(tab, part, wanted, take, number)
                 lines = await take(part) if taken is None else taken.lines
-                *place, size = await asking
+                *place, _has_body, size = await asking
             finally:
                 asking.cancel()
             main = number("") if scope is None else None  # also where nothing has a ref
@@ -427,7 +427,9 @@ class Observer:
         return part if await part.count() else None
 
     @staticmethod
-    async def _snapshot(part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout) -> str:
+    async def _snapshot(
+        tab: OpenTab, part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout
+    ) -> str:
         """Return the snapshot; that of a page of which `asking` says that it is large gets more time.
 
         What is asked afterwards, of all of the page, gets as much.
@@ -435,7 +437,14 @@ class Observer:
         loop = asyncio.get_running_loop()
         taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
         try:
-            size = (await asking)[-1]
+            *_, has_body, size = await asking
+            if not has_body and part is tab.page:
+                # For a body Playwright waits: a picture's document has none.
+                taking.cancel()
+                part = tab.page.locator(":root")
+                if not size:
+                    return ""
+                taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
             patience = _PATIENCE + min(size * _FOR_EACH, _LONGEST)
             limit.reschedule(loop.time() + patience)
             snapshot = await taking
@@ -561,11 +570,11 @@ async def _ask(
 
 
 async def _find_place(tab: OpenTab) -> list[Any]:
-    """Return the title of a page, the fields of its `Scroll`, and how many elements it has."""
+    """Return a page's title, the fields of its `Scroll`, whether it has a body, and how many elements."""
     if tab.cdp is None:
         raise BrowserError(f"The tab {tab.id} cannot be used; close it", tab=tab.id)
     answer = await tab.cdp.send("Runtime.evaluate", {"expression": _PLACE, "returnByValue": True})
-    place: list[Any] = answer["result"].get("value") or ["", 0, 0, 0, 0, 0, 0, 0]
+    place: list[Any] = answer["result"].get("value") or ["", 0, 0, 0, 0, 0, 0, True, 0]
     return place
 
 

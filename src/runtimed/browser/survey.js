@@ -355,7 +355,7 @@
     }
     for (const [key, found] of Object.entries(notes)) told.notes[key] = found.map(number);
     // A snapshot shows the body alone.
-    told.outside = [...page.documentElement.children].some(
+    told.outside = [...(page.documentElement?.children ?? [])].some(
       child => child !== page.body && !/^(head|script|style|link|noscript|template)$/.test(child.localName));
     const answer = page.createElement('data');
     answer.textContent = JSON.stringify(told);
