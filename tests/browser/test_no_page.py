@@ -84,6 +84,13 @@ def test_an_address_leads_to_its_page_whatever_the_page_before_downloads(browser
     assert (result.data, browser.observe().title) == ({"url": f"{site.url}/late", "status": 200}, "Late")
 
 
+def test_what_a_tab_shows_is_saved_and_not_what_it_downloads_meanwhile(browser, site):
+    browser.goto(f"{site.url}/plain")
+    browser.js(DOWNLOADS_IN_A_LOOP)
+
+    assert browser.do("download_file").data["url"] == f"{site.url}/plain"
+
+
 def test_what_begins_no_download_is_told_with_what_came_instead(browser, site, monkeypatch):
     monkeypatch.setattr("runtimed.browser.fetching._BEGINS", 0.2)
     browser.goto(f"{site.url}/plain")

@@ -245,8 +245,8 @@ class Operator:
         timeout = action.timeout or LONG_TIMEOUT
         if found is None and tab.page.url.partition(":")[0] in _NOWHERE:
             raise Refused(f"{tab.id} shows nothing that could be saved: no address was loaded there", error="Refused")
-        journey = Journey(tab, None)
-        beginning = self._downloads.expect(tab.elsewhere())
+        journey = Journey(tab, tab.page.url if found is None else None)
+        beginning = self._downloads.expect(tab.elsewhere(), journey.leads_to)
         with journey.followed():
             begin = ask(tab.page.locator(":root"), "save") if found is None else found.click(timeout=timeout * 1000)
             said, doing.data = await fetch(beginning, begin, timeout, journey, is_patient=action.timeout is not None)

@@ -39,8 +39,14 @@ _WATCH: Final = r"""() => {
     return answers > before;
   };
   // An observer of the document does not see into shadow trees.
-  const shadows = tree => [...tree.querySelectorAll('*')].flatMap(
-    ({ shadowRoot }) => shadowRoot ? [shadowRoot, ...shadows(shadowRoot)] : []);
+  const shadows = (tree, found = []) => {
+    const walker = document.createTreeWalker(tree, NodeFilter.SHOW_ELEMENT);
+    while (walker.nextNode()) {
+      const inner = walker.currentNode.shadowRoot;
+      if (inner) shadows(inner, found).push(inner);
+    }
+    return found;
+  };
   const frames = 'iframe, frame, object, embed', hovered = frames.replaceAll(/\w+/g, '$&:hover');
   const watch = () => {
     if (!listens()) listen();  // `document.open()` takes all listeners away
