@@ -149,7 +149,10 @@ class ActionFailed(BrowserError):
 
 
 class StaleElement(ActionFailed):
-    """The element that a ref names is no longer on the page (attributes `ref`; `nearest`, a ref that is, or None)."""
+    """The element that a ref names has gone, or has another role or name (attributes `ref`, and `nearest`).
+
+    `nearest` is the ref that the element has now, or that of what has taken its place; None if that is in doubt.
+    """
 
 
 class InvalidAction(BrowserError, TypeError):

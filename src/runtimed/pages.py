@@ -137,7 +137,7 @@ class Element(msgspec.Struct, frozen=True, gc=False):
     """An element of an observation.
 
     Attributes:
-        ref: Names it in actions as long as it is on the page, for every client of the session.
+        ref: Names it in actions as long as it is on the page with that role and name, for every client of the session.
         role: As a screen reader announces it.
         name: As a screen reader announces it; empty if it has none.
         selector: Finds this element and no other on the page as it was observed, and so on a later visit of it; None

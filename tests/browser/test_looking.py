@@ -140,6 +140,12 @@ def test_a_frame_that_hangs_does_not_hide_what_the_others_show(plain, site):
     plain.run(hang())
 
     assert plain.do("click", selector="a[href='/inner?again']", timeout=8).success
+    silent = plain.execute("wait", gone="text=Nowhere", timeout=0.5)
+    assert (silent.error, silent.message) == (
+        "Timeout",
+        "The page did not answer within 0.5 s whether text=Nowhere is still there; raise timeout=, or end a page that "
+        "hangs with close_tab",
+    )
     plain.js("document.querySelector('iframe').remove()")
 
 

@@ -119,6 +119,43 @@ def test_a_stale_ref_fails_at_once_and_names_the_nearest_match(browser, site):
     assert browser.do("click", ref=now).success
 
 
+def test_a_ref_whose_element_has_another_name_or_role_is_stale_with_the_ref_that_it_has_now(browser, site):
+    browser.goto(f"{site.url}/plain")
+    like = "<button onclick='this.textContent = `Unlike`'>Like</button>"
+    html = f"<table><tr><td>Ada<td>{like}<tr><td>Bob<td>{like}</table><div id=x role=button tabindex=0>X</div>"
+    browser.js(f"void (document.body.innerHTML = {html!r})")
+    seen = browser.observe()
+    like, other = (element.ref for element in seen.elements if element.name == "Like")
+    box = ref_of(seen, "button", "X")
+    browser.do("click", ref=like)
+    browser.js("document.querySelector('#x').role = 'link'")
+
+    now = browser.observe()
+
+    named, made = browser.execute("click", ref=like), browser.execute("click", ref=box)
+
+    unlike, link = ref_of(now, "button", "Unlike"), ref_of(now, "link", "X")
+    assert (named.detail, made.detail) == ({"ref": like, "nearest": unlike}, {"ref": box, "nearest": link})
+    assert named.message == f'The element {like} (button "Like") has changed: it is {unlike} (button "Unlike") now'
+    with pytest.raises(StaleElement, match=f"has changed: it is {link} .link"):
+        browser.observe(scope=box)
+
+    browser.js("document.querySelector('tr').remove()")
+
+    gone = browser.execute("click", ref=unlike)
+    assert (gone.detail, other in str(browser.observe())) == ({"ref": unlike, "nearest": None}, True)
+
+
+def test_what_is_no_size_and_no_observation_is_refused(browser, site):
+    browser.goto(f"{site.url}/plain")
+    for size in (0, -1):
+        with pytest.raises(BrowserError, match=f"max_chars is a number of characters from 1, not {size}"):
+            browser.observe(max_chars=size)
+    for name in ("o99999", "99", "o0"):
+        with pytest.raises(BrowserError, match=f"There is no observation '{name}' of this browser"):
+            browser.observe(since=name)
+
+
 def test_a_ref_of_another_document_is_stale_though_numbers_begin_anew_there(browser, site):
     browser.goto(f"{site.url}/form")
     old = browser.observe()
@@ -168,7 +205,6 @@ def test_the_difference_is_all_that_changed(browser, site):
     assert len(after.tree) < 0.05 * len(first.tree)
     assert browser.observe(since=after.id).tree == ""
     assert str(browser.observe(since=browser.observe().id)).endswith("\n(no change)")
-    assert browser.observe(since="o0").since is None
 
 
 def test_of_a_long_page_what_people_operate_is_a_fifth_at_most(browser, site):

@@ -149,16 +149,54 @@ def test_a_difference_shows_what_came_and_went_and_where(lines):
     assert views.difference(lines, lines) == ""
 
 
-def test_the_nearest_element_is_the_one_of_the_same_role_and_a_name_like_it(lines):
-    assert [
-        None if line is None else line.ref
-        for line in (
-            views.nearest("link", "Home", lines),
-            views.nearest("link", "Homes", lines),
-            views.nearest("textbox", "Deep", lines),
-            views.nearest("button", "Completely different", lines),
-        )
-    ] == ["d1e4", "d1e4", "d3e1", None]
+def rows(names: str, first: int, role: str = "row") -> str:
+    return "\n".join(
+        [
+            "- table [ref=e1]:",
+            *(
+                line
+                for number, name in enumerate(names.split())
+                for line in (
+                    f'  - row "{name} Edit" [ref=e{first + 3 * number}]:' if role == "row" else "  - listitem:",
+                    f'    - cell "{name}" [ref=e{first + 3 * number + 1}]',
+                    f'    - button "Edit" [ref=e{first + 3 * number + 2}]',
+                )
+            ),
+        ]
+    )
+
+
+ONE = '- generic [ref=e1]:\n  - link "Home" [ref=e2]'
+
+
+@pytest.mark.parametrize(
+    ("before", "gone", "now", "nearest"),
+    [
+        (ONE, "e2", ONE.replace("e2", "e9"), "e9"),
+        (ONE, "e2", ONE.replace("e2", "e9").replace("Home", "Homes"), "e9"),
+        (ONE, "e2", ONE.replace("e2", "e9").replace("link", "button"), "e9"),
+        (ONE, "e2", ONE.replace("e2", "e9").replace("Home", "Completely different"), None),
+        (ONE, "e2", ONE.replace("e2", "e8") + '\n  - link "Home" [ref=e9]', None),
+        # What is left of several was another record all the time.
+        (rows("a b c", 10), "e15", rows("a", 10) + rows("c", 16), None),
+        # All of them were rendered again, with one less or more, or in another order.
+        (rows("a b c", 10), "e15", rows("a b c", 30), "e35"),
+        (rows("a b c", 10), "e15", rows("z c b", 30), "e38"),
+        (rows("a b c", 10), "e15", rows("a c", 30), None),
+        (rows("a b c", 10), "e15", rows("c", 30), None),
+        (rows("a b c", 10), "e15", rows("b", 30), "e32"),
+        (rows("a b b", 10), "e15", rows("a b b", 30), None),
+        (rows("a b c", 10, "listitem"), "e15", rows("b c", 30, "listitem"), "e32"),
+        (rows("a b c", 10, "listitem"), "e15", rows("c d", 30, "listitem"), None),
+    ],
+)
+def test_the_nearest_element_is_what_has_taken_the_place_of_the_one_that_is_gone(before, gone, now, nearest):
+    earlier, later = (outline.read_outline(text, lambda _: "d1") for text in (before, now))
+    known = {line.ref for line in earlier if line.ref is not None}
+
+    found = views.nearest(f"d1{gone}", earlier, known, later)
+
+    assert (None if found is None else found.ref) == (None if nearest is None else f"d1{nearest}")
 
 
 def test_frames_are_found_with_the_elements_that_hold_them():

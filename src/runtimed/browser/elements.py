@@ -210,7 +210,7 @@ class Elements:
             lines = await self._observer.present(tab)
             where = self.locate(ref)
             if where is None or where[0] is not tab or not any(line.ref == ref for line in lines):
-                raise self._observer.stale(ref, lines)
+                raise await self._observer.stale(tab, ref, lines)
             found = _by_ref(tab, where[1], listed=False)
             meant = await self._observer.remember(tab, ref)
         doing.note(meant or Noted(None))

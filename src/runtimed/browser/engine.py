@@ -242,14 +242,14 @@ class Browser:
             depth: How many levels of it.
             interactive_only: Only what people operate, flat.
             max_chars: At most so many characters of outline.
-            since: The id of an earlier observation: only what is different. One that is not remembered, or was of
-                another tab, gives everything.
+            since: The id of an earlier observation: only what is different. One that is no longer remembered, or was
+                of another tab, gives everything.
             start: A ref: what stands before that element is left out, but for what it is in.
 
         Raises:
             StaleElement: If `scope` or `start` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing, this outline does not show `start`, or the page
-                does not answer.
+            BrowserError: If `scope` is a selector that finds nothing, `depth` or `max_chars` below 1, `since` no
+                observation, this outline does not show `start`, or the page does not answer.
         """
         self._jar.touch()
         with self._pictures.hold(), self._without_secrets():

@@ -99,8 +99,13 @@ async def await_visible(page: Page, locate: Locate, within: float) -> Locator | 
         turn += 1
 
 
-async def await_gone(page: Page, locate: Locate, within: float) -> bool:
-    """Wait until no frame shows a match; whether that came within so many seconds.
+async def await_gone(page: Page, locate: Locate, within: float) -> bool | None:
+    """Wait until no frame shows a match; whether that came in time, None where a frame does not answer.
+
+    Args:
+        page: The page.
+        locate: Names what is to go.
+        within: Seconds.
 
     Raises:
         PlaywrightError: If what is looked for cannot be understood.
@@ -110,10 +115,11 @@ async def await_gone(page: Page, locate: Locate, within: float) -> bool:
         frames = page.frames
         looks = [locate(frame).filter(visible=True) for frame in frames]
         # A frame without an answer still shows what it showed.
-        if not any(count is None or count for count in await _counts(frames, looks)):
+        counts = await _counts(frames, looks)
+        if not any(count is None or count for count in counts):
             return True
         if not await _pause(turn, end):
-            return False
+            return False if any(counts) else None
         turn += 1
 
 

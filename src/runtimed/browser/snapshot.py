@@ -15,9 +15,9 @@ from runtimed.browser import outline, pieces, views
 from runtimed.browser.additions import Added, completed
 from runtimed.browser.doing import Noted
 from runtimed.browser.frames import await_match
-from runtimed.browser.outline import REF, REF_SHOWN, Known, Line
+from runtimed.browser.outline import REF, REF_SHOWN, Known, Line, number_of, ref_in
 from runtimed.browser.pieces import Piece, Place, Taken
-from runtimed.browser.survey import Survey, by_ref, survey
+from runtimed.browser.survey import Survey, by_ref, changed_ref, survey
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.browser.words import bad_selector
 from runtimed.errors import BrowserError, StaleElement
@@ -137,12 +137,19 @@ class Observer:
 
         Raises:
             StaleElement: If `scope` or `start` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing, `depth` no level, or `start` not in the outline.
+            BrowserError: If `scope` is a selector that finds nothing, `depth` no level, `max_chars` no number of
+                characters, `since` no observation, or `start` not in the outline.
         """
         if start is not None and since is not None:
             raise BrowserError("What is different since= an observation has no start=; leave one of them out")
         if depth is not None and depth < 1:
             raise BrowserError(f"depth is a number of levels from 1, not {depth}")
+        if max_chars is not None and max_chars < 1:
+            raise BrowserError(f"max_chars is a number of characters from 1, not {max_chars}")
+        if since is not None and not self._has_given(since):
+            raise BrowserError(
+                f"There is no observation {since!r} of this browser; observe() without since= gives everything"
+            )
         wanted = None
         if max_chars is not None and since is None:
             wanted = Piece(start, max(_LEAST_PIECE, max_chars // _EACH))
@@ -172,12 +179,12 @@ class Observer:
                 )
             else:
                 if inside is not None and not views.subtree(seen.lines, inside):
-                    raise self.stale(inside, seen.lines)
+                    raise await self.stale(tab, inside, seen.lines)
                 if before is not None and (former := view.former(before.seen, seen)) is not None:
                     shown, text, least = former[1], views.difference(*former), 1
                 else:
                     since = None
-                    shown, least = self._shown_from(start, view.of(seen), seen.lines, scope, max_chars)
+                    shown, least = await self._shown_from(tab, start, view.of(seen), seen.lines, scope, max_chars)
                     text = views.text_of(shown)
                 # First: of a secret that is cut off what is left would not be recognized.
                 text = self._mask(text)
@@ -210,8 +217,9 @@ class Observer:
             elements=tuple(elements[line.ref] for line in shown if line.ref in elements),
         )
 
-    def _shown_from(
+    async def _shown_from(
         self,
+        tab: OpenTab,
         start: str | None,
         shown: Sequence[Line],
         lines: Sequence[Line],
@@ -226,13 +234,13 @@ class Observer:
         """
         if start is None:
             return shown, 1
-        around, behind = self._begin(start, shown, lines, scope)
+        around, behind = await self._begin(tab, start, shown, lines, scope)
         if max_chars is not None and 2 * len(views.text_of(around)) > max_chars:
             around = []
         return [*around, *behind], len(around) + 1
 
-    def _begin(
-        self, start: str, shown: Sequence[Line], lines: Sequence[Line], scope: str | None
+    async def _begin(
+        self, tab: OpenTab, start: str, shown: Sequence[Line], lines: Sequence[Line], scope: str | None
     ) -> tuple[list[Line], list[Line]]:
         """Return what an element is in, and what an outline shows from it on.
 
@@ -248,30 +256,62 @@ class Observer:
                 f"The outline that is asked for does not show {start}; take scope=, depth= and interactive_only= as "
                 "they were for the page before"
             )
-        raise self.stale(start, lines)
+        raise await self.stale(tab, start, lines)
 
     async def present(self, tab: OpenTab) -> list[Line]:
         """Take a snapshot for our own use; afterwards every ref of the page that is still there can be used."""
         return (await self._look(tab, None)).lines
 
-    def stale(self, ref: str, lines: Sequence[Line]) -> StaleElement:
-        """Return the error for a ref whose element is gone, with the nearest one of these lines."""
-        meant = self._meaning(ref)
-        if meant is None:
+    async def stale(self, tab: OpenTab, ref: str, lines: Sequence[Line]) -> StaleElement:
+        """Return the error for a ref whose element is gone or has changed.
+
+        Args:
+            tab: The tab in which it is looked for.
+            ref: The ref.
+            lines: What the tab shows now.
+        """
+        shown = self._showing(ref)
+        if shown is None:
             return StaleElement(
                 f"There is no element {ref!r}; observe() shows those that there are", ref=ref, nearest=None
             )
-        near = views.nearest(meant.role, meant.name, lines)
-        hint = (
-            f"the nearest one is {near.ref} ({_words(near)})"
-            if near is not None
-            else "observe() shows what there is now"
-        )
+        meant = shown.elements[ref]
+        now = await self._changed(tab, ref)
+        near = next((line for line in lines if line.ref == now), None) if now is not None else None
+        if near is not None:
+            says = f"has changed: it is {near.ref} ({_words(near)}) now"
+        else:
+            near = views.nearest(ref, shown.seen.lines, self._known_with(shown), lines)
+            hint = (
+                "observe() shows what there is now"
+                if near is None
+                else f"the nearest one is {near.ref} ({_words(near)})"
+            )
+            says = f"is no longer on the page; {hint}"
         return StaleElement(
-            f"The element {ref} ({_words(meant)}) is no longer on the page; {hint}",
-            ref=ref,
-            nearest=None if near is None else near.ref,
+            f"The element {ref} ({_words(meant)}) {says}", ref=ref, nearest=None if near is None else near.ref
         )
+
+    async def _changed(self, tab: OpenTab, ref: str) -> str | None:
+        """Return the ref that an element has after its role or name changed; None if it is gone."""
+        document = _document(ref)
+        where = self._tabs.locate(document)
+        if where is None or where[0] is not tab:
+            return None
+        try:
+            own = await changed_ref(tab.frame_of(where[1]), number_of(ref), _PATIENCE)
+        except PlaywrightError:  # its frame is gone
+            return None
+        return None if own is None else ref_in(document, number_of(own))
+
+    def _known_with(self, shown: _Shown) -> set[str]:
+        """Return the refs of an observation and of those before it."""
+        refs: set[str] = set()
+        for one in self._shown.values():
+            refs.update(line.ref for line in one.seen.lines if line.ref is not None)
+            if one is shown:
+                break
+        return refs
 
     def recall(self, ref: str) -> str:
         """Return what a ref was observed as, in words."""
@@ -309,11 +349,12 @@ class Observer:
         found = await self._find_again(tab, Line(0, "", "iframe", ref=owner))
         return None if found.selector is None else found.selector + _ENTER_FRAME
 
+    def _showing(self, ref: str) -> _Shown | None:
+        return next((shown for shown in reversed(self._shown.values()) if ref in shown.elements), None)
+
     def _meaning(self, ref: str) -> Element | None:
-        for shown in reversed(self._shown.values()):
-            if ref in shown.elements:
-                return shown.elements[ref]
-        return None
+        shown = self._showing(ref)
+        return None if shown is None else shown.elements[ref]
 
     async def _look(self, tab: OpenTab, scope: str | None, wanted: Piece | None = None) -> _Seen:
         """Take a snapshot that belongs to one document from its first line to its last.
@@ -352,7 +393,7 @@ class Observer:
             page = await self._look(tab, None)
             lines = views.subtree(page.lines, scope or "")
             if lines is None:
-                raise self.stale(scope or "", page.lines)
+                raise await self.stale(tab, scope or "", page.lines)
             return msgspec.structs.replace(page, lines=lines)
         raise BrowserError("The page does not stop navigating; wait for it, then observe again", tab=tab.id)
 
@@ -514,6 +555,10 @@ class Observer:
             del self._owners[next(iter(self._owners))]
         unseen = {value for answer in told for value in answer.unseen}
         return known, unseen, [one for answer in told for one in answer.added]
+
+    def _has_given(self, name: str) -> bool:
+        number = name.removeprefix("o")
+        return name.startswith("o") and number.isdecimal() and 1 <= int(number) <= self._count
 
     def _next_id(self) -> str:
         self._count += 1

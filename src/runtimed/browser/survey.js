@@ -9,6 +9,8 @@
 // element whose text is the role and the name that the latest snapshot of it gave it, in JSON; `runtimed=tell place` says
 // where it is among those like it, too.
 //
+// `runtimed=now NUMBER` gives an element whose text is the present ref of the one whose ref had that number.
+//
 // `runtimed=ref REF` finds an element also where Playwright's latest snapshot was one of another part of the page.
 //
 // `runtimed=piece KEY REF COUNT NEAR` is the page, or what it is asked of, of which a snapshot in the same turn shows a
@@ -339,6 +341,7 @@
           told.added.push(...tell_of(element, replaced));
         continue;
       }
+      if (element._runtimedRefs?.at(-1) !== ref) (element._runtimedRefs ??= []).push(ref);
       const { role, name } = ref < OWN ? element._ariaRef : { role: 'generic', name: '' };
       const acting = acts(element);
       if (acting) told.acting.push(ref);
@@ -462,6 +465,13 @@
     return answer;
   };
 
+  // Playwright gives an element another ref with another role or name.
+  const tell_now = (root, former) => {
+    const document = root.ownerDocument ?? root, answer = document.createElement('data');
+    answer.textContent = collect(document, []).find(one => one._runtimedRefs?.includes(former))?._ariaRef?.ref ?? '';
+    return answer;
+  };
+
   return {
     queryAll(root, body) {
       const [, verb, rest] = /^(\w+) ?(.*)$/s.exec(body);
@@ -469,6 +479,7 @@
       if (verb === 'tell') return [tell(root, rest === 'place')];
       if (verb === 'begin') begin(root, ...rest.split(':'));
       if (verb === 'note') (notes[rest] ??= []).push(root);
+      if (verb === 'now') return [tell_now(root, Number(rest))];
       if (verb === 'ref') return find(root, rest);
       if (verb === 'piece') {
         const [key, start, count, near] = rest.split(' ');

@@ -23,7 +23,18 @@ from runtimed.browser.places import Placed, is_by_order
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Locator, Playwright
 
-__all__ = ["Described", "Survey", "by_ref", "by_role", "describe", "placed", "register", "survey", "with_text"]
+__all__ = [
+    "Described",
+    "Survey",
+    "by_ref",
+    "by_role",
+    "changed_ref",
+    "describe",
+    "placed",
+    "register",
+    "survey",
+    "with_text",
+]
 
 _ENGINE: Final = "runtimed"
 
@@ -208,6 +219,15 @@ async def _tell(found: Locator, within: float, *, place: bool) -> str | None:
 
 def _failed(asking: asyncio.Future[str]) -> bool:
     return asking.done() and not asking.cancelled() and asking.exception() is not None
+
+
+async def changed_ref(frame: Frame, number: int, within: float) -> str | None:
+    """Return the present ref, as Playwright has it, of an element whose ref had that number; None if it is gone.
+
+    Raises:
+        PlaywrightError: If the frame is gone or does not answer.
+    """
+    return await frame.locator(f"{_ENGINE}=now {number}").text_content(timeout=within * 1000) or None
 
 
 def by_ref(frame: Frame, ref: str) -> Locator:

@@ -6,7 +6,7 @@ Pure functions over lines; nothing here talks to a browser.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,6 +19,8 @@ _LISTS: Final = frozenset({"combobox", "listbox"})
 _SHOWN_OPTIONS: Final = 20
 """Options of a closed list that are shown among what people operate."""
 _LONG_SUMMARY: Final = 80
+_MOST_ALIKE: Final = 100
+"""Elements of one name that are compared with one that is gone: each takes a walk through the outline."""
 
 
 def text_of(lines: Sequence[Line]) -> str:
@@ -131,25 +133,89 @@ def difference(before: Sequence[Line], now: Sequence[Line]) -> str:
     return "\n".join(shown)
 
 
-def nearest(role: str, name: str, lines: Sequence[Line]) -> Line | None:
-    """Return the element that resembles one which is gone the most; None if nothing does."""
-    best, score = None, 0.5
-    for line in lines:
-        if line.ref is None:
-            continue
-        match = difflib.SequenceMatcher(None, name, line.name)
+def nearest(ref: str, before: Sequence[Line], known: Collection[str], now: Sequence[Line]) -> Line | None:
+    """Return what has taken the place of an element which is gone; None if that is in doubt.
+
+    Args:
+        ref: That of the element.
+        before: The outline that showed it.
+        known: Refs that were there at the same time: those name other elements.
+        now: The outline of today.
+    """
+    gone = next(place for place, line in enumerate(before) if line.ref == ref)
+    places = [place for place, line in enumerate(now) if line.ref is not None and line.ref not in known]
+    found = _likest(before[gone], [(place, now[place]) for place in places])
+    if not found:
+        return None
+    twins = _twins(before, gone)
+    if len(found) > _MOST_ALIKE:
+        return None
+    if len(found) > 1 or len(twins) > 1:
+        around = _ancestors(before, gone)
+        alone = next(
+            (steps for steps, at in enumerate(around) if sum(at <= twin < _end(before, at) for twin in twins) > 1),
+            len(around),
+        )
+        part = _part(before, gone, alone)
+        found = [place for place in found if _alike(part, _part(now, place, alone))]
+    return now[found[0]] if len(found) == 1 else None
+
+
+def _likest(gone: Line, lines: Sequence[tuple[int, Line]]) -> list[int]:
+    """Return the places of the lines that resemble one the most, and enough."""
+    found: list[int] = []
+    score = 0.5
+    for place, line in lines:
+        match = difflib.SequenceMatcher(None, gone.name, line.name)
         # Most lines are nothing like it, which is seen at a glance.
-        if (name or line.name) and min(match.real_quick_ratio(), match.quick_ratio()) * 0.8 + 0.2 <= score:
+        if (gone.name or line.name) and min(match.real_quick_ratio(), match.quick_ratio()) * 0.8 + 0.2 < score:
             continue
-        likeness = match.ratio() if name or line.name else 1.0
-        likeness = likeness * 0.8 + (0.2 if line.role == role else 0.0)
-        if line.role == "generic" and role != "generic":
+        likeness = match.ratio() if gone.name or line.name else 1.0
+        likeness = likeness * 0.8 + (0.2 if line.role == gone.role else 0.0)
+        if line.role == "generic" and gone.role != "generic":
             continue
         if likeness > score:
-            best, score = line, likeness
-            if likeness == 1.0:
-                break
-    return best
+            found, score = [place], likeness
+        elif likeness == score and found:
+            found.append(place)
+    return found
+
+
+def _twins(lines: Sequence[Line], place: int) -> list[int]:
+    """Return where the elements of the same role and name are, itself included."""
+    one = lines[place]
+    return [at for at, line in enumerate(lines) if line.ref and (line.role, line.name) == (one.role, one.name)]
+
+
+def _ancestors(lines: Sequence[Line], place: int) -> list[int]:
+    """Return where the elements are in which one is, the nearest first."""
+    found = []
+    level = lines[place].level
+    for at in range(place - 1, -1, -1):
+        if lines[at].level < level and lines[at].role:
+            found.append(at)
+            level = lines[at].level
+    return found
+
+
+def _part(lines: Sequence[Line], place: int, steps: int) -> tuple[list[str], list[str]]:
+    """Return the names of what an element is in, and what the part of the page so many steps around it holds."""
+    around = _ancestors(lines, place)
+    top = [place, *around][min(steps, len(around))]
+    names = [f"{lines[at].role} {lines[at].name}" for at in around if lines[at].name]
+    return names, [f"{line.role} {line.name} {line.value}" for line in lines[top : _end(lines, top)]]
+
+
+def _alike(one: tuple[list[str], list[str]], other: tuple[list[str], list[str]]) -> bool:
+    """Whether two parts are the same, as far as both outlines show what they are in."""
+    around = all(name == named for name, named in zip(one[0], other[0], strict=False))
+    return around and one[1] == other[1]
+
+
+def _end(lines: Sequence[Line], place: int) -> int:
+    """Return where what is in an element ends."""
+    level = lines[place].level
+    return next((at for at in range(place + 1, len(lines)) if lines[at].level <= level), len(lines))
 
 
 def _summary(lines: Sequence[Line], index: int) -> str:

@@ -41,7 +41,14 @@ async def wait(action: actions.Wait, tab: OpenTab) -> str:
         return f"{selector} is there"
     if action.gone is not None:
         gone = action.gone
-        if not await await_gone(page, lambda frame: frame.locator(gone), seconds):
+        went = await await_gone(page, lambda frame: frame.locator(gone), seconds)
+        if went is None:
+            raise Refused(
+                f"The page did not answer within {seconds:g} s whether {gone} is still there; raise timeout=, or end a "
+                "page that hangs with close_tab",
+                error="Timeout",
+            )
+        if not went:
             raise Refused(f"{gone} is still there after {seconds:g} s; raise timeout=", error="Timeout")
         return f"{gone} is not there"
     timeout = milliseconds(action, LONG_TIMEOUT)

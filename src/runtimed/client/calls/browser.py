@@ -115,19 +115,22 @@ def observe(
 ) -> Flow[Observation]:
     """Look at the active tab, as a screen reader would: its outline with iframes and shadow DOM, and refs for actions.
 
-    A ref means the same for every client of the session, as long as the element is on the page.
+    A ref means the same for every client of the session, as long as the element is on the page. Where an observation
+    finds it with another role or name, it has another ref: `StaleElement.nearest` of the former one.
 
     Args:
         scope: Only this part of the page: a ref, or a selector.
         depth: So many levels of the outline; all if None.
         interactive_only: Only what can be acted on.
         max_chars: The outline ends there; `omitted` says how much was left out, and `next` where it goes on.
-        since: An earlier observation, or its id: the outline is then what is different from it.
+        since: An earlier observation, or its id: the outline is then what is different from it; all of it where that
+            was of another tab, or long ago (`Observation.since` is None).
         start: The outline begins at the element of this ref, below what that is in: `next` of the page before.
 
     Raises:
         StaleElement: If `scope` or `start` is a ref of an element that is no longer there.
-        BrowserError: If this outline does not show `start`, or `since` is given, too.
+        BrowserError: If this outline does not show `start`, or `since` is given, too; if `since` is no observation of
+            this browser, or `depth` or `max_chars` is below 1.
         SessionClosed: If the session has no browser.
     """
     earlier = since.id if isinstance(since, Observation) else since
