@@ -488,6 +488,11 @@ def test_a_screenshot_of_an_element_named_in_any_way_is_as_large_as_that_element
     assert [picture(way) for way in ways] == [(120, 40)] * len(ways)
     with pytest.raises(BrowserError, match=r"There is no picture of it: 'button' finds \d+ elements of the page"):
         picture("button")
+    with pytest.raises(BrowserError, match=r"^Nothing on the page is #nowhere$"):
+        picture("#nowhere")
+    form.js("document.body.insertAdjacentHTML('beforeend', '<p hidden id=hid>Hidden</p>')")
+    with pytest.raises(BrowserError, match=r"^There is no picture of #hid: it is hidden$"):
+        picture("#hid")
     with pytest.raises(StaleElement):
         picture("d9999e1")
     with pytest.raises(InvalidAction, match="did you mean 'role'"):

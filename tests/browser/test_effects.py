@@ -529,6 +529,25 @@ LISTS = """data:text/html,<select id=one><option value=a>Ah<option>b<option disa
 <button hidden>Later</button><button style='position:fixed;left:-999px'>Away</button>"""
 
 
+def test_what_is_typed_where_nothing_gets_it_is_refused(browser):
+    browser.goto("data:text/html,<title>0</title><input>")
+    browser.js("document.activeElement.blur()")
+
+    lost = browser.execute("type", value="lost")
+
+    assert (lost.error, lost.message) == (
+        "Refused",
+        "Nothing has the focus, and the page does not listen for keys: name the field, or click it first",
+    )
+    browser.js("addEventListener('keydown', event => { document.title += event.key; }); 1")
+    browser.do("type", value="12")
+    assert browser.js("document.title") == "012"
+    browser.goto("data:text/html,<body contenteditable>")
+    browser.js("document.body.focus()")
+    browser.do("type", value="kept")
+    assert browser.js("document.body.innerText") == "kept"
+
+
 def test_a_list_says_which_options_it_lacks_and_takes_several_only_where_it_can(browser):
     browser.goto(LISTS)
 
@@ -538,9 +557,15 @@ def test_a_list_says_which_options_it_lacks_and_takes_several_only_where_it_can(
 
     assert [(result.error, result.message) for result in results] == [
         ("Refused", "#one takes one option, not several: 'a', 'b'; nothing was chosen"),
-        ("Timeout", "#one has had no option 'zz' for 1 s; it has 'Ah' ('a'), 'b', 'c'"),
-        ("Timeout", "#one has that option disabled, still after 1 s"),
+        ("Timeout", "#one has had no option 'zz'; it has 'Ah' ('a'), 'b', 'c' (disabled), for 1 s"),
+        ("Timeout", "#one has had no option 'c' that is enabled; it has 'Ah' ('a'), 'b', 'c' (disabled), for 1 s"),
     ]
+    late = browser.execute("select_option", selector="#one", value="zz")
+    assert (late.error, late.message) == (
+        "Refused",
+        "#one has no option 'zz'; it has 'Ah' ('a'), 'b', 'c' (disabled); timeout= waits for it",
+    )
+    assert (late.ended_at - late.started_at).total_seconds() < 9
     assert browser.do("select_option", selector="#several", value=("x", "y")).data == ["x", "y"]
 
 

@@ -23,9 +23,10 @@ _MOST_TOLD: Final = 20
 
 _CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
 _TAKES_ONE: Final = f"element => {{ {FIELD} return field.multiple === false; }}"
-_OPTIONS: Final = (
-    f"element => {{ {FIELD} return [...field.options ?? []].map(({{ value, label }}) => [value, label]); }}"
-)
+_OPTIONS: Final = f"""element => {{
+  {FIELD}
+  return [...field.options ?? []].map(option => [option.value, option.label, option.matches(':disabled')]);
+}}"""
 
 FUNCTIONS: Final = {"chosen": _CHOSEN, "takesOne": _TAKES_ONE, "options": _OPTIONS}
 """What pages are asked; see `isolated`."""
@@ -58,22 +59,25 @@ async def select(action: actions.SelectOption, found: Locator, what: str, limit:
     return f"Selected {', '.join(chosen) or 'nothing'} in {what}", chosen
 
 
-async def no_option(action: actions.SelectOption, found: Locator, what: str) -> Refused | None:
-    """Return what says that a list has not had the options of an action in time; None if that is not so."""
+async def no_option(action: actions.SelectOption, found: Locator) -> str | None:
+    """Say which options of an action a list has not, or not enabled, and which ones it has; None if it has them all."""
     try:
-        options: list[tuple[str, str]] = await ask(found, "options", limit=_READING)
+        options: list[tuple[str, str, bool]] = await ask(found, "options", limit=_READING)
     except PlaywrightError:  # it is gone
         return None
-    missing = [repr(one) for one in _asked(action) if not any(one in option for option in options)]
-    if not missing:
+    wanted = {one: [option for option in options if one in option[:2]] for one in _asked(action)}
+    lacking = [repr(one) for one, having in wanted.items() if not having]
+    lacking += [f"{one!r} that is enabled" for one, having in wanted.items() if having and all(o[2] for o in having)]
+    if not lacking:
         return None
-    told = [repr(label) if label == value else f"{label!r} ({value!r})" for value, label in options[:_MOST_TOLD]]
+    told = [_told(*option) for option in options[:_MOST_TOLD]]
     more = [f"{len(options) - _MOST_TOLD} more"] if len(options) > _MOST_TOLD else []
-    return Refused(
-        f"{what} has had no option {', '.join(missing)} for {allowance(action):g} s; "
-        f"it has {', '.join([*told, *more]) or 'none'}",
-        error="Timeout",
-    )
+    return f"no option {', '.join(lacking)}; it has {', '.join([*told, *more]) or 'none'}"
+
+
+def _told(value: str, label: str, is_disabled: bool) -> str:  # as the page tells it
+    named = repr(label) if label == value else f"{label!r} ({value!r})"
+    return f"{named} (disabled)" if is_disabled else named
 
 
 def _asked(action: actions.SelectOption) -> list[str]:

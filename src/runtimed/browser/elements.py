@@ -69,7 +69,7 @@ class Elements:
             target: An action or a `Target`.
             tab: Where to look.
             doing: Gets what finds the element on a later visit of the page.
-            within: Seconds; None for those of the action.
+            within: Seconds, 0 for what is there now; None for those of the action.
             of: The action, where `target` is a `Target`.
             guess: Whether it may be what a page of one frame shows, if it shows it, or what a ref named: that waits for
                 no answer of the page.
@@ -110,7 +110,8 @@ class Elements:
             nearest=sure,  # an observation's selectors begin in the main frame
         )
         if not found:
-            raise Refused(f"Nothing on the page is {selector} within {limit:g} s; raise timeout=", error="Timeout")
+            waited = "" if within == 0 else f" within {limit:g} s; raise timeout="
+            raise Refused(f"Nothing on the page is {selector}{waited}", error="Timeout" if waited else "Refused")
         if len(found) > 1:
             raise Refused(
                 f"{selector!r} finds elements in {len(found)} frames of the page; name one by its ref (observe() "

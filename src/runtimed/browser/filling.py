@@ -16,6 +16,7 @@ from runtimed.browser.doing import Doing, NoEffect, Refused, allowance
 from runtimed.browser.held import BOXES, FIELD, HIDE, TYPED, Held, letters, look, other, outcome
 from runtimed.browser.isolated import ask, selector
 from runtimed.browser.pointing import was_clicked
+from runtimed.browser.watching import hears_keys
 from runtimed.browser.words import is_found, obstacle
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ _FULL: Final = f"""(element, most) => {{
   return boxes.slice(boxes.indexOf(field) + 1).slice(0, most - 1).filter(box => box.value);
 }}"""
 
-FUNCTIONS: Final = {"labels": _LABELS, "hideFocused": _HIDE_FOCUSED, "fullBoxes": _FULL}
+_HAS_FOCUS: Final = """root => {
+  const { activeElement, body } = root.ownerDocument;
+  return activeElement !== null && (![body, root].includes(activeElement) || activeElement.isContentEditable);
+}"""
+
+FUNCTIONS: Final = {"hasFocus": _HAS_FOCUS, "labels": _LABELS, "hideFocused": _HIDE_FOCUSED, "fullBoxes": _FULL}
 """What pages are asked; see `isolated`."""
 
 _TYPED: Final = frozenset({*TYPED, "contenteditable"})
@@ -256,8 +262,18 @@ async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, 
     return f"{state.capitalize()} {what}"
 
 
-async def type_anywhere(action: actions.Type, page: Page) -> None:
-    """Type key by key into whatever has the focus."""
+async def type_anywhere(action: actions.Type, tab: OpenTab) -> None:
+    """Type key by key into whatever has the focus, or to a page that listens for keys.
+
+    Raises:
+        Refused: If nothing gets them.
+    """
+    page = tab.page
+    if not await ask(page.locator(":root"), "hasFocus") and not await hears_keys(tab):
+        raise Refused(
+            "Nothing has the focus, and the page does not listen for keys: name the field, or click it first",
+            error="Refused",
+        )
     text, secret = _text_of(action.value)
     if secret:
         await asyncio.gather(*(ask(frame.locator(":root"), "hideFocused") for frame in page.frames))

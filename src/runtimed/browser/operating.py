@@ -122,7 +122,7 @@ class Operator:
                     await tab.page.keyboard.press(key_of(action.key))
                     return f"Pressed {action.key}"
                 case actions.Type():
-                    await type_anywhere(action, tab.page)
+                    await type_anywhere(action, tab)
                     return "Typed"
                 case actions.Click():
                     await click(action, tab, None, doing, 0)
@@ -222,10 +222,22 @@ class Operator:
 
     async def _select(self, action: actions.SelectOption, found: Locator, what: str, doing: Doing) -> str:
         await check_options(action, found, what)
-        try:
-            said, doing.data = await _patiently(action, what, found, lambda limit: select(action, found, what, limit))
-        except PlaywrightTimeout as exc:
-            raise await no_option(action, found, what) or exc from exc
+        lacked: list[str | None] = []
+
+        async def work(limit: float) -> tuple[str, list[str]]:
+            try:
+                return await select(action, found, what, limit)
+            except PlaywrightTimeout as exc:
+                lacked.append(await no_option(action, found))
+                if lacked[-1] is None:
+                    raise
+                if action.timeout is not None:
+                    raise Refused(f"{what} has had {lacked[-1]}, for {action.timeout:g} s", error="Timeout") from exc
+                if lacked[-1] in lacked[:-1]:  # it stands still
+                    raise Refused(f"{what} has {lacked[-1]}; timeout= waits for it", error="Refused") from exc
+                raise
+
+        said, doing.data = await _patiently(action, what, found, work)
         return said
 
     async def _drag(self, action: actions.Drag, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:

@@ -25,7 +25,7 @@ from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.browser.waiting import wait
 from runtimed.browser.watching import FrameWatches, end_watch, free_input, put_away, start_watch
-from runtimed.browser.words import explain, is_found, out_of_time, short
+from runtimed.browser.words import HIDDEN, explain, is_found, out_of_time, short
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import ActionResult, BrowserConfig
 
@@ -145,9 +145,11 @@ class Performer:
         doing = Doing()
 
         async def take() -> bytes:
-            found, what = await self._elements.find(target, tab, doing)
+            found, what = await self._elements.find(target, tab, doing, within=0)
             if found is None:
                 raise BrowserError(f"There is no picture of {what}: name an element")
+            if await found.count() == 1 and not await found.is_visible():
+                raise BrowserError(f"There is no picture of {what}: it {HIDDEN}", tab=tab.id)
             return await found.screenshot(timeout=TIMEOUT * 1000)
 
         await tab.ready

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from runtimed.browser.tabs import OpenTab
 
-__all__ = ["FrameWatches", "Watched", "end_watch", "free_input", "is_pressed", "put_away", "start_watch"]
+__all__ = ["FrameWatches", "Watched", "end_watch", "free_input", "hears_keys", "is_pressed", "put_away", "start_watch"]
 
 _SILENT: Final = 1.0
 """Seconds that a frame gets to say whether it has changed: one that hangs must not hold up what is done elsewhere."""
@@ -76,6 +76,11 @@ _ALL_OPERATIONS: Final = 0xFFFF
 
 _AGAIN: Final = {"functionDeclaration": "function () { return this.again(); }"}
 _STOP: Final = {"functionDeclaration": "function () { return this.stop(); }", "returnByValue": True}
+
+_KEYS: Final = "runtimed-keys"
+_KEY_EVENTS: Final = frozenset({"keydown", "keypress", "keyup"})
+_HEARERS: Final = ("window", "document", "document.documentElement", "document.body")
+"""What hears of the keys that are pressed while nothing has the focus."""
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -201,6 +206,28 @@ async def free_input(tab: OpenTab) -> bool:
         data = {"items": [], "dragOperationsMask": _ALL_OPERATIONS}
         await _of_page(tab).send("Input.dispatchDragEvent", {"type": "dragCancel", "x": 0, "y": 0, "data": data})
     return not heard
+
+
+async def hears_keys(tab: OpenTab) -> bool:
+    """Whether a page listens for keys, wherever the focus is; what we have put there to watch it is passive."""
+    if tab.cdp is None:
+        return True
+    cdp = tab.cdp
+
+    async def listens(name: str) -> bool:
+        answer = await cdp.send("Runtime.evaluate", {"expression": name, "objectGroup": _KEYS})
+        if (found := answer["result"].get("objectId")) is None:
+            return False
+        told = await cdp.send("DOMDebugger.getEventListeners", {"objectId": found})
+        return any(one["type"] in _KEY_EVENTS and not one["passive"] for one in told["listeners"])
+
+    try:
+        return any(await asyncio.gather(*map(listens, _HEARERS)))
+    except PlaywrightError:  # the page is another one now
+        return True
+    finally:
+        with contextlib.suppress(PlaywrightError):
+            await cdp.send("Runtime.releaseObjectGroup", {"objectGroup": _KEYS})
 
 
 async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], frames: FrameWatches, *, stopped: bool) -> None:

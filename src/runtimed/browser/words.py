@@ -108,7 +108,7 @@ def out_of_time(exc: PlaywrightTimeout, seconds: float) -> str:
 def obstacle(exc: PlaywrightTimeout) -> str | None:
     """Say what kept an element from being used until the end; None if it is something else, or the element was used."""
     steps = [line.strip(" -") for line in exc.message.splitlines()]
-    states = [line for line in steps if re.match(r"(element is |option being|<.*intercepts|performing )", line)]
+    states = [line for line in steps if re.match(r"(element is |<.*intercepts|performing )", line)]
     if len(states) > 1 and states[-1].startswith("element is visible"):
         # It was about to look once more at what the pointer would meet.
         states = [state for state in states[-2:] if re.search("intercepts|outside", state)]
@@ -122,7 +122,6 @@ def obstacle(exc: PlaywrightTimeout) -> str | None:
         "element is inert": "is inert, as what is behind an open dialog",
         "element is not visible": HIDDEN,
         "element is outside of the viewport": "is outside of the view, and does not scroll into it",
-        "option being selected is not enabled": "has that option disabled",
     }.get(last)
 
 
