@@ -8,8 +8,10 @@ import time
 import psutil
 import pytest
 
+from runtimed import BrowserError
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
-from runtimed.browser import perform, tabs
+from runtimed.browser import engine, perform, tabs
+from runtimed.client.attached import check_can_attach
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
 from tests.conftest import command_of
@@ -43,6 +45,23 @@ def test_a_dialog_is_told_and_everything_else_waits_for_its_answer(dialogs, site
     assert dialogs.do("handle_dialog").message == "Accepted the alert 'watch out'"
     assert said(dialogs) == "after the alert"
     assert dialogs.execute("handle_dialog").message.endswith("shows no dialog")
+
+
+def test_who_attaches_is_told_which_tab_does_not_answer(run, monkeypatch):
+    with browsing(run) as browser:
+        browser.js("setTimeout(() => { while (true); }); 1")
+        browser.do("new_tab")
+        monkeypatch.setattr(engine, "_PATIENCE", 0.5)
+        silent = run(browser.browser.silent())
+        browser.do("close_tab", tab="t1")
+        monkeypatch.undo()
+        assert run(browser.browser.silent()) == []
+
+    hangs = "The page in t1 has not answered within 0.5 s: it is busy. Wait, or end it with close_tab"
+    assert silent == [hangs]
+    with pytest.raises(BrowserError) as refused:
+        check_can_attach({"dialogs": {}, "silent": silent, "target": "x"})
+    assert refused.value.message == f"Playwright attaches itself only when every page answers. {hangs}"
 
 
 def test_confirm_and_prompt_get_their_answers(dialogs):

@@ -223,6 +223,16 @@ class Browser:
         await asyncio.gather(*(tab.let_client_answer() for tab in self._tabs.all))
         return {tab.target: tab.dialog_sentence() for tab in self._tabs.all if tab.dialog is not None}
 
+    async def silent(self) -> list[str]:
+        """Return a sentence for each tab that does not answer within seconds, though it waits in no dialog."""
+        asked = [tab for tab in self._tabs.all if tab.dialog is None and not tab.crashed]
+        answered = await asyncio.gather(*(tab.answers(_PATIENCE) for tab in asked))
+        return [
+            f"The page in {tab.id} has not answered within {_PATIENCE:g} s: it is busy. Wait, or end it with close_tab"
+            for tab, does in zip(asked, answered, strict=True)
+            if not does
+        ]
+
     # --- what it is asked ---
 
     async def observe(

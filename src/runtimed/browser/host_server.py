@@ -173,6 +173,7 @@ class BrowserServer(HostServer):
                     "viewer_page": str(browser.viewer_page),
                     "target": await browser.active_target(),
                     "dialogs": await browser.dialogs(),
+                    "silent": await browser.silent() if operation.attaching else [],
                 }
         return {}
 

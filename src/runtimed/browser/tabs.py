@@ -220,6 +220,18 @@ class OpenTab:
                 await self.run(self.page.title())
         return f"{'Accepted' if accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
 
+    async def answers(self, within: float) -> bool:
+        """Return whether the page says anything within so many seconds; one that is gone needs not."""
+        if self.cdp is None:
+            return True
+        with contextlib.suppress(PlaywrightError, BrowserError):
+            try:
+                async with asyncio.timeout(within):
+                    await self.run(self.cdp.send("Runtime.evaluate", {"expression": "0"}))
+            except TimeoutError:
+                return False
+        return True
+
     async def let_client_answer(self) -> None:
         """Wait a moment for the end of a dialog that another client has caused: Playwright answers it by itself."""
         if self.dialog is not None and self._tabs.shared.author.get(self.target) is not None:

@@ -127,7 +127,7 @@ class AsyncBrowserSession(BrowserHandle):
 
     async def async_page(self) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
-        return await self._active_page(self._address)
+        return await self._active_page(lambda attaching: self._address(attaching=attaching))
 
     async def _let_go(self) -> None:
         """End this client's own driver process."""
@@ -161,8 +161,8 @@ class AsyncBrowserSession(BrowserHandle):
         """
         open_viewer(await self._address())
 
-    async def _address(self) -> dict[str, Any]:
-        return await self._perform(calls.browser.browser_address(self._known()))
+    async def _address(self, *, attaching: bool = False) -> dict[str, Any]:
+        return await self._perform(calls.browser.browser_address(self._known(), attaching=attaching))
 
     # --- operations ---
 

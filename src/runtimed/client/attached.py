@@ -326,13 +326,15 @@ def check_can_attach(address: Mapping[str, Any]) -> None:
         address: The reply to `GetBrowserAddress`.
 
     Raises:
-        BrowserError: If a page waits in a dialog.
+        BrowserError: If a page waits in a dialog, or does not answer.
     """
     dialogs: Mapping[str, str] = address["dialogs"]
     if dialogs:
         here = dialogs.get(address["target"])
         sentence = here or f"{next(iter(dialogs.values()))} in the active tab, so switch_tab comes first"
         raise BrowserError(f"Playwright attaches itself only when no page waits in a dialog. {sentence}")
+    if address["silent"]:
+        raise BrowserError(f"Playwright attaches itself only when every page answers. {address['silent'][0]}")
 
 
 def check_page_answers(page: playwright.sync_api.Page | playwright.async_api.Page, address: Mapping[str, Any]) -> None:

@@ -221,17 +221,17 @@ class BrowserHandle:
             host_pid=None,
         )
 
-    async def _active_page(self, ask: Callable[[], Awaitable[Mapping[str, Any]]]) -> playwright.async_api.Page:
+    async def _active_page(self, ask: Callable[[bool], Awaitable[Mapping[str, Any]]]) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio.
 
         Args:
-            ask: Gives the reply to `GetBrowserAddress`.
+            ask: Gives the reply to `GetBrowserAddress`, told whether Playwright is about to attach.
         """
         for _ in range(ATTEMPTS):
             if self._async_attached is not None and not self._async_attached.is_usable:
                 former, self._async_attached = self._async_attached, None
                 await former.close()
-            address = await ask()
+            address = await ask(self._async_attached is None)
             if self._async_attached is None:
                 check_can_attach(address)
                 attached = AsyncAttached()

@@ -141,8 +141,9 @@ class BrowserSession(BrowserHandle):
 
         Raises:
             BrowserError: If the active tab waits in a dialog, or any tab where this client has no page yet; with a
-                handler for dialogs (`page.on("dialog", …)`) the page is returned all the same. Also in a running event
-                loop, as in a notebook: use `await session.async_page()`.
+                handler for dialogs (`page.on("dialog", …)`) the page is returned all the same. If this client has no
+                page yet and a tab does not answer. Also in a running event loop, as in a notebook: use
+                `await session.async_page()`.
             BrowserUnavailable: If Playwright is not installed here.
             SessionClosed: If the session has no browser.
         """
@@ -150,7 +151,7 @@ class BrowserSession(BrowserHandle):
             if self._attached is not None and not self._attached.is_connected:
                 self._attached.close()
                 self._attached = None
-            address = self._address()
+            address = self._address(attaching=self._attached is None)
             if self._attached is None:
                 check_can_attach(address)
                 self._attached = Attached(address["cdp_url"])
@@ -163,7 +164,7 @@ class BrowserSession(BrowserHandle):
 
     async def async_page(self) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
-        return await self._active_page(lambda: asyncio.to_thread(self._address))
+        return await self._active_page(lambda attaching: asyncio.to_thread(self._address, attaching=attaching))
 
     def _let_go(self) -> None:
         """End this client's own driver processes."""
@@ -201,8 +202,8 @@ class BrowserSession(BrowserHandle):
         """
         open_viewer(self._address())
 
-    def _address(self) -> dict[str, Any]:
-        return self._perform(calls.browser.browser_address(self._known()))
+    def _address(self, *, attaching: bool = False) -> dict[str, Any]:
+        return self._perform(calls.browser.browser_address(self._known(), attaching=attaching))
 
     # --- operations ---
 

@@ -690,12 +690,15 @@ class DeleteProfile(_Operation, frozen=True, tag="delete_profile"):
 
 
 class GetBrowserAddress(_OnBrowser, frozen=True, tag="browser_address"):
-    """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str, dialogs: {str: str}}`.
+    """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str, dialogs: {str: str}, silent: [str]}`.
 
     The addresses are those of the relay, on loopback, and hold its tokens; `viewer_page` is the path of a file that
     leads to the viewer and that only this user can read; `target` is Chromium's id of the active tab; `dialogs` has the
-    tabs that wait in a dialog, each by that id with a sentence that says so.
+    tabs that wait in a dialog, each by that id with a sentence that says so; `silent` has a sentence for each tab that
+    does not answer, asked where somebody is about to attach.
     """
+
+    attaching: bool = False
 
 
 class ReadReply(_OnBrowser, frozen=True, tag="read_reply"):

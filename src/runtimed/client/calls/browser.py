@@ -330,9 +330,9 @@ def delete_profile(name: str) -> Flow[None]:
     yield Ask(ops.DeleteProfile(name=name))
 
 
-def browser_address(notebook: Notebook) -> Flow[dict[str, Any]]:
+def browser_address(notebook: Notebook, *, attaching: bool = False) -> Flow[dict[str, Any]]:
     """Return the addresses of a session and of its active tab, and the open dialogs; see `GetBrowserAddress`."""
-    return (yield Ask(ops.GetBrowserAddress(notebook_id=notebook.id)))
+    return (yield Ask(ops.GetBrowserAddress(notebook_id=notebook.id, attaching=attaching)))
 
 
 def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEntry]]:
