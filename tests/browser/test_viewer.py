@@ -1,6 +1,7 @@
 """The viewer's page, as people see it in a browser of their own; and what those may do who take part."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_the_page_shows_the_session_its_time_its_tabs_and_address_and_a_goto_as_
         await page.get_by_label("Network").check()
         seen["with_network"] = await lines.filter(has_text=f"200 GET {site.url}/plain").count()
         await page.get_by_label("Filter the log").fill("no such words")
-        seen["sifted"] = await lines.count()
+        seen["sifted"] = await lines.count(), await page.locator("#none").inner_text()
         await page.close()
         return seen
 
@@ -80,7 +81,7 @@ def test_the_page_shows_the_session_its_time_its_tabs_and_address_and_a_goto_as_
         "last": f"{browser.observe().tab} is at {site.url}/plain (status 200)",
         "gotos": 1,
         "with_network": 1,
-        "sifted": 0,
+        "sifted": (0, "No line of the log fits the filter."),
     }
     assert complaints == []
 
@@ -219,6 +220,47 @@ def test_text_that_comes_without_keys_is_written_where_the_picture_was_clicked(b
 )
 def test_the_viewer_takes_only_what_its_page_sends(browser, path, body, status):
     assert browser.run(ask(browser.browser.viewer_url, path, "POST", json.dumps(body).encode()))[0] == status
+
+
+def test_a_viewer_whose_session_has_ended_says_how_and_offers_nothing_more(run, watchers):
+    complaints: list[str] = []
+
+    async def watch(driven: Driven) -> tuple[str, list[bool], str]:
+        page = await open_viewer(watchers, driven, complaints)
+        await page.locator("#view[src^='data:image/jpeg']").wait_for()
+        await driven.browser.close()
+        await page.locator("#state.over").wait_for()
+        said = await page.locator("#state").inner_text()
+        controls = page.locator("header button, nav button, nav input, #keys")
+        enabled = [await control.is_enabled() for control in await controls.all()]
+        opacity = await page.locator("#view").evaluate("view => getComputedStyle(view).opacity")
+        await page.close()
+        return said, enabled, opacity
+
+    with browsing(run, interactive_viewer=True) as driven:
+        said, enabled, opacity = run(watch(driven))
+
+    assert re.fullmatch(r"ended at .*\d:\d\d:\d\d.*: closed \(stopped\)", said)
+    assert enabled == [False] * 6
+    assert opacity == "0.35"
+    assert complaints == []
+
+
+def test_a_session_is_ended_by_the_death_of_its_browser_by_a_limit_or_by_somebody():
+    lifespan = Lifespan("shop", Limits(timeout_minutes=3, max_duration_minutes=10), 1000.0)
+    causes = [lifespan.ended_by(now) for now in (1100.0, 1180.0)]
+    lifespan.use(1500.0)
+    causes += [lifespan.ended_by(now) for now in (1180.0, 1600.0)]
+    lifespan.died = "Chromium ended"
+    causes.append(lifespan.ended_by(1100.0))
+
+    assert causes == [
+        SessionEvent.STOPPED,
+        SessionEvent.IDLE_TOO_LONG,
+        SessionEvent.STOPPED,
+        SessionEvent.LASTED_TOO_LONG,
+        SessionEvent.DIED,
+    ]
 
 
 def test_a_session_lives_on_while_it_is_used_and_as_long_as_its_limits_say():

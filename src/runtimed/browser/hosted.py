@@ -218,6 +218,7 @@ class HostedBrowser:
         await asyncio.wait({browser.ended, unwanted}, return_when=asyncio.FIRST_COMPLETED)
         died = not self._unwanted.is_set()
         if died:
+            self.lifespan.died = browser.ended.result()
             # First: whoever waits for it should hear of its end at once.
             self._die(browser.ended.result(), expected=False)
         else:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 
 __all__ = ["Lifespan"]
+
+_LAST: Final = 1.0
+"""Seconds by which the daemon, which is told of each use a little later, may end a session before we expect it."""
 
 
 class Lifespan:
@@ -17,6 +22,7 @@ class Lifespan:
 
     Attributes:
         session_id: Whose.
+        died: Why the browser has died, a sentence; None while it lives, or if it was ended.
     """
 
     def __init__(self, session_id: str, limits: Limits, now: float) -> None:
@@ -25,6 +31,7 @@ class Lifespan:
         self._started_at = now
         self._used_at = now
         self._under_way = 0
+        self.died: str | None = None
 
     def begin(self) -> None:
         """Something that was asked of the browser begins."""
@@ -49,3 +56,10 @@ class Lifespan:
             busy=self._under_way > 0,
         )
         return next_deadline(self._limits, activity)
+
+    def ended_by(self, now: float) -> SessionEvent:
+        """Return what ends the session if that is now: the death of its browser, a limit, or somebody."""
+        if self.died is not None:
+            return SessionEvent.DIED
+        deadline = self.deadline()
+        return SessionEvent.STOPPED if deadline is None or now < deadline[0] - _LAST else deadline[1]

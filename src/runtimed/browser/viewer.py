@@ -8,6 +8,7 @@ import contextlib
 import html
 import json
 import secrets
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib import resources
@@ -24,6 +25,7 @@ from runtimed.browser.relay import Request, respond
 from runtimed.browser.screencast import Frame, Screencast
 from runtimed.browser.tabs import Tabs
 from runtimed.errors import BrowserError, InvalidAction
+from runtimed.lifecycle import SessionState, close_reason, step
 from runtimed.pages import ActionResult, LogEntry
 from runtimed.texts import client_name
 
@@ -177,6 +179,9 @@ class Viewer:
                         await news.wait()
                 except TimeoutError:
                     writer.write(b": still here\n\n")  # fails when nobody is there any more
+        except asyncio.CancelledError:
+            writer.write(_event("over", self._over()))  # the watcher, or the session, which is the one that matters
+            raise
         finally:
             end()
             self._log.listeners.remove(on_entry)
@@ -194,6 +199,14 @@ class Viewer:
         """Return the tabs, with the kind of the dialog that each waits in."""
         waiting = {tab.id: tab.dialog.kind for tab in self._tabs.all if tab.dialog is not None}
         return [{**msgspec.to_builtins(tab), "dialog": waiting.get(tab.id)} for tab in self._tabs.listed()]
+
+    def _over(self) -> dict[str, Any]:
+        now = time.time()
+        event = self._lifespan.ended_by(now)
+        state = step(SessionState.ACTIVE, event)
+        assert state is not None  # noqa: S101  # each of these events ends a session
+        first_sentence = (self._lifespan.died or "").partition(". ")[0]  # Chromium's last words follow
+        return {"at": now, "status": state.value, "close_reason": close_reason(event), "error": first_sentence}
 
     def _dialog(self) -> dict[str, Any] | None:
         tab = self._tabs.latest
