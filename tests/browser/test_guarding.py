@@ -144,7 +144,7 @@ def test_features_that_are_asked_for_stand_beside_ours():
     ours = listed("disable")
     assert "Translate" in ours
     assert listed("disable", "--disable-features=One,Two", "-disable-features=Three") == [*ours, "One", "Two", "Three"]
-    assert listed("enable", "--enable-features=One") == [*listed("enable"), "One"]
+    assert listed("enable", "--enable-features=One,Two") == ["One", "Two"]
     # What is asked for by name is not switched off.
     assert listed("disable", "--enable-features=Translate<Trial:a/b") == [one for one in ours if one != "Translate"]
 

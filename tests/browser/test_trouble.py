@@ -7,6 +7,7 @@ import time
 
 import psutil
 import pytest
+from playwright.async_api import Error as PlaywrightError
 
 from runtimed import BrowserError
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
@@ -243,6 +244,25 @@ def test_the_tab_of_a_page_that_crashes_can_only_be_closed(browser, site):
     assert browser.do("switch_tab", tab=tab.id).success
     assert browser.do("close_tab").success
     browser.goto(f"{site.url}/plain")
+
+
+def test_a_browser_outlives_a_page_that_crashes_while_a_picture_of_it_is_taken(browser, site):
+    browser.do("new_tab", url=f"{site.url}/plain")
+    for _ in range(3):
+        browser.do("new_tab", url=f"{site.url}/plain")
+        tab = browser.browser._tabs.latest
+
+        async def crash(tab=tab):
+            taking = asyncio.ensure_future(tab.cdp.send("Page.captureScreenshot"))
+            with pytest.raises(PlaywrightError, match="crash"):
+                await tab.page.goto("chrome://crash")
+            taking.cancel()  # nobody answers it any more
+
+        browser.run(crash())
+        browser.until(lambda tab=tab: tab.crashed, "the page lives on")
+        browser.do("close_tab")
+
+    assert browser.js("document.title") == "Plain"
 
 
 def test_a_browser_outlives_its_last_tab(browser, site):

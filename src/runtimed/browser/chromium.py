@@ -61,6 +61,7 @@ _QUIET: Final = (
 
 _STEADY: Final = (
     # A page that nobody looks at works on, and nothing waits for a person.
+    # Without CDPScreenshotNewSurface, which Playwright turns on: Chromium crashes if a page does while it is pictured.
     "--allow-pre-commit-input",  # a click before the first frame is meant; Playwright starts its browsers so
     "--disable-back-forward-cache",  # Playwright waits for ever for the loading of a page that was never unloaded
     "--disable-background-timer-throttling",
@@ -73,7 +74,6 @@ _STEADY: Final = (
     "--disable-renderer-backgrounding",
     "--disable-search-engine-choice-screen",
     "--enable-aggressive-domstorage-flushing",  # what pages store is on the disk a second later, not five to sixty
-    "--enable-features=CDPScreenshotNewSurface",  # a picture takes 0.7 of the time (measured)
     "--force-color-profile=srgb",
     "--hide-crash-restore-bubble",
     "--password-store=basic",
@@ -227,8 +227,8 @@ def _merged(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
     their_on, their_off, their_rest = _features(theirs)
     wanted = {re.split("[<:]", feature, maxsplit=1)[0] for feature in their_on}
     off = [feature for feature in off if feature not in wanted]
-    features = (f"--enable-features={','.join(on + their_on)}", f"--disable-features={','.join(off + their_off)}")
-    return [*features, *rest, *their_rest]
+    features = {"enable": on + their_on, "disable": off + their_off}
+    return [*(f"--{verb}-features={','.join(given)}" for verb, given in features.items() if given), *rest, *their_rest]
 
 
 def _features(given: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
