@@ -246,11 +246,13 @@ def test_an_editor_holds_a_secret_itself_and_pictures_do_not_show_it(browser):
 
 
 def test_a_secret_that_is_typed_hides_the_field_that_has_the_focus_and_nothing_else(browser):
-    browser.goto("data:text/html,<p>Text</p><input id=i><iframe srcdoc='<input id=inner><input id=other>'></iframe>")
+    empty = "<iframe name=empty srcdoc='<script>document.documentElement.remove()</script>'></iframe>"
+    fields = "<iframe srcdoc='<input id=inner><input id=other>'></iframe>"
+    browser.goto(f"data:text/html,<p>Text</p><input id=i>{fields}{empty}")
     browser.js("addEventListener('keydown', () => {}); 1")
     browser.do("type", value=Secret("to nobody"))
     browser.do("click", selector="#i")
-    browser.do("click", selector="iframe >> internal:control=enter-frame >> #inner")
+    browser.do("click", selector="iframe >> nth=0 >> internal:control=enter-frame >> #inner")
     browser.do("type", value=Secret("swordfish"))
 
     styles = "[...document.querySelectorAll('*')].map(one => one.getAttribute('style')).filter(Boolean)"

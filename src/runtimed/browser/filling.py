@@ -276,7 +276,7 @@ async def type_anywhere(action: actions.Type, tab: OpenTab) -> None:
         )
     text, secret = _text_of(action.value)
     if secret:
-        await asyncio.gather(*(ask(frame.locator(":root"), "hideFocused") for frame in page.frames))
+        await asyncio.gather(*(ask(frame, "hideFocused") for frame in page.frames))
     await _press_keys(action, page, text, "the page")
     if action.press_enter:
         await page.keyboard.press("Enter")
