@@ -45,6 +45,12 @@ def test_an_action_is_an_object_a_dict_or_a_type_with_fields(given):
         ({"type": "clik", "fields": {"ref": "d1e2"}}, "There is no action 'clik'; did you mean 'click'?", "click"),
         ({"type": "press"}, "There is no action 'press'; did you mean 'press_key'?", "press_key"),
         ({"type": "click", "fields": {"reff": "x"}}, "There is no field of click 'reff'; did you mean 'ref'?", "ref"),
+        ({"type": "search"}, "There is no action 'search'. There are: ", None),
+        (
+            {"type": "screenshot"},
+            "'screenshot' is no action: session.screenshot() is a method of its own",
+            None,
+        ),
         ({"type": "navigate"}, "There is no action 'navigate'; did you mean 'goto'?", "goto"),
         ({"type": "refresh"}, "There is no action 'refresh'; did you mean 'reload'?", "reload"),
         ({"type": "sendKeys"}, "There is no action 'sendKeys'; did you mean 'type'?", "type"),

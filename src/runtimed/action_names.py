@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ELSEWHERE"]
+__all__ = ["ELSEWHERE", "METHODS"]
+
+METHODS: Final[dict[str, str]] = {
+    **dict.fromkeys(("screenshot", "take_screenshot", "picture"), "screenshot"),
+    **dict.fromkeys(("observe", "snapshot", "get_state"), "observe"),
+    **dict.fromkeys(("scrape", "extract", "get_text", "get_content", "read"), "scrape"),
+    **dict.fromkeys(("console", "requests", "downloads", "get_cookies", "set_cookies", "save_profile"), "{}"),
+}
+"""What is no action but a method of a session, and what that is called; `{}` is the same name."""
 
 ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("navigate", "open", "open_url", "visit", "load", "go", "go_to", "go_to_url", "get"), ("goto",)),

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from runtimed.action_names import ELSEWHERE
+from runtimed.action_names import ELSEWHERE, METHODS
 from runtimed.errors import InvalidAction
 from runtimed.structs import prepare
 
@@ -470,6 +470,12 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
     given.pop("type", None)
     kind = _BY_TYPE.get(name) if isinstance(name, str) else None
     if kind is None:
+        if isinstance(name, str) and (method := METHODS.get(name)) is not None:
+            raise InvalidAction(
+                f"{name!r} is no action: session.{method.format(name)}() is a method of its own",
+                nearest=None,
+                name=name,
+            )
         raise _unknown("action", name, _BY_TYPE)
     return _convert(kind, given)
 
@@ -621,7 +627,7 @@ def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]
         for word, *more in (meant.split(maxsplit=1) for meant in ELSEWHERE.get(asked, ()))
         if word in valid
     ]
-    matches = [asked] if asked in valid else difflib.get_close_matches(asked, list(valid), n=1, cutoff=0.5)
+    matches = [asked] if asked in valid else difflib.get_close_matches(asked, list(valid), n=1, cutoff=0.6)
     nearest, *more = elsewhere[0] if elsewhere else (matches[0] if matches else None,)
     hint = f"; did you mean {nearest!r}{f' with {more[0]}' if more else ''}?" if nearest else "."
     return InvalidAction(f"There is no {what} {name!r}{hint} There are: {', '.join(valid)}", nearest=nearest, name=name)

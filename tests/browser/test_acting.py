@@ -408,6 +408,7 @@ def test_javascript_gives_values_and_its_errors(browser, site):
     assert large.message == "The value has 10000005 bytes, more than the 8388608 that are allowed"
     assert large.data is None
     assert browser.execute("evaluate_js", code="2n ** 100n").error == "Refused"
+    assert browser.execute("evaluate_js", code="nothing.at.all").message == "ReferenceError: nothing is not defined"
     assert browser.js("new Date(0)") == "1970-01-01T00:00:00Z"
 
 

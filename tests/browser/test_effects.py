@@ -508,6 +508,7 @@ def test_a_long_text_gets_the_time_that_its_keys_take(page, monkeypatch):
     text = "0123456789" * 30
 
     assert page.do("type", selector="#area", value=text).message == "Typed into #area"
+    monkeypatch.undo()
     assert held(page, "area") == text
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -33,6 +34,11 @@ def test_a_thread_uses_the_pages_of_several_sessions(shared_daemon: Path) -> Non
 
             assert (first.page.title(), second.page.title()) == ("One", "Two")
             assert len(drivers()) == 1
+
+        with ThreadPoolExecutor(1) as other:
+            with pytest.raises(BrowserError, match="session.page belongs to the thread that asked for it first"):
+                other.submit(lambda: first.page).result()
+            assert other.submit(first.observe).result().title == "One"
 
         # What one lets go, another goes on with.
         assert first.page.title() == "One"

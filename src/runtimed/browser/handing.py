@@ -165,8 +165,10 @@ async def drop(action: actions.DropFiles, tab: OpenTab, found: Locator, what: st
 async def _check(files: Sequence[str]) -> list[Path]:
     paths = [Path(file) for file in files]
     for path in paths:
-        if not path.is_absolute() or not await asyncio.to_thread(path.exists):
+        if not path.is_absolute():
             raise Refused(f"{str(path)!r} is not the absolute path of a file or folder", error="Refused")
+        if not await asyncio.to_thread(path.exists):
+            raise Refused(f"There is no file or folder {str(path)!r}", error="Refused")
     return paths
 
 

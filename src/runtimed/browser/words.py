@@ -144,6 +144,7 @@ def sentence(exc: PlaywrightError) -> str:
     """Return what Playwright says, in a line: the error, and the last thing that it was waiting for."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", exc.message)
     head, log, *_ = [*re.split(r"Call log:|=+ logs =+", text, maxsplit=1), ""]
+    head = re.sub(r"\n +at .*", "", head)  # of code in a page, for the most part Playwright's own stack
     first = re.sub(r"^[A-Z]\w+\.\w+: ", "", " ".join(head.split()).strip(" ="))
     steps = [line.strip(" -") for line in log.splitlines() if line.strip(" -=")]
     telling = [line for line in steps if re.search(r"not |intercept|inert|hidden|detached|outside|resolved to", line)]

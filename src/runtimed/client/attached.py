@@ -83,6 +83,11 @@ class _Driver:
         """Whether it answers, as far as the calls before showed; another thread than its own cannot tell."""
         return not self._is_over and (threading.get_ident() != self._thread or _running_loop() is self._loop)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is that of this thread."""
+        return threading.get_ident() == self._thread
+
     def close(self, browser: playwright.sync_api.Browser | None) -> None:
         """Let go of a browser; the driver ends with the last one, or if it does not answer.
 
@@ -167,6 +172,18 @@ class Attached:
     def is_connected(self) -> bool:
         """Whether the browser is still there, and the driver answers."""
         return self._driver.is_alive and bool(self._browser.is_connected())
+
+    def check_thread(self) -> None:
+        """See that this is the thread that attached it.
+
+        Raises:
+            BrowserError: If it is another one.
+        """
+        if not self._driver.is_here:
+            raise BrowserError(
+                "session.page belongs to the thread that asked for it first; take another BrowserSession of the same "
+                "id in this one (execute and observe work in any thread)"
+            )
 
     def find(self, target: str) -> playwright.sync_api.Page | None:
         """Return the page of a tab; None if it is not there within `APPEARS`, as it was closed meanwhile, for example.

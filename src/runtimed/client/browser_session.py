@@ -151,6 +151,8 @@ class BrowserSession(BrowserHandle):
             if self._attached is not None and not self._attached.is_connected:
                 self._attached.close()
                 self._attached = None
+            if self._attached is not None:
+                self._attached.check_thread()
             address = self._address(attaching=self._attached is None)
             if self._attached is None:
                 check_can_attach(address)

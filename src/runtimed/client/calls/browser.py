@@ -211,12 +211,15 @@ def scrape(
         Markdown; with a pydantic model an instance of it, with a JSON schema what it describes.
 
     Raises:
+        InvalidAction: If the schema is none.
         BrowserError: If the selector finds nothing, the schema has a key or type that cannot be honoured, or a value is
             missing, has several meanings or is outside of its limits (attribute `path`).
         SessionClosed: If the session has no browser.
     """
     described = schema
     if schema is not None and not isinstance(schema, Mapping):
+        if not hasattr(schema, "model_json_schema"):
+            raise InvalidAction(f"schema is a pydantic model, or a JSON schema as a dict; not {schema!r}")
         described = schema.model_json_schema()
     reply = yield from _whole(
         notebook,
