@@ -120,13 +120,13 @@ def test_the_page_knows_what_happened_before_it_was_asked_for(shared_daemon: Pat
     file = "data:text/html,<a download='{0}.txt' href='data:,{0}'>Save"
     with serve() as site, Client().BrowserSession() as session:
         _ = session.page
-        for index in range(10):
+        for index in range(3):
             session.execute(type="goto", url=f"{site.url}/plain?{index}", raise_on_failure=True)
             assert session.page.url == f"{site.url}/plain?{index}"
             push = f"history.pushState({{}}, '', '/pushed/{index}')"
             session.execute(type="evaluate_js", code=push, raise_on_failure=True)
             assert session.page.url == f"{site.url}/pushed/{index}"
-        for index in range(6):
+        for index in range(3):
             session.execute(type="close_tab", raise_on_failure=True)
             assert session.page.url == "about:blank"
             session.execute(type="goto", url=ONE, raise_on_failure=True)
@@ -146,7 +146,7 @@ def test_the_asynchronous_page_knows_what_happened_before_it_was_asked_for(share
     async def scenario() -> None:
         async with AsyncClient().BrowserSession() as session:
             await session.async_page()
-            for index in range(10):
+            for index in range(3):
                 await session.execute(type="goto", url=f"data:text/html,{index}", raise_on_failure=True)
                 assert (await session.async_page()).url == f"data:text/html,{index}"
 
