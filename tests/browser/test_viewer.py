@@ -196,6 +196,7 @@ def test_text_that_comes_without_keys_is_written_where_the_picture_was_clicked(b
         await holds("emoji 🙂, ß日漢é", f"key\n{PASTED}")
         await driven.evaluate("void setTimeout(() => alert('Hello'))")
         await page.get_by_role("button", name="OK").click()
+        await page.locator("#dialog").wait_for(state="hidden")
         await page.keyboard.type("!")
         await holds("emoji 🙂, ß日漢é", f"key\n{PASTED}!")
         assert await page.get_by_label("Filter the log").input_value() == "Two"
