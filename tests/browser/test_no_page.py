@@ -40,6 +40,9 @@ def test_an_answer_without_a_page_is_told(browser, site):
     assert result.data == {"url": f"{site.url}/plain", "status": 204}
     assert "The address answers 204, with no page; " in result.message
     assert browser.observe().title == "Plain"
+    browser.execute("goto", url="http://127.0.0.1:1/")
+    again = browser.do("goto", url=f"{site.url}/nothing").message
+    assert again == f"The address answers 204, with no page; {browser.observe().tab} shows no page"
 
 
 def test_a_tab_that_is_opened_for_a_file_stays_empty(browser, site):

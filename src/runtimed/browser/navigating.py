@@ -82,7 +82,8 @@ class Navigator:
             return await self._navigate(action, tab, doing)
         except _NoPage as exc:
             doing.data = {"url": tab.address, **exc.data}
-            return f"{exc}; {tab.id} stays at {short(tab.address)}"
+            failed = tab.address.startswith("chrome-error:")  # what was opened before
+            return f"{exc}; {tab.id} " + ("shows no page" if failed else f"stays at {short(tab.address)}")
 
     async def _navigate(
         self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: Doing
