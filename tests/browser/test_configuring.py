@@ -109,6 +109,13 @@ def test_pages_believe_what_the_session_says_and_sites_and_proxies_get_their_log
         refused = browser.execute("download_file", selector="text=Report")
         assert refused.message.endswith("failed: this session accepts none (accept_downloads)")
         assert list((browser.folder / "downloads").iterdir()) == []
+        browser.do("click", selector="text=Report")
+
+        def told():
+            return [one.data.get("path") for one in browser.heard.entries if one.kind == "download"]
+
+        browser.until(lambda: len(told()) == 2, "a download that was not accepted is not told")
+        assert told() == [None, None]
         assert "correct horse" not in repr(browser.heard.entries)
 
 

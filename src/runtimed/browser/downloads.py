@@ -40,7 +40,8 @@ class Download(msgspec.Struct):
 
     Attributes:
         is_asked_for: Whether an action waits for it.
-        is_refused: Whether it is one too many.
+        is_refused: Whether it is one too many, or none is accepted.
+        is_told: Whether it is known to those who ask for all downloads, as those of too many are not.
         done: Resolves with the path of the file, or with None if it was cancelled or failed.
         error: Why there is no file, where that is known.
         assigning: Finds out whether an action waits for it.
@@ -52,6 +53,7 @@ class Download(msgspec.Struct):
     size: int = 0
     is_asked_for: bool = False
     is_refused: bool = False
+    is_told: bool = True
     error: str | None = None
     assigning: asyncio.Task[None] | None = None
 
@@ -174,12 +176,14 @@ class Downloads:
         download.is_asked_for = bool(waiting)
         if not self._accepts:
             download.error = "this session accepts none (accept_downloads)"
-        accepts = self._accepts and (waiting or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic())))
-        download.is_refused = not accepts
+        few = bool(waiting) or (self._bytes < _MAX_BYTES and self._numbers.take(1, time.monotonic()))
+        download.is_refused = not (few and self._accepts)
+        download.is_told = few
         for future in waiting:
             future.set_result(download)
-        if download.is_refused:
+        if not few:
             self._refused()
+        if download.is_refused:
             with contextlib.suppress(PlaywrightError):  # it is whole already, or Chromium is gone
                 await cdp.send("Browser.cancelDownload", {"guid": event["guid"]})
 
@@ -198,7 +202,10 @@ class Downloads:
         file = self._partial / event["guid"]
         if download.is_refused:
             file.unlink(missing_ok=True)  # a small one is whole before it is cancelled
-            download.done.set_result(None)
+            if download.is_told:
+                self._finish(download, None)
+            else:
+                download.done.set_result(None)
             return
         if not download.is_asked_for:
             self._bytes += download.size
