@@ -397,8 +397,8 @@
     : /^(button|summary)$/.test(element.localName) || (element.localName === 'input' && LIKE_BUTTON.test(element.type))
       ? 'button' : `${element.localName} ${element.getAttribute('type') ?? ''}`);
 
-  const call = element => labelled(element)
-    || plain([...(element.labels ?? [])].map(text_of).join(' '))
+  const call = (element, labels) => labelled(element)
+    || plain((labels.get(element) ?? []).map(text_of).join(' '))
     || plain(['alt', 'placeholder', 'title'].map(name => element.getAttribute(name)).find(text => text?.trim()))
     || (element.localName === 'input' ? plain(LIKE_BUTTON.test(element.type) ? element.value : '') : text_of(element));
 
@@ -412,28 +412,49 @@
   const heading_in = element => element.matches(HEADING) ? element
     : element.querySelector(OPERATED) ? null : [...element.querySelectorAll(HEADING)].at(-1) ?? null;
 
+  // The nearest among the siblings; `titles` keeps what was found, or many twins would each walk past all the others.
+  const heading_before = (element, titles) => {
+    const passed = [];
+    let text = '';
+    for (let node = element; node && !text; node = node.previousElementSibling) {
+      if (titles.has(node)) {
+        text = titles.get(node);
+        break;
+      }
+      passed.push(node);
+      const heading = node.previousElementSibling && heading_in(node.previousElementSibling);
+      text = heading ? text_of(heading) : '';
+    }
+    for (const node of passed) titles.set(node, text);
+    return text;
+  };
+
   // What names the part of the page in which an element is: the nearest name or heading.
-  const near = (element, own) => {
+  const near = (element, own, titles) => {
     for (let node = element; node !== null; node = around(node)) {
       const name = node === element ? '' : named(node);
       if (name && name !== own) return name;
-      for (let before = node.previousElementSibling; before; before = before.previousElementSibling) {
-        const heading = heading_in(before);
-        const text = heading ? text_of(heading) : '';
-        if (text) return text;
-      }
+      const text = heading_before(node, titles);
+      if (text) return text;
     }
     return '';
   };
 
   // Where an element is among its twins, of which there may be others on a later visit of the page.
   const place = element => {
-    const mine = kind(element), own = call(element);
-    const twins = collect(element.ownerDocument, []).filter(one => one === element
-      || (kind(one) === mine && one.checkVisibility() && call(one) === own));
-    const told = { twins: twins.length, near: near(element, own), near_it: 1, text: '', with_text: 1 };
+    const all = collect(element.ownerDocument, []), labels = new Map();
+    for (const one of all) {  // `labels` of an element walks through the whole page
+      const control = one.localName === 'label' ? one.control : null;
+      if (control) labels.set(control, [...(labels.get(control) ?? []), one]);
+    }
+    const mine = kind(element), own = call(element, labels);
+    const twins = all.filter(one => one === element
+      || (kind(one) === mine && one.checkVisibility() && call(one, labels) === own));
+    const titles = new Map();
+    const told = { twins: twins.length, near: near(element, own, titles), near_it: 1, text: '', with_text: 1 };
     if (twins.length === 1) return told;
-    told.near_it = twins.filter(one => near(one, own) === told.near).length;
+    const beside = twins.filter(one => near(one, own, titles) === told.near);
+    told.near_it = beside.length;
     if (told.near_it === 1) return told;
     const inside = new Map();
     for (const one of twins)
@@ -444,7 +465,7 @@
       return text_of(node);
     };
     told.text = alone(element);
-    told.with_text = twins.filter(one => near(one, own) === told.near && alone(one) === told.text).length;
+    told.with_text = beside.filter(one => alone(one) === told.text).length;
     return told;
   };
 
