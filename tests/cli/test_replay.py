@@ -160,7 +160,6 @@ def test_a_replay_starts_its_browsers_as_the_session_did_and_asks_for_passwords(
             "profile": "work",
             "persist_profile": False,
             "chrome_args": ["--x"],
-            "allowed_domains": ["example.com"],
             "allow_files": True,
             "downloads_dir": "/a/d",
             "chromium": "/a/c",
@@ -173,6 +172,7 @@ def test_a_replay_starts_its_browsers_as_the_session_did_and_asks_for_passwords(
             "extra_http_headers": {"Authorization": "r", "X-A": "1"},
             "accept_downloads": False,
         },
+        {"allowed_domains": ["example.com"], "persist_profile": False},  # not beside a proxy
     ],
 )
 def test_no_option_of_a_browser_is_lost_on_the_way_through_the_log(options: dict[str, Any]):
