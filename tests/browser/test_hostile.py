@@ -105,7 +105,7 @@ def test_a_page_that_spoils_what_is_built_in_is_read_and_operated_as_any_other(b
         "The pointer is over #zone",
         "Scrolled by 300 px",
         "There is nothing more to scroll in #zone",
-        "Typed",
+        "Nothing has the focus, and the page does not listen for keys: name the field, or click it first",
         73,
         "Zone box receipt.txt\n",
         b"\x89PNG\r\n\x1a\n",

@@ -82,7 +82,7 @@ def test_what_a_page_renders_anew_meanwhile_is_in_no_observation_twice(browser, 
         await frame.evaluate(changes.pop())
         return await survey(frame, *arguments, **options)
 
-    monkeypatch.setattr("runtimed.browser.snapshot.survey", late)
+    monkeypatch.setattr("runtimed.browser.surveyor.survey", late)
 
     while changes:
         browser.js("render()")

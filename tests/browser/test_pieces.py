@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from runtimed.browser import outline, pieces, snapshot
+from runtimed.browser import observing, outline, pieces
 from runtimed.browser.pieces import Cut, Level, Place
 
 
@@ -15,7 +15,7 @@ def small(monkeypatch):
     """Every page is a large one, and its pieces are small."""
     monkeypatch.setattr(pieces, "LARGE", 0)
     monkeypatch.setattr(pieces, "_BESIDE", (2, 8))
-    monkeypatch.setattr(snapshot, "_LEAST_PIECE", 4)
+    monkeypatch.setattr(observing, "_LEAST_PIECE", 4)
 
 
 def read_in_pieces(browser, whole, most):

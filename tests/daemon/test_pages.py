@@ -84,7 +84,8 @@ def test_who_has_a_playwright_of_his_own_is_told_how_that_one_attaches_itself(sh
 def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client().BrowserSession() as session:
         with monkeypatch.context() as patch:
-            patch.setattr(session, "_address", lambda: {"cdp_url": "ws://127.0.0.1:9/", "target": "", "dialogs": {}})
+            nowhere = {"cdp_url": "ws://127.0.0.1:9/", "target": "", "dialogs": {}, "silent": []}
+            patch.setattr(session, "_address", lambda **_: nowhere)
             with pytest.raises(BrowserError, match="cannot attach itself") as raised:
                 _ = session.page
         assert "Call log" not in raised.value.message  # it shows the token of the address

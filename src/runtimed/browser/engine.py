@@ -45,12 +45,12 @@ from runtimed.browser.keeper import Keeper
 from runtimed.browser.last_words import end_pages
 from runtimed.browser.lifespan import Lifespan
 from runtimed.browser.masking import Secrets
+from runtimed.browser.observing import Observer
 from runtimed.browser.perform import Performed, Performer
 from runtimed.browser.pictures import Pictures
 from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
 from runtimed.browser.relay import Relay
 from runtimed.browser.screencast import Screencast
-from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import Tabs
 from runtimed.browser.viewer import TakePart, Viewer, write_door
 from runtimed.browser.witness import Witness

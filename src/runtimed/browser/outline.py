@@ -28,6 +28,7 @@ __all__ = [
     "Known",
     "Line",
     "Part",
+    "document_of",
     "elements",
     "frames",
     "masked",
@@ -242,6 +243,11 @@ def number_of(ref: str) -> int:
     """Return the number of an element in its document; those that we gave are the large ones."""
     own = ref.rpartition("e")[2]
     return int(own) + (OWN if own.startswith("0") else 0)
+
+
+def document_of(ref: str) -> str:
+    """Return the document in which an element is."""
+    return ref[: ref.index("e")]
 
 
 def ref_in(document: str, number: int) -> str:

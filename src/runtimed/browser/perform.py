@@ -19,9 +19,9 @@ from runtimed.browser.doing import TIMEOUT, Doing, NoEffect, Refused, allowance
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import GUESSED, Elements
 from runtimed.browser.navigating import Navigator
+from runtimed.browser.observing import Observer
 from runtimed.browser.operating import Operator
 from runtimed.browser.pointing import let_go
-from runtimed.browser.snapshot import Observer
 from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
 from runtimed.browser.waiting import wait
 from runtimed.browser.watching import FrameWatches, end_watch, free_input, put_away, start_watch
