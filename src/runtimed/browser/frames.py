@@ -22,8 +22,6 @@ _PAUSES: Final = (0.02, 0.05, 0.1, 0.1, 0.2)
 """Seconds between one look and the next; the last of them goes on."""
 _PATIENCE: Final = 1.0
 """Seconds that a frame gets for its answer: one that hangs must not hide what the others show."""
-_COMPANY: Final = 0.3
-"""Seconds that the other frames get to say that they have one, too, once the main frame has answered."""
 
 _LEFT: Final = re.compile(
     r"context was destroyed|detached|has been closed|Cannot find context|context with specified id|adopt|navigat"
@@ -57,7 +55,7 @@ async def await_match(
         frames = page.frames
         for visible in (True, False):
             looks = [locate(frame).filter(visible=True) if visible else locate(frame) for frame in frames]
-            counts = await _first_counts(frames, looks)
+            counts = await _counts(frames, looks)
             found = [(frame, look, count) for frame, look, count in zip(frames, looks, counts, strict=True) if count]
             if found:
                 return await _closest(found, closer)
@@ -129,18 +127,6 @@ async def _pause(turn: int, end: float) -> bool:
         return False
     await asyncio.sleep(min(_PAUSES[min(turn, len(_PAUSES) - 1)], left))
     return True
-
-
-async def _first_counts(frames: list[Frame], looks: list[Locator]) -> list[int | None]:
-    """Return how many there are in each frame; a moment after the main frame the others have answered, or have none."""
-    asking = [asyncio.ensure_future(_count(frame, look)) for frame, look in zip(frames, looks, strict=True)]
-    try:
-        count = await asking[0]
-        _, silent = await asyncio.wait(asking, timeout=_COMPANY if count else None)
-        return [None if one in silent else one.result() for one in asking]
-    finally:
-        for one in asking:
-            one.cancel()
 
 
 async def _counts(frames: list[Frame], looks: list[Locator]) -> list[int | None]:
