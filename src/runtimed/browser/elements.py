@@ -31,7 +31,7 @@ GUESSED: Final = actions.Click | actions.Fill | actions.Type | actions.Clear
 
 _LOOKS: Final = 0.1
 """Seconds between two looks whether an element is in its place."""
-_TELLING: Final = 0.05
+_TELLING: Final = 0.3
 """Seconds that an element gets to tell what it was when all is done: it was asked before."""
 
 
