@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zoneinfo
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -62,6 +61,8 @@ def check_config(config: BrowserConfig) -> None:
     if config.locale is not None and not _LOCALE.fullmatch(config.locale):
         raise BrowserError(f"A locale is a language, and perhaps a region, such as 'de-DE'; not {config.locale!r}")
     if config.timezone_id is not None:
+        import zoneinfo  # noqa: PLC0415  # few name a time zone, and everybody who imports runtimed would wait for it
+
         zones = zoneinfo.available_timezones()  # none where the machine has no list of them
         if zones and config.timezone_id not in zones:
             raise BrowserError(f"A timezone_id is one such as 'Europe/Berlin'; not {config.timezone_id!r}")
