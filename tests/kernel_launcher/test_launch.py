@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from runtimed.protocol.events import Display, InputRequested, Stream
-from runtimed.protocol.operations import HostInput
-from tests.host.standin import Daemon, HostProcess, in_loop, shapes
+from runtimed.protocol.operations import HostComplete, HostInput
+from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, shapes
 
 LOOK = """
 import __main__, builtins, json, os, sys
@@ -170,3 +170,29 @@ subprocess.run([sys.executable, "-c", "print('subprocess')"])
     execution_id = (await daemon.run(code))[0].execution_id
     await daemon.until(lambda: set(daemon.text(execution_id).split()) >= {"parent", "child", "subprocess"})
     assert shapes(daemon.of(execution_id))[-1][0] in {"finished", "stdout"}
+
+
+@in_loop
+async def test_what_a_killed_kernel_half_stored_of_a_module_keeps_no_other_from_completing(
+    start_host: Callable[..., HostProcess], root: Path
+) -> None:
+    environment = {**client_environment(), "XDG_CACHE_HOME": str(root / "cache"), "IPYTHONDIR": str(root / "ipython")}
+
+    def stored() -> dict[Path, int]:
+        return {path: path.stat().st_size for path in root.glob("cache/jedi/*/*.pkl")}
+
+    async def offers_a_name() -> bool:
+        daemon = await Daemon().attach(start_host(environment=environment))
+        await daemon.run("1")
+        return "getattr" in (await daemon.ask(HostComplete(code="getat", cursor_pos=5)))["matches"]
+
+    assert await offers_a_name()
+    whole = stored()
+    assert whole
+    for path, size in whole.items():
+        os.truncate(path, size // 2)
+        os.link(path, path.with_suffix(".half"))
+    assert await offers_a_name()
+    assert stored() == whole
+    # Nobody can see half of what is being written.
+    assert all(path.with_suffix(".half").stat().st_size == size // 2 for path, size in whole.items())

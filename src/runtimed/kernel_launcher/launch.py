@@ -10,6 +10,7 @@ standard library and ipykernel only. Differences from `python -m ipykernel_launc
 * `flush()` does not wait when there is nothing to flush: an empty cell takes 0.75 of the time (measured). When it
   returns, the text has left. Stock, it may still be on its way through the kernel, and die with that.
 * It dies with the host that started it (Linux), even where nobody is left to kill it.
+* Tab goes on working when a kernel was killed at a Tab. Stock, no kernel of the machine completes anything after it.
 * A crash by a signal leaves a Python traceback on the real standard error, where the host finds it. (What goes to file
   descriptor 2 is captured by a thread of the kernel, which a crash takes along.)
 
@@ -182,7 +183,8 @@ class LauncherApp(IPKernelApp):  # type: ignore[misc,unused-ignore]
 
         self.kernel._input_request = request_input_in_order
         if getattr(self.kernel, "shell", None) is not None:
-            _values().install(self.kernel)
+            _beside("values").install(self.kernel)
+            _beside("parsed").install(self.kernel)
 
     def init_path(self) -> None:
         """Find what is added later behind everything else. Python looks into a folder again when it has changed."""
@@ -192,9 +194,9 @@ class LauncherApp(IPKernelApp):  # type: ignore[misc,unused-ignore]
             sys.path.append(str(added))
 
 
-def _values() -> Any:
-    """Load the module beside this file: it belongs to no package, and must be in no user's way."""
-    spec = importlib.util.spec_from_file_location("runtimed_values", Path(__file__).with_name("values.py"))
+def _beside(name: str) -> Any:
+    """Load a module beside this file: it belongs to no package, and must be in no user's way."""
+    spec = importlib.util.spec_from_file_location(f"runtimed_{name}", Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
         raise ImportError("The launcher of runtimed is not complete")
     module = importlib.util.module_from_spec(spec)
