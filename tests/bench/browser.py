@@ -22,6 +22,8 @@ __all__ = ["browser"]
 
 WARM_UP = 5
 ROUNDS = 60
+CLICKS = 240
+"""Rounds of a click, which waits for two of Chromium's frames: its time depends on the moment in which it comes."""
 FRAME = 1 / 60
 """Seconds from one of Chromium's frames to the next."""
 JOINS = 20
@@ -36,7 +38,7 @@ def browser() -> Iterator[Row]:
             session.execute(type="goto", url=f"{site.url}/{path}", raise_on_failure=True)
             page.goto(f"{site.url}/{path}")
         for what, ours, theirs in _pairs(session, page, site.url):
-            yield _compare(what, ours, theirs)
+            yield _compare(what, ours, theirs, rounds=CLICKS if "click" in what else ROUNDS)
         yield _joined(str(session.session_id))
         session.execute(type="goto", url=f"{site.url}/list", raise_on_failure=True)
         page.goto(f"{site.url}/list")

@@ -12,6 +12,8 @@ from runtimed import actions
 from runtimed.errors import BrowserError
 
 if TYPE_CHECKING:
+    from playwright.async_api import Locator
+
     from runtimed.browser.tabs import OpenTab
 
 __all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Noted", "Refused", "allowance", "milliseconds"]
@@ -59,6 +61,7 @@ class Doing:
         selectors: Find the elements that it names on a later visit of the page, in the action's order.
         elements: Role, name and place that these elements must have then, as far as they are known.
         since: When work on the page began, as `time.monotonic` has it.
+        exact: Finds what has the whole name that an action gives, where it is a guess what that means.
         describing: Asks the page for more of the same, by their places among these.
     """
 
@@ -68,6 +71,7 @@ class Doing:
         self.done: str | None = None
         self.selectors: list[str | None] = []
         self.elements: list[dict[str, Any]] = []
+        self.exact: Locator | None = None
         self.describing: dict[int, asyncio.Task[Noted | None]] = {}
         self.data: Any = None
         self.changed = False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from playwright.async_api import Error as PlaywrightError
@@ -99,6 +100,8 @@ class Elements:
         sure = target.selector is not None and target.role is not None
         doing.note(Noted(selector, target.role, target.name, target.place) if sure else Noted(selector))
         if guess and len(tab.page.frames) == 1 and not sure:
+            if exact is not None and target.name is not None:
+                doing.exact = tab.page.locator(exact).filter(visible=True)
             return tab.page.locator(selector).filter(visible=True), what
         limit = getattr(of or target, "timeout", None) or TIMEOUT
         sought = selector
@@ -134,7 +137,8 @@ class Elements:
         if found is None or target.ref is not None:
             return
         timeout = getattr(target, "timeout", None) or TIMEOUT
-        self._ask(doing, place, _describe(found, target, doing.selectors[place], timeout))
+        describe_it = functools.partial(_describe, found, target, doing.selectors[place], timeout)
+        self._ask(doing, place, describe_it() if doing.exact is None else _name(doing.exact, target, describe_it))
         if isinstance(target, GUESSED):
             return  # before anything is pressed the page is asked more: that is time enough
         await _sent()
@@ -145,7 +149,7 @@ class Elements:
         found, _ = await self.find(action, tab, again, within=doing.left(action))
         if found is None:
             raise AssertionError("what was found once is looked for again")
-        doing.selectors[:], doing.elements[:] = again.selectors, again.elements
+        doing.selectors[:], doing.elements[:], doing.exact = again.selectors, again.elements, None
         if (former := doing.describing.pop(0, None)) is not None:
             former.cancel()
         await self.look_at(action, found, doing)
@@ -222,6 +226,20 @@ async def _sent() -> None:
     """Let what was begun send its questions, so that they are answered before those that follow."""
     for _ in range(2):
         await asyncio.sleep(0)
+
+
+async def _name(
+    exact: Locator, target: Any, describe_it: Callable[[], Coroutine[Any, Any, Noted | None]]
+) -> Noted | None:
+    """Note the role and the name that an action gives, if one element has that whole name; else ask what it has."""
+    try:
+        count = await exact.count()
+    except PlaywrightError:  # the page goes elsewhere
+        count = 0
+    if count != 1:
+        return await describe_it()
+    role = role_of(target.role)
+    return Noted(by_role(role, target.name), role, target.name)
 
 
 async def _describe(found: Locator, target: Any, selector: str | None, within: float) -> Noted | None:

@@ -501,7 +501,7 @@ class Browser:
             if login is not None:
                 self._secrets.add(Secret(login[1]))
         witness = Witness(context, self._log, self._cast)
-        self._tabs = Tabs(context, witness, self._secrets.mask_told)
+        self._tabs = Tabs(context, witness, self._secrets.mask_told, self._chromium.address)
         keeper = Keeper(config, self._tabs, downloads, cdp, self._on_used)
         self._tabs.begin(keeper.equip)
         self._exit.push_async_callback(self._end_pages)

@@ -14,6 +14,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser import outline
 from runtimed.browser.attached_client import SharedBrowser
+from runtimed.browser.page_connection import PageConnection
 from runtimed.errors import BrowserError
 from runtimed.pages import Dialog, Tab
 
@@ -68,6 +69,7 @@ class OpenTab:
         page: Playwright's page.
         cdp: Talks to the tab in Chromium's own protocol, once it is ready.
         target: Chromium's own id of it, once it is ready.
+        connection: Talks to its page past Playwright's driver, once it is ready and as long as it is there.
         busy: Held by an action, so that those of several clients do not mix.
         arrived: Set when its page shows another address, or the same anew.
         dialog: The dialog in which its page waits.
@@ -85,6 +87,7 @@ class OpenTab:
         self.page = page
         self.cdp: CDPSession | None = None
         self.target = ""
+        self.connection: PageConnection | None = None
         self.busy = asyncio.Lock()
         self.dialog: Dialog | None = None
         self.title = ""
@@ -141,6 +144,7 @@ class OpenTab:
             self._is_ours = self._tabs.shared.is_ours(info)
             self._is_known.set_result(None)
             if self._is_ours:
+                self.connection = await PageConnection.open(self._tabs.address, self.target)
                 await self._tabs.equip(self)
             else:
                 await self._let_go(self.cdp)
@@ -397,6 +401,8 @@ class OpenTab:
     def _end(self, how: str) -> None:
         if not self._gone.done():
             self._gone.set_result(how)
+        if self.connection is not None:
+            self.connection.close()
         if self.closed:
             self._tabs.forget(self)
 
@@ -412,11 +418,15 @@ class Tabs:
         context: The browser's default context: the one that all clients share.
         listener: Hears what happens.
         mask: Takes secrets and passwords out of a text.
+        address: Where Chromium's debugging port listens: host and port.
     """
 
-    def __init__(self, context: BrowserContext, listener: TabsListener, mask: Callable[[str], str]) -> None:
+    def __init__(
+        self, context: BrowserContext, listener: TabsListener, mask: Callable[[str], str], address: tuple[str, int]
+    ) -> None:
         self.listener = listener
         self.mask = mask
+        self.address = address
         self.shared = SharedBrowser()
         self.changes = 0
         self.context = context

@@ -13,6 +13,7 @@ from playwright.async_api import Error as PlaywrightError
 if TYPE_CHECKING:
     from playwright.async_api import CDPSession, Frame, JSHandle
 
+    from runtimed.browser.page_connection import PageConnection
     from runtimed.browser.tabs import OpenTab
 
 __all__ = ["FrameWatches", "Watched", "end_watch", "free_input", "hears_keys", "is_pressed", "put_away", "start_watch"]
@@ -98,16 +99,18 @@ class Watched(msgspec.Struct, frozen=True):
 async def start_watch(tab: OpenTab) -> str | None:
     """Begin to watch a page; None if it cannot be watched just now: it navigates, which is seen in another way.
 
-    Chromium is asked itself: a handle of Playwright's is one more object in its driver and here.
+    Chromium is asked itself: Playwright's driver would answer nothing else meanwhile.
     """
-    if tab.cdp is None:
+    if tab.connection is None:
         return None
     if tab.first_watch is not None:
         with contextlib.suppress(PlaywrightError):  # its document is gone
-            return _watch_in(await tab.cdp.send("Runtime.callFunctionOn", {**_AGAIN, "objectId": tab.first_watch}))
+            return _watch_in(
+                await tab.connection.send("Runtime.callFunctionOn", {**_AGAIN, "objectId": tab.first_watch})
+            )
     document = tab.document_key("")
     try:
-        watch = _watch_in(await tab.cdp.send("Runtime.evaluate", {"expression": f"({_WATCH})()"}))
+        watch = _watch_in(await tab.connection.send("Runtime.evaluate", {"expression": f"({_WATCH})()"}))
     except PlaywrightError:
         return None
     if tab.document_key("") == document:  # it may have been left while the answer came
@@ -122,7 +125,7 @@ def _watch_in(answer: dict[str, Any]) -> str | None:
 async def end_watch(tab: OpenTab, watch: str) -> Watched:
     """Stop watching, and return what was seen."""
     try:
-        answer = await _of_page(tab).send("Runtime.callFunctionOn", {**_STOP, "objectId": watch})
+        answer = await _connection(tab).send("Runtime.callFunctionOn", {**_STOP, "objectId": watch})
     except PlaywrightError:  # its document is gone
         return Watched(changed=True, heard=True)
     changed, heard = answer["result"].get("value") or (True, True)
@@ -182,7 +185,7 @@ async def is_pressed(tab: OpenTab, watching: asyncio.Future[str | None]) -> bool
     if watch is None:
         return True
     try:
-        answer = await _of_page(tab).send("Runtime.callFunctionOn", {**_PRESSED, "objectId": watch})
+        answer = await _connection(tab).send("Runtime.callFunctionOn", {**_PRESSED, "objectId": watch})
     except PlaywrightError:  # the click has led to another page
         return True
     return bool(answer["result"].get("value", True))
@@ -200,7 +203,7 @@ async def free_input(tab: OpenTab) -> bool:
     for x in (2, 1):
         await _of_page(tab).send("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": 1})
     # A page can keep events from us, but not what the pointer is over.
-    over = await _of_page(tab).send("Runtime.callFunctionOn", {**_OVER, "objectId": watch})
+    over = await _connection(tab).send("Runtime.callFunctionOn", {**_OVER, "objectId": watch})
     heard = (await end_watch(tab, watch)).heard or bool(over["result"].get("value", True))
     if not heard:
         data = {"items": [], "dragOperationsMask": _ALL_OPERATIONS}
@@ -238,10 +241,16 @@ async def put_away(tab: OpenTab, watching: asyncio.Future[str | None], frames: F
         if not stopped:
             await end_watch(tab, watch)
         if watch != tab.first_watch:
-            await _of_page(tab).send("Runtime.releaseObject", {"objectId": watch})
+            await _connection(tab).send("Runtime.releaseObject", {"objectId": watch})
 
 
 def _of_page(tab: OpenTab) -> CDPSession:
     if tab.cdp is None:
         raise AssertionError("a tab that was watched has its session")
     return tab.cdp
+
+
+def _connection(tab: OpenTab) -> PageConnection:
+    if tab.connection is None:
+        raise AssertionError("a tab that was watched has its connection")
+    return tab.connection
