@@ -1,4 +1,4 @@
-"""100,000 frames that no honest client sends: the daemon serves the others all along, and does not grow."""
+"""Frames that no honest client sends: the daemon serves the others all along, and does not grow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from runtimed.protocol.operations import Operation, ShutdownDaemon, StartBrowser
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 
-FRAMES = 100_000
 WARM_UP = 20_000
+"""Frames after which the daemon has all that it keeps of them."""
 
 PATIENCE = 5.0
 """Longest time that another client may wait for an answer meanwhile, in seconds."""
@@ -92,8 +92,9 @@ class Bystander(threading.Thread):
         self.join()
 
 
-@pytest.mark.timeout(600)
-def test_a_hundred_thousand_mutated_frames_crash_nobody_hold_up_nobody_and_leave_nothing(data_dir):
+@pytest.mark.timeout(36_000)
+def test_mutated_frames_crash_nobody_hold_up_nobody_and_leave_nothing(data_dir, request):
+    wanted = request.config.getoption("--frames")
     with Session("bystander") as session:
         session.create_cell("x = 1")
         status = Client().status()
@@ -103,7 +104,7 @@ def test_a_hundred_thousand_mutated_frames_crash_nobody_hold_up_nobody_and_leave
         frames = 0
         before: tuple[int, int] | None = None
         with Bystander(session) as bystander:
-            for batch in batches(1, FRAMES, may_be_sent=Harmless()):
+            for batch in batches(1, wanted, may_be_sent=Harmless()):
                 send(batch)
                 frames += len(batch.frames)
                 if before is None and frames >= WARM_UP:
@@ -118,10 +119,10 @@ def test_a_hundred_thousand_mutated_frames_crash_nobody_hold_up_nobody_and_leave
             f"slowest {bystander.slowest * 1000:.0f} ms; memory {before[0] >> 20} to {after[0] >> 20} MiB, files "
             f"{before[1]} to {after[1]}"
         )
-        assert frames == FRAMES
+        assert frames == wanted
         assert (Client().status() or status).pid == status.pid
         assert bystander.slowest < PATIENCE
-        assert bystander.calls > 1000
+        assert bystander.calls > wanted / 100
         assert after[0] - before[0] < GROWTH
         assert after[1] <= before[1] + 2 * NOTEBOOKS
         assert session.get_cells()[0].source == "x = 1"
