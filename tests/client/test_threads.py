@@ -27,13 +27,12 @@ def work(shared_daemon) -> Iterator[Session]:
 
 
 class Gate:
-    """Code that runs until it may end."""
+    """Code that says in one piece that it has begun, and runs until it may end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.code = (
-            f"import os, time\nprint('begun', flush=True)\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)"
-        )
+        begin = "import os, time\nprint('begun\\n', end='', flush=True)\n"
+        self.code = f"{begin}while not os.path.exists({str(path)!r}): time.sleep(0.01)"
 
     def open(self) -> None:
         self._path.touch()

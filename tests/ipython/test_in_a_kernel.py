@@ -243,14 +243,15 @@ def test_shift_tab_asks_the_session_s_kernel(frontend: Frontend, observer: Sessi
 
 def test_every_cell_goes_to_the_session_and_says_so(frontend: Frontend, observer: Session) -> None:
     frontend.run("%runtimed on")
-    place, printed = frontend.run("print('routed')", cell_id="routed")
+    place, *printed = frontend.run("print('routed')", cell_id="routed")
     assert place["content"]["data"]["text/plain"] == "in session work"
-    assert printed["content"]["text"] == "routed\n"
+    assert text_of(printed) == "routed\n"
     assert observer.get_cells()[-1].source == "print('routed')"
     frontend.run("print('routed again')", cell_id="routed")
     assert observer.get_cells()[-1].source == "print('routed again')", "the same cell of the document"
     assert text_of(frontend.run("%runtimed off")) == "Cells run here again\n"
-    assert [message["msg_type"] for message in frontend.run("print('here')")] == ["stream"]
+    here = frontend.run("print('here')")
+    assert ({message["msg_type"] for message in here}, text_of(here)) == ({"stream"}, "here\n")
 
 
 def test_the_stop_button_just_before_a_question_leaves_nobody_waiting_at_it(
