@@ -7,7 +7,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.page_connection import PageConnection
 
-NEVER = {"expression": "new Promise(() => {})", "awaitPromise": True}
+NEVER = {"expression": "window.asked = true; new Promise(() => {})", "awaitPromise": True}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_what_chromium_refuses_is_an_error_that_says_so(browser, tab):
 def test_a_question_ends_with_its_page(browser, tab, site, end):
     async def ask_and_leave():
         asking = asyncio.ensure_future(tab.connection.send("Runtime.evaluate", NEVER))
-        await asyncio.sleep(0)
+        await tab.page.wait_for_function("window.asked")  # else it may be the next page that is asked
         await (tab.page.close() if end == "close_tab" else tab.page.goto(f"{site.other}/plain"))
         async with asyncio.timeout(10):
             await asking
