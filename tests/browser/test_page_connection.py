@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.page_connection import PageConnection
+from tests.browser.conftest import browsing
 
 NEVER = {"expression": "window.asked = true; new Promise(() => {})", "awaitPromise": True}
 
@@ -54,3 +55,14 @@ def test_who_asks_after_the_end_of_the_tab_is_told(browser, tab):
 
     with pytest.raises(PlaywrightError, match="gone"):
         browser.run(tab.connection.send("Runtime.evaluate", {"expression": "1"}))
+
+
+def test_a_tab_without_one_is_what_the_session_asks_for_and_can_be_used(run, site, monkeypatch):
+    async def refuse(*_):
+        raise PlaywrightError("Chromium accepts no connection")
+
+    with browsing(run, device_scale_factor=2.5) as browser:
+        monkeypatch.setattr(PageConnection, "open", refuse)
+        browser.do("new_tab", url=f"{site.url}/form")
+        assert browser.js("devicePixelRatio") == 2.5
+        browser.do("click", role="button", name="Rename me")

@@ -144,8 +144,8 @@ class OpenTab:
             self._is_ours = self._tabs.shared.is_ours(info)
             self._is_known.set_result(None)
             if self._is_ours:
+                await self._tabs.equip(self)  # first: it is guarded whatever fails after it
                 self.connection = await PageConnection.open(self._tabs.address, self.target)
-                await self._tabs.equip(self)
             else:
                 await self._let_go(self.cdp)
         except PlaywrightError as exc:

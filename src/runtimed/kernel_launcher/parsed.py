@@ -7,10 +7,11 @@ their launcher. Python 3.9 or newer.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
-import tempfile
+import uuid
 from typing import Any
 
 __all__ = ["install"]
@@ -47,13 +48,14 @@ def _keep_whole() -> None:
 
     def save_whole(hashed_grammar: Any, path: Any, item: Any, cache_path: Any = None) -> None:
         target = path_of(hashed_grammar, path, cache_path=cache_path)
-        descriptor, unfinished = tempfile.mkstemp(dir=os.path.dirname(target))  # noqa: PTH120  # it is a text
+        unfinished = f"{target}.{uuid.uuid4().hex}"
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            with open(unfinished, "xb") as stream:  # noqa: PTH123  # with the rights that parso gives it
                 pickle.dump(item, stream, pickle.HIGHEST_PROTOCOL)
             os.replace(unfinished, target)  # noqa: PTH105
         except BaseException:
-            os.unlink(unfinished)  # noqa: PTH108
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished)  # noqa: PTH108
             raise
 
     cache._load_from_file_system, cache._save_to_file_system = load_whole, save_whole
