@@ -79,6 +79,64 @@ async def test_a_kernel_that_exits_says_how(host: HostProcess) -> None:
     assert await host.ended() == 0
 
 
+@pytest.mark.parametrize(("leave", "how"), [("os._exit(3)", (3, None)), ("os.abort()", (None, signal.SIGABRT))])
+@in_loop
+async def test_all_that_was_printed_arrives_before_code_ends_its_process(
+    host: HostProcess, leave: str, how: tuple[int | None, int | None]
+) -> None:
+    daemon = await Daemon().attach(host)
+    code = f"""
+import os, threading
+for number in range(10):
+    print(str(number) * 1_000_000, flush=True)
+print("not flushed", end="")
+thread = threading.Thread(target=lambda: {leave})
+thread.start()
+thread.join()
+"""
+    execution_id = await daemon.start(code)
+    assert (await daemon.finished(execution_id)).status == "died"
+    expected = "".join(f"{str(number) * 1_000_000}\n" for number in range(10)) + "not flushed"
+    assert daemon.text(execution_id) == expected
+    dead = await daemon.state("dead")
+    assert (dead.exit_code, dead.signal) == how
+
+
+@in_loop
+async def test_a_process_that_holds_a_dead_kernels_sockets_open_does_not_hide_the_death(host: HostProcess) -> None:
+    daemon = await Daemon().attach(host)
+    code = """
+import os, signal, time
+child = os.fork()
+if child == 0:
+    os.setsid()
+    time.sleep(1000)
+print(child, flush=True)
+time.sleep(0.3)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    execution_id = await daemon.start(code)
+    assert (await daemon.finished(execution_id)).status == "died"
+    child = int(daemon.text(execution_id))
+    assert is_running(child)
+    os.kill(child, signal.SIGKILL)
+
+
+@in_loop
+async def test_a_forked_child_leaves_at_once(host: HostProcess) -> None:
+    daemon = await Daemon().attach(host)
+    code = """
+import os
+child = os.fork()
+if child == 0:
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    execution_id = await daemon.start(code)
+    assert (await daemon.finished(execution_id)).status == "ok"
+    assert daemon.text(execution_id) == "7\n"
+
+
 @in_loop
 async def test_a_kernel_that_is_killed_says_by_what(host: HostProcess) -> None:
     daemon = await Daemon(acknowledges=False).attach(host)

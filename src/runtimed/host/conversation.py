@@ -20,6 +20,7 @@ from runtimed.host.outbox import Outbox
 from runtimed.host.questions import Questions
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage, Wire
+from runtimed.kernel_launcher.leaving import LEAVE_REPLY, LEAVE_REQUEST
 from runtimed.protocol.operations import Execute
 
 __all__ = ["Conversation", "ConversationListener"]
@@ -316,6 +317,9 @@ class Conversation:
         elif msg_type == "iopub_welcome":
             self._output_works = True
             self._listener.kernel_answered()
+        elif msg_type == LEAVE_REQUEST:
+            if self._wire is not None:
+                self._wire.send("control", LEAVE_REPLY, {})
         else:
             self._add(self._executions.heard(message, time.time()))
             self._update_later()

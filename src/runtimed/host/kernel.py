@@ -51,7 +51,8 @@ _POLITE_BUSY: Final = 1.0
 _TERMINATE: Final = 0.5
 _PROBE: Final = 0.25
 _PROBES: Final = 20
-_QUIET: Final = 0.05
+_HELD_OPEN: Final = 1.0
+"""Seconds of silence after which a dead kernel's sockets are left that a process holds open which it has forked."""
 
 
 class Phase(Enum):
@@ -261,9 +262,12 @@ class Kernel:
     async def _drain(self, wire: Wire) -> None:
         """Take in what the dead kernel has left in its sockets."""
         quiet_since = self._loop.time()
-        while self._loop.time() - quiet_since < _QUIET:
+        while self._loop.time() - quiet_since < _HELD_OPEN:
+            is_connected = wire.is_connected  # before it is read: what came before the end is there
             if wire.drain() or self._outbox.stuck:
                 quiet_since = self._loop.time()
+            elif not is_connected:
+                break
             await asyncio.sleep(0.005)
 
     def _die(self, ended: Ended | RuntimedError) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Final, Literal
 import msgspec
 import zmq
 from jupyter_client.session import Session
+from zmq.utils.monitor import recv_monitor_message
 
 from runtimed.errors import KernelStartFailed
 from runtimed.settings import MAX_SOCKET_PATH
@@ -145,6 +146,8 @@ class Wire:
         self._session.pack = _dumper(self._session.pack)
         self._context = zmq.Context()
         self._sockets: dict[ChannelName, zmq.Socket[bytes]] = {}
+        self._monitors: list[zmq.Socket[bytes]] = []
+        self._connections = 0
         self._scheduled = False
         self._paused = False
         self._closed = False
@@ -172,6 +175,8 @@ class Wire:
         else:
             # An input_request is routed by the identity of the shell channel.
             sock.setsockopt(zmq.IDENTITY, self._session.bsession)
+        if channel in ("iopub", "shell"):
+            self._monitors.append(sock.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED))
         sock.connect(connection.address(channel))
         return sock
 
@@ -218,6 +223,16 @@ class Wire:
         """Read one slice now; True if anything came."""
         return not self._closed and self._read()[0]
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the kernel can still send output or replies. If not, all that it sent is here: `drain` reads it."""
+        for monitor in self._monitors:
+            with contextlib.suppress(zmq.Again):
+                while True:
+                    event = recv_monitor_message(monitor, zmq.NOBLOCK)["event"]
+                    self._connections += 1 if event == zmq.EVENT_CONNECTED else -1
+        return self._connections > 0
+
     def close(self) -> None:
         """Close all channels; what has not been read is gone. Closing twice is harmless."""
         if self._closed:
@@ -225,7 +240,10 @@ class Wire:
         self._closed = True
         for sock in self._sockets.values():
             self._loop.remove_reader(sock.fileno())
+            sock.disable_monitor()
             sock.close(linger=0)
+        for monitor in self._monitors:
+            monitor.close(linger=0)
         self._context.term()
 
     # --- reading ---

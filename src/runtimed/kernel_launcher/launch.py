@@ -185,6 +185,7 @@ class LauncherApp(IPKernelApp):  # type: ignore[misc,unused-ignore]
         if getattr(self.kernel, "shell", None) is not None:
             _beside("values").install(self.kernel)
             _beside("parsed").install(self.kernel)
+            _beside("leaving").install(self.kernel)
 
     def init_path(self) -> None:
         """Find what is added later behind everything else. Python looks into a folder again when it has changed."""

@@ -21,14 +21,12 @@ import io
 import os
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import zmq
 from IPython.core.autocall import ExitAutocall
 
 try:
@@ -205,8 +203,7 @@ def _quitters(names: dict[str, Any]) -> Any:
 @contextlib.contextmanager
 def _ends_like_a_process(names: dict[str, Any]) -> Any:
     """Call what the file gives to `atexit` in the block, and wait for threads that it starts there."""
-    register, unregister, leave = atexit.register, atexit.unregister, os._exit
-    process = os.getpid()
+    register, unregister = atexit.register, atexit.unregister
     threads = set(threading.enumerate())
     at_exit: list[Any] = []
 
@@ -220,12 +217,7 @@ def _ends_like_a_process(names: dict[str, Any]) -> Any:
         at_exit[:] = [entry for entry in at_exit if entry[0] != function]
         unregister(function)
 
-    def leave_shown(status: int) -> None:
-        if os.getpid() == process:
-            _hand_over()
-        leave(status)
-
-    atexit.register, atexit.unregister, os._exit = note, forget, leave_shown  # type: ignore[assignment]  # both end it
+    atexit.register, atexit.unregister = note, forget
     try:
         yield
     finally:
@@ -240,22 +232,7 @@ def _ends_like_a_process(names: dict[str, Any]) -> Any:
                 except BaseException as exc:  # noqa: BLE001  # as Python does: it is shown, and the next one called
                     _show_ignored(exc, function)
         finally:
-            atexit.register, atexit.unregister, os._exit = register, unregister, leave
-
-
-def _hand_over() -> None:
-    """Flush, and wait for ZMQ: what was printed would end with the process, as it does not in a terminal."""
-    _flush()
-    kernel = get_ipython().kernel  # type: ignore[name-defined]  # noqa: F821  # one of the kernel's builtins
-    context = kernel.iopub_thread.socket.context
-    # Its one thread for all transports takes messages in their order: when this one is back, the others have left.
-    with tempfile.TemporaryDirectory(prefix="runtimed-") as folder:
-        address = f"ipc://{folder}/end"
-        back, forth = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-        back.bind(address)
-        forth.connect(address)
-        forth.send(b"")
-        back.poll(1000)
+            atexit.register, atexit.unregister = register, unregister
 
 
 def _flush() -> None:

@@ -1,0 +1,59 @@
+"""Delivers a kernel's output before its code ends the process with `os._exit` or `os.abort`.
+
+A terminal keeps what was flushed before. Here it would still stand in the sockets of the process, and end with it. Used
+by kernels, from their launcher. Python 3.9 or newer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import Any
+
+__all__ = ["LEAVE_REPLY", "LEAVE_REQUEST", "install"]
+
+LEAVE_REQUEST = "runtimed_leave_request"
+"""The message behind the last output, on the same socket."""
+
+LEAVE_REPLY = "runtimed_leave_reply"
+"""The host's message on the control channel: it has all that came before the request."""
+
+
+def install(kernel: Any) -> None:
+    """Let `os._exit` and `os.abort` wait until the host has all that was flushed."""
+    process, host = os.getpid(), os.getppid()
+    delivered = threading.Event()
+    exit_now, abort_now = os._exit, os.abort
+
+    def note_reply(_stream: Any, _ident: Any, _parent: Any) -> None:
+        delivered.set()
+
+    def deliver() -> None:
+        output = kernel.iopub_thread
+        cannot_wait = (getattr(kernel, "control_thread", None), output.thread)
+        if os.getpid() != process or threading.current_thread() in cannot_wait:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):  # replaced or closed
+                stream.flush()
+        kernel.session.send(kernel.iopub_socket, LEAVE_REQUEST, content={}, parent=kernel.get_parent())
+        while not delivered.wait(1.0):
+            if not output.thread.is_alive() or os.getppid() != host:
+                return
+
+    def exit_delivered(status: int) -> None:
+        try:
+            deliver()
+        finally:
+            exit_now(status)
+
+    def abort_delivered() -> None:
+        try:
+            deliver()
+        finally:
+            abort_now()
+
+    kernel.control_handlers[LEAVE_REPLY] = note_reply
+    os._exit, os.abort = exit_delivered, abort_delivered  # type: ignore[assignment]  # both end it, too
