@@ -95,6 +95,7 @@ def test_pages_believe_what_the_session_says_and_sites_and_proxies_get_their_log
         other = browser.execute("goto", url=f"http://localhost:{guarded.server_port}/other")
         assert (other.success, other.error) == (False, "Navigation")
         assert "http_credentials" in other.message
+        assert browser.observe().title == "Out"
         assert browser.do("goto", url="http://example.test/proxied").data["status"] == 200
         for path, known in [
             ("/site", [False, True]),

@@ -32,7 +32,7 @@ def test_starts_that_differ_in_what_is_told_at_the_hand_over_are_of_one_kind(pro
         {"persist_profile": False},
         {"profiles_dir": "/p"},
         {"interactive_viewer": True},
-        {"geolocation": (1.0, 2.0, 3.0), "permissions": ("camera",), "device_scale_factor": 2.0},
+        {"geolocation": (1.0, 2.0, 3.0), "permissions": ("camera",)},
         {"http_credentials": ("a", "b", None), "proxy_login": ("a", "b"), "extra_http_headers": (("a", "b"),)},
         {"accept_downloads": False},
     ):
@@ -54,6 +54,7 @@ def test_starts_that_differ_in_what_is_told_at_the_hand_over_are_of_one_kind(pro
         {"proxy_server": "http://p"},
         {"proxy_bypass": "a"},
         {"ignore_https_errors": True},
+        {"device_scale_factor": 2.0},
         {"environment": {"TZ": "Asia/Tokyo"}},
         {"environment": {"https_proxy": "http://proxy"}},
         {"environment": {"ALL_PROXY": "http://proxy"}},

@@ -21,9 +21,12 @@ class Credentials:
 
     Args:
         config: Says as whom.
+        headless: Whether no person can be asked.
     """
 
-    def __init__(self, config: BrowserConfig) -> None:
+    def __init__(self, config: BrowserConfig, *, headless: bool) -> None:
+        # Else Chromium opens a dialog that nobody sees, and at its end loads again what the tab shows by then.
+        self._refusal = "CancelAuth" if headless else "Default"
         self._sites = config.http_credentials
         self._proxy = config.proxy_login
         self._tried: set[str] = set()
@@ -56,7 +59,7 @@ class Credentials:
         key = f"{challenge.get('source')} {asked}"
         if login is None or key in self._tried:  # it was refused
             self._tried.discard(key)
-            answer = {"response": "Default"}
+            answer = {"response": self._refusal}
         else:
             self._tried.add(key)
             answer = {"response": "ProvideCredentials", "username": login[0], "password": login[1]}

@@ -495,7 +495,7 @@ class Browser:
             accepts=config.accept_downloads,
         )
         self._exit.push_async_callback(downloads.close)
-        credentials = Credentials(config)
+        credentials = Credentials(config, headless=self.headless)
         self._exit.push_async_callback(credentials.close)
         for login in (config.http_credentials, config.proxy_login):
             if login is not None:

@@ -106,6 +106,7 @@ def kind_of(config: BrowserConfig, environment: Mapping[str, str]) -> Kind | Non
             proxy_server=config.proxy_server,
             proxy_bypass=config.proxy_bypass,
             ignore_https_errors=config.ignore_https_errors,
+            device_scale_factor=config.device_scale_factor,
         ),
         variables=tuple(sorted(variables.items())),
         stamp=(status.st_ino, status.st_mtime_ns),

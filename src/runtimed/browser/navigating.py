@@ -19,7 +19,7 @@ from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.fetching import fetch
 from runtimed.browser.journey import Journey
 from runtimed.browser.tabs import OpenTab, TabGone, Tabs
-from runtimed.browser.words import late, short
+from runtimed.browser.words import WANTS_LOGIN, late, short
 from runtimed.pages import BrowserConfig
 
 if TYPE_CHECKING:
@@ -125,15 +125,19 @@ class Navigator:
 
         Raises:
             _NoPage: If the address leads to something else.
+            Refused: If it is shown to those only who log in.
         """
         journey = Journey(tab, address)
         tab.arrived.clear()
         beginning = self._downloads.expect(tab.elsewhere(), journey.leads_to)
         try:
             with journey.followed():
-                return await self._follow(tab, going, action, journey, beginning)
+                response = await self._follow(tab, going, action, journey, beginning)
         finally:
             beginning.cancel()
+        if response is not None and await _asks_login(response):
+            raise Refused(f"{WANTS_LOGIN}: {short(tab.address)} (status {response.status})", error="Navigation")
+        return response
 
     async def _follow(
         self,
@@ -199,3 +203,11 @@ class Navigator:
         if reason is not None:
             raise Refused(f"{short(self._tabs.mask(url))} was not opened: {reason}", error="Refused")
         return url
+
+
+async def _asks_login(response: Response) -> bool:
+    """Whether Chromium itself could answer who asks: the schemes of others are for the page's own scripts."""
+    if response.status not in (401, 407):
+        return False
+    asked = await response.header_values("WWW-Authenticate" if response.status == 401 else "Proxy-Authenticate")
+    return any(re.match(r"(basic|digest|ntlm|negotiate)\b", challenge.strip(), re.IGNORECASE) for challenge in asked)

@@ -12,7 +12,7 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 
 from runtimed.browser.doing import Doing, Refused
 from runtimed.browser.isolated import ask, frame_of
-from runtimed.browser.watching import is_pressed
+from runtimed.browser.watching import free_input, is_pressed
 from runtimed.browser.words import performed
 
 if TYPE_CHECKING:
@@ -221,4 +221,5 @@ async def let_go(tab: OpenTab) -> None:
             await tab.page.keyboard.press("Escape")
         with contextlib.suppress(PlaywrightError):
             await tab.page.mouse.up()
+            await free_input(tab)  # of a page that was held up when its drag began, it begins after all that
         tab.pressed = False

@@ -32,6 +32,9 @@ _OPENING: Final = 2.0
 """Seconds in which a tab that Chromium announced must be there."""
 _ANSWER: Final = 10.0
 """Seconds in which the browser must answer a small question."""
+_TOLD: Final = 1.0
+"""Seconds after the answer to a dialog in which Chromium has told that another client's came first."""
+_BY_ANOTHER: Final = " by another client"
 _OWN_ANSWER: Final = 1.0
 """Seconds in which a client answers a dialog that it has caused, if it does so by itself."""
 _FRAME: Final = 1.0
@@ -102,6 +105,7 @@ class OpenTab:
         self.generation = 0
         self._open_dialog: OpenDialog | None = None
         self._last_answer = ""
+        self._ended: tuple[Dialog, str, bool] | None = None
         self._is_answering = False
         self._is_ours = True
         self._is_known: asyncio.Future[None] = loop.create_future()
@@ -210,11 +214,14 @@ class OpenTab:
         except TimeoutError:
             raise BrowserError(f"Chromium does not close the {dialog.kind} of {self.id}", tab=self.id) from None
         except PlaywrightError as exc:
+            await asyncio.wait([self._dialog_closed], timeout=_TOLD)
             if self._open_dialog is opened:
                 raise BrowserError(f"The {dialog.kind} of {self.id} stays: {exc.message}", tab=self.id) from exc
-            raise BrowserError(f"Another client was faster{self._last_answer}", tab=self.id) from exc
+            self._tell_end(_BY_ANOTHER)
+            raise BrowserError(f"The tab {self.id} shows no dialog{self._last_answer}", tab=self.id) from exc
         finally:
             self._is_answering = False
+            self._tell_end("")
         if self._open_dialog is opened:  # a page that began with it: Chromium tells only the driver of its end
             self._on_dialog_closed({"result": accept, "userInput": text or ""})
         self._last_answer = ""
@@ -370,11 +377,18 @@ class OpenTab:
         how = "accepted" if event["result"] else "dismissed"
         if event["result"] and dialog.kind == "prompt":
             how += f" with {self._tabs.mask(event['userInput'])!r}"
+        self._ended = dialog, how, event["result"]
         if not self._is_answering:
-            how += " by another client"
-        self._last_answer = f": the {dialog.kind} {dialog.message!r} was {how}"
-        data = {"kind": dialog.kind, "accepted": event["result"]}
-        self._tell("dialog", f"{dialog.kind} {how}: {dialog.message}", data)
+            self._tell_end(_BY_ANOTHER)
+
+    def _tell_end(self, by: str) -> None:
+        """Tell how the dialog has ended, if it has and that is not told yet."""
+        if self._ended is None:
+            return
+        (dialog, how, accepted), self._ended = self._ended, None
+        self._last_answer = f": the {dialog.kind} {dialog.message!r} was {how}{by}"
+        data = {"kind": dialog.kind, "accepted": accepted}
+        self._tell("dialog", f"{dialog.kind} {how}{by}: {dialog.message}", data)
 
     def _crash(self) -> None:
         if not self._is_ours:

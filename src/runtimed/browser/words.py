@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HIDDEN",
+    "WANTS_LOGIN",
     "bad_selector",
     "explain",
     "is_found",
@@ -28,6 +29,8 @@ HIDDEN: Final = "is hidden"
 
 _LONG_URL: Final = 300
 
+WANTS_LOGIN: Final = "The site asks for a user and a password (http_credentials), or refuses them"
+
 _REASONS: Final = {
     "ERR_NAME_NOT_RESOLVED": "There is no such host, or no network",
     "ERR_CONNECTION_REFUSED": "Nobody listens there",
@@ -35,7 +38,7 @@ _REASONS: Final = {
     "ERR_TOO_MANY_REDIRECTS": "The address leads on and on, without an end",
     "ERR_UNSAFE_PORT": "Browsers ask nothing of that port",
     "ERR_CERT_": "Who the site is cannot be trusted: its certificate is not valid (ignore_https_errors takes it)",
-    "ERR_INVALID_AUTH_CREDENTIALS": "The site asks for a user and a password (http_credentials), or refuses them",
+    "ERR_INVALID_AUTH_CREDENTIALS": WANTS_LOGIN,
     "ERR_PROXY_CONNECTION_FAILED": "The proxy does not answer",
 }
 """What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
