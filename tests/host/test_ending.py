@@ -123,6 +123,15 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @in_loop
+async def test_a_kernel_that_shuts_down_waits_for_nobody_before_its_last_function_leaves(host: HostProcess) -> None:
+    daemon = await Daemon().attach(host)
+    await daemon.run("import atexit, os; atexit.register(os._exit, 5)")
+    await daemon.ask(HostShutdown())
+    dead = await daemon.state("dead")
+    assert (dead.exit_code, dead.signal) == (5, None)
+
+
+@in_loop
 async def test_a_forked_child_leaves_at_once(host: HostProcess) -> None:
     daemon = await Daemon().attach(host)
     code = """

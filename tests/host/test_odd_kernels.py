@@ -51,6 +51,13 @@ def shared_odd(shared_root: Path) -> Iterator[HostProcess]:
 
 
 @in_loop
+async def test_what_was_complete_when_the_kernel_died_has_not_died_of_it(odd: HostProcess) -> None:
+    daemon = await Daemon().attach(odd)
+    finished = await daemon.finished(await daemon.start("last"))
+    assert (finished.status, (await daemon.state("dead")).exit_code) == ("ok", 3)
+
+
+@in_loop
 async def test_a_kernelspec_has_its_environment_and_arguments(odd: HostProcess) -> None:
     daemon = await Daemon().attach(odd)
     events = await daemon.run("who")

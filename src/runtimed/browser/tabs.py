@@ -34,7 +34,6 @@ _ANSWER: Final = 10.0
 """Seconds in which the browser must answer a small question."""
 _TOLD: Final = 1.0
 """Seconds after the answer to a dialog in which Chromium has told that another client's came first."""
-_BY_ANOTHER: Final = " by another client"
 _OWN_ANSWER: Final = 1.0
 """Seconds in which a client answers a dialog that it has caused, if it does so by itself."""
 _FRAME: Final = 1.0
@@ -211,19 +210,19 @@ class OpenTab:
         try:
             async with asyncio.timeout(_ANSWER):
                 await (opened.accept(text or "") if accept else opened.dismiss())
+            if self._open_dialog is opened:  # a page that began with it: Chromium tells only the driver of its end
+                self._on_dialog_closed({"result": accept, "userInput": text or ""})
         except TimeoutError:
             raise BrowserError(f"Chromium does not close the {dialog.kind} of {self.id}", tab=self.id) from None
         except PlaywrightError as exc:
             await asyncio.wait([self._dialog_closed], timeout=_TOLD)
             if self._open_dialog is opened:
                 raise BrowserError(f"The {dialog.kind} of {self.id} stays: {exc.message}", tab=self.id) from exc
-            self._tell_end(_BY_ANOTHER)
+            self._tell_end(by_another=True)
             raise BrowserError(f"The tab {self.id} shows no dialog{self._last_answer}", tab=self.id) from exc
         finally:
             self._is_answering = False
-            self._tell_end("")
-        if self._open_dialog is opened:  # a page that began with it: Chromium tells only the driver of its end
-            self._on_dialog_closed({"result": accept, "userInput": text or ""})
+            self._tell_end()
         self._last_answer = ""
         with contextlib.suppress(DialogOpened, TimeoutError, PlaywrightError):  # the page is left, for example
             # The page goes on, or shows its next dialog.
@@ -379,16 +378,17 @@ class OpenTab:
             how += f" with {self._tabs.mask(event['userInput'])!r}"
         self._ended = dialog, how, event["result"]
         if not self._is_answering:
-            self._tell_end(_BY_ANOTHER)
+            self._tell_end(by_another=True)
 
-    def _tell_end(self, by: str) -> None:
+    def _tell_end(self, *, by_another: bool = False) -> None:
         """Tell how the dialog has ended, if it has and that is not told yet."""
         if self._ended is None:
             return
         (dialog, how, accepted), self._ended = self._ended, None
-        self._last_answer = f": the {dialog.kind} {dialog.message!r} was {how}{by}"
+        how += " by another client" if by_another else ""
+        self._last_answer = f": the {dialog.kind} {dialog.message!r} was {how}"
         data = {"kind": dialog.kind, "accepted": accepted}
-        self._tell("dialog", f"{dialog.kind} {how}{by}: {dialog.message}", data)
+        self._tell("dialog", f"{dialog.kind} {how}: {dialog.message}", data)
 
     def _crash(self) -> None:
         if not self._is_ours:

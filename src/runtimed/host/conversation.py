@@ -111,6 +111,8 @@ class Conversation:
             signal: What killed it, unless this host did.
         """
         self._inbox.clear()
+        for execution in [one for one in self._executions.open.values() if one.is_complete]:
+            self._add(self._executions.finish(execution, time.time(), exits=False))
         how = {"exit_code": exit_code, "signal": signal}
         self._add(self._executions.died(sentence, stderr, time.time(), only_sent=only_sent, **how))
         if self._questions is not None:

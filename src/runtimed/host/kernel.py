@@ -263,7 +263,7 @@ class Kernel:
         """Take in what the dead kernel has left in its sockets."""
         quiet_since = self._loop.time()
         while self._loop.time() - quiet_since < _HELD_OPEN:
-            is_connected = wire.is_connected  # before it is read: what came before the end is there
+            is_connected = wire.is_connected()  # before it is read: what came before the end is there
             if wire.drain() or self._outbox.stuck:
                 quiet_since = self._loop.time()
             elif not is_connected:

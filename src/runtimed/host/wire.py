@@ -223,7 +223,6 @@ class Wire:
         """Read one slice now; True if anything came."""
         return not self._closed and self._read()[0]
 
-    @property
     def is_connected(self) -> bool:
         """Whether the kernel can still send output or replies. If not, all that it sent is here: `drain` reads it."""
         for monitor in self._monitors:

@@ -31,16 +31,16 @@ def install(kernel: Any) -> None:
         delivered.set()
 
     def deliver() -> None:
-        output = kernel.iopub_thread
-        cannot_wait = (getattr(kernel, "control_thread", None), output.thread)
-        if os.getpid() != process or threading.current_thread() in cannot_wait:
+        helpers = kernel.control_thread, kernel.iopub_thread.thread
+        if os.getpid() != process or threading.current_thread() in helpers:
             return
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError):  # replaced or closed
                 stream.flush()
         kernel.session.send(kernel.iopub_socket, LEAVE_REQUEST, content={}, parent=kernel.get_parent())
-        while not delivered.wait(1.0):
-            if not output.thread.is_alive() or os.getppid() != host:
+        # A kernel that shuts down has ended them before it calls the functions of `atexit`.
+        while all(thread.is_alive() for thread in helpers) and os.getppid() == host:
+            if delivered.wait(0.1):
                 return
 
     def exit_delivered(status: int) -> None:
