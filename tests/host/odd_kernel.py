@@ -55,8 +55,6 @@ class OddKernel(Kernel):
             case ["exit"]:
                 payload = [{"source": "ask_exit"}]
                 return {"status": "ok", "execution_count": self.execution_count, "payload": payload}
-            case ["last"]:
-                asyncio.get_running_loop().call_later(0.01, os._exit, 3)
             case ["abort"]:
                 return {"status": "aborted"}
             case ["stderr"]:
