@@ -140,8 +140,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for long runs."""
     parser.addoption("--faults", type=int, help="rounds of tests/faults (one of each fault)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
-    parser.addoption("--frames", type=int, default=30_000, help="frames of tests/daemon/test_fuzz.py (30,000)")
-    parser.addoption("--steps", type=int, default=3_000, help="steps of tests/daemon/test_model.py (3,000)")
+    parser.addoption("--frames", type=int, default=30_000, help="frames of tests/daemon/serving/test_fuzz.py (30,000)")
+    parser.addoption("--steps", type=int, default=3_000, help="steps of tests/daemon/serving/test_model.py (3,000)")
     parser.addoption("--soak", type=float, default=1.0, help="minutes of tests/faults/test_soak.py (1)")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.daemon.host_link import reap_hosts
-from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.daemon.hosting.link import reap_hosts
+from runtimed.daemon.serving.server import Daemon, own_data_folder
 from runtimed.settings import read_settings
 from tests.conftest import wait_until
 

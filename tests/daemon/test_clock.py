@@ -5,7 +5,7 @@ import asyncio
 from runtimed import AsyncClient, AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
-from runtimed.daemon.server import PRUNE_EVERY, PRUNE_FIRST
+from runtimed.daemon.serving.server import PRUNE_EVERY, PRUNE_FIRST
 from runtimed.protocol.operations import Enqueue, Join
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.environments.test_prune import make

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from runtimed import AsyncSession, Cell
-from runtimed.daemon.heap import Heap
-from runtimed.daemon.room import database_path
-from runtimed.daemon.server import Daemon
+from runtimed.daemon.rooms.room import database_path
+from runtimed.daemon.serving.server import Daemon
+from runtimed.daemon.upkeep.heap import Heap
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId
 from runtimed.settings import read_settings
@@ -215,7 +215,7 @@ def test_a_large_notebook_that_is_closed_leaves_no_memory_behind(own_folder, mon
     code = """
 import asyncio, psutil
 from runtimed import AsyncSession
-from runtimed.daemon.server import ROOM_REST
+from runtimed.daemon.serving.server import ROOM_REST
 from tests.daemon.conftest import daemon_with_a_clock, until
 
 def memory():

@@ -9,14 +9,14 @@ import msgpack
 import pytest
 
 from runtimed import AsyncSession, Client, Session
-from runtimed.daemon.peer import MAX_UNANSWERED
-from runtimed.daemon.room import Room
+from runtimed.daemon.rooms.room import Room
+from runtimed.daemon.serving.peer import MAX_UNANSWERED
 from runtimed.ids import NotebookId
 from runtimed.protocol import codec
 from runtimed.protocol.messages import PROTOCOL_VERSION, EventFrame, Hello, Refusal, Request, Welcome
 from runtimed.protocol.operations import Subscribe
 from tests.daemon.conftest import daemon_with_a_clock, until
-from tests.daemon.test_peers import answers, deadline, greeted, raw
+from tests.daemon.serving.test_peers import answers, deadline, greeted, raw
 
 
 def sentences(caplog: pytest.LogCaptureFixture, what: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from runtimed import Client, DaemonClient, Session, SyncEnvironmentResult
 from tests.conftest import wait_until
-from tests.daemon.test_pool import spare_of
+from tests.daemon.hosting.test_pool import spare_of
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 
 from runtimed import AsyncSession, Client, DaemonUnavailable, Session, StorageError
 from runtimed.cli.doctor import examine
-from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.daemon.serving.server import Daemon, own_data_folder
 from runtimed.ids import NotebookId, stored_name
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, wait_until

@@ -15,7 +15,7 @@ from io import TextIOWrapper
 import uvloop
 
 from runtimed.daemon.files import provide_files
-from runtimed.daemon.server import Daemon, own_data_folder
+from runtimed.daemon.serving.server import Daemon, own_data_folder
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.host.memory import leave_fence
 from runtimed.settings import Settings, read_settings

@@ -1,0 +1,171 @@
+"""Finds the hosts that an earlier daemon has left, and hands each to the room of its session. Nothing here waits.
+
+Every folder of a host is looked at: what cannot be taken over is reported, and what is still of use is never removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from runtimed.daemon.hosting.browser_folders import clear_up_spares
+from runtimed.daemon.hosting.folder import Owner, find_owner, is_spare, set_spool_aside
+from runtimed.daemon.hosting.link import remove_host_folder
+from runtimed.daemon.registry import Registry
+from runtimed.daemon.rooms.room import Room
+from runtimed.errors import RuntimedError, StorageError
+from runtimed.ids import NotebookId
+from runtimed.lifecycle import SessionEvent
+from runtimed.settings import Settings
+from runtimed.storage.registry_store import SessionRow
+from runtimed.storage.spool import Spool
+from runtimed.storage.spool_files import segments_of
+
+__all__ = ["Adopter", "adopt_hosts"]
+
+logger = logging.getLogger(__name__)
+
+
+class Adopter(Protocol):
+    """What a daemon offers for this."""
+
+    settings: Settings
+    registry: Registry
+
+    def room(self, notebook_id: str) -> Room:
+        """Return the room of a session, opened if need be."""
+
+    def report(self, sentence: str) -> None:
+        """Tell users of something that is damaged or out of reach."""
+
+
+def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
+    """Let the rooms take over all hosts; when this returns each such room knows that it has a kernel.
+
+    Whatever is wrong with one of them is reported, and keeps no other from being taken over.
+
+    Returns:
+        What waits for the hosts to answer; see `RoomKernel.adopt`.
+    """
+    joining: list[asyncio.Task[None]] = []
+    known: set[Path] = set()
+    for row in daemon.registry.active():
+        if row.host_dir is not None:
+            known.add(Path(row.host_dir))
+        with _contained(daemon, f"Session {row.session_id!r} cannot be taken over"):
+            joining += _adopt_known(daemon, row)
+    for folder in sorted(daemon.settings.hosts_dir.iterdir()):
+        if folder not in known:
+            with _contained(daemon, f"The host in {folder} is left alone until the next daemon starts"):
+                joining += _adopt_unknown(daemon, folder)
+    settings = daemon.settings
+    asyncio.get_running_loop().run_in_executor(None, clear_up_spares, settings.browsers_dir, settings.hosts_dir)
+    return joining
+
+
+@contextlib.contextmanager
+def _contained(daemon: Adopter, what: str) -> Iterator[None]:
+    """Report any error that comes out of the block.
+
+    Args:
+        daemon: This daemon.
+        what: What it means for the host or the session that the block concerns, in a sentence without its end.
+    """
+    try:
+        yield
+    except RuntimedError as exc:
+        daemon.report(f"{what}: {exc.message}")
+    except Exception as exc:
+        logger.exception("%s", what)
+        daemon.report(f"{what}: {type(exc).__name__}: {exc}; the daemon's log has the details")
+
+
+def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
+    """Go on with an active session, and take over its host if it has one.
+
+    Raises:
+        RuntimedError: If its room cannot be opened.
+    """
+    # One whose time may run out needs somebody who looks at the clock.
+    if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
+        with _contained(daemon, f"Nobody looks at the time limits of session {row.session_id!r}"):
+            _open(daemon, row.session_id).take_over(row)
+    if row.kind == "browser" and row.host_dir is None:
+        daemon.registry.end(
+            NotebookId(row.session_id), SessionEvent.HOST_LOST, error="The daemon ended before the browser had a host"
+        )
+    if row.host_dir is None:
+        return []
+    owner = Owner(
+        notebook_id=row.session_id,
+        epoch=row.host_epoch or "",
+        kind=row.kind,
+        kernel_type=row.kernel_type or "",
+        env_source=row.env_source or "",
+    )
+    return _adopt(daemon, Path(row.host_dir), owner, wanted=True)
+
+
+def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
+    """Take over a host of which the registry does not know, because an earlier daemon died or the registry is new.
+
+    Raises:
+        StorageError: If it cannot be told what this is; nothing was removed.
+    """
+    if not folder.is_dir():
+        return []
+    owner, is_alive = find_owner(folder), Spool.is_alive(folder)
+    if not is_alive and not segments_of(folder):
+        _remove(folder)
+        return []
+    if is_spare(folder):
+        # It lives as long as the daemon that made it was connected, and so it is about to end.
+        return []
+    row = None if owner is None else daemon.registry.find(owner.notebook_id)
+    if owner is not None and (row is None or row.host_dir is None):
+        return _adopt(daemon, folder, owner, wanted=row is None or _is_wanted(row))
+    what = "it does not say to which session it belongs" if owner is None else f"{owner.notebook_id!r} has another one"
+    if is_alive:
+        daemon.report(f"The host in {folder} cannot be taken over: {what}. It is left alone")
+    else:
+        daemon.report(
+            f"The events that a host has left in {folder} cannot be taken over: {what}. They are kept in "
+            f"{set_spool_aside(folder, daemon.settings.data_dir)}"
+        )
+        _remove(folder)
+    return []
+
+
+def _remove(folder: Path) -> None:
+    # In a thread: what the host has left running is waited for.
+    asyncio.get_running_loop().run_in_executor(None, remove_host_folder, folder)
+
+
+def _is_wanted(row: SessionRow) -> bool:
+    """Whether the session needs this host: it goes on, or was given up only because the host was out of reach."""
+    return row.status == "active" or row.close_reason == SessionEvent.HOST_LOST.value
+
+
+def _adopt(daemon: Adopter, folder: Path, owner: Owner, *, wanted: bool) -> list[asyncio.Task[None]]:
+    joining: list[asyncio.Task[None]] = []
+    with _contained(daemon, f"The host in {folder} of session {owner.notebook_id!r} cannot be taken over"):
+        joining.append(_open(daemon, owner.notebook_id).adopt(folder, owner, wanted=wanted))
+    return joining
+
+
+def _open(daemon: Adopter, notebook_id: str) -> Room:
+    """Open a room; if its database is damaged, and so was set aside, with a new one.
+
+    Raises:
+        RuntimedError: If that is not possible.
+    """
+    try:
+        return daemon.room(notebook_id)
+    except StorageError as exc:
+        if exc.data.get("set_aside") is None:
+            raise
+        return daemon.room(notebook_id)

@@ -1,0 +1,340 @@
+"""The log of one session: every event gets a number, is committed, and only then goes to those who watch.
+
+A `Stream` is a cursor over the log. While its client keeps up it is live and shares the event's bytes with all others;
+when the client reads slowly the stream falls behind, and goes on from storage as fast as the client takes it. So a slow
+reader costs no memory and loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from runtimed.daemon.flow import Flow
+from runtimed.daemon.rooms.checkpoints import Checkpoints
+from runtimed.daemon.rooms.reading import Entry, ExecutionReader
+from runtimed.errors import RuntimedError, StorageError
+from runtimed.execution.output_sizes import OutputSizes
+from runtimed.ids import HostEpoch
+from runtimed.protocol.codec import decode_event, encode_event, encode_event_frame
+from runtimed.protocol.events import Event
+from runtimed.protocol.messages import Reply
+from runtimed.storage.session_store import SessionStore
+from runtimed.transport.aio import TURN, Channel
+
+__all__ = ["MISTAKE", "EventLog", "Stream"]
+
+logger = logging.getLogger(__name__)
+
+MISTAKE: Final = "The daemon made a mistake; its log has the details"
+"""What a client is told of an error that nobody foresaw."""
+
+_PAGE: Final = 2**18
+"""Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
+
+_READ_REST: Final = 3600.0
+"""Seconds for which an execution counts as read after somebody has read of it: who reads in pages comes again."""
+
+_READ_LATELY: Final = 1000
+"""So many executions are remembered as read."""
+
+
+class Stream:
+    """The answer to one `Enqueue`, `Watch` or `Subscribe` request.
+
+    Attributes:
+        cursor: Number of the last event that was sent.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        request_id: int,
+        log: EventLog,
+        *,
+        after: int = 0,
+        reader: ExecutionReader | None = None,
+        cell_ids: frozenset[str] | None = None,
+        only: type[Event] | None = None,
+        outcome: Callable[[], dict[str, Any] | None] = lambda: None,
+    ) -> None:
+        """Make a stream that is behind; `advance` brings it up.
+
+        Args:
+            after: Number of the last event that the client has.
+            reader: Only the events of one execution, those that this reader gets.
+            cell_ids: Only events of these cells, and those that concern no cell.
+            only: Only events of this type.
+            outcome: Asked when all events were sent: the final reply, or None if more may come.
+        """
+        self._channel = channel
+        self._request_id = request_id
+        self._log = log
+        self._reader = reader
+        self._cell_ids = cell_ids
+        self._only = only
+        self._outcome = outcome
+        self._live = False
+        self._open = True
+        self._on_end: Callable[[], None] | None = None
+        self._has_turn = False
+        self.cursor = after if reader is None else reader.cursor
+        log.attach(self)
+
+    @property
+    def execution_id(self) -> str | None:
+        """The execution that it follows; None if it follows the session."""
+        return None if self._reader is None else self._reader.execution_id
+
+    @property
+    def seen(self) -> int:
+        """Number of the last event that was sent, or was not for it."""
+        return self._log.last if self._live else self.cursor
+
+    def close(self) -> None:
+        """Send nothing more. Closing twice is harmless."""
+        self._open = False
+        self._log.detach(self)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+
+    def offer(self, entries: list[Entry]) -> None:
+        """Take events that were just committed, if the stream is up to date."""
+        if not self._live:
+            return
+        if not self._channel.writable:
+            self._live = False
+            return
+        with self._failing():
+            if self._reader is not None:
+                self._send(self._reader.live(entries))
+            else:
+                self._send((seq, body) for seq, event, body, _ in entries if seq > self.cursor and self._wants(event))
+            self._conclude()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """End this stream, and nothing else, with the error that happens in the block."""
+        try:
+            yield
+        except StorageError as exc:
+            self.close()
+            self._channel.fail(self._request_id, exc)
+        except Exception:
+            logger.exception("a stream of %s failed", self.execution_id or "a session")
+            self.close()
+            self._channel.fail(self._request_id, RuntimedError(MISTAKE))
+
+    def fall_behind(self) -> None:
+        """Take what was just committed later, from storage."""
+        self._live = False
+        self.advance()
+
+    def begin(self, on_end: Callable[[], None]) -> None:
+        """Send the first page of what storage holds, at once if nothing stands against it.
+
+        Args:
+            on_end: Called when no more will be sent.
+        """
+        self._on_end = on_end
+        if self._log.flow.is_open:
+            self._send_page()
+        else:
+            self.advance()
+
+    def advance(self) -> None:
+        """Send what storage holds, as far as the client takes it, page by page in turns of its own."""
+        if self._is_behind and not self._has_turn:
+            self._has_turn = True
+            self._log.flow.later(self._take_turn)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self._open and not self._live and self._channel.writable and self._channel.is_open
+
+    def _take_turn(self) -> None:
+        self._has_turn = False
+        if self._is_behind:
+            self._send_page()
+
+    def _send_page(self) -> None:
+        with self._failing():
+            page = self._read()
+            if self._cell_ids is None and self._only is None:
+                self._send(iter(page))
+            else:
+                self._send((seq, body) for seq, body in page if self._wants(decode_event(body)))
+            if page:
+                self.cursor = page[-1][0]
+            if not page or self.cursor >= self._log.last:
+                self._live = True
+                self._conclude()
+            else:
+                self.advance()
+
+    def _read(self) -> list[tuple[int, bytes]]:
+        if self._reader is not None:
+            return self._reader.page(_PAGE)
+        return self._log.read(self.cursor, max_bytes=_PAGE)
+
+    def _wants(self, event: Event) -> bool:
+        if self._only is not None and not isinstance(event, self._only):
+            return False
+        return self._cell_ids is None or event.cell_id is None or event.cell_id in self._cell_ids
+
+    def _send(self, events: Iterator[tuple[int, bytes]]) -> None:
+        parts: list[bytes] = []
+        for seq, body in events:
+            parts += encode_event_frame(self._request_id, seq, body)
+            self.cursor = seq
+        if parts:
+            self._channel.send_parts(*parts)
+
+    def _conclude(self) -> None:
+        result = self._outcome()
+        if result is not None:
+            if self._reader is not None and self._reader.omits:
+                self._send(iter([(self._reader.cursor, self._reader.omission())]))
+            self.close()
+            self._channel.send(Reply(self._request_id, result))
+
+
+class EventLog:
+    """Appends to a session's stored events and hands the committed ones to the streams.
+
+    Attributes:
+        flow: Says when streams that are behind may go on.
+    """
+
+    def __init__(
+        self, store: SessionStore, flow: Flow, max_output: int | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._checkpoints = Checkpoints(store, flow)
+        self._max_output = max_output
+        self._clock = clock
+        self._read_at: dict[str, float] = {}
+        self._sizes = OutputSizes()
+        self.flow = flow
+        self._streams: dict[Stream, None] = {}
+        self._depth = 0
+        self._committing: list[Entry] = []
+        self._undo: list[Callable[[], None]] = []
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit everything written inside as one, then publish the events. Inner ones join the outermost.
+
+        An error that leaves it says that nothing was committed: whoever watches fails for itself.
+        """
+        self._depth += 1
+        try:
+            with self._store.transaction():
+                yield
+        except BaseException:
+            if self._depth == 1:
+                self._committing.clear()
+                undo, self._undo = self._undo, []
+                for each in undo:
+                    each()
+            raise
+        finally:
+            self._depth -= 1
+        if self._depth == 0:
+            self._undo.clear()
+        if self._depth == 0 and self._committing:
+            self._publish()
+        if self._depth == 0:
+            self.committed()
+
+    def committed(self) -> None:
+        """Something was stored, here or without a `transaction`."""
+        self._checkpoints.look()
+
+    def _publish(self) -> None:
+        entries, self._committing = self._committing, []
+        end = time.monotonic() + TURN
+        for place, stream in enumerate(list(self._streams)):
+            if place == 0 or time.monotonic() < end:
+                stream.offer(entries)
+            else:
+                # A crowd of watchers: the rest get theirs in turns of their own.
+                stream.fall_behind()
+
+    def if_rolled_back(self, undo: Callable[[], None]) -> None:
+        """Have this called, inside a `transaction`, if the outermost one is not committed, whoever fails in it."""
+        self._undo.append(undo)
+
+    def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
+        """Add an event, inside a `transaction`.
+
+        Args:
+            body: The event's own bytes, where they are known.
+            host: Epoch and number that a host gave it.
+
+        Returns:
+            False if an event of that epoch and number is there already.
+        """
+        body = encode_event(event) if body is None else body
+        measure = self._sizes.measure(event, len(body))
+        seq = self._store.append_event(
+            body, execution_id=event.execution_id, cell_id=event.cell_id, host=host, **measure._asdict()
+        )
+        if seq is None:
+            return False
+        output = (
+            0 if measure.output is None or event.execution_id is None else self._store.output_size(event.execution_id)
+        )
+        self._committing.append((seq, event, body, output))
+        return True
+
+    def forget_sizes(self, execution_id: str | None = None) -> None:
+        """Forget what the displays of an execution weigh, or of all: no update of them will come any more."""
+        self._sizes.forget(execution_id)
+
+    def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
+        """Return a reader of an execution's events; see `ExecutionReader`."""
+        self._read_at.pop(execution_id, None)
+        self._read_at[execution_id] = self._clock()
+        if len(self._read_at) > _READ_LATELY:
+            del self._read_at[next(iter(self._read_at))]
+        return ExecutionReader(self._store, execution_id, after=after, limit=self._max_output, whole=whole)
+
+    def read(self, after: int, *, execution_id: str | None = None, max_bytes: int) -> list[tuple[int, bytes]]:
+        """Read committed events in order, at least one if there is any; see `SessionStore.read_events`."""
+        return self._store.read_events(after, execution_id=execution_id, max_bytes=max_bytes)
+
+    @property
+    def last(self) -> int:
+        """Number of the latest event."""
+        return self._store.last_seq
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether any stream is open."""
+        return bool(self._streams)
+
+    def is_read(self, execution_id: str) -> bool:
+        """Whether somebody reads an execution's events, has just read some, or has yet to see them in the session's."""
+        if self._clock() - self._read_at.get(execution_id, -_READ_REST) < _READ_REST:
+            return True
+        if any(stream.execution_id == execution_id for stream in self._streams):
+            return True
+        return self._store.last_event_of_execution(execution_id) > self.slowest_cursor
+
+    @property
+    def slowest_cursor(self) -> int:
+        """Number of the last event that everybody who follows the session has seen."""
+        return min((stream.seen for stream in self._streams if stream.execution_id is None), default=self.last)
+
+    def attach(self, stream: Stream) -> None:
+        """Let a stream have what will be committed."""
+        self._streams[stream] = None
+
+    def detach(self, stream: Stream) -> None:
+        """Forget a stream."""
+        self._streams.pop(stream, None)

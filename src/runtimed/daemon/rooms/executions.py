@@ -1,0 +1,459 @@
+"""The executions of a room: queued, handed to the kernel, ended, each step committed; and the displays they made."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from runtimed.daemon.rooms.displays import Displays
+from runtimed.daemon.rooms.document import SharedDocument
+from runtimed.daemon.rooms.events import EventLog
+from runtimed.document.checks import check_cell_id, check_execution, check_source
+from runtimed.errors import CellNotFound, InvalidCell, StorageError
+from runtimed.execution import programs
+from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
+from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.models import AuditAction
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
+from runtimed.protocol.operations import MAX_QUEUE, Enqueue, Execute, HostInterrupt
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.session_store import SessionStore
+
+__all__ = ["Executions", "TellHost"]
+
+logger = logging.getLogger(__name__)
+
+MAX_FIRST_LINE: Final = 100
+"""Longest first line of a source that the queue tells, in characters."""
+
+
+class TellHost(Protocol):
+    """Sends an operation to the host; without one it goes nowhere."""
+
+    def __call__(self, operation: Execute | HostInterrupt, /) -> None:
+        """Send it."""
+
+
+class Executions:
+    """What is queued and what runs.
+
+    Attributes:
+        asking: The execution that waits for a line of input, and the client that should give it.
+    """
+
+    def __init__(
+        self,
+        store: SessionStore,
+        log: EventLog,
+        document: SharedDocument,
+        tell_host: TellHost,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._log = log
+        self._document = document
+        self._tell_host = tell_host
+        self._clock = clock
+        self._queue = ExecutionQueue()
+        self._displays: Displays | None = None
+        self._unwritten: dict[ExecutionId, tuple[Enqueue, Actor]] = {}
+        self._misses_cells = False
+        self.asking: Ticket | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs or waits to run."""
+        return self._queue.busy
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits behind what runs."""
+        return bool(self._queue.waiting)
+
+    def enqueue(self, request: Enqueue, source: str, actor: Actor) -> None:
+        """Queue an execution; when this returns it is committed, and the kernel may have begun already.
+
+        Args:
+            request: What was asked for.
+            source: What `source_of` said of it.
+            actor: Who asked.
+        """
+        client_id, execution_id, now = actor.client_id, ExecutionId(request.execution_id), self._clock()
+        with self._log.transaction():
+            self._store.add_execution(
+                execution_id=execution_id,
+                cell_id=CellId(request.cell_id),
+                author=client_id,
+                source=programs.join(source, request.program),
+                queued_at=now,
+                stdin=request.stdin,
+            )
+            self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
+            self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
+        # The kernel works while the document is written.
+        self._follow(self._queue.add(Ticket(execution_id, client_id)))
+        self._unwritten[execution_id] = request, actor
+        try:
+            self.write_cells()
+        except StorageError as exc:
+            # It is queued all the same, so nobody may be told that it is not.
+            logger.warning("cell %s is written later: %s", request.cell_id, exc)
+
+    def is_known(self, execution_id: str) -> bool:
+        """Whether this execution was queued already, however it ended."""
+        return self._store.execution(ExecutionId(execution_id)) is not None
+
+    def queued_already(self, request: Enqueue) -> ExecutionId | None:
+        """Return the execution that a request with `unless_queued` asks for once more; None if it is to be queued.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
+        if not request.unless_queued or self.is_known(request.execution_id):
+            return None
+        rows = self._store.unfinished_executions()
+        latest = next((row for row in reversed(rows) if row.cell_id == request.cell_id), None)
+        if latest is None or latest.source != programs.join(self.source_of(request), request.program):
+            return None
+        return latest.execution_id
+
+    def source_of(self, request: Enqueue) -> str:
+        """Return the code that a request would execute.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed.
+        """
+        check_cell_id(request.cell_id)
+        check_execution(request.execution_id, None)
+        if request.source is not None:
+            check_source(request.source)
+            record = self._document.content.cell(CellId(request.cell_id))
+            if record is None:
+                return request.source
+        record = self._document.cell(request.cell_id)
+        if record.cell_type != "code":
+            raise InvalidCell(
+                f"Cell {request.cell_id} is a {record.cell_type} cell; only code cells can be executed. Change it with "
+                "set_cell_type",
+                cell_id=request.cell_id,
+            )
+        return record.source if request.source is None else request.source
+
+    def _write_cell(self, request: Enqueue, actor: Actor) -> None:
+        cell_id, source, author = CellId(request.cell_id), request.source, actor.client_id
+        if source is not None:
+            if self._document.content.cell(cell_id) is None:
+                self._document.edit("added", actor, lambda d: d.add_cell(cell_id, source, "code", author=author))
+            else:
+                self._document.edit("source", actor, lambda d: d.set_source(cell_id, source, base=None, author=author))
+        self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
+
+    def interrupting(self) -> None:
+        """The kernel is being interrupted."""
+        self._queue.interrupting()
+
+    @contextlib.contextmanager
+    def _queue_as_stored(self) -> Iterator[None]:
+        """Commit what follows from a change of the queue as one, or leave both as they were."""
+        before = self._queue.copy()
+        try:
+            with self._log.transaction():
+                yield
+        except StorageError:
+            self._queue = before
+            raise
+
+    def cancel(self, execution_id: str, actor: Actor | None = None) -> None:
+        """Take an execution from the queue, or interrupt it.
+
+        Args:
+            execution_id: One that ended, or that nobody queued, stays as it is.
+            actor: Who wants it; None for the daemon itself.
+
+        Raises:
+            StorageError: If its end cannot be stored; then it is still there.
+        """
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is not None:
+            with self._queue_as_stored():
+                instructions = self._queue.cancel(row.execution_id, _who_cancelled(actor, row.author))
+                if instructions:
+                    self._note("execution_cancelled", actor, row.execution_id, row.cell_id)
+                self._follow(instructions)
+
+    def _note(self, action: AuditAction, actor: Actor | None, execution_id: ExecutionId, cell_id: CellId) -> None:
+        now = self._clock()
+        self._store.note(
+            AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, execution_id=execution_id)
+        )
+
+    def outcome(self, execution_id: str) -> dict[str, Any] | None:
+        """Return the final reply about an execution, None while it is not final."""
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is None or row.status in ("queued", "running"):
+            return None
+        return {"status": row.status, "cell_id": row.cell_id}
+
+    def queue(self) -> dict[str, Any]:
+        """Return what runs and what waits, as `GetQueue` describes it."""
+        found = []
+        for row in self._store.unfinished_executions()[:MAX_QUEUE]:
+            runs = row.execution_id == self._queue.running
+            found.append(
+                {
+                    "execution_id": row.execution_id,
+                    "cell_id": row.cell_id,
+                    "source": _first_line(row.source),
+                    "sha256": hashlib.sha256(row.source.encode("utf-8", "surrogatepass")).hexdigest(),
+                    "status": "running" if runs else "queued",
+                    "is_asking": self.asking is not None and self.asking.execution_id == row.execution_id,
+                    "queued_at": row.queued_at,
+                    "started_at": row.started_at,
+                    "client_id": row.author,
+                    "label": self._store.actor(row.author).label,
+                }
+            )
+        last = [
+            {"execution_id": row.execution_id, "cell_id": row.cell_id} for row in self._store.find_executions("", 1)
+        ]
+        return {"executions": found, "last": last[0] if last else None}
+
+    def forget(self, execution_id: str) -> None:
+        """An old execution was deleted: updates of what it once showed are no longer for it."""
+        if self._displays is not None:
+            self._displays.forget(execution_id)
+        self._log.forget_sizes(execution_id)
+
+    # --- the kernel comes and goes ---
+
+    def kernel_ready(self) -> None:
+        """The kernel takes executions from now on."""
+        self._follow(self._queue.kernel_ready())
+
+    def kernel_started(self) -> None:
+        """A new kernel has shown nothing yet."""
+        self._displays = Displays()
+
+    def kernel_ending(self, reason: str) -> None:
+        """Cancel what waits for this kernel; its host says how the running one ends."""
+        with self._queue_as_stored():
+            self._follow(self._queue.kernel_gone(reason))
+
+    def kernel_replaced(self) -> None:
+        """The kernel's own code has ended it; what waits is for the one that takes its place."""
+        self._queue.kernel_replaced()
+
+    def restore(self) -> None:
+        """Queue what an earlier daemon has left, before its host is asked what became of it.
+
+        The first may have begun: it counts as running until the host says otherwise. If a daemon died between queueing
+        an execution and writing its cell, the cell is written now, or as soon as the document can be loaded.
+        """
+        self._misses_cells = True
+        try:
+            self.write_cells()
+        except StorageError as exc:
+            logger.warning("cells of executions of an earlier daemon are written later: %s", exc)
+        tickets = self._unfinished()
+        self._queue.restore(tickets[0] if tickets else None, tickets[1:])
+
+    def kernel_gone(self, reason: str, waiting: str = "the kernel ended") -> None:
+        """End everything that the kernel had or was to have.
+
+        Args:
+            reason: Why what it ran has ended.
+            waiting: Why what waited for it never begins.
+        """
+        with self._queue_as_stored():
+            running = self._queue.running
+            if running is not None and self.outcome(running) is None:
+                self._finish(running, "died", reason)
+            self._follow(self._queue.kernel_gone(waiting))
+        self._queue = ExecutionQueue()
+        # Nobody is left who could update anything.
+        self._displays = Displays()
+        self._log.forget_sizes()
+
+    def resume(self, accepted: Iterable[str]) -> None:
+        """Bring the queue in step with a host, after a connection to it was made.
+
+        Args:
+            accepted: The executions that the host has and did not finish.
+        """
+        tickets = self._unfinished()
+        # One that the host does not have was on its way when the connection broke, or has ended, which the host's next
+        # events tell. It is begun again: a host runs an id once.
+        running = next((ticket for ticket in tickets if ticket.execution_id in accepted), None)
+        self._follow(self._queue.restore(running, [ticket for ticket in tickets if ticket is not running]))
+
+    def _unfinished(self) -> list[Ticket]:
+        return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
+
+    def _find_missing_cells(self) -> None:
+        for row in self._store.unfinished_executions():
+            if row.execution_id not in self._unwritten and self._document.content.cell(row.cell_id) is None:
+                source, _program = programs.split(row.source)
+                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=source)
+                self._unwritten[row.execution_id] = request, self._store.actor(row.author)
+        self._misses_cells = False
+
+    def write_cells(self) -> None:
+        """Write the cells of what was queued into the document.
+
+        Raises:
+            StorageError: If there is no room for one, or the document cannot be loaded; it is kept in memory until this
+                is called again.
+        """
+        if self._misses_cells:
+            self._find_missing_cells()
+        for execution_id, (request, actor) in list(self._unwritten.items()):
+            self._document.load()
+            try:
+                with self._log.transaction():
+                    self._write_cell(request, actor)
+            except CellNotFound:
+                logger.info("cell %s was deleted before its execution was written into it", request.cell_id)
+            del self._unwritten[execution_id]
+
+    # --- what the host tells ---
+
+    def take(self, event: Event) -> None:
+        """Note what an event of the host, which was just appended, means."""
+        if self.asking is not None and event.execution_id == self.asking.execution_id:
+            self.asking = None
+        match event:
+            case InputRequested(execution_id=str() as execution_id):
+                row = self._store.execution(ExecutionId(execution_id))
+                if row is not None:
+                    self.asking = Ticket(row.execution_id, ClientId(row.author))
+            case Started(execution_id=str() as execution_id, cell_id=str() as cell_id):
+                self._store.update_execution(
+                    ExecutionId(execution_id),
+                    status="running",
+                    started_at=event.at,
+                    execution_count=event.execution_count,
+                )
+                self._write_count(CellId(cell_id), ExecutionId(execution_id), event.execution_count)
+            case Finished(execution_id=str() as execution_id):
+                # Its cell may have been given another execution, or deleted, while it ran.
+                self._document.reshown.add(CellId(event.cell_id or ""))
+                self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
+                self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
+            case Display(display_id=str() as display_id):
+                self._note_display(event, display_id)
+            case _:
+                pass
+
+    def _write_count(self, cell_id: CellId, execution_id: ExecutionId, count: int | None) -> None:
+        record = self._document.content.cell(cell_id)
+        row = self._store.execution(execution_id)
+        if record is None or row is None or record.execution_id != execution_id or count is None:
+            return
+        self._document.set_execution(cell_id, execution_id, count, author=ClientId(row.author))
+
+    def _note_display(self, event: Display, display_id: str) -> None:
+        """Give an update of a display to every execution that showed it; the event names just the one that runs."""
+        if self._displays is None:
+            self._displays = self._stored_displays()
+        if event.kind == "update_display_data":
+            for execution_id, cell_id in self._displays.where(display_id):
+                if execution_id != event.execution_id:
+                    self._log.append(msgspec.structs.replace(event, execution_id=execution_id, cell_id=cell_id))
+        elif event.execution_id is not None and event.cell_id is not None:
+            self._displays.show(display_id, event.execution_id, event.cell_id)
+            if event.execution_id != self._queue.running:
+                # A thread of it, long after its end.
+                self._document.reshown.add(CellId(event.cell_id))
+
+    def _stored_displays(self) -> Displays:
+        """Find the displays that the document's cells show, after a daemon took over a running kernel."""
+        displays = Displays()
+        for record in self._document.content.cells():
+            after = 0
+            while record.execution_id and (
+                page := self._log.read(after, execution_id=record.execution_id, max_bytes=2**20)
+            ):
+                after = page[-1][0]
+                for _seq, body in page:
+                    # The key of the field: to decode the text of every stream would take long.
+                    if b"display_id" in body:
+                        event = decode_event(body)
+                        if isinstance(event, Display) and event.display_id:
+                            displays.show(event.display_id, record.execution_id, record.id)
+        return displays
+
+    def tidy(self) -> None:
+        """Do what became due, or possible again.
+
+        Raises:
+            StorageError: As `write_cells`.
+        """
+        self.write_cells()
+        if self._document.reshown and not self._log.flow.is_held:
+            self._forget_unshown(self._document.reshown)
+            self._document.reshown.clear()
+
+    def _forget_unshown(self, cell_ids: Collection[CellId]) -> None:
+        """Forget the displays of executions that none of these cells shows any more: nobody sees their updates."""
+        for execution_id, cell_id in (self._displays or Displays()).of_cells(cell_ids):
+            if execution_id != self._queue.running and execution_id != self._store.shown_execution(cell_id):
+                self.forget(execution_id)
+
+    # --- instructions of the queue ---
+
+    def _follow(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Begin(execution_id):
+                    row = self._store.execution(execution_id)
+                    if row is not None:
+                        code = programs.code_to_execute(row.source)
+                        self._tell_host(
+                            Execute(execution_id=execution_id, cell_id=row.cell_id, code=code, stdin=row.stdin)
+                        )
+                case Drop(execution_id, reason):
+                    self._finish(execution_id, "cancelled", f"Cancelled: {reason}")
+                case Interrupt():
+                    self._tell_host(HostInterrupt())
+
+    def _finish(self, execution_id: ExecutionId, status: Literal["cancelled", "died"], message: str) -> None:
+        """End an execution about which the host will say nothing."""
+        row = self._store.execution(execution_id)
+        if row is None:
+            return
+        now = self._clock()
+        with self._log.transaction():
+            if status == "died":
+                self._log.append(
+                    Failed(
+                        at=now,
+                        execution_id=execution_id,
+                        cell_id=row.cell_id,
+                        ename="KernelDied",
+                        evalue=message,
+                        traceback=(f"KernelDied: {message}",),
+                    )
+                )
+            self._log.append(
+                Finished(at=now, execution_id=execution_id, cell_id=row.cell_id, status=status, message=message)
+            )
+            self._store.update_execution(execution_id, status=status, ended_at=now)
+
+
+def _who_cancelled(actor: Actor | None, author: str) -> str:
+    if actor is None:
+        return "the daemon cancelled it"
+    if actor.client_id == author:
+        return "the client that queued it cancelled it"
+    return f"{'another client' if actor.label is None else repr(actor.label)} cancelled it"
+
+
+def _first_line(source: str) -> str:
+    first, _, rest = source.strip().partition("\n")
+    return f"{first[:MAX_FIRST_LINE]} …" if rest or len(first) > MAX_FIRST_LINE else first

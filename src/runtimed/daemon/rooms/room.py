@@ -1,0 +1,601 @@
+"""A room: one session as this daemon serves it, with its document, its log, its kernel and the peers in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Generator, Hashable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import psutil
+
+from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.hosting.folder import Owner, living_epochs
+from runtimed.daemon.hosting.pool import Pool
+from runtimed.daemon.registry import Registry, check_kind
+from runtimed.daemon.rooms.browser import BrowserListener, RoomBrowser
+from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_size
+from runtimed.daemon.rooms.consent import note_written
+from runtimed.daemon.rooms.document import SharedDocument
+from runtimed.daemon.rooms.document_check import DocumentCheck
+from runtimed.daemon.rooms.events import EventLog
+from runtimed.daemon.rooms.kernel import KernelListener, RoomKernel
+from runtimed.daemon.rooms.reading import read_page
+from runtimed.daemon.upkeep.retention import delete_old
+from runtimed.document.notebook import CellRecord
+from runtimed.environments.maker import Environments
+from runtimed.errors import RuntimedError, SessionNotFound, StorageError
+from runtimed.execution.programs import is_program
+from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
+from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
+from runtimed.protocol.codec import pack, unpack
+from runtimed.protocol.operations import BrowserOperation, Join, Operation, StartBrowser, StartKernel
+from runtimed.settings import Settings
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.database import remove_database
+from runtimed.storage.disk import check_room
+from runtimed.storage.registry_store import SessionRow
+from runtimed.storage.session_store import SessionStore
+
+__all__ = ["Room", "database_path"]
+
+FOUND: Final = 100
+"""Most executions in one reply."""
+
+INPUT_PATIENCE: Final = 30.0
+"""Seconds that a cell which asks for input waits for its client to come back."""
+
+
+class Room(KernelListener, BrowserListener):
+    """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
+
+    def __init__(
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        registry: Registry,
+        environments: Environments,
+        pool: Pool,
+        demand: Demand,
+        clock: Callable[[], float],
+        report: Callable[[str], None],
+    ) -> None:
+        self.notebook_id = notebook_id
+        self._report = report
+        self._registry = registry
+        self._clock = clock
+        self._keep_days = settings.limits.keep_days
+        self._hosts_dir = settings.hosts_dir
+        self._path = database_path(settings, notebook_id)
+        self._store = SessionStore(self._path)
+        if self._store.is_new and registry.find(notebook_id) is not None:
+            report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
+        if self._store.damaged_log is not None:
+            report(
+                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
+            )
+        self.flow = Flow(demand, notebook_id)
+        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
+        self._check = DocumentCheck(notebook_id, self._path, self._store, self.flow, report)
+        self.document = SharedDocument(
+            notebook_id,
+            self._store,
+            self.log,
+            clock,
+            settings.compact_after,
+            settings.compact_after_memory,
+            on_doubt=self._doubted,
+        )
+        self._trust = environments.trust
+        self.kernel = RoomKernel(
+            notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
+        )
+        self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, pool, self, clock)
+        self._kind: Literal["kernel", "browser"] | None = None
+        self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
+        self._left_at = clock()
+        self._awaited: psutil.Process | None = None
+        self._unanswered_since: float | None = None
+        if self.document.is_in_doubt:
+            # At once: whoever asks for something of this session then waits for what is found.
+            self._doubted()
+
+    # --- the document ---
+
+    def _doubted(self) -> None:
+        self._check.begin(self.document)
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a process of its own loads the document just now."""
+        return self._check.is_running
+
+    async def restore(self, actor: Actor) -> dict[str, Any]:
+        """Bring back what of the document was set aside; see `DocumentCheck.restore`."""
+        cells = await self._check.restore(self.document)
+        now = self._clock()
+        self._store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
+        return {"cells": cells}
+
+    # --- peers ---
+
+    @property
+    def peers(self) -> int:
+        """How many clients are here; one with several connections counts once."""
+        return len({client_id for client_id, _join in self._peers.values()})
+
+    def join(self, connection: Hashable, client_id: ClientId, request: Join) -> None:
+        """A client is here as long as this connection lasts."""
+        self._peers[connection] = client_id, request
+        if request.ephemeral:
+            self._awaited = None
+
+    def leave(self, connection: Hashable) -> None:
+        """A connection is gone; one that was never here changes nothing."""
+        if self._peers.pop(connection, None) is not None:
+            self._left_at = self._clock()
+
+    # --- life ---
+
+    def activate(self, actor: Actor) -> None:
+        """Make the session active, as the client asked for it when it joined."""
+        join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
+        if join is None:
+            join = Join(notebook_id=self.notebook_id)
+        self._registry.start(
+            self.notebook_id,
+            actor,
+            Limits(
+                timeout_minutes=join.timeout_minutes,
+                max_duration_minutes=join.max_duration_minutes,
+                ephemeral=join.ephemeral,
+                keep_alive=join.keep_alive,
+            ),
+        )
+
+    def check_kind(self, kind: Literal["kernel", "browser"]) -> None:
+        """Refuse what is asked of sessions of one kind if this is one of another; it is neither before it is started.
+
+        Raises:
+            SessionError: If it is of another kind.
+        """
+        if self._kind == kind:
+            return
+        row = self._registry.find(self.notebook_id)
+        if row is not None:
+            check_kind(row, kind)
+            # It never changes, and is asked for with nearly every request.
+            self._kind = kind
+
+    def begin(self, actor: Actor) -> None:
+        """A document that is written to for the first time makes a session; an ended session stays ended."""
+        if self._registry.find(self.notebook_id) is None:
+            self.activate(actor)
+
+    async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
+        """Start a kernel unless one runs; see `RoomKernel.start`."""
+        if not self.kernel.exists:
+            self.check_room()
+        self.activate(actor)
+        started = await self.kernel.start(request, actor)
+        return {
+            "kernel_type": self.kernel.kernel_type,
+            "env_source": self.kernel.env_source,
+            "started": started,
+            "explained": self.kernel.explained,
+        }
+
+    async def start_browser(self, request: StartBrowser, actor: Actor) -> dict[str, Any]:
+        """Start a browser unless one runs; see `RoomBrowser.start`.
+
+        Raises:
+            SessionError: If this is a kernel's session.
+        """
+        # One that has just died is replaced, and is no failure of this start.
+        await self.browser.await_adopted()
+        if not self.browser.exists:
+            self.check_room()
+        limits = Limits(
+            timeout_minutes=request.timeout_minutes, max_duration_minutes=request.max_duration_minutes, ephemeral=False
+        )
+        row = self._registry.start(self.notebook_id, actor, limits, "browser")
+        await self.browser.start(request)
+        # Not whether this request did: it may be one that is sent again, after its first reply was lost.
+        created = row.creator == actor.client_id
+        return {"created": created, "new": created and row.created_at == row.started_at}
+
+    async def ask_browser(self, operation: BrowserOperation, actor: Actor, request_id: int) -> dict[str, Any]:
+        """Have the browser do something; see `RoomBrowser.ask`.
+
+        Raises:
+            SessionNotFound: If it was never started.
+            SessionError: If this is a kernel's session.
+        """
+        if not self.browser.exists and self._registry.find(self.notebook_id) is None:
+            raise SessionNotFound(
+                f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
+            )
+        self.check_kind("browser")
+        return await self.browser.ask(operation, actor, request_id)
+
+    def check_room(self) -> None:
+        """See that something new can be begun.
+
+        Raises:
+            StorageError: If the disk is full, or nearly so.
+        """
+        check_room(self._path.parent)
+
+    async def stop(self, event: SessionEvent, actor: Actor | None = None) -> str | None:
+        """End the session. The step is committed first, then the kernel or the browser goes.
+
+        Args:
+            event: What ends it.
+            actor: Who ends it; None if it ends by itself.
+
+        Returns:
+            What a dead host has left and cannot be read now; see `RoomHost.waits`.
+        """
+        self._registry.end(self.notebook_id, event, actor)
+        await self.await_host_end()
+        return self.waits
+
+    @property
+    def waits(self) -> str | None:
+        """See `RoomHost.waits`."""
+        return self.kernel.waits or self.browser.waits
+
+    @property
+    def has_host(self) -> bool:
+        """Whether a host is here, or on its way, one that ends included."""
+        return self.kernel.in_use or self.browser.in_use
+
+    async def await_host_end(self) -> None:
+        """Return when what an ended session had is gone."""
+        await asyncio.gather(self.kernel.shutdown(), self.browser.shutdown())
+
+    async def detach(self) -> None:
+        """Leave the kernel or the browser running for the next daemon."""
+        await asyncio.gather(self.kernel.detach(), self.browser.detach())
+
+    def deadline(self) -> tuple[float, SessionEvent] | None:
+        """Return when the session ends by itself, and why; None for never."""
+        row = self._registry.find(self.notebook_id)
+        if row is None or row.status != "active":
+            return None
+        activity = Activity(
+            started_at=row.started_at,
+            used_at=row.last_accessed_at,
+            peers=self.peers or self._may_come_back(),
+            left_at=max(self._left_at, row.started_at),
+            busy=self.kernel.busy or self.browser.busy,
+        )
+        return next_deadline(_limits(row), activity)
+
+    def _may_come_back(self) -> bool:
+        """Whether the client of an earlier daemon still lives, which notices at its next call that there is another."""
+        if self._awaited is not None and not _lives(self._awaited):
+            self._awaited = None
+            self._left_at = self._clock()
+        return self._awaited is not None
+
+    def tidy(self) -> None:
+        """Do what became due, or possible again.
+
+        Raises:
+            StorageError: If something cannot be stored yet; it is done the next time.
+        """
+        self._interrupt_unanswered()
+        self.document.tidy()
+        self.kernel.executions.tidy()
+
+    def _interrupt_unanswered(self) -> None:
+        """Interrupt a cell that has waited too long for input from a client that is gone, if that holds others up.
+
+        In a durable session somebody may come back, attach and answer.
+        """
+        asking = self.kernel.executions.asking
+        if (
+            asking is None
+            or any(client_id == asking.client_id for client_id, _join in self._peers.values())
+            or (not self.kernel.executions.waiting and not self._is_ephemeral())
+        ):
+            self._unanswered_since = None
+        elif self._unanswered_since is None:
+            self._unanswered_since = self._clock()
+        elif self._clock() - self._unanswered_since > INPUT_PATIENCE:
+            self._unanswered_since = None
+            self.kernel.executions.cancel(asking.execution_id)
+
+    def _is_ephemeral(self) -> bool:
+        row = self._registry.find(self.notebook_id)
+        return row is not None and row.ephemeral
+
+    def kernel_facts(self, **fields: Any) -> None:
+        """See `KernelListener`."""
+        self._registry.update(self.notebook_id, **fields)
+
+    def kernel_used(self) -> None:
+        """See `KernelListener`."""
+        self._registry.touch(self.notebook_id)
+
+    def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """See `KernelListener`."""
+        self._registry.end(self.notebook_id, SessionEvent(why), error=error)
+
+    def kernel_problem(self, sentence: str) -> None:
+        """See `KernelListener`."""
+        self._report(sentence)
+
+    def kernel_found(self) -> None:
+        """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
+        row = self._registry.find(self.notebook_id)
+        if row is not None and row.status != "active":
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row))
+            self.kernel_facts(
+                host_epoch=row.host_epoch,
+                host_dir=row.host_dir,
+                kernel_type=row.kernel_type,
+                env_source=row.env_source,
+            )
+
+    def browser_facts(self, **fields: Any) -> None:
+        """See `BrowserListener`."""
+        self._registry.update(self.notebook_id, **fields)
+
+    def browser_used(self, at: float | None = None) -> None:
+        """See `BrowserListener`."""
+        self._registry.touch(self.notebook_id, at)
+
+    def browser_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """See `BrowserListener`."""
+        self._registry.end(self.notebook_id, SessionEvent(why), error=error)
+
+    def browser_found(self) -> None:
+        """See `BrowserListener`: a session that an earlier daemon had to give up goes on."""
+        row = self._registry.find(self.notebook_id)
+        if row is not None and row.status != "active":
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row), "browser")
+            self.browser_facts(host_epoch=row.host_epoch, host_dir=row.host_dir)
+
+    def browser_fate(self) -> str:
+        """See `BrowserListener`."""
+        row = self._registry.find(self.notebook_id)
+        if row is None or row.status == "active":
+            return "it is not started"
+        return f"it is {row.status} ({row.close_reason})" + ("" if row.error is None else f": {row.error.rstrip('.')}")
+
+    def browser_problem(self, sentence: str) -> None:
+        """See `BrowserListener`."""
+        self._report(sentence)
+
+    def take_over(self, row: SessionRow) -> None:
+        """Go on with a session of an earlier daemon: the client that started it has not left, though it is not here."""
+        pid = self._store.actor(row.creator).pid
+        if row.ephemeral and pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                # A later process may have got the number.
+                if process.create_time() < row.started_at:
+                    self._awaited = process
+
+    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
+        if owner.kind == "browser":
+            return self._adopt_browser(folder, owner, wanted=wanted)
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            self.activate(self._store.actor(""))
+        if wanted:
+            self.kernel_facts(
+                host_epoch=owner.epoch,
+                host_dir=str(folder),
+                kernel_type=owner.kernel_type,
+                env_source=owner.env_source,
+            )
+        return self.kernel.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
+
+    def _adopt_browser(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        row = self._registry.find(self.notebook_id)
+        if row is None:
+            self._registry.start(self.notebook_id, self._store.actor(""), Limits(timeout_minutes=3.0), "browser")
+        if wanted:
+            self.browser_facts(host_epoch=owner.epoch, host_dir=str(folder))
+        return self.browser.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
+
+    @property
+    def hosts(self) -> Iterator[tuple[Path, int]]:
+        """Give the folder of each host here, and the number of its last event that is stored."""
+        yield from filter(None, (self.kernel.stored_of_host, self.browser.stored_of_host))
+
+    @property
+    def in_use(self) -> bool:
+        """Whether closing it would be noticed."""
+        return (
+            bool(self._peers) or self.log.is_watched or self.kernel.in_use or self.browser.in_use or self._check.is_busy
+        )
+
+    def close(self) -> None:
+        """Let go of the kernel, the browser and the files. Closing twice is harmless."""
+        self.kernel.close()
+        self.browser.close()
+        self._check.close()
+        self.document.forget()
+        empty = False
+        try:
+            empty = self._store.is_empty and self._registry.find(self.notebook_id) is None
+            kept = self._store.close()
+        except StorageError as exc:
+            self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
+            return
+        if kept is not None:
+            self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
+        elif empty:
+            remove_database(self._path)
+
+    def note_written(self, operation: Operation) -> None:
+        """See `consent.note_written`; called before a client's text is written."""
+        note_written(self._trust, self.document.content, operation)
+
+    # --- reading ---
+
+    def cell_as_map(
+        self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
+    ) -> dict[str, Any]:
+        """Return a cell as `GetCell` describes it, with at most `budget` bytes of events, one at least."""
+        events: list[bytes] = []
+        more: int | None = None
+        if outputs and record.execution_id is not None:
+            reader = self.log.reader(record.execution_id, after=0)
+            page, is_all = read_page(reader, budget)
+            events = [body for _seq, body in page]
+            more = None if is_all else reader.cursor
+        fits = content and content_size(record) <= REPLY_BUDGET
+        edited = self._store.last_edit(record.id) if content else None
+        return {
+            "id": record.id,
+            "cell_type": record.cell_type,
+            "source": record.source if fits else None,
+            "execution_count": record.execution_count,
+            "execution_id": record.execution_id,
+            "metadata": dict(record.metadata) if fits else None,
+            "position": record.position,
+            "last_edit": None if edited is None else _edit_as_list(*edited),
+            "events": events,
+            "more": more,
+        }
+
+    def cells_as_maps(
+        self, start: int, *, outputs: bool, content: bool = True
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Return cells from an index on until a page is full, and the index of the next one, None at the end."""
+        page: list[dict[str, Any]] = []
+        left = REPLY_BUDGET
+        records = self.document.content.cells()
+        for index in range(start, len(records)):
+            record = records[index]
+            size = content_size(record) if content else 0
+            # What is larger than a page is not in it.
+            left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
+            if left <= 0 and page:
+                return page, index
+            cell = self.cell_as_map(record, outputs=outputs, content=content, budget=max(left, 1))
+            left -= sum(map(len, cell["events"]))
+            page.append(cell)
+        return page, None
+
+    def execution(self, execution_id: str) -> dict[str, Any]:
+        """Return the state of an execution.
+
+        Raises:
+            RuntimedError: If this session has none of this id.
+        """
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is None:
+            days = self._keep_days
+            kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
+            raise RuntimedError(
+                f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
+            )
+        return {"status": row.status, "cell_id": row.cell_id}
+
+    def executions_as_maps(self, prefix: str | None) -> list[dict[str, Any]]:
+        """Return executions as `FindExecutions` describes it."""
+        rows = self._store.unfinished_executions() if prefix is None else self._store.find_executions(prefix, FOUND)
+        found = []
+        for row in rows:
+            actor = self._store.actor(row.author)
+            found.append(
+                {
+                    "execution_id": row.execution_id,
+                    "cell_id": row.cell_id,
+                    "status": row.status,
+                    "program": is_program(row.source),
+                    "queued_at": row.queued_at,
+                    "started_at": row.started_at,
+                    "ended_at": row.ended_at,
+                    "client_id": actor.client_id,
+                    "label": actor.label,
+                    "uid": actor.uid,
+                    "pid": actor.pid,
+                }
+            )
+        return found
+
+    def actions(self, after: int) -> dict[str, Any]:
+        """Return a page of the action log, as `ReadActions` describes it."""
+        page = self.log.read(after, max_bytes=REPLY_BUDGET)
+        last = page[-1][0] if page else after
+        return {"events": [list(entry) for entry in page], "last": last, "more": last < self.log.last}
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        return self._store.audit()
+
+    def check_complete_after(self, seq: int) -> None:
+        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
+
+        Raises:
+            StorageError: If one was; 0 means all there are, and is always right.
+        """
+        if 0 < seq < self._store.last_deleted_event:
+            raise StorageError(
+                f"Session {self.notebook_id!r} has deleted old events that came after number {seq}, which this client "
+                "saw last: what it has is not complete. Read the cells, and subscribe anew",
+                notebook_id=self.notebook_id,
+                after=seq,
+            )
+
+    # --- what is too old ---
+
+    def delete_old(self, before: float) -> Generator[None, None, None]:
+        """Delete what is too old; see `retention.delete_old`."""
+        return delete_old(self._store, self.log, self.kernel.executions.forget, self._living_hosts, before)
+
+    def _living_hosts(self) -> set[str] | None:
+        epochs = living_epochs(self._hosts_dir)
+        row = self._registry.find(self.notebook_id)
+        if epochs is not None and row is not None and row.host_epoch is not None:
+            epochs.add(row.host_epoch)
+        return epochs
+
+    def blobs(self) -> set[str]:
+        """Return the blobs to which this session refers; see `SessionStore.blobs`."""
+        return self._store.blobs()
+
+    # --- resent requests ---
+
+    def reply_to(self, client_id: ClientId, request_id: int) -> dict[str, Any] | None:
+        """Return the reply to an edit that was made already and whose reply got lost, None if it was not made."""
+        reply = self._store.find_request(client_id, request_id)
+        return None if reply is None else unpack(reply)
+
+    def remember(self, client_id: ClientId, request_id: int, reply: dict[str, Any]) -> None:
+        """Note the reply to an edit, in the transaction that makes it."""
+        self._store.remember_request(client_id, request_id, pack(reply))
+
+
+def database_path(settings: Settings, notebook_id: NotebookId) -> Path:
+    """Return where the database of a session is."""
+    return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _limits(row: SessionRow) -> Limits:
+    return Limits(
+        timeout_minutes=row.timeout_minutes,
+        max_duration_minutes=row.max_duration_minutes,
+        ephemeral=row.ephemeral,
+        keep_alive=row.keep_alive,
+    )
+
+
+def _edit_as_list(actor: Actor, at: float) -> list[Any]:
+    return [actor.client_id, actor.label, actor.uid, actor.pid, at]

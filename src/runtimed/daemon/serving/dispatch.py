@@ -1,0 +1,394 @@
+"""What each operation of a client does: decided at once, or handed to a coroutine that waits for a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from runtimed.daemon.rooms.audit import log_page
+from runtimed.daemon.rooms.cell_pages import content_page
+from runtimed.daemon.rooms.events import Stream
+from runtimed.daemon.rooms.reading import read_page
+from runtimed.daemon.rooms.room import Room
+from runtimed.document.notebook import Edit, NotebookDocument
+from runtimed.environments import dependencies
+from runtimed.environments.dependencies import NOTEBOOK_METADATA
+from runtimed.errors import ProtocolError
+from runtimed.ids import CellId, ClientId, check_notebook_id
+from runtimed.lifecycle import SessionEvent
+from runtimed.protocol import operations as ops
+from runtimed.protocol.events import EnvProgress
+from runtimed.storage.audit import Actor
+
+if TYPE_CHECKING:
+    from runtimed.daemon.serving.peer import Peer
+    from runtimed.daemon.serving.server import Daemon
+
+__all__ = ["Answer", "dispatch"]
+
+BLOB_PAGE: Final = 2**20
+"""Bytes of a blob in one reply."""
+
+EVENTS_PAGE: Final = 2**20
+"""Bytes of events in one reply."""
+
+IDS_BYTES: Final = 4 * 2**20
+"""Bytes of ids in one reply: those of 90,000 cells."""
+
+Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream
+"""The reply, or something that will make it."""
+
+NotebookOperation = (
+    ops.Join
+    | ops.StopSession
+    | ops.StartKernel
+    | ops.TrustEnvironment
+    | ops.RestartKernel
+    | ops.SyncEnvironment
+    | ops.ShutdownKernel
+    | ops.Interrupt
+    | ops.Complete
+    | ops.Inspect
+    | ops.GetVariable
+    | ops.PutVariable
+    | ops.GetResultValue
+    | ops.AddCell
+    | ops.SetSource
+    | ops.AppendSource
+    | ops.DeleteCell
+    | ops.MoveCell
+    | ops.SetCellMetadata
+    | ops.SetCellType
+    | ops.ClearOutputs
+    | ops.GetCell
+    | ops.GetCells
+    | ops.GetContent
+    | ops.SetMetadata
+    | ops.GetMetadata
+    | ops.SetKernelspec
+    | ops.GetDependencies
+    | ops.AddDependencies
+    | ops.RemoveDependency
+    | ops.Enqueue
+    | ops.Watch
+    | ops.ReadEvents
+    | ops.Subscribe
+    | ops.CancelExecution
+    | ops.Input
+    | ops.GetBlob
+    | ops.StartBrowser
+    | ops.BrowserOperation
+    | ops.ReadActions
+    | ops.RestoreNotebook
+)
+
+
+def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operation) -> Answer:
+    """Do what a client asks.
+
+    Raises:
+        RuntimedError: If it cannot be done; the client gets the same error.
+    """
+    match operation:
+        case ops.GetStatus():
+            return daemon.status_as_map(operation.first_room)
+        case ops.GetSession():
+            return daemon.session_as_map(daemon.registry.get(operation.notebook_id))
+        case ops.GetLog():
+            row = daemon.registry.get(operation.notebook_id)
+            work = daemon.room(row.session_id).audit()
+            return {
+                "entries": log_page(daemon.registry.history(row.session_id), work, operation.page, operation.page_size)
+            }
+        case ops.ListSessions():
+            return daemon.sessions_as_map(operation)
+        case ops.FindSessions(prefix=prefix, status=status, kind=kind):
+            return {"ids": _fitting(daemon.registry.find_ids(prefix, status, kind))}
+        case ops.FindCells(notebook_id=notebook_id, prefix=prefix):
+            if daemon.registry.find(check_notebook_id(notebook_id)) is None:
+                return {"ids": []}
+            room = daemon.room(notebook_id)
+            room.check_kind("kernel")
+            return {"ids": _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))}
+        case ops.FindExecutions(prefix=prefix):
+            room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
+            room.check_kind("kernel")
+            return {"executions": room.executions_as_maps(prefix)}
+        case ops.GetQueue(notebook_id=notebook_id):
+            if daemon.registry.find(check_notebook_id(notebook_id)) is None:
+                return {"executions": [], "last": None}
+            room = daemon.room(notebook_id)
+            room.check_kind("kernel")
+            return room.kernel.executions.queue()
+        case ops.DeleteSession():
+            return daemon.delete_session(operation.notebook_id, peer.actor)
+        case ops.ListProfiles():
+            return daemon.list_profiles()
+        case ops.DeleteProfile(name=name):
+            return daemon.delete_profile(name)
+        case ops.ShutdownDaemon():
+            return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
+        case ops.FlushPool():
+            return daemon.flush_pool()
+        case (
+            ops.Attach()
+            | ops.Execute()
+            | ops.HostInterrupt()
+            | ops.HostRequest()
+            | ops.HostRestart()
+            | ops.HostShutdown()
+            | ops.HostDetach()
+            | ops.HostComplete()
+            | ops.HostInspect()
+            | ops.HostGetVariable()
+            | ops.HostPutVariable()
+            | ops.HostGetResultValue()
+            | ops.HostInput()
+            | ops.HostWarm()
+            | ops.HostBecome()
+            | ops.HostBecomeBrowser()
+            | ops.HostBrowserUsed()
+        ):
+            raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
+        case _:
+            return _on_notebook(daemon, peer, request_id, operation)
+
+
+def _fitting(ids: Iterable[str]) -> list[str]:
+    """Return as many ids as one reply takes."""
+    found = []
+    left = IDS_BYTES
+    for one in ids:
+        left -= len(one.encode()) + 5
+        if left < 0:
+            break
+        found.append(one)
+    return found
+
+
+def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: NotebookOperation) -> Answer:
+    if isinstance(operation, ops.StopSession):
+        return _stop(daemon, peer, operation)
+    if isinstance(operation, ops.Join):
+        daemon.check_may_join()
+    room = daemon.room(operation.notebook_id)
+    if isinstance(operation, ops.Join):
+        room.join(peer, peer.client_id, operation)
+        peer.rooms.add(room)
+        return {"last": room.log.last}
+    if isinstance(operation, ops.ReadActions):
+        room.check_kind("browser")
+        return room.actions(operation.after)
+    if not isinstance(operation, ops.StartBrowser | ops.BrowserOperation | ops.GetBlob):
+        room.check_kind("kernel")
+    daemon.registry.touch(room.notebook_id)
+    match operation:
+        case ops.Enqueue():
+            queued = room.kernel.executions.queued_already(operation)
+            if queued is not None:
+                return {"queued": queued}
+            room.begin(peer.actor)
+            room.note_written(operation)
+            room.kernel.enqueue(operation, peer.actor)
+            return _watch(peer, request_id, room, operation) if operation.watch else {}
+        case ops.Watch():
+            room.execution(operation.execution_id)
+            return _watch(peer, request_id, room, operation)
+        case ops.Subscribe():
+            room.check_complete_after(operation.after or 0)
+            return Stream(
+                peer.channel,
+                request_id,
+                room.log,
+                after=room.log.last if operation.after is None else operation.after,
+                cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
+            )
+        case ops.ReadEvents():
+            room.execution(operation.execution_id)
+            reader = room.log.reader(operation.execution_id, after=operation.after, whole=operation.whole)
+            page, is_all = read_page(reader, EVENTS_PAGE)
+            return {"events": [list(entry) for entry in page], "last": reader.cursor, "more": not is_all}
+        case ops.GetCell():
+            record = room.document.content.cell(CellId(operation.cell_id))
+            cell = None if record is None else room.cell_as_map(record, outputs=operation.outputs)
+            return {"cell": cell}
+        case ops.GetCells():
+            cells, following = room.cells_as_maps(operation.start, outputs=operation.outputs, content=operation.content)
+            return {"cells": cells, "next": following}
+        case ops.RestoreNotebook():
+            return room.restore(peer.actor)
+        case ops.GetContent():
+            return content_page(room.document.cell(operation.cell_id), operation.offset)
+        case ops.GetMetadata():
+            return {"value": room.document.content.metadata(operation.key)}
+        case ops.GetDependencies():
+            metadata = room.document.content.metadata(NOTEBOOK_METADATA)
+            return {"dependencies": dependencies.named(metadata, operation.manager)}
+        case ops.GetBlob():
+            return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
+        case ops.StartBrowser():
+            return room.start_browser(operation, peer.actor)
+        case (
+            ops.Observe()
+            | ops.Act()
+            | ops.Scrape()
+            | ops.Screenshot()
+            | ops.GetCookies()
+            | ops.SetCookies()
+            | ops.SaveProfile()
+            | ops.GetBrowserAddress()
+            | ops.ReadReply()
+        ):
+            return room.ask_browser(operation, peer.actor, request_id)
+        case ops.StartKernel():
+            return _start_kernel(peer, request_id, room, operation)
+        case ops.TrustEnvironment():
+            return room.kernel.environment.trust(operation.start)
+        case ops.RestartKernel():
+            return _restart_kernel(room, peer)
+        case ops.SyncEnvironment():
+            return room.kernel.sync_environment(peer.actor)
+        case ops.ShutdownKernel():
+            return _done(room.kernel.shutdown(peer.actor))
+        case ops.Interrupt():
+            return _done(room.kernel.interrupt(peer.actor))
+        case ops.Complete():
+            return _reply(room.kernel.complete(operation.code, operation.cursor_pos))
+        case ops.Inspect():
+            return _reply(room.kernel.inspect(operation))
+        case ops.GetVariable():
+            return _reply(room.kernel.get_variable(operation.name))
+        case ops.PutVariable():
+            return _reply(room.kernel.put_variable(operation.name, operation.pickled))
+        case ops.GetResultValue():
+            return _reply(room.kernel.result_value(operation.execution_id))
+        case ops.Input():
+            return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
+        case ops.CancelExecution():
+            room.execution(operation.execution_id)
+            room.kernel.executions.cancel(operation.execution_id, peer.actor)
+            return {}
+        case _:
+            return _edit(room, peer.actor, request_id, operation)
+
+
+def _edit(
+    room: Room,
+    actor: Actor,
+    request_id: int,
+    operation: ops.AddCell
+    | ops.SetSource
+    | ops.AppendSource
+    | ops.DeleteCell
+    | ops.MoveCell
+    | ops.SetCellMetadata
+    | ops.SetCellType
+    | ops.ClearOutputs
+    | ops.SetMetadata
+    | ops.SetKernelspec
+    | ops.AddDependencies
+    | ops.RemoveDependency,
+) -> dict[str, Any]:
+    """Edit the document, once for each request, however often it is sent."""
+    reply = room.reply_to(actor.client_id, request_id)
+    if reply is None:
+        room.check_room()
+        room.begin(actor)
+        room.document.load()
+        room.note_written(operation)
+        with room.log.transaction():
+            edit = _make_edit(room, actor, operation)
+            reply = {"removed": bool(edit.change)} if isinstance(operation, ops.RemoveDependency) else {}
+            room.remember(actor.client_id, request_id, reply)
+    return reply
+
+
+def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
+    edit: Callable[..., Edit] = room.document.edit
+    author = actor.client_id
+    match operation:
+        case ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
+            return edit("added", actor, lambda d: d.add_cell(cell_id, source, cell_type, index, author=author))
+        case ops.SetSource(cell_id=cell_id, source=source, base=base):
+            return edit("source", actor, lambda d: d.set_source(cell_id, source, base=base, author=author))
+        case ops.AppendSource(cell_id=cell_id, text=text):
+            return edit("source", actor, lambda d: d.append_source(cell_id, text, author=author))
+        case ops.DeleteCell(cell_id=cell_id):
+            return edit("deleted", actor, lambda d: d.delete_cell(cell_id, author=author))
+        case ops.MoveCell(cell_id=cell_id, after_cell_id=after):
+            return edit("moved", actor, lambda d: d.move_cell(cell_id, after, author=author))
+        case ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
+            return edit("metadata", actor, lambda d: d.set_cell_metadata(cell_id, key, value, author=author))
+        case ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
+            return edit("type", actor, lambda d: d.set_cell_type(cell_id, cell_type, author=author), detail=cell_type)
+        case ops.ClearOutputs(cell_id=cell_id):
+            return edit("cleared", actor, lambda d: d.set_execution(cell_id, None, None, author=author))
+        case ops.SetMetadata(key=key, value=value):
+            return edit("metadata", actor, lambda d: d.set_metadata(key, value, author=author))
+        case ops.SetKernelspec(name=name, display_name=display_name, language=language):
+            spec = (name, display_name, language)
+            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.with_kernelspec, *spec))
+        case ops.AddDependencies(manager=manager, packages=packages):
+            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.add, manager, packages))
+        case ops.RemoveDependency(manager=manager, package=package):
+            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.remove, manager, package))
+        case _:
+            raise ProtocolError(f"{type(operation).__name__} is not an edit")
+
+
+def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[..., str | None], *what: Any) -> Edit:
+    """Change a part of the notebook's metadata: what is read here, in the transaction, others have written last."""
+    metadata = change(document.metadata(NOTEBOOK_METADATA), *what)
+    if metadata is None:
+        return Edit(change=b"", cell_id=None, heads=document.heads)
+    return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
+
+
+def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
+    execution_id = operation.execution_id
+    return Stream(
+        peer.channel,
+        request_id,
+        room.log,
+        reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
+        outcome=lambda: room.kernel.executions.outcome(execution_id),
+    )
+
+
+async def _restart_kernel(room: Room, peer: Peer) -> dict[str, Any]:
+    await room.kernel.restart(peer.actor)
+    return {"explained": room.kernel.explained}
+
+
+async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> dict[str, Any]:
+    progress = Stream(
+        peer.channel,
+        request_id,
+        room.log,
+        after=room.log.last if operation.after is None else operation.after,
+        only=EnvProgress,
+    )
+    progress.begin(on_end=lambda: None)
+    try:
+        return await room.start_kernel(operation, peer.actor)
+    finally:
+        progress.close()
+
+
+async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> dict[str, Any]:
+    row = daemon.registry.get(operation.notebook_id)
+    started_here = row.creator == peer.client_id and row.status == "active"
+    waits = None
+    if started_here or not operation.only_if_started_by_me:
+        event = SessionEvent.STOPPED if operation.reason == "stopped" else SessionEvent.BLOCK_FAILED
+        waits = await daemon.end_session(row, event, peer.actor)
+    return {"started_here": started_here, "waits": waits}
+
+
+async def _done(work: Awaitable[Any]) -> dict[str, Any]:
+    await work
+    return {}
+
+
+async def _reply(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    return dict(await work)

@@ -1,0 +1,1 @@
+"""What is done in the background: old data deleted, documents compacted, memory given back."""

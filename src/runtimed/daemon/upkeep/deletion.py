@@ -1,0 +1,164 @@
+"""Deletes sessions with their data. A deletion that was begun is finished, at the latest by the next daemon.
+
+The step that counts is one transaction of the registry: it takes the session's row and history away, and notes who
+deleted it. Before it nothing is touched, and afterwards files are only removed. A session whose latest step is its
+deletion has no files, then, but those that a daemon had no time to remove.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from runtimed.daemon.hosting.browser_folders import folders_of, set_folder_aside
+from runtimed.daemon.hosting.folder import read_owner
+from runtimed.daemon.hosting.link import remove_host_folder
+from runtimed.daemon.registry import Registry
+from runtimed.daemon.rooms.room import Room, database_path
+from runtimed.errors import SessionError, StorageError
+from runtimed.ids import NotebookId, check_notebook_id, stored_name
+from runtimed.settings import Settings
+from runtimed.storage.audit import Actor
+from runtimed.storage.spool import Spool
+
+__all__ = ["Deleter", "delete_session", "finish_deletions"]
+
+logger = logging.getLogger(__name__)
+
+REST: Final = 0.02
+"""Seconds between looks whether a session's database is at work."""
+
+ENDING_DEADLINE: Final = 10.0
+"""Seconds that the host of an ended session gets to be gone."""
+
+
+class Deleter(Protocol):
+    """What a daemon offers for this."""
+
+    settings: Settings
+    registry: Registry
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+
+    def put_out(self, notebook_id: NotebookId) -> None:
+        """Disconnect the clients that are in the room of a session, and close it."""
+
+    def report(self, sentence: str) -> None:
+        """Tell users of something that is damaged or out of reach."""
+
+
+async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool:
+    """Delete an ended session with all that belongs to it; its clients are disconnected.
+
+    Values that were stored as blobs, which sessions share, go when nothing refers to them any more, within a day.
+
+    Args:
+        daemon: This daemon.
+        session_id: The session.
+        actor: Who wants it; noted in the history, the only thing that stays.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        SessionError: If it is active, or its host is out of reach and may come back.
+        StorageError: If that cannot be stored; then the session stays.
+    """
+    notebook_id = check_notebook_id(session_id)
+    deadline = asyncio.get_running_loop().time() + ENDING_DEADLINE
+    while True:
+        if daemon.registry.find(notebook_id) is None:
+            return False
+        daemon.registry.check_ended(notebook_id)
+        room = daemon.open_room(notebook_id)
+        if room is not None:
+            await room.await_host_end()
+        hosts = await asyncio.to_thread(_living_hosts, daemon.settings, notebook_id)
+        # Asked last: nothing may happen between this and what follows.
+        room = daemon.open_room(notebook_id)
+        if not hosts and (room is None or not (room.flow.is_held or room.has_host)):
+            break
+        if asyncio.get_running_loop().time() > deadline:
+            waits = None if room is None else room.waits
+            runs = (
+                f"its host is out of reach and still runs ({', '.join(map(str, hosts))}); end that process, or try "
+                "again when it is gone"
+            )
+            raise SessionError(f"Session {session_id!r} cannot be deleted: {waits or runs}", session_id=session_id)
+        await asyncio.sleep(REST)
+    row = daemon.registry.find(notebook_id)
+    if row is None:
+        return False
+    daemon.registry.check_ended(notebook_id)
+    daemon.put_out(notebook_id)
+    daemon.registry.delete(notebook_id, actor)
+    try:
+        aside = _remove_files(daemon.settings, notebook_id)
+    except OSError as exc:
+        sentence = f"Session {session_id!r} is deleted, but not all of its files can be removed: {exc}"
+        daemon.report(sentence)
+        raise StorageError(sentence, session_id=session_id) from exc
+    await asyncio.to_thread(_remove_folders, daemon.settings, {str(notebook_id)}, aside)
+    return True
+
+
+def finish_deletions(settings: Settings, registry: Registry) -> None:
+    """Remove what a daemon has left that died while it deleted; before anybody can use these ids anew.
+
+    Raises:
+        OSError: If something cannot be removed.
+    """
+    deleted = registry.deleted()
+    aside: list[Path] = []
+    for notebook_id in deleted:
+        aside += _remove_files(settings, notebook_id)
+    if deleted:
+        _remove_folders(settings, set(deleted), aside)
+
+
+def _remove_files(settings: Settings, notebook_id: NotebookId) -> list[Path]:
+    """Remove a session's database, also one that was set aside as damaged; return the folders that are left to remove.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    path = database_path(settings, notebook_id)
+    # The database first: what is found of it later without its log would look whole.
+    for file in (path, *sorted(path.parent.glob(f"{path.name}[-.]*"))):
+        if file.is_dir():
+            shutil.rmtree(file)
+        else:
+            file.unlink(missing_ok=True)
+    return [set_folder_aside(folder) for folder in folders_of(settings.browsers_dir, stored_name(notebook_id))]
+
+
+def _remove_folders(settings: Settings, notebook_ids: set[str], aside: Iterable[Path]) -> None:
+    for folder in aside:
+        shutil.rmtree(folder.resolve(), ignore_errors=True)
+        if folder.is_symlink():
+            folder.unlink()
+    for folder in _host_folders(settings):
+        owner = read_owner(folder)
+        if owner is not None and owner.notebook_id in notebook_ids and not Spool.is_alive(folder):
+            remove_host_folder(folder)
+
+
+def _living_hosts(settings: Settings, notebook_id: NotebookId) -> list[Path]:
+    owners = ((folder, read_owner(folder)) for folder in _host_folders(settings))
+    return [
+        folder
+        for folder, owner in owners
+        if owner is not None and owner.notebook_id == notebook_id and Spool.is_alive(folder)
+    ]
+
+
+def _host_folders(settings: Settings) -> Iterator[Path]:
+    try:
+        yield from (folder for folder in sorted(settings.hosts_dir.iterdir()) if folder.is_dir())
+    except FileNotFoundError:
+        return

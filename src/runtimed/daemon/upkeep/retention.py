@@ -1,0 +1,416 @@
+"""Deletes what is too old, and the blobs to which nothing refers any more, a little at a time.
+
+Too old is an execution that ended longer ago than `keep_days`, and gave no output since, if no cell of the document
+shows it and nobody reads it; an event of no execution (a cell was edited, a kernel's status changed) of that age; and
+what was noted of who did what, but for the last edit of each cell and the last step of each session's life; and the
+ids to which nothing refers any more.
+Documents, cells and sessions are never deleted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from runtimed.daemon.hosting.browser_folders import remove_old_folders
+from runtimed.daemon.upkeep.trusted_time import TrustedTime
+from runtimed.errors import ProtocolError, SessionError, StorageError
+from runtimed.execution.outputs import blobs_in
+from runtimed.ids import NotebookId, stored_name
+from runtimed.protocol.codec import decode_event, unpack
+from runtimed.storage.database import remove_database
+from runtimed.storage.session_store import SessionStore
+from runtimed.storage.spool import Spool
+
+if TYPE_CHECKING:
+    from runtimed.daemon.rooms.events import EventLog
+    from runtimed.daemon.serving.server import Daemon
+
+__all__ = ["Retention", "delete_old"]
+
+logger = logging.getLogger(__name__)
+
+FIRST: Final = 60.0
+"""Seconds after the daemon's start until it first looks for what is too old."""
+
+EVERY: Final = 3600.0
+"""Seconds from one look to the next."""
+
+GRACE: Final = 24 * 3600.0
+"""Seconds for which a blob stays though nothing refers to it: the event that will may be on its way from a host."""
+
+SLICE: Final = 0.003
+"""Seconds of steps after which the loop is left to everybody else."""
+
+REST: Final = 0.02
+"""Seconds until the next slice."""
+
+MAX_SPOOL: Final = 64 * 2**20
+"""A host's spool that is longer has much to hand over; blobs are looked at when it has, in bytes."""
+
+_ROWS: Final = 20
+_EVENTS: Final = 100
+_EVENT_BYTES: Final = 4 * 2**20
+_FREE_PAGES: Final = 256
+"""So many pages stay in a file that is written to again, and would grow again."""
+_GIVE_BACK: Final = 64
+_MAX_SAID: Final = 100
+_LOOK: Final = 2000
+
+
+def delete_old(
+    store: SessionStore,
+    log: EventLog,
+    forget: Callable[[str], None],
+    living_hosts: Callable[[], set[str] | None],
+    before: float,
+) -> Generator[None, None, None]:
+    """Delete from one session's database what is too old, a step of about a millisecond at a time.
+
+    It may be left after any step, for good, and the database may be used between two. Whoever dies in between leaves
+    deleted executions whose events the next one deletes.
+
+    Args:
+        store: The database.
+        log: Says who reads what.
+        forget: Called with the id of each execution that is deleted.
+        living_hosts: Says which hosts may still have something to say; None if that cannot be told.
+        before: Unix time; what is older is too old.
+    """
+    yield from _delete_executions(store, log, forget, before)
+    yield from _delete_other_events(store, log, before)
+    with log.transaction():
+        store.prune_audit(before)
+    yield
+    while store.is_deleting_events:
+        with log.transaction():
+            store.delete_some_events(_EVENT_BYTES, _EVENTS)
+        yield
+    _forget_hosts(store, log, living_hosts)
+    yield
+    names, goes_on = store.unused_names(), True
+    while goes_on:
+        with log.transaction():
+            goes_on = names.step()
+        yield
+    while store.free_pages > _FREE_PAGES:
+        store.give_back(_GIVE_BACK)
+        log.committed()
+        yield
+
+
+def _delete_executions(
+    store: SessionStore, log: EventLog, forget: Callable[[str], None], before: float
+) -> Generator[None, None, None]:
+    after = 0
+    while rows := store.executions_ended_before(before, after, _ROWS):
+        shown = store.shown_executions()
+        after = rows[-1][0]
+        old = [
+            execution_id
+            for _sequence, execution_id in rows
+            if execution_id not in shown and _last_at(store, execution_id) < before and not log.is_read(execution_id)
+        ]
+        with log.transaction():
+            for execution_id in old:
+                store.delete_execution(execution_id)
+        for execution_id in old:
+            forget(execution_id)
+        yield
+
+
+def _delete_other_events(store: SessionStore, log: EventLog, before: float) -> Generator[None, None, None]:
+    while rows := store.events_of_no_execution(log.slowest_cursor, _EVENTS):
+        old = [seq for seq, _body in itertools.takewhile(lambda row: _at(row[1]) < before, rows)]
+        if old:
+            with log.transaction():
+                store.delete_events_of_no_execution(old[-1])
+        yield
+        if len(old) < len(rows):
+            return
+
+
+def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[], set[str] | None]) -> None:
+    """Forget the hosts that are gone, and with them all their events."""
+    epochs = store.forgettable_hosts()
+    living = living_hosts() if epochs else None
+    if living is not None:
+        with log.transaction():
+            for epoch in set(epochs) - living:
+                store.forget_host(epoch)
+
+
+def _last_at(store: SessionStore, execution_id: str) -> float:
+    """Return when an execution gave its last event: a thread of it may print long after its end."""
+    last = store.last_event_of_execution(execution_id)
+    rows = store.read_events(last - 1, execution_id=execution_id, upto=last)
+    return _at(rows[0][1]) if rows else 0.0
+
+
+def _at(body: bytes) -> float:
+    """Return when an event was, 0 for one that cannot be read: it is deleted with those around it."""
+    try:
+        return float(unpack(body)["at"])
+    except (ProtocolError, LookupError, TypeError, ValueError):
+        return 0.0
+
+
+class Retention:
+    """Looks through all sessions now and then, in slices between which everybody else is served."""
+
+    def __init__(self, daemon: Daemon, clock: Callable[[], float], steady: Callable[[], float]) -> None:
+        """Make it; nothing is looked at yet.
+
+        Args:
+            clock: Says how late it is, in Unix time.
+            steady: Seconds that nobody can set.
+        """
+        self._daemon = daemon
+        self._clock = clock
+        self._steady = steady
+        self._time = TrustedTime(daemon.settings.data_dir / "time.json")
+        self._next = clock() + FIRST
+        self._task: asyncio.Task[None] | None = None
+        self._said: set[str] = set()
+        self._closed = False
+
+    def tick(self, now: float) -> None:
+        """Begin to look if it is time."""
+        self.trusted_now(now)
+        # A clock that was set back must not put this off for years.
+        self._next = min(self._next, now + EVERY)
+        if self._task is None and not self._closed and now >= self._next:
+            self._next = now + EVERY
+            self._task = asyncio.get_running_loop().create_task(self._look())
+            self._task.add_done_callback(self._looked)
+
+    def look_soon(self) -> None:
+        """Look at the next tick: something was deleted, and what it referred to may be needed by nobody now."""
+        self._next = self._clock()
+
+    def trusted_now(self, now: float) -> float:
+        """Return how late it is for what is deleted because it is old; see `TrustedTime`."""
+        return self._time.look(now, self._steady())
+
+    def close(self) -> None:
+        """Look no more. Closing twice is harmless."""
+        if not self._closed:
+            self._time.save()
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("looking for what is too old failed", exc_info=error)
+
+    async def _look(self) -> None:
+        now = self.trusted_now(self._clock())
+        self._time.save()
+        moment = now - GRACE
+        keep_days = self._daemon.limits.keep_days
+        before = None if keep_days is None else now - 86400 * keep_days
+        # In this order: what is noted in a spool moves into the session's database, never back.
+        unused = await asyncio.to_thread(self._old_blobs, moment)
+        if unused:
+            stored = self._daemon.stored_of_hosts()
+            unused -= await self._referred(asyncio.to_thread(self._spooled_blobs, stored), unused)
+        names = {stored_name(session_id): session_id for session_id in self._daemon.registry.ids()}
+        for path in await asyncio.to_thread(self._session_files, "*.db"):
+            unused -= await self._referred(self._look_into(path, names.get(path.stem), before), unused)
+            await asyncio.sleep(0)
+        if before is not None:
+            self._prune_history(before)
+            await remove_old_folders(self._daemon.settings.browsers_dir, names, self._daemon.registry, before)
+        # Last, as one may have been set aside just now.
+        for path in await asyncio.to_thread(self._session_files, "*.damaged-*"):
+            self._say(f"no blob is removed while {path} is there: it was set aside, and may refer to any")
+            unused.clear()
+        steps = self._remove(unused, moment)
+        while not _slice(steps):  # noqa: ASYNC110  # this is what takes the time
+            await asyncio.sleep(REST)
+
+    async def _referred(self, look: Awaitable[set[str]], unused: set[str]) -> set[str]:
+        """Return the blobs that are referred to; all, if that cannot be told."""
+        try:
+            return await look
+        except (StorageError, SessionError) as exc:
+            self._say(f"no blob is removed, as not all that refers to them can be read: {exc}")
+            return set(unused)
+
+    def _prune_history(self, before: float) -> None:
+        try:
+            self._daemon.registry.prune_history(before)
+        except StorageError as exc:
+            logger.info("the history of the sessions keeps what is too old for now: %s", exc)
+
+    def _say(self, sentence: str) -> None:
+        """Log a sentence, once, or seldom if there are very many."""
+        if sentence not in self._said:
+            if len(self._said) >= _MAX_SAID:
+                self._said.clear()
+            self._said.add(sentence)
+            logger.warning("%s", sentence)
+
+    # --- sessions ---
+
+    def _session_files(self, pattern: str) -> list[Path]:
+        return sorted(self._daemon.sessions_dir.glob(pattern))
+
+    async def _look_into(self, path: Path, session_id: NotebookId | None, before: float | None) -> set[str]:
+        """Delete what is too old in one session, and return the blobs to which it refers.
+
+        Raises:
+            StorageError: If its database cannot be read.
+            SessionError: If it has to be opened, and too many are.
+        """
+        if session_id is None:
+            session_id = next((one for one in self._daemon.open_ids if stored_name(one) == path.stem), None)
+        room = None if session_id is None else self._daemon.open_room(session_id)
+        if session_id is None and path.with_name(f"{path.name}-wal").exists() and _is_removed(path):
+            return set()
+        if room is None and session_id is not None and path.with_name(f"{path.name}-wal").exists():
+            # A daemon died with it; opening it takes in what its log holds.
+            room = self._daemon.room(session_id)
+        while room is not None and room.flow.is_held:
+            # Its database is at work in another thread: whoever wants something of it waits.
+            await asyncio.sleep(REST)
+            room = self._daemon.open_room(room.notebook_id)
+        if room is not None:
+            referred, is_due = room.blobs(), True
+        else:
+            referred, is_due = await asyncio.to_thread(_glance, path, before)
+        if before is not None and is_due and session_id is not None:
+            try:
+                await self._delete_old(session_id, before)
+            except (SessionError, StorageError) as exc:
+                logger.info("session %r keeps what is too old for now: %s", session_id, exc)
+        return referred
+
+    async def _delete_old(self, session_id: NotebookId, before: float) -> None:
+        room = self._daemon.room(session_id)
+        with contextlib.closing(room.delete_old(before)) as steps:
+            while self._daemon.open_room(session_id) is room and not self._closed:
+                if not room.flow.is_held and _slice(steps):
+                    return
+                await asyncio.sleep(REST)
+
+    # --- blobs ---
+
+    def _old_blobs(self, moment: float) -> set[str]:
+        """Return the blobs that may be removed if nothing refers to them. Runs in a thread."""
+        found: set[str] = set()
+        try:
+            for sha256 in self._daemon.blobs.older_than(moment):
+                if self._closed:
+                    break
+                found.add(sha256)
+        except StorageError as exc:
+            self._say(f"no blob is removed: {exc}")
+            return set()
+        return found
+
+    def _spooled_blobs(self, stored: Mapping[Path, int]) -> set[str]:
+        """Return the blobs to which events refer that hosts have not handed over yet. Runs in a thread.
+
+        Args:
+            stored: By a host's folder, up to where its events are stored.
+
+        Raises:
+            StorageError: If that cannot be told now.
+        """
+        found: set[str] = set()
+        try:
+            for folder in self._daemon.settings.hosts_dir.iterdir():
+                size = sum(path.stat().st_size for path in folder.glob("*.events"))
+                if size > MAX_SPOOL:
+                    raise StorageError(f"the host in {folder} has yet to hand over {size:,} bytes")
+                # Of a host that lives, too, which may take away what was stored while this reads.
+                for _n, body in Spool.read_dead(folder, stored.get(folder, 0)):
+                    if b"sha256" in body:
+                        found.update(blob.sha256 for blob in blobs_in(decode_event(body)))
+        except (OSError, ProtocolError) as exc:
+            raise StorageError(f"the spools in {self._daemon.settings.hosts_dir} cannot be read now: {exc}") from exc
+        return found
+
+    def _remove(self, unused: set[str], moment: float) -> Generator[None, None, None]:
+        removed = 0
+        for sha256 in unused:
+            try:
+                removed += self._daemon.blobs.remove_unused(sha256, moment)
+            except StorageError as exc:
+                self._say(exc.message)
+            yield
+        if removed:
+            logger.info("removed %d blobs to which nothing refers any more", removed)
+
+
+def _is_removed(path: Path) -> bool:
+    """Take in what the log of a database holds that belongs to no session; remove it if there is nothing in it.
+
+    A daemon that died leaves one behind for each client that had joined a session that never began.
+
+    Raises:
+        StorageError: If it cannot be opened.
+    """
+    with SessionStore(path) as store:
+        empty = store.is_empty
+    if empty:
+        remove_database(path)
+    return empty
+
+
+def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
+    """Return the blobs to which a session refers that nobody has open, and whether it holds what is too old.
+
+    Runs in a thread, and neither waits for anybody nor holds anybody up: who wants to open the session does so.
+
+    Raises:
+        StorageError: If its database cannot be read, or somebody has it open.
+    """
+    try:
+        as_it_was = _state(path)
+        with SessionStore(path, read_only=True) as store:
+            found = store.blobs(), before is not None and _is_due(store, before)
+        if _state(path) == as_it_was:
+            return found
+    except OSError as exc:
+        raise StorageError(f"{path} cannot be read: {exc}", path=str(path)) from exc
+    raise StorageError(f"{path} is being used; it is looked into the next time", path=str(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+def _is_due(store: SessionStore, before: float) -> bool:
+    """Whether `delete_old` may have something to do; a look that changes nothing."""
+    shown = store.shown_executions()
+    rows = store.executions_ended_before(before, 0, _LOOK)
+    others = store.events_of_no_execution(store.last_seq, 1)
+    return (
+        len(rows) == _LOOK
+        or any(execution_id not in shown for _sequence, execution_id in rows)
+        or any(_at(body) < before for _seq, body in others)
+        or store.is_deleting_events
+        or store.free_pages > _FREE_PAGES
+    )
+
+
+def _slice(steps: Generator[None, None, None]) -> bool:
+    """Do steps for a slice of the loop's time; return whether that was all."""
+    end = time.perf_counter() + SLICE
+    while time.perf_counter() < end:
+        try:
+            next(steps)
+        except StopIteration:
+            return True
+    return False

@@ -1,0 +1,104 @@
+"""What was committed is told to its writer as done, and to everybody who watches, whoever of them fails."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from runtimed import AsyncSession, RuntimedError, StorageError
+from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.rooms.events import MISTAKE, EventLog, Stream
+from runtimed.protocol.events import CellChanged
+from runtimed.protocol.messages import Failure
+from runtimed.storage.session_store import SessionStore
+from tests.daemon.conftest import daemon_with_a_clock, until
+
+
+def test_a_watcher_that_cannot_be_served_fails_alone(own_folder):
+    async def scenario() -> None:
+        async with daemon_with_a_clock() as (_clock, daemon), AsyncSession("s") as writer, AsyncSession("s") as other:
+            await writer.start_kernel()
+            go_on = own_folder / "go on"
+            code = f"import os, time\nwhile not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)"
+            execution_id = await other.queue_cell(await other.create_cell(code))
+            room = daemon.room("s")
+            await until(lambda: room.execution(execution_id)["status"] == "running", "the cell does not begin")
+            waiting = asyncio.create_task(other.wait(execution_id))
+            await until(lambda: len(room.log._streams) == 1, "nobody watches")
+            async with contextlib.aclosing(other.subscribe()) as events:
+                heard = asyncio.create_task(anext(events))
+                await until(lambda: len(room.log._streams) == 2, "nobody subscribes")
+                room._store._db.execute("UPDATE executions SET checksum = checksum + 1")
+                room._store._forget()
+                cell_id = await writer.create_cell("told to its writer")
+                assert (await asyncio.wait_for(heard, 20)).cell_id == cell_id
+            with pytest.raises(StorageError, match="is damaged"):
+                await asyncio.wait_for(waiting, 20)
+            room._store._db.execute("UPDATE executions SET checksum = checksum - 1")
+            room._store._forget()
+            go_on.touch()
+            assert (await writer.wait(execution_id, timeout_secs=20)).success
+
+    asyncio.run(scenario())
+
+
+class Peer:
+    """A channel that takes everything."""
+
+    writable = is_open = True
+
+    def __init__(self) -> None:
+        self.sent: list[object] = []
+
+    def send(self, message: object) -> None:
+        self.sent.append(message)
+
+    def fail(self, request_id: int, error: RuntimedError) -> None:
+        self.sent.append(Failure(request_id, type(error).__name__, error.message, error.data))
+
+    def send_parts(self, *parts: bytes) -> None:
+        self.sent.append(b"".join(parts))
+
+
+class Outcome:
+    """What a stream asks at the end: nothing yet, then an error."""
+
+    error: Exception | None = None
+
+    def __call__(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (StorageError("a row is damaged", row=3), Failure(1, "StorageError", "a row is damaged", {"row": 3})),
+        (KeyError("unforeseen"), Failure(1, "RuntimedError", MISTAKE, {})),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_whatever_a_watcher_fails_with_the_others_get_all_and_the_writer_hears_nothing(tmp_path, error, failure, place):
+    async def scenario() -> None:
+        with SessionStore(tmp_path / "s.db") as store:
+            log = EventLog(store, Flow(Demand(), "s"), None)
+            peers = [Peer() for _ in range(3)]
+            ended: list[int] = []
+            for number, peer in enumerate(peers):
+                outcome = Outcome()
+                stream = Stream(peer, 1, log, outcome=outcome)  # type: ignore[arg-type]  # all of a channel that it uses
+                stream.begin(on_end=lambda number=number: ended.append(number))  # type: ignore[misc]  # mypy cannot infer it
+                outcome.error = error if number == place else None
+            with log.transaction():
+                log.append(CellChanged(at=1.0, cell_id="c", change="added", author="a"))
+            assert store.last_seq == 1
+            others = [peer.sent for number, peer in enumerate(peers) if number != place]
+            # Those who come late have a turn of their own.
+            await until(lambda: [len(sent) for sent in others] == [1, 1], "a watcher misses the event")
+            await until(lambda: peers[place].sent[1:] == [failure], "the watcher is not told why it fails")
+            assert ended == [place]
+            with log.transaction():
+                log.append(CellChanged(at=2.0, cell_id="c", change="deleted", author="a"))
+            await until(lambda: [len(peer.sent) for peer in peers] == [2, 2, 2], "a watcher misses the event")
+
+    asyncio.run(scenario())
