@@ -129,7 +129,7 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings from the environment variables; the README lists them.
+    """Read the settings from the environment variables; docs/settings.md lists them.
 
     Raises:
         RuntimedError: If a variable has a value that it cannot have (attributes `variable`, `value`).

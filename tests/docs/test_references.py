@@ -1,0 +1,78 @@
+"""The pages of settings and commands say what the code takes."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import runtimed
+from runtimed.ipython.magics import RuntimedMagics
+from runtimed.settings import read_settings
+from tests.docs import command_page
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def rows(page: str, pattern: str) -> dict[str, str]:
+    """The first and the last column of all rows whose first column has a pattern."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return dict(re.findall(rf"^\| `({pattern})` \| .* \| (.*) \|$", text, re.MULTILINE))
+
+
+class Asked(Mapping[str, str]):
+    """Variables of which none is set, and which were asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.names.add(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_each_variable_that_the_settings_read_has_a_row_and_no_other_has():
+    asked = Asked()
+    read_settings(asked)
+    source = Path(runtimed.__file__).parent
+    elsewhere = {
+        name
+        for path in source.rglob("*.py")
+        for name in re.findall(r"RUNTIMED_[A-Z_]*[A-Z]", path.read_text(encoding="utf-8"))
+    }
+    assert asked.names <= elsewhere
+    assert set(rows("settings.md", "RUNTIMED_[A-Z_]+")) == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        (name, default)
+        for name, default in rows("settings.md", "RUNTIMED_[A-Z_]+").items()
+        if re.fullmatch("`[^`]+`", default)
+    ],
+)
+def test_a_default_in_the_table_is_the_default(name, default):
+    asked = Asked()
+    read_settings(asked)
+    assert name in asked.names
+    assert read_settings({name: default.strip("`")}) == read_settings({})
+
+
+def test_the_settings_of_the_magics_have_their_rows():
+    assert {name: default.partition(",")[0].strip("`") for name, default in rows("settings.md", "[a-z_]+").items()} == {
+        name: str(trait.default()) or "the notebook's name"
+        for name, trait in RuntimedMagics.class_traits(config=True).items()
+    }
+
+
+def test_the_page_of_commands_is_the_parser():
+    assert command_page.PAGE.read_text(encoding="utf-8") == command_page.page(), (
+        "`python -m tests.docs.command_page` writes docs/cli.md anew"
+    )
