@@ -1,1 +1,4 @@
-"""The bench: `python -m tests.bench` prints the table of the README. Its figures depend on the day: none is a test."""
+"""The bench: `python -m tests.bench` prints the tables of docs/benchmarks.md.
+
+Its figures depend on the day: none is a test.
+"""
