@@ -4,9 +4,11 @@ from typing import Any
 
 from runtimed.actions import Secret
 from runtimed.client.async_browser_session import AsyncBrowserSession
+from runtimed.client.async_client import AsyncClient
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.browser_session import BrowserSession
-from runtimed.client.client import AsyncClient, Client, DaemonClient, default_socket_path
+from runtimed.client.client import Client
+from runtimed.client.daemon_client import DaemonClient
 from runtimed.client.session import Session
 from runtimed.errors import (
     ActionFailed,
@@ -61,6 +63,7 @@ from runtimed.pages import (
     PageRequest,
     Tab,
 )
+from runtimed.settings import default_socket_path
 from runtimed.version import __version__
 
 __all__ = [

@@ -25,6 +25,7 @@ __all__ = [
     "MIN_KEEP_DAYS",
     "DaemonLimits",
     "Settings",
+    "default_socket_path",
     "read_settings",
 ]
 
@@ -126,6 +127,11 @@ class Settings:
     def profiles_dir(self) -> Path:
         """Holds the browser profiles that have names."""
         return self.data_dir / "profiles"
+
+
+def default_socket_path() -> Path:
+    """Return the path of the socket where `connect()` looks for the daemon, as the environment says now."""
+    return read_settings().socket_path
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

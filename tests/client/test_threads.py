@@ -89,7 +89,7 @@ def test_many_threads_run_code_each_with_its_own_result(work):
         results = list(pool.map(lambda n: work.run(f"print({n})"), range(count)))
     assert [result.stdout for result in results] == [f"{n}\n" for n in range(count)]
     assert len({result.execution_id for result in results}) == count
-    assert len(work._connections._idle) <= MAX_IDLE
+    assert len(work._connection._idle) <= MAX_IDLE
 
 
 def test_an_iterator_is_closed_by_another_thread_and_shared_by_none(work):

@@ -6,7 +6,8 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from runtimed.client.client import Client, SessionState
+from runtimed.client.calls import SessionState
+from runtimed.client.client import Client
 from runtimed.models import SessionStatus
 
 __all__ = ["all_sessions", "ending", "unused_kernels"]

@@ -1,4 +1,4 @@
-"""`AsyncBrowserSession`: `BrowserSession` with coroutines. Every operation is defined in `calls.browser`."""
+"""`AsyncBrowserSession`: a browser session for asyncio. Every operation is defined in `calls.browser`."""
 
 from __future__ import annotations
 
@@ -6,47 +6,32 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from runtimed.actions import Target
 from runtimed.client import calls
-from runtimed.client.aio import AsyncConnection
-from runtimed.client.browser_handle import BrowserHandle, open_viewer
-from runtimed.client.flows import Flow
+from runtimed.client.async_browser_handle import AsyncBrowserHandle
+from runtimed.client.browser_handle import open_viewer
 from runtimed.client.handle import documented
-from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
+from runtimed.errors import DaemonUnavailable, RuntimedError, SessionNotFound
 from runtimed.models import Image, SessionStatus
 from runtimed.pages import ActionResult, ConsoleMessage, DownloadedFile, LogEntry, Observation, PageRequest
-from runtimed.protocol.operations import Join
-from runtimed.texts import printable
-
-if TYPE_CHECKING:
-    import playwright.async_api
 
 __all__ = ["AsyncBrowserSession"]
 
-T = TypeVar("T")
-
 
 @documented
-class AsyncBrowserSession(BrowserHandle):
-    """A live browser, joined by its id, for asyncio.
+class AsyncBrowserSession(AsyncBrowserHandle):
+    """A live browser, a real Chromium, that several clients may drive and watch, joined by its id.
 
-    The members are those of `BrowserSession`, as coroutines; so is `viewer_url`. Many calls may be in flight at a time.
+    The constructor touches nothing; `start` starts it, or joins it if it runs. As a context manager it stops a session
+    that the block started, and only leaves any other. A session that nobody stops ends by its timeouts.
 
     Example:
-        >>> async with AsyncBrowserSession() as session:
-        ...     page = await session.async_page()
-        ...     await page.goto("https://example.com")
+        >>> async with AsyncBrowserSession(timeout_minutes=10) as session:
+        ...     await session.execute(type="goto", url="https://example.com")
+        ...     print(await session.observe())
     """
-
-    _underway = 0
-
-    def _connect(self, join: Join) -> None:
-        self._connection = AsyncConnection(self._identity, join)
-
-    def __repr__(self) -> str:
-        return f"AsyncBrowserSession(id={printable(self.session_id or 'None')}{', new' if self.is_new else ''})"
 
     # --- life ---
 
@@ -123,17 +108,7 @@ class AsyncBrowserSession(BrowserHandle):
         finally:
             await self.close()
 
-    # --- Playwright ---
-
-    async def async_page(self) -> playwright.async_api.Page:
-        """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
-        return await self._active_page(lambda attaching: self._address(attaching=attaching))
-
-    async def _let_go(self) -> None:
-        """End this client's own driver process."""
-        attached, self._async_attached = self._async_attached, None
-        if attached is not None:
-            await attached.close()
+    # --- where it is ---
 
     async def cdp_url(self) -> str:
         """Return the address at which tools that speak the Chrome DevTools Protocol reach this browser.
@@ -147,11 +122,13 @@ class AsyncBrowserSession(BrowserHandle):
         Raises:
             SessionClosed: If the session has no browser.
         """
-        return str((await self._address())["cdp_url"])
+        address = await self._address()
+        return str(address["cdp_url"])
 
     async def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
-        return str((await self._address())["viewer_url"])
+        address = await self._address()
+        return str(address["viewer_url"])
 
     async def open_viewer(self) -> None:
         """Open the viewer in this user's own browser; where none opens, print its address.
@@ -160,9 +137,6 @@ class AsyncBrowserSession(BrowserHandle):
             SessionClosed: If the session has no browser.
         """
         open_viewer(await self._address())
-
-    async def _address(self, *, attaching: bool = False) -> dict[str, Any]:
-        return await self._perform(calls.browser.browser_address(self._known(), attaching=attaching))
 
     # --- operations ---
 
@@ -261,27 +235,3 @@ class AsyncBrowserSession(BrowserHandle):
     async def downloads(self) -> list[DownloadedFile]:
         """See `calls.browser.downloads`."""
         return await self._apart(calls.browser.downloads(self._known()))
-
-    # --- how a call is made ---
-
-    async def _perform(self, flow: Flow[T]) -> T:
-        await self._connection.open()
-        self._underway += 1
-        try:
-            return await self._connection.perform(flow)
-        except SessionError:
-            if self._underway == 1:
-                # There is nothing to be joined.
-                self._connection.close()
-            raise
-        finally:
-            self._underway -= 1
-
-    async def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
-        """Use a short connection, so that it works after the end, too."""
-        connection = AsyncConnection(self._identity, start_daemon=start_daemon)
-        await connection.open()
-        try:
-            return await connection.perform(flow)
-        finally:
-            connection.close()

@@ -1,39 +1,29 @@
-"""`BrowserSession`: the blocking face of a browser session. Every operation is defined in `calls.browser`."""
+# Made from async_browser_session.py by `python -m tests.blocking_face`: edit that one.
+
+"""`BrowserSession`: a browser session. Every operation is defined in `calls.browser`."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from runtimed.actions import Target
 from runtimed.client import calls
-from runtimed.client.attached import ATTEMPTS, Attached, check_can_attach, check_page_answers, not_found
-from runtimed.client.blocking import Connection
-from runtimed.client.browser_handle import BrowserHandle, open_viewer
-from runtimed.client.connections import Connections
-from runtimed.client.flows import Flow
+from runtimed.client.blocking_browser_handle import BlockingBrowserHandle
+from runtimed.client.browser_handle import open_viewer
 from runtimed.client.handle import documented
-from runtimed.errors import DaemonUnavailable, RuntimedError, SessionError, SessionNotFound
+from runtimed.errors import DaemonUnavailable, RuntimedError, SessionNotFound
 from runtimed.models import Image, SessionStatus
 from runtimed.pages import ActionResult, ConsoleMessage, DownloadedFile, LogEntry, Observation, PageRequest
-from runtimed.protocol.operations import Join
-from runtimed.texts import printable
-
-if TYPE_CHECKING:
-    import playwright.async_api
-    import playwright.sync_api
 
 __all__ = ["BrowserSession"]
 
-T = TypeVar("T")
-
 
 @documented
-class BrowserSession(BrowserHandle):
+class BrowserSession(BlockingBrowserHandle):
     """A live browser, a real Chromium, that several clients may drive and watch, joined by its id.
 
     The constructor touches nothing; `start` starts it, or joins it if it runs. As a context manager it stops a session
@@ -44,15 +34,6 @@ class BrowserSession(BrowserHandle):
         ...     session.execute(type="goto", url="https://example.com")
         ...     print(session.observe())
     """
-
-    def _connect(self, join: Join) -> None:
-        # After a SessionError there is nothing to be joined.
-        self._connections = Connections(self._identity, join, dropped_after=(SessionError,))
-
-    _attached: Attached | None = None
-
-    def __repr__(self) -> str:
-        return f"BrowserSession(id={printable(self.session_id or 'None')}{', new' if self.is_new else ''})"
 
     # --- life ---
 
@@ -72,13 +53,13 @@ class BrowserSession(BrowserHandle):
         if self._notebook is not None:
             self._apart(calls.stop(self._notebook))
             self._created = False
-            self._connections.close()
+            self._connection.close()
 
     def close(self) -> None:
         """Leave the session, and end this client's own driver process; the session lives on. Harmless twice."""
         self._let_go()
         if self._notebook is not None:
-            self._connections.close()
+            self._connection.close()
 
     def status(self) -> SessionStatus:
         """Return the session's state, `not_started` before there is one. Asking is no use of the session."""
@@ -129,53 +110,7 @@ class BrowserSession(BrowserHandle):
         finally:
             self.close()
 
-    # --- Playwright ---
-
-    @property
-    def page(self) -> playwright.sync_api.Page:
-        """Playwright's page of the active tab, live: what other clients do shows here, too.
-
-        Each time that of the tab which is active then, as after a click that opened one; keep it in a variable to go on
-        with the same one. A dialog that an action opened waits for `handle_dialog`; one that is open when something is
-        wanted of a page in a variable is dismissed after 5 seconds, unless the page has a handler for dialogs.
-
-        Raises:
-            BrowserError: If the active tab waits in a dialog, or any tab where this client has no page yet; with a
-                handler for dialogs (`page.on("dialog", …)`) the page is returned all the same. If this client has no
-                page yet and a tab does not answer. Also in a running event loop, as in a notebook: use
-                `await session.async_page()`.
-            BrowserUnavailable: If Playwright is not installed here.
-            SessionClosed: If the session has no browser.
-        """
-        for _ in range(ATTEMPTS):
-            if self._attached is not None and not self._attached.is_connected:
-                self._attached.close()
-                self._attached = None
-            if self._attached is not None:
-                self._attached.check_thread()
-            address = self._address(attaching=self._attached is None)
-            if self._attached is None:
-                check_can_attach(address)
-                self._attached = Attached(address["cdp_url"])
-            page = self._attached.find(address["target"])
-            if page is not None:
-                check_page_answers(page, address)
-                if self._attached.catch_up(page, answers=address["target"] not in address["dialogs"]):
-                    return page
-        raise not_found()
-
-    async def async_page(self) -> playwright.async_api.Page:
-        """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
-        return await self._active_page(lambda attaching: asyncio.to_thread(self._address, attaching=attaching))
-
-    def _let_go(self) -> None:
-        """End this client's own driver processes."""
-        attached, self._attached = self._attached, None
-        in_loop, self._async_attached = self._async_attached, None
-        if in_loop is not None:
-            in_loop.close_soon()
-        if attached is not None:
-            attached.close()
+    # --- where it is ---
 
     def cdp_url(self) -> str:
         """Return the address at which tools that speak the Chrome DevTools Protocol reach this browser.
@@ -189,12 +124,14 @@ class BrowserSession(BrowserHandle):
         Raises:
             SessionClosed: If the session has no browser.
         """
-        return str(self._address()["cdp_url"])
+        address = self._address()
+        return str(address["cdp_url"])
 
     @property
     def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
-        return str(self._address()["viewer_url"])
+        address = self._address()
+        return str(address["viewer_url"])
 
     def open_viewer(self) -> None:
         """Open the viewer in this user's own browser; where none opens, print its address.
@@ -203,9 +140,6 @@ class BrowserSession(BrowserHandle):
             SessionClosed: If the session has no browser.
         """
         open_viewer(self._address())
-
-    def _address(self, *, attaching: bool = False) -> dict[str, Any]:
-        return self._perform(calls.browser.browser_address(self._known(), attaching=attaching))
 
     # --- operations ---
 
@@ -300,18 +234,3 @@ class BrowserSession(BrowserHandle):
     def downloads(self) -> list[DownloadedFile]:
         """See `calls.browser.downloads`."""
         return self._apart(calls.browser.downloads(self._known()))
-
-    # --- how a call is made ---
-
-    def _perform(self, flow: Flow[T]) -> T:
-        self._connections.open()
-        return self._connections.perform(flow)
-
-    def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
-        """Use a short connection, so that it works while another call waits, and after the end."""
-        connection = Connection(self._identity, start_daemon=start_daemon)
-        connection.open()
-        try:
-            return connection.perform(flow)
-        finally:
-            connection.close()

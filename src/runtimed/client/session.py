@@ -1,28 +1,24 @@
-"""`Session`: a notebook with its kernel, for scripts and notebooks. Every member is defined in `calls`."""
+# Made from async_session.py by `python -m tests.blocking_face`: edit that one.
+
+"""`Session`: a notebook with its kernel. Every member is defined in `calls`."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from runtimed.client import calls
-from runtimed.client.blocking import Connection
-from runtimed.client.connections import Connections
-from runtimed.client.flows import Flow, Follow
-from runtimed.client.handle import Handle, documented
+from runtimed.client.blocking_handle import BlockingHandle, EventIterator
+from runtimed.client.handle import documented
 from runtimed.durations import DEFAULT_TIMEOUT
-from runtimed.errors import DaemonUnavailable, NotConnected, RuntimedError
-from runtimed.execution.outputs import blobs_in
+from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
     Cell,
     CellType,
     EventType,
-    ExecutionEvent,
     ExecutionResult,
     Output,
     OutputPage,
@@ -30,15 +26,12 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
-from runtimed.texts import printable
 
-__all__ = ["EventIterator", "Session"]
-
-T = TypeVar("T")
+__all__ = ["Session"]
 
 
 @documented
-class Session(Handle):
+class Session(BlockingHandle):
     """A live notebook session, joined by its id.
 
     Everybody who names the same id shares its kernel, its cells and its outputs. The constructor touches nothing;
@@ -49,19 +42,17 @@ class Session(Handle):
 
     Example:
         >>> with Session("analysis") as session:
-        ...     print(session.run("6 * 7").display_data[0].data["text/plain"])
+        ...     result = session.run("6 * 7")
+        ...     print(result.display_data[0].data["text/plain"])
         42
     """
-
-    def _prepare(self) -> None:
-        self._connections = Connections(self._identity, self._join)
 
     # --- state ---
 
     @property
     def is_connected(self) -> bool:
         """Whether this handle is connected to the daemon. Never raises."""
-        return self._connections.is_open
+        return self._connection.is_open
 
     @property
     def kernel_started(self) -> bool:
@@ -74,12 +65,6 @@ class Session(Handle):
         """Where the running kernel's environment comes from; None without one. Never raises."""
         status = self._look()
         return status.env_source if status is not None else None
-
-    def __repr__(self) -> str:
-        state = "disconnected"
-        if self.is_connected:
-            state = "kernel_running" if self.kernel_started else "connected"
-        return f"Session(id={printable(self.notebook_id)}, status={state})"
 
     def _look(self) -> SessionStatus | None:
         if not self.is_connected:
@@ -98,12 +83,12 @@ class Session(Handle):
             DaemonUnavailable: If no daemon can be reached or started.
             ProtocolError: If the daemon is of another version.
         """
-        self._connections.open()
+        self._connection.open()
         self._was_connected = True
 
     def close(self) -> None:
         """Leave the session; it lives on. Closing twice is harmless."""
-        self._connections.close()
+        self._connection.close()
 
     def stop(self) -> None:
         """See `calls.stop`."""
@@ -294,14 +279,12 @@ class Session(Handle):
 
     def stream_execute(self, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> EventIterator:
         """See `calls.stream_execute`."""
-        self._check_connected()
         return self._stream(calls.stream_execute(self._notebook, cell_id, timeout_secs))
 
     def subscribe(
         self, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
     ) -> EventIterator:
         """See `calls.subscribe`."""
-        self._check_connected()
         return self._stream(calls.subscribe(self._notebook, cell_ids, event_types))
 
     # --- metadata ---
@@ -369,85 +352,3 @@ class Session(Handle):
     def sync_environment(self) -> SyncEnvironmentResult:
         """See `calls.sync_environment`."""
         return self._perform(calls.sync_environment(self._notebook))
-
-    # --- how a call is made ---
-
-    def _check_connected(self) -> None:
-        if not self._connections.was_opened:
-            raise NotConnected("Not connected", notebook_id=self.notebook_id)
-
-    def _perform(self, flow: Flow[T]) -> T:
-        self._check_connected()
-        return self._connections.perform(flow)
-
-    def _apart(self, flow: Flow[T], *, start_daemon: bool = True) -> T:
-        """Use a short connection, so that it works while another call waits, and after the end."""
-        connection = Connection(self._identity, start_daemon=start_daemon)
-        connection.open()
-        try:
-            return connection.perform(flow)
-        finally:
-            connection.close()
-
-    def _stream(self, plan: calls.Stream) -> EventIterator:
-        self._perform(plan.prepare())
-        connection = Connection(self._identity, self._join)
-        connection.open()
-        return EventIterator(self, connection, plan, plan.begin(connection.joined["last"]))
-
-
-class EventIterator(Iterator[ExecutionEvent]):
-    """The events of a session or of one execution, on a connection of their own, for one thread at a time.
-
-    A consumer that stops taking events holds up nothing else. `close` ends it early, from any thread; so does dropping
-    it, as `break` does. A forked child that goes on with it has the events of a stream of its own.
-    """
-
-    def __init__(self, session: Session, connection: Connection, plan: calls.Stream, follow: Follow) -> None:
-        self._session = session
-        self._connection = connection
-        self._plan = plan
-        self._events = connection.stream(follow)
-        self._turn = threading.Lock()
-        self._is_over = False
-
-    def __del__(self) -> None:
-        self.close()
-
-    def __next__(self) -> ExecutionEvent:
-        if not self._turn.acquire(blocking=False):
-            raise RuntimedError("Another thread waits for the next of these events; give each thread an iterator")
-        try:
-            while not self._is_over:
-                public = self._step()
-                if public is not None:
-                    return public
-        except BaseException as exc:
-            if self._is_over and isinstance(exc, RuntimedError):  # closed while this waited
-                raise StopIteration from None
-            self.close()
-            raise
-        finally:
-            self._turn.release()
-        raise StopIteration
-
-    def _step(self) -> ExecutionEvent | None:
-        with self._plan.translated_errors():
-            event = next(self._events)
-        blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))
-        if self._plan.is_last(event):
-            self.close()
-        return self._plan.public(event, blobs)
-
-    def close(self) -> None:
-        """End the stream; the execution goes on. Closing twice is harmless."""
-        self._is_over = True
-        with contextlib.suppress(ValueError):  # another thread waits in it, which the end of the connection wakes
-            self._events.close()
-        self._connection.close()
-
-    def __enter__(self) -> EventIterator:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -25,6 +25,15 @@ from runtimed.client.calls.cells import (
     set_cell_type,
     set_source,
 )
+from runtimed.client.calls.daemon import (
+    SessionKind,
+    SessionState,
+    daemon_status,
+    flush_pool,
+    list_rooms,
+    list_sessions,
+    shutdown,
+)
 from runtimed.client.calls.dependencies import (
     add_conda_dependencies,
     add_conda_dependency,
@@ -63,8 +72,8 @@ from runtimed.client.calls.kernel import (
     working_folder,
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
-from runtimed.client.calls.notebook import Notebook
-from runtimed.client.calls.sessions import delete, get_log, get_session, leave, restore, session_status, stop
+from runtimed.client.calls.notebook import Notebook, notebook
+from runtimed.client.calls.sessions import delete, get_log, get_session, leave, restore, stop
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
 
@@ -72,6 +81,8 @@ __all__ = [
     "AlreadyQueued",
     "Notebook",
     "OnTimeout",
+    "SessionKind",
+    "SessionState",
     "Stream",
     "add_conda_dependencies",
     "add_conda_dependency",
@@ -83,11 +94,13 @@ __all__ = [
     "clear_outputs",
     "complete",
     "create_cell",
+    "daemon_status",
     "delete",
     "delete_cell",
     "execute",
     "execute_cell",
     "fetch_blobs",
+    "flush_pool",
     "get",
     "get_cell",
     "get_cell_execution_count",
@@ -110,8 +123,11 @@ __all__ = [
     "kernel_request",
     "lacks_kernel",
     "leave",
+    "list_rooms",
+    "list_sessions",
     "log_start",
     "move_cell",
+    "notebook",
     "put",
     "queue_cell",
     "read_outputs",
@@ -121,12 +137,12 @@ __all__ = [
     "restore",
     "run",
     "send",
-    "session_status",
     "set_cell_metadata",
     "set_cell_type",
     "set_kernelspec",
     "set_metadata",
     "set_source",
+    "shutdown",
     "shutdown_kernel",
     "start_kernel",
     "stop",

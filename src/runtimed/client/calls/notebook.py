@@ -8,10 +8,10 @@ from typing import get_args
 
 from runtimed.document import checks
 from runtimed.errors import CellNotFound, InvalidCell
-from runtimed.ids import NotebookId
+from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.models import CellType
 
-__all__ = ["Notebook", "check_cell_type", "check_text"]
+__all__ = ["Notebook", "check_cell_type", "check_text", "notebook"]
 
 
 class Notebook:
@@ -43,6 +43,15 @@ class Notebook:
         """
         for cell_id in set(before).difference(cell_ids):
             self.seen.pop(cell_id, None)
+
+
+def notebook(session_id: str) -> Notebook:
+    """Return the notebook of an id that somebody gave.
+
+    Raises:
+        SessionError: If it cannot be one.
+    """
+    return Notebook(check_notebook_id(session_id))
 
 
 def check_text(name: str, value: object) -> None:

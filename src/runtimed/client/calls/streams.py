@@ -49,6 +49,11 @@ class Stream:
         self._cell_ids = None if cell_ids is None else list(cell_ids)
         self._event_types = None if event_types is None else frozenset(event_types)
 
+    @property
+    def counts_from_now(self) -> bool:
+        """Whether only events count that come after the iterator was asked for."""
+        return self._enqueue is None
+
     def prepare(self) -> Flow[None]:
         """Queue what is to be watched. The ids are those of the stream: done again, it does nothing."""
         if self._enqueue is not None:

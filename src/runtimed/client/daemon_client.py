@@ -1,0 +1,72 @@
+"""`DaemonClient`: a thin alias of `Client`, whose values are dicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtimed.client import calls
+from runtimed.client.client import Client
+
+__all__ = ["DaemonClient"]
+
+
+class DaemonClient:
+    """The daemon in plain dicts, as the first reference document has it."""
+
+    def __init__(self) -> None:
+        self._client = Client()
+
+    def ping(self) -> bool:
+        """Whether a daemon of this version answers."""
+        return self._client.ping()
+
+    def is_running(self) -> bool:
+        """Whether somebody listens on the daemon's socket."""
+        return self._client.is_running()
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the daemon's state, None if none runs.
+
+        `uv_available`, `conda_available` and `current_available` count spare kernels that wait in such environments,
+        `browser_available` spare browsers; `uv_warming`, `conda_warming`, `current_warming` and `browser_warming` count
+        those that are being made.
+        """
+        status = self._client.status()
+        if status is None:
+            return None
+        pool = {name: status.pool.get(name, 0) for name in _POOL_FIGURES}
+        return {
+            "pid": status.pid,
+            "version": status.version,
+            "socket_path": status.socket_path,
+            "data_dir": status.data_dir,
+            "started_at": status.started_at,
+            "sessions": status.sessions,
+            "peers": status.peers,
+            **pool,
+        }
+
+    def list_rooms(self) -> list[dict[str, Any]]:
+        """Return the open rooms: `notebook_id, active_peers, has_kernel, kernel_type, kernel_status, env_source`."""
+        return self._client._perform(calls.list_rooms()) if self.is_running() else []  # a thin alias
+
+    def flush_pool(self) -> None:
+        """End the spares; more are made after the next start of a kernel or browser. Harmless if no daemon runs."""
+        if self.is_running():
+            self._client._perform(calls.flush_pool())  # a thin alias
+
+    def shutdown(self) -> None:
+        """End the daemon and every session."""
+        self._client.shutdown()
+
+
+_POOL_FIGURES = (
+    "uv_available",
+    "uv_warming",
+    "conda_available",
+    "conda_warming",
+    "current_available",
+    "current_warming",
+    "browser_available",
+    "browser_warming",
+)
