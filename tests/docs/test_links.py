@@ -35,3 +35,10 @@ def test_the_package_ships_what_its_readme_links_to():
     (include,) = [line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("include = ")]
     folders = {link.partition("/")[0] for link in links(PAGES["README.md"]) if not urlsplit(link).scheme}
     assert [folder for folder in folders if f'"{folder}"' not in include] == []
+
+
+def test_pictures_are_small_and_shown():
+    pictures = {path.resolve() for path in (ROOT / "docs" / "images").iterdir()}
+    shown = {(page.parent / link).resolve() for page in PAGES.values() for link in links(page)}
+    assert pictures <= shown
+    assert [path.name for path in pictures if path.stat().st_size > 150 * 2**10] == []
