@@ -13,15 +13,13 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TextIO
-
-if TYPE_CHECKING:
-    from runtimed.models import Output
+from typing import Any, Final, Literal, Protocol, TextIO
 
 __all__ = [
     "WIDGET_MIME_TYPE",
     "LastDisplay",
     "OutputStream",
+    "Shown",
     "bundle_for_display",
     "readable_size",
     "running_shell",
@@ -35,6 +33,46 @@ _COLOUR: Final = re.compile(r"\x1b\[[0-9;:]{0,128}m")
 
 _FLUSH_INTERVAL: Final = 0.05
 """Shortest time between two flushes of a stream that also flushes itself, in seconds."""
+
+
+class Shown(Protocol):
+    """What is shown of an output; see `models.Output`."""
+
+    @property
+    def output_type(self) -> Literal["stream", "display_data", "execute_result", "error"]:
+        """Which of the other fields hold something."""
+
+    @property
+    def name(self) -> str | None:
+        """`stdout` or `stderr`, for a stream."""
+
+    @property
+    def text(self) -> str | None:
+        """The text of a stream."""
+
+    @property
+    def data(self) -> Mapping[str, Any] | None:
+        """By MIME type."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """By MIME type or key."""
+
+    @property
+    def ename(self) -> str | None:
+        """Name of the exception, for an error."""
+
+    @property
+    def evalue(self) -> str | None:
+        """Its text."""
+
+    @property
+    def traceback(self) -> tuple[str, ...]:
+        """Its lines."""
+
+    @property
+    def display_id(self) -> str | None:
+        """The id under which the kernel may update this output later."""
 
 
 class LastDisplay:
@@ -86,14 +124,14 @@ class OutputStream:
         self._failure = ""
         self._last = LastDisplay()
 
-    def show(self, output: Output) -> None:
+    def show(self, output: Shown) -> None:
         """Show one more output; the text of a stream is the piece that just arrived."""
         if output.output_type == "stream":
             self._shown(self.attempt(lambda: self._show_text(_target(output), output.text or "")))
         else:
             self._shown(self.attempt(lambda: self._show_display(output, self._local_id(output))))
 
-    def update(self, output: Output) -> None:
+    def update(self, output: Shown) -> None:
         """Replace what is shown under the output's display id, in every place where it is shown.
 
         A terminal can go back to what was printed last only: else the new version is printed below. An output without a
@@ -132,7 +170,7 @@ class OutputStream:
         """Somebody else prints, or a person types, where the outputs are."""
         self._last.forget()
 
-    def _show_display(self, output: Output, display_id: str | None, *, update: bool = False) -> None:
+    def _show_display(self, output: Shown, display_id: str | None, *, update: bool = False) -> None:
         shell = running_shell()
         prints = shell is not None and _prints(shell.display_pub)
         if update and prints:
@@ -158,11 +196,11 @@ class OutputStream:
             _flush(target)
             self._flushed_at = now
 
-    def _local_id(self, output: Output) -> str | None:
+    def _local_id(self, output: Shown) -> str | None:
         return None if output.display_id is None else f"{self._prefix}{output.display_id}"
 
 
-def show_output(output: Output) -> None:
+def show_output(output: Shown) -> None:
     """Show one output of the past, or a note in its place: notebook, terminal IPython or plain Python."""
     failure = _failure_of(lambda: _show(output, None))
     if failure:
@@ -212,7 +250,7 @@ def readable_size(size: int) -> str:
     return f"{value:.4g} {units[0]}"
 
 
-def _show(output: Output, display_id: str | None) -> None:
+def _show(output: Shown, display_id: str | None) -> None:
     match output.output_type:
         case "stream":
             _write_all(_target(output), output.text or "")
@@ -222,7 +260,7 @@ def _show(output: Output, display_id: str | None) -> None:
             _publish(output, display_id)
 
 
-def _target(output: Output) -> TextIO:
+def _target(output: Shown) -> TextIO:
     return sys.stderr if output.name == "stderr" else sys.stdout
 
 
@@ -268,7 +306,7 @@ def _encodable(value: Any, encoding: str = "utf-8") -> Any:
             return value
 
 
-def _show_error(output: Output) -> None:
+def _show_error(output: Shown) -> None:
     lines = _encodable(list(output.traceback) or [f"{output.ename}: {output.evalue}"])
     shell = running_shell()
     if shell is None:
@@ -283,7 +321,7 @@ def _show_error(output: Output) -> None:
         shell._last_traceback_during_displayhook = failed
 
 
-def _publish(output: Output, display_id: str | None, *, update: bool = False) -> None:
+def _publish(output: Shown, display_id: str | None, *, update: bool = False) -> None:
     shell = running_shell()
     if shell is None:
         _write_all(sys.stdout, f"{output}\n")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from runtimed.daemon.hosting.link import reap_hosts
-from runtimed.daemon.serving.server import Daemon, own_data_folder
+from runtimed.daemon.serving.daemon import Daemon
+from runtimed.daemon.serving.server import own_data_folder, serve
 from runtimed.settings import read_settings
 from tests.conftest import wait_until
 
@@ -31,7 +32,7 @@ async def daemon_with_a_clock(steady: Callable[[], float] | None = None) -> Asyn
     with own_data_folder(settings):
         daemon = Daemon(settings, clock, steady or clock)
         ready = asyncio.Event()
-        running = asyncio.create_task(daemon.run(on_ready=ready.set))
+        running = asyncio.create_task(serve(daemon, on_ready=ready.set))
         await ready.wait()
         try:
             yield clock, daemon
@@ -48,7 +49,7 @@ async def look(clock: Clock, daemon: Daemon) -> None:
         if daemon._retention._task is not None:
             await daemon._retention._task
         daemon._retention._next = clock.now
-        daemon._tick()
+        daemon.tick()
     assert daemon._retention._task is not None
     await daemon._retention._task
 

@@ -5,7 +5,8 @@ import asyncio
 from runtimed import AsyncClient, AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
-from runtimed.daemon.serving.server import PRUNE_EVERY, PRUNE_FIRST
+from runtimed.daemon.serving.daemon import PRUNE_EVERY, PRUNE_FIRST
+from runtimed.daemon.serving.overview import status_as_map
 from runtimed.protocol.operations import Enqueue, Join
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.environments.test_prune import make
@@ -21,7 +22,7 @@ def test_an_idle_session_lives_to_its_deadline_and_not_beyond(own_folder):
                 return (await session.status()).status == "timed_out"
 
             clock.now += 599
-            daemon._tick()
+            daemon.tick()
             assert not await ended()
             clock.now += 2
             await until(ended, "the session does not time out")
@@ -38,7 +39,7 @@ def test_a_running_cell_keeps_a_session_from_being_idle_but_not_from_lasting_too
             await session.start_kernel()
             execution_id = await session.queue_cell(await session.create_cell("import time; time.sleep(1000)"))
             clock.now += 3000
-            daemon._tick()
+            daemon.tick()
             assert (await session.status()).status == "active"
             clock.now += 601
             result = await session.wait(execution_id)
@@ -62,17 +63,17 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted_once_it_holds_ot
             await asker.perform(_ask(operation))
             await until(lambda: daemon.room("s").kernel.executions.asking, "the cell does not ask")
             asker.close()
-            await until(lambda: daemon.status_as_map()["rooms"][0]["active_peers"] == 1, "the asker is still there")
+            await until(lambda: status_as_map(daemon)["rooms"][0]["active_peers"] == 1, "the asker is still there")
             for _ in range(2):
-                daemon._tick()
+                daemon.tick()
                 clock.now += 31
             assert daemon.room("s").kernel.executions.asking, "somebody may come back and answer"
             await session.queue_cell(await session.create_cell("1"))
             for _ in range(2):
-                daemon._tick()
+                daemon.tick()
                 assert daemon.room("s").kernel.executions.asking
                 clock.now += 31
-            daemon._tick()
+            daemon.tick()
             result = await session.wait("e")
             assert result.error is not None
             assert result.error.ename == "KeyboardInterrupt"
@@ -91,13 +92,13 @@ def test_environments_that_nobody_has_used_for_long_are_removed_by_and_by(own_fo
             folder = daemon.settings.environments_dir
             old, new = make(folder, "a", 31, at=clock.now), make(folder, "b", 29, at=clock.now)
             clock.now += PRUNE_FIRST
-            daemon._tick()
+            daemon.tick()
             await until(lambda: not old.exists(), "the old environment is still there")
             clock.now += PRUNE_EVERY - 1
-            daemon._tick()
+            daemon.tick()
             assert new.exists()
             clock.now += 86400
-            daemon._tick()
+            daemon.tick()
             await until(lambda: not new.exists(), "the other environment is still there")
 
     asyncio.run(scenario())

@@ -18,7 +18,7 @@ import pytest
 
 from runtimed import AsyncSession, Cell
 from runtimed.daemon.rooms.room import database_path
-from runtimed.daemon.serving.server import Daemon
+from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.upkeep.heap import Heap
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, NotebookId
@@ -82,7 +82,7 @@ def grown(before: Counter[str], after: Counter[str]) -> dict[str, tuple[int, int
 
 def databases(daemon: Daemon) -> Iterator[tuple[str, Any]]:
     yield "registry", daemon._registry_store._db
-    for session_id, room in daemon._rooms.items():
+    for session_id, room in daemon.rooms.items():
         yield session_id, room._store._db
 
 
@@ -153,7 +153,7 @@ handles = [display({"text/plain": "first"}, raw=True, display_id=True) for n in 
 
 def displays_of(daemon: Daemon) -> tuple[int, int]:
     """How many displays the daemon remembers for updates, and how many for sizes."""
-    room = daemon._rooms[NotebookId("s")]
+    room = daemon.rooms[NotebookId("s")]
     assert room.kernel.executions._displays is not None
     return len(room.kernel.executions._displays), sum(map(len, room.log._sizes._displays.values()))
 
@@ -164,7 +164,7 @@ def test_displays_are_remembered_as_long_as_a_cell_shows_them(own_folder):
             cell_id = await session.create_cell(DISPLAYS)
             for _ in range(3):
                 assert (await session.execute_cell(cell_id)).success
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon) == (50, 50), "those of the last execution"
             # Updates reach the cell, wherever they come from.
             assert (await session.run("for each in handles: each.update({'text/plain': 'second'}, raw=True)")).success
@@ -174,26 +174,26 @@ def test_displays_are_remembered_as_long_as_a_cell_shows_them(own_folder):
             again = asyncio.create_task(session.execute_cell(cell_id))
             await until(lambda: displays_of(daemon)[0] > 50, "nothing is shown")
             await again
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon) == (50, 50)
             await session.clear_outputs(cell_id)
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon) == (0, 0)
             assert (await session.execute_cell(cell_id)).success
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon) == (50, 50)
             await session.delete_cell(cell_id)
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon) == (0, 0)
 
             slow = await session.create_cell(f"input_ = 1{DISPLAYS}import time; time.sleep(1){DISPLAYS}")
             running = asyncio.create_task(session.execute_cell(slow))
             await until(lambda: displays_of(daemon)[0] == 50, "nothing is shown")
             await session.delete_cell(slow)
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon)[0] >= 50, "it may update what it shows"
             assert (await running).success
-            daemon._tick()
+            daemon.tick()
             assert displays_of(daemon) == (0, 0)
 
             assert (await session.run(DISPLAYS)).success
@@ -215,7 +215,7 @@ def test_a_large_notebook_that_is_closed_leaves_no_memory_behind(own_folder, mon
     code = """
 import asyncio, psutil
 from runtimed import AsyncSession
-from runtimed.daemon.serving.server import ROOM_REST
+from runtimed.daemon.serving.daemon import ROOM_REST
 from tests.daemon.conftest import daemon_with_a_clock, until
 
 def memory():
@@ -229,11 +229,11 @@ async def scenario():
         async with AsyncSession("large") as session:
             assert len(await session.get_cell_ids()) == 1500
         with_it = memory()
-        await until(lambda: not daemon._rooms["large"].in_use, "the client does not leave")
-        daemon._tick()
+        await until(lambda: not daemon.rooms["large"].in_use, "the client does not leave")
+        daemon.tick()
         clock.now += ROOM_REST + 1
-        daemon._tick()
-        assert list(daemon._rooms) == []
+        daemon.tick()
+        assert list(daemon.rooms) == []
         await until(lambda: memory() < before + 20, "the memory stays")
         print(with_it - before, memory() - before)
 

@@ -32,9 +32,9 @@ def test_a_damaged_row_of_one_session_is_told_once_and_the_others_keep_their_dea
                 daemon._registry_store._db.execute("UPDATE sessions SET checksum = 0 WHERE session_id = 'damaged'")
 
                 for _ in range(5):
-                    daemon._tick()
+                    daemon.tick()
                 clock.now += 61
-                daemon._tick()
+                daemon.tick()
                 await until(lambda: daemon.registry.get("s").status == "timed_out", "it has not timed out")
             told = [problem for problem in daemon.problems if "The time limit of session 'damaged' fails: " in problem]
             assert len(told) == 1
@@ -62,7 +62,7 @@ def test_a_defect_that_strikes_one_session_at_every_look_leaves_the_others_alone
                     patch.setattr(Room, step, property(broken) if isinstance(sound, property) else broken)
                     clock.now += 61
                     for _ in range(5):
-                        daemon._tick()
+                        daemon.tick()
                     await until(lambda: daemon.registry.get("s").status == "timed_out", "it has not timed out")
                 assert [cell.source for cell in await bad.get_cells()] == ["x"]
             assert [problem for problem in daemon.problems if "ZeroDivisionError" in problem] == [

@@ -19,7 +19,8 @@ import pytest
 
 from runtimed import AsyncSession, Client, DaemonUnavailable, Session, StorageError
 from runtimed.cli.doctor import examine
-from runtimed.daemon.serving.server import Daemon, own_data_folder
+from runtimed.daemon.serving.daemon import Daemon
+from runtimed.daemon.serving.server import own_data_folder, serve
 from runtimed.ids import NotebookId, stored_name
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, wait_until
@@ -125,7 +126,7 @@ async def serving() -> AsyncIterator[Daemon]:
     with own_data_folder(settings):
         daemon = Daemon(settings)
         ready = asyncio.Event()
-        running = asyncio.create_task(daemon.run(on_ready=ready.set))
+        running = asyncio.create_task(serve(daemon, on_ready=ready.set))
         try:
             await asyncio.wait(
                 {running, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED, timeout=20

@@ -15,7 +15,8 @@ from io import TextIOWrapper
 import uvloop
 
 from runtimed.daemon.files import provide_files
-from runtimed.daemon.serving.server import Daemon, own_data_folder
+from runtimed.daemon.serving.daemon import Daemon
+from runtimed.daemon.serving.server import own_data_folder, serve
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.host.memory import leave_fence
 from runtimed.settings import Settings, read_settings
@@ -63,7 +64,7 @@ async def _serve(settings: Settings) -> None:
     logger.info("runtimed %s serves %s from %s", __version__, settings.socket_path, settings.data_dir)
     # Imports are done: what they made lives as long as the process, and need not be looked at again.
     gc.freeze()
-    await daemon.run(on_ready=lambda: _say(READY))
+    await serve(daemon, on_ready=lambda: _say(READY))
     logger.info("the daemon ends")
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from runtimed.daemon.hosting import adoption, folder
 from runtimed.daemon.rooms.kernel import RoomKernel
-from runtimed.daemon.serving import server
-from runtimed.daemon.serving.server import Daemon
+from runtimed.daemon.serving import daemon as serving
+from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.upkeep import deletion
 from runtimed.protocol.codec import encode_event
 from runtimed.protocol.events import KernelState
@@ -126,7 +126,7 @@ def test_an_error_while_a_dead_host_is_buried_is_reported_and_it_is_tried_again(
 def test_an_error_in_what_deleted_sessions_have_left_keeps_no_daemon_from_starting(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "finish_deletions", failing(deletion.finish_deletions, ERRORS[1], lambda *_: True))
+    monkeypatch.setattr(serving, "finish_deletions", failing(deletion.finish_deletions, ERRORS[1], lambda *_: True))
 
     async def scenario() -> None:
         async with daemon_with_a_clock() as (_clock, daemon):

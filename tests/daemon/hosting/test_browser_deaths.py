@@ -53,7 +53,7 @@ def test_a_session_that_times_out_writes_its_cookies_first(own_folder):
             await session.start()
             await session.set_cookies([COOKIE])
             clock.now += 3.1 * 60
-            daemon._tick()
+            daemon.tick()
 
             async def has_ended() -> bool:
                 return (await session.status()).status == "timed_out" and not daemon.room("shop").browser.in_use

@@ -14,7 +14,7 @@ import pytest
 
 from runtimed import Client, DaemonClient, RuntimedError, Session
 from runtimed.daemon.hosting.folder import Owner, name_owner
-from runtimed.daemon.serving.server import TICK
+from runtimed.daemon.serving.daemon import TICK
 from tests.conftest import command_of, lives, processes_of, wait_until
 from tests.daemon.test_memory import EXCEEDED, MIB, cgroups, needs_cgroup
 

@@ -17,7 +17,7 @@ import pytest
 
 from runtimed import AsyncBrowserSession, BrowserSession, Client, DaemonClient, RuntimedError, Session
 from runtimed.daemon.hosting.folder import Owner, name_owner
-from runtimed.daemon.serving.server import TICK
+from runtimed.daemon.serving.daemon import TICK
 from runtimed.ids import NotebookId, stored_name
 from tests.browser.server import Site, serve
 from tests.conftest import command_of, processes_of, wait_until
@@ -406,7 +406,7 @@ def test_the_folder_of_a_session_that_began_with_a_spare_goes_when_nobody_has_us
         async with daemon_with_a_clock() as (clock, daemon):
             first, session = AsyncBrowserSession("first"), AsyncBrowserSession("shop", timeout_minutes=None)
             await first.start()
-            await until(lambda: daemon._pool.figures() == WAITING, "there is no spare")
+            await until(lambda: daemon.pool.figures() == WAITING, "there is no spare")
             await session.start()
             folder = browsers / stored_name(NotebookId("shop"))
             assert folder.is_symlink()

@@ -201,12 +201,12 @@ def test_the_timeouts_of_a_browser_session_count_from_its_last_use_and_from_its_
             clock.now += 2.9 * 60
             await session.get_cookies()
             clock.now += 2.9 * 60
-            daemon._tick()
+            daemon.tick()
             assert (await session.status()).status == "active"
             waiting = asyncio.create_task(session.execute(type="wait", seconds=1))
             await until(lambda: daemon.room("shop").browser.busy, "nothing is asked of the browser")
             clock.now += 4 * 60
-            daemon._tick()
+            daemon.tick()
             assert (await waiting).success
             clock.now += 3.1 * 60
             await until(lambda: is_in("timed_out", "idle_timeout"), "it does not time out")

@@ -17,8 +17,9 @@ from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.identity import Identity
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, files_needed, fit_limits
+from runtimed.daemon.serving.daemon import ROOM_REST
+from runtimed.daemon.serving.overview import status_as_map
 from runtimed.daemon.serving.peer import MAX_UNANSWERED
-from runtimed.daemon.serving.server import ROOM_REST
 from runtimed.protocol.messages import EventFrame, Failure, Message, Refusal, Reply, Request
 from runtimed.protocol.operations import AddCell, GetCells, GetMetadata, Join, Subscribe, Watch
 from runtimed.settings import DaemonLimits
@@ -129,14 +130,14 @@ def test_a_connection_that_says_nothing_is_closed_and_counts_for_nobody(own_fold
         async with daemon_with_a_clock() as (_clock, daemon):
             silent = [await asyncio.open_unix_connection(default_socket_path()) for _ in range(3)]
             await until(lambda: daemon.reception.strangers == 3, "they are not there")
-            assert daemon.status_as_map()["peers"] == 0
+            assert status_as_map(daemon)["peers"] == 0
             async with AsyncSession("s") as session:
                 for reader, writer in silent:
                     assert b"No greeting came within 1 seconds" in await reader.read()
                     writer.close()
                 # Who has said who it is stays.
                 assert await session.create_cell("x")
-                assert (daemon.reception.strangers, daemon.status_as_map()["peers"]) == (0, 1)
+                assert (daemon.reception.strangers, status_as_map(daemon)["peers"]) == (0, 1)
 
     asyncio.run(scenario())
 
@@ -266,10 +267,10 @@ def test_a_session_that_is_watched_without_being_joined_stays_open(own_folder):
             watching = asyncio.create_task(_collect(watcher, events))
             await until(lambda: daemon.room("s").log.is_watched, "nobody watches")
             await session.close()
-            await until(lambda: daemon.status_as_map()["peers"] == 1, "the session is still connected")
-            daemon._tick()
+            await until(lambda: status_as_map(daemon)["peers"] == 1, "the session is still connected")
+            daemon.tick()
             clock.now += ROOM_REST + 1
-            daemon._tick()
+            daemon.tick()
 
             again = AsyncSession("s")
             await again.create_cell("y")
@@ -277,11 +278,11 @@ def test_a_session_that_is_watched_without_being_joined_stays_open(own_folder):
             watching.cancel()
             watcher.close()
             await again.close()
-            await until(lambda: daemon.status_as_map()["peers"] == 0, "somebody is still connected")
-            daemon._tick()
+            await until(lambda: status_as_map(daemon)["peers"] == 0, "somebody is still connected")
+            daemon.tick()
             clock.now += ROOM_REST + 1
-            daemon._tick()
-            assert daemon.status_as_map()["rooms"] == []
+            daemon.tick()
+            assert status_as_map(daemon)["rooms"] == []
 
     asyncio.run(scenario())
 

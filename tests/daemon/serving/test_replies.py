@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from runtimed import AsyncClient, DaemonClient, Session
-from runtimed.daemon.serving import server
+from runtimed.daemon.serving import overview
+from runtimed.daemon.serving.daemon import MAX_PROBLEM
 from runtimed.ids import ClientId, NotebookId
 from runtimed.lifecycle import Limits
 from runtimed.protocol.messages import Failure, Request
@@ -18,7 +19,7 @@ COUNT = 40
 
 
 def test_a_list_of_sessions_is_given_whole_whatever_fits_into_a_reply(own_folder, monkeypatch):
-    monkeypatch.setattr(server, "REPLY_BUDGET", 10_000)
+    monkeypatch.setattr(overview, "REPLY_BUDGET", 10_000)
     ids = [f"{'long ' * 200}{n:02}" for n in range(COUNT)]
 
     async def scenario() -> None:
@@ -40,7 +41,7 @@ def test_a_list_of_sessions_is_given_whole_whatever_fits_into_a_reply(own_folder
 
 
 def test_a_list_of_rooms_is_given_whole_whatever_fits_into_a_reply(own_folder, monkeypatch):
-    monkeypatch.setattr(server, "REPLY_BUDGET", 10_000)
+    monkeypatch.setattr(overview, "REPLY_BUDGET", 10_000)
     ids = [f"{'long ' * 200}{n:02}" for n in range(COUNT)]
 
     async def scenario() -> None:
@@ -52,7 +53,7 @@ def test_a_list_of_rooms_is_given_whole_whatever_fits_into_a_reply(own_folder, m
             daemon.report("x" * 10**7)
             status = await AsyncClient().status()
             assert status is not None
-            assert [len(problem) for problem in status.problems] == [server.MAX_PROBLEM + 1]
+            assert [len(problem) for problem in status.problems] == [MAX_PROBLEM + 1]
 
     asyncio.run(scenario())
 

@@ -20,7 +20,8 @@ from runtimed import AsyncSession, RuntimedError, StorageError
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow, Follow
 from runtimed.client.identity import Identity
-from runtimed.daemon.serving.server import ROOM_REST, Daemon
+from runtimed.daemon.serving.daemon import ROOM_REST, Daemon
+from runtimed.daemon.serving.overview import status_as_map
 from runtimed.daemon.upkeep.retention import EVERY, GRACE
 from runtimed.ids import NotebookId, stored_name
 from runtimed.protocol.codec import decode_event, encode_event
@@ -211,7 +212,7 @@ def test_a_closed_session_is_looked_into_and_stays_closed(own_folder):
             assert path.stat().st_size < before - 2_000_000
             # Nothing is left to do: it is not opened for more than a look.
             await look(clock, daemon)
-            assert daemon.status_as_map()["rooms"] == []
+            assert status_as_map(daemon)["rooms"] == []
 
             await session.connect()
             assert (await session.status()).status == "closed"
@@ -224,9 +225,9 @@ def test_a_closed_session_is_looked_into_and_stays_closed(own_folder):
 
 async def close_rooms(clock: Clock, daemon: Daemon) -> None:
     async def closed() -> bool:
-        daemon._tick()
+        daemon.tick()
         clock.now += ROOM_REST + 1
-        return not daemon.status_as_map()["rooms"]
+        return not status_as_map(daemon)["rooms"]
 
     daemon._retention._next = clock.now + 30 * 60
     await until(closed, "the rooms stay open")
@@ -344,20 +345,21 @@ def test_while_not_everything_can_be_read_no_blob_is_removed(own_folder, what, c
 
 DAEMON = """
 import asyncio, time
-from runtimed.daemon.upkeep import retention, server
+from runtimed.daemon.serving import daemon as serving, server
+from runtimed.daemon.upkeep import retention
 from runtimed.settings import read_settings
 
 async def main() -> None:
     ahead = [0.0]
     settings = read_settings()
     with server.own_data_folder(settings):
-        daemon = server.Daemon(settings, lambda: time.time() + ahead[0], lambda: time.time() + ahead[0])
+        daemon = serving.Daemon(settings, lambda: time.time() + ahead[0], lambda: time.time() + ahead[0])
 
         def ready() -> None:
             ahead[0] = 40 * 86400
             print("ready", flush=True)
 
-        await daemon.run(ready)
+        await server.serve(daemon, ready)
 
 asyncio.run(main())
 """

@@ -83,7 +83,7 @@ def test_executions_outlive_a_clock_that_jumps_for_a_month_and_go_when_the_month
             hidden = (await session.run("print('hidden')")).execution_id
             (cell,) = await session.get_cells()
             await session.delete_cell(cell.id)
-            daemon._tick()
+            daemon.tick()
             clock.now += 31 * DAY
             steady[0] += 2
             await look(clock, daemon)

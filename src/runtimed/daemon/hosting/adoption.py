@@ -16,7 +16,6 @@ from runtimed.daemon.hosting.browser_folders import clear_up_spares
 from runtimed.daemon.hosting.folder import Owner, find_owner, is_spare, set_spool_aside
 from runtimed.daemon.hosting.link import remove_host_folder
 from runtimed.daemon.registry import Registry
-from runtimed.daemon.rooms.room import Room
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import NotebookId
 from runtimed.lifecycle import SessionEvent
@@ -25,9 +24,28 @@ from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
 
-__all__ = ["Adopter", "adopt_hosts"]
+__all__ = ["Adopter", "AdoptingRoom", "adopt_hosts"]
 
 logger = logging.getLogger(__name__)
+
+
+class AdoptingRoom(Protocol):
+    """What a room offers for this."""
+
+    def take_over(self, row: SessionRow) -> None:
+        """Go on with a session of an earlier daemon, whose host may be gone."""
+
+    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over a host from an earlier daemon.
+
+        Args:
+            folder: The host's.
+            owner: What it works for.
+            wanted: False for one whose session has ended: it is told to end as well.
+
+        Returns:
+            Ends when the host has answered or is known to be dead.
+        """
 
 
 class Adopter(Protocol):
@@ -36,7 +54,7 @@ class Adopter(Protocol):
     settings: Settings
     registry: Registry
 
-    def room(self, notebook_id: str) -> Room:
+    def room(self, notebook_id: str) -> AdoptingRoom:
         """Return the room of a session, opened if need be."""
 
     def report(self, sentence: str) -> None:
@@ -157,7 +175,7 @@ def _adopt(daemon: Adopter, folder: Path, owner: Owner, *, wanted: bool) -> list
     return joining
 
 
-def _open(daemon: Adopter, notebook_id: str) -> Room:
+def _open(daemon: Adopter, notebook_id: str) -> AdoptingRoom:
     """Open a room; if its database is damaged, and so was set aside, with a new one.
 
     Raises:

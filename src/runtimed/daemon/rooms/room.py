@@ -21,8 +21,8 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_check import DocumentCheck
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.kernel import KernelListener, RoomKernel
+from runtimed.daemon.rooms.pruning import delete_old
 from runtimed.daemon.rooms.reading import read_page
-from runtimed.daemon.upkeep.retention import delete_old
 from runtimed.document.notebook import CellRecord
 from runtimed.environments.maker import Environments
 from runtimed.errors import RuntimedError, SessionNotFound, StorageError
@@ -550,7 +550,7 @@ class Room(KernelListener, BrowserListener):
     # --- what is too old ---
 
     def delete_old(self, before: float) -> Generator[None, None, None]:
-        """Delete what is too old; see `retention.delete_old`."""
+        """Delete what is too old; see `pruning.delete_old`."""
         return delete_old(self._store, self.log, self.kernel.executions.forget, self._living_hosts, before)
 
     def _living_hosts(self) -> set[str] | None:

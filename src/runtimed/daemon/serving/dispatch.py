@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
 
 from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.cell_pages import content_page
 from runtimed.daemon.rooms.events import Stream
 from runtimed.daemon.rooms.reading import read_page
 from runtimed.daemon.rooms.room import Room
+from runtimed.daemon.serving.daemon import Daemon
+from runtimed.daemon.serving.overview import session_as_map, sessions_as_map, status_as_map
+from runtimed.daemon.serving.peer import Answer, Peer
 from runtimed.document.notebook import Edit, NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
@@ -20,11 +23,7 @@ from runtimed.protocol import operations as ops
 from runtimed.protocol.events import EnvProgress
 from runtimed.storage.audit import Actor
 
-if TYPE_CHECKING:
-    from runtimed.daemon.serving.peer import Peer
-    from runtimed.daemon.serving.server import Daemon
-
-__all__ = ["Answer", "dispatch"]
+__all__ = ["dispatch"]
 
 BLOB_PAGE: Final = 2**20
 """Bytes of a blob in one reply."""
@@ -34,9 +33,6 @@ EVENTS_PAGE: Final = 2**20
 
 IDS_BYTES: Final = 4 * 2**20
 """Bytes of ids in one reply: those of 90,000 cells."""
-
-Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream
-"""The reply, or something that will make it."""
 
 NotebookOperation = (
     ops.Join
@@ -91,9 +87,9 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
     """
     match operation:
         case ops.GetStatus():
-            return daemon.status_as_map(operation.first_room)
+            return status_as_map(daemon, operation.first_room)
         case ops.GetSession():
-            return daemon.session_as_map(daemon.registry.get(operation.notebook_id))
+            return session_as_map(daemon, daemon.registry.get(operation.notebook_id))
         case ops.GetLog():
             row = daemon.registry.get(operation.notebook_id)
             work = daemon.room(row.session_id).audit()
@@ -101,7 +97,7 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
                 "entries": log_page(daemon.registry.history(row.session_id), work, operation.page, operation.page_size)
             }
         case ops.ListSessions():
-            return daemon.sessions_as_map(operation)
+            return sessions_as_map(daemon, operation)
         case ops.FindSessions(prefix=prefix, status=status, kind=kind):
             return {"ids": _fitting(daemon.registry.find_ids(prefix, status, kind))}
         case ops.FindCells(notebook_id=notebook_id, prefix=prefix):

@@ -6,24 +6,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
+from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, Stream
-from runtimed.daemon.serving.dispatch import dispatch
+from runtimed.daemon.rooms.room import Room
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId, NotebookId
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.operations import Operation
 from runtimed.protocol.pacing import TokenBucket
+from runtimed.settings import DaemonLimits
 from runtimed.storage.audit import Actor
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
-if TYPE_CHECKING:
-    from runtimed.daemon.rooms.room import Room
-    from runtimed.daemon.serving.server import Daemon
-
-__all__ = ["Peer"]
+__all__ = ["Answer", "Peer", "PeerOwner"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +30,46 @@ MAX_UNANSWERED: Final = 1000
 """Requests of one connection that may be under way; the next one is read when one of them is answered."""
 
 
+Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream
+"""The reply, or something that will make it."""
+
+
+class PeerOwner(Protocol):
+    """What a daemon offers to its peers."""
+
+    limits: DaemonLimits
+    pid: int
+    demand: Demand
+
+    def admit(self, peer: Peer) -> None:
+        """A connection has said who it is.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+
+    def peer_gone(self, peer: Peer) -> None:
+        """A connection is closed."""
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+
+    def flow_of(self, notebook_id: str | None) -> Flow | None:
+        """Return the flow of a session whose room is open."""
+
+
 class Peer(ChannelHandler):
     """A client as the daemon sees it, as long as one connection lasts."""
 
     batch = 1  # so that many requests that come at once let others in between
 
-    def __init__(self, daemon: Daemon, channel: Channel) -> None:
+    def __init__(self, daemon: PeerOwner, channel: Channel, answer: Callable[[Peer, int, Operation], Answer]) -> None:
         self.channel = channel
         # What the operating system says of it, not what it says of itself; its pid is 0 in another container.
         self.actor = Actor(ClientId(""), label=None, uid=channel.peer.uid, pid=channel.peer.pid or None)
         self.rooms: set[Room] = set()
         self._daemon = daemon
+        self._dispatch = answer
         self._greeted = False
         self._waits = False
         self._takes_replies = True
@@ -139,7 +167,7 @@ class Peer(ChannelHandler):
 
     def _answer(self, request: Request) -> None:
         try:
-            answer = dispatch(self._daemon, self, request.id, request.operation)
+            answer = self._dispatch(self, request.id, request.operation)
         except RuntimedError as exc:
             if not self._waits_for_check(request):
                 self.channel.fail(request.id, exc)

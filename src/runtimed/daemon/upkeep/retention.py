@@ -1,9 +1,6 @@
 """Deletes what is too old, and the blobs to which nothing refers any more, a little at a time.
 
-Too old is an execution that ended longer ago than `keep_days`, and gave no output since, if no cell of the document
-shows it and nobody reads it; an event of no execution (a cell was edited, a kernel's status changed) of that age; and
-what was noted of who did what, but for the last edit of each cell and the last step of each session's life; and the
-ids to which nothing refers any more.
+`rooms/pruning.py` says what is too old in a session. Of the history that is all but the last step of each session.
 Documents, cells and sessions are never deleted here.
 """
 
@@ -11,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from runtimed.daemon.hosting.browser_folders import remove_old_folders
+from runtimed.daemon.registry import Registry
+from runtimed.daemon.rooms.pruning import has_old
+from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.upkeep.trusted_time import TrustedTime
 from runtimed.errors import ProtocolError, SessionError, StorageError
 from runtimed.execution.outputs import blobs_in
 from runtimed.ids import NotebookId, stored_name
-from runtimed.protocol.codec import decode_event, unpack
+from runtimed.protocol.codec import decode_event
+from runtimed.settings import DaemonLimits, Settings
+from runtimed.storage.blobs import BlobStore
 from runtimed.storage.database import remove_database
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool
 
-if TYPE_CHECKING:
-    from runtimed.daemon.rooms.events import EventLog
-    from runtimed.daemon.serving.server import Daemon
-
-__all__ = ["Retention", "delete_old"]
+__all__ = ["Retention", "RetentionOwner"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,117 +51,36 @@ REST: Final = 0.02
 MAX_SPOOL: Final = 64 * 2**20
 """A host's spool that is longer has much to hand over; blobs are looked at when it has, in bytes."""
 
-_ROWS: Final = 20
-_EVENTS: Final = 100
-_EVENT_BYTES: Final = 4 * 2**20
-_FREE_PAGES: Final = 256
-"""So many pages stay in a file that is written to again, and would grow again."""
-_GIVE_BACK: Final = 64
 _MAX_SAID: Final = 100
-_LOOK: Final = 2000
 
 
-def delete_old(
-    store: SessionStore,
-    log: EventLog,
-    forget: Callable[[str], None],
-    living_hosts: Callable[[], set[str] | None],
-    before: float,
-) -> Generator[None, None, None]:
-    """Delete from one session's database what is too old, a step of about a millisecond at a time.
+class RetentionOwner(Protocol):
+    """What a daemon offers for this."""
 
-    It may be left after any step, for good, and the database may be used between two. Whoever dies in between leaves
-    deleted executions whose events the next one deletes.
+    settings: Settings
+    limits: DaemonLimits
+    registry: Registry
+    blobs: BlobStore
+    sessions_dir: Path
 
-    Args:
-        store: The database.
-        log: Says who reads what.
-        forget: Called with the id of each execution that is deleted.
-        living_hosts: Says which hosts may still have something to say; None if that cannot be told.
-        before: Unix time; what is older is too old.
-    """
-    yield from _delete_executions(store, log, forget, before)
-    yield from _delete_other_events(store, log, before)
-    with log.transaction():
-        store.prune_audit(before)
-    yield
-    while store.is_deleting_events:
-        with log.transaction():
-            store.delete_some_events(_EVENT_BYTES, _EVENTS)
-        yield
-    _forget_hosts(store, log, living_hosts)
-    yield
-    names, goes_on = store.unused_names(), True
-    while goes_on:
-        with log.transaction():
-            goes_on = names.step()
-        yield
-    while store.free_pages > _FREE_PAGES:
-        store.give_back(_GIVE_BACK)
-        log.committed()
-        yield
+    @property
+    def open_ids(self) -> Iterable[NotebookId]:
+        """The ids of the rooms that are open; of some, no session has begun yet."""
 
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
 
-def _delete_executions(
-    store: SessionStore, log: EventLog, forget: Callable[[str], None], before: float
-) -> Generator[None, None, None]:
-    after = 0
-    while rows := store.executions_ended_before(before, after, _ROWS):
-        shown = store.shown_executions()
-        after = rows[-1][0]
-        old = [
-            execution_id
-            for _sequence, execution_id in rows
-            if execution_id not in shown and _last_at(store, execution_id) < before and not log.is_read(execution_id)
-        ]
-        with log.transaction():
-            for execution_id in old:
-                store.delete_execution(execution_id)
-        for execution_id in old:
-            forget(execution_id)
-        yield
+    def room(self, notebook_id: str) -> Room:
+        """Return the room of a session, opened if need be."""
 
-
-def _delete_other_events(store: SessionStore, log: EventLog, before: float) -> Generator[None, None, None]:
-    while rows := store.events_of_no_execution(log.slowest_cursor, _EVENTS):
-        old = [seq for seq, _body in itertools.takewhile(lambda row: _at(row[1]) < before, rows)]
-        if old:
-            with log.transaction():
-                store.delete_events_of_no_execution(old[-1])
-        yield
-        if len(old) < len(rows):
-            return
-
-
-def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[], set[str] | None]) -> None:
-    """Forget the hosts that are gone, and with them all their events."""
-    epochs = store.forgettable_hosts()
-    living = living_hosts() if epochs else None
-    if living is not None:
-        with log.transaction():
-            for epoch in set(epochs) - living:
-                store.forget_host(epoch)
-
-
-def _last_at(store: SessionStore, execution_id: str) -> float:
-    """Return when an execution gave its last event: a thread of it may print long after its end."""
-    last = store.last_event_of_execution(execution_id)
-    rows = store.read_events(last - 1, execution_id=execution_id, upto=last)
-    return _at(rows[0][1]) if rows else 0.0
-
-
-def _at(body: bytes) -> float:
-    """Return when an event was, 0 for one that cannot be read: it is deleted with those around it."""
-    try:
-        return float(unpack(body)["at"])
-    except (ProtocolError, LookupError, TypeError, ValueError):
-        return 0.0
+    def stored_of_hosts(self) -> dict[Path, int]:
+        """Return, by the folder of each host that belongs to a session, the number of its last event stored."""
 
 
 class Retention:
     """Looks through all sessions now and then, in slices between which everybody else is served."""
 
-    def __init__(self, daemon: Daemon, clock: Callable[[], float], steady: Callable[[], float]) -> None:
+    def __init__(self, daemon: RetentionOwner, clock: Callable[[], float], steady: Callable[[], float]) -> None:
         """Make it; nothing is looked at yet.
 
         Args:
@@ -378,7 +294,7 @@ def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
     try:
         as_it_was = _state(path)
         with SessionStore(path, read_only=True) as store:
-            found = store.blobs(), before is not None and _is_due(store, before)
+            found = store.blobs(), before is not None and has_old(store, before)
         if _state(path) == as_it_was:
             return found
     except OSError as exc:
@@ -389,20 +305,6 @@ def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
 def _state(path: Path) -> tuple[int, int]:
     state = path.stat()
     return state.st_mtime_ns, state.st_size
-
-
-def _is_due(store: SessionStore, before: float) -> bool:
-    """Whether `delete_old` may have something to do; a look that changes nothing."""
-    shown = store.shown_executions()
-    rows = store.executions_ended_before(before, 0, _LOOK)
-    others = store.events_of_no_execution(store.last_seq, 1)
-    return (
-        len(rows) == _LOOK
-        or any(execution_id not in shown for _sequence, execution_id in rows)
-        or any(_at(body) < before for _seq, body in others)
-        or store.is_deleting_events
-        or store.free_pages > _FREE_PAGES
-    )
 
 
 def _slice(steps: Generator[None, None, None]) -> bool:

@@ -1,0 +1,479 @@
+"""The daemon: its registry, its open rooms, its spares and who is connected. It keeps every session's deadlines.
+
+How clients' requests are answered is the matter of what is given to `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.browser.profiles import check_profile_name, list_profiles, remove_profile
+from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
+from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.hosting.adoption import adopt_hosts
+from runtimed.daemon.hosting.link import reap_hosts
+from runtimed.daemon.hosting.pool import Pool
+from runtimed.daemon.registry import Registry
+from runtimed.daemon.rooms.room import Room, database_path
+from runtimed.daemon.serving.listener import Listener
+from runtimed.daemon.serving.peer import Peer
+from runtimed.daemon.trouble import Trouble
+from runtimed.daemon.upkeep.compaction import compact
+from runtimed.daemon.upkeep.deletion import delete_session, finish_deletions
+from runtimed.daemon.upkeep.heap import Heap
+from runtimed.daemon.upkeep.retention import Retention
+from runtimed.environments.maker import Environments
+from runtimed.environments.prune import Keep, prune
+from runtimed.environments.trust import Trust
+from runtimed.errors import BrowserError, DaemonUnavailable, SessionError, StorageError
+from runtimed.host.memory import find_mechanisms
+from runtimed.ids import NotebookId, check_notebook_id
+from runtimed.lifecycle import SessionEvent
+from runtimed.settings import Settings
+from runtimed.storage.aside import list_aside
+from runtimed.storage.audit import Actor
+from runtimed.storage.blobs import BlobStore
+from runtimed.storage.disk import check_room
+from runtimed.storage.registry_store import RegistryStore, SessionRow
+from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.transport.reception import Reception
+from runtimed.transport.sockets import make_private_folder
+
+__all__ = ["Daemon"]
+
+logger = logging.getLogger(__name__)
+
+TICK: Final = 1.0
+"""Longest time between two looks at the deadlines, in seconds."""
+
+ADOPTION_DEADLINE: Final = 3.0
+"""Seconds that hosts get to answer a new daemon before it serves clients; those that do not are waited for later."""
+
+MAX_PROBLEMS: Final = 100
+"""So many of the newest problems are told."""
+
+MAX_PROBLEM: Final = 4000
+"""Characters of a problem that are told; the log has all of it."""
+
+ROOM_REST: Final = 60.0
+"""Seconds after which a room that nobody uses is closed."""
+
+FIRST_CLIENT: Final = 10.0
+"""Seconds for which a daemon waits for whoever has started it, however soon it is to end when nobody needs it."""
+
+PRUNE_FIRST: Final = 60.0
+"""Seconds after its start in which a daemon leaves old environments alone."""
+
+PRUNE_EVERY: Final = 6 * 3600.0
+"""Seconds between two looks for environments that nobody needs any more."""
+
+
+def _prune(settings: Settings, now: float) -> None:
+    keep = Keep.by_settings(settings)
+    try:
+        result = prune(settings.environments_dir, keep, now=now)
+    except Exception:
+        logger.exception("old environments cannot be removed")
+        return
+    for problem in result.problems:
+        logger.warning("%s", problem)
+    if result.removed:
+        logger.info("removed %d environments that nobody has used", len(result.removed))
+
+
+def _steady() -> float:
+    """Return seconds since the boot, sleep included, which nobody can set."""
+    boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
+
+
+class Daemon:
+    """Serves every session of one data folder."""
+
+    def __init__(
+        self, settings: Settings, clock: Callable[[], float] = time.time, steady: Callable[[], float] = _steady
+    ) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.pid = os.getpid()
+        self.clock = clock
+        self.started_at = clock()
+        self.reception = Reception(MAX_STRANGERS)
+        self._listener = Listener(settings.socket_path, self.reception)
+        self.peers: set[Peer] = set()
+        self.rooms: dict[NotebookId, Room] = {}
+        self._unused_since: dict[NotebookId, float] = {}
+        # Whoever has started this daemon may not have come yet.
+        self._alone_since = clock() + max(0.0, FIRST_CLIENT - settings.idle_exit)
+        self._end = asyncio.Event()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._compacting: asyncio.Task[bool] | None = None
+        self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
+        """What is damaged or out of reach, in sentences, the newest last."""
+        self._registry_store = self._open_registry()
+        self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
+        self.blobs = BlobStore(settings.data_dir / "blobs")
+        self._environments = Environments(settings.environments_dir, Trust(settings.data_dir / "trust"))
+        self.pool = Pool(settings)
+        self._prune_at = self.started_at + PRUNE_FIRST
+        self.sessions_dir = settings.data_dir / "sessions"
+        self._retention = Retention(self, clock, steady)
+        self.memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
+        if self.limits.max_kernel_memory is not None and self.memory_mechanism is None:
+            logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
+        self.demand = Demand()
+        self._trouble = Trouble(self.report)
+        self._heap = Heap()
+
+    # --- life ---
+
+    async def run(self, connected: Callable[[Channel], ChannelHandler], on_ready: Callable[[], None]) -> None:
+        """Serve until `request_end`, `ShutdownDaemon`, or nobody has needed the daemon for a while.
+
+        Args:
+            connected: Makes what answers a new connection.
+            on_ready: Called once clients are answered.
+        """
+        make_private_folder(self.settings.hosts_dir)
+        with self._trouble.contained("the removal of what deleted sessions have left"):
+            try:
+                finish_deletions(self.settings, self.registry)
+            except OSError as exc:
+                self.report(f"Not all files of deleted sessions can be removed: {exc}")
+        for sentence in self.set_aside():
+            logger.error("%s", sentence)
+        # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
+        joining = adopt_hosts(self)
+        await self._listener.open(connected)
+        try:
+            if joining:
+                await asyncio.wait(joining, timeout=ADOPTION_DEADLINE)
+            on_ready()
+            while not self._end.is_set():
+                delay = TICK
+                with self._trouble.contained("the look at what is due"):
+                    delay = self.tick()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._end.wait()
+        finally:
+            self._listener.close()
+        self._retention.close()
+        if self._compacting is not None:
+            self._compacting.cancel()
+        # Each by itself: what one cannot do keeps no other from its end.
+        ends = (*(room.detach() for room in self.rooms.values()), self.pool.flush())
+        _log_errors(
+            await asyncio.gather(*ends, return_exceptions=True), "a session could not be left for the next daemon"
+        )
+        await self._environments.close()
+        self._listener.disconnect()
+        # One turn of the loop lets the channels say that they are closed, before the rooms are.
+        await asyncio.sleep(0)
+        for notebook_id, room in self.rooms.items():
+            with self._trouble.contained(f"the end of session {notebook_id!r} here"):
+                room.close()
+        try:
+            self.registry.flush()
+            self._registry_store.close()
+        except StorageError as exc:
+            logger.error("the list of sessions keeps older times of their last use: %s", exc)  # noqa: TRY400
+
+    def request_end(self) -> None:
+        """End soon; kernels live on for the next daemon. Asking twice is harmless."""
+        self._end.set()
+
+    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> dict[str, Any]:
+        """End soon, and every session before that unless the kernels are kept.
+
+        Args:
+            actor: Who wants it; None for the daemon itself.
+            keep_kernels: Whether to leave the sessions to the next daemon.
+        """
+        if not keep_kernels:
+            ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
+            _log_errors(await asyncio.gather(*ends, return_exceptions=True), "a session could not be ended")
+        # Before the reply: whoever has it may come again at once, and must not meet a daemon that ends.
+        self._listener.close()
+        asyncio.get_running_loop().call_soon(self.request_end)
+        return {}
+
+    def list_profiles(self) -> dict[str, Any]:
+        """Return the names of the browsers' profiles."""
+        return {"names": list_profiles(self.settings.profiles_dir)}
+
+    async def delete_profile(self, name: str) -> dict[str, Any]:
+        """Delete a browser's profile by its name.
+
+        Raises:
+            BrowserError: If there is none, or a session stores it again at its end.
+        """
+        rooms = list(self.rooms.values())
+        for room in rooms:
+            await room.browser.await_adopted()
+        users = [room.notebook_id for room in rooms if room.browser.kept_profile == check_profile_name(name)]
+        if users:
+            raise BrowserError(
+                f"Session {users[0]!r} uses the profile {name!r}, and stores it again at its end: stop it first",
+                profile=name,
+                session_id=users[0],
+            )
+        await asyncio.to_thread(remove_profile, self.settings.profiles_dir, name)
+        return {}
+
+    async def flush_pool(self) -> dict[str, Any]:
+        """End the spares."""
+        await self.pool.flush()
+        return {}
+
+    async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> str | None:
+        """End a session, whether a room is open for it or not; see `Room.stop`."""
+        session_id = NotebookId(row.session_id)
+        if session_id in self.rooms:
+            return await self.rooms[session_id].stop(event, actor)
+        self.registry.end(session_id, event, actor)
+        return None
+
+    async def delete_session(self, session_id: str, actor: Actor) -> dict[str, Any]:
+        """Delete an ended session with its data; see `deletion.delete_session`."""
+        deleted = await delete_session(self, session_id, actor)
+        if deleted:
+            self._retention.look_soon()
+        return {"deleted": deleted}
+
+    def put_out(self, notebook_id: NotebookId) -> None:
+        """Disconnect the clients that are in the room of a session, and close it; harmless if it is not open."""
+        room = self.rooms.get(notebook_id)
+        if room is not None:
+            for peer in [peer for peer in self.peers if room in peer.rooms]:
+                peer.channel.close()
+            self._close_room(notebook_id)
+
+    def _open_registry(self) -> RegistryStore:
+        """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""
+        path = self.settings.data_dir / "registry.db"
+        try:
+            store = RegistryStore(path)
+        except StorageError as exc:
+            if exc.data.get("set_aside") is None:
+                raise
+            self.report(f"The list of sessions begins anew: {exc.message}")
+            store = RegistryStore(path)
+        if store.damaged_log is not None:
+            self.report(
+                f"The latest changes of the list of sessions are lost; their log is kept as {store.damaged_log}"
+            )
+        store.set_damaged_aside()
+        return store
+
+    def report(self, sentence: str) -> None:
+        """Tell users of something that is damaged or out of reach: in the log, and in `GetStatus`."""
+        logger.error("%s", sentence)
+        if len(sentence) > MAX_PROBLEM:
+            sentence = f"{sentence[:MAX_PROBLEM]}…"
+        if sentence not in self.problems:
+            self.problems.append(sentence)
+
+    def tick(self) -> float:
+        """Do what is due; return the seconds until the next look."""
+        now = self.clock()
+        delay = TICK
+        for notebook_id, room in list(self.rooms.items()):
+            with self._trouble.contained(f"session {notebook_id!r}"):
+                room.tidy()
+            with self._trouble.contained(f"the time limit of session {notebook_id!r}"):
+                delay = min(delay, self._look_at(room, now))
+        self._compact_next()
+        with self._trouble.contained("the list of sessions"):
+            self.registry.flush()
+        with self._trouble.contained("the look for what is too old"):
+            self._retention.tick(now)
+        with self._trouble.contained("the pool of spares"):
+            self.pool.tick()
+        self._heap.tick(time.monotonic())
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_EVERY
+            # A thread that ends with the process: what it leaves half deleted, the next one deletes.
+            threading.Thread(
+                target=_prune, args=(self.settings, self._retention.trusted_now(now)), name="prune", daemon=True
+            ).start()
+        reap_hosts()
+        self._check_in_place()
+        if self.peers or self.registry.active():
+            self._alone_since = now
+        elif now - self._alone_since >= self.settings.idle_exit:
+            logger.info("nobody needs this daemon; it ends")
+            self.request_end()
+        return max(delay, 0.01)
+
+    def _look_at(self, room: Room, now: float) -> float:
+        """End a session whose time is up, close a room that nobody needs; return the seconds until the next look."""
+        deadline = room.deadline()
+        if deadline is not None and deadline[0] <= now:
+            task = asyncio.get_running_loop().create_task(self._end_by_itself(room, deadline[1]))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        if room.in_use:
+            self._unused_since.pop(room.notebook_id, None)
+        elif deadline is None and now - self._unused_since.setdefault(room.notebook_id, now) > ROOM_REST:
+            self._close_room(room.notebook_id)
+        return TICK if deadline is None or deadline[0] <= now else deadline[0] - now
+
+    async def _end_by_itself(self, room: Room, event: SessionEvent) -> None:
+        with self._trouble.contained(f"the end of session {room.notebook_id!r}"):
+            await room.stop(event)
+
+    def _check_in_place(self) -> None:
+        """End if nobody can reach this daemon any more, or what it stores is lost: another one begins anew there."""
+        if not self._listener.is_in_place:
+            logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
+            self.request_end()
+        elif not self._registry_store.is_in_place:
+            logger.error("the data folder %s was removed or moved; this daemon ends", self.settings.data_dir)
+            self.request_end()
+
+    def _compact_next(self) -> None:
+        """Compact a document that is due; one at a time, as it takes time from everybody."""
+        for notebook_id, room in self.rooms.items():
+            if self._compacting is not None and not self._compacting.done():
+                return
+            with self._trouble.contained(f"the compaction of session {notebook_id!r}"):
+                if room.document.compaction_due:
+                    task = compact(notebook_id, room.document)
+                    self._compacting = asyncio.get_running_loop().create_task(task)
+                    self._compacting.add_done_callback(lambda _task: self._heap.freed())
+
+    # --- peers ---
+
+    def admit(self, peer: Peer) -> None:
+        """A connection has said who it is.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+        if len(self.peers) >= self.limits.max_connections + SPARE_CONNECTIONS:
+            raise self._too_many_connections()
+        self.peers.add(peer)
+
+    def check_may_join(self) -> None:
+        """Refuse a connection that is to take part in a session when there are enough of them.
+
+        Raises:
+            DaemonUnavailable: If there are too many.
+        """
+        if len(self.peers) > self.limits.max_connections:
+            raise self._too_many_connections()
+
+    def _too_many_connections(self) -> DaemonUnavailable:
+        return DaemonUnavailable(
+            f"This daemon has {self.limits.max_connections:,} connections, as many as it may have. Close sessions that "
+            "are no longer used, or raise the limit: `RUNTIMED_MAX_CONNECTIONS=… runtimed restart`",
+            max_connections=self.limits.max_connections,
+        )
+
+    def peer_gone(self, peer: Peer) -> None:
+        """A connection is closed."""
+        self._listener.forget(peer.channel)
+        self.peers.discard(peer)
+
+    def open_room(self, notebook_id: NotebookId) -> Room | None:
+        """Return the room of a session if it is open."""
+        return self.rooms.get(notebook_id)
+
+    @property
+    def open_ids(self) -> Iterable[NotebookId]:
+        """The ids of the rooms that are open; of some, no session has begun yet."""
+        return self.rooms
+
+    def stored_of_hosts(self) -> dict[Path, int]:
+        """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
+        return dict(host for room in self.rooms.values() for host in room.hosts)
+
+    def room(self, notebook_id: str) -> Room:
+        """Return the room of a session, opened if need be.
+
+        Raises:
+            SessionError: If the id cannot be one, or too many sessions are in use.
+            StorageError: If the session's database cannot be opened.
+        """
+        key = NotebookId(notebook_id)
+        if key not in self.rooms:
+            check_notebook_id(notebook_id)
+            if len(self.rooms) >= max_rooms(self.limits):
+                self._close_unused_room(notebook_id)
+            try:
+                self._check_room_for(key)
+                room = Room(
+                    key,
+                    self.settings,
+                    self.registry,
+                    self._environments,
+                    self.pool,
+                    self.demand,
+                    self.clock,
+                    self.report,
+                )
+            except StorageError as exc:
+                if "free" not in exc.data:
+                    self.report(f"Session {notebook_id!r}: {exc.message}")
+                raise
+            self.rooms[key] = room
+        return self.rooms[key]
+
+    def _check_room_for(self, notebook_id: NotebookId) -> None:
+        """See that there is room for the database of a session, unless it is there."""
+        path = database_path(self.settings, notebook_id)
+        if not path.exists():
+            check_room(path)
+
+    def flow_of(self, notebook_id: str | None) -> Flow | None:
+        """Return the flow of a session whose room is open."""
+        room = self.rooms.get(NotebookId(notebook_id or ""))
+        return None if room is None else room.flow
+
+    def _close_unused_room(self, wanted: str) -> None:
+        """Make way for another room: of those that nobody uses, close the one that was opened first.
+
+        Raises:
+            SessionError: If all are in use.
+        """
+        for notebook_id, room in list(self.rooms.items()):
+            with self._trouble.contained(f"the time limit of session {notebook_id!r}"):
+                if not room.in_use and room.deadline() is None:
+                    self._close_room(notebook_id)
+                    return
+        raise SessionError(
+            f"Session {wanted!r} cannot be opened: {len(self.rooms):,} sessions are in use, as many as this daemon "
+            "can have open. Leave some, or raise RUNTIMED_MAX_SESSIONS",
+            notebook_id=wanted,
+        )
+
+    def _close_room(self, notebook_id: NotebookId) -> None:
+        self._unused_since.pop(notebook_id, None)
+        self.rooms.pop(notebook_id).close()
+        self._heap.freed()
+
+    # --- what lies set aside ---
+
+    def set_aside(self) -> list[str]:
+        """Return what lies set aside, in sentences, but for what this daemon has told of already."""
+        return [
+            f"{one.found}; {one.advice}"
+            for one in list_aside(self.settings.data_dir)
+            if not any(one.path.name in sentence for sentence in self.problems)
+        ]
+
+
+def _log_errors(results: Iterable[object], what: str) -> None:
+    for result in results:
+        if isinstance(result, BaseException):
+            logger.error("%s", what, exc_info=result)
