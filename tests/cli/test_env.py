@@ -85,7 +85,7 @@ def test_explain_says_what_cannot_be_understood(runtimed: Command, tmp_path):
     (tmp_path / "broken.ipynb").write_text("{")
     done = runtimed("env", "explain", str(tmp_path / "broken.ipynb"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"{tmp_path}/broken.ipynb is no notebook: ")
+    assert done.stderr.startswith(f"{tmp_path}/broken.ipynb cannot be read: it is no notebook: ")
 
 
 def test_explain_takes_any_path_and_says_that_the_folder_it_works_in_is_gone(runtimed: Command, tmp_path):
@@ -96,7 +96,7 @@ def test_explain_takes_any_path_and_says_that_the_folder_it_works_in_is_gone(run
 
     (tmp_path / "list.ipynb").write_text("[]")
     done = runtimed("env", "explain", str(tmp_path / "list.ipynb"))
-    assert done.stderr == f"{tmp_path}/list.ipynb is no notebook: it has not the shape of one\n"
+    assert done.stderr == f"{tmp_path}/list.ipynb cannot be read: it is no notebook\n"
 
     gone = tmp_path / "gone"
     gone.mkdir()

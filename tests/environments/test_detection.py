@@ -481,10 +481,11 @@ def test_nothing_that_is_no_file_holds_up_the_search(home):
 
 def test_a_notebook_and_a_script_say_what_they_ask_for(tmp_path):
     notebook = {
+        "nbformat": 4,
         "metadata": {"runt": {"uv": {"dependencies": ["six"]}}},
         "cells": [
-            {"cell_type": "markdown", "source": ["# no code"]},
-            {"cell_type": "code", "source": ["import six\n", "six"]},
+            {"cell_type": "markdown", "metadata": {}, "source": ["# no code"]},
+            {"cell_type": "code", "metadata": {}, "source": ["import six\n", "six"]},
         ],
     }
     path = write(tmp_path / "a.ipynb", json.dumps(notebook))
@@ -492,8 +493,8 @@ def test_a_notebook_and_a_script_say_what_they_ask_for(tmp_path):
     assert read_document(write(tmp_path / "a.py", SCRIPT)) == (None, (SCRIPT,))
     assert read_document(tmp_path / "not there.ipynb") == (None, ())
     assert read_document(tmp_path) == (None, ())
-    for text in ("{", "[]", '{"cells": [1]}'):
-        with pytest.raises(ValueError, match=r"broken.ipynb is no notebook"):
+    for text in ("{", "[]", '{"nbformat": 4, "cells": [1]}'):
+        with pytest.raises(ValueError, match=r"broken.ipynb cannot be read: it is (no|a damaged) notebook"):
             read_document(write(tmp_path / "broken.ipynb", text))
 
 

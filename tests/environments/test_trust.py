@@ -86,6 +86,12 @@ def test_a_dependency_set_is_the_same_for_every_python_and_another_with_every_wo
     assert len({dependency_set(one) for one in everything}) == 5
 
 
+def test_the_groups_that_the_default_group_includes_are_named():
+    text = PROJECT + '[dependency-groups]\ndev = ["six", {include-group = "docs"}]\ndocs = ["sphinx>8"]\n'
+    project = UvRecipe(dependencies=(), project="/shop", files=(("pyproject.toml", text),))
+    assert packages(project) == ["six", "sphinx>8", "the project in /shop"]
+
+
 def test_all_that_is_asked_for_is_named_and_where_it_comes_from_without_passwords():
     text = PROJECT + '[dependency-groups]\ndev = ["six", {include-group = "x"}]\n'
     text += '[[tool.uv.index]]\nname = "own"\nurl = "https://me:secret@own.example/simple"\n'

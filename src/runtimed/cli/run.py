@@ -18,7 +18,6 @@ from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, queue
-from runtimed.cli.notebook_file import FileCell, NotebookFile, read_notebook
 from runtimed.client.calls import kernel_request, log_start, working_folder
 from runtimed.client.calls.metadata import NOTEBOOK_METADATA
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
@@ -26,6 +25,7 @@ from runtimed.client.session import Session
 from runtimed.errors import EnvironmentFailed
 from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult
+from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from runtimed.progress import ProgressLine
 from runtimed.protocol.events import EnvProgress, Event
 from runtimed.protocol.operations import AddCell, Enqueue, Program, StartKernel
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     name: str = arguments.file
     try:
         if Path(name).suffix == ".ipynb":
-            notebook = read_notebook(Path(name))
+            notebook = read_notebook(Path(name).read_text("utf-8-sig"), Path(name))
             if arguments.arguments:
                 complain(f"A notebook takes no arguments; {name} was given {' '.join(arguments.arguments)}")
                 return Exit.USAGE

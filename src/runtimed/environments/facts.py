@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from runtimed.environments.conda_files import read_environment_yml
 from runtimed.errors import EnvironmentFailed
+from runtimed.notebook_file.reading import read_notebook
 
 __all__ = [
     "PROJECT_FILES",
@@ -317,15 +318,11 @@ def read_document(path: Path) -> tuple[str | None, tuple[str, ...]]:
     if path.suffix == ".py":
         return None, (file.text,)
     try:
-        notebook: Any = json.loads(file.text)
-        metadata = notebook.get("metadata", {})
-        sources = [cell.get("source", "") for cell in notebook.get("cells", []) if cell.get("cell_type") == "code"]
-        texts = tuple(source if isinstance(source, str) else "".join(source) for source in sources)
-    except (ValueError, RecursionError) as exc:
-        raise ValueError(f"{path} is no notebook: {exc}") from exc
-    except (AttributeError, TypeError) as exc:
-        raise ValueError(f"{path} is no notebook: it has not the shape of one") from exc
-    return json.dumps(metadata), texts
+        notebook = read_notebook(file.text, path)
+    except ValueError as exc:
+        raise ValueError(f"{path} cannot be read: {exc}") from exc
+    sources = tuple(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return json.dumps(notebook.metadata), sources
 
 
 def base_interpreter(interpreter: str) -> str | None:

@@ -120,8 +120,7 @@ def packages(recipe: Recipe) -> list[str]:
             return list(dependencies)
         case UvRecipe(dependencies=dependencies, project=project):
             table = tomllib.loads(dict(recipe.files).get("pyproject.toml", ""))
-            group = [one for one in default_group(table) if isinstance(one, str)]
-            return [*dependencies, *group, f"the project in {project}"]
+            return [*dependencies, *default_group(table), f"the project in {project}"]
         case CondaRecipe(dependencies=dependencies, pip=pip, variables=variables):
             return [*dependencies, *map(_public, pip), *(f"the variable {name}" for name, _value in variables)]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+from packaging.dependency_groups import resolve_dependency_groups
 
 from runtimed.environments.recipes import UvRecipe
 
@@ -36,17 +39,20 @@ def declared_places(recipe: UvRecipe) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def default_group(table: Mapping[str, Any]) -> list[Any]:
-    """Return the group `dev` of a pyproject.toml, what it includes left out: uv installs it where nothing else is said.
+def default_group(table: Mapping[str, Any]) -> list[str]:
+    """Return the requirements of the group `dev` of a pyproject.toml: uv installs it where nothing else is said.
 
-    Source: uv, "Development dependencies" and "Legacy dev-dependencies".
+    Of a group that cannot be resolved, which uv may refuse or read in its own way, the texts that stand in it.
+
+    Source: PEP 735; uv, "Development dependencies" and "Legacy dev-dependencies".
     """
     groups, tool = table.get("dependency-groups"), table.get("tool")
     uv = tool.get("uv") if isinstance(tool, dict) else None
-    return [
-        *_list(groups.get("dev") if isinstance(groups, dict) else None),
-        *_list(uv.get("dev-dependencies") if isinstance(uv, dict) else None),
-    ]
+    group = _list(groups.get("dev") if isinstance(groups, dict) else None)
+    with contextlib.suppress(ExceptionGroup):
+        group = [*resolve_dependency_groups(groups if isinstance(groups, dict) else {}, "dev")]
+    older = _list(uv.get("dev-dependencies") if isinstance(uv, dict) else None)
+    return [one for one in (*group, *older) if isinstance(one, str)]
 
 
 def replaces_default_index(recipe: UvRecipe) -> bool:

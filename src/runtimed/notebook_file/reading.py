@@ -1,8 +1,7 @@
-"""Reads a notebook file for `runtimed run`. Nothing here talks to anybody."""
+"""Reads the text of an .ipynb file. Nothing here opens a file or talks to anybody."""
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,27 +69,34 @@ class NotebookFile:
         return name if isinstance(name, str) else None
 
 
-def read_notebook(path: Path) -> NotebookFile:
-    """Read a notebook file of format 4.
+def read_notebook(text: str, path: Path) -> NotebookFile:
+    """Read the text of a notebook file; formats before 4 are converted.
+
+    Args:
+        text: What the file holds.
+        path: Where the file is; ids of cells without one are made from it.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is none; the sentence says why.
+        ValueError: If it is no notebook, or a damaged one; the sentence says why.
+
+    Source: The Jupyter notebook format, nbformat 5.11.
     """
+    import nbformat  # noqa: PLC0415  # takes longer than all else that the command line imports
+    from nbformat import converter, reader  # noqa: PLC0415
+
     try:
-        content = json.loads(path.read_text("utf-8-sig"))
-        if not isinstance(content, dict) or "nbformat" not in content:
-            raise ValueError("it is no notebook")
-        if content["nbformat"] != 4:
-            raise ValueError(
-                f"it has format {content['nbformat']}; `jupyter nbconvert --to notebook` makes one of format 4 of it"
-            )
-        cells = tuple(_cell(path, number, cell) for number, cell in enumerate(content["cells"]))
-        metadata = dict(content.get("metadata") or {})
-    except (json.JSONDecodeError, UnicodeDecodeError) as exc:
-        raise ValueError(f"it is no notebook: {exc}") from exc
-    except (LookupError, TypeError, AttributeError) as exc:
-        raise ValueError(f"it is a damaged notebook: {exc!r}") from exc
+        content = reader.parse_json(text)  # type: ignore[no-untyped-call]  # nbformat annotates none of the three
+    except (ValueError, RecursionError) as exc:
+        raise ValueError(f"it is no notebook: {exc.__cause__ or exc}") from exc
+    if not isinstance(content, dict) or "nbformat" not in content:
+        raise ValueError("it is no notebook")
+    try:
+        notebook = reader.reads(text)  # type: ignore[no-untyped-call]
+        notebook = converter.convert(notebook, nbformat.current_nbformat)  # type: ignore[no-untyped-call]
+        cells = tuple(_cell(path, number, cell) for number, cell in enumerate(notebook["cells"]))
+        metadata = dict(notebook.get("metadata") or {})
+    except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise ValueError(f"it is a damaged notebook: {exc}") from exc
     ids = [cell.id for cell in cells]
     double = next((one for one in ids if ids.count(one) > 1), None)
     if double is not None:
@@ -102,10 +108,9 @@ def _cell(path: Path, number: int, cell: Any) -> FileCell:
     kind, source = cell["cell_type"], cell["source"]
     if kind not in ("code", "markdown", "raw"):
         raise ValueError(f"cell {number + 1} is of the type {kind!r}, which there is not")
+    if not isinstance(source, str):
+        raise TypeError(f"the source of cell {number + 1} is no text")
     made = f"cell-{uuid.uuid5(uuid.NAMESPACE_URL, f'{path.resolve().as_uri()}#{number}')}"
     return FileCell(
-        id=str(cell.get("id") or made),
-        cell_type=kind,
-        source="".join(source) if isinstance(source, list) else str(source),
-        metadata=dict(cell.get("metadata") or {}),
+        id=str(cell.get("id") or made), cell_type=kind, source=source, metadata=dict(cell.get("metadata") or {})
     )

@@ -1,0 +1,1 @@
+"""Notebook files: .ipynb text to cells. Nothing here opens a file."""

@@ -1,0 +1,70 @@
+"""What the text of an .ipynb file becomes: cells of every format, or a sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat import v3
+
+from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
+
+PATH = Path("/home/ann/note.ipynb")
+
+
+def test_sources_in_lines_are_joined_and_cells_without_an_id_get_one_that_stays():
+    metadata = {"kernelspec": {"name": "ir", "language": "R"}, "runt": {"uv": {"dependencies": ["six"]}}}
+    cells = [
+        {"cell_type": "code", "id": "one", "source": ["import six\n", "six"], "metadata": {"tags": ["a"]}},
+        {"cell_type": "markdown", "metadata": {}, "source": "# title"},
+    ]
+    text = json.dumps({"nbformat": 4, "nbformat_minor": 4, "metadata": metadata, "cells": cells})
+    found = read_notebook(text, PATH)
+    assert found == NotebookFile(
+        metadata=metadata,
+        cells=(
+            FileCell(id="one", cell_type="code", source="import six\nsix", metadata={"tags": ["a"]}),
+            FileCell(id="cell-043dfc90-276a-5ca4-b9d7-42c82db8ab58", cell_type="markdown", source="# title"),
+        ),
+    )
+    assert (found.language, found.kernel_name) == ("r", "ir")
+    assert read_notebook(text, PATH) == found
+
+
+def test_a_notebook_of_format_3_is_converted():
+    cells = [v3.new_code_cell(input="1 + 1"), v3.new_heading_cell(source="title", level=2)]
+    old = v3.new_notebook(worksheets=[v3.new_worksheet(cells=cells)])
+    found = read_notebook(nbformat.v3.writes_json(old), PATH)
+    assert [(cell.cell_type, cell.source) for cell in found.cells] == [("code", "1 + 1"), ("markdown", "## title")]
+
+
+WHOLE = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
+CELL = {"id": "a", "cell_type": "raw", "source": "", "metadata": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "it is no notebook: Expecting property name"),
+        ("[" * 100_000, "it is no notebook: "),
+        ("[]", "it is no notebook$"),
+        ("{}", "it is no notebook$"),
+        ({"nbformat": 4}, "it is a damaged notebook: .*cells"),
+        ({"nbformat": 3}, "it is a damaged notebook: .*"),
+        ({"nbformat": 99, "cells": []}, "it is a damaged notebook: .*99"),
+        ({"nbformat": "4", "cells": []}, "it is a damaged notebook: "),
+        ({**WHOLE, "cells": [1]}, "it is a damaged notebook: "),
+        ({**WHOLE, "cells": 1}, "it is a damaged notebook: .*int"),
+        ({**WHOLE, "cells": [{"cell_type": "code", "metadata": {}}]}, "it is a damaged notebook: .*source"),
+        ({**WHOLE, "cells": [{**CELL, "source": 1}]}, "it is a damaged notebook: the source of cell 1 is no text"),
+        ({**WHOLE, "cells": [{**CELL, "cell_type": "odd"}]}, "it is a damaged notebook: cell 1 is of the type 'odd'"),
+        ({**WHOLE, "cells": [CELL, CELL]}, "two of its cells have the id 'a'"),
+    ],
+)
+def test_what_is_no_notebook_is_refused_with_a_sentence(content: Any, why: str):
+    text = content if isinstance(content, str) else json.dumps(content)
+    with pytest.raises(ValueError, match=why):
+        read_notebook(text, PATH)
