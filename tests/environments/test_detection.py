@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed import EnvironmentFailed
-from runtimed.environments.detection import Decision, decide, explain, sentence
+from runtimed.environments.decision import Decision, explain, sentence
+from runtimed.environments.detection import decide
 from runtimed.environments.facts import base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
 from runtimed.environments.script_block import script_blocks

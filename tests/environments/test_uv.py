@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from runtimed import EnvironmentFailed
-from runtimed.environments.detection import Decision, decide
+from runtimed.environments.decision import Decision
+from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments, refusal
 from runtimed.environments.recipes import Progress, UvRecipe

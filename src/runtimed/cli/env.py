@@ -19,7 +19,8 @@ from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
 from runtimed.client.calls import working_folder
 from runtimed.display import readable_size
-from runtimed.environments.detection import decide, explain
+from runtimed.environments.decision import explain
+from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather, read_document
 from runtimed.environments.maker import refusal, with_settings
 from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune

@@ -18,7 +18,7 @@ from typing import Final
 from runtimed.environments import conda
 from runtimed.environments.additions import Addition, add_packages, obstacle
 from runtimed.environments.conda_files import with_channels
-from runtimed.environments.detection import Decision
+from runtimed.environments.decision import Decision
 from runtimed.environments.pip_settings import uv_variables
 from runtimed.environments.recipes import CondaRecipe, Report, UvRecipe
 from runtimed.environments.stand_ins import stand_in

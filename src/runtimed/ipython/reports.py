@@ -13,7 +13,8 @@ from runtimed.client.calls.pages import following
 from runtimed.client.client import Client
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
-from runtimed.environments.detection import decide, explain
+from runtimed.environments.decision import explain
+from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import refusal, with_settings
 from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionError, SessionNotFound

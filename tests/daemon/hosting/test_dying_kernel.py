@@ -7,7 +7,7 @@ import pytest
 from runtimed import AsyncSession
 from runtimed.daemon.rooms.environment import KernelEnvironment
 from runtimed.daemon.rooms.kernel import RoomKernel
-from runtimed.environments.detection import Decision
+from runtimed.environments.decision import Decision
 from runtimed.errors import ExecutionCancelled, RuntimedError
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event

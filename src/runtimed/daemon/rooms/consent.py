@@ -12,8 +12,9 @@ from typing import Final
 
 from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
+from runtimed.environments.decision import Decision
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
-from runtimed.environments.detection import Decision, asked_in
+from runtimed.environments.detection import asked_in
 from runtimed.environments.maker import with_settings
 from runtimed.environments.pip_settings import uv_variables
 from runtimed.environments.recipes import Recipe

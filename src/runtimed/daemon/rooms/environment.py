@@ -14,8 +14,9 @@ from runtimed.daemon.rooms.consent import check_consent, note_written
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.environments.additions import Addition
+from runtimed.environments.decision import Decision, explain
 from runtimed.environments.dependencies import NOTEBOOK_METADATA, Manager, named
-from runtimed.environments.detection import Decision, decide, explain
+from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress

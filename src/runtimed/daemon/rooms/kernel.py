@@ -20,7 +20,7 @@ from runtimed.daemon.rooms.environment import KernelEnvironment
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.executions import Executions
 from runtimed.daemon.trouble import Trouble
-from runtimed.environments.detection import Decision, sentence
+from runtimed.environments.decision import Decision, sentence
 from runtimed.environments.maker import Environments, Prepared
 from runtimed.errors import (
     ConnectionLost,

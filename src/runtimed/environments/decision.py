@@ -1,0 +1,78 @@
+"""Which environment a kernel gets, as a value, and that value as text for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtimed.environments.recipes import CondaRecipe, Recipe, UvRecipe
+from runtimed.environments.uv_settings import told_to_uv
+
+__all__ = ["Decision", "explain", "sentence"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Which environment a kernel gets.
+
+    Attributes:
+        source: Its label, as `env_source` reads it back.
+        reason: Why this one, in a sentence without its full stop.
+        file: The project file that decided, None if it was none.
+        recipe: What it is made of; None for one that is there already, or is none of Python's.
+        doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
+        notes: What was seen and passed over, a sentence each.
+        interpreter: The Python of the client, if that is the one.
+        uv: The uv executable of the client that asks, which makes what uv can make; None if it has none.
+    """
+
+    source: str
+    reason: str
+    file: str | None = None
+    recipe: Recipe | None = None
+    doubt: str | None = None
+    notes: tuple[str, ...] = ()
+    interpreter: str = ""
+    uv: str | None = None
+
+
+def sentence(decision: Decision) -> str:
+    """Return what is said at every start of a kernel."""
+    if decision.file is not None:
+        return f"kernel: {decision.source} of {decision.file}"
+    return f"kernel: {decision.source}, since {decision.reason}"
+
+
+def explain(decision: Decision) -> str:
+    """Return a decision as text for people, in lines."""
+    lines = [f"{decision.source}: {decision.reason}"]
+    if decision.interpreter:
+        lines.append(f"  interpreter: {decision.interpreter}")
+    match decision.recipe:
+        case UvRecipe(dependencies=dependencies, requires_python=python, project=project):
+            if dependencies:
+                lines.append(f"  packages: {', '.join(dependencies)}")
+            if python is not None:
+                lines.append(f"  Python: {python}")
+            if decision.recipe.script is not None:
+                lines.append(f"  uv is told: {', '.join(told_to_uv(decision.recipe))}")
+            if project is not None:
+                locked = any(name == "uv.lock" for name, _text in decision.recipe.files)
+                lines.append(
+                    f"  versions: {'those of uv.lock' if locked else 'the latest that fit; there is no uv.lock'}"
+                )
+        case CondaRecipe(dependencies=dependencies, channels=channels, pip=pip, lock=lock):
+            if dependencies:
+                lines.append(f"  packages: {', '.join(dependencies)}")
+            if pip:
+                lines.append(f"  from a Python index: {', '.join(pip)}")
+            if lock is not None:
+                lines.append("  versions: those of pixi.lock")
+            if channels:
+                lines.append(f"  channels: {', '.join(channels)}")
+            if decision.recipe.variables:
+                lines.append(f"  variables: {', '.join(name for name, _value in decision.recipe.variables)}")
+        case _:
+            pass
+    if decision.doubt is not None:
+        lines.append(f"  consent: needed once, because {decision.doubt}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in decision.notes)])
