@@ -134,9 +134,13 @@ def encode_message(message: Message) -> bytes:
     """Return the frame of a message, length prefix included.
 
     Raises:
-        ProtocolError: If it does not fit into MAX_FRAME.
+        ProtocolError: If it does not fit into MAX_FRAME, or holds what is no plain value.
     """
-    body = pack(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    try:
+        plain = msgspec.to_builtins(message, builtin_types=(bytes,))
+    except TypeError as exc:
+        raise ProtocolError(f"cannot encode: {exc}") from exc
+    body = pack(plain)
     if len(body) > MAX_FRAME:
         raise ProtocolError(f"a message of {len(body)} bytes is larger than a frame may be ({MAX_FRAME} bytes)")
     return _LENGTH.pack(len(body)) + body
@@ -232,9 +236,11 @@ class FrameReader:
         Raises:
             ProtocolError: If a frame announces more than `max_frame` bytes.
         """
-        buffer = self._buffer
-        buffer += data
-        start = 0
+        self._buffer += data
+        return self._bodies()
+
+    def _bodies(self) -> Generator[bytes]:
+        buffer, start = self._buffer, 0
         try:
             while len(buffer) - start >= _LENGTH.size:
                 (length,) = _LENGTH.unpack_from(buffer, start)

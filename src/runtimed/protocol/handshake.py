@@ -1,4 +1,4 @@
-"""How a connection begins: who speaks which version, which side should be upgraded if they differ, and who it is."""
+"""Which greetings are refused: those of another version, with the side to upgrade, and those under a bad name."""
 
 from __future__ import annotations
 
@@ -6,28 +6,48 @@ from runtimed.errors import SessionError
 from runtimed.ids import check_client_id, check_label
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Refusal, Welcome
 
-__all__ = ["answer_hello"]
+__all__ = ["answer_hello", "check_client", "check_daemon"]
 
 
 def answer_hello(hello: Hello, version: str, pid: int) -> Welcome | Refusal:
-    """Accept the other side's greeting, or say which side to upgrade, or what is wrong with its name.
+    """Accept a client's greeting, or say what `check_client` says."""
+    refusal = check_client(hello, version)
+    return Welcome(version, pid) if refusal is None else Refusal(refusal)
+
+
+def check_client(hello: Hello, version: str) -> str | None:
+    """Say which side to upgrade, or what is wrong with a client's name; None if the daemon can serve it.
 
     Args:
-        hello: What the connecting side sent.
-        version: This side's version of runtimed.
-        pid: This side's process id.
+        hello: What the client sent.
+        version: The daemon's version of runtimed.
     """
     if hello.protocol == PROTOCOL_VERSION:
         try:
             check_client_id(hello.client_id)
             check_label(hello.label)
         except SessionError as exc:
-            return Refusal(exc.message)
-        return Welcome(version, pid)
+            return exc.message
+        return None
     if hello.protocol < PROTOCOL_VERSION:
         advice = f"upgrade the client's runtimed ({hello.version}) to {version}"
     else:
         advice = f"upgrade the daemon's runtimed ({version}) to {hello.version} and run `runtimed restart`"
-    return Refusal(
+    return (
         f"The client speaks version {hello.protocol} of the protocol, the daemon version {PROTOCOL_VERSION}: {advice}"
+    )
+
+
+def check_daemon(hello: Hello, version: str) -> str | None:
+    """Say that a daemon speaks another version than this host; None if the host can serve it.
+
+    Args:
+        hello: What the daemon sent.
+        version: The host's version of runtimed.
+    """
+    if hello.protocol == PROTOCOL_VERSION:
+        return None
+    return (
+        f"This host of runtimed {version} speaks protocol {PROTOCOL_VERSION}, the daemon of runtimed {hello.version} "
+        f"speaks {hello.protocol}; stop the session with the version that started it"
     )
