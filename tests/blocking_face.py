@@ -23,6 +23,7 @@ MADE: Final = {
     "async_apart.py": "apart.py",
     "async_browser_session.py": "browser_session.py",
     "async_client.py": "client.py",
+    "async_execution.py": "execution.py",
     "async_session.py": "session.py",
 }
 """The modules that are written, and those that are made of them."""

@@ -5,11 +5,21 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import runtimed
-from runtimed import AsyncBrowserSession, AsyncClient, AsyncSession, BrowserSession, Client, Session
+from runtimed import (
+    AsyncBrowserSession,
+    AsyncClient,
+    AsyncExecution,
+    AsyncSession,
+    BrowserSession,
+    Client,
+    Execution,
+    Session,
+)
 from runtimed.client import calls
 
 MODULES = [
@@ -50,6 +60,8 @@ SESSION_MEMBERS = [
     "execute_cell",
     "run",
     "queue_cell",
+    "submit",
+    "execution",
     "get_queue",
     "wait",
     "read_outputs",
@@ -77,6 +89,8 @@ SESSION_MEMBERS = [
     "stop",
     "close",
 ]
+
+EXECUTION_MEMBERS = ["events", "answer", "interrupt", "cancel", "wait", "past", "follow", "public"]
 
 BROWSER_MEMBERS = [
     "session_id",
@@ -169,7 +183,7 @@ def test_both_faces_have_every_member_with_the_same_parameters_and_docs(name):
     assert list(first.parameters.values()) == list(second.parameters.values())
     if name not in ("stream_execute", "subscribe"):
         assert inspect.iscoroutinefunction(coroutine)
-        assert first.return_annotation == second.return_annotation
+        assert first.return_annotation == second.return_annotation.replace("AsyncExecution", "Execution")
 
 
 def test_the_faces_have_no_other_members():
@@ -181,13 +195,35 @@ def test_the_faces_have_no_other_members():
 def test_a_member_has_the_docs_and_the_parameters_of_its_definition(name):
     member = inspect.getattr_static(Session, name)
     assert inspect.getdoc(member)
-    definition = getattr(calls, "get_session" if name == "status" else name, None)
+    elsewhere: dict[str, Any] = {"status": calls.get_session, "execution": calls.execution.find}
+    definition = elsewhere.get(name, getattr(calls, name, None))
     if definition is None:
         return
     assert inspect.getdoc(member) == inspect.getdoc(definition)
     theirs = list(inspect.signature(definition).parameters.values())[1:]
     ours = list(inspect.signature(member).parameters.values())[1:]
     assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
+
+
+@pytest.mark.parametrize("name", EXECUTION_MEMBERS)
+def test_both_faces_of_an_execution_have_every_member_with_the_parameters_and_docs_of_its_definition(name):
+    sync, coroutine = getattr(Execution, name), getattr(AsyncExecution, name)
+    definition = getattr(calls.execution, name)
+    assert inspect.getdoc(sync) == inspect.getdoc(coroutine) == inspect.getdoc(definition)
+    first, second = inspect.signature(sync), inspect.signature(coroutine)
+    assert list(first.parameters.values()) == list(second.parameters.values())
+    assert inspect.iscoroutinefunction(coroutine) == (name != "events")
+    theirs = list(inspect.signature(definition).parameters.values())
+    ours = list(first.parameters.values())[1:]
+    given = ("notebook", "execution_id")
+    assert [(p.name, p.kind, p.default) for p in ours] == [
+        (p.name, p.kind, p.default) for p in theirs if p.name not in given
+    ]
+
+
+def test_the_faces_of_an_execution_have_no_other_members():
+    for handle in (Execution, AsyncExecution):
+        assert {name for name in dir(handle) if not name.startswith("_")} == set(EXECUTION_MEMBERS)
 
 
 @pytest.mark.parametrize("name", BROWSER_MEMBERS)

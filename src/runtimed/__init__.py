@@ -5,10 +5,12 @@ from typing import Any
 from runtimed.actions import Secret
 from runtimed.client.async_browser_session import AsyncBrowserSession
 from runtimed.client.async_client import AsyncClient
+from runtimed.client.async_execution import AsyncExecution
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.browser_session import BrowserSession
 from runtimed.client.client import Client
 from runtimed.client.daemon_client import DaemonClient
+from runtimed.client.execution import Execution
 from runtimed.client.session import Session
 from runtimed.errors import (
     ActionFailed,
@@ -71,6 +73,7 @@ __all__ = [
     "ActionResult",
     "AsyncBrowserSession",
     "AsyncClient",
+    "AsyncExecution",
     "AsyncSession",
     "Attribution",
     "AuditEntry",
@@ -89,6 +92,7 @@ __all__ = [
     "DownloadedFile",
     "Element",
     "EnvironmentFailed",
+    "Execution",
     "ExecutionCancelled",
     "ExecutionEvent",
     "ExecutionFailed",

@@ -38,7 +38,16 @@ __all__ = [
 CellType = Literal["code", "markdown", "raw"]
 OutputType = Literal["stream", "display_data", "execute_result", "error"]
 KernelStatus = Literal["not_started", "starting", "idle", "busy", "restarting", "dead"]
-EventType = Literal["execution_started", "output", "done", "error", "kernel_status", "cell_changed", "env_progress"]
+EventType = Literal[
+    "execution_started",
+    "output",
+    "input_requested",
+    "done",
+    "error",
+    "kernel_status",
+    "cell_changed",
+    "env_progress",
+]
 AuditAction = Literal[
     "session_started",
     "session_closed",
@@ -323,7 +332,7 @@ class OutputPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionEvent:
-    """Something that happened in a session, as `stream_execute` and `subscribe` give it.
+    """Something that happened in a session, as `Execution.events`, `stream_execute` and `subscribe` give it.
 
     Attributes:
         output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
@@ -332,7 +341,8 @@ class ExecutionEvent:
         status: The kernel's status, the step of an environment (`resolve`, `download`, `install`, `start`), or what was
             changed in a cell, for those events.
         author: For `cell_changed`, the client that did it, as `Session.client_id` names it.
-        message: The step of an environment in words.
+        message: The step of an environment in words, or the question of an `input_requested`.
+        password: Whether the answer to an `input_requested` is one that nobody should see (`getpass`).
         bytes_done: Bytes of its downloads so far, where that is known.
         bytes_total: Bytes of its downloads that have begun, where that is known.
     """
@@ -346,6 +356,7 @@ class ExecutionEvent:
     status: str | None = None
     author: str | None = None
     message: str | None = None
+    password: bool = False
     bytes_done: int | None = None
     bytes_total: int | None = None
 

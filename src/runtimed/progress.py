@@ -11,11 +11,11 @@ import secrets
 import shutil
 import sys
 from types import TracebackType
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from runtimed.texts import printable
 
-__all__ = ["ProgressLine", "progress_text"]
+__all__ = ["Progress", "ProgressLine", "progress_text"]
 
 _MIB: Final = 2**20
 
@@ -29,6 +29,16 @@ def progress_text(message: str, done: int | None = None, total: int | None = Non
         total: Bytes of the downloads that have begun.
     """
     return f"{message} ({(done or 0) / _MIB:.1f} of {total / _MIB:.1f} MiB)" if total else message
+
+
+class Progress(Protocol):
+    """Hears how a kernel's environment is made."""
+
+    def show(self, message: str, done: int | None = None, total: int | None = None, /) -> None:
+        """Hear of a step; the arguments are those of `progress_text`."""
+
+    def announce(self, text: str, /) -> None:
+        """Hear which environment the kernel that was started has, and why."""
 
 
 class ProgressLine:

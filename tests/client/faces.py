@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from runtimed import AsyncClient, AsyncSession, Client, Session
+from runtimed import AsyncClient, AsyncExecution, AsyncSession, Client, Session
 
 
 class LoopThread:
@@ -52,7 +52,7 @@ class Blocking:
             result = self._loop.run(inside())
             if hasattr(result, "__anext__"):
                 return self._iterate(result)
-            return Blocking(result, self._loop) if isinstance(result, AsyncSession) else result
+            return Blocking(result, self._loop) if isinstance(result, AsyncSession | AsyncExecution) else result
 
         return call
 

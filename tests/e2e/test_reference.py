@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,11 +183,17 @@ def test_the_kernel_is_python_in_a_detected_environment_if_nothing_is_asked_for(
     parameters = inspect.signature(Session.start_kernel).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items() if name != "self"}
 
-    assert defaults == {"kernel_type": "python", "env_source": "auto", "notebook_path": None}
+    assert defaults == {
+        "kernel_type": "python",
+        "env_source": "auto",
+        "notebook_path": None,
+        "source": None,
+        "progress": None,
+    }
     assert list(inspect.signature(AsyncSession.start_kernel).parameters) == list(parameters)
 
 
-def refusal(session: Session, **asked: str) -> str | None:
+def refusal(session: Session, **asked: Any) -> str | None:
     """Start a kernel; return what is said if it cannot be had."""
     try:
         session.start_kernel(**asked)

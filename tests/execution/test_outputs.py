@@ -536,7 +536,10 @@ WHERE = {"cell_id": "cell-1", "execution_id": "execution-1"}
         ),
         (Clear(at=1.0), None),
         (Queued(at=1.0, author="a"), None),
-        (InputRequested(at=1.0, prompt="? "), None),
+        (
+            InputRequested(at=1.0, prompt="? ", password=True),
+            ExecutionEvent(event_type="input_requested", message="? ", password=True),
+        ),
     ],
 )
 def test_the_public_view_of_an_event(event: Event, expected: ExecutionEvent | None) -> None:

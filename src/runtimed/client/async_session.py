@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from runtimed.client import calls
+from runtimed.client.async_execution import AsyncExecution
 from runtimed.client.async_handle import AsyncHandle, EventStream
 from runtimed.client.handle import documented
 from runtimed.durations import DEFAULT_TIMEOUT
@@ -24,6 +25,8 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
+from runtimed.progress import Progress
+from runtimed.protocol.operations import Program
 
 __all__ = ["AsyncSession"]
 
@@ -122,11 +125,19 @@ class AsyncSession(AsyncHandle):
     # --- kernel ---
 
     async def start_kernel(
-        self, kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
+        self,
+        kernel_type: str = "python",
+        env_source: str = "auto",
+        notebook_path: str | Path | None = None,
+        *,
+        source: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """See `calls.start_kernel`."""
         await self.connect()
-        await self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
+        await self._perform(
+            calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path, source=source, progress=progress)
+        )
 
     async def trust_environment(self, notebook_path: str | Path | None = None) -> str:
         """See `calls.trust_environment`."""
@@ -252,6 +263,43 @@ class AsyncSession(AsyncHandle):
     async def queue_cell(self, cell_id: str) -> ExecutionId:
         """See `calls.queue_cell`."""
         return await self._perform(calls.queue_cell(self._notebook, cell_id))
+
+    async def submit(
+        self,
+        cell_id: str | None = None,
+        *,
+        code: str | None = None,
+        execution_id: str | None = None,
+        stdin: bool = True,
+        unless_queued: bool = False,
+        program: Program | None = None,
+        kernel_type: str = "python",
+        env_source: str = "auto",
+        notebook_path: str | Path | None = None,
+        timeout_secs: float | None = None,
+        progress: Progress | None = None,
+    ) -> AsyncExecution:
+        """See `calls.submit`."""
+        await self.connect()
+        submitted = calls.submit(
+            self._notebook,
+            cell_id,
+            code=code,
+            execution_id=execution_id,
+            stdin=stdin,
+            unless_queued=unless_queued,
+            program=program,
+            kernel_type=kernel_type,
+            env_source=env_source,
+            notebook_path=notebook_path,
+            timeout_secs=timeout_secs,
+            progress=progress,
+        )
+        return AsyncExecution(self, *await self._perform(submitted))
+
+    async def execution(self, execution_id: str) -> AsyncExecution:
+        """See `calls.execution.find`."""
+        return AsyncExecution(self, *await self._perform(calls.execution.find(self._notebook, execution_id)))
 
     async def get_queue(self) -> list[QueuedExecution]:
         """See `calls.get_queue`."""

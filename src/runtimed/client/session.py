@@ -11,6 +11,7 @@ from typing import Any
 
 from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
+from runtimed.client.execution import Execution
 from runtimed.client.handle import documented
 from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
@@ -26,6 +27,8 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
+from runtimed.progress import Progress
+from runtimed.protocol.operations import Program
 
 __all__ = ["Session"]
 
@@ -127,11 +130,19 @@ class Session(BlockingHandle):
     # --- kernel ---
 
     def start_kernel(
-        self, kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
+        self,
+        kernel_type: str = "python",
+        env_source: str = "auto",
+        notebook_path: str | Path | None = None,
+        *,
+        source: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """See `calls.start_kernel`."""
         self.connect()
-        self._perform(calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path))
+        self._perform(
+            calls.start_kernel(self._notebook, kernel_type, env_source, notebook_path, source=source, progress=progress)
+        )
 
     def trust_environment(self, notebook_path: str | Path | None = None) -> str:
         """See `calls.trust_environment`."""
@@ -257,6 +268,43 @@ class Session(BlockingHandle):
     def queue_cell(self, cell_id: str) -> ExecutionId:
         """See `calls.queue_cell`."""
         return self._perform(calls.queue_cell(self._notebook, cell_id))
+
+    def submit(
+        self,
+        cell_id: str | None = None,
+        *,
+        code: str | None = None,
+        execution_id: str | None = None,
+        stdin: bool = True,
+        unless_queued: bool = False,
+        program: Program | None = None,
+        kernel_type: str = "python",
+        env_source: str = "auto",
+        notebook_path: str | Path | None = None,
+        timeout_secs: float | None = None,
+        progress: Progress | None = None,
+    ) -> Execution:
+        """See `calls.submit`."""
+        self.connect()
+        submitted = calls.submit(
+            self._notebook,
+            cell_id,
+            code=code,
+            execution_id=execution_id,
+            stdin=stdin,
+            unless_queued=unless_queued,
+            program=program,
+            kernel_type=kernel_type,
+            env_source=env_source,
+            notebook_path=notebook_path,
+            timeout_secs=timeout_secs,
+            progress=progress,
+        )
+        return Execution(self, *self._perform(submitted))
+
+    def execution(self, execution_id: str) -> Execution:
+        """See `calls.execution.find`."""
+        return Execution(self, *self._perform(calls.execution.find(self._notebook, execution_id)))
 
     def get_queue(self) -> list[QueuedExecution]:
         """See `calls.get_queue`."""

@@ -257,7 +257,15 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
                 bytes_done=event.done,
                 bytes_total=event.total,
             )
-        case Clear() | Queued() | InputRequested() | Omitted() | BrowserState() | BrowserLogged() | BrowserUsed():
+        case InputRequested():
+            return ExecutionEvent(
+                event_type="input_requested",
+                cell_id=None if event.cell_id is None else CellId(event.cell_id),
+                execution_id=None if event.execution_id is None else ExecutionId(event.execution_id),
+                message=event.prompt,
+                password=event.password,
+            )
+        case Clear() | Queued() | Omitted() | BrowserState() | BrowserLogged() | BrowserUsed():
             return None
         case _:
             assert_never(event)

@@ -4,7 +4,7 @@ Each function returns a flow (see `flows`). The docstrings are those of the publ
 `AsyncSession`.
 """
 
-from runtimed.client.calls import browser
+from runtimed.client.calls import browser, execution
 from runtimed.client.calls.cells import (
     append_source,
     clear_outputs,
@@ -45,6 +45,7 @@ from runtimed.client.calls.dependencies import (
     remove_uv_dependency,
     sync_environment,
 )
+from runtimed.client.calls.execution import Past, submit
 from runtimed.client.calls.executions import (
     AlreadyQueued,
     OnTimeout,
@@ -81,6 +82,7 @@ __all__ = [
     "AlreadyQueued",
     "Notebook",
     "OnTimeout",
+    "Past",
     "SessionKind",
     "SessionState",
     "Stream",
@@ -99,6 +101,7 @@ __all__ = [
     "delete_cell",
     "execute",
     "execute_cell",
+    "execution",
     "fetch_blobs",
     "flush_pool",
     "get",
@@ -147,6 +150,7 @@ __all__ = [
     "start_kernel",
     "stop",
     "stream_execute",
+    "submit",
     "subscribe",
     "sync_environment",
     "trust_environment",

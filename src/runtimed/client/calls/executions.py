@@ -41,6 +41,7 @@ __all__ = [
     "read_outputs",
     "run",
     "send",
+    "start_for",
     "timed_out",
     "wait",
 ]
@@ -301,7 +302,7 @@ def execute(
         if reply is None:
             begun = time.monotonic()
             start = kernel_request(notebook) if kernel is None else kernel()
-            explained = yield from _start_for(operation, start, timeout_secs, on_timeout, on_event)
+            explained = yield from start_for(operation, start, timeout_secs, on_timeout, on_event)
             if explained is not None and on_start is not None:
                 on_start(explained)
             # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
@@ -323,7 +324,7 @@ def execute(
     return result
 
 
-def _start_for(
+def start_for(
     operation: ops.Enqueue | ops.Watch,
     kernel: ops.StartKernel,
     timeout_secs: float | None,

@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.inherited import inherited_here
 from runtimed.errors import KernelStartFailed
+from runtimed.progress import Progress
 from runtimed.protocol import operations as ops
+from runtimed.protocol.events import EnvProgress, Event
 from runtimed.transport.home import find_uv
 
 __all__ = [
@@ -22,6 +26,7 @@ __all__ = [
     "kernel_request",
     "log_start",
     "restart_kernel",
+    "shown_on",
     "shutdown_kernel",
     "start_kernel",
     "trust_environment",
@@ -32,7 +37,13 @@ logger = logging.getLogger(__name__)
 
 
 def start_kernel(
-    notebook: Notebook, kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
+    notebook: Notebook,
+    kernel_type: str = "python",
+    env_source: str = "auto",
+    notebook_path: str | Path | None = None,
+    *,
+    source: str | None = None,
+    progress: Progress | None = None,
 ) -> Flow[None]:
     """Start a kernel for this session; return at once if one runs already, whatever was asked for.
 
@@ -49,6 +60,8 @@ def start_kernel(
             as INFO. The property `env_source` tells what runs.
         notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder, and
             the search for project files begins there.
+        source: Code that is about to run: `auto` reads its script block (PEP 723).
+        progress: Hears how the environment is made, and which one the kernel has got.
 
     Raises:
         KernelStartFailed: If the kernel does not become ready; the message has its last words.
@@ -56,7 +69,20 @@ def start_kernel(
         EnvironmentFailed: If that environment cannot be had, or needs consent (`trust_environment`); the message says
             what to do.
     """
-    log_start((yield Ask(kernel_request(notebook, kernel_type, env_source, notebook_path))))
+    request = msgspec.structs.replace(kernel_request(notebook, kernel_type, env_source, notebook_path), source=source)
+    explained = log_start((yield Follow(request, shown_on(progress))))
+    if explained is not None and progress is not None:
+        progress.announce(explained)
+
+
+def shown_on(progress: Progress | None) -> OnEvent:
+    """Return what shows the steps of an environment, among the events of an execution or of a kernel's start."""
+
+    def show(event: Event) -> None:
+        if progress is not None and isinstance(event, EnvProgress):
+            progress.show(event.message, event.done, event.total)
+
+    return show
 
 
 def log_start(reply: dict[str, Any]) -> str | None:

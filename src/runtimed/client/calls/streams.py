@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import get_args
 
 from runtimed.client.calls.executions import enqueue, queued, timed_out
@@ -30,21 +30,24 @@ class Stream:
         notebook: Notebook,
         *,
         enqueue: ops.Enqueue | None = None,
+        execution_id: str | None = None,
         timeout_secs: float | None = None,
         cell_ids: Sequence[str] | None = None,
-        event_types: Sequence[EventType] | None = None,
+        event_types: Collection[EventType] | None = None,
     ) -> None:
         """Describe a stream.
 
         Args:
             notebook: Whose events.
-            enqueue: The execution that the events are those of; all that happens if None.
+            enqueue: What to queue first.
+            execution_id: The execution that the events are those of, from its first one on; all that happens if None.
             timeout_secs: Seconds to wait for its end.
             cell_ids: Only the events of these cells, and those of the kernel.
             event_types: Only events of these types.
         """
         self._notebook = notebook
         self._enqueue = enqueue
+        self._execution_id = execution_id if enqueue is None else enqueue.execution_id
         self._timeout_secs = timeout_secs
         self._cell_ids = None if cell_ids is None else list(cell_ids)
         self._event_types = None if event_types is None else frozenset(event_types)
@@ -52,7 +55,7 @@ class Stream:
     @property
     def counts_from_now(self) -> bool:
         """Whether only events count that come after the iterator was asked for."""
-        return self._enqueue is None
+        return self._execution_id is None
 
     def prepare(self) -> Flow[None]:
         """Queue what is to be watched. The ids are those of the stream: done again, it does nothing."""
@@ -66,8 +69,8 @@ class Stream:
             after: Number of the last event before those that count.
         """
         operation: ops.Watch | ops.Subscribe
-        if self._enqueue is not None:
-            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=self._enqueue.execution_id, whole=True)
+        if self._execution_id is not None:
+            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=self._execution_id, whole=True)
         else:
             operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after)
         return Follow(operation, lambda _event: None, self._timeout_secs)
@@ -83,7 +86,7 @@ class Stream:
 
     def is_last(self, event: Event) -> bool:
         """Whether the iterator ends here."""
-        return self._enqueue is not None and isinstance(event, Finished)
+        return self._execution_id is not None and isinstance(event, Finished)
 
     @contextlib.contextmanager
     def translated_errors(self) -> Iterator[None]:
@@ -91,8 +94,7 @@ class Stream:
         try:
             yield
         except WaitTimeout:
-            execution_id = None if self._enqueue is None else self._enqueue.execution_id
-            raise timed_out(execution_id, self._timeout_secs) from None
+            raise timed_out(self._execution_id, self._timeout_secs) from None
 
 
 def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> Stream:
@@ -123,7 +125,7 @@ def subscribe(
 
     Args:
         cell_ids: Only the events of these cells, and those of the kernel; all if None.
-        event_types: Only events of these types; all if None.
+        event_types: Only events of these types; all but the questions of code (`input_requested`) if None.
 
     Raises:
         TypeError: If one text stands where a list belongs: its letters would match nothing.
@@ -138,4 +140,5 @@ def subscribe(
             f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}; those that there are: "
             f"{', '.join(get_args(EventType))}"
         )
-    return Stream(notebook, cell_ids=cell_ids, event_types=event_types)
+    wanted = set(get_args(EventType)) - {"input_requested"} if event_types is None else event_types
+    return Stream(notebook, cell_ids=cell_ids, event_types=wanted)

@@ -1,0 +1,253 @@
+"""The operations of one execution: of the handle that `submit` returns. Nothing here waits or opens a socket."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from runtimed.client.calls import executions
+from runtimed.client.calls.cells import fetch_blobs
+from runtimed.client.calls.executions import OnTimeout, start_for
+from runtimed.client.calls.kernel import kernel_request, shown_on
+from runtimed.client.calls.notebook import Notebook, check_text
+from runtimed.client.calls.pages import following
+from runtimed.client.calls.streams import Stream
+from runtimed.client.flows import Ask, Flow, OnEvent
+from runtimed.durations import DEFAULT_TIMEOUT, check_duration
+from runtimed.errors import NoKernel, RuntimedError
+from runtimed.execution.outputs import OutputFold, blobs_in, to_public
+from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
+from runtimed.models import ExecutionEvent, ExecutionResult, Output
+from runtimed.progress import Progress
+from runtimed.protocol import operations as ops
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Event, Finished, InputRequested
+
+__all__ = ["Past", "answer", "cancel", "events", "find", "follow", "interrupt", "past", "public", "submit", "wait"]
+
+END_OF_INPUT: Final = "\x04"
+"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
+
+
+@dataclass(slots=True)
+class Past:
+    """What an execution has given so far; `Execution.follow` goes on behind it.
+
+    Attributes:
+        outputs: Its outputs as they look now; none if they were not asked for.
+        question: The latest question that its code asked.
+        finished: Its last event, if it has ended.
+        seen: The number of its latest event.
+        fold: What `outputs` is made of.
+    """
+
+    outputs: tuple[Output, ...] = ()
+    question: InputRequested | None = None
+    finished: Finished | None = None
+    seen: int = 0
+    fold: OutputFold = field(default_factory=OutputFold)
+
+
+def submit(
+    notebook: Notebook,
+    cell_id: str | None = None,
+    *,
+    code: str | None = None,
+    execution_id: str | None = None,
+    stdin: bool = True,
+    unless_queued: bool = False,
+    program: ops.Program | None = None,
+    kernel_type: str = "python",
+    env_source: str = "auto",
+    notebook_path: str | Path | None = None,
+    timeout_secs: float | None = None,
+    progress: Progress | None = None,
+) -> Flow[tuple[ExecutionId, CellId]]:
+    """Queue code and return the handle of its execution at once; start a kernel if none runs.
+
+    Args:
+        cell_id: The cell to execute; a new one at the end of the document if None.
+        code: What the cell's source becomes first, in the same step; None executes the cell as it is. A cell that is
+            not there is added.
+        execution_id: The id of the execution, which makes sending again harmless; a generated one if None.
+        stdin: Whether its code may ask (`input()`, `getpass`), because somebody will `answer`; else asking raises.
+        unless_queued: Whether to queue nothing while the latest execution of this cell is one of exactly this code and
+            has not ended: the handle is that one's then.
+        program: How a Python kernel runs the code as a program; None runs it as a cell.
+        kernel_type: The language, if a kernel is started; see `start_kernel`.
+        env_source: Its environment; see `start_kernel`.
+        notebook_path: Where it works; see `start_kernel`.
+        timeout_secs: Seconds to wait for the start of a kernel; None for no limit.
+        progress: Hears how the environment of a kernel is made.
+
+    Raises:
+        TypeError: If neither a cell nor code is given.
+        CellNotFound: If there is no such cell, and no code.
+        InvalidCell: If it is no code cell, or the code cannot be a cell's source.
+        ExecutionTimeout: If the kernel takes too long to start. The execution is queued, and begins when it is there.
+        KernelStartFailed: If a kernel was needed and did not start.
+
+    Example:
+        >>> execution = session.submit(code="train()")
+        >>> for event in execution.events():
+        ...     print(event.event_type)
+        >>> execution.wait().success
+        True
+    """
+    if cell_id is None and code is None:
+        raise TypeError("submit() takes the id of a cell, code, or both")
+    if code is not None:
+        check_text("code", code)
+    timeout_secs = check_duration("timeout_secs", timeout_secs)
+    operation = ops.Enqueue(
+        notebook_id=notebook.id,
+        execution_id=execution_id or new_execution_id(),
+        cell_id=cell_id or new_cell_id(),
+        source=code,
+        watch=False,
+        stdin=stdin,
+        program=program,
+        unless_queued=unless_queued,
+    )
+    reply = None
+    with contextlib.suppress(NoKernel):
+        reply = yield Ask(operation)
+    if reply is None:  # what the start of a kernel raises was not caused by there being none
+        start = kernel_request(notebook, kernel_type, env_source, notebook_path)
+        explained = yield from start_for(operation, start, timeout_secs, "leave", shown_on(progress))
+        if explained is not None and progress is not None:
+            progress.announce(explained)
+        reply = yield Ask(operation)
+    return ExecutionId(reply.get("queued", operation.execution_id)), CellId(operation.cell_id)
+
+
+def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellId]]:
+    """Return the handle of an execution that anybody submitted, at any time until it is deleted.
+
+    Raises:
+        RuntimedError: If this session has no such execution.
+    """
+    reply = yield Ask(ops.FindExecutions(notebook_id=notebook.id, prefix=execution_id))
+    for found in reply["executions"]:
+        if found["execution_id"] == execution_id:
+            return ExecutionId(execution_id), CellId(found["cell_id"])
+    raise RuntimedError(f"Session {notebook.id!r} has no execution {execution_id!r}", execution_id=execution_id)
+
+
+def events(notebook: Notebook, execution_id: str) -> Stream:
+    """Iterate over the events of this execution, those of the past first, until it ends.
+
+    First `execution_started`, then `output`s and, where its code asks for a line of input, `input_requested`; last
+    exactly one `done` or `error`. All outputs come, however many there are, each in the pieces in which it arrived.
+    """
+    return Stream(notebook, execution_id=execution_id)
+
+
+def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None]:
+    """Give the code the line for which it asked (`input_requested`).
+
+    Args:
+        text: The line, without its end; None for the end of the input: `input()` raises EOFError then.
+
+    Raises:
+        RuntimedError: If it does not wait for input.
+        NoKernel: If its kernel is gone.
+    """
+    line = END_OF_INPUT if text is None else text
+    yield Ask(ops.Input(notebook_id=notebook.id, execution_id=execution_id, text=line))
+
+
+def interrupt(notebook: Notebook, execution_id: str) -> Flow[None]:
+    """Interrupt this execution if it runs: its code gets a KeyboardInterrupt. One that waits or has ended stays so.
+
+    Works from signal handlers and other threads while another call waits.
+    """
+    queue = yield from executions.get_queue(notebook)
+    if any(entry.execution_id == execution_id and entry.status == "running" for entry in queue):
+        # It may end meanwhile, and the next begin, which this leaves alone.
+        yield from executions.cancel(notebook, execution_id)
+
+
+def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
+    """Take this execution from the queue, or interrupt it if it runs; one that ended stays as it is.
+
+    Works from signal handlers and other threads while another call waits.
+    """
+    yield from executions.cancel(notebook, execution_id)
+
+
+def wait(
+    notebook: Notebook, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
+) -> Flow[ExecutionResult]:
+    """Wait for the end of this execution, and return what it gave; as often as anybody likes.
+
+    Args:
+        timeout_secs: How long to wait, in seconds; None for no limit.
+        on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+
+    Raises:
+        ExecutionTimeout: If it did not end in time.
+        ExecutionCancelled: If it was cancelled before it began.
+    """
+    return (yield from executions.wait(notebook, execution_id, timeout_secs, on_timeout))
+
+
+def past(notebook: Notebook, execution_id: str, *, whole: bool = True, outputs: bool = True) -> Flow[Past]:
+    """Return what this execution has given so far, without waiting for more; for frontends.
+
+    Args:
+        whole: Whether to read also what is beyond the daemon's limit `max_output_bytes`.
+        outputs: Whether to return its outputs, and fetch their large values.
+    """
+    found, more = Past(), True
+    while more:
+        ask = ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=found.seen, whole=whole)
+        page = yield Ask(ask)
+        for _seq, body in page["events"]:
+            event = decode_event(body)
+            found.fold.add(event)
+            match event:
+                case InputRequested():
+                    found.question = event
+                case Finished():
+                    found.finished = event
+                case _:
+                    pass
+        more = page["more"]
+        found.seen = following(found.seen, page["last"]) if more else page["last"]
+    if outputs:
+        values = yield from fetch_blobs(notebook, found.fold.missing_blobs)
+        found.outputs = found.fold.outputs_with(values)
+    return found
+
+
+def follow(
+    notebook: Notebook,
+    execution_id: str,
+    on_event: OnEvent | None = None,
+    *,
+    after: Past | None = None,
+    timeout_secs: float | None = None,
+) -> Flow[ExecutionResult]:
+    """Follow this execution to its end and return all that it gave, even if it was cancelled; for frontends.
+
+    Args:
+        on_event: Called with each raw event (`runtimed.protocol.events`), in order, before the next is read; `public`
+            makes what it shows of one. What it raises ends the following, and leaves the execution as it is.
+        after: What was read before: only later events come, and the result has both.
+        timeout_secs: How long to wait, in seconds; None for no limit.
+
+    Raises:
+        ExecutionTimeout: If it did not end in time. The execution goes on.
+    """
+    seen, fold = (0, None) if after is None else (after.seen, after.fold)
+    operation = ops.Watch(notebook_id=notebook.id, execution_id=execution_id, after=seen, whole=True)
+    return (yield from executions.execute(notebook, operation, timeout_secs=timeout_secs, on_event=on_event, fold=fold))
+
+
+def public(notebook: Notebook, event: Event) -> Flow[ExecutionEvent | None]:
+    """Return what a raw event shows, its large values fetched; None if it shows nothing. For frontends."""
+    blobs = blobs_in(event)
+    return to_public(event, (yield from fetch_blobs(notebook, blobs)))
