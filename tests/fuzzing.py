@@ -6,13 +6,15 @@ import random
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgpack
 import msgspec
 
 from runtimed.errors import ProtocolError
-from runtimed.protocol.codec import decode_asked, encode_message
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.codec import decode_asked_of_daemon, decode_asked_of_host, encode_message
+from runtimed.protocol.host_operations import HostOperation
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -26,7 +28,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import Operation
+from runtimed.protocol.operation import Operation
 
 __all__ = ["Batch", "batches", "every_operation"]
 
@@ -47,9 +49,9 @@ VALUES: Final[dict[str, Any]] = {
 """What a field of this name holds; others hold their default, or something of their type."""
 
 
-def every_operation() -> list[Operation]:
-    """One operation of each kind."""
-    return [msgspec.convert(_fields(kind), Operation) for kind in typing.get_args(Operation)]
+def every_operation(kinds: Any) -> list[Operation]:
+    """One operation of each kind in a union of them."""
+    return [msgspec.convert(_fields(kind), kinds) for kind in typing.get_args(kinds)]
 
 
 def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -94,22 +96,26 @@ class Batch:
         return self.greeting + b"".join(self.frames)
 
 
-def batches(seed: int, count: int, *, may_be_sent: Callable[[Operation], bool]) -> Iterator[Batch]:
+def batches(
+    seed: int, count: int, *, asked_of: Literal["daemon", "host"], may_be_sent: Callable[[Operation], bool]
+) -> Iterator[Batch]:
     """Give `count` changed frames in batches, each of which is followed by the end of its connection.
 
     Args:
         seed: Two runs of one seed are the same.
         count: How many frames, the greetings not counted.
+        asked_of: Who gets them.
         may_be_sent: Whether an operation that is valid in spite of all changes does no harm.
     """
     numbers = random.Random(seed)
-    operations = every_operation()
+    operations = every_operation(ClientOperation if asked_of == "daemon" else HostOperation)
+    decode = decode_asked_of_daemon if asked_of == "daemon" else decode_asked_of_host
     hello = encode_message(Hello(PROTOCOL_VERSION, "0", "fuzz", None, 1))
     batch = Batch(hello)
     number = 0
     while number < count:
         frame = _changed(numbers, encode_message(_message(numbers, operations, number)))
-        message = _read(frame)
+        message = _read(frame, decode)
         match message:
             case Request(operation=operation) if not may_be_sent(operation):
                 continue
@@ -138,9 +144,9 @@ def _message(numbers: random.Random, operations: list[Operation], number: int) -
     return numbers.choice(others)
 
 
-def _read(frame: bytes) -> Message | None:
+def _read(frame: bytes, decode: Callable[[bytes], Message]) -> Message | None:
     try:
-        return decode_asked(frame[4:]) if int.from_bytes(frame[:4], "big") == len(frame) - 4 else None
+        return decode(frame[4:]) if int.from_bytes(frame[:4], "big") == len(frame) - 4 else None
     except ProtocolError:
         return None
 

@@ -21,10 +21,10 @@ import psutil
 
 from runtimed import Session, default_socket_path
 from runtimed.client.identity import Identity
+from runtimed.protocol.client_operations import Watch
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Stream
 from runtimed.protocol.messages import EventFrame, Reply, Request, Welcome
-from runtimed.protocol.operations import Watch
 from runtimed.transport.autostart import connect_socket
 from runtimed.transport.blocking import BlockingChannel
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds

@@ -10,8 +10,8 @@ import pytest
 from runtimed import Attribution, AuditEntry, Client, Session, SessionError, SessionNotFound
 from runtimed.client.flows import Ask, Follow
 from runtimed.ids import new_cell_id, new_execution_id
+from runtimed.protocol.client_operations import Enqueue, Input
 from runtimed.protocol.events import InputRequested
-from runtimed.protocol.operations import Enqueue, Input
 from tests.client.faces import SyncFace
 from tests.conftest import wait_until
 

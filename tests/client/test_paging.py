@@ -13,7 +13,8 @@ from runtimed.client import calls
 from runtimed.client.calls import Notebook
 from runtimed.client.calls.pages import read_blob
 from runtimed.ids import NotebookId
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
+from runtimed.protocol.browser_operations import ReadReply
 from runtimed.protocol.codec import encode_event, pack
 from runtimed.protocol.events import Blob, BrowserLogged
 
@@ -69,7 +70,7 @@ def test_a_reply_of_a_browser_in_pieces_is_whole_or_an_error():
 
     def answer(rest: bytes) -> Any:
         def answer(asked: Any) -> dict[str, Any]:
-            if isinstance(asked, ops.ReadReply):
+            if isinstance(asked, ReadReply):
                 return {"piece": (whole[:2] + rest)[asked.offset :]}
             return {"reply_id": 1, "piece": whole[:2], "size": len(whole)}
 

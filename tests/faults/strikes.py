@@ -19,8 +19,8 @@ from typing import Final
 import psutil
 
 from runtimed import Client, RuntimedError, SessionStatus, default_socket_path
+from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request
-from runtimed.protocol.operations import Attach
 from runtimed.storage.session_store import _LOADS
 from runtimed.transport.blocking import BlockingChannel
 from tests.large import database_of

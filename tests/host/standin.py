@@ -20,6 +20,7 @@ from runtimed.errors import error_from_wire
 from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, KernelState, Stream
+from runtimed.protocol.host_operations import Attach, Execute
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -32,7 +33,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import Attach, Execute, Operation
+from runtimed.protocol.operation import Operation
 from runtimed.storage.spool import Spool
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 

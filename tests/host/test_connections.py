@@ -17,7 +17,14 @@ from runtimed.host.outbox import SPOOLED
 from runtimed.host.server import MAX_UNDER_WAY
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, Stream
-from runtimed.protocol.operations import Execute, HostComplete, HostDetach, HostInterrupt, HostRequest, HostShutdown
+from runtimed.protocol.host_operations import (
+    Execute,
+    HostComplete,
+    HostDetach,
+    HostInterrupt,
+    HostRequest,
+    HostShutdown,
+)
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, in_loop
 

@@ -17,7 +17,7 @@ import pytest
 from runtimed.errors import KernelStartFailed, NoKernel
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Failed, Finished, KernelState, Started
-from runtimed.protocol.operations import Execute, HostRequest, HostRestart, HostShutdown
+from runtimed.protocol.host_operations import Execute, HostRequest, HostRestart, HostShutdown
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, gather, in_loop, is_running, shapes
 

@@ -9,7 +9,7 @@ import pytest
 
 from runtimed.errors import RuntimedError
 from runtimed.protocol.events import Blob, Clear, Display, Failed, Finished, InputRequested, Started
-from runtimed.protocol.operations import Execute, HostComplete, HostInput, HostInspect, HostInterrupt
+from runtimed.protocol.host_operations import Execute, HostComplete, HostInput, HostInspect, HostInterrupt
 from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, join, shapes
 
 

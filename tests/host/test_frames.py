@@ -10,8 +10,8 @@ import psutil
 
 from runtimed.host.lifetime import MAX_STRANGERS
 from runtimed.protocol import codec
+from runtimed.protocol.host_operations import HostComplete
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request
-from runtimed.protocol.operations import HostComplete
 from tests.host.standin import HostProcess, eventually, in_loop, join
 
 GROWTH = 100 * 2**20

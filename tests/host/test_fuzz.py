@@ -8,7 +8,8 @@ import socket
 import psutil
 import pytest
 
-from runtimed.protocol.operations import HostRestart, HostShutdown, Operation
+from runtimed.protocol.host_operations import HostRestart, HostShutdown
+from runtimed.protocol.operation import Operation
 from tests.fuzzing import batches
 from tests.host.standin import Daemon, HostProcess, in_loop
 
@@ -43,7 +44,7 @@ def test_ten_thousand_mutated_frames_harm_neither_host_nor_kernel(host: HostProc
     begin()
     process = psutil.Process(host.process.pid)
     before = None
-    for number, batch in enumerate(batches(2, FRAMES, may_be_sent=may_be_sent)):
+    for number, batch in enumerate(batches(2, FRAMES, asked_of="host", may_be_sent=may_be_sent)):
         send(host, batch.data)
         if number == 200:
             before = process.memory_info().rss, process.num_fds()

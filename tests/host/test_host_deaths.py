@@ -16,7 +16,7 @@ import pytest
 
 from runtimed.daemon.hosting.link import remove_host_folder
 from runtimed.host import group, process
-from runtimed.protocol.operations import HostRestart, HostShutdown
+from runtimed.protocol.host_operations import HostRestart, HostShutdown
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, in_loop, is_running
 

@@ -32,7 +32,7 @@ from runtimed.host.memory import (
     leave_fence,
 )
 from runtimed.protocol.events import Failed, KernelState
-from runtimed.protocol.operations import HostRestart, HostShutdown
+from runtimed.protocol.host_operations import HostRestart, HostShutdown
 from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, is_running
 
 MIB = 2**20

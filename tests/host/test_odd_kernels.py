@@ -16,7 +16,7 @@ import pytest
 from runtimed.host.conversation import _REPLY_MISSING
 from runtimed.host.executions import EXITS
 from runtimed.protocol.events import Started, Stream
-from runtimed.protocol.operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
+from runtimed.protocol.host_operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
 from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, join, shapes
 
 ODD = Path(__file__).with_name("odd_kernel.py")

@@ -14,7 +14,7 @@ from runtimed.ids import CellId
 from runtimed.ipython import magics
 from runtimed.ipython.followed import Followed
 from runtimed.ipython.queue import Queue, read_queue
-from runtimed.protocol.operations import Enqueue
+from runtimed.protocol.client_operations import Enqueue
 from tests.conftest import wait_until
 from tests.ipython.conftest import Shell, last_stdout
 from tests.ipython.test_in_a_kernel import TIMEOUT, Frontend, Message, start, text_of

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from runtimed.protocol.events import Display, InputRequested, Stream
-from runtimed.protocol.operations import HostComplete, HostInput
+from runtimed.protocol.host_operations import HostComplete, HostInput
 from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, shapes
 
 LOOK = """

@@ -3,7 +3,7 @@
 import math
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
 import msgpack
@@ -14,13 +14,18 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from runtimed.errors import ProtocolError
-from runtimed.protocol import codec, operations
+from runtimed.protocol import codec
 from runtimed.protocol.bounds import MAX_ITEMS, MAX_NUMBER
+from runtimed.protocol.browser_operations import Act
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.counting import MAX_VALUES, check_values
+from runtimed.protocol.host_operations import HostOperation
 from runtimed.protocol.messages import Ack, Cancel, Hello, Request
-from runtimed.protocol.operations import Operation
+from runtimed.protocol.operation import Operation
 
-ASKED = (Hello, Request, Cancel, Ack)
+ASKED: tuple[type[msgspec.Struct], ...] = (Hello, Request, Cancel, Ack)
+OPERATIONS: tuple[type[Operation], ...] = tuple(dict.fromkeys((*get_args(ClientOperation), *get_args(HostOperation))))
+FREE_FORM = {kind for kind in OPERATIONS if kind.is_free_form}
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 
@@ -50,7 +55,7 @@ def fields(kind: type[msgspec.Struct]) -> Iterator[tuple[inspect.Field, list[ins
 
 EVERY_FIELD = [
     pytest.param(kind, field, types, id=f"{kind.__name__}.{field.name}")
-    for kind in (*ASKED, *get_args(Operation))
+    for kind in (*ASKED, *OPERATIONS)
     for field, types in fields(kind)
 ]
 
@@ -70,6 +75,10 @@ def asked_with(kind: type[msgspec.Struct], name: str, value: Any) -> bytes:
         plain = {"t": "request", "id": 1, "operation": plain}
     packed: bytes = msgpack.packb(plain)
     return packed
+
+
+def decode(kind: type[msgspec.Struct]) -> Callable[[bytes], Any]:
+    return codec.decode_asked_of_host if kind in get_args(HostOperation) else codec.decode_asked_of_daemon
 
 
 def _some(kind: inspect.Type) -> Any:
@@ -97,14 +106,14 @@ def test_every_number_has_bounds_and_every_list_an_end(kind, field, types):
             assert each.le is not None
             assert -MAX_NUMBER <= each.ge <= each.le <= MAX_NUMBER
         if isinstance(each, inspect.ListType | inspect.DictType):
-            assert kind in operations.FREE_FORM or (each.max_length or math.inf) <= MAX_ITEMS
+            assert kind in FREE_FORM or (each.max_length or math.inf) <= MAX_ITEMS
         if isinstance(each, inspect.AnyType):
-            assert kind in operations.FREE_FORM
+            assert kind in FREE_FORM
 
 
 @pytest.mark.parametrize(("kind", "field", "types"), EVERY_FIELD)
 def test_no_field_of_any_operation_takes_a_number_that_is_not_finite_or_a_huge_one(kind, field, types):
-    good = codec.decode_asked(asked_with(kind, field.name, _some(next(t for t in types if _some(t) is not None))))
+    good = decode(kind)(asked_with(kind, field.name, _some(next(t for t in types if _some(t) is not None))))
     assert good is not None
     wrong: list[Any] = [*NOT_FINITE, 1e308, -1e308, 2**64 - 1, -(2**63)]
     if any(isinstance(each, inspect.AnyType) for each in types):
@@ -112,17 +121,17 @@ def test_no_field_of_any_operation_takes_a_number_that_is_not_finite_or_a_huge_o
         wrong = [{"v": value} for value in inside] if isinstance(types[0], inspect.DictType) else inside
     for value in wrong:
         with pytest.raises(ProtocolError):
-            codec.decode_asked(asked_with(kind, field.name, value))
+            decode(kind)(asked_with(kind, field.name, value))
 
 
 def test_the_operations_of_any_shape_are_those_that_are_counted():
     of_any_shape = {
         kind
-        for kind in get_args(Operation)
+        for kind in OPERATIONS
         if any(isinstance(each, inspect.AnyType) for _field, types in fields(kind) for each in types)
     }
 
-    assert of_any_shape == set(operations.FREE_FORM)
+    assert of_any_shape == FREE_FORM
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
@@ -184,7 +193,7 @@ def test_a_value_of_a_type_of_its_own_is_refused():
             check_values(msgpack.packb([value]))
 
 
-ACT = operations.Act(notebook_id="n", action={"type": "x"})
+ACT = Act(notebook_id="n", action={"type": "x"})
 HEAD = codec.encode_message(Request(1, ACT))[4:].rpartition(b"\xa1x")[0]
 """A request up to a value that may have any shape."""
 
@@ -220,11 +229,11 @@ HEAD = codec.encode_message(Request(1, ACT))[4:].rpartition(b"\xa1x")[0]
 def test_a_frame_of_millions_of_values_costs_nothing_before_it_is_refused(body):
     began = time.process_time()
     with pytest.raises(ProtocolError):
-        codec.decode_asked(body)
+        codec.decode_asked_of_daemon(body)
     took = time.process_time() - began
     tracemalloc.start()
     with pytest.raises(ProtocolError):
-        codec.decode_asked(body)
+        codec.decode_asked_of_daemon(body)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -235,6 +244,6 @@ def test_a_frame_of_millions_of_values_costs_nothing_before_it_is_refused(body):
 
 def test_as_many_values_as_may_be_are_read():
     values = [0] * (MAX_VALUES - 100)
-    request = Request(1, operations.Act(notebook_id="n", action={"type": values}))
+    request = Request(1, Act(notebook_id="n", action={"type": values}))
 
-    assert codec.decode_asked(codec.encode_message(request)[4:]) == request
+    assert codec.decode_asked_of_daemon(codec.encode_message(request)[4:]) == request

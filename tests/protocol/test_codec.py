@@ -1,6 +1,7 @@
 """Frames and messages, chopped and mutated."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import msgspec
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from runtimed.errors import ProtocolError
 from runtimed.protocol import codec
+from runtimed.protocol.browser_operations import Act, BrowserOperation
+from runtimed.protocol.client_operations import AddCell, ClientOperation, Enqueue, SetSource, Subscribe
 from runtimed.protocol.events import CellChanged, Display, Event, Failed, Finished, KernelState, Stream
+from runtimed.protocol.host_operations import Execute, HostOperation
 from runtimed.protocol.messages import (
     Ack,
     Cancel,
@@ -22,15 +26,20 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import AddCell, Enqueue, Execute, SetSource, Subscribe
 
 ASKED: list[Message] = [
     Hello(1, "0.1.0", "c1", None, 42),
     Request(1, AddCell(notebook_id="n", cell_id="c", source="x\x00\U0001f600", cell_type="markdown", index=0)),
     Request(2**40, Enqueue(notebook_id="n", execution_id="e", cell_id="c", source="1+1", stdin=True)),
     Request(3, Subscribe(notebook_id="n", cell_ids=["a"], after=9)),
-    Request(4, Execute(execution_id="e", cell_id="c", code="1")),
     Cancel(2),
+    Ack(12),
+]
+
+ASKED_OF_HOST: list[Message] = [
+    Hello(1, "0.1.0", "daemon", None, 42),
+    Request(4, Execute(execution_id="e", cell_id="c", code="1")),
+    Request(5, Act(notebook_id="n", action={"type": "click"}, key="k")),
     Ack(12),
 ]
 
@@ -42,7 +51,9 @@ ANSWERS: list[Message] = [
 ]
 
 BOTH = pytest.mark.parametrize(
-    ("messages", "decode"), [(ASKED, codec.decode_asked), (ANSWERS, codec.decode_answer)], ids=["asked", "answers"]
+    ("messages", "decode"),
+    [(ASKED, codec.decode_asked_of_daemon), (ANSWERS, codec.decode_answer)],
+    ids=["asked", "answers"],
 )
 
 EVENTS: list[Event] = [
@@ -73,7 +84,7 @@ def test_a_stream_of_messages_reads_the_same_however_it_is_chopped(messages, dec
 
 
 def test_nobody_gets_what_only_the_other_side_may_get():
-    for messages, decode in ((ASKED, codec.decode_answer), (ANSWERS, codec.decode_asked)):
+    for messages, decode in ((ASKED, codec.decode_answer), (ANSWERS, codec.decode_asked_of_daemon)):
         for message in messages:
             if not isinstance(message, Refusal):
                 with pytest.raises(ProtocolError, match="not a message"):
@@ -84,13 +95,35 @@ def test_nobody_gets_what_only_the_other_side_may_get():
     assert codec.decode_greeting(codec.encode_message(ASKED[0])[4:]) == ASKED[0]
 
 
+DAEMONS, HOSTS = set(get_args(ClientOperation)), set(get_args(HostOperation))
+
+
+def test_a_daemon_and_a_host_are_asked_only_for_what_they_do():
+    assert set(get_args(BrowserOperation)) == DAEMONS & HOSTS
+    for kinds, decode, whom in (
+        (HOSTS - DAEMONS, codec.decode_asked_of_daemon, "a daemon"),
+        (DAEMONS - HOSTS, codec.decode_asked_of_host, "a host"),
+    ):
+        for kind in kinds:
+            tag = kind.__struct_config__.tag
+            with pytest.raises(ProtocolError, match=f"^{whom} knows no operation '{tag}'$"):
+                decode(codec.pack({"t": "request", "id": 1, "operation": {"op": tag}}))
+
+
+def test_an_unknown_operation_in_a_large_frame_is_refused_as_well():
+    body = codec.pack({"t": "request", "id": 1, "operation": {"op": "host_warm", "text": "x" * codec.MAX_GREETING}})
+
+    with pytest.raises(ProtocolError, match="^a daemon knows no operation 'host_warm'$"):
+        codec.decode_asked_of_daemon(body)
+
+
 @given(st.integers(), st.text(), st.binary())
 def test_what_cannot_be_said_in_valid_unicode_is_read_all_the_same(number, text, data):
     number %= 2**53
     request = Request(number, SetSource(notebook_id="n\ud800", cell_id=text, source=text + "\udfff" + text))
     reply = Reply(number, {"text": text + "\ud800", "data": data, "n": [number, None, True, 0.5]})
 
-    assert codec.decode_asked(codec.encode_message(request)[4:]) == request
+    assert codec.decode_asked_of_daemon(codec.encode_message(request)[4:]) == request
     assert codec.decode_answer(codec.encode_message(reply)[4:]) == reply
 
 
@@ -142,7 +175,7 @@ def test_a_message_larger_than_the_cap_is_not_sent():
 )
 def test_what_is_no_message_is_a_protocol_error(body):
     with pytest.raises(ProtocolError):
-        codec.decode_asked(body)
+        codec.decode_asked_of_daemon(body)
     with pytest.raises(ProtocolError):
         codec.decode_answer(body)
     with pytest.raises(ProtocolError):
@@ -157,7 +190,7 @@ def test_a_value_that_is_nested_too_deeply_is_said_to_be():
 @given(st.binary(max_size=200))
 def test_random_bytes_are_a_message_or_a_protocol_error(body):
     try:
-        message = codec.decode_asked(body)
+        message = codec.decode_asked_of_daemon(body)
     except ProtocolError:
         return
     assert isinstance(message, msgspec.Struct)
@@ -169,7 +202,7 @@ def test_a_message_with_flipped_bytes_is_a_message_or_a_protocol_error(message, 
     for _ in range(data.draw(st.integers(1, 4))):
         frame[data.draw(st.integers(0, len(frame) - 1))] ^= data.draw(st.integers(1, 255))
     try:
-        found = codec.decode_asked(bytes(frame))
+        found = codec.decode_asked_of_daemon(bytes(frame))
     except ProtocolError:
         return
     assert isinstance(found, msgspec.Struct)

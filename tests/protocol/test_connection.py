@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtimed.errors import CellNotFound, ConnectionLost, DaemonUnavailable, NoKernel, ProtocolError, RuntimedError
 from runtimed.protocol import codec
+from runtimed.protocol.client_operations import GetCell, GetStatus
+from runtimed.protocol.codec import decode_asked_of_daemon
 from runtimed.protocol.connection import (
     Abandoned,
     Acknowledged,
@@ -42,7 +44,6 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import GetCell, GetStatus
 from runtimed.transport.memory import MemoryPair
 
 HELLO = Hello(PROTOCOL_VERSION, "0.1.0", "client", "Ada", 7)
@@ -51,7 +52,7 @@ Pair = MemoryPair[str, str]
 
 
 def serving(*, has_stream: bool = False) -> ServingSide[str]:
-    return ServingSide(check_client, "0.2.0", 99, has_stream=has_stream)
+    return ServingSide(decode_asked_of_daemon, check_client, "0.2.0", 99, has_stream=has_stream)
 
 
 def asking() -> AskingSide[str]:
@@ -228,7 +229,7 @@ def test_a_late_reply_answers_no_second_request_of_the_same_number():
 @pytest.mark.parametrize("check", [check_client, check_daemon])
 @pytest.mark.parametrize("version", [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1])
 def test_another_version_is_refused_with_a_sentence(check, version):
-    pair = Pair(asking(), ServingSide(check, "0.2.0", 99))
+    pair = Pair(asking(), ServingSide(decode_asked_of_daemon, check, "0.2.0", 99))
     pair.asking.hello(Hello(version, "0.0.9", "client", None, 1))
     assert pair.serve() == []
     assert pair.serving.error is not None
@@ -544,7 +545,9 @@ class Conversation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair: MemoryPair[int, int] = MemoryPair(AskingSide("it"), ServingSide(check_client, "0", 1))
+        self.pair: MemoryPair[int, int] = MemoryPair(
+            AskingSide("it"), ServingSide(decode_asked_of_daemon, check_client, "0", 1)
+        )
         self.asked = 0
         self.open: dict[int, int] = {}  # number to waiter
         self.cancelled: set[int] = set()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.protocol.codec import encode_message
+from runtimed.protocol.codec import decode_asked_of_daemon, encode_message
 from runtimed.protocol.messages import Ack, Message, Refusal
 from runtimed.transport.aio import TURN, Channel, ChannelHandler, connect, serve
 from runtimed.transport.reception import Reception
@@ -43,7 +43,7 @@ class Server:
         self.handlers: list[Collector] = []
 
     def accept(self, channel: Channel) -> Collector:
-        channel.trust()
+        channel.trust(decode_asked_of_daemon)
         self.handlers.append(Collector(channel))
         return self.handlers[-1]
 

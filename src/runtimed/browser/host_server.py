@@ -16,24 +16,20 @@ from runtimed.browser.hosted import HostedBrowser
 from runtimed.errors import BrowserError, ProtocolError
 from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
-from runtimed.protocol.codec import pack
-from runtimed.protocol.operations import (
+from runtimed.protocol.browser_operations import (
     Act,
     BrowserOperation,
     GetBrowserAddress,
     GetCookies,
-    HostBecomeBrowser,
-    HostBrowserUsed,
-    HostShutdown,
-    HostWarm,
     Observe,
-    Operation,
     ReadReply,
     SaveProfile,
     Scrape,
     Screenshot,
     SetCookies,
 )
+from runtimed.protocol.codec import pack
+from runtimed.protocol.host_operations import HostBecomeBrowser, HostBrowserUsed, HostOperation, HostShutdown, HostWarm
 
 __all__ = ["BrowserServer"]
 
@@ -78,7 +74,7 @@ class BrowserServer(HostServer):
             "profile": browser.kept_profile,
         }
 
-    def perform(self, operation: Operation) -> Answer:
+    def perform(self, operation: HostOperation) -> Answer:
         """See `HostServer`."""
         match operation:
             case HostWarm():

@@ -29,7 +29,7 @@ from runtimed.host.outbox import Outbox
 from runtimed.lifecycle import Limits
 from runtimed.pages import BrowserConfig, LogEntry
 from runtimed.protocol.events import Blob, BrowserLogged, BrowserState, BrowserUsed
-from runtimed.protocol.operations import HostBecomeBrowser
+from runtimed.protocol.host_operations import HostBecomeBrowser
 
 __all__ = ["HostedBrowser"]
 

@@ -18,7 +18,7 @@ from runtimed.client.session import Session
 from runtimed.errors import NoKernel, SessionError
 from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
 from runtimed.models import SessionStatus
-from runtimed.protocol.operations import Enqueue
+from runtimed.protocol.client_operations import Enqueue
 
 __all__ = ["attach", "exec_"]
 

@@ -14,7 +14,7 @@ from runtimed.client.blocking import Connection
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.identity import Identity
 from runtimed.errors import RuntimedError
-from runtimed.protocol.operations import FindCells, FindSessions
+from runtimed.protocol.client_operations import FindCells, FindSessions
 
 __all__ = ["answer", "candidates", "completion"]
 

@@ -22,8 +22,8 @@ from runtimed.errors import KernelDied, RuntimedError
 from runtimed.execution.outputs import blobs_in, to_public
 from runtimed.ids import ExecutionId
 from runtimed.models import Output
+from runtimed.protocol.client_operations import Enqueue, Input, Watch
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Stream
-from runtimed.protocol.operations import Enqueue, Input, Watch
 from runtimed.transport.blocking import WaitTimeout
 
 __all__ = ["Follower", "queue"]

@@ -11,7 +11,7 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.errors import SessionNotFound
 from runtimed.ids import CellId, ExecutionId, NotebookId
 from runtimed.models import SessionStatus
-from runtimed.protocol.operations import FindCells, FindExecutions, FindSessions
+from runtimed.protocol.client_operations import FindCells, FindExecutions, FindSessions
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 

@@ -27,8 +27,8 @@ from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from runtimed.progress import ProgressLine
+from runtimed.protocol.client_operations import AddCell, Enqueue, Program, StartKernel
 from runtimed.protocol.events import EnvProgress, Event
-from runtimed.protocol.operations import AddCell, Enqueue, Program, StartKernel
 
 __all__ = ["result_as_map", "run", "start_kernel"]
 

@@ -25,10 +25,11 @@ from runtimed.client.identity import (
     no_daemon,
 )
 from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError, error_from_wire
+from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Cancel, EventFrame, Failure, Hello, Message, Refusal, Reply, Request, Welcome
-from runtimed.protocol.operations import Join, Operation
+from runtimed.protocol.operation import Operation
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.aio import ChannelHandler
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
@@ -69,7 +70,7 @@ class _Link(ChannelHandler):
     def is_open(self) -> bool:
         return self.channel is not None and self.channel.is_open
 
-    def send(self, message: Hello | Request | Cancel) -> None:
+    def send(self, message: Hello | Request[Operation] | Cancel) -> None:
         if self.channel is not None:
             self.channel.send(message)
 

@@ -10,7 +10,7 @@ from runtimed.client.async_apart import apart
 from runtimed.client.browser_handle import BrowserHandle
 from runtimed.client.flows import Flow
 from runtimed.errors import SessionError
-from runtimed.protocol.operations import Join
+from runtimed.protocol.client_operations import Join
 from runtimed.texts import printable
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from runtimed.models import (
     SyncEnvironmentResult,
 )
 from runtimed.progress import Progress
-from runtimed.protocol.operations import Program
+from runtimed.protocol.client_operations import Program
 
 __all__ = ["AsyncSession"]
 

@@ -22,10 +22,11 @@ from runtimed.client.identity import (
     unexpected,
 )
 from runtimed.errors import ConnectionLost, DaemonUnavailable, error_from_wire
+from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Cancel, EventFrame, Failure, Message, Reply, Request
-from runtimed.protocol.operations import Join
+from runtimed.protocol.operation import Operation
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import connect_socket, open_or_start
 from runtimed.transport.blocking import BlockingChannel, WaitTimeout
@@ -172,7 +173,7 @@ class Connection:
             except ConnectionLost:
                 self._reconnect()
 
-    def _exchange(self, request: Request, deadline: float | None) -> Generator[EventFrame | Reply]:
+    def _exchange(self, request: Request[Operation], deadline: float | None) -> Generator[EventFrame | Reply]:
         """Send a request and give what answers it, the reply last; what answers earlier, abandoned ones is dropped."""
         if not self.is_open:
             raise ConnectionLost("The connection to the daemon is closed")
@@ -203,7 +204,7 @@ class Connection:
                 self._abandon(channel, request)
 
     @staticmethod
-    def _abandon(channel: BlockingChannel, request: Request) -> None:
+    def _abandon(channel: BlockingChannel, request: Request[Operation]) -> None:
         with contextlib.suppress(ConnectionLost, WaitTimeout):
             channel.send(Cancel(request.id), deadline=time.monotonic() + 1.0)
 

@@ -12,7 +12,7 @@ from runtimed.client.browser_handle import BrowserHandle
 from runtimed.client.connections import Connections
 from runtimed.client.flows import Flow
 from runtimed.errors import SessionError
-from runtimed.protocol.operations import Join
+from runtimed.protocol.client_operations import Join
 from runtimed.texts import printable
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from runtimed.errors import BrowserError, NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_browser_session_id
 from runtimed.models import SessionStatus
 from runtimed.pages import BrowserConfig
-from runtimed.protocol.operations import Join
+from runtimed.protocol.client_operations import Join
 
 if TYPE_CHECKING:
     import playwright.async_api

@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from runtimed.protocol.client_operations import Enqueue, StartKernel, Subscribe, Watch
 from runtimed.protocol.events import Event
-from runtimed.protocol.operations import Enqueue, Operation, StartKernel, Subscribe, Watch
+from runtimed.protocol.operation import Operation
 
 __all__ = ["Ask", "Flow", "Follow", "OnEvent", "Step"]
 

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, error_from_wire
 from runtimed.ids import ClientId, check_label, new_client_id
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
-from runtimed.protocol.operations import Operation
+from runtimed.protocol.operation import Operation
 from runtimed.version import __version__, version_note
 
 __all__ = [
@@ -83,7 +83,7 @@ class Identity:
         """Return the greeting."""
         return Hello(PROTOCOL_VERSION, __version__, self.client_id, self.label, self.pid)
 
-    def request(self, operation: Operation) -> Request:
+    def request(self, operation: Operation) -> Request[Operation]:
         """Number an operation."""
         return Request(next(self._numbers), operation)
 

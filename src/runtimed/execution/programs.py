@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from runtimed.protocol.operations import Program
+from runtimed.protocol.client_operations import Program
 
 __all__ = ["code_to_execute", "is_program", "join", "split"]
 

@@ -21,7 +21,7 @@ from runtimed.host.questions import Questions
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage, Wire
 from runtimed.kernel_launcher.leaving import LEAVE_REPLY, LEAVE_REQUEST
-from runtimed.protocol.operations import Execute
+from runtimed.protocol.host_operations import Execute
 
 __all__ = ["Conversation", "ConversationListener"]
 

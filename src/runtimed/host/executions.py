@@ -24,7 +24,7 @@ from runtimed.execution.widgets import COMM_TYPES, Widgets
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage
 from runtimed.protocol.events import Display, Event, Failed, Finished, Started, Stream
-from runtimed.protocol.operations import Execute
+from runtimed.protocol.host_operations import Execute
 
 __all__ = ["EXITS", "Execution", "Executions"]
 

@@ -38,7 +38,7 @@ from runtimed.host.spare import Spare
 from runtimed.host.variables import Variables
 from runtimed.host.wire import ConnectionFile, Wire
 from runtimed.protocol.events import KernelState
-from runtimed.protocol.operations import Execute, HostBecome, HostRestart
+from runtimed.protocol.host_operations import Execute, HostBecome, HostRestart
 
 __all__ = ["Kernel", "Phase"]
 

@@ -11,7 +11,7 @@ from runtimed.host.answers import bounded
 from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
-from runtimed.protocol.operations import (
+from runtimed.protocol.host_operations import (
     Execute,
     HostBecome,
     HostComplete,
@@ -20,12 +20,12 @@ from runtimed.protocol.operations import (
     HostInput,
     HostInspect,
     HostInterrupt,
+    HostOperation,
     HostPutVariable,
     HostRequest,
     HostRestart,
     HostShutdown,
     HostWarm,
-    Operation,
 )
 
 __all__ = ["KernelServer"]
@@ -53,7 +53,7 @@ class KernelServer(HostServer):
             "executions": self.kernel.open_executions,
         }
 
-    def perform(self, operation: Operation) -> Answer:
+    def perform(self, operation: HostOperation) -> Answer:
         """See `HostServer`."""
         kernel = self.kernel
         match operation:

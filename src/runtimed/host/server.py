@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
+from runtimed.protocol.codec import decode_asked_of_host
+from runtimed.protocol.host_operations import Attach, HostDetach, HostOperation, OfSpare
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -21,20 +23,6 @@ from runtimed.protocol.messages import (
     Reply,
     Request,
     Welcome,
-)
-from runtimed.protocol.operations import (
-    Attach,
-    Execute,
-    HostBecome,
-    HostBecomeBrowser,
-    HostDetach,
-    HostGetResultValue,
-    HostInput,
-    HostInterrupt,
-    HostRequest,
-    HostShutdown,
-    HostWarm,
-    Operation,
 )
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
@@ -50,18 +38,6 @@ daemon has 1000 at most, so that a single one does not keep the others from aski
 MAX_UNREAD: Final = 2**25
 """Bytes that the other side has not taken above which no more of its requests are read. Far more than the events that
 are sent ahead: requests are served while the daemon is slow to store those."""
-
-_AT_ONCE: Final = (
-    Attach,
-    Execute,
-    HostDetach,
-    HostGetResultValue,
-    HostInput,
-    HostInterrupt,
-    HostRequest,
-    HostShutdown,
-)
-"""What takes no time, or ends what does: never refused."""
 
 Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
 """The reply to a request, or what makes it and goes on when the connection is gone."""
@@ -102,7 +78,7 @@ class HostServer:
         """Return what a daemon that attaches itself learns of what this host owns."""
         raise NotImplementedError
 
-    def perform(self, operation: Operation) -> Answer:
+    def perform(self, operation: HostOperation) -> Answer:
         """Do what the attached daemon asks.
 
         Raises:
@@ -120,13 +96,13 @@ class HostServer:
     def _ended(self, _task: asyncio.Task[None]) -> None:
         self._under_way -= 1
 
-    def check_load(self, operation: Operation) -> None:
+    def check_load(self, operation: HostOperation) -> None:
         """Refuse a request that may take time while there are too many of them.
 
         Raises:
             RuntimedError: If there are.
         """
-        if self._under_way >= MAX_UNDER_WAY and not isinstance(operation, _AT_ONCE):
+        if self._under_way >= MAX_UNDER_WAY and not operation.is_quick:
             raise RuntimedError(
                 f"{self._under_way:,} requests to this session wait for their answers already; try again when it has "
                 "answered some of them"
@@ -214,7 +190,7 @@ class Connection(ChannelHandler):
                 case Hello() if not self._greeted:
                     self._hello(message)
                 case Request() if self._greeted:
-                    self._request(message)
+                    self._request(cast("Request[HostOperation]", message))  # what was trusted sends no other
                 case Ack(seq=seq) if self._server.is_attached(self):
                     self._server.outbox.acknowledge(seq)
                 case Cancel(id=request_id) if self._greeted:
@@ -250,10 +226,10 @@ class Connection(ChannelHandler):
             )
             return
         self._greeted = True
-        self.channel.trust()
+        self.channel.trust(decode_asked_of_host)
         self.channel.send(Welcome(version=__version__, pid=os.getpid()))
 
-    def _request(self, request: Request) -> None:
+    def _request(self, request: Request[HostOperation]) -> None:
         if request.id in self._serving:
             # The daemon could not tell whose the answer is, and only one of them could be cancelled.
             self.channel.refuse(f"Request {request.id} is not answered yet: give each request a number of its own")
@@ -275,9 +251,9 @@ class Connection(ChannelHandler):
         if self.channel.unsent > MAX_UNREAD:
             self.channel.pause_reading()
 
-    def _perform(self, request_id: int, operation: Operation) -> dict[str, Any] | None:
+    def _perform(self, request_id: int, operation: HostOperation) -> dict[str, Any] | None:
         """Do what was asked; None if the reply comes later."""
-        if isinstance(operation, HostWarm | HostBecome | HostBecomeBrowser):
+        if isinstance(operation, OfSpare):
             self._server.keep(self)
         elif not isinstance(operation, Attach) and not self._server.is_attached(self):
             raise ProtocolError("Attach to the host before asking it for anything; a newer daemon may have taken over")

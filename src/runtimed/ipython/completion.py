@@ -19,7 +19,7 @@ from runtimed.ipython.arguments import COMMANDS, OPTIONS
 from runtimed.ipython.asking import KERNEL_PATIENCE, ask
 from runtimed.ipython.browsing import ACTIONS, BROWSER_COMMANDS
 from runtimed.ipython.routing import Place, positional
-from runtimed.protocol.operations import FindCells, FindSessions
+from runtimed.protocol.client_operations import FindCells, FindSessions
 
 if TYPE_CHECKING:
     from runtimed.ipython.magics import RuntimedMagics

@@ -35,7 +35,7 @@ from runtimed.ipython.routing import Router
 from runtimed.ipython.streaming import Live, can_answer, enqueue, execution_of, replay, start
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
-from runtimed.protocol.operations import Enqueue, StartKernel
+from runtimed.protocol.client_operations import Enqueue, StartKernel
 from runtimed.texts import printable
 
 __all__ = ["RuntimedMagics"]

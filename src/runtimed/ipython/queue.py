@@ -11,7 +11,7 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.client.session import Session
 from runtimed.ids import ExecutionId
 from runtimed.models import QueuedExecution
-from runtimed.protocol.operations import GetQueue
+from runtimed.protocol.client_operations import GetQueue
 from runtimed.texts import printable
 
 __all__ = ["Queue", "age", "described", "has_source", "read_queue", "state_of_execution"]

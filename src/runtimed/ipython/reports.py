@@ -20,7 +20,7 @@ from runtimed.environments.maker import refusal, with_settings
 from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionError, SessionNotFound
 from runtimed.ipython.queue import age, read_queue, state_of_execution
 from runtimed.models import QueuedExecution, SessionStatus
-from runtimed.protocol.operations import FindCells, GetCells, GetMetadata
+from runtimed.protocol.client_operations import FindCells, GetCells, GetMetadata
 from runtimed.settings import read_settings
 from runtimed.texts import printable
 from runtimed.transport.home import find_uv

@@ -26,6 +26,7 @@ from runtimed.ids import ExecutionId, stored_name
 from runtimed.ipython.ending import is_hung_up, is_terminal, kernel_is_ending
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
+from runtimed.protocol.client_operations import CancelExecution, Enqueue, GetCell, Input, ReadEvents, StartKernel, Watch
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import (
     Clear,
@@ -38,7 +39,6 @@ from runtimed.protocol.events import (
     Queued,
     Stream,
 )
-from runtimed.protocol.operations import CancelExecution, Enqueue, GetCell, Input, ReadEvents, StartKernel, Watch
 
 __all__ = ["Live", "Past", "can_answer", "enqueue", "execution_of", "replay", "start"]
 

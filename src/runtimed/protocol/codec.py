@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Generator
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_args
 
 import msgpack
 import msgspec
 
 from runtimed.errors import ProtocolError
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.counting import check_values
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Answer, Asked, Hello, Message
-from runtimed.protocol.operations import FREE_FORM
+from runtimed.protocol.host_operations import HostOperation
+from runtimed.protocol.messages import Answer, AskedOfDaemon, AskedOfHost, Hello, Message
 
 __all__ = [
     "MAX_FRAME",
     "MAX_GREETING",
     "FrameReader",
     "decode_answer",
-    "decode_asked",
+    "decode_asked_of_daemon",
+    "decode_asked_of_host",
     "decode_event",
     "decode_greeting",
     "encode_event",
@@ -98,11 +100,33 @@ class _RequestTag(msgspec.Struct):
 
 
 _greetings: Final[_Decoder[Hello]] = _Decoder(Hello, "a greeting")
-_asked: Final[_Decoder[Asked]] = _Decoder(Asked, "a message")
 _answers: Final[_Decoder[Answer]] = _Decoder(Answer, "a message")
 _events: Final[_Decoder[Event]] = _Decoder(Event, "an event")
 _tags: Final[_Decoder[_RequestTag]] = _Decoder(_RequestTag, "a message")
-_free_form: Final = frozenset(str(kind.__struct_config__.tag) for kind in FREE_FORM)
+
+
+class _AskedDecoder(Generic[T]):
+    """Reads what comes from a side that connected: nobody knows what it may hold."""
+
+    def __init__(self, kind: Any, operations: Any, whom: str) -> None:
+        self._decoder: _Decoder[T] = _Decoder(kind, "a message")
+        self._known = {str(each.__struct_config__.tag): each for each in get_args(operations)}
+        self._whom = whom
+
+    def decode(self, body: bytes) -> T:
+        if len(body) > MAX_GREETING:
+            check_values(body)
+        tag = _tags.decode(body, trusted=False).operation
+        if tag is not None and tag.op:
+            if tag.op not in self._known:
+                raise ProtocolError(f"{self._whom} knows no operation {tag.op[:100]!r}")
+            if self._known[tag.op].is_free_form and len(body) <= MAX_GREETING:
+                check_values(body)
+        return self._decoder.decode(body, trusted=False)
+
+
+_asked_of_daemon: Final[_AskedDecoder[AskedOfDaemon]] = _AskedDecoder(AskedOfDaemon, ClientOperation, "a daemon")
+_asked_of_host: Final[_AskedDecoder[AskedOfHost]] = _AskedDecoder(AskedOfHost, HostOperation, "a host")
 
 
 def pack(value: Any) -> bytes:
@@ -182,21 +206,23 @@ def decode_greeting(body: bytes) -> Hello:
     return _greetings.decode(body, trusted=False)
 
 
-def decode_asked(body: bytes) -> Asked:
-    """Return the message in a frame's body that came from a side which connected: nobody knows what else it may hold.
+def decode_asked_of_daemon(body: bytes) -> AskedOfDaemon:
+    """Return the message in a frame's body that came from a client: nobody knows what else it may hold.
 
     Raises:
-        ProtocolError: If it is no MessagePack, no such message, a field has a wrong type or is out of bounds, or it is
-            made of too many values.
+        ProtocolError: If it is no MessagePack, no such message, asks for what nobody asks of a daemon, a field has a
+            wrong type or is out of bounds, or it is made of too many values.
     """
-    if len(body) > MAX_GREETING or _is_free_form(body):
-        check_values(body)
-    return _asked.decode(body, trusted=False)
+    return _asked_of_daemon.decode(body)
 
 
-def _is_free_form(body: bytes) -> bool:
-    tag = _tags.decode(body, trusted=False).operation
-    return tag is not None and tag.op in _free_form
+def decode_asked_of_host(body: bytes) -> AskedOfHost:
+    """Return the message in a frame's body that came from a daemon; see `decode_asked_of_daemon`.
+
+    Raises:
+        ProtocolError: Likewise.
+    """
+    return _asked_of_host.decode(body)
 
 
 def decode_answer(body: bytes) -> Answer:

@@ -19,7 +19,6 @@ from runtimed.protocol.codec import (
     MAX_GREETING,
     FrameReader,
     decode_answer,
-    decode_asked,
     decode_greeting,
     encode_event_frame,
     encode_message,
@@ -40,7 +39,7 @@ from runtimed.protocol.messages import (
 from runtimed.protocol.messages import (
     Asked as AskedMessage,
 )
-from runtimed.protocol.operations import Operation
+from runtimed.protocol.operation import Operation
 
 __all__ = [
     "Abandoned",
@@ -379,16 +378,26 @@ class AskingSide(Side[AskingEvent[T]]):
 class ServingSide(Side[ServingEvent[T]]):
     """The side that listens: the daemon for its clients, a host for the daemon."""
 
-    def __init__(self, check: HelloCheck, version: str, pid: int, *, has_stream: bool = False) -> None:
+    def __init__(
+        self,
+        decode: Callable[[bytes], AskedMessage],
+        check: HelloCheck,
+        version: str,
+        pid: int,
+        *,
+        has_stream: bool = False,
+    ) -> None:
         """Wait for a greeting.
 
         Args:
+            decode: Reads what this side can be asked; see `codec`.
             check: Says which greetings are refused.
             version: This side's version of runtimed.
             pid: This side's process id.
             has_stream: Whether it sends numbered events that answer no request, and takes acknowledgements of them.
         """
         super().__init__(MAX_GREETING)
+        self._decode = decode
         self._check = check
         self._version = version
         self._pid = pid
@@ -444,7 +453,7 @@ class ServingSide(Side[ServingEvent[T]]):
     def _take(self, body: bytes) -> ServingEvent[T] | None:
         if not self.is_greeted:
             return self._greet(decode_greeting(body))
-        message: AskedMessage = decode_asked(body)
+        message: AskedMessage = self._decode(body)
         match message:
             case Request(id=request_id):
                 if request_id in self._under_way:

@@ -6,18 +6,22 @@ of them in flight; each gets any number of `EventFrame`s and then exactly one `R
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from runtimed.protocol.bounds import Number
-from runtimed.protocol.operations import Operation
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.host_operations import HostOperation
+from runtimed.protocol.operation import Operation
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Ack",
     "Answer",
     "Asked",
+    "AskedOfDaemon",
+    "AskedOfHost",
     "Cancel",
     "EventFrame",
     "Failure",
@@ -68,7 +72,10 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
     error: str = "ProtocolError"
 
 
-class Request(msgspec.Struct, frozen=True, tag="request", tag_field="t"):
+OperationT_co = TypeVar("OperationT_co", bound=Operation, covariant=True)
+
+
+class Request(msgspec.Struct, Generic[OperationT_co], frozen=True, tag="request", tag_field="t"):
     """Something to do.
 
     Attributes:
@@ -76,7 +83,7 @@ class Request(msgspec.Struct, frozen=True, tag="request", tag_field="t"):
     """
 
     id: Number
-    operation: Operation
+    operation: OperationT_co
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="t"):
@@ -121,7 +128,13 @@ class Ack(msgspec.Struct, frozen=True, tag="ack", tag_field="t"):
     seq: Number
 
 
-Asked = Hello | Request | Cancel | Ack | Refusal
+AskedOfDaemon = Hello | Request[ClientOperation] | Cancel | Ack | Refusal
+"""What a daemon may get from a client."""
+
+AskedOfHost = Hello | Request[HostOperation] | Cancel | Ack | Refusal
+"""What a host may get from a daemon."""
+
+Asked = Hello | Request[Operation] | Cancel | Ack | Refusal
 """What the side that listens may get."""
 
 Answer = Welcome | Refusal | Reply | Failure | EventFrame

@@ -18,7 +18,6 @@ from runtimed.protocol.codec import (
     MAX_GREETING,
     FrameReader,
     decode_answer,
-    decode_asked,
     decode_greeting,
     encode_message,
 )
@@ -207,10 +206,14 @@ class Channel(asyncio.Protocol):
 
     # --- the owner's side ---
 
-    def trust(self) -> None:
-        """The other side has said who it is: from now on it may ask, in frames of any size."""
+    def trust(self, decode: Callable[[bytes], Message]) -> None:
+        """The other side has said who it is: from now on it may ask, in frames of any size.
+
+        Args:
+            decode: Reads what it may ask.
+        """
         self._reader.max_frame = MAX_FRAME
-        self._decode = decode_asked
+        self._decode = decode
         if self._reception is not None:
             self._reception.greeted(self)
 

@@ -10,9 +10,9 @@ from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.environments.decision import Decision
 from runtimed.errors import ExecutionCancelled, RuntimedError
 from runtimed.ids import HostEpoch
+from runtimed.protocol.client_operations import StartKernel
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished
-from runtimed.protocol.operations import StartKernel
 from tests.daemon.conftest import daemon_with_a_clock, until
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from runtimed import Client, Session, default_socket_path
+from runtimed.protocol.client_operations import GetCell, GetCells
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request, Welcome
-from runtimed.protocol.operations import GetCell, GetCells
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import connect_socket, ensure_daemon
 from runtimed.transport.blocking import BlockingChannel

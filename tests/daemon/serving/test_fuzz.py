@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from runtimed import Client, Session, default_socket_path
-from runtimed.protocol.operations import Operation, ShutdownDaemon, StartBrowser, StartKernel, TrustEnvironment
+from runtimed.protocol.browser_operations import StartBrowser
+from runtimed.protocol.client_operations import ShutdownDaemon, StartKernel, TrustEnvironment
+from runtimed.protocol.operation import Operation
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 
@@ -104,7 +106,7 @@ def test_mutated_frames_crash_nobody_hold_up_nobody_and_leave_nothing(data_dir, 
         frames = 0
         before: tuple[int, int] | None = None
         with Bystander(session) as bystander:
-            for batch in batches(1, wanted, may_be_sent=Harmless()):
+            for batch in batches(1, wanted, asked_of="daemon", may_be_sent=Harmless()):
                 send(batch)
                 frames += len(batch.frames)
                 if before is None and frames >= WARM_UP:

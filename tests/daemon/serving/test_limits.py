@@ -20,8 +20,8 @@ from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, files_needed
 from runtimed.daemon.serving.daemon import ROOM_REST
 from runtimed.daemon.serving.overview import status_as_map
 from runtimed.daemon.serving.peer import MAX_UNANSWERED
+from runtimed.protocol.client_operations import AddCell, GetCells, GetMetadata, Join, Subscribe, Watch
 from runtimed.protocol.messages import EventFrame, Failure, Message, Refusal, Reply, Request
-from runtimed.protocol.operations import AddCell, GetCells, GetMetadata, Join, Subscribe, Watch
 from runtimed.settings import DaemonLimits
 from runtimed.transport import reception
 from runtimed.transport.blocking import BlockingChannel, WaitTimeout

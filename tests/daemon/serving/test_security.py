@@ -23,8 +23,7 @@ from jupyter_client.session import Session as WireSession
 
 from runtimed import AsyncSession, Client, DaemonUnavailable, Session, default_socket_path
 from runtimed.protocol import codec
-from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Refusal, Reply, Request, Welcome
-from runtimed.protocol.operations import (
+from runtimed.protocol.client_operations import (
     DeleteCell,
     Enqueue,
     GetLog,
@@ -34,6 +33,7 @@ from runtimed.protocol.operations import (
     StartKernel,
     StopSession,
 )
+from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.settings import read_settings
 from runtimed.transport.blocking import BlockingChannel
 from tests.conftest import own_daemon, processes_of, wait_until

@@ -27,7 +27,8 @@ from runtimed.pages import (
     Observation,
     PageRequest,
 )
-from runtimed.protocol import operations as ops
+from runtimed.protocol import browser_operations as ops
+from runtimed.protocol.client_operations import GetSession
 from runtimed.protocol.codec import decode_event, unpack
 from runtimed.protocol.events import BrowserLogged, BrowserState, Event
 
@@ -350,7 +351,7 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
         SessionNotFound: If the session was never started.
         StorageError: With `pictures`, if one of them is damaged.
     """
-    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    yield Ask(GetSession(notebook_id=notebook.id))
     entries: list[LogEntry] = []
     after: int | None = 0
     while after is not None:
@@ -382,7 +383,7 @@ def read_runs(notebook: Notebook) -> Flow[list[Run]]:
     Raises:
         SessionNotFound: If the session was never started.
     """
-    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    yield Ask(GetSession(notebook_id=notebook.id))
     runs: list[Run] = []
     after: int | None = 0
     while after is not None:
@@ -529,7 +530,7 @@ def _newest(
     if since is not None and since.tzinfo is None:
         raise BrowserError(f"since must have a time zone, as datetime.now(UTC) has one: {since!r} has none")
     found: deque[LogEntry] = deque(maxlen=limit)
-    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    yield Ask(GetSession(notebook_id=notebook.id))
     after: int | None = 0
     while after is not None:
         events, after = yield from _log_page(notebook, after)

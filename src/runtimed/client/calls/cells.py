@@ -13,7 +13,7 @@ from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, new_cell_id
 from runtimed.models import Attribution, Cell, CellType, Output
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob
 

@@ -10,7 +10,7 @@ from runtimed.client.calls.sessions import session_status
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import ConnectionLost, DaemonUnavailable
 from runtimed.models import DaemonStatus, SessionStatus
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 
 __all__ = [
     "SessionKind",

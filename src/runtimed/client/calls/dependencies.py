@@ -9,7 +9,7 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import SessionError
 from runtimed.models import SyncEnvironmentResult
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 
 __all__ = [
     "add_conda_dependencies",

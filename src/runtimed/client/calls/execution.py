@@ -21,7 +21,7 @@ from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.progress import Progress
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event, Finished, InputRequested
 

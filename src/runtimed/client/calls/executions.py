@@ -21,7 +21,7 @@ from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult, OutputPage, QueuedExecution
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event, Finished
 from runtimed.transport.blocking import WaitTimeout

@@ -15,7 +15,7 @@ from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.inherited import inherited_here
 from runtimed.errors import KernelStartFailed
 from runtimed.progress import Progress
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 from runtimed.protocol.events import EnvProgress, Event
 from runtimed.transport.home import find_uv
 

@@ -9,7 +9,7 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.document.checks import check_metadata
 from runtimed.errors import SessionError
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 
 __all__ = ["get_kernelspec", "get_metadata", "set_kernelspec", "set_metadata"]
 

@@ -8,7 +8,8 @@ from typing import Any
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import ProtocolError, StorageError
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
+from runtimed.protocol.browser_operations import ReadReply
 from runtimed.protocol.codec import unpack
 
 __all__ = ["following", "read_blob", "read_content", "read_rest"]
@@ -86,7 +87,7 @@ def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flo
     """
     content = bytearray(piece)
     while len(content) < size:
-        rest = ops.ReadReply(notebook_id=notebook.id, reply_id=reply_id, offset=len(content))
+        rest = ReadReply(notebook_id=notebook.id, reply_id=reply_id, offset=len(content))
         piece = (yield Ask(rest))["piece"]
         if not piece:
             break

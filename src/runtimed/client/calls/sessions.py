@@ -10,7 +10,7 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 
 logger = logging.getLogger(__name__)
 

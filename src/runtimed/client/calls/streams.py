@@ -12,7 +12,7 @@ from runtimed.client.flows import Flow, Follow
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.models import EventType, ExecutionEvent
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 from runtimed.protocol.events import CellChanged, Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 

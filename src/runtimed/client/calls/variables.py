@@ -12,7 +12,7 @@ from runtimed.client.flows import Ask, Flow
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
 from runtimed.kernel_launcher.values import MAX_VALUE, TooLarge, dump
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
 
 __all__ = ["get", "put", "result_value"]
 

@@ -18,7 +18,8 @@ from runtimed.daemon.hosting.link import spawn_host
 from runtimed.daemon.hosting.pool import NewHost, Pool, SpareHost
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch, stored_name
 from runtimed.pages import BrowserConfig
-from runtimed.protocol.operations import HostBecomeBrowser, StartBrowser
+from runtimed.protocol.browser_operations import StartBrowser
+from runtimed.protocol.host_operations import HostBecomeBrowser
 from runtimed.settings import Settings
 from runtimed.storage.spool import Spool
 from runtimed.transport.sockets import make_private_folder

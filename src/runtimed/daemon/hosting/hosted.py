@@ -17,7 +17,7 @@ from runtimed.daemon.hosting.link import HostLink, remove_host_folder
 from runtimed.daemon.trouble import Trouble
 from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
 from runtimed.ids import HostEpoch, NotebookId
-from runtimed.protocol.operations import HostDetach, HostShutdown
+from runtimed.protocol.host_operations import HostDetach, HostShutdown
 from runtimed.settings import Settings
 from runtimed.storage.disk import check_room, has_room, no_room
 from runtimed.storage.session_store import SessionStore

@@ -18,8 +18,9 @@ from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.protocol.client_operations import StartKernel
 from runtimed.protocol.codec import pack
-from runtimed.protocol.operations import HostBecome, StartKernel
+from runtimed.protocol.host_operations import HostBecome
 from runtimed.settings import Settings
 from runtimed.storage.spool import Spool
 

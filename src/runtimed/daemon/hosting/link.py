@@ -18,6 +18,7 @@ from runtimed.host.bootstrap import HostBootstrap, encode_bootstrap
 from runtimed.host.group import end_group
 from runtimed.host.memory import clear_leftovers
 from runtimed.ids import HostEpoch
+from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -31,7 +32,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operations import Attach, Operation
+from runtimed.protocol.operation import Operation
 from runtimed.storage.spool import Spool
 from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect

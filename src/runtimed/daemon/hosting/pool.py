@@ -22,7 +22,7 @@ from runtimed.daemon.hosting.link import HostConnection, remove_host_folder
 from runtimed.errors import ConnectionLost, RuntimedError, StorageError
 from runtimed.host.memory import available_memory
 from runtimed.ids import HostEpoch, new_host_epoch
-from runtimed.protocol.operations import HostBecome, HostBecomeBrowser, HostWarm
+from runtimed.protocol.host_operations import HostBecome, HostBecomeBrowser, HostWarm
 from runtimed.settings import Settings
 
 __all__ = ["FAMILIES", "NewHost", "Pool", "SpareHost", "SpareKind"]

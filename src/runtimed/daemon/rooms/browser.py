@@ -30,9 +30,10 @@ from runtimed.errors import (
     error_from_wire,
 )
 from runtimed.ids import HostEpoch, NotebookId
+from runtimed.protocol.browser_operations import Act, BrowserOperation, StartBrowser
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed
-from runtimed.protocol.operations import Act, BrowserOperation, HostBrowserUsed, HostShutdown, StartBrowser
+from runtimed.protocol.host_operations import HostBrowserUsed, HostShutdown
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.disk import is_no_room, no_room

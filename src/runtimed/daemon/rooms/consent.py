@@ -21,7 +21,8 @@ from runtimed.environments.recipes import Recipe
 from runtimed.environments.trust import Trust, dependency_set, origins, packages
 from runtimed.errors import EnvironmentFailed
 from runtimed.ids import CellId
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
+from runtimed.protocol.operation import Operation
 
 __all__ = ["check_consent", "note_written"]
 
@@ -46,7 +47,7 @@ def check_consent(trust: Trust, decision: Decision, request: ops.StartKernel) ->
         raise _refusal(decision, decision.recipe, request)
 
 
-def note_written(trust: Trust, document: NotebookDocument, operation: ops.Operation) -> None:
+def note_written(trust: Trust, document: NotebookDocument, operation: Operation) -> None:
     """Take what a client is about to write for its consent to the dependencies that the text names.
 
     Dependencies that are there already are not the client's: it writes them back with the line that it has changed.
@@ -63,7 +64,7 @@ def note_written(trust: Trust, document: NotebookDocument, operation: ops.Operat
 
 
 def _texts(
-    trust: Trust, document: NotebookDocument, operation: ops.Operation
+    trust: Trust, document: NotebookDocument, operation: Operation
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Yield a text that says what a notebook needs, as it is and as it will be."""
     match operation:

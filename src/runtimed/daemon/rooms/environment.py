@@ -22,8 +22,8 @@ from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import StorageError
 from runtimed.ids import NotebookId
+from runtimed.protocol.client_operations import StartKernel
 from runtimed.protocol.events import EnvProgress
-from runtimed.protocol.operations import StartKernel
 
 __all__ = ["KernelEnvironment"]
 

@@ -35,10 +35,10 @@ from runtimed.errors import (
 from runtimed.host.bootstrap import PACKAGES
 from runtimed.ids import HostEpoch, NotebookId
 from runtimed.models import AuditAction, KernelStatus
+from runtimed.protocol.client_operations import Enqueue, Inspect, StartKernel
 from runtimed.protocol.codec import decode_event, unpack
 from runtimed.protocol.events import Finished, KernelState
-from runtimed.protocol.operations import (
-    Enqueue,
+from runtimed.protocol.host_operations import (
     Execute,
     HostComplete,
     HostGetResultValue,
@@ -50,8 +50,6 @@ from runtimed.protocol.operations import (
     HostRequest,
     HostRestart,
     HostShutdown,
-    Inspect,
-    StartKernel,
 )
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow

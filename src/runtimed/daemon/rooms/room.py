@@ -29,8 +29,10 @@ from runtimed.errors import RuntimedError, SessionNotFound, StorageError
 from runtimed.execution.programs import is_program
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
+from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser
+from runtimed.protocol.client_operations import Join, StartKernel
 from runtimed.protocol.codec import pack, unpack
-from runtimed.protocol.operations import BrowserOperation, Join, Operation, StartBrowser, StartKernel
+from runtimed.protocol.operation import Operation
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import remove_database
@@ -210,13 +212,11 @@ class Room(KernelListener, BrowserListener):
 
         Raises:
             SessionNotFound: If it was never started.
-            SessionError: If this is a kernel's session.
         """
         if not self.browser.exists and self._registry.find(self.notebook_id) is None:
             raise SessionNotFound(
                 f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
             )
-        self.check_kind("browser")
         return await self.browser.ask(operation, actor, request_id)
 
     def check_room(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.cell_pages import content_page
@@ -13,14 +13,17 @@ from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.serving.overview import session_as_map, sessions_as_map, status_as_map
 from runtimed.daemon.serving.peer import Answer, Peer
-from runtimed.document.notebook import Edit, NotebookDocument
+from runtimed.document.notebook import Edit as Change
+from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
-from runtimed.errors import ProtocolError
 from runtimed.ids import CellId, ClientId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
-from runtimed.protocol import operations as ops
+from runtimed.protocol import client_operations as ops
+from runtimed.protocol.browser_operations import DeleteProfile, ListProfiles, OnBrowser, ReadActions, StartBrowser
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.events import EnvProgress
+from runtimed.protocol.operation import Edit, InRoom
 from runtimed.storage.audit import Actor
 
 __all__ = ["dispatch"]
@@ -34,57 +37,28 @@ EVENTS_PAGE: Final = 2**20
 IDS_BYTES: Final = 4 * 2**20
 """Bytes of ids in one reply: those of 90,000 cells."""
 
-NotebookOperation = (
-    ops.Join
-    | ops.StopSession
-    | ops.StartKernel
-    | ops.TrustEnvironment
-    | ops.RestartKernel
-    | ops.SyncEnvironment
-    | ops.ShutdownKernel
-    | ops.Interrupt
-    | ops.Complete
-    | ops.Inspect
-    | ops.GetVariable
-    | ops.PutVariable
-    | ops.GetResultValue
-    | ops.AddCell
-    | ops.SetSource
-    | ops.AppendSource
-    | ops.DeleteCell
-    | ops.MoveCell
-    | ops.SetCellMetadata
-    | ops.SetCellType
-    | ops.ClearOutputs
-    | ops.GetCell
-    | ops.GetCells
-    | ops.GetContent
-    | ops.SetMetadata
-    | ops.GetMetadata
-    | ops.SetKernelspec
-    | ops.GetDependencies
-    | ops.AddDependencies
-    | ops.RemoveDependency
-    | ops.Enqueue
-    | ops.Watch
-    | ops.ReadEvents
-    | ops.Subscribe
-    | ops.CancelExecution
-    | ops.Input
-    | ops.GetBlob
-    | ops.StartBrowser
-    | ops.BrowserOperation
-    | ops.ReadActions
-    | ops.RestoreNotebook
-)
 
-
-def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operation) -> Answer:
+def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ClientOperation) -> Answer:
     """Do what a client asks.
 
     Raises:
         RuntimedError: If it cannot be done; the client gets the same error.
     """
+    if not isinstance(operation, InRoom):
+        return _in_daemon(daemon, peer, operation)
+    if isinstance(operation, ops.Join):
+        daemon.check_may_join()
+    room = daemon.room(operation.notebook_id)
+    if operation.kind is not None:
+        room.check_kind(operation.kind)
+    if operation.is_use:
+        daemon.registry.touch(room.notebook_id)
+    if isinstance(operation, Edit):
+        return _edit(room, peer.actor, request_id, operation)
+    return _in_room(daemon, peer, request_id, room, operation)
+
+
+def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> Answer:
     match operation:
         case ops.GetStatus():
             return status_as_map(daemon, operation.first_room)
@@ -116,38 +90,20 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ops.Operati
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return room.kernel.executions.queue()
+        case ops.StopSession():
+            return _stop(daemon, peer, operation)
         case ops.DeleteSession():
             return daemon.delete_session(operation.notebook_id, peer.actor)
-        case ops.ListProfiles():
+        case ListProfiles():
             return daemon.list_profiles()
-        case ops.DeleteProfile(name=name):
+        case DeleteProfile(name=name):
             return daemon.delete_profile(name)
         case ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
         case ops.FlushPool():
             return daemon.flush_pool()
-        case (
-            ops.Attach()
-            | ops.Execute()
-            | ops.HostInterrupt()
-            | ops.HostRequest()
-            | ops.HostRestart()
-            | ops.HostShutdown()
-            | ops.HostDetach()
-            | ops.HostComplete()
-            | ops.HostInspect()
-            | ops.HostGetVariable()
-            | ops.HostPutVariable()
-            | ops.HostGetResultValue()
-            | ops.HostInput()
-            | ops.HostWarm()
-            | ops.HostBecome()
-            | ops.HostBecomeBrowser()
-            | ops.HostBrowserUsed()
-        ):
-            raise ProtocolError(f"{type(operation).__name__} is asked of hosts, not of the daemon")
         case _:
-            return _on_notebook(daemon, peer, request_id, operation)
+            assert_never(operation)
 
 
 def _fitting(ids: Iterable[str]) -> list[str]:
@@ -162,23 +118,14 @@ def _fitting(ids: Iterable[str]) -> list[str]:
     return found
 
 
-def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: NotebookOperation) -> Answer:
-    if isinstance(operation, ops.StopSession):
-        return _stop(daemon, peer, operation)
-    if isinstance(operation, ops.Join):
-        daemon.check_may_join()
-    room = daemon.room(operation.notebook_id)
-    if isinstance(operation, ops.Join):
-        room.join(peer, peer.client_id, operation)
-        peer.rooms.add(room)
-        return {"last": room.log.last}
-    if isinstance(operation, ops.ReadActions):
-        room.check_kind("browser")
-        return room.actions(operation.after)
-    if not isinstance(operation, ops.StartBrowser | ops.BrowserOperation | ops.GetBlob):
-        room.check_kind("kernel")
-    daemon.registry.touch(room.notebook_id)
+def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation: ops.RoomOperation) -> Answer:
     match operation:
+        case ops.Join():
+            room.join(peer, peer.client_id, operation)
+            peer.rooms.add(room)
+            return {"last": room.log.last}
+        case ReadActions(after=after):
+            return room.actions(after)
         case ops.Enqueue():
             queued = room.kernel.executions.queued_already(operation)
             if queued is not None:
@@ -222,19 +169,9 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             return {"dependencies": dependencies.named(metadata, operation.manager)}
         case ops.GetBlob():
             return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
-        case ops.StartBrowser():
+        case StartBrowser():
             return room.start_browser(operation, peer.actor)
-        case (
-            ops.Observe()
-            | ops.Act()
-            | ops.Scrape()
-            | ops.Screenshot()
-            | ops.GetCookies()
-            | ops.SetCookies()
-            | ops.SaveProfile()
-            | ops.GetBrowserAddress()
-            | ops.ReadReply()
-        ):
+        case OnBrowser():
             return room.ask_browser(operation, peer.actor, request_id)
         case ops.StartKernel():
             return _start_kernel(peer, request_id, room, operation)
@@ -265,26 +202,10 @@ def _on_notebook(daemon: Daemon, peer: Peer, request_id: int, operation: Noteboo
             room.kernel.executions.cancel(operation.execution_id, peer.actor)
             return {}
         case _:
-            return _edit(room, peer.actor, request_id, operation)
+            assert_never(operation)
 
 
-def _edit(
-    room: Room,
-    actor: Actor,
-    request_id: int,
-    operation: ops.AddCell
-    | ops.SetSource
-    | ops.AppendSource
-    | ops.DeleteCell
-    | ops.MoveCell
-    | ops.SetCellMetadata
-    | ops.SetCellType
-    | ops.ClearOutputs
-    | ops.SetMetadata
-    | ops.SetKernelspec
-    | ops.AddDependencies
-    | ops.RemoveDependency,
-) -> dict[str, Any]:
+def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperation) -> dict[str, Any]:
     """Edit the document, once for each request, however often it is sent."""
     reply = room.reply_to(actor.client_id, request_id)
     if reply is None:
@@ -299,8 +220,8 @@ def _edit(
     return reply
 
 
-def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
-    edit: Callable[..., Edit] = room.document.edit
+def _make_edit(room: Room, actor: Actor, operation: ops.EditOperation) -> Change:
+    edit: Callable[..., Change] = room.document.edit
     author = actor.client_id
     match operation:
         case ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
@@ -329,14 +250,14 @@ def _make_edit(room: Room, actor: Actor, operation: Any) -> Edit:
         case ops.RemoveDependency(manager=manager, package=package):
             return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.remove, manager, package))
         case _:
-            raise ProtocolError(f"{type(operation).__name__} is not an edit")
+            assert_never(operation)
 
 
-def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[..., str | None], *what: Any) -> Edit:
+def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[..., str | None], *what: Any) -> Change:
     """Change a part of the notebook's metadata: what is read here, in the transaction, others have written last."""
     metadata = change(document.metadata(NOTEBOOK_METADATA), *what)
     if metadata is None:
-        return Edit(change=b"", cell_id=None, heads=document.heads)
+        return Change(change=b"", cell_id=None, heads=document.heads)
     return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
 
 

@@ -12,8 +12,8 @@ from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.daemon import MAX_PROBLEMS, Daemon
 from runtimed.ids import NotebookId
 from runtimed.models import KernelStatus
+from runtimed.protocol.client_operations import ListSessions
 from runtimed.protocol.codec import pack
-from runtimed.protocol.operations import ListSessions
 from runtimed.storage.aside import document_aside
 from runtimed.storage.registry_store import SessionRow
 from runtimed.version import __version__

@@ -6,16 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, Stream
 from runtimed.daemon.rooms.room import Room
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.ids import ClientId, NotebookId
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.codec import decode_asked_of_daemon
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Hello, Message, Refusal, Reply, Request, Welcome
-from runtimed.protocol.operations import Operation
 from runtimed.protocol.pacing import TokenBucket
 from runtimed.settings import DaemonLimits
 from runtimed.storage.audit import Actor
@@ -63,7 +64,9 @@ class Peer(ChannelHandler):
 
     batch = 1  # so that many requests that come at once let others in between
 
-    def __init__(self, daemon: PeerOwner, channel: Channel, answer: Callable[[Peer, int, Operation], Answer]) -> None:
+    def __init__(
+        self, daemon: PeerOwner, channel: Channel, answer: Callable[[Peer, int, ClientOperation], Answer]
+    ) -> None:
         self.channel = channel
         # What the operating system says of it, not what it says of itself; its pid is 0 in another container.
         self.actor = Actor(ClientId(""), label=None, uid=channel.peer.uid, pid=channel.peer.pid or None)
@@ -90,7 +93,7 @@ class Peer(ChannelHandler):
                 return
             match message:
                 case Request() if self._greeted:
-                    self._take(message)
+                    self._take(cast("Request[ClientOperation]", message))  # what was trusted sends no other
                 case Cancel() if self._greeted:
                     self._forget(message.id)
                 case Hello() if not self._greeted:
@@ -109,12 +112,12 @@ class Peer(ChannelHandler):
                     return
                 self.actor = replace(self.actor, client_id=ClientId(hello.client_id), label=hello.label)
                 self._greeted = True
-                self.channel.trust()
+                self.channel.trust(decode_asked_of_daemon)
                 self.channel.send(reply)
             case Refusal():
                 self.channel.refuse(reply.message)
 
-    def _take(self, request: Request) -> None:
+    def _take(self, request: Request[ClientOperation]) -> None:
         if request.id in self._streams or request.id in self._tasks:
             # The other side could not tell whose the answers are, and only one of them could be cancelled.
             self.channel.refuse(f"Request {request.id} is not answered yet: give each request a number of its own")
@@ -127,7 +130,7 @@ class Peer(ChannelHandler):
         else:
             self._begin(request)
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: Request[ClientOperation]) -> None:
         notebook_id: str | None = getattr(request.operation, "notebook_id", None)
         self._daemon.demand.note(notebook_id)
         flow = self._daemon.flow_of(notebook_id)
@@ -138,7 +141,7 @@ class Peer(ChannelHandler):
         self._hold()
         flow.when_released(lambda: self._go_on(self._begin, request))
 
-    def _waits_for_check(self, request: Request) -> bool:
+    def _waits_for_check(self, request: Request[ClientOperation]) -> bool:
         """Let a request that failed be answered again, if its session's document has come into doubt just now."""
         room = self._daemon.open_room(getattr(request.operation, "notebook_id", NotebookId("")))
         if room is None or not room.is_checked:
@@ -152,7 +155,7 @@ class Peer(ChannelHandler):
         self._waits = True
         self._set_reading()
 
-    def _go_on(self, step: Callable[[Request], None], request: Request) -> None:
+    def _go_on(self, step: Callable[[Request[ClientOperation]], None], request: Request[ClientOperation]) -> None:
         if self.channel.is_open:
             self._waits = False
             step(request)
@@ -165,7 +168,7 @@ class Peer(ChannelHandler):
         else:
             self.channel.resume_reading()
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request[ClientOperation]) -> None:
         try:
             answer = self._dispatch(self, request.id, request.operation)
         except RuntimedError as exc:
