@@ -39,7 +39,7 @@ def test_a_running_daemon_is_found_and_so_is_who_can_reach_it(runtimed: Command)
     assert checks["access"] == {
         "name": "access",
         "verdict": "ok",
-        "found": "only you, through a Unix socket of mode 0600; the daemon listens on no TCP port",
+        "found": "only you, through a Unix socket of mode 0600; the daemon has no TCP port",
         "advice": "",
     }
 
@@ -117,7 +117,7 @@ def test_missing_packages_are_failures_with_a_command_that_installs_them(
         ([Mechanism("cgroup v2", Path("/c"))], "", "ok", "kernels have no limit; cgroup v2 limits", ""),
         ([Mechanism("RLIMIT_DATA")], "2G", "warn", "RLIMIT_DATA limits each process by itself", "systemd-run --user"),
         ([Mechanism("RLIMIT_DATA")], "", "ok", "RLIMIT_DATA limits each process by itself", ""),
-        ([], "2G", "warn", "this system enforces no limit", "macOS has none"),
+        ([], "2G", "warn", "this system enforces no limit", "macOS has no such limit"),
         ([], "", "ok", "this system enforces no limit", ""),
     ],
 )

@@ -128,7 +128,7 @@ def test_an_interrupt_ends_what_runs(run: Callable[..., Answer], busy: Session):
 
 
 def test_nobody_who_is_not_asked_ends_what_is_busy(run: Callable[..., Answer], busy: Session):
-    question = "'busy' is busy. End it all the same? There is nobody to ask; --yes agrees beforehand\n"
+    question = "'busy' is busy. End it all the same? There is no terminal to ask in; --yes answers beforehand\n"
     for command in (["stop"], ["stop", "busy"]):
         assert run(*command) == (1, "", question)
         assert busy.status().kernel_status == "busy"
@@ -156,12 +156,12 @@ def test_a_session_is_deleted_after_a_question(run: Callable[..., Answer]):
     assert run("delete", "old-one") == (
         1,
         "",
-        "The session 'old-one' is active; --stop ends it first, with what it runs\n",
+        "The session 'old-one' is active; --stop ends it first, with its running code\n",
     )
     code, out, err = run("delete", "old-one", "--stop")
     assert (code, out) == (1, "")
     assert err.startswith("Delete the session 'old-one' (it is active, last used ")
-    assert err.endswith(" with all of its data? There is nobody to ask; --yes agrees beforehand\n")
+    assert err.endswith(" with all of its data? There is no terminal to ask in; --yes answers beforehand\n")
     assert run("delete", "old-o", "--stop", "-y") == (0, "The session 'old-one' is deleted\n", "")
     assert run("cells", "old-one")[0] == 4
 
@@ -190,7 +190,7 @@ def test_sessions_that_ended_long_ago_are_pruned_and_unused_kernels_named(
     assert code == 1
     assert "ended-1" in out
     assert "The kernel of 'kernel-1' (pid " in out
-    assert err.endswith("? There is nobody to ask; --yes agrees beforehand\n")
+    assert err.endswith("? There is no terminal to ask in; --yes answers beforehand\n")
     assert run("prune", "--older-than", "0", "--yes")[0] == 0
     left = [status.session_id for status in Client().sessions.list()]
     assert ({"ended-1", "ended-2"} & set(left), {"active-1", "kernel-1"} - set(left)) == (set(), set())

@@ -131,7 +131,7 @@ def test_trust_consents_to_what_a_session_asks_for(runtimed: Command, data_dir: 
 
 def test_list_and_prune_show_and_remove_what_was_made(runtimed: Command, data_dir: Path):
     folder = data_dir / "environments"
-    assert runtimed("env", "list").stdout == f"There are no environments in {folder}\n"
+    assert runtimed("env", "list").stdout == f"No environments in {folder}\n"
     assert json.loads(runtimed("env", "prune", "--all", "--json").stdout) == {
         "removed": [],
         "kept": [],

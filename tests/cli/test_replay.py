@@ -40,7 +40,7 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
         assert re.search(r"first +active +browser \(host \d+\) +1 ", listed)
         ports = next(line for line in runtimed("doctor").stdout.splitlines() if "browser ports" in line)
         found = re.search(
-            r"first: (\d+) on loopback for who has a token; Chromium's own, \d+ on loopback, for every user", ports
+            r"first: (\d+) on loopback for whoever has a token; Chromium's own, \d+ on loopback, for every user", ports
         )
         assert found is not None
         assert f":{found[1]}/" in session.viewer_url
@@ -136,7 +136,7 @@ def test_a_replay_starts_its_browsers_as_the_session_did_and_asks_for_passwords(
 
         unanswered = runtimed("replay", "first")
         assert unanswered.returncode == 1
-        assert "the password of ann for sites is in no log, and nobody is here to be asked" in unanswered.stderr
+        assert "the password of ann for sites is in no log, and there is no terminal to ask for it" in unanswered.stderr
         with BrowserSession("other", locale="de-DE"):
             joined = runtimed("replay", "first", "--session", "other", input=typed)
         assert joined.returncode == 1

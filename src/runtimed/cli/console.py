@@ -51,7 +51,7 @@ def confirm(question: str, *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        complain(f"{question} There is nobody to ask; --yes agrees beforehand")
+        complain(f"{question} There is no terminal to ask in; --yes answers beforehand")
         return False
     sys.stderr.write(f"{printable(question)} [y/N] ")
     sys.stderr.flush()

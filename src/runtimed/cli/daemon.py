@@ -91,14 +91,14 @@ def status(arguments: argparse.Namespace) -> int:
 
 def no_daemon(path: Path) -> int:
     """Complain that no daemon runs; return the exit code for that."""
-    complain(f"No daemon listens on {path}. `runtimed start` starts one; so does whatever needs one")
+    complain(f"No daemon is listening on {path}. `runtimed start` starts it; so does every command that needs it")
     return Exit.NO_DAEMON
 
 
 def _status() -> DaemonStatus:
     found = Client(label="runtimed").status()
     if found is None:
-        raise DaemonUnavailable("The daemon ended at this moment; `runtimed logs` may say why")
+        raise DaemonUnavailable("The daemon has just ended; `runtimed logs` may say why")
     return found
 
 
@@ -155,7 +155,7 @@ def end_daemon(settings: Settings, *, keep_kernels: bool) -> int | None:
 def _process(settings: Settings) -> psutil.Process | None:
     pid = _listener(settings)
     if pid == 0:
-        raise DaemonUnavailable("The daemon runs in another container, from which it must be stopped")
+        raise DaemonUnavailable("The daemon runs in another container; stop it from there")
     try:
         return None if pid is None else psutil.Process(pid)
     except psutil.NoSuchProcess:

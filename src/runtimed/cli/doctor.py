@@ -149,7 +149,7 @@ def _packages(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="jupyter",
             verdict="warn",
-            found="no Jupyter in this environment; scripts, agents and IPython do without",
+            found="no Jupyter in this environment; scripts, agents and IPython work without it",
             advice=f"for notebooks: {sys.executable} -m pip install jupyterlab",
         )
 
@@ -214,9 +214,12 @@ def _private(folder: Path, name: str, elsewhere: str) -> Check:
     except FileNotFoundError:
         place = next(place for place in folder.parents if place.exists())
         if os.access(place, os.W_OK | os.X_OK):
-            return Check(name=name, verdict="ok", found=f"{folder} is made when a daemon first starts")
+            return Check(name=name, verdict="ok", found=f"{folder} is created at the first start of the daemon")
         return Check(
-            name=name, verdict="fail", found=f"{folder} cannot be made: {place} is not yours to write", advice=elsewhere
+            name=name,
+            verdict="fail",
+            found=f"{folder} cannot be created: you may not write to {place}",
+            advice=elsewhere,
         )
     except OSError as exc:
         return Check(name=name, verdict="fail", found=f"{folder}: {exc.strerror}", advice=elsewhere)
@@ -267,7 +270,7 @@ def _socket_path(settings: Settings) -> Iterator[Check]:
     yield Check(
         name="socket path",
         verdict="ok" if fits else "fail",
-        found=f"{settings.socket_path}: the longest socket has {longest} bytes, {MAX_SOCKET_PATH} are possible",
+        found=f"{settings.socket_path}: the longest socket path has {longest} bytes; the limit is {MAX_SOCKET_PATH}",
         advice="" if fits else "name a shorter one with RUNTIMED_SOCKET_PATH or RUNTIMED_DATA_DIR",
     )
     if settings.socket_path.parent != settings.data_dir:
@@ -286,11 +289,11 @@ def _daemon(settings: Settings) -> Iterator[Check]:
             name="daemon",
             verdict="fail",
             found=str(exc),
-            advice="`runtimed restart` replaces it, kernels live on; `runtimed logs` may say more",
+            advice="`runtimed restart` replaces it while kernels live on; `runtimed logs` may say more",
         )
         return
     if status is None:
-        yield Check(name="daemon", verdict="ok", found="none runs now; the first `connect()` starts one")
+        yield Check(name="daemon", verdict="ok", found="not running; the first `connect()` starts it")
         yield _memory(settings.limits.max_kernel_memory, find_mechanisms())
         return
     yield Check(name="daemon", verdict="ok", found=f"{status.version}, pid {status.pid}, {status.sessions} sessions")
@@ -316,12 +319,13 @@ def _memory(limit: int | None, mechanisms: Sequence[Mechanism]) -> Check:
     asked = "kernels have no limit" if limit is None else f"at most {readable_size(limit)} for each kernel"
     best = next(iter(mechanisms), None)
     if best is None:
-        found, advice = "this system enforces no limit", "macOS has none to offer; leave it unset, or use Linux"
+        found, advice = (
+            "this system enforces no limit",
+            "macOS has no such limit; leave the variable unset, or use Linux",
+        )
     elif best.parent is None:
         found = f"{best.kind} limits each process by itself: no cgroup can be made here"
-        advice = (
-            "where systemd runs: `systemd-run --user --scope runtimed restart` gives the daemon a place for cgroups"
-        )
+        advice = "under systemd, `systemd-run --user --scope runtimed restart` gives the daemon a cgroup"
     else:
         found, advice = f"{best.kind} limits a kernel with all it starts, in {best.parent}", ""
     return Check(
@@ -348,13 +352,13 @@ def _who_can_reach(settings: Settings, pid: int) -> Check:
         return Check(
             name=name,
             verdict="warn",
-            found=f"a socket of mode {mode:04o}, for you only; and TCP ports: {', '.join(map(str, ports))}",
+            found=f"a socket of mode {mode:04o}, for you alone, and TCP ports: {', '.join(map(str, ports))}",
             advice="a daemon needs no TCP port; `runtimed restart`, and report this",
         )
     return Check(
         name=name,
         verdict="ok",
-        found=f"only you, through a Unix socket of mode {mode:04o}; the daemon listens on no TCP port",
+        found=f"only you, through a Unix socket of mode {mode:04o}; the daemon has no TCP port",
     )
 
 
@@ -371,7 +375,7 @@ def _who_can_reach_browsers() -> Iterator[Check]:
             name="browser ports",
             verdict="ok",
             found=(
-                f"{session.session_id}: {doors} on loopback for who has a token; Chromium's own, "
+                f"{session.session_id}: {doors} on loopback for whoever has a token; Chromium's own, "
                 f"{', '.join(map(str, behind)) or 'none'} on loopback, for every user of this machine"
             ),
         )
@@ -392,7 +396,7 @@ def _environments(settings: Settings) -> Iterator[Check]:
     yield Check(
         name="uv",
         verdict="ok" if uv else "warn",
-        found=uv or "not found; what a notebook or a project asks for cannot be installed",
+        found=uv or "not found; dependencies of notebooks and projects cannot be installed",
         advice="" if uv else "pip install 'ipython-runtimed[uv]'",
     )
     rattler = _version("py-rattler")
@@ -429,7 +433,7 @@ def _browser(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="browser",
             verdict="ok",
-            found=f"playwright {version}; each browser session listens on loopback, for who has its token",
+            found=f"playwright {version}; each browser session listens on loopback, for whoever has its token",
         )
     try:
         chromium = find_chromium()
@@ -444,7 +448,7 @@ def _browser(settings: Settings) -> Iterator[Check]:
             ),
         )
         return
-    yield Check(name="chromium", verdict="ok", found=f"{chromium.program} (found by way of {chromium.why})")
+    yield Check(name="chromium", verdict="ok", found=f"{chromium.program} (found through {chromium.why})")
     problem = sandbox_problem()
     yield Check(
         name="sandbox",

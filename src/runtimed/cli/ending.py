@@ -25,7 +25,7 @@ def stop(arguments: argparse.Namespace) -> int:
     if arguments.id is None:
         return _stop_daemon(keep_kernels=arguments.keep_kernels, yes=arguments.yes)
     if arguments.keep_kernels:
-        complain("--keep-kernels is for the end of the daemon; the kernel of a session ends with it")
+        complain("--keep-kernels goes with stopping the daemon; the kernel of a session ends with the session")
         return Exit.USAGE
     client = reach("stop")
     before = find_session(client, arguments.id)
@@ -43,7 +43,7 @@ def stop(arguments: argparse.Namespace) -> int:
 def _stop_daemon(*, keep_kernels: bool, yes: bool) -> int:
     settings = read_settings()
     if not daemon_answers(settings):
-        say(f"No daemon listens on {settings.socket_path}; nothing to stop")
+        say(f"No daemon is listening on {settings.socket_path}; nothing to stop")
         return Exit.OK
     if not keep_kernels and not yes:
         try:
@@ -77,7 +77,7 @@ def delete(arguments: argparse.Namespace) -> int:
     found = find_session(client, arguments.id)
     name = repr(found.session_id)
     if found.status == "active" and not arguments.stop:
-        complain(f"The session {name} is active; --stop ends it first, with what it runs")
+        complain(f"The session {name} is active; --stop ends it first, with its running code")
         return Exit.FAILED
     how = f"it is {'busy' if _is_busy(found) else 'active'}" if found.status == "active" else f"{ending(found)}"
     asked = f"Delete the session {name} ({how}, last used {ago(found.last_accessed_at)}) with all of its data?"
@@ -127,7 +127,7 @@ def _show(old: list[SessionStatus], unused: list[SessionStatus]) -> None:
             ids=["SESSION"],
         )
     else:
-        say("No session that ended is that old")
+        say("No ended session is that old")
     for one in unused:
         say(
             f"The kernel of {one.session_id!r} (pid {one.kernel_pid}) was last used {ago(one.last_accessed_at)} and "

@@ -80,7 +80,7 @@ def env_list(arguments: argparse.Namespace) -> int:
         print_json([_as_map(environment) for environment in environments])
         return Exit.OK
     if not environments:
-        say(f"There are no environments in {folder}")
+        say(f"No environments in {folder}")
         return Exit.OK
     _print(environments)
     print(f"\n{_count(environments)} in {folder}, together {readable_size(sum(one.own_size for one in environments))}")

@@ -112,7 +112,7 @@ class Follower:
             return Exit.KILLED + finished.signal
         if failed is None:
             if not self._quiet:
-                complain(finished.message or "The code did not end well")
+                complain(finished.message or "The code failed without a message")
             return Exit.INTERRUPTED if self.interrupted else Exit.FAILED
         if self._program and failed.ename == "KeyboardInterrupt":
             return Exit.INTERRUPTED

@@ -23,21 +23,21 @@ ENVIRONMENTS: Final = ("auto", "conda:prewarmed", "current", "kernelspec:", "pyt
 
 _EPILOG: Final = """\
 exit codes:
-  0    done
-  1    it failed, you said no, or the code that was run raised an error; a program's own status where it has one
-  2    the arguments make no sense, or a file cannot be read
-  3    no daemon runs (status, logs)
-  4    no session, cell or execution has this id, or several begin with it
-  124  --timeout is over; the code runs on
-  130  interrupted with Ctrl-C; another signal that killed a program: 128 and its number
+  0    success
+  1    failure: an error, a declined question, or code that raised; a program's own exit status where it has one
+  2    usage: invalid arguments, or a file that cannot be read
+  3    no daemon is running (status, logs)
+  4    no session, cell or execution has this id, or the prefix is ambiguous
+  124  --timeout expired; the code runs on
+  130  interrupted with Ctrl-C; another signal that killed a program: 128 plus its number
 
-An ID of something that exists may be shortened as long as only one begins so. Commands that need what the daemon keeps
-start one; status, doctor, logs, a bare stop and env explain, list and prune do not.
+An existing ID may be shortened to a unique prefix. Commands that need the daemon's data start the daemon; status,
+doctor, logs, a bare stop, and env explain, list and prune do not.
 
-environment:
-  RUNTIMED_DATA_DIR     the folder of the daemon's databases and log; one daemon serves one folder
+environment variables:
+  RUNTIMED_DATA_DIR     folder of the daemon's databases and log; one daemon serves one folder
   RUNTIMED_SOCKET_PATH  the daemon's Unix socket (default: inside the data folder)
-  and the limits that `runtimed status` shows: max sessions is RUNTIMED_MAX_SESSIONS
+  and one for each limit that `runtimed status` shows: RUNTIMED_MAX_SESSIONS is "max sessions"
 """
 
 
@@ -114,14 +114,17 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sessions(commands)
     _add_env(commands)
     completion = commands.add(
-        "completion", "completion", "print what lets the shell complete with Tab", 'eval "$(runtimed completion bash)"'
+        "completion",
+        "completion",
+        "print the script for Tab completion in the shell",
+        'eval "$(runtimed completion bash)"',
     )
     completion.add_argument("shell", choices=("bash", "zsh"), help="the shell")
     commands.add(
         "demo",
         "demo.director",
         "watch a kernel outlive its notebook",
-        "Three processes share one kernel on real data, in\na scratch folder that is removed at the end; one of them "
+        "Three processes share one kernel on real data, in\na scratch folder that is removed at the end. One of them "
         "is killed in the middle of its work.",
     )
     return parser
@@ -150,26 +153,26 @@ class _Commands:
 
 
 def _add_daemon(commands: _Commands) -> None:
-    commands.add("start", "daemon", "start the daemon, unless one runs")
+    commands.add("start", "daemon", "start the daemon unless it is running")
     stop = commands.add(
         "stop",
         "ending",
-        "end a session for everybody, or without an ID the daemon and every session",
-        "Asks first where code\nstill runs. Cells and outputs stay. Without a daemon there is nothing to stop.",
+        "end a session for everybody; without an ID, end the daemon and every session",
+        "Asks first where code\nis running. Cells and outputs stay. Without a daemon there is nothing to stop.",
     )
-    _add_id(stop, nargs="?", text="the session; without one the daemon")
+    _add_id(stop, nargs="?", text="the session; without it the daemon")
     stop.add_argument("--keep-kernels", action="store_true", help="leave the kernels running for the next daemon")
     _add_yes(stop)
     commands.add(
         "restart", "daemon", "replace the daemon under its running kernels", "Kernels and their sessions live on."
     )
-    _add_json(commands.add("status", "daemon", "say whether a daemon runs, and what it holds"))
+    _add_json(commands.add("status", "daemon", "show whether the daemon is running, and what it holds"))
     logs = commands.add("logs", "logs", "show the end of the daemon's log")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on as the log grows, until Ctrl-C")
+    logs.add_argument("-f", "--follow", action="store_true", help="follow the log until Ctrl-C")
     logs.add_argument(
-        "-n", "--lines", type=_count, default=100, metavar="N", help="how many lines (default: %(default)s)"
+        "-n", "--lines", type=_count, default=100, metavar="N", help="number of lines (default: %(default)s)"
     )
-    _add_json(commands.add("doctor", "doctor", "check this installation, and say how to mend what is missing"))
+    _add_json(commands.add("doctor", "doctor", "check this installation, and say how to fix what is missing"))
 
 
 def _add_running(commands: _Commands) -> None:
@@ -177,106 +180,108 @@ def _add_running(commands: _Commands) -> None:
         "run",
         "run",
         "run a Python file in a session as `python FILE ARG…` would, or a notebook",
-        "Output comes as the code\nwrites it, and the exit status is the program's. Of a notebook each code cell runs "
-        "in its turn, up to\nthe first that fails. Ctrl-C interrupts the code; a second one stops waiting.",
+        "Output streams as the\ncode writes it, and the exit status is the program's. A notebook runs cell by cell, "
+        "up to the first failure.\nCtrl-C interrupts the code; a second Ctrl-C stops waiting.",
     )
     session = run.add_argument(
         "--session",
         type=_session_id,
         metavar="ID",
-        help="the session, by its whole id, a new one too, which stays; without it a new one that ends with the code",
+        help="the session's full id, a new one too, which stays; without it, a new session that ends with the code",
     )
     setattr(session, COMPLETED_BY, "session")
     env = run.add_argument(
-        "--env", default="auto", metavar="E", help="the environment of a kernel that is started (default: auto)"
+        "--env", default="auto", metavar="E", help="environment of a kernel that is started (default: auto)"
     )
     setattr(env, COMPLETED_BY, "env")
     run.add_argument("--kernel-type", default="python", metavar="T", help="python or deno (default: %(default)s)")
-    _add_timeout(run, "stop waiting then, for each cell of a notebook; the code runs on")
-    run.add_argument("--detach", action="store_true", help="print the ids and wait for nothing; see `runtimed attach`")
-    _add_json(run, "print the result as JSON at the end, and nothing before")
+    _add_timeout(run, "stop waiting after this time, for each cell of a notebook; the code runs on")
+    run.add_argument("--detach", action="store_true", help="print the ids and return at once; see `runtimed attach`")
+    _add_json(run, "print only the final result, as JSON")
     run.add_argument(
         "file",
         nargs=argparse.PARSER,
         action=_Program,
         metavar="FILE",
-        help="a .py or .ipynb file; - reads standard input; all that follows is the program's, options too",
+        help="a .py or .ipynb file; - reads standard input; everything after it belongs to the program, options too",
     )
     exec_ = commands.add(
         "exec",
         "attach",
         "run code as a new cell of a session",
-        "As in a notebook: the value of the last expression is shown.",
+        "As in a notebook, the value of the last expression is shown.",
     )
     _add_id(exec_)
     exec_.add_argument("code", metavar="CODE", help="the code; - reads standard input")
-    _add_timeout(exec_, "stop waiting then; the code runs on")
-    _add_json(exec_, "print the result as JSON at the end, and nothing before")
+    _add_timeout(exec_, "stop waiting after this time; the code runs on")
+    _add_json(exec_, "print only the final result, as JSON")
     attach = commands.add(
         "attach",
         "attach",
-        "show what a session runs from its first output on, until it ends",
-        "Without EXECUTION what runs\nnow, else what ran last. Ctrl-C leaves, and interrupts nothing.",
+        "show the output of a session's running code from its start, until it ends",
+        "Without\nEXECUTION: what runs now, else what ran last. Ctrl-C leaves without interrupting.",
     )
     _add_id(attach)
     execution = attach.add_argument(
-        "execution", nargs="?", metavar="EXECUTION", help="an execution, or a cell's latest"
+        "execution", nargs="?", metavar="EXECUTION", help="an execution, or a cell for its latest one"
     )
     setattr(execution, COMPLETED_BY, "cell")
-    _add_timeout(attach, "leave then")
-    interrupt = commands.add("interrupt", "ending", "interrupt what a session runs")
+    _add_timeout(attach, "leave after this time")
+    interrupt = commands.add("interrupt", "ending", "interrupt the running code of a session")
     _add_id(interrupt)
 
 
 def _add_sessions(commands: _Commands) -> None:
-    sessions = _add_json(commands.add("sessions", "sessions", "list the sessions, latest use first"))
+    sessions = _add_json(commands.add("sessions", "sessions", "list the sessions, most recently used first"))
     sessions.add_argument(
         "--status",
         choices=("active", "closed", "error", "timed_out"),
-        help="only those in this state: `active` leaves out what has ended",
+        help="only sessions in this state; `active` leaves out ended ones",
     )
-    sessions.add_argument("--kind", choices=("kernel", "browser"), help="only those of this kind")
-    cells = _add_json(commands.add("cells", "sessions", "show the cells of a session with their latest outputs"))
+    sessions.add_argument("--kind", choices=("kernel", "browser"), help="only sessions of this kind")
+    cells = _add_json(commands.add("cells", "sessions", "show a session's cells with their latest outputs"))
     _add_id(cells)
-    cell = cells.add_argument("cells", nargs="*", metavar="CELL", help="only these, with all of their outputs")
+    cell = cells.add_argument("cells", nargs="*", metavar="CELL", help="only these cells, with all of their outputs")
     setattr(cell, COMPLETED_BY, "cell")
     log = _add_json(
-        commands.add("log", "audit", "show who did what in a session, the latest first", "Ended sessions too.")
+        commands.add(
+            "log", "audit", "show who did what in a session (the audit log), newest first", "Ended\nsessions too."
+        )
     )
     _add_id(log)
     log.add_argument(
-        "-n", "--entries", type=_count, default=100, metavar="N", help="how many entries (default: %(default)s)"
+        "-n", "--entries", type=_count, default=100, metavar="N", help="number of entries (default: %(default)s)"
     )
     delete = commands.add(
         "delete",
         "ending",
         "delete a session with its cells, outputs, log and profile",
-        "Asks first. The id is free then.",
+        "Asks first. The id can be used again.",
     )
     _add_id(delete)
-    delete.add_argument("--stop", action="store_true", help="end it first if it is active")
+    delete.add_argument("--stop", action="store_true", help="end the session first if it is active")
     _add_yes(delete)
     prune = commands.add(
         "prune",
         "ending",
-        "delete the sessions that ended and were not used for long, with their data",
-        "Asks first. Kernels\nthat nobody has used for a day are named, and left running.",
+        "delete ended sessions that were not used for long, with their data",
+        "Asks first. Names\nkernels that nobody has used for a day, and leaves them running.",
     )
     prune.add_argument(
         "--older-than",
         type=_days,
         default=30.0,
         metavar="DAYS",
-        help="those that were not used for so many days (default: 30)",
+        help="not used for this many days (default: 30)",
     )
-    prune.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    prune.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
     _add_yes(prune)
     _add_json(prune)
     restore = commands.add(
         "restore",
         "restore",
-        "bring back a session's notebook that was found damaged and set aside",
-        "It is\nloaded by a process of its own first. Cells written since stay, behind those that come back.",
+        "restore a session's notebook that was set aside as damaged",
+        "A separate process\nloads it first. Cells written since stay, after the restored ones.",
     )
     _add_id(restore)
     _add_id(
@@ -284,33 +289,35 @@ def _add_sessions(commands: _Commands) -> None:
             "view",
             "view",
             "watch a browser session live, in your own browser",
-            "Where none opens, its\naddress is printed: who has it may watch.",
+            "Where none opens, its\naddress is printed. Whoever has the address can watch.",
         )
     )
     replay = _add_json(
         commands.add(
             "replay",
             "replay",
-            "do again, in a new browser, what was done in a browser session",
-            "Ended sessions too. The\nbrowser starts with the same options. What the page refused is left out; secrets "
-            "and passwords are in\nno log, and are asked for.",
+            "repeat, in a new browser, what was done in a browser session",
+            "Ended sessions too. The\nbrowser starts with the same options. Refused actions are left out. Secrets "
+            "and passwords are in no log,\nand are asked for.",
         ),
-        "with --list: print JSON for programs",
+        "with --list: print JSON",
     )
     _add_id(replay)
-    replay.add_argument("--session", type=_session_id, metavar="ID", help="the new session (default: a generated id)")
-    replay.add_argument("--window", action="store_true", help="show it: in a window, and in the viewer")
-    replay.add_argument("--list", action="store_true", help="only list what was done")
+    replay.add_argument(
+        "--session", type=_session_id, metavar="ID", help="id of the new session (default: a generated one)"
+    )
+    replay.add_argument("--window", action="store_true", help="show the browser in a window and in the viewer")
+    replay.add_argument("--list", action="store_true", help="only list the actions")
 
 
 def _add_env(commands: _Commands) -> None:
     env = commands.add(
-        "env", "env", "say which environment a kernel would get, and why; consent to it; list and remove environments"
+        "env", "env", "show which environment a kernel would get, and why; consent to it; list and remove environments"
     )
     env.set_defaults(command=None, helped=env)
     env_commands = env.add_subparsers(metavar="COMMAND")
     explain = env_commands.add_parser(
-        "explain", help='say what env_source="auto" means for a notebook, a script or a folder'
+        "explain", help='show what env_source="auto" means for a notebook, a script or a folder'
     )
     explain.set_defaults(command=("env", "env_explain"))
     explain.add_argument("path", nargs="?", default=".", metavar="PATH", help="default: this folder")
@@ -318,21 +325,21 @@ def _add_env(commands: _Commands) -> None:
     trust = env_commands.add_parser("trust", help="consent to installing what a session's document or project asks for")
     _add_id(trust)
     trust.set_defaults(command=("env", "env_trust"))
-    listing = env_commands.add_parser("list", help="list the environments that were made, with their size and use")
+    listing = env_commands.add_parser("list", help="list the environments made so far, with their size and use")
     listing.set_defaults(command=("env", "env_list"))
     _add_json(listing)
     prune = env_commands.add_parser(
         "prune",
         help="remove environments that no session uses",
-        description="Remove environments that no session uses and none has begun to use within the last minute. "
-        "Without an option, those beyond the limits that the daemon keeps: RUNTIMED_ENV_KEEP_DAYS (30), "
+        description="Remove environments that no session uses, and that none has begun to use within the last minute. "
+        "Without an option: those beyond the daemon's limits RUNTIMED_ENV_KEEP_DAYS (30), "
         "RUNTIMED_ENV_MAX_COUNT (100), RUNTIMED_ENV_MAX_BYTES (20 GiB).",
     )
     prune.set_defaults(command=("env", "env_prune"))
     which = prune.add_mutually_exclusive_group()
-    which.add_argument("--older-than", type=_days, metavar="DAYS", help="those that were not used for so many days")
-    which.add_argument("--all", action="store_true", help="all of them")
-    prune.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    which.add_argument("--older-than", type=_days, metavar="DAYS", help="environments not used for this many days")
+    which.add_argument("--all", action="store_true", help="all environments that are not in use")
+    prune.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     _add_json(prune)
 
 
@@ -342,14 +349,14 @@ def _add_id(parser: argparse.ArgumentParser, *, nargs: str | None = None, text: 
 
 
 def _add_yes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-y", "--yes", action="store_true", help="ask nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
 
 
 def _add_timeout(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=text)
 
 
-def _add_json(parser: argparse.ArgumentParser, text: str = "print JSON for programs") -> argparse.ArgumentParser:
+def _add_json(parser: argparse.ArgumentParser, text: str = "print JSON") -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help=text)
     return parser
 

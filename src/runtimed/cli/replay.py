@@ -128,5 +128,5 @@ def _ask(what: str) -> str:
         return getpass.getpass(f"{printable(what)}: ")
     except EOFError:
         raise BrowserError(
-            f"{printable(what)} is in no log, and nobody is here to be asked for it: run this in a terminal"
+            f"{printable(what)} is in no log, and there is no terminal to ask for it: run this in a terminal"
         ) from None
