@@ -14,9 +14,10 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, recorded
-from runtimed.browser import engine, pictures
+from runtimed.browser import engine, gate, pictures
 from runtimed.browser import relay as relay_module
-from runtimed.browser.relay import Relay, respond
+from runtimed.browser.gate import Guarded
+from runtimed.browser.relay import Relay
 
 
 async def ask(url, path="", method="GET", body=b"", **headers):
@@ -249,19 +250,29 @@ class EndlessPages:
     def __init__(self):
         self.asked, self.left = asyncio.Event(), asyncio.Event()
 
-    async def answer(self, request, writer):
-        self.asked.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.left.set()
+    def pages(self):
+        outer = self
+
+        class Endless(Guarded):
+            async def answer(self):
+                outer.asked.set()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    outer.left.set()
+
+        return {"/": (Endless, {})}
 
 
 class ShortPages:
     """A viewer that answers at once."""
 
-    async def answer(self, request, writer):
-        await respond(writer, 200, "text/plain", b"")
+    def pages(self):
+        class Short(Guarded):
+            async def answer(self):
+                self.give("text/plain", b"")
+
+        return {"/": (Short, {})}
 
 
 class NobodyDrives:
@@ -311,18 +322,25 @@ async def relaying(pages):
         await relay.close()
 
 
-def test_those_without_the_token_use_up_nothing_of_those_who_have_it(monkeypatch):
+def test_those_without_the_token_use_up_nothing_of_those_who_have_it():
     async def scene():
         async with relaying(ShortPages()) as relay, strangers(relay, 300) as connections:
             with contextlib.suppress(ConnectionResetError):
                 assert await asyncio.wait_for(connections[0][0].read(), 2) == b""  # it has made room
             answers = [(await ask(relay.viewer_url))[0] for _ in range(3)]
-            waiting = len(relay._strangers)
-            monkeypatch.setattr(relay_module, "_HEAD_TIMEOUT", 0.1)
-            async with strangers(relay, 1) as late:
-                return answers, waiting, await asyncio.wait_for(late[0][0].read(), 2)
+            return answers, len(relay._gate._strangers)
 
-    assert asyncio.run(scene()) == ([200] * 3, relay_module._MAX_STRANGERS - 1, b"")  # the last to ask has gone
+    assert asyncio.run(scene()) == ([200] * 3, gate._MAX_STRANGERS - 1)  # the last to ask has gone
+
+
+def test_who_shows_no_token_in_time_is_hung_up_on(monkeypatch):
+    monkeypatch.setattr(relay_module, "_HEAD_TIMEOUT", 0.1)
+
+    async def scene():
+        async with relaying(ShortPages()) as relay, strangers(relay, 1) as ((reader, _),):
+            return await asyncio.wait_for(reader.read(), 2), len(relay._gate._strangers)
+
+    assert asyncio.run(scene()) == (b"", 0)
 
 
 def test_a_body_is_read_only_of_those_who_have_the_token():
@@ -336,7 +354,7 @@ def test_a_body_is_read_only_of_those_who_have_the_token():
 
 
 def test_too_many_with_the_token_are_told_so(monkeypatch):
-    monkeypatch.setattr(relay_module, "_MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(gate, "_MAX_GUESTS", 1)
 
     async def scene():
         pages = EndlessPages()
@@ -345,9 +363,10 @@ def test_too_many_with_the_token_are_told_so(monkeypatch):
             await asyncio.wait_for(pages.asked.wait(), 10)
             second = await ask(relay.viewer_url)
             first.cancel()
-            return second[0], second[2]
+            await asyncio.wait_for(pages.left.wait(), 10)
+            return second[0], second[2], (await ask(f"{relay.viewer_url}", method="PUT"))[0], len(relay._gate._guests)
 
-    assert asyncio.run(scene()) == (503, b"too many connections\n")
+    assert asyncio.run(scene()) == (503, b"too many connections\n", 405, 0)
 
 
 # --- the log ---

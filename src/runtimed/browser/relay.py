@@ -1,57 +1,41 @@
 """The one door to a browser from outside its process: HTTP on loopback, behind tokens that nobody can guess.
 
-One token leads to Chromium's debugging port, which it hides (requests and WebSockets pass through as they are); another
-one to the viewer, so that who watches cannot drive. Nothing here understands Chromium's protocol; see `Tunnel`.
+One token leads to Chromium's debugging port, which it hides (WebSockets pass through as they are); another one to the
+viewer, so that who watches cannot drive. Nothing here understands Chromium's protocol; see `Tunnel`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import hmac
-import logging
 import secrets
 import time
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
-import msgspec
+from tornado.httpclient import AsyncHTTPClient
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.netutil import bind_sockets
+from tornado.tcpclient import TCPClient
+from tornado.web import Application
 
 from runtimed.browser.attached_client import AttachedClient, Delivery, SharedBrowser
-from runtimed.browser.tunnel import Tunnel
+from runtimed.browser.gate import Gate, GateServer, Guarded
+from runtimed.browser.tunnel import CHUNK, Tunnel
 
-__all__ = ["Doorkeeper", "Relay", "Request", "ViewerPages", "respond"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Doorkeeper", "Relay", "ViewerPages"]
 
 _MAX_HEAD: Final = 32 * 2**10
 _MAX_BODY: Final = 64 * 2**10
 _HEAD_TIMEOUT: Final = 3.0
 """Seconds that a connection gets to show its token."""
-_MAX_STRANGERS: Final = 100
-"""Connections that have shown no token yet: where one more comes, the one that has waited longest makes room."""
 _BODY_TIMEOUT: Final = 10.0
-_LEAVING: Final = 1.0
-"""Seconds in which Chromium must notice that a client is gone."""
-_MAX_CONNECTIONS: Final = 200
-"""Connections with a token; more are refused: each costs two sockets."""
-_CHUNK: Final = 2**18
 _USED_EVERY: Final = 0.5
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A request, its path without the token."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes = b""
 
 
 class ViewerPages(Protocol):
     """Answers those who have the viewer's token."""
 
-    async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        """Answer a request; the connection is closed afterwards."""
+    def pages(self) -> Mapping[str, tuple[type[Guarded], dict[str, Any]]]:
+        """Return what answers by path, and further arguments of its `initialize`."""
 
 
 class Doorkeeper(Protocol):
@@ -88,9 +72,8 @@ class Relay:
         self._last_used = float("-inf")
         self._drive = secrets.token_urlsafe(24)
         self._watch = secrets.token_urlsafe(24)
-        self._server: asyncio.Server | None = None
-        self._strangers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}  # the oldest first
-        self._connections: set[asyncio.Task[None]] = set()
+        self._gate = Gate()
+        self._server: GateServer | None = None
         self.port = 0
 
     @property
@@ -105,144 +88,81 @@ class Relay:
 
     async def open(self) -> None:
         """Listen, on a port that is free."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_MAX_HEAD)
-        self.port = self._server.sockets[0].getsockname()[1]
+        drives = {"gate": self._gate, "token": self._drive}
+        watches = {"gate": self._gate, "token": self._watch}
+        routes: list[tuple[str, type[Guarded], dict[str, Any]]] = [
+            (r"/(?P<token>[^/]*)(?P<path>/devtools/.*)", _DevTools, {**drives, "relay": self}),
+            (r"/(?P<token>[^/]*)(?P<path>/json[^?]*)", _Description, {**drives, "relay": self}),
+        ]
+        for path, (handler, arguments) in self._viewer.pages().items():
+            routes.append((rf"/(?P<token>[^/]*){path}", handler, {**watches, **arguments}))
+        nothing = {"gate": self._gate, "token": None}
+        application = Application(
+            routes,
+            default_handler_class=Guarded,
+            default_handler_args=nothing,
+            log_function=lambda _handler: None,  # its line would have the token in it
+        )
+        self._server = GateServer(
+            application,
+            no_keep_alive=True,
+            idle_connection_timeout=_HEAD_TIMEOUT,
+            body_timeout=_BODY_TIMEOUT,
+            max_header_size=_MAX_HEAD,
+            max_body_size=_MAX_BODY,
+        )
+        self._server.gate = self._gate
+        sockets = bind_sockets(0, "127.0.0.1")
+        self._server.add_sockets(sockets)
+        self.port = sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """End all connections. Harmless twice."""
+        """End all connections. Idempotent."""
         if self._server is not None:
-            self._server.close()
-        tasks = [*self._strangers, *self._connections]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            self._server.stop()
+            await self._gate.clear()
+            await self._server.close_all_connections()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._strangers) >= _MAX_STRANGERS:
-            # Who has a token shows it at once, so the last ones to come are the last ones to go.
-            oldest = next(iter(self._strangers))
-            self._strangers.pop(oldest).transport.abort()
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._strangers[task] = writer
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._strangers.pop(task, None)
-        self._connections.discard(task)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_HEAD_TIMEOUT):
-                request = await _read_head(reader)
-            if request is None:
-                await respond(writer, 400, "text/plain", b"no request that this understands\n")
-            elif request.headers.get("host", "").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
-                # A page elsewhere whose name was made to lead here would send its own name.
-                await respond(writer, 403, "text/plain", b"ask 127.0.0.1\n")
-            else:
-                await self._route(request, reader, writer)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # it hung up, or never spoke
-        except Exception:
-            logger.exception("a connection to the relay failed")
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-    async def _route(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        _, token, rest = [*request.path.split("/", 2), ""][:3]
-        watches = hmac.compare_digest(token.encode(), self._watch.encode())
-        if not watches and not hmac.compare_digest(token.encode(), self._drive.encode()):
-            await respond(writer, 404, "text/plain", b"nothing here\n")
-        elif self._is_full():
-            await respond(writer, 503, "text/plain", b"too many connections\n")
-        else:
-            async with asyncio.timeout(_BODY_TIMEOUT):
-                body = await reader.readexactly(int(request.headers.get("content-length", "0")))
-            inner = msgspec.structs.replace(request, path=f"/{rest}", body=body)
-            await (self._show if watches else self._admit_driver)(inner, reader, writer)
-
-    def _is_full(self) -> bool:
-        """Count the connection that asks among those with a token, unless there are too many."""
-        if len(self._connections) >= _MAX_CONNECTIONS:
-            return True
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # it is a coroutine's that asks
-        self._strangers.pop(task, None)
-        self._connections.add(task)
-        return False
-
-    async def _admit_driver(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if "origin" in request.headers:
-            # Programs send none. A page that got hold of the address must not drive the browser.
-            await respond(writer, 403, "text/plain", b"not for pages\n")
-        elif request.headers.get("upgrade", "").lower() == "websocket" and request.path.startswith("/devtools/"):
-            await self._tunnel(request, reader, writer)
-        elif request.method == "GET" and request.path.partition("?")[0].startswith("/json"):
-            await self._describe(request, writer)
-        else:
-            await respond(writer, 404, "text/plain", b"nothing here\n")
-
-    async def _show(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Let the viewer answer, until whoever asked has gone: live pictures have no other end."""
-        answering = asyncio.create_task(self._viewer.answer(request, writer))
-        leaving = asyncio.create_task(_wait_for_end(reader))
-        try:
-            await asyncio.wait([answering, leaving], return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                await answering
-        finally:
-            answering.cancel()
-            leaving.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
-
-    async def _tunnel(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def tunnel(self, asking: _DevTools) -> None:
         """Let a WebSocket through, handshake and all."""
+        path = asking.path_kwargs["path"]
         shared = await self._keeper.admit()
-        inner_reader, inner_writer = await asyncio.open_connection(*self._address, limit=_CHUNK)
-        _, _, kind, target, *_ = [*request.path.split("/"), "", "", ""]
+        inside = await TCPClient().connect(*self._address)
+        _, _, kind, target, *_ = [*path.split("/"), "", "", ""]
         client = AttachedClient(shared, None if kind == "browser" else target)
         try:
-            inner_writer.write(_head_of(request, self._address))
-            head = await inner_reader.readuntil(b"\r\n\r\n")
-            writer.write(head)
+            await inside.write(_handshake(asking, self._address))
+            head = await inside.read_until(b"\r\n\r\n")
+            await self._pass_on(head, client, asking.detach(), inside)
+        except StreamClosedError:
+            pass  # one of them hung up
+        finally:
+            inside.close()
+
+    async def _pass_on(self, head: bytes, client: AttachedClient, outside: IOStream, inside: IOStream) -> None:
+        try:
             if not head.startswith(b"HTTP/1.1 101 "):
-                writer.write(await inner_reader.read(_CHUNK))
+                await outside.write(head + await inside.read_bytes(CHUNK, partial=True))
                 return
-            inside, outside = (inner_reader, inner_writer), (reader, writer)
-            with contextlib.suppress(OSError):  # it hung up
-                await Tunnel(client, outside, inside, self._keeper.deliver, self._note_use).run()
+            outside.set_nodelay(True)
+            inside.set_nodelay(True)
+            await outside.write(head)
+            await Tunnel(client, outside, inside, self._keeper.deliver, self._note_use).run()
             if client.changed:
-                writer.close()
-                await _see_off(inner_reader, inner_writer)
                 await self._keeper.left(client.changed)
         finally:
-            inner_writer.close()
+            outside.close()
 
-    async def _describe(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        """Answer as Chromium does, with our addresses in the place of its own."""
-        inner_reader, inner_writer = await asyncio.open_connection(*self._address)
+    async def describe(self, path: str) -> tuple[int, bytes]:
+        """Ask Chromium what it shows; return its status and answer, with our addresses in the place of its own."""
+        theirs = f"{self._address[0]}:{self._address[1]}"
+        client = AsyncHTTPClient(force_instance=True)
         try:
-            inner_writer.write(_head_of(request, self._address))
-            head = await inner_reader.readuntil(b"\r\n\r\n")
-            length = next(
-                (
-                    int(line.split(b":")[1])
-                    for line in head.lower().split(b"\r\n")
-                    if line.startswith(b"content-length:")
-                ),
-                0,
-            )
-            body = await inner_reader.readexactly(length)
+            response = await client.fetch(f"http://{theirs}{path}", raise_error=False)
         finally:
-            inner_writer.close()
-        theirs = f"{self._address[0]}:{self._address[1]}/".encode()
-        await respond(
-            writer,
-            200,
-            "application/json; charset=UTF-8",
-            body.replace(theirs, f"127.0.0.1:{self.port}/{self._drive}/".encode()),
+            client.close()
+        return response.code, response.body.replace(
+            f"{theirs}/".encode(), f"127.0.0.1:{self.port}/{self._drive}/".encode()
         )
 
     def _note_use(self) -> None:
@@ -252,67 +172,39 @@ class Relay:
             self._keeper.used()
 
 
-async def respond(writer: asyncio.StreamWriter, status: int, kind: str, body: bytes, *headers: str) -> None:
-    """Send a whole answer."""
-    reason = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable"}.get(
-        status, "Answer"
-    )
-    head = [
-        f"HTTP/1.1 {status} {reason}",
-        f"Content-Type: {kind}",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        "Referrer-Policy: no-referrer",
-        *headers,
-        "\r\n",
-    ]
-    writer.write("\r\n".join(head).encode() + body)
-    await writer.drain()
+class _ForPrograms(Guarded):
+    """Answers programs: they send no origin. A page that got hold of the address must not drive the browser."""
+
+    def initialize(self, gate: Gate, token: str | None, relay: Relay) -> None:  # type: ignore[override]  # tornado's way
+        super().initialize(gate, token)
+        self.relay = relay
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self._finished and "Origin" in self.request.headers:
+            self.refuse(403, "not for pages")
 
 
-async def _read_head(reader: asyncio.StreamReader) -> Request | None:
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.LimitOverrunError:
-        return None
-    lines = head.decode("latin-1").split("\r\n")
-    words = lines[0].split(" ")
-    if len(words) != 3 or not words[1].startswith("/"):
-        return None
-    headers = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if colon:
-            headers[name.strip().lower()] = value.strip()
-    length = headers.get("content-length", "0")
-    if not length.isascii() or not length.isdigit() or int(length) > _MAX_BODY:
-        return None
-    return Request(words[0], words[1], headers)
+class _DevTools(_ForPrograms):
+    async def answer(self) -> None:
+        if self.request.headers.get("Upgrade", "").lower() == "websocket":
+            await self.relay.tunnel(self)
+        else:
+            self.refuse(404, "nothing here")
 
 
-def _head_of(request: Request, address: tuple[str, int]) -> bytes:
-    headers = request.headers | {"host": f"{address[0]}:{address[1]}"}
+class _Description(_ForPrograms):
+    async def answer(self) -> None:
+        status, content = await self.relay.describe(self.path_kwargs["path"])
+        self.set_status(status)
+        self.give("application/json; charset=UTF-8", content)
+
+
+def _handshake(asking: _DevTools, address: tuple[str, int]) -> bytes:
+    """Return the request for a WebSocket as Chromium gets it."""
+    headers = asking.request.headers.copy()
+    headers["Host"] = f"{address[0]}:{address[1]}"
     # Both ends are on this machine: to compress each message takes longer than to send it.
-    headers.pop("sec-websocket-extensions", None)
-    lines = [
-        f"{request.method} {request.path} HTTP/1.1",
-        *(f"{name}: {value}" for name, value in headers.items()),
-        "\r\n",
-    ]
-    return "\r\n".join(lines).encode("latin-1")
-
-
-async def _wait_for_end(reader: asyncio.StreamReader) -> None:
-    with contextlib.suppress(OSError):
-        while await reader.read(_CHUNK):
-            pass
-
-
-async def _see_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hang up on Chromium, and wait until it has noticed."""
-    with contextlib.suppress(OSError, TimeoutError):
-        writer.write_eof()
-        async with asyncio.timeout(_LEAVING):
-            await _wait_for_end(reader)
+    headers.pop("Sec-Websocket-Extensions", None)
+    lines = [f"GET {asking.path_kwargs['path']} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.get_all())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

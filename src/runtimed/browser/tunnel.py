@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
+
+from tornado.iostream import IOStream, StreamClosedError
 
 from runtimed.browser.attached_client import PASS, PATIENCE, AttachedClient, Delivery
 from runtimed.browser.websocket import Frames, client_frame, server_frame
 
-__all__ = ["Tunnel"]
+__all__ = ["CHUNK", "Tunnel"]
 
-_CHUNK: Final = 2**18
+CHUNK: Final = 2**18
+"""Bytes that are read at once."""
+
+_LEAVING: Final = 1.0
+"""Seconds in which Chromium must notice that a client is gone."""
 
 
 class _Way:
     """One direction: what passes through it, and what is said between two messages of it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self._writer = writer
+    def __init__(self, source: IOStream, sink: IOStream) -> None:
+        self._source = source
+        self._sink = sink
         self._frames = Frames()
         self._waiting: deque[bytes] = deque()
 
     async def pump(self, read: Callable[[bytes], bool]) -> None:
-        """Pass everything on until there is no more; what `read` answers True for, it does not pass."""
-        while data := await self.reader.read(_CHUNK):
-            for piece in self._frames.receive_data(data):
-                if piece.text is None or not read(piece.text):
-                    self._writer.write(piece.raw)
-                self._say_waiting()
-            await self._writer.drain()
+        """Pass everything on until one end closes; what `read` answers True for, it does not pass."""
+        with contextlib.suppress(StreamClosedError):
+            while True:
+                written: Awaitable[None] | None = None
+                for piece in self._frames.receive_data(await self._source.read_bytes(CHUNK, partial=True)):
+                    if piece.text is None or not read(piece.text):
+                        written = self._write(piece.raw)
+                    self._say_waiting()
+                if written is not None:
+                    await written
+
+    def _write(self, data: bytes) -> Awaitable[None] | None:
+        return None if self._sink.closed() else self._sink.write(data)
 
     def say(self, frame: bytes) -> None:
         """Say something as soon as no message is under way."""
@@ -40,7 +54,7 @@ class _Way:
 
     def _say_waiting(self) -> None:
         while self._waiting and self._frames.between:
-            self._writer.write(self._waiting.popleft())
+            self._write(self._waiting.popleft())
 
 
 class Tunnel:
@@ -48,8 +62,8 @@ class Tunnel:
 
     Args:
         client: Reads along.
-        outside: What the client reads from and writes to.
-        inside: The same of Chromium.
+        outside: The client's connection.
+        inside: Chromium's.
         deliver: Brings a copy of a download to where the client expects it.
         used: Called when the client sends something.
     """
@@ -57,14 +71,15 @@ class Tunnel:
     def __init__(
         self,
         client: AttachedClient,
-        outside: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        inside: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        outside: IOStream,
+        inside: IOStream,
         deliver: Callable[[Delivery], Coroutine[Any, Any, None]],
         used: Callable[[], None],
     ) -> None:
         self._client = client
-        self._inward = _Way(outside[0], inside[1])
-        self._outward = _Way(inside[0], outside[1])
+        self._outside, self._inside = outside, inside
+        self._inward = _Way(outside, inside)
+        self._outward = _Way(inside, outside)
         self._deliver = deliver
         self._used = used
         self._ended = asyncio.Event()
@@ -72,24 +87,22 @@ class Tunnel:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Return when either side has ended, which is the end of both.
-
-        Raises:
-            OSError: If one of them hung up amid a message.
-        """
-        ends = [
-            asyncio.create_task(self._inward.pump(self._hear)),
-            asyncio.create_task(self._outward.pump(self._tell)),
-            asyncio.create_task(self._ended.wait()),
-        ]
+        """Return when either side has ended, the end of both; Chromium has noticed then that the client left."""
+        inward = asyncio.create_task(self._inward.pump(self._hear))
+        outward = asyncio.create_task(self._outward.pump(self._tell))
+        ended = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([inward, outward, ended], return_when=asyncio.FIRST_COMPLETED)
+            self._outside.close()
+            if self._client.changed and not self._inside.closed():
+                self._inside.socket.shutdown(socket.SHUT_WR)
+                await asyncio.wait([outward], timeout=_LEAVING)
         finally:
-            tasks = [*ends, *self._tasks]
+            tasks = [inward, outward, ended, *self._tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for end in ends:
+        for end in (inward, outward):
             if not end.cancelled():
                 end.result()
 

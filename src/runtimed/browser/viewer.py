@@ -9,7 +9,7 @@ import html
 import json
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 from playwright.async_api import Error as PlaywrightError
+from tornado.iostream import StreamClosedError
 
 from runtimed.actions import Action, GoBack, GoForward, Goto, HandleDialog, Reload, SwitchTab, parse_action
 from runtimed.browser.action_log import ActionLog
+from runtimed.browser.gate import Gate, Guarded
 from runtimed.browser.lifespan import Lifespan
-from runtimed.browser.relay import Request, respond
 from runtimed.browser.screencast import Frame, Screencast
 from runtimed.browser.tabs import Tabs
 from runtimed.errors import BrowserError, InvalidAction
@@ -92,39 +93,28 @@ class Viewer:
         self._take_part = take_part
         self._acting: set[asyncio.Task[ActionResult]] = set()
 
-    async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
-        """See `ViewerPages.answer`."""
-        match request.method, request.path:
-            case "GET", "/":
-                await self._page(writer)
-            case "GET", "/events":
-                await self._events(writer)
-            case "POST", "/input" | "/act":
-                if self._take_part is None:
-                    await respond(writer, 403, "text/plain", b"this viewer only watches\n")
-                elif request.path == "/act":
-                    await self._act(self._take_part, request, writer)
-                else:
-                    await self._input(self._take_part, request, writer)
-            case _:
-                await respond(writer, 404, "text/plain", b"nothing here\n")
+    def pages(self) -> dict[str, tuple[type[Guarded], dict[str, Any]]]:
+        """See `ViewerPages`."""
+        arguments = {"viewer": self}
+        return {
+            "/": (_Page, arguments),
+            "/events": (_Events, arguments),
+            "/act": (_Action, arguments),
+            "/input": (_Input, arguments),
+        }
 
-    async def _page(self, writer: asyncio.StreamWriter) -> None:
-        nonce = secrets.token_urlsafe(12)
-        page = resources.files("runtimed.browser").joinpath("viewer.html").read_text(encoding="utf-8")
-        page = page.replace("NONCE", nonce).replace("INTERACTIVE", json.dumps(self._take_part is not None))
-        policy = (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
-            "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-        )
-        await respond(writer, 200, "text/html; charset=utf-8", page.encode(), f"Content-Security-Policy: {policy}")
+    @property
+    def take_part(self) -> TakePart | None:
+        """What watchers may do; None if they only watch."""
+        return self._take_part
 
-    async def _events(self, writer: asyncio.StreamWriter) -> None:
-        """Send server-sent events until the watcher goes away."""
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n"
-            b"Connection: close\r\n\r\n"
-        )
+    async def show(self, write: Callable[[str, Any], None], flush: Callable[[], Awaitable[None]]) -> None:
+        """Tell a watcher what there is and what happens, until this is cancelled.
+
+        Args:
+            write: Takes an event, by its name; an empty name for a sign of life.
+            flush: Waits until the watcher has taken what was written.
+        """
         entries: asyncio.Queue[LogEntry] = asyncio.Queue(_QUEUE)
         news = asyncio.Event()
         frame: list[Frame | None] = [self._cast.latest]
@@ -157,30 +147,20 @@ class Viewer:
                 ):
                     if name not in shown or value != shown[name]:
                         shown[name] = value
-                        writer.write(_event(name, value))
+                        write(name, value)
                 while not entries.empty():
-                    writer.write(_event("log", _shown(entries.get_nowait())))
+                    write("log", _shown(entries.get_nowait()))
                 picture, frame[0] = frame[0], None
                 if picture is not None:
-                    writer.write(
-                        _event(
-                            "frame",
-                            {
-                                "jpeg": base64.b64encode(picture.image).decode(),
-                                "width": picture.width,
-                                "height": picture.height,
-                                "tab": picture.tab,
-                            },
-                        )
-                    )
-                await writer.drain()
+                    write("frame", _drawn(picture))
+                await flush()
                 try:
                     async with asyncio.timeout(_LOOK):
                         await news.wait()
                 except TimeoutError:
-                    writer.write(b": still here\n\n")  # fails when nobody is there any more
+                    write("", None)  # fails when nobody is there any more
         except asyncio.CancelledError:
-            writer.write(_event("over", self._over()))  # the watcher, or the session, which is the one that matters
+            write("over", self._over())  # the watcher, or the session, which is the one that matters
             raise
         finally:
             end()
@@ -212,39 +192,102 @@ class Viewer:
         tab = self._tabs.latest
         return None if tab is None or tab.dialog is None else {"tab": tab.id, **msgspec.to_builtins(tab.dialog)}
 
-    async def _act(self, take_part: TakePart, request: Request, writer: asyncio.StreamWriter) -> None:
-        """Perform an action of a watcher, and answer with what came of it; it goes on though the watcher leaves."""
-        try:
-            action = parse_action(json.loads(request.body))
-        except (ValueError, InvalidAction) as exc:
-            await respond(writer, 400, "text/plain", f"{exc}\n".encode())
-            return
-        if not isinstance(action, _OFFERED):
-            await respond(writer, 400, "text/plain", b"the viewer does not offer that action\n")
-            return
+    async def act(self, take_part: TakePart, action: Action) -> ActionResult:
+        """Perform an action of a watcher; it goes on though the watcher leaves."""
         task = asyncio.create_task(take_part.act(action, client_id=_VIEWER, label=_VIEWER))
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
         take_part.used()
         result = await asyncio.shield(task)
         take_part.used()
-        answer = {"success": result.success, "message": result.message}
-        await respond(writer, 200, "application/json", json.dumps(answer).encode())
+        return result
 
-    async def _input(self, take_part: TakePart, request: Request, writer: asyncio.StreamWriter) -> None:
-        """Pass on what a watcher did with mouse and keyboard, one after the other."""
-        try:
-            inputs = [(_INPUTS[kind], dict(data)) for kind, data in json.loads(request.body)]
-        except (ValueError, KeyError, TypeError):
-            await respond(writer, 400, "text/plain", b"no input that this understands\n")
-            return
+    async def send(self, take_part: TakePart, inputs: list[tuple[str, dict[str, Any]]]) -> None:
+        """Pass on what a watcher did with mouse and keyboard, one after the other.
+
+        Args:
+            take_part: What watchers may do.
+            inputs: Methods of Chromium's protocol and their parameters.
+        """
         take_part.used()
         tab = self._tabs.latest
         with contextlib.suppress(PlaywrightError, BrowserError):  # the tab is gone, or a dialog is open
             if tab is not None and tab.cdp is not None:
                 for method, data in inputs:
                     await tab.run(tab.cdp.send(method, data))
-        await respond(writer, 200, "text/plain", b"")
+
+
+class _ForWatchers(Guarded):
+    """Answers who has the viewer's address."""
+
+    def initialize(self, gate: Gate, token: str | None, viewer: Viewer) -> None:  # type: ignore[override]  # tornado's way
+        super().initialize(gate, token)
+        self.viewer = viewer
+
+
+class _Page(_ForWatchers):
+    async def answer(self) -> None:
+        nonce = secrets.token_urlsafe(12)
+        page = resources.files("runtimed.browser").joinpath("viewer.html").read_text(encoding="utf-8")
+        page = page.replace("NONCE", nonce).replace("INTERACTIVE", json.dumps(self.viewer.take_part is not None))
+        self.set_header(
+            "Content-Security-Policy",
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; "
+            "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+        )
+        self.give("text/html; charset=utf-8", page.encode())
+
+
+class _Events(_ForWatchers):
+    """Server-sent events, until the watcher goes away."""
+
+    async def answer(self) -> None:
+        self.set_header("Content-Type", "text/event-stream")
+        with contextlib.suppress(StreamClosedError):
+            await self.viewer.show(lambda name, value: self.write(_event(name, value)), self.flush)
+
+
+class _FromWatchers(_ForWatchers):
+    """Takes what watchers do."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        if not self._finished and self.viewer.take_part is None:
+            self.refuse(403, "this viewer only watches")
+
+    async def answer(self) -> None:
+        if self.request.method != "POST":
+            self.refuse(404, "nothing here")
+        elif self.viewer.take_part is not None:
+            await self.perform(self.viewer.take_part)
+
+    async def perform(self, take_part: TakePart) -> None:
+        raise NotImplementedError
+
+
+class _Action(_FromWatchers):
+    async def perform(self, take_part: TakePart) -> None:
+        try:
+            action = parse_action(json.loads(self.content))
+        except (ValueError, InvalidAction) as exc:
+            self.refuse(400, str(exc))
+            return
+        if not isinstance(action, _OFFERED):
+            self.refuse(400, "the viewer does not offer that action")
+            return
+        result = await self.viewer.act(take_part, action)
+        self.give("application/json", json.dumps({"success": result.success, "message": result.message}).encode())
+
+
+class _Input(_FromWatchers):
+    async def perform(self, take_part: TakePart) -> None:
+        try:
+            inputs = [(_INPUTS[kind], dict(data)) for kind, data in json.loads(self.content)]
+        except (ValueError, KeyError, TypeError):
+            self.refuse(400, "no input that this understands")
+            return
+        await self.viewer.send(take_part, inputs)
+        self.give("text/plain", b"")
 
 
 def write_door(file: Path, url: str) -> None:
@@ -267,7 +310,18 @@ def write_door(file: Path, url: str) -> None:
     )
 
 
+def _drawn(picture: Frame) -> dict[str, Any]:
+    return {
+        "jpeg": base64.b64encode(picture.image).decode(),
+        "width": picture.width,
+        "height": picture.height,
+        "tab": picture.tab,
+    }
+
+
 def _event(name: str, value: Any) -> bytes:
+    if not name:
+        return b": still here\n\n"
     return f"event: {name}\ndata: {json.dumps(value)}\n\n".encode()
 
 
