@@ -1,6 +1,7 @@
 """The pages of settings and commands say what the code takes."""
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -63,6 +64,32 @@ def test_a_default_in_the_table_is_the_default(name, default):
     read_settings(asked)
     assert name in asked.names
     assert read_settings({name: default.strip("`")}) == read_settings({})
+
+
+def test_every_module_that_a_page_names_is_there():
+    source = Path(runtimed.__file__).parent
+    root = DOCS.parent
+    named = {
+        (path.name, name)
+        for path in [root / "README.md", *DOCS.glob("*.md")]
+        for name in re.findall(r"`(?:src/runtimed/)?([\w/]+/\w+\.(?:py|cjs))`", path.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert {one for one in named if not (source / one[1]).exists() and not (root / one[1]).exists()} == set()
+
+
+def test_the_floors_of_the_architecture_are_those_that_the_linter_keeps():
+    contracts = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    floors, of_the_daemon = re.findall(r"^\| (?:floor|package) \|.*\n((?:\|.*\n)+)", page, re.MULTILINE)[:2]
+
+    def layers(container: str) -> set[str]:
+        (found,) = [one for one in contracts["contracts"] if one.get("containers") == [container]]
+        return {name for layer in found["layers"] for name in re.findall(r"\w+", layer)}
+
+    assert layers("runtimed") == set(re.findall(r"`(\w+)`", floors))
+    named = set(re.findall(r"`(?:daemon/)?(\w+)(?:\.py)?`", of_the_daemon))
+    assert layers("runtimed.daemon") - {"__main__"} == named
 
 
 def test_the_settings_of_the_magics_have_their_rows():
