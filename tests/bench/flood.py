@@ -26,8 +26,8 @@ from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Stream
 from runtimed.protocol.messages import EventFrame, Reply, Request, Welcome
 from runtimed.transport.autostart import connect_socket
-from runtimed.transport.blocking import BlockingChannel
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds
+from tests.wire import Wire
 
 ROUNDS = 8
 WINDOW = 2.5
@@ -225,11 +225,11 @@ def _digest(notebook_id: str, execution_id: str) -> str:
     """The SHA-256 of what an execution printed, received piece by piece."""
     sock = connect_socket(default_socket_path())
     assert sock is not None
-    channel, digest = BlockingChannel(sock), hashlib.sha256()
+    channel, digest = Wire(sock), hashlib.sha256()
     channel.send(Identity(None).hello())
-    assert isinstance(channel.receive(), Welcome)
+    assert isinstance(channel.receive(time.monotonic() + 120), Welcome)
     channel.send(Request(1, Watch(notebook_id=notebook_id, execution_id=execution_id, whole=True)))
-    while not isinstance(message := channel.receive(), Reply):
+    while not isinstance(message := channel.receive(time.monotonic() + 120), Reply):
         assert isinstance(message, EventFrame)
         event = decode_event(message.event)
         if isinstance(event, Stream):

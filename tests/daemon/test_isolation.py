@@ -113,7 +113,7 @@ def test_a_join_with_a_time_that_is_none_is_refused_and_the_daemon_lives(data_di
         body = msgpack.packb(
             {"t": "request", "id": 1, "operation": {"op": "join", "notebook_id": "n", "ephemeral": True, name: value}}
         )
-        channel._sock.sendall(struct.pack(">I", len(body)) + body)
+        channel.sock.sendall(struct.pack(">I", len(body)) + body)
         answer = channel.receive(deadline())
         channel.close()
 

@@ -22,8 +22,8 @@ from runtimed import Client, RuntimedError, SessionStatus, default_socket_path
 from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request
 from runtimed.storage.session_store import _LOADS
-from runtimed.transport.blocking import BlockingChannel
 from tests.large import database_of
+from tests.wire import Wire
 
 __all__ = ["FAULTS", "Target", "fault_of", "kill", "kill_daemons"]
 
@@ -224,7 +224,7 @@ def _stolen(target: Target) -> None:
         for path in target.folder.glob("run/*/host.sock"):
             with contextlib.suppress(OSError, RuntimedError), socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(str(path))
-                channel = BlockingChannel(sock)
+                channel = Wire(sock)
                 channel.send(Hello(PROTOCOL_VERSION, "0", "thief", None, os.getpid()))
                 channel.send(Request(1, Attach(after=0)))
                 deadline = time.monotonic() + 5

@@ -290,6 +290,7 @@ def test_the_serving_side_refuses_what_has_no_place(message):
     pair = greeted()
 
     assert list(pair.serving.receive_data(frames(message, Request(1, GetStatus())))) == []
+    assert list(pair.serving.receive_data()) == []
     assert refusal_of(pair.serving)
     assert pair.serving.is_over
 
@@ -440,6 +441,8 @@ def test_nothing_is_said_after_a_refusal():
     pair.serving.send_numbered(1, b"event")
     pair.serving.reply(request, {})
     pair.serving.refuse("twice")
+    pair.asking.ask(GetStatus(), "late")
+    assert pair.serve() == []
 
     assert said(pair.serving) == frames(Refusal("enough"))
 
@@ -472,7 +475,7 @@ def test_what_was_not_consumed_comes_with_the_next_bytes():
     data = frames(*(Request(n, GetStatus()) for n in range(1, 6)))
     events = pair.serving.receive_data(data)
     first = [next(events), next(events)]
-    events.close()  # type: ignore[attr-defined]  # a generator
+    events.close()
     pair.serving.receive_data()  # not even begun
 
     rest = list(pair.serving.receive_data(frames(Request(6, GetStatus()))))

@@ -20,18 +20,27 @@ from runtimed.client.identity import (
     HANDSHAKE_DEADLINE,
     RECONNECT_DEADLINE,
     Identity,
-    check_welcome,
     no_answer,
     no_daemon,
+    note_version,
 )
-from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError, error_from_wire
+from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError
 from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
+from runtimed.protocol.connection import (
+    AskingEvent,
+    AskingSide,
+    Ended,
+    EventReceived,
+    Failed,
+    Greeted,
+    Numbered,
+    Replied,
+)
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Cancel, EventFrame, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.messages import Hello
 from runtimed.protocol.operation import Operation
 from runtimed.settings import Settings, read_settings
-from runtimed.transport.aio import ChannelHandler
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 from runtimed.transport.blocking import WaitTimeout
 from runtimed.transport.loop_channel import LoopChannel, connect_here
@@ -49,20 +58,28 @@ class _Pending:
         self.on_event = on_event
         self.reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
-    def event(self, message: EventFrame) -> None:
+    def event(self, received: EventReceived[_Pending]) -> None:
         # Where to go on if the connection breaks.
-        self.operation = msgspec.structs.replace(self.operation, after=message.seq)
+        self.operation = msgspec.structs.replace(self.operation, after=received.seq)
         if self.on_event is not None:
-            self.on_event(decode_event(message.event))
+            self.on_event(decode_event(received.event))
+
+    def succeed(self, result: dict[str, Any]) -> None:
+        if not self.reply.done():
+            self.reply.set_result(result)
+
+    def fail(self, error: RuntimedError) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)
 
 
-class _Link(ChannelHandler):
+class _Link:
     """One connection to the daemon; `AsyncConnection` makes the next when it breaks."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.channel: LoopChannel | None = None
-        self.pending: dict[int, _Pending] = {}
+        self.side: AskingSide[_Pending] = AskingSide("the daemon")
+        self.channel: LoopChannel[_Pending] | None = None
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined: dict[str, Any] = {}
 
@@ -70,9 +87,25 @@ class _Link(ChannelHandler):
     def is_open(self) -> bool:
         return self.channel is not None and self.channel.is_open
 
-    def send(self, message: Hello | Request[Operation] | Cancel) -> None:
+    def greet(self, hello: Hello) -> None:
+        self.side.hello(hello)
+        self._flush()
+
+    def ask(self, number: int, operation: Operation, on_event: OnEvent | None = None) -> _Pending:
+        pending = _Pending(operation, on_event)
+        self.side.ask(operation, pending, number)
+        self._flush()
+        return pending
+
+    def cancel(self, number: int) -> bool:
+        was_under_way = self.side.cancel(number)
+        if was_under_way:
+            self._flush()
+        return was_under_way
+
+    def _flush(self) -> None:
         if self.channel is not None:
-            self.channel.send(message)
+            self.channel.flush()
 
     def close(self) -> None:
         if self.channel is not None:
@@ -86,43 +119,23 @@ class _Link(ChannelHandler):
         if self.channel is not None:
             self.channel.pause_reading()
 
-    def received(self, messages: list[Message]) -> None:
-        for message in messages:
-            match message:
-                case EventFrame():
-                    if message.id in self.pending:
-                        self.pending[message.id].event(message)
-                case Reply():
-                    self._settle(message.id, message.result)
-                case Failure():
-                    self._settle(message.id, error_from_wire(message.error, message.message, message.data))
-                case Welcome() | Refusal() if not self.greeted.done():
-                    try:
-                        check_welcome(message)
-                    except RuntimedError as exc:
-                        self.greeted.set_exception(exc)
-                    else:
-                        self.greeted.set_result(None)
-                case _:
-                    self.close()
-
-    def closed(self, error: Exception | None) -> None:
-        lost = ConnectionLost(f"The connection to the daemon broke: {error or 'the daemon closed it'}")
-        if not self.greeted.done():
-            self.greeted.set_exception(lost)
-        pending, self.pending = self.pending, {}
-        for request in pending.values():
-            if not request.reply.done():
-                request.reply.set_exception(lost)
-
-    def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
-        request = self.pending.pop(request_id, None)
-        if request is None or request.reply.done():
-            return
-        if isinstance(result, Exception):
-            request.reply.set_exception(result)
-        else:
-            request.reply.set_result(result)
+    def received(self, event: AskingEvent[_Pending]) -> None:
+        match event:
+            case EventReceived(waiter=pending):
+                pending.event(event)
+            case Replied(waiter=pending, result=result):
+                pending.succeed(result)
+            case Failed(waiter=pending, error=error):
+                pending.fail(error)
+            case Greeted(version=version):
+                note_version(version)
+                if not self.greeted.done():
+                    self.greeted.set_result(None)
+            case Ended(error=error):
+                if not self.greeted.done():
+                    self.greeted.set_exception(error)
+            case Numbered():
+                pass  # only hosts send them
 
 
 class _Home:
@@ -215,10 +228,8 @@ class AsyncConnection:
         home = self._here()
         if home is None or home.link is None or not self._is_usable(home.link):
             return None
-        request = self._identity.request(operation)
-        pending = home.link.pending[request.id] = _Pending(operation, None)
+        pending = home.link.ask(self._identity.number(), operation)
         pending.reply.add_done_callback(_take_note)
-        home.link.send(request)
         return pending.reply
 
     async def perform(self, flow: Flow[T]) -> T:
@@ -242,15 +253,14 @@ class AsyncConnection:
         return AsyncEvents(self, follow)
 
     async def _do(self, step: Step) -> dict[str, Any]:
-        request = self._identity.request(step.operation)
+        number = self._identity.number()
         on_event, timeout = (step.on_event, step.timeout) if isinstance(step, Follow) else (None, None)
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         operation = step.operation
         while True:
             link = await self._usable_link()
-            pending = link.pending[request.id] = _Pending(operation, on_event)
+            pending = link.ask(number, operation, on_event)
             try:
-                link.send(Request(request.id, operation))
                 async with asyncio.timeout_at(deadline):
                     return await pending.reply
             except ConnectionLost:
@@ -260,8 +270,7 @@ class AsyncConnection:
                     raise
                 raise WaitTimeout("Nothing arrived in time") from None
             finally:
-                if link.pending.pop(request.id, None) is not None and link.is_open:
-                    link.send(Cancel(request.id))
+                link.cancel(number)
 
     async def _usable_link(self) -> _Link:
         """Return the link of this event loop, made again if it broke, once for all requests that were in flight.
@@ -292,18 +301,15 @@ class AsyncConnection:
             await asyncio.to_thread(ensure_daemon, settings)
         link = _Link(self._identity.pid)
         try:
-            link.channel = await connect_here(settings.socket_path, link)
+            link.channel = await connect_here(settings.socket_path, link.side, link.received)
         except OSError as exc:
             raise no_daemon(settings.socket_path) from exc
         try:
-            link.send(self._identity.hello())
+            link.greet(self._identity.hello())
             async with asyncio.timeout(HANDSHAKE_DEADLINE):
                 await link.greeted
                 if self._join is not None:
-                    request = self._identity.request(self._join)
-                    link.pending[request.id] = pending = _Pending(self._join, None)
-                    link.send(request)
-                    link.joined = await pending.reply
+                    link.joined = await link.ask(self._identity.number(), self._join).reply
         except TimeoutError:
             link.close()
             raise no_answer(settings.socket_path) from None
@@ -339,7 +345,8 @@ class AsyncEvents(AsyncIterator[Event]):
 
     def __init__(self, connection: AsyncConnection, follow: Follow) -> None:
         self._connection = connection
-        self._request = connection._identity.request(follow.operation)  # one thing in two parts
+        self._number = connection._identity.number()  # one thing in two parts
+        self._operation: Operation = follow.operation
         self._timeout = follow.timeout
         self._deadline: float | None = None
         self._arrived: deque[Event] = deque()
@@ -380,9 +387,8 @@ class AsyncEvents(AsyncIterator[Event]):
         if link is None or here is None or here.link is not link:
             return  # it is gone, or another event loop's
         self._news.set()
-        if link.pending.pop(self._request.id, None) is not None and link.is_open:
+        if link.cancel(self._number):
             link.resume_reading()
-            link.send(Cancel(self._request.id))
 
     async def aclose(self) -> None:
         """See `close`."""
@@ -393,9 +399,8 @@ class AsyncEvents(AsyncIterator[Event]):
         if self._timeout is not None and self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._timeout
         self._link = link = await self._connection._usable_link()
-        pending = self._pending = link.pending[self._request.id] = _Pending(self._request.operation, self._take)
+        pending = self._pending = link.ask(self._number, self._operation, self._take)
         pending.reply.add_done_callback(self._settled)
-        link.send(Request(self._request.id, pending.operation))
         return pending
 
     def _take(self, event: Event) -> None:
@@ -414,7 +419,7 @@ class AsyncEvents(AsyncIterator[Event]):
         except ConnectionLost:
             # It goes on behind what has arrived.
             self._pending = None
-            self._request = Request(self._request.id, pending.operation)
+            self._operation = pending.operation
         except BaseException:
             self._is_over = True
             raise

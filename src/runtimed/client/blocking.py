@@ -16,16 +16,15 @@ from runtimed.client.identity import (
     HANDSHAKE_DEADLINE,
     RECONNECT_DEADLINE,
     Identity,
-    check_welcome,
     no_answer,
     no_daemon,
-    unexpected,
+    note_version,
 )
-from runtimed.errors import ConnectionLost, DaemonUnavailable, error_from_wire
+from runtimed.errors import ConnectionLost, DaemonUnavailable
 from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
+from runtimed.protocol.connection import AskingSide, Ended, EventReceived, Failed, Greeted, Replied
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Cancel, EventFrame, Failure, Message, Reply, Request
 from runtimed.protocol.operation import Operation
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import connect_socket, open_or_start
@@ -142,71 +141,67 @@ class Connection:
         Raises:
             WaitTimeout: If the reply did not come in time.
         """
-        request = self._identity.request(follow.operation)
+        number, operation = self._identity.number(), follow.operation
         deadline = None if follow.timeout is None else time.monotonic() + follow.timeout
         while True:
             try:
-                with contextlib.closing(self._exchange(request, deadline)) as messages:
+                with contextlib.closing(self._exchange(number, operation, deadline)) as answer:
                     while True:
                         with self._in_use():
-                            message = next(messages, None)
-                        if not isinstance(message, EventFrame):
+                            event = next(answer, None)
+                        if not isinstance(event, EventReceived):
                             return
-                        request = Request(request.id, msgspec.structs.replace(request.operation, after=message.seq))
-                        yield decode_event(message.event)
+                        operation = msgspec.structs.replace(operation, after=event.seq)
+                        yield decode_event(event.event)
             except ConnectionLost:
                 with self._in_use():
                     self._reconnect()
 
     def _do(self, step: Step) -> dict[str, Any]:
-        request = self._identity.request(step.operation)
+        number, operation = self._identity.number(), step.operation
         timeout = step.timeout if isinstance(step, Follow) else self._patience
         deadline = None if timeout is None or timeout == math.inf else time.monotonic() + timeout
         while True:
             try:
-                for message in self._exchange(request, deadline):
-                    if isinstance(message, Reply):
-                        return message.result
+                for event in self._exchange(number, operation, deadline):
+                    if isinstance(event, Replied):
+                        return event.result
                     if isinstance(step, Follow):
-                        request = Request(request.id, msgspec.structs.replace(request.operation, after=message.seq))
-                        step.on_event(decode_event(message.event))
+                        operation = msgspec.structs.replace(operation, after=event.seq)
+                        step.on_event(decode_event(event.event))
             except ConnectionLost:
                 self._reconnect()
 
-    def _exchange(self, request: Request[Operation], deadline: float | None) -> Generator[EventFrame | Reply]:
-        """Send a request and give what answers it, the reply last; what answers earlier, abandoned ones is dropped."""
+    def _exchange(
+        self, number: int, operation: Operation, deadline: float | None
+    ) -> Generator[EventReceived[None] | Replied[None]]:
+        """Send a request and give what answers it, the reply last."""
         if not self.is_open:
             raise ConnectionLost("The connection to the daemon is closed")
         channel = self._channel
         assert channel is not None  # noqa: S101  # is_open says so
-        answered = False
+        channel.side.ask(operation, None, number)
         try:
-            channel.send(request, deadline)
-            while not answered:
-                if not self.is_open:  # forked meanwhile: what comes is the parent's
+            channel.flush(deadline)
+            while True:
+                if self._pid != self._identity.pid:  # forked meanwhile: what comes is the parent's
                     raise ConnectionLost("The connection to the daemon is the parent's")
-                message = channel.receive(deadline)
-                match message:
-                    case Reply(id=request.id):
-                        answered = True
-                        yield message
-                    case EventFrame(id=request.id):
-                        yield message
-                    case Failure(id=request.id):
-                        answered = True
-                        raise error_from_wire(message.error, message.message, message.data)
-                    case Reply() | EventFrame() | Failure():
-                        pass
+                match channel.receive(deadline):
+                    case EventReceived(id=id) as event if id == number:
+                        yield event
+                    case Replied(id=id) as event if id == number:
+                        yield event
+                        return
+                    case Failed(id=id, error=error) if id == number:
+                        raise error
+                    case Ended(error=error):
+                        raise error
                     case _:
-                        raise unexpected(message)
+                        pass  # arrived before its request was given up
         finally:
-            if not answered and self.is_open:
-                self._abandon(channel, request)
-
-    @staticmethod
-    def _abandon(channel: BlockingChannel, request: Request[Operation]) -> None:
-        with contextlib.suppress(ConnectionLost, WaitTimeout):
-            channel.send(Cancel(request.id), deadline=time.monotonic() + 1.0)
+            if channel.side.cancel(number) and self.is_open:
+                with contextlib.suppress(ConnectionLost, WaitTimeout):
+                    channel.flush(deadline=time.monotonic() + 1.0)
 
     def _connect(self, settings: Settings) -> None:
         if self._start_daemon:
@@ -216,22 +211,16 @@ class Connection:
             if found is None:
                 raise no_daemon(settings.socket_path)
             sock = found
-        channel = BlockingChannel(sock)
+        channel = BlockingChannel(sock, AskingSide("the daemon"))
         try:
             deadline = time.monotonic() + min(HANDSHAKE_DEADLINE, self._patience)
-            channel.send(self._identity.hello(), deadline)
-            check_welcome(_receive_first(channel, deadline, settings))
+            channel.side.hello(self._identity.hello())
+            channel.flush(deadline)
+            _await_greeting(channel, deadline, settings)
             if self._join is not None:
-                request = self._identity.request(self._join)
-                channel.send(request, deadline)
-                reply = channel.receive(deadline)
-                match reply:
-                    case Reply():
-                        self.joined = reply.result
-                    case Failure():
-                        raise error_from_wire(reply.error, reply.message, reply.data)
-                    case _:
-                        raise unexpected(reply)
+                channel.side.ask(self._join, None, self._identity.number())
+                channel.flush(deadline)
+                self.joined = _await_reply(channel, deadline)
         except BaseException:
             channel.close()
             raise
@@ -265,8 +254,21 @@ class Connection:
                 return
 
 
-def _receive_first(channel: BlockingChannel, deadline: float, settings: Settings) -> Message:
+def _await_greeting(channel: BlockingChannel, deadline: float, settings: Settings) -> None:
     try:
-        return channel.receive(deadline)
+        event = channel.receive(deadline)
     except WaitTimeout:
         raise no_answer(settings.socket_path) from None
+    if isinstance(event, Ended):
+        raise event.error
+    if isinstance(event, Greeted):
+        note_version(event.version)
+
+
+def _await_reply(channel: BlockingChannel, deadline: float) -> dict[str, Any]:
+    while True:
+        match channel.receive(deadline):
+            case Replied(result=result):
+                return result
+            case Failed(error=error) | Ended(error=error):
+                raise error

@@ -8,10 +8,9 @@ import os
 from pathlib import Path
 from typing import Final, NoReturn
 
-from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError, error_from_wire
+from runtimed.errors import DaemonUnavailable
 from runtimed.ids import ClientId, check_label, new_client_id
-from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request, Welcome
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.messages import PROTOCOL_VERSION, Hello
 from runtimed.version import __version__, version_note
 
 __all__ = [
@@ -19,10 +18,9 @@ __all__ = [
     "HANDSHAKE_DEADLINE",
     "RECONNECT_DEADLINE",
     "Identity",
-    "check_welcome",
     "no_answer",
     "no_daemon",
-    "unexpected",
+    "note_version",
 ]
 
 logger = logging.getLogger(__name__)
@@ -83,21 +81,14 @@ class Identity:
         """Return the greeting."""
         return Hello(PROTOCOL_VERSION, __version__, self.client_id, self.label, self.pid)
 
-    def request(self, operation: Operation) -> Request[Operation]:
-        """Number an operation."""
-        return Request(next(self._numbers), operation)
+    def number(self) -> int:
+        """Return the number of the next request."""
+        return next(self._numbers)
 
 
-def check_welcome(message: Message) -> None:
-    """Read the answer to a greeting; log, once in a process, that the daemon is older or newer than this client.
-
-    Raises:
-        ProtocolError: If the daemon speaks another version of the protocol.
-        DaemonUnavailable: If it takes no more connections.
-    """
-    if not isinstance(message, Welcome):
-        raise unexpected(message)
-    note = version_note(message.version)
+def note_version(version: str) -> None:
+    """Log, once in a process, that the daemon is older or newer than this client."""
+    note = version_note(version)
     if note is not None and note not in _named:
         _named.add(note)
         logger.warning("%s", note)
@@ -117,10 +108,3 @@ def no_daemon(socket_path: Path) -> DaemonUnavailable:
         f"No daemon listens on {socket_path}; `runtimed start` starts one, and so does whatever joins a session",
         path=str(socket_path),
     )
-
-
-def unexpected(message: Message) -> RuntimedError:
-    """Return the error for a message that has no place here; that of a refusal is the daemon's own sentence."""
-    if isinstance(message, Refusal):
-        return error_from_wire(message.error, message.message, {})
-    return ProtocolError(f"the daemon sent a {type(message).__name__} where none was expected")

@@ -6,7 +6,7 @@ come when, which requests are under way, and that each of them is settled once. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, ValuesView
+from collections.abc import Callable, Generator, ValuesView
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -205,20 +205,18 @@ class Side(Generic[E]):
         self.is_greeted = False
         self.is_over = False
 
-    def receive_data(self, data: bytes = b"") -> Iterator[E]:
+    def receive_data(self, data: bytes = b"") -> Generator[E]:
         """Take bytes as they came; give the events that they complete.
 
         Messages are read one by one, as the events are asked for; after an `error` there are none. Consume or close the
         iterator before the next call, which begins with what was not consumed.
         """
-        if self.error is not None or self.is_over:
-            return iter(())
-        return self._events(self._reader.receive_data(data))
+        return self._events(self._reader.receive_data(data if self._reads else b""))
 
     def _events(self, bodies: Generator[bytes]) -> Generator[E]:
         try:
             with closing(bodies):
-                while self.error is None and not self._waits_for_owner:
+                while self._reads and not self._waits_for_owner:
                     body = next(bodies, None)
                     if body is None:
                         return
@@ -265,6 +263,11 @@ class Side(Generic[E]):
 
     def _settle_all(self, reason: str) -> list[E]:
         raise NotImplementedError
+
+    @property
+    def _reads(self) -> bool:
+        """Whether what comes still counts."""
+        return self.error is None and not self.is_over
 
     @property
     def _waits_for_owner(self) -> bool:

@@ -1,4 +1,4 @@
-"""Messages over a Unix socket with blocking calls: no thread, no event loop.
+"""A connection over a socket with blocking calls: no thread, no event loop.
 
 An exception from outside (Ctrl-C, a signal handler that raises) while a call waits leaves the channel in step. One that
 strikes in the moment in which bytes are being moved closes it, since nobody can tell any more how many were.
@@ -13,9 +13,8 @@ import time
 from collections import deque
 from typing import Final
 
-from runtimed.errors import ConnectionLost, ExecutionTimeout, ProtocolError
-from runtimed.protocol.codec import FrameReader, decode_answer, encode_message
-from runtimed.protocol.messages import Message
+from runtimed.errors import ConnectionLost, ExecutionTimeout
+from runtimed.protocol.connection import AskingEvent, AskingSide
 
 __all__ = ["BlockingChannel", "WaitTimeout"]
 
@@ -31,15 +30,19 @@ class WaitTimeout(ExecutionTimeout):
 
 
 class BlockingChannel:
-    """One connection that carries messages, for one thread at a time."""
+    """One connection of an asking side, for one thread at a time.
 
-    def __init__(self, sock: socket.socket) -> None:
+    Attributes:
+        side: What is said with it leaves with the next `flush`.
+    """
+
+    def __init__(self, sock: socket.socket, side: AskingSide[None]) -> None:
         sock.setblocking(False)
+        self.side = side
         self._sock = sock
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
-        self._reader = FrameReader()
-        self._arrived: deque[Message] = deque()
+        self._arrived: deque[AskingEvent[None]] = deque()
         self._open = True
 
     @property
@@ -47,22 +50,21 @@ class BlockingChannel:
         """False once it was closed or found broken."""
         return self._open
 
-    def send(self, message: Message, deadline: float | None = None) -> None:
-        """Send a message, waiting as long as the other side does not read.
+    def flush(self, deadline: float | None = None) -> None:
+        """Send what the side has said, waiting as long as the other side does not read.
 
         Args:
             deadline: On the clock of `time.monotonic`.
 
         Raises:
             ConnectionLost: If the other side is gone.
-            WaitTimeout: If it did not take the message in time; the channel is closed then.
-            ProtocolError: If the message is larger than a frame may be.
+            WaitTimeout: If it did not take the bytes in time; the channel is closed then.
         """
-        rest = memoryview(encode_message(message))
         self._check_open()
         # Until the last byte is sent, an exception leaves a torn frame behind.
         self._open = False
         try:
+            rest = memoryview(b"".join(self.side.data_to_send()))
             while rest:
                 try:
                     rest = rest[self._sock.send(rest) :]
@@ -75,39 +77,38 @@ class BlockingChannel:
             if not self._open:
                 self.close()
 
-    def receive(self, deadline: float | None = None) -> Message:
-        """Return the next message.
+    def receive(self, deadline: float | None = None) -> AskingEvent[None]:
+        """Return the next event; `Ended`, and then nothing more, when the connection is over.
 
         Args:
             deadline: On the clock of `time.monotonic`; None waits for ever.
 
         Raises:
-            ConnectionLost: If the other side is gone.
+            ConnectionLost: If the channel is closed.
             WaitTimeout: If nothing came in time.
-            ProtocolError: If what came is no message; the channel is closed then.
         """
         while not self._arrived:
             self._check_open()
             self._wait(select.POLLIN, deadline)
             self._open = False
             try:
-                data = self._sock.recv(_CHUNK)
-                if data:
-                    self._arrived.extend(decode_answer(body) for body in self._reader.receive_data(data))
-                    self._open = True
+                self._take()
             except BlockingIOError:
                 self._open = True
             except OSError as exc:
-                raise ConnectionLost(f"The connection to the daemon broke: {exc.strerror}") from exc
-            except ProtocolError:
-                self.close()
-                raise
+                self._arrived.extend(self.side.receive_eof(exc.strerror or str(exc)))
             finally:
                 if not self._open:
                     self.close()
-            if not self._open:
-                raise ConnectionLost("The daemon closed the connection")
         return self._arrived.popleft()
+
+    def _take(self) -> None:
+        data = self._sock.recv(_CHUNK)
+        self._arrived.extend(self.side.receive_data(data))
+        if data and self.side.error is None:
+            self._open = True
+        else:
+            self._arrived.extend(self.side.receive_eof())
 
     def close(self) -> None:
         """Close the connection. Closing twice is harmless."""

@@ -1,4 +1,4 @@
-"""Messages over a Unix socket in an event loop that may end at any time, and of which a process may have several.
+"""A connection over a Unix socket in an event loop that may end at any time, and of which a process may have several.
 
 There is no transport of asyncio's below, which only its own loop can close: `LoopChannel.close` works from anywhere.
 """
@@ -9,14 +9,12 @@ import asyncio
 import os
 import socket
 import weakref
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from runtimed.errors import ProtocolError
-from runtimed.protocol.codec import FrameReader, decode_answer, encode_message
-from runtimed.protocol.messages import Message
-from runtimed.transport.aio import ChannelHandler
+from runtimed.protocol.connection import AskingEvent, AskingSide
 from runtimed.transport.sockets import check_listener
 
 __all__ = ["LoopChannel", "connect_here"]
@@ -25,20 +23,24 @@ _CHUNK: Final = 2**18
 """Bytes asked of the socket at a time, and handled in one turn of the loop."""
 
 
-class LoopChannel:
-    """One connection that carries messages, for the event loop in which it was made.
+T = TypeVar("T")
+
+
+class LoopChannel(Generic[T]):
+    """One connection of an asking side, for the event loop in which it was made.
 
     Args:
         sock: Connected, and not blocking.
-        handler: Told of messages one at a time, and of the end, on that loop.
+        side: What is said with it leaves with the next `flush`.
+        received: Told of events one at a time, on that loop.
     """
 
-    def __init__(self, sock: socket.socket, handler: ChannelHandler) -> None:
+    def __init__(self, sock: socket.socket, side: AskingSide[T], received: Callable[[AskingEvent[T]], None]) -> None:
+        self.side = side
         self.loop = asyncio.get_running_loop()
         self._sock = sock
-        self._handler = handler
+        self._received = received
         self._pid = os.getpid()
-        self._reader = FrameReader()
         self._unsent = bytearray()
         self._paused = False
         self._next_turn: asyncio.Handle | None = None
@@ -48,16 +50,11 @@ class LoopChannel:
         # A loop that ends forgets it without a word; who forgets it, too, has closed it.
         weakref.finalize(self, sock.close)
 
-    def send(self, message: Message) -> None:
-        """Send a message, from its own loop; on a closed channel it goes nowhere.
-
-        Raises:
-            ProtocolError: If it is larger than a frame may be.
-        """
-        frame = encode_message(message)
+    def flush(self) -> None:
+        """Send what the side has said, from its own loop; on a closed channel it goes nowhere."""
         if self.is_open:
             waits = bool(self._unsent)
-            self._unsent += frame
+            self._unsent += b"".join(self.side.data_to_send())
             if not waits:
                 self._write()
 
@@ -107,14 +104,13 @@ class LoopChannel:
     def _take(self, data: bytes = b"") -> None:
         """Hand over what has come, until the owner has enough of it."""
         self._next_turn = None
-        try:
-            with closing(self._reader.receive_data(data)) as bodies:
-                for body in bodies:
-                    self._handler.received([decode_answer(body)])
-                    if self._paused or not self.is_open:
-                        return
-        except ProtocolError as exc:
-            self._end(exc)
+        with closing(self.side.receive_data(data)) as events:
+            for event in events:
+                self._received(event)
+                if self._paused or not self.is_open:
+                    return
+        if self.side.error is not None:
+            self._end(None)
 
     def _write(self) -> None:
         while self._unsent:
@@ -138,11 +134,15 @@ class LoopChannel:
         self._sock.close()
         if self._next_turn is not None:
             self._next_turn.cancel()
-        self.loop.call_soon(self._handler.closed, error)
+        self.loop.call_soon(self._tell_end, "" if error is None else str(error))
+
+    def _tell_end(self, reason: str) -> None:
+        for event in self.side.receive_eof(reason):
+            self._received(event)
 
 
-async def connect_here(path: Path, handler: ChannelHandler) -> LoopChannel:
-    """Connect to a path in the running loop.
+async def connect_here(path: Path, side: AskingSide[T], received: Callable[[AskingEvent[T]], None]) -> LoopChannel[T]:
+    """Connect to a path in the running loop; the other arguments are those of `LoopChannel`.
 
     Raises:
         OSError: If nobody answers there, or somebody else than this user.
@@ -152,7 +152,7 @@ async def connect_here(path: Path, handler: ChannelHandler) -> LoopChannel:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, str(path))
         check_listener(sock)
-        return LoopChannel(sock, handler)
+        return LoopChannel(sock, side, received)
     except BaseException:
         sock.close()
         raise

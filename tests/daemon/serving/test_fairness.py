@@ -16,9 +16,9 @@ from runtimed.protocol.client_operations import GetCell, GetCells
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request, Welcome
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import connect_socket, ensure_daemon
-from runtimed.transport.blocking import BlockingChannel
 from runtimed.transport.sockets import peer_credentials
 from tests.conftest import wait_until
+from tests.wire import Wire
 
 MIB = 2**20
 LINES = 80
@@ -64,7 +64,7 @@ def ends_with(data_dir: Path, text: bytes) -> bool:
     return False
 
 
-def connected() -> BlockingChannel:
+def connected() -> Wire:
     """Connect as soon as a daemon listens, though it may not have looked at all hosts yet."""
     found: list[socket.socket] = []
 
@@ -74,7 +74,7 @@ def connected() -> BlockingChannel:
         return bool(found)
 
     wait_until(try_to_connect, "no daemon listens")
-    channel = BlockingChannel(found[0])
+    channel = Wire(found[0])
     channel.send(Hello(PROTOCOL_VERSION, "0.0.9", "tester", None, os.getpid()))
     assert isinstance(channel.receive(time.monotonic() + PATIENCE), Welcome)
     return channel
@@ -86,7 +86,7 @@ def assert_others_are_served(data_dir: Path, cell_id: str) -> None:
     start = threading.Thread(target=ensure_daemon, args=(read_settings(),))
     start.start()
     channel = connected()
-    process = psutil.Process(peer_credentials(channel._sock).pid)
+    process = psutil.Process(peer_credentials(channel.sock).pid)
     while spooled(data_dir) > 8 * MIB:
         calls += 1
         began = time.monotonic()

@@ -24,10 +24,10 @@ from runtimed.protocol.client_operations import AddCell, GetCells, GetMetadata, 
 from runtimed.protocol.messages import EventFrame, Failure, Message, Refusal, Reply, Request
 from runtimed.settings import DaemonLimits
 from runtimed.transport import reception
-from runtimed.transport.blocking import BlockingChannel, WaitTimeout
 from tests.conftest import wait_until
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.daemon.serving.test_peers import answers, ask, connect, deadline, greeted, raw
+from tests.wire import Wire
 
 # --- sessions ---
 
@@ -207,9 +207,9 @@ def test_with_too_many_requests_under_way_the_next_is_read_when_one_is_answered(
         watcher.close()
 
 
-def _read_for(channel: BlockingChannel, seconds: float) -> Iterator[int]:
+def _read_for(channel: Wire, seconds: float) -> Iterator[int]:
     end = time.monotonic() + seconds
-    with contextlib.suppress(WaitTimeout):
+    with contextlib.suppress(TimeoutError):
         while True:
             yield _id_of(channel.receive(end))
 

@@ -27,8 +27,8 @@ from runtimed.protocol.client_operations import (
 from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.operation import Operation
-from runtimed.transport.blocking import BlockingChannel
 from tests.conftest import wait_until
+from tests.wire import Wire
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ def bystander(data_dir):
         assert session.create_cell("y")
 
 
-def connect(client_id: str = "tester", protocol: int = PROTOCOL_VERSION) -> BlockingChannel:
+def connect(client_id: str = "tester", protocol: int = PROTOCOL_VERSION) -> Wire:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.connect(str(default_socket_path()))
-    channel = BlockingChannel(sock)
+    channel = Wire(sock)
     channel.send(Hello(protocol, "0.0.9", client_id, None, os.getpid()))
     return channel
 
 
-def greeted(client_id: str = "tester") -> BlockingChannel:
+def greeted(client_id: str = "tester") -> Wire:
     channel = connect(client_id)
     assert isinstance(channel.receive(deadline()), Welcome)
     return channel
@@ -59,7 +59,7 @@ def deadline() -> float:
     return time.monotonic() + 20
 
 
-def ask(channel: BlockingChannel, request: Request[Operation]) -> Message:
+def ask(channel: Wire, request: Request[Operation]) -> Message:
     channel.send(request)
     return channel.receive(deadline())
 
@@ -145,8 +145,8 @@ def test_a_foreign_file_in_the_socket_s_place_is_named(short_folder, monkeypatch
 def test_a_wrong_type_in_a_request_ends_that_peer_alone(bystander):
     channel = greeted()
     body = codec.pack({"t": "request", "id": 1, "operation": {"op": "add_cell", "notebook_id": "n", "cell_id": 5}})
-    channel._sock.setblocking(True)
-    channel._sock.sendall(len(body).to_bytes(4, "big") + body)
+    channel.sock.settimeout(20)
+    channel.sock.sendall(len(body).to_bytes(4, "big") + body)
 
     message = channel.receive(deadline())
     channel.close()

@@ -35,8 +35,8 @@ from runtimed.protocol.client_operations import (
 )
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.settings import read_settings
-from runtimed.transport.blocking import BlockingChannel
 from tests.conftest import own_daemon, processes_of, wait_until
+from tests.wire import Wire
 
 STRANGER = 54321
 """A user who has nothing to do with these tests."""
@@ -100,10 +100,10 @@ def deadline() -> float:
     return time.monotonic() + 20
 
 
-def greet(hello: Hello) -> tuple[BlockingChannel, Message]:
+def greet(hello: Hello) -> tuple[Wire, Message]:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.connect(str(default_socket_path()))
-    channel = BlockingChannel(sock)
+    channel = Wire(sock)
     channel.send(hello)
     return channel, channel.receive(deadline())
 
@@ -346,8 +346,8 @@ def test_no_secret_is_on_a_command_line_in_a_log_or_with_the_environment_on_disk
         channel, _ = greet(Hello(PROTOCOL_VERSION, "0", "broken", None, 1))
         wrong = {"op": "start_kernel", "notebook_id": "n", "environment": {"secret-name": ["secret-value"]}}
         body = codec.pack({"t": "request", "id": 1, "operation": wrong})
-        channel._sock.setblocking(True)
-        channel._sock.sendall(len(body).to_bytes(4, "big") + body)
+        channel.sock.settimeout(20)
+        channel.sock.sendall(len(body).to_bytes(4, "big") + body)
         refusal = channel.receive(deadline())
         channel.close()
         assert isinstance(refusal, Refusal)
@@ -434,8 +434,8 @@ def test_every_record_of_the_logs_is_one_printable_line_whatever_names_and_last_
             channel.close()
         body = codec.pack({"t": HOSTILE})
         channel, _ = greet(Hello(PROTOCOL_VERSION, "0", "tester", None, 1))
-        channel._sock.setblocking(True)
-        channel._sock.sendall(len(body).to_bytes(4, "big") + body)
+        channel.sock.settimeout(20)
+        channel.sock.sendall(len(body).to_bytes(4, "big") + body)
         assert isinstance(channel.receive(deadline()), Refusal)
         channel.close()
         wait_until(lambda: any("lost client tester" in line for line in log_lines(data_dir)), "nothing is logged")
