@@ -1,1 +1,1 @@
-"""What becomes of an execution: the queue, and events folded into outputs. Nothing here waits."""
+"""Executions: the queue, and events folded into outputs. Nothing here waits."""

@@ -1,7 +1,7 @@
-"""Jupyter messages to events: what a kernel says, in the words of `runtimed.protocol.events`.
+"""Translates Jupyter messages into the events of `runtimed.protocol.events`.
 
-Kernels of any make are heard here, so nothing in a message is trusted to have its documented shape: what cannot be
-read is left out and logged, never raised. Nothing here waits, and time is an argument.
+Any kernel may send anything, so no message is trusted to have its documented shape. Unreadable content is skipped and
+logged, never raised. Nothing here waits, and time is an argument.
 
 Source: Messaging in Jupyter 5.5, https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
@@ -95,8 +95,8 @@ def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[
 
     Args:
         message: Parsed, with `msg_type` and `content`; the rest is ignored, buffers included.
-        origin: What the events say about when and where.
-        store: Takes values that are too large for an event.
+        origin: Time, execution and cell of the events.
+        store: Stores values that are too large for an event.
 
     Returns:
         The events, in order: several for a long stream, none for what is no output (status, comm, unreadable content).
@@ -132,7 +132,7 @@ def failure_of_reply(content: Mapping[str, Any], origin: Origin) -> Failed:
 
 
 def summary_of_reply(content: Mapping[str, Any]) -> str | None:
-    """Return a sentence that says how an execution ended; None if it ended well."""
+    """Return a sentence that says how an execution failed; None if it succeeded."""
     match content.get("status"):
         case "ok":
             return None
@@ -144,7 +144,7 @@ def summary_of_reply(content: Mapping[str, Any]) -> str | None:
 
 
 def pager_of_reply(content: Mapping[str, Any], origin: Origin, store: Store) -> list[Display]:
-    """Return what an execute_reply wants shown in a pager (`print?`) as displays."""
+    """Return the pager payload of an execute_reply (`print?`) as displays."""
     return [_display("display_data", page, origin, store) for page in _payload(content) if _is_page(page)]
 
 
@@ -174,7 +174,7 @@ def payload_of_reply(content: Mapping[str, Any], origin: Origin) -> tuple[str, l
 
 
 def asks_exit(content: Mapping[str, Any]) -> bool:
-    """Whether the code of an execution has asked its kernel to end, as `exit()` does."""
+    """Whether an execution asked its kernel to end, as `exit()` does."""
     return any(entry["source"] == "ask_exit" and not entry.get("keepkernel") for entry in _payload(content))
 
 
@@ -206,7 +206,7 @@ def _stream(content: Mapping[str, Any], origin: Origin) -> list[Event]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Cut a text so that no piece has more than MAX_INLINE bytes."""
+    """Split a text into pieces of at most MAX_INLINE bytes."""
     step = MAX_INLINE if text.isascii() else MAX_INLINE // 4  # a code point has at most four bytes
     if len(text) <= step:
         yield text
@@ -239,7 +239,7 @@ def _shorten_lines(lines: list[str]) -> Iterator[str]:
 
 
 def _shorten(text: str, limit: int) -> str:
-    """Cut a text to about `limit` code points, and say so."""
+    """Truncate a text to about `limit` code points, and say so in it."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} characters left out)"
 
 

@@ -1,7 +1,7 @@
-"""How much the outputs of an execution weigh for whoever holds them all. Nothing here waits or stores anything.
+"""Measures the size of an execution's outputs for a reader that holds them all. Nothing here waits or stores anything.
 
-What counts is what a reader keeps: an update of a display takes the place of what it updates, and what `clear_output`
-takes away weighs nothing any more. Sizes are those of the events' own bytes, and of the blobs that they refer to.
+Only what a reader keeps counts: an update of a display replaces what it updates, and cleared outputs weigh nothing.
+Sizes are those of the events' own bytes, and of the blobs that they refer to.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _MAX_EXECUTIONS: Final = 1000
 
 
 class Measure(NamedTuple):
-    """What one event means for the size of its execution's outputs.
+    """The effect of one event on the size of its execution's outputs.
 
     Attributes:
-        output: By how many bytes it makes them larger; None if it is no output.
-        clears: Whether it takes them all away.
+        output: Bytes that it adds; None if it is no output.
+        clears: Whether it clears them all.
         blobs: SHA-256 of the blobs that it refers to.
     """
 
@@ -71,7 +71,7 @@ class OutputSizes:
                 return Measure()
 
     def forget(self, execution_id: str | None = None) -> None:
-        """Forget an execution, or all; what comes of it all the same counts as new."""
+        """Forget an execution, or all; later events of it count as new."""
         if execution_id is None:
             for remembered in (self._displays, self._updates, self._errors):
                 remembered.clear()

@@ -1,4 +1,4 @@
-"""Folds the raw events of an execution into its outputs; the one place that does so. Nothing here waits or fetches."""
+"""Folds the raw events of an execution into its outputs; nothing else does. Nothing here waits or fetches."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ BlobValues = Mapping[str, bytes | str | StorageError]
 class OutputFold:
     """The outputs of one execution, brought up to date event by event.
 
-    Large values stay `Blob` references in `Output.data` until somebody gives their contents: a caller folds all events,
-    fetches `missing_blobs`, and builds the result with them. Values that an update or a `clear_output` took away
-    are never asked for.
+    Large values stay `Blob` references in `Output.data` until their contents are given: a caller folds all events,
+    fetches `missing_blobs`, and builds the result with them. Values that an update or a `clear_output` removed are
+    never fetched.
 
     Adding is linear in the size of the events. Reading costs the size of the outputs that changed since the last time.
     """
@@ -140,7 +140,7 @@ class OutputFold:
 
     @property
     def omitted(self) -> Omitted | None:
-        """What says that outputs were left out; None if the outputs are whole."""
+        """The event that reports omitted outputs; None if the outputs are complete."""
         return self._omitted
 
     @property
@@ -282,7 +282,7 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
 
 
 def plain_outputs(events: Iterable[Event], blob_values: BlobValues) -> tuple[Output, ...]:
-    """Return the outputs in some events as the kernel sent them; texts of one stream in a row are joined.
+    """Return the outputs in some events as the kernel sent them; consecutive texts of one stream are joined.
 
     Args:
         events: Raw events of one execution, in order.

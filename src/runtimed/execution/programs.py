@@ -1,4 +1,4 @@
-"""How a program is queued: its source with a first line that says how it was called. Nothing here waits.
+"""Encodes a queued program: its source, with a first line that holds its call. Nothing here waits.
 
 A program is a source that is run as `python FILE.py ARG…` runs it, in the names of the session. The document holds the
 source alone.
@@ -22,12 +22,12 @@ _HELPER: Final = Path(__file__).parent.parent / "kernel_launcher" / "program.py"
 
 
 def join(source: str, program: Program | None) -> str:
-    """Return what is stored of an execution: the source, and how it is called if it is a program."""
+    """Return the stored form of an execution: the source, with its call if it is a program."""
     return source if program is None else f"{_MARK}{msgspec.json.encode(program).decode()}\n{source}"
 
 
 def split(stored: str) -> tuple[str, Program | None]:
-    """Return the source of what `join` made, and how it is called."""
+    """Return the source and the call from what `join` made."""
     head, _, source = stored.partition("\n")
     if not head.startswith(_MARK):
         return stored, None
@@ -38,7 +38,7 @@ def split(stored: str) -> tuple[str, Program | None]:
 
 
 def is_program(stored: str) -> bool:
-    """Whether `join` made it of a program."""
+    """Whether this is the stored form of a program."""
     return split(stored)[1] is not None
 
 

@@ -1,4 +1,4 @@
-"""The queue of a session's executions: events in, instructions out. Nothing here waits or talks to anybody."""
+"""The queue of a session's executions: events in, instructions out. Nothing here waits or does I/O."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ExecutionQueue:
         self._ready = False
 
     def copy(self) -> ExecutionQueue:
-        """Return a queue like this one; what happens to either leaves the other as it is."""
+        """Return an independent copy of this queue."""
         other = copy.copy(self)
         other._waiting = self._waiting.copy()
         return other
@@ -67,16 +67,16 @@ class ExecutionQueue:
 
     @property
     def waiting(self) -> list[ExecutionId]:
-        """Those behind it, in order."""
+        """The waiting executions, in order."""
         return [ticket.execution_id for ticket in self._waiting]
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to wait for."""
+        """Whether anything runs or waits."""
         return self._running is not None or bool(self._waiting)
 
     def add(self, ticket: Ticket) -> list[Instruction]:
-        """Put an execution at the end."""
+        """Append an execution."""
         self._waiting.append(ticket)
         return self._next()
 
@@ -92,12 +92,12 @@ class ExecutionQueue:
         return self._next()
 
     def kernel_ready(self) -> list[Instruction]:
-        """The kernel takes executions from now on."""
+        """The kernel is ready for executions."""
         self._ready = True
         return self._next()
 
     def kernel_gone(self, reason: str) -> list[Instruction]:
-        """The kernel ended or is being replaced: what waited for it never begins.
+        """The kernel ended or is being replaced: executions that waited for it never begin.
 
         The running one is not mentioned: whoever saw the kernel end says how it ended. What is queued from now on is
         for the next kernel, however that was.
@@ -112,9 +112,9 @@ class ExecutionQueue:
         self._ready = False
 
     def finished(self, execution_id: ExecutionId, *, success: bool) -> list[Instruction]:
-        """The running execution ended. A failure drops what the same client queued behind it, nobody else's.
+        """The running execution ended. A failure drops what the same client queued behind it, and no other client's.
 
-        What was queued after somebody had asked for an interrupt was queued by one who expected the failure: it stays.
+        Executions queued after an interrupt was requested stay: their client expected the failure.
         """
         if self._running is None or self._running.execution_id != execution_id:
             self._waiting = deque(ticket for ticket in self._waiting if ticket.execution_id != execution_id)
@@ -130,12 +130,12 @@ class ExecutionQueue:
         return [*dropped, *self._next()]
 
     def interrupting(self) -> None:
-        """Somebody asked for an interrupt of what runs."""
+        """An interrupt of the running execution was requested."""
         if self._running is not None and self._behind_interrupt is None:
             self._behind_interrupt = frozenset(self.waiting)
 
     def cancel(self, execution_id: ExecutionId, reason: str) -> list[Instruction]:
-        """An execution is not wanted any more, for this reason; one that is not here stays as it is."""
+        """Cancel an execution, for this reason; an unknown one is ignored."""
         if self.running == execution_id:
             self.interrupting()
             return [Interrupt(execution_id)]

@@ -144,7 +144,7 @@ class _Line:
                     position += len(sequence)
 
     def ended(self) -> str:
-        """Return what the line shows, no more text coming; an escape sequence that was begun is text."""
+        """Return the finished line; an incomplete escape sequence is text."""
         while self._held:
             begun, self._held = self._held, ""
             self._escape(begun[0])

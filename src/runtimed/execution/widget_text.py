@@ -1,4 +1,4 @@
-"""How a Jupyter widget reads as text, and as HTML where it holds what only HTML can show. Nothing here waits or keeps.
+"""Renders a Jupyter widget as text, and as HTML where only HTML can show it. Nothing here waits or keeps state.
 
 Source: the models of ipywidgets 8, https://github.com/jupyter-widgets/ipywidgets/blob/main/packages/schema
 """
@@ -33,7 +33,7 @@ _SPACES: Final = str.maketrans({"\u2007": " ", "\xa0": " ", "\u200b": None})
 
 
 class Rendered(NamedTuple):
-    """What stands in the place of a widget.
+    """The replacement of a widget.
 
     Attributes:
         text: For every client.

@@ -1,7 +1,7 @@
-"""The Jupyter widgets of one kernel: which output they take from the cells, and how the displayed ones read.
+"""The Jupyter widgets of one kernel: which output they capture, and the text of the displayed ones.
 
-A client that runs code by way of a session has no widgets. So an Output widget takes what a frontend would give it, and
-what changes in a displayed widget becomes an update of the display that stands in its place. Nothing here waits.
+A client of a session has no widgets. So an Output widget captures what a frontend would give it, and a change of a
+displayed widget becomes an update of the display that stands in its place. Nothing here waits.
 
 Source: Jupyter widgets messaging protocol 2.1.0; the Output widget of @jupyter-widgets/jupyterlab-manager 5, and
 nbclient 0.11, for what goes to it and when.
@@ -212,7 +212,7 @@ class Widgets:
             self._update(comm_id, {key: state[key] for key in state if not (is_echo and key == "outputs")}, owner)
 
     def takes(self, request_id: str | None) -> bool:
-        """Whether an Output widget takes the output of a request just now."""
+        """Whether an Output widget captures the output of a request at the moment."""
         return bool(self._taking.get(request_id or ""))
 
     def take(self, message: Mapping[str, Any], at: float, owner: str | None) -> None:
@@ -263,7 +263,7 @@ class Widgets:
         return max(INTERVAL, self._weight / _BYTES_PER_SECOND) if self._changed else None
 
     def updates(self, origin: Callable[[str], Origin], store: Store) -> list[Event]:
-        """Return what brings the displays up to date; none for one that reads as before.
+        """Return the events that update the displays; none for an unchanged text.
 
         Args:
             origin: Returns what the events of an execution say of it.

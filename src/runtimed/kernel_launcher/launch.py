@@ -94,7 +94,7 @@ class OutStream(iostream.OutStream):  # type: ignore[misc,unused-ignore]
         return len(string)
 
     def flush(self) -> None:
-        """Send what is buffered, and wait until the socket took it.
+        """Send the buffer, and wait until the socket has taken it.
 
         Stock, the waiting ends after ten seconds and the buffer grows; here a slow reader slows down the writer. Stock,
         it also waits when there is nothing to send, several times per cell, and may end just before the socket gets the
@@ -118,10 +118,10 @@ class OutStream(iostream.OutStream):  # type: ignore[misc,unused-ignore]
         _wait_for(pub_thread, passed)
 
     def _flush(self, when_sent: Callable[[], None] | None = None) -> None:
-        """Hand over what is buffered: the thread sends it when it has sent what others had handed over before.
+        """Hand over the buffer; the thread sends it after everything handed over earlier.
 
         Args:
-            when_sent: Called when all that was written so far has been sent.
+            when_sent: Called once everything written so far has been sent.
         """
         pub_thread = self.pub_thread
         handed_over: Any = getattr(pub_thread, "_events", ())
@@ -171,7 +171,7 @@ class LauncherApp(IPKernelApp):  # type: ignore[misc,unused-ignore]
         super().init_iopub(_NeverDropping(context))  # type: ignore[no-untyped-call,unused-ignore]
 
     def init_kernel(self) -> None:
-        """Let no prompt overtake the output before it: they take different sockets."""
+        """Keep prompts behind the output before them: they use different sockets."""
         super().init_kernel()  # type: ignore[no-untyped-call,unused-ignore]
         request_input = self.kernel._input_request
 
@@ -230,7 +230,7 @@ def _pack_any_text(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
 
 
 def _die_with_host() -> None:
-    """Have the system kill this process when its parent dies: the host has a guard for that, which may die first.
+    """Let the system kill this process when its parent dies: the host's guard does that, too, but may die first.
 
     ipykernel's own poller needs the GIL, and an init with the number 1.
     """

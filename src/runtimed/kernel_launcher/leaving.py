@@ -1,7 +1,7 @@
 """Delivers a kernel's output before its code ends the process with `os._exit` or `os.abort`.
 
-A terminal keeps what was flushed before. Here it would still stand in the sockets of the process, and end with it. Used
-by kernels, from their launcher. Python 3.9 or newer.
+A terminal keeps flushed output. Here it would still be in the sockets of the process, and be lost with it. Used by
+kernels, from their launcher. Python 3.9 or newer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Keeps whole what completion stores on the disk, for all kernels of a user: what Python modules consist of.
+"""Keeps the cache of completion intact, which all kernels of a user share on disk: parsed Python modules.
 
 jedi parses a module once, and parso pickles it. Stock, a kernel that is killed meanwhile leaves half a file, which is
-then an error in every kernel, at every Tab, for ever; IPython hides the error and offers nothing. Used by kernels, from
+then an error in every kernel at every Tab; IPython hides the error and offers nothing. Used by kernels, from
 their launcher. Python 3.9 or newer.
 """
 

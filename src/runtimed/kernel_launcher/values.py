@@ -1,4 +1,4 @@
-"""Python values between processes of one user, pickled: with a limit, and of results plain data only.
+"""Pickles Python values between processes of one user: with a size limit, and plain data only for results.
 
 Used by kernels, from their launcher, and by clients. Python 3.9 or newer; needs the standard library only.
 """
@@ -89,7 +89,7 @@ class TooLarge(Exception):  # what it says
 
 
 class _Bounded(io.RawIOBase):
-    """Keeps what is written to it, up to a limit."""
+    """A buffer with a limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class _PlainPickler(pickle.Pickler):
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Refuse all that plain data do not need: a pickle can name any function, to be called."""
+        """Refuse everything that plain data do not need: a pickle can name any function to be called."""
         if not _is_plain(module, name):
             raise pickle.UnpicklingError(f"{module}.{name} is no plain data")
         return super().find_class(module, name)
@@ -160,7 +160,7 @@ def dump(value: Any, limit: int = MAX_VALUE) -> bytes:
 def dump_plain(value: Any) -> bytes | None:
     """Pickle a value if it is plain data (built-in types, dates, numbers, numpy's and pandas') and small; else None.
 
-    None of the user's own code is called.
+    Calls none of the user's code.
     """
     file = _Bounded(MAX_RESULT)
     try:

@@ -1,4 +1,4 @@
-"""Goes within a memory limit and then becomes the kernel: the same process, with the environment that it was given.
+"""Applies a memory limit to itself and then becomes the kernel: same process, same environment.
 
 Run by file path with `-I -S`, in the host's interpreter, so that no instruction of the kernel is run outside the limit.
 Needs the standard library only.

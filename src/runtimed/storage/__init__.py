@@ -1,6 +1,6 @@
-"""SQLite databases, blobs and the host's spool: what was acknowledged stays.
+"""SQLite databases, blobs and the host's spool: the durable side of every acknowledgement.
 
-Calls are synchronous and short, made for an event loop's thread; none waits for a disk to sync but SQLite's checkpoint
+Calls are synchronous and short enough for an event loop's thread. Only SQLite's checkpoint waits for a disk to sync
 (`database`). Nothing here opens a socket.
 """
 

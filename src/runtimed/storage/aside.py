@@ -1,4 +1,4 @@
-"""What was found damaged in a data folder and set aside, as the folder itself says: it outlives every daemon.
+"""The damaged parts of a data folder that were set aside, as recorded in the folder itself: they outlive every daemon.
 
 A damaged file is renamed (`database.name_aside`). The document of a session stays in its database, in the table
 `set_aside`; a file beside the database, `NAME.db.aside`, says so to whoever does not open it. The same with rows of the
@@ -64,7 +64,7 @@ class _Sessions(msgspec.Struct, frozen=True):
 
 
 def note_document(database: Path, session_id: str, reason: str, at: float) -> None:
-    """Write down that the document of a session was set aside, in the place of an older note.
+    """Record that the document of a session was set aside; replaces an older note.
 
     Raises:
         StorageError: If it cannot be written.
@@ -73,7 +73,7 @@ def note_document(database: Path, session_id: str, reason: str, at: float) -> No
 
 
 def note_sessions(registry: Path, session_ids: Sequence[str], at: float) -> None:
-    """Add to the note of the sessions whose rows in the registry were set aside.
+    """Add sessions to the note about registry rows that were set aside.
 
     Args:
         registry: The database.
@@ -106,7 +106,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def forget_document(database: Path) -> None:
-    """Remove the note about the document of a session; harmless if there is none."""
+    """Remove the note about the document of a session. Idempotent."""
     with contextlib.suppress(FileNotFoundError):
         _note_of(database).unlink()
 
@@ -117,13 +117,13 @@ def document_aside(database: Path) -> Aside | None:
 
 
 def databases_aside(database: Path) -> list[Path]:
-    """Return where the database of a session is kept that was set aside as a whole, the earliest first."""
+    """Return the paths of a session's databases that were set aside as a whole, oldest first."""
     found = database.parent.glob(f"{glob.escape(database.name)}.damaged-*")
     return sorted(path for path in found if not path.name.endswith(_COMPANIONS))
 
 
 def list_aside(data_dir: Path) -> list[Aside]:
-    """Return everything that was set aside in a data folder and is still there, by path."""
+    """Return everything in a data folder that is set aside, by path."""
     found = [note for path in sorted(data_dir.glob(f"*{_SUFFIX}")) if (note := _read_sessions(path)) is not None]
     sessions = data_dir / "sessions"
     for path in sorted([*data_dir.glob("*.damaged-*"), *sessions.glob("*.damaged-*"), *sessions.glob(f"*{_SUFFIX}")]):
@@ -143,7 +143,7 @@ def list_aside(data_dir: Path) -> list[Aside]:
 
 
 def shown_code(path: Path) -> str:
-    """Say how to read the code that was executed in a session whose database was set aside as a whole.
+    """Describe how to read the executed code of a session whose database was set aside as a whole.
 
     Not by `.recover`: SQLite 3.40.1 of Debian 12 ends it with "SQL logic error", on a whole database too (measured).
     """

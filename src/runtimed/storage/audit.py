@@ -1,7 +1,7 @@
-"""Who did what to a session, and when: ids and kinds, never a source, an output or a value.
+"""The audit log: who did what to a session, and when. Ids and kinds, never a source, an output or a value.
 
-An entry is written in the transaction of what it tells of. What is asked of a kernel changes nothing here that it could
-be committed with: that is noted just before it is asked.
+An entry is written in the transaction of the change that it describes. A request to a kernel changes nothing here, so
+its entry is committed just before the request is sent.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class AuditTable:
         self._last_edits: dict[str, tuple[Actor, float]] | None = None
 
     def forget(self) -> None:
-        """Drop what is held in memory: a rollback may have made it untrue."""
+        """Clear the caches, which a rollback may have invalidated."""
         self._numbers.clear()
         self._open.clear()
         self._last_edits = None
@@ -256,6 +256,6 @@ def _put_last_edit(edits: dict[str, tuple[Actor, float]], row: AuditRow) -> None
 
 
 def _goes_on(written: AuditRow, row: AuditRow) -> bool:
-    """Whether an edit is one more of the entry that was written last of its cell."""
+    """Whether an edit continues the latest entry of its cell."""
     same = written.action == row.action and written.actor == row.actor and written.detail == row.detail
     return same and 0 <= row.at - written.at < MERGED_WITHIN

@@ -25,7 +25,7 @@ class BlobStore:
     """A folder of blobs, files `aa/bb/<sha256>` with mode 0600.
 
     A blob appears whole or not at all, whenever its writer dies. Like a database's commit (see `database`) this does
-    not wait for the disk: after a power cut the newest blobs may be damaged, which `verify` tells and `put` mends.
+    not wait for the disk: after a power cut the newest blobs may be damaged, which `verify` detects and `put` repairs.
 
     Args:
         folder: Made if it does not exist, mode 0700.
@@ -50,7 +50,7 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Store a value, unless it is there already, and return its SHA-256 in hexadecimal.
 
-        Its time is now, also of one that was there: see `remove_unused`.
+        An existing blob's time becomes now, too: see `remove_unused`.
 
         Raises:
             StorageError: If it could not be written; nothing is left behind.
@@ -122,9 +122,9 @@ class BlobStore:
         return digest.hexdigest() == sha256
 
     def older_than(self, moment: float) -> Iterator[str]:
-        """Give the names of the blobs that were last put before a moment (Unix time), in no order.
+        """Yield the names of the blobs last stored before a moment (Unix time), in no order.
 
-        Blobs that appear or vanish meanwhile may be given or not.
+        Blobs that appear or vanish meanwhile may be missing or included.
 
         Raises:
             StorageError: If the folder cannot be read.
@@ -140,10 +140,10 @@ class BlobStore:
             raise StorageError(f"the blob folder {self.folder} cannot be read: {exc}", path=str(self.folder)) from exc
 
     def remove_unused(self, sha256: str, moment: float) -> bool:
-        """Remove a blob to which nothing refers, unless somebody has put it again since a moment (Unix time).
+        """Remove an unreferenced blob, unless it was stored again since a moment (Unix time).
 
-        Whoever puts a value tells of it later. So a blob must not be removed before it is clear that nothing more can
-        come of the last time that it was put; and not at all while somebody puts one.
+        The caller of `put` records the reference after storing the value. So a blob may only be removed once the last
+        `put` can no longer gain a reference, and never while somebody is storing one.
 
         Returns:
             Whether it was removed.
@@ -165,7 +165,7 @@ class BlobStore:
 
     @contextmanager
     def _lock(self, how: int) -> Iterator[None]:
-        """Hold the lock of all processes that use this folder; the system releases that of one which dies."""
+        """Hold the lock that all processes of this folder share; the system releases it when its holder dies."""
         fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, how)
@@ -184,7 +184,7 @@ class BlobStore:
         return StorageError(f"blob {sha256} {reason}", sha256=sha256, path=str(self.folder))
 
     def _sweep(self) -> None:
-        """Remove what writers that died have left; while somebody writes, leave that to whoever opens this next."""
+        """Remove the leftovers of dead writers, unless somebody is writing; then the next opener does it."""
         with suppress(BlockingIOError), self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             for path in self._temporary.iterdir():
                 path.unlink(missing_ok=True)

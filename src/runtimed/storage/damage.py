@@ -1,7 +1,7 @@
-"""Tells a damaged database from one that cannot be read just now. Nothing here moves or changes a file.
+"""Distinguishes a damaged database from one that cannot be read at the moment. Nothing here moves or changes a file.
 
-SQLite answers SQLITE_CORRUPT to a page that the disk did not give (EIO; measured with 3.40), and `quick_check` names
-pages for which there was no memory. So its word counts only if it says so twice and all of the files can be read.
+SQLite reports SQLITE_CORRUPT for a page that the disk failed to deliver (EIO; measured with 3.40), and `quick_check`
+reports pages for which memory was missing. So damage counts only if SQLite finds it twice and every file is readable.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ _PIECE: Final = 2**20
 
 
 def primary_code(exc: BaseException) -> int:
-    """Return SQLite's primary result code, 0 if the error came from elsewhere."""
+    """Return SQLite's primary result code; 0 if the error is not SQLite's."""
     return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
 
 
 def is_damage(exc: BaseException) -> bool:
-    """Whether SQLite calls the file damaged."""
+    """Whether SQLite reports the file as damaged."""
     return primary_code(exc) in _DAMAGE
 
 
 def finds_damage(connection: sqlite3.Connection) -> bool:
-    """Look through a database anew; True if SQLite finds damage, and not only pages that it did not get."""
+    """Check a database again; True if SQLite finds damage rather than pages that it could not read."""
     try:
         # What is in memory would not be read again.
         connection.execute("PRAGMA shrink_memory").fetchall()

@@ -1,4 +1,4 @@
-"""Opens an SQLite file for one owner, keeps damaged files aside, and turns SQLite's errors into sentences.
+"""Opens an SQLite file for one owner, sets damaged files aside, and turns SQLite's errors into sentences.
 
 Durability: WAL with `synchronous=NORMAL`, so a commit is a `write` into the page cache, without a sync. What was
 committed survives the death of any process at any instruction, this one's included. A power cut or a kernel panic may
@@ -84,7 +84,7 @@ def name_aside(path: Path) -> Path:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and its log (see `name_aside`), and return the new path.
+    """Rename a damaged database and its write-ahead log (see `name_aside`), and return the new path.
 
     Raises:
         StorageError: If it cannot be renamed; nothing was overwritten.
@@ -103,7 +103,7 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_database(path: Path) -> None:
-    """Delete the files of a database that nobody has open."""
+    """Delete the files of a closed database."""
     for file in (path, path.with_name(f"{path.name}-wal")):
         file.unlink(missing_ok=True)
 
@@ -120,7 +120,7 @@ class Database:
             after each commit gives more, for a single large transaction.
         read_only: Just look into a file that nobody has open, in any thread: no lock is taken, and nothing is made,
             checked, mended or set aside. Who opens it meanwhile may make all that is read wrong.
-        on_rollback: Called after each rollback, so that what is held in memory can be forgotten.
+        on_rollback: Called after each rollback, so that caches can be cleared.
 
     Attributes:
         is_new: Whether there was nothing in it.
@@ -249,7 +249,7 @@ class Database:
             run("COMMIT")
 
     def _check_log(self, committed: int) -> None:
-        """Keep a log of which SQLite could not read everything that was committed, before it is written to again.
+        """Copy a write-ahead log that SQLite could not read completely, before it is written to again.
 
         Raises:
             OSError: If it cannot be copied.
@@ -268,7 +268,7 @@ class Database:
             )
 
     def _damaged(self, reason: str) -> StorageError:
-        """Set the file aside if it is proved to be damaged, and return the error that says what was done."""
+        """Set the file aside if its damage is proved, and return the error that reports it."""
         target = self._set_aside_if_proved(reason)
         if target is not None:
             return _set_aside_error(self.path, reason, target)
@@ -278,7 +278,7 @@ class Database:
         )
 
     def _set_aside_if_proved(self, reason: str) -> Path | None:
-        """Set the file aside if all of it can be read and a second look finds damage, too; see `damage`."""
+        """Set the file aside if all of it is readable and a second check finds damage, too; see `damage`."""
         if not self.is_in_place:
             return None
         with contextlib.ExitStack() as stack:
@@ -305,7 +305,7 @@ class Database:
         self.close()
 
     def close(self) -> Path | None:
-        """Close the file; an open transaction is rolled back. Calling it twice is harmless.
+        """Close the file; an open transaction is rolled back. Idempotent.
 
         Returns:
             Where the file is now, if it turned out to be damaged while it was used; None if it is in its place.
@@ -330,7 +330,7 @@ class Database:
 
     @property
     def log_is_long(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """Whether a checkpoint is due."""
         try:
             return self._log_path.stat().st_size >= LONG_LOG
         except OSError:  # what cannot be told is asked again after the next commit
@@ -377,7 +377,7 @@ class Database:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file is still found under its path: what is written to one that was removed is lost."""
+        """Whether the file still exists under its path: writes to a removed file are lost."""
         return self._file == _file_at(self.path)
 
     def _check_in_place(self) -> None:
@@ -397,7 +397,7 @@ class Database:
         return list(self.each(sql, parameters))
 
     def each(self, sql: str, parameters: Sequence[Any] = ()) -> Generator[Any, None, None]:
-        """Give the rows of a query one by one; `close()` the iterator if you stop early."""
+        """Yield the rows of a query one by one; `close()` the iterator if you stop early."""
         cursor = self.execute(sql, parameters)
         try:
             yield from cursor
@@ -419,12 +419,12 @@ class Database:
 
     @property
     def free_pages(self) -> int:
-        """How many pages of the file hold nothing, because of deletions."""
+        """Number of free pages in the file, left by deletions."""
         (count,) = self.row("PRAGMA freelist_count")
         return int(count)
 
     def give_back(self, pages: int) -> None:
-        """Take so many free pages out of the file, outside of a transaction; it gets shorter with a checkpoint.
+        """Remove this many free pages from the file, outside of a transaction; a checkpoint then shortens it.
 
         Measured: 2.5 µs a page if they lie at the end of the file, 20 where others have to move into their place.
 
@@ -505,7 +505,7 @@ def _decode(data: bytes) -> str:
 
 
 def _create(path: Path) -> bool:
-    """Make sure that the file exists and is private; return whether it is new.
+    """Ensure that the file exists and is private; return whether it is new.
 
     An existing file is never opened here: closing it would drop the locks of this process on it (POSIX).
     """
@@ -519,7 +519,7 @@ def _create(path: Path) -> bool:
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from others, None if there is none: 2 µs."""
+    """Return the identity of a file (device, inode), None if there is none; takes 2 µs."""
     try:
         found = os.stat(path)  # noqa: PTH116  # before each commit: `Path.stat` takes twice as long
     except OSError:

@@ -1,4 +1,4 @@
-"""What is said when a disk is full, and the room that is kept free on it. Nothing here writes anything."""
+"""The error for a full disk, and the reserve that is kept free on it. Nothing here writes anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def check_room(folder: Path) -> None:
-    """See that there is room for something new.
+    """Check that there is room for new data.
 
     Raises:
         StorageError: If less than RESERVE is free there; see `no_room`.
@@ -32,13 +32,13 @@ def check_room(folder: Path) -> None:
 
 
 def has_room(path: Path) -> bool:
-    """Whether RESERVE is free on the file system of a path, or nobody can tell."""
+    """Whether RESERVE is free on the file system of a path; True if that is unknown."""
     free, total = _free_and_total(path)
     return not total or free >= RESERVE
 
 
 def is_no_room(exc: BaseException) -> bool:
-    """Whether an error of the operating system says that there is no room."""
+    """Whether an error of the operating system means that the disk is full."""
     return isinstance(exc, OSError) and exc.errno in _NO_ROOM
 
 
@@ -64,7 +64,7 @@ def no_room(path: Path, reason: object = None) -> StorageError:
 
 
 def _free_and_total(path: Path) -> tuple[int, int]:
-    """Return the free and all bytes of a file system, two zeros if nobody can tell.
+    """Return the free and the total bytes of a file system, two zeros if unknown.
 
     A path that does not exist yet counts for its nearest folder.
     """

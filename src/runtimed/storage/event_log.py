@@ -1,4 +1,4 @@
-"""The events of one session as one log: numbered once and for good, each host's event stored once."""
+"""The events of one session as one log: numbered for good, with the hosts' events deduplicated."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class EventLog:
         self._outputs: dict[int, int] = {}
 
     def forget(self) -> None:
-        """Drop what is held in memory: a rollback may have made it untrue."""
+        """Clear the caches, which a rollback may have invalidated."""
         self._last = None
         self._hosts.clear()
         self._outputs.clear()
@@ -193,7 +193,7 @@ class EventLog:
         return found
 
     def _say_damaged(self, seq: int, execution_id: str | None) -> bytes:
-        """Return an event to be shown in the place of a damaged one, so that the others can be read."""
+        """Return an event to show in place of a damaged one, so that the others stay readable."""
         error = damaged_row(self._db.path, f"event {seq}")
         logger.error("%s", error.message)
         event = Failed(

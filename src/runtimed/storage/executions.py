@@ -39,7 +39,7 @@ class ExecutionRow:
         author: Who asked for it.
         queued_at: Unix time in seconds, like the other times.
         stdin: Whether its author answers questions of the code.
-        sequence: Grows with each execution of the session: the order of the queue.
+        sequence: Number of the execution in the session, strictly growing: the order of the queue.
     """
 
     execution_id: ExecutionId
@@ -81,7 +81,7 @@ class ExecutionTable:
         self._shown: frozenset[str] | None = None
 
     def forget(self) -> None:
-        """Drop what is held in memory: a rollback may have made it untrue."""
+        """Clear the caches, which a rollback may have invalidated."""
         self._shown = None
 
     def add(

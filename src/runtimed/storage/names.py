@@ -1,4 +1,4 @@
-"""The ids of one session as small numbers: an id of 40 bytes would be most of a small row, and of its indexes."""
+"""Interns the ids of one session as small numbers: an id of 40 bytes would dominate a small row and its indexes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NameTable:
         self._numbers: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Drop what is held in memory: a rollback may have made it untrue."""
+        """Clear the caches, which a rollback may have invalidated."""
         self._numbers.clear()
 
     def known(self, name: str) -> int:
@@ -39,7 +39,7 @@ class NameTable:
         return number
 
     def number(self, name: str) -> int:
-        """Return the number of an id; a new one gets its number here."""
+        """Return the number of an id, assigning one to a new id."""
         number = self._numbers.get(name)
         if number is None:
             self._db.execute("INSERT INTO names(name) VALUES (?) ON CONFLICT(name) DO NOTHING", (name,))

@@ -1,4 +1,4 @@
-"""The database of all sessions: which exist, how they are, and who made what of them."""
+"""The database of all sessions: their states, and the steps of their lives with who took them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class RegistryStore:
         self.close()
 
     def close(self) -> None:
-        """Close the database; an open transaction is rolled back. Calling it twice is harmless."""
+        """Close the database; an open transaction is rolled back. Idempotent."""
         self._db.close()
 
     @property
@@ -154,7 +154,7 @@ class RegistryStore:
     def list(
         self, status: str | None = None, kind: str | None = None, start: int = 0, count: int = 100
     ) -> builtins.list[SessionRow]:
-        """Return so many sessions from an index on, the one accessed last first.
+        """Return a page of sessions from an index on, most recently accessed first.
 
         Damaged rows are left out and logged; see `set_damaged_aside`.
         """
@@ -165,7 +165,7 @@ class RegistryStore:
         )
 
     def find_ids(self, prefix: str, status: str | None = None, kind: str | None = None) -> builtins.list[str]:
-        """Return the ids of the sessions that begin with a text, the one accessed last first."""
+        """Return the ids of the sessions that begin with a text, most recently accessed first."""
         query = """SELECT session_id FROM sessions WHERE substr(session_id, 1, length(?1)) = ?1
             AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR kind = ?3) ORDER BY last_accessed_at DESC, session_id"""
         return [session_id for (session_id,) in self._db.rows(query, (prefix, status, kind))]
@@ -175,7 +175,7 @@ class RegistryStore:
         return [session_id for (session_id,) in self._db.rows("SELECT session_id FROM sessions")]
 
     def count(self, status: str | None = None, kind: str | None = None) -> int:
-        """Return how many sessions `list` has on all its pages, damaged ones included."""
+        """Return the number of sessions on all pages of `list`, damaged ones included."""
         query = "SELECT count(*) FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)"
         (count,) = self._db.row(query, (status, kind))
         return int(count)
@@ -206,7 +206,7 @@ class RegistryStore:
         return [str(row[0]) for row in damaged]
 
     def touch(self, session_id: str, at: float) -> None:
-        """Set when a session was last accessed; does nothing if there is no such session.
+        """Set the last access of a session; does nothing for an unknown session.
 
         Raises:
             StorageError: If its row is damaged; it stays so.
@@ -217,7 +217,7 @@ class RegistryStore:
                 self.put(replace(row, last_accessed_at=at))
 
     def add_history(self, session_id: str, row: AuditRow) -> None:
-        """Note one step in a session's life, in the transaction that takes it."""
+        """Record one step in a session's life, in the transaction that takes it."""
         actor = (None, None, None, None) if row.actor is None else astuple(row.actor)
         values = (session_id, float(row.at), row.action, row.detail, *actor)
         query = """INSERT INTO history(session_id, at, action, detail, client_id, label, uid, pid, checksum)
@@ -225,7 +225,7 @@ class RegistryStore:
         self._db.execute(query, (*values, _checksum(values)))
 
     def history(self, session_id: str) -> builtins.list[AuditRow]:
-        """Return the steps in a session's life, the newest first. Damaged ones are left out and logged."""
+        """Return the steps in a session's life, newest first. Damaged ones are skipped and logged."""
         found = []
         query = """SELECT session_id, at, action, detail, client_id, label, uid, pid, checksum FROM history
             WHERE session_id = ? ORDER BY id DESC"""
@@ -241,7 +241,7 @@ class RegistryStore:
         return found
 
     def delete(self, session_id: str, note: AuditRow) -> None:
-        """Take a session and its history away, and note that in their place."""
+        """Delete a session and its history, and record the deletion in their place."""
         with self._db.transaction():
             self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
             self._db.execute("DELETE FROM history WHERE session_id = ?", (session_id,))

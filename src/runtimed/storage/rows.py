@@ -1,4 +1,4 @@
-"""What the values of a row go through on their way in and out: checksums, and text that is not Unicode."""
+"""Encodes the values of a row: checksums, and text with lone surrogates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def checksum(payload: bytes | memoryview) -> int:
 
 
 def is_intact(payload: object, expected: object) -> bool:
-    """Return whether a payload read from a row is what its checksum was made of."""
+    """Return whether a payload read from a row matches its checksum."""
     return isinstance(payload, bytes) and zlib.crc32(payload) == expected
 
 
@@ -39,5 +39,5 @@ def to_text(value: str | None) -> str | bytes | None:
 
 
 def from_text(value: str | bytes | None) -> str | None:
-    """Return the text that `to_text` was given."""
+    """Return the text that was given to `to_text`."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

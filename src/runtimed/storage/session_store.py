@@ -111,7 +111,7 @@ class SessionStore:
         self.close()
 
     def close(self) -> Path | None:
-        """Close the database; an open transaction is rolled back. Calling it twice is harmless.
+        """Close the database; an open transaction is rolled back. Idempotent.
 
         Returns:
             Where it was set aside, if it turned out to be damaged while it was used.
@@ -120,7 +120,7 @@ class SessionStore:
 
     @property
     def is_new(self) -> bool:
-        """Whether there was nothing yet when it was opened."""
+        """Whether the database was empty when it was opened."""
         return self._db.is_new
 
     @property
@@ -130,22 +130,22 @@ class SessionStore:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the store is closed."""
         return self._db.is_closed
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing ever happened in the session, and nothing is stored of it."""
+        """Whether the session has no stored data at all."""
         return self.last_seq == 0 and not any(self.document_sizes) and not self.set_aside_at()
 
     @property
     def has_room(self) -> bool:
-        """Whether something new can be stored; see `disk`."""
+        """Whether there is room for new data; see `disk`."""
         return has_room(self._db.path)
 
     @property
     def log_is_long(self) -> bool:
-        """Whether it is time for a checkpoint."""
+        """Whether a checkpoint is due."""
         return self._db.log_is_long
 
     def begin_checkpoint(self) -> Callable[[], None]:
@@ -162,12 +162,12 @@ class SessionStore:
     # The document
 
     def add_change(self, change: bytes, author: str) -> None:
-        """Store one change of the document, behind those already there."""
+        """Append one change of the document."""
         query = "INSERT INTO changes(author, checksum, data) VALUES (?, ?, ?)"
         self._db.execute(query, (author, checksum(change), change))
 
     def put_snapshot(self, snapshot: bytes) -> None:
-        """Store the document as a whole; it takes the place of the snapshot and of all changes up to now."""
+        """Store a snapshot of the document; it replaces the previous snapshot and all changes."""
         with self._db.transaction():
             self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (checksum(snapshot), snapshot))
             self._db.execute("DELETE FROM changes")
@@ -198,7 +198,7 @@ class SessionStore:
         ]
 
     def begin_load(self) -> None:
-        """Mark, committed, that the document is about to be loaded.
+        """Commit a mark that the document is about to be loaded.
 
         Raises:
             StorageError: If a transaction is open, since the mark would not be committed in time.
@@ -214,7 +214,7 @@ class SessionStore:
 
     @property
     def unfinished_loads(self) -> int:
-        """How many loads began and never ended; between `begin_load` and `end_load` it counts the present one."""
+        """Number of loads that began and never ended; after `begin_load` it includes the present one."""
         row = self._db.row("SELECT value FROM counters WHERE name = ?", (_LOADS,))
         return 0 if row is None else int(row[0])
 
@@ -266,7 +266,7 @@ class SessionStore:
     # Requests
 
     def remember_request(self, client_id: str, request_id: int, reply: bytes) -> None:
-        """Remember the reply to a request, in case the client sends it again; the first reply stays."""
+        """Remember the reply to a request, so that a resent request is idempotent; the first reply stays."""
         self._db.execute(
             """INSERT INTO requests(client_id, request_id, checksum, reply) VALUES (?, ?, ?, ?)
             ON CONFLICT(client_id, request_id) DO NOTHING""",
@@ -278,7 +278,7 @@ class SessionStore:
             self._db.execute(_PRUNE, (KEPT_REQUESTS, KEPT_FOR_CLIENTS, KEPT_OF_CLIENT))
 
     def find_request(self, client_id: str, request_id: int) -> bytes | None:
-        """Return the reply that was given to a request, None if it is unknown or too old.
+        """Return the remembered reply to a request, None if it is unknown or too old.
 
         Raises:
             StorageError: If it is damaged.
@@ -305,7 +305,7 @@ class SessionStore:
         stdin: bool = False,
         status: ExecutionStatus = "queued",
     ) -> bool:
-        """Store a new execution behind all others; return False, changing nothing, if the id exists."""
+        """Append a new execution; return False, changing nothing, if the id exists."""
         return self._executions.add(
             execution_id, cell_id, author, source, queued_at=queued_at, stdin=stdin, status=status
         )
@@ -319,9 +319,9 @@ class SessionStore:
         return self._executions.get(execution_id)
 
     def unfinished_executions(self) -> list[ExecutionRow]:
-        """Return the executions that are queued or running, in the order in which they were added.
+        """Return the queued and running executions, in the order of the queue.
 
-        Damaged ones are left out and logged: nobody knows what they should run.
+        Damaged ones are skipped and logged, since their code is unknown.
         """
         return self._executions.unfinished()
 
@@ -330,7 +330,7 @@ class SessionStore:
         return self._executions.find(prefix, max_rows)
 
     def show_execution(self, cell_id: str, execution_id: str | None) -> None:
-        """Note which execution a cell of the document shows, in the transaction that lets it; None for none."""
+        """Record which execution a cell of the document shows, in the transaction that changes it; None for none."""
         self._executions.show(cell_id, execution_id)
 
     def shown_execution(self, cell_id: str) -> str | None:
@@ -358,8 +358,8 @@ class SessionStore:
 
         Args:
             host: The host that made it and its number there, counted from 1.
-            output: If it is an output, by how many bytes it makes the outputs of its execution larger.
-            clears: Whether it takes all outputs of its execution away.
+            output: For an output: the bytes that it adds to the outputs of its execution.
+            clears: Whether it clears all outputs of its execution.
             blobs: SHA-256 of the blobs that it refers to; see `blobs`.
 
         Returns:
@@ -385,14 +385,14 @@ class SessionStore:
     ) -> list[tuple[int, bytes]]:
         """Return events in order, as pairs of number and body: one page, at least one event if there is any.
 
-        In the place of a damaged event stands one that says so, a `Failed` with the name StorageError.
+        A damaged event is replaced by a `Failed` event named StorageError.
 
         Args:
             after: The number behind which to begin.
             execution_id: Only events of this execution.
             upto: The last number wanted.
-            max_bytes: A page ends before its bodies would be larger than this.
-            max_rows: A page ends after so many events.
+            max_bytes: Bytes of bodies after which a page ends.
+            max_rows: Events after which a page ends.
             max_output: A page ends before an output with which the outputs of its execution, since they were last
                 cleared, are larger than this; it may be empty therefore.
             outputs: Whether the outputs of the execution are wanted, too; without them, a page is found at once
@@ -420,7 +420,7 @@ class SessionStore:
 
     @property
     def last_deleted_event(self) -> int:
-        """The highest number of an event that was deleted, 0 if none was: who has read up to there missed nothing."""
+        """The highest number of a deleted event, 0 if none was: a reader that has read up to it missed nothing."""
         return self._events.last_deleted
 
     # What is too old
@@ -455,7 +455,7 @@ class SessionStore:
         return self._events.is_deleting
 
     def delete_some_events(self, max_bytes: int, max_rows: int) -> bool:
-        """Delete events of deleted executions, about so many; return whether there was anything left to do."""
+        """Delete about this many events of deleted executions; return whether any were left."""
         return self._events.delete_some(max_bytes, max_rows)
 
     def events_of_no_execution(self, upto: int, max_rows: int) -> list[tuple[int, bytes]]:
@@ -491,30 +491,30 @@ class SessionStore:
     # Who did what
 
     def note(self, row: AuditRow) -> None:
-        """Write down what somebody did, in the transaction that does it.
+        """Add an entry to the audit log, in the transaction of the change that it describes.
 
         Edits of one kind that one client makes to one cell within MERGED_WITHIN seconds become one row.
         """
         self._audit.note(row)
 
     def audit(self) -> Generator[AuditRow, None, None]:
-        """Give what was noted, the newest first; damaged rows are left out and logged. `close()` it if you stop early.
+        """Yield the audit log, newest first; damaged rows are skipped and logged. `close()` it if you stop early.
 
         Rows are in the order in which they began, whatever the clock did.
         """
         return self._audit.rows()
 
     def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
-        """Return who edited a cell last, and when; None if nothing is noted of it, or it was deleted."""
+        """Return the last editor of a cell and the time; None if there is no entry, or the cell was deleted."""
         return self._audit.last_edit(cell_id)
 
     def actor(self, client_id: str) -> Actor:
-        """Return a client as it was noted; of one that was not, or whose note is damaged, no more than the user."""
+        """Return a client as recorded; for an unknown or damaged record only the user."""
         # Everybody who may connect is of this user.
         return self._audit.actor(client_id) or Actor(ClientId(client_id), label=None, uid=os.getuid(), pid=None)
 
     def prune_audit(self, before: float) -> int:
-        """Delete what was last done before a moment (Unix time), but for the last edit of each cell there is.
+        """Delete the entries that ended before a moment (Unix time), except the last edit of each existing cell.
 
         Returns:
             How many rows are gone.
@@ -522,16 +522,16 @@ class SessionStore:
         return self._audit.prune(before)
 
     def forgettable_hosts(self) -> list[str]:
-        """Return the hosts of which all events are deleted, and only the number of the last one is still known."""
+        """Return the hosts whose events are all deleted, and of which only the last number is kept."""
         return self._events.forgettable_hosts()
 
     def forget_host(self, epoch: str) -> None:
-        """Forget the number of the last event of a host that can never come again: all its events are deleted."""
+        """Forget the last number of a host that can never come back and whose events are deleted."""
         with self._db.transaction():
             self._events.forget_host(epoch)
 
     def unused_names(self) -> UnusedNames:
-        """Begin a walk that deletes the ids to which nothing refers any more, each step inside a transaction."""
+        """Begin a walk that deletes unreferenced ids, each step inside a transaction."""
         return UnusedNames(self._db, self._forget)
 
 

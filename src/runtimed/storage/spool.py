@@ -1,6 +1,6 @@
-"""The file of a host's events that the daemon has not stored yet, readable by others once the host is dead.
+"""The spool: a host's events that the daemon has not acknowledged, on disk, readable by others once the host is dead.
 
-What `append` has returned from is in the page cache: it survives the death of the host at any instruction. Nothing is
+Once `append` returns, the event is in the page cache: it survives the death of the host at any instruction. Nothing is
 synced to the disk, since a host does not outlive its machine.
 """
 
@@ -45,7 +45,7 @@ class _Segment:
 class Spool:
     """The spool of this process's own host; `close()` it, or use it as a context manager.
 
-    It grows without bound while nobody acknowledges: watch `size`.
+    It grows without bound while nothing is acknowledged: watch `size`.
 
     Args:
         folder: Made if it does not exist, mode 0700; belongs to one host process, for good.
@@ -82,7 +82,7 @@ class Spool:
         self.close()
 
     def close(self) -> None:
-        """Let go of the lock; the files stay. Calling it twice is harmless."""
+        """Release the lock; the files stay. Idempotent."""
         for file in (self._file, self._lock):
             if file >= 0:
                 os.close(file)
@@ -143,7 +143,7 @@ class Spool:
         self._torn = False
 
     def acknowledge(self, n: int) -> None:
-        """Let go of all events up to number `n`: somebody else has stored them.
+        """Discard all events up to number `n`, the high-water mark of what the daemon has stored.
 
         Costs a call of the system only when a segment can be deleted, or a long one emptied.
 
@@ -199,7 +199,7 @@ class Spool:
 
     @staticmethod
     def read_dead(folder: Path, after: int) -> Iterator[tuple[int, bytes]]:
-        """Give the events numbered above `after` from the spool of a host that is dead; see `is_alive`.
+        """Yield the events numbered above `after` from the spool of a dead host; see `is_alive`.
 
         An unfinished last record is ignored: its `append` never returned. A folder that does not exist is empty.
 
@@ -217,7 +217,7 @@ class Spool:
     def lock(folder: Path) -> int:
         """Take the lock of a folder and return its descriptor, for this process or for one that inherits it.
 
-        A host inherits it from whoever starts it: so there is no moment in which it seems to be dead.
+        A host inherits the lock from the process that starts it, so it never appears dead.
 
         Raises:
             StorageError: If a living host has it.
@@ -244,7 +244,7 @@ class Spool:
 
     @staticmethod
     def is_alive(folder: Path) -> bool:
-        """Return whether a process holds the lock of this folder; the system lets go of it when that dies.
+        """Return whether a process holds the lock of this folder; the system releases it when that process dies.
 
         A child that a host forks without `exec` holds it too.
 
@@ -268,7 +268,7 @@ class Spool:
         return False
 
     def _segment(self, first: int) -> _Segment:
-        """Return the segment to write to, a new one if there is none or it is long enough."""
+        """Return the segment to write to, a new one if there is none or the last one is full."""
         if self._lock < 0:
             raise StorageError(f"the spool {self.folder} is closed", path=str(self.folder))
         if self._segments and self._segments[-1].size < SEGMENT_SIZE:

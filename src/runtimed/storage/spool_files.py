@@ -2,7 +2,7 @@
 
 A folder holds `lock`, and segments of records named after their first number. A record is a head of 20 bytes (length
 of the body, number, CRC-32 of the body; then CRC-32 of these three, all big-endian) and the body. The head has a
-checksum of its own, so that a damaged length is not taken for a record that its writer did not finish.
+checksum of its own, so that a damaged length is not taken for an unfinished record.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _MAX_PARTS: Final = 1000  # IOV_MAX is 1024 on Linux and macOS
 
 
 def encode_head(n: int, body: bytes) -> bytes:
-    """Return what comes before a body in its record."""
+    """Return the head of a record."""
     head = _HEAD.pack(len(body), n, zlib.crc32(body))
     return head + _CHECK.pack(zlib.crc32(head))
 
 
 def write_all(file: int, parts: Sequence[bytes], size: int) -> None:
-    """Write `size` bytes in parts, with one call up to 1 MiB, going on wherever the system stops.
+    """Write `size` bytes in parts, with one call up to 1 MiB, continuing after short writes.
 
     Raises:
         OSError: If the system refuses; some bytes may have been written.
@@ -78,7 +78,7 @@ def segments_of(folder: Path) -> list[tuple[int, Path]]:
 def read_records(
     path: Path, after: int, *, start: int = 0, end: int | None = None, may_be_torn: bool = False
 ) -> Iterator[tuple[int, bytes]]:
-    """Give the records of a segment numbered above `after`.
+    """Yield the records of a segment numbered above `after`.
 
     Args:
         start: Offset of a record's head.

@@ -1,4 +1,4 @@
-"""Finds the ids in the table of names to which no row refers any more, and deletes them, a little at a time."""
+"""Deletes the unreferenced ids in the table of names, a little at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UnusedNames:
 
         Args:
             database: The session's.
-            forget: Called when names are gone, to drop what is held in memory by their numbers.
+            forget: Called after names were deleted, to clear caches keyed by their numbers.
         """
         self._db = database
         self._forget = forget

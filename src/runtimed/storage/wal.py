@@ -1,4 +1,4 @@
-"""Looks at an SQLite write-ahead log before SQLite does, which takes a damaged one for one that ends early.
+"""Inspects an SQLite write-ahead log (WAL) before SQLite does, because SQLite takes a damaged one for a shorter one.
 
 Nothing here writes. Source: SQLite file format, section 4, "The Write-Ahead Log".
 """
@@ -20,8 +20,8 @@ _LITTLE_ENDIAN_SUMS: Final = 0x377F0682
 def committed_frames(log: Path) -> int:
     """Return how many frames of a log belong to committed transactions, whether or not SQLite can still read them.
 
-    What a dying process leaves behind its last commit does not count. A log whose header is damaged counts as one
-    frame, if it has any: nobody can tell more.
+    Frames behind the last commit do not count. A log with a damaged header counts as one frame, if it has any: more
+    cannot be known.
 
     Raises:
         OSError: If it cannot be read.
