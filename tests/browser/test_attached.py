@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from runtimed.actions import EvaluateJs
-from runtimed.browser import attached_client, tabs, tunnel
+from runtimed.browser import attached_client, open_tab, tunnel
 from tests.browser.conftest import browsing
 
 PAGE = """<p id=said>nothing</p>
@@ -151,7 +151,7 @@ def test_an_action_waits_a_moment_for_a_client_to_answer_a_dialog_of_its_own(bro
         await clicking
         return await acting
 
-    monkeypatch.setattr(tabs, "_OWN_ANSWER", 60.0)  # it goes on when the answer is there
+    monkeypatch.setattr(open_tab, "_OWN_ANSWER", 60.0)  # it goes on when the answer is there
     show(browser, site)
     with attach() as theirs:
         result = browser.run(asyncio.wait_for(scene(theirs.contexts[0].pages[0]), 20))

@@ -11,7 +11,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed import BrowserError
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
-from runtimed.browser import engine, perform, tabs
+from runtimed.browser import engine, open_tab, perform
 from runtimed.client.attached import check_can_attach
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
@@ -196,7 +196,7 @@ def test_an_action_that_makes_the_page_hang_is_done_and_the_next_one_says_that_i
 
 
 def test_a_dialog_after_which_the_page_hangs_is_answered(browser, site, monkeypatch):
-    monkeypatch.setattr(tabs, "_ANSWER", 0.5)
+    monkeypatch.setattr(open_tab, "ANSWER", 0.5)
     hanging = browser.do("new_tab", url=f"{site.url}/plain").data
     browser.execute("evaluate_js", code="() => { alert('stop'); for (;;); }")
 

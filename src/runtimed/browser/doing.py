@@ -14,7 +14,7 @@ from runtimed.errors import BrowserError
 if TYPE_CHECKING:
     from playwright.async_api import Locator
 
-    from runtimed.browser.tabs import OpenTab
+    from runtimed.browser.open_tab import OpenTab
 
 __all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Noted", "Refused", "allowance", "milliseconds"]
 

@@ -16,11 +16,12 @@ from runtimed import actions
 from runtimed.browser.doing import TIMEOUT, Doing, Noted, Refused
 from runtimed.browser.frames import await_match
 from runtimed.browser.observing import Observer
+from runtimed.browser.open_tab import OpenTab
 from runtimed.browser.outline import OWN, REF, number_of
 from runtimed.browser.places import difference, is_by_order
 from runtimed.browser.roles import role_of
 from runtimed.browser.survey import by_ref, by_role, describe, placed, with_text
-from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.tabs import Tabs
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator

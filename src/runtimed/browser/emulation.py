@@ -15,7 +15,7 @@ from runtimed.pages import BrowserConfig
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, ViewportSize
 
-    from runtimed.browser.tabs import OpenTab
+    from runtimed.browser.open_tab import OpenTab
 
 __all__ = ["arguments", "emulate", "emulate_in", "variables"]
 

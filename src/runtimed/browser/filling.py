@@ -22,7 +22,7 @@ from runtimed.browser.words import is_found, obstacle
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
-    from runtimed.browser.tabs import OpenTab
+    from runtimed.browser.open_tab import OpenTab
 
 __all__ = ["FUNCTIONS", "begin", "check", "clear", "fill", "type_anywhere", "type_text"]
 

@@ -16,8 +16,8 @@ from playwright.async_api import TimeoutError as PlaywrightTimeout
 from runtimed import actions
 from runtimed.browser.doing import TIMEOUT, Refused, milliseconds
 from runtimed.browser.isolated import ask, ask_of, frame_of
+from runtimed.browser.open_tab import OpenTab
 from runtimed.browser.pointing import view_of
-from runtimed.browser.tabs import OpenTab
 
 if TYPE_CHECKING:
     from playwright.async_api import FileChooser, Locator

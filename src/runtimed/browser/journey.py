@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.doing import Refused
-from runtimed.browser.tabs import OpenTab
+from runtimed.browser.open_tab import OpenTab
 from runtimed.browser.words import short
 
 if TYPE_CHECKING:

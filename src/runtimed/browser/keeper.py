@@ -14,7 +14,8 @@ from playwright.async_api import Error as PlaywrightError
 from runtimed.browser.attached_client import Delivery, SharedBrowser
 from runtimed.browser.downloads import Downloads
 from runtimed.browser.emulation import emulate, emulate_in
-from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.open_tab import OpenTab
+from runtimed.browser.tabs import Tabs
 from runtimed.errors import BrowserError
 from runtimed.pages import BrowserConfig
 

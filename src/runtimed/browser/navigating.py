@@ -18,7 +18,8 @@ from runtimed.browser.doing import LONG_TIMEOUT, Doing, Refused, milliseconds
 from runtimed.browser.downloads import Download, Downloads
 from runtimed.browser.fetching import fetch
 from runtimed.browser.journey import Journey
-from runtimed.browser.tabs import OpenTab, TabGone, Tabs
+from runtimed.browser.open_tab import OpenTab, TabGone
+from runtimed.browser.tabs import Tabs
 from runtimed.browser.words import WANTS_LOGIN, late, short
 from runtimed.pages import BrowserConfig
 

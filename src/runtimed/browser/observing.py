@@ -10,11 +10,12 @@ import msgspec
 
 from runtimed.browser import outline, pieces, views
 from runtimed.browser.doing import Noted
+from runtimed.browser.open_tab import DialogOpened, OpenTab, TabGone
 from runtimed.browser.outline import REF, REF_SHOWN, Line
 from runtimed.browser.pieces import Piece
 from runtimed.browser.snapshot import ScopeGone, Seen, Snapshots
 from runtimed.browser.surveyor import Surveyor
-from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
+from runtimed.browser.tabs import Tabs
 from runtimed.errors import BrowserError, StaleElement
 from runtimed.pages import Element, Observation, Scroll
 

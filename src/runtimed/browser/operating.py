@@ -21,9 +21,9 @@ from runtimed.browser.handing import drop, upload
 from runtimed.browser.isolated import ask
 from runtimed.browser.journey import Journey
 from runtimed.browser.keys import key_of
+from runtimed.browser.open_tab import OpenTab
 from runtimed.browser.pointing import click, drag, hover, point_of, reach
 from runtimed.browser.scripting import evaluate
-from runtimed.browser.tabs import OpenTab
 from runtimed.browser.words import HIDDEN, is_found, obstacle
 
 if TYPE_CHECKING:

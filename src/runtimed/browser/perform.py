@@ -20,9 +20,10 @@ from runtimed.browser.downloads import Downloads
 from runtimed.browser.elements import GUESSED, Elements
 from runtimed.browser.navigating import Navigator
 from runtimed.browser.observing import Observer
+from runtimed.browser.open_tab import DialogOpened, OpenTab, TabGone
 from runtimed.browser.operating import Operator
 from runtimed.browser.pointing import let_go
-from runtimed.browser.tabs import DialogOpened, OpenTab, TabGone, Tabs
+from runtimed.browser.tabs import Tabs
 from runtimed.browser.waiting import wait
 from runtimed.browser.watching import FrameWatches, end_watch, free_input, put_away, start_watch
 from runtimed.browser.words import HIDDEN, explain, is_found, out_of_time, short

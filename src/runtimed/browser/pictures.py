@@ -18,7 +18,8 @@ from typing import Final
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.action_log import ActionLog
-from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.open_tab import OpenTab
+from runtimed.browser.tabs import Tabs
 from runtimed.errors import BrowserError
 
 __all__ = ["Pictures"]

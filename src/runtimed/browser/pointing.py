@@ -18,7 +18,7 @@ from runtimed.browser.words import performed
 if TYPE_CHECKING:
     from playwright.async_api import Frame, Locator
 
-    from runtimed.browser.tabs import OpenTab
+    from runtimed.browser.open_tab import OpenTab
 
 __all__ = ["FUNCTIONS", "click", "drag", "hover", "let_go", "point_of", "reach", "view_of", "was_clicked"]
 

@@ -16,7 +16,7 @@ import msgspec
 from playwright.async_api import Error as PlaywrightError
 
 if TYPE_CHECKING:
-    from runtimed.browser.tabs import OpenTab
+    from runtimed.browser.open_tab import OpenTab
 
 __all__ = ["Frame", "Screencast"]
 

@@ -12,11 +12,12 @@ from playwright.async_api import Error as PlaywrightError
 from runtimed.browser import outline, pieces, views
 from runtimed.browser.additions import completed
 from runtimed.browser.frames import await_match
+from runtimed.browser.open_tab import OpenTab
 from runtimed.browser.outline import REF, Known, Line
 from runtimed.browser.pieces import Piece, Place, Taken
 from runtimed.browser.survey import by_ref
 from runtimed.browser.surveyor import Surveyor
-from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.tabs import Tabs
 from runtimed.browser.words import bad_selector
 from runtimed.errors import BrowserError
 

@@ -12,9 +12,10 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser import outline
 from runtimed.browser.additions import Added
+from runtimed.browser.open_tab import OpenTab
 from runtimed.browser.outline import Known, Line, document_of, number_of, ref_in
 from runtimed.browser.survey import Survey, changed_ref, survey
-from runtimed.browser.tabs import OpenTab, Tabs
+from runtimed.browser.tabs import Tabs
 
 if TYPE_CHECKING:
     from playwright.async_api import Frame

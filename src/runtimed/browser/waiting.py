@@ -15,7 +15,7 @@ from runtimed.browser.words import short
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
-    from runtimed.browser.tabs import OpenTab
+    from runtimed.browser.open_tab import OpenTab
 
 __all__ = ["wait"]
 

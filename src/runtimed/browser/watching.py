@@ -13,8 +13,8 @@ from playwright.async_api import Error as PlaywrightError
 if TYPE_CHECKING:
     from playwright.async_api import CDPSession, Frame, JSHandle
 
+    from runtimed.browser.open_tab import OpenTab
     from runtimed.browser.page_connection import PageConnection
-    from runtimed.browser.tabs import OpenTab
 
 __all__ = ["FrameWatches", "Watched", "end_watch", "free_input", "hears_keys", "is_pressed", "put_away", "start_watch"]
 

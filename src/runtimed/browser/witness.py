@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.action_log import ActionLog
+from runtimed.browser.open_tab import OpenTab, TabsListener
 from runtimed.browser.screencast import Screencast
-from runtimed.browser.tabs import OpenTab, Tabs, TabsListener
+from runtimed.browser.tabs import Tabs
 
 if TYPE_CHECKING:
     from playwright.async_api import BrowserContext, CDPSession, ConsoleMessage, Page, Response, WebError
