@@ -42,7 +42,7 @@ __all__ = [
 class RuntimedError(Exception):
     """Base of every error that runtimed raises.
 
-    Keyword arguments become attributes of the error, and travel with it from the daemon to the client.
+    Keyword arguments become attributes, and travel from the daemon to the client.
     """
 
     def __init__(self, message: str, **data: Any) -> None:
@@ -65,11 +65,11 @@ class RuntimedError(Exception):
 
 
 class NotConnected(RuntimedError):
-    """An operation was asked of a session before `connect()`."""
+    """An operation needs `connect()` first."""
 
 
 class ConnectionLost(RuntimedError):
-    """The connection to the daemon broke, and could not be made again in time."""
+    """The connection to the daemon broke and could not be restored in time."""
 
 
 class DaemonUnavailable(RuntimedError):
@@ -77,11 +77,11 @@ class DaemonUnavailable(RuntimedError):
 
 
 class ProtocolError(RuntimedError):
-    """The other side sent what the protocol does not allow, or speaks another version of it."""
+    """The other side violated the protocol, or speaks another version of it."""
 
 
 class SessionError(RuntimedError):
-    """Something is wrong with a session or with the id that names it."""
+    """A session, or the id that names it, is invalid for this operation."""
 
 
 class SessionNotFound(SessionError):
@@ -101,7 +101,7 @@ class InvalidCell(RuntimedError):
 
 
 class ExecutionTimeout(RuntimedError, TimeoutError):
-    """The waiting ended, not the execution (attributes `execution_id`, `timeout_secs`)."""
+    """The wait timed out; the execution goes on (attributes `execution_id`, `timeout_secs`)."""
 
 
 class ExecutionCancelled(RuntimedError):
@@ -109,11 +109,11 @@ class ExecutionCancelled(RuntimedError):
 
 
 class ExecutionFailed(RuntimedError):
-    """A result that `raise_for_error` was asked about has an error (attributes `ename`, `evalue`, `traceback`)."""
+    """The code raised, and `raise_for_error` was called on its result (attributes `ename`, `evalue`, `traceback`)."""
 
 
 class NoKernel(RuntimedError):
-    """The operation needs a running kernel and there is none."""
+    """The operation needs a running kernel, and none runs."""
 
 
 class VariableNotFound(RuntimedError, NameError):
@@ -121,11 +121,11 @@ class VariableNotFound(RuntimedError, NameError):
 
 
 class ValueRefused(RuntimedError, ValueError):
-    """A value cannot be handed over: it is too large, or cannot be pickled (attribute `variable`)."""
+    """A value is too large, or cannot be pickled (attribute `variable`)."""
 
 
 class KernelDied(RuntimedError):
-    """The kernel ended without being asked to (attributes `exit_code`, `signal`, `stderr`)."""
+    """The kernel ended unexpectedly (attributes `exit_code`, `signal`, `stderr`)."""
 
 
 class KernelStartFailed(RuntimedError):
@@ -133,25 +133,25 @@ class KernelStartFailed(RuntimedError):
 
 
 class EnvironmentFailed(RuntimedError):
-    """The interpreter or the packages that were asked for cannot be had."""
+    """The requested interpreter or packages are not available."""
 
 
 class BrowserError(RuntimedError):
-    """Something is wrong with a browser session or with what was asked of it."""
+    """A browser session, or a request to it, failed."""
 
 
 class BrowserUnavailable(BrowserError):
-    """No Chromium can be had, or it ended before it could be used (attributes `exit_code`, `signal`, `stderr`)."""
+    """No Chromium is available, or it ended before it could be used (attributes `exit_code`, `signal`, `stderr`)."""
 
 
 class ActionFailed(BrowserError):
-    """The page refused an action (attributes `result`; `error`, the word for why)."""
+    """The page refused an action (attributes `result`; `error`, the reason in a word)."""
 
 
 class StaleElement(ActionFailed):
     """The element that a ref names has gone, or has another role or name (attributes `ref`, and `nearest`).
 
-    `nearest` is the ref that the element has now, or that of what has taken its place; None if that is in doubt.
+    `nearest` is the element's present ref, or that of its replacement; None if that is in doubt.
     """
 
 
@@ -177,7 +177,7 @@ def _rebuild(cls: type[RuntimedError], message: str, data: Mapping[str, Any]) ->
 
 
 def wire_name(error: RuntimedError) -> str:
-    """Return the name by which the other side of a connection knows an error: that of its class, or of a base."""
+    """Return the name of an error on the wire: that of its class, or of a base that the other side knows."""
     return next(cls.__name__ for cls in type(error).__mro__ if _BY_NAME.get(cls.__name__) is cls)
 
 

@@ -1,4 +1,4 @@
-"""The public values of runtimed, all frozen. Nothing here talks to anybody."""
+"""The public values of runtimed, all frozen. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Output:
     """One output of an execution, as nbformat 4 defines it, with values as Python has them.
 
     Attributes:
-        output_type: Which of the other fields hold something.
+        output_type: Decides which of the other fields are set.
         name: `stdout` or `stderr`, for a stream.
         text: The text of a stream; `\\r`, backspace applied as on a terminal line, colours kept.
         data: By MIME type: text as str, binary types as bytes, JSON types parsed.
@@ -168,20 +168,20 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ExecutionResult:
-    """What one run of one cell gave.
+    """The result of one run of one cell.
 
     As the last expression of a notebook cell it displays its outputs.
 
     Attributes:
         success: True if the code ended without an error and was not cancelled.
-        payload: What the kernel asked of whoever ran the cell, as Jupyter's execute_reply has it: `set_next_input` (of
-            `%load`, `%recall`), `ask_exit`, `edit_magic`, each a dict with its `source`. Pages are among the outputs.
-        started_at: When the kernel began with it, in UTC; None if it never did.
+        payload: The payload of Jupyter's execute_reply, requests to a frontend: `set_next_input` (`%load`, `%recall`),
+            `ask_exit`, `edit_magic`, each a dict with its `source`. Pages are among the outputs.
+        started_at: When the kernel started it, in UTC; None if it never did.
         ended_at: When it ended, in UTC.
         omitted_bytes: Bytes of outputs that are left out, because the execution gave more than the daemon's limit
             `max_output_bytes`: about what they take on its disk.
-        omitted_after: What to pass to `Session.read_outputs` as `after` to read what is left out; None if nothing is.
-        pickled: What `value` is made of; None where that is a text.
+        omitted_after: The `after` with which `Session.read_outputs` reads the rest; None if nothing is left out.
+        pickled: The pickle behind `value`; None where that is a text.
     """
 
     cell_id: CellId
@@ -198,7 +198,7 @@ class ExecutionResult:
 
     @property
     def value(self) -> Any:
-        """The value of the last expression, a fresh copy; None without one.
+        """The value of the last expression as a fresh copy; None if there is none.
 
         Plain data come as they are: built-in types, dates, decimals, paths, numpy's and pandas' types, up to 256 KiB,
         if the result is one of the kernel's last 32. Of everything else, and where the package is missing here, this is
@@ -239,7 +239,7 @@ class ExecutionResult:
         return next((o for o in self.outputs if o.output_type == "error"), None)
 
     def raise_for_error(self) -> Self:
-        """Raise what the code raised, as an exception of this process; return this result if it ended well.
+        """Raise the code's error as an exception of this process; return this result if it succeeded.
 
         Raises:
             KernelDied: If the kernel died.
@@ -297,8 +297,8 @@ class QueuedExecution:
         sha256: The SHA-256 of the code in UTF-8, in hexadecimal.
         status: Whether it runs or waits for its turn.
         is_asking: Whether its code waits for a line of input.
-        queued_at: When it was asked for, in UTC.
-        started_at: When the kernel began with it, in UTC; None if it waits.
+        queued_at: When it was queued, in UTC.
+        started_at: When the kernel started it, in UTC; None if it waits.
         client_id: Who asked for it, as `Session.client_id` names them.
         label: What that client calls itself; None if nobody named it.
     """
@@ -323,7 +323,7 @@ class OutputPage:
         outputs: In their order. Texts of one stream that follow one another are one output; `\\r`, backspace,
             `clear_output` and updates of displays are not applied: an update is one more display_data output with the
             display's id.
-        next: What to pass as `after` to read on; None if nothing more is stored.
+        next: The value of `after` for the next page; None if this is the last.
     """
 
     outputs: tuple[Output, ...]
@@ -370,9 +370,9 @@ class SessionStatus:
             none, and its times are those of the handle.
         close_reason: Why it ended: `stopped`, `error`, `abandoned`, `idle_timeout`, `max_duration`,
             `died` or `host_lost`; None while it is active.
-        last_accessed_at: When a peer last did something with it; reading its status does not count.
+        last_accessed_at: When a peer last used it; reading its status is no use.
         timeout_minutes: Idle minutes after which it times out; None for never.
-        max_duration_minutes: Minutes after which it times out in any case; None for never.
+        max_duration_minutes: Minutes after its start when it times out; None for never.
         duration: From its start to its end, or to now.
         peers: How many clients are connected to it.
         error: For status `error`: exit code or signal, and the last lines of standard error.
@@ -431,10 +431,10 @@ class SyncEnvironmentResult:
     """What `sync_environment` did.
 
     Attributes:
-        success: Whether the kernel has now what the notebook names.
-        synced_packages: What was added to the running kernel, as `name==version`; empty if it had everything.
-        error: Why it needs a restart, a sentence; None after a success.
-        needs_restart: Whether `restart_kernel` gives the kernel what it lacks; the environment is ready then.
+        success: Whether the kernel now has everything that the notebook names.
+        synced_packages: The packages added to the running kernel, as `name==version`.
+        error: Why it needs a restart; None after a success.
+        needs_restart: Whether `restart_kernel` would give the kernel what it lacks; the environment is ready.
     """
 
     success: bool
@@ -454,8 +454,7 @@ class DaemonStatus:
             `browser`.
         limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
             are in bytes, `max_request_rate` is a second's, None is no limit.
-        limits: The limits in force, by name.
-        problems: What it found damaged or out of reach, in sentences, the newest last.
+        problems: What it found damaged or unreachable, in sentences, newest last.
     """
 
     pid: int
@@ -472,12 +471,12 @@ class DaemonStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
-    """One thing that was done in or to a session, and by whom. Sources, outputs and values are never part of it.
+    """An entry of the audit log: one action in a session, and who did it. No sources, outputs or values.
 
     Attributes:
         at: When, by the daemon's clock, in UTC; the first time where `count` is above 1.
         until: The last time; the same as `at` where `count` is 1.
-        action: What. The actions `kernel_…` say what was asked of a kernel; how it went, later entries and outputs say.
+        action: What was done. `kernel_…` is a request to a kernel; later entries and outputs tell its result.
         count: How often: the same client's edits of one kind to one cell within a minute are one entry.
         client_id: Who, as `Session.client_id` names it; None for what the daemon did by itself: a timeout, a death.
         label: What that client calls itself; None if nobody named it.

@@ -1,6 +1,6 @@
-"""What a browser session gives back, and how it is asked for: frozen values that travel as MessagePack.
+"""The values of a browser session, frozen: its configuration, observations, results and log entries.
 
-Nothing here talks to a browser.
+They travel as MessagePack. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LONG_URL: Final = 300
 
 
 class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a browser is started with.
+    """The configuration of a browser.
 
     Attributes:
         headless: Without a window. With False there is one where the machine has a display.
@@ -40,26 +40,26 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         user_agent: What the browser calls itself; None for its own words.
         cookie_file: Absolute path of a cookie file, read at the start and written during use and at the end.
         profile: Name of the profile that it begins with; None for an empty one.
-        persist_profile: Whether what it leaves is kept: under that name, or for the next start of the same session.
+        persist_profile: Whether the profile is saved: under that name, or for the next start of the same session.
         profiles_dir: Absolute path of the folder of named profiles; needed where one is named.
         chrome_args: More arguments for Chromium.
-        allowed_domains: The only hosts that anything may be asked of, their subdomains included; None for all.
+        allowed_domains: The only hosts that may be reached, their subdomains included; None for all.
         allow_files: Whether `file:` addresses may be opened.
         downloads_dir: Absolute path of the folder for downloads; None for one in the session's own folder.
         chromium: The program to start; None for the one that `find_chromium` finds.
-        interactive_viewer: Whether who watches may also click and type.
+        interactive_viewer: Whether viewers may also click and type.
         locale: Language and region, such as `de-DE`; None for Chromium's own.
         timezone_id: Such as `Europe/Berlin`; None for the client's.
         geolocation: Latitude and longitude in degrees, accuracy in metres; None for none.
-        permissions: What pages may do without being asked, by Playwright's names.
+        permissions: What pages may do without a question, by Playwright's names.
         proxy_server: Address of a proxy; None for what the environment says.
-        proxy_bypass: Hosts that are asked without it, parted by commas.
+        proxy_bypass: Hosts that are reached without it, separated by commas.
         proxy_login: User and password for it.
         http_credentials: User and password for sites that ask, and the only origin that gets them; None for any.
-        ignore_https_errors: Whether certificates may be invalid.
+        ignore_https_errors: Whether invalid certificates are accepted.
         extra_http_headers: Sent with each request.
-        device_scale_factor: Pixels of the device for one in CSS; None for one.
-        accept_downloads: Whether there may be downloads.
+        device_scale_factor: Device pixels per CSS pixel; None for 1.
+        accept_downloads: Whether downloads are accepted.
     """
 
     headless: bool = True
@@ -91,7 +91,7 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Dialog(msgspec.Struct, frozen=True, kw_only=True):
-    """A dialog that a page shows. The page stands still until it is answered (`handle_dialog`)."""
+    """A dialog that a page shows. The page is blocked until it is answered (`handle_dialog`)."""
 
     kind: Literal["alert", "confirm", "prompt", "beforeunload"]
     message: str
@@ -108,7 +108,7 @@ class Tab(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Stable, and never given to another tab of the session.
         active: Whether actions and observations concern this one.
-        dialog: The dialog in which its page waits.
+        dialog: The dialog that blocks its page.
     """
 
     id: str
@@ -123,7 +123,7 @@ class Tab(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scroll(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a page is scrolled, in CSS pixels: what is above, the height of the view, that of the whole page."""
+    """The scroll position of a page, in CSS pixels: what is above, the view's height, the page's height."""
 
     x: int
     y: int
@@ -140,8 +140,8 @@ class Element(msgspec.Struct, frozen=True, gc=False):
         ref: Names it in actions as long as it is on the page with that role and name, for every client of the session.
         role: As a screen reader announces it.
         name: As a screen reader announces it; empty if it has none.
-        selector: Finds this element and no other on the page as it was observed, and so on a later visit of it; None
-            where nothing does.
+        selector: Finds exactly this element on the page as it was observed, and on later visits of it; None if no
+            selector does.
     """
 
     ref: str
@@ -155,11 +155,11 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: For `observe(since=…)`.
-        tree: The outline of the page, iframes and shadow DOM included, with refs; or what is different in it.
+        tree: The outline of the page with refs, iframes and shadow DOM included; or the difference to an earlier one.
         since: The id of the observation that `tree` is the difference to; None if it is the whole.
         omitted: How many characters of the outline `max_chars` left out; about how many where a page
             of 3,000 elements or more was looked at in part.
-        next: The ref at which the outline goes on, for `observe(start=…)`; None if nothing was left out.
+        next: The ref at which the outline continues, for `observe(start=…)`; None if nothing was left out.
         dialog: A dialog that is open: the outline is then empty, as the page stands still.
         elements: Those in `tree` that have a ref and a role.
     """
@@ -204,12 +204,12 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of an action.
+    """The result of an action.
 
     Attributes:
         success: Whether the page did what was asked.
         message: What happened, in a sentence.
-        error: Why it did not, in a word: the name of an error of `runtimed`, or `Timeout`, `Refused`; None on success.
+        error: The reason of a failure: the name of an error of `runtimed`, `Timeout` or `Refused`; None on success.
         data: What the action gives, of its own shape.
         started_at: In UTC.
         ended_at: In UTC.
@@ -260,7 +260,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ConsoleMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a page wrote to its console, or an error that it did not catch.
+    """A line of a page's console, or an uncaught error.
 
     Attributes:
         at: When, in UTC.
@@ -282,7 +282,7 @@ class ConsoleMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a page asked for, and the answer to it.
+    """A request of a page, and its answer.
 
     Attributes:
         at: When the answer came, or the request failed, in UTC.

@@ -52,14 +52,14 @@ _MAX_POOL_SIZE: Final = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonLimits:
-    """How much a daemon takes on. Each has a variable: `max_sessions` is RUNTIMED_MAX_SESSIONS.
+    """The limits of a daemon. Each has a variable: `max_sessions` is RUNTIMED_MAX_SESSIONS.
 
     Attributes:
         max_sessions: Active sessions.
         max_connections: Connections of clients.
-        max_request_rate: Requests a second of one connection; what comes faster waits. None for no limit.
-        max_output_bytes: Bytes of outputs of one execution that a result or a cell holds. What is beyond it is stored
-            all the same, and read in pages. None for no limit.
+        max_request_rate: Rate limit of one connection, in requests per second; faster ones wait. None for no limit.
+        max_output_bytes: Bytes of outputs of one execution that a result or a cell holds. Everything beyond is stored,
+            and read in pages. None for no limit.
         max_kernel_memory: The most memory that a kernel and what it starts may use, in bytes; None for no limit.
         keep_days: Days for which executions that no cell shows are kept; None for ever.
     """
@@ -74,24 +74,23 @@ class DaemonLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where a daemon lives, how long it waits, and how much it takes on.
+    """The settings of a daemon: its folders, its deadlines and its limits.
 
     Attributes:
         data_dir: Its databases, blobs and log. On a local disk: SQLite's write-ahead log fails on network file systems.
         socket_path: Where it listens. The folder is private (mode 0700) and is not removed by a logout.
         hosts_dir: Holds a folder per host, with its sockets and its spool.
         idle_exit: Seconds after which a daemon with no client and no active session ends.
-        compact_after: Stored changes after which a document is written anew, without its history.
-        compact_after_memory: Bytes of memory, about, that its stored changes may take until then; None for no limit.
-        env_keep_days: Days after its last use in which an environment is kept; None for ever.
-        env_max_count: So many environments are kept.
-        env_max_bytes: They may take so many bytes together; None for no limit.
-        log_level: How much goes into its log.
-        pool_size: So many spare kernels are kept ready of each kind that was started lately, and a spare browser; 0 for
-            none.
+        compact_after: Stored changes after which a document is compacted: rewritten without its history.
+        compact_after_memory: Approximate bytes of memory of these changes that trigger it, too; None for no limit.
+        env_keep_days: Days after its last use for which an environment is kept; None for ever.
+        env_max_count: Number of environments that are kept; the least recently used are evicted.
+        env_max_bytes: Bytes that all environments may take; None for no limit.
+        log_level: Level of its log.
+        pool_size: Spare kernels of each recently started kind, and whether a spare browser is kept; 0 for none.
         pool_min_memory: Bytes of available memory, of the machine or of the container, below which no spare is kept;
             None to look at no memory.
-        limits: How much it takes on.
+        limits: Its limits.
     """
 
     data_dir: Path
@@ -277,5 +276,5 @@ def _days(text: str) -> float | None:
 
 
 def _is_none(text: str) -> bool:
-    """Whether a limit is lifted. 0 never says so: to most people it means that nothing is allowed, or kept."""
+    """Whether a limit is lifted. 0 never lifts one: most people read it as "nothing is allowed"."""
     return text.lower() == "none"

@@ -8,10 +8,10 @@ __all__ = ["prepare"]
 
 
 def prepare(*kinds: type[msgspec.Struct]) -> None:
-    """Let msgspec look at the fields of structs now, as their module is imported, and at all that they hold.
+    """Let msgspec inspect the fields of structs now, while their module is imported, recursively.
 
-    Else it does so when one is first decoded; where two threads are the first, each sees what the other has half done,
-    and the process crashes (msgspec 0.22).
+    Otherwise it does so at the first decoding. Two threads that decode first see each other's half-done work, and the
+    process crashes (msgspec 0.22).
     """
     for kind in kinds:
         msgspec.json.Decoder(kind)

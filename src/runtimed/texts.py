@@ -1,7 +1,7 @@
-"""Texts from anywhere made harmless: for terminals, and for logs in which each record is one line.
+"""Escapes untrusted texts: for terminals, and for logs in which each record is one line.
 
 Ids, labels and a kernel's last words may hold any Unicode: terminal escapes, line breaks, marks that turn the direction
-of writing. Everything that shows or logs them passes them through here. Nothing here talks to anybody.
+of writing. Everything that shows or logs them passes them through here. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def signal_name(number: int) -> str:
 
 
 def without_colours(text: str) -> str:
-    """Return a text without what colours it on a terminal (ECMA-48, SGR)."""
+    """Return a text without terminal colours (ECMA-48, SGR)."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 

@@ -1,4 +1,4 @@
-"""The version of runtimed, and what to say where two meet that differ. Nothing here talks to anybody."""
+"""The version of runtimed, and the note for a client and a daemon that differ. Nothing here does I/O."""
 
 import re
 
@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def version_note(daemon: str, client: str = __version__) -> str | None:
-    """Return what a person should know where a daemon is of another version than its client; None where it is not.
+    """Return a note if the daemon has another version than its client, else None.
 
     Args:
         daemon: The version of the daemon.
