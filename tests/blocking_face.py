@@ -24,6 +24,7 @@ MADE: Final = {
     "async_browser_session.py": "browser_session.py",
     "async_client.py": "client.py",
     "async_execution.py": "execution.py",
+    "async_pages.py": "pages.py",
     "async_session.py": "session.py",
 }
 """The modules that are written, and those that are made of them."""
@@ -55,6 +56,7 @@ _STEPS: Final = (
     *((rf"(?<!\w){re.escape(old)}(?!\w)", new) for old, new in _NAMES.items()),
     (rf"await (\w+(?:\.\w+)*\.(?:{'|'.join(PROPERTIES)}))\(\)", r"\1"),
     (rf"( *)async def ({'|'.join(PROPERTIES)})\b", r"\1@property\n\1def \2"),
+    (r"\bAwaitable\[((?:[^][]|\[[^][]*\])*)\]", r"\1"),
     (r"\basync (def|for|with)\b", r"\1"),
     (r"\bawait ", ""),
     (r"\basync_(\w)", r"\1"),
@@ -72,7 +74,7 @@ def blocking(name: str) -> str:
     for pattern, replacement in _STEPS:
         code = re.sub(pattern, replacement, code)
     note = f"# Made from {name} by `python -m tests.blocking_face`: edit that one.\n\n"
-    for arguments in (["check", "--select", "I", "--fix"], ["format"]):
+    for arguments in (["check", "--select", "F401,I", "--fix"], ["format"]):
         command = [sys.executable, "-m", "ruff", *arguments, "-q", "--stdin-filename", str(CLIENT / MADE[name]), "-"]
         code = subprocess.run(command, input=code, capture_output=True, text=True, check=True).stdout
     return note + code

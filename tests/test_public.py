@@ -45,6 +45,7 @@ SESSION_MEMBERS = [
     "append_source",
     "get_cell",
     "get_cells",
+    "iter_cells",
     "delete_cell",
     "move_cell",
     "clear_outputs",
@@ -90,7 +91,7 @@ SESSION_MEMBERS = [
     "close",
 ]
 
-EXECUTION_MEMBERS = ["events", "answer", "interrupt", "cancel", "wait", "past", "follow", "public"]
+EXECUTION_MEMBERS = ["events", "outputs", "answer", "interrupt", "cancel", "wait", "past", "follow", "public"]
 
 BROWSER_MEMBERS = [
     "session_id",
@@ -181,7 +182,7 @@ def test_both_faces_have_every_member_with_the_same_parameters_and_docs(name):
         return
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())
-    if name not in ("stream_execute", "subscribe"):
+    if name not in ("iter_cells", "stream_execute", "subscribe"):
         assert inspect.iscoroutinefunction(coroutine)
         assert first.return_annotation == second.return_annotation.replace("AsyncExecution", "Execution")
 
@@ -212,7 +213,7 @@ def test_both_faces_of_an_execution_have_every_member_with_the_parameters_and_do
     assert inspect.getdoc(sync) == inspect.getdoc(coroutine) == inspect.getdoc(definition)
     first, second = inspect.signature(sync), inspect.signature(coroutine)
     assert list(first.parameters.values()) == list(second.parameters.values())
-    assert inspect.iscoroutinefunction(coroutine) == (name != "events")
+    assert inspect.iscoroutinefunction(coroutine) == (name not in ("events", "outputs"))
     theirs = list(inspect.signature(definition).parameters.values())
     ours = list(first.parameters.values())[1:]
     given = ("notebook", "execution_id")
@@ -263,9 +264,10 @@ def test_both_clients_have_the_same_members(pair):
     members = {name for name in dir(sync) if not name.startswith("_")}
     assert members == {name for name in dir(coroutine) if not name.startswith("_")}
     for name in members - {"Session", "BrowserSession"}:
+        assert inspect.getdoc(getattr(sync, name)) == inspect.getdoc(getattr(coroutine, name))
         assert (
-            inspect.signature(getattr(sync, name)).parameters.keys()
-            == inspect.signature(getattr(coroutine, name)).parameters.keys()
+            inspect.signature(getattr(sync, name)).parameters.items()
+            == inspect.signature(getattr(coroutine, name)).parameters.items()
         )
 
 

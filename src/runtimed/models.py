@@ -25,6 +25,7 @@ __all__ = [
     "EventType",
     "ExecutionEvent",
     "ExecutionResult",
+    "ExecutionSummary",
     "Image",
     "KernelStatus",
     "Output",
@@ -359,6 +360,31 @@ class ExecutionEvent:
     password: bool = False
     bytes_done: int | None = None
     bytes_total: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSummary:
+    """One execution of a session, as `Client.sessions.find_executions` returns it. Times are in UTC.
+
+    Attributes:
+        status: `queued`, `running`, or how it ended: `ok`, `error`, `cancelled`, `died`.
+        program: Whether it ran as a program (`runtimed run FILE`).
+        label: What people call the client that asked for it.
+        uid: The user who did, as the operating system says.
+        pid: The process of that client, as the operating system says.
+    """
+
+    execution_id: ExecutionId
+    cell_id: CellId
+    status: str
+    program: bool
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    client_id: str | None
+    label: str | None
+    uid: int | None
+    pid: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ class Blocking:
         value = getattr(self._target, name)
         if name in ("is_connected", "kernel_started", "env_source"):
             return self._loop.run(value())
-        if name == "sessions":
+        if name in ("sessions", "profiles"):
             return Blocking(value, self._loop)
         if not callable(value):
             return value
@@ -56,6 +56,9 @@ class Blocking:
 
         return call
 
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterate(aiter(self._target))
+
     def _iterate(self, events: Any) -> Iterator[Any]:
         try:
             while True:
@@ -64,7 +67,8 @@ class Blocking:
                 except StopAsyncIteration:
                     return
         finally:
-            self._loop.run(events.aclose())
+            if hasattr(events, "aclose"):
+                self._loop.run(events.aclose())
 
     def __repr__(self) -> str:
         return repr(self._target).removeprefix("Async")

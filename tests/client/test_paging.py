@@ -3,15 +3,19 @@
 The flows are driven by hand: no daemon of ours sends such replies.
 """
 
+import asyncio
 import hashlib
+import itertools
 from typing import Any
 
 import pytest
 
 from runtimed import Image, ProtocolError, StorageError
 from runtimed.client import calls
+from runtimed.client.async_pages import AsyncItems
 from runtimed.client.calls import Notebook
-from runtimed.client.calls.pages import read_blob
+from runtimed.client.calls.pages import Page, Pages, read_blob
+from runtimed.client.pages import Items
 from runtimed.ids import NotebookId
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.browser_operations import ReadReply
@@ -104,3 +108,59 @@ def test_outputs_of_a_cell_that_do_not_lead_on_are_an_error():
 
     with pytest.raises(ProtocolError, match="ends at 7, and should lead on from 7"):
         drive(calls.get_cell(NOTEBOOK, "c"), answer)
+
+
+class Numbers:
+    """A daemon that has so many numbers, and gives three at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.asked: list[int] = []
+
+    def read(self, at: int) -> Any:
+        self.asked.append(at)
+        yield None
+        end = min(at + 3, self.count)
+        return Page(list(range(at, end)), end if end < self.count else None)
+
+
+def perform(flow: Any) -> Any:
+    try:
+        while True:
+            next(flow)
+    except StopIteration as stop:
+        return stop.value
+
+
+async def perform_later(flow: Any) -> Any:
+    return perform(flow)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
+def test_what_comes_in_pages_is_read_whole_or_one_after_another(count):
+    async def read_all() -> list[int]:
+        return [one async for one in AsyncItems(perform_later, Pages(Numbers(count).read))]
+
+    expected = list(range(count))
+    assert perform(Pages(Numbers(count).read).all()) == expected
+    assert list(Items(perform, Pages(Numbers(count).read))) == expected
+    assert asyncio.run(read_all()) == expected
+
+
+def test_a_page_is_asked_for_when_the_one_before_is_used_up():
+    numbers = Numbers(7)
+    items = Items(perform, Pages(numbers.read))
+    assert numbers.asked == []
+    assert list(itertools.islice(items, 3)) == [0, 1, 2]
+    assert numbers.asked == [0]
+    assert next(items) == 3
+    assert numbers.asked == [0, 3]
+
+
+def test_a_page_that_leads_nowhere_ends_the_iteration():
+    def read(at: int) -> Any:
+        yield None
+        return Page([at], at)
+
+    with pytest.raises(ProtocolError, match="should lead on"):
+        list(Items(perform, Pages(read)))

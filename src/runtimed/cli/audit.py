@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from typing import Final
 
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import print_table
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
-from runtimed.client.client import Client
 from runtimed.models import AuditEntry
 from runtimed.texts import client_name
 
 __all__ = ["log"]
 
-PAGE: Final = 500
-"""Entries asked for at a time."""
-
 
 def log(arguments: argparse.Namespace) -> int:
     """Show what was done in one session, the latest first; an ended one stays ended."""
     client = reach("log")
-    found = _latest(client, find_session(client, arguments.id).session_id, arguments.entries)
+    session_id = find_session(client, arguments.id).session_id
+    found = list(itertools.islice(client.sessions.iter_log(session_id), arguments.entries))
     if arguments.json:
         print_json(found)
     else:
@@ -44,16 +40,6 @@ def log(arguments: argparse.Namespace) -> int:
             ids=["CELL", "EXECUTION"],
         )
     return Exit.OK
-
-
-def _latest(client: Client, session_id: str, count: int) -> list[AuditEntry]:
-    found: list[AuditEntry] = []
-    for page in itertools.count(1):
-        more = client.sessions.log(session_id, page, PAGE)
-        found += more
-        if len(found) >= count or len(more) < PAGE:
-            break
-    return found[:count]
 
 
 def _who(entry: AuditEntry) -> str:

@@ -13,7 +13,7 @@ import psutil
 from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
-from runtimed.cli.listing import all_sessions, unused_kernels
+from runtimed.cli.listing import unused_kernels
 from runtimed.cli.processes import wait_for_end
 from runtimed.client.client import Client
 from runtimed.display import readable_size
@@ -64,7 +64,7 @@ def status(arguments: argparse.Namespace) -> int:
             return Exit.NO_DAEMON
         return no_daemon(settings.socket_path)
     found = _status()
-    unused = unused_kernels(all_sessions(Client(label="runtimed"), "active"))
+    unused = unused_kernels(list(Client(label="runtimed").sessions.iter("active")))
     if arguments.json:
         ids = [one.session_id for one in unused]
         print_json({"running": True, **jsonable(found), "client_version": __version__, "unused_kernels": ids})

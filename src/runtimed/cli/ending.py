@@ -9,7 +9,7 @@ from runtimed.cli.as_json import print_json
 from runtimed.cli.console import ago, complain, confirm, print_table, say
 from runtimed.cli.daemon import end_daemon
 from runtimed.cli.exits import Exit
-from runtimed.cli.listing import all_sessions, ending, unused_kernels
+from runtimed.cli.listing import ending, unused_kernels
 from runtimed.cli.reach import find_session, reach
 from runtimed.client.client import Client
 from runtimed.errors import DaemonUnavailable, ProtocolError, SessionError, SessionNotFound
@@ -47,12 +47,12 @@ def _stop_daemon(*, keep_kernels: bool, yes: bool) -> int:
         return Exit.OK
     if not keep_kernels and not yes:
         try:
-            active = all_sessions(Client(label="runtimed stop"), "active")
+            active = list(Client(label="runtimed stop").sessions.iter("active"))
         except (DaemonUnavailable, ProtocolError):
             # One that does not answer is replaced, which costs nothing: the next one knows what its kernels do.
             end_daemon(settings, keep_kernels=True)
             ensure_daemon(settings)
-            active = all_sessions(Client(label="runtimed stop"), "active")
+            active = list(Client(label="runtimed stop").sessions.iter("active"))
         if not _may_end([session for session in active if _is_busy(session)], yes=False):
             return Exit.FAILED
     sessions = "its sessions live on" if keep_kernels else "its sessions are ended"
@@ -93,7 +93,7 @@ def delete(arguments: argparse.Namespace) -> int:
 def prune(arguments: argparse.Namespace) -> int:
     """Delete the sessions that ended long ago; name the kernels that nobody uses."""
     client = reach("prune")
-    sessions = all_sessions(client)
+    sessions = list(client.sessions)
     before = datetime.now(UTC) - timedelta(days=min(arguments.older_than, 36500))
     old = [session for session in sessions if session.status != "active" and _last_use(session) <= before]
     unused = unused_kernels(sessions)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from runtimed.client.calls import SessionState
-from runtimed.client.client import Client
 from runtimed.models import SessionStatus
 
-__all__ = ["all_sessions", "ending", "unused_kernels"]
-
-PAGE: Final = 200
-"""Sessions asked for at a time."""
+__all__ = ["ending", "unused_kernels"]
 
 UNUSED: Final = timedelta(days=1)
 """A kernel that nobody has used for so long is named."""
-
-
-def all_sessions(client: Client, status: SessionState | None = None, kind: str | None = None) -> list[SessionStatus]:
-    """Return all sessions, newest access first."""
-    found: list[SessionStatus] = []
-    for page in itertools.count(1):
-        more = client.sessions.list(status, kind, page, PAGE)  # type: ignore[arg-type]  # argparse checked
-        found += more
-        if len(more) < PAGE:
-            break
-    return found
 
 
 def unused_kernels(sessions: list[SessionStatus]) -> list[SessionStatus]:

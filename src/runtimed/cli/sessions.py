@@ -10,7 +10,7 @@ from rich.text import Text
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import ago, complain, print_table, say, short_duration
 from runtimed.cli.exits import Exit
-from runtimed.cli.listing import all_sessions, ending
+from runtimed.cli.listing import ending
 from runtimed.cli.reach import find_cell, find_session, reach
 from runtimed.display import readable_size
 from runtimed.models import Cell, SessionStatus
@@ -28,7 +28,7 @@ _STYLES: Final = {"active": "green", "error": "red", "timed_out": "yellow"}
 
 def sessions(arguments: argparse.Namespace) -> int:
     """List the sessions."""
-    found = all_sessions(reach("sessions"), arguments.status, arguments.kind)
+    found = list(reach("sessions").sessions.iter(arguments.status, arguments.kind))
     if arguments.json:
         print_json(found)
     elif found:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from runtimed.client import calls
 from runtimed.client.async_apart import apart
 from runtimed.client.async_browser_session import AsyncBrowserSession
+from runtimed.client.async_pages import AsyncItems
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
@@ -97,12 +98,31 @@ class AsyncClient:
     async def _perform(self, flow: Flow[T]) -> T:
         return await apart(self._identity, flow, start_daemon=False)
 
+    async def _page(self, flow: Flow[calls.Page[T]]) -> calls.Page[T]:
+        """Read a page; an empty one if no daemon runs."""
+        return await self._perform(flow) if await self.is_running() else calls.Page([], None)
+
 
 class AsyncSessions:
-    """All sessions of the daemon, active and ended."""
+    """All sessions of the daemon, active and ended. Iterating gives their states, newest access first."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+
+    def __aiter__(self) -> AsyncItems[SessionStatus]:
+        return self.iter()
+
+    def iter(
+        self, status: calls.SessionState | None = None, kind: calls.SessionKind | None = None
+    ) -> AsyncItems[SessionStatus]:
+        """Iterate over sessions, newest access first; over none if no daemon runs.
+
+        Args:
+            status: Only those in this state; all if None.
+            kind: Only those of this kind; all if None.
+        """
+
+        return AsyncItems(self._client._page, calls.iter_sessions(status, kind))
 
     async def list(
         self,
@@ -148,6 +168,30 @@ class AsyncSessions:
         """
         return await self._client._perform(calls.get_log(calls.notebook(session_id), page, page_size))
 
+    def iter_log(self, session_id: str) -> AsyncItems[AuditEntry]:
+        """Iterate over who did what in a session, and when, the latest first; see `log`.
+
+        Raises:
+            SessionNotFound: If it never started.
+            DaemonUnavailable: If no daemon runs.
+        """
+        return AsyncItems(self._client._perform, calls.iter_log(calls.notebook(session_id)))
+
+    async def find(
+        self, prefix: str = "", status: calls.SessionState | None = None, kind: calls.SessionKind | None = None
+    ) -> builtins.list[str]:
+        """Return the ids of all sessions that begin with a text, newest access first, for somebody who types one.
+
+        Args:
+            prefix: What the ids begin with.
+            status: Only those in this state; all if None.
+            kind: Only those of this kind; all if None.
+
+        Raises:
+            DaemonUnavailable: If no daemon runs.
+        """
+        return await self._client._perform(calls.find_sessions(prefix, status, kind))
+
     async def stop(self, session_id: str) -> None:
         """End a session for everybody; harmless if it ended.
 
@@ -188,10 +232,13 @@ class AsyncSessions:
 
 
 class AsyncProfiles:
-    """The named profiles that `save_profile` and `BrowserSession(profile=…)` have left."""
+    """The named profiles that `save_profile` and `BrowserSession(profile=…)` have left. Iterating gives their names."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
+
+    def __aiter__(self) -> AsyncItems[str]:
+        return AsyncItems(self._client._page, calls.browser.iter_profiles())
 
     async def list(self) -> builtins.list[str]:
         """Return their names, sorted; none if no daemon runs."""

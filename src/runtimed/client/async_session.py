@@ -10,6 +10,7 @@ from typing import Any
 from runtimed.client import calls
 from runtimed.client.async_execution import AsyncExecution
 from runtimed.client.async_handle import AsyncHandle, EventStream
+from runtimed.client.async_pages import AsyncItems
 from runtimed.client.handle import documented
 from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
@@ -175,10 +176,17 @@ class AsyncSession(AsyncHandle):
 
     # --- cells ---
 
-    async def create_cell(self, source: str = "", cell_type: CellType = "code", index: int | None = None) -> CellId:
+    async def create_cell(
+        self,
+        source: str = "",
+        cell_type: CellType = "code",
+        index: int | None = None,
+        *,
+        cell_id: str | None = None,
+    ) -> CellId:
         """See `calls.create_cell`."""
         await self.connect()
-        return await self._perform(calls.create_cell(self._notebook, source, cell_type, index))
+        return await self._perform(calls.create_cell(self._notebook, source, cell_type, index, cell_id=cell_id))
 
     async def set_source(self, cell_id: str, source: str) -> None:
         """See `calls.set_source`."""
@@ -208,13 +216,18 @@ class AsyncSession(AsyncHandle):
         """See `calls.set_cell_type`."""
         await self._perform(calls.set_cell_type(self._notebook, cell_id, cell_type))
 
-    async def get_cell(self, cell_id: str) -> Cell:
+    async def get_cell(self, cell_id: str, *, outputs: bool = True) -> Cell:
         """See `calls.get_cell`."""
-        return await self._perform(calls.get_cell(self._notebook, cell_id))
+        return await self._perform(calls.get_cell(self._notebook, cell_id, outputs=outputs))
 
-    async def get_cells(self) -> list[Cell]:
+    async def get_cells(self, *, outputs: bool = True) -> list[Cell]:
         """See `calls.get_cells`."""
-        return await self._perform(calls.get_cells(self._notebook))
+        return await self._perform(calls.get_cells(self._notebook, outputs=outputs))
+
+    def iter_cells(self, *, outputs: bool = True) -> AsyncItems[Cell]:
+        """See `calls.iter_cells`."""
+        self._check_connected()
+        return AsyncItems(self._perform, calls.iter_cells(self._notebook, outputs=outputs))
 
     async def get_cell_ids(self) -> list[CellId]:
         """See `calls.get_cell_ids`."""

@@ -12,6 +12,7 @@ from runtimed.client.apart import apart
 from runtimed.client.browser_session import BrowserSession
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
+from runtimed.client.pages import Items
 from runtimed.client.session import Session
 from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError
 from runtimed.models import AuditEntry, DaemonStatus, SessionStatus
@@ -99,12 +100,31 @@ class Client:
     def _perform(self, flow: Flow[T]) -> T:
         return apart(self._identity, flow, start_daemon=False)
 
+    def _page(self, flow: Flow[calls.Page[T]]) -> calls.Page[T]:
+        """Read a page; an empty one if no daemon runs."""
+        return self._perform(flow) if self.is_running() else calls.Page([], None)
+
 
 class Sessions:
-    """All sessions of the daemon, active and ended."""
+    """All sessions of the daemon, active and ended. Iterating gives their states, newest access first."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def __iter__(self) -> Items[SessionStatus]:
+        return self.iter()
+
+    def iter(
+        self, status: calls.SessionState | None = None, kind: calls.SessionKind | None = None
+    ) -> Items[SessionStatus]:
+        """Iterate over sessions, newest access first; over none if no daemon runs.
+
+        Args:
+            status: Only those in this state; all if None.
+            kind: Only those of this kind; all if None.
+        """
+
+        return Items(self._client._page, calls.iter_sessions(status, kind))
 
     def list(
         self,
@@ -150,6 +170,30 @@ class Sessions:
         """
         return self._client._perform(calls.get_log(calls.notebook(session_id), page, page_size))
 
+    def iter_log(self, session_id: str) -> Items[AuditEntry]:
+        """Iterate over who did what in a session, and when, the latest first; see `log`.
+
+        Raises:
+            SessionNotFound: If it never started.
+            DaemonUnavailable: If no daemon runs.
+        """
+        return Items(self._client._perform, calls.iter_log(calls.notebook(session_id)))
+
+    def find(
+        self, prefix: str = "", status: calls.SessionState | None = None, kind: calls.SessionKind | None = None
+    ) -> builtins.list[str]:
+        """Return the ids of all sessions that begin with a text, newest access first, for somebody who types one.
+
+        Args:
+            prefix: What the ids begin with.
+            status: Only those in this state; all if None.
+            kind: Only those of this kind; all if None.
+
+        Raises:
+            DaemonUnavailable: If no daemon runs.
+        """
+        return self._client._perform(calls.find_sessions(prefix, status, kind))
+
     def stop(self, session_id: str) -> None:
         """End a session for everybody; harmless if it ended.
 
@@ -190,10 +234,13 @@ class Sessions:
 
 
 class Profiles:
-    """The named profiles that `save_profile` and `BrowserSession(profile=…)` have left."""
+    """The named profiles that `save_profile` and `BrowserSession(profile=…)` have left. Iterating gives their names."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def __iter__(self) -> Items[str]:
+        return Items(self._client._page, calls.browser.iter_profiles())
 
     def list(self) -> builtins.list[str]:
         """Return their names, sorted; none if no daemon runs."""

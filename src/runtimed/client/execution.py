@@ -8,9 +8,11 @@ from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
 from runtimed.client.flows import OnEvent
 from runtimed.client.handle import documented
+from runtimed.client.pages import Items
 from runtimed.durations import DEFAULT_TIMEOUT
+from runtimed.execution.outputs import blobs_in, to_public
 from runtimed.ids import CellId, ExecutionId
-from runtimed.models import ExecutionEvent, ExecutionResult
+from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.protocol.events import Event
 from runtimed.texts import printable
 
@@ -45,6 +47,11 @@ class Execution:
     def events(self) -> EventIterator:
         """See `calls.execution.events`."""
         return self._session._stream(calls.execution.events(self._session._notebook, self.id))
+
+    def outputs(self) -> Items[Output]:
+        """See `calls.execution.outputs`."""
+        self._session._check_connected()
+        return Items(self._session._perform, calls.execution.outputs(self._session._notebook, self.id))
 
     def answer(self, text: str | None) -> None:
         """See `calls.execution.answer`."""
@@ -83,5 +90,7 @@ class Execution:
 
     def public(self, event: Event) -> ExecutionEvent | None:
         """See `calls.execution.public`."""
+        if not blobs_in(event):
+            return to_public(event)
         # The session's own connection may be in the middle of the exchange that brought this event.
         return self._session._apart(calls.execution.public(self._session._notebook, event))

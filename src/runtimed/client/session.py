@@ -13,6 +13,7 @@ from runtimed.client import calls
 from runtimed.client.blocking_handle import BlockingHandle, EventIterator
 from runtimed.client.execution import Execution
 from runtimed.client.handle import documented
+from runtimed.client.pages import Items
 from runtimed.durations import DEFAULT_TIMEOUT
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import CellId, ExecutionId
@@ -180,10 +181,17 @@ class Session(BlockingHandle):
 
     # --- cells ---
 
-    def create_cell(self, source: str = "", cell_type: CellType = "code", index: int | None = None) -> CellId:
+    def create_cell(
+        self,
+        source: str = "",
+        cell_type: CellType = "code",
+        index: int | None = None,
+        *,
+        cell_id: str | None = None,
+    ) -> CellId:
         """See `calls.create_cell`."""
         self.connect()
-        return self._perform(calls.create_cell(self._notebook, source, cell_type, index))
+        return self._perform(calls.create_cell(self._notebook, source, cell_type, index, cell_id=cell_id))
 
     def set_source(self, cell_id: str, source: str) -> None:
         """See `calls.set_source`."""
@@ -213,13 +221,18 @@ class Session(BlockingHandle):
         """See `calls.set_cell_type`."""
         self._perform(calls.set_cell_type(self._notebook, cell_id, cell_type))
 
-    def get_cell(self, cell_id: str) -> Cell:
+    def get_cell(self, cell_id: str, *, outputs: bool = True) -> Cell:
         """See `calls.get_cell`."""
-        return self._perform(calls.get_cell(self._notebook, cell_id))
+        return self._perform(calls.get_cell(self._notebook, cell_id, outputs=outputs))
 
-    def get_cells(self) -> list[Cell]:
+    def get_cells(self, *, outputs: bool = True) -> list[Cell]:
         """See `calls.get_cells`."""
-        return self._perform(calls.get_cells(self._notebook))
+        return self._perform(calls.get_cells(self._notebook, outputs=outputs))
+
+    def iter_cells(self, *, outputs: bool = True) -> Items[Cell]:
+        """See `calls.iter_cells`."""
+        self._check_connected()
+        return Items(self._perform, calls.iter_cells(self._notebook, outputs=outputs))
 
     def get_cell_ids(self) -> list[CellId]:
         """See `calls.get_cell_ids`."""

@@ -112,11 +112,7 @@ def sessions_report(*current: str | None) -> str:
     Args:
         current: The sessions to mark with a star.
     """
-    client = Client()
-    sessions, page = client.sessions.list(), 2
-    while len(sessions) == 100 * (page - 1):
-        sessions += client.sessions.list(page=page)
-        page += 1
+    sessions = list(Client().sessions)
     if not sessions:
         return "No sessions."
     return table(

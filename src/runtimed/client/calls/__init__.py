@@ -20,6 +20,7 @@ from runtimed.client.calls.cells import (
     get_cell_source,
     get_cell_type,
     get_cells,
+    iter_cells,
     move_cell,
     set_cell_metadata,
     set_cell_type,
@@ -29,7 +30,9 @@ from runtimed.client.calls.daemon import (
     SessionKind,
     SessionState,
     daemon_status,
+    find_sessions,
     flush_pool,
+    iter_sessions,
     list_rooms,
     list_sessions,
     shutdown,
@@ -74,7 +77,8 @@ from runtimed.client.calls.kernel import (
 )
 from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook, notebook
-from runtimed.client.calls.sessions import delete, get_log, get_session, leave, restore, stop
+from runtimed.client.calls.pages import Page, Pages
+from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop
 from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
 
@@ -82,6 +86,8 @@ __all__ = [
     "AlreadyQueued",
     "Notebook",
     "OnTimeout",
+    "Page",
+    "Pages",
     "Past",
     "SessionKind",
     "SessionState",
@@ -103,6 +109,7 @@ __all__ = [
     "execute_cell",
     "execution",
     "fetch_blobs",
+    "find_sessions",
     "flush_pool",
     "get",
     "get_cell",
@@ -123,6 +130,9 @@ __all__ = [
     "get_uv_dependencies",
     "inspect",
     "interrupt",
+    "iter_cells",
+    "iter_log",
+    "iter_sessions",
     "kernel_request",
     "lacks_kernel",
     "leave",

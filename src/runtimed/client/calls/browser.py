@@ -14,7 +14,7 @@ import msgspec
 
 from runtimed.actions import DropFiles, Target, UploadFile, parse_action, parse_target
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.calls.pages import following, read_blob, read_rest
+from runtimed.client.calls.pages import Page, Pages, read_blob, read_rest
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import ActionFailed, BrowserError, InvalidAction, StaleElement
 from runtimed.models import Image
@@ -41,6 +41,7 @@ __all__ = [
     "downloads",
     "execute",
     "get_cookies",
+    "iter_profiles",
     "list_profiles",
     "observe",
     "read_actions",
@@ -325,6 +326,15 @@ def list_profiles() -> Flow[list[str]]:
     return names
 
 
+def iter_profiles() -> Pages[str]:
+    """Iterate over the names of all profiles, sorted."""
+
+    def read(_at: int) -> Flow[Page[str]]:
+        return Page((yield from list_profiles()), None)
+
+    return Pages(read)
+
+
 def delete_profile(name: str) -> Flow[None]:
     """Delete a profile by its name.
 
@@ -353,10 +363,8 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
     """
     yield Ask(GetSession(notebook_id=notebook.id))
     entries: list[LogEntry] = []
-    after: int | None = 0
-    while after is not None:
-        events, after = yield from _log_page(notebook, after)
-        for event in events:
+    for event in (yield from _events(notebook).all()):
+        if isinstance(event, BrowserLogged):
             entry = msgspec.convert(event.entry, LogEntry)
             if pictures and event.image is not None:
                 image = yield from read_blob(notebook, event.image.sha256, event.image.size)
@@ -365,16 +373,13 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
     return entries
 
 
-def _log_page(notebook: Notebook, after: int) -> Flow[tuple[list[BrowserLogged], int | None]]:
-    """Return a page of the action log, and after which event the next one begins; None if there is no more."""
-    events, last = yield from _event_page(notebook, after)
-    return [event for event in events if isinstance(event, BrowserLogged)], last
+def _events(notebook: Notebook) -> Pages[Event]:
+    def read(after: int) -> Flow[Page[Event]]:
+        page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
+        events = [decode_event(body) for _seq, body in page["events"]]
+        return Page(events, page["last"] if page["more"] else None)
 
-
-def _event_page(notebook: Notebook, after: int) -> Flow[tuple[list[Event], int | None]]:
-    page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
-    last = following(after, page["last"]) if page["more"] else None
-    return [decode_event(body) for _seq, body in page["events"]], last
+    return Pages(read)
 
 
 def read_runs(notebook: Notebook) -> Flow[list[Run]]:
@@ -385,15 +390,12 @@ def read_runs(notebook: Notebook) -> Flow[list[Run]]:
     """
     yield Ask(GetSession(notebook_id=notebook.id))
     runs: list[Run] = []
-    after: int | None = 0
-    while after is not None:
-        events, after = yield from _event_page(notebook, after)
-        for event in events:
-            if isinstance(event, BrowserState) and event.status == "starting":
-                runs.append(Run(event.config, []))
-            elif isinstance(event, BrowserLogged) and event.entry["kind"] == "action":
-                runs = runs or [Run({}, [])]  # old events are deleted
-                runs[-1].actions.append(msgspec.convert(event.entry, LogEntry))
+    for event in (yield from _events(notebook).all()):
+        if isinstance(event, BrowserState) and event.status == "starting":
+            runs.append(Run(event.config, []))
+        elif isinstance(event, BrowserLogged) and event.entry["kind"] == "action":
+            runs = runs or [Run({}, [])]  # old events are deleted
+            runs[-1].actions.append(msgspec.convert(event.entry, LogEntry))
     return runs
 
 
@@ -531,14 +533,14 @@ def _newest(
         raise BrowserError(f"since must have a time zone, as datetime.now(UTC) has one: {since!r} has none")
     found: deque[LogEntry] = deque(maxlen=limit)
     yield Ask(GetSession(notebook_id=notebook.id))
-    after: int | None = 0
-    while after is not None:
-        events, after = yield from _log_page(notebook, after)
-        for event in events:
-            if event.entry["kind"] == kind:
-                entry = msgspec.convert(event.entry, LogEntry)
-                if (since is None or entry.at > since) and fitting(entry):
-                    found.append(entry)
+
+    def take(event: Event) -> None:
+        if isinstance(event, BrowserLogged) and event.entry["kind"] == kind:
+            entry = msgspec.convert(event.entry, LogEntry)
+            if (since is None or entry.at > since) and fitting(entry):
+                found.append(entry)
+
+    yield from _events(notebook).each(take)
     return list(found)
 
 

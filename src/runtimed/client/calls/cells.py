@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
-from runtimed.client.calls.pages import following, read_blob, read_content
+from runtimed.client.calls.pages import Page, Pages, read_blob, read_content
 from runtimed.client.flows import Ask, Flow
 from runtimed.document.checks import MAX_TEXT
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
@@ -15,7 +15,7 @@ from runtimed.ids import CellId, new_cell_id
 from runtimed.models import Attribution, Cell, CellType, Output
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Blob
+from runtimed.protocol.events import Blob, Event
 
 __all__ = [
     "append_source",
@@ -32,7 +32,9 @@ __all__ = [
     "get_cell_source",
     "get_cell_type",
     "get_cells",
+    "iter_cells",
     "move_cell",
+    "read_events",
     "set_cell_metadata",
     "set_cell_type",
     "set_source",
@@ -40,7 +42,12 @@ __all__ = [
 
 
 def create_cell(
-    notebook: Notebook, source: str = "", cell_type: CellType = "code", index: int | None = None
+    notebook: Notebook,
+    source: str = "",
+    cell_type: CellType = "code",
+    index: int | None = None,
+    *,
+    cell_id: str | None = None,
 ) -> Flow[CellId]:
     """Add a cell to the document.
 
@@ -48,6 +55,7 @@ def create_cell(
         source: Its text, at most 10 MB.
         cell_type: `code`, `markdown` or `raw`.
         index: Its place, from 0 to the number of cells; at the end if None.
+        cell_id: Its id, such as the one that it has in a notebook file; a generated one if None.
 
     Returns:
         The new cell's id.
@@ -59,10 +67,10 @@ def create_cell(
     check_cell_type(cell_type)
     if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
         raise InvalidCell(f"A cell's index must be an int or None, not {type(index).__name__}")
-    cell_id = new_cell_id()
-    yield Ask(ops.AddCell(notebook_id=notebook.id, cell_id=cell_id, source=source, cell_type=cell_type, index=index))
-    notebook.seen[cell_id] = source
-    return cell_id
+    new = new_cell_id() if cell_id is None else CellId(cell_id)
+    yield Ask(ops.AddCell(notebook_id=notebook.id, cell_id=new, source=source, cell_type=cell_type, index=index))
+    notebook.seen[new] = source
+    return new
 
 
 def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
@@ -148,27 +156,44 @@ def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow
     yield Ask(ops.SetCellType(notebook_id=notebook.id, cell_id=cell_id, cell_type=cell_type))
 
 
-def get_cell(notebook: Notebook, cell_id: str) -> Flow[Cell]:
+def get_cell(notebook: Notebook, cell_id: str, *, outputs: bool = True) -> Flow[Cell]:
     """Return a cell with the outputs of its latest execution, so far.
 
     An execution with more outputs than the daemon's limit `max_output_bytes` is marked: see `Cell.truncated`.
 
+    Args:
+        cell_id: The cell.
+        outputs: Whether to read its outputs, which may be large; else the cell has none.
+
     Raises:
         CellNotFound: If there is no such cell.
     """
-    found = yield from _find_cell(notebook, cell_id, outputs=True)
+    found = yield from _find_cell(notebook, cell_id, outputs=outputs)
     if found is None:
         raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
     return (yield from _cell(notebook, found))
 
 
-def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
-    """Return all cells in order, each as `get_cell` returns it."""
-    cells: list[Cell] = []
-    seen = list(notebook.seen)
-    start: int | None = 0
-    while start is not None:
-        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start))
+def get_cells(notebook: Notebook, *, outputs: bool = True) -> Flow[list[Cell]]:
+    """Return all cells in order, each as `get_cell` returns it; `iter_cells` gives one after another.
+
+    Args:
+        outputs: Whether to read their outputs, which may be large; else the cells have none.
+    """
+    return (yield from iter_cells(notebook, outputs=outputs).all())
+
+
+def iter_cells(notebook: Notebook, *, outputs: bool = True) -> Pages[Cell]:
+    """Iterate over the cells in order, each as `get_cell` returns it, without holding all of them at once.
+
+    Args:
+        outputs: Whether to read their outputs, which may be large; else the cells have none.
+    """
+
+    def read(start: int) -> Flow[Page[Cell]]:
+        cells: list[Cell] = []
+        seen = list(notebook.seen)
+        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=outputs))
         _forget_missing(notebook, seen, start, page)
         for found in page["cells"]:
             try:
@@ -176,21 +201,21 @@ def get_cells(notebook: Notebook) -> Flow[list[Cell]]:
             except CellNotFound:
                 continue  # deleted since the page was read
             cells.append(cell)
-        start = None if page["next"] is None else following(start, page["next"])
-    return cells
+        return Page(cells, page["next"])
+
+    return Pages(read)
 
 
 def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
     """Return the ids of all cells, in order."""
-    ids: list[CellId] = []
-    seen = list(notebook.seen)
-    start: int | None = 0
-    while start is not None:
+
+    def read(start: int) -> Flow[Page[CellId]]:
+        seen = list(notebook.seen)
         page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
-        ids += [CellId(found["id"]) for found in page["cells"]]
         _forget_missing(notebook, seen, start, page)
-        start = None if page["next"] is None else following(start, page["next"])
-    return ids
+        return Page([CellId(found["id"]) for found in page["cells"]], page["next"])
+
+    return (yield from Pages(read).all())
 
 
 def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: dict[str, Any]) -> None:
@@ -299,13 +324,28 @@ def _fold(notebook: Notebook, found: dict[str, Any]) -> Flow[OutputFold]:
     fold = OutputFold()
     for body in found["events"]:
         fold.add(decode_event(body))
-    after = found["more"]
-    while after is not None:
-        page = yield Ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=found["execution_id"], after=after))
-        for _seq, body in page["events"]:
-            fold.add(decode_event(body))
-        after = following(after, page["last"]) if page["more"] else None
+    if found["more"] is not None:
+        rest = read_events(notebook, found["execution_id"], found["more"], whole=False)
+        yield from rest.each(lambda numbered: fold.add(numbered[1]))
     return fold
+
+
+def read_events(notebook: Notebook, execution_id: str, after: int, *, whole: bool) -> Pages[tuple[int, Event]]:
+    """Read the stored events of an execution, with their numbers.
+
+    Args:
+        execution_id: The execution.
+        after: Number of the last event that is not wanted.
+        whole: Whether to read also what is beyond the daemon's limit.
+    """
+
+    def read(place: int) -> Flow[Page[tuple[int, Event]]]:
+        ask = ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=place, whole=whole)
+        page = yield Ask(ask)
+        events = [(seq, decode_event(body)) for seq, body in page["events"]]
+        return Page(events, page["last"] if page["more"] else None)
+
+    return Pages(read, after)
 
 
 def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str | StorageError]]:

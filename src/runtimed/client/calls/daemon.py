@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
-from runtimed.client.calls.pages import following
+from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.sessions import session_status
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import ConnectionLost, DaemonUnavailable
@@ -16,11 +16,16 @@ __all__ = [
     "SessionKind",
     "SessionState",
     "daemon_status",
+    "find_sessions",
     "flush_pool",
+    "iter_sessions",
     "list_rooms",
     "list_sessions",
     "shutdown",
 ]
+
+MOST: Final = 2**31
+"""More sessions than anybody has."""
 
 SessionState = Literal["active", "closed", "error", "timed_out"]
 SessionKind = Literal["kernel", "browser"]
@@ -36,13 +41,12 @@ def daemon_status() -> Flow[DaemonStatus]:
 
 def list_rooms() -> Flow[list[dict[str, Any]]]:
     """Return the open rooms; see `DaemonClient.list_rooms`."""
-    rooms: list[dict[str, Any]] = []
-    first: int | None = 0
-    while first is not None:
-        page = yield Ask(ops.GetStatus(first_room=first))
-        rooms += page["rooms"]
-        first = None if page["next_room"] is None else following(first, page["next_room"])
-    return rooms
+
+    def read(first: int) -> Flow[Page[dict[str, Any]]]:
+        reply = yield Ask(ops.GetStatus(first_room=first))
+        return Page(reply["rooms"], reply["next_room"])
+
+    return (yield from Pages(read).all())
 
 
 def flush_pool() -> Flow[None]:
@@ -65,14 +69,29 @@ def list_sessions(
     """Return a page of sessions; see `Sessions.list`."""
     if page < 1 or page_size < 1:
         raise ValueError("page and page_size count from 1")
+    end = page * page_size
+    return (yield from _sessions(status, kind, end - page_size, end).all())
+
+
+def iter_sessions(status: SessionState | None, kind: SessionKind | None) -> Pages[SessionStatus]:
+    """Iterate over all sessions; see `Sessions.iter`."""
+    return _sessions(status, kind, 0, MOST)
+
+
+def _sessions(status: SessionState | None, kind: SessionKind | None, start: int, end: int) -> Pages[SessionStatus]:
     for name, given, known in (("status", status, get_args(SessionState)), ("kind", kind, get_args(SessionKind))):
         if given is not None and given not in known:
             raise ValueError(f"{name} is {', '.join(known)} or None; not {given!r}")
-    found: list[SessionStatus] = []
-    end = page * page_size
-    start: int | None = end - page_size
-    while start is not None:
-        reply = yield Ask(ops.ListSessions(status=status, kind=kind, start=start, count=end - start))
-        found += [session_status(fields) for fields in reply["sessions"]]
-        start = None if reply["next"] is None else following(start, reply["next"])
+
+    def read(at: int) -> Flow[Page[SessionStatus]]:
+        reply = yield Ask(ops.ListSessions(status=status, kind=kind, start=at, count=end - at))
+        return Page([session_status(fields) for fields in reply["sessions"]], reply["next"])
+
+    return Pages(read, start)
+
+
+def find_sessions(prefix: str, status: SessionState | None, kind: SessionKind | None) -> Flow[list[str]]:
+    """Return the ids of sessions that begin with a text; see `Sessions.find`."""
+    reply = yield Ask(ops.FindSessions(prefix=prefix, status=status, kind=kind))
+    found: list[str] = reply["ids"]
     return found

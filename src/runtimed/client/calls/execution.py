@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.client.calls import executions
-from runtimed.client.calls.cells import fetch_blobs
+from runtimed.client.calls.cells import fetch_blobs, read_events
 from runtimed.client.calls.executions import OnTimeout, start_for
 from runtimed.client.calls.kernel import kernel_request, shown_on
 from runtimed.client.calls.notebook import Notebook, check_text
-from runtimed.client.calls.pages import following
+from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.streams import Stream
 from runtimed.client.flows import Ask, Flow, OnEvent
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
@@ -22,10 +22,22 @@ from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.progress import Progress
 from runtimed.protocol import client_operations as ops
-from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event, Finished, InputRequested
 
-__all__ = ["Past", "answer", "cancel", "events", "find", "follow", "interrupt", "past", "public", "submit", "wait"]
+__all__ = [
+    "Past",
+    "answer",
+    "cancel",
+    "events",
+    "find",
+    "follow",
+    "interrupt",
+    "outputs",
+    "past",
+    "public",
+    "submit",
+    "wait",
+]
 
 END_OF_INPUT: Final = "\x04"
 """What ipykernel turns into EOFError when it comes as the answer to `input()`."""
@@ -201,26 +213,37 @@ def past(notebook: Notebook, execution_id: str, *, whole: bool = True, outputs: 
         whole: Whether to read also what is beyond the daemon's limit `max_output_bytes`.
         outputs: Whether to return its outputs, and fetch their large values.
     """
-    found, more = Past(), True
-    while more:
-        ask = ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=found.seen, whole=whole)
-        page = yield Ask(ask)
-        for _seq, body in page["events"]:
-            event = decode_event(body)
-            found.fold.add(event)
-            match event:
-                case InputRequested():
-                    found.question = event
-                case Finished():
-                    found.finished = event
-                case _:
-                    pass
-        more = page["more"]
-        found.seen = following(found.seen, page["last"]) if more else page["last"]
+    found = Past()
+
+    def take(numbered: tuple[int, Event]) -> None:
+        found.seen, event = numbered
+        found.fold.add(event)
+        match event:
+            case InputRequested():
+                found.question = event
+            case Finished():
+                found.finished = event
+            case _:
+                pass
+
+    yield from read_events(notebook, execution_id, 0, whole=whole).each(take)
     if outputs:
         values = yield from fetch_blobs(notebook, found.fold.missing_blobs)
         found.outputs = found.fold.outputs_with(values)
     return found
+
+
+def outputs(notebook: Notebook, execution_id: str) -> Pages[Output]:
+    """Iterate over all stored outputs of this execution as its kernel sent them, also those that a result leaves out.
+
+    A text that is longer than what is read at a time comes in pieces.
+    """
+
+    def read(after: int) -> Flow[Page[Output]]:
+        page = yield from executions.read_outputs(notebook, execution_id, after)
+        return Page(list(page.outputs), page.next)
+
+    return Pages(read)
 
 
 def follow(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow
@@ -12,7 +14,62 @@ from runtimed.protocol import client_operations as ops
 from runtimed.protocol.browser_operations import ReadReply
 from runtimed.protocol.codec import unpack
 
-__all__ = ["following", "read_blob", "read_content", "read_rest"]
+__all__ = ["Page", "Pages", "following", "read_blob", "read_content", "read_rest"]
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A piece of something long.
+
+    Attributes:
+        items: What is on it.
+        next: Where the next page begins; None behind the last one.
+    """
+
+    items: list[T]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pages(Generic[T]):
+    """Something long that is read piece by piece, from a place on that only the daemon understands.
+
+    Attributes:
+        read: Reads the page that begins at a place.
+        start: Where the first page begins.
+    """
+
+    read: Callable[[int], Flow[Page[T]]]
+    start: int = 0
+
+    def page(self, at: int) -> Flow[Page[T]]:
+        """Return the page that begins at a place.
+
+        Raises:
+            ProtocolError: If it does not lead on.
+        """
+        found = yield from self.read(at)
+        if found.next is not None:
+            following(at, found.next)
+        return found
+
+    def each(self, visit: Callable[[T], object]) -> Flow[None]:
+        """Give each item to a function, without holding all of them."""
+        at: int | None = self.start
+        while at is not None:
+            page = yield from self.page(at)
+            for item in page.items:
+                visit(item)
+            at = page.next
+
+    def all(self) -> Flow[list[T]]:
+        """Return everything."""
+        items: list[T] = []
+        yield from self.each(items.append)
+        return items
 
 
 def following(before: int, after: int) -> int:

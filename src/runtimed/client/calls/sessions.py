@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from runtimed.client.calls.notebook import Notebook
+from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.flows import Ask, Flow
 from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import client_operations as ops
 
+LOG_PAGE: Final = 500
+"""Entries of a log that an iteration asks for at a time."""
+
 logger = logging.getLogger(__name__)
 
-__all__ = ["delete", "get_log", "get_session", "leave", "restore", "session_status", "stop"]
+__all__ = ["delete", "get_log", "get_session", "iter_log", "leave", "restore", "session_status", "stop"]
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
@@ -43,6 +47,16 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
         raise ValueError(f"page counts from 1, and page_size from 1 to {ops.MAX_LOG_PAGE}")
     reply = yield Ask(ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
     return [_audit_entry(fields) for fields in reply["entries"]]
+
+
+def iter_log(notebook: Notebook) -> Pages[AuditEntry]:
+    """Iterate over who did what in a session, and when, the latest first; see `get_log`."""
+
+    def read(page: int) -> Flow[Page[AuditEntry]]:
+        found = yield from get_log(notebook, page, LOG_PAGE)
+        return Page(found, page + 1 if len(found) == LOG_PAGE else None)
+
+    return Pages(read, 1)
 
 
 def stop(notebook: Notebook) -> Flow[None]:

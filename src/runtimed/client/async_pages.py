@@ -1,0 +1,42 @@
+"""Iterates over what comes in pages, for asyncio."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from runtimed.client.calls.pages import Page, Pages
+from runtimed.client.flows import Flow
+
+__all__ = ["AsyncItems"]
+
+T = TypeVar("T")
+
+
+class AsyncItems(AsyncIterator[T]):
+    """The items of something long, one after another: the next page is asked for when the one before is used up.
+
+    What changes between two pages may be missed or come twice. Leaving the loop early leaves nothing open.
+    """
+
+    def __init__(self, perform: Callable[[Flow[Page[T]]], Awaitable[Page[T]]], pages: Pages[T]) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            perform: Makes a call.
+            pages: What to read.
+        """
+        self._perform = perform
+        self._pages = pages
+        self._items: deque[T] = deque()
+        self._next: int | None = pages.start
+
+    async def __anext__(self) -> T:
+        while not self._items:
+            if self._next is None:
+                raise StopAsyncIteration
+            page = await self._perform(self._pages.page(self._next))
+            self._items.extend(page.items)
+            self._next = page.next
+        return self._items.popleft()
