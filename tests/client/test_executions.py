@@ -1,5 +1,6 @@
 """The handle of one execution: submitted, found again, followed, answered and interrupted, on both faces."""
 
+import sys
 import uuid
 
 import pytest
@@ -224,12 +225,16 @@ class Heard:
         self.announced.append(text)
 
 
-def test_a_kernel_is_started_where_none_runs_and_the_waiting_for_it_has_a_limit(session):
+def test_the_start_of_a_kernel_has_a_limit_and_the_execution_begins_when_it_is_there(session, tmp_path):
+    slow = tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\nsleep 2\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
     with pytest.raises(ExecutionTimeout) as caught:
-        session.submit(code="print('late')", timeout_secs=0.001)
+        session.submit(code="print('late')", env_source=f"python:{slow}", timeout_secs=0.5)
     assert session.wait(caught.value.execution_id).stdout == "late\n"
 
-    session.shutdown_kernel()
+
+def test_a_kernel_is_started_where_none_runs_and_says_which(session):
     heard = Heard()
     assert session.submit(code="print(1)", env_source="current", progress=heard).wait().success
     assert session.submit(code="print(1)", env_source="uv:prewarmed", progress=heard).wait().success

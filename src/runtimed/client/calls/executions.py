@@ -347,9 +347,11 @@ def start_for(
     except WaitTimeout:
         outcome: str | None = "it never began, as its kernel still starts"
         if isinstance(operation, ops.Enqueue) and on_timeout == "leave":
-            reply = yield Ask(msgspec.structs.replace(operation, watch=False))
-            execution_id = reply.get("queued", execution_id)
-            outcome = None
+            # The start may have been given up before it began.
+            with contextlib.suppress(NoKernel):
+                reply = yield Ask(msgspec.structs.replace(operation, watch=False))
+                execution_id = reply.get("queued", execution_id)
+                outcome = None
         raise timed_out(execution_id, timeout_secs, outcome) from None
 
 
