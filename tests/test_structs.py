@@ -29,7 +29,7 @@ assert all(result == results[0] for result in results), results
             "decode_answer(frame)",
         ),
         ("from runtimed.actions import parse_action", "parse_action({'type': 'click', 'ref': 'e1'})"),
-        ("from runtimed.transport.home import find_uv", "find_uv()"),
+        ("from runtimed.environments.uv_program import find_uv", "find_uv()"),
     ],
     ids=["messages", "actions", "uv"],
 )

@@ -101,13 +101,22 @@ def test_a_long_source_is_written_in_pieces():
     compaction = Compaction(source)
     sizes = [len(written(compaction.document)) for _ in compaction.catch_up()]
     assert len(sizes) == MAX_TEXT / PIECE + 1
-    source.set_source(A, "y" * (MAX_TEXT - 10) + "x" * 5, base=None, author=ME)
+    source.set_source(A, "x" * 7 * PIECE + "y" * 5 * PIECE + "x" * (MAX_TEXT - 14 * PIECE), base=None, author=ME)
     before = [written(compaction.document)]
     texts = before + [written(compaction.document) for _ in compaction.catch_up()]
     assert texts[-1] == written(source)
     assert max(map(len, texts)) <= MAX_TEXT
     for one, other in pairwise(texts):
         assert abs(one.count("x") - other.count("x")) + abs(one.count("y") - other.count("y")) <= PIECE
+
+
+def test_a_source_that_was_replaced_meanwhile_begins_anew():
+    source = a_document("x" * 20 * PIECE)
+    compaction = Compaction(source)
+    for _ in compaction.catch_up():
+        pass
+    source.set_source(A, "y" * 10 * PIECE, base=None, author=ME)
+    assert [written(compaction.document) for _ in compaction.catch_up()] == ["y" * n * PIECE for n in range(1, 11)]
 
 
 @pytest.mark.parametrize("first", ["short", "x" * MAX_TEXT, "x" * (MAX_TEXT + 1)])

@@ -163,15 +163,15 @@ def test_an_exception_inside_a_transaction_rolls_it_back():
     engine = Engine(GENESIS)
     heads = engine.heads()
 
-    def write(key: str, interrupted: type[BaseException] | None = None) -> None:
+    def write(node: bytes, interrupted: type[BaseException] | None = None) -> None:
         with engine.write("me") as writer:
             writer.put(core.ROOT, "before", "v")
-            writer.put(core.ROOT, key, "v")
+            writer.put(node, "key", "v")
             if interrupted:
                 raise interrupted
 
     with pytest.raises(KeyboardInterrupt):
-        write("k", KeyboardInterrupt)
-    with pytest.raises(StorageError, match="empty"):
-        write("")
+        write(core.ROOT, KeyboardInterrupt)
+    with pytest.raises(StorageError, match="invalid"):
+        write(b"no node")
     assert (engine.heads(), engine.usable) == (heads, True)

@@ -19,7 +19,7 @@ from runtimed.environments.detection import decide
 from runtimed.environments.facts import base_interpreter, gather, read_document
 from runtimed.environments.recipes import CondaRecipe, UvRecipe
 from runtimed.environments.script_block import script_blocks
-from runtimed.transport.home import find_uv
+from runtimed.environments.uv_program import find_uv
 
 BASE = base_interpreter(sys.executable)
 

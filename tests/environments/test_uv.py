@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from runtimed import EnvironmentFailed
+from runtimed.environments import uv_program
 from runtimed.environments.decision import Decision
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
@@ -23,8 +24,7 @@ from runtimed.environments.maker import Environments, refusal
 from runtimed.environments.recipes import Progress, UvRecipe
 from runtimed.environments.trust import Trust
 from runtimed.environments.uv import UvBuilder
-from runtimed.transport import home
-from runtimed.transport.home import find_uv
+from runtimed.environments.uv_program import find_uv
 from tests.conftest import wait_until
 from tests.environments import wheels
 from tests.environments.serving import serve_folder
@@ -418,7 +418,7 @@ def test_without_a_network_what_was_downloaded_earlier_is_used_else_it_fails_wit
 
 
 def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables, base, silent_index, monkeypatch):
-    monkeypatch.setattr(home, "_SILENCE", {"UV_HTTP_TIMEOUT": "1"})
+    monkeypatch.setattr(uv_program, "_SILENCE", {"UV_HTTP_TIMEOUT": "1"})
     begun = time.monotonic()
     with pytest.raises(EnvironmentFailed, match="(?s)index cannot be reached.*more seconds with UV_HTTP_TIMEOUT=60"):
         prepare(folder, UvRecipe(dependencies=("quiet",), python=base), {**variables, "UV_DEFAULT_INDEX": silent_index})
@@ -426,7 +426,7 @@ def test_an_index_that_says_nothing_is_given_up_within_seconds(folder, variables
 
 
 def test_an_index_that_answers_may_stall_in_the_middle_of_a_file(folder, variables, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(home, "_SILENCE", {"UV_HTTP_TIMEOUT": "1"})
+    monkeypatch.setattr(uv_program, "_SILENCE", {"UV_HTTP_TIMEOUT": "1"})
     wheel = make_wheel(tmp_path, "large", "1.0", ballast=2 * 2**20)
     Path(f"{wheel}.metadata").write_text("Metadata-Version: 2.1\nName: large\nVersion: 1.0\n")
     page = tmp_path / "simple/large/index.html"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import psutil
+from packaging.requirements import Requirement
 from rich.text import Text
 
 from runtimed.browser.chromium import sandbox_problem
@@ -24,13 +24,13 @@ from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
 from runtimed.client.client import Client
 from runtimed.display import readable_size
+from runtimed.environments.uv_program import find_uv
 from runtimed.errors import BrowserUnavailable, RuntimedError
 from runtimed.host.memory import Mechanism, find_mechanisms
 from runtimed.host.process import find_deno
 from runtimed.settings import MAX_SOCKET_PATH, Settings, read_settings
 from runtimed.storage.aside import list_aside
 from runtimed.texts import printable
-from runtimed.transport.home import find_uv
 from runtimed.version import __version__, version_note
 
 __all__ = ["Check", "doctor", "examine"]
@@ -105,6 +105,7 @@ def examine(settings: Settings) -> list[Check]:
 
 
 def _python(settings: Settings) -> Iterator[Check]:
+    del settings
     version = ".".join(map(str, sys.version_info[:3]))
     yield Check(name="runtimed", verdict="ok", found=f"{__version__}, Python {version} at {sys.executable}")
     if sys.platform not in ("linux", "darwin"):
@@ -114,33 +115,13 @@ def _python(settings: Settings) -> Iterator[Check]:
             found=f"{sys.platform} has no Unix sockets as runtimed needs them",
             advice="use Linux or macOS; on Windows, WSL 2",
         )
-    if importlib.util.find_spec("automerge") is not None:
-        found = f"automerge {_version('automerge')}"
-        yield Check(name="documents", verdict="ok", found=f"{found}: this interpreter can run the daemon")
-    elif (uv := find_uv()) is not None:
-        yield Check(
-            name="documents",
-            verdict="ok",
-            found=f"no package automerge for Python {version}; {uv} makes the daemon an environment of its own",
-        )
-    else:
-        yield Check(
-            name="documents",
-            verdict="warn" if settings.socket_path.is_socket() else "fail",
-            found=f"no package automerge for Python {version}: this interpreter can be a client, not run the daemon",
-            advice=(
-                "pip install 'ipython-runtimed[uv]', which makes the daemon an environment of its own; or run "
-                "`runtimed start` from Python 3.11 or 3.12: clients of any version then find that daemon"
-                if sys.version_info >= (3, 13)
-                else f"{sys.executable} -m pip install automerge==1.0.0rc1"
-            ),
-        )
 
 
 def _packages(settings: Settings) -> Iterator[Check]:
     del settings
-    yield _package("kernels", "ipykernel", 7, "fail", "this interpreter cannot be a kernel's")
-    yield _package("magics", "ipython", 9, "fail", "%load_ext runtimed cannot work")
+    yield _package("documents", "automerge==0.2.0.dev4", "this interpreter cannot run the daemon")
+    yield _package("kernels", "ipykernel>=7", "this interpreter cannot be a kernel's")
+    yield _package("magics", "ipython>=9", "%load_ext runtimed cannot work")
     jupyter = {name: _version(name) for name in ("jupyterlab", "notebook", "jupyter_server")}
     present = [f"{name} {version}" for name, version in jupyter.items() if version is not None]
     if present:
@@ -154,15 +135,16 @@ def _packages(settings: Settings) -> Iterator[Check]:
         )
 
 
-def _package(name: str, package: str, oldest: int, verdict: Verdict, consequence: str) -> Check:
-    version = _version(package)
-    if version is not None and int(version.split(".")[0]) >= oldest:
-        return Check(name=name, verdict="ok", found=f"{package} {version}")
+def _package(name: str, needed: str, consequence: str) -> Check:
+    requirement = Requirement(needed)
+    version = _version(requirement.name)
+    if version is not None and requirement.specifier.contains(version, prereleases=True):
+        return Check(name=name, verdict="ok", found=f"{requirement.name} {version}")
     return Check(
         name=name,
-        verdict=verdict,
-        found=f"{package} {version or 'is missing'}: {consequence}",
-        advice=f"{sys.executable} -m pip install '{package}>={oldest}'",
+        verdict="fail",
+        found=f"{requirement.name} {version or 'is missing'}: {consequence}",
+        advice=f"{sys.executable} -m pip install '{needed}'",
     )
 
 

@@ -24,8 +24,8 @@ from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather, read_document
 from runtimed.environments.maker import refusal, with_settings
 from runtimed.environments.prune import Keep, StoredEnvironment, list_environments, prune
+from runtimed.environments.uv_program import find_uv
 from runtimed.settings import read_settings
-from runtimed.transport.home import find_uv
 
 __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
 

@@ -1,6 +1,6 @@
 """Automerge's change chunks as bytes: where they end, their hashes, what they depend on. Nothing here keeps a document.
 
-Automerge drops damaged or premature changes without a word (`receive_sync_message`, `load`: automerge 1.0.0rc1),
+Automerge drops damaged or premature changes without a word (`load` behind a snapshot: automerge 0.2.0.dev4),
 so whoever hands it changes must be able to tell which ones it should know afterwards.
 
 Source: Automerge binary format, https://automerge.org/automerge-binary-format-spec/

@@ -27,7 +27,7 @@ __all__ = [
 MAX_SOURCE: Final = 10 * 2**20
 """Largest source of a cell and largest metadata value, in bytes of UTF-8."""
 
-MAX_TEXT: Final = 20_000
+MAX_TEXT: Final = 100_000
 """Longest source that merges, in code points; of a longer one the last writer wins."""
 
 MAX_KEY: Final = 1024

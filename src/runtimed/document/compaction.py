@@ -15,6 +15,7 @@ from typing import Final
 
 from runtimed.document.checks import MAX_TEXT
 from runtimed.document.notebook import CellRecord, NotebookDocument
+from runtimed.document.sources import is_written_anew
 from runtimed.document.text_edit import find_edit
 from runtimed.errors import StorageError
 from runtimed.ids import ClientId
@@ -25,7 +26,8 @@ AUTHOR: Final = ClientId("runtimed-compaction")
 """Whose changes a fresh document begins with."""
 
 PIECE: Final = 500
-"""Code points of a source that are written in one step, about 2.5 ms; one that is a plain Str is written as a whole."""
+"""Code points of a source that are written in one step: inserting takes 0.5 ms, deleting 5 ms. A source that is
+a plain Str is written as a whole."""
 
 FINGERPRINT_SIZE: Final = 32
 """Length of a fingerprint, in bytes."""
@@ -86,6 +88,8 @@ class Compaction:
         if len(record.source) <= MAX_TEXT:
             # A plain Str cannot be edited piece by piece.
             present = present if len(present) <= MAX_TEXT else ""
+            if is_written_anew(find_edit(present, record.source).deleted, record.source):
+                present = ""
             while (following := self._towards(record.source, present)) != record.source:
                 yield replace(record, source=following)
                 present = following

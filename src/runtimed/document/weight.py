@@ -1,8 +1,9 @@
-"""About how much memory a document and its history take, from what is stored. Nothing here keeps a document.
+"""About how much memory loading a document and its history takes, from what is stored. Nothing here keeps a document.
 
-Measured with automerge 1.0.0rc1: 280 to 420 bytes for each code point that is typed into or deleted from a text, which
-is an operation of its own; 2 to 3 for each byte of a value that is written as a whole, such as a source that is too
-long for a text. The stored changes say nothing of that: they are packed, the more alike their values the smaller.
+Loading needs most. Measured with automerge 0.2.0.dev4: 100 bytes in a snapshot and 510 in changes for each code point
+that was typed into a text, which is an operation of its own, and 3 to 5 once it is loaded; 2 to 3 for each byte of a
+value that is written as a whole, such as a source that is too long for a text. The stored changes say nothing of that:
+they are packed, the more alike their values the smaller.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from runtimed.environments.uv_messages import (
     is_network_failure,
     read_plan,
 )
+from runtimed.environments.uv_program import uv_patience
 from runtimed.errors import EnvironmentFailed
-from runtimed.transport.home import uv_patience
 
 __all__ = ["UvBuilder"]
 

@@ -17,13 +17,13 @@ from runtimed.environments.decision import explain
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import refusal, with_settings
+from runtimed.environments.uv_program import find_uv
 from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionError, SessionNotFound
 from runtimed.ipython.queue import age, read_queue, state_of_execution
 from runtimed.models import QueuedExecution, SessionStatus
 from runtimed.protocol.client_operations import FindCells, GetCells, GetMetadata
 from runtimed.settings import read_settings
 from runtimed.texts import printable
-from runtimed.transport.home import find_uv
 from runtimed.version import version_note
 
 __all__ = [

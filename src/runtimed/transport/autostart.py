@@ -15,7 +15,6 @@ from typing import Final
 
 from runtimed.errors import DaemonUnavailable
 from runtimed.settings import Settings
-from runtimed.transport.home import daemon_interpreter
 from runtimed.transport.sockets import check_listener, check_private_folder, check_socket_path, make_private_folder
 
 __all__ = ["READY", "connect_socket", "daemon_answers", "ensure_daemon", "open_or_start"]
@@ -112,21 +111,16 @@ def _start_lock(path: Path) -> Iterator[None]:
 
 
 def _start(settings: Settings) -> None:
-    interpreter = daemon_interpreter(settings.data_dir)
     environment = {
         **os.environ,
         "RUNTIMED_DATA_DIR": str(settings.data_dir),
         "RUNTIMED_SOCKET_PATH": str(settings.socket_path),
         "RUNTIMED_IDLE_EXIT": str(settings.idle_exit),
     }
-    if interpreter != sys.executable:
-        # These say where this Python finds its packages; another one must not look there.
-        for name in ("PYTHONPATH", "PYTHONHOME"):
-            environment.pop(name, None)
     # The process forks and its first half ends at once, so that no client is ever the daemon's parent.
     process = subprocess.run(
         # -P: the folder in which a client happens to work must not shadow the daemon's modules.
-        [interpreter, "-P", "-m", "runtimed.daemon"],
+        [sys.executable, "-P", "-m", "runtimed.daemon"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -13,11 +13,11 @@ import msgspec
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Ask, Flow, Follow, OnEvent
 from runtimed.client.inherited import inherited_here
+from runtimed.environments.uv_program import find_uv
 from runtimed.errors import KernelStartFailed
 from runtimed.progress import Progress
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.events import EnvProgress, Event
-from runtimed.transport.home import find_uv
 
 __all__ = [
     "complete",
