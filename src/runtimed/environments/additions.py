@@ -1,7 +1,7 @@
-"""Adds packages to a running kernel: into a folder of its own, so that others in the same environment see none of it.
+"""Adds packages to a running kernel, into a folder of its own: other kernels of the environment do not see them.
 
-Only what does not touch anything that the kernel may have imported can be added; this module says what stands against
-it. Nothing here decides what is done then.
+Only packages that change nothing which the kernel may have imported can be added; this module names the obstacle
+otherwise. The caller decides what to do then.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Addition", "add_packages", "obstacle"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """What became of the wish to add packages to a running kernel.
+    """The result of adding packages to a running kernel.
 
     Attributes:
-        packages: What was added, each as an exact requirement.
-        obstacle: Why nothing was, a clause without its full stop; None if all is there now.
+        packages: The added packages, as exact requirements.
+        obstacle: Why nothing was added, a clause without its full stop; None on success.
     """
 
     packages: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Addition:
 
 
 def obstacle(marker: Path, recipe: Recipe) -> str | None:
-    """Return why a running environment cannot become another one by additions, as far as the recipes say; else None.
+    """Return why additions cannot turn a running environment into another, as far as the recipes tell; else None.
 
     Args:
         marker: That of the running environment.
@@ -64,13 +64,13 @@ def obstacle(marker: Path, recipe: Recipe) -> str | None:
 
 
 async def add_packages(builder: UvBuilder, environment: Path, target: Path, report: Report) -> Addition:
-    """Install what a kernel lacks into its folder.
+    """Install a kernel's missing packages into its folder.
 
     Args:
         builder: Knows the recipe.
         environment: In which the kernel runs.
         target: The kernel's own folder of additions.
-        report: Hears of each step.
+        report: Called with each step.
 
     Raises:
         EnvironmentFailed: If the packages cannot be had.
@@ -107,7 +107,7 @@ async def add_packages(builder: UvBuilder, environment: Path, target: Path, repo
 
 
 def _move_in(scratch: Path, target: Path) -> None:
-    """Put files where the kernel finds them; what says that a package is there comes last, in case this is cut off."""
+    """Move files to where the kernel finds them; a package's metadata come last, in case this is interrupted."""
     if not target.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the kernel has ended")
     files = [path for path in scratch.rglob("*") if path.is_file() and path != scratch / ".lock"]
@@ -124,7 +124,7 @@ def _hooks(scratch: Path) -> list[str]:
 
 
 def _versions(target: Path) -> dict[str, str]:
-    """Return the versions of what was added, by name."""
+    """Return the versions of the added packages, by name."""
     found = (path.name.removesuffix(".dist-info").split("-") for path in target.glob("*-*.dist-info"))
     return {canonicalize_name(name): version for name, version in found}
 

@@ -39,7 +39,7 @@ def check_texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def check_requirements(value: Any, where: str) -> tuple[str, ...]:
-    """Return requirements; what is none would be an option or a path to uv, which nobody has consented to."""
+    """Return requirements. Anything else would reach uv as an option or a path, without consent."""
     requirements = check_texts(value, where)
     for one in requirements:
         try:

@@ -1,4 +1,4 @@
-"""Makes conda environments with py-rattler, in a process of their own. Nothing here reads a project's files."""
+"""Makes conda environments with py-rattler, in a worker process. Nothing here reads a project's files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_available() -> bool:
 
 
 def configured(environment: Mapping[str, str] | None = None) -> CondaSettings:
-    """Return what the user has configured: `RUNTIMED_CONDA_CHANNELS`, then the .condarc of the user, then the system's.
+    """Return the user's settings: `RUNTIMED_CONDA_CHANNELS`, then the user's .condarc, then the system's.
 
     Args:
         environment: Environment variables; None for this process's.

@@ -1,4 +1,4 @@
-"""Reads what people write about conda environments into recipes. Nothing here opens a file or asks for a package."""
+"""Parses declarations of conda environments into recipes. Nothing here opens a file or contacts a channel."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ ReadFile = Callable[[str], str]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CondaSettings:
-    """What a user has configured about channels.
+    """A user's settings of channels.
 
     Attributes:
-        channels: Used by a recipe that names none, the preferred one first.
-        defaults: What the channel `defaults` stands for.
-        alias: Comes before the plain name of a channel, to make its URL.
+        channels: Channels of a recipe that names none, preferred one first.
+        defaults: Meaning of the channel `defaults`.
+        alias: Prefix that makes a URL of a channel's plain name.
     """
 
     channels: tuple[str, ...] = (_CONDA_FORGE,)
@@ -84,7 +84,7 @@ def read_settings(variable: str | None, condarcs: Sequence[tuple[str, str]] = ()
 
 
 def with_channels(recipe: CondaRecipe, settings: CondaSettings) -> CondaRecipe:
-    """Return the recipe with the URLs of its channels, so that its digest names what is really installed.
+    """Return the recipe with the URLs of its channels, so that its digest names the actual packages.
 
     A channel that only a single package names (`bioconda::samtools`) comes after the others, as with conda.
     """
@@ -112,7 +112,7 @@ def current_platform() -> str:
 
 
 def read_notebook(metadata: Mapping[str, Any]) -> CondaRecipe | None:
-    """Return what a notebook's metadata asks for at `runt.conda`, None if it does not speak of conda.
+    """Return the recipe at `runt.conda` of a notebook's metadata, None if there is none.
 
     Args:
         metadata: `{"runt": {"conda": {"dependencies": ["numpy", …], "channels": ["conda-forge", …]}}}`.
@@ -172,7 +172,7 @@ def _recipe(name: str, content: Any, *, folder: Path | None, read: ReadFile | No
 
 
 def _variables(name: str, content: Mapping[str, Any], key: str) -> dict[str, str]:
-    """Return the variables of a table, as they are: no `$` in them means anything."""
+    """Return the variables of a table verbatim: `$` has no meaning in them."""
     found: dict[str, str] = {}
     for variable, value in _table(name, content, key).items():
         if not isinstance(value, str | int | float) or not _VARIABLE.fullmatch(str(variable)):
@@ -317,7 +317,7 @@ def _pixi(name: str, content: Mapping[str, Any], folder: Path, lock: str | None)
 
 
 def _features(name: str, content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the parts that the default environment is made of, the weakest first."""
+    """Return the features of the default environment, lowest precedence first."""
     default = _table(name, content, "environments").get("default", [])
     if isinstance(default, list):
         default = {"features": default}
@@ -407,7 +407,7 @@ def _pip_options(name: str, part: Mapping[str, Any], pip: dict[str, str], folder
 
 
 def _package(spec: str) -> str:
-    """Return the name of the package that a match spec speaks of."""
+    """Return the package name of a match spec."""
     name = spec.rsplit("::", 1)[-1].strip()
     for position, character in enumerate(name):
         if not (character.isalnum() or character in "-_."):
@@ -470,7 +470,7 @@ def _texts(name: str, key: str, value: Any) -> list[str]:
 
 
 def _brief(value: Any) -> str:
-    """Return a value for a sentence. A few lines of YAML can stand for more than any memory holds."""
+    """Return a short form of a value for a sentence. A few lines of YAML can expand beyond any memory."""
     shown = reprlib.Repr()
     shown.maxlevel, shown.maxlist, shown.maxdict, shown.maxstring, shown.maxother = 2, 4, 4, 80, 80
     return shown.repr(value)

@@ -1,4 +1,4 @@
-"""Counts what py-rattler downloads and installs, in bytes and packages. Nothing here needs py-rattler."""
+"""Counts the downloads and installations of py-rattler, in bytes and packages. Nothing here needs py-rattler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROGRESS: Final = 0.2
 
 
 class Reporter:
-    """Counts what py-rattler does. Called from its threads, while Python's lock is held."""
+    """The counter. Called from py-rattler's threads, with the GIL held."""
 
     def __init__(self, report: Callable[..., None], records: list[Any]) -> None:
         self._report = report
@@ -34,11 +34,11 @@ class Reporter:
         return time.monotonic() - self._heard if self._open else 0.0
 
     def on_transaction_start(self, total_operations: int) -> None:
-        """All begins."""
+        """The transaction starts."""
         self._report("install", f"Installing {total_operations} packages")
 
     def on_populate_cache_start(self, operation: int, package_name: str) -> int:
-        """A package is looked for in the cache; what is returned names it in the calls below."""
+        """A package is looked up in the cache; the returned number names it in the calls below."""
         self._names[operation] = package_name
         return operation
 
@@ -48,14 +48,14 @@ class Reporter:
             self._missing -= self._sizes.get(self._names.get(cache_entry, ""), 0)
 
     def on_download_start(self, cache_entry: int) -> int:
-        """It was not, and is fetched."""
+        """A package is missing in the cache; its download starts."""
         self._downloads.add(cache_entry)
         self._open.add(cache_entry)
         self._heard = time.monotonic()
         return cache_entry
 
     def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:  # noqa: ARG002
-        """So many bytes of it have come."""
+        """This many bytes have arrived."""
         self._heard = time.monotonic()
         self._fetched[download_idx] = progress
         self.latest = self._names.get(download_idx, self.latest)
@@ -65,7 +65,7 @@ class Reporter:
             self._report("download", f"Downloading {self.latest}", done, max(done, self._missing))
 
     def on_download_completed(self, download_idx: int) -> None:
-        """It has come."""
+        """The download is complete."""
         self._open.discard(download_idx)
 
     def on_link_complete(self, index: int) -> None:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""The words of the worker that makes conda environments: names out of what people wrote, sentences out of errors."""
+"""Text helpers of the conda worker: names from declarations, sentences from errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["check_space", "fail", "hidden", "listed", "normal_name", "one_line",
 
 
 def fail(message: str, **data: Any) -> NoReturn:
-    """Raise EnvironmentFailed without secrets; the data become its attributes, at the other end of the pipe too."""
+    """Raise EnvironmentFailed without secrets; the data become its attributes, also behind the pipe."""
     raise EnvironmentFailed(
         hidden(message), **{name: hidden(value) if isinstance(value, str) else value for name, value in data.items()}
     )
 
 
 def check_space(words: str, folder: Path) -> None:
-    """Fail if these words of an error speak of a full disk."""
+    """Fail if this error message means a full disk."""
     if "No space left on device" not in words and "Disk quota exceeded" not in words:
         return
     places = {_mount_point(Path(name)) for name in [str(folder), *re.findall(r"(?<![\w.])/[^\s`':]+", words)]}
@@ -41,29 +41,29 @@ def _mount_point(path: Path) -> Path:
 
 
 def one_line(error: Exception) -> str:
-    """Return the first and the last of the causes that py-rattler lists."""
+    """Return the first and the last cause of a py-rattler error."""
     lines = [line.removeprefix("Caused by: ") for line in str(error).splitlines() if line.strip()]
     return lines[0] if len(lines) < 2 else f"{lines[0]}: {lines[-1]}"
 
 
 def hidden(text: str) -> str:
-    """Take tokens and passwords out of URLs: the sentence goes to logs and to other people's screens."""
+    """Remove tokens and passwords from URLs: the sentence reaches logs and other people's screens."""
     return re.sub(r"/t/[^/\s]+", "/t/…", re.sub(r"://[^/\s@]+@", "://", text))
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names as a part of a sentence."""
+    """Return names as part of a sentence."""
     return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:5])} and {len(names) - 5} more"
 
 
 def spec_name(spec: str) -> str:
-    """Return the name of the package that a match spec speaks of."""
+    """Return the package name of a match spec."""
     match = re.match(r"[\w.\-]+", spec.rsplit("::", 1)[-1].strip())
     return match[0].lower() if match else spec
 
 
 def requirement_name(line: str) -> str:
-    """Return the name of the package that a line of a requirements file asks for; empty for an option or a path."""
+    """Return the package name in a line of a requirements file; empty for an option or a path."""
     match = re.match(r"[A-Za-z0-9][\w.\-]*(?=\s*([\[@<>=!~;]|$))", line)
     return normal_name(match[0]) if match else ""
 

@@ -1,7 +1,7 @@
-"""The process that makes one conda environment: a job on its standard input, a line of JSON for each step as output.
+"""The process that makes one conda environment: a job on standard input, one line of JSON per step on standard output.
 
-It exists so that a build can be killed at any instant, and so that neither the memory nor a crash of py-rattler's
-native code is the daemon's. It never outlives whoever holds the other end of its standard input.
+So a build can be killed at any instant, and memory and crashes of py-rattler's native code stay out of the daemon. It
+ends with the process at the other end of its standard input.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ compileall.compile_dir(pathlib.Path(found.origin).parent.parent, quiet=2, worker
 
 
 def main() -> None:
-    """Do the job that comes as one line of JSON; see `conda.build` for its fields."""
+    """Do the job in one line of JSON; see `conda.build` for its fields."""
     job = json.loads(sys.stdin.buffer.readline())
     # Whatever else writes to the standard output must not come between the lines.
     lines = os.dup(1)
@@ -130,7 +130,7 @@ class _Build:
     # --- which packages ---
 
     async def _resolve(self) -> tuple[list[Any], list[str]]:
-        """Return what to install: conda's records, and the lines of a requirements file."""
+        """Return conda's records and the lines of a requirements file to install."""
         locked, pip = ([], self._pip) if self._lock is None else self._read_lock(self._lock)
         names = {spec_name(spec) for spec in self._dependencies}
         pip_names = {requirement_name(line) for line in pip}
@@ -175,7 +175,7 @@ class _Build:
         return records, self._locked_pip({normal_name(package.name): package for package in packages})
 
     def _locked_pip(self, packages: dict[str, Any]) -> list[str]:
-        """Return the lines that install exactly what is locked, or what was asked for if the lock does not cover it."""
+        """Return the lines that install the locked versions, or the requested ones if the lock does not cover them."""
         as_asked = [line for line in self._pip if line.startswith("-") or _is_local(line)]
         for line in self._pip:
             package = packages.get(requirement_name(line))
@@ -219,7 +219,7 @@ class _Build:
             await self._explain(exc, specs, channels, gateway)
 
     async def _check_channels(self) -> None:
-        """Fail if a channel does not answer at all: py-rattler waits for one that is silent for ever."""
+        """Fail if a channel does not answer at all: py-rattler waits for a silent one without a timeout."""
         remote = [channel for channel in self._channels if channel.startswith(("http://", "https://"))]
         urls = [f"{channel}/noarch/repodata.json.zst" for channel in remote]
         answers = await asyncio.gather(*(_answers(url, self._patience) for url in urls))
@@ -245,7 +245,7 @@ class _Build:
         )
 
     async def _explain(self, error: Exception, specs: list[Any], channels: list[Any], gateway: Any) -> NoReturn:
-        """Say which package is the reason: one that no channel has, a version that there is not, or a conflict."""
+        """Raise with the responsible package: an unknown one, a missing version, or a conflict."""
         where = ", ".join(self._shown)
         for spec in specs:
             name = spec_name(str(spec))
@@ -355,7 +355,7 @@ class _Build:
 
 
 async def _answers(url: str, patience: float) -> str | None:
-    """Return None if a server answers, whatever it says, else why it does not."""
+    """Return None if a server answers at all, else why it does not."""
 
     def ask() -> str | None:
         try:
@@ -387,7 +387,7 @@ def _is_local(line: str) -> bool:
 
 
 def _is_beside(package: Any) -> bool:
-    """Whether a locked package is a folder of the project; what to do with it is in the recipe's own lines."""
+    """Whether a locked package is a folder of the project; the recipe's own lines install it."""
     return "://" not in package.location and not package.location.startswith("/")
 
 

@@ -1,4 +1,4 @@
-"""Which environment a kernel gets, as a value, and that value as text for people."""
+"""The choice of a kernel's environment as a value, and its text for people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Decision", "explain", "sentence"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Which environment a kernel gets.
+    """The environment of a kernel.
 
     Attributes:
         source: Its label, as `env_source` reads it back.
-        reason: Why this one, in a sentence without its full stop.
-        file: The project file that decided, None if it was none.
+        reason: Why it was chosen, a sentence without its full stop.
+        file: The project file that decided, if any.
         recipe: What it is made of; None for one that is there already, or is none of Python's.
         doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
         notes: What was seen and passed over, a sentence each.
@@ -36,14 +36,14 @@ class Decision:
 
 
 def sentence(decision: Decision) -> str:
-    """Return what is said at every start of a kernel."""
+    """Return the sentence for each start of a kernel."""
     if decision.file is not None:
         return f"kernel: {decision.source} of {decision.file}"
     return f"kernel: {decision.source}, since {decision.reason}"
 
 
 def explain(decision: Decision) -> str:
-    """Return a decision as text for people, in lines."""
+    """Return a decision as lines of text for people."""
     lines = [f"{decision.source}: {decision.reason}"]
     if decision.interpreter:
         lines.append(f"  interpreter: {decision.interpreter}")

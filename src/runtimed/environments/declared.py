@@ -1,4 +1,4 @@
-"""What a notebook or a script declares of its own environment: metadata, or a script block (PEP 723)."""
+"""The environment that a notebook or a script declares itself: in metadata, or in a script block (PEP 723)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["from_metadata", "from_script"]
 
 
 def from_metadata(facts: Facts) -> Decision | None:
-    """Return what the metadata of a notebook declare; None if they declare nothing.
+    """Return the environment that a notebook's metadata declare, None if they declare none.
 
     Raises:
         EnvironmentFailed: If they cannot be understood.
@@ -63,7 +63,7 @@ def from_metadata(facts: Facts) -> Decision | None:
 
 
 def from_script(facts: Facts) -> Decision | None:
-    """Return what the script block of the first code cell with one declares; None if there is none.
+    """Return the environment in the first script block of the code cells, None if there is none.
 
     Raises:
         EnvironmentFailed: If it cannot be understood.

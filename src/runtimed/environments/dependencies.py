@@ -1,4 +1,4 @@
-"""Reads and edits what a notebook says in its metadata of its kernel: text in, text out. Nothing here installs.
+"""Reads and edits the dependencies and kernelspec in a notebook's metadata: text in, text out. Nothing here installs.
 
 The text is the metadata value `notebook_metadata`: as JSON, what an .ipynb file holds at notebook level.
 """
@@ -31,7 +31,7 @@ _MATCH_SPEC: Final = re.compile(
 
 
 def named(metadata: str | None, manager: Manager) -> list[str]:
-    """Return the dependencies as they were written.
+    """Return the dependencies as written.
 
     Raises:
         SessionError: If the metadata cannot be understood.
@@ -40,7 +40,7 @@ def named(metadata: str | None, manager: Manager) -> list[str]:
 
 
 def add(metadata: str | None, manager: Manager, packages: Sequence[str]) -> str:
-    """Return the metadata with these dependencies; one of a package that is there already takes its place.
+    """Return the metadata with these dependencies; each replaces an earlier one of its package.
 
     Raises:
         EnvironmentFailed: If one of them is none (attribute `package`).
@@ -63,12 +63,12 @@ def add(metadata: str | None, manager: Manager, packages: Sequence[str]) -> str:
 
 
 def remove(metadata: str | None, manager: Manager, package: str) -> str | None:
-    """Return the metadata without a package's dependency, None if there is no such one.
+    """Return the metadata without a package's dependency, None if there was none.
 
     Args:
         metadata: As it is.
         manager: Whose dependency.
-        package: The package's name; a version behind it says nothing.
+        package: The package's name; a version behind it is ignored.
 
     Raises:
         EnvironmentFailed: If this is no name.
@@ -82,7 +82,7 @@ def remove(metadata: str | None, manager: Manager, package: str) -> str | None:
 
 
 def with_kernelspec(metadata: str | None, name: str, display_name: str, language: str | None) -> str:
-    """Return the metadata with this kernelspec, and all else that was there.
+    """Return the metadata with this kernelspec; everything else stays.
 
     Raises:
         SessionError: If the metadata cannot be understood.
@@ -96,7 +96,7 @@ def with_kernelspec(metadata: str | None, name: str, display_name: str, language
 
 
 def package_name(package: str, manager: Manager = "uv") -> str:
-    """Return the name of what a dependency asks for, in the form in which equal names are equal texts.
+    """Return the normalized package name of a dependency.
 
     Raises:
         EnvironmentFailed: If it is no dependency.

@@ -89,7 +89,7 @@ def _interpreter(facts: Facts, asked: str, why: str) -> Decision:
 
 
 def asked_in(*, metadata: str | None = None, source: str | None = None) -> Recipe | None:
-    """Return what a notebook's metadata or a cell's source ask for; None for nothing, or nothing that makes sense."""
+    """Return the environment that metadata or a cell's source ask for; None for none, or for an invalid one."""
     facts = Facts(metadata=metadata, sources=() if source is None else (source,))
     try:
         decision = from_metadata(facts) or from_script(facts)
@@ -111,7 +111,7 @@ def _detect(facts: Facts) -> Decision:
 
 
 def _named(facts: Facts, label: str) -> Decision:
-    """Find what was asked for by a label that `auto` gives."""
+    """Find the environment requested by one of `auto`'s labels."""
     notes: list[str] = []
     found = (from_metadata(facts), from_script(facts), from_project(facts, notes))
     for decision in found:

@@ -1,7 +1,7 @@
-"""Gathers the facts by which an environment is chosen: it looks at files, runs nothing, and decides nothing.
+"""Gathers the facts for the choice of an environment: reads files, runs nothing, and decides nothing.
 
-Whatever lies about cannot hold it up: only regular files are read, never more than a fixed number of bytes of each, and
-a loop of links is no file.
+No file can block it: only regular files are read, up to a fixed number of bytes each, and a loop of links counts as no
+file.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FoundFile:
         path: Its path, as it was reached.
         text: Its content; empty if it cannot be read.
         problem: Why it cannot be read; None if it can.
-        doubt: Why it may say what somebody else wants; None if nobody but this user can have written it.
+        doubt: Why somebody else may have written it; None if only this user can have.
         includes: The files that it names: the requirement files of an environment.yml, the pyproject.toml of each
             member of a workspace. The name that each has there, and the file.
     """
@@ -75,7 +75,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known when an environment has to be chosen.
+    """The facts for the choice of an environment.
 
     Attributes:
         asked: The `env_source` that was asked for.
@@ -118,7 +118,7 @@ def gather(
     interpreter: str,
     uv: str | None,
 ) -> Facts:
-    """Look at the files that concern the choice.
+    """Read the files that concern the choice.
 
     Args:
         asked: The `env_source` that was asked for.
@@ -191,7 +191,7 @@ def _with_includes(file: FoundFile) -> FoundFile:
 
 
 def _with_members(file: FoundFile) -> FoundFile:
-    """Add the members of a workspace whose root is no project itself: it stands for all of them.
+    """Add the members of a workspace whose root is no project: the root stands for all of them.
 
     Source: uv, "Using workspaces" and "Workspace roots".
     """
@@ -266,7 +266,7 @@ def _read(path: Path, limit: int) -> FoundFile | None:
 
 
 def _doubt(path: Path, info: os.stat_result) -> str | None:
-    """Return why a file may say what somebody else wants, None if nobody but this user can have written it."""
+    """Return why somebody else may have written a file, None if only this user can have."""
     if info.st_uid != os.getuid():
         return f"{path} belongs to {_user(info.st_uid)}"
     if _others_write(info):
@@ -301,9 +301,9 @@ def _user(uid: int) -> str:
 
 
 def read_document(path: Path) -> tuple[str | None, tuple[str, ...]]:
-    """Return what a file that is to be run says of its environment: notebook metadata as JSON, its code cells.
+    """Return what a file declares about its environment: notebook metadata as JSON, and its code cells.
 
-    A file that does not exist or is no notebook and no Python file says nothing.
+    A missing file, and one that is neither a notebook nor a Python file, declares nothing.
 
     Raises:
         ValueError: If it is a notebook that cannot be read.
@@ -326,7 +326,7 @@ def read_document(path: Path) -> tuple[str | None, tuple[str, ...]]:
 
 
 def base_interpreter(interpreter: str) -> str | None:
-    """Return the interpreter on which a virtual environment's is built; None if there is no interpreter at this path.
+    """Return the base interpreter of a virtual environment; None if there is no interpreter at this path.
 
     Two environments of one Python have the same base, so what is built for one can be used for the other.
 

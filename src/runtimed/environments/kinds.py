@@ -1,7 +1,7 @@
-"""Which spare kernel fits which start: by all that a Python cannot change once it runs. Nothing here starts anything.
+"""Matches spare kernels with starts, by everything that a running Python cannot change. Nothing here starts anything.
 
-Everything else (the folder, `PATH`, credentials, a project's own variables) a spare gets when it is handed over, before
-it reads any of it.
+A spare gets everything else (the folder, `PATH`, credentials, a project's own variables) at hand-over, before it reads
+any of it.
 """
 
 from __future__ import annotations
@@ -82,14 +82,14 @@ class Kind:
     max_memory: int | None
 
     def replaces(self, other: Kind) -> bool:
-        """Whether no start will be of the other kind any more: its packages have changed."""
+        """Whether this kind supersedes the other, whose packages have changed."""
         return dataclasses.replace(other, stamp=self.stamp) == self
 
 
 def kind_of(
     source: str, interpreter: str, marker: str, environment: Mapping[str, str], max_memory: int | None
 ) -> Kind | None:
-    """Return the kind of spare that fits a start; None if none can.
+    """Return the kind of spare that fits a start, None if no spare can.
 
     Args:
         source: The environment that was decided on.

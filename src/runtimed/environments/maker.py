@@ -1,6 +1,6 @@
-"""The environments of one data folder, for the daemon: a decision goes in, where a kernel starts comes out.
+"""The environments of one data folder: takes a decision, and returns where a kernel starts.
 
-Nothing here decides which environment that is.
+Nothing here chooses the environment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Environments", "Prepared", "refusal", "with_settings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """An environment that is complete.
+    """A complete environment.
 
     Attributes:
         interpreter: Its Python.
@@ -46,7 +46,7 @@ class Prepared:
 
 
 def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decision:
-    """Return a decision whose recipe names the channels that the client has configured, where it named none itself.
+    """Return a decision with the client's configured channels, where its recipe names none.
 
     Raises:
         EnvironmentFailed: If the configuration of conda cannot be read.
@@ -57,7 +57,7 @@ def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decisio
 
 
 def refusal(decision: Decision, folder: Path) -> str | None:
-    """Return why an environment would not be made, and what to do; None if nothing is known that stands against it.
+    """Return why an environment would not be made, and what to do; None if no reason is known.
 
     Args:
         decision: Which one, with the settings of the client.
@@ -79,7 +79,7 @@ class Environments:
     """Makes environments, each once.
 
     Attributes:
-        trust: What the user has consented to install.
+        trust: The consents of the user.
     """
 
     def __init__(self, folder: Path, trust: Trust) -> None:
@@ -90,7 +90,7 @@ class Environments:
     async def prepare(
         self, decision: Decision, environment: Mapping[str, str], interpreter: str, report: Report
     ) -> Prepared | None:
-        """Return the environment of a decision, made if need be; None for one that runtimed does not make.
+        """Return the environment of a decision, made if missing; None for one that runtimed does not make.
 
         Args:
             decision: Which one.
@@ -135,7 +135,7 @@ class Environments:
         interpreter: str,
         report: Report,
     ) -> Addition:
-        """Add to a running kernel what a decision names, unless something stands against it.
+        """Add the packages of a decision to a running kernel, unless there is an obstacle.
 
         Args:
             decision: What the kernel should have.
@@ -158,7 +158,7 @@ class Environments:
         return await add_packages(builder, Path(marker).parent, target, report)
 
     async def close(self) -> None:
-        """End what is in the making."""
+        """Cancel all environments that are being made."""
         await self._store.close()
 
     async def _uv(
@@ -191,7 +191,7 @@ class Environments:
 
 
 def _set_by_packages(folder: Path) -> Iterable[tuple[str, str]]:
-    """Return the variables that packages want set in their environment, as templates.
+    """Return the variables that packages set in their environment, as templates.
 
     Source: conda, "Managing environments": etc/conda/env_vars.d.
 
@@ -212,7 +212,7 @@ _OTHERS: Final = frozenset({"CONDA_DEFAULT_ENV", "CONDA_PREFIX", "PYTHONHOME", "
 
 
 def _activated(environment: Mapping[str, str], folder: Path, own: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables as they are after an activation: what a cell starts finds the same packages."""
+    """Return the variables after an activation, so that child processes of a cell find the same packages."""
     variables = {name: value for name, value in environment.items() if name not in _OTHERS}
     path = os.pathsep.join(part for part in (str(folder / "bin"), variables.get("PATH", "")) if part)
     return {**variables, **own, "PATH": path}

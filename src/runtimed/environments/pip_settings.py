@@ -1,4 +1,4 @@
-"""Tells uv what pip was told: the index of a company network stands in pip's configuration, which uv does not read.
+"""Translates pip's configuration for uv, which does not read it: a company's index is often configured there.
 
 Files are read and variables translated; nothing here runs pip.
 """
@@ -34,7 +34,7 @@ _SECTIONS: Final = ("global", "install")
 def uv_variables(
     environment: Mapping[str, str], interpreter: str = "", recipe: UvRecipe | None = None
 ) -> dict[str, str]:
-    """Return the variables that make uv take packages from where pip takes them; none if uv has settings of its own.
+    """Return the variables that make uv use pip's sources; none if uv has settings of its own.
 
     pip takes the best version that any of its indexes has, so uv is told to do the same.
 
@@ -92,7 +92,7 @@ def _pip_settings(environment: Mapping[str, str], interpreter: str) -> dict[str,
 
 
 def _pip_files(environment: Mapping[str, str], interpreter: str) -> Iterator[Path]:
-    """Give the files that pip reads, the weakest first."""
+    """Yield the files that pip reads, lowest precedence first."""
     named = environment.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return
@@ -114,7 +114,7 @@ def _pip_files(environment: Mapping[str, str], interpreter: str) -> Iterator[Pat
 
 
 def _has_uv_file(environment: Mapping[str, str]) -> bool:
-    """Whether the user or the machine has a uv.toml: its author knows of uv."""
+    """Whether the user or the machine has a uv.toml: then uv is configured on purpose."""
     home = Path(environment.get("HOME") or "/")
     user = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
     folders = [user, *map(Path, (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)), Path("/etc")]

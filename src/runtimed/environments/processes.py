@@ -1,4 +1,4 @@
-"""The end of a process that makes an environment, with all that it has started."""
+"""Kills a process that makes an environment, with everything that it has started."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["kill_group"]
 
 
 async def kill_group(process: asyncio.subprocess.Process) -> None:
-    """Kill a process that leads a group, and the group; return when it has ended, however often this is cancelled.
+    """Kill a group leader and its group; return once it has ended, however often this is cancelled.
 
-    Nothing may write to its folder afterwards, which takes no time: it was killed.
+    Nothing writes to its folder afterwards. The wait is short, since it was killed.
     """
     # A group lives as long as one of its members.
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""What the nearest project file says of the environment: pyproject.toml, pixi.toml or environment.yml."""
+"""The environment that the nearest project file declares: pyproject.toml, pixi.toml or environment.yml."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["from_project"]
 
 
 def from_project(facts: Facts, notes: list[str]) -> Decision | None:
-    """Return what the nearest project file declares; None if there is none.
+    """Return the environment of the nearest project file, None if there is none.
 
     Args:
-        facts: What is known.
-        notes: Gets a sentence for each file that was passed over.
+        facts: The facts.
+        notes: Collects a sentence for each file that was skipped.
 
     Raises:
         EnvironmentFailed: If it cannot be read or understood.
@@ -112,7 +112,7 @@ def _doubt(*files: FoundFile | None) -> str | None:
 
 
 def _project_files(facts: Facts, project: FoundFile) -> dict[str, FoundFile]:
-    """Return what decides what is installed, by name: the project's own files, and those of its workspace."""
+    """Return the files that decide what is installed, by name: the project's own, and its workspace's."""
     folder = PurePath(project.path).parent
     found = {"pyproject.toml": project, **dict(project.includes)}
     for file in facts.files:
@@ -143,7 +143,7 @@ def _pixi_lock(facts: Facts, folder: Path) -> FoundFile | None:
 
 
 def _reader(file: FoundFile) -> ReadFile:
-    """Return what gives the text of a file that this one includes."""
+    """Return a reader for the files that this one includes."""
     includes = dict(file.includes)
 
     def read(name: str) -> str:

@@ -1,8 +1,8 @@
-"""Removes environments that nobody has used for long, or that are too many or too large; never one that is in use.
+"""Evicts environments: those unused for long, and the least recently used (LRU) beyond the limits; never one in use.
 
-Three rules keep removal and use apart. Whoever uses an environment holds a shared lock on its marker; removal takes
-that lock alone, and that of the making. Whoever is about to use one sets the marker's time first, under the shared
-lock; removal looks at that time under its own, and leaves alone what was used just now. A folder is renamed before
+Three rules keep removal and use apart. A user of an environment holds a shared lock on its marker; removal takes
+that lock exclusively, and the lock of the making. A user first sets the marker's time, under the shared lock; removal
+checks that time under its own lock, and skips what was used just now. A folder is renamed before
 anything in it is deleted, so what is found is whole.
 """
 
@@ -35,7 +35,7 @@ _REMOVED: Final = ".removed-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEnvironment:
-    """An environment that is complete.
+    """A complete environment.
 
     Attributes:
         name: The name of its folder.
@@ -62,7 +62,7 @@ class StoredEnvironment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """What may stay; None for no limit. What was used last stays longest.
+    """The limits; None for no limit. The least recently used go first.
 
     Attributes:
         seconds: Since the last use.
@@ -85,12 +85,12 @@ class Keep:
 
 @dataclass(slots=True, kw_only=True)
 class Pruned:
-    """What a removal did.
+    """The result of a removal.
 
     Attributes:
-        removed: The environments that are gone, or would be.
+        removed: The removed environments, or those that would be.
         kept: Those that stay.
-        problems: What could not be removed and why, a sentence each.
+        problems: One sentence per environment that could not be removed.
     """
 
     removed: list[StoredEnvironment] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Pruned:
 
 
 def list_environments(folder: Path) -> list[StoredEnvironment]:
-    """Return the complete environments below a folder: those in use first, then the one that was used last."""
+    """Return the complete environments below a folder: those in use first, then most recently used."""
     found = []
     for path in _folders(folder):
         marker = path / MARKER
@@ -115,7 +115,7 @@ def list_environments(folder: Path) -> list[StoredEnvironment]:
 
 
 def prune(folder: Path, keep: Keep, *, now: float | None = None, dry_run: bool = False) -> Pruned:
-    """Remove what is beyond the limits, and what a making or a removal that was killed has left.
+    """Remove what is beyond the limits, and the leftovers of killed makings and removals.
 
     Args:
         folder: Holds the environments.
@@ -167,7 +167,7 @@ def _problems(result: Pruned, name: str) -> Iterator[None]:
 
 
 def _remove(path: Path, used_before: float | None) -> bool:
-    """Remove an environment unless somebody uses or makes it; return whether it is gone.
+    """Remove an environment unless it is in use or being made; return whether it is gone.
 
     Args:
         path: Its folder.
@@ -237,7 +237,7 @@ def _describe(
 
 
 def _sizes(path: Path, seen: set[tuple[int, int]]) -> tuple[int, int]:
-    """Return the bytes of a folder, and of those files in it that were not seen yet."""
+    """Return the bytes of a folder, and the bytes of its files not counted before."""
     size = own_size = 0
     here: set[tuple[int, int]] = set()
     for place, folders, files in os.walk(path):

@@ -1,4 +1,4 @@
-"""What an environment is made of, as frozen values. Nothing here reads a file, waits, or starts a process."""
+"""The recipes of environments, as frozen values. Nothing here reads a file, waits, or starts a process."""
 
 from __future__ import annotations
 

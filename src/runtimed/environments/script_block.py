@@ -1,4 +1,4 @@
-"""Finds blocks of metadata in the source of a script (PEP 723). Nothing here knows what they mean."""
+"""Finds blocks of metadata in the source of a script (PEP 723). Nothing here interprets them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def script_blocks(source: str) -> Iterator[tuple[str, str]]:
 
 
 def flaw_in(source: str) -> str | None:
-    """Return why a source that means to have a script block has none; None if it has one, or means to have none."""
+    """Return the flaw of an intended but invalid script block; None if there is a valid one, or none is intended."""
     opened, flaw = 0, ""
     for number, line in enumerate([*_lines(source), ""], 1):
         bare = line.rstrip()

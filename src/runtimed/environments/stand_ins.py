@@ -1,4 +1,4 @@
-"""Puts programs into an environment that stand where pip and uv would change what others share. They say what to do."""
+"""Puts stand-ins for pip and uv into a shared environment. They refuse to change it, and say what to do instead."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ if __name__ == "__main__":
 
 
 def stand_in(environment: Path, manager: Literal["uv", "conda"]) -> None:
-    """Put them into an environment that is complete: `pip`, `pip3`, `python -m pip` where it has no pip, and `uv`.
+    """Put them into a complete environment: `pip`, `pip3`, `python -m pip` where it has no pip, and `uv`.
 
-    Both are those of the client, pip that of the environment if it has one, but for what would change this environment.
+    Everything harmless is passed on: to the client's uv, and to the environment's pip or else the client's.
 
     Raises:
         OSError: If the disk is full.

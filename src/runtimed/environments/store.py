@@ -1,7 +1,7 @@
-"""Keeps environments: a folder each, named by what it is made of, made once for all who ask, used only when complete.
+"""Stores environments: one folder each, named by the digest of its recipe, made once for all, used only when complete.
 
-An environment is made in its final place, since its files name it. A marker is written last: what has none was never
-finished, whatever ended its making, and is made anew. Nothing here knows how an environment is made.
+An environment is made in its final place, since its files contain the path. A marker is written last: a folder without
+one is unfinished, and is made again. Nothing here knows how an environment is made.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ long as anything of the making does."""
 
 @dataclass
 class _Making:
-    """An environment in the making, and everybody who waits for it."""
+    """An environment that is being made, and its waiters."""
 
     reports: list[Report] = field(default_factory=list)
     last: Progress | None = None
@@ -75,9 +75,9 @@ class EnvironmentStore:
         return None if kernel is None else folder
 
     async def get(self, recipe: Recipe, build: Build, report: Report) -> Path:
-        """Return the folder of an environment, made if need be; those who ask meanwhile wait for the same making.
+        """Return the folder of an environment, made if missing; concurrent callers share one making.
 
-        When all who wait are cancelled, the making is ended and what it left is removed.
+        When all waiters are cancelled, the making ends and its leftovers are removed.
 
         Raises:
             EnvironmentFailed: If it cannot be made; nothing of it is left.
@@ -107,7 +107,7 @@ class EnvironmentStore:
                 making.task.cancel()
 
     def _claim(self, digest: str) -> Path | None:
-        """Find an environment and note that it is used now, so that nobody removes it before its user has locked it."""
+        """Find an environment and set its time of use, so that it is not removed before its user has locked it."""
         folder = self.find(digest)
         if folder is None:
             return None
@@ -126,7 +126,7 @@ class EnvironmentStore:
             os.close(fd)
 
     async def close(self) -> None:
-        """End what is in the making, and wait until it has ended."""
+        """Cancel all makings, and wait for their end."""
         for task in self._tasks:
             # One that nobody waits for any more is being ended already; what ends it must not be cancelled, too.
             if not task.cancelling():
@@ -185,7 +185,7 @@ def _remove(folder: Path) -> None:
 
 
 def _mark(folder: Path, recipe: Recipe) -> None:
-    """Say that an environment is complete; after a power cut, either it is so or nothing says it."""
+    """Mark an environment as complete, atomically even across a power cut."""
     facts: dict[str, Any] = {"made_at": time.time(), "kind": type(recipe).__name__, **_summary(recipe)}
     scratch = folder / f"{MARKER}.part"
     with scratch.open("w") as file:

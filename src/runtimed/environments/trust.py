@@ -1,4 +1,4 @@
-"""Remembers which sets of dependencies the user has consented to install. Nothing here asks anybody, or installs."""
+"""Stores the user's consents: the sets of dependencies that may be installed. Nothing here asks or installs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DEFAULT_INDEXES: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
 class Trust:
     """The consents of one data folder, a small file each, signed with a key that is made here and never leaves it.
 
-    A consent that came from elsewhere, with a document or a backup, is none: it was signed with another key.
+    A consent from elsewhere, with a document or a backup, is void: it was signed with another key.
 
     Args:
         folder: Made when something is first written, mode 0700.
@@ -101,7 +101,7 @@ class Trust:
 
 
 def dependency_set(recipe: Recipe) -> str:
-    """Name what somebody asked for: the same set has the same name, whichever Python it is installed for.
+    """Return the name of a set of dependencies; the Python that it is installed for does not matter.
 
     Args:
         recipe: As the document or the project has it, without the settings of a client.
