@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from cachetools import FIFOCache
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser.attached_client import Delivery
@@ -91,7 +92,7 @@ class Downloads:
         self._bytes = 0
         self._mask = mask
         self._accepts = accepts
-        self._known: dict[str, asyncio.Future[Download]] = {}
+        self._known: FIFOCache[str, asyncio.Future[Download]] = FIFOCache(_MAX_REMEMBERED)
         self._next: dict[asyncio.Future[Download], tuple[Callable[[str], Awaitable[bool]], Callable[[str], bool]]] = {}
         self._works: set[asyncio.Task[None]] = set()
 
@@ -155,8 +156,6 @@ class Downloads:
         future = self._known.get(guid)
         if future is None:
             future = self._known[guid] = asyncio.get_running_loop().create_future()
-            if len(self._known) > _MAX_REMEMBERED:
-                del self._known[next(iter(self._known))]
         return future
 
     def _on_begin(self, cdp: CDPSession, event: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from cachetools import FIFOCache
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.browser import outline
@@ -56,7 +57,7 @@ class Surveyor:
 
     def __init__(self, tabs: Tabs) -> None:
         self._tabs = tabs
-        self._owners: dict[str, str | None] = {}  # none for the main frame's
+        self._owners: FIFOCache[str, str | None] = FIFOCache(_MAX_OWNERS)  # none for the main frame's
 
     async def survey(
         self,
@@ -112,8 +113,6 @@ class Surveyor:
             else:
                 entry = await self._entry(tab, document)
             known.update((ref, _entered(one, entry)) for ref, one in answer.known.items())
-        while len(self._owners) > _MAX_OWNERS:
-            del self._owners[next(iter(self._owners))]
         unseen = {value for answer in told for value in answer.unseen}
         return Surveyed(known, unseen, [one for answer in told for one in answer.added])
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+
+from cachetools import FIFOCache
 
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
@@ -25,7 +26,7 @@ class Results:
     """The pickled values of the latest results."""
 
     def __init__(self) -> None:
-        self._values: OrderedDict[str, bytes] = OrderedDict()
+        self._values: FIFOCache[str, bytes] = FIFOCache(MAX_RESULTS)
 
     def take(self, execution_id: str | None, content: object) -> None:
         """Take the value out of the content of an execute_result, so that nothing of it is stored."""
@@ -38,9 +39,6 @@ class Results:
         except (binascii.Error, ValueError):
             return
         self._values[execution_id] = value
-        self._values.move_to_end(execution_id)
-        while len(self._values) > MAX_RESULTS:
-            self._values.popitem(last=False)
 
     def get(self, execution_id: str) -> bytes | None:
         """Return the value of an execution's last expression; None if it is not kept, or was not plain and small."""

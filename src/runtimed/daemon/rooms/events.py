@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from cachetools import FIFOCache
+
 from runtimed.daemon.flow import Flow
 from runtimed.daemon.rooms.checkpoints import Checkpoints
 from runtimed.daemon.rooms.reading import Entry, ExecutionReader
@@ -217,7 +219,7 @@ class EventLog:
         self._checkpoints = Checkpoints(store, flow)
         self._max_output = max_output
         self._clock = clock
-        self._read_at: dict[str, float] = {}
+        self._read_at: FIFOCache[str, float] = FIFOCache(_READ_LATELY)
         self._sizes = OutputSizes()
         self.flow = flow
         self._streams: dict[Stream, None] = {}
@@ -298,10 +300,7 @@ class EventLog:
 
     def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
         """Return a reader of an execution's events; see `ExecutionReader`."""
-        self._read_at.pop(execution_id, None)
         self._read_at[execution_id] = self._clock()
-        if len(self._read_at) > _READ_LATELY:
-            del self._read_at[next(iter(self._read_at))]
         return ExecutionReader(self._store, execution_id, after=after, limit=self._max_output, whole=whole)
 
     def read(self, after: int, *, execution_id: str | None = None, max_bytes: int) -> list[tuple[int, bytes]]:
