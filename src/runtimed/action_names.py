@@ -1,4 +1,4 @@
-"""What other tools call actions and their fields, so that who writes one of those is told what it is called here."""
+"""The names of other tools for actions and fields, for "did you mean" in errors."""
 
 from __future__ import annotations
 

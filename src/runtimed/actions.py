@@ -1,4 +1,4 @@
-"""The actions that a browser session performs, as frozen values. Nothing here talks to a browser.
+"""The actions of a browser session, as frozen values. Nothing here talks to a browser.
 
 `session.execute` takes one of these, a dict with its fields and its `type`, or `type=` with the fields:
 
@@ -79,11 +79,11 @@ Modifier = Literal["Alt", "Control", "ControlOrMeta", "Meta", "Shift"]
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A text that is typed into the page and shown nowhere else: not in logs, replays, observations or `repr`.
+    """A text that is typed into the page and masked everywhere else: in logs, replays, observations and `repr`.
 
     Attributes:
         secret: The text itself.
-        name: What a replay calls it when it asks for it again.
+        name: The name under which a replay asks for it.
     """
 
     secret: str
@@ -98,11 +98,11 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 class _Action(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"
 ):
-    """What all actions have.
+    """The fields of all actions.
 
     Attributes:
-        timeout: Seconds that it may take, at most 600; None for 30 (navigation, waiting, downloads) or 10 (everything
-            else). Without one an action gives up after a second on an element that is disabled, inert or covered.
+        timeout: Longest duration in seconds, up to 600; None for 30 (navigation, waiting, downloads) or 10 (others).
+            Without one an action fails after a second on an element that is disabled, inert or covered.
     """
 
     timeout: float | None = None
@@ -115,10 +115,10 @@ class _Action(
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Where an element is among those of its role and name, as the action log tells it.
+    """The place of an element among those of its role and name, for the action log.
 
     Attributes:
-        count: How many there are of which all that follows is the same, itself included.
+        count: Number of elements with the same values below, itself included.
         near: The name or the heading of the part of the page in which it is; None if it has no twin.
         text: That of the largest part of the page in which it is alone; None where `near` tells it apart.
     """
@@ -131,7 +131,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Names an element or a point: by `ref`, by `selector`, by `role` with `name`, or by `x` and `y`.
 
-    With a selector, `role` and `name` say what it must find, and `place` where: nothing is done to anything else.
+    With a selector, `role`, `name` and `place` are conditions: the action fails on any other element.
     """
 
     ref: str | None = None
@@ -232,14 +232,14 @@ class Click(_OnPoint, frozen=True, tag="click"):
 
 
 class Fill(_OnElement, frozen=True, tag="fill"):
-    """Write into a field, and see that it holds that.
+    """Write into a field, and verify what it holds.
 
     The text comes at once, as from the clipboard, but for its last character, which is typed, so that suggestions open
     and masks apply. A field that does not take it so gets it key by key.
 
     Attributes:
         value: The text, or a `Secret`. Dates and times are as HTML has them: `2026-11-29`, `12:30`, `#ff0000`.
-        clear: Whether it takes the place of what the field holds; otherwise it is written behind that.
+        clear: Whether it replaces the content of the field; otherwise it is appended.
         press_enter: Whether Enter follows.
     """
 
@@ -249,7 +249,7 @@ class Fill(_OnElement, frozen=True, tag="fill"):
 
 
 class Type(_OnElementOrPage, frozen=True, tag="type"):
-    """Type key by key into a field, behind what it holds, or into whatever has the focus.
+    """Type key by key at the end of a field, or into the focused element.
 
     Attributes:
         value: The text, or a `Secret`; a line break presses Enter.
@@ -276,10 +276,10 @@ class Clear(_OnElement, frozen=True, tag="clear"):
 
 
 class PressKey(_OnElementOrPage, frozen=True, tag="press_key"):
-    """Press a key or a combination such as `Control+A`, in an element or in whatever has the focus.
+    """Press a key or a combination such as `Control+A`, in an element or in the focused one.
 
     Attributes:
-        key: As KeyboardEvent.key names it, or as people do (`Esc`, `Return`, `ctrl+k`), in any case.
+        key: The name in KeyboardEvent.key, or a common one (`Esc`, `Return`, `ctrl+k`); case does not matter.
     """
 
     key: str
@@ -302,10 +302,10 @@ class Hover(_OnPoint, frozen=True, tag="hover"):
 
 
 class Drag(_OnPoint, frozen=True, tag="drag"):
-    """Drag an element, or what is at a point, onto another one.
+    """Drag from an element or a point onto another element.
 
     Attributes:
-        to: Where: a `Target`, or a text: a ref, else a selector.
+        to: The destination: a `Target`, or a text: a ref, else a selector.
     """
 
     to: _Goal
@@ -325,7 +325,7 @@ class UploadFile(_WithFiles, frozen=True, tag="upload_file"):
     """Give files of this machine, or a folder, to a file input or to what opens a file chooser.
 
     Attributes:
-        path: One or several, as text or `Path`; an empty list takes away what was given.
+        path: One or several, as text or `Path`; an empty list clears the input.
     """
 
 
@@ -338,14 +338,14 @@ class DropFiles(_WithFiles, frozen=True, tag="drop_files"):
 
 
 class DownloadFile(_OnElementOrPage, frozen=True, tag="download_file"):
-    """Click an element that starts a download, or save what the tab shows, and wait until the file is there.
+    """Click an element that starts a download, or save the tab's document, and wait for the file.
 
     `data` holds `path`, `suggested_filename`, `url` and `size` in bytes.
     """
 
 
 class Scroll(_OnElementOrPage, frozen=True, tag="scroll"):
-    """Scroll by some pixels, down where they are positive; without an amount to the element, or the page by a view."""
+    """Scroll by pixels (positive: down); without an amount, to the element, or the page by one view."""
 
     amount: int | None = None
 
@@ -354,7 +354,7 @@ class Wait(_Action, frozen=True, tag="wait"):
     """Wait for one thing: a time, a text or an element to be visible in any frame, or gone, an address, or a state.
 
     Attributes:
-        gone: A selector of which no frame shows a match any more, such as `.spinner` or `text=Loading`.
+        gone: A selector that no frame matches visibly any more, such as `.spinner` or `text=Loading`.
         url: A glob such as `**/done`.
     """
 
@@ -389,7 +389,7 @@ class HandleDialog(_Action, frozen=True, tag="handle_dialog"):
     """Answer the dialog (alert, confirm, prompt, beforeunload) that the active tab shows.
 
     Attributes:
-        text: What a prompt is answered with, as text or `Secret`.
+        text: The answer to a prompt, as text or `Secret`.
     """
 
     accept: bool = True
@@ -435,7 +435,7 @@ prepare(*_BY_TYPE.values())
 
 
 def parse_action(action: object = None, type: str | None = None, fields: Mapping[str, Any] | None = None) -> Action:  # noqa: A002  # the name that users write
-    """Return the action that `execute` was called with.
+    """Return the action in the arguments of `execute`.
 
     Args:
         action: An action, or a dict with a `type`; None if `type` names it.
@@ -481,7 +481,7 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
 
 
 def parse_target(target: object, of: str = "Target") -> Target:
-    """Return the element that somebody names.
+    """Return the target that an argument names.
 
     Args:
         target: A `Target`, a dict with its fields, or a text: a ref, else a selector.
@@ -512,7 +512,7 @@ def parse_target(target: object, of: str = "Target") -> Target:
 
 
 def masked(action: Action) -> dict[str, Any]:
-    """Return an action as plain values for a log, with the texts of secrets left out."""
+    """Return an action as plain values for a log, without the texts of secrets."""
     plain: dict[str, Any] = msgspec.to_builtins(action)
     for field, value in secrets_of(action).items():
         plain[field] = {"secret": "***", **({} if value.name is None else {"name": value.name})}
@@ -526,7 +526,7 @@ def secrets_of(action: Action) -> dict[str, Secret]:
 
 
 def left_out(data: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the fields whose secrets a log leaves out, with the names of these.
+    """Return the fields whose secrets a log leaves out, with the secrets' names.
 
     Args:
         data: An action as plain values; see `masked`.
@@ -560,7 +560,7 @@ def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find_again(kind: str, given: dict[str, Any], selector: str | None, element: Mapping[str, Any] | None) -> None:
-    """Let what names an element name that which was found, and no other."""
+    """Make a target name exactly the element that was found."""
     if given.get("ref") is not None and selector is None:
         raise InvalidAction(f"The log holds no selector for the element of this {kind}")
     if given.get("ref") is not None or given.get("selector") is not None:
@@ -634,7 +634,7 @@ def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]
 
 
 def _in_words(message: str) -> str:
-    """Put msgspec's words into those of a caller."""
+    """Translate an error of msgspec into the caller's terms."""
     missing = re.fullmatch(r"Object missing required field `(\w+)`(.*)", message)
     if missing:
         return f"the field {missing[1]!r} is missing{missing[2]}"

@@ -1,4 +1,4 @@
-"""The ids of runtimed as types, and the functions that make them. Nothing here talks to anybody."""
+"""The ids of runtimed as types, and the functions that make them. Nothing here does I/O."""
 
 import hashlib
 import unicodedata
@@ -51,12 +51,12 @@ Source: Unicode Standard Annex 9, "Bidirectional Algorithm", `Bidi_Control`.
 
 
 def new_notebook_id() -> NotebookId:
-    """Return a fresh id for a session that nobody named."""
+    """Return a generated id for a session."""
     return NotebookId(f"agent-session-{uuid.uuid4()}")
 
 
 def new_browser_session_id() -> NotebookId:
-    """Return a fresh id for a browser session that nobody named."""
+    """Return a generated id for a browser session."""
     return NotebookId(f"browser-session-{uuid.uuid4()}")
 
 
@@ -116,7 +116,7 @@ def check_client_id(value: object) -> ClientId:
 
 
 def check_label(value: object) -> str | None:
-    """Validate what people call a client: one line of text that shows as it is written, or None.
+    """Validate a client's label: one line of plain text, or None.
 
     Raises:
         SessionError: If it is no text, longer than MAX_LABEL, or holds control characters, line breaks, marks that turn

@@ -11,7 +11,7 @@ __all__ = ["STEPS", "Activity", "Limits", "SessionEvent", "SessionState", "close
 
 
 class SessionState(Enum):
-    """Where a session stands. A session that nobody started yet has no state."""
+    """The state of a session. A session that was never started has none."""
 
     ACTIVE = "active"
     CLOSED = "closed"
@@ -20,7 +20,7 @@ class SessionState(Enum):
 
 
 class SessionEvent(Enum):
-    """What can happen to a session; the value of an ending one is its `close_reason`."""
+    """An event in a session's life; the value of an ending one is its `close_reason`."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -66,13 +66,13 @@ def close_reason(event: SessionEvent) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long a session may live.
+    """The time limits of a session.
 
     Attributes:
         timeout_minutes: Idle minutes, None for no limit.
         max_duration_minutes: Minutes since the start, None for no limit.
-        ephemeral: Whether it ends when everybody has left.
-        keep_alive: Seconds that an ephemeral one waits for somebody to come back.
+        ephemeral: Whether it ends after its last peer has left.
+        keep_alive: Seconds that an ephemeral session waits for a peer to return.
     """
 
     timeout_minutes: float | None = None
@@ -83,12 +83,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What goes on in an active session. Times are Unix seconds.
+    """The activity of a session. Times are Unix seconds.
 
     Attributes:
         started_at: When it became active.
-        used_at: When a peer last did something, or the last execution ended.
-        peers: How many clients are there.
+        used_at: When a peer last used it, or the last execution ended.
+        peers: Number of clients.
         left_at: When the last one left; for a session that had none, when it became active.
         busy: Whether an execution runs or is queued.
     """
@@ -101,7 +101,7 @@ class Activity:
 
 
 def next_deadline(limits: Limits, activity: Activity) -> tuple[float, SessionEvent] | None:
-    """Return when an active session ends by itself if nothing happens before, and why; None for never."""
+    """Return the time of a session's next timeout and the event that it brings; None for never."""
     deadlines: list[tuple[float, SessionEvent]] = []
     if limits.max_duration_minutes is not None:
         deadlines.append((activity.started_at + 60 * limits.max_duration_minutes, _E.LASTED_TOO_LONG))
