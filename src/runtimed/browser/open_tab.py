@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from playwright.async_api import CDPSession, Frame, JSHandle, Page
     from playwright.async_api import Dialog as OpenDialog
 
-__all__ = ["ANSWER", "DialogOpened", "DocumentKey", "OpenTab", "TabGone", "TabsListener"]
+__all__ = ["ANSWER", "DialogOpened", "DocumentKey", "OpenTab", "Siblings", "TabGone", "TabsListener"]
 
 logger = logging.getLogger(__name__)
 
