@@ -56,7 +56,7 @@ def test_a_session_that_times_out_writes_its_cookies_first(own_folder):
             daemon.tick()
 
             async def has_ended() -> bool:
-                return (await session.status()).status == "timed_out" and not daemon.room("shop").browser.in_use
+                return (await session.status()).status == "timed_out" and not daemon.room("shop").hosted.in_use
 
             await until(has_ended, "it does not time out")
             assert names_in(file) == {"basket"}

@@ -204,7 +204,7 @@ def test_the_timeouts_of_a_browser_session_count_from_its_last_use_and_from_its_
             daemon.tick()
             assert (await session.status()).status == "active"
             waiting = asyncio.create_task(session.execute(type="wait", seconds=1))
-            await until(lambda: daemon.room("shop").browser.busy, "nothing is asked of the browser")
+            await until(lambda: daemon.room("shop").hosted.busy, "nothing is asked of the browser")
             clock.now += 4 * 60
             daemon.tick()
             assert (await waiting).success

@@ -67,7 +67,7 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
     Whatever is wrong with one of them is reported, and keeps no other from being taken over.
 
     Returns:
-        What waits for the hosts to answer; see `RoomKernel.adopt`.
+        What waits for the hosts to answer; see `Hosted.adopt`.
     """
     joining: list[asyncio.Task[None]] = []
     known: set[Path] = set()

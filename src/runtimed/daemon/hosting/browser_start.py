@@ -1,9 +1,9 @@
-"""Gets a host for the browser of a session: a spare one, or a new one. It asks no host."""
+"""What the host of a browser is started with, a session's or a spare's."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +13,9 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.kinds import Kind, kind_of
 from runtimed.daemon.hosting.browser_folders import clear_up_spare, has_folder, make_folder, make_spare_folder
-from runtimed.daemon.hosting.folder import Owner, name_owner, new_session_folder
+from runtimed.daemon.hosting.folder import Owner
 from runtimed.daemon.hosting.link import spawn_host
-from runtimed.daemon.hosting.pool import NewHost, Pool, SpareHost
-from runtimed.ids import HostEpoch, NotebookId, new_host_epoch, stored_name
+from runtimed.ids import HostEpoch, NotebookId, stored_name
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.browser_operations import StartBrowser
 from runtimed.protocol.host_operations import HostBecomeBrowser
@@ -24,7 +23,7 @@ from runtimed.settings import Settings
 from runtimed.storage.spool import Spool
 from runtimed.transport.sockets import make_private_folder
 
-__all__ = ["BrowserStarter", "SpareBrowser"]
+__all__ = ["BrowserWanted", "SpareBrowser"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,82 +57,73 @@ class SpareBrowser:
         clear_up_spare(settings.browsers_dir, folder)
 
 
-class BrowserStarter:
-    """Gets hosts for one session.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrowserWanted:
+    """A browser that was asked for.
 
-    Args:
+    Attributes:
         notebook_id: The session.
         settings: The daemon's.
-        pool: Has the spares.
-        tell_facts: Takes facts for the session's row in the registry; raises StorageError.
+        request: How it was asked for.
     """
 
-    def __init__(
-        self, notebook_id: NotebookId, settings: Settings, pool: Pool, tell_facts: Callable[..., None]
-    ) -> None:
-        self._notebook_id = notebook_id
-        self._settings = settings
-        self._pool = pool
-        self._tell_facts = tell_facts
+    notebook_id: NotebookId
+    settings: Settings
+    request: StartBrowser
 
-    async def start(self, request: StartBrowser) -> NewHost:
-        """Return a host whose browser starts.
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See `Wanted`: the registry knows nothing of a browser but its host."""
+        return {}
 
-        Raises:
-            KernelStartFailed: If it ends or says nothing in time.
-            StorageError: If there is no room for it.
-            OSError, ProtocolError: If that is not possible.
-        """
-        make_private_folder(self._settings.profiles_dir)
-        config = {**request.config, "profiles_dir": str(self._settings.profiles_dir)}
-        kind = await asyncio.to_thread(_kind_of, config, request.environment)
-        folder = self._settings.browsers_dir / stored_name(self._notebook_id)
-        # What a session has left in a folder of its own it finds again.
-        if kind is None or has_folder(folder):
-            return await self._start_new(request, config, kind)
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of its `BrowserConfig`."""
+        return {**self.request.config, "profiles_dir": str(self.settings.profiles_dir)}
 
-        def write_down(spare: SpareHost) -> None:
-            name_owner(spare.folder, self._owner(spare.epoch))
-            self._tell(spare.folder, spare.epoch)
+    @property
+    def folder(self) -> Path:
+        """The session's own folder."""
+        return self.settings.browsers_dir / stored_name(self.notebook_id)
 
-        owner = HostBecomeBrowser(
-            config=config,
-            environment=request.environment,
-            session_dir=str(folder),
-            notebook_label=self._notebook_id,
-            timeout_minutes=request.timeout_minutes,
-            max_duration_minutes=request.max_duration_minutes,
+    async def spare_kind(self) -> SpareBrowser | None:
+        """See `Wanted`."""
+        make_private_folder(self.settings.profiles_dir)
+        return await asyncio.to_thread(_kind_of, self.config, self.request.environment)
+
+    @property
+    def takes_spare(self) -> bool:
+        """See `Wanted`: what a session has left in a folder of its own it finds again."""
+        return not has_folder(self.folder)
+
+    def becoming(self) -> HostBecomeBrowser:
+        """See `Wanted`."""
+        return HostBecomeBrowser(
+            config=self.config,
+            environment=self.request.environment,
+            session_dir=str(self.folder),
+            notebook_label=self.notebook_id,
+            timeout_minutes=self.request.timeout_minutes,
+            max_duration_minutes=self.request.max_duration_minutes,
         )
-        host = await self._pool.hand_over(kind, write_down, owner)
-        return host or await self._start_new(request, config, kind)
 
-    def is_ready(self, host: NewHost) -> None:
-        """The browser of this host has started."""
-        self._pool.started(host)
+    def owner(self, epoch: HostEpoch) -> Owner:
+        """See `Wanted`."""
+        return Owner(notebook_id=self.notebook_id, epoch=epoch, kind="browser", kernel_type="", env_source="")
 
-    async def _start_new(self, request: StartBrowser, config: dict[str, Any], kind: SpareBrowser | None) -> NewHost:
-        epoch = new_host_epoch()
-        folder = new_session_folder(
-            self._settings.hosts_dir, self._owner(epoch), lambda folder: self._tell(folder, epoch)
-        )
-        pid = await _spawn(
-            self._settings,
+    async def spawn(self, folder: Path, epoch: HostEpoch) -> int:
+        """See `Wanted`."""
+        return await _spawn(
+            self.settings,
             folder,
             epoch,
-            label=self._notebook_id,
-            environment=request.environment,
-            config=config,
-            session_dir=make_folder(self._settings.browsers_dir / stored_name(self._notebook_id)),
-            timeout_minutes=request.timeout_minutes,
-            max_duration_minutes=request.max_duration_minutes,
+            label=self.notebook_id,
+            environment=self.request.environment,
+            config=self.config,
+            session_dir=make_folder(self.folder),
+            timeout_minutes=self.request.timeout_minutes,
+            max_duration_minutes=self.request.max_duration_minutes,
         )
-        return NewHost(folder=folder, epoch=epoch, pid=pid, kind=kind)
-
-    def _tell(self, folder: Path, epoch: HostEpoch) -> None:
-        self._tell_facts(host_epoch=epoch, host_dir=str(folder))
-
-    def _owner(self, epoch: HostEpoch) -> Owner:
-        return Owner(notebook_id=self._notebook_id, epoch=epoch, kind="browser", kernel_type="", env_source="")
 
 
 def _kind_of(config: Mapping[str, Any], environment: Mapping[str, str]) -> SpareBrowser | None:

@@ -1,344 +1,423 @@
-"""The host of a room: connected to, found again after a break, waited for, and buried. What it owns is its user's."""
+"""What a host owns for a session, a kernel or a browser: its start, adoption, end and death, the same for both.
+
+What is a kernel's or a browser's own, `rooms/kernel.py` and `rooms/browser.py` add. What becomes of the host is the
+matter of `HostKeeper`.
+"""
 
 from __future__ import annotations
 
+import abc
 import asyncio
-import contextlib
 import logging
-import os
-import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Literal, NoReturn, Protocol
 
 from runtimed.daemon.flow import Flow
-from runtimed.daemon.hosting.folder import in_pieces, leftovers
-from runtimed.daemon.hosting.link import HostLink, remove_host_folder
-from runtimed.daemon.trouble import Trouble
-from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
+from runtimed.daemon.hosting.folder import Owner
+from runtimed.daemon.hosting.keeper import HostKeeper
+from runtimed.daemon.hosting.link import HostLink, HostNotStarted
+from runtimed.daemon.hosting.pool import Pool
+from runtimed.daemon.hosting.start import HostStarter, Wanted
+from runtimed.errors import ProtocolError, RuntimedError, SessionClosed, StorageError
 from runtimed.ids import HostEpoch, NotebookId
-from runtimed.protocol.host_operations import HostDetach, HostShutdown
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Event
+from runtimed.protocol.host_operations import HostShutdown
 from runtimed.settings import Settings
-from runtimed.storage.disk import check_room, has_room, no_room
+from runtimed.storage.audit import Actor
+from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["HostUser", "RoomHost"]
+__all__ = ["Hosted", "HostedListener", "HostedLog"]
 
 logger = logging.getLogger(__name__)
 
-SHUTDOWN_DEADLINE: Final = 10.0
-"""Seconds that a host gets to end what it owns and itself before it is killed."""
 
-LOOK: Final = 0.1
-"""Seconds between looks whether a process has ended whose host cannot say so, since the disk is full."""
+class HostedListener(Protocol):
+    """What a hosted thing tells its room."""
 
-DETACH_DEADLINE: Final = 2.0
-"""Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
-
-
-class HostUser(Protocol):
-    """The part of a room that knows what its host owns."""
-
-    @property
-    def pid(self) -> int | None:
-        """The process that the host owns, where it is known."""
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether that process has ended: then nothing is asked of the host any more, and its end is waited for."""
-
-    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
-        """See `HostOwner`."""
-
-    def host_news(self, event: bytes) -> None:
-        """See `HostOwner`."""
-
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
-        """See `HostOwner`."""
-
-    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
-        """A connection to the host was made again; this is its reply to `Attach`."""
-
-    def host_died(self) -> None:
-        """The host's process is gone, and all that it had kept was taken.
+    def hosted_facts(self, **fields: Any) -> None:
+        """Facts for the session's row in the registry.
 
         Raises:
-            StorageError: If that cannot be stored; then it is told again.
+            StorageError: If they cannot be stored.
         """
 
-    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
-        """The host lives on, but it speaks another protocol: it is forgotten next."""
+    def hosted_used(self, at: float | None = None) -> None:
+        """It was used, now or at that time: from then on the session is idle."""
 
-    def host_forgotten(self, *, wanted: bool) -> None:
-        """There is no host any more.
+    def hosted_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """It ended, and nobody had asked for it."""
 
-        Args:
-            wanted: Whether its end was.
+    def hosted_found(self) -> None:
+        """The host that an earlier daemon had left answers, and is wanted."""
 
-        Raises:
-            StorageError: If that cannot be stored; then it is told again.
-        """
+    def hosted_fate(self) -> str:
+        """Return in a sentence, without its full stop, why the session has none."""
 
-    def host_problem(self, sentence: str) -> None:
-        """Something that the host had kept is damaged, or cannot be taken yet."""
+    def hosted_problem(self, sentence: str) -> None:
+        """Something is damaged or out of reach, and somebody should look after it."""
 
 
-class RoomHost:
-    """At most one host.
+class HostedLog(Protocol):
+    """Where the events of a host go."""
+
+    flow: Flow
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commit everything written inside as one."""
+
+    def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
+        """Add an event; False if one of that epoch and number is there already."""
+
+
+class Hosted(abc.ABC):
+    """At most one kernel, or at most one browser, with its host.
 
     Attributes:
-        link: The connection to it; None without a host.
-        stopping: Whether it was told to end, or will be when it answers.
-        unread: Why what a dead host has left cannot be read yet; None if it can.
+        status: Where it is in its life.
     """
 
+    what: ClassVar[str]
+    """What people call it."""
+
+    start_error: ClassVar[type[RuntimedError]]
+    """What a start raises that failed for no reason of its own."""
+
+    start_errors: ClassVar[tuple[type[RuntimedError], ...]]
+    """Errors of a start that say themselves what happened."""
+
     def __init__(
-        self, notebook_id: NotebookId, settings: Settings, store: SessionStore, flow: Flow, user: HostUser
+        self,
+        notebook_id: NotebookId,
+        settings: Settings,
+        store: SessionStore,
+        log: HostedLog,
+        pool: Pool,
+        listener: HostedListener,
+        clock: Callable[[], float],
     ) -> None:
         self._notebook_id = notebook_id
         self._settings = settings
         self._store = store
-        self._flow = flow
-        self._user = user
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._gone: asyncio.Future[None] | None = None
-        self._rejoining = False
-        self._trouble = Trouble(user.host_problem)
-        self.link: HostLink | None = None
-        self.stopping = False
-        self.unread: StorageError | None = None
+        self._events = log
+        self._listener = listener
+        self._clock = clock
+        self._starter = HostStarter(settings.hosts_dir, pool, listener.hosted_facts)
+        self._host = HostKeeper(notebook_id, settings, store, log.flow, self)
+        self._starting: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._start_unwanted = False
+        self._news = asyncio.Event()
+        self._pid: int | None = None
+        self.status: str = "not_started"
+
+    # --- what each kind adds ---
 
     @property
-    def stored(self) -> tuple[Path, int] | None:
-        """Its folder and the number of its last event that is stored here; None without a host."""
-        return None if self.link is None else (self.link.folder, self.last_stored(self.link))
+    @abc.abstractmethod
+    def works(self) -> bool:
+        """Whether anything that somebody has asked of it is under way."""
 
-    # --- its life ---
+    @abc.abstractmethod
+    def _say_not_started(self, error: RuntimedError) -> None:
+        """A start has failed.
 
-    def attach_to(self, folder: Path, epoch: HostEpoch, host_pid: int | None) -> HostLink:
-        """Let this be the room's host, and return a connection to it that is to be opened."""
-        link = HostLink(folder, epoch, self._flow, self, host_pid)
-        self.link = link
-        self.unread = None
-        self._gone = asyncio.get_running_loop().create_future()
-        return link
+        Raises:
+            StorageError: If that cannot be stored.
+        """
 
-    def find_again(self, link: HostLink) -> asyncio.Task[None]:
-        """Connect to a host that an earlier daemon has left; if it is dead, take what is left of it.
+    @abc.abstractmethod
+    def _adopted(self, owner: Owner) -> None:
+        """There is one, of an earlier daemon: set the status, and what is known of it."""
+
+    @abc.abstractmethod
+    def _described(self, reply: dict[str, Any]) -> None:
+        """The host has said in reply to `Attach` how it is."""
+
+    @abc.abstractmethod
+    def _take(self, event: Event) -> None:
+        """The host has said this, which was just appended."""
+
+    @abc.abstractmethod
+    def _dead_event(self, reason: str) -> Event:
+        """Return the event that says that it is dead, with its host."""
+
+    @abc.abstractmethod
+    def host_goes_on(self, reply: dict[str, Any]) -> None:
+        """See `HostOwner`."""
+
+    @abc.abstractmethod
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`."""
+
+    def tidy(self) -> None:  # noqa: B027  # a browser leaves nothing to do
+        """Do what became due, or possible again.
+
+        Raises:
+            StorageError: If something cannot be stored yet; it is done the next time.
+        """
+
+    def forget_execution(self, execution_id: str) -> None:  # noqa: B027  # a browser executes nothing
+        """An old execution was deleted."""
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the registry is to know of one that was found again."""
+        return {}
+
+    def _before_events(self) -> None:  # noqa: B027  # a browser's need nothing
+        """Events are about to be taken.
+
+        Raises:
+            StorageError: If they cannot be.
+        """
+
+    def _will_end(self) -> None:  # noqa: B027  # a browser has nothing that waits
+        """It is about to be told to end."""
+
+    def _is_gone(self, reason: str) -> None:  # noqa: B027  # as above
+        """Its process is gone, or out of reach.
+
+        Raises:
+            StorageError: If what follows from that cannot be stored.
+        """
+
+    # --- facts ---
+
+    @property
+    def exists(self) -> bool:
+        """Whether one runs or is being started; one that was told to end counts no more."""
+        return self.status not in ("not_started", "dead") and not self._host.stopping
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything that somebody has asked of it is under way, a start included."""
+        return self.works or self._starting is not None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there is one, a host that still ends, or anything to do."""
+        return self.exists or self.busy or self._host.link is not None
+
+    @property
+    def stored_of_host(self) -> tuple[Path, int] | None:
+        """The host's folder and the number of its last event that is stored here; None without a host."""
+        return self._host.stored
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id."""
+        return self._pid
+
+    @property
+    def waits(self) -> str | None:
+        """See `HostKeeper.waits`."""
+        return self._host.waits
+
+    @property
+    def has_ended(self) -> bool:
+        """See `HostUser`."""
+        return self.status == "dead"
+
+    @property
+    def _is_starting(self) -> bool:
+        return self._ready is not None and not self._ready.done()
+
+    # --- start ---
+
+    def _begin(self, decide: Callable[[], Awaitable[Wanted]]) -> bool:
+        """Begin to start one, unless one runs or is being started.
+
+        Args:
+            decide: Says what is to be started; what it raises ends the start.
+
+        Returns:
+            Whether this call began.
+        """
+        if self._starting is not None or self.exists:
+            return False
+        self._start_unwanted = False
+        self._starting = self._host.spawn(self._start(decide))
+        self._starting.add_done_callback(self._start_ended)
+        return True
+
+    async def _await_start(self) -> None:
+        """Wait for the start that is under way; without one, do nothing."""
+        if self._starting is not None:
+            # A client that leaves while it waits does not end the start: others may wait for it, too.
+            await asyncio.shield(self._starting)
+
+    async def _start(self, decide: Callable[[], Awaitable[Wanted]]) -> None:
+        # The host of one that died may be about to end.
+        await self._host.wait_ended()
+        self._check_still_wanted()
+        self._host.check_gone(self.what)
+        self.status = "starting"
+        wanted = await decide()
+        try:
+            await self._start_host(wanted)
+        except (OSError, RuntimedError) as exc:
+            self._start_failed(exc)
+
+    async def _start_host(self, wanted: Wanted) -> None:
+        self._ready = asyncio.get_running_loop().create_future()
+        host = await self._starter.start(wanted)
+        link = self._host.attach_to(host.folder, host.epoch, host.pid)
+        await link.open(after=0)
+        try:
+            self._listener.hosted_facts(host_pid=host.pid)
+        except StorageError:
+            link.tell(HostShutdown())
+            raise
+        if self._start_unwanted:
+            link.tell(HostShutdown())
+        await self._ready
+        self._starter.is_ready(host)
+
+    def _start_failed(self, exc: OSError | RuntimedError) -> NoReturn:
+        """Forget one that did not start, and tell why."""
+        if isinstance(exc, self.start_errors):
+            error = exc
+        elif isinstance(exc, HostNotStarted):
+            error = self.start_error(exc.message, **exc.data)
+        elif is_no_room(exc):
+            error = no_room(self._settings.hosts_dir, exc)
+        else:
+            error = self.start_error(f"The {self.what} did not start: {exc}")
+        try:
+            self._say_not_started(error)
+            if not self._start_unwanted:
+                self._listener.hosted_lost("died", str(error))
+        except StorageError as trouble:
+            logger.error(  # noqa: TRY400  # the disk is full, which is no news here
+                "session %r: it cannot be stored that its %s did not start: %s", self._notebook_id, self.what, trouble
+            )
+        self._check_still_wanted()
+        raise error from exc
+
+    def _check_still_wanted(self) -> None:
+        if self._start_unwanted:
+            raise SessionClosed(
+                f"Session {self._notebook_id!r} was stopped, or its {self.what} shut down, before the {self.what} had "
+                "started",
+                notebook_id=self._notebook_id,
+            )
+
+    def _start_ended(self, task: asyncio.Task[None]) -> None:
+        self._starting = None
+        self._listener.hosted_used()
+        if not task.cancelled():
+            task.exception()  # it is raised to those who wait; without them it is told by the registry
+
+    # --- adoption and end ---
+
+    def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
+        """Take over the host that an earlier daemon left; from now on there is one, though it may not answer yet.
+
+        If the host is dead its spool is read, and the room hears that it is lost.
+
+        Args:
+            folder: The host's.
+            owner: What it works for.
+            host_pid: Its process, if known.
+            wanted: False for one whose session has ended: it is told to end as well.
 
         Returns:
             Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
         """
-        self._rejoining = True
-        return self.spawn(self._keep_rejoining(link, delay=0.0))
+        # First: there is nothing, and so nobody waits for it, if this fails.
+        self._adopted(owner)
+        link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
+        if not wanted:
+            self._host.stopping = True
+            self._host.spawn(self.shutdown())
+        return self._host.find_again(link)
 
-    async def end(self, starting: asyncio.Task[None] | None) -> None:
-        """End the host with what it owns, and return when both are gone; without one, do nothing.
-
-        Args:
-            starting: What starts one just now, which knows that it is unwanted.
-        """
-        if self.link is not None:
-            self.stopping = True
-            if self.link.is_open:
-                self.link.tell(HostShutdown())
-            await self.wait_ended()
-        if starting is not None:
-            with contextlib.suppress(RuntimedError):
-                await asyncio.shield(starting)
-            await self.wait_ended()
-
-    async def wait_ended(self) -> None:
-        """Wait until the present host, which is ending, is gone; on a full disk, until the process that it owns is.
-
-        The host then goes on until what it has kept is stored. What a dead one has left and cannot be read is not
-        waited for: it is taken when it can be.
-        """
-        gone, link = self._gone, self.link
-        if gone is None or link is None:
-            return
-        try:
-            async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                while not gone.done() and self.unread is None and (self._has_room(link) or _is_alive(self._user.pid)):
-                    await asyncio.wait({gone}, timeout=LOOK)
-        except TimeoutError:
-            if link.host_pid is None or not self._has_room(link) or not link.is_alive():
-                return
-            logger.warning("the host in %s does not end; it is killed", link.folder)
-            os.kill(link.host_pid, signal.SIGKILL)
-            await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
-
-    @property
-    def waits(self) -> str | None:
-        """What a dead host has left and waits for a disk that can be read, in a sentence; None if nothing does."""
-        if self.link is None or self.unread is None:
-            return None
-        return (
-            f"What the host in {self.link.folder} had kept when it ended cannot be read: {self.unread.message}. It "
-            "stays there, and is taken as soon as it can be"
-        )
-
-    def check_gone(self, what: str) -> None:
-        """Refuse to start a host while the one before it, which has ended, has something to say.
+    async def shutdown(self, actor: Actor | None = None) -> None:  # noqa: ARG002  # a kernel's end is noted
+        """End it and its host, even one that is still starting; without one, do nothing.
 
         Args:
-            what: What the hosts own.
-
-        Raises:
-            StorageError: If it has.
+            actor: Who asks for this and nothing more; None where it is part of the session's end.
         """
-        if self.waits is not None:
-            raise StorageError(f"There is no new {what} yet. {self.waits}", notebook_id=self._notebook_id)
-        if self.link is not None:
-            raise no_room(self._settings.data_dir, f"the {what} before this one has said what is not stored yet")
-
-    def _has_room(self, link: HostLink) -> bool:
-        """Whether a host can say what it has to say."""
-        return not link.keeps_events and has_room(self._settings.data_dir)
+        starting, self._start_unwanted = self._starting, True
+        self._will_end()
+        await self._host.end(starting)
 
     async def detach(self) -> None:
-        """Leave the host running for the next daemon; one that is about to end is waited for."""
-        if self.stopping:
-            await self.wait_ended()
-        if self.link is not None and self.link.is_open:
-            with contextlib.suppress(RuntimedError, TimeoutError):
-                async with asyncio.timeout(DETACH_DEADLINE):
-                    await self.link.ask(HostDetach())
-        self.close()
+        """Leave it running for the next daemon; one that is about to end is waited for."""
+        await self._host.detach()
 
     def close(self) -> None:
         """Let go of the host; it lives on. Closing twice is harmless."""
-        link, self.link = self.link, None
-        for task in self._tasks:
-            task.cancel()
-        if link is not None:
-            link.close()
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something until it ends, or `close` is called."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        self._host.close()
 
     # --- what the host tells ---
 
-    def check_room(self) -> None:
+    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
+        """See `HostUser`."""
+        self._described(reply)
+        if self._host.stopping:
+            link.tell(HostShutdown())
+        elif self.status != "dead":
+            self._listener.hosted_found()
+            self._listener.hosted_facts(host_pid=link.host_pid, **self._facts())
+            self.host_goes_on(reply)
+        self._news.set()
+
+    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
-        check_room(self._settings.data_dir)
-
-    def last_stored(self, link: HostLink) -> int:
-        """See `HostOwner`."""
-        return self._store.last_event_of_host(link.epoch)
-
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
-        """See `HostOwner`."""
-        self._user.host_goes_on(reply)
-
-    def host_news(self, event: bytes) -> None:
-        """See `HostOwner`."""
-        self._user.host_news(event)
-
-    def host_events(self, events: list[tuple[int, bytes]]) -> None:
-        """See `HostOwner`."""
-        if self.link is None:
-            raise StorageError("The room has let go of this host")
-        self.check_room()
-        self._user.host_events(self.link.epoch, events)
-
-    def host_gone(self, link: HostLink) -> None:
-        """See `HostOwner`."""
-        if link is self.link and not self._rejoining:
-            self._rejoining = True
-            # A host that is ending still holds its lock for some milliseconds.
-            self.spawn(self._keep_rejoining(link, delay=0.01))
-
-    # --- after the connection broke ---
-
-    async def _keep_rejoining(self, link: HostLink, delay: float) -> None:
-        """Make the connection to the host again, or take what a dead host has left."""
+        self._before_events()
+        status = self.status
         try:
-            while link is self.link:
-                await asyncio.sleep(delay)
-                delay = min(max(2 * delay, 0.01), 1.0)
-                with (
-                    self._trouble.contained(f"the connection to the host in {link.folder}"),
-                    self._trouble.noted(f"what the host in {link.folder} has kept"),
-                ):
-                    if await self._rejoin(link):
-                        return
-        finally:
-            self._rejoining = False
-
-    async def _rejoin(self, link: HostLink) -> bool:
-        """Try once to find the host, dead or alive; return whether there is a connection to it.
-
-        Raises:
-            StorageError: If what it tells cannot be stored.
-        """
-        try:
-            if not link.is_alive():
-                await self._bury(link)
-            elif not self._user.has_ended:
-                reply = await link.open(after=self.last_stored(link))
-                if self.link is not None:
-                    self._user.host_answers(self.link, reply)
-        except ProtocolError as exc:
-            self._give_up(link, exc)
-        except (OSError, ConnectionLost) as exc:
-            logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
-        except StorageError as exc:
-            self.unread = exc if "errno" in exc.data else None
-            link.close()
+            with self._events.transaction():
+                for n, body in events:
+                    event = decode_event(body)
+                    if self._events.append(event, body=body, host=(epoch, n)):
+                        self._take(event)
+        except StorageError:
+            # They come again; until then nothing of this has happened.
+            self.status = status
             raise
-        except Exception:
-            # It is tried again, as all that is not foreseen in one session.
-            link.close()
-            raise
-        self.unread = None
-        # It may have broken again before this task had its turn.
-        return link is self.link and link.is_open
 
-    def _give_up(self, link: HostLink, error: ProtocolError) -> None:
-        """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
-        if self.stopping and link.host_pid is not None:
-            os.kill(link.host_pid, signal.SIGTERM)  # needs no protocol; its end is waited for
+    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
+        """See `HostUser`."""
+        reason = (
+            f"The {self.what} lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. "
+            f"What it says is kept in {link.folder}; `kill {link.host_pid}` ends both"
+        )
+        self.host_problem(reason)
+        self._is_gone(reason)
+        self._say_dead(reason)
+        self._listener.hosted_lost("host_lost", reason)
+
+    def host_died(self) -> None:
+        """See `HostUser`."""
+        reason = f"The process that owned the {self.what} ended, and the {self.what} with it"
+        self._is_gone(reason)
+        if self.status == "dead":
             return
-        self._user.host_out_of_reach(link, error)
-        self._forget()
+        is_starting = self._is_starting
+        if not is_starting and not self._host.stopping:
+            self._listener.hosted_lost("host_lost", reason)
+        self._say_dead(reason)
+        if self._ready is not None and is_starting:
+            self._ready.set_exception(self.start_error(f"The {self.what} did not start: {reason}"))
 
-    async def _bury(self, link: HostLink) -> None:
-        """Read the spool of a host whose process is gone, and forget it.
+    def host_forgotten(self, *, wanted: bool) -> None:
+        """See `HostUser`."""
+        self._listener.hosted_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
+        if wanted:
+            self.status = "not_started"
+        self._news.set()
 
-        Raises:
-            StorageError: If there is no room for it, or it cannot be read. Doing it again goes on from there.
-        """
-        await self._take_what_is_left(link)
-        self.unread = None
-        self._user.host_died()
-        await asyncio.to_thread(remove_host_folder, link.folder)
-        self._forget()
+    def host_problem(self, sentence: str) -> None:
+        """See `HostUser`."""
+        self._listener.hosted_problem(f"Session {self._notebook_id!r}: {sentence}")
 
-    def _forget(self) -> None:
-        self._user.host_forgotten(wanted=self.stopping)
-        self.link = None
-        self.stopping = False
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-
-    async def _take_what_is_left(self, link: HostLink) -> None:
-        after = self.last_stored(link)
-        # There may be a gigabyte of them.
-        for piece in in_pieces(leftovers(link.folder, after, self._settings.data_dir, self._user.host_problem)):
-            with self._flow.counted():
-                self.host_events(piece)
-            await self._flow.turn()
-
-
-def _is_alive(pid: int | None) -> bool:
-    try:
-        if pid is not None:
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return pid is not None
+    def _say_dead(self, reason: str) -> None:
+        with self._events.transaction():
+            self._events.append(self._dead_event(reason))
+        self.status, self._pid = "dead", None
+        self._news.set()

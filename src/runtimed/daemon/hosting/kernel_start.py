@@ -1,62 +1,28 @@
-"""Gets a host for the kernel of a session: a spare one, or a new one. It decides no environment, and asks no host."""
+"""What the host of a kernel is started with, a session's or a spare's. It decides no environment."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from runtimed.daemon.hosting.folder import Owner, name_owner, new_session_folder
+from runtimed.daemon.hosting.folder import Owner
 from runtimed.daemon.hosting.link import spawn_host
-from runtimed.daemon.hosting.pool import NewHost, Pool, SpareHost
 from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.ids import HostEpoch, NotebookId, new_host_epoch
+from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.client_operations import StartKernel
 from runtimed.protocol.codec import pack
 from runtimed.protocol.host_operations import HostBecome
 from runtimed.settings import Settings
 from runtimed.storage.spool import Spool
 
-__all__ = ["HostStarter", "KernelWanted", "SpareKernel"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelWanted:
-    """A kernel that was decided on.
-
-    Attributes:
-        request: How it was asked for.
-        kernel_type: What it is.
-        env_source: Where its environment comes from.
-        prepared: The environment that was made for it; None for one that is there without us.
-    """
-
-    request: StartKernel
-    kernel_type: str
-    env_source: str
-    prepared: Prepared | None
-
-    @property
-    def interpreter(self) -> str:
-        """Its Python, or the client's."""
-        return self.request.interpreter if self.prepared is None else self.prepared.interpreter
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Its environment variables."""
-        return self.request.environment if self.prepared is None else self.prepared.environment
-
-    @property
-    def marker(self) -> str:
-        """The file of its environment that its users lock; empty for an environment that is not ours."""
-        return "" if self.prepared is None else self.prepared.marker
+__all__ = ["KernelWanted", "SpareKernel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,96 +69,92 @@ class SpareKernel:
         """See `SpareKind`: a kernel leaves nothing elsewhere."""
 
 
-class HostStarter:
-    """Gets hosts for one session.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelWanted:
+    """A kernel that was decided on.
 
-    Args:
+    Attributes:
         notebook_id: The session.
         settings: The daemon's.
-        pool: Has the spares.
-        tell_facts: Takes facts for the session's row in the registry; raises StorageError.
+        request: How it was asked for.
+        kernel_type: What it is.
+        env_source: Where its environment comes from.
+        prepared: The environment that was made for it; None for one that is there without us.
     """
 
-    def __init__(
-        self, notebook_id: NotebookId, settings: Settings, pool: Pool, tell_facts: Callable[..., None]
-    ) -> None:
-        self._notebook_id = notebook_id
-        self._settings = settings
-        self._pool = pool
-        self._tell_facts = tell_facts
+    notebook_id: NotebookId
+    settings: Settings
+    request: StartKernel
+    kernel_type: str
+    env_source: str
+    prepared: Prepared | None
 
-    async def start(self, wanted: KernelWanted) -> NewHost:
-        """Return a host whose kernel starts.
+    @property
+    def interpreter(self) -> str:
+        """Its Python, or the client's."""
+        return self.request.interpreter if self.prepared is None else self.prepared.interpreter
 
-        Raises:
-            KernelStartFailed: If it ends or says nothing in time.
-            StorageError: If there is no room for it.
-            OSError, ProtocolError: If that is not possible.
-        """
-        kind = await asyncio.to_thread(
-            kind_of,
-            wanted.env_source,
-            wanted.interpreter,
-            wanted.marker,
-            wanted.environment,
-            self._settings.limits.max_kernel_memory,
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its environment variables."""
+        return self.request.environment if self.prepared is None else self.prepared.environment
+
+    @property
+    def marker(self) -> str:
+        """The file of its environment that its users lock; empty for an environment that is not ours."""
+        return "" if self.prepared is None else self.prepared.marker
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See `Wanted`."""
+        return {"kernel_type": self.kernel_type, "env_source": self.env_source}
+
+    async def spare_kind(self) -> SpareKernel | None:
+        """See `Wanted`."""
+        limit = self.settings.limits.max_kernel_memory
+        kind = await asyncio.to_thread(kind_of, self.env_source, self.interpreter, self.marker, self.environment, limit)
+        return None if kind is None else SpareKernel(kind)
+
+    takes_spare: ClassVar[bool] = True
+
+    def becoming(self) -> HostBecome:
+        """See `Wanted`."""
+        return HostBecome(
+            kernel_type=self.kernel_type,
+            env_source=self.env_source,
+            request=pack(msgspec.to_builtins(self.request)),
+            environment=self.environment,
+            cwd=self.request.cwd,
+            notebook_label=self.notebook_id,
+            inherited=self.request.inherited,
         )
-        if kind is None:
-            return await self._start_new(wanted, None)
 
-        def write_down(spare: SpareHost) -> None:
-            name_owner(spare.folder, self._owner(wanted, spare.epoch))
-            self._tell(wanted, spare.folder, spare.epoch)
-
-        owner = HostBecome(
-            kernel_type=wanted.kernel_type,
-            env_source=wanted.env_source,
-            request=pack(msgspec.to_builtins(wanted.request)),
-            environment=wanted.environment,
-            cwd=wanted.request.cwd,
-            notebook_label=self._notebook_id,
-            inherited=wanted.request.inherited,
+    def owner(self, epoch: HostEpoch) -> Owner:
+        """See `Wanted`."""
+        return Owner(
+            notebook_id=self.notebook_id, epoch=epoch, kernel_type=self.kernel_type, env_source=self.env_source
         )
-        spare_kind = SpareKernel(kind)
-        return await self._pool.hand_over(spare_kind, write_down, owner) or await self._start_new(wanted, spare_kind)
 
-    def is_ready(self, host: NewHost) -> None:
-        """The kernel of this host has started."""
-        self._pool.started(host)
-
-    async def _start_new(self, wanted: KernelWanted, kind: SpareKernel | None) -> NewHost:
-        epoch = new_host_epoch()
-        folder = new_session_folder(
-            self._settings.hosts_dir, self._owner(wanted, epoch), lambda folder: self._tell(wanted, folder, epoch)
-        )
-        pid = await spawn_host(
+    async def spawn(self, folder: Path, epoch: HostEpoch) -> int:
+        """See `Wanted`."""
+        settings = self.settings
+        return await spawn_host(
             Bootstrap(
                 folder=str(folder),
                 epoch=epoch,
-                data_dir=str(self._settings.data_dir),
-                socket_path=str(self._settings.socket_path),
-                blobs_dir=str(self._settings.data_dir / "blobs"),
-                kernel_type=wanted.kernel_type,
-                env_source=wanted.env_source,
-                interpreter=wanted.interpreter,
-                environment=wanted.environment,
-                marker=wanted.marker,
-                request=pack(msgspec.to_builtins(wanted.request)),
-                cwd=wanted.request.cwd,
-                notebook_label=self._notebook_id,
-                inherited=wanted.request.inherited,
-                max_memory=self._settings.limits.max_kernel_memory,
+                data_dir=str(settings.data_dir),
+                socket_path=str(settings.socket_path),
+                blobs_dir=str(settings.data_dir / "blobs"),
+                kernel_type=self.kernel_type,
+                env_source=self.env_source,
+                interpreter=self.interpreter,
+                environment=self.environment,
+                marker=self.marker,
+                request=pack(msgspec.to_builtins(self.request)),
+                cwd=self.request.cwd,
+                notebook_label=self.notebook_id,
+                inherited=self.request.inherited,
+                max_memory=settings.limits.max_kernel_memory,
                 lock=Spool.lock(folder),
             )
-        )
-        return NewHost(folder=folder, epoch=epoch, pid=pid, kind=kind)
-
-    def _owner(self, wanted: KernelWanted, epoch: HostEpoch) -> Owner:
-        return Owner(
-            notebook_id=self._notebook_id, epoch=epoch, kernel_type=wanted.kernel_type, env_source=wanted.env_source
-        )
-
-    def _tell(self, wanted: KernelWanted, folder: Path, epoch: HostEpoch) -> None:
-        self._tell_facts(
-            host_epoch=epoch, host_dir=str(folder), kernel_type=wanted.kernel_type, env_source=wanted.env_source
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from runtimed.daemon.flow import Flow
-from runtimed.errors import ConnectionLost, KernelStartFailed, ProtocolError, StorageError, error_from_wire
+from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError, error_from_wire
 from runtimed.host.bootstrap import HostBootstrap, encode_bootstrap
 from runtimed.host.group import end_group
 from runtimed.host.memory import clear_leftovers
@@ -38,7 +38,15 @@ from runtimed.texts import printable
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 from runtimed.version import __version__
 
-__all__ = ["HostConnection", "HostLink", "HostOwner", "reap_hosts", "remove_host_folder", "spawn_host"]
+__all__ = [
+    "HostConnection",
+    "HostLink",
+    "HostNotStarted",
+    "HostOwner",
+    "reap_hosts",
+    "remove_host_folder",
+    "spawn_host",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +57,10 @@ START_DEADLINE: Final = 30.0
 """Seconds within which a host's process must listen."""
 
 _children: set[subprocess.Popen[bytes]] = set()
+
+
+class HostNotStarted(RuntimedError):
+    """A host's process ended, or said nothing in time; with its last lines on standard error, as `stderr`."""
 
 
 class HostOwner(Protocol):
@@ -93,7 +105,7 @@ async def spawn_host(bootstrap: HostBootstrap, module: str = "runtimed.host") ->
         Its process id.
 
     Raises:
-        KernelStartFailed: If it ends or says nothing in time.
+        HostNotStarted: If it ends or says nothing in time.
     """
     reap_hosts()
     folder = Path(bootstrap.folder)
@@ -122,7 +134,7 @@ async def spawn_host(bootstrap: HostBootstrap, module: str = "runtimed.host") ->
     if said != b"ready\n":
         last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
         shutil.rmtree(folder, ignore_errors=True)
-        raise KernelStartFailed(
+        raise HostNotStarted(
             f"The process of its host did not start: {last_lines.strip() or 'it said nothing'}",
             stderr=last_lines,
         )

@@ -1,20 +1,18 @@
-"""The browser of a room: how it is started, asked and ended. What becomes of its host is `RoomHost`'s matter."""
+"""The browser of a room: what is its own in the life of what has a host, and what is asked of it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
 from runtimed.browser.profiles import kept_profile
-from runtimed.daemon.hosting.browser_start import BrowserStarter
+from runtimed.daemon.hosting.browser_start import BrowserWanted
 from runtimed.daemon.hosting.folder import Owner
-from runtimed.daemon.hosting.hosted import RoomHost
+from runtimed.daemon.hosting.hosted import Hosted, HostedListener
 from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.rooms.events import EventLog
@@ -22,26 +20,21 @@ from runtimed.errors import (
     BrowserError,
     BrowserUnavailable,
     ConnectionLost,
-    KernelStartFailed,
-    ProtocolError,
     RuntimedError,
     SessionClosed,
     StorageError,
     error_from_wire,
 )
-from runtimed.ids import HostEpoch, NotebookId
+from runtimed.ids import NotebookId
 from runtimed.protocol.browser_operations import Act, BrowserOperation, StartBrowser
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import BrowserState, BrowserUsed
-from runtimed.protocol.host_operations import HostBrowserUsed, HostShutdown
+from runtimed.protocol.events import BrowserState, BrowserUsed, Event
+from runtimed.protocol.host_operations import HostBrowserUsed
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
-from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["BrowserListener", "RoomBrowser"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["RoomBrowser"]
 
 PATIENCE: Final = 30.0
 """Seconds for which a request waits for a host that is out of reach: its connection broke, or this daemon is new."""
@@ -49,34 +42,13 @@ PATIENCE: Final = 30.0
 Status = Literal["not_started", "starting", "ready", "dead"]
 
 
-class BrowserListener(Protocol):
-    """What the browser tells its room."""
+class RoomBrowser(Hosted):
+    """At most one browser, and what clients ask of it."""
 
-    def browser_facts(self, **fields: Any) -> None:
-        """Facts for the session's row in the registry."""
-
-    def browser_used(self, at: float | None = None) -> None:
-        """It was used, now or at that time."""
-
-    def browser_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
-        """The browser ended, and nobody had asked for it."""
-
-    def browser_found(self) -> None:
-        """The host that an earlier daemon had left answers, and is wanted."""
-
-    def browser_fate(self) -> str:
-        """Return in a sentence, without its full stop, why the session has no browser."""
-
-    def browser_problem(self, sentence: str) -> None:
-        """Something is damaged or out of reach, and somebody should look after it."""
-
-
-class RoomBrowser:
-    """At most one browser, and what clients ask of it.
-
-    Attributes:
-        status: Where it is in its life.
-    """
+    what = "browser"
+    start_error = BrowserUnavailable
+    start_errors = (BrowserError, StorageError)
+    status: Status
 
     def __init__(
         self,
@@ -85,67 +57,22 @@ class RoomBrowser:
         store: SessionStore,
         log: EventLog,
         pool: Pool,
-        listener: BrowserListener,
+        listener: HostedListener,
         clock: Callable[[], float],
     ) -> None:
-        self._notebook_id = notebook_id
-        self._settings = settings
-        self._store = store
-        self._log = log
-        self._listener = listener
-        self._clock = clock
-        self._host = RoomHost(notebook_id, settings, store, log.flow, self)
-        self._starter = BrowserStarter(notebook_id, settings, pool, listener.browser_facts)
-        self._starting: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[None] | None = None
-        self._news = asyncio.Event()
+        super().__init__(notebook_id, settings, store, log, pool, listener, clock)
         self._asked = 0
-        self._start_unwanted = False
-        self._pid: int | None = None
         self._profile: str | None = None
-        self.status: Status = "not_started"
-
-    # --- facts ---
 
     @property
-    def exists(self) -> bool:
-        """Whether a browser runs or is being started; one that was told to end counts no more."""
-        return self.status in ("starting", "ready") and not self._host.stopping
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything that a client has asked is under way, a start included."""
-        return self._asked > 0 or self._starting is not None
-
-    @property
-    def in_use(self) -> bool:
-        """Whether there is a browser, or a host that still ends."""
-        return self.exists or self.busy or self._host.link is not None
-
-    @property
-    def stored_of_host(self) -> tuple[Path, int] | None:
-        """See `RoomKernel.stored_of_host`."""
-        return self._host.stored
-
-    @property
-    def pid(self) -> int | None:
-        """Chromium's process id."""
-        return self._pid
+    def works(self) -> bool:
+        """See `Hosted`: whether anything that a client has asked is under way."""
+        return self._asked > 0
 
     @property
     def kept_profile(self) -> str | None:
         """The name under which the browser stores its profile at its end; None if under none, or if that is over."""
         return self._profile if self.in_use else None
-
-    @property
-    def waits(self) -> str | None:
-        """See `RoomHost.waits`."""
-        return self._host.waits
-
-    @property
-    def has_ended(self) -> bool:
-        """See `HostUser`."""
-        return self.status == "dead"
 
     # --- life ---
 
@@ -171,97 +98,21 @@ class RoomBrowser:
         link = self._host.link
         if self._starting is None and self.status == "ready" and link is not None and link.is_attached:
             link.tell(HostBrowserUsed())
-        if self._starting is None and not self.exists:
-            self._start_unwanted = False
-            self._starting = self._host.spawn(self._start(request))
-            self._starting.add_done_callback(self._start_ended)
-        if self._starting is not None:
-            # A client that leaves while it waits does not end the start: others may wait for it, too.
-            await asyncio.shield(self._starting)
+        self._begin(lambda: self._want(request))
+        await self._await_start()
         # One that an earlier daemon has begun to start may not be ready.
         await self._open_link()
 
-    async def _start(self, request: StartBrowser) -> None:
-        # The host of a browser that ended may be about to end.
-        await self._host.wait_ended()
-        self._check_still_wanted()
-        self._host.check_gone("browser")
-        self.status = "starting"
+    async def _want(self, request: StartBrowser) -> BrowserWanted:
         self._profile = kept_profile(request.config)
-        try:
-            await self._start_host(request)
-        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, BrowserError, StorageError) as exc:
-            self._start_failed(exc)
+        return BrowserWanted(notebook_id=self._notebook_id, settings=self._settings, request=request)
 
-    def _start_failed(self, exc: Exception) -> NoReturn:
-        """Forget a browser that did not start, and tell why."""
-        if isinstance(exc, BrowserError | StorageError):
-            error: RuntimedError = exc
-        elif is_no_room(exc):
-            error = no_room(self._settings.hosts_dir, exc)
-        else:
-            error = BrowserUnavailable(f"The browser did not start: {exc}")
-        try:
-            if self.status == "starting":
-                self._say_dead(error.message)
-            if not self._start_unwanted:
-                self._listener.browser_lost("died", error.message)
-        except StorageError as trouble:
-            logger.error(  # noqa: TRY400  # the disk is full, which is no news here
-                "session %r: it cannot be stored that its browser did not start: %s", self._notebook_id, trouble
-            )
-        self._check_still_wanted()
-        raise error from exc
+    def _say_not_started(self, error: RuntimedError) -> None:
+        if self.status == "starting":
+            self._say_dead(error.message)
 
-    async def _start_host(self, request: StartBrowser) -> None:
-        self._ready = asyncio.get_running_loop().create_future()
-        host = await self._starter.start(request)
-        link = self._host.attach_to(host.folder, host.epoch, host.pid)
-        await link.open(after=0)
-        try:
-            self._listener.browser_facts(host_pid=host.pid)
-        except StorageError:
-            link.tell(HostShutdown())
-            raise
-        if self._start_unwanted:
-            link.tell(HostShutdown())
-        await self._ready
-        self._starter.is_ready(host)
-
-    def _check_still_wanted(self) -> None:
-        if self._start_unwanted:
-            raise SessionClosed(
-                f"Session {self._notebook_id!r} was stopped before its browser had started",
-                notebook_id=self._notebook_id,
-            )
-
-    def _start_ended(self, task: asyncio.Task[None]) -> None:
-        self._starting = None
-        self._listener.browser_used()
-        if not task.cancelled():
-            task.exception()  # it is raised to those who wait; without them it is told by the registry
-
-    def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
-        """Take over the host that an earlier daemon left; see `RoomKernel.adopt`."""
+    def _adopted(self, owner: Owner) -> None:  # noqa: ARG002  # nothing but its host is known of a browser
         self.status = "ready"
-        link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
-        if not wanted:
-            self._host.stopping = True
-            self._host.spawn(self.shutdown())
-        return self._host.find_again(link)
-
-    async def shutdown(self) -> None:
-        """End the browser and its host, even one that is still starting; without one, do nothing."""
-        starting, self._start_unwanted = self._starting, True
-        await self._host.end(starting)
-
-    async def detach(self) -> None:
-        """Leave the browser running for the next daemon; one that is about to end is waited for."""
-        await self._host.detach()
-
-    def close(self) -> None:
-        """Let go of the host; it lives on. Closing twice is harmless."""
-        self._host.close()
 
     # --- what clients ask ---
 
@@ -298,7 +149,7 @@ class RoomBrowser:
                     raise self._ended() from None
         finally:
             self._asked -= 1
-            self._listener.browser_used()
+            self._listener.hosted_used()
 
     async def _open_link(self) -> HostLink:
         """Return the connection to the host as soon as there is one.
@@ -325,51 +176,33 @@ class RoomBrowser:
 
     def _ended(self) -> SessionClosed:
         return SessionClosed(
-            f"Session {self._notebook_id!r} has no browser: {self._listener.browser_fate()}. start() starts one under "
+            f"Session {self._notebook_id!r} has no browser: {self._listener.hosted_fate()}. start() starts one under "
             "the same id",
             notebook_id=self._notebook_id,
         )
 
     # --- what the host tells ---
 
-    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
-        """See `HostUser`."""
+    def _described(self, reply: dict[str, Any]) -> None:
         self.status, self._pid, self._profile = reply["status"], reply["pid"], reply["profile"]
-        if self._host.stopping:
-            link.tell(HostShutdown())
-        elif self.status != "dead":
-            self._listener.browser_found()
-            self._listener.browser_facts(host_pid=link.host_pid)
-            self.host_goes_on(reply)
-        self._news.set()
 
     def host_goes_on(self, reply: dict[str, Any]) -> None:
         """See `HostOwner`."""
         if reply["used_at"] and not self._host.stopping:
-            self._listener.browser_used(reply["used_at"])
+            self._listener.hosted_used(reply["used_at"])
 
     def host_news(self, event: bytes) -> None:
         """See `HostOwner`."""
         if isinstance(used := decode_event(event), BrowserUsed) and self.exists:
-            self._listener.browser_used(used.at)
+            self._listener.hosted_used(used.at)
 
-    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
-        """See `HostOwner`."""
-        status = self.status
-        try:
-            with self._log.transaction():
-                for n, body in events:
-                    event = decode_event(body)
-                    if self._log.append(event, body=body, host=(epoch, n)) and isinstance(event, BrowserState):
-                        self._changed(event)
-        except StorageError:
-            # They come again; until then nothing of this has happened.
-            self.status = status
-            raise
+    def _take(self, event: Event) -> None:
+        if isinstance(event, BrowserState):
+            self._changed(event)
 
     def _changed(self, event: BrowserState) -> None:
         self.status, self._pid = event.status, event.pid
-        is_starting = self._ready is not None and not self._ready.done()
+        is_starting = self._is_starting
         if event.status == "ready" and self._ready is not None and is_starting:
             self._ready.set_result(None)
         elif event.status == "dead":
@@ -377,44 +210,8 @@ class RoomBrowser:
                 reason = event.reason or "The browser was stopped as it started"
                 self._ready.set_exception(error_from_wire(event.error or "BrowserUnavailable", reason, event.data))
             elif not event.expected:
-                self._listener.browser_lost("died", event.reason or "The browser ended")
+                self._listener.hosted_lost("died", event.reason or "The browser ended")
         self._news.set()
 
-    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
-        """See `HostUser`."""
-        reason = (
-            f"The browser lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. "
-            f"`kill {link.host_pid}` ends both"
-        )
-        self.host_problem(reason)
-        self._say_dead(reason)
-        self._listener.browser_lost("host_lost", reason)
-
-    def host_died(self) -> None:
-        """See `HostUser`."""
-        if self.status == "dead":
-            return
-        reason = "The process that owned the browser ended, and the browser with it"
-        is_starting = self._ready is not None and not self._ready.done()
-        if not is_starting and not self._host.stopping:
-            self._listener.browser_lost("host_lost", reason)
-        self._say_dead(reason)
-        if self._ready is not None and is_starting:
-            self._ready.set_exception(BrowserUnavailable(f"The browser did not start: {reason}"))
-
-    def host_forgotten(self, *, wanted: bool) -> None:
-        """See `HostUser`."""
-        self._listener.browser_facts(host_epoch=None, host_dir=None, host_pid=None)
-        if wanted:
-            self.status = "not_started"
-        self._news.set()
-
-    def host_problem(self, sentence: str) -> None:
-        """See `HostUser`."""
-        self._listener.browser_problem(f"Session {self._notebook_id!r}: {sentence}")
-
-    def _say_dead(self, reason: str) -> None:
-        with self._log.transaction():
-            self._log.append(BrowserState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason))
-        self.status, self._pid = "dead", None
-        self._news.set()
+    def _dead_event(self, reason: str) -> BrowserState:
+        return BrowserState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason)

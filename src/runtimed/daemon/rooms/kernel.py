@@ -1,18 +1,17 @@
-"""The kernel of a room: how it is started, asked and ended. What becomes of its host is `RoomHost`'s matter."""
+"""The kernel of a room: what is its own in the life of what has a host, and what is asked of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import msgspec
 
 from runtimed.daemon.hosting.folder import Owner
-from runtimed.daemon.hosting.hosted import RoomHost
-from runtimed.daemon.hosting.kernel_start import HostStarter, KernelWanted
+from runtimed.daemon.hosting.hosted import Hosted, HostedListener
+from runtimed.daemon.hosting.kernel_start import KernelWanted
 from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.rooms.document import SharedDocument
@@ -23,21 +22,18 @@ from runtimed.daemon.trouble import Trouble
 from runtimed.environments.decision import Decision, sentence
 from runtimed.environments.maker import Environments, Prepared
 from runtimed.errors import (
-    ConnectionLost,
     EnvironmentFailed,
     KernelStartFailed,
     NoKernel,
-    ProtocolError,
     RuntimedError,
-    SessionClosed,
     StorageError,
 )
 from runtimed.host.bootstrap import PACKAGES
-from runtimed.ids import HostEpoch, NotebookId
+from runtimed.ids import NotebookId
 from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.client_operations import Enqueue, Inspect, StartKernel
-from runtimed.protocol.codec import decode_event, unpack
-from runtimed.protocol.events import Finished, KernelState
+from runtimed.protocol.codec import unpack
+from runtimed.protocol.events import Event, Finished, KernelState
 from runtimed.protocol.host_operations import (
     Execute,
     HostComplete,
@@ -49,44 +45,23 @@ from runtimed.protocol.host_operations import (
     HostPutVariable,
     HostRequest,
     HostRestart,
-    HostShutdown,
 )
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
-from runtimed.storage.disk import is_no_room, no_room
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["KernelListener", "RoomKernel"]
+__all__ = ["RoomKernel"]
 
 logger = logging.getLogger(__name__)
 
 
-class KernelListener:
-    """What the kernel tells its room."""
-
-    def kernel_facts(self, **fields: Any) -> None:
-        """Facts for the session's row in the registry."""
-        raise NotImplementedError
-
-    def kernel_used(self) -> None:
-        """A start or an execution ended just now: from here on the session is idle."""
-        raise NotImplementedError
-
-    def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
-        """The kernel ended, and nobody had asked for it."""
-        raise NotImplementedError
-
-    def kernel_found(self) -> None:
-        """The host that an earlier daemon had left answers, and is wanted."""
-        raise NotImplementedError
-
-    def kernel_problem(self, sentence: str) -> None:
-        """Something is damaged or out of reach, and somebody should look after it."""
-        raise NotImplementedError
-
-
-class RoomKernel:
+class RoomKernel(Hosted):
     """At most one kernel, and the executions that are meant for it."""
+
+    what = "kernel"
+    start_error = KernelStartFailed
+    start_errors = (KernelStartFailed, StorageError)
+    status: KernelStatus
 
     def __init__(
         self,
@@ -97,67 +72,24 @@ class RoomKernel:
         document: SharedDocument,
         environments: Environments,
         pool: Pool,
-        listener: KernelListener,
+        listener: HostedListener,
         clock: Callable[[], float],
     ) -> None:
-        self._notebook_id = notebook_id
-        self._settings = settings
-        self._store = store
+        super().__init__(notebook_id, settings, store, log, pool, listener, clock)
         self._log = log
         self._document = document
         self.environment = KernelEnvironment(notebook_id, document, log, environments, clock)
-        self._listener = listener
-        self._clock = clock
-        self._starter = HostStarter(notebook_id, settings, pool, listener.kernel_facts)
         self.executions = Executions(store, log, document, self._tell_host, clock)
-        self._host = RoomHost(notebook_id, settings, store, log.flow, self)
-        self._starting: asyncio.Task[None] | None = None
         self._restarting: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[None] | None = None
-        self._start_unwanted = False
         self._trouble = Trouble()
-        self._pid: int | None = None
-        self.status: KernelStatus = "not_started"
         self.kernel_type: str | None = None
         self.env_source: str | None = None
         self.explained: str | None = None
 
-    # --- facts ---
-
     @property
-    def exists(self) -> bool:
-        """Whether a kernel runs or is being started; one that was told to end counts no more."""
-        return self.status not in ("not_started", "dead") and not self._host.stopping
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything runs or waits to run, a start included."""
-        return self.executions.busy or self._starting is not None
-
-    @property
-    def in_use(self) -> bool:
-        """Whether there is a kernel, a host that still ends, or anything to run."""
-        return self.exists or self.busy or self._host.link is not None
-
-    @property
-    def stored_of_host(self) -> tuple[Path, int] | None:
-        """The host's folder and the number of its last event that is stored here; None without a host."""
-        return self._host.stored
-
-    @property
-    def pid(self) -> int | None:
-        """The kernel's process id."""
-        return self._pid
-
-    @property
-    def waits(self) -> str | None:
-        """See `RoomHost.waits`."""
-        return self._host.waits
-
-    @property
-    def has_ended(self) -> bool:
-        """See `HostUser`."""
-        return self.status == "dead"
+    def works(self) -> bool:
+        """See `Hosted`: whether anything runs or waits to run."""
+        return self.executions.busy
 
     # --- life ---
 
@@ -173,23 +105,11 @@ class RoomKernel:
             EnvironmentFailed: If this environment cannot be had.
             StorageError: If there is no room for it.
         """
-        started = False
-        if self._starting is None and not self.exists:
-            self._start_unwanted = False
-            self._starting = self._host.spawn(self._start(request, actor))
-            self._starting.add_done_callback(self._start_ended)
-            started = True
-        if self._starting is not None:
-            # A client that leaves while it waits does not end the start: others may wait for it, too.
-            await asyncio.shield(self._starting)
+        started = self._begin(lambda: self._want(request, actor))
+        await self._await_start()
         return started
 
-    async def _start(self, request: StartKernel, actor: Actor) -> None:
-        # The host of a kernel that died may be about to end.
-        await self._host.wait_ended()
-        self._check_still_wanted()
-        self._host.check_gone("kernel")
-        self.status = "starting"
+    async def _want(self, request: StartKernel, actor: Actor) -> KernelWanted:
         try:
             decision = await self._decide(request)
             await self.environment.check_consent(decision, request)
@@ -201,60 +121,28 @@ class RoomKernel:
             with self._trouble.noted(f"what session {self._notebook_id!r} had queued"):
                 self._kernel_is_gone(str(exc), _no_kernel(exc))
             raise
-        try:
-            await self._start_host(
-                KernelWanted(
-                    request=request,
-                    kernel_type=self.kernel_type or "",
-                    env_source=decision.source,
-                    prepared=prepared,
-                )
-            )
-        except (OSError, ConnectionLost, ProtocolError, KernelStartFailed, StorageError) as exc:
-            self._start_failed(exc)
+        return self._wanted(request, decision, prepared)
 
-    def _start_failed(self, exc: Exception) -> NoReturn:
-        """Forget a kernel that did not start, and tell why."""
-        if isinstance(exc, KernelStartFailed | StorageError):
-            error: RuntimedError = exc
-        elif is_no_room(exc):
-            error = no_room(self._settings.hosts_dir, exc)
-        else:
-            error = KernelStartFailed(f"The kernel did not start: {exc}")
-        existed = self.exists
-        try:
-            if existed:
-                self.status = "dead"
-                self._kernel_is_gone(str(error), _no_kernel(error))
-            if not self._start_unwanted:
-                self._listener.kernel_lost("died", str(error))
-        except StorageError as trouble:
-            logger.error(  # noqa: TRY400  # the disk is full, which is no news here
-                "session %r: it cannot be stored that its kernel did not start: %s", self._notebook_id, trouble
-            )
-        self._check_still_wanted()
-        raise error from exc
+    def _wanted(self, request: StartKernel, decision: Decision, prepared: Prepared | None) -> KernelWanted:
+        return KernelWanted(
+            notebook_id=self._notebook_id,
+            settings=self._settings,
+            request=request,
+            kernel_type=self.kernel_type or "",
+            env_source=decision.source,
+            prepared=prepared,
+        )
 
-    async def _start_host(self, wanted: KernelWanted) -> None:
-        self._ready = asyncio.get_running_loop().create_future()
-        host = await self._starter.start(wanted)
-        link = self._host.attach_to(host.folder, host.epoch, host.pid)
-        await link.open(after=0)
-        try:
-            self._listener.kernel_facts(host_pid=host.pid)
-        except StorageError:
-            link.tell(HostShutdown())
-            raise
-        if self._start_unwanted:
-            link.tell(HostShutdown())
-        await self._ready
-        self._starter.is_ready(host)
+    def _say_not_started(self, error: RuntimedError) -> None:
+        if self.exists:
+            self.status = "dead"
+            self._kernel_is_gone(str(error), _no_kernel(error))
 
     async def _decide(self, request: StartKernel) -> Decision:
         decision = await self.environment.choose(request)
         self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
         self.env_source, self.explained = decision.source, sentence(decision)
-        self._listener.kernel_facts(kernel_type=self.kernel_type, env_source=decision.source)
+        self._listener.hosted_facts(kernel_type=self.kernel_type, env_source=decision.source)
         return decision
 
     async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
@@ -271,57 +159,22 @@ class RoomKernel:
             self._check_still_wanted()
             raise
 
-    def _check_still_wanted(self) -> None:
-        if self._start_unwanted:
-            raise SessionClosed(
-                f"Session {self._notebook_id!r} was stopped, or its kernel shut down, before the kernel had started",
-                notebook_id=self._notebook_id,
-            )
-
-    def _start_ended(self, task: asyncio.Task[None]) -> None:
-        self._starting = None
-        self._listener.kernel_used()
-        if not task.cancelled():
-            task.exception()  # it is raised to those who wait; without them it is told by the registry
-
-    def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
-        """Take over the host that an earlier daemon left; from now on there is a kernel, though it may not answer yet.
-
-        If the host is dead its spool is read, and the room hears that the kernel is lost.
-
-        Args:
-            folder: The host's.
-            owner: What it works for.
-            host_pid: Its process, if known.
-            wanted: False for one whose session has ended: it is told to end as well.
-
-        Returns:
-            Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
-        """
-        # First: there is no kernel, and so nothing waits for one, if this fails.
+    def _adopted(self, owner: Owner) -> None:
         self.executions.restore()
         self.kernel_type, self.env_source = owner.kernel_type, owner.env_source
         self.status = "idle"
-        link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
-        if not wanted:
-            self._host.stopping = True
-            self._host.spawn(self.shutdown())
-        return self._host.find_again(link)
 
     async def shutdown(self, actor: Actor | None = None) -> None:
-        """End the kernel and its host, even one that is still starting; without one, do nothing.
-
-        Args:
-            actor: Who asks for this and nothing more; None where it is part of the session's end.
-        """
+        """See `Hosted`."""
         if actor is not None and (self.exists or self._starting is not None):
             self._note("kernel_shutdown", actor)
-        starting, self._start_unwanted = self._starting, True
+        await super().shutdown()
+
+    def _will_end(self) -> None:
         self.environment.cancel()
         if self._host.link is not None:
             with self._trouble.noted(f"the end of what session {self._notebook_id!r} has queued"):
                 self.executions.kernel_ending("the kernel was shut down")
-        await self._host.end(starting)
 
     async def restart(self, actor: Actor) -> None:
         """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
@@ -349,9 +202,7 @@ class RoomKernel:
             return
         decision = await self.environment.choose_again(request)
         prepared = await self._prepare(decision, request)
-        wanted = KernelWanted(
-            request=request, kernel_type=self.kernel_type or "", env_source=decision.source, prepared=prepared
-        )
+        wanted = self._wanted(request, decision, prepared)
         await self._running_link().ask(
             HostRestart(
                 marker=wanted.marker,
@@ -361,7 +212,7 @@ class RoomKernel:
             )
         )
         self.env_source, self.explained = decision.source, sentence(decision)
-        self._listener.kernel_facts(env_source=decision.source)
+        self._listener.hosted_facts(env_source=decision.source)
 
     def _restart_ended(self, task: asyncio.Task[None]) -> None:
         self._restarting = None
@@ -462,14 +313,6 @@ class RoomKernel:
                 raise
             logger.error("session %r: %s was not noted: %s", self._notebook_id, row, exc)  # noqa: TRY400
 
-    async def detach(self) -> None:
-        """Leave the kernel running for the next daemon; one that is about to end is waited for."""
-        await self._host.detach()
-
-    def close(self) -> None:
-        """Let go of the host; it lives on. Closing twice is harmless."""
-        self._host.close()
-
     def _running_link(self) -> HostLink:
         if self._host.link is None or not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
@@ -497,48 +340,42 @@ class RoomKernel:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
         self.executions.enqueue(request, source, actor)
 
+    def tidy(self) -> None:
+        """See `Hosted`."""
+        self.executions.tidy()
+
+    def forget_execution(self, execution_id: str) -> None:
+        """See `Hosted`."""
+        self.executions.forget(execution_id)
+
     # --- what the host tells ---
 
     def host_news(self, event: bytes) -> None:
         """See `HostOwner`: the host of a kernel has none."""
 
-    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
-        """See `HostUser`: the queue is brought in step with what the host says it has."""
-        if not self._host.stopping:
-            self._listener.kernel_found()
+    def _described(self, reply: dict[str, Any]) -> None:
         self._pid, self.env_source = reply["kernel_pid"], reply["env_source"]
-        self._listener.kernel_facts(kernel_pid=self._pid, host_pid=link.host_pid, env_source=self.env_source)
         self.status = "busy" if reply["executions"] else "idle"
-        if self._host.stopping:
-            link.tell(HostShutdown())
-        else:
-            self.executions.resume(reply["executions"])
+
+    def _facts(self) -> dict[str, Any]:
+        return {"kernel_pid": self._pid, "env_source": self.env_source}
 
     def host_goes_on(self, reply: dict[str, Any]) -> None:
-        """See `HostOwner`."""
+        """See `HostOwner`: the queue is brought in step with what the host says it has."""
         if self.status in ("idle", "busy") and not self._host.stopping:
             self.status = "busy" if reply["executions"] else "idle"
             self.executions.resume(reply["executions"])
 
-    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
-        """See `HostOwner`."""
+    def _before_events(self) -> None:
         self._document.load()
-        status = self.status
-        try:
-            with self._log.transaction():
-                for n, body in events:
-                    event = decode_event(body)
-                    if self._log.append(event, body=body, host=(epoch, n)):
-                        if isinstance(event, KernelState):
-                            self._kernel_changed(event)
-                        else:
-                            self.executions.take(event)
-                            if isinstance(event, Finished):
-                                self._listener.kernel_used()
-        except StorageError:
-            # They come again; until then nothing of this has happened.
-            self.status = status
-            raise
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, KernelState):
+            self._kernel_changed(event)
+        else:
+            self.executions.take(event)
+            if isinstance(event, Finished):
+                self._listener.hosted_used()
 
     def _kernel_changed(self, event: KernelState) -> None:
         self.status = event.status
@@ -546,9 +383,9 @@ class RoomKernel:
             case "starting":
                 self._pid = event.pid
                 self.executions.kernel_started()
-                self._listener.kernel_facts(kernel_pid=event.pid)
+                self._listener.hosted_facts(kernel_pid=event.pid)
             case "idle":
-                if self._ready is not None and not self._ready.done():
+                if self._ready is not None and self._is_starting:
                     self._ready.set_result(None)
                 self.executions.kernel_ready()
             case "restarting" if event.keeps_queue:
@@ -559,7 +396,7 @@ class RoomKernel:
                 reason = _describe_end(event)
                 self._forget_process()
                 # How what it ran has ended, its host tells next.
-                if self._ready is not None and not self._ready.done():
+                if self._ready is not None and self._is_starting:
                     error = KernelStartFailed(
                         f"The kernel did not start: {reason}",
                         exit_code=event.exit_code,
@@ -571,7 +408,7 @@ class RoomKernel:
                 else:
                     self.executions.kernel_ending("the kernel ended")
                     if not event.expected:
-                        self._listener.kernel_lost("died", reason)
+                        self._listener.hosted_lost("died", reason)
             case "busy":
                 pass
 
@@ -581,45 +418,13 @@ class RoomKernel:
 
     def _forget_process(self) -> None:
         self._pid = None
-        self._listener.kernel_facts(kernel_pid=None)
+        self._listener.hosted_facts(kernel_pid=None)
 
-    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
-        """See `HostUser`."""
-        reason = (
-            f"The kernel lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. What "
-            f"it prints is kept in {link.folder}; `kill {link.host_pid}` ends both"
-        )
-        self.host_problem(reason)
+    def _is_gone(self, reason: str) -> None:
         self._kernel_is_gone(reason)
-        self._say_dead(reason)
-        self._listener.kernel_lost("host_lost", reason)
 
-    def host_died(self) -> None:
-        """See `HostUser`."""
-        reason = "The process that owned the kernel ended, and the kernel with it"
-        self._kernel_is_gone(reason)
-        if self.status != "dead":
-            is_starting = self._ready is not None and not self._ready.done()
-            if not is_starting and not self._host.stopping:
-                self._listener.kernel_lost("host_lost", reason)
-            self._say_dead(reason)
-            if self._ready is not None and is_starting:
-                self._ready.set_exception(KernelStartFailed(f"The kernel did not start: {reason}"))
-
-    def host_forgotten(self, *, wanted: bool) -> None:
-        """See `HostUser`."""
-        self._listener.kernel_facts(host_epoch=None, host_dir=None, host_pid=None, kernel_pid=None)
-        if wanted:
-            self.status = "not_started"
-
-    def host_problem(self, sentence: str) -> None:
-        """See `HostUser`."""
-        self._listener.kernel_problem(f"Session {self._notebook_id!r}: {sentence}")
-
-    def _say_dead(self, reason: str) -> None:
-        with self._log.transaction():
-            self._log.append(KernelState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason))
-        self.status = "dead"
+    def _dead_event(self, reason: str) -> KernelState:
+        return KernelState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason)
 
 
 def _synced(obstacle: str | None, packages: Sequence[str] = ()) -> dict[str, Any]:

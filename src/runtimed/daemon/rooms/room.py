@@ -1,4 +1,4 @@
-"""A room: one session as this daemon serves it, with its document, its log, its kernel and the peers in it."""
+"""A room: one session as this daemon serves it, with its document, its log, what it hosts and the peers in it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.hosting.folder import Owner, living_epochs
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry, check_kind
-from runtimed.daemon.rooms.browser import BrowserListener, RoomBrowser
+from runtimed.daemon.rooms.browser import RoomBrowser
 from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_size
 from runtimed.daemon.rooms.consent import note_written
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_check import DocumentCheck
 from runtimed.daemon.rooms.events import EventLog
-from runtimed.daemon.rooms.kernel import KernelListener, RoomKernel
+from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.pruning import delete_old
 from runtimed.daemon.rooms.reading import read_page
 from runtimed.document.notebook import CellRecord
 from runtimed.environments.maker import Environments
-from runtimed.errors import RuntimedError, SessionNotFound, StorageError
+from runtimed.errors import RuntimedError, SessionError, SessionNotFound, StorageError
 from runtimed.execution.programs import is_program
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
@@ -49,7 +49,7 @@ INPUT_PATIENCE: Final = 30.0
 """Seconds that a cell which asks for input waits for its client to come back."""
 
 
-class Room(KernelListener, BrowserListener):
+class Room:
     """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
 
     def __init__(
@@ -90,10 +90,12 @@ class Room(KernelListener, BrowserListener):
             on_doubt=self._doubted,
         )
         self._trust = environments.trust
-        self.kernel = RoomKernel(
-            notebook_id, settings, self._store, self.log, self.document, environments, pool, self, clock
-        )
-        self.browser = RoomBrowser(notebook_id, settings, self._store, self.log, pool, self, clock)
+        self._settings = settings
+        self._environments = environments
+        self._pool = pool
+        row = registry.find(notebook_id)
+        # What has not begun is a notebook, until a browser is started there.
+        self.hosted = self._browser() if row is not None and row.kind == "browser" else self._kernel()
         self._kind: Literal["kernel", "browser"] | None = None
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
         self._left_at = clock()
@@ -102,6 +104,42 @@ class Room(KernelListener, BrowserListener):
         if self.document.is_in_doubt:
             # At once: whoever asks for something of this session then waits for what is found.
             self._doubted()
+
+    # --- what it hosts ---
+
+    def _kernel(self) -> RoomKernel:
+        return RoomKernel(
+            self.notebook_id,
+            self._settings,
+            self._store,
+            self.log,
+            self.document,
+            self._environments,
+            self._pool,
+            self,
+            self._clock,
+        )
+
+    def _browser(self) -> RoomBrowser:
+        return RoomBrowser(self.notebook_id, self._settings, self._store, self.log, self._pool, self, self._clock)
+
+    @property
+    def kernel(self) -> RoomKernel:
+        """The kernel of a kernel's session, and of one that has not begun.
+
+        Raises:
+            SessionError: If this is a browser's session.
+        """
+        if isinstance(self.hosted, RoomKernel):
+            return self.hosted
+        raise SessionError(f"Session {self.notebook_id!r} is a browser session", session_id=self.notebook_id)
+
+    def _host_browser(self) -> RoomBrowser:
+        """Return the browser of a browser's session, which may have begun just now."""
+        if not isinstance(self.hosted, RoomBrowser):
+            self.hosted.close()
+            self.hosted = self._browser()
+        return self.hosted
 
     # --- the document ---
 
@@ -194,15 +232,16 @@ class Room(KernelListener, BrowserListener):
         Raises:
             SessionError: If this is a kernel's session.
         """
-        # One that has just died is replaced, and is no failure of this start.
-        await self.browser.await_adopted()
-        if not self.browser.exists:
+        if isinstance(self.hosted, RoomBrowser):
+            # One that has just died is replaced, and is no failure of this start.
+            await self.hosted.await_adopted()
+        if not self.hosted.exists:
             self.check_room()
         limits = Limits(
             timeout_minutes=request.timeout_minutes, max_duration_minutes=request.max_duration_minutes, ephemeral=False
         )
         row = self._registry.start(self.notebook_id, actor, limits, "browser")
-        await self.browser.start(request)
+        await self._host_browser().start(request)
         # Not whether this request did: it may be one that is sent again, after its first reply was lost.
         created = row.creator == actor.client_id
         return {"created": created, "new": created and row.created_at == row.started_at}
@@ -213,11 +252,11 @@ class Room(KernelListener, BrowserListener):
         Raises:
             SessionNotFound: If it was never started.
         """
-        if not self.browser.exists and self._registry.find(self.notebook_id) is None:
+        if self._registry.find(self.notebook_id) is None:
             raise SessionNotFound(
                 f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
             )
-        return await self.browser.ask(operation, actor, request_id)
+        return await self._host_browser().ask(operation, actor, request_id)
 
     def check_room(self) -> None:
         """See that something new can be begun.
@@ -228,14 +267,14 @@ class Room(KernelListener, BrowserListener):
         check_room(self._path.parent)
 
     async def stop(self, event: SessionEvent, actor: Actor | None = None) -> str | None:
-        """End the session. The step is committed first, then the kernel or the browser goes.
+        """End the session. The step is committed first, then what is hosted goes.
 
         Args:
             event: What ends it.
             actor: Who ends it; None if it ends by itself.
 
         Returns:
-            What a dead host has left and cannot be read now; see `RoomHost.waits`.
+            What a dead host has left and cannot be read now; see `HostKeeper.waits`.
         """
         self._registry.end(self.notebook_id, event, actor)
         await self.await_host_end()
@@ -243,21 +282,21 @@ class Room(KernelListener, BrowserListener):
 
     @property
     def waits(self) -> str | None:
-        """See `RoomHost.waits`."""
-        return self.kernel.waits or self.browser.waits
+        """See `HostKeeper.waits`."""
+        return self.hosted.waits
 
     @property
     def has_host(self) -> bool:
         """Whether a host is here, or on its way, one that ends included."""
-        return self.kernel.in_use or self.browser.in_use
+        return self.hosted.in_use
 
     async def await_host_end(self) -> None:
-        """Return when what an ended session had is gone."""
-        await asyncio.gather(self.kernel.shutdown(), self.browser.shutdown())
+        """Return when what an ended session has hosted is gone."""
+        await self.hosted.shutdown()
 
     async def detach(self) -> None:
-        """Leave the kernel or the browser running for the next daemon."""
-        await asyncio.gather(self.kernel.detach(), self.browser.detach())
+        """Leave what is hosted running for the next daemon."""
+        await self.hosted.detach()
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
         """Return when the session ends by itself, and why; None for never."""
@@ -269,7 +308,7 @@ class Room(KernelListener, BrowserListener):
             used_at=row.last_accessed_at,
             peers=self.peers or self._may_come_back(),
             left_at=max(self._left_at, row.started_at),
-            busy=self.kernel.busy or self.browser.busy,
+            busy=self.hosted.busy,
         )
         return next_deadline(_limits(row), activity)
 
@@ -288,86 +327,66 @@ class Room(KernelListener, BrowserListener):
         """
         self._interrupt_unanswered()
         self.document.tidy()
-        self.kernel.executions.tidy()
+        self.hosted.tidy()
 
     def _interrupt_unanswered(self) -> None:
         """Interrupt a cell that has waited too long for input from a client that is gone, if that holds others up.
 
         In a durable session somebody may come back, attach and answer.
         """
-        asking = self.kernel.executions.asking
+        if not isinstance(self.hosted, RoomKernel):
+            return
+        executions = self.hosted.executions
+        asking = executions.asking
         if (
             asking is None
             or any(client_id == asking.client_id for client_id, _join in self._peers.values())
-            or (not self.kernel.executions.waiting and not self._is_ephemeral())
+            or (not executions.waiting and not self._is_ephemeral())
         ):
             self._unanswered_since = None
         elif self._unanswered_since is None:
             self._unanswered_since = self._clock()
         elif self._clock() - self._unanswered_since > INPUT_PATIENCE:
             self._unanswered_since = None
-            self.kernel.executions.cancel(asking.execution_id)
+            executions.cancel(asking.execution_id)
 
     def _is_ephemeral(self) -> bool:
         row = self._registry.find(self.notebook_id)
         return row is not None and row.ephemeral
 
-    def kernel_facts(self, **fields: Any) -> None:
-        """See `KernelListener`."""
+    def hosted_facts(self, **fields: Any) -> None:
+        """See `HostedListener`."""
         self._registry.update(self.notebook_id, **fields)
 
-    def kernel_used(self) -> None:
-        """See `KernelListener`."""
-        self._registry.touch(self.notebook_id)
+    def hosted_used(self, at: float | None = None) -> None:
+        """See `HostedListener`."""
+        self._registry.touch(self.notebook_id, at)
 
-    def kernel_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
-        """See `KernelListener`."""
+    def hosted_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
+        """See `HostedListener`."""
         self._registry.end(self.notebook_id, SessionEvent(why), error=error)
 
-    def kernel_problem(self, sentence: str) -> None:
-        """See `KernelListener`."""
-        self._report(sentence)
-
-    def kernel_found(self) -> None:
-        """See `KernelListener`: a session that an earlier daemon had to give up goes on."""
+    def hosted_found(self) -> None:
+        """See `HostedListener`: a session that an earlier daemon had to give up goes on."""
         row = self._registry.find(self.notebook_id)
         if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row))
-            self.kernel_facts(
+            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row), row.kind)
+            self.hosted_facts(
                 host_epoch=row.host_epoch,
                 host_dir=row.host_dir,
                 kernel_type=row.kernel_type,
                 env_source=row.env_source,
             )
 
-    def browser_facts(self, **fields: Any) -> None:
-        """See `BrowserListener`."""
-        self._registry.update(self.notebook_id, **fields)
-
-    def browser_used(self, at: float | None = None) -> None:
-        """See `BrowserListener`."""
-        self._registry.touch(self.notebook_id, at)
-
-    def browser_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
-        """See `BrowserListener`."""
-        self._registry.end(self.notebook_id, SessionEvent(why), error=error)
-
-    def browser_found(self) -> None:
-        """See `BrowserListener`: a session that an earlier daemon had to give up goes on."""
-        row = self._registry.find(self.notebook_id)
-        if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row), "browser")
-            self.browser_facts(host_epoch=row.host_epoch, host_dir=row.host_dir)
-
-    def browser_fate(self) -> str:
-        """See `BrowserListener`."""
+    def hosted_fate(self) -> str:
+        """See `HostedListener`."""
         row = self._registry.find(self.notebook_id)
         if row is None or row.status == "active":
             return "it is not started"
         return f"it is {row.status} ({row.close_reason})" + ("" if row.error is None else f": {row.error.rstrip('.')}")
 
-    def browser_problem(self, sentence: str) -> None:
-        """See `BrowserListener`."""
+    def hosted_problem(self, sentence: str) -> None:
+        """See `HostedListener`."""
         self._report(sentence)
 
     def take_over(self, row: SessionRow) -> None:
@@ -381,45 +400,36 @@ class Room(KernelListener, BrowserListener):
                     self._awaited = process
 
     def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
-        """Take over a host from an earlier daemon; see `RoomKernel.adopt`."""
-        if owner.kind == "browser":
-            return self._adopt_browser(folder, owner, wanted=wanted)
+        """Take over a host from an earlier daemon; see `Hosted.adopt`."""
         row = self._registry.find(self.notebook_id)
-        if row is None:
+        if row is None and owner.kind == "browser":
+            self._registry.start(self.notebook_id, self._store.actor(""), Limits(timeout_minutes=3.0), "browser")
+        elif row is None:
             self.activate(self._store.actor(""))
         if wanted:
-            self.kernel_facts(
+            self.hosted_facts(
                 host_epoch=owner.epoch,
                 host_dir=str(folder),
-                kernel_type=owner.kernel_type,
-                env_source=owner.env_source,
+                kernel_type=owner.kernel_type or None,
+                env_source=owner.env_source or None,
             )
-        return self.kernel.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
-
-    def _adopt_browser(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
-        row = self._registry.find(self.notebook_id)
-        if row is None:
-            self._registry.start(self.notebook_id, self._store.actor(""), Limits(timeout_minutes=3.0), "browser")
-        if wanted:
-            self.browser_facts(host_epoch=owner.epoch, host_dir=str(folder))
-        return self.browser.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
+        hosted = self._host_browser() if owner.kind == "browser" else self.kernel
+        return hosted.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
 
     @property
     def hosts(self) -> Iterator[tuple[Path, int]]:
         """Give the folder of each host here, and the number of its last event that is stored."""
-        yield from filter(None, (self.kernel.stored_of_host, self.browser.stored_of_host))
+        if self.hosted.stored_of_host is not None:
+            yield self.hosted.stored_of_host
 
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return (
-            bool(self._peers) or self.log.is_watched or self.kernel.in_use or self.browser.in_use or self._check.is_busy
-        )
+        return bool(self._peers) or self.log.is_watched or self.hosted.in_use or self._check.is_busy
 
     def close(self) -> None:
-        """Let go of the kernel, the browser and the files. Closing twice is harmless."""
-        self.kernel.close()
-        self.browser.close()
+        """Let go of what is hosted and of the files. Idempotent."""
+        self.hosted.close()
         self._check.close()
         self.document.forget()
         empty = False
@@ -551,7 +561,7 @@ class Room(KernelListener, BrowserListener):
 
     def delete_old(self, before: float) -> Generator[None, None, None]:
         """Delete what is too old; see `pruning.delete_old`."""
-        return delete_old(self._store, self.log, self.kernel.executions.forget, self._living_hosts, before)
+        return delete_old(self._store, self.log, self.hosted.forget_execution, self._living_hosts, before)
 
     def _living_hosts(self) -> set[str] | None:
         epochs = living_epochs(self._hosts_dir)

@@ -23,6 +23,7 @@ from runtimed.daemon.hosting.adoption import adopt_hosts
 from runtimed.daemon.hosting.link import reap_hosts
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
+from runtimed.daemon.rooms.browser import RoomBrowser
 from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.listener import Listener
 from runtimed.daemon.serving.peer import Peer
@@ -217,10 +218,12 @@ class Daemon:
         Raises:
             BrowserError: If there is none, or a session stores it again at its end.
         """
-        rooms = list(self.rooms.values())
-        for room in rooms:
-            await room.browser.await_adopted()
-        users = [room.notebook_id for room in rooms if room.browser.kept_profile == check_profile_name(name)]
+        browsers = [
+            (room.notebook_id, room.hosted) for room in self.rooms.values() if isinstance(room.hosted, RoomBrowser)
+        ]
+        for _session_id, browser in browsers:
+            await browser.await_adopted()
+        users = [session_id for session_id, browser in browsers if browser.kept_profile == check_profile_name(name)]
         if users:
             raise BrowserError(
                 f"Session {users[0]!r} uses the profile {name!r}, and stores it again at its end: stop it first",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET
+from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.daemon import MAX_PROBLEMS, Daemon
 from runtimed.ids import NotebookId
@@ -47,7 +48,7 @@ def session_as_map(daemon: Daemon, row: SessionRow) -> dict[str, Any]:
         "kernel_type": row.kernel_type,
         "kernel_status": _kernel_status(row, room),
         "kernel_pid": row.kernel_pid,
-        "env_source": row.env_source if active and room and room.kernel.exists else None,
+        "env_source": row.env_source if active and room and room.hosted.exists else None,
     }
 
 
@@ -93,13 +94,14 @@ def status_as_map(daemon: Daemon, first_room: int = 0) -> dict[str, Any]:
 
 
 def _room_as_map(room: Room) -> dict[str, Any]:
+    kernel = room.hosted if isinstance(room.hosted, RoomKernel) else None
     return {
         "notebook_id": room.notebook_id,
         "active_peers": room.peers,
-        "has_kernel": room.kernel.exists,
-        "kernel_type": room.kernel.kernel_type,
-        "kernel_status": room.kernel.status,
-        "env_source": room.kernel.env_source,
+        "has_kernel": kernel is not None and kernel.exists,
+        "kernel_type": None if kernel is None else kernel.kernel_type,
+        "kernel_status": "not_started" if kernel is None else kernel.status,
+        "env_source": None if kernel is None else kernel.env_source,
     }
 
 

@@ -1,0 +1,344 @@
+"""The host of a session: connected to, found again after a break, waited for, buried. What it owns is its user's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from runtimed.daemon.flow import Flow
+from runtimed.daemon.hosting.folder import in_pieces, leftovers
+from runtimed.daemon.hosting.link import HostLink, remove_host_folder
+from runtimed.daemon.trouble import Trouble
+from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
+from runtimed.ids import HostEpoch, NotebookId
+from runtimed.protocol.host_operations import HostDetach, HostShutdown
+from runtimed.settings import Settings
+from runtimed.storage.disk import check_room, has_room, no_room
+from runtimed.storage.session_store import SessionStore
+
+__all__ = ["HostKeeper", "HostUser"]
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_DEADLINE: Final = 10.0
+"""Seconds that a host gets to end what it owns and itself before it is killed."""
+
+LOOK: Final = 0.1
+"""Seconds between looks whether a process has ended whose host cannot say so, since the disk is full."""
+
+DETACH_DEADLINE: Final = 2.0
+"""Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
+
+
+class HostUser(Protocol):
+    """What knows the thing that a host owns."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that the host owns, where it is known."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether that process has ended: then nothing is asked of the host any more, and its end is waited for."""
+
+    def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
+        """See `HostOwner`."""
+
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`."""
+
+    def host_goes_on(self, reply: dict[str, Any]) -> None:
+        """See `HostOwner`."""
+
+    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
+        """A connection to the host was made again; this is its reply to `Attach`."""
+
+    def host_died(self) -> None:
+        """The host's process is gone, and all that it had kept was taken.
+
+        Raises:
+            StorageError: If that cannot be stored; then it is told again.
+        """
+
+    def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
+        """The host lives on, but it speaks another protocol: it is forgotten next."""
+
+    def host_forgotten(self, *, wanted: bool) -> None:
+        """There is no host any more.
+
+        Args:
+            wanted: Whether its end was.
+
+        Raises:
+            StorageError: If that cannot be stored; then it is told again.
+        """
+
+    def host_problem(self, sentence: str) -> None:
+        """Something that the host had kept is damaged, or cannot be taken yet."""
+
+
+class HostKeeper:
+    """At most one host.
+
+    Attributes:
+        link: The connection to it; None without a host.
+        stopping: Whether it was told to end, or will be when it answers.
+        unread: Why what a dead host has left cannot be read yet; None if it can.
+    """
+
+    def __init__(
+        self, notebook_id: NotebookId, settings: Settings, store: SessionStore, flow: Flow, user: HostUser
+    ) -> None:
+        self._notebook_id = notebook_id
+        self._settings = settings
+        self._store = store
+        self._flow = flow
+        self._user = user
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._gone: asyncio.Future[None] | None = None
+        self._rejoining = False
+        self._trouble = Trouble(user.host_problem)
+        self.link: HostLink | None = None
+        self.stopping = False
+        self.unread: StorageError | None = None
+
+    @property
+    def stored(self) -> tuple[Path, int] | None:
+        """Its folder and the number of its last event that is stored here; None without a host."""
+        return None if self.link is None else (self.link.folder, self.last_stored(self.link))
+
+    # --- its life ---
+
+    def attach_to(self, folder: Path, epoch: HostEpoch, host_pid: int | None) -> HostLink:
+        """Let this be the room's host, and return a connection to it that is to be opened."""
+        link = HostLink(folder, epoch, self._flow, self, host_pid)
+        self.link = link
+        self.unread = None
+        self._gone = asyncio.get_running_loop().create_future()
+        return link
+
+    def find_again(self, link: HostLink) -> asyncio.Task[None]:
+        """Connect to a host that an earlier daemon has left; if it is dead, take what is left of it.
+
+        Returns:
+            Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
+        """
+        self._rejoining = True
+        return self.spawn(self._keep_rejoining(link, delay=0.0))
+
+    async def end(self, starting: asyncio.Task[None] | None) -> None:
+        """End the host with what it owns, and return when both are gone; without one, do nothing.
+
+        Args:
+            starting: What starts one just now, which knows that it is unwanted.
+        """
+        if self.link is not None:
+            self.stopping = True
+            if self.link.is_open:
+                self.link.tell(HostShutdown())
+            await self.wait_ended()
+        if starting is not None:
+            with contextlib.suppress(RuntimedError):
+                await asyncio.shield(starting)
+            await self.wait_ended()
+
+    async def wait_ended(self) -> None:
+        """Wait until the present host, which is ending, is gone; on a full disk, until the process that it owns is.
+
+        The host then goes on until what it has kept is stored. What a dead one has left and cannot be read is not
+        waited for: it is taken when it can be.
+        """
+        gone, link = self._gone, self.link
+        if gone is None or link is None:
+            return
+        try:
+            async with asyncio.timeout(SHUTDOWN_DEADLINE):
+                while not gone.done() and self.unread is None and (self._has_room(link) or _is_alive(self._user.pid)):
+                    await asyncio.wait({gone}, timeout=LOOK)
+        except TimeoutError:
+            if link.host_pid is None or not self._has_room(link) or not link.is_alive():
+                return
+            logger.warning("the host in %s does not end; it is killed", link.folder)
+            os.kill(link.host_pid, signal.SIGKILL)
+            await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
+
+    @property
+    def waits(self) -> str | None:
+        """What a dead host has left and waits for a disk that can be read, in a sentence; None if nothing does."""
+        if self.link is None or self.unread is None:
+            return None
+        return (
+            f"What the host in {self.link.folder} had kept when it ended cannot be read: {self.unread.message}. It "
+            "stays there, and is taken as soon as it can be"
+        )
+
+    def check_gone(self, what: str) -> None:
+        """Refuse to start a host while the one before it, which has ended, has something to say.
+
+        Args:
+            what: What the hosts own.
+
+        Raises:
+            StorageError: If it has.
+        """
+        if self.waits is not None:
+            raise StorageError(f"There is no new {what} yet. {self.waits}", notebook_id=self._notebook_id)
+        if self.link is not None:
+            raise no_room(self._settings.data_dir, f"the {what} before this one has said what is not stored yet")
+
+    def _has_room(self, link: HostLink) -> bool:
+        """Whether a host can say what it has to say."""
+        return not link.keeps_events and has_room(self._settings.data_dir)
+
+    async def detach(self) -> None:
+        """Leave the host running for the next daemon; one that is about to end is waited for."""
+        if self.stopping:
+            await self.wait_ended()
+        if self.link is not None and self.link.is_open:
+            with contextlib.suppress(RuntimedError, TimeoutError):
+                async with asyncio.timeout(DETACH_DEADLINE):
+                    await self.link.ask(HostDetach())
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the host; it lives on. Closing twice is harmless."""
+        link, self.link = self.link, None
+        for task in self._tasks:
+            task.cancel()
+        if link is not None:
+            link.close()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something until it ends, or `close` is called."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- what the host tells ---
+
+    def check_room(self) -> None:
+        """See `HostOwner`."""
+        check_room(self._settings.data_dir)
+
+    def last_stored(self, link: HostLink) -> int:
+        """See `HostOwner`."""
+        return self._store.last_event_of_host(link.epoch)
+
+    def host_goes_on(self, reply: dict[str, Any]) -> None:
+        """See `HostOwner`."""
+        self._user.host_goes_on(reply)
+
+    def host_news(self, event: bytes) -> None:
+        """See `HostOwner`."""
+        self._user.host_news(event)
+
+    def host_events(self, events: list[tuple[int, bytes]]) -> None:
+        """See `HostOwner`."""
+        if self.link is None:
+            raise StorageError("The room has let go of this host")
+        self.check_room()
+        self._user.host_events(self.link.epoch, events)
+
+    def host_gone(self, link: HostLink) -> None:
+        """See `HostOwner`."""
+        if link is self.link and not self._rejoining:
+            self._rejoining = True
+            # A host that is ending still holds its lock for some milliseconds.
+            self.spawn(self._keep_rejoining(link, delay=0.01))
+
+    # --- after the connection broke ---
+
+    async def _keep_rejoining(self, link: HostLink, delay: float) -> None:
+        """Make the connection to the host again, or take what a dead host has left."""
+        try:
+            while link is self.link:
+                await asyncio.sleep(delay)
+                delay = min(max(2 * delay, 0.01), 1.0)
+                with (
+                    self._trouble.contained(f"the connection to the host in {link.folder}"),
+                    self._trouble.noted(f"what the host in {link.folder} has kept"),
+                ):
+                    if await self._rejoin(link):
+                        return
+        finally:
+            self._rejoining = False
+
+    async def _rejoin(self, link: HostLink) -> bool:
+        """Try once to find the host, dead or alive; return whether there is a connection to it.
+
+        Raises:
+            StorageError: If what it tells cannot be stored.
+        """
+        try:
+            if not link.is_alive():
+                await self._bury(link)
+            elif not self._user.has_ended:
+                reply = await link.open(after=self.last_stored(link))
+                if self.link is not None:
+                    self._user.host_answers(self.link, reply)
+        except ProtocolError as exc:
+            self._give_up(link, exc)
+        except (OSError, ConnectionLost) as exc:
+            logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
+        except StorageError as exc:
+            self.unread = exc if "errno" in exc.data else None
+            link.close()
+            raise
+        except Exception:
+            # It is tried again, as all that is not foreseen in one session.
+            link.close()
+            raise
+        self.unread = None
+        # It may have broken again before this task had its turn.
+        return link is self.link and link.is_open
+
+    def _give_up(self, link: HostLink, error: ProtocolError) -> None:
+        """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
+        if self.stopping and link.host_pid is not None:
+            os.kill(link.host_pid, signal.SIGTERM)  # needs no protocol; its end is waited for
+            return
+        self._user.host_out_of_reach(link, error)
+        self._forget()
+
+    async def _bury(self, link: HostLink) -> None:
+        """Read the spool of a host whose process is gone, and forget it.
+
+        Raises:
+            StorageError: If there is no room for it, or it cannot be read. Doing it again goes on from there.
+        """
+        await self._take_what_is_left(link)
+        self.unread = None
+        self._user.host_died()
+        await asyncio.to_thread(remove_host_folder, link.folder)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._user.host_forgotten(wanted=self.stopping)
+        self.link = None
+        self.stopping = False
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    async def _take_what_is_left(self, link: HostLink) -> None:
+        after = self.last_stored(link)
+        # There may be a gigabyte of them.
+        for piece in in_pieces(leftovers(link.folder, after, self._settings.data_dir, self._user.host_problem)):
+            with self._flow.counted():
+                self.host_events(piece)
+            await self._flow.turn()
+
+
+def _is_alive(pid: int | None) -> bool:
+    try:
+        if pid is not None:
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return pid is not None
