@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.daemon.hosting.link import reap_hosts
+from runtimed.daemon.hosting.local import reap_hosts
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.serving.server import own_data_folder, serve
 from runtimed.settings import read_settings

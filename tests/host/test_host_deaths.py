@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runtimed.daemon.hosting.link import remove_host_folder
+from runtimed.daemon.hosting.local import remove_host_folder
 from runtimed.host import group, process
 from runtimed.protocol.host_operations import HostRestart, HostShutdown
 from runtimed.storage.spool import Spool

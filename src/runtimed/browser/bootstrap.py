@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from runtimed.host.bootstrap import HostBootstrap
 
@@ -18,6 +18,8 @@ class BrowserBootstrap(HostBootstrap, frozen=True, kw_only=True):
         timeout_minutes: The session's idle minutes; None for no limit.
         max_duration_minutes: The session's minutes altogether; None for no limit.
     """
+
+    module: ClassVar[str] = "runtimed.browser"
 
     config: dict[str, Any]
     session_dir: str

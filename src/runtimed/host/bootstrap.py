@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -28,7 +28,7 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 class HostBootstrap(msgspec.Struct, frozen=True, kw_only=True):
-    """What every host needs to know.
+    """What every host needs to know. What depends on where it is, its launcher fills in.
 
     Attributes:
         folder: Its own folder, of mode 0700, with a path short enough for sockets: spool, log, sockets.
@@ -43,15 +43,18 @@ class HostBootstrap(msgspec.Struct, frozen=True, kw_only=True):
         lock: The descriptor of the folder's lock, inherited from the process that starts the host and held by it.
     """
 
-    folder: str
+    module: ClassVar[str]
+    """What the host's process runs."""
+
+    folder: str = ""
     epoch: str
-    data_dir: str
-    socket_path: str
-    blobs_dir: str
+    data_dir: str = ""
+    socket_path: str = ""
+    blobs_dir: str = ""
     notebook_label: str = ""
     environment: dict[str, str] = {}
     spare: bool = False
-    lock: int
+    lock: int = -1
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
@@ -73,6 +76,8 @@ class Bootstrap(HostBootstrap, frozen=True, kw_only=True):
         inherited: What the kernel is to have from its client; None for what the host has.
         max_memory: The most that the kernel and what it starts may use, in bytes; None for no limit.
     """
+
+    module: ClassVar[str] = "runtimed.host"
 
     kernel_type: str
     env_source: str

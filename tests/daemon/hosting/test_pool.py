@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from runtimed import Client, DaemonClient, RuntimedError, Session
-from runtimed.daemon.hosting.folder import Owner, name_owner
+from runtimed.daemon.hosting.folder import name_owner
+from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.serving.daemon import TICK
 from tests.conftest import command_of, lives, processes_of, wait_until
 from tests.daemon.test_memory import EXCEEDED, MIB, cgroups, needs_cgroup

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from runtimed import AsyncBrowserSession, BrowserSession, Client, DaemonClient, RuntimedError, Session
-from runtimed.daemon.hosting.folder import Owner, name_owner
+from runtimed.daemon.hosting.folder import name_owner
+from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.serving.daemon import TICK
 from runtimed.ids import NotebookId, stored_name
 from tests.browser.server import Site, serve

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from runtimed import Client, Session, StorageError
 from runtimed.daemon.flow import Demand
+from runtimed.daemon.hosting.local import LocalLauncher
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.audit import log_page
@@ -136,7 +137,16 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
         if is_noted:
             store.note(AuditRow(at=1.0, until=1.0, action="execution_queued", actor=ANN, cell_id=CellId("c")))
     settings = read_settings()
-    room = Room(NotebookId("s"), settings, registry, environments, Pool(settings), Demand(), lambda: 5.0, pytest.fail)
+    room = Room(
+        NotebookId("s"),
+        settings,
+        registry,
+        environments,
+        Pool(settings, LocalLauncher(settings)),
+        Demand(),
+        lambda: 5.0,
+        pytest.fail,
+    )
 
     room.kernel.executions.restore()
 
@@ -150,7 +160,16 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
 
 def test_an_edit_that_cannot_be_stored_is_not_told(path, registry, environments):
     settings = read_settings()
-    room = Room(NotebookId("s"), settings, registry, environments, Pool(settings), Demand(), lambda: 5.0, pytest.fail)
+    room = Room(
+        NotebookId("s"),
+        settings,
+        registry,
+        environments,
+        Pool(settings, LocalLauncher(settings)),
+        Demand(),
+        lambda: 5.0,
+        pytest.fail,
+    )
     room.begin(ANN)
     request = Enqueue(notebook_id="s", execution_id="e", cell_id="c", source="1")
     room.document.edit("added", ANN, lambda d: d.add_cell(CellId("c"), "1", "code", author=ANN.client_id))

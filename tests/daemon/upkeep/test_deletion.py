@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from runtimed import AsyncClient, AsyncSession, BrowserSession, Client, RuntimedError, Session, StorageError
-from runtimed.daemon.hosting.folder import Owner, new_host_folder
+from runtimed.daemon.hosting.folder import new_host_folder
+from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.upkeep import deletion
 from runtimed.daemon.upkeep.retention import GRACE
 from runtimed.errors import SessionNotFound

@@ -1,6 +1,6 @@
 """Finds the hosts that an earlier daemon has left, and hands each to the room of its session. Nothing here waits.
 
-Every folder of a host is looked at: what cannot be taken over is reported, and what is still of use is never removed.
+Every place of a host is looked at: what cannot be taken over is reported, and what is still of use is never removed.
 """
 
 from __future__ import annotations
@@ -9,20 +9,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from runtimed.daemon.hosting.browser_folders import clear_up_spares
-from runtimed.daemon.hosting.folder import Owner, find_owner, is_spare, set_spool_aside
-from runtimed.daemon.hosting.link import remove_host_folder
+from runtimed.daemon.hosting.launcher import Launcher, Owner, Place
 from runtimed.daemon.registry import Registry
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.ids import NotebookId
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
 from runtimed.storage.registry_store import SessionRow
-from runtimed.storage.spool import Spool
-from runtimed.storage.spool_files import segments_of
 
 __all__ = ["Adopter", "AdoptingRoom", "adopt_hosts"]
 
@@ -35,11 +31,11 @@ class AdoptingRoom(Protocol):
     def take_over(self, row: SessionRow) -> None:
         """Go on with a session of an earlier daemon, whose host may be gone."""
 
-    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+    def adopt(self, place: Place, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
         """Take over a host from an earlier daemon.
 
         Args:
-            folder: The host's.
+            place: The host's.
             owner: What it works for.
             wanted: False for one whose session has ended: it is told to end as well.
 
@@ -52,6 +48,7 @@ class Adopter(Protocol):
     """What a daemon offers for this."""
 
     settings: Settings
+    launcher: Launcher
     registry: Registry
 
     def room(self, notebook_id: str) -> AdoptingRoom:
@@ -70,18 +67,17 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
         What waits for the hosts to answer; see `Hosted.adopt`.
     """
     joining: list[asyncio.Task[None]] = []
-    known: set[Path] = set()
+    known: set[Place] = set()
     for row in daemon.registry.active():
         if row.host_dir is not None:
-            known.add(Path(row.host_dir))
+            known.add(Place(row.host_dir))
         with _contained(daemon, f"Session {row.session_id!r} cannot be taken over"):
             joining += _adopt_known(daemon, row)
-    for folder in sorted(daemon.settings.hosts_dir.iterdir()):
-        if folder not in known:
-            with _contained(daemon, f"The host in {folder} is left alone until the next daemon starts"):
-                joining += _adopt_unknown(daemon, folder)
-    settings = daemon.settings
-    asyncio.get_running_loop().run_in_executor(None, clear_up_spares, settings.browsers_dir, settings.hosts_dir)
+    for place in daemon.launcher.places():
+        if place not in known:
+            with _contained(daemon, f"The host in {place} is left alone until the next daemon starts"):
+                joining += _adopt_unknown(daemon, place)
+    asyncio.get_running_loop().run_in_executor(None, clear_up_spares, daemon.settings.browsers_dir, daemon.launcher)
     return joining
 
 
@@ -125,42 +121,41 @@ def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
         kernel_type=row.kernel_type or "",
         env_source=row.env_source or "",
     )
-    return _adopt(daemon, Path(row.host_dir), owner, wanted=True)
+    return _adopt(daemon, Place(row.host_dir), owner, wanted=True)
 
 
-def _adopt_unknown(daemon: Adopter, folder: Path) -> list[asyncio.Task[None]]:
+def _adopt_unknown(daemon: Adopter, place: Place) -> list[asyncio.Task[None]]:
     """Take over a host of which the registry does not know, because an earlier daemon died or the registry is new.
 
     Raises:
         StorageError: If it cannot be told what this is; nothing was removed.
     """
-    if not folder.is_dir():
+    launcher = daemon.launcher
+    owner, is_alive = launcher.find_owner(place), launcher.is_alive(place)
+    if not is_alive and not launcher.has_leftovers(place):
+        _remove(launcher, place)
         return []
-    owner, is_alive = find_owner(folder), Spool.is_alive(folder)
-    if not is_alive and not segments_of(folder):
-        _remove(folder)
-        return []
-    if is_spare(folder):
+    if launcher.is_spare(place):
         # It lives as long as the daemon that made it was connected, and so it is about to end.
         return []
     row = None if owner is None else daemon.registry.find(owner.notebook_id)
     if owner is not None and (row is None or row.host_dir is None):
-        return _adopt(daemon, folder, owner, wanted=row is None or _is_wanted(row))
+        return _adopt(daemon, place, owner, wanted=row is None or _is_wanted(row))
     what = "it does not say to which session it belongs" if owner is None else f"{owner.notebook_id!r} has another one"
     if is_alive:
-        daemon.report(f"The host in {folder} cannot be taken over: {what}. It is left alone")
+        daemon.report(f"The host in {place} cannot be taken over: {what}. It is left alone")
     else:
         daemon.report(
-            f"The events that a host has left in {folder} cannot be taken over: {what}. They are kept in "
-            f"{set_spool_aside(folder, daemon.settings.data_dir)}"
+            f"The events that a host has left in {place} cannot be taken over: {what}. They are kept in "
+            f"{launcher.set_aside(place)}"
         )
-        _remove(folder)
+        _remove(launcher, place)
     return []
 
 
-def _remove(folder: Path) -> None:
+def _remove(launcher: Launcher, place: Place) -> None:
     # In a thread: what the host has left running is waited for.
-    asyncio.get_running_loop().run_in_executor(None, remove_host_folder, folder)
+    asyncio.get_running_loop().run_in_executor(None, launcher.forget, place)
 
 
 def _is_wanted(row: SessionRow) -> bool:
@@ -168,10 +163,10 @@ def _is_wanted(row: SessionRow) -> bool:
     return row.status == "active" or row.close_reason == SessionEvent.HOST_LOST.value
 
 
-def _adopt(daemon: Adopter, folder: Path, owner: Owner, *, wanted: bool) -> list[asyncio.Task[None]]:
+def _adopt(daemon: Adopter, place: Place, owner: Owner, *, wanted: bool) -> list[asyncio.Task[None]]:
     joining: list[asyncio.Task[None]] = []
-    with _contained(daemon, f"The host in {folder} of session {owner.notebook_id!r} cannot be taken over"):
-        joining.append(_open(daemon, owner.notebook_id).adopt(folder, owner, wanted=wanted))
+    with _contained(daemon, f"The host in {place} of session {owner.notebook_id!r} cannot be taken over"):
+        joining.append(_open(daemon, owner.notebook_id).adopt(place, owner, wanted=wanted))
     return joining
 
 

@@ -11,12 +11,12 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
+from runtimed.daemon.hosting.launcher import Launcher, Place
 from runtimed.daemon.registry import Registry
 from runtimed.ids import NotebookId
-from runtimed.storage.spool import Spool
 from runtimed.transport.sockets import make_private_folder
 
 __all__ = [
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 _ASIDE: Final = ".removed"
 _SPARE: Final = "spare-"
-"""What the names of folders begin with that were made for spares; the name of the host's folder follows."""
+"""What the names of folders begin with that were made for spares; the last part of the host's place follows."""
 
 
 def has_folder(folder: Path) -> bool:
@@ -58,7 +58,7 @@ def make_folder(folder: Path) -> Path:
 # --- of spares --------------------------------------------------------------------------------------------------------
 
 
-def make_spare_folder(browsers_dir: Path, host_folder: Path) -> Path:
+def make_spare_folder(browsers_dir: Path, place: Place) -> Path:
     """Make the folder of a spare, which becomes its session's when a link in a session's name leads to it.
 
     Raises:
@@ -66,16 +66,24 @@ def make_spare_folder(browsers_dir: Path, host_folder: Path) -> Path:
         OSError: If it is there, or cannot be made.
     """
     make_private_folder(browsers_dir)
-    folder = browsers_dir / f"{_SPARE}{host_folder.name}"
+    folder = browsers_dir / _spare_name(place)
     folder.mkdir(mode=0o700)
     return folder
 
 
-def clear_up_spare(browsers_dir: Path, host_folder: Path) -> None:
+def clear_up_spare(browsers_dir: Path, place: Place) -> None:
     """Remove the folder of a spare whose host is dead, unless it is a session's by now."""
-    folder = browsers_dir / f"{_SPARE}{host_folder.name}"
+    folder = browsers_dir / _spare_name(place)
+    _clear_up(folder)
+
+
+def _spare_name(place: Place) -> str:
+    return f"{_SPARE}{PurePath(place).name}"
+
+
+def _clear_up(folder: Path) -> None:
     if folder.exists() and not any(
-        path.is_symlink() and path.readlink().name == folder.name for path in browsers_dir.iterdir()
+        path.is_symlink() and path.readlink().name == folder.name for path in folder.parent.iterdir()
     ):
         try:
             # What is about to die beside it makes no more in it.
@@ -85,13 +93,13 @@ def clear_up_spare(browsers_dir: Path, host_folder: Path) -> None:
             logger.warning("%s cannot be removed: %s", folder, exc)
 
 
-def clear_up_spares(browsers_dir: Path, hosts_dir: Path) -> None:
+def clear_up_spares(browsers_dir: Path, launcher: Launcher) -> None:
     """Remove what spares have left that died with the daemon that made them."""
     for folder in sorted(browsers_dir.glob(f"{_SPARE}*")):
-        host_folder = hosts_dir / folder.name.removeprefix(_SPARE)
+        hosts = [place for place in launcher.places() if _spare_name(place) == folder.name]
         # In this order: the host of a spare makes the link, so that a dead one makes none any more.
-        if not folder.name.endswith(_ASIDE) and not Spool.is_alive(host_folder):
-            clear_up_spare(browsers_dir, host_folder)
+        if not folder.name.endswith(_ASIDE) and not any(map(launcher.is_alive, hosts)):
+            _clear_up(folder)
 
 
 # --- of sessions that ended -------------------------------------------------------------------------------------------

@@ -13,14 +13,12 @@ import msgspec
 from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.kinds import Kind, kind_of
 from runtimed.daemon.hosting.browser_folders import clear_up_spare, has_folder, make_folder, make_spare_folder
-from runtimed.daemon.hosting.folder import Owner
-from runtimed.daemon.hosting.link import spawn_host
+from runtimed.daemon.hosting.launcher import Owner, Place
 from runtimed.ids import HostEpoch, NotebookId, stored_name
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.browser_operations import StartBrowser
 from runtimed.protocol.host_operations import HostBecomeBrowser
 from runtimed.settings import Settings
-from runtimed.storage.spool import Spool
 from runtimed.transport.sockets import make_private_folder
 
 __all__ = ["BrowserWanted", "SpareBrowser"]
@@ -39,22 +37,20 @@ class SpareBrowser:
         """See `SpareKind`."""
         return self.kind.replaces(other.kind)
 
-    async def spawn(self, folder: Path, epoch: HostEpoch, settings: Settings) -> int:
+    def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings) -> BrowserBootstrap:
         """See `SpareKind`."""
-        return await _spawn(
-            settings,
-            folder,
-            epoch,
-            label="spare",
+        return BrowserBootstrap(
+            epoch=epoch,
+            notebook_label="spare",
             environment=dict(self.kind.variables),
             config=msgspec.to_builtins(self.kind.config),
-            session_dir=make_spare_folder(settings.browsers_dir, folder),
+            session_dir=str(make_spare_folder(settings.browsers_dir, place)),
             spare=True,
         )
 
-    def clear_up(self, folder: Path, settings: Settings) -> None:
+    def clear_up(self, place: Place, settings: Settings) -> None:
         """See `SpareKind`."""
-        clear_up_spare(settings.browsers_dir, folder)
+        clear_up_spare(settings.browsers_dir, place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,16 +107,14 @@ class BrowserWanted:
         """See `Wanted`."""
         return Owner(notebook_id=self.notebook_id, epoch=epoch, kind="browser", kernel_type="", env_source="")
 
-    async def spawn(self, folder: Path, epoch: HostEpoch) -> int:
+    def bootstrap(self, epoch: HostEpoch) -> BrowserBootstrap:
         """See `Wanted`."""
-        return await _spawn(
-            self.settings,
-            folder,
-            epoch,
-            label=self.notebook_id,
+        return BrowserBootstrap(
+            epoch=epoch,
+            notebook_label=self.notebook_id,
             environment=self.request.environment,
             config=self.config,
-            session_dir=make_folder(self.folder),
+            session_dir=str(make_folder(self.folder)),
             timeout_minutes=self.request.timeout_minutes,
             max_duration_minutes=self.request.max_duration_minutes,
         )
@@ -132,36 +126,3 @@ def _kind_of(config: Mapping[str, Any], environment: Mapping[str, str]) -> Spare
     except msgspec.ValidationError:  # the host says what is wrong with it
         return None
     return None if kind is None else SpareBrowser(kind)
-
-
-async def _spawn(
-    settings: Settings,
-    folder: Path,
-    epoch: HostEpoch,
-    *,
-    label: str,
-    environment: dict[str, str],
-    config: dict[str, Any],
-    session_dir: Path,
-    spare: bool = False,
-    timeout_minutes: float | None = None,
-    max_duration_minutes: float | None = None,
-) -> int:
-    return await spawn_host(
-        BrowserBootstrap(
-            folder=str(folder),
-            epoch=epoch,
-            data_dir=str(settings.data_dir),
-            socket_path=str(settings.socket_path),
-            blobs_dir=str(settings.data_dir / "blobs"),
-            notebook_label=label,
-            environment=environment,
-            config=config,
-            session_dir=str(session_dir),
-            spare=spare,
-            timeout_minutes=timeout_minutes,
-            max_duration_minutes=max_duration_minutes,
-            lock=Spool.lock(folder),
-        ),
-        "runtimed.browser",
-    )

@@ -11,13 +11,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Protocol
 
 from runtimed.daemon.flow import Flow
-from runtimed.daemon.hosting.folder import Owner
 from runtimed.daemon.hosting.keeper import HostKeeper
-from runtimed.daemon.hosting.link import HostLink, HostNotStarted
+from runtimed.daemon.hosting.launcher import HostNotStarted, Owner, Place
+from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.hosting.start import HostStarter, Wanted
 from runtimed.errors import ProtocolError, RuntimedError, SessionClosed, StorageError
@@ -105,8 +104,9 @@ class Hosted(abc.ABC):
         self._events = log
         self._listener = listener
         self._clock = clock
-        self._starter = HostStarter(settings.hosts_dir, pool, listener.hosted_facts)
-        self._host = HostKeeper(notebook_id, settings, store, log.flow, self)
+        self._launcher = pool.launcher
+        self._starter = HostStarter(pool.launcher, pool, listener.hosted_facts)
+        self._host = HostKeeper(notebook_id, pool.launcher, settings, store, log.flow, self)
         self._starting: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._start_unwanted = False
@@ -202,8 +202,8 @@ class Hosted(abc.ABC):
         return self.exists or self.busy or self._host.link is not None
 
     @property
-    def stored_of_host(self) -> tuple[Path, int] | None:
-        """The host's folder and the number of its last event that is stored here; None without a host."""
+    def stored_of_host(self) -> tuple[Place, int] | None:
+        """The host's place and the number of its last event that is stored here; None without a host."""
         return self._host.stored
 
     @property
@@ -264,7 +264,7 @@ class Hosted(abc.ABC):
     async def _start_host(self, wanted: Wanted) -> None:
         self._ready = asyncio.get_running_loop().create_future()
         host = await self._starter.start(wanted)
-        link = self._host.attach_to(host.folder, host.epoch, host.pid)
+        link = self._host.attach_to(host.place, host.epoch, host.pid)
         await link.open(after=0)
         try:
             self._listener.hosted_facts(host_pid=host.pid)
@@ -313,13 +313,13 @@ class Hosted(abc.ABC):
 
     # --- adoption and end ---
 
-    def adopt(self, folder: Path, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
+    def adopt(self, place: Place, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
         """Take over the host that an earlier daemon left; from now on there is one, though it may not answer yet.
 
         If the host is dead its spool is read, and the room hears that it is lost.
 
         Args:
-            folder: The host's.
+            place: The host's.
             owner: What it works for.
             host_pid: Its process, if known.
             wanted: False for one whose session has ended: it is told to end as well.
@@ -329,7 +329,7 @@ class Hosted(abc.ABC):
         """
         # First: there is nothing, and so nobody waits for it, if this fails.
         self._adopted(owner)
-        link = self._host.attach_to(folder, HostEpoch(owner.epoch), host_pid)
+        link = self._host.attach_to(place, HostEpoch(owner.epoch), host_pid)
         if not wanted:
             self._host.stopping = True
             self._host.spawn(self.shutdown())
@@ -385,7 +385,7 @@ class Hosted(abc.ABC):
         """See `HostUser`."""
         reason = (
             f"The {self.what} lives on, but its host, process {link.host_pid}, cannot be taken over: {error.message}. "
-            f"What it says is kept in {link.folder}; `kill {link.host_pid}` ends both"
+            f"What it says is kept in {link.place}; `kill {link.host_pid}` ends both"
         )
         self.host_problem(reason)
         self._is_gone(reason)

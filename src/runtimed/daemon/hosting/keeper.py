@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
-from collections.abc import Coroutine
-from pathlib import Path
+from collections.abc import Coroutine, Iterator
 from typing import Any, Final, Protocol
 
 from runtimed.daemon.flow import Flow
-from runtimed.daemon.hosting.folder import in_pieces, leftovers
-from runtimed.daemon.hosting.link import HostLink, remove_host_folder
+from runtimed.daemon.hosting.launcher import Launcher, Place
+from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.trouble import Trouble
 from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
 from runtimed.ids import HostEpoch, NotebookId
@@ -28,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE: Final = 10.0
 """Seconds that a host gets to end what it owns and itself before it is killed."""
+
+PIECE: Final = 2**18
+"""Bytes of a dead host's events that are stored at a time."""
 
 LOOK: Final = 0.1
 """Seconds between looks whether a process has ended whose host cannot say so, since the disk is full."""
@@ -93,9 +94,16 @@ class HostKeeper:
     """
 
     def __init__(
-        self, notebook_id: NotebookId, settings: Settings, store: SessionStore, flow: Flow, user: HostUser
+        self,
+        notebook_id: NotebookId,
+        launcher: Launcher,
+        settings: Settings,
+        store: SessionStore,
+        flow: Flow,
+        user: HostUser,
     ) -> None:
         self._notebook_id = notebook_id
+        self._launcher = launcher
         self._settings = settings
         self._store = store
         self._flow = flow
@@ -109,15 +117,15 @@ class HostKeeper:
         self.unread: StorageError | None = None
 
     @property
-    def stored(self) -> tuple[Path, int] | None:
-        """Its folder and the number of its last event that is stored here; None without a host."""
-        return None if self.link is None else (self.link.folder, self.last_stored(self.link))
+    def stored(self) -> tuple[Place, int] | None:
+        """Its place and the number of its last event that is stored here; None without a host."""
+        return None if self.link is None else (self.link.place, self.last_stored(self.link))
 
     # --- its life ---
 
-    def attach_to(self, folder: Path, epoch: HostEpoch, host_pid: int | None) -> HostLink:
+    def attach_to(self, place: Place, epoch: HostEpoch, host_pid: int | None) -> HostLink:
         """Let this be the room's host, and return a connection to it that is to be opened."""
-        link = HostLink(folder, epoch, self._flow, self, host_pid)
+        link = HostLink(self._launcher, place, epoch, self._flow, self, host_pid)
         self.link = link
         self.unread = None
         self._gone = asyncio.get_running_loop().create_future()
@@ -159,13 +167,13 @@ class HostKeeper:
             return
         try:
             async with asyncio.timeout(SHUTDOWN_DEADLINE):
-                while not gone.done() and self.unread is None and (self._has_room(link) or _is_alive(self._user.pid)):
+                while not gone.done() and self.unread is None and (self._has_room(link) or self._owned_runs(link)):
                     await asyncio.wait({gone}, timeout=LOOK)
         except TimeoutError:
-            if link.host_pid is None or not self._has_room(link) or not link.is_alive():
+            if not self._has_room(link) or not link.is_alive():
                 return
-            logger.warning("the host in %s does not end; it is killed", link.folder)
-            os.kill(link.host_pid, signal.SIGKILL)
+            logger.warning("the host in %s does not end; it is killed", link.place)
+            link.signal(signal.SIGKILL)
             await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
 
     @property
@@ -174,7 +182,7 @@ class HostKeeper:
         if self.link is None or self.unread is None:
             return None
         return (
-            f"What the host in {self.link.folder} had kept when it ended cannot be read: {self.unread.message}. It "
+            f"What the host in {self.link.place} had kept when it ended cannot be read: {self.unread.message}. It "
             "stays there, and is taken as soon as it can be"
         )
 
@@ -191,6 +199,9 @@ class HostKeeper:
             raise StorageError(f"There is no new {what} yet. {self.waits}", notebook_id=self._notebook_id)
         if self.link is not None:
             raise no_room(self._settings.data_dir, f"the {what} before this one has said what is not stored yet")
+
+    def _owned_runs(self, link: HostLink) -> bool:
+        return self._user.pid is not None and self._launcher.runs(link.place, self._user.pid)
 
     def _has_room(self, link: HostLink) -> bool:
         """Whether a host can say what it has to say."""
@@ -262,8 +273,8 @@ class HostKeeper:
                 await asyncio.sleep(delay)
                 delay = min(max(2 * delay, 0.01), 1.0)
                 with (
-                    self._trouble.contained(f"the connection to the host in {link.folder}"),
-                    self._trouble.noted(f"what the host in {link.folder} has kept"),
+                    self._trouble.contained(f"the connection to the host in {link.place}"),
+                    self._trouble.noted(f"what the host in {link.place} has kept"),
                 ):
                     if await self._rejoin(link):
                         return
@@ -302,7 +313,7 @@ class HostKeeper:
     def _give_up(self, link: HostLink, error: ProtocolError) -> None:
         """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
         if self.stopping and link.host_pid is not None:
-            os.kill(link.host_pid, signal.SIGTERM)  # needs no protocol; its end is waited for
+            link.signal(signal.SIGTERM)  # needs no protocol; its end is waited for
             return
         self._user.host_out_of_reach(link, error)
         self._forget()
@@ -316,7 +327,7 @@ class HostKeeper:
         await self._take_what_is_left(link)
         self.unread = None
         self._user.host_died()
-        await asyncio.to_thread(remove_host_folder, link.folder)
+        await asyncio.to_thread(self._launcher.forget, link.place)
         self._forget()
 
     def _forget(self) -> None:
@@ -329,16 +340,31 @@ class HostKeeper:
     async def _take_what_is_left(self, link: HostLink) -> None:
         after = self.last_stored(link)
         # There may be a gigabyte of them.
-        for piece in in_pieces(leftovers(link.folder, after, self._settings.data_dir, self._user.host_problem)):
+        for piece in in_pieces(self._launcher.leftovers(link.place, after, self._user.host_problem)):
             with self._flow.counted():
                 self.host_events(piece)
             await self._flow.turn()
 
 
-def _is_alive(pid: int | None) -> bool:
+def in_pieces(events: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Give events in lists of at most PIECE bytes and 64 events, one event at least.
+
+    Raises:
+        StorageError: As what gives the events, behind all that it gave.
+    """
+    piece: list[tuple[int, bytes]] = []
+    size = 0
+    trouble = None
     try:
-        if pid is not None:
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return pid is not None
+        for n, body in events:
+            if piece and (size + len(body) > PIECE or len(piece) == 64):
+                yield piece
+                piece, size = [], 0
+            piece.append((n, body))
+            size += len(body)
+    except StorageError as exc:
+        trouble = exc
+    if piece:
+        yield piece
+    if trouble is not None:
+        raise trouble

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
-from runtimed.daemon.hosting.folder import Owner
-from runtimed.daemon.hosting.link import spawn_host
+from runtimed.daemon.hosting.launcher import Owner, Place
 from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
 from runtimed.host.bootstrap import Bootstrap
@@ -20,7 +18,6 @@ from runtimed.protocol.client_operations import StartKernel
 from runtimed.protocol.codec import pack
 from runtimed.protocol.host_operations import HostBecome
 from runtimed.settings import Settings
-from runtimed.storage.spool import Spool
 
 __all__ = ["KernelWanted", "SpareKernel"]
 
@@ -42,30 +39,23 @@ class SpareKernel:
         """See `SpareKind`."""
         return self.kind.replaces(other.kind)
 
-    async def spawn(self, folder: Path, epoch: HostEpoch, settings: Settings) -> int:
+    def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings) -> Bootstrap:  # noqa: ARG002  # a browser's
         """See `SpareKind`."""
         kind = self.kind
-        return await spawn_host(
-            Bootstrap(
-                folder=str(folder),
-                epoch=epoch,
-                data_dir=str(settings.data_dir),
-                socket_path=str(settings.socket_path),
-                blobs_dir=str(settings.data_dir / "blobs"),
-                kernel_type="python",
-                env_source=kind.source,
-                interpreter=kind.interpreter,
-                marker=kind.marker,
-                environment=dict(kind.variables),
-                cwd="/",
-                notebook_label="spare",
-                max_memory=kind.max_memory,
-                spare=True,
-                lock=Spool.lock(folder),
-            )
+        return Bootstrap(
+            epoch=epoch,
+            kernel_type="python",
+            env_source=kind.source,
+            interpreter=kind.interpreter,
+            marker=kind.marker,
+            environment=dict(kind.variables),
+            cwd="/",
+            notebook_label="spare",
+            max_memory=kind.max_memory,
+            spare=True,
         )
 
-    def clear_up(self, folder: Path, settings: Settings) -> None:
+    def clear_up(self, place: Place, settings: Settings) -> None:
         """See `SpareKind`: a kernel leaves nothing elsewhere."""
 
 
@@ -135,26 +125,18 @@ class KernelWanted:
             notebook_id=self.notebook_id, epoch=epoch, kernel_type=self.kernel_type, env_source=self.env_source
         )
 
-    async def spawn(self, folder: Path, epoch: HostEpoch) -> int:
+    def bootstrap(self, epoch: HostEpoch) -> Bootstrap:
         """See `Wanted`."""
-        settings = self.settings
-        return await spawn_host(
-            Bootstrap(
-                folder=str(folder),
-                epoch=epoch,
-                data_dir=str(settings.data_dir),
-                socket_path=str(settings.socket_path),
-                blobs_dir=str(settings.data_dir / "blobs"),
-                kernel_type=self.kernel_type,
-                env_source=self.env_source,
-                interpreter=self.interpreter,
-                environment=self.environment,
-                marker=self.marker,
-                request=pack(msgspec.to_builtins(self.request)),
-                cwd=self.request.cwd,
-                notebook_label=self.notebook_id,
-                inherited=self.request.inherited,
-                max_memory=settings.limits.max_kernel_memory,
-                lock=Spool.lock(folder),
-            )
+        return Bootstrap(
+            epoch=epoch,
+            kernel_type=self.kernel_type,
+            env_source=self.env_source,
+            interpreter=self.interpreter,
+            environment=self.environment,
+            marker=self.marker,
+            request=pack(msgspec.to_builtins(self.request)),
+            cwd=self.request.cwd,
+            notebook_label=self.notebook_id,
+            inherited=self.request.inherited,
+            max_memory=self.settings.limits.max_kernel_memory,
         )

@@ -1,22 +1,15 @@
-"""The daemon's end of the connection to one host: starts or finds the host, asks it, and takes its numbered events."""
+"""The daemon's end of the connection to one host: asks it, and takes its numbered events."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from runtimed.daemon.flow import Flow
-from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError, error_from_wire
-from runtimed.host.bootstrap import HostBootstrap, encode_bootstrap
-from runtimed.host.group import end_group
-from runtimed.host.memory import clear_leftovers
+from runtimed.daemon.hosting.launcher import Launcher, Place
+from runtimed.errors import ConnectionLost, ProtocolError, StorageError, error_from_wire
 from runtimed.ids import HostEpoch
 from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import (
@@ -33,34 +26,15 @@ from runtimed.protocol.messages import (
     Welcome,
 )
 from runtimed.protocol.operation import Operation
-from runtimed.storage.spool import Spool
-from runtimed.texts import printable
-from runtimed.transport.aio import Channel, ChannelHandler, connect
+from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
-__all__ = [
-    "HostConnection",
-    "HostLink",
-    "HostNotStarted",
-    "HostOwner",
-    "reap_hosts",
-    "remove_host_folder",
-    "spawn_host",
-]
+__all__ = ["HostConnection", "HostLink", "HostOwner"]
 
 logger = logging.getLogger(__name__)
 
 RETRY: Final = 1.0
 """Seconds after which storing what a host has said is tried again."""
-
-START_DEADLINE: Final = 30.0
-"""Seconds within which a host's process must listen."""
-
-_children: set[subprocess.Popen[bytes]] = set()
-
-
-class HostNotStarted(RuntimedError):
-    """A host's process ended, or said nothing in time; with its last lines on standard error, as `stderr`."""
 
 
 class HostOwner(Protocol):
@@ -93,89 +67,16 @@ class HostOwner(Protocol):
         """The connection to the host is closed."""
 
 
-async def spawn_host(bootstrap: HostBootstrap, module: str = "runtimed.host") -> int:
-    """Start a host's process; it listens when this returns.
-
-    Args:
-        module: What it runs.
-        bootstrap: What the host is told. Its lock is held already, so that a daemon which comes after this one does not
-            take a host that only starts for dead; this process lets go of it here.
-
-    Returns:
-        Its process id.
-
-    Raises:
-        HostNotStarted: If it ends or says nothing in time.
-    """
-    reap_hosts()
-    folder = Path(bootstrap.folder)
-    try:
-        frame = encode_bootstrap(bootstrap)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
-            process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
-                [sys.executable, "-P", "-m", module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd="/",
-                start_new_session=True,
-                pass_fds=(bootstrap.lock,),
-            )
-    finally:
-        os.close(bootstrap.lock)
-    _children.add(process)
-    try:
-        async with asyncio.timeout(START_DEADLINE):
-            said = await asyncio.to_thread(_hand_over, process, frame)
-    except TimeoutError:
-        process.kill()
-        said = b""
-    if said != b"ready\n":
-        last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        raise HostNotStarted(
-            f"The process of its host did not start: {last_lines.strip() or 'it said nothing'}",
-            stderr=last_lines,
-        )
-    return process.pid
-
-
-def _hand_over(process: subprocess.Popen[bytes], bootstrap: bytes) -> bytes:
-    assert process.stdin is not None  # noqa: S101  # both are pipes, see spawn_host
-    assert process.stdout is not None  # noqa: S101
-    with process.stdout, contextlib.suppress(BrokenPipeError):
-        with process.stdin:
-            process.stdin.write(bootstrap)
-        return process.stdout.readline()
-    return b""
-
-
-def reap_hosts() -> int:
-    """Collect the exit codes of hosts that ended, so that none stays a zombie; return how many of ours still run."""
-    _children.difference_update([child for child in _children if child.poll() is not None])
-    return len(_children)
-
-
-def remove_host_folder(folder: Path) -> None:
-    """End and remove all that a dead host has left; what cannot be removed is left to the next daemon.
-
-    Waits for what it has left running in its kernel's cgroup, some seconds at most.
-    """
-    end_group(folder)
-    if clear_leftovers(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class HostConnection(ChannelHandler):
-    """A connection to the host in a folder, which can be asked.
+    """A connection to the host in a place, which can be asked.
 
     Attributes:
         host_pid: The host's process, where it is known: the system tells it with the first connection.
     """
 
-    def __init__(self, folder: Path, host_pid: int | None) -> None:
-        self.folder = folder
+    def __init__(self, launcher: Launcher, place: Place, host_pid: int | None) -> None:
+        self._launcher = launcher
+        self.place = place
         self.host_pid = host_pid
         self._channel: Channel | None = None
         self._next_request = 1
@@ -186,13 +87,13 @@ class HostConnection(ChannelHandler):
         """Connect, and see that the host understands.
 
         Raises:
-            OSError: If nobody listens in that folder.
+            OSError: If nobody listens in that place.
             ProtocolError: If the host speaks another protocol.
             ConnectionLost: If the host ends meanwhile.
         """
         self._welcome = asyncio.get_running_loop().create_future()
-        self._channel = await connect(self.folder / "host.sock", lambda _channel: self)
-        self.host_pid = self._channel.peer.pid
+        self._channel = await self._launcher.connect(self.place, lambda _channel: self)
+        self.host_pid = self._channel.peer.pid or self.host_pid
         self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
         await self._welcome
 
@@ -228,9 +129,14 @@ class HostConnection(ChannelHandler):
             self._channel.close()
 
     def is_alive(self) -> bool:
-        """Whether the host's process lives: the operating system releases its lock when it ends."""
-        reap_hosts()
-        return Spool.is_alive(self.folder)
+        """Whether the host's process lives; see `Launcher.is_alive`."""
+        self._launcher.reap()
+        return self._launcher.is_alive(self.place)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the host's process, if that is known; harmless after its end."""
+        if self.host_pid is not None:
+            self._launcher.signal(self.place, self.host_pid, number)
 
     def received(self, messages: list[Message]) -> None:
         """Called by the channel."""
@@ -264,7 +170,7 @@ class HostConnection(ChannelHandler):
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
         if error is not None:
-            logger.warning("lost the host in %s: %s", self.folder, error)
+            logger.warning("lost the host in %s: %s", self.place, error)
         lost = ConnectionLost("The session's host has closed the connection")
         pending, self._pending = self._pending, {}
         for future in pending.values():
@@ -277,8 +183,10 @@ class HostConnection(ChannelHandler):
 class HostLink(HostConnection):
     """A connection that takes the host's events, too; `flow` says when they may come."""
 
-    def __init__(self, folder: Path, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None) -> None:
-        super().__init__(folder, host_pid)
+    def __init__(
+        self, launcher: Launcher, place: Place, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None
+    ) -> None:
+        super().__init__(launcher, place, host_pid)
         self.epoch = epoch
         self._flow = flow
         self._owner = owner
@@ -341,7 +249,7 @@ class HostLink(HostConnection):
                 self._channel.send(Ack(events[-1][0]))
                 if self._has_refused:
                     self._has_refused = False
-                    logger.info("the events of the host in %s are stored again", self.folder)
+                    logger.info("the events of the host in %s are stored again", self.place)
         events.clear()
 
     def _refuse(self, reason: StorageError) -> None:
@@ -352,7 +260,7 @@ class HostLink(HostConnection):
         self._refuses = True
         if not self._has_refused:
             self._has_refused = True
-            logger.error("the host in %s keeps its events, for they cannot be stored: %s", self.folder, reason)
+            logger.error("the host in %s keeps its events, for they cannot be stored: %s", self.place, reason)
         asyncio.get_running_loop().call_later(RETRY, self._try_again)
 
     def _try_again(self) -> None:
@@ -369,7 +277,7 @@ class HostLink(HostConnection):
 
     @property
     def keeps_events(self) -> bool:
-        """Whether the host keeps events that cannot be stored now. What a dead one kept is in its folder."""
+        """Whether the host keeps events that cannot be stored now. What a dead one kept is in its place."""
         return self._has_refused and self.is_open
 
     def closed(self, error: Exception | None) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-from runtimed.daemon.hosting.folder import new_host_folder
-from runtimed.daemon.hosting.link import HostConnection, remove_host_folder
+from runtimed.daemon.hosting.launcher import Launcher, Place
+from runtimed.daemon.hosting.link import HostConnection
 from runtimed.errors import ConnectionLost, RuntimedError, StorageError
+from runtimed.host.bootstrap import HostBootstrap
 from runtimed.host.memory import available_memory
 from runtimed.ids import HostEpoch, new_host_epoch
 from runtimed.protocol.host_operations import HostBecome, HostBecomeBrowser, HostWarm
@@ -75,15 +74,15 @@ class SpareKind(Protocol):
     def replaces(self, other: Any) -> bool:
         """Whether no start will be of the other kind, of the same type, any more."""
 
-    async def spawn(self, folder: Path, epoch: HostEpoch, settings: Settings) -> int:
-        """Start the host of a spare in this folder; return its process when it listens.
+    def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings) -> HostBootstrap:
+        """Return what the host of a spare in this place is told.
 
         Raises:
             RuntimedError, OSError: If that fails.
         """
 
-    def clear_up(self, folder: Path, settings: Settings) -> None:
-        """Remove what a spare that ended has left elsewhere than in its host's folder."""
+    def clear_up(self, place: Place, settings: Settings) -> None:
+        """Remove what a spare that ended has left elsewhere than in its host's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,7 @@ class NewHost:
         kind: What a spare must be to take its place; None if none can.
     """
 
-    folder: Path
+    place: Place
     epoch: HostEpoch
     pid: int | None
     kind: SpareKind | None
@@ -109,15 +108,16 @@ class SpareHost:
         making: What makes it.
     """
 
-    def __init__(self, kind: SpareKind, folder: Path, epoch: HostEpoch, settings: Settings) -> None:
+    def __init__(self, kind: SpareKind, launcher: Launcher, place: Place, epoch: HostEpoch, settings: Settings) -> None:
         self.kind = kind
+        self._launcher = launcher
         self._settings = settings
-        self.folder = folder
+        self.place = place
         self.epoch = epoch
         self.is_warm = False
         self.is_unwanted = False
         self.making: asyncio.Task[None] | None = None
-        self._connection = HostConnection(folder, None)
+        self._connection = HostConnection(launcher, place, None)
 
     @property
     def pid(self) -> int | None:
@@ -135,7 +135,8 @@ class SpareHost:
         Raises:
             RuntimedError, OSError: If that fails.
         """
-        self._connection.host_pid = await self.kind.spawn(self.folder, self.epoch, self._settings)
+        bootstrap = self.kind.bootstrap(self.place, self.epoch, self._settings)
+        self._connection.host_pid = await self._launcher.launch(self.place, bootstrap)
         if self.is_unwanted:
             raise ConnectionLost("It was dropped before its host listened")
         await self._connection.greet()
@@ -153,7 +154,7 @@ class SpareHost:
             async with asyncio.timeout(HAND_OVER_DEADLINE):
                 await self._connection.ask(owner)
         except BaseException:
-            self._kill()
+            self._connection.signal(signal.SIGKILL)
             raise
         self._connection.close()
 
@@ -166,11 +167,11 @@ class SpareHost:
             await asyncio.wait({self.making})
             self._connection.close()
         if not await self._wait_gone():
-            logger.warning("the spare in %s does not end; it is killed", self.folder)
-            self._kill()
+            logger.warning("the spare in %s does not end; it is killed", self.place)
+            self._connection.signal(signal.SIGKILL)
             await self._wait_gone()
-        await asyncio.to_thread(self.kind.clear_up, self.folder, self._settings)
-        await asyncio.to_thread(remove_host_folder, self.folder)
+        await asyncio.to_thread(self.kind.clear_up, self.place, self._settings)
+        await asyncio.to_thread(self._launcher.forget, self.place)
 
     async def _wait_gone(self) -> bool:
         """Wait until its process has ended, for at most END_DEADLINE; return whether it has."""
@@ -179,12 +180,6 @@ class SpareHost:
                 while self._connection.is_alive():  # noqa: ASYNC110  # nothing tells of it
                     await asyncio.sleep(0.01)
         return not self._connection.is_alive()
-
-    def _kill(self) -> None:
-        # Its number is nobody else's as long as it holds its lock: it is a child of this process.
-        if self.pid is not None and self._connection.is_alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
 
 
 @dataclass(slots=True, eq=False)
@@ -203,8 +198,9 @@ class _Wanted:
 class Pool:
     """The spares of this daemon. Nothing is made before a session was started that it could have served."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, launcher: Launcher) -> None:
         self._settings = settings
+        self.launcher = launcher
         self._wanted: list[_Wanted] = []  # the latest one first
         self._spares: list[SpareHost] = []
         self._ending: set[asyncio.Task[None]] = set()
@@ -238,7 +234,7 @@ class Pool:
                 logger.warning("a spare of %s cannot be used for %r: %s", kind.name, owner.notebook_label, exc)
                 self.drop(spare)
             else:
-                return NewHost(folder=spare.folder, epoch=spare.epoch, pid=spare.pid, kind=kind)
+                return NewHost(place=spare.place, epoch=spare.epoch, pid=spare.pid, kind=kind)
         return None
 
     def _take(self, kind: SpareKind) -> SpareHost | None:
@@ -317,11 +313,11 @@ class Pool:
 
     def _begin(self, wanted: _Wanted) -> None:
         try:
-            folder = new_host_folder(self._settings.hosts_dir, None)
+            place = self.launcher.new_place(None)
         except OSError as exc:
             self._give_up(wanted, exc)
             return
-        spare = SpareHost(wanted.kind, folder, new_host_epoch(), self._settings)
+        spare = SpareHost(wanted.kind, self.launcher, place, new_host_epoch(), self._settings)
         self._spares.append(spare)
         spare.making = asyncio.get_running_loop().create_task(self._make(spare, wanted))
 

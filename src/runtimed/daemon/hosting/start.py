@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
-from runtimed.daemon.hosting.folder import Owner, name_owner, new_session_folder
+from runtimed.daemon.hosting.launcher import Launcher, Owner, Place
 from runtimed.daemon.hosting.pool import NewHost, Pool, SpareHost, SpareKind
+from runtimed.errors import StorageError
+from runtimed.host.bootstrap import HostBootstrap
 from runtimed.ids import HostEpoch, new_host_epoch
 from runtimed.protocol.host_operations import HostBecome, HostBecomeBrowser
 
@@ -32,13 +34,13 @@ class Wanted(Protocol):
         """Return what a spare is told that takes its place."""
 
     def owner(self, epoch: HostEpoch) -> Owner:
-        """Return what the folder of its host says."""
+        """Return what the place of its host says."""
 
-    async def spawn(self, folder: Path, epoch: HostEpoch) -> int:
-        """Start a host of its own in this folder; return its process when it listens.
+    def bootstrap(self, epoch: HostEpoch) -> HostBootstrap:
+        """Return what a host of its own is told.
 
         Raises:
-            HostNotStarted, OSError, ProtocolError: If that fails.
+            RuntimedError, OSError: If there cannot be one.
         """
 
 
@@ -46,13 +48,13 @@ class HostStarter:
     """Gets hosts for one session.
 
     Args:
-        hosts_dir: Where their folders are.
+        launcher: Launches them.
         pool: Has the spares.
         tell_facts: Takes facts for the session's row in the registry; raises StorageError.
     """
 
-    def __init__(self, hosts_dir: Path, pool: Pool, tell_facts: Callable[..., None]) -> None:
-        self._hosts_dir = hosts_dir
+    def __init__(self, launcher: Launcher, pool: Pool, tell_facts: Callable[..., None]) -> None:
+        self._launcher = launcher
         self._pool = pool
         self._tell_facts = tell_facts
 
@@ -69,8 +71,8 @@ class HostStarter:
             return await self._start_new(wanted, kind)
 
         def write_down(spare: SpareHost) -> None:
-            name_owner(spare.folder, wanted.owner(spare.epoch))
-            self._tell(wanted, spare.folder, spare.epoch)
+            self._launcher.name_owner(spare.place, wanted.owner(spare.epoch))
+            self._tell(wanted, spare.place, spare.epoch)
 
         host = await self._pool.hand_over(kind, write_down, wanted.becoming())
         return host or await self._start_new(wanted, kind)
@@ -81,13 +83,15 @@ class HostStarter:
 
     async def _start_new(self, wanted: Wanted, kind: SpareKind | None) -> NewHost:
         epoch = new_host_epoch()
-        folder = new_session_folder(
-            self._hosts_dir,
-            wanted.owner(epoch),
-            lambda folder: self._tell(wanted, folder, epoch),
-        )
-        pid = await wanted.spawn(folder, epoch)
-        return NewHost(folder=folder, epoch=epoch, pid=pid, kind=kind)
+        place = self._launcher.new_place(wanted.owner(epoch))
+        try:
+            # Before there is a host: so a daemon that starts after this one died finds it.
+            self._tell(wanted, place, epoch)
+        except StorageError:
+            await asyncio.to_thread(self._launcher.forget, place)
+            raise
+        pid = await self._launcher.launch(place, wanted.bootstrap(epoch))
+        return NewHost(place=place, epoch=epoch, pid=pid, kind=kind)
 
-    def _tell(self, wanted: Wanted, folder: Path, epoch: HostEpoch) -> None:
-        self._tell_facts(host_epoch=epoch, host_dir=str(folder), **wanted.facts)
+    def _tell(self, wanted: Wanted, place: Place, epoch: HostEpoch) -> None:
+        self._tell_facts(host_epoch=epoch, host_dir=place, **wanted.facts)

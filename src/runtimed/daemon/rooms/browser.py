@@ -11,8 +11,8 @@ import msgspec
 
 from runtimed.browser.profiles import kept_profile
 from runtimed.daemon.hosting.browser_start import BrowserWanted
-from runtimed.daemon.hosting.folder import Owner
 from runtimed.daemon.hosting.hosted import Hosted, HostedListener
+from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.rooms.events import EventLog

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from runtimed.daemon.hosting.folder import Owner
 from runtimed.daemon.hosting.hosted import Hosted, HostedListener
 from runtimed.daemon.hosting.kernel_start import KernelWanted
+from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.rooms.document import SharedDocument
@@ -28,7 +28,6 @@ from runtimed.errors import (
     RuntimedError,
     StorageError,
 )
-from runtimed.host.bootstrap import PACKAGES
 from runtimed.ids import NotebookId
 from runtimed.models import AuditAction, KernelStatus
 from runtimed.protocol.client_operations import Enqueue, Inspect, StartKernel
@@ -249,7 +248,10 @@ class RoomKernel(Hosted):
             )
         if actor is not None:
             self._note("environment_sync", actor)
-        addition = await self.environment.extend(decision, marker, link.folder / PACKAGES, request)
+        folder = self._launcher.packages_dir(link.place)
+        if folder is None:
+            return _synced("nothing can be added from here to a kernel that runs elsewhere")
+        addition = await self.environment.extend(decision, marker, folder, request)
         if addition.obstacle is None and (await self._asked_for(self._running_link()))[1] != marker:
             # The kernel was restarted meanwhile, in another environment.
             return await self.sync_environment(None)

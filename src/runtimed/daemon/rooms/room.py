@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import psutil
 
 from runtimed.daemon.flow import Demand, Flow
-from runtimed.daemon.hosting.folder import Owner, living_epochs
+from runtimed.daemon.hosting.launcher import Owner, Place, living_epochs
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry, check_kind
 from runtimed.daemon.rooms.browser import RoomBrowser
@@ -68,7 +68,6 @@ class Room:
         self._registry = registry
         self._clock = clock
         self._keep_days = settings.limits.keep_days
-        self._hosts_dir = settings.hosts_dir
         self._path = database_path(settings, notebook_id)
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
@@ -399,7 +398,7 @@ class Room:
                 if process.create_time() < row.started_at:
                     self._awaited = process
 
-    def adopt(self, folder: Path, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
+    def adopt(self, place: Place, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
         """Take over a host from an earlier daemon; see `Hosted.adopt`."""
         row = self._registry.find(self.notebook_id)
         if row is None and owner.kind == "browser":
@@ -409,16 +408,16 @@ class Room:
         if wanted:
             self.hosted_facts(
                 host_epoch=owner.epoch,
-                host_dir=str(folder),
+                host_dir=place,
                 kernel_type=owner.kernel_type or None,
                 env_source=owner.env_source or None,
             )
         hosted = self._host_browser() if owner.kind == "browser" else self.kernel
-        return hosted.adopt(folder, owner, None if row is None else row.host_pid, wanted=wanted)
+        return hosted.adopt(place, owner, None if row is None else row.host_pid, wanted=wanted)
 
     @property
-    def hosts(self) -> Iterator[tuple[Path, int]]:
-        """Give the folder of each host here, and the number of its last event that is stored."""
+    def hosts(self) -> Iterator[tuple[Place, int]]:
+        """Give the place of each host here, and the number of its last event that is stored."""
         if self.hosted.stored_of_host is not None:
             yield self.hosted.stored_of_host
 
@@ -564,7 +563,7 @@ class Room:
         return delete_old(self._store, self.log, self.hosted.forget_execution, self._living_hosts, before)
 
     def _living_hosts(self) -> set[str] | None:
-        epochs = living_epochs(self._hosts_dir)
+        epochs = living_epochs(self._pool.launcher)
         row = self._registry.find(self.notebook_id)
         if epochs is not None and row is not None and row.host_epoch is not None:
             epochs.add(row.host_epoch)

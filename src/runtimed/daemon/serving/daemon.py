@@ -13,14 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Final
 
 from runtimed.browser.profiles import check_profile_name, list_profiles, remove_profile
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.hosting.adoption import adopt_hosts
-from runtimed.daemon.hosting.link import reap_hosts
+from runtimed.daemon.hosting.launcher import Launcher, Place
+from runtimed.daemon.hosting.local import LocalLauncher
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.browser import RoomBrowser
@@ -47,7 +47,6 @@ from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.transport.reception import Reception
-from runtimed.transport.sockets import make_private_folder
 
 __all__ = ["Daemon"]
 
@@ -101,7 +100,11 @@ class Daemon:
     """Serves every session of one data folder."""
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], float] = time.time, steady: Callable[[], float] = _steady
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = _steady,
+        launcher: Callable[[Settings], Launcher] = LocalLauncher,
     ) -> None:
         self.settings = settings
         self.limits = settings.limits
@@ -124,7 +127,8 @@ class Daemon:
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
         self._environments = Environments(settings.environments_dir, Trust(settings.data_dir / "trust"))
-        self.pool = Pool(settings)
+        self.launcher = launcher(settings)
+        self.pool = Pool(settings, self.launcher)
         self._prune_at = self.started_at + PRUNE_FIRST
         self.sessions_dir = settings.data_dir / "sessions"
         self._retention = Retention(self, clock, steady)
@@ -144,10 +148,9 @@ class Daemon:
             connected: Makes what answers a new connection.
             on_ready: Called once clients are answered.
         """
-        make_private_folder(self.settings.hosts_dir)
         with self._trouble.contained("the removal of what deleted sessions have left"):
             try:
-                finish_deletions(self.settings, self.registry)
+                finish_deletions(self.settings, self.launcher, self.registry)
             except OSError as exc:
                 self.report(f"Not all files of deleted sessions can be removed: {exc}")
         for sentence in self.set_aside():
@@ -309,7 +312,7 @@ class Daemon:
             threading.Thread(
                 target=_prune, args=(self.settings, self._retention.trusted_now(now)), name="prune", daemon=True
             ).start()
-        reap_hosts()
+        self.launcher.reap()
         self._check_in_place()
         if self.peers or self.registry.active():
             self._alone_since = now
@@ -397,8 +400,8 @@ class Daemon:
         """The ids of the rooms that are open; of some, no session has begun yet."""
         return self.rooms
 
-    def stored_of_hosts(self) -> dict[Path, int]:
-        """Return, by the folder of each host that belongs to a session, the number of its last event that is stored."""
+    def stored_of_hosts(self) -> dict[Place, int]:
+        """Return, by the place of each host that belongs to a session, the number of its last event that is stored."""
         return dict(host for room in self.rooms.values() for host in room.hosts)
 
     def room(self, notebook_id: str) -> Room:

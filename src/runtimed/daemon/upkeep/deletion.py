@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
 from runtimed.daemon.hosting.browser_folders import folders_of, set_folder_aside
-from runtimed.daemon.hosting.folder import read_owner
-from runtimed.daemon.hosting.link import remove_host_folder
+from runtimed.daemon.hosting.launcher import Launcher, Place, read_owner
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.errors import SessionError, StorageError
 from runtimed.ids import NotebookId, check_notebook_id, stored_name
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
-from runtimed.storage.spool import Spool
 
 __all__ = ["Deleter", "delete_session", "finish_deletions"]
 
@@ -40,6 +38,7 @@ class Deleter(Protocol):
     """What a daemon offers for this."""
 
     settings: Settings
+    launcher: Launcher
     registry: Registry
 
     def open_room(self, notebook_id: NotebookId) -> Room | None:
@@ -78,7 +77,7 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
         room = daemon.open_room(notebook_id)
         if room is not None:
             await room.await_host_end()
-        hosts = await asyncio.to_thread(_living_hosts, daemon.settings, notebook_id)
+        hosts = await asyncio.to_thread(_living_hosts, daemon.launcher, notebook_id)
         # Asked last: nothing may happen between this and what follows.
         room = daemon.open_room(notebook_id)
         if not hosts and (room is None or not (room.flow.is_held or room.has_host)):
@@ -86,7 +85,7 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
         if asyncio.get_running_loop().time() > deadline:
             waits = None if room is None else room.waits
             runs = (
-                f"its host is out of reach and still runs ({', '.join(map(str, hosts))}); end that process, or try "
+                f"its host is out of reach and still runs ({', '.join(hosts)}); end that process, or try "
                 "again when it is gone"
             )
             raise SessionError(f"Session {session_id!r} cannot be deleted: {waits or runs}", session_id=session_id)
@@ -103,11 +102,11 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
         sentence = f"Session {session_id!r} is deleted, but not all of its files can be removed: {exc}"
         daemon.report(sentence)
         raise StorageError(sentence, session_id=session_id) from exc
-    await asyncio.to_thread(_remove_folders, daemon.settings, {str(notebook_id)}, aside)
+    await asyncio.to_thread(_remove_folders, daemon.launcher, {str(notebook_id)}, aside)
     return True
 
 
-def finish_deletions(settings: Settings, registry: Registry) -> None:
+def finish_deletions(settings: Settings, launcher: Launcher, registry: Registry) -> None:
     """Remove what a daemon has left that died while it deleted; before anybody can use these ids anew.
 
     Raises:
@@ -118,7 +117,7 @@ def finish_deletions(settings: Settings, registry: Registry) -> None:
     for notebook_id in deleted:
         aside += _remove_files(settings, notebook_id)
     if deleted:
-        _remove_folders(settings, set(deleted), aside)
+        _remove_folders(launcher, set(deleted), aside)
 
 
 def _remove_files(settings: Settings, notebook_id: NotebookId) -> list[Path]:
@@ -137,28 +136,28 @@ def _remove_files(settings: Settings, notebook_id: NotebookId) -> list[Path]:
     return [set_folder_aside(folder) for folder in folders_of(settings.browsers_dir, stored_name(notebook_id))]
 
 
-def _remove_folders(settings: Settings, notebook_ids: set[str], aside: Iterable[Path]) -> None:
+def _remove_folders(launcher: Launcher, notebook_ids: set[str], aside: Iterable[Path]) -> None:
     for folder in aside:
         shutil.rmtree(folder.resolve(), ignore_errors=True)
         if folder.is_symlink():
             folder.unlink()
-    for folder in _host_folders(settings):
-        owner = read_owner(folder)
-        if owner is not None and owner.notebook_id in notebook_ids and not Spool.is_alive(folder):
-            remove_host_folder(folder)
+    for place in _places(launcher):
+        owner = read_owner(launcher, place)
+        if owner is not None and owner.notebook_id in notebook_ids and not launcher.is_alive(place):
+            launcher.forget(place)
 
 
-def _living_hosts(settings: Settings, notebook_id: NotebookId) -> list[Path]:
-    owners = ((folder, read_owner(folder)) for folder in _host_folders(settings))
+def _living_hosts(launcher: Launcher, notebook_id: NotebookId) -> list[Place]:
+    owners = ((place, read_owner(launcher, place)) for place in _places(launcher))
     return [
-        folder
-        for folder, owner in owners
-        if owner is not None and owner.notebook_id == notebook_id and Spool.is_alive(folder)
+        place
+        for place, owner in owners
+        if owner is not None and owner.notebook_id == notebook_id and launcher.is_alive(place)
     ]
 
 
-def _host_folders(settings: Settings) -> Iterator[Path]:
+def _places(launcher: Launcher) -> list[Place]:
     try:
-        yield from (folder for folder in sorted(settings.hosts_dir.iterdir()) if folder.is_dir())
+        return launcher.places()
     except FileNotFoundError:
-        return
+        return []

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from runtimed.daemon.hosting.browser_folders import remove_old_folders
+from runtimed.daemon.hosting.launcher import Launcher, Place
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.pruning import has_old
 from runtimed.daemon.rooms.room import Room
@@ -27,7 +28,6 @@ from runtimed.settings import DaemonLimits, Settings
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.database import remove_database
 from runtimed.storage.session_store import SessionStore
-from runtimed.storage.spool import Spool
 
 __all__ = ["Retention", "RetentionOwner"]
 
@@ -48,9 +48,6 @@ SLICE: Final = 0.003
 REST: Final = 0.02
 """Seconds until the next slice."""
 
-MAX_SPOOL: Final = 64 * 2**20
-"""A host's spool that is longer has much to hand over; blobs are looked at when it has, in bytes."""
-
 _MAX_SAID: Final = 100
 
 
@@ -59,6 +56,7 @@ class RetentionOwner(Protocol):
 
     settings: Settings
     limits: DaemonLimits
+    launcher: Launcher
     registry: Registry
     blobs: BlobStore
     sessions_dir: Path
@@ -73,8 +71,8 @@ class RetentionOwner(Protocol):
     def room(self, notebook_id: str) -> Room:
         """Return the room of a session, opened if need be."""
 
-    def stored_of_hosts(self) -> dict[Path, int]:
-        """Return, by the folder of each host that belongs to a session, the number of its last event stored."""
+    def stored_of_hosts(self) -> dict[Place, int]:
+        """Return, by the place of each host that belongs to a session, the number of its last event stored."""
 
 
 class Retention:
@@ -233,27 +231,22 @@ class Retention:
             return set()
         return found
 
-    def _spooled_blobs(self, stored: Mapping[Path, int]) -> set[str]:
+    def _spooled_blobs(self, stored: Mapping[Place, int]) -> set[str]:
         """Return the blobs to which events refer that hosts have not handed over yet. Runs in a thread.
 
         Args:
-            stored: By a host's folder, up to where its events are stored.
+            stored: By a host's place, up to where its events are stored.
 
         Raises:
             StorageError: If that cannot be told now.
         """
         found: set[str] = set()
         try:
-            for folder in self._daemon.settings.hosts_dir.iterdir():
-                size = sum(path.stat().st_size for path in folder.glob("*.events"))
-                if size > MAX_SPOOL:
-                    raise StorageError(f"the host in {folder} has yet to hand over {size:,} bytes")
-                # Of a host that lives, too, which may take away what was stored while this reads.
-                for _n, body in Spool.read_dead(folder, stored.get(folder, 0)):
-                    if b"sha256" in body:
-                        found.update(blob.sha256 for blob in blobs_in(decode_event(body)))
-        except (OSError, ProtocolError) as exc:
-            raise StorageError(f"the spools in {self._daemon.settings.hosts_dir} cannot be read now: {exc}") from exc
+            for body in self._daemon.launcher.kept_events(stored):
+                if b"sha256" in body:
+                    found.update(blob.sha256 for blob in blobs_in(decode_event(body)))
+        except ProtocolError as exc:
+            raise StorageError(f"what hosts have yet to hand over cannot be read now: {exc}") from exc
         return found
 
     def _remove(self, unused: set[str], moment: float) -> Generator[None, None, None]:

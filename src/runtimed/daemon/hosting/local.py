@@ -1,0 +1,203 @@
+"""Hosts on this machine: children of this process, each with a folder that names its session and holds its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from runtimed.daemon.hosting import folder as folders
+from runtimed.daemon.hosting.launcher import HostNotStarted, Owner, Place
+from runtimed.errors import StorageError
+from runtimed.host.bootstrap import PACKAGES, HostBootstrap, encode_bootstrap
+from runtimed.host.group import end_group
+from runtimed.host.memory import clear_leftovers
+from runtimed.settings import Settings
+from runtimed.storage.spool import Spool
+from runtimed.storage.spool_files import segments_of
+from runtimed.texts import printable
+from runtimed.transport.aio import Channel, ChannelHandler, connect
+from runtimed.transport.sockets import make_private_folder
+
+__all__ = ["LocalLauncher", "reap_hosts", "remove_host_folder"]
+
+START_DEADLINE: Final = 30.0
+"""Seconds within which a host's process must listen."""
+
+MAX_SPOOL: Final = 64 * 2**20
+"""A host's spool that is longer has much to hand over; it is read when it has, in bytes."""
+
+_children: set[subprocess.Popen[bytes]] = set()
+
+
+class LocalLauncher:
+    """See `Launcher`. A place is the path of the host's folder.
+
+    Raises:
+        DaemonUnavailable: If there can be no folders of hosts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        make_private_folder(settings.hosts_dir)
+
+    def new_place(self, owner: Owner | None) -> Place:
+        """See `Launcher`."""
+        return Place(str(folders.new_host_folder(self._settings.hosts_dir, owner)))
+
+    def name_owner(self, place: Place, owner: Owner) -> None:
+        """See `Launcher`."""
+        folders.name_owner(Path(place), owner)
+
+    async def launch(self, place: Place, bootstrap: HostBootstrap) -> int:
+        """See `Launcher`.
+
+        The host's lock is held before there is a host, so that a daemon which comes after this one does not take a host
+        that only starts for dead.
+        """
+        reap_hosts()
+        folder, settings = Path(place), self._settings
+        lock = Spool.lock(folder)
+        try:
+            frame = encode_bootstrap(
+                msgspec.structs.replace(
+                    bootstrap,
+                    folder=str(folder),
+                    data_dir=str(settings.data_dir),
+                    socket_path=str(settings.socket_path),
+                    blobs_dir=str(settings.data_dir / "blobs"),
+                    lock=lock,
+                )
+            )
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
+                process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
+                    [sys.executable, "-P", "-m", bootstrap.module],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    cwd="/",
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+        finally:
+            os.close(lock)
+        _children.add(process)
+        try:
+            async with asyncio.timeout(START_DEADLINE):
+                said = await asyncio.to_thread(_hand_over, process, frame)
+        except TimeoutError:
+            process.kill()
+            said = b""
+        if said != b"ready\n":
+            last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
+            shutil.rmtree(folder, ignore_errors=True)
+            raise HostNotStarted(
+                f"The process of its host did not start: {last_lines.strip() or 'it said nothing'}", stderr=last_lines
+            )
+        return process.pid
+
+    async def connect(self, place: Place, handler: Callable[[Channel], ChannelHandler]) -> Channel:
+        """See `Launcher`."""
+        return await connect(Path(place) / "host.sock", handler)
+
+    def is_alive(self, place: Place) -> bool:
+        """See `Launcher`: the operating system releases the host's lock when it ends."""
+        return Spool.is_alive(Path(place))
+
+    def runs(self, place: Place, pid: int) -> bool:  # noqa: ARG002  # all are here
+        """See `Launcher`."""
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def signal(self, place: Place, pid: int, number: int) -> None:
+        """See `Launcher`: while the host holds its lock, its number is nobody else's."""
+        if self.is_alive(place):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def packages_dir(self, place: Place) -> Path:
+        """See `Launcher`."""
+        return Path(place) / PACKAGES
+
+    def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+        """See `Launcher`."""
+        return folders.leftovers(Path(place), after, self._settings.data_dir, problem)
+
+    def forget(self, place: Place) -> None:
+        """See `Launcher`."""
+        remove_host_folder(Path(place))
+
+    def reap(self) -> int:
+        """See `Launcher`."""
+        return reap_hosts()
+
+    def places(self) -> list[Place]:
+        """See `Launcher`."""
+        return [Place(str(folder)) for folder in sorted(self._settings.hosts_dir.iterdir()) if folder.is_dir()]
+
+    def find_owner(self, place: Place) -> Owner | None:
+        """See `Launcher`."""
+        return folders.find_owner(Path(place))
+
+    def is_spare(self, place: Place) -> bool:
+        """See `Launcher`."""
+        return folders.is_spare(Path(place))
+
+    def has_leftovers(self, place: Place) -> bool:
+        """See `Launcher`."""
+        return bool(segments_of(Path(place)))
+
+    def set_aside(self, place: Place) -> str:
+        """See `Launcher`."""
+        return str(folders.set_spool_aside(Path(place), self._settings.data_dir))
+
+    def kept_events(self, stored: Mapping[Place, int]) -> Iterator[bytes]:
+        """See `Launcher`."""
+        try:
+            for folder in self._settings.hosts_dir.iterdir():
+                size = sum(path.stat().st_size for path in folder.glob("*.events"))
+                if size > MAX_SPOOL:
+                    raise StorageError(f"the host in {folder} has yet to hand over {size:,} bytes")
+                # Of a host that lives, too, which may take away what was stored while this reads.
+                for _n, body in Spool.read_dead(folder, stored.get(Place(str(folder)), 0)):
+                    yield body
+        except OSError as exc:
+            raise StorageError(f"the spools in {self._settings.hosts_dir} cannot be read now: {exc}") from exc
+
+
+def reap_hosts() -> int:
+    """Collect the exit codes of hosts that ended, so that none stays a zombie; return how many of ours still run."""
+    _children.difference_update([child for child in _children if child.poll() is not None])
+    return len(_children)
+
+
+def remove_host_folder(folder: Path) -> None:
+    """End and remove all that a dead host has left; what cannot be removed is left to the next daemon.
+
+    Waits for what it has left running in its kernel's cgroup, some seconds at most.
+    """
+    end_group(folder)
+    if clear_leftovers(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hand_over(process: subprocess.Popen[bytes], bootstrap: bytes) -> bytes:
+    assert process.stdin is not None  # noqa: S101  # both are pipes, see `launch`
+    assert process.stdout is not None  # noqa: S101
+    with process.stdout, contextlib.suppress(BrokenPipeError):
+        with process.stdin:
+            process.stdin.write(bootstrap)
+        return process.stdout.readline()
+    return b""
