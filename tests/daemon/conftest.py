@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.daemon.hosting.local import reap_hosts
+from runtimed.daemon.hosting.launcher import Launcher
+from runtimed.daemon.hosting.local import LocalLauncher, reap_hosts
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.serving.server import own_data_folder, serve
-from runtimed.settings import read_settings
+from runtimed.settings import Settings, read_settings
 from tests.conftest import wait_until
 
 
@@ -26,17 +27,22 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def daemon_with_a_clock(steady: Callable[[], float] | None = None) -> AsyncIterator[tuple[Clock, Daemon]]:
+async def daemon_with_a_clock(
+    steady: Callable[[], float] | None = None,
+    launcher: Callable[[Settings], Launcher] = LocalLauncher,
+    *,
+    keep_kernels: bool = False,
+) -> AsyncIterator[tuple[Clock, Daemon]]:
     clock = Clock()
     settings = read_settings()
     with own_data_folder(settings):
-        daemon = Daemon(settings, clock, steady or clock)
+        daemon = Daemon(settings, clock, steady or clock, launcher)
         ready = asyncio.Event()
         running = asyncio.create_task(serve(daemon, on_ready=ready.set))
         await ready.wait()
         try:
             yield clock, daemon
-            await daemon.shut_down(keep_kernels=False)
+            await daemon.shut_down(keep_kernels=keep_kernels)
         finally:
             daemon.request_end()
             await running

@@ -130,6 +130,20 @@ async def test_a_host_whose_daemon_took_its_leave_starts_none(host: HostProcess,
 
 
 @in_loop
+async def test_a_host_whose_daemon_runs_elsewhere_starts_none(
+    start_host: Callable[..., HostProcess], root: Path
+) -> None:
+    host = start_host(socket_path="")
+    daemon = await Daemon().attach(host)
+    await daemon.state("idle")
+    daemon.close()
+    with pytest.raises(TimeoutError):
+        await eventually((root / "started").exists, 2.0)
+    again = await Daemon().attach(host, after=daemon.numbers[-1])
+    assert (await again.run("1"))[-1].status == "ok"
+
+
+@in_loop
 async def test_the_dead_kernels_last_events_wait_for_a_daemon(host: HostProcess) -> None:
     first = await Daemon(acknowledges=False).attach(host)
     execution_id = await first.start("import os; os._exit(5)")

@@ -188,3 +188,12 @@ while time.monotonic() < until:
                 assert store.verify(name)
                 os.utime(store.folder / name[:2] / name[2:4] / name, (1000, 1000))
     assert remover.returncode == 0
+
+
+def test_a_value_whose_time_is_renewed_is_as_good_as_new(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    assert not store.renew(store.put(DATA)[::-1])
+    (path,) = files(tmp_path)
+    os.utime(path, (1, 1))
+    assert store.renew(NAME)
+    assert (list(store.older_than(2.0)), store.read(NAME, 0, 5)) == ([], DATA[:5])

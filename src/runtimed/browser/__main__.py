@@ -35,8 +35,8 @@ async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
     _keep_temporary_files_in(Path(bootstrap.folder) / "tmp")
 
     def begin(parts: Parts) -> tuple[Owned, HostServer]:
-        browser = HostedBrowser(bootstrap, parts.outbox, parts.store, parts.guard)
-        server = BrowserServer(bootstrap.epoch, browser, parts.outbox, parts.tasks, parts.daemon_changed)
+        browser = HostedBrowser(bootstrap, parts.outbox, parts.blobs.put, parts.guard)
+        server = BrowserServer(bootstrap.epoch, browser, parts.outbox, parts.tasks, parts.daemon_changed, parts.blobs)
         return browser, server
 
     await live(bootstrap, begin, ready)

@@ -14,6 +14,7 @@ import msgspec
 from runtimed.actions import parse_action, parse_target
 from runtimed.browser.hosted import HostedBrowser
 from runtimed.errors import BrowserError, ProtocolError
+from runtimed.host.blobs import HostBlobs
 from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
 from runtimed.protocol.browser_operations import (
@@ -56,8 +57,9 @@ class BrowserServer(HostServer):
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
+        blobs: HostBlobs,
     ) -> None:
-        super().__init__(epoch, browser, outbox, tasks, daemon_changed)
+        super().__init__(epoch, browser, outbox, tasks, daemon_changed, blobs)
         self._browser = browser
         self._works: dict[str, asyncio.Task[dict[str, Any]]] = {}
         self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()

@@ -28,8 +28,8 @@ async def _live(bootstrap: Bootstrap, ready: Callable[[], None]) -> None:
         lease.take(bootstrap.marker)
 
         def begin(parts: Parts) -> tuple[Owned, HostServer]:
-            kernel = Kernel(bootstrap, parts.outbox, parts.store, parts.guard, lease)
-            server = KernelServer(bootstrap.epoch, kernel, parts.outbox, parts.tasks, parts.daemon_changed)
+            kernel = Kernel(bootstrap, parts.outbox, parts.blobs.put, parts.guard, lease)
+            server = KernelServer(bootstrap.epoch, kernel, parts.outbox, parts.tasks, parts.daemon_changed, parts.blobs)
             return kernel, server
 
         await live(bootstrap, begin, ready)

@@ -34,8 +34,8 @@ class HostBootstrap(msgspec.Struct, frozen=True, kw_only=True):
         folder: Its own folder, of mode 0700, with a path short enough for sockets: spool, log, sockets.
         epoch: Its id; its events are numbered within it.
         data_dir: The daemon's data folder.
-        socket_path: Where the daemon listens.
-        blobs_dir: Where large values of events go.
+        socket_path: Where the daemon listens; empty if it runs elsewhere.
+        blobs_dir: The daemon's folder for large values; empty if the host has to keep them until they are fetched.
         notebook_label: Names the session in the log.
         environment: The environment variables of the client. Never written anywhere.
         spare: Whether this host gets ready for a session that is named later (`HostBecome`, `HostBecomeBrowser`).

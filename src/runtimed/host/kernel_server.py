@@ -8,6 +8,7 @@ from typing import Any
 
 from runtimed.errors import ProtocolError
 from runtimed.host.answers import bounded
+from runtimed.host.blobs import HostBlobs
 from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
@@ -41,8 +42,9 @@ class KernelServer(HostServer):
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
+        blobs: HostBlobs,
     ) -> None:
-        super().__init__(epoch, kernel, outbox, tasks, daemon_changed)
+        super().__init__(epoch, kernel, outbox, tasks, daemon_changed, blobs)
         self.kernel = kernel
 
     def facts(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.errors import RuntimedError
+from runtimed.host.blobs import HostBlobs
 from runtimed.host.bootstrap import HostBootstrap
 from runtimed.host.guard import Guard
 from runtimed.host.log_file import tidy_log
@@ -23,7 +24,6 @@ from runtimed.host.owned import Owned
 from runtimed.host.server import HostServer
 from runtimed.protocol.codec import MAX_FRAME
 from runtimed.settings import Settings, read_settings
-from runtimed.storage.blobs import BlobStore
 from runtimed.storage.spool import Spool
 from runtimed.texts import LineFormatter
 from runtimed.transport import aio
@@ -53,14 +53,14 @@ class Parts:
 
     Attributes:
         outbox: Takes its events.
-        store: Takes large values, and gives their SHA-256; may raise StorageError.
+        blobs: Takes large values.
         guard: Takes its processes along when the host dies.
         tasks: Where requests that take time run.
         daemon_changed: To be called when a daemon was attached or lost.
     """
 
     outbox: Outbox
-    store: Callable[[bytes], str]
+    blobs: HostBlobs
     guard: Guard
     tasks: asyncio.TaskGroup
     daemon_changed: Callable[[], None]
@@ -122,11 +122,11 @@ class _Host:
         self, bootstrap: HostBootstrap, begin: Begin, spool: Spool, guard: Guard, tasks: asyncio.TaskGroup
     ) -> None:
         self._folder = Path(bootstrap.folder)
-        self._settings = _settings(bootstrap)
+        self._bootstrap = bootstrap
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(spool, self._storage_changed)
-        store = BlobStore(Path(bootstrap.blobs_dir)).put
-        self.owned, self.server = begin(Parts(self._outbox, store, guard, tasks, self._daemon_changed))
+        blobs = HostBlobs(self._folder, bootstrap.blobs_dir)
+        self.owned, self.server = begin(Parts(self._outbox, blobs, guard, tasks, self._daemon_changed))
         self._tasks = tasks
         self._daemon_news = asyncio.Event()
         self._terminated = asyncio.Event()
@@ -170,9 +170,14 @@ class _Host:
         self._daemon_news.set()
 
     async def _keep_a_daemon(self) -> None:
-        """Start a daemon when the one that was attached is gone; it finds this host by itself."""
+        """Start a daemon when the one that was attached is gone; it finds this host by itself.
+
+        One that runs elsewhere cannot be started from here: it is waited for.
+        """
         if self.owned.is_spare:
             await self._wait_for_owner()
+        if not self._bootstrap.socket_path:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_DAEMON):
                 await self._daemon_news.wait()
@@ -214,7 +219,7 @@ class _Host:
         def work() -> None:
             error: Exception | None = None
             try:
-                ensure_daemon(self._settings)
+                ensure_daemon(_settings(self._bootstrap))
             except (RuntimedError, OSError) as exc:
                 error = exc
             with contextlib.suppress(RuntimeError):  # the loop may be closed

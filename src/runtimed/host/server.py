@@ -9,10 +9,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
 from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
+from runtimed.host.blobs import HostBlobs
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.protocol.codec import decode_asked_of_host
-from runtimed.protocol.host_operations import Attach, HostDetach, HostOperation, OfSpare
+from runtimed.protocol.host_operations import Attach, HostDetach, HostDropBlob, HostOperation, HostReadBlob, OfSpare
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -52,6 +53,7 @@ class HostServer:
         outbox: What an attached daemon gets.
         tasks: Where requests that take time run; they go on when the connection is gone.
         daemon_changed: Called when a daemon was attached or lost.
+        blobs: Has the large values to which events refer.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class HostServer:
         outbox: Outbox,
         tasks: asyncio.TaskGroup,
         daemon_changed: Callable[[], None],
+        blobs: HostBlobs,
     ) -> None:
         self.epoch = epoch
         self.owned = owned
         self.outbox = outbox
         self.tasks = tasks
         self._daemon_changed = daemon_changed
+        self.blobs = blobs
         self._attached: Connection | None = None
         self._keeper: Connection | None = None
         self._connections: set[Connection] = set()
@@ -264,6 +268,11 @@ class Connection(ChannelHandler):
                 return None
             case HostDetach():
                 self._said_goodbye = True
+                return {}
+            case HostReadBlob(sha256=sha256, offset=offset):
+                return {"data": self._server.blobs.read(sha256, offset)}
+            case HostDropBlob(sha256=sha256):
+                self._server.blobs.drop(sha256)
                 return {}
             case _:
                 answer = self._server.perform(operation)

@@ -22,6 +22,7 @@ __all__ = [
     "HostBrowserUsed",
     "HostComplete",
     "HostDetach",
+    "HostDropBlob",
     "HostGetResultValue",
     "HostGetVariable",
     "HostInput",
@@ -29,6 +30,7 @@ __all__ = [
     "HostInterrupt",
     "HostOperation",
     "HostPutVariable",
+    "HostReadBlob",
     "HostRequest",
     "HostRestart",
     "HostShutdown",
@@ -207,6 +209,23 @@ class HostInput(Operation, frozen=True, tag="host_input"):
     text: str
 
 
+class HostReadBlob(Operation, frozen=True, tag="host_read_blob"):
+    """Reply: `{data: bytes}`: at most 1 MiB, from `offset` on, of a blob to which an event refers; empty at its end."""
+
+    is_quick = True
+
+    sha256: str
+    offset: Number = 0
+
+
+class HostDropBlob(Operation, frozen=True, tag="host_drop_blob"):
+    """The daemon has this blob now: a host that keeps blobs of its own lets go of it. Reply: `{}`."""
+
+    is_quick = True
+
+    sha256: str
+
+
 HostOperation = (
     Attach
     | Execute
@@ -225,6 +244,8 @@ HostOperation = (
     | HostPutVariable
     | HostGetResultValue
     | HostInput
+    | HostReadBlob
+    | HostDropBlob
     | BrowserOperation
 )
 """What a daemon can ask of a host."""

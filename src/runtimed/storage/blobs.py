@@ -80,6 +80,21 @@ class BlobStore:
             temporary.unlink(missing_ok=True)
         return sha256
 
+    def renew(self, sha256: str) -> bool:
+        """Make now the time of a blob, as if it were put again; return whether it is here.
+
+        Raises:
+            StorageError: If that is not possible.
+        """
+        try:
+            with self._lock(fcntl.LOCK_SH):
+                os.utime(self._path(sha256))
+        except FileNotFoundError:
+            return False
+        except OSError as exc:
+            raise self._unreadable(sha256, exc) from exc
+        return True
+
     def read(self, sha256: str, offset: int, size: int) -> bytes:
         """Return at most `size` bytes of a blob from `offset` on; fewer, or none, at its end.
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtimed.daemon.hosting import adoption, folder
+from runtimed.daemon.hosting.local import LocalLauncher
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.serving import daemon as serving
 from runtimed.daemon.serving.daemon import Daemon
@@ -60,8 +60,8 @@ def test_an_error_in_the_folder_of_one_host_is_reported_and_the_others_are_taken
     own_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     broken, whole = (leave(own_folder / "run", name) for name in ("broken", "whole"))
-    found = failing(folder.find_owner, error, lambda folder: folder == broken)
-    monkeypatch.setattr(adoption, "find_owner", found)
+    found = failing(LocalLauncher.find_owner, error, lambda _launcher, place: place == str(broken))
+    monkeypatch.setattr(LocalLauncher, "find_owner", found)
 
     async def scenario() -> None:
         async with daemon_with_a_clock() as (_clock, daemon):
@@ -80,7 +80,7 @@ def test_an_error_in_the_session_of_one_host_is_reported_and_the_next_daemon_tak
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = broken, whole = tuple(leave(own_folder / "run", name) for name in ("broken", "whole"))
-    adopt = failing(RoomKernel.adopt, ValueError("odd"), lambda _kernel, folder, *_rest: folder == broken)
+    adopt = failing(RoomKernel.adopt, ValueError("odd"), lambda _kernel, place, *_rest: place == str(broken))
 
     async def meets_the_error() -> None:
         async with daemon_with_a_clock() as (_clock, daemon):

@@ -13,6 +13,7 @@ import msgspec
 
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.host.bootstrap import HostBootstrap
+from runtimed.storage.blobs import BlobStore
 from runtimed.structs import prepare
 from runtimed.transport.aio import Channel, ChannelHandler
 
@@ -48,7 +49,14 @@ class HostNotStarted(RuntimedError):
 
 
 class Launcher(Protocol):
-    """Starts hosts somewhere, reaches them there, and finds them again after the daemon's death."""
+    """Starts hosts somewhere, reaches them there, and finds them again after the daemon's death.
+
+    Attributes:
+        blobs: Where the large values go of hosts that keep them until they are fetched; None if hosts put them into the
+            daemon's folder.
+    """
+
+    blobs: BlobStore | None
 
     # --- birth ---
 
@@ -109,6 +117,8 @@ class Launcher(Protocol):
 
     def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
         """Give the events that a dead host has left, by their numbers; where some are damaged, those around them.
+
+        The blobs to which they refer are in the daemon's folder by then.
 
         Args:
             place: The host's.

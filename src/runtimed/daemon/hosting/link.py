@@ -8,6 +8,7 @@ import os
 from typing import Any, Final, Protocol
 
 from runtimed.daemon.flow import Flow
+from runtimed.daemon.hosting.blobs import fetch_blobs
 from runtimed.daemon.hosting.launcher import Launcher, Place
 from runtimed.errors import ConnectionLost, ProtocolError, StorageError, error_from_wire
 from runtimed.ids import HostEpoch
@@ -26,6 +27,7 @@ from runtimed.protocol.messages import (
     Welcome,
 )
 from runtimed.protocol.operation import Operation
+from runtimed.storage.blobs import BlobStore
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -71,7 +73,7 @@ class HostConnection(ChannelHandler):
     """A connection to the host in a place, which can be asked.
 
     Attributes:
-        host_pid: The host's process, where it is known: the system tells it with the first connection.
+        host_pid: The host's process on its machine, where it is known: the host says it in its greeting.
     """
 
     def __init__(self, launcher: Launcher, place: Place, host_pid: int | None) -> None:
@@ -93,7 +95,6 @@ class HostConnection(ChannelHandler):
         """
         self._welcome = asyncio.get_running_loop().create_future()
         self._channel = await self._launcher.connect(self.place, lambda _channel: self)
-        self.host_pid = self._channel.peer.pid or self.host_pid
         self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
         await self._welcome
 
@@ -150,6 +151,7 @@ class HostConnection(ChannelHandler):
             case Failure():
                 self._settle(message.id, error_from_wire(message.error, message.message, message.data))
             case Welcome():
+                self.host_pid = message.pid
                 if self._welcome is not None and not self._welcome.done():
                     self._welcome.set_result(None)
             case Refusal():
@@ -194,6 +196,8 @@ class HostLink(HostConnection):
         self._has_refused = False  # and nothing was stored since
         self._attached = False
         self._new_attach: int | None = None
+        self._arrived: list[tuple[int, bytes]] = []
+        self._fetching: asyncio.Task[None] | None = None
 
     async def open(self, after: int) -> dict[str, Any]:
         """Connect, and take the events with numbers above `after`, which then come to the owner.
@@ -240,7 +244,19 @@ class HostLink(HostConnection):
         self._take(events)
 
     def _take(self, events: list[tuple[int, bytes]]) -> None:
-        if events and not self._refuses and self._channel is not None and self.is_open:
+        store = self._launcher.blobs
+        if events and store is None:
+            self._store(events)
+        elif events and store is not None and not self._refuses:
+            # At most what the host sends without an acknowledgement.
+            self._arrived += events
+            if self._fetching is None:
+                self._fetching = asyncio.get_running_loop().create_task(self._fetch(store))
+                self._fetching.add_done_callback(self._fetched)
+        events.clear()
+
+    def _store(self, events: list[tuple[int, bytes]]) -> None:
+        if not self._refuses and self._channel is not None and self.is_open:
             try:
                 self._owner.host_events(events)
             except StorageError as exc:
@@ -250,7 +266,28 @@ class HostLink(HostConnection):
                 if self._has_refused:
                     self._has_refused = False
                     logger.info("the events of the host in %s are stored again", self.place)
-        events.clear()
+
+    async def _fetch(self, store: BlobStore) -> None:
+        """Store the events that have arrived, each when the large values to which it refers are here."""
+        while self._arrived and not self._refuses:
+            events, self._arrived = self._arrived, []
+            try:
+                await fetch_blobs(self, store, events)
+            except ConnectionLost:
+                return  # they come again
+            except StorageError as exc:
+                self._refuse(exc)
+            else:
+                with self._flow.counted():
+                    self._store(events)
+
+    def _fetched(self, task: asyncio.Task[None]) -> None:
+        if task is self._fetching:
+            self._fetching = None
+            self._arrived.clear()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("what the host in %s says cannot be taken", self.place, exc_info=error)
+            self.close()
 
     def _refuse(self, reason: StorageError) -> None:
         """Take no events until they can be stored: the host keeps them, and sends them again when it is asked to.
@@ -283,6 +320,10 @@ class HostLink(HostConnection):
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
         super().closed(error)
+        self._arrived.clear()
+        if self._fetching is not None:
+            self._fetching.cancel()
+            self._fetching = None
         self._owner.host_gone(self)
 
 

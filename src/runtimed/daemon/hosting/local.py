@@ -21,6 +21,7 @@ from runtimed.host.bootstrap import PACKAGES, HostBootstrap, encode_bootstrap
 from runtimed.host.group import end_group
 from runtimed.host.memory import clear_leftovers
 from runtimed.settings import Settings
+from runtimed.storage.blobs import BlobStore
 from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
 from runtimed.texts import printable
@@ -47,6 +48,7 @@ class LocalLauncher:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.blobs: BlobStore | None = None
         make_private_folder(settings.hosts_dir)
 
     def new_place(self, owner: Owner | None) -> Place:
@@ -64,19 +66,10 @@ class LocalLauncher:
         that only starts for dead.
         """
         reap_hosts()
-        folder, settings = Path(place), self._settings
+        folder = Path(place)
         lock = Spool.lock(folder)
         try:
-            frame = encode_bootstrap(
-                msgspec.structs.replace(
-                    bootstrap,
-                    folder=str(folder),
-                    data_dir=str(settings.data_dir),
-                    socket_path=str(settings.socket_path),
-                    blobs_dir=str(settings.data_dir / "blobs"),
-                    lock=lock,
-                )
-            )
+            frame = encode_bootstrap(msgspec.structs.replace(bootstrap, folder=place, lock=lock, **self.surroundings()))
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with os.fdopen(os.open(folder / "host.err", flags, 0o600), "wb") as errors:
                 process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; nothing waits on it
@@ -104,6 +97,15 @@ class LocalLauncher:
                 f"The process of its host did not start: {last_lines.strip() or 'it said nothing'}", stderr=last_lines
             )
         return process.pid
+
+    def surroundings(self) -> dict[str, str]:
+        """Return what a host is told of its daemon; see `HostBootstrap`."""
+        settings = self._settings
+        return {
+            "data_dir": str(settings.data_dir),
+            "socket_path": str(settings.socket_path),
+            "blobs_dir": str(settings.data_dir / "blobs"),
+        }
 
     async def connect(self, place: Place, handler: Callable[[Channel], ChannelHandler]) -> Channel:
         """See `Launcher`."""

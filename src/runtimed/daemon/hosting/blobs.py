@@ -1,0 +1,71 @@
+"""Brings the large values of a host that keeps them into the daemon's folder, before what refers to them is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+from runtimed.daemon.hosting.launcher import Place
+from runtimed.errors import ConnectionLost, RuntimedError
+from runtimed.execution.outputs import blobs_in
+from runtimed.protocol.codec import decode_event
+from runtimed.protocol.events import Blob
+from runtimed.protocol.host_operations import HostDropBlob, HostReadBlob
+from runtimed.protocol.operation import Operation
+from runtimed.storage.blobs import BlobStore
+
+__all__ = ["BlobHost", "fetch_blobs"]
+
+logger = logging.getLogger(__name__)
+
+
+class BlobHost(Protocol):
+    """A host that can be asked."""
+
+    place: Place
+
+    def ask(self, operation: Operation) -> Awaitable[dict[str, Any]]:
+        """Send a request; what this gives is the reply, or raises the error that the host reported."""
+
+    def tell(self, operation: Operation) -> None:
+        """Send a request; a failure is logged."""
+
+
+async def fetch_blobs(host: BlobHost, store: BlobStore, events: list[tuple[int, bytes]]) -> None:
+    """Fetch all blobs to which these events of a host refer. One that the host has lost is logged, and stays missing.
+
+    Raises:
+        ConnectionLost: If the connection breaks meanwhile.
+        StorageError: If one cannot be stored here.
+    """
+    for _n, body in events:
+        # The key of the field: to decode the text of every stream would take long.
+        if b"sha256" in body:
+            for blob in blobs_in(decode_event(body)):
+                data = None if await asyncio.to_thread(store.renew, blob.sha256) else await _read(host, blob)
+                if data is not None:
+                    await asyncio.to_thread(store.put, data)
+                host.tell(HostDropBlob(sha256=blob.sha256))
+
+
+async def _read(host: BlobHost, blob: Blob) -> bytes | None:
+    """Return a blob of the host, None if it is not whole there."""
+    data = bytearray()
+    try:
+        while len(data) < blob.size:
+            piece = (await host.ask(HostReadBlob(sha256=blob.sha256, offset=len(data))))["data"]
+            if not piece:
+                break
+            data += piece
+    except ConnectionLost:
+        raise
+    except RuntimedError as exc:
+        logger.warning("the host in %s has lost a value: %s", host.place, exc)
+        return None
+    if hashlib.sha256(data).hexdigest() != blob.sha256:
+        logger.warning("blob %s of the host in %s is damaged", blob.sha256, host.place)
+        return None
+    return bytes(data)

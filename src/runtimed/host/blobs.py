@@ -1,0 +1,55 @@
+"""The large values of a host's events: in the daemon's folder, or kept here until the daemon has fetched them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from runtimed.storage.blobs import BlobStore
+
+__all__ = ["HostBlobs"]
+
+PIECE: Final = 2**20
+"""Bytes of a blob that are read at a time."""
+
+
+class HostBlobs:
+    """Where a host puts large values.
+
+    Args:
+        folder: The host's.
+        shared: The daemon's folder of blobs; empty if it is out of reach.
+
+    Raises:
+        StorageError: If there can be none.
+    """
+
+    def __init__(self, folder: Path, shared: str) -> None:
+        self._is_own = not shared
+        self._store = BlobStore(Path(shared) if shared else folder / "blobs")
+
+    def put(self, data: bytes) -> str:
+        """Store a value, and return its SHA-256 in hexadecimal.
+
+        Raises:
+            StorageError: If it could not be written.
+        """
+        return self._store.put(data)
+
+    def read(self, sha256: str, offset: int) -> bytes:
+        """Return at most PIECE bytes of a blob from `offset` on; none at its end.
+
+        Raises:
+            StorageError: If it is not here, or cannot be read.
+        """
+        return self._store.read(sha256, offset, PIECE)
+
+    def drop(self, sha256: str) -> None:
+        """Let go of a blob that the daemon has; one that was put into the daemon's folder stays.
+
+        Raises:
+            StorageError: If it cannot be removed.
+        """
+        if self._is_own:
+            self._store.remove_unused(sha256, time.time() + 1)
