@@ -2,12 +2,14 @@
 
 import re
 import tomllib
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import runtimed
+from runtimed import actions
 from runtimed.ipython.magics import RuntimedMagics
 from runtimed.settings import read_settings
 from tests.docs import command_page
@@ -103,3 +105,15 @@ def test_the_page_of_commands_is_the_parser():
     assert command_page.PAGE.read_text(encoding="utf-8") == command_page.page(), (
         "`python -m tests.docs.command_page` writes docs/cli.md anew"
     )
+
+
+def test_every_action_has_its_row_with_its_fields():
+    text = (DOCS / "browser.md").read_text(encoding="utf-8")
+    shared = {*actions.Target.__struct_fields__, "timeout"}
+    assert {
+        name: re.findall(r"`(\w+)`", fields)
+        for name, fields in re.findall(r"^\| `(\w+)` \| [\w ]* \| (.*?) \| .* \|$", text, re.MULTILINE)
+    } == {
+        str(kind.__struct_config__.tag): [field for field in kind.__struct_fields__ if field not in shared]
+        for kind in typing.get_args(actions.Action)
+    }
