@@ -2,7 +2,8 @@
 
 What is written once, with coroutines, in `client/async_*.py` stands in the repository a second time without them, so
 that readers, type checkers and `help()` see plain code. Nobody edits the second one; a test compares it with what this
-makes. What the faces do not share, how they wait, is written by hand: `async_handle.py` and `blocking_handle.py`.
+makes. What the faces do not share, how they wait, is written by hand: `async_handle.py` and `blocking_handle.py` for
+example.
 
 Nothing of runtimed is imported, so that it also mends what cannot be imported.
 """
@@ -20,7 +21,6 @@ __all__ = ["MADE", "blocking", "main"]
 CLIENT: Final = Path(__file__).parents[1] / "src" / "runtimed" / "client"
 
 MADE: Final = {
-    "async_apart.py": "apart.py",
     "async_browser_session.py": "browser_session.py",
     "async_client.py": "client.py",
     "async_execution.py": "execution.py",

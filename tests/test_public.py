@@ -1,10 +1,12 @@
 """The public surface: what is promised is there, the same on both faces, and documented."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +115,7 @@ BROWSER_MEMBERS = [
     "set_cookies",
     "save_profile",
     "read_actions",
+    "read_runs",
     "console",
     "requests",
     "downloads",
@@ -269,6 +272,20 @@ def test_both_clients_have_the_same_members(pair):
             inspect.signature(getattr(sync, name)).parameters.items()
             == inspect.signature(getattr(coroutine, name)).parameters.items()
         )
+
+
+def test_frontends_use_no_private_names_of_the_client():
+    handles = [Session("s"), BrowserSession("b"), Client(), Client().sessions, Client().profiles]
+    private = {name for handle in handles for name in dir(handle) if name.startswith("_") and not name.endswith("__")}
+    assert {"_perform", "_apart", "_notebook", "_client"} <= private
+    used = [
+        f"{path.name}:{node.lineno}: {ast.unparse(node)}"
+        for folder in ("cli", "ipython")
+        for path in (Path(runtimed.__path__[0]) / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in private and ast.unparse(node.value) != "self"
+    ]
+    assert used == []
 
 
 def test_dir_names_what_is_public_and_a_star_imports_it():

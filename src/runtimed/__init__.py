@@ -3,15 +3,17 @@
 from typing import Any
 
 from runtimed.actions import Secret
-from runtimed.client.async_browser_session import AsyncBrowserSession
-from runtimed.client.async_client import AsyncClient
-from runtimed.client.async_execution import AsyncExecution
-from runtimed.client.async_session import AsyncSession
-from runtimed.client.browser_session import BrowserSession
-from runtimed.client.client import Client
-from runtimed.client.daemon_client import DaemonClient
-from runtimed.client.execution import Execution
-from runtimed.client.session import Session
+from runtimed.client import (
+    AsyncBrowserSession,
+    AsyncClient,
+    AsyncExecution,
+    AsyncSession,
+    BrowserSession,
+    Client,
+    DaemonClient,
+    Execution,
+    Session,
+)
 from runtimed.errors import (
     ActionFailed,
     BrowserError,

@@ -1,11 +1,15 @@
 """What a client says when it needs a daemon that it does not start itself, or one that cannot be."""
 
+import asyncio
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from runtimed import DaemonUnavailable, InvalidAction, default_socket_path
+from runtimed import AsyncClient, Client, DaemonUnavailable, ExecutionTimeout, InvalidAction, default_socket_path
 from runtimed.client.calls import Notebook, browser, subscribe
+from runtimed.client.identity import HANDSHAKE_DEADLINE
 from runtimed.ids import NotebookId
 from runtimed.transport.sockets import make_private_folder
 from tests.client.faces import AsyncFace, SyncFace
@@ -29,6 +33,20 @@ def test_both_faces_say_who_starts_a_daemon(face, short_folder, monkeypatch):
     )
     assert caught.value.path == str(default_socket_path())
     assert list(short_folder.iterdir()) == []
+
+
+def test_whoever_has_no_patience_waits_for_no_daemon_that_hangs(short_folder, monkeypatch):
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(short_folder / "s"))
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(short_folder / "s"))
+        silent.listen()
+        begun = time.monotonic()
+        with pytest.raises((DaemonUnavailable, ExecutionTimeout)):
+            Client(patience=0.2).sessions.find()
+        with pytest.raises((DaemonUnavailable, ExecutionTimeout)):
+            asyncio.run(AsyncClient(patience=0.2).sessions.find())
+        assert not Client(patience=0.2).ping()
+        assert time.monotonic() - begun < HANDSHAKE_DEADLINE / 2
 
 
 def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(short_folder):

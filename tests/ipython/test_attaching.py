@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from runtimed import Cell, CellNotFound, QueuedExecution, Session
-from runtimed.client.flows import Ask, Flow
 from runtimed.ids import CellId
 from runtimed.ipython import magics
 from runtimed.ipython.followed import Followed
 from runtimed.ipython.queue import Queue, read_queue
-from runtimed.protocol.client_operations import Enqueue
 from tests.conftest import wait_until
 from tests.ipython.conftest import Shell, last_stdout
 from tests.ipython.test_in_a_kernel import TIMEOUT, Frontend, Message, start, text_of
@@ -190,33 +188,22 @@ def test_a_cell_that_two_clients_start_at_once_runs_once(
 
 
 def test_the_daemon_queues_the_same_code_of_a_cell_once_unless_it_is_told_otherwise(work: Session, job: Job) -> None:
-    def ask(cell_id: str, execution_id: str, source: str | None = None, *, unless_queued: bool = True) -> object:
-        operation = Enqueue(
-            notebook_id="work",
-            execution_id=execution_id,
-            cell_id=cell_id,
-            source=source,
-            watch=False,
-            unless_queued=unless_queued,
-        )
-        return other._perform(ask_for(operation))
-
-    def ask_for(operation: Enqueue) -> Flow[dict[str, object]]:
-        return (yield Ask(operation))
+    def ask(cell_id: str, execution_id: str, source: str | None = None, *, unless_queued: bool = True) -> str:
+        return other.submit(cell_id, code=source, execution_id=execution_id, unless_queued=unless_queued).id
 
     cell_id, another = (work.create_cell(job.code) for _ in range(2))
     with Session("work") as other:
-        assert ask(cell_id, "e1") == {}
-        assert ask(cell_id, "e1") == {}, "it is sent again after a connection broke"
-        assert ask(cell_id, "e2") == ask(cell_id, "e3", job.code) == {"queued": "e1"}
-        assert ask(another, "e4") == {}, "another cell"
-        assert ask(cell_id, "e5", "print()") == {}, "other code"
-        assert ask(cell_id, "e6", job.code) == {}, "what the cell executes last is other code"
-        assert ask(cell_id, "e7", unless_queued=False) == {}
+        assert ask(cell_id, "e1") == "e1"
+        assert ask(cell_id, "e1") == "e1", "it is sent again after a connection broke"
+        assert ask(cell_id, "e2") == ask(cell_id, "e3", job.code) == "e1"
+        assert ask(another, "e4") == "e4", "another cell"
+        assert ask(cell_id, "e5", "print()") == "e5", "other code"
+        assert ask(cell_id, "e6", job.code) == "e6", "what the cell executes last is other code"
+        assert ask(cell_id, "e7", unless_queued=False) == "e7"
         assert [entry.execution_id for entry in work.get_queue()] == ["e1", "e4", "e5", "e6", "e7"]
         job.gate.touch()
         assert work.wait("e7").success
-        assert ask(cell_id, "e8") == {}, "it has ended"
+        assert ask(cell_id, "e8") == "e8", "it has ended"
         assert work.wait("e8").success
 
 

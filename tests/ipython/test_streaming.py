@@ -14,6 +14,7 @@ import pytest
 
 from runtimed import (
     Client,
+    Execution,
     Session,
 )
 from runtimed.ipython.failures import CellFailed
@@ -45,8 +46,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     events: list[Event] = []
     take = Live.take
 
-    def take_and_tell(live: Live, event: Event) -> None:
-        take(live, event)
+    def take_and_tell(live: Live, execution: Execution, event: Event) -> None:
+        take(live, execution, event)
         events.append(event)
 
     monkeypatch.setattr(Live, "take", take_and_tell)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
-from runtimed.cli.follow import Follower, queue
-from runtimed.cli.reach import executions_of, find_execution, find_session, reach
+from runtimed.cli.follow import Follower, uninterrupted
+from runtimed.cli.reach import find_execution, find_session, reach
 from runtimed.cli.run import result_as_map, start_kernel
-from runtimed.client.calls import kernel_request
-from runtimed.client.client import Client
-from runtimed.client.session import Session
-from runtimed.errors import NoKernel, SessionError
-from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
+from runtimed.client import Client
+from runtimed.errors import SessionError
+from runtimed.ids import NotebookId
 from runtimed.models import SessionStatus
-from runtimed.protocol.client_operations import Enqueue
 
 __all__ = ["attach", "exec_"]
 
@@ -29,29 +25,17 @@ def exec_(arguments: argparse.Namespace) -> int:
     client = reach("exec")
     found = _notebook(client, arguments.id)
     with client.Session(found.session_id) as session:
-        operation = Enqueue(
-            notebook_id=session.notebook_id,
-            execution_id=new_execution_id(),
-            cell_id=new_cell_id(),
-            source=code,
-            watch=False,
-            stdin=True,
-        )
-        execution_id = _queue(session, operation)
+        # Only the start of a kernel needs the folder of this process.
+        if not session.kernel_started:
+            start_kernel(session)
+        with uninterrupted():
+            execution = session.submit(code=code)
         follower = Follower(session, quiet=arguments.json)
-        with follower.interrupts([execution_id]):
-            status = follower.follow(execution_id, arguments.timeout)
+        with follower.interrupts([execution]):
+            status = follower.follow(execution, arguments.timeout)
             if arguments.json and status != Exit.TIMED_OUT:
-                print_json(result_as_map(session.notebook_id, session.wait(execution_id, None), status))
+                print_json(result_as_map(session.notebook_id, execution.wait(None), status))
     return Exit.INTERRUPTED if follower.interrupted else status
-
-
-def _queue(session: Session, operation: Enqueue) -> ExecutionId:
-    """Queue an execution; start a kernel if none runs, which alone needs the folder of this process."""
-    with contextlib.suppress(NoKernel):
-        return queue(session, [operation])[0]
-    start_kernel(session, kernel_request(session._notebook))
-    return queue(session, [operation])[0]
 
 
 def attach(arguments: argparse.Namespace) -> int:
@@ -60,18 +44,18 @@ def attach(arguments: argparse.Namespace) -> int:
     found = _notebook(client, arguments.id)
     if arguments.execution is not None:
         execution_id = find_execution(client, found.session_id, arguments.execution)
-        (chosen,) = executions_of(client, found.session_id, execution_id)
+        (chosen,) = client.sessions.find_executions(found.session_id, execution_id)
     else:
-        unfinished = executions_of(client, found.session_id)
-        latest = unfinished or executions_of(client, found.session_id, "")
+        unfinished = client.sessions.find_executions(found.session_id)
+        latest = unfinished or client.sessions.find_executions(found.session_id, "")
         if not latest:
             say(f"Nothing ran in the session {found.session_id!r}")
             return Exit.OK
         chosen = latest[0]
     with client.Session(found.session_id) as session:
-        follower = Follower(session, program=chosen["program"], asks=False)
+        follower = Follower(session, program=chosen.program, asks=False)
         try:
-            return follower.follow(ExecutionId(chosen["execution_id"]), arguments.timeout)
+            return follower.follow(session.execution(chosen.execution_id), arguments.timeout)
         except KeyboardInterrupt:
             complain("\nLeft what goes on; `runtimed interrupt` and the session's id interrupt it")
             return Exit.INTERRUPTED

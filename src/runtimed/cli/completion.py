@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from runtimed.cli.exits import Exit
 from runtimed.cli.parser import COMPLETED_BY, ENVIRONMENTS, make_parser
-from runtimed.client.blocking import Connection
-from runtimed.client.flows import Ask, Flow
-from runtimed.client.identity import Identity
+from runtimed.client import Client
 from runtimed.errors import RuntimedError
-from runtimed.protocol.client_operations import FindCells, FindSessions
 
 __all__ = ["answer", "candidates", "completion"]
 
@@ -111,29 +108,20 @@ def _values(action: argparse.Action, typed: str, given: Sequence[str]) -> Iterab
         return list(action.choices)
     match getattr(action, COMPLETED_BY, None):
         case "session":
-            return _ids(FindSessions(prefix=typed))
+            return _ids(lambda client: client.sessions.find(typed))
         case "cell" if given:
-            return _ids(FindCells(notebook_id=given[0], prefix=typed))
+            return _ids(lambda client: client.sessions.find_cells(given[0], typed))
         case "env":
             return ENVIRONMENTS
         case _:  # the shell's own: a file
             return ()
 
 
-def _ids(operation: FindSessions | FindCells) -> list[str]:
-    def flow() -> Flow[list[str]]:
-        reply = yield Ask(operation)
-        found: list[str] = reply["ids"]
-        return found
-
-    connection = Connection(Identity("runtimed completion"), start_daemon=False, patience=PATIENCE)
+def _ids(find: Callable[[Client], Sequence[str]]) -> Sequence[str]:
     try:
-        connection.open()
-        return connection.perform(flow())
-    except (RuntimedError, TimeoutError):
+        return find(Client(label="runtimed completion", patience=PATIENCE))
+    except RuntimedError:
         return []
-    finally:
-        connection.close()
 
 
 def _split(line: str) -> tuple[list[str], str]:

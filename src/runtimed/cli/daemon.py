@@ -15,7 +15,7 @@ from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.listing import unused_kernels
 from runtimed.cli.processes import wait_for_end
-from runtimed.client.client import Client
+from runtimed.client import Client
 from runtimed.display import readable_size
 from runtimed.errors import DaemonUnavailable, ProtocolError, RuntimedError
 from runtimed.models import DaemonStatus

@@ -22,7 +22,7 @@ from runtimed.browser.find import find_chromium
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import open_console
 from runtimed.cli.exits import Exit
-from runtimed.client.client import Client
+from runtimed.client import Client
 from runtimed.display import readable_size
 from runtimed.environments.uv_program import find_uv
 from runtimed.errors import BrowserUnavailable, RuntimedError

@@ -11,7 +11,7 @@ from runtimed.cli.daemon import end_daemon
 from runtimed.cli.exits import Exit
 from runtimed.cli.listing import ending, unused_kernels
 from runtimed.cli.reach import find_session, reach
-from runtimed.client.client import Client
+from runtimed.client import Client
 from runtimed.errors import DaemonUnavailable, ProtocolError, SessionError, SessionNotFound
 from runtimed.models import SessionStatus
 from runtimed.settings import read_settings

@@ -17,7 +17,7 @@ from runtimed.cli.as_json import print_json
 from runtimed.cli.console import ago, complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
-from runtimed.client.calls import working_folder
+from runtimed.client import working_folder
 from runtimed.display import readable_size
 from runtimed.environments.decision import explain
 from runtimed.environments.detection import decide

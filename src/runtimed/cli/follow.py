@@ -13,35 +13,29 @@ from typing import Final
 
 from runtimed.cli.console import complain
 from runtimed.cli.exits import Exit
-from runtimed.client import calls
-from runtimed.client.flows import Ask, Flow, Follow, OnEvent
-from runtimed.client.questions import END_OF_INPUT, still_asks
-from runtimed.client.session import Session
+from runtimed.client import Execution, Session, still_asks
 from runtimed.display import LastDisplay
-from runtimed.errors import KernelDied, RuntimedError
-from runtimed.execution.outputs import blobs_in, to_public
-from runtimed.ids import ExecutionId
+from runtimed.errors import ExecutionTimeout, KernelDied, RuntimedError
 from runtimed.models import Output
-from runtimed.protocol.client_operations import Enqueue, Input, Watch
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Stream
-from runtimed.transport.blocking import WaitTimeout
 
-__all__ = ["Follower", "queue"]
+__all__ = ["Follower", "uninterrupted"]
 
 ANSWER: Final = 2**16
 """Bytes of standard input that go to a program at a time."""
 
 
-def queue(session: Session, operations: Sequence[Enqueue]) -> list[ExecutionId]:
-    """Queue executions, all of them or none as far as Ctrl-C is concerned, and return their ids."""
-    # A signal between the request and its answer would leave code running of which nobody here knows.
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of this block, in which executions are queued.
+
+    Between a request and its answer it would leave code running of which nobody here knows.
+    """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for operation in operations:
-            session._perform(_ask(operation))
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    return [ExecutionId(operation.execution_id) for operation in operations]
 
 
 class Follower:
@@ -66,15 +60,14 @@ class Follower:
         self._program = program
         self._quiet = quiet
         self._asks = asks
-        self._to_cancel: list[ExecutionId] = []
+        self._to_cancel: list[Execution] = []
         self._asking = False
         self._last = LastDisplay()
-        self._execution_id = ExecutionId("")
         self._failed: Failed | None = None
         self._finished: Finished | None = None
 
     @contextlib.contextmanager
-    def interrupts(self, executions: Sequence[ExecutionId]) -> Iterator[None]:
+    def interrupts(self, executions: Sequence[Execution]) -> Iterator[None]:
         """Give the first Ctrl-C of this block to these executions; a second one ends the waiting here."""
         self._to_cancel = list(executions)
         before = signal.signal(signal.SIGINT, self._on_interrupt)
@@ -83,20 +76,19 @@ class Follower:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def follow(self, execution_id: ExecutionId, timeout: float | None = None) -> int:
+    def follow(self, execution: Execution, timeout: float | None = None) -> int:
         """Write the outputs of an execution, those of the past first, until it ends; return its exit code.
 
         Args:
-            execution_id: The execution.
+            execution: The execution.
             timeout: Seconds after which the waiting ends, with Exit.TIMED_OUT.
         """
-        self._execution_id, self._failed, self._finished = execution_id, None, None
-        watch = Watch(notebook_id=self.session.notebook_id, execution_id=execution_id, whole=True)
+        self._failed = self._finished = None
         try:
-            self.session._perform(_follow(watch, self._take, timeout))
-        except WaitTimeout:
+            execution.follow(lambda event: self._take(execution, event), timeout_secs=timeout, keep=False)
+        except ExecutionTimeout:
             complain(
-                f"It still runs after {timeout:g} s; `runtimed attach {self.session.notebook_id} {execution_id}` "
+                f"It still runs after {timeout:g} s; `runtimed attach {self.session.notebook_id} {execution.id}` "
                 "shows how it goes on"
             )
             return Exit.TIMED_OUT
@@ -121,7 +113,7 @@ class Follower:
                 return int(failed.evalue) & 0xFF
         return Exit.FAILED
 
-    def _take(self, event: Event) -> None:
+    def _take(self, execution: Execution, event: Event) -> None:
         match event:
             case Stream() | Display() | Failed():
                 if isinstance(event, Failed):
@@ -129,22 +121,19 @@ class Follower:
                     if self._program and event.ename == KernelDied.__name__:
                         return  # how it died comes next
                 if not self._quiet:
-                    self._show(event)
+                    self._show(execution, event)
             case InputRequested() if self._asks:
-                self._answer(event)
+                self._answer(execution, event)
             case Finished():
                 self._finished = event
                 died = event.status == "died" and event.exit_code is None
                 if self._program and died and self._failed is not None and not self._quiet:
-                    self._show(self._failed)
+                    self._show(execution, self._failed)
             case _:
                 pass
 
-    def _show(self, event: Stream | Display | Failed) -> None:
-        blobs = blobs_in(event)
-        # The session's own connection is in the middle of the exchange that brought this event.
-        values = self.session._apart(calls.fetch_blobs(self.session._notebook, blobs)) if blobs else {}
-        public = to_public(event, values)
+    def _show(self, execution: Execution, event: Stream | Display | Failed) -> None:
+        public = execution.public(event)
         if public is None or public.output is None:
             return
         display_id = event.display_id if isinstance(event, Display) else None
@@ -153,25 +142,24 @@ class Follower:
         _write(public.output, program=self._program)
         self._last.printed(display_id, str(public.output))
 
-    def _answer(self, event: InputRequested) -> None:
-        if self.interrupted and not still_asks(self.session, self._execution_id):
+    def _answer(self, execution: Execution, event: InputRequested) -> None:
+        if self.interrupted and not still_asks(self.session, execution.id):
             return
         self._asking = True
         self._last.forget()
         try:
-            text = getpass.getpass(event.prompt) if event.password else self._read(event.prompt)
+            text: str | None = getpass.getpass(event.prompt) if event.password else self._read(event.prompt)
         except EOFError:
-            text = END_OF_INPUT
+            text = None
         except KeyboardInterrupt:
             self.interrupted = True
             self._cancel()
             return
         finally:
             self._asking = False
-        operation = Input(notebook_id=self.session.notebook_id, execution_id=self._execution_id, text=text)
         # Somebody else may have interrupted it meanwhile; how it ends, the next events say.
         with contextlib.suppress(RuntimedError):
-            self.session._apart(_ask(operation))
+            execution.answer(text)
 
     def _read(self, prompt: str) -> str:
         """Return a line; to a program what there is, its bytes as characters.
@@ -180,7 +168,10 @@ class Follower:
             EOFError: If there is nothing more.
         """
         if self._program:
-            return os.read(sys.stdin.fileno(), ANSWER).decode("latin-1") or END_OF_INPUT
+            piece = os.read(sys.stdin.fileno(), ANSWER)
+            if not piece:
+                raise EOFError
+            return piece.decode("latin-1")
         sys.stdout.write(prompt)
         sys.stdout.flush()
         line = sys.stdin.readline()
@@ -201,16 +192,8 @@ class Follower:
 
     def _cancel(self) -> None:
         # From the queue or from the kernel, the last first so that none of them begins: never somebody else's.
-        for execution_id in reversed(self._to_cancel):
-            self.session.cancel(execution_id)
-
-
-def _ask(operation: Enqueue | Input) -> Flow[None]:
-    yield Ask(operation)
-
-
-def _follow(operation: Watch, take: OnEvent, timeout: float | None) -> Flow[None]:
-    yield Follow(operation, take, timeout)
+        for execution in reversed(self._to_cancel):
+            execution.cancel()
 
 
 def _write(output: Output, *, program: bool) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from runtimed.cli.parser import did_you_mean
-from runtimed.client.client import Client
-from runtimed.client.flows import Ask, Flow
+from runtimed.client import Client
 from runtimed.errors import SessionNotFound
-from runtimed.ids import CellId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ExecutionId
 from runtimed.models import SessionStatus
-from runtimed.protocol.client_operations import FindCells, FindExecutions, FindSessions
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 
-__all__ = ["executions_of", "find_cell", "find_execution", "find_session", "reach"]
+__all__ = ["find_cell", "find_execution", "find_session", "reach"]
 
 SHOWN: Final = 5
 """So many ids are named that begin as the one that was given."""
@@ -45,10 +43,10 @@ def find_session(client: Client, given: str) -> SessionStatus:
         return client.sessions.get(given)
     except SessionNotFound as exc:
         prefixes = (given, f"agent-session-{given}", f"browser-session-{given}")
-        found = _first(lambda prefix: _ids(client, FindSessions(prefix=prefix)), *prefixes)
+        found = _first(client.sessions.find, *prefixes)
         if found:
             return client.sessions.get(_only(given, found, "sessions"))
-        meant = did_you_mean(given, _ids(client, FindSessions()))
+        meant = did_you_mean(given, client.sessions.find())
         raise SessionNotFound(f"{exc.message}{'.' if meant else ''}{meant}", session_id=given) from None
 
 
@@ -60,7 +58,7 @@ def find_cell(client: Client, session_id: str, given: str) -> CellId:
     """
     found = _find_cells(client, session_id, given)
     if not found:
-        meant = did_you_mean(given, _ids(client, FindCells(notebook_id=session_id)))
+        meant = did_you_mean(given, client.sessions.find_cells(session_id))
         raise SessionNotFound(f"The session {session_id!r} has no cell {given!r}.{meant}", cell_id=given)
     return CellId(_only(given, found, "cells"))
 
@@ -72,7 +70,7 @@ def find_execution(client: Client, session_id: str, given: str) -> ExecutionId:
         SessionNotFound: If there is none, or several begin so.
     """
     found = _first(
-        lambda prefix: [one["execution_id"] for one in executions_of(client, session_id, prefix)],
+        lambda prefix: [one.execution_id for one in client.sessions.find_executions(session_id, prefix)],
         given,
         f"execution-{given}",
     )
@@ -83,38 +81,18 @@ def find_execution(client: Client, session_id: str, given: str) -> ExecutionId:
         raise SessionNotFound(f"The session {session_id!r} has no execution and no cell {given!r}", execution_id=given)
     cell_id = _only(given, cells, "cells")
     with client.Session(session_id) as session:
-        execution_id = session.get_cell(cell_id).execution_id
+        execution_id = session.get_cell(cell_id, outputs=False).execution_id
     if execution_id is None:
         raise SessionNotFound(f"The cell {cell_id!r} of the session {session_id!r} never ran", cell_id=cell_id)
     return execution_id
 
 
-def executions_of(client: Client, session_id: str, prefix: str | None = None) -> list[dict[str, Any]]:
-    """Return what runs or waits, in the order of the queue; with a prefix what begins so, the latest first."""
-
-    def flow() -> Flow[list[dict[str, Any]]]:
-        reply = yield Ask(FindExecutions(notebook_id=NotebookId(session_id), prefix=prefix))
-        found: list[dict[str, Any]] = reply["executions"]
-        return found
-
-    return client._perform(flow())
+def _find_cells(client: Client, session_id: str, given: str) -> Sequence[str]:
+    return _first(lambda prefix: client.sessions.find_cells(session_id, prefix), given, f"cell-{given}")
 
 
-def _find_cells(client: Client, session_id: str, given: str) -> list[str]:
-    return _first(lambda prefix: _ids(client, FindCells(notebook_id=session_id, prefix=prefix)), given, f"cell-{given}")
-
-
-def _first(find: Callable[[str], list[str]], *prefixes: str) -> list[str]:
-    return next(filter(None, map(find, prefixes)), [])
-
-
-def _ids(client: Client, operation: FindSessions | FindCells) -> list[str]:
-    def flow() -> Flow[list[str]]:
-        reply = yield Ask(operation)
-        found: list[str] = reply["ids"]
-        return found
-
-    return client._perform(flow())
+def _first(find: Callable[[str], Sequence[str]], *prefixes: str) -> Sequence[str]:
+    return next(filter(None, map(find, prefixes)), ())
 
 
 def _only(given: str, found: Sequence[str], what: str) -> str:

@@ -14,13 +14,8 @@ from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, print_table, say
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
-from runtimed.client import calls
-from runtimed.client.browser_options import as_options
-from runtimed.client.browser_session import BrowserSession
-from runtimed.client.calls import Notebook
-from runtimed.client.client import Client
+from runtimed.client import BrowserSession, as_options
 from runtimed.errors import BrowserError, InvalidAction, SessionError
-from runtimed.ids import NotebookId
 from runtimed.pages import BrowserConfig, LogEntry
 from runtimed.texts import client_name, printable
 
@@ -31,7 +26,7 @@ def replay(arguments: argparse.Namespace) -> int:
     """Perform the actions of a session again, in a browser started as its own was; stop at the first that fails."""
     client = reach("replay")
     session_id = find_session(client, arguments.id).session_id
-    runs = client._perform(calls.browser.read_runs(Notebook(NotebookId(session_id))))
+    runs = BrowserSession(session_id, label="runtimed replay").read_runs()
     if arguments.list:
         _show([entry for run in runs for entry in run.actions], as_json=arguments.json)
         return Exit.OK
@@ -52,7 +47,7 @@ def replay(arguments: argparse.Namespace) -> int:
         options = as_options(restore(recorded, _ask))
         with BrowserSession(name, **{**options, "headless": not arguments.window}, label="runtimed replay") as session:
             name = session.session_id
-            _check_started(client, session, recorded)
+            _check_started(session, recorded)
             for action in actions:
                 result = session.execute(_with_secrets(action))
                 say(f"{next(number)} of {count}: {result.message}")
@@ -62,13 +57,13 @@ def replay(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _check_started(client: Client, session: BrowserSession, recorded: Mapping[str, Any]) -> None:
+def _check_started(session: BrowserSession, recorded: Mapping[str, Any]) -> None:
     """Make sure that the browser was started as it was recorded, which one that was joined may not have been.
 
     Raises:
         SessionError: If it was not.
     """
-    newest = client._perform(calls.browser.read_runs(session._known()))[-1].config
+    newest = session.read_runs()[-1].config
     # Without passwords, which are in neither.
     started, wanted = (restore(one, _nothing) for one in (newest, recorded))
     other = [

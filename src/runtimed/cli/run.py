@@ -8,27 +8,21 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from runtimed.cli.as_json import jsonable, print_json
 from runtimed.cli.console import complain, say
 from runtimed.cli.exits import Exit
-from runtimed.cli.follow import Follower, queue
-from runtimed.client.calls import kernel_request, log_start, working_folder
-from runtimed.client.calls.metadata import NOTEBOOK_METADATA
-from runtimed.client.flows import Ask, Flow, Follow, OnEvent
-from runtimed.client.session import Session
+from runtimed.cli.follow import Follower, uninterrupted
+from runtimed.client import NOTEBOOK_METADATA, Execution, Session, working_folder
 from runtimed.errors import EnvironmentFailed
-from runtimed.ids import ExecutionId, NotebookId, new_cell_id, new_execution_id
+from runtimed.ids import NotebookId
 from runtimed.models import ExecutionResult
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from runtimed.progress import ProgressLine
-from runtimed.protocol.client_operations import AddCell, Enqueue, Program, StartKernel
-from runtimed.protocol.events import EnvProgress, Event
+from runtimed.protocol.client_operations import Program
 
 __all__ = ["result_as_map", "run", "start_kernel"]
 
@@ -66,39 +60,31 @@ def _run_program(arguments: argparse.Namespace, source: str) -> int:
     except UnicodeDecodeError:
         complain("The arguments, the file's name and the folder must be UTF-8 for a program in a session")
         return Exit.USAGE
-    program = Program(
+    asked = Program(
         argv=[arguments.file, *arguments.arguments],
         path=None if arguments.file == "-" else str(folder / arguments.file),
         cwd=str(folder),
     )
     with _joined(arguments.session) as (session, leave):
-        request = kernel_request(session._notebook, arguments.kernel_type, arguments.env)
-        kernel_type = start_kernel(session, msgspec.structs.replace(request, source=source))
+        kernel_type = start_kernel(session, arguments.kernel_type, arguments.env, source=source)
         if kernel_type != "python" and arguments.arguments:
             complain(f"The session {session.notebook_id!r} has a {kernel_type} kernel, which takes no arguments")
             return Exit.USAGE
-        operation = Enqueue(
-            notebook_id=session.notebook_id,
-            execution_id=new_execution_id(),
-            cell_id=new_cell_id(),
-            source=source,
-            watch=False,
-            stdin=not arguments.detach,
-            program=program if kernel_type == "python" else None,
-        )
-        (execution_id,) = queue(session, [operation])
+        program = asked if kernel_type == "python" else None
+        with uninterrupted():
+            execution = session.submit(code=source, stdin=not arguments.detach, program=program)
         if arguments.detach:
             leave()
-            return _detached(session.notebook_id, [operation], as_json=arguments.json)
-        follower = Follower(session, program=operation.program is not None, quiet=arguments.json)
-        with follower.interrupts([execution_id]):
-            code = follower.follow(execution_id, arguments.timeout)
+            return _detached(session.notebook_id, [execution], as_json=arguments.json)
+        follower = Follower(session, program=program is not None, quiet=arguments.json)
+        with follower.interrupts([execution]):
+            code = follower.follow(execution, arguments.timeout)
             if code == Exit.TIMED_OUT:
                 leave()
             elif arguments.json:
-                print_json(result_as_map(session.notebook_id, session.wait(execution_id, None), code))
+                print_json(result_as_map(session.notebook_id, execution.wait(None), code))
     # A program that handles its Ctrl-C ends with a status of its own.
-    return Exit.INTERRUPTED if follower.interrupted and operation.program is None else code
+    return Exit.INTERRUPTED if follower.interrupted and program is None else code
 
 
 def _run_notebook(arguments: argparse.Namespace, notebook: NotebookFile) -> int:
@@ -107,24 +93,14 @@ def _run_notebook(arguments: argparse.Namespace, notebook: NotebookFile) -> int:
         kernel_type, env_source = arguments.kernel_type, arguments.env
         if notebook.language not in ("python", "typescript") and env_source == "auto":
             kernel_type, env_source = notebook.language, f"kernelspec:{notebook.kernel_name}"
-        start_kernel(session, kernel_request(session._notebook, kernel_type, env_source, arguments.file))
-        operations = [
-            Enqueue(
-                notebook_id=session.notebook_id,
-                execution_id=new_execution_id(),
-                cell_id=cell.id,
-                watch=False,
-                stdin=not arguments.detach,
-            )
-            for cell in notebook.executed
-        ]
+        start_kernel(session, kernel_type, env_source, arguments.file)
         if arguments.detach:
-            queue(session, operations)
+            executions = _submit(session, notebook.executed, stdin=False)
             leave()
-            return _detached(session.notebook_id, operations, as_json=arguments.json)
+            return _detached(session.notebook_id, executions, as_json=arguments.json)
         follower = Follower(session, quiet=arguments.json)
         results: list[dict[str, Any]] = []
-        code = _follow_cells(follower, notebook.executed, operations, arguments, results)
+        code = _follow_cells(follower, notebook.executed, arguments, results)
         if code == Exit.TIMED_OUT:
             leave()
         elif arguments.json:
@@ -133,29 +109,31 @@ def _run_notebook(arguments: argparse.Namespace, notebook: NotebookFile) -> int:
 
 
 def _follow_cells(
-    follower: Follower,
-    cells: Sequence[FileCell],
-    operations: Sequence[Enqueue],
-    arguments: argparse.Namespace,
-    results: list[dict[str, Any]],
+    follower: Follower, cells: Sequence[FileCell], arguments: argparse.Namespace, results: list[dict[str, Any]]
 ) -> int:
     """Queue and follow cells until one fails; return the exit code."""
     session, begun = follower.session, 0
     while begun < len(cells):
         # An error cancels what the same client has queued behind it: what may go on after one is queued later.
         end = next((n + 1 for n in range(begun, len(cells)) if cells[n].may_fail), len(cells))
-        with follower.interrupts(queue(session, operations[begun:end])):
-            for cell, operation in zip(cells[begun:end], operations[begun:end], strict=True):
-                execution_id = ExecutionId(operation.execution_id)
-                code = follower.follow(execution_id, arguments.timeout)
+        executions = _submit(session, cells[begun:end], stdin=True)
+        with follower.interrupts(executions):
+            for cell, execution in zip(cells[begun:end], executions, strict=True):
+                code = follower.follow(execution, arguments.timeout)
                 if code == Exit.TIMED_OUT:
                     return code
                 if arguments.json:
-                    results.append(result_as_map(session.notebook_id, session.wait(execution_id, None), code))
+                    results.append(result_as_map(session.notebook_id, execution.wait(None), code))
                 if follower.interrupted or (code and not cell.may_fail):
                     return code
         begun = end
     return Exit.OK
+
+
+def _submit(session: Session, cells: Iterable[FileCell], *, stdin: bool) -> list[Execution]:
+    """Queue cells, all of them or none as far as Ctrl-C is concerned."""
+    with uninterrupted():
+        return [session.submit(cell.id, stdin=stdin) for cell in cells]
 
 
 def _write(session: Session, notebook: NotebookFile) -> None:
@@ -165,16 +143,12 @@ def _write(session: Session, notebook: NotebookFile) -> None:
     for cell in notebook.cells:
         present = session.get_cell_type(cell.id)
         if present is None:
-            session._perform(_add(session.notebook_id, cell))
+            session.create_cell(cell.source, cell.cell_type, cell_id=cell.id)
             continue
         if present != cell.cell_type:
             session.set_cell_type(cell.id, cell.cell_type)
         if session.get_cell_source(cell.id) != cell.source:
             session.set_source(cell.id, cell.source)
-
-
-def _add(notebook_id: NotebookId, cell: FileCell) -> Flow[None]:
-    yield Ask(AddCell(notebook_id=notebook_id, cell_id=cell.id, source=cell.source, cell_type=cell.cell_type))
 
 
 @contextlib.contextmanager
@@ -193,45 +167,42 @@ def _joined(session_id: str | None) -> Iterator[tuple[Session, Callable[[], None
         yield session, leave
 
 
-def start_kernel(session: Session, request: StartKernel) -> str:
-    """Start a kernel unless one runs; return its type.
+def start_kernel(
+    session: Session,
+    kernel_type: str = "python",
+    env_source: str = "auto",
+    notebook_path: str | None = None,
+    *,
+    source: str | None = None,
+) -> str:
+    """Start a kernel unless one runs; return its type. The arguments are those of `Session.start_kernel`.
 
     Raises:
         EnvironmentFailed: If one runs in another environment than was asked for by name.
     """
+    runs = session.kernel_started
     with ProgressLine() as line:
-
-        def show(event: Event) -> None:
-            if isinstance(event, EnvProgress):
-                line.show(event.message, event.done, event.total)
-
-        reply = session._perform(_follow_start(request, show))
-        explained = log_start(reply)
-        if explained is not None:
-            line.announce(explained)
-    asked, has = request.env_source, reply["env_source"]
+        session.start_kernel(kernel_type, env_source, notebook_path, source=source, progress=line)
+    status = session.status()
+    has = status.env_source or ""
     # `python:NAME` may be any path.
-    if not reply["started"] and asked not in ("auto", has) and has.partition(":")[0] != "python":
+    if runs and env_source not in ("auto", has) and has.partition(":")[0] != "python":
         raise EnvironmentFailed(
-            f"The session {session.notebook_id!r} has a kernel in {has!r}, not in {asked!r}: leave --env out, or take "
-            "another session",
+            f"The session {session.notebook_id!r} has a kernel in {has!r}, not in {env_source!r}: leave --env out, or "
+            "take another session",
             env_source=has,
         )
-    return str(reply["kernel_type"])
+    return status.kernel_type or kernel_type
 
 
-def _follow_start(request: StartKernel, on_event: OnEvent) -> Flow[dict[str, Any]]:
-    return (yield Follow(request, on_event))
-
-
-def _detached(session_id: NotebookId, operations: Sequence[Enqueue], *, as_json: bool) -> int:
+def _detached(session_id: NotebookId, executions: Sequence[Execution], *, as_json: bool) -> int:
     if as_json:
-        queued = [{"cell_id": one.cell_id, "execution_id": one.execution_id} for one in operations]
+        queued = [{"cell_id": one.cell_id, "execution_id": one.id} for one in executions]
         print_json({"session_id": session_id, "executions": queued})
         return Exit.OK
     say(f"session    {session_id}")
-    for one in operations:
-        say(f"execution  {one.execution_id}")
+    for one in executions:
+        say(f"execution  {one.id}")
     return Exit.OK
 
 

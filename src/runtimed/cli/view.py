@@ -6,7 +6,7 @@ import argparse
 
 from runtimed.cli.exits import Exit
 from runtimed.cli.reach import find_session, reach
-from runtimed.client.browser_session import BrowserSession
+from runtimed.client import BrowserSession
 
 __all__ = ["view"]
 

@@ -1,5 +1,3 @@
-# Made from async_apart.py by `python -m tests.blocking_face`: edit that one.
-
 """One call on a connection of its own."""
 
 from __future__ import annotations
@@ -15,18 +13,20 @@ __all__ = ["apart"]
 T = TypeVar("T")
 
 
-def apart(identity: Identity, flow: Flow[T], *, start_daemon: bool = True) -> T:
+def apart(identity: Identity, flow: Flow[T], *, start_daemon: bool = True, patience: float | None = None) -> T:
     """Perform a flow on a connection that is made for it.
 
     Args:
         identity: Who asks.
         flow: What to ask.
         start_daemon: Whether to start a daemon where none answers.
+        patience: Seconds to wait for the daemon, and for each of its answers; None for the usual deadlines.
 
     Raises:
         DaemonUnavailable: If no daemon answers and none can be started, or should not be.
+        ExecutionTimeout: If an answer takes longer than that.
     """
-    connection = Connection(identity, start_daemon=start_daemon)
+    connection = Connection(identity, start_daemon=start_daemon, patience=patience)
     connection.open()
     try:
         return connection.perform(flow)

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
+from runtimed.transport.blocking import WaitTimeout
 
 __all__ = ["apart"]
 
 T = TypeVar("T")
 
 
-async def apart(identity: Identity, flow: Flow[T], *, start_daemon: bool = True) -> T:
+async def apart(identity: Identity, flow: Flow[T], *, start_daemon: bool = True, patience: float | None = None) -> T:
     """Perform a flow on a connection that is made for it.
 
     Args:
         identity: Who asks.
         flow: What to ask.
         start_daemon: Whether to start a daemon where none answers.
+        patience: Seconds to wait for the daemon and all of its answers; None for the usual deadlines.
 
     Raises:
         DaemonUnavailable: If no daemon answers and none can be started, or should not be.
+        ExecutionTimeout: If that takes longer.
     """
     connection = AsyncConnection(identity, start_daemon=start_daemon)
-    await connection.open()
+    waiting = asyncio.timeout(patience)
     try:
-        return await connection.perform(flow)
+        async with waiting:
+            await connection.open()
+            return await connection.perform(flow)
+    except TimeoutError as exc:
+        if not waiting.expired():
+            raise
+        raise WaitTimeout(f"The daemon did not answer within {patience:g} s") from exc
     finally:
         connection.close()

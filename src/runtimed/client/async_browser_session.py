@@ -205,6 +205,10 @@ class AsyncBrowserSession(AsyncBrowserHandle):
         """See `calls.browser.read_actions`."""
         return await self._apart(calls.browser.read_actions(self._known(), pictures))
 
+    async def read_runs(self) -> list[calls.browser.Run]:
+        """See `calls.browser.read_runs`."""
+        return await self._apart(calls.browser.read_runs(self._known()))
+
     async def console(
         self,
         level: str | Sequence[str] | None = None,

@@ -12,8 +12,10 @@ from runtimed.client.async_pages import AsyncItems
 from runtimed.client.async_session import AsyncSession
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
-from runtimed.errors import ConnectionLost, DaemonUnavailable, ProtocolError
-from runtimed.models import AuditEntry, DaemonStatus, SessionStatus
+from runtimed.durations import check_duration
+from runtimed.errors import ConnectionLost, DaemonUnavailable, ExecutionTimeout, ProtocolError
+from runtimed.ids import CellId
+from runtimed.models import AuditEntry, DaemonStatus, ExecutionSummary, SessionStatus
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import daemon_answers
 
@@ -33,16 +35,19 @@ class AsyncClient:
         ['analysis']
     """
 
-    def __init__(self, *, label: str | None = None) -> None:
+    def __init__(self, *, label: str | None = None, patience: float | None = None) -> None:
         """Make a client; nothing happens before a call.
 
         Args:
             label: What people call this client: one line of plain text, at most 256 characters.
+            patience: Seconds to wait for a daemon that is busy or hangs, after which a call raises DaemonUnavailable or
+                ExecutionTimeout; None for the usual deadlines. Handles of sessions wait as they always do.
 
         Raises:
             SessionError: If the label cannot be one.
         """
         self._label = label
+        self._patience = check_duration("patience", patience)
         self._identity = Identity(label)
         self.sessions = AsyncSessions(self)
         self.profiles = AsyncProfiles(self)
@@ -51,7 +56,7 @@ class AsyncClient:
         """Whether a daemon of this version answers. Starts none."""
         try:
             return await self.status() is not None
-        except (DaemonUnavailable, ConnectionLost, ProtocolError):
+        except (DaemonUnavailable, ConnectionLost, ExecutionTimeout, ProtocolError):
             return False
 
     async def is_running(self) -> bool:
@@ -96,7 +101,7 @@ class AsyncClient:
         return AsyncBrowserSession(session_id, **{"label": self._label, **options})
 
     async def _perform(self, flow: Flow[T]) -> T:
-        return await apart(self._identity, flow, start_daemon=False)
+        return await apart(self._identity, flow, start_daemon=False, patience=self._patience)
 
     async def _page(self, flow: Flow[calls.Page[T]]) -> calls.Page[T]:
         """Read a page; an empty one if no daemon runs."""
@@ -191,6 +196,41 @@ class AsyncSessions:
             DaemonUnavailable: If no daemon runs.
         """
         return await self._client._perform(calls.find_sessions(prefix, status, kind))
+
+    async def find_cells(self, session_id: str, prefix: str = "") -> builtins.list[CellId]:
+        """Return the ids of a session's cells that begin with a text, in order. Asking is no use of the session.
+
+        Returns:
+            None of a session that never started.
+
+        Raises:
+            DaemonUnavailable: If no daemon runs.
+        """
+        return await self._client._perform(calls.find_cells(calls.notebook(session_id), prefix))
+
+    async def find_executions(self, session_id: str, prefix: str | None = None) -> builtins.list[ExecutionSummary]:
+        """Return what a session runs, or ran. Asking is no use of the session.
+
+        Args:
+            session_id: The session.
+            prefix: None for what runs, and behind it what waits; else the latest whose ids begin so, at most 100, the
+                newest first.
+
+        Raises:
+            SessionNotFound: If it never started.
+            DaemonUnavailable: If no daemon runs.
+        """
+        return await self._client._perform(calls.find_executions(calls.notebook(session_id), prefix))
+
+    async def complete(self, session_id: str, code: str, cursor_pos: int | None = None) -> dict[str, Any]:
+        """Ask a session's kernel for completions without joining the session; see `complete` of a session."""
+        return await self._client._perform(calls.complete(calls.notebook(session_id), code, cursor_pos))
+
+    async def inspect(
+        self, session_id: str, code: str, cursor_pos: int | None = None, detail_level: int = 0
+    ) -> dict[str, Any]:
+        """Ask a session's kernel about an object without joining the session; see `inspect` of a session."""
+        return await self._client._perform(calls.inspect(calls.notebook(session_id), code, cursor_pos, detail_level))
 
     async def stop(self, session_id: str) -> None:
         """End a session for everybody; harmless if it ended.

@@ -204,6 +204,10 @@ class BrowserSession(BlockingBrowserHandle):
         """See `calls.browser.read_actions`."""
         return self._apart(calls.browser.read_actions(self._known(), pictures))
 
+    def read_runs(self) -> list[calls.browser.Run]:
+        """See `calls.browser.read_runs`."""
+        return self._apart(calls.browser.read_runs(self._known()))
+
     def console(
         self,
         level: str | Sequence[str] | None = None,

@@ -81,12 +81,18 @@ class Execution:
         )
 
     def follow(
-        self, on_event: OnEvent | None = None, *, after: calls.Past | None = None, timeout_secs: float | None = None
+        self,
+        on_event: OnEvent | None = None,
+        *,
+        after: calls.Past | None = None,
+        timeout_secs: float | None = None,
+        keep: bool = True,
     ) -> ExecutionResult:
         """See `calls.execution.follow`."""
-        return self._session._perform(
-            calls.execution.follow(self._session._notebook, self.id, on_event, after=after, timeout_secs=timeout_secs)
+        followed = calls.execution.follow(
+            self._session._notebook, self.id, on_event, after=after, timeout_secs=timeout_secs, keep=keep
         )
+        return self._session._perform(followed)
 
     def public(self, event: Event) -> ExecutionEvent | None:
         """See `calls.execution.public`."""

@@ -1,17 +1,13 @@
-"""Questions of running code: what ends their input, and whether one still stands after an interrupt."""
+"""Questions of running code: whether one still stands after an interrupt."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from runtimed.client.session import Session
+from runtimed.client.session import Session
 
-__all__ = ["END_OF_INPUT", "still_asks"]
-
-END_OF_INPUT: Final = "\x04"
-"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
+__all__ = ["still_asks"]
 
 PATIENCE: Final = 2.0
 """Seconds in which an interrupt that a kernel was sent ends the question that it found."""

@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 from IPython.display import Markdown
 
 from runtimed.actions import Action, parse_action
-from runtimed.client.browser_session import BrowserSession
+from runtimed.client import BrowserSession
 from runtimed.ipython.reports import state_of
 from runtimed.texts import printable
 

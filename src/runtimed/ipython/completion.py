@@ -5,21 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from runtimed.client import calls
-from runtimed.client.calls import Notebook
-from runtimed.client.flows import Ask, Flow
+from runtimed.client import Client
 from runtimed.errors import RuntimedError
-from runtimed.ids import check_notebook_id
 from runtimed.ipython.arguments import COMMANDS, OPTIONS
-from runtimed.ipython.asking import KERNEL_PATIENCE, ask
+from runtimed.ipython.asking import DAEMON_PATIENCE, KERNEL_PATIENCE
 from runtimed.ipython.browsing import ACTIONS, BROWSER_COMMANDS
 from runtimed.ipython.routing import Place, positional
-from runtimed.protocol.client_operations import FindCells, FindSessions
 
 if TYPE_CHECKING:
     from runtimed.ipython.magics import RuntimedMagics
@@ -93,7 +89,7 @@ class RuntimedCompleter:
             case []:
                 return COMMANDS
             case ["connect"]:
-                return [*_ids(FindSessions(prefix=_unquoted(typed))), *KERNEL_OPTIONS]
+                return [*_sessions(typed), *KERNEL_OPTIONS]
             case ["connect", _]:
                 return [option for option in KERNEL_OPTIONS if option not in words]
             case ["replay"]:
@@ -105,29 +101,30 @@ class RuntimedCompleter:
             case ["browser"]:
                 return (*BROWSER_COMMANDS, *ACTIONS)
             case ["browser", "start"]:
-                return _ids(FindSessions(prefix=_unquoted(typed), kind="browser", status="active"))
+                return _sessions(typed, status="active", kind="browser")
             case ["stop"]:
-                return _ids(FindSessions(prefix=_unquoted(typed)))
+                return _sessions(typed)
             case ["replay", _] | ["cells" | "interrupt" | "restart"] | ["env", "trust"]:
                 return _notebooks(typed)
             case _:
                 return ()
 
     def _cell_ids(self, typed: str, words: Iterable[str] = ()) -> list[str]:
-        notebook = self._notebook(positional(list(words)))
-        return [] if notebook is None else _ids(FindCells(notebook_id=notebook.id, prefix=_unquoted(typed)))
+        notebook_id = self._notebook(positional(list(words)))
+        if notebook_id is None:
+            return []
+        return _quoted(lambda client: client.sessions.find_cells(notebook_id, _unquoted(typed)))
 
-    def _notebook(self, plain: list[str]) -> Notebook | None:
-        notebook_id = self._magics.chosen(plain[0] if plain else None)
-        return None if notebook_id is None else Notebook(check_notebook_id(notebook_id))
+    def _notebook(self, plain: list[str]) -> str | None:
+        return self._magics.chosen(plain[0] if plain else None)
 
     def _code(self, place: Place, typed: str) -> SimpleMatcherResult:
         """Ask the session's kernel, which knows the names of its own code."""
         matches: list[str] = []
         with contextlib.suppress(RuntimedError):
-            notebook = self._notebook([] if place.notebook_id is None else [place.notebook_id])
-            if notebook is not None:
-                reply = ask(calls.complete(notebook, place.code, place.cursor), KERNEL_PATIENCE)
+            notebook_id = self._notebook([] if place.notebook_id is None else [place.notebook_id])
+            if notebook_id is not None:
+                reply = Client(patience=KERNEL_PATIENCE).sessions.complete(notebook_id, place.code, place.cursor)
                 matches = reply["matches"]
                 typed = place.code[reply["cursor_start"] : place.cursor] if matches else typed
         # With nothing to offer, IPython would hear the others, who know the names of this kernel: what is typed changes
@@ -137,22 +134,23 @@ class RuntimedCompleter:
         return SimpleMatcherResult({**found, "suppress": not typed.startswith("%")})
 
 
-def _ids(operation: FindSessions | FindCells) -> list[str]:
+def _quoted(find: Callable[[Client], Sequence[str]]) -> list[str]:
     """Return ids as one types them; none if the daemon cannot say."""
-
-    def flow() -> Flow[list[str]]:
-        reply = yield Ask(operation)
-        return [shlex.quote(found) for found in reply["ids"]]
-
     try:
-        return ask(flow())
+        return [shlex.quote(found) for found in find(Client(patience=DAEMON_PATIENCE))]
     except RuntimedError:
         # What needs no daemon, the options, is offered all the same.
         return []
 
 
+def _sessions(
+    typed: str, *, status: Literal["active"] | None = None, kind: Literal["kernel", "browser"] | None = None
+) -> list[str]:
+    return _quoted(lambda client: client.sessions.find(_unquoted(typed), status, kind))
+
+
 def _notebooks(typed: str) -> list[str]:
-    return _ids(FindSessions(prefix=_unquoted(typed), kind="kernel"))
+    return _sessions(typed, kind="kernel")
 
 
 def _unquoted(typed: str) -> str:

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from runtimed.client import calls
-from runtimed.client.calls import Notebook
+from runtimed.client import Client
 from runtimed.errors import RuntimedError
-from runtimed.ids import check_notebook_id
-from runtimed.ipython.asking import KERNEL_PATIENCE, ask
+from runtimed.ipython.asking import KERNEL_PATIENCE
 
 if TYPE_CHECKING:
     from runtimed.ipython.magics import RuntimedMagics
@@ -41,8 +39,8 @@ class Inspector:
         try:
             notebook_id = self._magics.chosen(place.notebook_id)
             if notebook_id is not None:
-                notebook = Notebook(check_notebook_id(notebook_id))
-                return ask(calls.inspect(notebook, place.code, place.cursor, detail_level), KERNEL_PATIENCE)
+                sessions = Client(patience=KERNEL_PATIENCE).sessions
+                return sessions.inspect(notebook_id, place.code, place.cursor, detail_level)
         except RuntimedError:
             # Nobody knows the name then; what this kernel knows by that name is another thing.
             logger.debug("the kernel of %s cannot be asked", place.notebook_id, exc_info=True)

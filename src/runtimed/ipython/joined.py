@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runtimed.client.session import Session
+from runtimed.client import Session
 from runtimed.ids import NotebookId
 from runtimed.ipython.naming import session_id_of
 

@@ -6,7 +6,6 @@ Everything here blocks, so it works inside a running event loop.
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, magics_class
 from traitlets import Bool, Float, Unicode
 
-from runtimed.client import calls
-from runtimed.client.session import Session
+from runtimed.client import Execution, Session
 from runtimed.display import show_note
 from runtimed.durations import check_duration
 from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError, SessionNotFound
@@ -32,10 +30,9 @@ from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook
 from runtimed.ipython.payload import act_on
 from runtimed.ipython.queue import described, has_source, read_queue, state_of_execution
 from runtimed.ipython.routing import Router
-from runtimed.ipython.streaming import Live, can_answer, enqueue, execution_of, replay, start
+from runtimed.ipython.streaming import Live, RunsAlready, Wanted, can_answer, replay
 from runtimed.models import ExecutionResult
 from runtimed.progress import ProgressLine
-from runtimed.protocol.client_operations import Enqueue, StartKernel
 from runtimed.texts import printable
 
 __all__ = ["RuntimedMagics"]
@@ -276,65 +273,63 @@ class RuntimedMagics(Magics):
                 _say(f"The cell's earlier code is {state_of_execution(found)}; this one waits behind it")
         elif source is not None and options.wait and not options.again:
             ended = self.followed.asked_meanwhile(cell_id, source)
-            if ended is not None and execution_of(session, cell_id) == ended:
+            if ended is not None and session.get_cell(cell_id, outputs=False).execution_id == ended:
                 self._show_ended(session, options, ended)
                 return
-        operation = Enqueue(
-            notebook_id=session.notebook_id,
-            execution_id=new_execution_id(),
+        wanted = Wanted(
             cell_id=cell_id,
-            source=source,
-            watch=options.wait,
-            whole=True,
+            code=source,
+            execution_id=new_execution_id(),
             stdin=options.wait and can_answer(self.shell),
             unless_queued=not options.again,
+            kernel_type=options.kernel_type or self.kernel_type,
+            env_source=options.env or self.env,
+            notebook_path=notebook_file(self.shell),
         )
         try:
-            self._queue(session, options, operation, queue.behind())
-        except calls.AlreadyQueued as exc:
-            self._attach(session, options, cell_id, exc.execution_id, source)
+            self._queue(session, options, wanted, queue.behind())
+        except RunsAlready as exc:
+            self._attach(session, options, exc.execution, source)
 
-    def _queue(self, session: Session, options: RunOptions, operation: Enqueue, behind: str) -> None:
+    def _queue(self, session: Session, options: RunOptions, wanted: Wanted, behind: str) -> None:
         """Queue an execution of a cell and show it.
 
         Raises:
-            AlreadyQueued: If it is not to be queued.
+            RunsAlready: If it is not to be queued.
             CellFailed: If its code raised, or it was cancelled.
         """
-        kernel = functools.partial(self._kernel, session, options.kernel_type, options.env)
         note = reports.kernel_note(session.notebook_id, options.kernel_type, options.env)
         if note is not None and not options.silent:
             _say(note)
         if not options.wait:
             with ProgressLine(self.shell) as progress:
-                session._perform(enqueue(operation, kernel, progress))
+                wanted.submit(session, progress=progress)
             if not options.silent:
-                _say(f"Queued execution {operation.execution_id} of cell {operation.cell_id}")
+                _say(f"Queued execution {wanted.execution_id} of cell {wanted.cell_id}")
             return
-        with ProgressLine(self.shell) as progress, self._timeouts(operation.cell_id):
-            shown = None if options.silent else progress
-            live = Live(session, operation.execution_id, silent=options.silent, progress=shown)
-            result = live.run(operation, kernel, self._timeout(options), behind)
-        if operation.source is not None:
-            self.followed.ended(operation.cell_id, operation.execution_id, operation.source)
+        timeout = self._timeout(options)
+        with ProgressLine(self.shell) as progress, self._timeouts(wanted.cell_id, timeout):
+            live = Live(session, wanted.execution_id, silent=options.silent)
+            result = live.run(wanted, timeout, behind, None if options.silent else progress)
+        if wanted.code is not None:
+            self.followed.ended(wanted.cell_id, wanted.execution_id, wanted.code)
         self._finish(session, options, live, result)
 
-    def _attach(
-        self, session: Session, options: RunOptions, cell_id: str, execution_id: str, source: str | None
-    ) -> None:
+    def _attach(self, session: Session, options: RunOptions, execution: Execution, source: str | None) -> None:
         """Follow an execution of this very cell that had not ended, instead of queueing another one."""
-        found = read_queue(session).find(execution_id)
+        found = read_queue(session).find(execution.id)
         if not options.silent:
             state = "which has just ended" if found is None else state_of_execution(found)
-            _say(f"Attached to execution {execution_id} of this cell, {state}; `--again` queues another one")
+            _say(f"Attached to execution {execution.id} of this cell, {state}; `--again` queues another one")
         if not options.wait:
             return
         is_asking = found is not None and found.is_asking
-        with self._timeouts(cell_id):
-            live = Live(session, execution_id, silent=options.silent)
-            result = live.attach(self._timeout(options), is_asking=is_asking and can_answer(self.shell))
+        timeout = self._timeout(options)
+        with self._timeouts(execution.cell_id, timeout):
+            live = Live(session, execution.id, silent=options.silent)
+            result = live.attach(execution, timeout, is_asking=is_asking and can_answer(self.shell))
         if source is not None:
-            self.followed.ended(cell_id, execution_id, source)
+            self.followed.ended(execution.cell_id, execution.id, source)
         self._finish(session, options, live, result)
 
     def _show_ended(self, session: Session, options: RunOptions, execution_id: str) -> None:
@@ -342,22 +337,23 @@ class RuntimedMagics(Magics):
         if not options.silent:
             _say(f"This cell was asked for again while execution {execution_id} ran; `--again` starts another one")
         live = Live(session, execution_id, silent=options.silent)
-        self._finish(session, options, live, live.attach(None, is_asking=False))
+        result = live.attach(session.execution(execution_id), None, is_asking=False)
+        self._finish(session, options, live, result)
 
     def _timeout(self, options: RunOptions) -> float | None:
         return check_duration("timeout", self.timeout if options.timeout is None else options.timeout)
 
     @staticmethod
     @contextlib.contextmanager
-    def _timeouts(cell_id: str) -> Iterator[None]:
+    def _timeouts(cell_id: str, timeout: float | None) -> Iterator[None]:
         """Say where the waiting ends what the magics can do next."""
         try:
             yield
         except ExecutionTimeout as exc:
             raise ExecutionTimeout(
-                f"Execution timed out after {exc.timeout_secs:g} seconds; it goes on: "
+                f"Execution timed out after {timeout:g} seconds; it goes on: "
                 f"`%runtimed replay {cell_id}` shows it, `%runtimed interrupt` ends it",
-                **exc.data,
+                **{**exc.data, "timeout_secs": timeout},
             ) from None
 
     def _finish(self, session: Session, options: RunOptions, live: Live, result: ExecutionResult) -> None:
@@ -372,11 +368,6 @@ class RuntimedMagics(Magics):
     def _own_cell(self) -> CellId:
         cell_id = frontend_cell_id(self.shell)
         return new_cell_id() if cell_id is None else document_cell_id(notebook_file(self.shell), cell_id)
-
-    def _kernel(self, session: Session, kernel_type: str | None, env: str | None) -> StartKernel:
-        return calls.kernel_request(
-            session._notebook, kernel_type or self.kernel_type, env or self.env, notebook_file(self.shell)
-        )
 
     # --- the commands of %runtimed ---
 
@@ -419,7 +410,12 @@ class RuntimedMagics(Magics):
         self.sessions.current = session.notebook_id
         if command.kernel_type is not None or command.env is not None:
             with ProgressLine(self.shell) as progress:
-                session._perform(start(self._kernel(session, command.kernel_type, command.env), progress))
+                session.start_kernel(
+                    command.kernel_type or self.kernel_type,
+                    command.env or self.env,
+                    notebook_file(self.shell),
+                    progress=progress,
+                )
         env_source = session.env_source
         state = (
             "no kernel runs; the first cell starts one" if env_source is None else f"a kernel runs, env {env_source}"
@@ -482,12 +478,12 @@ class RuntimedMagics(Magics):
     def _replay(self, session: Session, typed: str | None) -> None:
         queue = read_queue(session)
         if typed is not None:
-            cell_id = session._perform(reports.cell_named(session.notebook_id, typed))
-            execution_id = execution_of(session, cell_id)
+            cell_id = reports.cell_named(session.notebook_id, typed)
+            execution_id = session.get_cell(cell_id, outputs=False).execution_id
         elif queue.executions:
             execution_id, cell_id = queue.executions[0].execution_id, queue.executions[0].cell_id
-        elif queue.last is not None:
-            execution_id, cell_id = queue.last
+        elif (last := reports.last_execution(session.notebook_id)) is not None:
+            execution_id, cell_id = last.execution_id, last.cell_id
         else:
             _say(f"Session {session.notebook_id} has executed nothing yet.")
             return

@@ -6,28 +6,22 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from runtimed.client.calls.executions import queued_execution
-from runtimed.client.flows import Ask, Flow
-from runtimed.client.session import Session
-from runtimed.ids import ExecutionId
+from runtimed.client import Session
 from runtimed.models import QueuedExecution
-from runtimed.protocol.client_operations import GetQueue
 from runtimed.texts import printable
 
 __all__ = ["Queue", "age", "described", "has_source", "read_queue", "state_of_execution"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Queue:
     """What a session executes.
 
     Attributes:
         executions: What runs, and behind it what waits.
-        last: The execution that was queued last, whatever became of it, and its cell; None if there is none.
     """
 
     executions: tuple[QueuedExecution, ...]
-    last: tuple[ExecutionId, str] | None
 
     def of_cell(self, cell_id: str) -> QueuedExecution | None:
         """Return the latest execution of a cell that has not ended; None if there is none."""
@@ -48,16 +42,7 @@ class Queue:
 
 def read_queue(session: Session) -> Queue:
     """Return what a session executes now."""
-    return session._perform(_read(session.notebook_id))
-
-
-def _read(notebook_id: str) -> Flow[Queue]:
-    reply = yield Ask(GetQueue(notebook_id=notebook_id))
-    last = reply["last"]
-    return Queue(
-        executions=tuple(queued_execution(fields) for fields in reply["executions"]),
-        last=None if last is None else (ExecutionId(last["execution_id"]), last["cell_id"]),
-    )
+    return Queue(tuple(session.get_queue()))
 
 
 def has_source(entry: QueuedExecution, source: str) -> bool:

@@ -6,13 +6,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from runtimed.client.calls import working_folder
-from runtimed.client.calls.pages import following
-from runtimed.client.client import Client
-from runtimed.client.flows import Ask, Flow
-from runtimed.client.session import Session
+from runtimed.client import NOTEBOOK_METADATA, Client, Session, working_folder
 from runtimed.environments.decision import explain
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
@@ -20,8 +15,7 @@ from runtimed.environments.maker import refusal, with_settings
 from runtimed.environments.uv_program import find_uv
 from runtimed.errors import CellNotFound, DaemonUnavailable, EnvironmentFailed, SessionError, SessionNotFound
 from runtimed.ipython.queue import age, read_queue, state_of_execution
-from runtimed.models import QueuedExecution, SessionStatus
-from runtimed.protocol.client_operations import FindCells, GetCells, GetMetadata
+from runtimed.models import ExecutionSummary, QueuedExecution, SessionStatus
 from runtimed.settings import read_settings
 from runtimed.texts import printable
 from runtimed.version import version_note
@@ -31,6 +25,7 @@ __all__ = [
     "cells_report",
     "env_report",
     "kernel_note",
+    "last_execution",
     "sessions_report",
     "state_of",
     "state_report",
@@ -135,7 +130,7 @@ def sessions_report(*current: str | None) -> str:
 
 def cells_report(session: Session) -> str:
     """Return the cells of a joined session, in order, and which of them run or wait, since when, and for whom."""
-    cells = session._perform(_outline(session.notebook_id))
+    cells = session.get_cells(outputs=False)
     if not cells:
         return f"Session {printable(session.notebook_id)} has no cells."
     queue = read_queue(session)
@@ -143,24 +138,24 @@ def cells_report(session: Session) -> str:
         ["ID", "TYPE", "COUNT", "STATE", "SOURCE"],
         (
             [
-                cell["id"],
-                cell["cell_type"],
-                "-" if cell["execution_count"] is None else str(cell["execution_count"]),
-                _state(queue.of_cell(cell["id"])),
-                _first_line(cell["source"]),
+                cell.id,
+                cell.cell_type,
+                "-" if cell.execution_count is None else str(cell.execution_count),
+                _state(queue.of_cell(cell.id)),
+                _first_line(cell.source),
             ]
             for cell in cells
         ),
     )
 
 
-def cell_named(notebook_id: str, typed: str) -> Flow[str]:
+def cell_named(notebook_id: str, typed: str) -> str:
     """Return the id of the cell that somebody means who typed it, or so much of its beginning that no other one fits.
 
     Raises:
         CellNotFound: If no cell fits, or several do.
     """
-    ids = (yield Ask(FindCells(notebook_id=notebook_id, prefix=typed)))["ids"]
+    ids = Client().sessions.find_cells(notebook_id, typed)
     if len(ids) == 1 or typed in ids:
         return typed if typed in ids else str(ids[0])
     if not ids:
@@ -169,19 +164,17 @@ def cell_named(notebook_id: str, typed: str) -> Flow[str]:
     raise CellNotFound(f"{len(ids)} cells have ids that begin with {typed}: {some}", cell_id=typed)
 
 
+def last_execution(notebook_id: str) -> ExecutionSummary | None:
+    """Return the execution that a session queued last, whatever became of it; None if there is none."""
+    try:
+        found = Client().sessions.find_executions(notebook_id, "")
+    except SessionNotFound:
+        return None
+    return found[0] if found else None
+
+
 def _state(entry: QueuedExecution | None) -> str:
     return "-" if entry is None else f"{state_of_execution(entry)}, by {entry.label or 'another client'}"
-
-
-def _outline(notebook_id: str) -> Flow[list[dict[str, Any]]]:
-    """Read the cells without their outputs, which may be large."""
-    cells: list[dict[str, Any]] = []
-    start: int | None = 0
-    while start is not None:
-        page = yield Ask(GetCells(notebook_id=notebook_id, start=start, outputs=False))
-        cells += page["cells"]
-        start = None if page["next"] is None else following(start, page["next"])
-    return cells
 
 
 def env_report(current: str | None, kernel_type: str, env: str, notebook: Path | None) -> str:
@@ -228,16 +221,15 @@ def _explained(current: str | None, kernel_type: str, env: str, folder: Path) ->
 
 def _document(notebook_id: str) -> tuple[str | None, list[str]]:
     """Return what a session's document says of its environment: notebook metadata, code cells."""
-    client = Client()
-    if not client.is_running():
+    if not Client().is_running():
         return None, []
-    return client._perform(_read_document(notebook_id))  # it is this session's, and none was joined
-
-
-def _read_document(notebook_id: str) -> Flow[tuple[str | None, list[str]]]:
-    metadata = (yield Ask(GetMetadata(notebook_id=notebook_id, key="notebook_metadata")))["value"]
-    cells = yield from _outline(notebook_id)
-    return metadata, [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    session = Session(notebook_id)  # looked at, and left
+    session.connect()
+    try:
+        sources = [cell.source for cell in session.iter_cells(outputs=False) if cell.cell_type == "code"]
+        return session.get_metadata(NOTEBOOK_METADATA), sources
+    finally:
+        session.close()
 
 
 def status_of(notebook_id: str) -> SessionStatus | None:

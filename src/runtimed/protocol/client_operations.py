@@ -500,8 +500,8 @@ class Watch(InRoom, frozen=True, tag="watch"):
 class GetQueue(OnSession, frozen=True, tag="queue"):
     """Read what runs and what waits behind it. No use of the session.
 
-    Reply: `{executions: [...], last: {execution_id, cell_id} | None}`: the first MAX_QUEUE in their order, each with
-    the fields of `QueuedExecution`, times as Unix seconds; and the execution that was queued last.
+    Reply: `{executions: [...]}`: the first MAX_QUEUE in their order, each with the fields of `QueuedExecution`, times
+    as Unix seconds.
     """
 
 

@@ -32,7 +32,7 @@ from runtimed.cli.console import complain, open_console
 from runtimed.cli.daemon import end_daemon
 from runtimed.cli.exits import Exit
 from runtimed.cli.processes import wait_for_end
-from runtimed.client.client import Client
+from runtimed.client import Client
 from runtimed.errors import RuntimedError
 from runtimed.models import SessionStatus
 from runtimed.settings import read_settings

@@ -11,6 +11,7 @@ from runtimed.client.calls.cells import (
     create_cell,
     delete_cell,
     fetch_blobs,
+    find_cells,
     get_cell,
     get_cell_execution_count,
     get_cell_ids,
@@ -50,17 +51,15 @@ from runtimed.client.calls.dependencies import (
 )
 from runtimed.client.calls.execution import Past, submit
 from runtimed.client.calls.executions import (
-    AlreadyQueued,
     OnTimeout,
     cancel,
     execute,
     execute_cell,
+    find_executions,
     get_queue,
-    lacks_kernel,
     queue_cell,
     read_outputs,
     run,
-    send,
     wait,
 )
 from runtimed.client.calls.kernel import (
@@ -75,7 +74,7 @@ from runtimed.client.calls.kernel import (
     trust_environment,
     working_folder,
 )
-from runtimed.client.calls.metadata import get_kernelspec, get_metadata, set_kernelspec, set_metadata
+from runtimed.client.calls.metadata import NOTEBOOK_METADATA, get_kernelspec, get_metadata, set_kernelspec, set_metadata
 from runtimed.client.calls.notebook import Notebook, notebook
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.sessions import delete, get_log, get_session, iter_log, leave, restore, stop
@@ -83,7 +82,7 @@ from runtimed.client.calls.streams import Stream, stream_execute, subscribe
 from runtimed.client.calls.variables import get, put
 
 __all__ = [
-    "AlreadyQueued",
+    "NOTEBOOK_METADATA",
     "Notebook",
     "OnTimeout",
     "Page",
@@ -109,6 +108,8 @@ __all__ = [
     "execute_cell",
     "execution",
     "fetch_blobs",
+    "find_cells",
+    "find_executions",
     "find_sessions",
     "flush_pool",
     "get",
@@ -134,7 +135,6 @@ __all__ = [
     "iter_log",
     "iter_sessions",
     "kernel_request",
-    "lacks_kernel",
     "leave",
     "list_rooms",
     "list_sessions",
@@ -149,7 +149,6 @@ __all__ = [
     "restart_kernel",
     "restore",
     "run",
-    "send",
     "set_cell_metadata",
     "set_cell_type",
     "set_kernelspec",

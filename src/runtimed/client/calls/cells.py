@@ -23,6 +23,7 @@ __all__ = [
     "create_cell",
     "delete_cell",
     "fetch_blobs",
+    "find_cells",
     "get_cell",
     "get_cell_execution_count",
     "get_cell_ids",
@@ -222,6 +223,12 @@ def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: dict[
     """Forget what is not in the one page that holds all cells: between two pages a cell may have moved."""
     if start == 0 and page["next"] is None:
         notebook.keep({found["id"] for found in page["cells"]}, seen)
+
+
+def find_cells(notebook: Notebook, prefix: str) -> Flow[list[CellId]]:
+    """Return the ids of cells that begin with a text, in order; see `Sessions.find_cells`."""
+    reply = yield Ask(ops.FindCells(notebook_id=notebook.id, prefix=prefix))
+    return [CellId(found) for found in reply["ids"]]
 
 
 def get_cell_source(notebook: Notebook, cell_id: str) -> Flow[str | None]:

@@ -141,10 +141,9 @@ def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellI
     Raises:
         RuntimedError: If this session has no such execution.
     """
-    reply = yield Ask(ops.FindExecutions(notebook_id=notebook.id, prefix=execution_id))
-    for found in reply["executions"]:
-        if found["execution_id"] == execution_id:
-            return ExecutionId(execution_id), CellId(found["cell_id"])
+    for found in (yield from executions.find_executions(notebook, execution_id)):
+        if found.execution_id == execution_id:
+            return found.execution_id, found.cell_id
     raise RuntimedError(f"Session {notebook.id!r} has no execution {execution_id!r}", execution_id=execution_id)
 
 
@@ -253,6 +252,7 @@ def follow(
     *,
     after: Past | None = None,
     timeout_secs: float | None = None,
+    keep: bool = True,
 ) -> Flow[ExecutionResult]:
     """Follow this execution to its end and return all that it gave, even if it was cancelled; for frontends.
 
@@ -261,13 +261,15 @@ def follow(
             makes what it shows of one. What it raises ends the following, and leaves the execution as it is.
         after: What was read before: only later events come, and the result has both.
         timeout_secs: How long to wait, in seconds; None for no limit.
+        keep: Whether the result holds the outputs; else it has none, however many there are.
 
     Raises:
         ExecutionTimeout: If it did not end in time. The execution goes on.
     """
     seen, fold = (0, None) if after is None else (after.seen, after.fold)
-    operation = ops.Watch(notebook_id=notebook.id, execution_id=execution_id, after=seen, whole=True)
-    return (yield from executions.execute(notebook, operation, timeout_secs=timeout_secs, on_event=on_event, fold=fold))
+    watch = ops.Watch(notebook_id=notebook.id, execution_id=execution_id, after=seen, whole=True)
+    flow = executions.execute(notebook, watch, timeout_secs=timeout_secs, on_event=on_event, fold=fold, keep=keep)
+    return (yield from flow)
 
 
 def public(notebook: Notebook, event: Event) -> Flow[ExecutionEvent | None]:

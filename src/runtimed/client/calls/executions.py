@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
@@ -20,27 +19,25 @@ from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
-from runtimed.models import ExecutionResult, OutputPage, QueuedExecution
+from runtimed.models import ExecutionResult, ExecutionSummary, OutputPage, QueuedExecution
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Event, Finished
+from runtimed.protocol.events import Clear, Display, Event, Failed, Finished, Stream
 from runtimed.transport.blocking import WaitTimeout
 
 __all__ = [
-    "AlreadyQueued",
     "OnTimeout",
     "cancel",
     "enqueue",
     "execute",
     "execute_cell",
+    "find_executions",
     "get_queue",
-    "lacks_kernel",
     "queue_cell",
     "queued",
     "queued_execution",
     "read_outputs",
     "run",
-    "send",
     "start_for",
     "timed_out",
     "wait",
@@ -50,14 +47,6 @@ OnTimeout = Literal["leave", "interrupt"]
 
 PAGE: Final = 8 * 2**20
 """Bytes of outputs, values of blobs included, with which a page of them ends."""
-
-
-class AlreadyQueued(Exception):
-    """An `Enqueue` with `unless_queued` queued nothing: this code of this cell runs or waits already."""
-
-    def __init__(self, execution_id: str) -> None:
-        super().__init__(execution_id)
-        self.execution_id = ExecutionId(execution_id)
 
 
 def run(
@@ -131,40 +120,12 @@ def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
 
 def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
     """Queue an execution; start a kernel if none runs."""
-    if (yield from lacks_kernel(operation)):
-        log_start((yield Ask(kernel_request(notebook))))
-        yield from send(operation)
-
-
-def lacks_kernel(operation: ops.Enqueue) -> Flow[bool]:
-    """Queue an execution; return whether it lacks a kernel, so that what the start of one raises has no other cause.
-
-    Raises:
-        AlreadyQueued: If it is not to be queued.
-    """
-    try:
-        yield from send(operation)
-    except NoKernel:
-        return True
-    return False
-
-
-def send(operation: ops.Enqueue) -> Flow[None]:
-    """Queue an execution for a kernel that is there.
-
-    Args:
-        operation: With `watch` off.
-
-    Raises:
-        AlreadyQueued: If it is not to be queued.
-        NoKernel: If no kernel runs.
-    """
-    _check_queued((yield Ask(operation)))
-
-
-def _check_queued(reply: dict[str, Any]) -> None:
-    if "queued" in reply:
-        raise AlreadyQueued(reply["queued"])
+    with contextlib.suppress(NoKernel):
+        yield Ask(operation)
+        return
+    # What the start of a kernel raises was not caused by there being none.
+    log_start((yield Ask(kernel_request(notebook))))
+    yield Ask(operation)
 
 
 def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
@@ -175,6 +136,20 @@ def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
     """
     reply = yield Ask(ops.GetQueue(notebook_id=notebook.id))
     return [queued_execution(fields) for fields in reply["executions"]]
+
+
+def find_executions(notebook: Notebook, prefix: str | None) -> Flow[list[ExecutionSummary]]:
+    """Return executions of a session; see `Sessions.find_executions`."""
+    reply = yield Ask(ops.FindExecutions(notebook_id=notebook.id, prefix=prefix))
+    return [_summary(fields) for fields in reply["executions"]]
+
+
+def _summary(fields: dict[str, Any]) -> ExecutionSummary:
+    times = {
+        name: None if fields[name] is None else datetime.fromtimestamp(fields[name], UTC)
+        for name in ("queued_at", "started_at", "ended_at")
+    }
+    return ExecutionSummary(**{**fields, **times})
 
 
 def wait(
@@ -269,28 +244,24 @@ def execute(
     timeout_secs: float | None,
     on_timeout: OnTimeout = "leave",
     on_event: OnEvent | None = None,
-    kernel: Callable[[], ops.StartKernel] | None = None,
-    on_start: Callable[[str], None] | None = None,
     fold: OutputFold | None = None,
+    keep: bool = True,
 ) -> Flow[ExecutionResult]:
     """Follow an execution to its end, even one that is cancelled; start a kernel if it needs one.
 
     Args:
         on_event: Sees each raw event, too, and the progress of a kernel's start.
-        kernel: Gives what to start if none runs; a Python kernel in the default environment if None.
-        on_start: Hears which environment a kernel that was started has, and why.
         fold: What came before, for a `Watch` that begins in the middle; the result has it, too.
-
-    Raises:
-        AlreadyQueued: If it is not to be queued.
+        keep: Whether the result holds the outputs.
     """
     timeout_secs = check_duration("timeout_secs", timeout_secs)
     if on_timeout not in get_args(OnTimeout):
         raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
     fold = fold or OutputFold()
 
-    def take(event: Any) -> None:
-        fold.add(event)
+    def take(event: Event) -> None:
+        if keep or not isinstance(event, Stream | Display | Failed | Clear):
+            fold.add(event)
         if on_event is not None:
             on_event(event)
 
@@ -301,14 +272,10 @@ def execute(
             reply = yield Follow(operation, take, timeout_secs)
         if reply is None:
             begun = time.monotonic()
-            start = kernel_request(notebook) if kernel is None else kernel()
-            explained = yield from start_for(operation, start, timeout_secs, on_timeout, on_event)
-            if explained is not None and on_start is not None:
-                on_start(explained)
+            yield from start_for(operation, kernel_request(notebook), timeout_secs, on_timeout, on_event)
             # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
             left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
             reply = yield Follow(operation, take, left)
-        _check_queued(reply)
     except WaitTimeout:
         outcome = None
         if on_timeout == "interrupt":

@@ -220,10 +220,7 @@ class Executions:
                     "label": self._store.actor(row.author).label,
                 }
             )
-        last = [
-            {"execution_id": row.execution_id, "cell_id": row.cell_id} for row in self._store.find_executions("", 1)
-        ]
-        return {"executions": found, "last": last[0] if last else None}
+        return {"executions": found}
 
     def forget(self, execution_id: str) -> None:
         """An old execution was deleted: updates of what it once showed are no longer for it."""

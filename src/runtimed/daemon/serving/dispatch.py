@@ -86,7 +86,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> An
             return {"executions": room.executions_as_maps(prefix)}
         case ops.GetQueue(notebook_id=notebook_id):
             if daemon.registry.find(check_notebook_id(notebook_id)) is None:
-                return {"executions": [], "last": None}
+                return {"executions": []}
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return room.kernel.executions.queue()
