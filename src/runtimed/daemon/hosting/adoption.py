@@ -59,7 +59,7 @@ class Adopter(Protocol):
 
 
 def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
-    """Let the rooms take over all hosts; when this returns each such room knows that it has a kernel.
+    """Let the rooms take over all hosts; when this returns each such room knows that it hosts something.
 
     Whatever is wrong with one of them is reported, and keeps no other from being taken over.
 

@@ -105,7 +105,7 @@ class Hosted(abc.ABC):
         self._listener = listener
         self._clock = clock
         self._launcher = pool.launcher
-        self._starter = HostStarter(pool.launcher, pool, listener.hosted_facts)
+        self._starter = HostStarter(pool, listener.hosted_facts)
         self._host = HostKeeper(notebook_id, pool.launcher, settings, store, log.flow, self)
         self._starting: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None

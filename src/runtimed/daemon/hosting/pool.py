@@ -46,7 +46,7 @@ PATIENCE: Final = 60.0
 """Seconds in which a spare must be warm."""
 
 HAND_OVER_DEADLINE: Final = 2.0
-"""Seconds that a spare has to say that it is a session's; then another kernel is started."""
+"""Seconds that a spare has to say that it is a session's; then another host is started."""
 
 END_DEADLINE: Final = 10.0
 """Seconds that a spare has to end; then it is killed.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from runtimed.daemon.hosting.launcher import Launcher, Owner, Place
+from runtimed.daemon.hosting.launcher import Owner, Place
 from runtimed.daemon.hosting.pool import NewHost, Pool, SpareHost, SpareKind
 from runtimed.errors import StorageError
 from runtimed.host.bootstrap import HostBootstrap
@@ -48,13 +48,12 @@ class HostStarter:
     """Gets hosts for one session.
 
     Args:
-        launcher: Launches them.
-        pool: Has the spares.
+        pool: Has the spares, and the launcher of new ones.
         tell_facts: Takes facts for the session's row in the registry; raises StorageError.
     """
 
-    def __init__(self, launcher: Launcher, pool: Pool, tell_facts: Callable[..., None]) -> None:
-        self._launcher = launcher
+    def __init__(self, pool: Pool, tell_facts: Callable[..., None]) -> None:
+        self._launcher = pool.launcher
         self._pool = pool
         self._tell_facts = tell_facts
 
