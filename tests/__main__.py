@@ -1,4 +1,7 @@
-"""`python -m tests [pytest's arguments]`: everything that must hold, in order; the first failure ends it."""
+"""`python -m tests [pytest's arguments]`: everything that must hold, in order; the first failure ends it.
+
+With arguments the tests run on this interpreter only, without them also on the newest one of the machine.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.chromium import Missing, ensure_chromium
+from tests.newest import run_on_newest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +35,9 @@ def main(pytest_arguments: Sequence[str]) -> int:
         ("import-linter", _command(str(scripts / "lint-imports"))),
         ("pytest", _command(sys.executable, "-m", "pytest", *IN_PARALLEL, *pytest_arguments)),
     ]
+    if not pytest_arguments:
+        # They choose tests, or name files, of the step before.
+        steps.append(("pytest on the newest Python", lambda: run_on_newest(IN_PARALLEL)))
     for number, (name, step) in enumerate(steps, 1):
         print(f"== {number}/{len(steps)} {name}", flush=True)
         began = time.monotonic()
