@@ -1,4 +1,4 @@
-"""The log of a browser session: what was asked of it, what its pages said and did. Sizes are capped, secrets masked.
+"""The action log of a browser session: its actions, and what its pages said and did. Sizes are capped, secrets masked.
 
 What pages do by themselves is rate-limited by its bytes, and bounded altogether: the log says how much of it was left
 out. Nothing that an action did is left out. Entries are given to a listener and, for who watches live, kept for a
@@ -41,7 +41,7 @@ Kind = Literal["action", "picture", "console", "network", "tab", "dialog", "down
 
 
 class ActionLog:
-    """Numbers entries and gives them to who wants to know.
+    """Numbers entries and passes them to a listener.
 
     Args:
         secrets: Masks texts.
@@ -64,7 +64,7 @@ class ActionLog:
         self._telling: asyncio.TimerHandle | None = None
 
     def add(self, kind: Kind, tab: str | None, text: str, data: dict[str, Any] | None = None, **fields: Any) -> int:
-        """Add an entry; return its number, 0 for one that is left out because pages do too much of its kind."""
+        """Add an entry; return its number, 0 for one dropped by the rate limit of its kind."""
         given = data or {}
         allowance = self._allowances.get(kind)
         if allowance is not None and not allowance.take(_size(text, given), time.monotonic()):
@@ -102,7 +102,7 @@ class ActionLog:
         self._omitted[kind] += 1
 
     def tell_omitted(self) -> None:
-        """Add an entry about what was left out since the last one; none if that is nothing."""
+        """Add an entry about the entries dropped since the last one, if any."""
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
@@ -118,7 +118,7 @@ class ActionLog:
             )
 
     def add_action(self, performed: Performed, *, client_id: str | None, label: str | None) -> int:
-        """Add an action with who asked for it and what came of it; return its number."""
+        """Add an action with its client and its result; return its number."""
         result = performed.result
         data = {
             "action": msgspec.to_builtins(masked(performed.action)),
@@ -136,7 +136,7 @@ class ActionLog:
 
 
 def _size(text: str, data: Mapping[str, Any]) -> int:
-    """Return about how many bytes an entry of what a page did takes, however long its texts are."""
+    """Return the approximate size of a page's entry in bytes."""
     return _OVERHEAD + sum(min(len(value), MAX_TEXT) for value in (text, *data.values()) if isinstance(value, str))
 
 

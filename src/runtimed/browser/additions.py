@@ -1,4 +1,4 @@
-"""Puts into an outline what people operate on a page though Playwright's snapshot leaves it out, as empty editors.
+"""Adds interactive elements that Playwright's snapshot omits to an outline, such as empty editors.
 
 Pure functions over lines; nothing here talks to a browser.
 """
@@ -21,7 +21,7 @@ _PLAIN: Final = re.compile(r"[^\W\d_](?:[^:#\"\\]|:(?! |$)|(?<! )#)*")
 
 
 class Added(msgspec.Struct, frozen=True):
-    """An element that a snapshot leaves out, and where it belongs, by refs.
+    """An element that a snapshot omits, and its place, by refs.
 
     Attributes:
         ref: Its own.
@@ -108,7 +108,7 @@ def _insert(lines: Sequence[Line], added: Sequence[Added], *, whole: bool) -> _N
 
 
 def _put(node: _Node, parent: _Node, place: int) -> None:
-    """Put a line in place of the text that it has, or else where it is told to be."""
+    """Insert a line in place of its text, or else at its reported place."""
     while place < len(parent.inside) and not parent.inside[place].line.role:
         place += 1  # properties stand first
     at = place

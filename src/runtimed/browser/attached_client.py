@@ -1,4 +1,4 @@
-"""What another client of Chromium may do to what is the session's: to its dialogs, its downloads, its browser.
+"""Decides what other clients of Chromium may do to the session's dialogs, downloads and browser.
 
 Sans-IO: takes the messages of the Chrome DevTools Protocol that a client and Chromium exchange, and says what becomes
 of each; nothing here waits. All that is not named here passes as it is.
@@ -64,7 +64,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What becomes of a command.
+    """The verdict on a command.
 
     Attributes:
         onward: What Chromium gets in its place; None for the command as it is.
@@ -80,7 +80,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What becomes of something that Chromium says.
+    """The verdict on a message of Chromium.
 
     Attributes:
         passes: Whether the client hears it.
@@ -121,7 +121,7 @@ class _OpenDialog(msgspec.Struct):
 
 
 class SharedBrowser:
-    """What the clients of one browser must know of each other.
+    """The state that the clients of one browser share.
 
     Attributes:
         default_context: Chromium's id of the browser context that is the session's.

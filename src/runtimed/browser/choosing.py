@@ -1,4 +1,4 @@
-"""Chooses options of a list, and says which ones there are."""
+"""Selects options of a list, and names the available ones in errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FUNCTIONS: Final = {"chosen": _CHOSEN, "takesOne": _TAKES_ONE, "options": _OPTIO
 
 
 async def check_options(action: actions.SelectOption, found: Locator, what: str) -> None:
-    """See that a list takes as many options as an action names.
+    """Check that a list takes as many options as an action names.
 
     Raises:
         Refused: If it takes one.

@@ -186,12 +186,12 @@ class Chromium:
         self.ended.set_result(_reason(code, self._words))
 
     def kill(self) -> None:
-        """End it and all that it started, at once; harmless after its end."""
+        """Kill it and everything it started. Idempotent."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     async def close(self) -> None:
-        """Let it end, so that its profile is whole; one that does not within seconds is killed. Harmless twice."""
+        """End it gracefully, so that its profile is complete; kill it after some seconds. Idempotent."""
         if not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()

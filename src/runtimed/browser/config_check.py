@@ -1,4 +1,4 @@
-"""What a browser session cannot be started with: found in its config alone. Nothing here starts or asks anything."""
+"""Validates the configuration of a browser session, without starting anything."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check_config(config: BrowserConfig) -> None:
-    """Make sure that a browser can be started with a config, as far as that can be known without one.
+    """Check a configuration, as far as that is possible without a browser.
 
     Raises:
         BrowserError: If it cannot; the sentence says why, and what to use.
@@ -71,7 +71,7 @@ def check_config(config: BrowserConfig) -> None:
 
 
 def _check_arguments(given: Iterable[str]) -> None:
-    """Make sure that no argument is one that a session needs for itself, or settles in another way."""
+    """Check that no argument is one that the session sets itself, or that an option replaces."""
     for argument in given:
         instead = _SETTLED.get(name_of(argument))
         if instead is not None:

@@ -1,4 +1,4 @@
-"""What the languages know of numbers: their locales, signs of currencies, and words for thousands and more."""
+"""How languages write numbers: locales, currency symbols, and words for thousands and more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms in which tools write cookies, and Playwright's, into which they are put. No file is touched here.
+"""Converts cookies of other tools into Playwright's form. No file is touched here.
 
 A cookie is kept exactly, or refused with its place: it never lasts longer, or goes to more hosts, than written. One
 that is to last for more than 400 days Chromium shortens to these.

@@ -1,4 +1,4 @@
-"""Reads the data that a schema describes from all frames of a page, without any model."""
+"""Reads the data that a schema describes from all frames of a page, without a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of an action in progress, and how it is refused."""
+"""The state of an action in progress, and its refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Refused(BrowserError):
 
 
 class NoEffect(Refused):
-    """What was done to a page did not do there what it does."""
+    """An action on a page had no effect."""
 
 
 class Noted(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Noted(msgspec.Struct, frozen=True):
 
 
 class Doing:
-    """What an action in progress knows so far.
+    """The state of an action in progress.
 
     Attributes:
         watching: The watch of the page meanwhile.

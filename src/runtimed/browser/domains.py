@@ -1,4 +1,4 @@
-"""Which hosts a browser may ask: the rules for addresses, and the arguments that make Chromium keep them itself."""
+"""The allow-list of hosts: rules for addresses, and the arguments by which Chromium itself enforces them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GUARD: Final = frozenset({
 
 
 def check_domains(domains: Sequence[str] | None) -> None:
-    """Make sure that each domain is a host name or an address, and nothing more.
+    """Check that each domain is a host name or an address.
 
     Raises:
         BrowserError: If one is not (attribute `domain`).

@@ -1,4 +1,4 @@
-"""Finds the elements that actions name: by ref, by selector, by role and name, in whichever frame they are."""
+"""Finds the elements that actions name: by ref, by selector, by role and name, in all frames."""
 
 from __future__ import annotations
 

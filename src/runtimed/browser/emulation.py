@@ -1,4 +1,4 @@
-"""What a session's pages are made to believe: where they are, which language and time they have, what they may do.
+"""Emulation: the place, language, time and permissions that a session's pages see.
 
 Chromium's process is told at its start what it cannot be told later (`arguments`, `variables`), the rest afterwards.
 """

@@ -1,6 +1,6 @@
 """The engine of a browser session: one Chromium with all that drives, guards and shows it.
 
-It knows no daemon and no protocol; what owns it is told of everything through a `BrowserListener`.
+It knows no daemon and no protocol; its owner is notified through a `BrowserListener`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 
 
 class BrowserListener(Protocol):
-    """Hears what a browser does; called in its event loop, and must return at once.
+    """Listens to a browser; called in its event loop, and must return at once.
 
     Attributes:
         lifespan: Says whose browser this is, and for how long.
@@ -390,13 +390,13 @@ class Browser:
                     os.killpg(self.pid, signal.SIGCONT)
 
     async def close(self) -> None:
-        """Save the cookies and the profile, then end Chromium. Harmless twice."""
+        """Save the cookies and the profile, then end Chromium. Idempotent."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._exit.aclose())
         await asyncio.shield(self._closing)
 
     async def discard(self) -> None:
-        """End Chromium at once, though nothing that it had is kept. Harmless twice."""
+        """Kill Chromium without saving anything. Idempotent."""
         self._chromium.kill()
         await self.close()
 
@@ -559,7 +559,7 @@ class Browser:
             self.ended.set_result(ended.result())
 
     async def _check_driver(self) -> None:
-        """Find out whether Chromium can still be driven. Playwright does not say when its driver dies."""
+        """Check whether Chromium can still be driven. Playwright does not report the death of its driver."""
         exc = await self._tabs.trouble()
         if exc is None or self._chromium.ended.done() or self._closing is not None or self.ended.done():
             return

@@ -1,4 +1,4 @@
-"""Waits for a download that an action begins, and says what came of it."""
+"""Waits for a download that an action begins, and returns its result."""
 
 from __future__ import annotations
 

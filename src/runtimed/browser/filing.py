@@ -1,4 +1,4 @@
-"""Puts files into a folder under names that are free and that its file system takes. All of it blocks."""
+"""Puts files into a folder under free names that its file system accepts. Everything here blocks."""
 
 from __future__ import annotations
 

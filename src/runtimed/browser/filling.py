@@ -1,4 +1,4 @@
-"""Writes into fields, empties and sets them, and reads back what they hold."""
+"""Writes into fields, clears and sets them, and verifies their content."""
 
 from __future__ import annotations
 

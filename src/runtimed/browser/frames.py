@@ -1,4 +1,4 @@
-"""Looks for what a selector names in every frame of a page, as people see one page where there are several frames."""
+"""Looks for the matches of a selector in all frames of a page, which people see as one page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what fields hold, and says in whose form: as it was asked for, in one of the page's own, or another text."""
+"""Reads the content of fields, and compares it: as requested, reformatted by the page, or another text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon can ask of a browser's host: each request once, and replies of any size, in pieces."""
+"""The requests of a daemon to a browser's host: idempotent by key, with long replies in pieces."""
 
 from __future__ import annotations
 

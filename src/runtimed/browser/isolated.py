@@ -1,4 +1,4 @@
-"""Asks pages what only code can tell, in the world of Playwright's own scripts.
+"""Runs functions in pages, in the isolated world of Playwright's own scripts.
 
 In its own world a page may replace or remove what is built in, such as `eval`, `Array.prototype.map` or `JSON`; in that
 other one it can change nothing but the document. Only functions that are made known before can be called there.

@@ -1,4 +1,4 @@
-"""Follows what a tab asks for on the way to another page: what is answered, and whether it is a page or a download."""
+"""Follows the requests of a navigation, and tells whether they end in a page or a download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps a browser the session's own while other clients drive it, too: what they may not open, and what stays ours."""
+"""Protects a session's browser from its other clients: what they may not open, and settings that must stay."""
 
 from __future__ import annotations
 

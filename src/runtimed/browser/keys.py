@@ -1,4 +1,4 @@
-"""The names of keys: what people write, in the words of KeyboardEvent.key. Nothing here waits."""
+"""Translates the names of keys that people write into those of KeyboardEvent.key. Nothing here waits."""
 
 from __future__ import annotations
 

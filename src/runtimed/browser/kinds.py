@@ -1,6 +1,6 @@
-"""Which spare browser fits which start: by all that a Chromium cannot be told once it runs. Nothing here starts one.
+"""Matches spare browsers with starts, by everything that a running Chromium cannot change. Nothing here starts one.
 
-Everything else (cookies, the folder for downloads, what may be opened) it is told when it is handed over.
+Everything else (cookies, the folder for downloads, what may be opened) is set at hand-over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of a browser's pages, after which all that they stored is on the disk.
+"""Ends a browser's pages, so that everything they stored is on disk.
 
 As Chromium ends, the process that has what pages stored ends, too, and often before it has written the last of it
 (measured under load: one stop in seven lost the local storage of the last five seconds). It writes at once what no page

@@ -1,4 +1,4 @@
-"""How long a browser session lives on, as its host knows it. The daemon decides; this is what people are shown."""
+"""The remaining time of a browser session, as its host shows it to people. The daemon decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes secrets out of texts, by their value, in whatever form a page or a browser writes them.
+"""Masks secrets in texts by their value, in every form that a page or a browser writes.
 
 Forms, also inside one another: as it is, stripped, percent-encoded (as a component, as a form, in UTF-8 and Latin-1),
 as JSON, JavaScript and CSS escape it, as HTML and Markdown do, as the name of a file, in base64 and as hexadecimal

@@ -1,4 +1,4 @@
-"""Opens addresses in tabs, goes back and forth in their history, loads them again."""
+"""Navigates tabs: addresses, history, reload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Observes pages: shows what they hold with refs that every client can use, and remembers what was shown."""
+"""Observes pages: outlines with refs that every client can use, and a memory of what was shown."""
 
 from __future__ import annotations
 

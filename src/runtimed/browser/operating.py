@@ -1,4 +1,4 @@
-"""Does to elements and to the page what actions ask for."""
+"""Performs the operations of actions on elements and pages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pictures for the action log: how the page looked before an action and after it.
 
-An action never waits for its picture, nor is slowed by one: a picture is taken when the browser has been left alone for
-a moment, so actions that follow one another fast share theirs. Chromium's screencast would slow each repaint (measured:
+A picture never delays an action: it is taken once the browser has been idle for a moment, so actions in quick
+succession share one. Chromium's screencast would slow each repaint (measured:
 a `fill` took 1.7 times as long), so that runs only while somebody watches.
 """
 

@@ -1,4 +1,4 @@
-"""Tells twins apart: elements of one role and one name, which a selector finds by nothing but their order.
+"""Distinguishes twins: elements of one role and name, which a selector finds only by their order.
 
 Pure functions over what `survey.js` tells; nothing here talks to a browser.
 """

@@ -1,4 +1,4 @@
-"""Moves the pointer: to elements and points, and drags what is there. However a drag ends, no button stays pressed."""
+"""Moves the pointer to elements and points, clicks and drags. No button stays pressed, however a drag ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rate limits for what pages do by themselves. Nothing here waits or reads a clock."""
+"""Rate limits for pages. Nothing here waits or reads a clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["Allowance"]
 
 
 class Allowance:
-    """A token bucket with a total: so much at once, so much a second in the long run, and no more than that altogether.
+    """A token bucket with a total: a burst, a rate per second, and an overall maximum.
 
     Args:
         burst: What it holds when it is full, as it is at first.

@@ -1,4 +1,4 @@
-"""What a browser session was started with, as its events keep it: all but passwords. Nothing here asks anybody."""
+"""The configuration of a browser session as its events keep it: without passwords. Nothing here does I/O."""
 
 from __future__ import annotations
 

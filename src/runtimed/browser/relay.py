@@ -1,4 +1,4 @@
-"""The one door to a browser from outside its process: HTTP on loopback, behind tokens that nobody can guess.
+"""The relay: the only way to a browser from outside its process. HTTP on loopback, behind unguessable tokens.
 
 One token leads to Chromium's debugging port, which it hides (WebSockets pass through as they are); another one to the
 viewer, so that who watches cannot drive. Nothing here understands Chromium's protocol; see `Tunnel`.

@@ -1,4 +1,4 @@
-"""Understands the schemas by which pages are read: JSON Schema with a few keys of ours. Nothing here touches a browser.
+"""Interprets the schemas for scraping: JSON Schema with a few keys of ours. Nothing here touches a browser.
 
 A part of a schema says where its value is with `selector` (CSS or any that Playwright knows), or `role` with `name`, or
 a part of it in any case (`exact` for the whole), inside the element around it; `attribute` reads that in place of the

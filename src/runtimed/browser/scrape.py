@@ -1,4 +1,4 @@
-"""Reads what a page says as Markdown, with all its frames and without any model."""
+"""Reads a page as Markdown, with all its frames and without a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live pictures of the active tab, as Chromium makes them when something changes (CDP's screencast, JPEG).
+"""Live pictures of the active tab (CDP's screencast, JPEG), sent by Chromium when something changes.
 
 They are taken only while somebody watches.
 """

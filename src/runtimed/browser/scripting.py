@@ -1,4 +1,4 @@
-"""Runs code in a page, and brings back what it gives."""
+"""Runs code in a page, and returns its value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes snapshots of pages: of all that one shows, of a part, or of a piece of a large one."""
+"""Takes snapshots of pages: of the whole, of a part, or of a piece of a large one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the WebSocket of one client through to Chromium and back; `AttachedClient` says what passes."""
+"""Forwards the WebSocket of one client to Chromium and back; `AttachedClient` decides what passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page on which people watch a browser: live frames, tabs, dialogs, the action log; and take part where asked."""
+"""The viewer: live frames, tabs, dialogs and the action log; interactive on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits for what an action names, in every frame of the page."""
+"""Performs the `wait` action, in all frames of the page."""
 
 from __future__ import annotations
 

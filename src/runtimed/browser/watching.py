@@ -1,4 +1,4 @@
-"""Sees whether a page changes, and gets its input, while an action is performed; the page cannot see that."""
+"""Detects whether a page changes and receives its input during an action, invisibly to the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hears what pages do and say by themselves, for the action log and for who watches."""
+"""Records what pages do and say by themselves, for the action log and for viewers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words for what a page, Playwright and Chromium refuse. Nothing here waits."""
+"""Sentences for refusals of pages, Playwright and Chromium. Nothing here waits."""
 
 from __future__ import annotations
 
