@@ -90,6 +90,13 @@ def test_tags_say_which_cells_may_fail_and_which_are_left_out(tmp_path: Path):
     ]
 
 
+def test_a_notebook_ends_with_its_kernel_whatever_may_fail(tmp_path: Path):
+    cells = [code("one", "import os; os._exit(3)", "raises-exception"), code("two", "print('in a fresh kernel')")]
+    done = runtimed("run", notebook(tmp_path, *cells))
+    assert done.returncode != 0
+    assert "fresh" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

@@ -8,10 +8,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from runtimed import Attribution, AuditEntry, Client, Session, SessionError, SessionNotFound
-from runtimed.client.flows import Ask, Follow
-from runtimed.ids import new_cell_id, new_execution_id
-from runtimed.protocol.client_operations import Enqueue, Input
-from runtimed.protocol.events import InputRequested
 from tests.client.faces import SyncFace
 from tests.conftest import wait_until
 
@@ -254,33 +250,18 @@ def test_a_kernel_that_died_is_told_without_its_words(face):
 
 def test_answering_a_question_is_noted_without_the_answer(shared_daemon):
     with Session("asked") as session:
-        session.start_kernel()
-        operation = Enqueue(
-            notebook_id="asked",
-            execution_id=new_execution_id(),
-            cell_id=new_cell_id(),
-            source="print(len(input()))",
-            stdin=True,
-        )
-
-        def ask():
-            yield Ask(Input(notebook_id="asked", execution_id=operation.execution_id, text="secret"))
-
-        def answer(event):
-            if isinstance(event, InputRequested):
-                session._apart(ask())
-
-        def follow():
-            return (yield Follow(operation, answer, 30))
-
-        assert session._perform(follow())["status"] == "ok"
+        execution = session.submit(code="print(len(input()))")
+        for event in execution.events():
+            if event.event_type == "input_requested":
+                execution.answer("secret")
+        assert execution.wait().stdout == "6\n"
 
     entries = Client().sessions.log("asked")
     entry = entries[0]
     assert (entry.action, entry.execution_id, entry.cell_id, entry.client_id) == (
         "kernel_input",
-        operation.execution_id,
-        operation.cell_id,
+        execution.id,
+        execution.cell_id,
         session.client_id,
     )
     assert "secret" not in repr(entries)

@@ -66,6 +66,11 @@ class Follower:
         self._failed: Failed | None = None
         self._finished: Finished | None = None
 
+    @property
+    def kernel_died(self) -> bool:
+        """Whether the kernel died under the execution that was followed last."""
+        return self._finished is not None and self._finished.status == "died"
+
     @contextlib.contextmanager
     def interrupts(self, executions: Sequence[Execution]) -> Iterator[None]:
         """Give the first Ctrl-C of this block to these executions; a second one ends the waiting here."""

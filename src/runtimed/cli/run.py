@@ -124,7 +124,8 @@ def _follow_cells(
                     return code
                 if arguments.json:
                     results.append(result_as_map(session.notebook_id, execution.wait(None), code))
-                if follower.interrupted or (code and not cell.may_fail):
+                # What comes next would run in another kernel, which knows nothing of what ran.
+                if follower.interrupted or follower.kernel_died or (code and not cell.may_fail):
                     return code
         begun = end
     return Exit.OK
