@@ -49,7 +49,7 @@ VALUES: Final[dict[str, Any]] = {
 """What a field of this name holds; others hold their default, or something of their type."""
 
 
-def every_operation(kinds: Any) -> list[Operation]:
+def every_operation(kinds: Any) -> list[Operation[Any]]:
     """One operation of each kind in a union of them."""
     return [msgspec.convert(_fields(kind), kinds) for kind in typing.get_args(kinds)]
 
@@ -97,7 +97,7 @@ class Batch:
 
 
 def batches(
-    seed: int, count: int, *, asked_of: Literal["daemon", "host"], may_be_sent: Callable[[Operation], bool]
+    seed: int, count: int, *, asked_of: Literal["daemon", "host"], may_be_sent: Callable[[Operation[Any]], bool]
 ) -> Iterator[Batch]:
     """Give `count` changed frames in batches, each of which is followed by the end of its connection.
 
@@ -128,7 +128,7 @@ def batches(
     yield batch
 
 
-def _message(numbers: random.Random, operations: list[Operation], number: int) -> Message:
+def _message(numbers: random.Random, operations: list[Operation[Any]], number: int) -> Message:
     if numbers.random() < 0.9:
         return Request(number, numbers.choice(operations))
     others: list[Message] = [

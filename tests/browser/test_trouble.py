@@ -13,6 +13,7 @@ from runtimed import BrowserError
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
 from runtimed.browser import engine, open_tab, perform
 from runtimed.client.attached import check_can_attach
+from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.conftest import browsing
 from tests.browser.server import DOWNLOAD_SIZE, serve
 from tests.conftest import command_of
@@ -61,7 +62,9 @@ def test_who_attaches_is_told_which_tab_does_not_answer(run, monkeypatch):
     hangs = "The page in t1 has not answered within 0.5 s: it is busy. Wait, or end it with close_tab"
     assert silent == [hangs]
     with pytest.raises(BrowserError) as refused:
-        check_can_attach({"dialogs": {}, "silent": silent, "target": "x"})
+        check_can_attach(
+            GetBrowserAddressReply(cdp_url="", viewer_url="", viewer_page="", target="x", dialogs={}, silent=silent)
+        )
     assert refused.value.message == f"Playwright attaches itself only when every page answers. {hangs}"
 
 

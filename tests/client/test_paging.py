@@ -6,8 +6,10 @@ The flows are driven by hand: no daemon of ours sends such replies.
 import asyncio
 import hashlib
 import itertools
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from runtimed import Image, ProtocolError, StorageError
@@ -17,11 +19,31 @@ from runtimed.client.calls import Notebook
 from runtimed.client.calls.pages import Page, Pages, read_blob
 from runtimed.client.pages import Items
 from runtimed.ids import NotebookId
+from runtimed.models import SessionStatus
 from runtimed.protocol import client_operations as ops
-from runtimed.protocol.browser_operations import ReadReply
+from runtimed.protocol.browser_operations import Piece, ReadReply
+from runtimed.protocol.client_operations import GetSession, GetSessionReply
 from runtimed.protocol.codec import encode_event, pack
 from runtimed.protocol.events import Blob, BrowserLogged
+from runtimed.protocol.operation import ReplyBody
+from runtimed.protocol.replies import EventPage, GetBlobReply, InPieces
 
+STATUS = SessionStatus(
+    session_id="n",
+    kind="browser",
+    status="active",
+    close_reason=None,
+    created_at=datetime.now(UTC),
+    closed_at=None,
+    last_accessed_at=datetime.now(UTC),
+    timeout_minutes=None,
+    max_duration_minutes=None,
+    duration=timedelta(0),
+    peers=0,
+    label=None,
+    error=None,
+    host_pid=None,
+)
 NOTEBOOK = Notebook(NotebookId("n"))
 VALUE = b"0123456789"
 SHA = hashlib.sha256(VALUE).hexdigest()
@@ -32,7 +54,10 @@ def drive(flow: Any, answer: Any, most: int = 20) -> Any:
     try:
         step = next(flow)
         for _ in range(most):
-            step = flow.send(answer(step.operation))
+            reply = (
+                GetSessionReply(session=STATUS) if isinstance(step.operation, GetSession) else answer(step.operation)
+            )
+            step = flow.send(msgspec.to_builtins(reply, builtin_types=(bytes,)))
     except StopIteration as stop:
         return stop.value
     pytest.fail(f"it asks on and on: {step}")
@@ -40,7 +65,7 @@ def drive(flow: Any, answer: Any, most: int = 20) -> Any:
 
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_a_blob_in_pieces_is_put_together(size):
-    assert drive(read_blob(NOTEBOOK, SHA, 10), lambda asked: {"data": VALUE[asked.offset :][:size]}) == VALUE
+    assert drive(read_blob(NOTEBOOK, SHA, 10), lambda asked: GetBlobReply(data=VALUE[asked.offset :][:size])) == VALUE
 
 
 @pytest.mark.parametrize(
@@ -48,7 +73,7 @@ def test_a_blob_in_pieces_is_put_together(size):
 )
 def test_a_blob_that_is_not_what_was_asked_for_is_named(stored):
     with pytest.raises(StorageError, match=f"A value of 10 bytes is damaged: its file {SHA} holds something else"):
-        drive(read_blob(NOTEBOOK, SHA, 10), lambda asked: {"data": stored[asked.offset :]})
+        drive(read_blob(NOTEBOOK, SHA, 10), lambda asked: GetBlobReply(data=stored[asked.offset :]))
 
 
 def test_a_picture_of_the_action_log_is_checked_like_any_blob():
@@ -56,10 +81,10 @@ def test_a_picture_of_the_action_log_is_checked_like_any_blob():
     logged = encode_event(BrowserLogged(at=0.0, entry=entry, image=Blob(sha256=SHA, size=10, text=False)))
 
     def answer(stored: bytes) -> Any:
-        def answer(asked: Any) -> dict[str, Any]:
+        def answer(asked: Any) -> ReplyBody:
             if isinstance(asked, ops.GetBlob):
-                return {"data": stored[asked.offset :]}
-            return {"events": [[1, logged]], "last": 1, "more": False}
+                return GetBlobReply(data=stored[asked.offset :])
+            return EventPage(events=[(1, logged)], last=1, more=False)
 
         return answer
 
@@ -70,13 +95,13 @@ def test_a_picture_of_the_action_log_is_checked_like_any_blob():
 
 
 def test_a_reply_of_a_browser_in_pieces_is_whole_or_an_error():
-    whole = pack({"data": b"png"})
+    whole = pack(b"png")
 
     def answer(rest: bytes) -> Any:
-        def answer(asked: Any) -> dict[str, Any]:
+        def answer(asked: Any) -> ReplyBody:
             if isinstance(asked, ReadReply):
-                return {"piece": (whole[:2] + rest)[asked.offset :]}
-            return {"reply_id": 1, "piece": whole[:2], "size": len(whole)}
+                return Piece(piece=(whole[:2] + rest)[asked.offset :])
+            return InPieces[bytes](reply_id=1, piece=whole[:2], size=len(whole))
 
         return answer
 
@@ -89,9 +114,9 @@ def test_a_reply_of_a_browser_in_pieces_is_whole_or_an_error():
 @pytest.mark.parametrize(
     ("flow", "page"),
     [
-        (calls.get_cells, {"cells": [], "next": 0}),
-        (calls.get_cell_ids, {"cells": [], "next": 0}),
-        (calls.browser.read_actions, {"events": [], "last": 0, "more": True}),
+        (calls.get_cells, ops.GetCellsReply(cells=[], next=0)),
+        (calls.get_cell_ids, ops.GetCellsReply(cells=[], next=0)),
+        (calls.browser.read_actions, EventPage(events=[], last=0, more=True)),
     ],
     ids=["cells", "ids", "actions"],
 )
@@ -101,10 +126,12 @@ def test_a_page_that_does_not_lead_on_is_an_error(flow, page):
 
 
 def test_outputs_of_a_cell_that_do_not_lead_on_are_an_error():
-    cell = {"id": "c", "source": "", "events": [], "more": 7, "execution_id": "e"}
+    cell = ops.StoredCell(id="c", cell_type="code", source="", metadata={}, position="a", more=7, execution_id="e")
 
-    def answer(asked: Any) -> dict[str, Any]:
-        return {"cell": cell} if isinstance(asked, ops.GetCell) else {"events": [], "last": 7, "more": True}
+    def answer(asked: Any) -> ReplyBody:
+        if isinstance(asked, ops.GetCell):
+            return ops.GetCellReply(cell=cell)
+        return EventPage(events=[], last=7, more=True)
 
     with pytest.raises(ProtocolError, match="ends at 7, and should lead on from 7"):
         drive(calls.get_cell(NOTEBOOK, "c"), answer)

@@ -6,7 +6,7 @@ from runtimed import AsyncClient, AsyncSession
 from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
 from runtimed.daemon.serving.daemon import PRUNE_EVERY, PRUNE_FIRST
-from runtimed.daemon.serving.overview import status_as_map
+from runtimed.daemon.serving.overview import daemon_status
 from runtimed.protocol.client_operations import Enqueue, Join
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.environments.test_prune import make
@@ -63,7 +63,7 @@ def test_a_cell_that_asks_a_client_which_is_gone_is_interrupted_once_it_holds_ot
             await asker.perform(_ask(operation))
             await until(lambda: daemon.room("s").kernel.executions.asking, "the cell does not ask")
             asker.close()
-            await until(lambda: status_as_map(daemon)["rooms"][0]["active_peers"] == 1, "the asker is still there")
+            await until(lambda: daemon_status(daemon).rooms[0].active_peers == 1, "the asker is still there")
             for _ in range(2):
                 daemon.tick()
                 clock.now += 31
@@ -105,6 +105,6 @@ def test_environments_that_nobody_has_used_for_long_are_removed_by_and_by(own_fo
 
 
 def _ask(operation: Enqueue):
-    from runtimed.client.flows import Ask
+    from runtimed.client.flows import ask
 
-    yield Ask(operation)
+    yield from ask(operation)

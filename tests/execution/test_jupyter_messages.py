@@ -17,6 +17,7 @@ from runtimed.execution.jupyter_messages import (
     failure_of_reply,
     pager_of_reply,
     summary_of_reply,
+    user_expressions_of_reply,
 )
 from runtimed.protocol.codec import MAX_FRAME, decode_event, encode_event
 from runtimed.protocol.events import (
@@ -226,3 +227,20 @@ def test_no_content_is_too_odd(msg_type: str, content: Any) -> None:
         assert decode_event(encode_event(failure_of_reply(content, ORIGIN))) == failure_of_reply(content, ORIGIN)
         for page in pager_of_reply(content, ORIGIN, Store()):
             assert decode_event(encode_event(page)) == page
+
+
+def test_user_expressions_that_are_too_large_or_no_objects_say_so() -> None:
+    good = {"status": "ok", "data": {"text/plain": "\ud800"}, "metadata": {}}
+    large = {"status": "ok", "data": {"text/plain": "x" * MAX_INLINE}, "metadata": {}}
+
+    found = json.loads(user_expressions_of_reply({"user_expressions": {"large": large, "good": good, "odd": 1}}))
+
+    assert found["good"] == good
+    assert (found["large"]["ename"], found["odd"]["ename"]) == ("LeftOut", "LeftOut")
+    assert f"of {MAX_INLINE} that pass" in found["large"]["evalue"]
+    assert found["odd"]["evalue"] == "it is no JSON object"
+
+
+@pytest.mark.parametrize("content", [{}, {"user_expressions": None}, {"user_expressions": [1]}])
+def test_a_reply_without_user_expressions_has_none(content: dict[str, object]) -> None:
+    assert user_expressions_of_reply(content) == "{}"

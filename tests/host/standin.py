@@ -20,7 +20,7 @@ from runtimed.errors import error_from_wire
 from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, KernelState, Stream
-from runtimed.protocol.host_operations import Attach, Execute
+from runtimed.protocol.host_operations import Attach, AttachReply, Execute, KernelAsk
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -33,7 +33,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Operation, ReplyT, read_reply
 from runtimed.storage.spool import Spool
 from runtimed.transport.aio import Channel, ChannelHandler, connect
 
@@ -176,13 +176,13 @@ class Daemon(ChannelHandler):
         self.numbers: list[int] = []
         self.events: list[Event] = []
         self.received_bytes = 0
-        self.attached: dict[str, Any] = {}
+        self.attached = AttachReply(epoch="", last=0)
         self.channel: Channel | None = None
         self.refusal: str | None = None
         self.is_closed = False
         self._news = asyncio.Event()
         self._ids = itertools.count(1)
-        self._replies: dict[int, asyncio.Future[Any]] = {}
+        self._replies: dict[int, tuple[Operation[Any], asyncio.Future[Any]]] = {}
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         _daemons.append(self)
 
@@ -206,9 +206,10 @@ class Daemon(ChannelHandler):
                     self.events.append(decode_event(body))
                     last = seq
                 case Reply(id=request_id, result=result):
-                    self._replies.pop(request_id).set_result(result)
+                    operation, reply = self._replies.pop(request_id)
+                    reply.set_result(read_reply(operation, result))
                 case Failure(id=request_id, error=error, message=text, data=data):
-                    self._replies.pop(request_id).set_exception(error_from_wire(error, text, data))
+                    self._replies.pop(request_id)[1].set_exception(error_from_wire(error, text, data))
                 case Welcome():
                     self._greeted.set_result(None)
                 case Refusal(message=text):
@@ -227,19 +228,20 @@ class Daemon(ChannelHandler):
 
     def closed(self, error: Exception | None) -> None:
         self.is_closed = True
-        for reply in self._replies.values():
+        for _operation, reply in self._replies.values():
             if not reply.done():
                 reply.set_exception(ConnectionError("closed"))
         self._news.set()
 
-    def request(self, operation: Operation) -> asyncio.Future[dict[str, Any]]:
+    def request(self, operation: Operation[ReplyT]) -> asyncio.Future[ReplyT]:
         assert self.channel is not None
         request_id = next(self._ids)
-        reply = self._replies[request_id] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[ReplyT] = asyncio.get_running_loop().create_future()
+        self._replies[request_id] = operation, reply
         self.channel.send(Request(id=request_id, operation=operation))
         return reply
 
-    async def ask(self, operation: Operation) -> dict[str, Any]:
+    async def ask(self, operation: Operation[ReplyT]) -> ReplyT:
         return await asyncio.wait_for(self.request(operation), DEADLINE)
 
     async def until(self, condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
@@ -331,3 +333,8 @@ def shapes(events: list[Any]) -> list[tuple[Any, ...]]:
 
 async def gather(*works: Awaitable[Any]) -> list[Any]:
     return list(await asyncio.gather(*works))
+
+
+def completion(code: str) -> KernelAsk:
+    """Ask for completions at the end of some code."""
+    return KernelAsk(msg_type="complete_request", content={"code": code, "cursor_pos": len(code)})

@@ -19,14 +19,14 @@ from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished, Stream
 from runtimed.protocol.host_operations import (
     Execute,
-    HostComplete,
     HostDetach,
     HostInterrupt,
     HostRequest,
     HostShutdown,
 )
+from runtimed.protocol.replies import Done
 from runtimed.storage.spool import Spool
-from tests.host.standin import Daemon, HostProcess, eventually, in_loop
+from tests.host.standin import Daemon, HostProcess, completion, eventually, in_loop
 
 
 @in_loop
@@ -46,7 +46,7 @@ async def test_a_daemon_that_comes_back_gets_what_it_has_not_stored(host: HostPr
         text += daemon.text(execution_id)
         done = has_finished(daemon)
         daemon = await Daemon().attach(host, after=numbers[-1])
-        assert daemon.attached["epoch"] == host.bootstrap.epoch
+        assert daemon.attached.epoch == host.bootstrap.epoch
     assert rounds > 3
     assert numbers == list(range(1, len(numbers) + 1))
     assert text == "".join(f"{i}\n" for i in range(lines))
@@ -68,8 +68,8 @@ async def test_what_was_sent_and_not_stored_is_sent_again(host: HostProcess) -> 
     await first.until(lambda: first.text(execution_id))
     first.close()
     second = await Daemon().attach(host, after=2)
-    assert second.attached["executions"] == [execution_id]
-    assert second.attached["last"] == first.numbers[-1]
+    assert second.attached.executions == [execution_id]
+    assert second.attached.last == first.numbers[-1]
     await second.until(lambda: second.text(execution_id))
     assert second.numbers == list(range(3, second.numbers[-1] + 1))
     assert second.events[: len(first.events) - 2] == first.events[2:]
@@ -121,7 +121,7 @@ async def test_a_host_whose_daemon_is_gone_starts_one(host: HostProcess, root: P
 async def test_a_host_whose_daemon_took_its_leave_starts_none(host: HostProcess, root: Path) -> None:
     daemon = await Daemon().attach(host)
     await daemon.state("idle")
-    assert await daemon.ask(HostDetach()) == {}
+    assert await daemon.ask(HostDetach()) == Done()
     daemon.close()
     with pytest.raises(TimeoutError):
         await eventually((root / "started").exists, 2.0)
@@ -152,7 +152,7 @@ async def test_the_dead_kernels_last_events_wait_for_a_daemon(host: HostProcess)
     await eventually(lambda: not (host.folder / "kernel.json").exists())
     assert host.process.poll() is None
     second = await Daemon().attach(host)
-    assert second.attached["kernel_pid"] is None
+    assert second.attached.kernel_pid is None
     assert (await second.finished(execution_id)).status == "died"
     assert await host.ended() == 0
     assert second.numbers == list(range(1, len(second.numbers) + 1))
@@ -165,7 +165,7 @@ async def test_a_daemon_that_stalls_fills_the_spool_and_not_the_memory(host: Hos
     await eventually(lambda: sum(path.stat().st_size for path in host.folder.glob("*.events")) > 60_000_000)
     assert stalled.received_bytes < 8 * 2**20
     # Requests are served all the same, and acknowledging brings the rest.
-    assert await stalled.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == {}
+    assert await stalled.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == Done()
     stalled.acknowledges = True
     stalled.acknowledge(stalled.numbers[-1])
     assert (await stalled.finished(execution_id)).status == "ok"
@@ -184,7 +184,7 @@ async def test_a_kernel_waits_for_an_attached_daemon_and_goes_on_without_one(hos
     with pytest.raises(TimeoutError):
         await eventually(lambda: spooled(host) > SPOOLED + 16 * 2**20, 2.0)
     # Requests are served all the same.
-    assert await stalled.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == {}
+    assert await stalled.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == Done()
     stalled.close()
     await eventually(lambda: spooled(host) > pieces * 10**6)
     second = await Daemon().attach(host)
@@ -207,7 +207,8 @@ async def test_a_flood_that_waits_can_be_interrupted_and_its_kernel_stopped(host
     await stalled.start("while True: print('y' * 999_999)")
     await eventually(lambda: spooled(host) > SPOOLED)
     await stalled.ask(HostShutdown())
-    assert not psutil.pid_exists(stalled.attached["kernel_pid"])
+    assert stalled.attached.kernel_pid is not None
+    assert not psutil.pid_exists(stalled.attached.kernel_pid)
 
 
 def spooled(host: HostProcess) -> int:
@@ -245,7 +246,7 @@ async def test_a_full_disk_stops_the_output_and_loses_nothing(start_host: Callab
     execution_id = await daemon.start(f"print('z' * 3_000_000); print('end of {os.getpid()}')")
     await eventually(lambda: "nothing can be stored" in host.log)
     assert not daemon.of(execution_id, Finished)
-    assert await daemon.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == {}
+    assert await daemon.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == Done()
     resource.prlimit(host.process.pid, resource.RLIMIT_FSIZE, unlimited)
     await daemon.finished(execution_id)
     assert daemon.text(execution_id) == "z" * 3_000_000 + f"\nend of {os.getpid()}\n"
@@ -280,7 +281,7 @@ async def test_who_takes_no_replies_is_read_no_more_and_loses_none(start_host: C
         await eventually(lambda: host.memory > 200 * 2**20, 2.0)
     daemon.channel.resume_reading()
     for reply in replies:
-        assert (await asyncio.wait_for(reply, 60))["request"] == request
+        assert (await asyncio.wait_for(reply, 60)).request == request
     assert (await daemon.finished(execution_id)).status == "ok"
     assert daemon.text(execution_id) == "".join(f"{i}\n" for i in range(1000))
     assert host.memory < 200 * 2**20
@@ -293,11 +294,11 @@ async def test_questions_beyond_what_a_kernel_can_answer_are_refused_and_nothing
     assert kernel is not None
     await daemon.state("idle")
     os.kill(kernel, signal.SIGSTOP)
-    questions = [daemon.request(HostComplete(code="", cursor_pos=0)) for _ in range(MAX_UNDER_WAY + 100)]
+    questions = [daemon.request(completion("")) for _ in range(MAX_UNDER_WAY + 100)]
     for refused in questions[MAX_UNDER_WAY:]:
         with pytest.raises(RuntimedError, match=r"4,000 requests to this session wait for their answers already"):
             await asyncio.wait_for(refused, 60)
-    assert await daemon.ask(HostInterrupt()) == {}
+    assert await daemon.ask(HostInterrupt()) == Done()
     execution_id = await daemon.start("1")
     os.kill(kernel, signal.SIGKILL)
     assert (await daemon.finished(execution_id)).status == "died"

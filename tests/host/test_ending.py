@@ -17,7 +17,8 @@ import pytest
 from runtimed.errors import KernelStartFailed, NoKernel
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Failed, Finished, KernelState, Started
-from runtimed.protocol.host_operations import Execute, HostRequest, HostRestart, HostShutdown
+from runtimed.protocol.host_operations import Execute, HostRequest, HostRequestReply, HostRestart, HostShutdown
+from runtimed.protocol.replies import Done
 from runtimed.storage.spool import Spool
 from tests.host.standin import Daemon, HostProcess, eventually, gather, in_loop, is_running, shapes
 
@@ -32,7 +33,7 @@ def kernel_pid(daemon: Daemon) -> int:
 async def test_a_shutdown_ends_kernel_and_host_and_leaves_the_folder(host: HostProcess) -> None:
     daemon = await Daemon().attach(host)
     await daemon.run("1")
-    assert await daemon.ask(HostShutdown()) == {}
+    assert await daemon.ask(HostShutdown()) == Done()
     dead = await daemon.state("dead")
     assert (dead.expected, dead.reason, dead.exit_code, dead.signal) == (True, None, 0, None)
     assert await host.ended() == 0
@@ -241,7 +242,7 @@ async def test_a_restart_gives_a_new_kernel(host: HostProcess) -> None:
     before = (await daemon.run("x = 1"))[0]
     assert before.execution_count == 1
     first_pid = kernel_pid(daemon)
-    assert await daemon.ask(HostRestart()) == {}
+    assert await daemon.ask(HostRestart()) == Done()
     assert daemon.states[-3:] == [("restarting", 0), ("starting", 1), ("idle", 1)]
     assert kernel_pid(daemon) != first_pid
     events = await daemon.run("x")
@@ -372,11 +373,11 @@ async def test_a_restart_may_take_another_environment_or_leave_the_kernel_as_it_
     assert daemon.text((await daemon.run("print(x)"))[0].execution_id) == "1\n"
 
     marker.touch()
-    assert await daemon.ask(request) == {}
+    assert await daemon.ask(request) == Done()
     execution_id = await daemon.start("import os, sys; print(os.environ['WHERE'], os.listdir(sys.path[-1]))")
     await daemon.until(lambda: daemon.of(execution_id, Finished))
     assert daemon.text(execution_id) == "elsewhere []\n"
-    assert await daemon.ask(HostRequest()) == {"request": b"", "marker": str(marker)}
+    assert await daemon.ask(HostRequest()) == HostRequestReply(request=b"", marker=str(marker))
     with marker.open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

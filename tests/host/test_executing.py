@@ -9,14 +9,15 @@ import pytest
 
 from runtimed.errors import RuntimedError
 from runtimed.protocol.events import Blob, Clear, Display, Failed, Finished, InputRequested, Started
-from runtimed.protocol.host_operations import Execute, HostComplete, HostInput, HostInspect, HostInterrupt
-from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, join, shapes
+from runtimed.protocol.host_operations import Execute, HostInput, HostInterrupt, KernelAsk
+from runtimed.protocol.replies import Done
+from tests.host.standin import Daemon, HostProcess, client_environment, completion, in_loop, join, shapes
 
 
 @in_loop
 async def test_a_cell_gives_its_events_in_order(host: HostProcess) -> None:
     daemon = await Daemon().attach(host)
-    assert daemon.attached["epoch"] == host.bootstrap.epoch
+    assert daemon.attached.epoch == host.bootstrap.epoch
     events = await daemon.run("print('a')\n1 + 1")
     assert shapes(events) == [
         ("Started",),
@@ -106,10 +107,10 @@ async def test_what_a_pager_would_show_is_displayed(shared_host: HostProcess) ->
 async def test_an_execution_runs_once_however_often_it_is_sent(shared_host: HostProcess) -> None:
     daemon = await join(shared_host)
     request = Execute(execution_id="once", cell_id="c", code="n = globals().get('n', 0) + 1; print(n)")
-    assert await daemon.ask(request) == {}
-    assert await daemon.ask(request) == {}
+    assert await daemon.ask(request) == Done()
+    assert await daemon.ask(request) == Done()
     await daemon.finished("once")
-    assert await daemon.ask(request) == {}
+    assert await daemon.ask(request) == Done()
     last = await daemon.start("print(n)")
     await daemon.finished(last)
     assert (daemon.text("once"), daemon.text(last)) == ("1\n", "1\n")
@@ -126,7 +127,7 @@ async def test_input_goes_to_whoever_asked_for_it(shared_host: HostProcess) -> N
         await daemon.count(execution_id, InputRequested, number + 1)
         asked = daemon.of(execution_id, InputRequested)[number]
         assert (asked.prompt, asked.password) == (prompt, password)
-        assert await daemon.ask(HostInput(execution_id=execution_id, text=answer)) == {}
+        assert await daemon.ask(HostInput(execution_id=execution_id, text=answer)) == Done()
     assert (await daemon.finished(execution_id)).status == "ok"
     assert daemon.text(execution_id) == "ann é42\n"
     with pytest.raises(RuntimedError, match="does not wait for input"):
@@ -138,7 +139,7 @@ async def test_input_goes_to_whoever_asked_for_it(shared_host: HostProcess) -> N
 @in_loop
 async def test_an_interrupt_stops_the_cell_that_runs_and_no_other(shared_host: HostProcess) -> None:
     daemon = await join(shared_host)
-    assert await daemon.ask(HostInterrupt()) == {}
+    assert await daemon.ask(HostInterrupt()) == Done()
     running = await daemon.start("import time\ntime.sleep(1000)")
     following = await daemon.start("print('next')")
     await daemon.until(lambda: daemon.of(running, Started))
@@ -162,10 +163,12 @@ async def test_completions_and_inspections_come_while_a_cell_runs(shared_host: H
     daemon = await join(shared_host)
     execution_id = await daemon.start("import time\nhello_world = 1\nprint('on', flush=True)\ntime.sleep(1000)")
     await daemon.until(lambda: daemon.text(execution_id))
-    completed = await daemon.ask(HostComplete(code="hello_wor", cursor_pos=9))
-    assert "hello_world" in completed["matches"]
-    inspected = await daemon.ask(HostInspect(code="hello_world", cursor_pos=3, detail_level=0))
-    assert inspected["found"] is True
+    completed = await daemon.ask(completion("hello_wor"))
+    assert "hello_world" in completed.content["matches"]
+    inspected = await daemon.ask(
+        KernelAsk(msg_type="inspect_request", content={"code": "hello_world", "cursor_pos": 3, "detail_level": 0})
+    )
+    assert inspected.content["found"] is True
     await daemon.ask(HostInterrupt())
     await daemon.finished(execution_id)
     # Neither question shows as work of the kernel.
@@ -174,12 +177,41 @@ async def test_completions_and_inspections_come_while_a_cell_runs(shared_host: H
 
 
 @in_loop
+async def test_every_question_of_jupyter_reaches_the_kernel(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
+    await daemon.run("asked_before = 1")
+    is_complete = await daemon.ask(KernelAsk(msg_type="is_complete_request", content={"code": "for x in y:"}))
+    assert is_complete.content["status"] == "incomplete"
+    history = await daemon.ask(
+        KernelAsk(
+            msg_type="history_request",
+            content={"hist_access_type": "tail", "n": 1, "output": False, "raw": True, "session": 0},
+        )
+    )
+    assert history.content["history"][-1][2] == "asked_before = 1"
+    comms = await daemon.ask(KernelAsk(msg_type="comm_info_request", content={}))
+    assert comms.content["comms"] == {}
+
+
+@in_loop
+async def test_user_expressions_are_evaluated_behind_the_code(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
+    await daemon.ask(
+        Execute(execution_id="e", cell_id="c", code="x = 20", user_expressions={"sum": "x + 1", "wrong": "1 / 0"})
+    )
+    found = json.loads((await daemon.finished("e")).user_expressions)
+    assert (found["sum"]["status"], found["sum"]["data"]["text/plain"]) == ("ok", "21")
+    assert (found["wrong"]["status"], found["wrong"]["ename"]) == ("error", "ZeroDivisionError")
+    assert (await daemon.run("1"))[-1].user_expressions == "{}"
+
+
+@in_loop
 async def test_a_completion_comes_during_a_flood_of_output(shared_host: HostProcess) -> None:
     daemon = await join(shared_host)
     execution_id = await daemon.start("while True: print('flood' * 100, flush=True)")
     await daemon.until(lambda: len(daemon.events) > 100)
-    completed = await daemon.ask(HostComplete(code="prin", cursor_pos=4))
-    assert "print" in completed["matches"]
+    completed = await daemon.ask(completion("prin"))
+    assert "print" in completed.content["matches"]
     await daemon.ask(HostInterrupt())
     assert (await daemon.finished(execution_id)).message == "KeyboardInterrupt"
 
@@ -202,7 +234,7 @@ async def later():
 task = asyncio.ensure_future(later())
 """
     first = (await daemon.run(code))[0].execution_id
-    await daemon.ask(HostComplete(code="prin", cursor_pos=4))  # ipykernel then writes under this request
+    await daemon.ask(completion("prin"))  # ipykernel then writes under this request
     second = (await daemon.run("gate.set(); thread.join(); await task"))[0].execution_id
     await daemon.until(lambda: "from the task\n" in daemon.text(first))
     assert daemon.text(first).replace("from the thread\n", "") == "from the task\n"

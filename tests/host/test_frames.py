@@ -10,9 +10,8 @@ import psutil
 
 from runtimed.host.lifetime import MAX_STRANGERS
 from runtimed.protocol import codec
-from runtimed.protocol.host_operations import HostComplete
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request
-from tests.host.standin import HostProcess, eventually, in_loop, join
+from tests.host.standin import HostProcess, completion, eventually, in_loop, join
 
 GROWTH = 100 * 2**20
 """Bytes by which a host may grow at its peak; 1.2 GB were needed to read the frame."""
@@ -48,7 +47,7 @@ async def test_a_frame_of_millions_of_lists_neither_delays_nor_grows_a_host(shar
     assert isinstance(known[-1], Refusal)
     assert "more than" in known[-1].message
     assert shared_host.memory - before < GROWTH
-    assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["status"] == "ok"
+    assert (await daemon.ask(completion("x"))).content["status"] == "ok"
 
 
 @in_loop
@@ -64,7 +63,7 @@ async def test_strangers_of_a_host_are_few(shared_host: HostProcess) -> None:
             said = await asyncio.to_thread(sock.recv, 4096)
             assert b"Too many connections wait here without a greeting" in said
         assert psutil.Process(shared_host.process.pid).num_fds() < 100
-        assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["status"] == "ok"
+        assert (await daemon.ask(completion("x"))).content["status"] == "ok"
 
 
 @in_loop
@@ -73,10 +72,10 @@ async def test_a_number_in_use_names_no_second_request_of_a_host(shared_host: Ho
     await daemon.run("x = 1")
     assert daemon.channel is not None
     # Two in one piece: the first one cannot have been answered in between.
-    frame = codec.encode_message(Request(77, HostComplete(code="x", cursor_pos=1)))
+    frame = codec.encode_message(Request(77, completion("x")))
     daemon.channel.send_parts(frame, frame)
     await eventually(lambda: daemon.is_closed)
 
     assert daemon.refusal == "Request 77 is not answered yet: give each request a number of its own"
     other = await join(shared_host)
-    assert (await other.ask(HostComplete(code="x", cursor_pos=1)))["status"] == "ok"
+    assert (await other.ask(completion("x"))).content["status"] == "ok"

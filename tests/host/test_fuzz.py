@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ GROWTH = 16 * 2**20
 """Bytes by which the host may grow: it remembers the id of every execution that it was given."""
 
 
-def may_be_sent(operation: Operation) -> bool:
+def may_be_sent(operation: Operation[Any]) -> bool:
     return not isinstance(operation, HostRestart | HostShutdown)
 
 
@@ -58,7 +59,7 @@ def test_ten_thousand_mutated_frames_harm_neither_host_nor_kernel(host: HostProc
         assert daemon.text(execution_id) == "kept\n"
         # Whoever attaches itself may acknowledge what it has not stored: that is what an acknowledgement is.
         assert daemon.numbers == list(range(daemon.numbers[0], daemon.numbers[-1] + 1))
-        assert daemon.attached["epoch"] == host.bootstrap.epoch
+        assert daemon.attached.epoch == host.bootstrap.epoch
 
     end()
     after = process.memory_info().rss, process.num_fds()

@@ -16,8 +16,8 @@ import pytest
 from runtimed.host.conversation import _REPLY_MISSING
 from runtimed.host.executions import EXITS
 from runtimed.protocol.events import Started, Stream
-from runtimed.protocol.host_operations import HostComplete, HostInterrupt, HostRestart, HostShutdown
-from tests.host.standin import Daemon, HostProcess, client_environment, eventually, in_loop, join, shapes
+from runtimed.protocol.host_operations import HostInterrupt, HostRestart, HostShutdown
+from tests.host.standin import Daemon, HostProcess, client_environment, completion, eventually, in_loop, join, shapes
 
 ODD = Path(__file__).with_name("odd_kernel.py")
 
@@ -179,4 +179,4 @@ async def test_the_stock_kernelspec_works_untouched(start_host: Callable[..., Ho
 @in_loop
 async def test_a_kernel_that_does_not_complete_says_nothing_found(shared_odd: HostProcess) -> None:
     daemon = await join(shared_odd)
-    assert (await daemon.ask(HostComplete(code="x", cursor_pos=1)))["matches"] == []
+    assert (await daemon.ask(completion("x"))).content["matches"] == []

@@ -65,6 +65,13 @@ def test_cells_are_listed(in_work: Shell, work: Session) -> None:
     assert in_work.run("%runtimed cells nobody") == "Session nobody has no cells.\n"
 
 
+def test_a_source_that_is_larger_than_a_page_is_listed_by_its_first_line(in_work):
+    with Session("work") as session:
+        session.create_cell("first line\n" + "#" * 2 * 2**20)
+
+    assert "first line …" in in_work.run("%runtimed cells")
+
+
 def test_outputs_are_replayed(in_work: Shell, work: Session) -> None:
     cell_id = work.create_cell("print('line')\ndisplay('shown')")
     assert in_work.run(f"%runtimed replay {cell_id}") == f"Cell {cell_id} has no outputs.\n"

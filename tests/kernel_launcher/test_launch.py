@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from runtimed.protocol.events import Display, InputRequested, Stream
-from runtimed.protocol.host_operations import HostComplete, HostInput
-from tests.host.standin import Daemon, HostProcess, client_environment, in_loop, shapes
+from runtimed.protocol.host_operations import HostInput
+from tests.host.standin import Daemon, HostProcess, client_environment, completion, in_loop, shapes
 
 LOOK = """
 import __main__, builtins, json, os, sys
@@ -184,7 +184,7 @@ async def test_what_a_killed_kernel_half_stored_of_a_module_keeps_no_other_from_
     async def offers_a_name() -> bool:
         daemon = await Daemon().attach(start_host(environment=environment))
         await daemon.run("1")
-        return "getattr" in (await daemon.ask(HostComplete(code="getat", cursor_pos=5)))["matches"]
+        return "getattr" in (await daemon.ask(completion("getat"))).content["matches"]
 
     assert await offers_a_name()
     whole = stored()

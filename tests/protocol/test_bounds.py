@@ -24,7 +24,9 @@ from runtimed.protocol.messages import Ack, Cancel, Hello, Request
 from runtimed.protocol.operation import Operation
 
 ASKED: tuple[type[msgspec.Struct], ...] = (Hello, Request, Cancel, Ack)
-OPERATIONS: tuple[type[Operation], ...] = tuple(dict.fromkeys((*get_args(ClientOperation), *get_args(HostOperation))))
+OPERATIONS: tuple[type[Operation[Any]], ...] = tuple(
+    dict.fromkeys((*get_args(ClientOperation), *get_args(HostOperation)))
+)
 FREE_FORM = {kind for kind in OPERATIONS if kind.is_free_form}
 NOT_FINITE = (math.nan, math.inf, -math.inf)
 

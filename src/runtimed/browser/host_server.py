@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,8 +21,10 @@ from runtimed.protocol.browser_operations import (
     Act,
     BrowserOperation,
     GetBrowserAddress,
+    GetBrowserAddressReply,
     GetCookies,
     Observe,
+    Piece,
     ReadReply,
     SaveProfile,
     Scrape,
@@ -30,7 +32,18 @@ from runtimed.protocol.browser_operations import (
     SetCookies,
 )
 from runtimed.protocol.codec import pack
-from runtimed.protocol.host_operations import HostBecomeBrowser, HostBrowserUsed, HostOperation, HostShutdown, HostWarm
+from runtimed.protocol.host_operations import (
+    AttachReply,
+    HostBecomeBrowser,
+    HostBrowserUsed,
+    HostOperation,
+    HostShutdown,
+    HostWarm,
+)
+from runtimed.protocol.operation import ReplyBody
+from runtimed.protocol.replies import Done, InPieces
+
+T = TypeVar("T")
 
 __all__ = ["BrowserServer"]
 
@@ -61,20 +74,22 @@ class BrowserServer(HostServer):
     ) -> None:
         super().__init__(epoch, browser, outbox, tasks, daemon_changed, blobs)
         self._browser = browser
-        self._works: dict[str, asyncio.Task[dict[str, Any]]] = {}
-        self._results: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._works: dict[str, asyncio.Task[ReplyBody]] = {}
+        self._results: OrderedDict[str, ReplyBody] = OrderedDict()
         self._replies: OrderedDict[int, bytes] = OrderedDict()
         self._last_reply = 0
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AttachReply:
         """See `HostServer`."""
         browser = self._browser
-        return {
-            "status": browser.status,
-            "pid": browser.pid,
-            "used_at": browser.used_at,
-            "profile": browser.kept_profile,
-        }
+        return AttachReply(
+            epoch=self.epoch,
+            last=self.outbox.last,
+            status=browser.status,
+            pid=browser.pid,
+            used_at=browser.used_at,
+            profile=browser.kept_profile,
+        )
 
     def perform(self, operation: HostOperation) -> Answer:
         """See `HostServer`."""
@@ -85,7 +100,7 @@ class BrowserServer(HostServer):
                 return _nothing_after(self._browser.work(self._browser.become(operation)))
             case HostBrowserUsed():
                 self._browser.lifespan.use(time.time())
-                return {}
+                return Done()
             case HostShutdown():
                 return _nothing_after(self._browser.stop())
             case ReadReply(reply_id=reply_id, offset=offset):
@@ -108,7 +123,7 @@ class BrowserServer(HostServer):
         """See `HostServer`: what nobody waits for is given up, so that others need not wait for it."""
         task.cancel()
 
-    async def _once(self, operation: BrowserOperation) -> dict[str, Any]:
+    async def _once(self, operation: BrowserOperation) -> ReplyBody:
         """Do what was asked, or wait for it if it was asked already: a daemon that comes after another asks again."""
         key = operation.key
         if key in self._results:
@@ -123,7 +138,7 @@ class BrowserServer(HostServer):
             work.cancel()
             raise
 
-    async def _do(self, operation: BrowserOperation) -> dict[str, Any]:
+    async def _do(self, operation: BrowserOperation) -> ReplyBody:
         browser = self._browser.browser
         match operation:
             case Observe():
@@ -135,12 +150,12 @@ class BrowserServer(HostServer):
                     start=operation.start,
                     since=operation.since,
                 )
-                return self._in_pieces({"observation": _plain(observation)})
+                return self._in_pieces(observation)
             case Act():
                 result = await browser.execute(
                     parse_action(operation.action), client_id=operation.client_id, label=operation.label
                 )
-                reply = self._in_pieces({"result": _plain(result)})
+                reply = self._in_pieces(result)
                 self._remember(operation.key, reply)
                 return reply
             case Scrape():
@@ -151,12 +166,12 @@ class BrowserServer(HostServer):
                     images=operation.images,
                     schema=operation.schema,
                 )
-                return self._in_pieces({"content": _plain(content)})
+                return self._in_pieces(content)
             case Screenshot():
                 target = None if operation.target is None else parse_target(operation.target)
-                return self._in_pieces({"data": await browser.screenshot(target, full_page=operation.full_page)})
+                return self._in_pieces(await browser.screenshot(target, full_page=operation.full_page))
             case GetCookies():
-                return self._in_pieces({"cookies": await browser.cookies()})
+                return self._in_pieces(await browser.cookies())
             case SetCookies():
                 if operation.cookie_file is None:
                     await browser.set_cookies(operation.cookies)
@@ -165,32 +180,32 @@ class BrowserServer(HostServer):
             case SaveProfile():
                 await browser.save_profile(operation.name)
             case GetBrowserAddress():
-                return {
-                    "cdp_url": browser.cdp_url,
-                    "viewer_url": browser.viewer_url,
-                    "viewer_page": str(browser.viewer_page),
-                    "target": await browser.active_target(),
-                    "dialogs": await browser.dialogs(),
-                    "silent": await browser.silent() if operation.attaching else [],
-                }
-        return {}
+                return GetBrowserAddressReply(
+                    cdp_url=browser.cdp_url,
+                    viewer_url=browser.viewer_url,
+                    viewer_page=str(browser.viewer_page),
+                    target=await browser.active_target(),
+                    dialogs=await browser.dialogs(),
+                    silent=await browser.silent() if operation.attaching else [],
+                )
+        return Done()
 
     # --- what came of it ---
 
-    def _remember(self, key: str, reply: dict[str, Any]) -> None:
+    def _remember(self, key: str, reply: ReplyBody) -> None:
         self._results[key] = reply
         if len(self._results) > REMEMBERED:
             self._results.popitem(last=False)
 
-    def _in_pieces(self, reply: dict[str, Any]) -> dict[str, Any]:
-        """Return a reply as the bytes that only the client reads, or the first piece of one that is long.
+    def _in_pieces(self, value: T) -> InPieces[T]:
+        """Return a value as the bytes that only the client reads, or the first piece of one that is long.
 
         Raises:
             BrowserError: If it is too long for anybody.
         """
-        packed = pack(reply)
+        packed = pack(msgspec.to_builtins(value, builtin_types=(bytes,)))
         if len(packed) <= PIECE:
-            return {"piece": packed, "size": len(packed)}
+            return InPieces(piece=packed, size=len(packed))
         if len(packed) > MAX_REPLY:
             raise BrowserError(
                 f"What the page holds is too much to be returned: {len(packed):,} bytes, where {MAX_REPLY:,} are the "
@@ -202,19 +217,15 @@ class BrowserServer(HostServer):
         while sum(map(len, self._replies.values())) > MAX_REPLY:
             self._replies.popitem(last=False)
         asyncio.get_running_loop().call_later(KEPT, self._replies.pop, self._last_reply, None)
-        return {"reply_id": self._last_reply, "piece": packed[:PIECE], "size": len(packed)}
+        return InPieces(reply_id=self._last_reply, piece=packed[:PIECE], size=len(packed))
 
-    def _read_reply(self, reply_id: int, offset: int) -> dict[str, Any]:
+    def _read_reply(self, reply_id: int, offset: int) -> Piece:
         packed = self._replies.get(reply_id)
         if packed is None or not 0 <= offset < len(packed):
             raise BrowserError("The rest of that reply is there no more; ask for it again")
-        return {"piece": packed[offset : offset + PIECE]}
+        return Piece(piece=packed[offset : offset + PIECE])
 
 
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value, builtin_types=(bytes,))
-
-
-async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:
+async def _nothing_after(work: Awaitable[object]) -> Done:
     await work
-    return {}
+    return Done()

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -85,7 +85,7 @@ class HostedBrowser:
         self.dead = asyncio.Event()
         self.used_at = 0.0
         self.lifespan = _lifespan(bootstrap)
-        self.status = "starting"
+        self.status: Literal["starting", "ready", "dead"] = "starting"
         self.pid: int | None = None
 
     @property

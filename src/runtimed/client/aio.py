@@ -53,7 +53,7 @@ T = TypeVar("T")
 class _Pending:
     """A request in flight."""
 
-    def __init__(self, operation: Operation, on_event: OnEvent | None) -> None:
+    def __init__(self, operation: Operation[Any], on_event: OnEvent | None) -> None:
         self.operation = operation
         self.on_event = on_event
         self.reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -91,7 +91,7 @@ class _Link:
         self.side.hello(hello)
         self._flush()
 
-    def ask(self, number: int, operation: Operation, on_event: OnEvent | None = None) -> _Pending:
+    def ask(self, number: int, operation: Operation[Any], on_event: OnEvent | None = None) -> _Pending:
         pending = _Pending(operation, on_event)
         self.side.ask(operation, pending, number)
         self._flush()
@@ -219,7 +219,7 @@ class AsyncConnection:
                 link.close()
         self._leave_ended_loops()
 
-    def post(self, operation: Operation) -> asyncio.Future[dict[str, Any]] | None:
+    def post(self, operation: Operation[Any]) -> asyncio.Future[dict[str, Any]] | None:
         """Send a request now, if this event loop has a connection that is usable; None if it has not.
 
         Returns:
@@ -346,7 +346,7 @@ class AsyncEvents(AsyncIterator[Event]):
     def __init__(self, connection: AsyncConnection, follow: Follow) -> None:
         self._connection = connection
         self._number = connection._identity.number()  # one thing in two parts
-        self._operation: Operation = follow.operation
+        self._operation: Operation[Any] = follow.operation
         self._timeout = follow.timeout
         self._deadline: float | None = None
         self._arrived: deque[Event] = deque()

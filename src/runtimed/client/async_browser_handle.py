@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.aio import AsyncConnection
@@ -10,6 +10,7 @@ from runtimed.client.async_apart import apart
 from runtimed.client.browser_handle import BrowserHandle
 from runtimed.client.flows import Flow
 from runtimed.errors import SessionError
+from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from runtimed.protocol.client_operations import Join
 from runtimed.texts import printable
 
@@ -36,7 +37,7 @@ class AsyncBrowserHandle(BrowserHandle):
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
         return await self._active_page(lambda attaching: self._address(attaching=attaching))
 
-    async def _address(self, *, attaching: bool = False) -> dict[str, Any]:
+    async def _address(self, *, attaching: bool = False) -> GetBrowserAddressReply:
         return await self._perform(calls.browser.browser_address(self._known(), attaching=attaching))
 
     async def _let_go(self) -> None:

@@ -123,12 +123,12 @@ class AsyncBrowserSession(AsyncBrowserHandle):
             SessionClosed: If the session has no browser.
         """
         address = await self._address()
-        return str(address["cdp_url"])
+        return address.cdp_url
 
     async def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
         address = await self._address()
-        return str(address["viewer_url"])
+        return address.viewer_url
 
     async def open_viewer(self) -> None:
         """Open the viewer in this user's own browser; where none opens, print its address.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runtimed.display import running_shell
 from runtimed.errors import BrowserError, BrowserUnavailable
+from runtimed.protocol.browser_operations import GetBrowserAddressReply
 
 if TYPE_CHECKING:
     import playwright.async_api
@@ -336,7 +337,7 @@ def not_found() -> BrowserError:
     return BrowserError("Playwright does not know the active tab: it was closed, or does not open; ask again")
 
 
-def check_can_attach(address: Mapping[str, Any]) -> None:
+def check_can_attach(address: GetBrowserAddressReply) -> None:
     """See that Playwright can attach itself, which asks something of every page.
 
     Args:
@@ -345,16 +346,18 @@ def check_can_attach(address: Mapping[str, Any]) -> None:
     Raises:
         BrowserError: If a page waits in a dialog, or does not answer.
     """
-    dialogs: Mapping[str, str] = address["dialogs"]
+    dialogs: Mapping[str, str] = address.dialogs
     if dialogs:
-        here = dialogs.get(address["target"])
+        here = dialogs.get(address.target)
         sentence = here or f"{next(iter(dialogs.values()))} in the active tab, so switch_tab comes first"
         raise BrowserError(f"Playwright attaches itself only when no page waits in a dialog. {sentence}")
-    if address["silent"]:
-        raise BrowserError(f"Playwright attaches itself only when every page answers. {address['silent'][0]}")
+    if address.silent:
+        raise BrowserError(f"Playwright attaches itself only when every page answers. {address.silent[0]}")
 
 
-def check_page_answers(page: playwright.sync_api.Page | playwright.async_api.Page, address: Mapping[str, Any]) -> None:
+def check_page_answers(
+    page: playwright.sync_api.Page | playwright.async_api.Page, address: GetBrowserAddressReply
+) -> None:
     """See that the page of the active tab can be asked for something, or answers its dialogs by itself.
 
     Args:
@@ -364,7 +367,7 @@ def check_page_answers(page: playwright.sync_api.Page | playwright.async_api.Pag
     Raises:
         BrowserError: If it waits in a dialog for which nobody here has a handler.
     """
-    sentence = address["dialogs"].get(address["target"])
+    sentence = address.dialogs.get(address.target)
     # Playwright has no public way to ask who listens.
     if sentence is not None and not any(held._impl_obj.listeners("dialog") for held in (page, page.context)):
         raise BrowserError(sentence)

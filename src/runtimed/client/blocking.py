@@ -173,7 +173,7 @@ class Connection:
                 self._reconnect()
 
     def _exchange(
-        self, number: int, operation: Operation, deadline: float | None
+        self, number: int, operation: Operation[Any], deadline: float | None
     ) -> Generator[EventReceived[None] | Replied[None]]:
         """Send a request and give what answers it, the reply last."""
         if not self.is_open:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from runtimed.client import calls
 from runtimed.client.apart import apart
@@ -12,6 +12,7 @@ from runtimed.client.browser_handle import BrowserHandle
 from runtimed.client.connections import Connections
 from runtimed.client.flows import Flow
 from runtimed.errors import SessionError
+from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from runtimed.protocol.client_operations import Join
 from runtimed.texts import printable
 
@@ -61,11 +62,11 @@ class BlockingBrowserHandle(BrowserHandle):
             address = self._address(attaching=self._attached is None)
             if self._attached is None:
                 check_can_attach(address)
-                self._attached = Attached(address["cdp_url"])
-            page = self._attached.find(address["target"])
+                self._attached = Attached(address.cdp_url)
+            page = self._attached.find(address.target)
             if page is not None:
                 check_page_answers(page, address)
-                if self._attached.catch_up(page, answers=address["target"] not in address["dialogs"]):
+                if self._attached.catch_up(page, answers=address.target not in address.dialogs):
                     return page
         raise not_found()
 
@@ -73,7 +74,7 @@ class BlockingBrowserHandle(BrowserHandle):
         """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
         return await self._active_page(lambda attaching: asyncio.to_thread(self._address, attaching=attaching))
 
-    def _address(self, *, attaching: bool = False) -> dict[str, Any]:
+    def _address(self, *, attaching: bool = False) -> GetBrowserAddressReply:
         return self._perform(calls.browser.browser_address(self._known(), attaching=attaching))
 
     def _let_go(self) -> None:

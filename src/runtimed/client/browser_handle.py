@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtimed.browser.config_check import check_config
 from runtimed.client.attached import ATTEMPTS, AsyncAttached, check_can_attach, check_page_answers, not_found
@@ -21,6 +21,7 @@ from runtimed.errors import BrowserError, NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_browser_session_id
 from runtimed.models import SessionStatus
 from runtimed.pages import BrowserConfig
+from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from runtimed.protocol.client_operations import Join
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class BrowserHandle:
             host_pid=None,
         )
 
-    async def _active_page(self, ask: Callable[[bool], Awaitable[Mapping[str, Any]]]) -> playwright.async_api.Page:
+    async def _active_page(self, ask: Callable[[bool], Awaitable[GetBrowserAddressReply]]) -> playwright.async_api.Page:
         """Return Playwright's page of the active tab for asyncio.
 
         Args:
@@ -235,17 +236,17 @@ class BrowserHandle:
             if self._async_attached is None:
                 check_can_attach(address)
                 attached = AsyncAttached()
-                await attached.attach(address["cdp_url"])
+                await attached.attach(address.cdp_url)
                 self._async_attached = attached
-            page = await self._async_attached.find(address["target"])
+            page = await self._async_attached.find(address.target)
             if page is not None:
                 check_page_answers(page, address)
-                if await self._async_attached.catch_up(page, answers=address["target"] not in address["dialogs"]):
+                if await self._async_attached.catch_up(page, answers=address.target not in address.dialogs):
                     return page
         raise not_found()
 
 
-def open_viewer(address: Mapping[str, Any]) -> None:
+def open_viewer(address: GetBrowserAddressReply) -> None:
     """Open the viewer in this user's own browser; where none opens, print its address.
 
     Args:
@@ -256,8 +257,8 @@ def open_viewer(address: Mapping[str, Any]) -> None:
     # Elsewhere it would find a browser of the terminal, and take it over.
     has_display = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
     # What it is given stands on a command line, which every user of the machine reads: no place for the token.
-    if not (has_display and webbrowser.open(Path(address["viewer_page"]).as_uri())):
-        print(f"Watch the browser at {address['viewer_url']}", flush=True)  # noqa: T201  # for the person who asked to see it
+    if not (has_display and webbrowser.open(Path(address.viewer_page).as_uri())):
+        print(f"Watch the browser at {address.viewer_url}", flush=True)  # noqa: T201  # for the person who asked to see it
 
 
 def _absolute(path: str | Path | None) -> str | None:

@@ -125,13 +125,13 @@ class BrowserSession(BlockingBrowserHandle):
             SessionClosed: If the session has no browser.
         """
         address = self._address()
-        return str(address["cdp_url"])
+        return address.cdp_url
 
     @property
     def viewer_url(self) -> str:
         """The address of a page that shows the browser live, with its tabs and its action log; see `cdp_url`."""
         address = self._address()
-        return str(address["viewer_url"])
+        return address.viewer_url
 
     def open_viewer(self) -> None:
         """Open the viewer in this user's own browser; where none opens, print its address.

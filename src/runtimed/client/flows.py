@@ -10,11 +10,10 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from runtimed.protocol.client_operations import Enqueue, StartKernel, Subscribe, Watch
 from runtimed.protocol.events import Event
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Operation, ReplyT, Streamed, read_reply
 
-__all__ = ["Ask", "Flow", "Follow", "OnEvent", "Step"]
+__all__ = ["Ask", "Flow", "Follow", "OnEvent", "Step", "ask", "follow_events"]
 
 T = TypeVar("T")
 
@@ -25,7 +24,7 @@ OnEvent = Callable[[Event], None]
 class Ask:
     """Send a request; the reply's map comes back."""
 
-    operation: Operation
+    operation: Operation[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,20 @@ class Follow:
         timeout: Seconds after which a `WaitTimeout` comes instead of the reply; None waits for ever.
     """
 
-    operation: Enqueue | Watch | Subscribe | StartKernel
+    operation: Streamed[Any]
     on_event: OnEvent
     timeout: float | None = None
 
 
 Step = Ask | Follow
 Flow = Generator[Step, dict[str, Any], T]
+
+
+def ask(operation: Operation[ReplyT]) -> Flow[ReplyT]:
+    """Send a request and return what its reply says."""
+    return read_reply(operation, (yield Ask(operation)))
+
+
+def follow_events(operation: Streamed[ReplyT], on_event: OnEvent, timeout: float | None = None) -> Flow[ReplyT]:
+    """Send a request that is answered by events, see `Follow`, and return what its reply says."""
+    return read_reply(operation, (yield Follow(operation, on_event, timeout)))

@@ -40,6 +40,7 @@ __all__ = [
     "pager_of_reply",
     "payload_of_reply",
     "summary_of_reply",
+    "user_expressions_of_reply",
 ]
 
 logger = logging.getLogger(__name__)
@@ -171,6 +172,34 @@ def payload_of_reply(content: Mapping[str, Any], origin: Origin) -> tuple[str, l
             note = f"[{entry['source']} was left out: it has {len(text)} bytes, of {MAX_INLINE} that pass]\n"
             notes.append(Stream(name="stderr", text=_shorten(note, _MAX_SUMMARY), **_fields(origin)))
     return f"[{','.join(kept)}]", notes
+
+
+def user_expressions_of_reply(content: Mapping[str, Any]) -> str:
+    """Return what came of the user expressions of an execution, as JSON text.
+
+    Of each its content as execute_reply has it; one that is too large, or no object, says so as an error does.
+
+    Source: Jupyter messaging 5.4, "Execution results".
+    """
+    found = content.get("user_expressions")
+    kept: dict[str, Any] = {}
+    left = MAX_INLINE
+    for name, value in found.items() if isinstance(found, Mapping) else ():
+        text = _json_of(value) if isinstance(value, Mapping) else None
+        if text is not None and len(text) <= left:
+            left -= len(text)
+            kept[str(name)] = value
+        else:
+            why = "it is no JSON object" if text is None else f"it has {len(text)} bytes, of {MAX_INLINE} that pass"
+            kept[str(name)] = {"status": "error", "ename": "LeftOut", "evalue": why, "traceback": []}
+    return json.dumps(kept)
+
+
+def _json_of(value: Any) -> str | None:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def asks_exit(content: Mapping[str, Any]) -> bool:

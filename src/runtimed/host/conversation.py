@@ -199,7 +199,7 @@ class Conversation:
                 "code": request.code,
                 "silent": request.silent,
                 "store_history": not request.silent,
-                "user_expressions": {},
+                "user_expressions": request.user_expressions,
                 "allow_stdin": request.stdin,
                 "stop_on_error": False,
             },

@@ -19,6 +19,7 @@ from runtimed.execution.jupyter_messages import (
     pager_of_reply,
     payload_of_reply,
     summary_of_reply,
+    user_expressions_of_reply,
 )
 from runtimed.execution.widgets import COMM_TYPES, Widgets
 from runtimed.host.variables import Results
@@ -194,6 +195,7 @@ class Executions:
                 execution_count=count if isinstance(count, int) and 0 <= count < 2**63 else execution.count,
                 message=summary_of_reply(reply),
                 payload=payload,
+                user_expressions=user_expressions_of_reply(reply),
             )
         )
         events = [*self._start(execution, at), *events]

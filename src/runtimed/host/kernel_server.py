@@ -13,21 +13,23 @@ from runtimed.host.kernel import Kernel
 from runtimed.host.outbox import Outbox
 from runtimed.host.server import Answer, HostServer
 from runtimed.protocol.host_operations import (
+    AttachReply,
     Execute,
     HostBecome,
-    HostComplete,
     HostGetResultValue,
     HostGetVariable,
     HostInput,
-    HostInspect,
     HostInterrupt,
     HostOperation,
     HostPutVariable,
     HostRequest,
+    HostRequestReply,
     HostRestart,
     HostShutdown,
     HostWarm,
+    KernelAsk,
 )
+from runtimed.protocol.replies import Done, GetResultValueReply, KernelAnswer
 
 __all__ = ["KernelServer"]
 
@@ -47,13 +49,15 @@ class KernelServer(HostServer):
         super().__init__(epoch, kernel, outbox, tasks, daemon_changed, blobs)
         self.kernel = kernel
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> AttachReply:
         """See `HostServer`."""
-        return {
-            "kernel_pid": self.kernel.pid,
-            "env_source": self.kernel.bootstrap.env_source,
-            "executions": self.kernel.open_executions,
-        }
+        return AttachReply(
+            epoch=self.epoch,
+            last=self.outbox.last,
+            kernel_pid=self.kernel.pid,
+            env_source=self.kernel.bootstrap.env_source,
+            executions=self.kernel.open_executions,
+        )
 
     def perform(self, operation: HostOperation) -> Answer:
         """See `HostServer`."""
@@ -70,31 +74,28 @@ class KernelServer(HostServer):
             case HostInput(execution_id=execution_id, text=text):
                 kernel.answer(execution_id, text)
             case HostRequest():
-                return {"request": kernel.bootstrap.request, "marker": kernel.bootstrap.marker}
+                return HostRequestReply(request=kernel.bootstrap.request, marker=kernel.bootstrap.marker)
             case HostRestart():
                 return _nothing_after(kernel.restart(operation))
             case HostShutdown():
                 return _nothing_after(kernel.stop())
-            case HostComplete(code=code, cursor_pos=position):
-                return _bounded(kernel.ask("complete_request", {"code": code, "cursor_pos": position}))
-            case HostInspect(code=code, cursor_pos=position, detail_level=level):
-                content = {"code": code, "cursor_pos": position, "detail_level": level}
-                return _bounded(kernel.ask("inspect_request", content))
+            case KernelAsk(msg_type=msg_type, content=content):
+                return _bounded(kernel.ask(msg_type, content))
             case HostGetVariable(name=name):
                 return kernel.variables.get(name)
             case HostPutVariable(name=name, pickled=pickled):
                 return kernel.variables.put(name, pickled)
             case HostGetResultValue(execution_id=execution_id):
-                return {"value": kernel.variables.result(execution_id)}
+                return GetResultValueReply(value=kernel.variables.result(execution_id))
             case _:
                 raise ProtocolError(f"The host of a kernel does not know the operation {type(operation).__name__}")
-        return {}
+        return Done()
 
 
-async def _bounded(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    return bounded(await answer)
+async def _bounded(answer: Awaitable[dict[str, Any]]) -> KernelAnswer:
+    return KernelAnswer(content=bounded(await answer))
 
 
-async def _nothing_after(work: Awaitable[object]) -> dict[str, Any]:
+async def _nothing_after(work: Awaitable[object]) -> Done:
     await work
-    return {}
+    return Done()

@@ -13,7 +13,15 @@ from runtimed.host.blobs import HostBlobs
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.protocol.codec import decode_asked_of_host
-from runtimed.protocol.host_operations import Attach, HostDetach, HostDropBlob, HostOperation, HostReadBlob, OfSpare
+from runtimed.protocol.host_operations import (
+    Attach,
+    AttachReply,
+    HostDetach,
+    HostDropBlob,
+    HostOperation,
+    HostReadBlob,
+    OfSpare,
+)
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -25,6 +33,8 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
+from runtimed.protocol.operation import ReplyBody
+from runtimed.protocol.replies import Done, GetBlobReply
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
 
@@ -40,7 +50,7 @@ MAX_UNREAD: Final = 2**25
 """Bytes that the other side has not taken above which no more of its requests are read. Far more than the events that
 are sent ahead: requests are served while the daemon is slow to store those."""
 
-Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]
+Answer = ReplyBody | Coroutine[Any, Any, ReplyBody]
 """The reply to a request, or what makes it and goes on when the connection is gone."""
 
 
@@ -78,8 +88,8 @@ class HostServer:
         self.is_lonely = False
         """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a daemon that attaches itself learns of what this host owns."""
+    def facts(self) -> AttachReply:
+        """Return what a daemon that attaches itself learns of this host."""
         raise NotImplementedError
 
     def perform(self, operation: HostOperation) -> Answer:
@@ -255,7 +265,7 @@ class Connection(ChannelHandler):
         if self.channel.unsent > MAX_UNREAD:
             self.channel.pause_reading()
 
-    def _perform(self, request_id: int, operation: HostOperation) -> dict[str, Any] | None:
+    def _perform(self, request_id: int, operation: HostOperation) -> ReplyBody | None:
         """Do what was asked; None if the reply comes later."""
         if isinstance(operation, OfSpare):
             self._server.keep(self)
@@ -268,15 +278,15 @@ class Connection(ChannelHandler):
                 return None
             case HostDetach():
                 self._said_goodbye = True
-                return {}
+                return Done()
             case HostReadBlob(sha256=sha256, offset=offset):
-                return {"data": self._server.blobs.read(sha256, offset)}
+                return GetBlobReply(data=self._server.blobs.read(sha256, offset))
             case HostDropBlob(sha256=sha256):
                 self._server.blobs.drop(sha256)
-                return {}
+                return Done()
             case _:
                 answer = self._server.perform(operation)
-                if isinstance(answer, dict):
+                if isinstance(answer, ReplyBody):
                     return answer
                 self._start(request_id, answer)
                 return None
@@ -288,13 +298,13 @@ class Connection(ChannelHandler):
             raise ConnectionLost("This spare ends, as the daemon that made it did")
         self._said_goodbye = False
         # The reply goes first: the daemon learns the epoch before it gets an event.
-        self._reply(request_id, {"epoch": server.epoch, "last": server.outbox.last, **server.facts()})
+        self._reply(request_id, server.facts())
         server.attach(self, after)
 
-    def _start(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+    def _start(self, request_id: int, work: Coroutine[Any, Any, ReplyBody]) -> None:
         self._serving[request_id] = self._server.begin(self._serve(request_id, work))
 
-    async def _serve(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+    async def _serve(self, request_id: int, work: Coroutine[Any, Any, ReplyBody]) -> None:
         try:
             result = await work
         except RuntimedError as exc:
@@ -309,7 +319,7 @@ class Connection(ChannelHandler):
                 del self._serving[request_id]
             self._set_reading()
 
-    def _reply(self, request_id: int, result: dict[str, Any]) -> None:
+    def _reply(self, request_id: int, result: ReplyBody) -> None:
         try:
             self.channel.send(Reply(id=request_id, result=result))
         except ProtocolError as exc:  # a completion may be too large, or hold an integer of more than 64 bits

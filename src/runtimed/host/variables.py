@@ -12,6 +12,7 @@ from cachetools import FIFOCache
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
 from runtimed.kernel_launcher.values import GET_REQUEST, MAX_RESULT, MAX_VALUE, PUT_REQUEST, RESULT_KEY
+from runtimed.protocol.replies import Done, GetVariableReply
 
 __all__ = ["MAX_RESULTS", "Ask", "Results", "Variables"]
 
@@ -63,8 +64,8 @@ class Variables:
         """See `Results.get`."""
         return self._results.get(execution_id)
 
-    async def get(self, name: str) -> dict[str, Any]:
-        """Return `{value: bytes}`, the variable's pickle.
+    async def get(self, name: str) -> GetVariableReply:
+        """Return the variable's pickle.
 
         Raises:
             VariableNotFound: If there is none.
@@ -74,13 +75,13 @@ class Variables:
         self._check()
         reply = await self._ask(GET_REQUEST, {"name": name})
         _check(name, reply)
-        return {"value": base64.b64decode(reply["value"])}
+        return GetVariableReply(value=base64.b64decode(reply["value"]))
 
-    async def put(self, name: str, pickled: bytes) -> dict[str, Any]:
+    async def put(self, name: str, pickled: bytes) -> Done:
         """Set a variable. Raises what `get` raises."""
         self._check()
         _check(name, await self._ask(PUT_REQUEST, {"name": name, "value": base64.b64encode(pickled).decode("ascii")}))
-        return {}
+        return Done()
 
     def _check(self) -> None:
         if not self._is_ours():

@@ -1,26 +1,28 @@
-"""What clients ask about browser sessions. The daemon passes most of it on to the session's host.
-
-Each operation's docstring gives its reply.
-"""
+"""What clients ask about browser sessions. The daemon passes most of it on to the session's host."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic
 
 import msgspec
 
+from runtimed.pages import ActionResult, Observation
 from runtimed.protocol.bounds import Environment, Minutes, Number
-from runtimed.protocol.operation import InRoom, Operation
+from runtimed.protocol.operation import InRoom, Operation, ReplyBody, ReplyT_co
+from runtimed.protocol.replies import Done, EventPage, InPieces
 
 __all__ = [
     "Act",
     "BrowserOperation",
     "DeleteProfile",
     "GetBrowserAddress",
+    "GetBrowserAddressReply",
     "GetCookies",
     "ListProfiles",
+    "ListProfilesReply",
     "Observe",
     "OnBrowser",
+    "Piece",
     "ReadActions",
     "ReadReply",
     "SaveProfile",
@@ -28,24 +30,32 @@ __all__ = [
     "Screenshot",
     "SetCookies",
     "StartBrowser",
+    "StartBrowserReply",
 ]
 
 
-class OnBrowser(InRoom, frozen=True, kw_only=True):
-    """Asked of the daemon, which passes it on to the session's host, with the key by which it is known there.
-
-    What a page holds may be large, and concerns the client alone: such a reply comes as `{piece: bytes, size: int}`,
-    the MessagePack of what is said here of it, or the first piece of that; `ReadReply` gives the others, by the
-    `reply_id` that is there, too, then.
-    """
+class OnBrowser(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
+    """Asked of the daemon, which passes it on to the session's host, with the key by which it is known there."""
 
     kind = "browser"
 
     key: str = ""
 
 
-class StartBrowser(InRoom, frozen=True, tag="start_browser"):
-    """Start a browser unless the session has one. Reply when it can be used: `{created: bool}`, if this client did.
+class StartBrowserReply(ReplyBody, frozen=True):
+    """What was begun.
+
+    Attributes:
+        created: Whether this client did it.
+        new: Whether nobody has used the session's id before.
+    """
+
+    created: bool
+    new: bool
+
+
+class StartBrowser(InRoom[StartBrowserReply], frozen=True, tag="start_browser"):
+    """Start a browser unless the session has one. The reply comes when it can be used.
 
     Attributes:
         config: The fields of `BrowserConfig`.
@@ -67,8 +77,8 @@ class StartBrowser(InRoom, frozen=True, tag="start_browser"):
         return f"<StartBrowser notebook_id={self.notebook_id!r}>"
 
 
-class Observe(OnBrowser, frozen=True, tag="observe"):
-    """Look at the active tab, as `Browser.observe` does. Reply: `{observation: fields of Observation}`."""
+class Observe(OnBrowser[InPieces[Observation]], frozen=True, tag="observe"):
+    """Look at the active tab, as `Browser.observe` does."""
 
     scope: str | None = None
     depth: Number | None = None
@@ -78,8 +88,8 @@ class Observe(OnBrowser, frozen=True, tag="observe"):
     start: str | None = None
 
 
-class Act(OnBrowser, frozen=True, tag="act"):
-    """Perform an action, once for each key. Reply: `{result: fields of ActionResult}`.
+class Act(OnBrowser[InPieces[ActionResult]], frozen=True, tag="act"):
+    """Perform an action, once for each key.
 
     Attributes:
         client_id: Who asks for it; the daemon says so to the host.
@@ -97,8 +107,8 @@ class Act(OnBrowser, frozen=True, tag="act"):
         return f"<Act notebook_id={self.notebook_id!r} {self.action.get('type')}>"
 
 
-class Scrape(OnBrowser, frozen=True, tag="scrape"):
-    """Read the active tab as Markdown, or as what a schema says. Reply: `{content: ...}`."""
+class Scrape(OnBrowser[InPieces[Any]], frozen=True, tag="scrape"):
+    """Read the active tab as Markdown, or as what a schema says."""
 
     is_free_form = True
 
@@ -109,8 +119,8 @@ class Scrape(OnBrowser, frozen=True, tag="scrape"):
     schema: dict[str, Any] | None = None
 
 
-class Screenshot(OnBrowser, frozen=True, tag="screenshot"):
-    """Take a picture of the active tab. Reply: `{data: bytes}`, PNG.
+class Screenshot(OnBrowser[InPieces[bytes]], frozen=True, tag="screenshot"):
+    """Take a picture of the active tab, as PNG.
 
     Attributes:
         target: The fields of a `Target`: only that element; None for the page.
@@ -122,12 +132,12 @@ class Screenshot(OnBrowser, frozen=True, tag="screenshot"):
     target: dict[str, Any] | None = None
 
 
-class GetCookies(OnBrowser, frozen=True, tag="get_cookies"):
-    """Reply: `{cookies: [...]}`, as Playwright has them."""
+class GetCookies(OnBrowser[InPieces[list[dict[str, Any]]]], frozen=True, tag="get_cookies"):
+    """Read all cookies, as Playwright has them."""
 
 
-class SetCookies(OnBrowser, frozen=True, tag="set_cookies"):
-    """Set cookies beside those that there are. Reply: `{}`.
+class SetCookies(OnBrowser[Done], frozen=True, tag="set_cookies"):
+    """Set cookies beside those that there are.
 
     Attributes:
         cookie_file: Absolute path of a file that holds them; None for `cookies`.
@@ -139,49 +149,69 @@ class SetCookies(OnBrowser, frozen=True, tag="set_cookies"):
     cookie_file: str | None = None
 
 
-class SaveProfile(OnBrowser, frozen=True, tag="save_profile"):
-    """Keep a copy of the profile under a name, while it is used. Reply: `{}`."""
+class SaveProfile(OnBrowser[Done], frozen=True, tag="save_profile"):
+    """Keep a copy of the profile under a name, while it is used."""
 
     name: str
 
 
-class ListProfiles(Operation, frozen=True, tag="list_profiles"):
-    """Reply: `{names: [str, ...]}`: the named profiles, sorted."""
+class ListProfilesReply(ReplyBody, frozen=True):
+    """The named profiles, sorted."""
+
+    names: list[str]
 
 
-class DeleteProfile(Operation, frozen=True, tag="delete_profile"):
-    """Delete a named profile; raises BrowserError where there is none, or a session stores it again at its end.
+class ListProfiles(Operation[ListProfilesReply], frozen=True, tag="list_profiles"):
+    """List the named profiles."""
 
-    Reply: `{}`.
-    """
+
+class DeleteProfile(Operation[Done], frozen=True, tag="delete_profile"):
+    """Delete a named profile; raises BrowserError where there is none, or a session stores it again at its end."""
 
     name: str
 
 
-class GetBrowserAddress(OnBrowser, frozen=True, tag="browser_address"):
-    """Reply: `{cdp_url: str, viewer_url: str, viewer_page: str, target: str, dialogs: {str: str}, silent: [str]}`.
+class GetBrowserAddressReply(ReplyBody, frozen=True):
+    """The addresses of a browser's relay, on loopback, which hold its tokens, and what its tabs wait for.
 
-    The addresses are those of the relay, on loopback, and hold its tokens; `viewer_page` is the path of a file that
-    leads to the viewer and that only this user can read; `target` is Chromium's id of the active tab; `dialogs` has the
-    tabs that wait in a dialog, each by that id with a sentence that says so; `silent` has a sentence for each tab that
-    does not answer, asked where somebody is about to attach.
+    Attributes:
+        viewer_page: Path of a file that leads to the viewer and that only this user can read.
+        target: Chromium's id of the active tab.
+        dialogs: The tabs that wait in a dialog, each by that id with a sentence that says so.
+        silent: A sentence for each tab that does not answer, asked where somebody is about to attach.
     """
+
+    cdp_url: str
+    viewer_url: str
+    viewer_page: str
+    target: str
+    dialogs: dict[str, str]
+    silent: list[str]
+
+
+class GetBrowserAddress(OnBrowser[GetBrowserAddressReply], frozen=True, tag="browser_address"):
+    """Find out how the browser can be reached."""
 
     attaching: bool = False
 
 
-class ReadReply(OnBrowser, frozen=True, tag="read_reply"):
-    """Read on in a reply of more than a page. Reply: `{piece: bytes}`, at most 1 MiB from `offset`."""
+class Piece(ReplyBody, frozen=True):
+    """At most 1 MiB of a reply."""
+
+    piece: bytes
+
+
+class ReadReply(OnBrowser[Piece], frozen=True, tag="read_reply"):
+    """Read on, from `offset`, in a reply of more than a page."""
 
     reply_id: Number
     offset: Number
 
 
-class ReadActions(InRoom, frozen=True, tag="read_actions"):
+class ReadActions(InRoom[EventPage], frozen=True, tag="read_actions"):
     """Read the action log, whatever the session's state. No use of the session.
 
-    Reply: `{events: [[seq, bytes], ...], last: int, more: bool}`: a page of the session's events, of which those that
-    are `BrowserLogged` count; with `more`, reading goes on after `last`.
+    A page has all of the session's events; those that are `BrowserLogged` count.
     """
 
     kind = "browser"

@@ -1,15 +1,22 @@
-"""What clients ask of the daemon. What concerns browsers is in `browser_operations`.
-
-Each operation's docstring gives its reply.
-"""
+"""What clients ask of the daemon, each with its reply. What concerns browsers is in `browser_operations`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
-from runtimed.models import CellType
+from runtimed.models import (
+    Attribution,
+    AuditEntry,
+    CellType,
+    DaemonStatus,
+    ExecutionSummary,
+    KernelStatus,
+    QueuedExecution,
+    SessionStatus,
+    SyncEnvironmentResult,
+)
 from runtimed.protocol.bounds import MAX_NUMBER, Environment, Minutes, Number, Seconds, Texts
 from runtimed.protocol.browser_operations import (
     BrowserOperation,
@@ -19,7 +26,9 @@ from runtimed.protocol.browser_operations import (
     StartBrowser,
 )
 from runtimed.protocol.inherited import Inherited
-from runtimed.protocol.operation import Edit, InRoom, OnSession, Operation
+from runtimed.protocol.operation import Edit, InRoom, OnSession, Operation, ReplyBody, Streamed, reply_type
+from runtimed.protocol.replies import Done, EventPage, GetBlobReply, GetResultValueReply, GetVariableReply, KernelAnswer
+from runtimed.structs import prepare
 
 __all__ = [
     "MAX_LOG_PAGE",
@@ -34,37 +43,56 @@ __all__ = [
     "DaemonOperation",
     "DeleteCell",
     "DeleteSession",
+    "DeleteSessionReply",
     "EditOperation",
     "Enqueue",
+    "EnqueueReply",
     "FindCells",
     "FindExecutions",
+    "FindExecutionsReply",
     "FindSessions",
     "FlushPool",
+    "FoundIds",
     "GetBlob",
     "GetCell",
+    "GetCellReply",
     "GetCells",
+    "GetCellsReply",
     "GetContent",
+    "GetContentReply",
     "GetDependencies",
+    "GetDependenciesReply",
     "GetLog",
+    "GetLogReply",
     "GetMetadata",
+    "GetMetadataReply",
     "GetQueue",
+    "GetQueueReply",
     "GetResultValue",
     "GetSession",
+    "GetSessionReply",
     "GetStatus",
+    "GetStatusReply",
     "GetVariable",
     "Input",
     "Inspect",
     "Interrupt",
     "Join",
+    "JoinReply",
     "ListSessions",
+    "ListSessionsReply",
     "MoveCell",
     "Program",
     "PutVariable",
     "ReadEvents",
     "RemoveDependency",
+    "RemoveDependencyReply",
     "RestartKernel",
+    "RestartKernelReply",
     "RestoreNotebook",
+    "RestoreNotebookReply",
     "RoomOperation",
+    "RoomStatus",
     "SetCellMetadata",
     "SetCellType",
     "SetKernelspec",
@@ -73,11 +101,17 @@ __all__ = [
     "ShutdownDaemon",
     "ShutdownKernel",
     "StartKernel",
+    "StartKernelReply",
     "StopSession",
+    "StopSessionReply",
+    "StoredCell",
     "Subscribe",
     "SyncEnvironment",
+    "SyncEnvironmentReply",
     "TrustEnvironment",
+    "TrustEnvironmentReply",
     "Watch",
+    "WatchReply",
 ]
 
 MAX_LOG_PAGE: Final = 1000
@@ -91,11 +125,14 @@ MAX_QUEUE: Final = 1000
 """Most executions of a queue in one reply."""
 
 
-class Join(InRoom, frozen=True, tag="join"):
-    """Join a session, as long as this connection lasts. Changes nothing for a session that never started.
+class JoinReply(ReplyBody, frozen=True):
+    """`last` is the number of the latest event in the session's log."""
 
-    Reply: `{last: int}`, the number of the latest event in the session's log.
-    """
+    last: int
+
+
+class Join(InRoom[JoinReply], frozen=True, tag="join"):
+    """Join a session, as long as this connection lasts. Changes nothing for a session that never started."""
 
     kind = None
     is_use = False
@@ -106,25 +143,38 @@ class Join(InRoom, frozen=True, tag="join"):
     max_duration_minutes: Minutes | None = None
 
 
-class GetSession(OnSession, frozen=True, tag="session"):
-    """Read a session's status. Reply: the fields of `SessionStatus`, times as Unix seconds. Raises SessionNotFound."""
+class GetSessionReply(ReplyBody, frozen=True):
+    """The state of a session."""
+
+    session: SessionStatus
 
 
-class GetLog(OnSession, frozen=True, tag="log"):
-    """Read who did what in a session, whatever its state. No use of the session. Raises SessionNotFound.
+class GetSession(OnSession[GetSessionReply], frozen=True, tag="session"):
+    """Read a session's status. Raises SessionNotFound."""
 
-    Reply: `{entries: [...]}`, the newest first: the fields of `AuditEntry`, times as Unix seconds.
-    """
+
+class GetLogReply(ReplyBody, frozen=True):
+    """A page of a session's log, the newest first."""
+
+    entries: list[AuditEntry]
+
+
+class GetLog(OnSession[GetLogReply], frozen=True, tag="log"):
+    """Read who did what in a session, whatever its state. No use of the session. Raises SessionNotFound."""
 
     page: _Page = 1
     page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_LOG_PAGE)] = 100
 
 
-class ListSessions(Operation, frozen=True, tag="sessions"):
-    """Reply: `{sessions: [...], next: int | None}`: from index `start`, newest access first, until a page is full.
+class ListSessionsReply(ReplyBody, frozen=True):
+    """Sessions, newest access first. `next` is where the list goes on; None after `count` sessions, or at the end."""
 
-    `next` is where the list goes on; None after `count` sessions, or at the end.
-    """
+    sessions: list[SessionStatus]
+    next: int | None = None
+
+
+class ListSessions(Operation[ListSessionsReply], frozen=True, tag="sessions"):
+    """List sessions from index `start`, until a page is full."""
 
     status: Literal["active", "closed", "error", "timed_out"] | None = None
     kind: Literal["kernel", "browser"] | None = None
@@ -132,10 +182,16 @@ class ListSessions(Operation, frozen=True, tag="sessions"):
     count: _Index = 100
 
 
-class FindSessions(Operation, frozen=True, tag="find_sessions"):
-    """Find the ids of sessions that begin with a text, for somebody who types one. No use of any session.
+class FoundIds(ReplyBody, frozen=True):
+    """Ids that begin with a text, as many as one reply takes."""
 
-    Reply: `{ids: [str, ...]}`, newest access first, as many as one reply takes.
+    ids: list[str]
+
+
+class FindSessions(Operation[FoundIds], frozen=True, tag="find_sessions"):
+    """Find the ids of sessions that begin with a text, for somebody who types one: newest access first.
+
+    No use of any session.
     """
 
     prefix: str = ""
@@ -143,79 +199,127 @@ class FindSessions(Operation, frozen=True, tag="find_sessions"):
     kind: Literal["kernel", "browser"] | None = None
 
 
-class FindCells(OnSession, frozen=True, tag="find_cells"):
-    """Find the ids of cells that begin with a text, for somebody who types one. No use of the session.
+class FindCells(OnSession[FoundIds], frozen=True, tag="find_cells"):
+    """Find the ids of cells that begin with a text, for somebody who types one, in the order of the cells.
 
-    Reply: `{ids: [str, ...]}` in the order of the cells, as many as one reply takes; none of a session that never
-    started.
+    A session that never started has none. No use of the session.
     """
 
     prefix: str = ""
 
 
-class FindExecutions(OnSession, frozen=True, tag="find_executions"):
+class FindExecutionsReply(ReplyBody, frozen=True):
+    """Without a prefix in the order of the queue, else the newest first."""
+
+    executions: list[ExecutionSummary]
+
+
+class FindExecutions(OnSession[FindExecutionsReply], frozen=True, tag="find_executions"):
     """Find what a session runs, or ran. No use of the session. Raises SessionNotFound.
 
-    Reply: `{executions: [...]}`, maps of execution_id, cell_id, status, `program: bool`, queued_at, started_at and
-    ended_at (Unix seconds or None), and client_id, label, uid and pid of who asked for it. Without a prefix those that
-    run or wait, in the order of the queue; with one the latest whose ids begin so, at most 100, the newest first.
+    Without a prefix those that run or wait; with one the latest whose ids begin so, at most 100.
     """
 
     prefix: str | None = None
 
 
-class StopSession(OnSession, frozen=True, tag="stop"):
+class StopSessionReply(ReplyBody, frozen=True):
+    """`waits` says what a dead host has left that cannot be read now, and is taken when it can be."""
+
+    started_here: bool
+    waits: str | None = None
+
+
+class StopSession(OnSession[StopSessionReply], frozen=True, tag="stop"):
     """End a session for everybody; one that ended already stays as it is.
 
-    Reply: `{started_here: bool, waits: str | None}`: `waits` says what a dead host has left that cannot be read now,
-    and is taken when it can be. With `only_if_started_by_me`, a session that another client started is only left.
+    With `only_if_started_by_me`, a session that another client started is only left.
     """
 
     reason: Literal["stopped", "error"] = "stopped"
     only_if_started_by_me: bool = False
 
 
-class DeleteSession(OnSession, frozen=True, tag="delete_session"):
+class DeleteSessionReply(ReplyBody, frozen=True):
+    """`deleted` is whether there was such a session."""
+
+    deleted: bool
+
+
+class DeleteSession(OnSession[DeleteSessionReply], frozen=True, tag="delete_session"):
     """Delete an ended session with its data; raises SessionError if it is active. Its clients are disconnected.
 
-    Reply: `{deleted: bool}`; where there is no such session nothing happens, so that sending again is harmless.
+    Where there is no such session nothing happens, so that sending again is harmless.
     """
 
 
-class RestoreNotebook(InRoom, frozen=True, tag="restore"):
+class RestoreNotebookReply(ReplyBody, frozen=True):
+    """`cells` is how many cells came back."""
+
+    cells: int
+
+
+class RestoreNotebook(InRoom[RestoreNotebookReply], frozen=True, tag="restore"):
     """Bring back what of the notebook was found damaged and set aside, if it is whole after all.
 
-    Reply: `{cells: int}`, how many cells that gave. Raises SessionNotFound, SessionError, StorageError.
+    Raises SessionNotFound, SessionError, StorageError.
     """
 
 
-class GetStatus(Operation, frozen=True, tag="status"):
-    """Reply: the fields of `DaemonStatus`, times as Unix seconds, `rooms: [...]` and `next_room`. A ping, too.
+class RoomStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An open room."""
 
-    The rooms are those from index `first_room` until a page is full; `next_room` is where they go on, None at the end.
-    """
+    notebook_id: str
+    active_peers: int
+    has_kernel: bool
+    kernel_type: str | None
+    kernel_status: KernelStatus
+    env_source: str | None
+
+
+class GetStatusReply(ReplyBody, frozen=True):
+    """The daemon's state, and a page of its rooms. `next_room` is where they go on, None at the end."""
+
+    status: DaemonStatus
+    rooms: list[RoomStatus]
+    next_room: int | None = None
+
+
+class GetStatus(Operation[GetStatusReply], frozen=True, tag="status"):
+    """Read the daemon's state, and its rooms from index `first_room` until a page is full. A ping, too."""
 
     first_room: _Index = 0
 
 
-class ShutdownDaemon(Operation, frozen=True, tag="shutdown_daemon"):
-    """End the daemon, and every session with it unless `keep_kernels`. Reply: `{}`, then the connection ends."""
+class ShutdownDaemon(Operation[Done], frozen=True, tag="shutdown_daemon"):
+    """End the daemon, and every session with it unless `keep_kernels`. The connection ends behind the reply."""
 
     keep_kernels: bool = False
 
 
-class FlushPool(Operation, frozen=True, tag="flush_pool"):
-    """End the spares; more are made after the next start of a kernel or browser. Reply: `{}` when they have ended."""
+class FlushPool(Operation[Done], frozen=True, tag="flush_pool"):
+    """End the spares, which the reply waits for; more are made after the next start of a kernel or browser."""
 
 
 # --- kernel -----------------------------------------------------------------------------------------------------------
 
 
-class StartKernel(InRoom, frozen=True, tag="start_kernel"):
-    """Start a kernel unless one runs. Its reply comes after `EnvProgress` events.
+class StartKernelReply(ReplyBody, frozen=True):
+    """Which kernel there is.
 
-    Reply: `{kernel_type, env_source, started: bool, explained: str | None}`. `started` is whether this request did it,
-    `explained` which environment it is and why, for people; None where an earlier daemon has started the kernel.
+    Attributes:
+        started: Whether this request did it.
+        explained: Which environment it is and why, for people; None where an earlier daemon has started the kernel.
+    """
+
+    kernel_type: str
+    env_source: str
+    started: bool
+    explained: str | None = None
+
+
+class StartKernel(Streamed[StartKernelReply], frozen=True, tag="start_kernel"):
+    """Start a kernel unless one runs. Its reply comes after `EnvProgress` events.
 
     Attributes:
         environment: The environment variables of the client.
@@ -243,65 +347,81 @@ class StartKernel(InRoom, frozen=True, tag="start_kernel"):
         return f"<StartKernel notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
 
 
-class TrustEnvironment(InRoom, frozen=True, tag="trust_environment"):
-    """Consent to installing what `start` would need. Reply: `{env_source: str, explained: str}`; nothing is started."""
+class TrustEnvironmentReply(ReplyBody, frozen=True):
+    """What was consented to, for people."""
+
+    env_source: str
+    explained: str
+
+
+class TrustEnvironment(InRoom[TrustEnvironmentReply], frozen=True, tag="trust_environment"):
+    """Consent to installing what `start` would need; nothing is started."""
 
     start: StartKernel
 
 
-class RestartKernel(InRoom, frozen=True, tag="restart_kernel"):
-    """Replace the kernel's process; the session stays active. Reply when the new one is ready: `{explained}`.
+class RestartKernelReply(ReplyBody, frozen=True):
+    """Which environment the new kernel has and why, for people."""
+
+    explained: str | None = None
+
+
+class RestartKernel(InRoom[RestartKernelReply], frozen=True, tag="restart_kernel"):
+    """Replace the kernel's process; the session stays active. The reply comes when the new one is ready.
 
     The environment is chosen anew, by what was asked for when the kernel was started; if it cannot be had, the kernel
     runs on.
     """
 
 
-class SyncEnvironment(InRoom, frozen=True, tag="sync_environment"):
-    """Add to the running environment what the notebook names by now. Reply: the fields of `SyncEnvironmentResult`."""
+class SyncEnvironmentReply(ReplyBody, frozen=True):
+    """What was done."""
+
+    result: SyncEnvironmentResult
 
 
-class ShutdownKernel(InRoom, frozen=True, tag="shutdown_kernel"):
-    """End the kernel and leave the session active, without one. Reply: `{}`."""
+class SyncEnvironment(InRoom[SyncEnvironmentReply], frozen=True, tag="sync_environment"):
+    """Add to the running environment what the notebook names by now."""
 
 
-class Interrupt(InRoom, frozen=True, tag="interrupt"):
-    """Interrupt what runs. Reply: `{}`. Raises NoKernel."""
+class ShutdownKernel(InRoom[Done], frozen=True, tag="shutdown_kernel"):
+    """End the kernel and leave the session active, without one."""
 
 
-class Complete(InRoom, frozen=True, tag="complete"):
-    """Reply: the content of Jupyter's complete_reply."""
+class Interrupt(InRoom[Done], frozen=True, tag="interrupt"):
+    """Interrupt what runs. Raises NoKernel."""
+
+
+class Complete(InRoom[KernelAnswer], frozen=True, tag="complete"):
+    """Ask the kernel for completions: Jupyter's complete_request."""
 
     code: str
     cursor_pos: Number
 
 
-class Inspect(InRoom, frozen=True, tag="inspect"):
-    """Reply: the content of Jupyter's inspect_reply. A `detail_level` of 1 asks for the source code, too."""
+class Inspect(InRoom[KernelAnswer], frozen=True, tag="inspect"):
+    """Ask the kernel about an object: Jupyter's inspect_request. A `detail_level` of 1 asks for its source, too."""
 
     code: str
     cursor_pos: Number
     detail_level: Number = 0
 
 
-class GetVariable(InRoom, frozen=True, tag="get_variable"):
-    """Pickle a variable of the kernel. Reply: `{value: bytes}`. Raises VariableNotFound, ValueRefused."""
+class GetVariable(InRoom[GetVariableReply], frozen=True, tag="get_variable"):
+    """Pickle a variable of the kernel. Raises VariableNotFound, ValueRefused."""
 
     name: str
 
 
-class PutVariable(InRoom, frozen=True, tag="put_variable"):
-    """Set a variable of the kernel to a pickled value. Reply: `{}`. Raises ValueRefused."""
+class PutVariable(InRoom[Done], frozen=True, tag="put_variable"):
+    """Set a variable of the kernel to a pickled value. Raises ValueRefused."""
 
     name: str
     pickled: bytes
 
 
-class GetResultValue(InRoom, frozen=True, tag="get_result_value"):
-    """Return the pickled value of an execution's last expression, as long as the kernel's host has it.
-
-    Reply: `{value: bytes | None}`, of plain data. It is never stored.
-    """
+class GetResultValue(InRoom[GetResultValueReply], frozen=True, tag="get_result_value"):
+    """Return the value of an execution's last expression, as long as the kernel's host has it. It is never stored."""
 
     execution_id: str
 
@@ -309,8 +429,8 @@ class GetResultValue(InRoom, frozen=True, tag="get_result_value"):
 # --- document ---------------------------------------------------------------------------------------------------------
 
 
-class AddCell(Edit, frozen=True, tag="add_cell"):
-    """Add a cell under an id that the client made. Reply: `{}`."""
+class AddCell(Edit[Done], frozen=True, tag="add_cell"):
+    """Add a cell under an id that the client made."""
 
     cell_id: str
     source: str = ""
@@ -318,8 +438,8 @@ class AddCell(Edit, frozen=True, tag="add_cell"):
     index: Number | None = None
 
 
-class SetSource(Edit, frozen=True, tag="set_source"):
-    """Give a cell a new source. Reply: `{}`.
+class SetSource(Edit[Done], frozen=True, tag="set_source"):
+    """Give a cell a new source.
 
     With `base`, the text that the client knew, the difference from it to `source` is applied to the present text. It is
     left out where one of the two is too long to merge.
@@ -330,62 +450,92 @@ class SetSource(Edit, frozen=True, tag="set_source"):
     base: str | None = None
 
 
-class AppendSource(Edit, frozen=True, tag="append_source"):
-    """Append text to a cell's source. Reply: `{}`."""
+class AppendSource(Edit[Done], frozen=True, tag="append_source"):
+    """Append text to a cell's source."""
 
     cell_id: str
     text: str
 
 
-class DeleteCell(Edit, frozen=True, tag="delete_cell"):
-    """Reply: `{}`."""
+class DeleteCell(Edit[Done], frozen=True, tag="delete_cell"):
+    """Delete a cell."""
 
     cell_id: str
 
 
-class MoveCell(Edit, frozen=True, tag="move_cell"):
-    """Move a cell behind another one, or to the front. Reply: `{}`."""
+class MoveCell(Edit[Done], frozen=True, tag="move_cell"):
+    """Move a cell behind another one, or to the front."""
 
     cell_id: str
     after_cell_id: str | None = None
 
 
-class SetCellMetadata(Edit, frozen=True, tag="set_cell_metadata"):
-    """Set one value of a cell's metadata; `value` is a text, typically JSON. Reply: `{}`."""
+class SetCellMetadata(Edit[Done], frozen=True, tag="set_cell_metadata"):
+    """Set one value of a cell's metadata; `value` is a text, typically JSON."""
 
     cell_id: str
     key: str
     value: str
 
 
-class SetCellType(Edit, frozen=True, tag="set_cell_type"):
-    """Reply: `{}`."""
+class SetCellType(Edit[Done], frozen=True, tag="set_cell_type"):
+    """Make a cell one of another type."""
 
     cell_id: str
     cell_type: CellType
 
 
-class ClearOutputs(Edit, frozen=True, tag="clear_outputs"):
-    """Detach a cell from its latest execution, whose events stay readable by id. Reply: `{}`."""
+class ClearOutputs(Edit[Done], frozen=True, tag="clear_outputs"):
+    """Detach a cell from its latest execution, whose events stay readable by id."""
 
     cell_id: str
 
 
-class GetCell(InRoom, frozen=True, tag="get_cell"):
-    """Reply: `{cell: {...} | None}`.
+class StoredCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A cell, and the beginning of what its latest execution gave.
 
-    A cell is a map of id, cell_type, source, execution_count, execution_id, metadata, position, `last_edit`
-    (client_id, label, uid and pid of who made it, and when; or None), `events` (those of its latest execution, each as
-    its own bytes, up to the daemon's limit) and `more`: the seq after which `ReadEvents` continues, or None.
-    Source and metadata of more than a page are None: `GetContent` gives them.
+    Attributes:
+        source: None if source and metadata are more than a page, or were not asked for; `GetContent` gives them.
+        metadata: Likewise.
+        last_edit: Who made it; None where that is not recorded, or was not asked for.
+        events: Those of its latest execution, each as its own bytes, up to the daemon's limit.
+        more: The seq after which `ReadEvents` continues, or None.
     """
+
+    id: str
+    cell_type: CellType
+    source: str | None = None
+    execution_count: int | None = None
+    execution_id: str | None = None
+    metadata: dict[str, str] | None = None
+    position: str
+    last_edit: Attribution | None = None
+    events: list[bytes] = msgspec.field(default_factory=list)
+    more: int | None = None
+
+
+class GetCellReply(ReplyBody, frozen=True):
+    """None if there is no such cell."""
+
+    cell: StoredCell | None = None
+
+
+class GetCell(InRoom[GetCellReply], frozen=True, tag="get_cell"):
+    """Read a cell, with or without outputs."""
 
     cell_id: str
     outputs: bool = True
 
 
-class GetCells(InRoom, frozen=True, tag="get_cells"):
-    """Reply: `{cells: [...], next: int | None}`: cells from index `start`, until a page is full.
+class GetCellsReply(ReplyBody, frozen=True):
+    """A page of cells. `next` is the index of the first one behind it, None at the end."""
+
+    cells: list[StoredCell]
+    next: int | None = None
+
+
+class GetCells(InRoom[GetCellsReply], frozen=True, tag="get_cells"):
+    """Read cells from index `start`, until a page is full.
 
     Without `content` no cell has its source, its metadata or its latest edit.
     """
@@ -395,53 +545,81 @@ class GetCells(InRoom, frozen=True, tag="get_cells"):
     content: bool = True
 
 
-class GetContent(InRoom, frozen=True, tag="get_content"):
-    """Read a cell's source and metadata. Raises CellNotFound.
+class GetContentReply(ReplyBody, frozen=True):
+    """A piece of a cell's content.
 
-    Reply: `{piece: bytes, size: int, sha256: str}`: at most 1 MiB from `offset` of the MessagePack of
-    `{source, metadata}`, and what is true of all of it. Who edits the cell meanwhile changes the SHA-256.
+    Attributes:
+        piece: At most 1 MiB of the MessagePack of `{source, metadata}`.
+        size: Bytes of all of it.
+        sha256: That of all of it. Who edits the cell meanwhile changes it.
     """
+
+    piece: bytes
+    size: int
+    sha256: str
+
+
+class GetContent(InRoom[GetContentReply], frozen=True, tag="get_content"):
+    """Read a piece of a cell's source and metadata, from `offset`. Raises CellNotFound."""
 
     cell_id: str
     offset: _Index = 0
 
 
-class SetMetadata(Edit, frozen=True, tag="set_metadata"):
-    """Reply: `{}`."""
+class SetMetadata(Edit[Done], frozen=True, tag="set_metadata"):
+    """Set a value of the document's metadata; `value` is a text, typically JSON."""
 
     key: str
     value: str
 
 
-class SetKernelspec(Edit, frozen=True, tag="set_kernelspec"):
-    """Say in the notebook's metadata which kernel it is meant for. Reply: `{}`."""
+class SetKernelspec(Edit[Done], frozen=True, tag="set_kernelspec"):
+    """Say in the notebook's metadata which kernel it is meant for."""
 
     name: str
     display_name: str
     language: str | None = None
 
 
-class GetMetadata(InRoom, frozen=True, tag="get_metadata"):
-    """Reply: `{value: str | None}`."""
+class GetMetadataReply(ReplyBody, frozen=True):
+    """None if the value is not set."""
+
+    value: str | None = None
+
+
+class GetMetadata(InRoom[GetMetadataReply], frozen=True, tag="get_metadata"):
+    """Read a value of the document's metadata."""
 
     key: str
 
 
-class GetDependencies(InRoom, frozen=True, tag="get_dependencies"):
-    """Reply: `{dependencies: [...]}`, those that the notebook names in its metadata."""
+class GetDependenciesReply(ReplyBody, frozen=True):
+    """Those that the notebook names in its metadata."""
+
+    dependencies: list[str]
+
+
+class GetDependencies(InRoom[GetDependenciesReply], frozen=True, tag="get_dependencies"):
+    """Read which dependencies the notebook names in its metadata."""
 
     manager: Literal["uv", "conda"]
 
 
-class AddDependencies(Edit, frozen=True, tag="add_dependencies"):
-    """Write dependencies into the notebook's metadata, in place of those of the same packages. Reply: `{}`."""
+class AddDependencies(Edit[Done], frozen=True, tag="add_dependencies"):
+    """Write dependencies into the notebook's metadata, in place of those of the same packages."""
 
     manager: Literal["uv", "conda"]
     packages: Texts
 
 
-class RemoveDependency(Edit, frozen=True, tag="remove_dependency"):
-    """Take a package's dependency out of the notebook's metadata. Reply: `{removed: bool}`."""
+class RemoveDependencyReply(ReplyBody, frozen=True):
+    """`removed` is whether it was there."""
+
+    removed: bool
+
+
+class RemoveDependency(Edit[RemoveDependencyReply], frozen=True, tag="remove_dependency"):
+    """Take a package's dependency out of the notebook's metadata."""
 
     manager: Literal["uv", "conda"]
     package: str
@@ -464,14 +642,26 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: str | None = None
 
 
-class Enqueue(InRoom, frozen=True, tag="enqueue"):
+class EnqueueReply(ReplyBody, frozen=True):
+    """What became of the request.
+
+    Attributes:
+        ended: How the execution has ended, with `watch`.
+        queued: With `unless_queued`, the execution in whose favour nothing was queued.
+    """
+
+    ended: WatchReply | None = None
+    queued: str | None = None
+
+
+class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
 
     With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
-    which says what `whole` means; else the reply is `{}` at once. An id that is known already is not queued again.
+    which says what `whole` means; else the reply comes at once. An id that is known already is not queued again.
     With `program`, a Python kernel runs the source as a program; the document holds the source alone.
     With `unless_queued`, nothing is queued while the latest execution of the cell is one of exactly this code and has
-    not ended: the reply is `{queued: its id}` at once.
+    not ended: the reply says so at once.
     """
 
     execution_id: str
@@ -485,8 +675,15 @@ class Enqueue(InRoom, frozen=True, tag="enqueue"):
     unless_queued: bool = False
 
 
-class Watch(InRoom, frozen=True, tag="watch"):
-    """Stream the events of an execution with seq above `after`; reply `{status, cell_id}` when it has ended.
+class WatchReply(ReplyBody, frozen=True):
+    """How an execution has ended."""
+
+    status: str
+    cell_id: str
+
+
+class Watch(Streamed[WatchReply], frozen=True, tag="watch"):
+    """Stream the events of an execution with seq above `after`; the reply comes when it has ended.
 
     Where its outputs are larger than the daemon's limit comes an `Omitted`, and they are left out from there on until
     they are cleared; with `whole`, for who keeps none, they come all the same.
@@ -497,47 +694,46 @@ class Watch(InRoom, frozen=True, tag="watch"):
     whole: bool = False
 
 
-class GetQueue(OnSession, frozen=True, tag="queue"):
-    """Read what runs and what waits behind it. No use of the session.
+class GetQueueReply(ReplyBody, frozen=True):
+    """What runs, and behind it what waits, the first MAX_QUEUE in their order."""
 
-    Reply: `{executions: [...]}`: the first MAX_QUEUE in their order, each with the fields of `QueuedExecution`, times
-    as Unix seconds.
-    """
+    executions: list[QueuedExecution] = msgspec.field(default_factory=list)
 
 
-class ReadEvents(InRoom, frozen=True, tag="read_events"):
-    """Read stored events of an execution, the same that a `Watch` would stream, a page at a time.
+class GetQueue(OnSession[GetQueueReply], frozen=True, tag="queue"):
+    """Read what runs and what waits behind it. No use of the session."""
 
-    Reply: `{events: [[seq, bytes], ...], last: int, more: bool}`; with `more`, reading goes on after `last`.
-    """
+
+class ReadEvents(InRoom[EventPage], frozen=True, tag="read_events"):
+    """Read stored events of an execution, the same that a `Watch` would stream, a page at a time."""
 
     execution_id: str
     after: Number = 0
     whole: bool = False
 
 
-class Subscribe(InRoom, frozen=True, tag="subscribe"):
+class Subscribe(Streamed[Done], frozen=True, tag="subscribe"):
     """Stream the events of the session with seq above `after` (None: from now on), until cancelled."""
 
     cell_ids: Texts | None = None
     after: Number | None = None
 
 
-class CancelExecution(InRoom, frozen=True, tag="cancel_execution"):
-    """Take an execution from the queue, or interrupt it if it runs; one that ended stays as it is. Reply: `{}`."""
+class CancelExecution(InRoom[Done], frozen=True, tag="cancel_execution"):
+    """Take an execution from the queue, or interrupt it if it runs; one that ended stays as it is."""
 
     execution_id: str
 
 
-class Input(InRoom, frozen=True, tag="input"):
-    """Answer an `InputRequested`. Reply: `{}`."""
+class Input(InRoom[Done], frozen=True, tag="input"):
+    """Answer an `InputRequested`."""
 
     execution_id: str
     text: str
 
 
-class GetBlob(InRoom, frozen=True, tag="get_blob"):
-    """Read part of a blob. Reply: `{data: bytes}`, at most 1 MiB from `offset`."""
+class GetBlob(InRoom[GetBlobReply], frozen=True, tag="get_blob"):
+    """Read part of a blob, from `offset`."""
 
     kind = None
 
@@ -616,3 +812,5 @@ EditOperation = (
 
 ClientOperation = DaemonOperation | RoomOperation | EditOperation
 """What a client can ask of the daemon."""
+
+prepare(*map(reply_type, get_args(ClientOperation)))

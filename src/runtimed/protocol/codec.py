@@ -19,6 +19,8 @@ from runtimed.protocol.counting import check_values
 from runtimed.protocol.events import Event
 from runtimed.protocol.host_operations import HostOperation
 from runtimed.protocol.messages import Answer, AskedOfDaemon, AskedOfHost, Hello, Message
+from runtimed.protocol.operation import Operation, reply_type
+from runtimed.protocol.replies import InPieces
 
 __all__ = [
     "MAX_FRAME",
@@ -34,6 +36,7 @@ __all__ = [
     "encode_message",
     "is_clear",
     "pack",
+    "read_pieces",
     "unpack",
 ]
 
@@ -241,6 +244,20 @@ def decode_event(data: bytes | memoryview) -> Event:
         ProtocolError: If the bytes hold none.
     """
     return _events.decode(data)
+
+
+def read_pieces(operation: Operation[InPieces[T]], data: bytes) -> T:
+    """Return the value of a reply in pieces, from all of its bytes.
+
+    Raises:
+        ProtocolError: If they hold no such value.
+    """
+    (kind,) = get_args(reply_type(type(operation)))
+    try:
+        value: T = msgspec.convert(unpack(data), kind)
+    except msgspec.ValidationError as exc:
+        raise ProtocolError(f"not a reply to {type(operation).__name__}: {exc}") from exc
+    return value
 
 
 class FrameReader:

@@ -39,7 +39,7 @@ from runtimed.protocol.messages import (
 from runtimed.protocol.messages import (
     Asked as AskedMessage,
 )
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Operation, ReplyBody
 
 __all__ = [
     "Abandoned",
@@ -157,7 +157,7 @@ class Asked(Generic[T]):
     """
 
     id: int
-    operation: Operation
+    operation: Operation[Any]
     work: T | None = None
 
 
@@ -300,7 +300,7 @@ class AskingSide(Side[AskingEvent[T]]):
         self._has_greeted = True
         self._say(hello)
 
-    def ask(self, operation: Operation, waiter: T, request_id: int | None = None) -> int:
+    def ask(self, operation: Operation[Any], waiter: T, request_id: int | None = None) -> int:
         """Send a request.
 
         Args:
@@ -419,7 +419,7 @@ class ServingSide(Side[ServingEvent[T]]):
         self.is_greeted = True
         self._reader.max_frame = MAX_FRAME
 
-    def reply(self, asked: Asked[T], result: dict[str, Any]) -> None:
+    def reply(self, asked: Asked[T], result: ReplyBody | dict[str, Any]) -> None:
         """Answer a request; a reply that cannot be sent becomes a failure that says so."""
         if self._is_under_way(asked):
             try:

@@ -119,6 +119,7 @@ class Finished(_Event, frozen=True, tag="finished"):
 
     `cancelled` executions never began. `died` says that the kernel ended under it; a `Failed` event before says how.
     `payload` is JSON text: the list of what the kernel asks of the frontend that ran the cell, without what it shows.
+    `user_expressions` is JSON text: what came of each of those that were asked for, as execute_reply has it.
     `exit_code` or `signal` says how the kernel's process ended where the execution itself may have ended it.
     """
 
@@ -126,6 +127,7 @@ class Finished(_Event, frozen=True, tag="finished"):
     execution_count: int | None = None
     message: str | None = None
     payload: str = "[]"
+    user_expressions: str = "{}"
     exit_code: int | None = None
     signal: int | None = None
 

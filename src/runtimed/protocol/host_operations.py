@@ -1,58 +1,83 @@
-"""What the daemon asks of hosts, beside what it passes on of its clients' wishes (`BrowserOperation`).
-
-Each operation's docstring gives its reply.
-"""
+"""What the daemon asks of hosts, beside what it passes on of its clients' wishes (`BrowserOperation`)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, get_args
 
 import msgspec
 
-from runtimed.protocol.bounds import Environment, Minutes, Number
+from runtimed.protocol.bounds import MAX_ITEMS, Environment, Minutes, Number
 from runtimed.protocol.browser_operations import BrowserOperation
 from runtimed.protocol.inherited import Inherited
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Operation, ReplyBody, ReplyT_co, reply_type
+from runtimed.protocol.replies import Done, GetBlobReply, GetResultValueReply, GetVariableReply, KernelAnswer
+from runtimed.structs import prepare
 
 __all__ = [
     "Attach",
+    "AttachReply",
     "Execute",
     "HostBecome",
     "HostBecomeBrowser",
     "HostBrowserUsed",
-    "HostComplete",
     "HostDetach",
     "HostDropBlob",
     "HostGetResultValue",
     "HostGetVariable",
     "HostInput",
-    "HostInspect",
     "HostInterrupt",
     "HostOperation",
     "HostPutVariable",
     "HostReadBlob",
     "HostRequest",
+    "HostRequestReply",
     "HostRestart",
     "HostShutdown",
     "HostWarm",
+    "KernelAsk",
     "OfSpare",
+    "Question",
 ]
 
 
-class Attach(Operation, frozen=True, tag="attach"):
-    """Take the host's stream of events with numbers above `after`. Sent first; a newer daemon replaces an older one.
+class AttachReply(ReplyBody, frozen=True):
+    """Which host it is, the number of its latest event, and what it owns.
 
-    Reply: `{epoch: str, kernel_pid: int | None, env_source: str, last: int, executions: [ids of those accepted and not
-    finished]}`.
+    Attributes:
+        kernel_pid: Of a kernel.
+        env_source: Of a kernel.
+        executions: Ids of those that the kernel has accepted and not finished.
+        status: Of a browser.
+        pid: Of a browser.
+        used_at: When the browser was used last by way of its relay, in Unix seconds; 0 for never.
+        profile: The named profile that is stored again at the browser's end; None for none.
     """
+
+    epoch: str
+    last: int
+    kernel_pid: int | None = None
+    env_source: str | None = None
+    executions: list[str] = msgspec.field(default_factory=list)
+    status: Literal["starting", "ready", "dead"] = "starting"
+    pid: int | None = None
+    used_at: float = 0.0
+    profile: str | None = None
+
+
+class Attach(Operation[AttachReply], frozen=True, tag="attach"):
+    """Take the host's stream of events with numbers above `after`. Sent first; a newer daemon replaces an older one."""
 
     is_quick = True
 
     after: Number = 0
 
 
-class Execute(Operation, frozen=True, tag="execute"):
-    """Execute code. Reply: `{}` once the host has taken it; an id that it has seen is not executed again."""
+class Execute(Operation[Done], frozen=True, tag="execute"):
+    """Execute code. The reply comes once the host has taken it; an id that it has seen is not executed again.
+
+    Attributes:
+        user_expressions: What the kernel is to evaluate behind the code, each by a name; see `Finished`.
+    """
 
     is_quick = True
 
@@ -61,22 +86,32 @@ class Execute(Operation, frozen=True, tag="execute"):
     code: str
     stdin: bool = False
     silent: bool = False
+    user_expressions: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ITEMS)] = msgspec.field(
+        default_factory=dict
+    )
 
 
-class HostInterrupt(Operation, frozen=True, tag="host_interrupt"):
-    """Interrupt the kernel as its kernelspec says. Reply: `{}`."""
-
-    is_quick = True
-
-
-class HostRequest(Operation, frozen=True, tag="host_request"):
-    """Reply: `{request: bytes, marker: str}`: how the kernel was asked for, and the marker of its environment."""
+class HostInterrupt(Operation[Done], frozen=True, tag="host_interrupt"):
+    """Interrupt the kernel as its kernelspec says."""
 
     is_quick = True
 
 
-class HostRestart(Operation, frozen=True, tag="host_restart"):
-    """Replace the kernel's process. Reply: `{}` when the new one is ready; KernelStartFailed if it is not.
+class HostRequestReply(ReplyBody, frozen=True):
+    """How the kernel was asked for, and the marker of its environment."""
+
+    request: bytes
+    marker: str
+
+
+class HostRequest(Operation[HostRequestReply], frozen=True, tag="host_request"):
+    """Ask how the kernel was asked for."""
+
+    is_quick = True
+
+
+class HostRestart(Operation[Done], frozen=True, tag="host_restart"):
+    """Replace the kernel's process. The reply comes when the new one is ready; KernelStartFailed if it is not.
 
     With an `env_source`, in this environment; the fields are those of `Bootstrap`. Else in the one that it has.
     """
@@ -87,35 +122,35 @@ class HostRestart(Operation, frozen=True, tag="host_restart"):
     environment: Environment = msgspec.field(default_factory=dict)
 
 
-class HostShutdown(Operation, frozen=True, tag="host_shutdown"):
-    """End the kernel and then the host. Reply: `{}`; the spool stays until the last event is acknowledged."""
+class HostShutdown(Operation[Done], frozen=True, tag="host_shutdown"):
+    """End the kernel and then the host. The spool stays until the last event is acknowledged."""
 
     is_quick = True
 
 
-class HostDetach(Operation, frozen=True, tag="host_detach"):
-    """Live on without a daemon, and start none: this one ends on purpose. Reply: `{}`."""
+class HostDetach(Operation[Done], frozen=True, tag="host_detach"):
+    """Live on without a daemon, and start none: this one ends on purpose."""
 
     is_quick = True
 
 
-class OfSpare(Operation, frozen=True, kw_only=True):
+class OfSpare(Operation[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
     """Asked of a host that is no session's yet, by the connection that keeps it."""
 
 
-class HostWarm(OfSpare, frozen=True, tag="host_warm"):
+class HostWarm(OfSpare[Done], frozen=True, tag="host_warm"):
     """Keep this spare host: from here on it lives as long as this connection, until it is a session's.
 
-    Reply: `{}` once its kernel has imported all that it needs, or its browser can be driven; NoKernel or
+    The reply comes once its kernel has imported all that it needs, or its browser can be driven; NoKernel or
     BrowserError if it ended, or is no spare.
     """
 
 
-class HostBecome(OfSpare, frozen=True, tag="host_become"):
+class HostBecome(OfSpare[Done], frozen=True, tag="host_become"):
     """Give a spare kernel to a session, over the connection that keeps it; then it is a host as any other.
 
-    Reply: `{}` once the kernel has taken it; it waits for an `Attach` then. NoKernel or KernelStartFailed if the spare
-    cannot be used; then it was nobody's. The fields are those of `Bootstrap`, and what else that holds stays.
+    The reply comes once the kernel has taken it; it waits for an `Attach` then. NoKernel or KernelStartFailed if the
+    spare cannot be used; then it was nobody's. The fields are those of `Bootstrap`, and what else that holds stays.
     """
 
     kernel_type: str
@@ -131,11 +166,11 @@ class HostBecome(OfSpare, frozen=True, tag="host_become"):
         return f"<HostBecome {self.notebook_label!r} {self.env_source!r}>"
 
 
-class HostBecomeBrowser(OfSpare, frozen=True, tag="host_become_browser"):
+class HostBecomeBrowser(OfSpare[Done], frozen=True, tag="host_become_browser"):
     """Give a spare browser to a session, over the connection that keeps it; then it is a host as any other.
 
-    Reply: `{}` once it is what the session asks for; it waits for an `Attach` then. BrowserError if the spare cannot be
-    used; then it was nobody's.
+    The reply comes once it is what the session asks for; it waits for an `Attach` then. BrowserError if the spare
+    cannot be used; then it was nobody's.
 
     Attributes:
         config: The fields of `BrowserConfig`.
@@ -160,48 +195,52 @@ class HostBecomeBrowser(OfSpare, frozen=True, tag="host_become_browser"):
         return f"<HostBecomeBrowser {self.notebook_label!r}>"
 
 
-class HostBrowserUsed(Operation, frozen=True, tag="host_browser_used"):
-    """The session is used, in a way that asks nothing of the browser: somebody joins it. Reply: `{}`."""
+class HostBrowserUsed(Operation[Done], frozen=True, tag="host_browser_used"):
+    """The session is used, in a way that asks nothing of the browser: somebody joins it."""
 
 
-class HostComplete(Operation, frozen=True, tag="host_complete"):
-    """Reply: the content of complete_reply."""
-
-    code: str
-    cursor_pos: Number
+Question = Literal["complete_request", "inspect_request", "is_complete_request", "history_request", "comm_info_request"]
+"""A question to a kernel that is no execution: its name as a message of the Jupyter protocol."""
 
 
-class HostInspect(Operation, frozen=True, tag="host_inspect"):
-    """Reply: the content of inspect_reply."""
+class KernelAsk(Operation[KernelAnswer], frozen=True, tag="kernel_ask"):
+    """Ask the kernel something; a Python kernel answers while a cell runs.
 
-    code: str
-    cursor_pos: Number
-    detail_level: Number
+    Attributes:
+        content: Of the message.
+
+    Source: Jupyter messaging 5.4, "Messages on the shell ROUTER/DEALER channel".
+    """
+
+    is_free_form = True
+
+    msg_type: Question
+    content: dict[str, Any]
 
 
-class HostGetVariable(Operation, frozen=True, tag="host_get_variable"):
-    """Reply: `{value: bytes}`."""
+class HostGetVariable(Operation[GetVariableReply], frozen=True, tag="host_get_variable"):
+    """See `GetVariable`."""
 
     name: str
 
 
-class HostPutVariable(Operation, frozen=True, tag="host_put_variable"):
-    """Reply: `{}`."""
+class HostPutVariable(Operation[Done], frozen=True, tag="host_put_variable"):
+    """See `PutVariable`."""
 
     name: str
     pickled: bytes
 
 
-class HostGetResultValue(Operation, frozen=True, tag="host_get_result_value"):
-    """Reply: `{value: bytes | None}`."""
+class HostGetResultValue(Operation[GetResultValueReply], frozen=True, tag="host_get_result_value"):
+    """See `GetResultValue`."""
 
     is_quick = True
 
     execution_id: str
 
 
-class HostInput(Operation, frozen=True, tag="host_input"):
-    """Answer the pending input request of an execution. Reply: `{}`."""
+class HostInput(Operation[Done], frozen=True, tag="host_input"):
+    """Answer the pending input request of an execution."""
 
     is_quick = True
 
@@ -209,8 +248,8 @@ class HostInput(Operation, frozen=True, tag="host_input"):
     text: str
 
 
-class HostReadBlob(Operation, frozen=True, tag="host_read_blob"):
-    """Reply: `{data: bytes}`: at most 1 MiB, from `offset` on, of a blob to which an event refers; empty at its end."""
+class HostReadBlob(Operation[GetBlobReply], frozen=True, tag="host_read_blob"):
+    """Read part of a blob to which an event refers, from `offset`."""
 
     is_quick = True
 
@@ -218,8 +257,8 @@ class HostReadBlob(Operation, frozen=True, tag="host_read_blob"):
     offset: Number = 0
 
 
-class HostDropBlob(Operation, frozen=True, tag="host_drop_blob"):
-    """The daemon has this blob now: a host that keeps blobs of its own lets go of it. Reply: `{}`."""
+class HostDropBlob(Operation[Done], frozen=True, tag="host_drop_blob"):
+    """The daemon has this blob now: a host that keeps blobs of its own lets go of it."""
 
     is_quick = True
 
@@ -238,8 +277,7 @@ HostOperation = (
     | HostBecome
     | HostBecomeBrowser
     | HostBrowserUsed
-    | HostComplete
-    | HostInspect
+    | KernelAsk
     | HostGetVariable
     | HostPutVariable
     | HostGetResultValue
@@ -249,3 +287,5 @@ HostOperation = (
     | BrowserOperation
 )
 """What a daemon can ask of a host."""
+
+prepare(*map(reply_type, get_args(HostOperation)))

@@ -33,7 +33,7 @@ __all__ = [
     "Welcome",
 ]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 """Raised by one with every change that an older side would misread."""
 
 
@@ -72,7 +72,7 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
     error: str = "ProtocolError"
 
 
-OperationT_co = TypeVar("OperationT_co", bound=Operation, covariant=True)
+OperationT_co = TypeVar("OperationT_co", bound=Operation[Any], covariant=True)
 
 
 class Request(msgspec.Struct, Generic[OperationT_co], frozen=True, tag="request", tag_field="t"):
@@ -93,10 +93,14 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="t"):
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply", tag_field="t"):
-    """A request succeeded. `result` is a map of the operation's own shape."""
+    """A request succeeded.
+
+    Attributes:
+        result: The `ReplyBody` that the operation names; its map on the side that gets it, for `read_reply`.
+    """
 
     id: Number
-    result: dict[str, Any]
+    result: Any
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure", tag_field="t"):
@@ -134,7 +138,7 @@ AskedOfDaemon = Hello | Request[ClientOperation] | Cancel | Ack | Refusal
 AskedOfHost = Hello | Request[HostOperation] | Cancel | Ack | Refusal
 """What a host may get from a daemon."""
 
-Asked = Hello | Request[Operation] | Cancel | Ack | Refusal
+Asked = Hello | Request[Operation[Any]] | Cancel | Ack | Refusal
 """What the side that listens may get."""
 
 Answer = Welcome | Refusal | Reply | Failure | EventFrame

@@ -15,6 +15,7 @@ from runtimed.protocol.codec import encode_event
 from runtimed.protocol.events import Display, Stream
 from runtimed.protocol.host_operations import HostDropBlob, HostReadBlob
 from runtimed.protocol.operation import Operation
+from runtimed.protocol.replies import GetBlobReply
 from runtimed.storage.blobs import BlobStore
 
 DATA = os.urandom(1000)
@@ -36,14 +37,14 @@ class Host:
         self.asked: list[int] = []
         self.dropped: list[str] = []
 
-    async def ask(self, operation: Operation) -> dict[str, Any]:
+    async def ask(self, operation: Operation[Any]) -> Any:
         assert isinstance(operation, HostReadBlob)
         self.asked.append(operation.offset)
         if isinstance(self.data, Exception):
             raise self.data
-        return {"data": self.data[operation.offset :][:400]}
+        return GetBlobReply(data=self.data[operation.offset :][:400])
 
-    def tell(self, operation: Operation) -> None:
+    def tell(self, operation: Operation[Any]) -> None:
         assert isinstance(operation, HostDropBlob)
         self.dropped.append(operation.sha256)
 

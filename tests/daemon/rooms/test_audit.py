@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from runtimed.daemon.rooms.room import Room
 from runtimed.environments.maker import Environments
 from runtimed.environments.trust import Trust
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
+from runtimed.models import Attribution
 from runtimed.protocol.client_operations import Enqueue
 from runtimed.settings import read_settings
 from runtimed.storage.audit import Actor, AuditRow
@@ -153,8 +155,11 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
     known = ANN if is_noted else Actor(ClientId("ann"), label=None, uid=os.getuid(), pid=None)
     newest = next(room.audit())
     assert (newest.action, newest.actor, newest.at, newest.cell_id) == ("cell_added", known, 5.0, "c")
-    cells, _ = room.cells_as_maps(0, outputs=True)
-    assert [cell["last_edit"] for cell in cells] == [["ann", known.label, known.uid, known.pid, 5.0]]
+    cells = room.stored_cells(0, outputs=True).cells
+    edit = Attribution(
+        at=datetime.fromtimestamp(5.0, UTC), client_id="ann", label=known.label, uid=known.uid, pid=known.pid
+    )
+    assert [cell.last_edit for cell in cells] == [edit]
     room.close()
 
 
@@ -204,8 +209,8 @@ def test_pages_fit_together_and_each_half_keeps_its_order_even_if_the_clock_was_
     pages = [log_page(steps, given_one_by_one(work), page, page_size) for page in range(1, 20)]
     found = [entry for page in pages for entry in page]
 
-    assert [e["count"] for e in found if e["action"] == "session_started"] == [row.count for row in steps]
-    assert [e["count"] for e in found if e["action"] == "kernel_interrupt"] == [row.count for row in work]
+    assert [e.count for e in found if e.action == "session_started"] == [row.count for row in steps]
+    assert [e.count for e in found if e.action == "kernel_interrupt"] == [row.count for row in work]
     assert found == log_page(steps, given_one_by_one(work), 1, 100)
 
 
@@ -213,7 +218,7 @@ def test_the_two_halves_are_one_story_by_their_times():
     steps = [AuditRow(at=at, until=at, action="session_started") for at in (4.0, 1.0)]
     work = [AuditRow(at=at, until=at, action="kernel_interrupt") for at in (5.0, 4.0, 2.0, 1.0)]
 
-    found = [(entry["at"], entry["action"]) for entry in log_page(steps, given_one_by_one(work), 1, 100)]
+    found = [(entry.at.timestamp(), entry.action) for entry in log_page(steps, given_one_by_one(work), 1, 100)]
 
     assert found == [
         (5.0, "kernel_interrupt"),

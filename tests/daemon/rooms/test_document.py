@@ -133,7 +133,9 @@ def test_a_running_cell_goes_on_after_its_document_was_forgotten(own_folder: Pat
             first = await session.queue_cell(await session.create_cell(waits))
             second = await session.queue_cell(await session.create_cell("print('on')"))
             document = daemon.room("s").document
-            await until(lambda: daemon.room("s").execution(first)["status"] == "running", "the cell does not begin")
+            await until(
+                lambda: daemon.room("s").find_executions(first)[0].status == "running", "the cell does not begin"
+            )
             document.forget()
             go_on.touch()
             result = await session.wait(second, timeout_secs=20)

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+from typing import Any
 
 import psutil
 import pytest
@@ -36,7 +37,7 @@ class Harmless:
     def __init__(self) -> None:
         self._notebooks: set[str] = set()
 
-    def __call__(self, operation: Operation) -> bool:
+    def __call__(self, operation: Operation[Any]) -> bool:
         if isinstance(operation, ShutdownDaemon | StartBrowser):
             return False
         start = operation.start if isinstance(operation, TrustEnvironment) else operation

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,14 +13,15 @@ from hypothesis import strategies as st
 
 from runtimed import AsyncSession, Client, DaemonUnavailable, Session, SessionError, default_socket_path
 from runtimed.client.aio import AsyncConnection
-from runtimed.client.flows import Flow, Follow
+from runtimed.client.flows import Flow, follow_events
 from runtimed.client.identity import Identity
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, files_needed, fit_limits
 from runtimed.daemon.serving.daemon import ROOM_REST
-from runtimed.daemon.serving.overview import status_as_map
+from runtimed.daemon.serving.overview import daemon_status
 from runtimed.daemon.serving.peer import MAX_UNANSWERED
 from runtimed.protocol.client_operations import AddCell, GetCells, GetMetadata, Join, Subscribe, Watch
 from runtimed.protocol.messages import EventFrame, Failure, Message, Refusal, Reply, Request
+from runtimed.protocol.replies import Done
 from runtimed.settings import DaemonLimits
 from runtimed.transport import reception
 from tests.conftest import wait_until
@@ -130,14 +130,14 @@ def test_a_connection_that_says_nothing_is_closed_and_counts_for_nobody(own_fold
         async with daemon_with_a_clock() as (_clock, daemon):
             silent = [await asyncio.open_unix_connection(default_socket_path()) for _ in range(3)]
             await until(lambda: daemon.reception.strangers == 3, "they are not there")
-            assert status_as_map(daemon)["peers"] == 0
+            assert daemon_status(daemon).status.peers == 0
             async with AsyncSession("s") as session:
                 for reader, writer in silent:
                     assert b"No greeting came within 1 seconds" in await reader.read()
                     writer.close()
                 # Who has said who it is stays.
                 assert await session.create_cell("x")
-                assert (daemon.reception.strangers, status_as_map(daemon)["peers"]) == (0, 1)
+                assert (daemon.reception.strangers, daemon_status(daemon).status.peers) == (0, 1)
 
     asyncio.run(scenario())
 
@@ -249,7 +249,7 @@ def test_sessions_that_are_only_looked_at_make_way_for_others(data_dir, monkeypa
         session.create_cell("x")
         looker = greeted()
         replies = [ask(looker, Request(n, GetCells(notebook_id=f"look {n}"))) for n in range(1, 50)]
-        assert replies == [Reply(n, {"cells": [], "next": None}) for n in range(1, 50)]
+        assert replies == [Reply(n, {"cells": []}) for n in range(1, 50)]
         assert [cell.source for cell in session.get_cells()] == ["x"]
         looker.close()
 
@@ -267,7 +267,7 @@ def test_a_session_that_is_watched_without_being_joined_stays_open(own_folder):
             watching = asyncio.create_task(_collect(watcher, events))
             await until(lambda: daemon.room("s").log.is_watched, "nobody watches")
             await session.close()
-            await until(lambda: status_as_map(daemon)["peers"] == 1, "the session is still connected")
+            await until(lambda: daemon_status(daemon).status.peers == 1, "the session is still connected")
             daemon.tick()
             clock.now += ROOM_REST + 1
             daemon.tick()
@@ -278,11 +278,11 @@ def test_a_session_that_is_watched_without_being_joined_stays_open(own_folder):
             watching.cancel()
             watcher.close()
             await again.close()
-            await until(lambda: status_as_map(daemon)["peers"] == 0, "somebody is still connected")
+            await until(lambda: daemon_status(daemon).status.peers == 0, "somebody is still connected")
             daemon.tick()
             clock.now += ROOM_REST + 1
             daemon.tick()
-            assert status_as_map(daemon)["rooms"] == []
+            assert daemon_status(daemon).rooms == []
 
     asyncio.run(scenario())
 
@@ -291,8 +291,8 @@ async def _collect(connection: AsyncConnection, events: list[object]) -> None:
     await connection.perform(_follow(events))
 
 
-def _follow(events: list[object]) -> Flow[dict[str, Any]]:
-    return (yield Follow(Subscribe(notebook_id="s"), events.append))
+def _follow(events: list[object]) -> Flow[Done]:
+    return (yield from follow_events(Subscribe(notebook_id="s"), events.append))
 
 
 # --- open files ---

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from runtimed import AsyncClient, BrowserError, Client
+from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
 
@@ -84,7 +85,9 @@ def test_who_has_a_playwright_of_his_own_is_told_how_that_one_attaches_itself(sh
 def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Client().BrowserSession() as session:
         with monkeypatch.context() as patch:
-            nowhere = {"cdp_url": "ws://127.0.0.1:9/", "target": "", "dialogs": {}, "silent": []}
+            nowhere = GetBrowserAddressReply(
+                cdp_url="ws://127.0.0.1:9/", viewer_url="", viewer_page="", target="", dialogs={}, silent=[]
+            )
             patch.setattr(session, "_address", lambda **_: nowhere)
             with pytest.raises(BrowserError, match="cannot attach itself") as raised:
                 _ = session.page

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import psutil
 import pytest
@@ -59,7 +60,7 @@ def deadline() -> float:
     return time.monotonic() + 20
 
 
-def ask(channel: Wire, request: Request[Operation]) -> Message:
+def ask(channel: Wire, request: Request[Operation[Any]]) -> Message:
     channel.send(request)
     return channel.receive(deadline())
 

@@ -18,10 +18,10 @@ import pytest
 
 from runtimed import AsyncSession, RuntimedError, StorageError
 from runtimed.client.aio import AsyncConnection
-from runtimed.client.flows import Flow, Follow
+from runtimed.client.flows import Flow, follow_events
 from runtimed.client.identity import Identity
 from runtimed.daemon.serving.daemon import ROOM_REST, Daemon
-from runtimed.daemon.serving.overview import status_as_map
+from runtimed.daemon.serving.overview import daemon_status
 from runtimed.daemon.upkeep.retention import EVERY, GRACE
 from runtimed.ids import NotebookId, stored_name
 from runtimed.protocol.client_operations import Join, Subscribe
@@ -191,7 +191,7 @@ def test_who_comes_back_after_what_it_saw_last_was_deleted_is_told(own_folder):
 
 
 def _follow(after: int) -> Flow[object]:
-    return (yield Follow(Subscribe(notebook_id="s", after=after), lambda _event: None))
+    return (yield from follow_events(Subscribe(notebook_id="s", after=after), lambda _event: None))
 
 
 def test_a_closed_session_is_looked_into_and_stays_closed(own_folder):
@@ -212,7 +212,7 @@ def test_a_closed_session_is_looked_into_and_stays_closed(own_folder):
             assert path.stat().st_size < before - 2_000_000
             # Nothing is left to do: it is not opened for more than a look.
             await look(clock, daemon)
-            assert status_as_map(daemon)["rooms"] == []
+            assert daemon_status(daemon).rooms == []
 
             await session.connect()
             assert (await session.status()).status == "closed"
@@ -227,7 +227,7 @@ async def close_rooms(clock: Clock, daemon: Daemon) -> None:
     async def closed() -> bool:
         daemon.tick()
         clock.now += ROOM_REST + 1
-        return not status_as_map(daemon)["rooms"]
+        return not daemon_status(daemon).rooms
 
     daemon._retention._next = clock.now + 30 * 60
     await until(closed, "the rooms stay open")

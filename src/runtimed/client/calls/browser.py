@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from runtimed.actions import DropFiles, Target, UploadFile, parse_action, parse_target
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import Page, Pages, read_blob, read_rest
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.errors import ActionFailed, BrowserError, InvalidAction, StaleElement
 from runtimed.models import Image
 from runtimed.pages import (
@@ -29,8 +29,11 @@ from runtimed.pages import (
 )
 from runtimed.protocol import browser_operations as ops
 from runtimed.protocol.client_operations import GetSession
-from runtimed.protocol.codec import decode_event, unpack
+from runtimed.protocol.codec import decode_event, read_pieces
 from runtimed.protocol.events import BrowserLogged, BrowserState, Event
+from runtimed.protocol.replies import InPieces
+
+T = TypeVar("T")
 
 __all__ = [
     "Begun",
@@ -102,8 +105,8 @@ def start_browser(
         timeout_minutes=timeout_minutes,
         max_duration_minutes=max_duration_minutes,
     )
-    reply = yield Ask(request)
-    return Begun(created=reply["created"], is_new=reply["new"])
+    reply = yield from ask(request)
+    return Begun(created=reply.created, is_new=reply.new)
 
 
 def observe(
@@ -136,19 +139,20 @@ def observe(
         SessionClosed: If the session has no browser.
     """
     earlier = since.id if isinstance(since, Observation) else since
-    reply = yield from _whole(
-        notebook,
-        ops.Observe(
-            notebook_id=notebook.id,
-            scope=scope,
-            depth=depth,
-            interactive_only=interactive_only,
-            max_chars=max_chars,
-            since=earlier,
-            start=start,
-        ),
+    return (
+        yield from _whole(
+            notebook,
+            ops.Observe(
+                notebook_id=notebook.id,
+                scope=scope,
+                depth=depth,
+                interactive_only=interactive_only,
+                max_chars=max_chars,
+                since=earlier,
+                start=start,
+            ),
+        )
     )
-    return msgspec.convert(reply["observation"], Observation)
 
 
 def execute(
@@ -181,8 +185,7 @@ def execute(
         # The host works elsewhere.
         paths = tuple(str(Path(path).expanduser().absolute()) for path in parsed.files)
         parsed = msgspec.structs.replace(parsed, path=paths)
-    reply = yield from _whole(notebook, ops.Act(notebook_id=notebook.id, action=msgspec.to_builtins(parsed)))
-    result = msgspec.convert(reply["result"], ActionResult)
+    result = yield from _whole(notebook, ops.Act(notebook_id=notebook.id, action=msgspec.to_builtins(parsed)))
     if raise_on_failure and not result.success:
         kind = StaleElement if result.error == StaleElement.__name__ else ActionFailed
         raise kind(result.message, result=result, error=result.error, **result.detail)
@@ -223,7 +226,7 @@ def scrape(
         if not hasattr(schema, "model_json_schema"):
             raise InvalidAction(f"schema is a pydantic model, or a JSON schema as a dict; not {schema!r}")
         described = schema.model_json_schema()
-    reply = yield from _whole(
+    content = yield from _whole(
         notebook,
         ops.Scrape(
             notebook_id=notebook.id,
@@ -234,7 +237,6 @@ def scrape(
             schema=None if described is None else dict(described),
         ),
     )
-    content = reply["content"]
     return content if described is schema else schema.model_validate(content)
 
 
@@ -256,8 +258,8 @@ def screenshot(
     named = None if target is None else msgspec.to_builtins(parse_target(target))
     if named is not None and full_page:
         raise InvalidAction("A picture is of an element or of the full page: give target= or full_page=True")
-    reply = yield from _whole(notebook, ops.Screenshot(notebook_id=notebook.id, full_page=full_page, target=named))
-    return Image(data=reply["data"])
+    data = yield from _whole(notebook, ops.Screenshot(notebook_id=notebook.id, full_page=full_page, target=named))
+    return Image(data=data)
 
 
 def get_cookies(notebook: Notebook) -> Flow[list[dict[str, Any]]]:
@@ -266,8 +268,7 @@ def get_cookies(notebook: Notebook) -> Flow[list[dict[str, Any]]]:
     Raises:
         SessionClosed: If the session has no browser.
     """
-    cookies: list[dict[str, Any]] = (yield from _whole(notebook, ops.GetCookies(notebook_id=notebook.id)))["cookies"]
-    return cookies
+    return (yield from _whole(notebook, ops.GetCookies(notebook_id=notebook.id)))
 
 
 def set_cookies(
@@ -292,7 +293,7 @@ def set_cookies(
         raise BrowserError("set_cookies takes either cookies or cookie_file")
     plain = [] if cookies is None else _plain_cookies(cookies)
     file = None if cookie_file is None else str(Path(cookie_file).expanduser().absolute())  # the host works elsewhere
-    yield Ask(ops.SetCookies(notebook_id=notebook.id, cookies=plain, cookie_file=file))
+    yield from ask(ops.SetCookies(notebook_id=notebook.id, cookies=plain, cookie_file=file))
 
 
 def _plain_cookies(cookies: object) -> list[dict[str, Any]]:
@@ -317,13 +318,12 @@ def save_profile(notebook: Notebook, name: str) -> Flow[None]:
         BrowserError: If the name cannot be one.
         SessionClosed: If the session has no browser.
     """
-    yield Ask(ops.SaveProfile(notebook_id=notebook.id, name=name))
+    yield from ask(ops.SaveProfile(notebook_id=notebook.id, name=name))
 
 
 def list_profiles() -> Flow[list[str]]:
     """Return the names of all profiles, sorted."""
-    names: list[str] = (yield Ask(ops.ListProfiles()))["names"]
-    return names
+    return (yield from ask(ops.ListProfiles())).names
 
 
 def iter_profiles() -> Pages[str]:
@@ -341,12 +341,12 @@ def delete_profile(name: str) -> Flow[None]:
     Raises:
         BrowserError: If there is none, or a session stores it again at its end.
     """
-    yield Ask(ops.DeleteProfile(name=name))
+    yield from ask(ops.DeleteProfile(name=name))
 
 
-def browser_address(notebook: Notebook, *, attaching: bool = False) -> Flow[dict[str, Any]]:
+def browser_address(notebook: Notebook, *, attaching: bool = False) -> Flow[ops.GetBrowserAddressReply]:
     """Return the addresses of a session and of its active tab, and the open dialogs; see `GetBrowserAddress`."""
-    return (yield Ask(ops.GetBrowserAddress(notebook_id=notebook.id, attaching=attaching)))
+    return (yield from ask(ops.GetBrowserAddress(notebook_id=notebook.id, attaching=attaching)))
 
 
 def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEntry]]:
@@ -361,7 +361,7 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
         SessionNotFound: If the session was never started.
         StorageError: With `pictures`, if one of them is damaged.
     """
-    yield Ask(GetSession(notebook_id=notebook.id))
+    yield from ask(GetSession(notebook_id=notebook.id))
     entries: list[LogEntry] = []
     for event in (yield from _events(notebook).all()):
         if isinstance(event, BrowserLogged):
@@ -375,9 +375,9 @@ def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEnt
 
 def _events(notebook: Notebook) -> Pages[Event]:
     def read(after: int) -> Flow[Page[Event]]:
-        page = yield Ask(ops.ReadActions(notebook_id=notebook.id, after=after))
-        events = [decode_event(body) for _seq, body in page["events"]]
-        return Page(events, page["last"] if page["more"] else None)
+        page = yield from ask(ops.ReadActions(notebook_id=notebook.id, after=after))
+        events = [decode_event(body) for _seq, body in page.events]
+        return Page(events, page.last if page.more else None)
 
     return Pages(read)
 
@@ -388,7 +388,7 @@ def read_runs(notebook: Notebook) -> Flow[list[Run]]:
     Raises:
         SessionNotFound: If the session was never started.
     """
-    yield Ask(GetSession(notebook_id=notebook.id))
+    yield from ask(GetSession(notebook_id=notebook.id))
     runs: list[Run] = []
     for event in (yield from _events(notebook).all()):
         if isinstance(event, BrowserState) and event.status == "starting":
@@ -532,7 +532,7 @@ def _newest(
     if since is not None and since.tzinfo is None:
         raise BrowserError(f"since must have a time zone, as datetime.now(UTC) has one: {since!r} has none")
     found: deque[LogEntry] = deque(maxlen=limit)
-    yield Ask(GetSession(notebook_id=notebook.id))
+    yield from ask(GetSession(notebook_id=notebook.id))
 
     def take(event: Event) -> None:
         if isinstance(event, BrowserLogged) and event.entry["kind"] == kind:
@@ -544,11 +544,10 @@ def _newest(
     return list(found)
 
 
-def _whole(notebook: Notebook, operation: ops.BrowserOperation) -> Flow[dict[str, Any]]:
+def _whole(notebook: Notebook, operation: ops.OnBrowser[InPieces[T]]) -> Flow[T]:
     """Ask the browser for something that comes as bytes, in one piece or several."""
-    reply = yield Ask(operation)
-    data = reply["piece"]
-    if len(data) < reply["size"]:
-        data = yield from read_rest(notebook, reply["reply_id"], data, reply["size"])
-    whole: dict[str, Any] = unpack(data)
-    return whole
+    reply = yield from ask(operation)
+    data = reply.piece
+    if len(data) < reply.size and reply.reply_id is not None:
+        data = yield from read_rest(notebook, reply.reply_id, data, reply.size)
+    return read_pieces(operation, data)

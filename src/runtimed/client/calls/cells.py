@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
-
 from runtimed.client.calls.notebook import Notebook, check_cell_type, check_text
 from runtimed.client.calls.pages import Page, Pages, read_blob, read_content
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.document.checks import MAX_TEXT
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
-from runtimed.ids import CellId, new_cell_id
-from runtimed.models import Attribution, Cell, CellType, Output
+from runtimed.ids import CellId, ExecutionId, new_cell_id
+from runtimed.models import Cell, CellType, Output
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob, Event
@@ -69,7 +66,7 @@ def create_cell(
     if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
         raise InvalidCell(f"A cell's index must be an int or None, not {type(index).__name__}")
     new = new_cell_id() if cell_id is None else CellId(cell_id)
-    yield Ask(ops.AddCell(notebook_id=notebook.id, cell_id=new, source=source, cell_type=cell_type, index=index))
+    yield from ask(ops.AddCell(notebook_id=notebook.id, cell_id=new, source=source, cell_type=cell_type, index=index))
     notebook.seen[new] = source
     return new
 
@@ -87,7 +84,7 @@ def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
         # Too long to merge: the last writer wins. Both together would not fit into a message.
         base = None
     with notebook.asking(cell_id):
-        yield Ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
+        yield from ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
     notebook.seen[cell_id] = source
 
 
@@ -100,7 +97,7 @@ def append_source(notebook: Notebook, cell_id: str, text: str) -> Flow[None]:
     """
     check_text("text", text)
     with notebook.asking(cell_id):
-        yield Ask(ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
+        yield from ask(ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
     if cell_id in notebook.seen:
         notebook.seen[cell_id] += text
 
@@ -112,7 +109,7 @@ def delete_cell(notebook: Notebook, cell_id: str) -> Flow[None]:
         CellNotFound: If there is no such cell.
     """
     with notebook.asking(cell_id):
-        yield Ask(ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
+        yield from ask(ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
     notebook.seen.pop(cell_id, None)
 
 
@@ -122,7 +119,7 @@ def move_cell(notebook: Notebook, cell_id: str, after_cell_id: str | None = None
     Raises:
         CellNotFound: If there is no such cell.
     """
-    yield Ask(ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after_cell_id))
+    yield from ask(ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after_cell_id))
 
 
 def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
@@ -131,7 +128,7 @@ def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
     Raises:
         CellNotFound: If there is no such cell.
     """
-    yield Ask(ops.ClearOutputs(notebook_id=notebook.id, cell_id=cell_id))
+    yield from ask(ops.ClearOutputs(notebook_id=notebook.id, cell_id=cell_id))
 
 
 def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) -> Flow[None]:
@@ -143,7 +140,7 @@ def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) ->
     """
     check_text("key", key)
     check_text("value", value)
-    yield Ask(ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=value))
+    yield from ask(ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=value))
 
 
 def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow[None]:
@@ -154,7 +151,7 @@ def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow
         InvalidCell: If there is no such type.
     """
     check_cell_type(cell_type)
-    yield Ask(ops.SetCellType(notebook_id=notebook.id, cell_id=cell_id, cell_type=cell_type))
+    yield from ask(ops.SetCellType(notebook_id=notebook.id, cell_id=cell_id, cell_type=cell_type))
 
 
 def get_cell(notebook: Notebook, cell_id: str, *, outputs: bool = True) -> Flow[Cell]:
@@ -194,15 +191,15 @@ def iter_cells(notebook: Notebook, *, outputs: bool = True) -> Pages[Cell]:
     def read(start: int) -> Flow[Page[Cell]]:
         cells: list[Cell] = []
         seen = list(notebook.seen)
-        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=outputs))
+        page = yield from ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=outputs))
         _forget_missing(notebook, seen, start, page)
-        for found in page["cells"]:
+        for found in page.cells:
             try:
                 cell = yield from _cell(notebook, found)
             except CellNotFound:
                 continue  # deleted since the page was read
             cells.append(cell)
-        return Page(cells, page["next"])
+        return Page(cells, page.next)
 
     return Pages(read)
 
@@ -212,37 +209,38 @@ def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
 
     def read(start: int) -> Flow[Page[CellId]]:
         seen = list(notebook.seen)
-        page = yield Ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
+        page = yield from ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
         _forget_missing(notebook, seen, start, page)
-        return Page([CellId(found["id"]) for found in page["cells"]], page["next"])
+        return Page([CellId(found.id) for found in page.cells], page.next)
 
     return (yield from Pages(read).all())
 
 
-def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: dict[str, Any]) -> None:
+def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: ops.GetCellsReply) -> None:
     """Forget what is not in the one page that holds all cells: between two pages a cell may have moved."""
-    if start == 0 and page["next"] is None:
-        notebook.keep({found["id"] for found in page["cells"]}, seen)
+    if start == 0 and page.next is None:
+        notebook.keep({found.id for found in page.cells}, seen)
 
 
 def find_cells(notebook: Notebook, prefix: str) -> Flow[list[CellId]]:
     """Return the ids of cells that begin with a text, in order; see `Sessions.find_cells`."""
-    reply = yield Ask(ops.FindCells(notebook_id=notebook.id, prefix=prefix))
-    return [CellId(found) for found in reply["ids"]]
+    reply = yield from ask(ops.FindCells(notebook_id=notebook.id, prefix=prefix))
+    return [CellId(found) for found in reply.ids]
 
 
 def get_cell_source(notebook: Notebook, cell_id: str) -> Flow[str | None]:
     """Return a cell's source, None if there is no such cell."""
-    source: str | None = yield from _field(notebook, cell_id, "source")
-    if source is not None:
-        notebook.seen[cell_id] = source
-    return source
+    content = yield from _content(notebook, cell_id)
+    if content is None:
+        return None
+    notebook.seen[cell_id] = content[0]
+    return content[0]
 
 
 def get_cell_type(notebook: Notebook, cell_id: str) -> Flow[CellType | None]:
     """Return a cell's type, None if there is no such cell."""
-    cell_type: CellType | None = yield from _field(notebook, cell_id, "cell_type")
-    return cell_type
+    found = yield from _find_cell(notebook, cell_id, outputs=False)
+    return None if found is None else found.cell_type
 
 
 def get_cell_outputs(notebook: Notebook, cell_id: str) -> Flow[list[Output] | None]:
@@ -259,80 +257,71 @@ def get_cell_outputs(notebook: Notebook, cell_id: str) -> Flow[list[Output] | No
 
 def get_cell_execution_count(notebook: Notebook, cell_id: str) -> Flow[int | None]:
     """Return the count of a cell's latest execution, None if it never ran or there is no such cell."""
-    count: int | None = yield from _field(notebook, cell_id, "execution_count")
-    return count
+    found = yield from _find_cell(notebook, cell_id, outputs=False)
+    return None if found is None else found.execution_count
 
 
 def get_cell_position(notebook: Notebook, cell_id: str) -> Flow[str | None]:
     """Return a cell's place: compare places as text. None if there is no such cell."""
-    position: str | None = yield from _field(notebook, cell_id, "position")
-    return position
+    found = yield from _find_cell(notebook, cell_id, outputs=False)
+    return None if found is None else found.position
 
 
 def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, str] | None]:
     """Return a cell's metadata, None if there is no such cell."""
-    metadata: dict[str, str] | None = yield from _field(notebook, cell_id, "metadata")
-    return metadata
+    content = yield from _content(notebook, cell_id)
+    return None if content is None else content[1]
 
 
-def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[dict[str, Any] | None]:
-    reply = yield Ask(ops.GetCell(notebook_id=notebook.id, cell_id=cell_id, outputs=outputs))
-    found: dict[str, Any] | None = reply["cell"]
+def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[ops.StoredCell | None]:
+    found = (yield from ask(ops.GetCell(notebook_id=notebook.id, cell_id=cell_id, outputs=outputs))).cell
     if found is None:
         notebook.seen.pop(cell_id, None)
     return found
 
 
-def _field(notebook: Notebook, cell_id: str, name: str) -> Flow[Any]:
+def _content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]] | None]:
+    """Return a cell's source and metadata, None if there is no such cell."""
     found = yield from _find_cell(notebook, cell_id, outputs=False)
-    if found is not None and found[name] is None and name in ("source", "metadata"):
-        try:
-            found = yield from _with_content(notebook, found)
-        except CellNotFound:
-            return None
-    return None if found is None else found[name]
+    try:
+        return None if found is None else (yield from _content_of(notebook, found))
+    except CellNotFound:
+        return None
 
 
-def _with_content(notebook: Notebook, found: dict[str, Any]) -> Flow[dict[str, Any]]:
-    """Return a cell with source and metadata, which are read in pieces if they are larger than a page."""
-    if found["source"] is not None:
-        return found
-    return {**found, **(yield from read_content(notebook, found["id"]))}
+def _content_of(notebook: Notebook, found: ops.StoredCell) -> Flow[tuple[str, dict[str, str]]]:
+    """Return a cell's source and metadata, which are read in pieces if they are larger than a page."""
+    if found.source is not None and found.metadata is not None:
+        return found.source, found.metadata
+    return (yield from read_content(notebook, found.id))
 
 
-def _cell(notebook: Notebook, found: dict[str, Any]) -> Flow[Cell]:
-    found = yield from _with_content(notebook, found)
-    notebook.seen[found["id"]] = found["source"]
+def _cell(notebook: Notebook, found: ops.StoredCell) -> Flow[Cell]:
+    source, metadata = yield from _content_of(notebook, found)
+    notebook.seen[found.id] = source
     fold = yield from _fold(notebook, found)
     omitted = fold.omitted
     return Cell(
-        id=CellId(found["id"]),
-        cell_type=found["cell_type"],
-        source=found["source"],
-        execution_count=found["execution_count"],
+        id=CellId(found.id),
+        cell_type=found.cell_type,
+        source=source,
+        execution_count=found.execution_count,
         outputs=fold.outputs_with((yield from fetch_blobs(notebook, fold.missing_blobs))),
-        metadata=found["metadata"],
-        position=found["position"],
-        execution_id=found["execution_id"],
+        metadata=metadata,
+        position=found.position,
+        execution_id=None if found.execution_id is None else ExecutionId(found.execution_id),
         omitted_bytes=omitted.size if omitted is not None else 0,
         omitted_after=omitted.after if omitted is not None else None,
-        last_edit=_attribution(found["last_edit"]),
+        last_edit=found.last_edit,
     )
 
 
-def _attribution(found: list[Any] | None) -> Attribution | None:
-    if found is None:
-        return None
-    client_id, label, uid, pid, at = found
-    return Attribution(at=datetime.fromtimestamp(at, UTC), client_id=client_id, label=label, uid=uid, pid=pid)
-
-
-def _fold(notebook: Notebook, found: dict[str, Any]) -> Flow[OutputFold]:
+def _fold(notebook: Notebook, found: ops.StoredCell) -> Flow[OutputFold]:
     fold = OutputFold()
-    for body in found["events"]:
+    for body in found.events:
         fold.add(decode_event(body))
-    if found["more"] is not None:
-        rest = read_events(notebook, found["execution_id"], found["more"], whole=False)
+    if found.more is not None and found.execution_id is not None:
+        rest = read_events(notebook, found.execution_id, found.more, whole=False)
         yield from rest.each(lambda numbered: fold.add(numbered[1]))
     return fold
 
@@ -347,10 +336,10 @@ def read_events(notebook: Notebook, execution_id: str, after: int, *, whole: boo
     """
 
     def read(place: int) -> Flow[Page[tuple[int, Event]]]:
-        ask = ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=place, whole=whole)
-        page = yield Ask(ask)
-        events = [(seq, decode_event(body)) for seq, body in page["events"]]
-        return Page(events, page["last"] if page["more"] else None)
+        request = ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=place, whole=whole)
+        page = yield from ask(request)
+        events = [(seq, decode_event(body)) for seq, body in page.events]
+        return Page(events, page.last if page.more else None)
 
     return Pages(read, after)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, get_args
 
+import msgspec
+
 from runtimed.client.calls.pages import Page, Pages
-from runtimed.client.calls.sessions import session_status
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.errors import ConnectionLost, DaemonUnavailable
 from runtimed.models import DaemonStatus, SessionStatus
 from runtimed.protocol import client_operations as ops
@@ -33,31 +33,28 @@ SessionKind = Literal["kernel", "browser"]
 
 def daemon_status() -> Flow[DaemonStatus]:
     """Return the daemon's state."""
-    reply = yield Ask(ops.GetStatus())
-    fields = {key: value for key, value in reply.items() if key not in ("rooms", "next_room")}
-    times = {"started_at": datetime.fromtimestamp(reply["started_at"], UTC)}
-    return DaemonStatus(**{**fields, **times, "problems": tuple(reply["problems"])})
+    return (yield from ask(ops.GetStatus())).status
 
 
 def list_rooms() -> Flow[list[dict[str, Any]]]:
     """Return the open rooms; see `DaemonClient.list_rooms`."""
 
     def read(first: int) -> Flow[Page[dict[str, Any]]]:
-        reply = yield Ask(ops.GetStatus(first_room=first))
-        return Page(reply["rooms"], reply["next_room"])
+        reply = yield from ask(ops.GetStatus(first_room=first))
+        return Page(list(map(msgspec.structs.asdict, reply.rooms)), reply.next_room)
 
     return (yield from Pages(read).all())
 
 
 def flush_pool() -> Flow[None]:
     """End the spares."""
-    yield Ask(ops.FlushPool())
+    yield from ask(ops.FlushPool())
 
 
 def shutdown(*, keep_kernels: bool) -> Flow[None]:
     """End the daemon; see `Client.shutdown`."""
     try:
-        yield Ask(ops.ShutdownDaemon(keep_kernels=keep_kernels))
+        yield from ask(ops.ShutdownDaemon(keep_kernels=keep_kernels))
     except (ConnectionLost, DaemonUnavailable):
         # It ended before its reply was read.
         return
@@ -84,14 +81,12 @@ def _sessions(status: SessionState | None, kind: SessionKind | None, start: int,
             raise ValueError(f"{name} is {', '.join(known)} or None; not {given!r}")
 
     def read(at: int) -> Flow[Page[SessionStatus]]:
-        reply = yield Ask(ops.ListSessions(status=status, kind=kind, start=at, count=end - at))
-        return Page([session_status(fields) for fields in reply["sessions"]], reply["next"])
+        reply = yield from ask(ops.ListSessions(status=status, kind=kind, start=at, count=end - at))
+        return Page(reply.sessions, reply.next)
 
     return Pages(read, start)
 
 
 def find_sessions(prefix: str, status: SessionState | None, kind: SessionKind | None) -> Flow[list[str]]:
     """Return the ids of sessions that begin with a text; see `Sessions.find`."""
-    reply = yield Ask(ops.FindSessions(prefix=prefix, status=status, kind=kind))
-    found: list[str] = reply["ids"]
-    return found
+    return (yield from ask(ops.FindSessions(prefix=prefix, status=status, kind=kind))).ids

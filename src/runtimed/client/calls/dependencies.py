@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.errors import SessionError
 from runtimed.models import SyncEnvironmentResult
 from runtimed.protocol import client_operations as ops
@@ -110,16 +110,15 @@ def sync_environment(notebook: Notebook) -> Flow[SyncEnvironmentResult]:
         NoKernel: If no kernel runs.
         EnvironmentFailed: If the dependencies cannot be had, or the kernel runs where runtimed installs nothing.
     """
-    reply = yield Ask(ops.SyncEnvironment(notebook_id=notebook.id))
-    return SyncEnvironmentResult(**{**reply, "synced_packages": tuple(reply["synced_packages"])})
+    return (yield from ask(ops.SyncEnvironment(notebook_id=notebook.id))).result
 
 
 _Manager = Literal["uv", "conda"]
 
 
 def _get(notebook: Notebook, manager: _Manager) -> Flow[list[str]]:
-    reply = yield Ask(ops.GetDependencies(notebook_id=notebook.id, manager=manager))
-    return list(reply["dependencies"])
+    reply = yield from ask(ops.GetDependencies(notebook_id=notebook.id, manager=manager))
+    return reply.dependencies
 
 
 def _add(notebook: Notebook, manager: _Manager, packages: Sequence[str]) -> Flow[None]:
@@ -127,14 +126,13 @@ def _add(notebook: Notebook, manager: _Manager, packages: Sequence[str]) -> Flow
         raise SessionError(f"Several dependencies are a list of texts, not one text: {packages!r}")
     for package in packages:
         _check(package)
-    yield Ask(ops.AddDependencies(notebook_id=notebook.id, manager=manager, packages=list(packages)))
+    yield from ask(ops.AddDependencies(notebook_id=notebook.id, manager=manager, packages=list(packages)))
 
 
 def _remove(notebook: Notebook, manager: _Manager, package: str) -> Flow[bool]:
     _check(package)
-    reply = yield Ask(ops.RemoveDependency(notebook_id=notebook.id, manager=manager, package=package))
-    removed: bool = reply["removed"]
-    return removed
+    reply = yield from ask(ops.RemoveDependency(notebook_id=notebook.id, manager=manager, package=package))
+    return reply.removed
 
 
 def _check(package: object) -> None:

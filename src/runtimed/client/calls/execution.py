@@ -14,7 +14,7 @@ from runtimed.client.calls.kernel import kernel_request, shown_on
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.streams import Stream
-from runtimed.client.flows import Ask, Flow, OnEvent
+from runtimed.client.flows import Flow, OnEvent, ask
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import NoKernel, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
@@ -125,14 +125,14 @@ def submit(
     )
     reply = None
     with contextlib.suppress(NoKernel):
-        reply = yield Ask(operation)
+        reply = yield from ask(operation)
     if reply is None:  # what the start of a kernel raises was not caused by there being none
         start = kernel_request(notebook, kernel_type, env_source, notebook_path)
         explained = yield from start_for(operation, start, timeout_secs, "leave", shown_on(progress))
         if explained is not None and progress is not None:
             progress.announce(explained)
-        reply = yield Ask(operation)
-    return ExecutionId(reply.get("queued", operation.execution_id)), CellId(operation.cell_id)
+        reply = yield from ask(operation)
+    return ExecutionId(reply.queued or operation.execution_id), CellId(operation.cell_id)
 
 
 def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellId]]:
@@ -167,7 +167,7 @@ def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None
         NoKernel: If its kernel is gone.
     """
     line = END_OF_INPUT if text is None else text
-    yield Ask(ops.Input(notebook_id=notebook.id, execution_id=execution_id, text=line))
+    yield from ask(ops.Input(notebook_id=notebook.id, execution_id=execution_id, text=line))
 
 
 def interrupt(notebook: Notebook, execution_id: str) -> Flow[None]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -14,9 +13,9 @@ from runtimed.client.calls.cells import fetch_blobs
 from runtimed.client.calls.kernel import kernel_request, log_start
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.variables import result_value
-from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
-from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel
+from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel, ProtocolError
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult, ExecutionSummary, OutputPage, QueuedExecution
@@ -35,7 +34,6 @@ __all__ = [
     "get_queue",
     "queue_cell",
     "queued",
-    "queued_execution",
     "read_outputs",
     "run",
     "start_for",
@@ -121,11 +119,11 @@ def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
 def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
     """Queue an execution; start a kernel if none runs."""
     with contextlib.suppress(NoKernel):
-        yield Ask(operation)
+        yield from ask(operation)
         return
     # What the start of a kernel raises was not caused by there being none.
-    log_start((yield Ask(kernel_request(notebook))))
-    yield Ask(operation)
+    log_start((yield from ask(kernel_request(notebook))))
+    yield from ask(operation)
 
 
 def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
@@ -134,22 +132,13 @@ def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
     Returns:
         The first 1000 executions; none if nothing runs or waits.
     """
-    reply = yield Ask(ops.GetQueue(notebook_id=notebook.id))
-    return [queued_execution(fields) for fields in reply["executions"]]
+    reply = yield from ask(ops.GetQueue(notebook_id=notebook.id))
+    return reply.executions
 
 
 def find_executions(notebook: Notebook, prefix: str | None) -> Flow[list[ExecutionSummary]]:
     """Return executions of a session; see `Sessions.find_executions`."""
-    reply = yield Ask(ops.FindExecutions(notebook_id=notebook.id, prefix=prefix))
-    return [_summary(fields) for fields in reply["executions"]]
-
-
-def _summary(fields: dict[str, Any]) -> ExecutionSummary:
-    times = {
-        name: None if fields[name] is None else datetime.fromtimestamp(fields[name], UTC)
-        for name in ("queued_at", "started_at", "ended_at")
-    }
-    return ExecutionSummary(**{**fields, **times})
+    return (yield from ask(ops.FindExecutions(notebook_id=notebook.id, prefix=prefix))).executions
 
 
 def wait(
@@ -172,7 +161,7 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
     Raises:
         RuntimedError: If this session has no such execution.
     """
-    yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
+    yield from ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
 
 
 def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[OutputPage]:
@@ -195,10 +184,10 @@ def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[
         ...     file.writelines(output.text for output in page.outputs if output.name == "stdout")
         ...     after = page.next
     """
-    reply = yield Ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=after, whole=True))
+    reply = yield from ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=after, whole=True))
     events: list[Event] = []
-    last, size, more = after, 0, reply["more"]
-    for seq, body in reply["events"]:
+    last, size, more = after, 0, reply.more
+    for seq, body in reply.events:
         event = decode_event(body)
         size += len(body) + sum(blob.size for blob in blobs_in(event))
         if events and size > PAGE:
@@ -208,16 +197,6 @@ def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[
         events.append(event)
     values = yield from fetch_blobs(notebook, [blob for event in events for blob in blobs_in(event)])
     return OutputPage(outputs=plain_outputs(events, values), next=last if more else None)
-
-
-def queued_execution(fields: dict[str, Any]) -> QueuedExecution:
-    """Return an entry of the reply to `GetQueue`."""
-    started_at = fields["started_at"]
-    times = {
-        "queued_at": datetime.fromtimestamp(fields["queued_at"], UTC),
-        "started_at": None if started_at is None else datetime.fromtimestamp(started_at, UTC),
-    }
-    return QueuedExecution(**{**fields, **times})
 
 
 def _execute_to_the_end(
@@ -265,30 +244,40 @@ def execute(
         if on_event is not None:
             on_event(event)
 
-    reply = None
+    ended = None
     try:
         # What the start of a kernel raises was not caused by there being none: it stands outside.
         with contextlib.suppress(NoKernel):
-            reply = yield Follow(operation, take, timeout_secs)
-        if reply is None:
+            ended = yield from _end(operation, take, timeout_secs)
+        if ended is None:
             begun = time.monotonic()
             yield from start_for(operation, kernel_request(notebook), timeout_secs, on_timeout, on_event)
             # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
             left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
-            reply = yield Follow(operation, take, left)
+            ended = yield from _end(operation, take, left)
     except WaitTimeout:
         outcome = None
         if on_timeout == "interrupt":
-            yield Ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
+            yield from ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
             outcome = "it was interrupted"
         raise timed_out(operation.execution_id, timeout_secs, outcome) from None
     values = yield from fetch_blobs(notebook, fold.missing_blobs)
-    result = fold.result(CellId(reply["cell_id"]), ExecutionId(operation.execution_id), values)
+    result = fold.result(CellId(ended.cell_id), ExecutionId(operation.execution_id), values)
     if any(output.output_type == "execute_result" for output in result.outputs):
         # Asked for now: the kernel, and the connection, may be gone when somebody wants to have it.
         pickled = yield from result_value(notebook, operation.execution_id)
         result = replace(result, pickled=pickled)
     return result
+
+
+def _end(operation: ops.Enqueue | ops.Watch, on_event: OnEvent, timeout_secs: float | None) -> Flow[ops.WatchReply]:
+    """Follow an execution, and return how it has ended."""
+    if isinstance(operation, ops.Watch):
+        return (yield from follow_events(operation, on_event, timeout_secs))
+    reply = yield from follow_events(operation, on_event, timeout_secs)
+    if reply.ended is None:
+        raise ProtocolError(f"the daemon does not say how the execution {operation.execution_id} has ended")
+    return reply.ended
 
 
 def start_for(
@@ -310,14 +299,14 @@ def start_for(
     execution_id = operation.execution_id
     try:
         request = msgspec.structs.replace(kernel, source=source)
-        return log_start((yield Follow(request, on_event or (lambda _event: None), timeout_secs)))
+        return log_start((yield from follow_events(request, on_event or (lambda _event: None), timeout_secs)))
     except WaitTimeout:
         outcome: str | None = "it never began, as its kernel still starts"
         if isinstance(operation, ops.Enqueue) and on_timeout == "leave":
             # The start may have been given up before it began.
             with contextlib.suppress(NoKernel):
-                reply = yield Ask(msgspec.structs.replace(operation, watch=False))
-                execution_id = reply.get("queued", execution_id)
+                reply = yield from ask(msgspec.structs.replace(operation, watch=False))
+                execution_id = reply.queued or execution_id
                 outcome = None
         raise timed_out(execution_id, timeout_secs, outcome) from None
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.flows import Ask, Flow, Follow, OnEvent
+from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.client.inherited import inherited_here
 from runtimed.environments.uv_program import find_uv
 from runtimed.errors import KernelStartFailed
@@ -70,7 +70,7 @@ def start_kernel(
             what to do.
     """
     request = msgspec.structs.replace(kernel_request(notebook, kernel_type, env_source, notebook_path), source=source)
-    explained = log_start((yield Follow(request, shown_on(progress))))
+    explained = log_start((yield from follow_events(request, shown_on(progress))))
     if explained is not None and progress is not None:
         progress.announce(explained)
 
@@ -85,9 +85,12 @@ def shown_on(progress: Progress | None) -> OnEvent:
     return show
 
 
-def log_start(reply: dict[str, Any]) -> str | None:
+def log_start(reply: ops.StartKernelReply) -> str | None:
     """Log which environment a kernel has got and why, and return it; None if the request has started none."""
-    explained: str | None = reply.get("explained") if reply["started"] else None
+    return _log_environment(reply.explained) if reply.started else None
+
+
+def _log_environment(explained: str | None) -> str | None:
     if explained is not None:
         logger.info("%s", explained)
     return explained
@@ -110,9 +113,8 @@ def trust_environment(notebook: Notebook, notebook_path: str | Path | None = Non
         EnvironmentFailed: If what describes the environment cannot be understood.
     """
     start = kernel_request(notebook, notebook_path=notebook_path)
-    reply = yield Ask(ops.TrustEnvironment(notebook_id=notebook.id, start=start))
-    explained: str = reply["explained"]
-    return explained
+    reply = yield from ask(ops.TrustEnvironment(notebook_id=notebook.id, start=start))
+    return reply.explained
 
 
 def kernel_request(
@@ -165,12 +167,12 @@ def restart_kernel(notebook: Notebook) -> Flow[None]:
         NoKernel: If no kernel runs.
         KernelStartFailed: If the new one does not become ready.
     """
-    log_start({"started": True, **(yield Ask(ops.RestartKernel(notebook_id=notebook.id)))})
+    _log_environment((yield from ask(ops.RestartKernel(notebook_id=notebook.id))).explained)
 
 
 def shutdown_kernel(notebook: Notebook) -> Flow[None]:
     """End the kernel; the session stays active without one. Without a kernel, do nothing."""
-    yield Ask(ops.ShutdownKernel(notebook_id=notebook.id))
+    yield from ask(ops.ShutdownKernel(notebook_id=notebook.id))
 
 
 def interrupt(notebook: Notebook) -> Flow[None]:
@@ -184,7 +186,7 @@ def interrupt(notebook: Notebook) -> Flow[None]:
     Raises:
         NoKernel: If no kernel runs.
     """
-    yield Ask(ops.Interrupt(notebook_id=notebook.id))
+    yield from ask(ops.Interrupt(notebook_id=notebook.id))
 
 
 def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Flow[dict[str, Any]]:
@@ -204,7 +206,7 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
     Source: Jupyter messaging 5.4, "Completion".
     """
     position = _position(code, cursor_pos)
-    return (yield Ask(ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position)))
+    return (yield from ask(ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position))).content
 
 
 def inspect(
@@ -227,7 +229,8 @@ def inspect(
     Source: Jupyter messaging 5.4, "Introspection".
     """
     position = _position(code, cursor_pos)
-    return (yield Ask(ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)))
+    request = ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)
+    return (yield from ask(request)).content
 
 
 def _position(code: str, cursor_pos: int | None) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.errors import ProtocolError, StorageError
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.browser_operations import ReadReply
@@ -91,7 +91,7 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
     """
     content = bytearray()
     while len(content) < size:
-        piece = (yield Ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=len(content))))["data"]
+        piece = (yield from ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=len(content)))).data
         if not piece:
             break
         content += piece
@@ -105,7 +105,7 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
     return bytes(content)
 
 
-def read_content(notebook: Notebook, cell_id: str) -> Flow[dict[str, Any]]:
+def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]]]:
     """Read a cell's source and metadata, of any size, as they are at one moment.
 
     Raises:
@@ -114,21 +114,21 @@ def read_content(notebook: Notebook, cell_id: str) -> Flow[dict[str, Any]]:
     """
     content, sha256 = bytearray(), ""
     while True:
-        ask = ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
-        page = yield Ask(ask)
-        if page["sha256"] != sha256 and content:
+        request = ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
+        page = yield from ask(request)
+        if page.sha256 != sha256 and content:
             # Somebody has edited it: the pieces would not fit together.
             content.clear()
             continue
-        sha256 = page["sha256"]
-        content += page["piece"]
-        if len(content) >= page["size"]:
+        sha256 = page.sha256
+        content += page.piece
+        if len(content) >= page.size:
             break
-        following(ask.offset, len(content))
+        following(request.offset, len(content))
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ProtocolError(f"the daemon sent something else than the content of cell {cell_id}")
-    whole: dict[str, Any] = unpack(bytes(content))
-    return whole
+    whole = unpack(bytes(content))
+    return whole["source"], whole["metadata"]
 
 
 def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flow[bytes]:
@@ -145,7 +145,7 @@ def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flo
     content = bytearray(piece)
     while len(content) < size:
         rest = ReadReply(notebook_id=notebook.id, reply_id=reply_id, offset=len(content))
-        piece = (yield Ask(rest))["piece"]
+        piece = (yield from ask(rest)).piece
         if not piece:
             break
         content += piece

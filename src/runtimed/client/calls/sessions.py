@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.calls.pages import Page, Pages
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import client_operations as ops
@@ -18,7 +17,7 @@ LOG_PAGE: Final = 500
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["delete", "get_log", "get_session", "iter_log", "leave", "restore", "session_status", "stop"]
+__all__ = ["delete", "get_log", "get_session", "iter_log", "leave", "restore", "stop"]
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
@@ -27,8 +26,8 @@ def get_session(notebook: Notebook) -> Flow[SessionStatus]:
     Raises:
         SessionNotFound: If it never started.
     """
-    reply = yield Ask(ops.GetSession(notebook_id=notebook.id))
-    return session_status(reply)
+    reply = yield from ask(ops.GetSession(notebook_id=notebook.id))
+    return reply.session
 
 
 def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[list[AuditEntry]]:
@@ -45,8 +44,8 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
     """
     if page < 1 or not 1 <= page_size <= ops.MAX_LOG_PAGE:
         raise ValueError(f"page counts from 1, and page_size from 1 to {ops.MAX_LOG_PAGE}")
-    reply = yield Ask(ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
-    return [_audit_entry(fields) for fields in reply["entries"]]
+    reply = yield from ask(ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
+    return reply.entries
 
 
 def iter_log(notebook: Notebook) -> Pages[AuditEntry]:
@@ -70,11 +69,11 @@ def stop(notebook: Notebook) -> Flow[None]:
 
 def _stop(operation: ops.StopSession) -> Flow[None]:
     try:
-        reply = yield Ask(operation)
+        reply = yield from ask(operation)
     except SessionNotFound:
         return
-    if reply.get("waits") is not None:
-        logger.warning("Session %r has ended. %s", operation.notebook_id, reply["waits"])
+    if reply.waits is not None:
+        logger.warning("Session %r has ended. %s", operation.notebook_id, reply.waits)
 
 
 def delete(notebook: Notebook) -> Flow[None]:
@@ -87,9 +86,9 @@ def delete(notebook: Notebook) -> Flow[None]:
         SessionNotFound: If there is no such session.
         SessionError: If it is active; `stop` it first.
     """
-    yield Ask(ops.GetSession(notebook_id=notebook.id))
+    yield from ask(ops.GetSession(notebook_id=notebook.id))
     # Sent again it says nothing of a session that is gone: the first one may have done it.
-    yield Ask(ops.DeleteSession(notebook_id=notebook.id))
+    yield from ask(ops.DeleteSession(notebook_id=notebook.id))
 
 
 def restore(notebook: Notebook) -> Flow[int]:
@@ -105,8 +104,8 @@ def restore(notebook: Notebook) -> Flow[int]:
         SessionError: If no notebook of this session was set aside, or its whole database was, which stays so.
         StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
     """
-    reply = yield Ask(ops.RestoreNotebook(notebook_id=notebook.id))
-    return int(reply["cells"])
+    reply = yield from ask(ops.RestoreNotebook(notebook_id=notebook.id))
+    return reply.cells
 
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
@@ -114,17 +113,3 @@ def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
     yield from _stop(
         ops.StopSession(notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True)
     )
-
-
-def session_status(fields: dict[str, Any]) -> SessionStatus:
-    """Return a session's status from the map that the daemon sends."""
-    times = {
-        name: None if fields[name] is None else datetime.fromtimestamp(fields[name], UTC)
-        for name in ("created_at", "closed_at", "last_accessed_at")
-    }
-    return SessionStatus(**{**fields, **times, "duration": timedelta(seconds=fields["duration"])})
-
-
-def _audit_entry(fields: dict[str, Any]) -> AuditEntry:
-    times = {name: datetime.fromtimestamp(fields[name], UTC) for name in ("at", "until")}
-    return AuditEntry(**{**fields, **times})

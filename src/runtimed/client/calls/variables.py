@@ -8,7 +8,7 @@ import unicodedata
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook
-from runtimed.client.flows import Ask, Flow
+from runtimed.client.flows import Flow, ask
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
 from runtimed.kernel_launcher.values import MAX_VALUE, TooLarge, dump
@@ -35,9 +35,9 @@ def get(notebook: Notebook, name: str) -> Flow[Any]:
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
     name = _variable(name)
-    reply = yield Ask(ops.GetVariable(notebook_id=notebook.id, name=name))
+    reply = yield from ask(ops.GetVariable(notebook_id=notebook.id, name=name))
     try:
-        return pickle.loads(reply["value"])  # noqa: S301  # of a kernel of the same user, and asked for
+        return pickle.loads(reply.value)  # noqa: S301  # of a kernel of the same user, and asked for
     except Exception as exc:
         raise ValueRefused(
             f"The variable {name!r} cannot be unpickled here: {type(exc).__name__}: {exc}", variable=name
@@ -69,17 +69,16 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
         raise ValueRefused(
             f"The value for {name!r} cannot be pickled: {type(exc).__name__}: {exc}", variable=name
         ) from exc
-    yield Ask(ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled))
+    yield from ask(ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled))
 
 
 def result_value(notebook: Notebook, execution_id: str) -> Flow[bytes | None]:
     """Return the pickled value of a result, None where its text has to do."""
     try:
-        reply = yield Ask(ops.GetResultValue(notebook_id=notebook.id, execution_id=execution_id))
+        reply = yield from ask(ops.GetResultValue(notebook_id=notebook.id, execution_id=execution_id))
     except RuntimedError:
         return None  # the kernel has ended meanwhile
-    value: bytes | None = reply["value"]
-    return value
+    return reply.value
 
 
 def _variable(name: object) -> str:

@@ -14,7 +14,7 @@ from runtimed.execution.outputs import blobs_in
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob
 from runtimed.protocol.host_operations import HostDropBlob, HostReadBlob
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Operation, ReplyT
 from runtimed.storage.blobs import BlobStore
 
 __all__ = ["BlobHost", "fetch_blobs"]
@@ -27,10 +27,10 @@ class BlobHost(Protocol):
 
     place: Place
 
-    def ask(self, operation: Operation) -> Awaitable[dict[str, Any]]:
+    def ask(self, operation: Operation[ReplyT]) -> Awaitable[ReplyT]:
         """Send a request; what this gives is the reply, or raises the error that the host reported."""
 
-    def tell(self, operation: Operation) -> None:
+    def tell(self, operation: Operation[Any]) -> None:
         """Send a request; a failure is logged."""
 
 
@@ -56,7 +56,7 @@ async def _read(host: BlobHost, blob: Blob) -> bytes | None:
     data = bytearray()
     try:
         while len(data) < blob.size:
-            piece = (await host.ask(HostReadBlob(sha256=blob.sha256, offset=len(data))))["data"]
+            piece = (await host.ask(HostReadBlob(sha256=blob.sha256, offset=len(data)))).data
             if not piece:
                 break
             data += piece

@@ -23,7 +23,7 @@ from runtimed.errors import ProtocolError, RuntimedError, SessionClosed, Storage
 from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
-from runtimed.protocol.host_operations import HostShutdown
+from runtimed.protocol.host_operations import AttachReply, HostShutdown
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.disk import is_no_room, no_room
@@ -134,7 +134,7 @@ class Hosted(abc.ABC):
         """There is one, of an earlier daemon: set the status, and what is known of it."""
 
     @abc.abstractmethod
-    def _described(self, reply: dict[str, Any]) -> None:
+    def _described(self, reply: AttachReply) -> None:
         """The host has said in reply to `Attach` how it is."""
 
     @abc.abstractmethod
@@ -146,7 +146,7 @@ class Hosted(abc.ABC):
         """Return the event that says that it is dead, with its host."""
 
     @abc.abstractmethod
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
+    def host_goes_on(self, reply: AttachReply) -> None:
         """See `HostOwner`."""
 
     @abc.abstractmethod
@@ -355,7 +355,7 @@ class Hosted(abc.ABC):
 
     # --- what the host tells ---
 
-    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
+    def host_answers(self, link: HostLink, reply: AttachReply) -> None:
         """See `HostUser`."""
         self._described(reply)
         if self._host.stopping:

@@ -15,7 +15,7 @@ from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.trouble import Trouble
 from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
 from runtimed.ids import HostEpoch, NotebookId
-from runtimed.protocol.host_operations import HostDetach, HostShutdown
+from runtimed.protocol.host_operations import AttachReply, HostDetach, HostShutdown
 from runtimed.settings import Settings
 from runtimed.storage.disk import check_room, has_room, no_room
 from runtimed.storage.session_store import SessionStore
@@ -54,10 +54,10 @@ class HostUser(Protocol):
     def host_news(self, event: bytes) -> None:
         """See `HostOwner`."""
 
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
+    def host_goes_on(self, reply: AttachReply) -> None:
         """See `HostOwner`."""
 
-    def host_answers(self, link: HostLink, reply: dict[str, Any]) -> None:
+    def host_answers(self, link: HostLink, reply: AttachReply) -> None:
         """A connection to the host was made again; this is its reply to `Attach`."""
 
     def host_died(self) -> None:
@@ -242,7 +242,7 @@ class HostKeeper:
         """See `HostOwner`."""
         return self._store.last_event_of_host(link.epoch)
 
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
+    def host_goes_on(self, reply: AttachReply) -> None:
         """See `HostOwner`."""
         self._user.host_goes_on(reply)
 

@@ -12,7 +12,7 @@ from runtimed.daemon.hosting.blobs import fetch_blobs
 from runtimed.daemon.hosting.launcher import Launcher, Place
 from runtimed.errors import ConnectionLost, ProtocolError, StorageError, error_from_wire
 from runtimed.ids import HostEpoch
-from runtimed.protocol.host_operations import Attach
+from runtimed.protocol.host_operations import Attach, AttachReply
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
     Ack,
@@ -26,7 +26,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Operation, ReplyT, read_reply
 from runtimed.storage.blobs import BlobStore
 from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.version import __version__
@@ -62,7 +62,7 @@ class HostOwner(Protocol):
     def last_stored(self, link: HostLink) -> int:
         """Return the number of the last event of this host that is stored."""
 
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
+    def host_goes_on(self, reply: AttachReply) -> None:
         """Events could not be stored, and come again behind this reply to a new `Attach`."""
 
     def host_gone(self, link: HostLink) -> None:
@@ -82,7 +82,7 @@ class HostConnection(ChannelHandler):
         self.host_pid = host_pid
         self._channel: Channel | None = None
         self._next_request = 1
-        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._pending: dict[int, tuple[Operation[Any], asyncio.Future[Any]]] = {}
         self._welcome: asyncio.Future[None] | None = None
 
     async def greet(self) -> None:
@@ -103,15 +103,15 @@ class HostConnection(ChannelHandler):
         """Whether the host can be asked now."""
         return self._channel is not None and self._channel.is_open
 
-    def ask(self, operation: Operation) -> asyncio.Future[dict[str, Any]]:
+    def ask(self, operation: Operation[ReplyT]) -> asyncio.Future[ReplyT]:
         """Send a request, at once; the future gives the reply or raises the error that the host reported."""
-        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ReplyT] = asyncio.get_running_loop().create_future()
         if self._channel is None or not self._channel.is_open:
             future.set_exception(ConnectionLost("The connection to the session's host is closed"))
         else:
             request_id, self._next_request = self._next_request, self._next_request + 1
             self._channel.send(Request(request_id, operation))
-            self._pending[request_id] = future
+            self._pending[request_id] = operation, future
             future.add_done_callback(lambda asked: self._abandon(request_id) if asked.cancelled() else None)
         return future
 
@@ -120,7 +120,7 @@ class HostConnection(ChannelHandler):
         if self._pending.pop(request_id, None) is not None and self._channel is not None:
             self._channel.send(Cancel(request_id))
 
-    def tell(self, operation: Operation) -> None:
+    def tell(self, operation: Operation[Any]) -> None:
         """Send a request whose success shows in the events; a failure is logged."""
         self.ask(operation).add_done_callback(_log_failure)
 
@@ -161,13 +161,18 @@ class HostConnection(ChannelHandler):
                 logger.warning("a host sent an unexpected %s", type(message).__name__)
 
     def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
-        future = self._pending.pop(request_id, None)
-        if future is None or future.done():
+        operation, future = self._pending.pop(request_id, (None, None))
+        if operation is None or future is None or future.done():
             return
         if isinstance(result, Exception):
             future.set_exception(result)
+            return
+        try:
+            reply = read_reply(operation, result)
+        except ProtocolError as exc:
+            future.set_exception(exc)
         else:
-            future.set_result(result)
+            future.set_result(reply)
 
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
@@ -175,7 +180,7 @@ class HostConnection(ChannelHandler):
             logger.warning("lost the host in %s: %s", self.place, error)
         lost = ConnectionLost("The session's host has closed the connection")
         pending, self._pending = self._pending, {}
-        for future in pending.values():
+        for _operation, future in pending.values():
             if not future.done():
                 future.set_exception(lost)
         if self._welcome is not None and not self._welcome.done():
@@ -199,7 +204,7 @@ class HostLink(HostConnection):
         self._arrived: list[tuple[int, bytes]] = []
         self._fetching: asyncio.Task[None] | None = None
 
-    async def open(self, after: int) -> dict[str, Any]:
+    async def open(self, after: int) -> AttachReply:
         """Connect, and take the events with numbers above `after`, which then come to the owner.
 
         Returns:
@@ -239,7 +244,7 @@ class HostLink(HostConnection):
             self._take(events)
             if isinstance(message, Reply) and message.id == self._new_attach:
                 self._refuses, self._new_attach = False, None
-                self._owner.host_goes_on(message.result)
+                self._owner.host_goes_on(read_reply(Attach(), message.result))
             self._take_answer(message)
         self._take(events)
 
@@ -327,6 +332,6 @@ class HostLink(HostConnection):
         self._owner.host_gone(self)
 
 
-def _log_failure(future: asyncio.Future[dict[str, Any]]) -> None:
+def _log_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         logger.warning("a host refused: %s", error)

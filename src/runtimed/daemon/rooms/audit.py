@@ -6,8 +6,9 @@ import contextlib
 import heapq
 import itertools
 from collections.abc import Generator, Sequence
-from typing import Any
+from datetime import UTC, datetime
 
+from runtimed.models import AuditEntry
 from runtimed.storage.audit import AuditRow
 
 __all__ = ["log_page"]
@@ -15,8 +16,8 @@ __all__ = ["log_page"]
 
 def log_page(
     steps: Sequence[AuditRow], work: Generator[AuditRow, None, None], page: int, page_size: int
-) -> list[dict[str, Any]]:
-    """Return one page of the log, the newest first, as `GetLog` describes it.
+) -> list[AuditEntry]:
+    """Return one page of the log, the newest first.
 
     Each half keeps its own order; which entry of the two comes first, their times say. So the pages fit together even
     where the clock was set back.
@@ -30,21 +31,21 @@ def log_page(
     with contextlib.closing(work):
         # Of two at one time the step is the older one: a session starts before anything is done in it.
         merged = heapq.merge(work, steps, key=lambda row: row.at, reverse=True)
-        return [_as_map(row) for row in itertools.islice(merged, (page - 1) * page_size, page * page_size)]
+        return [_entry(row) for row in itertools.islice(merged, (page - 1) * page_size, page * page_size)]
 
 
-def _as_map(row: AuditRow) -> dict[str, Any]:
+def _entry(row: AuditRow) -> AuditEntry:
     actor = row.actor
-    return {
-        "at": row.at,
-        "until": row.until,
-        "action": row.action,
-        "count": row.count,
-        "client_id": None if actor is None else actor.client_id,
-        "label": None if actor is None else actor.label,
-        "uid": None if actor is None else actor.uid,
-        "pid": None if actor is None else actor.pid,
-        "cell_id": row.cell_id,
-        "execution_id": row.execution_id,
-        "detail": row.detail,
-    }
+    return AuditEntry(
+        at=datetime.fromtimestamp(row.at, UTC),
+        until=datetime.fromtimestamp(row.until, UTC),
+        action=row.action,
+        count=row.count,
+        client_id=None if actor is None else actor.client_id,
+        label=None if actor is None else actor.label,
+        uid=None if actor is None else actor.uid,
+        pid=None if actor is None else actor.pid,
+        cell_id=row.cell_id,
+        execution_id=row.execution_id,
+        detail=row.detail,
+    )

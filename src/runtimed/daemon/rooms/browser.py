@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -29,7 +29,8 @@ from runtimed.ids import NotebookId
 from runtimed.protocol.browser_operations import Act, BrowserOperation, StartBrowser
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed, Event
-from runtimed.protocol.host_operations import HostBrowserUsed
+from runtimed.protocol.host_operations import AttachReply, HostBrowserUsed
+from runtimed.protocol.operation import ReplyBody
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 from runtimed.storage.session_store import SessionStore
@@ -116,7 +117,7 @@ class RoomBrowser(Hosted):
 
     # --- what clients ask ---
 
-    async def ask(self, operation: BrowserOperation, actor: Actor, request_id: int) -> dict[str, Any]:
+    async def ask(self, operation: BrowserOperation, actor: Actor, request_id: int) -> ReplyBody:
         """Have the host do something, once, though the connection to it may break meanwhile.
 
         Args:
@@ -183,13 +184,13 @@ class RoomBrowser(Hosted):
 
     # --- what the host tells ---
 
-    def _described(self, reply: dict[str, Any]) -> None:
-        self.status, self._pid, self._profile = reply["status"], reply["pid"], reply["profile"]
+    def _described(self, reply: AttachReply) -> None:
+        self.status, self._pid, self._profile = reply.status, reply.pid, reply.profile
 
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
+    def host_goes_on(self, reply: AttachReply) -> None:
         """See `HostOwner`."""
-        if reply["used_at"] and not self._host.stopping:
-            self._listener.hosted_used(reply["used_at"])
+        if reply.used_at and not self._host.stopping:
+            self._listener.hosted_used(reply.used_at)
 
     def host_news(self, event: bytes) -> None:
         """See `HostOwner`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Final
 
 from runtimed.document.notebook import CellRecord
+from runtimed.protocol.client_operations import GetContentReply
 from runtimed.protocol.codec import pack
 
 __all__ = ["PIECE", "REPLY_BUDGET", "content_page", "content_size", "fixed_size"]
@@ -30,11 +31,11 @@ def fixed_size(record: CellRecord) -> int:
     return _FRAME + _size(record.id) + _size(record.position) + _size(record.execution_id or "")
 
 
-def content_page(record: CellRecord, offset: int) -> dict[str, Any]:
-    """Return a piece of a cell's source and metadata, as `GetContent` describes it."""
+def content_page(record: CellRecord, offset: int) -> GetContentReply:
+    """Return a piece of a cell's source and metadata."""
     whole = pack({"source": record.source, "metadata": dict(record.metadata)})
     sha256 = hashlib.sha256(whole).hexdigest()
-    return {"piece": whole[offset : offset + PIECE], "size": len(whole), "sha256": sha256}
+    return GetContentReply(piece=whole[offset : offset + PIECE], size=len(whole), sha256=sha256)
 
 
 def _size(text: str) -> int:

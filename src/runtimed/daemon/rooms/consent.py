@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
@@ -47,7 +47,7 @@ def check_consent(trust: Trust, decision: Decision, request: ops.StartKernel) ->
         raise _refusal(decision, decision.recipe, request)
 
 
-def note_written(trust: Trust, document: NotebookDocument, operation: Operation) -> None:
+def note_written(trust: Trust, document: NotebookDocument, operation: Operation[Any]) -> None:
     """Take what a client is about to write for its consent to the dependencies that the text names.
 
     Dependencies that are there already are not the client's: it writes them back with the line that it has changed.
@@ -64,7 +64,7 @@ def note_written(trust: Trust, document: NotebookDocument, operation: Operation)
 
 
 def _texts(
-    trust: Trust, document: NotebookDocument, operation: Operation
+    trust: Trust, document: NotebookDocument, operation: Operation[Any]
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Yield a text that says what a notebook needs, as it is and as it will be."""
     match operation:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -22,7 +22,7 @@ from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import StorageError
 from runtimed.ids import NotebookId
-from runtimed.protocol.client_operations import StartKernel
+from runtimed.protocol.client_operations import StartKernel, TrustEnvironmentReply
 from runtimed.protocol.events import EnvProgress
 
 __all__ = ["KernelEnvironment"]
@@ -123,7 +123,7 @@ class KernelEnvironment:
         """
         await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
 
-    async def trust(self, request: StartKernel) -> dict[str, Any]:
+    async def trust(self, request: StartKernel) -> TrustEnvironmentReply:
         """Consent to what a kernel would get that is asked for like this. Nothing is started.
 
         Raises:
@@ -134,7 +134,7 @@ class KernelEnvironment:
         named = msgspec.structs.replace(request, env_source=decision.source)
         await self.check_consent(decision, named)
         settled = await asyncio.to_thread(with_settings, decision, request.environment)
-        return {"env_source": decision.source, "explained": explain(settled)}
+        return TrustEnvironmentReply(env_source=decision.source, explained=explain(settled))
 
     async def prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
         """Have the environment made; None for one that is there without us.

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from cachetools import FIFOCache
 
@@ -24,6 +24,7 @@ from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import decode_event, encode_event, encode_event_frame
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Reply
+from runtimed.protocol.operation import ReplyBody
 from runtimed.storage.session_store import SessionStore
 from runtimed.transport.aio import TURN, Channel
 
@@ -61,7 +62,7 @@ class Stream:
         reader: ExecutionReader | None = None,
         cell_ids: frozenset[str] | None = None,
         only: type[Event] | None = None,
-        outcome: Callable[[], dict[str, Any] | None] = lambda: None,
+        outcome: Callable[[], ReplyBody | None] = lambda: None,
     ) -> None:
         """Make a stream that is behind; `advance` brings it up.
 

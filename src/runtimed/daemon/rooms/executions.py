@@ -6,7 +6,8 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Final, Literal, Protocol
+from datetime import UTC, datetime
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -18,8 +19,8 @@ from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
-from runtimed.models import AuditAction
-from runtimed.protocol.client_operations import MAX_QUEUE, Enqueue
+from runtimed.models import AuditAction, QueuedExecution
+from runtimed.protocol.client_operations import MAX_QUEUE, Enqueue, GetQueueReply, WatchReply
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.host_operations import Execute, HostInterrupt
@@ -194,33 +195,33 @@ class Executions:
             AuditRow(at=now, until=now, action=action, actor=actor, cell_id=cell_id, execution_id=execution_id)
         )
 
-    def outcome(self, execution_id: str) -> dict[str, Any] | None:
+    def outcome(self, execution_id: str) -> WatchReply | None:
         """Return the final reply about an execution, None while it is not final."""
         row = self._store.execution(ExecutionId(execution_id))
         if row is None or row.status in ("queued", "running"):
             return None
-        return {"status": row.status, "cell_id": row.cell_id}
+        return WatchReply(status=row.status, cell_id=row.cell_id)
 
-    def queue(self) -> dict[str, Any]:
-        """Return what runs and what waits, as `GetQueue` describes it."""
+    def queue(self) -> GetQueueReply:
+        """Return what runs and what waits."""
         found = []
         for row in self._store.unfinished_executions()[:MAX_QUEUE]:
             runs = row.execution_id == self._queue.running
             found.append(
-                {
-                    "execution_id": row.execution_id,
-                    "cell_id": row.cell_id,
-                    "source": _first_line(row.source),
-                    "sha256": hashlib.sha256(row.source.encode("utf-8", "surrogatepass")).hexdigest(),
-                    "status": "running" if runs else "queued",
-                    "is_asking": self.asking is not None and self.asking.execution_id == row.execution_id,
-                    "queued_at": row.queued_at,
-                    "started_at": row.started_at,
-                    "client_id": row.author,
-                    "label": self._store.actor(row.author).label,
-                }
+                QueuedExecution(
+                    execution_id=row.execution_id,
+                    cell_id=row.cell_id,
+                    source=_first_line(row.source),
+                    sha256=hashlib.sha256(row.source.encode("utf-8", "surrogatepass")).hexdigest(),
+                    status="running" if runs else "queued",
+                    is_asking=self.asking is not None and self.asking.execution_id == row.execution_id,
+                    queued_at=datetime.fromtimestamp(row.queued_at, UTC),
+                    started_at=None if row.started_at is None else datetime.fromtimestamp(row.started_at, UTC),
+                    client_id=row.author,
+                    label=self._store.actor(row.author).label,
+                )
             )
-        return {"executions": found}
+        return GetQueueReply(executions=found)
 
     def forget(self, execution_id: str) -> None:
         """An old execution was deleted: updates of what it once showed are no longer for it."""

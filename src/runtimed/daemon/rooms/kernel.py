@@ -29,22 +29,24 @@ from runtimed.errors import (
     StorageError,
 )
 from runtimed.ids import NotebookId
-from runtimed.models import AuditAction, KernelStatus
-from runtimed.protocol.client_operations import Enqueue, Inspect, StartKernel
+from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
+from runtimed.protocol.client_operations import Enqueue, StartKernel, SyncEnvironmentReply
 from runtimed.protocol.codec import unpack
 from runtimed.protocol.events import Event, Finished, KernelState
 from runtimed.protocol.host_operations import (
+    AttachReply,
     Execute,
-    HostComplete,
     HostGetResultValue,
     HostGetVariable,
     HostInput,
-    HostInspect,
     HostInterrupt,
     HostPutVariable,
     HostRequest,
     HostRestart,
+    KernelAsk,
+    Question,
 )
+from runtimed.protocol.replies import Done, GetResultValueReply, GetVariableReply, KernelAnswer
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
@@ -218,14 +220,11 @@ class RoomKernel(Hosted):
         if not task.cancelled():
             task.exception()  # it is raised to those who wait, who may be gone
 
-    async def sync_environment(self, actor: Actor | None) -> dict[str, Any]:
+    async def sync_environment(self, actor: Actor | None) -> SyncEnvironmentReply:
         """Add to the running kernel what the notebook names by now; else make the environment that a restart takes.
 
         Args:
             actor: Who asks for this; None if that was noted.
-
-        Returns:
-            The fields of `SyncEnvironmentResult`.
 
         Raises:
             NoKernel: If there is no kernel.
@@ -261,10 +260,10 @@ class RoomKernel(Hosted):
     async def _asked_for(link: HostLink) -> tuple[StartKernel | None, str]:
         """Return how the running kernel was asked for, if its host knows, and the marker of its environment."""
         reply = await link.ask(HostRequest())
-        request = msgspec.convert(unpack(reply["request"]), StartKernel) if reply["request"] else None
-        return request, reply["marker"]
+        request = msgspec.convert(unpack(reply.request), StartKernel) if reply.request else None
+        return request, reply.marker
 
-    def interrupt(self, actor: Actor) -> asyncio.Future[dict[str, Any]]:
+    def interrupt(self, actor: Actor) -> asyncio.Future[Done]:
         """Interrupt what runs.
 
         Raises:
@@ -275,28 +274,23 @@ class RoomKernel(Hosted):
         self.executions.interrupting()
         return link.ask(HostInterrupt())
 
-    def complete(self, code: str, cursor_pos: int) -> asyncio.Future[dict[str, Any]]:
-        """Ask the kernel for completions; it answers while a cell runs."""
-        return self._running_link().ask(HostComplete(code=code, cursor_pos=cursor_pos))
+    def ask(self, question: Question, **content: Any) -> asyncio.Future[KernelAnswer]:
+        """Ask the kernel something that is no execution; see `KernelAsk`."""
+        return self._running_link().ask(KernelAsk(msg_type=question, content=content))
 
-    def inspect(self, operation: Inspect) -> asyncio.Future[dict[str, Any]]:
-        """Ask the kernel about the object at a place in code."""
-        request = HostInspect(code=operation.code, cursor_pos=operation.cursor_pos, detail_level=operation.detail_level)
-        return self._running_link().ask(request)
-
-    def get_variable(self, name: str) -> asyncio.Future[dict[str, Any]]:
+    def get_variable(self, name: str) -> asyncio.Future[GetVariableReply]:
         """Ask the kernel for a variable; it answers while a cell runs, if it can."""
         return self._running_link().ask(HostGetVariable(name=name))
 
-    def put_variable(self, name: str, pickled: bytes) -> asyncio.Future[dict[str, Any]]:
+    def put_variable(self, name: str, pickled: bytes) -> asyncio.Future[Done]:
         """Set a variable of the kernel."""
         return self._running_link().ask(HostPutVariable(name=name, pickled=pickled))
 
-    def result_value(self, execution_id: str) -> asyncio.Future[dict[str, Any]]:
+    def result_value(self, execution_id: str) -> asyncio.Future[GetResultValueReply]:
         """Ask the kernel's host for the value of a result."""
         return self._running_link().ask(HostGetResultValue(execution_id=execution_id))
 
-    def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[dict[str, Any]]:
+    def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[Done]:
         """Give the kernel the line that it waits for."""
         link = self._running_link()
         row = self._store.execution(execution_id)
@@ -355,18 +349,18 @@ class RoomKernel(Hosted):
     def host_news(self, event: bytes) -> None:
         """See `HostOwner`: the host of a kernel has none."""
 
-    def _described(self, reply: dict[str, Any]) -> None:
-        self._pid, self.env_source = reply["kernel_pid"], reply["env_source"]
-        self.status = "busy" if reply["executions"] else "idle"
+    def _described(self, reply: AttachReply) -> None:
+        self._pid, self.env_source = reply.kernel_pid, reply.env_source
+        self.status = "busy" if reply.executions else "idle"
 
     def _facts(self) -> dict[str, Any]:
         return {"kernel_pid": self._pid, "env_source": self.env_source}
 
-    def host_goes_on(self, reply: dict[str, Any]) -> None:
+    def host_goes_on(self, reply: AttachReply) -> None:
         """See `HostOwner`: the queue is brought in step with what the host says it has."""
         if self.status in ("idle", "busy") and not self._host.stopping:
-            self.status = "busy" if reply["executions"] else "idle"
-            self.executions.resume(reply["executions"])
+            self.status = "busy" if reply.executions else "idle"
+            self.executions.resume(reply.executions)
 
     def _before_events(self) -> None:
         self._document.load()
@@ -429,13 +423,15 @@ class RoomKernel(Hosted):
         return KernelState(at=self._clock(), status="dead", expected=self._host.stopping, reason=reason)
 
 
-def _synced(obstacle: str | None, packages: Sequence[str] = ()) -> dict[str, Any]:
-    return {
-        "success": obstacle is None,
-        "synced_packages": list(packages),
-        "error": obstacle and f"The kernel must be restarted: {obstacle}",
-        "needs_restart": obstacle is not None,
-    }
+def _synced(obstacle: str | None, packages: Sequence[str] = ()) -> SyncEnvironmentReply:
+    return SyncEnvironmentReply(
+        result=SyncEnvironmentResult(
+            success=obstacle is None,
+            synced_packages=tuple(packages),
+            error=obstacle and f"The kernel must be restarted: {obstacle}",
+            needs_restart=obstacle is not None,
+        )
+    )
 
 
 def _no_kernel(exc: Exception) -> str:

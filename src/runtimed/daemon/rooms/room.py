@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Generator, Hashable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 import psutil
 
 from runtimed.daemon.flow import Demand, Flow
@@ -29,10 +31,19 @@ from runtimed.errors import RuntimedError, SessionError, SessionNotFound, Storag
 from runtimed.execution.programs import is_program
 from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
-from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser
-from runtimed.protocol.client_operations import Join, StartKernel
+from runtimed.models import Attribution, ExecutionSummary
+from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
+from runtimed.protocol.client_operations import (
+    GetCellsReply,
+    Join,
+    RestoreNotebookReply,
+    StartKernel,
+    StartKernelReply,
+    StoredCell,
+)
 from runtimed.protocol.codec import pack, unpack
-from runtimed.protocol.operation import Operation
+from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
+from runtimed.protocol.replies import EventPage
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import remove_database
@@ -150,12 +161,12 @@ class Room:
         """Whether a process of its own loads the document just now."""
         return self._check.is_running
 
-    async def restore(self, actor: Actor) -> dict[str, Any]:
+    async def restore(self, actor: Actor) -> RestoreNotebookReply:
         """Bring back what of the document was set aside; see `DocumentCheck.restore`."""
         cells = await self._check.restore(self.document)
         now = self._clock()
         self._store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
-        return {"cells": cells}
+        return RestoreNotebookReply(cells=cells)
 
     # --- peers ---
 
@@ -212,20 +223,20 @@ class Room:
         if self._registry.find(self.notebook_id) is None:
             self.activate(actor)
 
-    async def start_kernel(self, request: StartKernel, actor: Actor) -> dict[str, Any]:
+    async def start_kernel(self, request: StartKernel, actor: Actor) -> StartKernelReply:
         """Start a kernel unless one runs; see `RoomKernel.start`."""
         if not self.kernel.exists:
             self.check_room()
         self.activate(actor)
         started = await self.kernel.start(request, actor)
-        return {
-            "kernel_type": self.kernel.kernel_type,
-            "env_source": self.kernel.env_source,
-            "started": started,
-            "explained": self.kernel.explained,
-        }
+        return StartKernelReply(
+            kernel_type=self.kernel.kernel_type or "",
+            env_source=self.kernel.env_source or "",
+            started=started,
+            explained=self.kernel.explained,
+        )
 
-    async def start_browser(self, request: StartBrowser, actor: Actor) -> dict[str, Any]:
+    async def start_browser(self, request: StartBrowser, actor: Actor) -> StartBrowserReply:
         """Start a browser unless one runs; see `RoomBrowser.start`.
 
         Raises:
@@ -243,9 +254,9 @@ class Room:
         await self._host_browser().start(request)
         # Not whether this request did: it may be one that is sent again, after its first reply was lost.
         created = row.creator == actor.client_id
-        return {"created": created, "new": created and row.created_at == row.started_at}
+        return StartBrowserReply(created=created, new=created and row.created_at == row.started_at)
 
-    async def ask_browser(self, operation: BrowserOperation, actor: Actor, request_id: int) -> dict[str, Any]:
+    async def ask_browser(self, operation: BrowserOperation, actor: Actor, request_id: int) -> ReplyBody:
         """Have the browser do something; see `RoomBrowser.ask`.
 
         Raises:
@@ -443,16 +454,16 @@ class Room:
         elif empty:
             remove_database(self._path)
 
-    def note_written(self, operation: Operation) -> None:
+    def note_written(self, operation: Operation[Any]) -> None:
         """See `consent.note_written`; called before a client's text is written."""
         note_written(self._trust, self.document.content, operation)
 
     # --- reading ---
 
-    def cell_as_map(
+    def stored_cell(
         self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
-    ) -> dict[str, Any]:
-        """Return a cell as `GetCell` describes it, with at most `budget` bytes of events, one at least."""
+    ) -> StoredCell:
+        """Return a cell, with at most `budget` bytes of events, one at least."""
         events: list[bytes] = []
         more: int | None = None
         if outputs and record.execution_id is not None:
@@ -462,24 +473,22 @@ class Room:
             more = None if is_all else reader.cursor
         fits = content and content_size(record) <= REPLY_BUDGET
         edited = self._store.last_edit(record.id) if content else None
-        return {
-            "id": record.id,
-            "cell_type": record.cell_type,
-            "source": record.source if fits else None,
-            "execution_count": record.execution_count,
-            "execution_id": record.execution_id,
-            "metadata": dict(record.metadata) if fits else None,
-            "position": record.position,
-            "last_edit": None if edited is None else _edit_as_list(*edited),
-            "events": events,
-            "more": more,
-        }
+        return StoredCell(
+            id=record.id,
+            cell_type=record.cell_type,
+            source=record.source if fits else None,
+            execution_count=record.execution_count,
+            execution_id=record.execution_id,
+            metadata=dict(record.metadata) if fits else None,
+            position=record.position,
+            last_edit=None if edited is None else _attribution(*edited),
+            events=events,
+            more=more,
+        )
 
-    def cells_as_maps(
-        self, start: int, *, outputs: bool, content: bool = True
-    ) -> tuple[list[dict[str, Any]], int | None]:
-        """Return cells from an index on until a page is full, and the index of the next one, None at the end."""
-        page: list[dict[str, Any]] = []
+    def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
+        """Return cells from an index on until a page is full."""
+        page: list[StoredCell] = []
         left = REPLY_BUDGET
         records = self.document.content.cells()
         for index in range(start, len(records)):
@@ -488,14 +497,14 @@ class Room:
             # What is larger than a page is not in it.
             left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
             if left <= 0 and page:
-                return page, index
-            cell = self.cell_as_map(record, outputs=outputs, content=content, budget=max(left, 1))
-            left -= sum(map(len, cell["events"]))
+                return GetCellsReply(cells=page, next=index)
+            cell = self.stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
+            left -= sum(map(len, cell.events))
             page.append(cell)
-        return page, None
+        return GetCellsReply(cells=page)
 
-    def execution(self, execution_id: str) -> dict[str, Any]:
-        """Return the state of an execution.
+    def check_execution(self, execution_id: str) -> None:
+        """See that this session has an execution.
 
         Raises:
             RuntimedError: If this session has none of this id.
@@ -507,36 +516,35 @@ class Room:
             raise RuntimedError(
                 f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
             )
-        return {"status": row.status, "cell_id": row.cell_id}
 
-    def executions_as_maps(self, prefix: str | None) -> list[dict[str, Any]]:
-        """Return executions as `FindExecutions` describes it."""
+    def find_executions(self, prefix: str | None) -> list[ExecutionSummary]:
+        """Return executions; see `FindExecutions`."""
         rows = self._store.unfinished_executions() if prefix is None else self._store.find_executions(prefix, FOUND)
         found = []
         for row in rows:
             actor = self._store.actor(row.author)
             found.append(
-                {
-                    "execution_id": row.execution_id,
-                    "cell_id": row.cell_id,
-                    "status": row.status,
-                    "program": is_program(row.source),
-                    "queued_at": row.queued_at,
-                    "started_at": row.started_at,
-                    "ended_at": row.ended_at,
-                    "client_id": actor.client_id,
-                    "label": actor.label,
-                    "uid": actor.uid,
-                    "pid": actor.pid,
-                }
+                ExecutionSummary(
+                    execution_id=row.execution_id,
+                    cell_id=row.cell_id,
+                    status=row.status,
+                    program=is_program(row.source),
+                    queued_at=_in_utc(row.queued_at),
+                    started_at=None if row.started_at is None else _in_utc(row.started_at),
+                    ended_at=None if row.ended_at is None else _in_utc(row.ended_at),
+                    client_id=actor.client_id,
+                    label=actor.label,
+                    uid=actor.uid,
+                    pid=actor.pid,
+                )
             )
         return found
 
-    def actions(self, after: int) -> dict[str, Any]:
-        """Return a page of the action log, as `ReadActions` describes it."""
+    def actions(self, after: int) -> EventPage:
+        """Return a page of the action log."""
         page = self.log.read(after, max_bytes=REPLY_BUDGET)
         last = page[-1][0] if page else after
-        return {"events": [list(entry) for entry in page], "last": last, "more": last < self.log.last}
+        return EventPage(events=page, last=last, more=last < self.log.last)
 
     def audit(self) -> Generator[AuditRow, None, None]:
         """Give what was done in this session, the newest first; see `SessionStore.audit`."""
@@ -575,14 +583,14 @@ class Room:
 
     # --- resent requests ---
 
-    def reply_to(self, client_id: ClientId, request_id: int) -> dict[str, Any] | None:
+    def reply_to(self, client_id: ClientId, request_id: int, edit: Edit[ReplyBody]) -> ReplyBody | None:
         """Return the reply to an edit that was made already and whose reply got lost, None if it was not made."""
         reply = self._store.find_request(client_id, request_id)
-        return None if reply is None else unpack(reply)
+        return None if reply is None else read_reply(edit, unpack(reply))
 
-    def remember(self, client_id: ClientId, request_id: int, reply: dict[str, Any]) -> None:
+    def remember(self, client_id: ClientId, request_id: int, reply: ReplyBody) -> None:
         """Note the reply to an edit, in the transaction that makes it."""
-        self._store.remember_request(client_id, request_id, pack(reply))
+        self._store.remember_request(client_id, request_id, pack(msgspec.to_builtins(reply, builtin_types=(bytes,))))
 
 
 def database_path(settings: Settings, notebook_id: NotebookId) -> Path:
@@ -606,5 +614,9 @@ def _limits(row: SessionRow) -> Limits:
     )
 
 
-def _edit_as_list(actor: Actor, at: float) -> list[Any]:
-    return [actor.client_id, actor.label, actor.uid, actor.pid, at]
+def _in_utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _attribution(actor: Actor, at: float) -> Attribution:
+    return Attribution(at=_in_utc(at), client_id=actor.client_id, label=actor.label, uid=actor.uid, pid=actor.pid)

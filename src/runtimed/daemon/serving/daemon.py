@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from runtimed.browser.profiles import check_profile_name, list_profiles, remove_profile
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
@@ -39,6 +39,9 @@ from runtimed.errors import BrowserError, DaemonUnavailable, SessionError, Stora
 from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
+from runtimed.protocol.browser_operations import ListProfilesReply
+from runtimed.protocol.client_operations import DeleteSessionReply
+from runtimed.protocol.replies import Done
 from runtimed.settings import Settings
 from runtimed.storage.aside import list_aside
 from runtimed.storage.audit import Actor
@@ -196,7 +199,7 @@ class Daemon:
         """End soon; kernels live on for the next daemon. Asking twice is harmless."""
         self._end.set()
 
-    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> dict[str, Any]:
+    async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> Done:
         """End soon, and every session before that unless the kernels are kept.
 
         Args:
@@ -209,13 +212,13 @@ class Daemon:
         # Before the reply: whoever has it may come again at once, and must not meet a daemon that ends.
         self._listener.close()
         asyncio.get_running_loop().call_soon(self.request_end)
-        return {}
+        return Done()
 
-    def list_profiles(self) -> dict[str, Any]:
+    def list_profiles(self) -> ListProfilesReply:
         """Return the names of the browsers' profiles."""
-        return {"names": list_profiles(self.settings.profiles_dir)}
+        return ListProfilesReply(names=list_profiles(self.settings.profiles_dir))
 
-    async def delete_profile(self, name: str) -> dict[str, Any]:
+    async def delete_profile(self, name: str) -> Done:
         """Delete a browser's profile by its name.
 
         Raises:
@@ -234,12 +237,12 @@ class Daemon:
                 session_id=users[0],
             )
         await asyncio.to_thread(remove_profile, self.settings.profiles_dir, name)
-        return {}
+        return Done()
 
-    async def flush_pool(self) -> dict[str, Any]:
+    async def flush_pool(self) -> Done:
         """End the spares."""
         await self.pool.flush()
-        return {}
+        return Done()
 
     async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> str | None:
         """End a session, whether a room is open for it or not; see `Room.stop`."""
@@ -249,12 +252,12 @@ class Daemon:
         self.registry.end(session_id, event, actor)
         return None
 
-    async def delete_session(self, session_id: str, actor: Actor) -> dict[str, Any]:
+    async def delete_session(self, session_id: str, actor: Actor) -> DeleteSessionReply:
         """Delete an ended session with its data; see `deletion.delete_session`."""
         deleted = await delete_session(self, session_id, actor)
         if deleted:
             self._retention.look_soon()
-        return {"deleted": deleted}
+        return DeleteSessionReply(deleted=deleted)
 
     def put_out(self, notebook_id: NotebookId) -> None:
         """Disconnect the clients that are in the room of a session, and close it; harmless if it is not open."""

@@ -11,7 +11,7 @@ from runtimed.daemon.rooms.events import Stream
 from runtimed.daemon.rooms.reading import read_page
 from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.daemon import Daemon
-from runtimed.daemon.serving.overview import session_as_map, sessions_as_map, status_as_map
+from runtimed.daemon.serving.overview import daemon_status, list_sessions, session_status
 from runtimed.daemon.serving.peer import Answer, Peer
 from runtimed.document.notebook import Edit as Change
 from runtimed.document.notebook import NotebookDocument
@@ -23,7 +23,8 @@ from runtimed.protocol import client_operations as ops
 from runtimed.protocol.browser_operations import DeleteProfile, ListProfiles, OnBrowser, ReadActions, StartBrowser
 from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.events import EnvProgress
-from runtimed.protocol.operation import Edit, InRoom
+from runtimed.protocol.operation import Edit, InRoom, ReplyBody, ReplyT
+from runtimed.protocol.replies import Done, EventPage, GetBlobReply
 from runtimed.storage.audit import Actor
 
 __all__ = ["dispatch"]
@@ -61,32 +62,31 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ClientOpera
 def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> Answer:
     match operation:
         case ops.GetStatus():
-            return status_as_map(daemon, operation.first_room)
+            return daemon_status(daemon, operation.first_room)
         case ops.GetSession():
-            return session_as_map(daemon, daemon.registry.get(operation.notebook_id))
+            return ops.GetSessionReply(session=session_status(daemon, daemon.registry.get(operation.notebook_id)))
         case ops.GetLog():
             row = daemon.registry.get(operation.notebook_id)
             work = daemon.room(row.session_id).audit()
-            return {
-                "entries": log_page(daemon.registry.history(row.session_id), work, operation.page, operation.page_size)
-            }
+            steps = daemon.registry.history(row.session_id)
+            return ops.GetLogReply(entries=log_page(steps, work, operation.page, operation.page_size))
         case ops.ListSessions():
-            return sessions_as_map(daemon, operation)
+            return list_sessions(daemon, operation)
         case ops.FindSessions(prefix=prefix, status=status, kind=kind):
-            return {"ids": _fitting(daemon.registry.find_ids(prefix, status, kind))}
+            return _fitting(daemon.registry.find_ids(prefix, status, kind))
         case ops.FindCells(notebook_id=notebook_id, prefix=prefix):
             if daemon.registry.find(check_notebook_id(notebook_id)) is None:
-                return {"ids": []}
+                return ops.FoundIds(ids=[])
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
-            return {"ids": _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))}
+            return _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))
         case ops.FindExecutions(prefix=prefix):
             room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
             room.check_kind("kernel")
-            return {"executions": room.executions_as_maps(prefix)}
+            return ops.FindExecutionsReply(executions=room.find_executions(prefix))
         case ops.GetQueue(notebook_id=notebook_id):
             if daemon.registry.find(check_notebook_id(notebook_id)) is None:
-                return {"executions": []}
+                return ops.GetQueueReply()
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return room.kernel.executions.queue()
@@ -106,7 +106,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> An
             assert_never(operation)
 
 
-def _fitting(ids: Iterable[str]) -> list[str]:
+def _fitting(ids: Iterable[str]) -> ops.FoundIds:
     """Return as many ids as one reply takes."""
     found = []
     left = IDS_BYTES
@@ -115,7 +115,7 @@ def _fitting(ids: Iterable[str]) -> list[str]:
         if left < 0:
             break
         found.append(one)
-    return found
+    return ops.FoundIds(ids=found)
 
 
 def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation: ops.RoomOperation) -> Answer:
@@ -123,19 +123,19 @@ def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation:
         case ops.Join():
             room.join(peer, peer.client_id, operation)
             peer.rooms.add(room)
-            return {"last": room.log.last}
+            return ops.JoinReply(last=room.log.last)
         case ReadActions(after=after):
             return room.actions(after)
         case ops.Enqueue():
             queued = room.kernel.executions.queued_already(operation)
             if queued is not None:
-                return {"queued": queued}
+                return ops.EnqueueReply(queued=queued)
             room.begin(peer.actor)
             room.note_written(operation)
             room.kernel.enqueue(operation, peer.actor)
-            return _watch(peer, request_id, room, operation) if operation.watch else {}
+            return _watch(peer, request_id, room, operation) if operation.watch else ops.EnqueueReply()
         case ops.Watch():
-            room.execution(operation.execution_id)
+            room.check_execution(operation.execution_id)
             return _watch(peer, request_id, room, operation)
         case ops.Subscribe():
             room.check_complete_after(operation.after or 0)
@@ -147,28 +147,27 @@ def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation:
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
             )
         case ops.ReadEvents():
-            room.execution(operation.execution_id)
+            room.check_execution(operation.execution_id)
             reader = room.log.reader(operation.execution_id, after=operation.after, whole=operation.whole)
             page, is_all = read_page(reader, EVENTS_PAGE)
-            return {"events": [list(entry) for entry in page], "last": reader.cursor, "more": not is_all}
+            return EventPage(events=page, last=reader.cursor, more=not is_all)
         case ops.GetCell():
             record = room.document.content.cell(CellId(operation.cell_id))
-            cell = None if record is None else room.cell_as_map(record, outputs=operation.outputs)
-            return {"cell": cell}
+            cell = None if record is None else room.stored_cell(record, outputs=operation.outputs)
+            return ops.GetCellReply(cell=cell)
         case ops.GetCells():
-            cells, following = room.cells_as_maps(operation.start, outputs=operation.outputs, content=operation.content)
-            return {"cells": cells, "next": following}
+            return room.stored_cells(operation.start, outputs=operation.outputs, content=operation.content)
         case ops.RestoreNotebook():
             return room.restore(peer.actor)
         case ops.GetContent():
             return content_page(room.document.cell(operation.cell_id), operation.offset)
         case ops.GetMetadata():
-            return {"value": room.document.content.metadata(operation.key)}
+            return ops.GetMetadataReply(value=room.document.content.metadata(operation.key))
         case ops.GetDependencies():
             metadata = room.document.content.metadata(NOTEBOOK_METADATA)
-            return {"dependencies": dependencies.named(metadata, operation.manager)}
+            return ops.GetDependenciesReply(dependencies=dependencies.named(metadata, operation.manager))
         case ops.GetBlob():
-            return {"data": daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE)}
+            return GetBlobReply(data=daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE))
         case StartBrowser():
             return room.start_browser(operation, peer.actor)
         case OnBrowser():
@@ -185,29 +184,29 @@ def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation:
             return _done(room.kernel.shutdown(peer.actor))
         case ops.Interrupt():
             return _done(room.kernel.interrupt(peer.actor))
-        case ops.Complete():
-            return _reply(room.kernel.complete(operation.code, operation.cursor_pos))
-        case ops.Inspect():
-            return _reply(room.kernel.inspect(operation))
+        case ops.Complete(code=code, cursor_pos=position):
+            return _answered(room.kernel.ask("complete_request", code=code, cursor_pos=position))
+        case ops.Inspect(code=code, cursor_pos=position, detail_level=level):
+            return _answered(room.kernel.ask("inspect_request", code=code, cursor_pos=position, detail_level=level))
         case ops.GetVariable():
-            return _reply(room.kernel.get_variable(operation.name))
+            return _answered(room.kernel.get_variable(operation.name))
         case ops.PutVariable():
-            return _reply(room.kernel.put_variable(operation.name, operation.pickled))
+            return _answered(room.kernel.put_variable(operation.name, operation.pickled))
         case ops.GetResultValue():
-            return _reply(room.kernel.result_value(operation.execution_id))
+            return _answered(room.kernel.result_value(operation.execution_id))
         case ops.Input():
             return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
         case ops.CancelExecution():
-            room.execution(operation.execution_id)
+            room.check_execution(operation.execution_id)
             room.kernel.executions.cancel(operation.execution_id, peer.actor)
-            return {}
+            return Done()
         case _:
             assert_never(operation)
 
 
-def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperation) -> dict[str, Any]:
+def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperation) -> ReplyBody:
     """Edit the document, once for each request, however often it is sent."""
-    reply = room.reply_to(actor.client_id, request_id)
+    reply = room.reply_to(actor.client_id, request_id, operation)
     if reply is None:
         room.check_room()
         room.begin(actor)
@@ -215,7 +214,8 @@ def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperatio
         room.note_written(operation)
         with room.log.transaction():
             edit = _make_edit(room, actor, operation)
-            reply = {"removed": bool(edit.change)} if isinstance(operation, ops.RemoveDependency) else {}
+            removes = isinstance(operation, ops.RemoveDependency)
+            reply = ops.RemoveDependencyReply(removed=bool(edit.change)) if removes else Done()
             room.remember(actor.client_id, request_id, reply)
     return reply
 
@@ -263,21 +263,26 @@ def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[...,
 
 def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
     execution_id = operation.execution_id
+
+    def outcome() -> ops.WatchReply | ops.EnqueueReply | None:
+        ended = room.kernel.executions.outcome(execution_id)
+        return ended if ended is None or isinstance(operation, ops.Watch) else ops.EnqueueReply(ended=ended)
+
     return Stream(
         peer.channel,
         request_id,
         room.log,
         reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
-        outcome=lambda: room.kernel.executions.outcome(execution_id),
+        outcome=outcome,
     )
 
 
-async def _restart_kernel(room: Room, peer: Peer) -> dict[str, Any]:
+async def _restart_kernel(room: Room, peer: Peer) -> ops.RestartKernelReply:
     await room.kernel.restart(peer.actor)
-    return {"explained": room.kernel.explained}
+    return ops.RestartKernelReply(explained=room.kernel.explained)
 
 
-async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> dict[str, Any]:
+async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> ops.StartKernelReply:
     progress = Stream(
         peer.channel,
         request_id,
@@ -292,20 +297,20 @@ async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.
         progress.close()
 
 
-async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> dict[str, Any]:
+async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> ops.StopSessionReply:
     row = daemon.registry.get(operation.notebook_id)
     started_here = row.creator == peer.client_id and row.status == "active"
     waits = None
     if started_here or not operation.only_if_started_by_me:
         event = SessionEvent.STOPPED if operation.reason == "stopped" else SessionEvent.BLOCK_FAILED
         waits = await daemon.end_session(row, event, peer.actor)
-    return {"started_here": started_here, "waits": waits}
+    return ops.StopSessionReply(started_here=started_here, waits=waits)
 
 
-async def _done(work: Awaitable[Any]) -> dict[str, Any]:
+async def _answered(work: Awaitable[ReplyT]) -> ReplyT:
+    return await work
+
+
+async def _done(work: Awaitable[Any]) -> Done:
     await work
-    return {}
-
-
-async def _reply(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
-    return dict(await work)
+    return Done()

@@ -17,6 +17,7 @@ from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import decode_asked_of_daemon
 from runtimed.protocol.handshake import answer_hello
 from runtimed.protocol.messages import Cancel, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.operation import ReplyBody
 from runtimed.protocol.pacing import TokenBucket
 from runtimed.settings import DaemonLimits
 from runtimed.storage.audit import Actor
@@ -31,7 +32,7 @@ MAX_UNANSWERED: Final = 1000
 """Requests of one connection that may be under way; the next one is read when one of them is answered."""
 
 
-Answer = dict[str, Any] | Coroutine[Any, Any, dict[str, Any]] | Stream
+Answer = ReplyBody | Coroutine[Any, Any, ReplyBody] | Stream
 """The reply, or something that will make it."""
 
 
@@ -179,7 +180,7 @@ class Peer(ChannelHandler):
             logger.exception("request %s of client %s failed", type(request.operation).__name__, self.client_id)
             self.channel.fail(request.id, RuntimedError(MISTAKE))
             return
-        if isinstance(answer, dict):
+        if isinstance(answer, ReplyBody):
             self._reply(request.id, answer)
         elif isinstance(answer, Stream):
             self._streams[request.id] = answer
@@ -192,7 +193,7 @@ class Peer(ChannelHandler):
         self._streams.pop(request_id, None)
         self._set_reading()
 
-    async def _finish(self, request_id: int, work: Coroutine[Any, Any, dict[str, Any]]) -> None:
+    async def _finish(self, request_id: int, work: Coroutine[Any, Any, ReplyBody]) -> None:
         try:
             self._reply(request_id, await work)
         except RuntimedError as exc:
@@ -205,7 +206,7 @@ class Peer(ChannelHandler):
                 del self._tasks[request_id]
             self._set_reading()
 
-    def _reply(self, request_id: int, result: dict[str, Any]) -> None:
+    def _reply(self, request_id: int, result: ReplyBody) -> None:
         try:
             self.channel.send(Reply(request_id, result))
         except ProtocolError as exc:
