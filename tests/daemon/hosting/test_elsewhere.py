@@ -11,7 +11,11 @@ import pytest
 
 from runtimed import AsyncSession
 from runtimed.daemon.hosting.launcher import Place
+from runtimed.daemon.rooms.environment import KernelEnvironment
 from runtimed.daemon.serving.daemon import Daemon
+from runtimed.environments.decision import Decision
+from runtimed.environments.recipes import UvRecipe
+from runtimed.protocol.client_operations import StartKernel
 from runtimed.settings import Settings
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.daemon.hosting.far import FarLauncher, bridges
@@ -42,7 +46,15 @@ def blobs_there(far: Path) -> list[Path]:
 WAIT = "import os, time\nwhile not os.path.exists({!r}):\n    time.sleep(0.05)\n"
 
 
-def test_a_kernel_elsewhere_starts_shows_large_values_outlives_its_daemon_and_ends(own_folder: Path, far: Path) -> None:
+async def gamma_is_named(_environment: KernelEnvironment, _request: StartKernel) -> Decision:
+    return Decision(source="uv:inline", reason="it is named", recipe=UvRecipe(dependencies=("gamma",)))
+
+
+def test_a_kernel_elsewhere_starts_shows_large_values_outlives_its_daemon_and_ends(
+    own_folder: Path, far: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KernelEnvironment, "choose_again", gamma_is_named)
+
     def launcher(settings: Settings) -> FarLauncher:
         return FarLauncher(settings, far)
 
@@ -53,6 +65,8 @@ def test_a_kernel_elsewhere_starts_shows_large_values_outlives_its_daemon_and_en
             [name] = daemon.blobs.older_than(float("inf"))
             await until(lambda: not blobs_there(far), "the host keeps what the daemon has")
             assert (await session.run("kept = 41\nprint('here')")).stdout == "here\n"
+            added = await session.sync_environment()
+            assert (added.success, added.needs_restart) == (False, True), "no folder there is within reach"
             cell = await session.create_cell(WAIT.format(str(far / "flag")) + "print('while away')")
             await session.queue_cell(cell)
             return cell, name

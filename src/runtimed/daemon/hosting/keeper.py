@@ -170,7 +170,7 @@ class HostKeeper:
                 while not gone.done() and self.unread is None and (self._has_room(link) or self._owned_runs(link)):
                     await asyncio.wait({gone}, timeout=LOOK)
         except TimeoutError:
-            if not self._has_room(link) or not link.is_alive():
+            if link.host_pid is None or not self._has_room(link) or not link.is_alive():
                 return
             logger.warning("the host in %s does not end; it is killed", link.place)
             link.signal(signal.SIGKILL)

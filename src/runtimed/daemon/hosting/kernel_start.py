@@ -39,7 +39,7 @@ class SpareKernel:
         """See `SpareKind`."""
         return self.kind.replaces(other.kind)
 
-    def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings) -> Bootstrap:  # noqa: ARG002  # a browser's
+    def bootstrap(self, _place: Place, epoch: HostEpoch, _settings: Settings) -> Bootstrap:
         """See `SpareKind`."""
         kind = self.kind
         return Bootstrap(

@@ -74,7 +74,7 @@ class SpareKind(Protocol):
     def replaces(self, other: Any) -> bool:
         """Whether no start will be of the other kind, of the same type, any more."""
 
-    def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings) -> HostBootstrap:
+    def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings, /) -> HostBootstrap:
         """Return what the host of a spare in this place is told.
 
         Raises:
