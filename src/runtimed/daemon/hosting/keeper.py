@@ -20,7 +20,7 @@ from runtimed.settings import Settings
 from runtimed.storage.disk import check_room, has_room, no_room
 from runtimed.storage.session_store import SessionStore
 
-__all__ = ["HostKeeper", "HostUser"]
+__all__ = ["HostKeeper", "HostUser", "in_pieces"]
 
 logger = logging.getLogger(__name__)
 
