@@ -11,6 +11,8 @@ import pytest
 import runtimed
 from runtimed import actions
 from runtimed.ipython.magics import RuntimedMagics
+from runtimed.protocol.events import Event
+from runtimed.protocol.messages import Ack, Message
 from runtimed.settings import read_settings
 from tests.docs import command_page
 
@@ -117,3 +119,18 @@ def test_every_action_has_its_row_with_its_fields():
         str(kind.__struct_config__.tag): [field for field in kind.__struct_fields__ if field not in shared]
         for kind in typing.get_args(actions.Action)
     }
+
+
+def test_the_page_of_the_protocol_names_every_event_and_every_message_with_its_fields():
+    text = (DOCS / "protocol.md").read_text(encoding="utf-8")
+    table = text[text.index("## Events") : text.index("## Daemon and host")]
+    named = [
+        name for names in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", names)
+    ]
+    assert sorted(set(named) - {"t"}) == sorted(kind.__struct_config__.tag for kind in typing.get_args(Event))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (?:the asking|the serving|either).*? \| (.*) \|$", text, re.MULTILINE))
+    messages = [typing.get_origin(kind) or kind for kind in typing.get_args(Message) if kind is not Ack]
+    kinds = {kind.__struct_config__.tag: kind for kind in messages}
+    assert set(rows) == set(kinds)
+    for name, kind in kinds.items():
+        assert set(kind.__struct_fields__) <= set(re.findall(r"`(\w+)`", rows[name])), name
