@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 import os
 import signal
 import subprocess
@@ -16,28 +15,21 @@ from typing import Any
 
 import psutil
 
-from runtimed.errors import error_from_wire
 from runtimed.host.bootstrap import Bootstrap, encode_bootstrap
 from runtimed.protocol.codec import decode_event
+from runtimed.protocol.connection import AskingEvent, AskingSide, Ended, Greeted, Numbered, Replied
+from runtimed.protocol.connection import Failed as Refused
 from runtimed.protocol.events import Display, Event, Failed, Finished, KernelState, Stream
 from runtimed.protocol.host_operations import Attach, AttachReply, Execute, KernelAsk
-from runtimed.protocol.messages import (
-    PROTOCOL_VERSION,
-    Ack,
-    EventFrame,
-    Failure,
-    Hello,
-    Message,
-    Refusal,
-    Reply,
-    Request,
-    Welcome,
-)
+from runtimed.protocol.messages import PROTOCOL_VERSION, Hello
 from runtimed.protocol.operation import Operation, ReplyT, read_reply
 from runtimed.storage.spool import Spool
-from runtimed.transport.aio import Channel, ChannelHandler, connect
+from runtimed.transport.channel import Channel, ChannelHandler
+from runtimed.transport.unix import connect
 
 DEADLINE = 60.0
+
+Waiter = tuple[Operation[Any], asyncio.Future[Any]]
 
 _daemons: list[Daemon] = []
 
@@ -168,7 +160,7 @@ class HostProcess:
         self.errors.close()
 
 
-class Daemon(ChannelHandler):
+class Daemon(ChannelHandler[AskingEvent[Waiter]]):
     """One connection to a host."""
 
     def __init__(self, *, acknowledges: bool = True) -> None:
@@ -177,12 +169,10 @@ class Daemon(ChannelHandler):
         self.events: list[Event] = []
         self.received_bytes = 0
         self.attached = AttachReply(epoch="", last=0)
-        self.channel: Channel | None = None
+        self.channel: Channel[AskingSide[Waiter]] | None = None
         self.refusal: str | None = None
         self.is_closed = False
         self._news = asyncio.Event()
-        self._ids = itertools.count(1)
-        self._replies: dict[int, tuple[Operation[Any], asyncio.Future[Any]]] = {}
         self._greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         _daemons.append(self)
 
@@ -192,53 +182,52 @@ class Daemon(ChannelHandler):
         return self
 
     async def greet(self, host: HostProcess, protocol: int = PROTOCOL_VERSION) -> None:
-        self.channel = await connect(host.folder / "host.sock", lambda _channel: self)
-        self.channel.send(Hello(protocol=protocol, version="0", client_id="daemon", label=None, pid=os.getpid()))
+        side = AskingSide[Waiter]("the host")
+        self.channel = await connect(host.folder / "host.sock", side, lambda _channel: self)
+        side.hello(Hello(protocol=protocol, version="0", client_id="daemon", label=None, pid=os.getpid()))
+        self.channel.flush()
         await asyncio.wait_for(self._greeted, DEADLINE)
 
-    def received(self, messages: list[Message]) -> None:
+    def received(self, events: list[AskingEvent[Waiter]]) -> None:
         last = 0
-        for message in messages:
-            match message:
-                case EventFrame(id=0, seq=seq, event=body):
+        for event in events:
+            match event:
+                case Numbered(seq=seq, event=body):
                     self.received_bytes += len(body)
                     self.numbers.append(seq)
                     self.events.append(decode_event(body))
                     last = seq
-                case Reply(id=request_id, result=result):
-                    operation, reply = self._replies.pop(request_id)
+                case Replied(waiter=(operation, reply), result=result):
                     reply.set_result(read_reply(operation, result))
-                case Failure(id=request_id, error=error, message=text, data=data):
-                    self._replies.pop(request_id)[1].set_exception(error_from_wire(error, text, data))
-                case Welcome():
+                case Refused(waiter=(_, reply), error=error):
+                    if not reply.done():
+                        reply.set_exception(error)
+                case Greeted():
                     self._greeted.set_result(None)
-                case Refusal(message=text):
-                    self.refusal = text
+                case Ended(error=error):
+                    self.refusal = error.message
                     if not self._greeted.done():
                         self._greeted.set_result(None)
                 case _:
-                    raise AssertionError(message)
+                    raise AssertionError(event)
         if last and self.acknowledges:
             self.acknowledge(last)
         self._news.set()
 
     def acknowledge(self, seq: int) -> None:
         assert self.channel is not None
-        self.channel.send(Ack(seq))
+        self.channel.side.acknowledge(seq)
+        self.channel.flush()
 
     def closed(self, error: Exception | None) -> None:
         self.is_closed = True
-        for _operation, reply in self._replies.values():
-            if not reply.done():
-                reply.set_exception(ConnectionError("closed"))
         self._news.set()
 
     def request(self, operation: Operation[ReplyT]) -> asyncio.Future[ReplyT]:
         assert self.channel is not None
-        request_id = next(self._ids)
         reply: asyncio.Future[ReplyT] = asyncio.get_running_loop().create_future()
-        self._replies[request_id] = operation, reply
-        self.channel.send(Request(id=request_id, operation=operation))
+        self.channel.side.ask(operation, (operation, reply))
+        self.channel.flush()
         return reply
 
     async def ask(self, operation: Operation[ReplyT]) -> ReplyT:

@@ -10,8 +10,9 @@ import psutil
 
 from runtimed.host.lifetime import MAX_STRANGERS
 from runtimed.protocol import codec
+from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Message, Refusal, Request
-from tests.host.standin import HostProcess, completion, eventually, in_loop, join
+from tests.host.standin import HostProcess, completion, in_loop, join
 
 GROWTH = 100 * 2**20
 """Bytes by which a host may grow at its peak; 1.2 GB were needed to read the frame."""
@@ -70,12 +71,12 @@ async def test_strangers_of_a_host_are_few(shared_host: HostProcess) -> None:
 async def test_a_number_in_use_names_no_second_request_of_a_host(shared_host: HostProcess) -> None:
     daemon = await join(shared_host)
     await daemon.run("x = 1")
-    assert daemon.channel is not None
+    hello = codec.encode_message(Hello(PROTOCOL_VERSION, "0", "daemon", None, 1))
+    attach = codec.encode_message(Request(1, Attach(after=daemon.numbers[-1])))
     # Two in one piece: the first one cannot have been answered in between.
     frame = codec.encode_message(Request(77, completion("x")))
-    daemon.channel.send_parts(frame, frame)
-    await eventually(lambda: daemon.is_closed)
+    said = await asyncio.to_thread(send, shared_host, hello + attach + frame + frame)
 
-    assert daemon.refusal == "Request 77 is not answered yet: give each request a number of its own"
+    assert said[-1] == Refusal("Request 77 is not answered yet: give each request a number of its own")
     other = await join(shared_host)
     assert (await other.ask(completion("x"))).content["status"] == "ok"

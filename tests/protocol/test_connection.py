@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtimed.errors import CellNotFound, ConnectionLost, DaemonUnavailable, NoKernel, ProtocolError, RuntimedError
 from runtimed.protocol import codec
-from runtimed.protocol.client_operations import GetCell, GetStatus
+from runtimed.protocol.client_operations import ClientOperation, GetCell, GetStatus
 from runtimed.protocol.codec import decode_asked_of_daemon
 from runtimed.protocol.connection import (
     Abandoned,
@@ -48,10 +48,10 @@ from runtimed.transport.memory import MemoryPair
 
 HELLO = Hello(PROTOCOL_VERSION, "0.1.0", "client", "Ada", 7)
 
-Pair = MemoryPair[str, str]
+Pair = MemoryPair[str, ClientOperation, str]
 
 
-def serving(*, has_stream: bool = False) -> ServingSide[str]:
+def serving(*, has_stream: bool = False) -> ServingSide[ClientOperation, str]:
     return ServingSide(decode_asked_of_daemon, check_client, "0.2.0", 99, has_stream=has_stream)
 
 
@@ -68,7 +68,7 @@ def greeted(*, has_stream: bool = False) -> Pair:
     return pair
 
 
-def asked(pair: Pair, waiter: str = "w", request_id: int | None = None) -> Asked[str]:
+def asked(pair: Pair, waiter: str = "w", request_id: int | None = None) -> Asked[ClientOperation, str]:
     """Ask, and give what the serving side gets."""
     pair.asking.ask(GetStatus(), waiter, request_id)
     (request,) = pair.serve()
@@ -244,11 +244,17 @@ def test_another_version_is_refused_with_a_sentence(check, version):
 def test_a_refused_greeting_says_which_error_it_is():
     pair = Pair(asking(), serving())
     pair.asking.hello(HELLO)
+    pair.asking.ask(GetStatus(), "early")
     pair.serve()
     pair.serving.refuse("too many connections", "DaemonUnavailable")
+    pair.serving.welcome()
 
+    assert pair.serve() == []
     assert pair.answer() == []
-    assert sketch(pair.asking.receive_eof("reset")) == [("ended", DaemonUnavailable, "too many connections")]
+    assert sketch(pair.asking.receive_eof("reset")) == [
+        ("failed", 1, "early", DaemonUnavailable, "too many connections", {}),
+        ("ended", DaemonUnavailable, "too many connections"),
+    ]
 
 
 def test_requests_that_follow_a_greeting_wait_until_it_is_accepted():
@@ -422,6 +428,15 @@ def test_what_is_under_way_fails_with_the_words_of_a_refusal():
     ]
 
 
+@pytest.mark.parametrize("side", ["asking", "serving"])
+def test_a_refusal_is_the_last_that_is_read(side):
+    pair = greeted()
+    asked(pair)
+    one: Side[Any] = getattr(pair, side)
+
+    assert list(one.receive_data(frames(Refusal("enough"), Reply(1, {}) if side == "asking" else Cancel(1)))) == []
+
+
 def test_the_serving_side_hears_why_it_was_left():
     pair = greeted()
     pair.asking.refuse("your frames are unreadable")
@@ -445,6 +460,16 @@ def test_nothing_is_said_after_a_refusal():
     assert pair.serve() == []
 
     assert said(pair.serving) == frames(Refusal("enough"))
+
+
+@pytest.mark.parametrize("end", [lambda side: side.refuse("enough"), lambda side: side.receive_eof()])
+def test_nothing_more_is_read_when_the_owner_ends_it_between_two_events(end):
+    pair = greeted()
+    events = pair.serving.receive_data(frames(Request(1, GetStatus()), Request(2, GetStatus())))
+    next(events)
+    end(pair.serving)
+
+    assert list(events) == []
 
 
 def test_what_was_not_sent_is_dropped_with_the_connection():
@@ -548,7 +573,7 @@ class Conversation(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair: MemoryPair[int, int] = MemoryPair(
+        self.pair: MemoryPair[int, ClientOperation, int] = MemoryPair(
             AskingSide("it"), ServingSide(decode_asked_of_daemon, check_client, "0", 1)
         )
         self.asked = 0
@@ -556,8 +581,8 @@ class Conversation(RuleBasedStateMachine):
         self.cancelled: set[int] = set()
         self.settled: dict[int, str] = {}  # waiter to how it ended
         self.promised: dict[int, dict[str, Any] | str] = {}  # waiter to what the serving side has said of it
-        self.serving: list[Asked[int]] = []
-        self.given_up: list[Asked[int]] = []
+        self.serving: list[Asked[ClientOperation, int]] = []
+        self.given_up: list[Asked[ClientOperation, int]] = []
         self.was_greeted = False
         self.ends = 0
 
@@ -686,7 +711,7 @@ class Conversation(RuleBasedStateMachine):
         assert self.ends == 1
 
 
-def waiter_of(request: Asked[int]) -> int:
+def waiter_of(request: Asked[ClientOperation, int]) -> int:
     assert isinstance(request.operation, GetCell)
     return int(request.operation.cell_id)
 

@@ -5,31 +5,47 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runtimed.protocol.client_operations import ClientOperation, GetCell
 from runtimed.protocol.codec import decode_asked_of_daemon, encode_message
-from runtimed.protocol.messages import Ack, Message, Refusal
-from runtimed.transport.aio import TURN, Channel, ChannelHandler, connect, serve
+from runtimed.protocol.connection import Abandoned, Acknowledged, Asked, Greeting, ServingEvent, ServingSide
+from runtimed.protocol.handshake import check_client
+from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Hello, Message, Request
+from runtimed.transport.channel import TURN, Channel, ChannelHandler
 from runtimed.transport.reception import Reception
+from runtimed.transport.sockets import PeerCredentials
+from runtimed.transport.unix import serve
 
 MANY = 2000
 
+Event = ServingEvent[ClientOperation, None]
+TestedChannel = Channel[ServingSide[ClientOperation, None]]
 
-class Collector(ChannelHandler):
+
+class Collector(ChannelHandler[Event]):
     """Keeps what arrives, and may be slow, or refuse to go on."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: TestedChannel) -> None:
         self.channel = channel
-        self.messages: list[Message] = []
+        self.events: list[Event] = []
         self.batches: list[int] = []
-        self.on_batch: Callable[[list[Message]], None] = lambda _messages: None
+        self.on_batch: Callable[[list[Event]], None] = lambda _events: None
+        self.is_greeted = False
         self.is_closed = asyncio.Event()
 
-    def received(self, messages: list[Message]) -> None:
-        self.batches.append(len(messages))
-        self.messages += messages
-        self.on_batch(messages)
+    def received(self, events: list[Event]) -> None:
+        if not self.is_greeted:
+            assert [type(event) for event in events] == [Greeting]
+            self.is_greeted = True
+            self.channel.side.welcome()
+            self.channel.flush()
+            return
+        self.batches.append(len(events))
+        self.events += events
+        self.on_batch(events)
 
     def writable(self) -> None:
         pass
@@ -38,31 +54,46 @@ class Collector(ChannelHandler):
         self.is_closed.set()
 
 
+class Client:
+    """The other end, byte by byte."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.writer = writer
+
+    def send(self, *messages: Message, garbage: bytes = b"") -> None:
+        self.writer.write(b"".join(map(encode_message, messages)) + garbage)
+
+
 class Server:
     def __init__(self) -> None:
         self.handlers: list[Collector] = []
 
-    def accept(self, channel: Channel) -> Collector:
-        channel.trust(decode_asked_of_daemon)
+    def side(self) -> ServingSide[ClientOperation, None]:
+        return ServingSide(decode_asked_of_daemon, check_client, "0", 1, has_stream=True)
+
+    def accept(self, channel: TestedChannel, _peer: PeerCredentials) -> Collector:
         self.handlers.append(Collector(channel))
         return self.handlers[-1]
 
 
 @asynccontextmanager
-async def connected(folder: Path, count: int) -> AsyncIterator[tuple[list[Channel], list[Collector]]]:
+async def connected(folder: Path, count: int) -> AsyncIterator[tuple[list[Client], list[Collector]]]:
     """That many connections: the clients' ends, and the handlers of the server's ends."""
     server = Server()
-    listener = await serve(folder / "s", server.accept, Reception(10))
+    listener = await serve(folder / "s", server.side, server.accept, Reception(10))
     clients = []
     for number in range(count):
-        clients.append(await connect(folder / "s", Collector))
-        await until(lambda expected=number + 1: len(server.handlers) == expected)  # type: ignore[misc]  # a default
+        _reader, writer = await asyncio.open_unix_connection(folder / "s")
+        clients.append(Client(writer))
+        clients[-1].send(Hello(PROTOCOL_VERSION, "0", "client", None, 1))
+        await until(lambda at=number: len(server.handlers) > at and server.handlers[at].is_greeted)  # type: ignore[misc]  # a default
     try:
         yield clients, server.handlers
     finally:
-        for channel in [*clients, *(handler.channel for handler in server.handlers)]:
-            channel.close()
+        for client in clients:
+            client.writer.close()
         for handler in server.handlers:
+            handler.channel.close()
             await handler.is_closed.wait()
         listener.close()
 
@@ -75,6 +106,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 def acks(count: int) -> list[Message]:
     return [Ack(n) for n in range(count)]
+
+
+def acknowledged(count: int) -> list[Any]:
+    return [Acknowledged(n) for n in range(count)]
 
 
 def spin(seconds: float) -> None:
@@ -95,17 +130,17 @@ def in_loop(test):
 async def test_a_flood_on_one_connection_leaves_turns_to_the_others(folder):
     async with connected(folder, 2) as ((flooding, other), (flooded, quiet)):
         flooded.batch = 1
-        flooded.on_batch = lambda _messages: spin(TURN / 2)
+        flooded.on_batch = lambda _events: spin(TURN / 2)
         handled_before: list[int] = []
-        quiet.on_batch = lambda _messages: handled_before.append(len(flooded.messages))
-        flooding.send_parts(*map(encode_message, acks(MANY)))
-        await until(lambda: flooded.messages)
+        quiet.on_batch = lambda _events: handled_before.append(len(flooded.events))
+        flooding.send(*acks(MANY))
+        await until(lambda: flooded.events)
         for n in range(10):
             other.send(Ack(n))
-            await until(lambda expected=n + 1: len(quiet.messages) == expected)  # type: ignore[misc]  # a default
-        await until(lambda: len(flooded.messages) == MANY)
+            await until(lambda expected=n + 1: len(quiet.events) == expected)  # type: ignore[misc]  # a default
+        await until(lambda: len(flooded.events) == MANY)
 
-    assert flooded.messages == acks(MANY)
+    assert flooded.events == acknowledged(MANY)
     # Ten questions and answers, a few turns of the flood each: not behind all of it.
     assert handled_before[-1] < MANY / 2
 
@@ -114,10 +149,10 @@ async def test_a_flood_on_one_connection_leaves_turns_to_the_others(folder):
 async def test_messages_come_in_batches_of_bounded_size(folder):
     async with connected(folder, 1) as ((client,), (handler,)):
         handler.batch = 3
-        client.send_parts(*map(encode_message, acks(100)))
-        await until(lambda: len(handler.messages) == 100)
+        client.send(*acks(100))
+        await until(lambda: len(handler.events) == 100)
 
-    assert handler.messages == acks(100)
+    assert handler.events == acknowledged(100)
     assert max(handler.batches) == 3
 
 
@@ -125,39 +160,39 @@ async def test_messages_come_in_batches_of_bounded_size(folder):
 async def test_who_stops_reading_gets_nothing_more_until_it_goes_on_and_then_all_in_order(folder):
     async with connected(folder, 1) as ((client,), (handler,)):
         handler.batch = 1
-        handler.on_batch = lambda _messages: handler.channel.pause_reading()
-        client.send_parts(*map(encode_message, acks(20)))
+        handler.on_batch = lambda _events: handler.channel.pause_reading()
+        client.send(*acks(20))
         for count in range(1, 21):
-            await until(lambda expected=count: len(handler.messages) == expected)  # type: ignore[misc]  # a default
+            await until(lambda expected=count: len(handler.events) == expected)  # type: ignore[misc]  # a default
             for _ in range(5):
                 await asyncio.sleep(0)
-            assert handler.messages == acks(count)
+            assert handler.events == acknowledged(count)
             handler.channel.resume_reading()
 
-    assert handler.messages == acks(20)
+    assert handler.events == acknowledged(20)
 
 
 @in_loop
 async def test_a_connection_closed_while_nobody_reads_is_closed(folder):
     async with connected(folder, 1) as ((client,), (handler,)):
-        handler.on_batch = lambda _messages: handler.channel.pause_reading()
+        handler.on_batch = lambda _events: handler.channel.pause_reading()
         client.send(Ack(1))
-        await until(lambda: handler.messages)
+        await until(lambda: handler.events)
         handler.channel.close()
         handler.channel.resume_reading()
         await handler.is_closed.wait()
 
-    assert handler.messages == [Ack(1)]
+    assert handler.events == [Acknowledged(1)]
 
 
 @in_loop
 async def test_what_came_before_something_unreadable_counts(folder):
     async with connected(folder, 1) as ((client,), (handler,)):
         handler.batch = 2
-        client.send_parts(*map(encode_message, acks(5)), b"\x00\x00\x00\x01\xc1", encode_message(Ack(9)))
+        client.send(*acks(5), garbage=b"\x00\x00\x00\x01\xc1" + encode_message(Ack(9)))
         await handler.is_closed.wait()
 
-    assert handler.messages == acks(5)
+    assert handler.events == acknowledged(5)
 
 
 @in_loop
@@ -167,19 +202,19 @@ async def test_a_handler_that_fails_ends_its_own_connection(folder):
     async with connected(folder, 2) as ((failing, other), (broken, healthy)):
         broken.batch = 1
 
-        def fail(messages: list[Message]) -> None:
+        def fail(events: list[Event]) -> None:
             spin(TURN)
-            if messages == [Ack(50)]:
+            if events == [Acknowledged(50)]:
                 raise ValueError("no")
 
         broken.on_batch = fail
-        failing.send_parts(*map(encode_message, acks(100)))
+        failing.send(*acks(100))
         await broken.is_closed.wait()
-        other.send(Refusal("here"))
-        await until(lambda: healthy.messages)
+        other.send(Ack(7))
+        await until(lambda: healthy.events)
 
-    assert broken.messages == acks(51)
-    assert healthy.messages == [Refusal("here")]
+    assert broken.events == acknowledged(51)
+    assert healthy.events == [Acknowledged(7)]
     assert [str(failure["exception"]) for failure in failures] == ["no"]
 
 
@@ -187,9 +222,47 @@ async def test_a_handler_that_fails_ends_its_own_connection(folder):
 def test_a_long_message_arrives_whole_between_short_ones(short_folder, size):
     async def main() -> None:
         async with connected(short_folder, 1) as ((client,), (handler,)):
-            expected: list[Message] = [Ack(1), Refusal("x" * size), Ack(2)]
-            client.send_parts(*map(encode_message, expected))
-            await until(lambda: len(handler.messages) == 3)
-            assert handler.messages == expected
+            operation = GetCell(notebook_id="n", cell_id="x" * size)
+            client.send(Ack(1), Request(1, operation), Ack(2))
+            await until(lambda: len(handler.events) == 3)
+            first, asked, last = handler.events
+            assert isinstance(asked, Asked)
+            assert (first, asked.operation, last) == (Acknowledged(1), operation, Acknowledged(2))
 
     asyncio.run(main())
+
+
+@in_loop
+async def test_what_is_under_way_is_abandoned_before_the_connection_is_closed(folder):
+    async with connected(folder, 1) as ((client,), (handler,)):
+        was_closed: list[bool] = []
+        handler.on_batch = lambda _events: was_closed.append(handler.is_closed.is_set())
+        client.send(Request(1, GetCell(notebook_id="n", cell_id="c")))
+        await until(lambda: handler.events)
+        client.writer.close()
+        await handler.is_closed.wait()
+
+    asked, abandoned = handler.events
+    assert isinstance(abandoned, Abandoned)
+    assert abandoned.asked is asked
+    assert was_closed == [False, False]
+
+
+@in_loop
+async def test_a_connection_is_closed_though_its_handler_fails_at_its_end(folder):
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+    async with connected(folder, 1) as ((client,), (handler,)):
+
+        def fail(events: list[Event]) -> None:
+            if len(handler.events) > 1:
+                raise ValueError("no")
+
+        handler.on_batch = fail
+        client.send(Request(1, GetCell(notebook_id="n", cell_id="c")))
+        await until(lambda: handler.events)
+        client.writer.close()
+        await handler.is_closed.wait()
+        await until(lambda: failures)
+
+    assert [str(failure["exception"]) for failure in failures] == ["no"]

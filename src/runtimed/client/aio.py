@@ -50,7 +50,7 @@ __all__ = ["AsyncConnection", "AsyncEvents"]
 T = TypeVar("T")
 
 
-class _Pending:
+class _Call:
     """A request in flight."""
 
     def __init__(self, operation: Operation[Any], on_event: OnEvent | None) -> None:
@@ -58,7 +58,7 @@ class _Pending:
         self.on_event = on_event
         self.reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
-    def event(self, received: EventReceived[_Pending]) -> None:
+    def event(self, received: EventReceived[_Call]) -> None:
         # Where to go on if the connection breaks.
         self.operation = msgspec.structs.replace(self.operation, after=received.seq)
         if self.on_event is not None:
@@ -78,8 +78,8 @@ class _Link:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.side: AskingSide[_Pending] = AskingSide("the daemon")
-        self.channel: LoopChannel[_Pending] | None = None
+        self.side: AskingSide[_Call] = AskingSide("the daemon")
+        self.channel: LoopChannel[_Call] | None = None
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.joined: dict[str, Any] = {}
 
@@ -91,11 +91,11 @@ class _Link:
         self.side.hello(hello)
         self._flush()
 
-    def ask(self, number: int, operation: Operation[Any], on_event: OnEvent | None = None) -> _Pending:
-        pending = _Pending(operation, on_event)
-        self.side.ask(operation, pending, number)
+    def ask(self, number: int, operation: Operation[Any], on_event: OnEvent | None = None) -> _Call:
+        call = _Call(operation, on_event)
+        self.side.ask(operation, call, number)
         self._flush()
-        return pending
+        return call
 
     def cancel(self, number: int) -> bool:
         was_under_way = self.side.cancel(number)
@@ -119,14 +119,14 @@ class _Link:
         if self.channel is not None:
             self.channel.pause_reading()
 
-    def received(self, event: AskingEvent[_Pending]) -> None:
+    def received(self, event: AskingEvent[_Call]) -> None:
         match event:
-            case EventReceived(waiter=pending):
-                pending.event(event)
-            case Replied(waiter=pending, result=result):
-                pending.succeed(result)
-            case Failed(waiter=pending, error=error):
-                pending.fail(error)
+            case EventReceived(waiter=call):
+                call.event(event)
+            case Replied(waiter=call, result=result):
+                call.succeed(result)
+            case Failed(waiter=call, error=error):
+                call.fail(error)
             case Greeted(version=version):
                 note_version(version)
                 if not self.greeted.done():
@@ -228,9 +228,9 @@ class AsyncConnection:
         home = self._here()
         if home is None or home.link is None or not self._is_usable(home.link):
             return None
-        pending = home.link.ask(self._identity.number(), operation)
-        pending.reply.add_done_callback(_take_note)
-        return pending.reply
+        call = home.link.ask(self._identity.number(), operation)
+        call.reply.add_done_callback(_take_note)
+        return call.reply
 
     async def perform(self, flow: Flow[T]) -> T:
         """Drive a flow to its end."""
@@ -259,12 +259,12 @@ class AsyncConnection:
         operation = step.operation
         while True:
             link = await self._usable_link()
-            pending = link.ask(number, operation, on_event)
+            call = link.ask(number, operation, on_event)
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await pending.reply
+                    return await call.reply
             except ConnectionLost:
-                operation = pending.operation
+                operation = call.operation
             except TimeoutError as exc:
                 if isinstance(exc, WaitTimeout) or deadline is None:
                     raise
@@ -351,7 +351,7 @@ class AsyncEvents(AsyncIterator[Event]):
         self._deadline: float | None = None
         self._arrived: deque[Event] = deque()
         self._link: _Link | None = None
-        self._pending: _Pending | None = None
+        self._call: _Call | None = None
         self._news = asyncio.Event()
         self._is_over = False
 
@@ -364,9 +364,9 @@ class AsyncEvents(AsyncIterator[Event]):
         while not self._arrived:
             if self._is_over:
                 raise StopAsyncIteration
-            pending = self._pending or await self._begin()
-            if pending.reply.done():
-                self._conclude(pending)
+            call = self._call or await self._begin()
+            if call.reply.done():
+                self._conclude(call)
                 continue
             if self._link is not None:
                 self._link.resume_reading()
@@ -394,14 +394,14 @@ class AsyncEvents(AsyncIterator[Event]):
         """See `close`."""
         self.close()
 
-    async def _begin(self) -> _Pending:
+    async def _begin(self) -> _Call:
         """Ask, or ask again where the connection has broken."""
         if self._timeout is not None and self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._timeout
         self._link = link = await self._connection._usable_link()
-        pending = self._pending = link.ask(self._number, self._operation, self._take)
-        pending.reply.add_done_callback(self._settled)
-        return pending
+        call = self._call = link.ask(self._number, self._operation, self._take)
+        call.reply.add_done_callback(self._replied)
+        return call
 
     def _take(self, event: Event) -> None:
         self._arrived.append(event)
@@ -409,17 +409,17 @@ class AsyncEvents(AsyncIterator[Event]):
         if self._link is not None:
             self._link.pause_reading()
 
-    def _settled(self, reply: asyncio.Future[dict[str, Any]]) -> None:
+    def _replied(self, reply: asyncio.Future[dict[str, Any]]) -> None:
         _take_note(reply)
         self._news.set()
 
-    def _conclude(self, pending: _Pending) -> None:
+    def _conclude(self, call: _Call) -> None:
         try:
-            pending.reply.result()
+            call.reply.result()
         except ConnectionLost:
             # It goes on behind what has arrived.
-            self._pending = None
-            self._operation = pending.operation
+            self._call = None
+            self._operation = call.operation
         except BaseException:
             self._is_over = True
             raise

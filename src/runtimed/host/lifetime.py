@@ -26,9 +26,9 @@ from runtimed.protocol.codec import MAX_FRAME
 from runtimed.settings import Settings, read_settings
 from runtimed.storage.spool import Spool
 from runtimed.texts import LineFormatter
-from runtimed.transport import aio
 from runtimed.transport.autostart import ensure_daemon
 from runtimed.transport.reception import Reception
+from runtimed.transport.unix import serve
 
 __all__ = ["Parts", "label_log", "live"]
 
@@ -104,7 +104,7 @@ async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]
 
 @contextlib.asynccontextmanager
 async def _listening(path: Path, server: HostServer) -> AsyncIterator[None]:
-    listener = await aio.serve(path, server.accept, Reception(MAX_STRANGERS, MAX_FRAME))
+    listener = await serve(path, server.new_side, server.accept, Reception(MAX_STRANGERS, MAX_FRAME))
     try:
         yield
     finally:

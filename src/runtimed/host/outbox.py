@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from runtimed.errors import StorageError
-from runtimed.protocol.codec import encode_event, encode_event_frame
+from runtimed.protocol.codec import encode_event
 from runtimed.protocol.events import Event
 from runtimed.storage.disk import check_room
 from runtimed.storage.spool import Spool
@@ -39,11 +39,11 @@ class EventSink(Protocol):
     """Where events are sent: a connection to a daemon."""
 
     @property
-    def writable(self) -> bool:
+    def takes_events(self) -> bool:
         """Whether it takes more just now; else the owner calls `Outbox.pump` later."""
 
-    def send_parts(self, *parts: bytes) -> None:
-        """Send an encoded frame."""
+    def send_event(self, seq: int, event: bytes) -> None:
+        """Send an event's own bytes; its number is 0 if it is not to be stored."""
 
 
 class Outbox:
@@ -87,8 +87,8 @@ class Outbox:
 
     def tell(self, event: Event) -> None:
         """Send an event that has no number and is not kept: it comes at once or never."""
-        if self._sink is not None and self._sink.writable:
-            self._sink.send_parts(*encode_event_frame(0, 0, encode_event(event)))
+        if self._sink is not None and self._sink.takes_events:
+            self._sink.send_event(0, encode_event(event))
 
     def flush(self) -> None:
         """Spool what was added, then send what may be sent."""
@@ -177,10 +177,10 @@ class Outbox:
             await waiter
 
     def _has_room(self, sink: EventSink) -> bool:
-        return sink.writable and self._under_way_bytes < WINDOW
+        return sink.takes_events and self._under_way_bytes < WINDOW
 
     def _send(self, sink: EventSink, n: int, body: bytes) -> None:
-        sink.send_parts(*encode_event_frame(0, n, body))
+        sink.send_event(n, body)
         self._sent = n
         self._under_way.append((n, len(body)))
         self._under_way_bytes += len(body)

@@ -6,13 +6,23 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from runtimed.errors import ConnectionLost, NoKernel, ProtocolError, RuntimedError
 from runtimed.host.blobs import HostBlobs
 from runtimed.host.outbox import Outbox
 from runtimed.host.owned import Owned
 from runtimed.protocol.codec import decode_asked_of_host
+from runtimed.protocol.connection import (
+    Abandoned,
+    Acknowledged,
+    Asked,
+    Cancelled,
+    Greeting,
+    ServingEvent,
+    ServingSide,
+)
+from runtimed.protocol.handshake import check_daemon
 from runtimed.protocol.host_operations import (
     Attach,
     AttachReply,
@@ -22,20 +32,10 @@ from runtimed.protocol.host_operations import (
     HostReadBlob,
     OfSpare,
 )
-from runtimed.protocol.messages import (
-    PROTOCOL_VERSION,
-    Ack,
-    Cancel,
-    Hello,
-    Message,
-    Refusal,
-    Reply,
-    Request,
-    Welcome,
-)
 from runtimed.protocol.operation import ReplyBody
 from runtimed.protocol.replies import Done, GetBlobReply
-from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.transport.channel import Channel, ChannelHandler
+from runtimed.transport.sockets import PeerCredentials
 from runtimed.version import __version__
 
 __all__ = ["Answer", "Connection", "HostServer"]
@@ -49,6 +49,12 @@ daemon has 1000 at most, so that a single one does not keep the others from aski
 MAX_UNREAD: Final = 2**25
 """Bytes that the other side has not taken above which no more of its requests are read. Far more than the events that
 are sent ahead: requests are served while the daemon is slow to store those."""
+
+HostChannel = Channel[ServingSide[HostOperation, asyncio.Task[None]]]
+"""A connection to this host."""
+
+HostAsked = Asked[HostOperation, asyncio.Task[None]]
+"""A request on it."""
 
 Answer = ReplyBody | Coroutine[Any, Any, ReplyBody]
 """The reply to a request, or what makes it and goes on when the connection is gone."""
@@ -125,7 +131,12 @@ class HostServer:
     def cancelled(self, task: asyncio.Task[None]) -> None:
         """Nobody waits any more for what a request began, and its connection is still there."""
 
-    def accept(self, channel: Channel) -> Connection:
+    @staticmethod
+    def new_side() -> ServingSide[HostOperation, asyncio.Task[None]]:
+        """Make the host's side of a new connection."""
+        return ServingSide(decode_asked_of_host, check_daemon, __version__, os.getpid(), has_stream=True)
+
+    def accept(self, channel: HostChannel, _credentials: PeerCredentials) -> Connection:
         """Make the handler of a new connection."""
         connection = Connection(self, channel)
         self._connections.add(connection)
@@ -141,9 +152,9 @@ class HostServer:
         previous, self._attached = self._attached, connection
         if previous is not None and previous is not connection:
             logger.info("a newer daemon takes over")
-            previous.channel.refuse("Another daemon has attached itself to this host")
+            previous.channel.refuse("Another daemon has attached itself to this host", "ConnectionLost")
         self.is_lonely = False
-        self.outbox.attach(connection.channel, after)
+        self.outbox.attach(connection, after)
         self._daemon_changed()
 
     def keep(self, connection: Connection) -> None:
@@ -185,37 +196,31 @@ class HostServer:
             connection.channel.close()
 
 
-class Connection(ChannelHandler):
-    """One connection, from its hello to its end."""
+class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]):
+    """One connection, from its greeting to its end."""
 
-    def __init__(self, server: HostServer, channel: Channel) -> None:
+    def __init__(self, server: HostServer, channel: HostChannel) -> None:
         self.channel = channel
         self._server = server
-        self._greeted = False
         self._said_goodbye = False
-        self._serving: dict[int, asyncio.Task[None]] = {}
 
     # --- the channel's side ---
 
-    def received(self, messages: list[Message]) -> None:
+    def received(self, events: list[ServingEvent[HostOperation, asyncio.Task[None]]]) -> None:
         """See `ChannelHandler`."""
-        for message in messages:
-            match message:
-                case Hello() if not self._greeted:
-                    self._hello(message)
-                case Request() if self._greeted:
-                    self._request(cast("Request[HostOperation]", message))  # what was trusted sends no other
-                case Ack(seq=seq) if self._server.is_attached(self):
+        for event in events:
+            match event:
+                case Asked():
+                    self._take(event)
+                case Acknowledged(seq=seq) if self._server.is_attached(self):
                     self._server.outbox.acknowledge(seq)
-                case Cancel(id=request_id) if self._greeted:
-                    task = self._serving.pop(request_id, None)
-                    if task is not None:
-                        self._server.cancelled(task)
-                case Ack() | Refusal():
-                    pass
-                case _:
-                    self.channel.refuse(f"{type(message).__name__} is not expected here")
-                    return
+                case Cancelled(asked=asked) if asked.work is not None:
+                    self._server.cancelled(asked.work)
+                case Greeting():
+                    self.channel.side.welcome()
+                    self.channel.flush()
+                case Acknowledged() | Cancelled() | Abandoned():
+                    pass  # by a daemon that another one has replaced; or the work goes on without it
 
     def writable(self) -> None:
         """See `ChannelHandler`."""
@@ -227,37 +232,33 @@ class Connection(ChannelHandler):
         """See `ChannelHandler`."""
         if error is not None:
             logger.info("a connection broke: %s", error)
-        self._serving.clear()
         self._server.lost(self, said_goodbye=self._said_goodbye)
+
+    # --- the outbox's side ---
+
+    @property
+    def takes_events(self) -> bool:
+        """See `EventSink`."""
+        return self.channel.writable
+
+    def send_event(self, seq: int, event: bytes) -> None:
+        """See `EventSink`."""
+        self.channel.side.send_numbered(seq, event)
+        self.channel.flush()
 
     # --- requests ---
 
-    def _hello(self, hello: Hello) -> None:
-        if hello.protocol != PROTOCOL_VERSION:
-            self.channel.refuse(
-                f"This host of runtimed {__version__} speaks protocol {PROTOCOL_VERSION}, the daemon of runtimed "
-                f"{hello.version} speaks {hello.protocol}; stop the session with the version that started it"
-            )
-            return
-        self._greeted = True
-        self.channel.trust(decode_asked_of_host)
-        self.channel.send(Welcome(version=__version__, pid=os.getpid()))
-
-    def _request(self, request: Request[HostOperation]) -> None:
-        if request.id in self._serving:
-            # The daemon could not tell whose the answer is, and only one of them could be cancelled.
-            self.channel.refuse(f"Request {request.id} is not answered yet: give each request a number of its own")
-            return
+    def _take(self, asked: HostAsked) -> None:
         try:
-            result = self._perform(request.id, request.operation)
+            result = self._perform(asked)
         except RuntimedError as exc:
-            self.channel.fail(request.id, exc)
+            self._fail(asked, exc)
         except Exception as exc:
-            logger.exception("request %d failed", request.id)
-            self.channel.fail(request.id, _unforeseen(exc))
+            logger.exception("request %d failed", asked.id)
+            self._fail(asked, _unforeseen(exc))
         else:
             if result is not None:
-                self._reply(request.id, result)
+                self._reply(asked, result)
         self._set_reading()
 
     def _set_reading(self) -> None:
@@ -265,8 +266,9 @@ class Connection(ChannelHandler):
         if self.channel.unsent > MAX_UNREAD:
             self.channel.pause_reading()
 
-    def _perform(self, request_id: int, operation: HostOperation) -> ReplyBody | None:
+    def _perform(self, asked: HostAsked) -> ReplyBody | None:
         """Do what was asked; None if the reply comes later."""
+        operation = asked.operation
         if isinstance(operation, OfSpare):
             self._server.keep(self)
         elif not isinstance(operation, Attach) and not self._server.is_attached(self):
@@ -274,7 +276,7 @@ class Connection(ChannelHandler):
         self._server.check_load(operation)
         match operation:
             case Attach(after=after):
-                self._attach(request_id, after)
+                self._attach(asked, after)
                 return None
             case HostDetach():
                 self._said_goodbye = True
@@ -288,42 +290,39 @@ class Connection(ChannelHandler):
                 answer = self._server.perform(operation)
                 if isinstance(answer, ReplyBody):
                     return answer
-                self._start(request_id, answer)
+                asked.work = self._server.begin(self._serve(asked, answer))
                 return None
 
-    def _attach(self, request_id: int, after: int) -> None:
+    def _attach(self, asked: HostAsked, after: int) -> None:
         server = self._server
         if server.owned.is_spare:
             # Its session was named and then its daemon died, which it is about to notice.
             raise ConnectionLost("This spare ends, as the daemon that made it did")
         self._said_goodbye = False
         # The reply goes first: the daemon learns the epoch before it gets an event.
-        self._reply(request_id, server.facts())
+        self._reply(asked, server.facts())
         server.attach(self, after)
 
-    def _start(self, request_id: int, work: Coroutine[Any, Any, ReplyBody]) -> None:
-        self._serving[request_id] = self._server.begin(self._serve(request_id, work))
-
-    async def _serve(self, request_id: int, work: Coroutine[Any, Any, ReplyBody]) -> None:
+    async def _serve(self, asked: HostAsked, work: Coroutine[Any, Any, ReplyBody]) -> None:
         try:
             result = await work
         except RuntimedError as exc:
-            self.channel.fail(request_id, exc)
+            self._fail(asked, exc)
         except Exception as exc:
-            logger.exception("request %d failed", request_id)
-            self.channel.fail(request_id, _unforeseen(exc))
+            logger.exception("request %d failed", asked.id)
+            self._fail(asked, _unforeseen(exc))
         else:
-            self._reply(request_id, result)
+            self._reply(asked, result)
         finally:
-            if self._serving.get(request_id) is asyncio.current_task():
-                del self._serving[request_id]
             self._set_reading()
 
-    def _reply(self, request_id: int, result: ReplyBody) -> None:
-        try:
-            self.channel.send(Reply(id=request_id, result=result))
-        except ProtocolError as exc:  # a completion may be too large, or hold an integer of more than 64 bits
-            self.channel.fail(request_id, exc)
+    def _reply(self, asked: HostAsked, result: ReplyBody) -> None:
+        self.channel.side.reply(asked, result)
+        self.channel.flush()
+
+    def _fail(self, asked: HostAsked, error: RuntimedError) -> None:
+        self.channel.side.fail(asked, error)
+        self.channel.flush()
 
 
 def _unforeseen(error: Exception) -> RuntimedError:

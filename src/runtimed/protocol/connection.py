@@ -7,7 +7,6 @@ come when, which requests are under way, and that each of them is settled once. 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, ValuesView
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -36,9 +35,6 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
-from runtimed.protocol.messages import (
-    Asked as AskedMessage,
-)
 from runtimed.protocol.operation import Operation, ReplyBody
 
 __all__ = [
@@ -66,6 +62,7 @@ MAX_SENTENCE: Final = 1000
 
 T = TypeVar("T")
 E = TypeVar("E")
+OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 
 # --- what the asking side gets ----------------------------------------------------------------------------------------
@@ -147,7 +144,7 @@ class Greeting(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True, eq=False)
-class Asked(Generic[T]):
+class Asked(Generic[OperationT, T]):
     """A request to be answered; it is handed back to `reply`, `fail` and `send_event`.
 
     Attributes:
@@ -157,20 +154,20 @@ class Asked(Generic[T]):
     """
 
     id: int
-    operation: Operation[Any]
+    operation: OperationT
     work: T | None = None
 
 
-class Cancelled(msgspec.Struct, Generic[T], frozen=True):
+class Cancelled(msgspec.Struct, Generic[OperationT, T], frozen=True):
     """Nobody waits any more for the answer to this request; whatever is sent for it is dropped."""
 
-    asked: Asked[T]
+    asked: Asked[OperationT, T]
 
 
-class Abandoned(msgspec.Struct, Generic[T], frozen=True):
+class Abandoned(msgspec.Struct, Generic[OperationT, T], frozen=True):
     """The connection ended before this request was answered."""
 
-    asked: Asked[T]
+    asked: Asked[OperationT, T]
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
@@ -179,7 +176,7 @@ class Acknowledged(msgspec.Struct, frozen=True):
     seq: int
 
 
-ServingEvent = Greeting | Asked[T] | Cancelled[T] | Abandoned[T] | Acknowledged
+ServingEvent = Greeting | Asked[OperationT, T] | Cancelled[OperationT, T] | Abandoned[OperationT, T] | Acknowledged
 
 HelloCheck = Callable[[Hello, str], str | None]
 """Given a greeting and this side's version, says why it is refused; None if it is not (see `handshake`)."""
@@ -204,6 +201,7 @@ class Side(Generic[E]):
         self.error: RuntimedError | None = None
         self.is_greeted = False
         self.is_over = False
+        self._reads = True
 
     def receive_data(self, data: bytes = b"") -> Generator[E]:
         """Take bytes as they came; give the events that they complete.
@@ -211,21 +209,25 @@ class Side(Generic[E]):
         Messages are read one by one, as the events are asked for; after an `error` there are none. Consume or close the
         iterator before the next call, which begins with what was not consumed.
         """
-        return self._events(self._reader.receive_data(data if self._reads else b""))
+        if self.error is not None or self.is_over:
+            data = b""
+        return self._events(self._reader.receive_data(data))
 
     def _events(self, bodies: Generator[bytes]) -> Generator[E]:
         try:
-            with closing(bodies):
-                while self._reads and not self._waits_for_owner:
-                    body = next(bodies, None)
-                    if body is None:
-                        return
-                    event = self._take(body)
-                    if event is not None:
-                        yield event
+            while self._reads:
+                body = next(bodies, None)
+                if body is None:
+                    return
+                event = self._take(body)
+                if event is not None:
+                    yield event
         except ProtocolError as exc:
             # Not the error itself: its traceback holds the frame.
             self.error = ProtocolError(exc.message)
+            self._reads = False
+        finally:
+            bodies.close()
 
     def receive_eof(self, reason: str = "") -> list[E]:
         """Say that the connection has ended, whoever ended it; give what that means. Saying so twice is harmless.
@@ -234,6 +236,7 @@ class Side(Generic[E]):
             reason: Why, if it broke.
         """
         self.is_over = True
+        self._reads = False
         self._reader = FrameReader()  # what it holds may be large, and its owner may be kept for a while
         self._unsent.clear()
         return self._settle_all(reason)
@@ -252,6 +255,7 @@ class Side(Generic[E]):
         """
         self._say(Refusal(_shortened(reason), error))
         self.is_over = True
+        self._reads = False
 
     @property
     def unfinished(self) -> tuple[int, int]:
@@ -264,15 +268,10 @@ class Side(Generic[E]):
     def _settle_all(self, reason: str) -> list[E]:
         raise NotImplementedError
 
-    @property
-    def _reads(self) -> bool:
-        """Whether what comes still counts."""
-        return self.error is None and not self.is_over
-
-    @property
-    def _waits_for_owner(self) -> bool:
-        """Whether the owner has to decide before more can be read."""
-        return False
+    def _hear_refusal(self, refusal: Refusal) -> None:
+        self.error = error_from_wire(refusal.error, refusal.message, {})
+        self.is_over = True
+        self._reads = False
 
     def _say(self, message: Message) -> None:
         if not self.is_over:
@@ -360,8 +359,7 @@ class AskingSide(Side[AskingEvent[T]]):
                 self.is_greeted = True
                 return Greeted(message.version, message.pid)
             case Refusal():
-                self.error = error_from_wire(message.error, message.message, {})
-                self.is_over = True
+                self._hear_refusal(message)
                 return None
             case _:
                 raise ProtocolError(f"{self._other} sent a {type(message).__name__} where none was expected")
@@ -378,12 +376,12 @@ class AskingSide(Side[AskingEvent[T]]):
         return self.error or ConnectionLost(f"The connection to {self._other} broke: {reason}")
 
 
-class ServingSide(Side[ServingEvent[T]]):
+class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
     """The side that listens: the daemon for its clients, a host for the daemon."""
 
     def __init__(
         self,
-        decode: Callable[[bytes], AskedMessage],
+        decode: Callable[[bytes], Hello | Request[OperationT] | Cancel | Ack | Refusal],
         check: HelloCheck,
         version: str,
         pid: int,
@@ -405,11 +403,10 @@ class ServingSide(Side[ServingEvent[T]]):
         self._version = version
         self._pid = pid
         self._has_stream = has_stream
-        self._under_way: dict[int, Asked[T]] = {}
-        self._has_met = False
+        self._under_way: dict[int, Asked[OperationT, T]] = {}
 
     @property
-    def under_way(self) -> ValuesView[Asked[T]]:
+    def under_way(self) -> ValuesView[Asked[OperationT, T]]:
         """The requests that are neither answered nor given up."""
         return self._under_way.values()
 
@@ -417,9 +414,10 @@ class ServingSide(Side[ServingEvent[T]]):
         """Accept the greeting: from now on the other side may ask, in frames of any size."""
         self._say(Welcome(self._version, self._pid))
         self.is_greeted = True
+        self._reads = not self.is_over
         self._reader.max_frame = MAX_FRAME
 
-    def reply(self, asked: Asked[T], result: ReplyBody | dict[str, Any]) -> None:
+    def reply(self, asked: Asked[OperationT, T], result: ReplyBody | dict[str, Any]) -> None:
         """Answer a request; a reply that cannot be sent becomes a failure that says so."""
         if self._is_under_way(asked):
             try:
@@ -429,7 +427,7 @@ class ServingSide(Side[ServingEvent[T]]):
             else:
                 del self._under_way[asked.id]
 
-    def fail(self, asked: Asked[T], error: RuntimedError) -> None:
+    def fail(self, asked: Asked[OperationT, T], error: RuntimedError) -> None:
         """Answer a request with an error; of a sentence that fits into no frame, its beginning is sent."""
         if self._is_under_way(asked):
             del self._under_way[asked.id]
@@ -440,7 +438,7 @@ class ServingSide(Side[ServingEvent[T]]):
                 # It repeats what was asked for, and an id of 10 MB does not fit twice; or its data are no plain values.
                 self._say(Failure(asked.id, name, _shortened(sentence), {}))
 
-    def send_event(self, asked: Asked[T], seq: int, event: bytes) -> None:
+    def send_event(self, asked: Asked[OperationT, T], seq: int, event: bytes) -> None:
         """Send a part of the answer to a request: the event's own bytes, which are not copied."""
         if not self.is_over and self._is_under_way(asked):
             self._unsent += encode_event_frame(asked.id, seq, event)
@@ -450,13 +448,13 @@ class ServingSide(Side[ServingEvent[T]]):
         if not self.is_over:
             self._unsent += encode_event_frame(0, seq, event)
 
-    def _is_under_way(self, asked: Asked[T]) -> bool:
+    def _is_under_way(self, asked: Asked[OperationT, T]) -> bool:
         return self._under_way.get(asked.id) is asked
 
-    def _take(self, body: bytes) -> ServingEvent[T] | None:
+    def _take(self, body: bytes) -> ServingEvent[OperationT, T] | None:
         if not self.is_greeted:
             return self._greet(decode_greeting(body))
-        message: AskedMessage = self._decode(body)
+        message = self._decode(body)
         match message:
             case Request(id=request_id):
                 if request_id in self._under_way:
@@ -464,7 +462,7 @@ class ServingSide(Side[ServingEvent[T]]):
                     raise ProtocolError(
                         f"Request {request_id} is not answered yet: give each request a number of its own"
                     )
-                asked = self._under_way[request_id] = Asked[T](request_id, message.operation)
+                asked = self._under_way[request_id] = Asked(request_id, message.operation)
                 return asked
             case Cancel(id=request_id):
                 # It may have crossed the reply.
@@ -473,8 +471,7 @@ class ServingSide(Side[ServingEvent[T]]):
             case Ack() if self._has_stream:
                 return Acknowledged(message.seq)
             case Refusal():
-                self.error = error_from_wire(message.error, message.message, {})
-                self.is_over = True
+                self._hear_refusal(message)
                 return None
             case _:
                 raise ProtocolError(f"a {type(message).__name__} was not expected here")
@@ -483,15 +480,10 @@ class ServingSide(Side[ServingEvent[T]]):
         refusal = self._check(hello, self._version)
         if refusal is not None:
             raise ProtocolError(refusal)
-        self._has_met = True
+        self._reads = False  # what comes behind a greeting is read by other rules
         return Greeting(hello)
 
-    @property
-    def _waits_for_owner(self) -> bool:
-        # What comes behind a greeting is read by other rules.
-        return self._has_met and not self.is_greeted
-
-    def _settle_all(self, _reason: str) -> list[ServingEvent[T]]:
+    def _settle_all(self, _reason: str) -> list[ServingEvent[OperationT, T]]:
         left, self._under_way = self._under_way, {}
         return [Abandoned(asked) for asked in left.values()]
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from runtimed.errors import SessionError
 from runtimed.ids import check_client_id, check_label
-from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Refusal, Welcome
+from runtimed.protocol.messages import PROTOCOL_VERSION, Hello
 
-__all__ = ["answer_hello", "check_client", "check_daemon"]
-
-
-def answer_hello(hello: Hello, version: str, pid: int) -> Welcome | Refusal:
-    """Accept a client's greeting, or say what `check_client` says."""
-    refusal = check_client(hello, version)
-    return Welcome(version, pid) if refusal is None else Refusal(refusal)
+__all__ = ["check_client", "check_daemon"]
 
 
 def check_client(hello: Hello, version: str) -> str | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from runtimed.protocol.connection import AskingEvent, AskingSide, ServingEvent, ServingSide
+from runtimed.protocol.operation import Operation
 
 __all__ = ["MemoryPair"]
 
 A = TypeVar("A")
 S = TypeVar("S")
+OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 
-class MemoryPair(Generic[A, S]):
+class MemoryPair(Generic[A, OperationT, S]):
     """An asking and a serving side, and the bytes on their way from one to the other.
 
     Attributes:
@@ -20,13 +22,13 @@ class MemoryPair(Generic[A, S]):
         serving: The side that listens.
     """
 
-    def __init__(self, asking: AskingSide[A], serving: ServingSide[S]) -> None:
+    def __init__(self, asking: AskingSide[A], serving: ServingSide[OperationT, S]) -> None:
         self.asking = asking
         self.serving = serving
         self._to_serving = bytearray()
         self._to_asking = bytearray()
 
-    def serve(self, size: int | None = None) -> list[ServingEvent[S]]:
+    def serve(self, size: int | None = None) -> list[ServingEvent[OperationT, S]]:
         """Bring the serving side what the asking side has sent, and give the events.
 
         Args:
@@ -45,7 +47,7 @@ class MemoryPair(Generic[A, S]):
         """Bytes that were sent and have not arrived."""
         return len(self._to_serving) + len(self._to_asking)
 
-    def cut(self, reason: str = "") -> tuple[list[AskingEvent[A]], list[ServingEvent[S]]]:
+    def cut(self, reason: str = "") -> tuple[list[AskingEvent[A]], list[ServingEvent[OperationT, S]]]:
         """End the connection under both sides; what is on its way is lost."""
         self._to_serving.clear()
         self._to_asking.clear()

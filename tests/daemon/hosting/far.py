@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,14 +16,17 @@ from runtimed.daemon.hosting.launcher import Owner, Place
 from runtimed.execution.outputs import blobs_in
 from runtimed.host.bootstrap import HostBootstrap
 from runtimed.protocol.codec import decode_event, pack, unpack
+from runtimed.protocol.connection import Side
 from runtimed.settings import Settings
 from runtimed.storage.blobs import BlobStore
-from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.transport.channel import Channel, ChannelHandler
 
 PROGRAM = Path(__file__).with_name("far_machine.py")
 
 bridges: list[subprocess.Popen[bytes]] = []
 """Those that were built; each ends with its connection."""
+
+S = TypeVar("S", bound=Side[Any])
 
 
 class FarLauncher:
@@ -49,12 +52,12 @@ class FarLauncher:
         pid: int = await asyncio.to_thread(self.ask, "launch", place, told=told)
         return pid
 
-    async def connect(self, place: Place, handler: Callable[[Channel], ChannelHandler]) -> Channel:
+    async def connect(self, place: Place, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]]) -> Channel[S]:
         near, far = socket.socketpair()
         self._build_bridge(place, far)
         near.setblocking(False)
         _transport, channel = await asyncio.get_running_loop().create_unix_connection(
-            lambda: Channel(handler), sock=near
+            lambda: Channel(side, handler), sock=near
         )
         return channel
 

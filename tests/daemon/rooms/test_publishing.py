@@ -5,11 +5,15 @@ import contextlib
 
 import pytest
 
-from runtimed import AsyncSession, RuntimedError, StorageError
+from runtimed import AsyncSession, StorageError
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, EventLog, Stream
+from runtimed.protocol.client_operations import ClientOperation, GetStatus
+from runtimed.protocol.codec import FrameReader, decode_answer, decode_asked_of_daemon, encode_message
+from runtimed.protocol.connection import Asked, ServingSide
 from runtimed.protocol.events import CellChanged
-from runtimed.protocol.messages import Failure
+from runtimed.protocol.handshake import check_client
+from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Request
 from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import daemon_with_a_clock, until
 
@@ -43,21 +47,25 @@ def test_a_watcher_that_cannot_be_served_fails_alone(own_folder):
 
 
 class Peer:
-    """A channel that takes everything."""
+    """A channel that takes everything, with a request on it."""
 
     writable = is_open = True
 
     def __init__(self) -> None:
         self.sent: list[object] = []
+        self.side: ServingSide[ClientOperation, None] = ServingSide(decode_asked_of_daemon, check_client, "0", 1)
+        hello = Hello(PROTOCOL_VERSION, "0", "c", None, 1)
+        request = Request(1, GetStatus())
+        list(self.side.receive_data(encode_message(hello)))
+        self.side.welcome()
+        (asked,) = self.side.receive_data(encode_message(request))
+        assert isinstance(asked, Asked)
+        self.asked = asked
+        self.side.data_to_send()
 
-    def send(self, message: object) -> None:
-        self.sent.append(message)
-
-    def fail(self, request_id: int, error: RuntimedError) -> None:
-        self.sent.append(Failure(request_id, type(error).__name__, error.message, error.data))
-
-    def send_parts(self, *parts: bytes) -> None:
-        self.sent.append(b"".join(parts))
+    def flush(self) -> None:
+        bodies = FrameReader().receive_data(b"".join(self.side.data_to_send()))
+        self.sent += map(decode_answer, bodies)
 
 
 class Outcome:
@@ -86,7 +94,7 @@ def test_whatever_a_watcher_fails_with_the_others_get_all_and_the_writer_hears_n
             ended: list[int] = []
             for number, peer in enumerate(peers):
                 outcome = Outcome()
-                stream = Stream(peer, 1, log, outcome=outcome)  # type: ignore[arg-type]  # all of a channel that it uses
+                stream = Stream(peer, peer.asked, log, outcome=outcome)  # type: ignore[arg-type]  # all of a channel that it uses
                 stream.begin(on_end=lambda number=number: ended.append(number))  # type: ignore[misc]  # mypy cannot infer it
                 outcome.error = error if number == place else None
             with log.transaction():

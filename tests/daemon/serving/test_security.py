@@ -173,18 +173,19 @@ def test_a_client_tells_nothing_to_another_user_who_listens_in_the_daemon_s_plac
 
 @needs_root
 def test_an_asyncio_channel_to_another_user_is_never_made(short_folder):
-    from runtimed.transport.aio import Channel, connect
+    from runtimed.protocol.connection import AskingSide
+    from runtimed.transport.unix import connect
 
     short_folder.chmod(0o777)
     path = short_folder / "s"
 
-    def handler(channel: Channel) -> Any:
+    def handler(channel: object) -> Any:
         pytest.fail("a channel to a stranger")
 
     with as_stranger(functools.partial(listen, path)) as said:
         assert said.readline() == b"on\n"
         with pytest.raises(PermissionError, match=f"whoever listens there is user {STRANGER}, not you"):
-            asyncio.run(connect(path, handler))
+            asyncio.run(connect(path, AskingSide[None]("it"), handler))
         assert said.read() == b""
 
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NewType, Protocol
+from typing import Any, Literal, NewType, Protocol, TypeVar
 
 import msgspec
 
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.host.bootstrap import HostBootstrap
+from runtimed.protocol.connection import Side
 from runtimed.storage.blobs import BlobStore
 from runtimed.structs import prepare
-from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.transport.channel import Channel, ChannelHandler
 
 __all__ = ["HostNotStarted", "Launcher", "Owner", "Place", "living_epochs", "read_owner"]
+
+S = TypeVar("S", bound=Side[Any])
 
 Place = NewType("Place", str)
 """Where a host is, in its launcher's words; the registry keeps it while the host lives."""
@@ -94,8 +97,8 @@ class Launcher(Protocol):
 
     # --- life ---
 
-    async def connect(self, place: Place, handler: Callable[[Channel], ChannelHandler]) -> Channel:
-        """Open a channel of frames to the host.
+    async def connect(self, place: Place, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]]) -> Channel[S]:
+        """Open a channel to the host, for a side of a conversation and its owner.
 
         Raises:
             OSError: If nobody answers there now.

@@ -5,30 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from runtimed.daemon.flow import Flow
 from runtimed.daemon.hosting.blobs import fetch_blobs
 from runtimed.daemon.hosting.launcher import Launcher, Place
-from runtimed.errors import ConnectionLost, ProtocolError, StorageError, error_from_wire
+from runtimed.errors import ConnectionLost, ProtocolError, StorageError
 from runtimed.ids import HostEpoch
-from runtimed.protocol.host_operations import Attach, AttachReply
-from runtimed.protocol.messages import (
-    PROTOCOL_VERSION,
-    Ack,
-    Cancel,
-    EventFrame,
-    Failure,
-    Hello,
-    Message,
-    Refusal,
-    Reply,
-    Request,
-    Welcome,
+from runtimed.protocol.connection import (
+    AskingEvent,
+    AskingSide,
+    Ended,
+    EventReceived,
+    Failed,
+    Greeted,
+    Numbered,
+    Replied,
 )
+from runtimed.protocol.host_operations import Attach, AttachReply
+from runtimed.protocol.messages import PROTOCOL_VERSION, Hello
 from runtimed.protocol.operation import Operation, ReplyT, read_reply
 from runtimed.storage.blobs import BlobStore
-from runtimed.transport.aio import Channel, ChannelHandler
+from runtimed.transport.channel import Channel, ChannelHandler
 from runtimed.version import __version__
 
 __all__ = ["HostConnection", "HostLink", "HostOwner"]
@@ -37,6 +35,13 @@ logger = logging.getLogger(__name__)
 
 RETRY: Final = 1.0
 """Seconds after which storing what a host has said is tried again."""
+
+
+class Waiter(NamedTuple):
+    """A request and the future that gets its reply."""
+
+    operation: Operation[Any]
+    future: asyncio.Future[Any]
 
 
 class HostOwner(Protocol):
@@ -69,7 +74,7 @@ class HostOwner(Protocol):
         """The connection to the host is closed."""
 
 
-class HostConnection(ChannelHandler):
+class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
     """A connection to the host in a place, which can be asked.
 
     Attributes:
@@ -80,9 +85,7 @@ class HostConnection(ChannelHandler):
         self._launcher = launcher
         self.place = place
         self.host_pid = host_pid
-        self._channel: Channel | None = None
-        self._next_request = 1
-        self._pending: dict[int, tuple[Operation[Any], asyncio.Future[Any]]] = {}
+        self._channel: Channel[AskingSide[Waiter]] | None = None
         self._welcome: asyncio.Future[None] | None = None
 
     async def greet(self) -> None:
@@ -94,8 +97,10 @@ class HostConnection(ChannelHandler):
             ConnectionLost: If the host ends meanwhile.
         """
         self._welcome = asyncio.get_running_loop().create_future()
-        self._channel = await self._launcher.connect(self.place, lambda _channel: self)
-        self._channel.send(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
+        side = AskingSide[Waiter]("the session's host")
+        self._channel = await self._launcher.connect(self.place, side, lambda _channel: self)
+        side.hello(Hello(PROTOCOL_VERSION, __version__, "daemon", None, os.getpid()))
+        self._channel.flush()
         await self._welcome
 
     @property
@@ -106,23 +111,34 @@ class HostConnection(ChannelHandler):
     def ask(self, operation: Operation[ReplyT]) -> asyncio.Future[ReplyT]:
         """Send a request, at once; the future gives the reply or raises the error that the host reported."""
         future: asyncio.Future[ReplyT] = asyncio.get_running_loop().create_future()
-        if self._channel is None or not self._channel.is_open:
-            future.set_exception(ConnectionLost("The connection to the session's host is closed"))
-        else:
-            request_id, self._next_request = self._next_request, self._next_request + 1
-            self._channel.send(Request(request_id, operation))
-            self._pending[request_id] = operation, future
-            future.add_done_callback(lambda asked: self._abandon(request_id) if asked.cancelled() else None)
+        self._send(operation, future)
         return future
-
-    def _abandon(self, request_id: int) -> None:
-        """Nobody waits for this reply any more; the host decides what that means."""
-        if self._pending.pop(request_id, None) is not None and self._channel is not None:
-            self._channel.send(Cancel(request_id))
 
     def tell(self, operation: Operation[Any]) -> None:
         """Send a request whose success shows in the events; a failure is logged."""
-        self.ask(operation).add_done_callback(_log_failure)
+        self._tell(operation)
+
+    def _tell(self, operation: Operation[Any]) -> int | None:
+        """See `tell`; return the request's number, None if it could not be sent."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_log_failure)
+        return self._send(operation, future)
+
+    def _send(self, operation: Operation[Any], future: asyncio.Future[Any]) -> int | None:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            future.set_exception(ConnectionLost("The connection to the session's host is closed"))
+            return None
+        request_id = channel.side.ask(operation, Waiter(operation, future))
+        channel.flush()
+
+        def abandon(asked: asyncio.Future[Any]) -> None:
+            # Nobody waits for this reply any more; the host decides what that means.
+            if asked.cancelled() and channel.side.cancel(request_id):
+                channel.flush()
+
+        future.add_done_callback(abandon)
+        return request_id
 
     def close(self) -> None:
         """Leave the host alone. Closing twice is harmless."""
@@ -139,52 +155,36 @@ class HostConnection(ChannelHandler):
         if self.host_pid is not None:
             self._launcher.signal(self.place, self.host_pid, number)
 
-    def received(self, messages: list[Message]) -> None:
+    def received(self, events: list[AskingEvent[Waiter]]) -> None:
         """Called by the channel."""
-        for message in messages:
-            self._take_answer(message)
+        for event in events:
+            self._take_answer(event)
 
-    def _take_answer(self, message: Message) -> None:
-        match message:
-            case Reply():
-                self._settle(message.id, message.result)
-            case Failure():
-                self._settle(message.id, error_from_wire(message.error, message.message, message.data))
-            case Welcome():
-                self.host_pid = message.pid
+    def _take_answer(self, event: AskingEvent[Waiter]) -> None:
+        match event:
+            case Replied(waiter=waiter, result=result) if not waiter.future.done():
+                try:
+                    waiter.future.set_result(read_reply(waiter.operation, result))
+                except ProtocolError as exc:
+                    waiter.future.set_exception(exc)
+            case Failed(waiter=waiter, error=error) if not waiter.future.done():
+                waiter.future.set_exception(error)
+            case Replied() | Failed():
+                pass  # nobody waits any more
+            case Greeted(pid=pid):
+                self.host_pid = pid
                 if self._welcome is not None and not self._welcome.done():
                     self._welcome.set_result(None)
-            case Refusal():
+            case Ended(error=error):
                 if self._welcome is not None and not self._welcome.done():
-                    self._welcome.set_exception(ProtocolError(message.message))
-            case _:
-                logger.warning("a host sent an unexpected %s", type(message).__name__)
-
-    def _settle(self, request_id: int, result: dict[str, Any] | Exception) -> None:
-        operation, future = self._pending.pop(request_id, (None, None))
-        if operation is None or future is None or future.done():
-            return
-        if isinstance(result, Exception):
-            future.set_exception(result)
-            return
-        try:
-            reply = read_reply(operation, result)
-        except ProtocolError as exc:
-            future.set_exception(exc)
-        else:
-            future.set_result(reply)
+                    self._welcome.set_exception(error)
+            case Numbered() | EventReceived():
+                logger.warning("a host sent an event that nobody has asked for")
 
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
         if error is not None:
             logger.warning("lost the host in %s: %s", self.place, error)
-        lost = ConnectionLost("The session's host has closed the connection")
-        pending, self._pending = self._pending, {}
-        for _operation, future in pending.values():
-            if not future.done():
-                future.set_exception(lost)
-        if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_exception(lost)
 
 
 class HostLink(HostConnection):
@@ -224,29 +224,29 @@ class HostLink(HostConnection):
         """Whether the host has given its events to this connection, and so takes requests from it."""
         return self._attached and self.is_open
 
-    def received(self, messages: list[Message]) -> None:
+    def received(self, events: list[AskingEvent[Waiter]]) -> None:
         """Called by the channel."""
         with self._flow.counted():
-            self._handle(messages)
+            self._handle(events)
         if self._channel is not None and not self._flow.is_open:
             self._channel.pause_reading()
             self._flow.later(self._channel.resume_reading)
 
-    def _handle(self, messages: list[Message]) -> None:
-        events: list[tuple[int, bytes]] = []
-        for message in messages:
-            if isinstance(message, EventFrame):
-                if message.seq == 0:
-                    self._owner.host_news(message.event)
+    def _handle(self, events: list[AskingEvent[Waiter]]) -> None:
+        numbered: list[tuple[int, bytes]] = []
+        for event in events:
+            if isinstance(event, Numbered):
+                if event.seq == 0:
+                    self._owner.host_news(event.event)
                 else:
-                    events.append((message.seq, message.event))
+                    numbered.append((event.seq, event.event))
                 continue
-            self._take(events)
-            if isinstance(message, Reply) and message.id == self._new_attach:
+            self._take(numbered)
+            if isinstance(event, Replied) and event.id == self._new_attach:
                 self._refuses, self._new_attach = False, None
-                self._owner.host_goes_on(read_reply(Attach(), message.result))
-            self._take_answer(message)
-        self._take(events)
+                self._owner.host_goes_on(read_reply(Attach(), event.result))
+            self._take_answer(event)
+        self._take(numbered)
 
     def _take(self, events: list[tuple[int, bytes]]) -> None:
         store = self._launcher.blobs
@@ -267,7 +267,8 @@ class HostLink(HostConnection):
             except StorageError as exc:
                 self._refuse(exc)
             else:
-                self._channel.send(Ack(events[-1][0]))
+                self._channel.side.acknowledge(events[-1][0])
+                self._channel.flush()
                 if self._has_refused:
                     self._has_refused = False
                     logger.info("the events of the host in %s are stored again", self.place)
@@ -314,8 +315,7 @@ class HostLink(HostConnection):
         except StorageError:
             asyncio.get_running_loop().call_later(RETRY, self._try_again)
         else:
-            self._new_attach = self._next_request
-            self.tell(Attach(after=after))
+            self._new_attach = self._tell(Attach(after=after))
 
     @property
     def keeps_events(self) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -20,13 +20,15 @@ from runtimed.errors import StorageError
 from runtimed.host.bootstrap import PACKAGES, HostBootstrap, encode_bootstrap
 from runtimed.host.group import end_group
 from runtimed.host.memory import clear_leftovers
+from runtimed.protocol.connection import Side
 from runtimed.settings import Settings
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
 from runtimed.texts import printable
-from runtimed.transport.aio import Channel, ChannelHandler, connect
+from runtimed.transport.channel import Channel, ChannelHandler
 from runtimed.transport.sockets import make_private_folder
+from runtimed.transport.unix import connect
 
 __all__ = ["LocalLauncher", "reap_hosts", "remove_host_folder"]
 
@@ -37,6 +39,8 @@ MAX_SPOOL: Final = 64 * 2**20
 """A host's spool that is longer has much to hand over; it is read when it has, in bytes."""
 
 _children: set[subprocess.Popen[bytes]] = set()
+
+S = TypeVar("S", bound=Side[Any])
 
 
 class LocalLauncher:
@@ -107,9 +111,9 @@ class LocalLauncher:
             "blobs_dir": str(settings.data_dir / "blobs"),
         }
 
-    async def connect(self, place: Place, handler: Callable[[Channel], ChannelHandler]) -> Channel:
+    async def connect(self, place: Place, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]]) -> Channel[S]:
         """See `Launcher`."""
-        return await connect(Path(place) / "host.sock", handler)
+        return await connect(Path(place) / "host.sock", side, handler)
 
     def is_alive(self, place: Place) -> bool:
         """See `Launcher`: the operating system releases the host's lock when it ends."""

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from cachetools import FIFOCache
 
@@ -21,14 +21,20 @@ from runtimed.daemon.rooms.reading import Entry, ExecutionReader
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.output_sizes import OutputSizes
 from runtimed.ids import HostEpoch
-from runtimed.protocol.codec import decode_event, encode_event, encode_event_frame
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.codec import decode_event, encode_event
+from runtimed.protocol.connection import Asked, ServingSide
 from runtimed.protocol.events import Event
-from runtimed.protocol.messages import Reply
 from runtimed.protocol.operation import ReplyBody
 from runtimed.storage.session_store import SessionStore
-from runtimed.transport.aio import TURN, Channel
+from runtimed.transport.channel import TURN, Channel
 
-__all__ = ["MISTAKE", "EventLog", "Stream"]
+__all__ = [
+    "MISTAKE",
+    "EventLog",
+    "PeerChannel",
+    "Stream",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +50,9 @@ _READ_REST: Final = 3600.0
 _READ_LATELY: Final = 1000
 """So many executions are remembered as read."""
 
+PeerChannel = Channel[ServingSide[ClientOperation, Any]]
+"""The connection to a client."""
+
 
 class Stream:
     """The answer to one `Enqueue`, `Watch` or `Subscribe` request.
@@ -54,8 +63,8 @@ class Stream:
 
     def __init__(
         self,
-        channel: Channel,
-        request_id: int,
+        channel: PeerChannel,
+        asked: Asked[ClientOperation, Any],
         log: EventLog,
         *,
         after: int = 0,
@@ -67,6 +76,9 @@ class Stream:
         """Make a stream that is behind; `advance` brings it up.
 
         Args:
+            channel: The client's.
+            asked: What it answers.
+            log: The session's.
             after: Number of the last event that the client has.
             reader: Only the events of one execution, those that this reader gets.
             cell_ids: Only events of these cells, and those that concern no cell.
@@ -74,7 +86,7 @@ class Stream:
             outcome: Asked when all events were sent: the final reply, or None if more may come.
         """
         self._channel = channel
-        self._request_id = request_id
+        self._asked = asked
         self._log = log
         self._reader = reader
         self._cell_ids = cell_ids
@@ -125,12 +137,15 @@ class Stream:
         try:
             yield
         except StorageError as exc:
-            self.close()
-            self._channel.fail(self._request_id, exc)
+            self._fail(exc)
         except Exception:
             logger.exception("a stream of %s failed", self.execution_id or "a session")
-            self.close()
-            self._channel.fail(self._request_id, RuntimedError(MISTAKE))
+            self._fail(RuntimedError(MISTAKE))
+
+    def _fail(self, error: RuntimedError) -> None:
+        self._channel.side.fail(self._asked, error)
+        self._channel.flush()
+        self.close()
 
     def fall_behind(self) -> None:
         """Take what was just committed later, from storage."""
@@ -190,20 +205,20 @@ class Stream:
         return self._cell_ids is None or event.cell_id is None or event.cell_id in self._cell_ids
 
     def _send(self, events: Iterator[tuple[int, bytes]]) -> None:
-        parts: list[bytes] = []
+        side, asked = self._channel.side, self._asked
         for seq, body in events:
-            parts += encode_event_frame(self._request_id, seq, body)
+            side.send_event(asked, seq, body)
             self.cursor = seq
-        if parts:
-            self._channel.send_parts(*parts)
+        self._channel.flush()
 
     def _conclude(self) -> None:
         result = self._outcome()
         if result is not None:
             if self._reader is not None and self._reader.omits:
                 self._send(iter([(self._reader.cursor, self._reader.omission())]))
+            self._channel.side.reply(self._asked, result)
+            self._channel.flush()
             self.close()
-            self._channel.send(Reply(self._request_id, result))
 
 
 class EventLog:

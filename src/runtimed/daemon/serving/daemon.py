@@ -25,7 +25,7 @@ from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.browser import RoomBrowser
 from runtimed.daemon.rooms.room import Room, database_path
-from runtimed.daemon.serving.listener import Listener
+from runtimed.daemon.serving.listener import Connected, Listener
 from runtimed.daemon.serving.peer import Peer
 from runtimed.daemon.trouble import Trouble
 from runtimed.daemon.upkeep.compaction import compact
@@ -48,7 +48,6 @@ from runtimed.storage.audit import Actor
 from runtimed.storage.blobs import BlobStore
 from runtimed.storage.disk import check_room
 from runtimed.storage.registry_store import RegistryStore, SessionRow
-from runtimed.transport.aio import Channel, ChannelHandler
 from runtimed.transport.reception import Reception
 
 __all__ = ["Daemon"]
@@ -144,7 +143,7 @@ class Daemon:
 
     # --- life ---
 
-    async def run(self, connected: Callable[[Channel], ChannelHandler], on_ready: Callable[[], None]) -> None:
+    async def run(self, connected: Connected, on_ready: Callable[[], None]) -> None:
         """Serve until `request_end`, `ShutdownDaemon`, or nobody has needed the daemon for a while.
 
         Args:

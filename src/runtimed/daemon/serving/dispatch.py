@@ -22,6 +22,7 @@ from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.browser_operations import DeleteProfile, ListProfiles, OnBrowser, ReadActions, StartBrowser
 from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.connection import Asked
 from runtimed.protocol.events import EnvProgress
 from runtimed.protocol.operation import Edit, InRoom, ReplyBody, ReplyT
 from runtimed.protocol.replies import Done, EventPage, GetBlobReply
@@ -39,12 +40,13 @@ IDS_BYTES: Final = 4 * 2**20
 """Bytes of ids in one reply: those of 90,000 cells."""
 
 
-def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ClientOperation) -> Answer:
+def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> Answer:
     """Do what a client asks.
 
     Raises:
         RuntimedError: If it cannot be done; the client gets the same error.
     """
+    operation = asked.operation
     if not isinstance(operation, InRoom):
         return _in_daemon(daemon, peer, operation)
     if isinstance(operation, ops.Join):
@@ -55,8 +57,8 @@ def dispatch(daemon: Daemon, peer: Peer, request_id: int, operation: ClientOpera
     if operation.is_use:
         daemon.registry.touch(room.notebook_id)
     if isinstance(operation, Edit):
-        return _edit(room, peer.actor, request_id, operation)
-    return _in_room(daemon, peer, request_id, room, operation)
+        return _edit(room, peer.actor, asked.id, operation)
+    return _in_room(daemon, peer, asked, room, operation)
 
 
 def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> Answer:
@@ -118,7 +120,9 @@ def _fitting(ids: Iterable[str]) -> ops.FoundIds:
     return ops.FoundIds(ids=found)
 
 
-def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation: ops.RoomOperation) -> Answer:
+def _in_room(
+    daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.RoomOperation
+) -> Answer:
     match operation:
         case ops.Join():
             room.join(peer, peer.client_id, operation)
@@ -133,15 +137,15 @@ def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation:
             room.begin(peer.actor)
             room.note_written(operation)
             room.kernel.enqueue(operation, peer.actor)
-            return _watch(peer, request_id, room, operation) if operation.watch else ops.EnqueueReply()
+            return _watch(peer, asked, room, operation) if operation.watch else ops.EnqueueReply()
         case ops.Watch():
             room.check_execution(operation.execution_id)
-            return _watch(peer, request_id, room, operation)
+            return _watch(peer, asked, room, operation)
         case ops.Subscribe():
             room.check_complete_after(operation.after or 0)
             return Stream(
                 peer.channel,
-                request_id,
+                asked,
                 room.log,
                 after=room.log.last if operation.after is None else operation.after,
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
@@ -171,9 +175,9 @@ def _in_room(daemon: Daemon, peer: Peer, request_id: int, room: Room, operation:
         case StartBrowser():
             return room.start_browser(operation, peer.actor)
         case OnBrowser():
-            return room.ask_browser(operation, peer.actor, request_id)
+            return room.ask_browser(operation, peer.actor, asked.id)
         case ops.StartKernel():
-            return _start_kernel(peer, request_id, room, operation)
+            return _start_kernel(peer, asked, room, operation)
         case ops.TrustEnvironment():
             return room.kernel.environment.trust(operation.start)
         case ops.RestartKernel():
@@ -261,7 +265,7 @@ def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[...,
     return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
 
 
-def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
+def _watch(peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
     execution_id = operation.execution_id
 
     def outcome() -> ops.WatchReply | ops.EnqueueReply | None:
@@ -270,7 +274,7 @@ def _watch(peer: Peer, request_id: int, room: Room, operation: ops.Enqueue | ops
 
     return Stream(
         peer.channel,
-        request_id,
+        asked,
         room.log,
         reader=room.log.reader(execution_id, after=operation.after, whole=operation.whole),
         outcome=outcome,
@@ -282,10 +286,12 @@ async def _restart_kernel(room: Room, peer: Peer) -> ops.RestartKernelReply:
     return ops.RestartKernelReply(explained=room.kernel.explained)
 
 
-async def _start_kernel(peer: Peer, request_id: int, room: Room, operation: ops.StartKernel) -> ops.StartKernelReply:
+async def _start_kernel(
+    peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.StartKernel
+) -> ops.StartKernelReply:
     progress = Stream(
         peer.channel,
-        request_id,
+        asked,
         room.log,
         after=room.log.last if operation.after is None else operation.after,
         only=EnvProgress,

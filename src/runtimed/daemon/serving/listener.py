@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from runtimed.transport.aio import Channel, ChannelHandler, serve
+from runtimed.daemon.rooms.events import PeerChannel
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.codec import decode_asked_of_daemon
+from runtimed.protocol.connection import ServingSide
+from runtimed.protocol.handshake import check_client
+from runtimed.transport.channel import ChannelHandler
 from runtimed.transport.reception import Reception
+from runtimed.transport.sockets import PeerCredentials
+from runtimed.transport.unix import serve
+from runtimed.version import __version__
 
-__all__ = ["Listener"]
+__all__ = ["Connected", "Listener"]
+
+Connected = Callable[[PeerChannel, PeerCredentials], ChannelHandler[Any]]
+"""Makes what answers a new connection, given who made it."""
 
 
 class Listener:
@@ -18,11 +31,11 @@ class Listener:
     def __init__(self, path: Path, reception: Reception) -> None:
         self._path = path
         self._reception = reception
-        self._channels: set[Channel] = set()
+        self._channels: set[PeerChannel] = set()
         self._server: asyncio.Server | None = None
         self._inode: int | None = None
 
-    async def open(self, connected: Callable[[Channel], ChannelHandler]) -> None:
+    async def open(self, connected: Connected) -> None:
         """Listen, and let each connection be answered.
 
         Args:
@@ -32,11 +45,11 @@ class Listener:
             DaemonUnavailable: If that is not possible there.
         """
 
-        def accept(channel: Channel) -> ChannelHandler:
+        def accept(channel: PeerChannel, credentials: PeerCredentials) -> ChannelHandler[Any]:
             self._channels.add(channel)
-            return connected(channel)
+            return connected(channel, credentials)
 
-        self._server = await serve(self._path, accept, self._reception)
+        self._server = await serve(self._path, _new_side, accept, self._reception)
         self._inode = _inode(self._path)
 
     @property
@@ -58,9 +71,13 @@ class Listener:
         for channel in list(self._channels):
             channel.close()
 
-    def forget(self, channel: Channel) -> None:
+    def forget(self, channel: PeerChannel) -> None:
         """A connection is closed."""
         self._channels.discard(channel)
+
+
+def _new_side() -> ServingSide[ClientOperation, Any]:
+    return ServingSide(decode_asked_of_daemon, check_client, __version__, os.getpid())
 
 
 def _inode(path: Path) -> int | None:

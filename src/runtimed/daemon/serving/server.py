@@ -32,7 +32,7 @@ async def serve(daemon: Daemon, on_ready: Callable[[], None]) -> None:
         on_ready: Called once clients are answered.
     """
     answer = partial(dispatch, daemon)
-    await daemon.run(lambda channel: Peer(daemon, channel, answer), on_ready)
+    await daemon.run(lambda channel, credentials: Peer(daemon, channel, credentials, answer), on_ready)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,246 @@
+"""A connection over any asyncio transport: callbacks for what arrives, a buffer with a mark for what leaves.
+
+Who is at the other end is known to whoever made the connection (`unix`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Final, Generic, TypeVar, cast
+
+from runtimed.protocol.connection import Side
+from runtimed.transport.reception import Reception
+
+__all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler"]
+
+HIGH_WATER: Final = 2**20
+"""Bytes that wait to be sent above which a channel is not `writable`; the owner then stops giving it events."""
+
+TURN: Final = 0.001
+"""Seconds of handling one connection's messages after which everything else on the event loop has its turn."""
+
+E = TypeVar("E")
+S = TypeVar("S", bound=Side[Any])
+
+
+class ChannelHandler(Generic[E]):
+    """What the owner of a channel does when something happens. All methods are plain calls on the event loop.
+
+    Attributes:
+        batch: So many events are handed over at a time, at most. Between two batches the channel looks at the time,
+            and whether its owner wants to read on.
+    """
+
+    batch: int = 64
+
+    def received(self, events: list[E]) -> None:
+        """Messages arrived, in order, at most `batch` of them; or the connection has ended, with all that it means."""
+        raise NotImplementedError
+
+    def writable(self) -> None:
+        """What waited to be sent has shrunk: `Channel.writable` is True again."""
+
+    def closed(self, error: Exception | None) -> None:
+        """The connection is gone, once. `error` says why unless this or the other side closed it."""
+        raise NotImplementedError
+
+
+class Channel(asyncio.Protocol, Generic[S]):
+    """One connection and the side of it that is here.
+
+    Attributes:
+        side: What is said with it leaves with the next `flush`.
+        writable: Whether little waits to be sent.
+    """
+
+    def __init__(
+        self, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]], reception: Reception | None = None
+    ) -> None:
+        """Make a channel that asyncio connects.
+
+        Args:
+            side: The side that is here.
+            handler: Makes the channel's owner.
+            reception: That of the listener which made the connection; None on the side that connected.
+        """
+        self.side = side
+        self._make_handler = handler
+        self._reception = reception
+        self._handler: ChannelHandler[Any] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._is_stranger = reception is not None
+        self._waits_for_memory = False
+        self._paused = False
+        self._next_turn: asyncio.Handle | None = None
+        self.writable = True
+
+    # --- asyncio's side ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        if self._reception is not None:
+            self._reception.came(self)
+        self._handler = self._make_handler(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        self._take_turn(data)
+
+    def _take_turn(self, data: bytes = b"") -> None:
+        """Hand over what has come, for one turn; the rest waits for the next one, and the other side with it."""
+        self._next_turn = None
+        end = time.monotonic() + TURN
+        more = True
+        while more and self.is_open and self._handler is not None:
+            # What comes behind a greeting waits until that is accepted.
+            size = self._handler.batch if self.side.is_greeted else 1
+            events, more = self._next_batch(size, data)
+            data = b""
+            if events:
+                if self._reception is not None:
+                    self._reception.finished(self)
+                self._hand_over(self._handler, events)
+            if self.side.error is not None:
+                self.refuse(self.side.error.message)
+                return
+            if self._paused or time.monotonic() >= end:
+                break
+        if more and self.is_open and not self._paused:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
+        if self._reception is not None and not more:
+            self._tell_unfinished(self._reception)
+        self._set_reading()
+
+    def _tell_unfinished(self, reception: Reception) -> None:
+        size, pending = self.side.unfinished
+        if not self.is_open or not pending:
+            self._waits_for_memory = False
+            reception.finished(self)
+        else:
+            self._waits_for_memory = not reception.unfinished(self, size, pending)
+
+    def _hand_over(self, handler: ChannelHandler[Any], events: list[Any]) -> None:
+        try:
+            handler.received(events)
+        except BaseException:
+            # Nobody knows what became of these messages.
+            self.abort()
+            raise
+
+    def _next_batch(self, size: int, data: bytes) -> tuple[list[Any], bool]:
+        """Return the next events, and whether more may be there; those before an unreadable message still count."""
+        events: list[Any] = []
+        with closing(self.side.receive_data(data)) as arrived:
+            for event in arrived:
+                events.append(event)
+                if len(events) == size:
+                    return events, True
+        return events, False
+
+    def _set_reading(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        wanted = not self._paused and not self._waits_for_memory and self._next_turn is None
+        if wanted and not self._transport.is_reading():
+            self._transport.resume_reading()
+        elif not wanted and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        """Called by asyncio."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """Called by asyncio."""
+        self.writable = True
+        if self._handler is not None:
+            self._handler.writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        handler, self._handler, self._transport = self._handler, None, None
+        if self._reception is not None:
+            self._reception.gone(self)
+        events = self.side.receive_eof("" if exc is None else str(exc))
+        if handler is not None:
+            try:
+                if events:
+                    handler.received(events)
+            finally:
+                handler.closed(self.side.error or exc)
+
+    # --- the reception's side ---
+
+    @property
+    def is_read(self) -> bool:
+        """Whether bytes are taken from the socket now."""
+        return self._transport is not None and self._transport.is_reading()
+
+    def go_on(self) -> None:
+        """Take the rest of a large frame: there is memory for it."""
+        self._waits_for_memory = False
+        self._set_reading()
+
+    # --- the owner's side ---
+
+    @property
+    def is_open(self) -> bool:
+        """False once either side has closed it."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait until the other side takes them."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def flush(self) -> None:
+        """Send what the side has said; on a closed channel it goes nowhere."""
+        if self._is_stranger and self.side.is_greeted and self._reception is not None:
+            self._is_stranger = False
+            self._reception.greeted(self)
+        parts = self.side.data_to_send()
+        if parts and self._transport is not None and not self._transport.is_closing():
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)
+
+    def pause_reading(self) -> None:
+        """Let the other side wait: nothing more is handed over but what `received` is being called with."""
+        self._paused = True
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        self._set_reading()
+
+    def resume_reading(self) -> None:
+        """Take up reading again, with what had come before."""
+        if self._paused:
+            self._paused = False
+            self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def refuse(self, reason: str, error: str = "ProtocolError") -> None:
+        """Tell the other side why, and close.
+
+        Args:
+            reason: A sentence.
+            error: Name of the class of error that it is.
+        """
+        self.side.refuse(reason, error)
+        self.flush()
+        self.close()
+
+    def close(self) -> None:
+        """Close after what was sent has left. Closing twice is harmless."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what waits to be sent is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
