@@ -153,9 +153,9 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
     room.kernel.executions.restore()
 
     known = ANN if is_noted else Actor(ClientId("ann"), label=None, uid=os.getuid(), pid=None)
-    newest = next(room.audit())
+    newest = next(room.contents.audit())
     assert (newest.action, newest.actor, newest.at, newest.cell_id) == ("cell_added", known, 5.0, "c")
-    cells = room.stored_cells(0, outputs=True).cells
+    cells = room.contents.stored_cells(0, outputs=True).cells
     edit = Attribution(
         at=datetime.fromtimestamp(5.0, UTC), client_id="ann", label=known.label, uid=known.uid, pid=known.pid
     )
@@ -187,7 +187,7 @@ def test_an_edit_that_cannot_be_stored_is_not_told(path, registry, environments)
     with pytest.raises(KeyError), room.log.transaction():
         edit_and_fail()
 
-    assert [row.action for row in room.audit()] == ["cell_added"]
+    assert [row.action for row in room.contents.audit()] == ["cell_added"]
     room.close()
 
 

@@ -134,7 +134,8 @@ def test_a_running_cell_goes_on_after_its_document_was_forgotten(own_folder: Pat
             second = await session.queue_cell(await session.create_cell("print('on')"))
             document = daemon.room("s").document
             await until(
-                lambda: daemon.room("s").find_executions(first)[0].status == "running", "the cell does not begin"
+                lambda: daemon.room("s").contents.find_executions(first)[0].status == "running",
+                "the cell does not begin",
             )
             document.forget()
             go_on.touch()

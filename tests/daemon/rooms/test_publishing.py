@@ -26,7 +26,9 @@ def test_a_watcher_that_cannot_be_served_fails_alone(own_folder):
             code = f"import os, time\nwhile not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)"
             execution_id = await other.queue_cell(await other.create_cell(code))
             room = daemon.room("s")
-            await until(lambda: room.find_executions(execution_id)[0].status == "running", "the cell does not begin")
+            await until(
+                lambda: room.contents.find_executions(execution_id)[0].status == "running", "the cell does not begin"
+            )
             waiting = asyncio.create_task(other.wait(execution_id))
             await until(lambda: len(room.log._streams) == 1, "nobody watches")
             async with contextlib.aclosing(other.subscribe()) as events:

@@ -96,7 +96,7 @@ def test_old_executions_that_no_cell_shows_are_deleted_and_all_others_stay(own_f
             events = [decode_event(body) for _seq, body in daemon.room("s").log.read(0, max_bytes=2**20)]
             assert {event.execution_id for event in events} == {shown.execution_id, again_shown.execution_id}
             # Of who did what there is the last edit of each cell, and nothing of old executions.
-            noted = list(daemon.room("s").audit())
+            noted = list(daemon.room("s").contents.audit())
             assert {row.cell_id for row in noted} == {cell.id for cell in cells}
             assert "execution_queued" not in {row.action for row in noted}
             new = await session.run("print('new')")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Generator, Hashable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -17,33 +16,26 @@ from runtimed.daemon.hosting.launcher import Owner, Place, living_epochs
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry, check_kind
 from runtimed.daemon.rooms.browser import RoomBrowser
-from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_size
 from runtimed.daemon.rooms.consent import note_written
+from runtimed.daemon.rooms.contents import RoomContents
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_check import DocumentCheck
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.pruning import delete_old
-from runtimed.daemon.rooms.reading import read_page
-from runtimed.document.notebook import CellRecord
 from runtimed.environments.maker import Environments
-from runtimed.errors import RuntimedError, SessionError, SessionNotFound, StorageError
-from runtimed.execution.programs import is_program
-from runtimed.ids import ClientId, ExecutionId, NotebookId, stored_name
+from runtimed.errors import SessionError, SessionNotFound, StorageError
+from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
-from runtimed.models import Attribution, ExecutionSummary
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.client_operations import (
-    GetCellsReply,
     Join,
     RestoreNotebookReply,
     StartKernel,
     StartKernelReply,
-    StoredCell,
 )
 from runtimed.protocol.codec import pack, unpack
 from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
-from runtimed.protocol.replies import EventPage
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import remove_database
@@ -52,9 +44,6 @@ from runtimed.storage.registry_store import SessionRow
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Room", "database_path"]
-
-FOUND: Final = 100
-"""Most executions in one reply."""
 
 INPUT_PATIENCE: Final = 30.0
 """Seconds that a cell which asks for input waits for its client to come back."""
@@ -78,7 +67,6 @@ class Room:
         self._report = report
         self._registry = registry
         self._clock = clock
-        self._keep_days = settings.limits.keep_days
         self._path = database_path(settings, notebook_id)
         self._store = SessionStore(self._path)
         if self._store.is_new and registry.find(notebook_id) is not None:
@@ -99,6 +87,7 @@ class Room:
             settings.compact_after_memory,
             on_doubt=self._doubted,
         )
+        self.contents = RoomContents(notebook_id, self._store, self.log, self.document, settings.limits.keep_days)
         self._trust = environments.trust
         self._settings = settings
         self._environments = environments
@@ -458,112 +447,6 @@ class Room:
         """See `consent.note_written`; called before a client's text is written."""
         note_written(self._trust, self.document.content, operation)
 
-    # --- reading ---
-
-    def stored_cell(
-        self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
-    ) -> StoredCell:
-        """Return a cell, with at most `budget` bytes of events, one at least."""
-        events: list[bytes] = []
-        more: int | None = None
-        if outputs and record.execution_id is not None:
-            reader = self.log.reader(record.execution_id, after=0)
-            page, is_all = read_page(reader, budget)
-            events = [body for _seq, body in page]
-            more = None if is_all else reader.cursor
-        fits = content and content_size(record) <= REPLY_BUDGET
-        edited = self._store.last_edit(record.id) if content else None
-        return StoredCell(
-            id=record.id,
-            cell_type=record.cell_type,
-            source=record.source if fits else None,
-            execution_count=record.execution_count,
-            execution_id=record.execution_id,
-            metadata=dict(record.metadata) if fits else None,
-            position=record.position,
-            last_edit=None if edited is None else _attribution(*edited),
-            events=events,
-            more=more,
-        )
-
-    def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
-        """Return cells from an index on until a page is full."""
-        page: list[StoredCell] = []
-        left = REPLY_BUDGET
-        records = self.document.content.cells()
-        for index in range(start, len(records)):
-            record = records[index]
-            size = content_size(record) if content else 0
-            # What is larger than a page is not in it.
-            left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
-            if left <= 0 and page:
-                return GetCellsReply(cells=page, next=index)
-            cell = self.stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
-            left -= sum(map(len, cell.events))
-            page.append(cell)
-        return GetCellsReply(cells=page)
-
-    def check_execution(self, execution_id: str) -> None:
-        """See that this session has an execution.
-
-        Raises:
-            RuntimedError: If this session has none of this id.
-        """
-        row = self._store.execution(ExecutionId(execution_id))
-        if row is None:
-            days = self._keep_days
-            kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
-            raise RuntimedError(
-                f"Session {self.notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
-            )
-
-    def find_executions(self, prefix: str | None) -> list[ExecutionSummary]:
-        """Return executions; see `FindExecutions`."""
-        rows = self._store.unfinished_executions() if prefix is None else self._store.find_executions(prefix, FOUND)
-        found = []
-        for row in rows:
-            actor = self._store.actor(row.author)
-            found.append(
-                ExecutionSummary(
-                    execution_id=row.execution_id,
-                    cell_id=row.cell_id,
-                    status=row.status,
-                    program=is_program(row.source),
-                    queued_at=_in_utc(row.queued_at),
-                    started_at=None if row.started_at is None else _in_utc(row.started_at),
-                    ended_at=None if row.ended_at is None else _in_utc(row.ended_at),
-                    client_id=actor.client_id,
-                    label=actor.label,
-                    uid=actor.uid,
-                    pid=actor.pid,
-                )
-            )
-        return found
-
-    def actions(self, after: int) -> EventPage:
-        """Return a page of the action log."""
-        page = self.log.read(after, max_bytes=REPLY_BUDGET)
-        last = page[-1][0] if page else after
-        return EventPage(events=page, last=last, more=last < self.log.last)
-
-    def audit(self) -> Generator[AuditRow, None, None]:
-        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
-        return self._store.audit()
-
-    def check_complete_after(self, seq: int) -> None:
-        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
-
-        Raises:
-            StorageError: If one was; 0 means all there are, and is always right.
-        """
-        if 0 < seq < self._store.last_deleted_event:
-            raise StorageError(
-                f"Session {self.notebook_id!r} has deleted old events that came after number {seq}, which this client "
-                "saw last: what it has is not complete. Read the cells, and subscribe anew",
-                notebook_id=self.notebook_id,
-                after=seq,
-            )
-
     # --- what is too old ---
 
     def delete_old(self, before: float) -> Generator[None, None, None]:
@@ -612,11 +495,3 @@ def _limits(row: SessionRow) -> Limits:
         ephemeral=row.ephemeral,
         keep_alive=row.keep_alive,
     )
-
-
-def _in_utc(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
-def _attribution(actor: Actor, at: float) -> Attribution:
-    return Attribution(at=_in_utc(at), client_id=actor.client_id, label=actor.label, uid=actor.uid, pid=actor.pid)

@@ -69,7 +69,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> An
             return ops.GetSessionReply(session=session_status(daemon, daemon.registry.get(operation.notebook_id)))
         case ops.GetLog():
             row = daemon.registry.get(operation.notebook_id)
-            work = daemon.room(row.session_id).audit()
+            work = daemon.room(row.session_id).contents.audit()
             steps = daemon.registry.history(row.session_id)
             return ops.GetLogReply(entries=log_page(steps, work, operation.page, operation.page_size))
         case ops.ListSessions():
@@ -85,7 +85,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> An
         case ops.FindExecutions(prefix=prefix):
             room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
             room.check_kind("kernel")
-            return ops.FindExecutionsReply(executions=room.find_executions(prefix))
+            return ops.FindExecutionsReply(executions=room.contents.find_executions(prefix))
         case ops.GetQueue(notebook_id=notebook_id):
             if daemon.registry.find(check_notebook_id(notebook_id)) is None:
                 return ops.GetQueueReply()
@@ -129,7 +129,7 @@ def _in_room(
             peer.rooms.add(room)
             return ops.JoinReply(last=room.log.last)
         case ReadActions(after=after):
-            return room.actions(after)
+            return room.contents.actions(after)
         case ops.Enqueue():
             queued = room.kernel.executions.queued_already(operation)
             if queued is not None:
@@ -139,10 +139,10 @@ def _in_room(
             room.kernel.enqueue(operation, peer.actor)
             return _watch(peer, asked, room, operation) if operation.watch else ops.EnqueueReply()
         case ops.Watch():
-            room.check_execution(operation.execution_id)
+            room.contents.check_execution(operation.execution_id)
             return _watch(peer, asked, room, operation)
         case ops.Subscribe():
-            room.check_complete_after(operation.after or 0)
+            room.contents.check_complete_after(operation.after or 0)
             return Stream(
                 peer.channel,
                 asked,
@@ -151,16 +151,16 @@ def _in_room(
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
             )
         case ops.ReadEvents():
-            room.check_execution(operation.execution_id)
+            room.contents.check_execution(operation.execution_id)
             reader = room.log.reader(operation.execution_id, after=operation.after, whole=operation.whole)
             page, is_all = read_page(reader, EVENTS_PAGE)
             return EventPage(events=page, last=reader.cursor, more=not is_all)
         case ops.GetCell():
             record = room.document.content.cell(CellId(operation.cell_id))
-            cell = None if record is None else room.stored_cell(record, outputs=operation.outputs)
+            cell = None if record is None else room.contents.stored_cell(record, outputs=operation.outputs)
             return ops.GetCellReply(cell=cell)
         case ops.GetCells():
-            return room.stored_cells(operation.start, outputs=operation.outputs, content=operation.content)
+            return room.contents.stored_cells(operation.start, outputs=operation.outputs, content=operation.content)
         case ops.RestoreNotebook():
             return room.restore(peer.actor)
         case ops.GetContent():
@@ -201,7 +201,7 @@ def _in_room(
         case ops.Input():
             return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
         case ops.CancelExecution():
-            room.check_execution(operation.execution_id)
+            room.contents.check_execution(operation.execution_id)
             room.kernel.executions.cancel(operation.execution_id, peer.actor)
             return Done()
         case _:

@@ -1,0 +1,156 @@
+"""What clients read of a session: its cells, its executions, its actions and who did what. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from datetime import UTC, datetime
+from typing import Final
+
+from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_size
+from runtimed.daemon.rooms.document import SharedDocument
+from runtimed.daemon.rooms.events import EventLog
+from runtimed.daemon.rooms.reading import read_page
+from runtimed.document.notebook import CellRecord
+from runtimed.errors import RuntimedError, StorageError
+from runtimed.execution.programs import is_program
+from runtimed.ids import ExecutionId, NotebookId
+from runtimed.models import Attribution, ExecutionSummary
+from runtimed.protocol.client_operations import GetCellsReply, StoredCell
+from runtimed.protocol.replies import EventPage
+from runtimed.storage.audit import Actor, AuditRow
+from runtimed.storage.session_store import SessionStore
+
+__all__ = ["RoomContents"]
+
+FOUND: Final = 100
+"""Most executions in one reply."""
+
+
+class RoomContents:
+    """Reads one session."""
+
+    def __init__(
+        self,
+        notebook_id: NotebookId,
+        store: SessionStore,
+        log: EventLog,
+        document: SharedDocument,
+        keep_days: float | None,
+    ) -> None:
+        self._notebook_id = notebook_id
+        self._store = store
+        self._log = log
+        self._document = document
+        self._keep_days = keep_days
+
+    def stored_cell(
+        self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
+    ) -> StoredCell:
+        """Return a cell, with at most `budget` bytes of events, one at least."""
+        events: list[bytes] = []
+        more: int | None = None
+        if outputs and record.execution_id is not None:
+            reader = self._log.reader(record.execution_id, after=0)
+            page, is_all = read_page(reader, budget)
+            events = [body for _seq, body in page]
+            more = None if is_all else reader.cursor
+        fits = content and content_size(record) <= REPLY_BUDGET
+        edited = self._store.last_edit(record.id) if content else None
+        return StoredCell(
+            id=record.id,
+            cell_type=record.cell_type,
+            source=record.source if fits else None,
+            execution_count=record.execution_count,
+            execution_id=record.execution_id,
+            metadata=dict(record.metadata) if fits else None,
+            position=record.position,
+            last_edit=None if edited is None else _attribution(*edited),
+            events=events,
+            more=more,
+        )
+
+    def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
+        """Return cells from an index on until a page is full."""
+        page: list[StoredCell] = []
+        left = REPLY_BUDGET
+        records = self._document.content.cells()
+        for index in range(start, len(records)):
+            record = records[index]
+            size = content_size(record) if content else 0
+            # What is larger than a page is not in it.
+            left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
+            if left <= 0 and page:
+                return GetCellsReply(cells=page, next=index)
+            cell = self.stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
+            left -= sum(map(len, cell.events))
+            page.append(cell)
+        return GetCellsReply(cells=page)
+
+    def check_execution(self, execution_id: str) -> None:
+        """See that this session has an execution.
+
+        Raises:
+            RuntimedError: If this session has none of this id.
+        """
+        row = self._store.execution(ExecutionId(execution_id))
+        if row is None:
+            days = self._keep_days
+            kept = "" if days is None else f"; those that no cell shows are kept for {days:g} days"
+            raise RuntimedError(
+                f"Session {self._notebook_id!r} has no execution {execution_id!r}{kept}", execution_id=execution_id
+            )
+
+    def find_executions(self, prefix: str | None) -> list[ExecutionSummary]:
+        """Return executions; see `FindExecutions`."""
+        rows = self._store.unfinished_executions() if prefix is None else self._store.find_executions(prefix, FOUND)
+        found = []
+        for row in rows:
+            actor = self._store.actor(row.author)
+            found.append(
+                ExecutionSummary(
+                    execution_id=row.execution_id,
+                    cell_id=row.cell_id,
+                    status=row.status,
+                    program=is_program(row.source),
+                    queued_at=_in_utc(row.queued_at),
+                    started_at=None if row.started_at is None else _in_utc(row.started_at),
+                    ended_at=None if row.ended_at is None else _in_utc(row.ended_at),
+                    client_id=actor.client_id,
+                    label=actor.label,
+                    uid=actor.uid,
+                    pid=actor.pid,
+                )
+            )
+        return found
+
+    def actions(self, after: int) -> EventPage:
+        """Return a page of the action log."""
+        page = self._log.read(after, max_bytes=REPLY_BUDGET)
+        last = page[-1][0] if page else after
+        return EventPage(events=page, last=last, more=last < self._log.last)
+
+    def audit(self) -> Generator[AuditRow, None, None]:
+        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        return self._store.audit()
+
+    def check_complete_after(self, seq: int) -> None:
+        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
+
+        Raises:
+            StorageError: If one was; 0 means all there are, and is always right.
+        """
+        if 0 < seq < self._store.last_deleted_event:
+            raise StorageError(
+                f"Session {self._notebook_id!r} has deleted old events that came after number {seq}, which this client "
+                "saw last: what it has is not complete. Read the cells, and subscribe anew",
+                notebook_id=self._notebook_id,
+                after=seq,
+            )
+
+
+def _in_utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _attribution(actor: Actor, at: float) -> Attribution:
+    return Attribution(at=_in_utc(at), client_id=actor.client_id, label=actor.label, uid=actor.uid, pid=actor.pid)
