@@ -215,13 +215,12 @@ class Side(Generic[E]):
 
     def _events(self, bodies: Generator[bytes]) -> Generator[E]:
         try:
-            while self._reads:
-                body = next(bodies, None)
-                if body is None:
-                    return
+            for body in bodies if self._reads else ():
                 event = self._take(body)
                 if event is not None:
                     yield event
+                if not self._reads:
+                    return
         except ProtocolError as exc:
             # Not the error itself: its traceback holds the frame.
             self.error = ProtocolError(exc.message)
@@ -340,9 +339,9 @@ class AskingSide(Side[AskingEvent[T]]):
     def _take(self, body: bytes) -> AskingEvent[T] | None:
         message: Answer = decode_answer(body)
         match message:
-            case EventFrame(id=0) if self.is_greeted:
-                return Numbered(message.seq, message.event)
             case EventFrame() if self.is_greeted:
+                if message.id == 0:
+                    return Numbered(message.seq, message.event)
                 if message.id not in self._waiters:
                     return None  # given up meanwhile, as are replies that nobody waits for
                 return EventReceived(message.id, self._waiters[message.id], message.seq, message.event)
