@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from runtimed import NotConnected, SessionNotFound
+from runtimed import NotConnected, RuntimedError, SessionNotFound
 
 
 def test_cells_come_one_after_another_with_or_without_outputs(with_kernel):
@@ -64,3 +64,28 @@ def test_the_log_of_a_session_comes_entry_by_entry(face, with_kernel):
     assert list(itertools.islice(client.sessions.iter_log(name), 2)) == entries[:2]
     with pytest.raises(SessionNotFound):
         list(client.sessions.iter_log("never started"))
+
+
+def test_cells_and_executions_are_found_without_joining_the_session(face, with_kernel):
+    client, name = face.client(), with_kernel.notebook_id
+    result = with_kernel.run("1 + 1")
+    assert client.sessions.find_cells(name) == with_kernel.get_cell_ids()
+    assert client.sessions.find_cells(name, result.cell_id[:12])[-1] == result.cell_id
+    assert client.sessions.find_cells("never started") == []
+
+    (found,) = client.sessions.find_executions(name, result.execution_id)
+    assert (found.execution_id, found.cell_id, found.status) == (result.execution_id, result.cell_id, "ok")
+    assert (found.queued_at <= found.started_at <= found.ended_at, found.client_id) == (True, with_kernel.client_id)
+    assert client.sessions.find_executions(name, "")[0] == found, "the latest comes first"
+    assert client.sessions.find_executions(name) == [], "nothing runs"
+    with pytest.raises(SessionNotFound):
+        client.sessions.find_executions("never started")
+
+
+def test_a_session_s_kernel_answers_a_client_that_has_not_joined(face, with_kernel):
+    client, name = face.client(), with_kernel.notebook_id
+    with_kernel.run("remarkable = 1")
+    assert client.sessions.complete(name, "remarkab")["matches"] == ["remarkable"]
+    assert client.sessions.inspect(name, "remarkable")["found"]
+    with pytest.raises(RuntimedError):
+        client.sessions.complete("never started", "x")

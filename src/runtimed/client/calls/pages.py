@@ -89,12 +89,12 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
     Raises:
         StorageError: If its file holds something else, or less.
     """
-    content = bytearray()
-    while len(content) < size:
-        piece = (yield from ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=len(content)))).data
-        if not piece:
-            break
-        content += piece
+
+    def read(offset: int) -> Flow[Page[bytes]]:
+        reply = yield from ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=offset))
+        return _piece(reply.data, offset, size)
+
+    content = b"".join((yield from Pages(read).all())) if size else b""
     # Whoever shows a value checks it: the name tells what its bytes must be.
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StorageError(
@@ -102,7 +102,13 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
             "again",
             sha256=sha256,
         )
-    return bytes(content)
+    return content
+
+
+def _piece(piece: bytes, offset: int, size: int) -> Page[bytes]:
+    """Return a piece of something of so many bytes; an empty one is the last, whatever is missing."""
+    end = offset + len(piece)
+    return Page([piece], end if piece and end < size else None)
 
 
 def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]]]:
@@ -142,13 +148,12 @@ def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flo
     Raises:
         ProtocolError: If it comes to another size.
     """
-    content = bytearray(piece)
-    while len(content) < size:
-        rest = ReadReply(notebook_id=notebook.id, reply_id=reply_id, offset=len(content))
-        piece = (yield from ask(rest)).piece
-        if not piece:
-            break
-        content += piece
+
+    def read(offset: int) -> Flow[Page[bytes]]:
+        reply = yield from ask(ReadReply(notebook_id=notebook.id, reply_id=reply_id, offset=offset))
+        return _piece(reply.piece, offset, size)
+
+    content = piece + b"".join((yield from Pages(read, len(piece)).all()))
     if len(content) != size:
         raise ProtocolError(f"the daemon sent {len(content)} bytes of a reply of {size}")
-    return bytes(content)
+    return content
