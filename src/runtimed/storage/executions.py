@@ -165,6 +165,15 @@ class ExecutionTable:
             self._shown = frozenset(execution_id for _, execution_id, _ in rows)
         return self._shown
 
+    def shown_by_cells(self) -> dict[str, str]:
+        """See `SessionStore.shown_by_cells`."""
+        rows = self._db.rows("SELECT cell_id, execution_id, checksum FROM shown")
+        return {
+            cell_id: execution_id
+            for cell_id, execution_id, check in rows
+            if check == _checksum((cell_id, execution_id))
+        }
+
     def ended_before(self, before: float, after: int, max_rows: int) -> list[tuple[int, ExecutionId]]:
         """See `SessionStore.executions_ended_before`."""
         query = "SELECT sequence, execution_id, ended_at FROM executions WHERE sequence > ? ORDER BY sequence LIMIT ?"

@@ -443,6 +443,10 @@ class SessionStore:
         """
         return self._executions.shown()
 
+    def shown_by_cells(self) -> dict[str, str]:
+        """Return the cells that show an execution, each with that execution; damaged rows are left out."""
+        return self._executions.shown_by_cells()
+
     def delete_execution(self, execution_id: str) -> None:
         """Delete an execution; its events are deleted by `delete_some_events`."""
         with self._db.transaction():

@@ -1,8 +1,10 @@
 """What a daemon finds when it starts: hosts that run, sleep, only begin, are unwanted, dead, or of another age."""
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,6 +15,8 @@ import psutil
 import pytest
 
 from runtimed import Client, ExecutionCancelled, Session, StorageError
+from runtimed.storage.aside import list_aside
+from runtimed.storage.rows import checksum
 from runtimed.storage.spool import Spool
 from tests.conftest import command_of, processes_of, wait_until
 
@@ -361,3 +365,40 @@ def test_a_host_of_another_version_whose_session_was_stopped_is_ended(data_dir, 
         session.create_cell("")
         wait_until(lambda: is_gone(host), "the host of a stopped session lives on")
         assert Client().sessions.get("s").close_reason == "stopped"
+
+
+def damage_document(data_dir: Path) -> None:
+    """Let what is stored of the one session's document be none; its checksums fit."""
+    (path,) = (data_dir / "sessions").glob("*.db")
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM changes")
+        database.execute("UPDATE snapshot SET data = ?, checksum = ?", (b"no document", checksum(b"no document")))
+
+
+PRINT = "import time\nfrom IPython.display import display\nfor n in range(60): print(n, flush=True); time.sleep(0.1)"
+SHOWN = "handle = display('begin', display_id='d')\nhandle.update('end')\nprint('all')"
+
+
+def test_a_daemon_that_takes_over_a_running_kernel_loads_its_notebook_when_it_is_needed(data_dir):
+    """Its outputs are taken, updates of displays included, without a look into the document."""
+    with Session("s") as session:
+        session.run("1")
+        execution_id = session.queue_cell(session.create_cell(f"{PRINT}\n{SHOWN}"))
+        wait_until(lambda: session.get_queue()[0].started_at is not None, "it does not begin")
+    kill(daemon_pid())
+    damage_document(data_dir)
+    with Session("s") as session:
+        wait_until(lambda: session.status().kernel_status == "idle", "the cell does not end", timeout=60)
+        page = session.read_outputs(execution_id)
+        outputs = list(page.outputs)
+        while page.next is not None:
+            page = session.read_outputs(execution_id, page.next)
+            outputs += page.outputs
+        assert "".join(output.text or "" for output in outputs) == "".join(f"{n}\n" for n in range(60)) + "all\n"
+        assert [output.data for output in outputs if output.data] == [
+            {"text/plain": "'begin'"},
+            {"text/plain": "'end'"},
+        ]
+        assert list_aside(data_dir) == []
+        with pytest.raises(StorageError):
+            session.get_cells()

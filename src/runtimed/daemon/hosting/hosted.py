@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, NoReturn, Protocol
 
@@ -167,8 +167,8 @@ class Hosted(abc.ABC):
         """Return what the registry is to know of one that was found again."""
         return {}
 
-    def _before_events(self) -> None:  # noqa: B027  # a browser's need nothing
-        """Events are about to be taken.
+    def _before_events(self, events: Sequence[Event]) -> None:  # noqa: B027  # a browser's need nothing
+        """These events are about to be taken.
 
         Raises:
             StorageError: If they cannot be.
@@ -368,12 +368,12 @@ class Hosted(abc.ABC):
 
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
-        self._before_events()
+        decoded = [decode_event(body) for _, body in events]
+        self._before_events(decoded)
         status = self.status
         try:
             with self._events.transaction():
-                for n, body in events:
-                    event = decode_event(body)
+                for (n, body), event in zip(events, decoded, strict=True):
                     if self._events.append(event, body=body, host=(epoch, n)):
                         self._take(event)
         except StorageError:

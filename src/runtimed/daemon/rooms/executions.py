@@ -295,8 +295,12 @@ class Executions:
         return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
     def _find_missing_cells(self) -> None:
+        # A cell that shows its execution was written with it, unless the document was set aside since.
+        shown = {} if self._store.set_aside_at() else self._store.shown_by_cells()
         for row in self._store.unfinished_executions():
-            if row.execution_id not in self._unwritten and self._document.content.cell(row.cell_id) is None:
+            if row.execution_id in self._unwritten or shown.get(row.cell_id) == row.execution_id:
+                continue
+            if self._document.content.cell(row.cell_id) is None:
                 source, _program = programs.split(row.source)
                 request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=source)
                 self._unwritten[row.execution_id] = request, self._store.actor(row.author)
@@ -373,18 +377,16 @@ class Executions:
     def _stored_displays(self) -> Displays:
         """Find the displays that the document's cells show, after a daemon took over a running kernel."""
         displays = Displays()
-        for record in self._document.content.cells():
+        for cell_id, execution_id in self._store.shown_by_cells().items():
             after = 0
-            while record.execution_id and (
-                page := self._log.read(after, execution_id=record.execution_id, max_bytes=2**20)
-            ):
+            while page := self._log.read(after, execution_id=ExecutionId(execution_id), max_bytes=2**20):
                 after = page[-1][0]
                 for _seq, body in page:
                     # The key of the field: to decode the text of every stream would take long.
                     if b"display_id" in body:
                         event = decode_event(body)
                         if isinstance(event, Display) and event.display_id:
-                            displays.show(event.display_id, record.execution_id, record.id)
+                            displays.show(event.display_id, execution_id, cell_id)
         return displays
 
     def tidy(self) -> None:

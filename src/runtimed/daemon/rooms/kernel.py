@@ -32,7 +32,7 @@ from runtimed.ids import NotebookId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
 from runtimed.protocol.client_operations import Enqueue, StartKernel, SyncEnvironmentReply
 from runtimed.protocol.codec import unpack
-from runtimed.protocol.events import Event, Finished, KernelState
+from runtimed.protocol.events import Event, Finished, KernelState, Started
 from runtimed.protocol.host_operations import (
     AttachReply,
     Execute,
@@ -362,8 +362,10 @@ class RoomKernel(Hosted):
             self.status = "busy" if reply.executions else "idle"
             self.executions.resume(reply.executions)
 
-    def _before_events(self) -> None:
-        self._document.load()
+    def _before_events(self, events: Sequence[Event]) -> None:
+        # A cell's `In[n]` is all that events write into the document: what a kernel prints needs none.
+        if any(isinstance(event, Started) for event in events):
+            self._document.load()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, KernelState):
