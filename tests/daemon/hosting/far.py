@@ -66,6 +66,10 @@ class FarLauncher:
         with end:
             bridges.append(subprocess.Popen(argv, stdin=end.fileno(), stdout=end.fileno(), stderr=subprocess.DEVNULL))
 
+    def find_pid(self, place: Place) -> int | None:
+        pid: int | None = self.ask("find_pid", place)
+        return pid
+
     def is_alive(self, place: Place) -> bool:
         return bool(self.ask("is_alive", place))
 

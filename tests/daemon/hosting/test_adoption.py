@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from runtimed import Client, ExecutionCancelled, Session, StorageError
+from runtimed.protocol.messages import PROTOCOL_VERSION
 from runtimed.storage.aside import list_aside
 from runtimed.storage.rows import checksum
 from runtimed.storage.spool import Spool
@@ -300,11 +301,11 @@ def test_a_host_of_which_nothing_can_be_read_now_is_left_to_the_next_daemon(data
 
 # --- hosts of another age ---------------------------------------------------------------------------------------------
 
-OTHER_AGE = """
+OTHER_AGE = f"""
 import sys, runtimed.protocol.messages
 for module in list(sys.modules.values()):
-    if getattr(module, "PROTOCOL_VERSION", None) == 1:
-        module.PROTOCOL_VERSION = 2
+    if getattr(module, "PROTOCOL_VERSION", None) == {PROTOCOL_VERSION}:
+        module.PROTOCOL_VERSION = {PROTOCOL_VERSION + 1}
 """
 
 
@@ -336,7 +337,7 @@ def test_a_host_of_another_version_is_reported_and_taken_back_by_its_own(data_di
         status = session.status()
         assert (status.status, status.close_reason) == ("error", "host_lost")
         assert f"process {host}" in (status.error or "")
-        assert "speaks protocol 2" in (status.error or "")
+        assert f"speaks protocol {PROTOCOL_VERSION + 1}" in (status.error or "")
         assert f"'s': {status.error}" in problems()
         assert [cell.source for cell in session.get_cells()] == ["x = 6"]
     assert not is_gone(host)

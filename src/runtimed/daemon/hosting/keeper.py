@@ -312,6 +312,7 @@ class HostKeeper:
 
     def _give_up(self, link: HostLink, error: ProtocolError) -> None:
         """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
+        link.host_pid = link.host_pid or self._launcher.find_pid(link.place)
         if self.stopping and link.host_pid is not None:
             link.signal(signal.SIGTERM)  # needs no protocol; its end is waited for
             return

@@ -104,6 +104,9 @@ class Launcher(Protocol):
             OSError: If nobody answers there now.
         """
 
+    def find_pid(self, place: Place) -> int | None:
+        """Return the process that listens there, if it is known without its word: one of another version gives none."""
+
     def is_alive(self, place: Place) -> bool:
         """Whether the host may still do something. False is said only of one that never will."""
 

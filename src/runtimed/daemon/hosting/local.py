@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,13 +28,16 @@ from runtimed.storage.spool import Spool
 from runtimed.storage.spool_files import segments_of
 from runtimed.texts import printable
 from runtimed.transport.channel import Channel, ChannelHandler
-from runtimed.transport.sockets import make_private_folder
+from runtimed.transport.sockets import make_private_folder, peer_credentials
 from runtimed.transport.unix import connect
 
 __all__ = ["LocalLauncher", "reap_hosts", "remove_host_folder"]
 
 START_DEADLINE: Final = 30.0
 """Seconds within which a host's process must listen."""
+
+FIND_DEADLINE: Final = 0.1
+"""Seconds that a host gets to take a connection."""
 
 MAX_SPOOL: Final = 64 * 2**20
 """A host's spool that is longer has much to hand over; it is read when it has, in bytes."""
@@ -114,6 +118,16 @@ class LocalLauncher:
     async def connect(self, place: Place, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]]) -> Channel[S]:
         """See `Launcher`."""
         return await connect(Path(place) / "host.sock", side, handler)
+
+    def find_pid(self, place: Place) -> int | None:
+        """See `Launcher`: the operating system knows who listens."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(FIND_DEADLINE)
+            try:
+                sock.connect(str(Path(place) / "host.sock"))
+                return peer_credentials(sock).pid or None
+            except OSError:
+                return None
 
     def is_alive(self, place: Place) -> bool:
         """See `Launcher`: the operating system releases the host's lock when it ends."""
