@@ -1,7 +1,6 @@
 """Random edits: the document against a model."""
 
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from hypothesis import given
@@ -38,7 +37,7 @@ class Model:
     def __init__(self) -> None:
         self.cells: list[ModelCell] = []
         self.metadata: dict[str, str] = {}
-        self.ids = count()
+        self.added = 0
 
     def apply(self, document: NotebookDocument, edit: tuple[str, int, int, str, Any]) -> bytes:
         """Make one edit in the document and in the model."""
@@ -49,7 +48,8 @@ class Model:
             return document.set_metadata("k", text, author=author).change
         if kind == "add" or not self.cells:
             index = one % (len(self.cells) + 1)
-            cell = ModelCell(CellId(f"cell-{other}-{next(self.ids)}"), cell_type, text)
+            cell = ModelCell(CellId(f"cell-{other}-{self.added}"), cell_type, text)
+            self.added += 1
             self.cells.insert(index, cell)
             return document.add_cell(cell.id, text, cell_type, index, author=author).change
         cell = self.cells[one % len(self.cells)]
