@@ -256,7 +256,7 @@ class HostLink(HostConnection):
             # At most what the host sends without an acknowledgement.
             self._arrived += events
             if self._fetching is None:
-                self._begin_to_fetch(store)
+                self._fetching = asyncio.get_running_loop().create_task(self._fetch(store))
         events.clear()
 
     def _store(self, events: list[tuple[int, bytes]]) -> None:
@@ -272,35 +272,26 @@ class HostLink(HostConnection):
                     self._has_refused = False
                     logger.info("the events of the host in %s are stored again", self.place)
 
-    def _begin_to_fetch(self, store: BlobStore) -> None:
-        self._fetching = asyncio.get_running_loop().create_task(self._fetch(store))
-        self._fetching.add_done_callback(lambda task: self._fetched(task, store))
-
     async def _fetch(self, store: BlobStore) -> None:
         """Store the events that have arrived, each when the large values to which it refers are here."""
-        while self._arrived and not self._refuses:
-            events, self._arrived = self._arrived, []
-            try:
+        try:
+            while self._arrived and not self._refuses:
+                events, self._arrived = self._arrived, []
                 await fetch_blobs(self, store, events)
-            except ConnectionLost:
-                return  # they come again
-            except StorageError as exc:
-                self._refuse(exc)
-            else:
                 with self._flow.counted():
                     self._store(events)
-
-    def _fetched(self, task: asyncio.Task[None], store: BlobStore) -> None:
-        if task is self._fetching:
-            self._fetching = None
-            if self._refuses or not self.is_open or task.cancelled() or task.exception() is not None:
-                self._arrived.clear()
-            elif self._arrived:
-                # They came between the end of the task and this call.
-                self._begin_to_fetch(store)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("what the host in %s says cannot be taken", self.place, exc_info=error)
+        except ConnectionLost:
+            pass  # they come again
+        except StorageError as exc:
+            self._refuse(exc)
+        except Exception:
+            logger.exception("what the host in %s says cannot be taken", self.place)
             self.close()
+        finally:
+            if self._fetching is asyncio.current_task():
+                # At once, not in a callback of the task: what arrives from now on needs another one.
+                self._fetching = None
+                self._arrived.clear()
 
     def _refuse(self, reason: StorageError) -> None:
         """Take no events until they can be stored: the host keeps them, and sends them again when it is asked to.

@@ -1,0 +1,111 @@
+"""The link to a host that keeps its large values: whatever arrives while some are fetched is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.hosting.link import HostLink
+from runtimed.errors import StorageError
+from runtimed.ids import HostEpoch
+from runtimed.protocol.codec import encode_event
+from runtimed.protocol.connection import Numbered
+from runtimed.protocol.events import KernelState
+from runtimed.storage.blobs import BlobStore
+from tests.daemon.conftest import until
+
+EVENT = encode_event(KernelState(at=0.0, status="idle"))
+
+
+class Owner:
+    """Stores what comes; `meanwhile` is called behind each event, in the loop's next turn."""
+
+    def __init__(self) -> None:
+        self.stored: list[int] = []
+        self.meanwhile: Callable[[int], None] = lambda _n: None
+        self.fails: Exception | None = None
+
+    def check_room(self) -> None:
+        pass
+
+    def host_events(self, events: list[tuple[int, bytes]]) -> None:
+        if self.fails is not None:
+            raise self.fails
+        for n, _body in events:
+            self.stored.append(n)
+            asyncio.get_running_loop().call_soon(self.meanwhile, n)
+
+
+class Side:
+    """Notes what is acknowledged."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+
+    def acknowledge(self, seq: int) -> None:
+        self.acknowledged.append(seq)
+
+
+class Channel:
+    """A connection that is open until it is closed."""
+
+    def __init__(self) -> None:
+        self.side = Side()
+        self.is_open = True
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Launcher:
+    """Of hosts elsewhere."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self.blobs = blobs
+
+
+def linked(folder: Path) -> tuple[Any, Owner, Channel]:
+    owner, channel = Owner(), Channel()
+    launcher: Any = Launcher(BlobStore(folder))
+    place: Any = "elsewhere"
+    of_tests: Any = owner
+    link: Any = HostLink(launcher, place, HostEpoch("e"), Flow(Demand(), "s"), of_tests, None)
+    link._channel = channel
+    return link, owner, channel
+
+
+def test_what_arrives_just_as_the_last_is_stored_is_stored_too(tmp_path: Path):
+    async def scene() -> tuple[list[int], list[int]]:
+        link, owner, channel = linked(tmp_path)
+        owner.meanwhile = lambda n: link.received([Numbered(n + 1, EVENT)]) if n < 5 else None
+        link.received([Numbered(1, EVENT)])
+        await until(lambda: len(channel.side.acknowledged) == 5, "an event is lost")
+        return owner.stored, channel.side.acknowledged
+
+    assert asyncio.run(scene()) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("error", [StorageError("The disk is full"), ValueError("odd")])
+def test_what_cannot_be_stored_is_not_acknowledged_and_what_follows_is_left_to_the_host(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+):
+    async def scene() -> tuple[list[int], list[int], bool]:
+        link, owner, channel = linked(tmp_path)
+        owner.fails = error
+        link.received([Numbered(1, EVENT)])
+        await until(lambda: link._fetching is None, "it does not end")
+        owner.fails = None
+        link.received([Numbered(2, EVENT)])
+        await asyncio.sleep(0.05)
+        return owner.stored, channel.side.acknowledged, channel.is_open
+
+    assert asyncio.run(scene()) == ([], [], isinstance(error, StorageError))
+    assert ("cannot be stored" in caplog.text) == isinstance(error, StorageError)
