@@ -5,29 +5,26 @@ from __future__ import annotations
 import argparse
 import keyword
 import shlex
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any, Final, Never
 
 from IPython.core.error import UsageError
+from IPython.core.magic_arguments import MagicArgumentParser
 
 from runtimed.durations import read_duration
 
-__all__ = ["COMMANDS", "OPTIONS", "VALUED_OPTIONS", "Command", "RunOptions", "parse_cell", "parse_command", "parse_run"]
-
-OPTIONS: Final = {
-    "--cell": "run in this cell of the document",
-    "--timeout": "stop waiting after so many seconds",
-    "--no-wait": "queue the code and return at once",
-    "--out": "put the ExecutionResult into this variable",
-    "--silent": "display nothing",
-    "--again": "queue the cell once more though it runs or waits already",
-    "--kernel-type": "the language, if a kernel is started",
-    "--env": "the environment, if a kernel is started",
-}
-"""The options of `%%runtimed`, and what they do."""
-
-VALUED_OPTIONS: Final = frozenset(OPTIONS) - {"--again", "--no-wait", "--silent"}
-"""Those that a value follows."""
+__all__ = [
+    "COMMANDS",
+    "OPTIONS",
+    "OPTIONS_HELP",
+    "VALUED_OPTIONS",
+    "Command",
+    "RunOptions",
+    "parse_cell",
+    "parse_command",
+    "parse_run",
+]
 
 COMMANDS: Final = {
     "connect": "join a session, which the other magics then use",
@@ -83,11 +80,12 @@ class Command:
     env: str | None = None
 
 
-class _Parser(argparse.ArgumentParser):
-    """Answers nonsense with one sentence, where argparse would end the process."""
+class _Parser(MagicArgumentParser):
+    """Answers nonsense with one sentence that names the magic."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog=prog, add_help=False, allow_abbrev=False)
+        super().__init__(prog=prog)  # type: ignore[no-untyped-call]  # IPython annotates nothing of it
+        self.allow_abbrev = False
 
     def error(self, message: str) -> Never:
         raise UsageError(f"{self.prog}: {message} (`{self.prog.split()[0]}?` explains)")
@@ -107,10 +105,21 @@ def parse_run(line: str) -> RunOptions:
     Raises:
         UsageError: If it makes no sense; one sentence says why.
     """
+    return _read_run(_run_parser(), line)
+
+
+def _run_parser() -> _Parser:
     parser = _Parser("%%runtimed")
     parser.add_argument("notebook_id", nargs="?", type=_id, metavar="NOTEBOOK_ID")
-    parser.add_argument("--cell", dest="cell_id", type=_id, metavar="CELL_ID")
-    return _run_options(parser, line)
+    parser.add_argument(
+        "--cell",
+        dest="cell_id",
+        type=_id,
+        metavar="CELL_ID",
+        help="run in this cell of the document: its source becomes this code",
+    )
+    _add_run_options(parser)
+    return parser
 
 
 def parse_cell(line: str, magic: str) -> RunOptions:
@@ -126,16 +135,32 @@ def parse_cell(line: str, magic: str) -> RunOptions:
     parser = _Parser(magic)
     parser.add_argument("cell_id", type=_id, metavar="CELL_ID")
     parser.add_argument("notebook_id", nargs="?", type=_id, metavar="NOTEBOOK_ID")
-    return _run_options(parser, line)
+    _add_run_options(parser)
+    return _read_run(parser, line)
 
 
-def _run_options(parser: _Parser, line: str) -> RunOptions:
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS")
-    parser.add_argument("--no-wait", dest="wait", action="store_false")
-    parser.add_argument("--out", type=_name, metavar="NAME")
-    parser.add_argument("--silent", action="store_true")
-    parser.add_argument("--again", action="store_true")
+def _add_run_options(parser: _Parser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop waiting after so long (never, by default); the execution goes on",
+    )
+    parser.add_argument(
+        "--no-wait",
+        dest="wait",
+        action="store_false",
+        help="queue the code, print its execution id and cell id, and return at once",
+    )
+    parser.add_argument("--out", type=_name, metavar="NAME", help="put the ExecutionResult into the variable NAME")
+    parser.add_argument("--silent", action="store_true", help="display nothing; a failure still stops the notebook")
+    parser.add_argument(
+        "--again", action="store_true", help="queue the cell once more, though it runs or waits already"
+    )
     _add_kernel_options(parser)
+
+
+def _read_run(parser: _Parser, line: str) -> RunOptions:
     options = RunOptions(**parser.read(line), header=f"%%{parser.prog.lstrip('%')} {line}".rstrip())
     if not options.wait:
         for name, value in (("--out", options.out), ("--timeout", options.timeout)):
@@ -175,8 +200,21 @@ def parse_command(line: str) -> Command | None:
 
 
 def _add_kernel_options(parser: _Parser) -> None:
-    parser.add_argument("--kernel-type", type=_id, metavar="TYPE")
-    parser.add_argument("--env", type=_id, metavar="ENV")
+    parser.add_argument(
+        "--kernel-type",
+        type=_id,
+        metavar="TYPE",
+        help="the language, if a kernel has to be started: python (default) or deno; it is refused while a kernel of "
+        "another language runs",
+    )
+    parser.add_argument(
+        "--env",
+        type=_id,
+        metavar="ENV",
+        help="the environment, if a kernel has to be started: auto (default: what the notebook or its nearest project "
+        "declares, else current), current (this kernel's interpreter), uv:prewarmed, conda:prewarmed, python:/path, "
+        "kernelspec:NAME",
+    )
 
 
 def _id(text: str) -> str:
@@ -196,3 +234,25 @@ def _name(text: str) -> str:
     if not text.isidentifier() or keyword.iskeyword(text):
         raise argparse.ArgumentTypeError(f"must be the name of a variable, not {text!r}")
     return text
+
+
+_OPTIONS: Final = [action for action in _run_parser()._actions if action.option_strings]  # argparse has no public list
+
+OPTIONS: Final = {action.option_strings[0]: action.help or "" for action in _OPTIONS}
+"""The options of `%%runtimed`, and what they do."""
+
+VALUED_OPTIONS: Final = frozenset(action.option_strings[0] for action in _OPTIONS if action.metavar is not None)
+"""Those that a value follows."""
+
+_WIDTH: Final = 112
+
+OPTIONS_HELP: Final = "\n".join(
+    textwrap.fill(
+        f"{action.option_strings[0]} {action.metavar or ''}".ljust(20) + (action.help or ""),
+        _WIDTH,
+        subsequent_indent=" " * 20,
+        break_on_hyphens=False,
+    )
+    for action in _OPTIONS
+)
+"""The options as text, a line or more each."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from runtimed.durations import check_duration
 from runtimed.errors import CellNotFound, ExecutionTimeout, SessionError, SessionNotFound
 from runtimed.ids import MAX_LABEL, CellId, new_cell_id, new_execution_id, new_notebook_id
 from runtimed.ipython import reports
-from runtimed.ipython.arguments import Command, RunOptions, parse_cell, parse_command, parse_run
+from runtimed.ipython.arguments import OPTIONS_HELP, Command, RunOptions, parse_cell, parse_command, parse_run
 from runtimed.ipython.browsing import Browsing
 from runtimed.ipython.failures import cell_failed, short_errors
 from runtimed.ipython.followed import Followed
@@ -36,6 +36,12 @@ from runtimed.progress import ProgressLine
 from runtimed.texts import printable
 
 __all__ = ["RuntimedMagics"]
+
+
+def _with_options(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Write the options into a magic's docstring, which is what `?` shows."""
+    magic.__doc__ = (magic.__doc__ or "").replace("{options}", OPTIONS_HELP.replace("\n", "\n" + " " * 8))
+    return magic
 
 
 @magics_class
@@ -72,6 +78,7 @@ class RuntimedMagics(Magics):
     # --- the magics ---
 
     @line_cell_magic
+    @_with_options
     def runtimed(self, line: str, cell: str | None = None) -> Any:
         """Run a cell in a live session that others share, and that outlives this notebook.
 
@@ -90,17 +97,7 @@ class RuntimedMagics(Magics):
 
         Options:
 
-        --cell CELL_ID      run in this cell of the document: its source becomes this code
-        --timeout SECONDS   stop waiting after so long (never, by default); the execution goes on
-        --no-wait           queue the code, print its execution id and cell id, and return at once
-        --out NAME          put the ExecutionResult into the variable NAME
-        --silent            display nothing; a failure still stops the notebook
-        --again             queue the cell once more, though it runs or waits already
-        --kernel-type TYPE  the language, if a kernel has to be started: python (default) or deno; it is refused while a
-                            kernel of another language runs
-        --env ENV           the environment, if a kernel has to be started: auto (default: what the notebook or its
-                            nearest project declares, else current), current (this kernel's interpreter),
-                            uv:prewarmed, conda:prewarmed, python:/path, kernelspec:NAME
+        {options}
 
         Running a cell whose code still runs, or waits, attaches to it: what it has shown appears again, and the rest
         follows. So a notebook that was closed finds its job. While its own kernel still waits for the cell, all of it
