@@ -6,7 +6,6 @@ What is said to it and by it in between is the `Conversation`'s.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import signal
@@ -18,11 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from runtimed.display import readable_size
 from runtimed.errors import KernelStartFailed, NoKernel, RuntimedError
 from runtimed.host.bootstrap import PACKAGES, Bootstrap
 from runtimed.host.conversation import Conversation
 from runtimed.host.guard import Guard
+from runtimed.host.kernel_end import ask_to_end, drain, explain, force_to_end
 from runtimed.host.lease import Lease
 from runtimed.host.memory import Fence, build_fence, find_mechanisms
 from runtimed.host.outbox import Outbox
@@ -32,7 +31,6 @@ from runtimed.host.process import (
     KernelProcess,
     check_interpreter,
     find_command,
-    missing_ipykernel,
 )
 from runtimed.host.spare import Spare
 from runtimed.host.variables import Variables
@@ -46,13 +44,8 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT: Final = 60.0
 """Seconds in which a kernel must answer."""
-_POLITE: Final = 3.0
-_POLITE_BUSY: Final = 1.0
-_TERMINATE: Final = 0.5
 _PROBE: Final = 0.25
 _PROBES: Final = 20
-_HELD_OPEN: Final = 1.0
-"""Seconds of silence after which a dead kernel's sockets are left that a process holds open which it has forked."""
 
 
 class Phase(Enum):
@@ -237,7 +230,7 @@ class Kernel:
         try:
             ended = await self._process.ended
             self._set_reading()
-            await self._drain(self._wire)
+            await drain(self._wire, self._outbox)
         finally:
             timer.cancel()
             self._conversation.hang_up()
@@ -258,17 +251,6 @@ class Kernel:
         if limit is None:
             return Fence()
         return build_fence(limit, name, Path(self._bootstrap.folder), find_mechanisms())
-
-    async def _drain(self, wire: Wire) -> None:
-        """Take in what the dead kernel has left in its sockets."""
-        quiet_since = self._loop.time()
-        while self._loop.time() - quiet_since < _HELD_OPEN:
-            is_connected = wire.is_connected()  # before it is read: what came before the end is there
-            if wire.drain() or self._outbox.stuck:
-                quiet_since = self._loop.time()
-            elif not is_connected:
-                break
-            await asyncio.sleep(0.005)
 
     def _die(self, ended: Ended | RuntimedError) -> None:
         """Say how it ended, for good."""
@@ -306,18 +288,9 @@ class Kernel:
             reason = ended.message
         elif self._fault is not None:
             reason = self._fault
-        elif ended.over_limit and self._bootstrap.max_memory is not None:
-            reason = (
-                "The kernel was killed because it and what it had started used more memory than its limit of "
-                f"{readable_size(self._bootstrap.max_memory)} (RUNTIMED_MAX_KERNEL_MEMORY)"
-            )
-        elif self._phase is Phase.STARTING:
-            missing = None if self._command is None else missing_ipykernel(self._command, ended.stderr)
-            reason = missing or f"The kernel ended while it started ({ended.sentence})"
-        elif ended.exit_code == 0:
-            reason = "The kernel ended itself (exit code 0)"
         else:
-            reason = f"The kernel died ({ended.sentence})"
+            starts = self._command if self._phase is Phase.STARTING else None
+            reason = explain(ended, self._bootstrap.max_memory, starts)
         return reason, reason
 
     def _state(self, status: Any, **fields: Any) -> None:
@@ -522,22 +495,12 @@ class Kernel:
             self._process.send_signal(signal.SIGKILL)
 
     async def _end_process(self, *, restart: bool, polite: bool) -> None:
-        process, wire = self._process, self._wire
-        if process is None or wire is None:
+        if self._process is None or self._wire is None:
             return
         if polite:
             is_busy = self._conversation.is_working
             if is_busy:
                 self.interrupt()
-            wire.send("control", "shutdown_request", {"restart": restart})
-            await self._wait(process, _POLITE_BUSY if is_busy else _POLITE)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if process.ended.done():
-                return
-            process.send_signal(number)
-            await self._wait(process, _TERMINATE)
-
-    async def _wait(self, process: KernelProcess, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.shield(process.ended)
+            await ask_to_end(self._process, self._wire, restart=restart, is_busy=is_busy)
+        else:
+            await force_to_end(self._process)
