@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from runtimed.daemon.hosting.local import remove_host_folder
+from runtimed.errors import ConnectionLost
 from runtimed.host import group, process
 from runtimed.protocol.host_operations import HostRestart, HostShutdown
 from runtimed.storage.spool import Spool
@@ -183,7 +184,7 @@ async def test_no_moment_of_a_restart_is_a_bad_one_to_be_killed(start_host: Call
         await kill_at_some_moment(host, moments.uniform(0.0, 1.0))
         await asyncio.wait({restarting}, timeout=30)
         assert restarting.done()
-        assert restarting.exception() is None or isinstance(restarting.exception(), ConnectionError)
+        assert restarting.exception() is None or isinstance(restarting.exception(), ConnectionLost)
         # Everything that was sent is in the spool, each number once and in order.
         host.end()
         numbers = [n for n, _ in Spool.read_dead(host.folder, 0)]
