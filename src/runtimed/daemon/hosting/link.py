@@ -29,7 +29,7 @@ from runtimed.storage.blobs import BlobStore
 from runtimed.transport.channel import Channel, ChannelHandler
 from runtimed.version import __version__
 
-__all__ = ["HostConnection", "HostLink", "HostOwner"]
+__all__ = ["HostConnection", "HostLink", "HostOwner", "Waiter"]
 
 logger = logging.getLogger(__name__)
 
