@@ -42,6 +42,7 @@ class BlockingChannel:
         self._sock = sock
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._view = memoryview(bytearray(_CHUNK))
         self._arrived: deque[AskingEvent[None]] = deque()
         self._open = True
 
@@ -103,7 +104,8 @@ class BlockingChannel:
         return self._arrived.popleft()
 
     def _take(self) -> None:
-        data = self._sock.recv(_CHUNK)
+        # Into a buffer that stays: `recv` would allocate a whole chunk for each small message.
+        data = bytes(self._view[: self._sock.recv_into(self._view)])
         self._arrived.extend(self.side.receive_data(data))
         if data and self.side.error is None:
             self._open = True

@@ -42,6 +42,7 @@ class LoopChannel(Generic[T]):
         self._received = received
         self._pid = os.getpid()
         self._unsent = bytearray()
+        self._view = memoryview(bytearray(_CHUNK))
         self._paused = False
         self._next_turn: asyncio.Handle | None = None
         self.is_open = True
@@ -90,7 +91,8 @@ class LoopChannel(Generic[T]):
 
     def _read(self) -> None:
         try:
-            data = self._sock.recv(_CHUNK)
+            # Into a buffer that stays: `recv` would allocate a whole chunk for each small message.
+            data = bytes(self._view[: self._sock.recv_into(self._view)])
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
