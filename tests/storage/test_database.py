@@ -4,7 +4,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,8 @@ from runtimed.storage.session_store import SessionStore
 SCHEMA = ("CREATE TABLE t(a INTEGER PRIMARY KEY, b BLOB)",)
 
 
-def open_database(path: Path, *, version: int = 1) -> Database:
-    return Database(path, schema=SCHEMA, version=version, application_id=7)
+def open_database(path: Path, *, version: int = 1, upgrades: Sequence[Sequence[str]] = ()) -> Database:
+    return Database(path, schema=SCHEMA, version=version, application_id=7, upgrades=upgrades)
 
 
 def filled(path: Path, rows: int = 50) -> bytes:
@@ -241,6 +241,26 @@ def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
         open_database(path)
     assert info.value.set_aside is None
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"a.db": content}
+
+
+def test_an_older_schema_is_brought_to_the_present_one_step_by_step(tmp_path: Path) -> None:
+    filled(tmp_path / "a.db", rows=2)
+    steps = [["ALTER TABLE t ADD COLUMN c"], ["UPDATE t SET c = a", "CREATE TABLE u(d)"]]
+    for version in (2, 3, 3):
+        with open_database(tmp_path / "a.db", version=version, upgrades=steps[: version - 1]) as database:
+            assert not database.is_new
+            assert database.row("PRAGMA user_version") == (version,)
+    with open_database(tmp_path / "a.db", version=3, upgrades=steps) as database:
+        assert database.rows("SELECT a, c FROM t") == [(0, 0), (1, 1)]
+        assert database.rows("SELECT * FROM u") == []
+
+
+def test_an_upgrade_that_fails_leaves_the_older_schema(tmp_path: Path) -> None:
+    filled(tmp_path / "a.db", rows=2)
+    with pytest.raises(StorageError):
+        open_database(tmp_path / "a.db", version=2, upgrades=[["CREATE TABLE u(d)", "CREATE TABLE t(d)"]])
+    with open_database(tmp_path / "a.db") as database:
+        assert database.rows("SELECT name FROM sqlite_master WHERE name = 'u'") == []
 
 
 def test_a_newer_schema_in_an_unfinished_log_is_refused_too(tmp_path: Path) -> None:

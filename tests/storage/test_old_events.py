@@ -250,7 +250,7 @@ def test_a_look_refuses_what_it_cannot_read_and_leaves_it_in_place(path: Path) -
         with pytest.raises(StorageError, match="has a log, which only its owner can read"):
             SessionStore(path, read_only=True)
     sql(path, "PRAGMA user_version = 77")
-    with pytest.raises(StorageError, match="another version of runtimed"):
+    with pytest.raises(StorageError, match="a newer version of runtimed"):
         SessionStore(path, read_only=True)
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(StorageError, match="it is damaged"):

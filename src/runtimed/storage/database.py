@@ -11,6 +11,7 @@ A database belongs to the thread that opened it; a checkpoint alone may run in a
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -115,6 +116,7 @@ class Database:
         path: Made with mode 0600 if it does not exist, its folder with 0700.
         schema: The statements that make an empty database.
         version: Of the schema; a file with a higher one is refused and left as it is.
+        upgrades: For each lower version from 1 on, the statements that make of it the next one.
         application_id: Tells this kind of database from others.
         automatic: Pages in the log after which SQLite makes a checkpoint by itself. An owner who looks at `log_is_long`
             after each commit gives more, for a single large transaction.
@@ -137,6 +139,7 @@ class Database:
         schema: Sequence[str],
         version: int,
         application_id: int,
+        upgrades: Sequence[Sequence[str]] = (),
         automatic: int = AUTOMATIC,
         read_only: bool = False,
         on_rollback: Callable[[], None] = lambda: None,
@@ -176,7 +179,7 @@ class Database:
         except (sqlite3.Error, MemoryError) as exc:
             raise _translated(exc, path) from exc
         try:
-            self._open(schema, version, application_id, automatic, committed)
+            self._open(schema, version, application_id, upgrades, automatic, committed)
             self._ready = True
         except OSError as exc:
             raise StorageError(f"{path}: its log cannot be kept: {exc}", path=str(path), set_aside=None) from exc
@@ -196,13 +199,22 @@ class Database:
             uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
             self._connection.text_factory = _decode
-            if self.row("PRAGMA user_version") != (version,) or self.row("PRAGMA application_id") != (application_id,):
+            (found,) = self.row("PRAGMA user_version")
+            if not 0 < found <= version or self.row("PRAGMA application_id") != (application_id,):
                 self._connection.close()
-                raise self._refusal("was written by another version of runtimed, or is another kind of file")
+                raise self._refusal("was written by a newer version of runtimed, or is another kind of file")
         except (sqlite3.Error, MemoryError) as exc:
             raise _translated(exc, self.path) from exc
 
-    def _open(self, schema: Sequence[str], version: int, application_id: int, automatic: int, committed: int) -> None:
+    def _open(
+        self,
+        schema: Sequence[str],
+        version: int,
+        application_id: int,
+        upgrades: Sequence[Sequence[str]],
+        automatic: int,
+        committed: int,
+    ) -> None:
         # Damaged text must reach the comparison with its checksum, which then names the row.
         self._connection.text_factory = _decode
         run = self._connection.execute
@@ -241,8 +253,10 @@ class Database:
         run(f"PRAGMA wal_autocheckpoint={automatic}")
         if not found:
             self.is_new = True
+        if found < version:
+            steps = upgrades[found - 1 :] if found else [schema]
             run("BEGIN")
-            for statement in schema:
+            for statement in itertools.chain.from_iterable(steps):
                 run(statement)
             run(f"PRAGMA application_id={application_id}")
             run(f"PRAGMA user_version={version}")
