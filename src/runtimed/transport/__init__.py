@@ -1,1 +1,1 @@
-"""Unix sockets, blocking and asyncio, and how the daemon is found and started."""
+"""Connections: Unix sockets, a child process's standard streams, memory; and how the daemon is found and started."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from runtimed.protocol.connection import Side
 from runtimed.settings import Settings
 from runtimed.storage.blobs import BlobStore
 from runtimed.transport.channel import Channel, ChannelHandler
+from runtimed.transport.stdio import start_child
 
 PROGRAM = Path(__file__).with_name("far_machine.py")
 
@@ -53,18 +53,10 @@ class FarLauncher:
         return pid
 
     async def connect(self, place: Place, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]]) -> Channel[S]:
-        near, far = socket.socketpair()
-        self._build_bridge(place, far)
-        near.setblocking(False)
-        _transport, channel = await asyncio.get_running_loop().create_unix_connection(
-            lambda: Channel(side, handler), sock=near
-        )
-        return channel
-
-    def _build_bridge(self, place: Place, end: socket.socket) -> None:
         argv = [sys.executable, str(PROGRAM), str(self._far), "bridge", place]
-        with end:
-            bridges.append(subprocess.Popen(argv, stdin=end.fileno(), stdout=end.fileno(), stderr=subprocess.DEVNULL))
+        channel, bridge = await start_child(argv, side, handler, stderr=subprocess.DEVNULL)
+        bridges.append(bridge)
+        return channel
 
     def find_pid(self, place: Place) -> int | None:
         pid: int | None = self.ask("find_pid", place)
