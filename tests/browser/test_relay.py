@@ -14,7 +14,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
 from runtimed.actions import Fill, Goto, recorded
-from runtimed.browser import engine, gate, pictures
+from runtimed.browser import driver, gate, pictures
 from runtimed.browser import relay as relay_module
 from runtimed.browser.gate import Guarded
 from runtimed.browser.relay import Relay
@@ -127,8 +127,8 @@ def test_clients_and_chromium_compress_nothing(browser):
 def test_the_driver_offers_no_compression(run, monkeypatch, tmp_path):
     folder = tmp_path / 'José\'s "packages" \\ here'
     folder.mkdir()
-    shutil.copy(Path(engine.__file__).with_name("uncompressed.cjs"), folder)
-    monkeypatch.setattr(engine, "__file__", str(folder / "engine.py"))
+    shutil.copy(Path(driver.__file__).with_name("uncompressed.cjs"), folder)
+    monkeypatch.setattr(driver, "__file__", str(folder / "driver.py"))
     monkeypatch.setenv("NODE_OPTIONS", "--max-http-header-size=20000")
     heads = []
 
@@ -139,7 +139,7 @@ def test_the_driver_offers_no_compression(run, monkeypatch, tmp_path):
     async def connect():
         server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
         async with server:
-            playwright = await engine._start_driver()
+            playwright = await driver.start_driver()
             try:
                 with pytest.raises(PlaywrightError):
                     await playwright.chromium.connect_over_cdp(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")

@@ -117,7 +117,7 @@ def test_scraping_loads_nothing(teas, site):
 
 @pytest.mark.parametrize("options", [{}, {"schema": {"type": "string", "selector": "h1"}}, {"selector": "h1"}])
 def test_a_page_that_hangs_is_said_to_hang(teas, monkeypatch, options):
-    monkeypatch.setattr("runtimed.browser.engine._PATIENCE", 0.3)
+    monkeypatch.setattr("runtimed.browser.reading._PATIENCE", 0.3)
     teas.js("void setTimeout(() => { for (;;); })")
 
     with pytest.raises(BrowserError) as caught:

@@ -11,7 +11,7 @@ from playwright.async_api import Error as PlaywrightError
 
 from runtimed import BrowserError
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
-from runtimed.browser import engine, open_tab, perform
+from runtimed.browser import open_tab, perform, reading
 from runtimed.client.attached import check_can_attach
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.conftest import browsing
@@ -53,7 +53,7 @@ def test_who_attaches_is_told_which_tab_does_not_answer(run, monkeypatch):
     with browsing(run) as browser:
         browser.js("setTimeout(() => { while (true); }); 1")
         browser.do("new_tab")
-        monkeypatch.setattr(engine, "_PATIENCE", 0.5)
+        monkeypatch.setattr(reading, "_PATIENCE", 0.5)
         silent = run(browser.browser.silent())
         browser.do("close_tab", tab="t1")
         monkeypatch.undo()

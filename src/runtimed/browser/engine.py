@@ -7,38 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
-from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
+from playwright.async_api import BrowserContext, CDPSession
 from playwright.async_api import Error as PlaywrightError
 
 from runtimed.actions import Action, Secret, Target, secrets_of
-from runtimed.browser import (
-    choosing,
-    data,
-    filling,
-    handing,
-    held,
-    isolated,
-    operating,
-    pointing,
-    scrape,
-    survey,
-)
+from runtimed.browser import reading
 from runtimed.browser.action_log import ActionLog
 from runtimed.browser.chromium import Chromium
 from runtimed.browser.config_check import check_config
 from runtimed.browser.cookie_forms import check_cookies
 from runtimed.browser.credentials import Credentials
 from runtimed.browser.downloads import Download, Downloads
+from runtimed.browser.driver import drive, end_driver, start_driver
 from runtimed.browser.emulation import emulate
 from runtimed.browser.jar import CookieJar
 from runtimed.browser.keeper import Keeper
@@ -46,16 +35,15 @@ from runtimed.browser.last_words import end_pages
 from runtimed.browser.lifespan import Lifespan
 from runtimed.browser.masking import Secrets
 from runtimed.browser.observing import Observer
-from runtimed.browser.perform import Performed, Performer
+from runtimed.browser.perform import Performer
 from runtimed.browser.pictures import Pictures
-from runtimed.browser.profiles import check_profile_name, load_profile, store_profile
+from runtimed.browser.profiles import load_profile, profiles_folder, store_profile
 from runtimed.browser.relay import Relay
 from runtimed.browser.screencast import Screencast
 from runtimed.browser.tabs import Tabs
 from runtimed.browser.viewer import TakePart, Viewer, write_door
 from runtimed.browser.witness import Witness
-from runtimed.browser.words import bad_selector
-from runtimed.errors import BrowserError, BrowserUnavailable
+from runtimed.errors import BrowserUnavailable
 from runtimed.pages import ActionResult, BrowserConfig, LogEntry, Observation
 
 __all__ = ["Browser", "BrowserListener"]
@@ -71,20 +59,6 @@ the argument `--enable-aggressive-domstorage-flushing`.
 
 _PAGES_END: Final = 2.5
 """Seconds that pages get to end and to have what they stored written, before Chromium ends."""
-
-_PATIENCE: Final = 10.0
-"""Seconds in which a page that is to be read must answer."""
-
-_FUNCTIONS: Final = {
-    **choosing.FUNCTIONS,
-    **data.FUNCTIONS,
-    **filling.FUNCTIONS,
-    **handing.FUNCTIONS,
-    **operating.FUNCTIONS,
-    **pointing.FUNCTIONS,
-    **scrape.FUNCTIONS,
-}
-"""What is asked of pages in a world that is not theirs."""
 
 _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
 """Errors of actions after which we look whether the driver lives."""
@@ -148,8 +122,9 @@ class Browser:
         _check(config)
         browser = cls(config, folder, listener)
         jar = browser._read_cookies()
-        if config.profile is not None and config.profiles_dir is not None:
-            await asyncio.to_thread(load_profile, Path(config.profiles_dir), config.profile, browser._profile)
+        if config.profile is not None:
+            profiles = profiles_folder(config.profiles_dir, config.profile)
+            await asyncio.to_thread(load_profile, profiles, config.profile, browser._profile)
         try:
             await browser._start()
             await browser._set_up(jar)
@@ -225,13 +200,7 @@ class Browser:
 
     async def silent(self) -> list[str]:
         """Return a sentence for each tab that does not answer within seconds, though it waits in no dialog."""
-        asked = [tab for tab in self._tabs.all if tab.dialog is None and not tab.crashed]
-        answered = await asyncio.gather(*(tab.answers(_PATIENCE) for tab in asked))
-        return [
-            f"The page in {tab.id} has not answered within {_PATIENCE:g} s: it is busy. Wait, or end it with close_tab"
-            for tab, does in zip(asked, answered, strict=True)
-            if not does
-        ]
+        return await reading.find_silent(self._tabs.all)
 
     # --- what it is asked ---
 
@@ -262,7 +231,7 @@ class Browser:
                 observation, this outline does not show `start`, or the page does not answer.
         """
         self._jar.touch()
-        with self._pictures.hold(), self._without_secrets():
+        with self._pictures.hold(), self._secrets.mask_errors():
             observation = await self._observer.observe(
                 scope=scope,
                 depth=depth,
@@ -271,7 +240,7 @@ class Browser:
                 since=since,
                 start=start,
             )
-        return self._shown(observation)
+        return self._secrets.mask_observation(observation)
 
     async def execute(self, action: Action, *, client_id: str | None = None, label: str | None = None) -> ActionResult:
         """Perform an action. What the page refuses is part of the result, never an exception.
@@ -283,7 +252,8 @@ class Browser:
         """
         for secret in secrets_of(action).values():
             self._secrets.add(secret)
-        performed = self._told(await self._performer.perform(action))
+        performed = await self._performer.perform(action)
+        performed = msgspec.structs.replace(performed, result=self._secrets.mask_result(performed.result))
         self._pictures.performed(self._log.add_action(performed, client_id=client_id, label=label))
         if performed.result.error in _SUSPICIOUS:
             self._performer.later(self._check_driver())
@@ -305,27 +275,16 @@ class Browser:
             BrowserError: If the selector finds nothing, the schema cannot be met, or the page does not answer.
         """
         tab = await self._tabs.active()
-        await tab.ready
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await tab.run(tab.page.title())
-            if schema is None:
-                work: Any = scrape.scrape_markdown(
-                    tab.page, selector=selector, only_main_content=only_main_content, links=links, images=images
-                )
-            else:
-                work = data.scrape_data(tab.page, schema, selector=selector)
-            with self._without_secrets():
-                return self._secrets.mask_all(await tab.run(work))
-        except TimeoutError:
-            raise BrowserError(
-                f"The page in {tab.id} has not answered within {_PATIENCE:g} s: it is busy. "
-                "Wait, or go elsewhere with goto",
-                tab=tab.id,
-            ) from None
-        except PlaywrightError as exc:
-            said = bad_selector(exc, selector if schema is None else None)
-            raise BrowserError(said or f"The page cannot be read: {exc.message}", tab=tab.id) from exc
+        with self._secrets.mask_errors():
+            shown = await reading.scrape(
+                tab,
+                selector=selector,
+                only_main_content=only_main_content,
+                links=links,
+                images=images,
+                schema=schema,
+            )
+        return self._secrets.mask_all(shown)
 
     async def screenshot(self, target: Target | None = None, *, full_page: bool = False) -> bytes:
         """Return a picture of the active tab, or of an element, as PNG.
@@ -335,12 +294,7 @@ class Browser:
         """
         if target is not None:
             return await self._performer.picture(target)
-        tab = await self._tabs.active()
-        await tab.ready
-        try:
-            return await tab.run(tab.page.screenshot(full_page=full_page))
-        except PlaywrightError as exc:
-            raise BrowserError(f"There is no picture of {tab.id}: {exc.message}", tab=tab.id) from exc
+        return await reading.take_picture(await self._tabs.active(), full_page=full_page)
 
     async def cookies(self) -> list[dict[str, Any]]:
         """Return all cookies.
@@ -375,9 +329,7 @@ class Browser:
             BrowserError: If the name cannot be one, or there is no folder of profiles.
             OSError: If there is no room for it.
         """
-        check_profile_name(name)
-        if self._config.profiles_dir is None:
-            raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=name)
+        profiles = profiles_folder(self._config.profiles_dir, name)
         async with self._saving:
             await self._jar.write()
             await asyncio.wait([self._chromium.ended], timeout=_WRITTEN_AFTER)
@@ -385,7 +337,7 @@ class Browser:
                 # While it stands still its databases are whole, as after a crash, from which they recover.
                 os.killpg(self.pid, signal.SIGSTOP)
                 try:
-                    await asyncio.to_thread(store_profile, self._profile, Path(self._config.profiles_dir), name)
+                    await asyncio.to_thread(store_profile, self._profile, profiles, name)
                 finally:
                     os.killpg(self.pid, signal.SIGCONT)
 
@@ -400,36 +352,6 @@ class Browser:
         self._chromium.kill()
         await self.close()
 
-    # --- without secrets ---
-
-    def _told(self, performed: Performed) -> Performed:
-        """Return what came of an action without secrets in it."""
-        result = performed.result
-        result = msgspec.structs.replace(
-            result,
-            message=self._secrets.mask_told(result.message),
-            data=self._secrets.mask_all(result.data),
-            detail=self._secrets.mask_all(result.detail),
-        )
-        return msgspec.structs.replace(performed, result=result)
-
-    def _shown(self, observation: Observation) -> Observation:
-        """Return an observation without secrets; a selector with one finds nothing, and so is none."""
-        masked: Observation = self._secrets.mask_all(observation)
-        elements = tuple(
-            one if one.selector == before.selector else msgspec.structs.replace(one, selector=None)
-            for one, before in zip(masked.elements, observation.elements, strict=True)
-        )
-        return msgspec.structs.replace(masked, elements=elements)
-
-    @contextlib.contextmanager
-    def _without_secrets(self) -> Iterator[None]:
-        """Let errors say no secrets."""
-        try:
-            yield
-        except BrowserError as exc:
-            raise type(exc)(self._secrets.mask_told(exc.message), **self._secrets.mask_all(exc.data)) from None
-
     # --- its start and its end ---
 
     def _read_cookies(self) -> CookieJar:
@@ -442,28 +364,21 @@ class Browser:
         """Start Chromium and its driver, and bring them together."""
         self._profile.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._exit.push_async_callback(self._put_away)
-        driver = asyncio.create_task(_start_driver())
+        driver = asyncio.create_task(start_driver())
         try:
             self._chromium = await Chromium.start(self._config, self._profile, self._folder, self._listener.started)
         except BaseException:
-            await _end_driver(driver)
+            await end_driver(driver)
             raise
         self._exit.push_async_callback(self._chromium.close)
-        self._exit.push_async_callback(_end_driver, driver)
+        self._exit.push_async_callback(end_driver, driver)
         self.pid, self.headless = self._chromium.pid, self._chromium.headless
         host, port = self._chromium.address
         playwright = await driver
         try:
-            driven = await playwright.chromium.connect_over_cdp(
-                f"ws://{host}:{port}{self._chromium.path}",
-                is_local=True,
-                # Else it makes a temporary one, which it leaves when it is ended while it still removes it.
-                artifacts_dir=self._folder / "artifacts",
+            self._context, self._cdp = await drive(
+                playwright, f"ws://{host}:{port}{self._chromium.path}", self._folder / "artifacts"
             )
-            functions = isolated.register(playwright, _FUNCTIONS)
-            await asyncio.gather(survey.register(playwright), held.register(playwright), functions)
-            self._context = driven.contexts[0]
-            self._cdp = await driven.new_browser_cdp_session()
         except PlaywrightError as exc:
             raise self._undriven(exc) from exc
         self._chromium.ended.add_done_callback(self._on_ended)
@@ -547,8 +462,9 @@ class Browser:
         try:
             if not config.persist_profile:
                 await asyncio.to_thread(shutil.rmtree, self._profile, ignore_errors=True)
-            elif config.profile is not None and config.profiles_dir is not None and self._profile.exists():
-                await asyncio.to_thread(store_profile, self._profile, Path(config.profiles_dir), config.profile)
+            elif config.profile is not None and self._profile.exists():
+                profiles = profiles_folder(config.profiles_dir, config.profile)
+                await asyncio.to_thread(store_profile, self._profile, profiles, config.profile)
         except OSError as exc:
             logger.warning("the profile %s cannot be stored: %s", config.profile, exc)
 
@@ -581,27 +497,4 @@ class Browser:
 def _check(config: BrowserConfig) -> None:
     check_config(config)
     if config.profile is not None:
-        check_profile_name(config.profile)
-        if config.profiles_dir is None:
-            raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=config.profile)
-
-
-async def _start_driver() -> Playwright:
-    """Start Playwright's driver, which is to compress nothing that it says to Chromium."""
-    before = os.environ.get("NODE_OPTIONS")
-    uncompressed = f"--require {json.dumps(str(Path(__file__).with_name('uncompressed.cjs')), ensure_ascii=False)}"
-    os.environ["NODE_OPTIONS"] = uncompressed if before is None else f"{before} {uncompressed}"
-    try:
-        return await async_playwright().start()
-    finally:
-        if before is None:
-            del os.environ["NODE_OPTIONS"]
-        else:
-            os.environ["NODE_OPTIONS"] = before
-
-
-async def _end_driver(driver: asyncio.Task[Playwright]) -> None:
-    try:
-        await (await driver).stop()
-    except Exception:  # what it says of a Chromium that is gone already helps nobody
-        logger.debug("the driver did not end politely", exc_info=True)
+        profiles_folder(config.profiles_dir, config.profile)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import bisect
+import contextlib
 import functools
 import re
 import string
@@ -21,6 +22,8 @@ from typing import Any, Final
 import msgspec
 
 from runtimed.actions import Secret
+from runtimed.errors import BrowserError
+from runtimed.pages import ActionResult, Observation
 
 __all__ = ["MASK", "Secrets"]
 
@@ -78,6 +81,32 @@ class Secrets:
     def mask_all_told(self, value: Any) -> Any:
         """Return plain values that are said of a page without secrets and passwords."""
         return _replaced(value, self.mask_told)
+
+    def mask_result(self, result: ActionResult) -> ActionResult:
+        """Return the result of an action without secrets."""
+        return msgspec.structs.replace(
+            result,
+            message=self.mask_told(result.message),
+            data=self.mask_all(result.data),
+            detail=self.mask_all(result.detail),
+        )
+
+    def mask_observation(self, observation: Observation) -> Observation:
+        """Return an observation without secrets. A selector that contained one is None: masked, it finds nothing."""
+        masked: Observation = self.mask_all(observation)
+        elements = tuple(
+            one if one.selector == before.selector else msgspec.structs.replace(one, selector=None)
+            for one, before in zip(masked.elements, observation.elements, strict=True)
+        )
+        return msgspec.structs.replace(masked, elements=elements)
+
+    @contextlib.contextmanager
+    def mask_errors(self) -> Iterator[None]:
+        """Raise errors of a browser without secrets in their sentences and data."""
+        try:
+            yield
+        except BrowserError as exc:
+            raise type(exc)(self.mask_told(exc.message), **self.mask_all(exc.data)) from None
 
 
 def _replaced(value: Any, mask: Any) -> Any:

@@ -15,7 +15,15 @@ from typing import Any, Final
 
 from runtimed.errors import BrowserError
 
-__all__ = ["check_profile_name", "kept_profile", "list_profiles", "load_profile", "remove_profile", "store_profile"]
+__all__ = [
+    "check_profile_name",
+    "kept_profile",
+    "list_profiles",
+    "load_profile",
+    "profiles_folder",
+    "remove_profile",
+    "store_profile",
+]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIES: Final = 5
@@ -40,6 +48,22 @@ def check_profile_name(name: str) -> str:
             profile=name,
         )
     return name
+
+
+def profiles_folder(folder: str | None, name: str) -> Path:
+    """Return the folder of profiles that a browser's config names, to load or store a profile in it.
+
+    Args:
+        folder: The config's `profiles_dir`.
+        name: The profile's name.
+
+    Raises:
+        BrowserError: If the config names no folder, or the name cannot be a profile's.
+    """
+    check_profile_name(name)
+    if folder is None:
+        raise BrowserError("A profile needs a folder of profiles (profiles_dir)", profile=name)
+    return Path(folder)
 
 
 def kept_profile(config: Mapping[str, Any]) -> str | None:
