@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from runtimed import AsyncClient, AsyncExecution, AsyncSession, Client, Session
 
 
@@ -112,3 +114,7 @@ class AsyncFace:
 
     def close(self) -> None:
         self._loop.close()
+
+
+on_one_face = pytest.mark.parametrize("face", [SyncFace], indirect=True, scope="module", ids=["sync"])
+"""For what daemon, host and kernel do, whichever face asks: each of these tests has kernels of its own."""

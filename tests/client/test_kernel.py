@@ -22,6 +22,7 @@ from runtimed import (
     RuntimedError,
     SessionClosed,
 )
+from tests.client.faces import on_one_face
 from tests.conftest import wait_until
 
 PIXEL = base64.b64decode(
@@ -60,8 +61,11 @@ def test_a_kernel_is_started_shared_restarted_and_shut_down(face, session):
         session.restart_kernel()
 
 
-def test_a_notebooks_path_may_be_any_and_a_deleted_folder_is_a_sentence(session, tmp_path, monkeypatch):
-    session.start_kernel(notebook_path=tmp_path / ("a" * 300) / "nb.ipynb")
+@on_one_face
+def test_a_kernel_works_in_the_nearest_folder_of_any_path_and_a_deleted_folder_is_a_sentence(
+    session, tmp_path, monkeypatch
+):
+    session.start_kernel(notebook_path=tmp_path / "not" / ("a" * 300) / "nb.ipynb")
     assert session.run("import os; print(os.getcwd())").stdout == f"{tmp_path}\n"
     session.shutdown_kernel()
     gone = tmp_path / "gone"
@@ -90,6 +94,7 @@ def test_a_session_goes_on_when_the_folder_of_its_client_is_deleted(face, sessio
     again.close()
 
 
+@on_one_face
 def test_a_kernel_has_the_variables_and_the_folder_of_the_client_that_started_it(session, monkeypatch, tmp_path):
     monkeypatch.setenv("OF_THIS_CLIENT", "é \U0001f600")
     monkeypatch.chdir(tmp_path)
@@ -100,12 +105,7 @@ def test_a_kernel_has_the_variables_and_the_folder_of_the_client_that_started_it
     assert result.stdout == f"é \U0001f600|{tmp_path}|{sys.executable}\n"
 
 
-def test_a_kernel_works_in_the_nearest_folder_of_a_notebook_that_does_not_exist(session, tmp_path):
-    session.start_kernel(notebook_path=tmp_path / "not" / "yet" / "here.ipynb")
-
-    assert session.run("import os; print(os.getcwd())").stdout == f"{tmp_path}\n"
-
-
+@on_one_face
 def test_an_interpreter_and_a_kernelspec_can_be_named_and_its_kernel_drops_no_output_either(session, monkeypatch):
     session.start_kernel(env_source=f"python:{sys.executable}")
     assert session.env_source == f"python:{sys.executable}"
@@ -121,6 +121,7 @@ def test_an_interpreter_and_a_kernelspec_can_be_named_and_its_kernel_drops_no_ou
     assert result.display_data[0].data == {"text/plain": "42"}
 
 
+@on_one_face
 def test_a_kernel_that_cannot_start_says_why(session):
     for asked, error, sentence in (
         ({"env_source": "kernelspec:nonesuch"}, KernelStartFailed, "nonesuch"),
@@ -137,6 +138,7 @@ def test_a_kernel_that_cannot_start_says_why(session):
     assert session.run("1").success
 
 
+@on_one_face
 def test_a_broken_interpreter_s_last_words_are_told(session, tmp_path):
     broken = tmp_path / "python"
     broken.write_text("#!/bin/sh\necho out of order >&2\nexit 7\n")
@@ -154,6 +156,7 @@ if sys.platform == "linux":
     DEATHS["import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 6)"] = "signal 40"
 
 
+@on_one_face
 def test_a_kernel_that_dies_ends_its_execution_its_queue_and_the_session(session):
     session.start_kernel()
     for code, how in DEATHS.items():
@@ -177,6 +180,7 @@ def test_a_kernel_that_dies_ends_its_execution_its_queue_and_the_session(session
         assert session.status().status == "active"
 
 
+@on_one_face
 def test_a_kernel_that_eats_all_memory_it_may_have_fails_in_its_cell_and_lives(session):
     session.start_kernel()
     result = session.run(
@@ -191,6 +195,7 @@ def test_a_kernel_that_eats_all_memory_it_may_have_fails_in_its_cell_and_lives(s
     assert session.run("del data; print('lives')").stdout == "lives\n"
 
 
+@on_one_face
 def test_a_session_is_stopped_while_its_kernel_still_starts(face, session, tmp_path):
     mute = tmp_path / "python"
     mute.write_text("#!/bin/sh\nexec sleep 1000\n")
@@ -217,6 +222,7 @@ def test_a_session_is_stopped_while_its_kernel_still_starts(face, session, tmp_p
     assert other.status().status == "closed"
 
 
+@on_one_face
 def test_what_was_queued_for_a_kernel_that_does_not_start_says_why_it_never_ran(face, session, tmp_path):
     broken = tmp_path / "python"
     broken.write_text(f"#!/bin/sh\nuntil [ -e {tmp_path}/go ]; do sleep 0.01; done\necho out of order >&2\nexit 7\n")
