@@ -1,4 +1,4 @@
-"""Starts a daemon where none answers: one of many who try at once does it, the others wait for that one."""
+"""Finds the daemon, or starts it: one of the clients that try at once starts it, the others wait for that one."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from runtimed.transport.sockets import check_listener, check_private_folder, che
 __all__ = ["READY", "connect_socket", "daemon_answers", "ensure_daemon", "open_or_start"]
 
 READY: Final = b"ready\n"
-"""What a daemon writes to its standard output when it listens; anything else is the sentence that says why not."""
+"""Line that a daemon writes to standard output once it listens. Any other text says why it does not."""
 
 
 def connect_socket(path: Path, *, wait: bool = True) -> socket.socket | None:
     """Connect to a daemon's socket; None if nobody listens there.
 
     Args:
-        path: The socket's.
-        wait: Whether to wait while the queue of a listener that accepts nobody is full.
+        path: Path of the socket.
+        wait: Whether to wait while the listener's backlog is full.
 
     Raises:
-        DaemonUnavailable: If the path cannot be a socket's, is something else, or belongs to somebody else.
+        DaemonUnavailable: If the path is too long for a socket, is no socket, or belongs to another user.
     """
     check_socket_path(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,7 +47,7 @@ def connect_socket(path: Path, *, wait: bool = True) -> socket.socket | None:
     except OSError as exc:
         sock.close()
         if exc.errno in (errno.EACCES, errno.ENOTDIR):
-            # The folder is the reason, and there is more to say of it.
+            # The folder is the cause; its own check has the better sentence.
             check_private_folder(path.parent)
         raise DaemonUnavailable(f"Cannot connect to {path}: {exc.strerror}", path=str(path)) from exc
     except BaseException:
@@ -74,7 +74,7 @@ def open_or_start(settings: Settings) -> socket.socket:
 
 
 def daemon_answers(settings: Settings) -> bool:
-    """Whether somebody listens on the daemon's socket."""
+    """Whether a process listens on the daemon's socket."""
     sock = connect_socket(settings.socket_path)
     if sock is None:
         return False
@@ -83,9 +83,9 @@ def daemon_answers(settings: Settings) -> bool:
 
 
 def ensure_daemon(settings: Settings) -> None:
-    """Start a daemon unless one answers, and return when it listens.
+    """Start a daemon unless one answers, and return once it listens. Idempotent.
 
-    The lock is held until the daemon listens, so whoever waited for it finds that daemon and starts no second one.
+    A file lock is held until the daemon listens: a process that waited for the lock finds that daemon running.
 
     Raises:
         DaemonUnavailable: If the daemon cannot start; the sentence says why.
@@ -117,9 +117,9 @@ def _start(settings: Settings) -> None:
         "RUNTIMED_SOCKET_PATH": str(settings.socket_path),
         "RUNTIMED_IDLE_EXIT": str(settings.idle_exit),
     }
-    # The process forks and its first half ends at once, so that no client is ever the daemon's parent.
+    # The process forks and the first one ends at once: a daemon is never a client's child.
     process = subprocess.run(
-        # -P: the folder in which a client happens to work must not shadow the daemon's modules.
+        # -P: modules in the client's working directory must not shadow the daemon's.
         [sys.executable, "-P", "-m", "runtimed.daemon"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

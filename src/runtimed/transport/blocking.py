@@ -1,7 +1,7 @@
 """A connection over a socket with blocking calls: no thread, no event loop.
 
-An exception from outside (Ctrl-C, a signal handler that raises) while a call waits leaves the channel in step. One that
-strikes in the moment in which bytes are being moved closes it, since nobody can tell any more how many were.
+An asynchronous exception (Ctrl-C, a signal handler that raises) during a wait leaves the channel usable. One that
+strikes while bytes are moved closes the channel, since the number of moved bytes is unknown then.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from runtimed.protocol.connection import AskingEvent, AskingSide
 __all__ = ["BlockingChannel", "WaitTimeout"]
 
 _CHUNK: Final = 2**18
-"""Bytes asked of the socket at a time."""
+"""Bytes of one read."""
 
 _LONGEST_POLL: Final = 86_400.0
-"""Seconds of one `poll`, which takes no more milliseconds than a C int holds: 24 days."""
+"""Seconds of one `poll`: its milliseconds must fit into a C int, which holds 24 days."""
 
 
 class WaitTimeout(ExecutionTimeout):
-    """Nothing arrived before the deadline; the channel is as it was."""
+    """Nothing arrived before the deadline; the channel is still usable."""
 
 
 class BlockingChannel:
     """One connection of an asking side, for one thread at a time.
 
     Attributes:
-        side: What is said with it leaves with the next `flush`.
+        side: The asking side. Its messages leave with the next `flush`.
     """
 
     def __init__(self, sock: socket.socket, side: AskingSide[None]) -> None:
@@ -48,21 +48,21 @@ class BlockingChannel:
 
     @property
     def is_open(self) -> bool:
-        """False once it was closed or found broken."""
+        """False once the channel was closed or found broken."""
         return self._open
 
     def flush(self, deadline: float | None = None) -> None:
-        """Send what the side has said, waiting as long as the other side does not read.
+        """Send the side's messages, and wait while the peer does not read.
 
         Args:
-            deadline: On the clock of `time.monotonic`.
+            deadline: On the clock of `time.monotonic`; None waits without limit.
 
         Raises:
-            ConnectionLost: If the other side is gone.
-            WaitTimeout: If it did not take the bytes in time; the channel is closed then.
+            ConnectionLost: If the peer has closed the connection.
+            WaitTimeout: If the peer did not take the bytes in time; the channel is closed then.
         """
         self._check_open()
-        # Until the last byte is sent, an exception leaves a torn frame behind.
+        # An exception before the last byte leaves a partial frame behind.
         self._open = False
         try:
             rest = memoryview(b"".join(self.side.data_to_send()))
@@ -79,14 +79,14 @@ class BlockingChannel:
                 self.close()
 
     def receive(self, deadline: float | None = None) -> AskingEvent[None]:
-        """Return the next event; `Ended`, and then nothing more, when the connection is over.
+        """Return the next event. `Ended` is the last one.
 
         Args:
-            deadline: On the clock of `time.monotonic`; None waits for ever.
+            deadline: On the clock of `time.monotonic`; None waits without limit.
 
         Raises:
             ConnectionLost: If the channel is closed.
-            WaitTimeout: If nothing came in time.
+            WaitTimeout: If nothing arrived in time.
         """
         while not self._arrived:
             self._check_open()
@@ -104,7 +104,7 @@ class BlockingChannel:
         return self._arrived.popleft()
 
     def _take(self) -> None:
-        # Into a buffer that stays: `recv` would allocate a whole chunk for each small message.
+        # A buffer that is kept: `recv` allocates a whole chunk for each small message.
         data = bytes(self._view[: self._sock.recv_into(self._view)])
         self._arrived.extend(self.side.receive_data(data))
         if data and self.side.error is None:
@@ -113,12 +113,12 @@ class BlockingChannel:
             self._arrived.extend(self.side.receive_eof())
 
     def close(self) -> None:
-        """Close the connection. Closing twice is harmless."""
+        """Close the connection. Idempotent."""
         self._open = False
         self._sock.close()
 
     def hang_up(self) -> None:
-        """End the connection under a call that waits in another thread, which then finds it closed."""
+        """Shut the connection down while another thread waits in a call, which then fails with `ConnectionLost`."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 

@@ -1,6 +1,6 @@
-"""A connection over any asyncio transport: callbacks for what arrives, a buffer with a mark for what leaves.
+"""A connection over any asyncio transport: callbacks for events, a write buffer with a high-water mark.
 
-Who is at the other end is known to whoever made the connection (`unix`).
+A channel knows nothing of its peer's identity; the acceptor does (`unix`).
 """
 
 from __future__ import annotations
@@ -17,54 +17,54 @@ from runtimed.transport.reception import Reception
 __all__ = ["HIGH_WATER", "TURN", "Channel", "ChannelHandler"]
 
 HIGH_WATER: Final = 2**20
-"""Bytes that wait to be sent above which a channel is not `writable`; the owner then stops giving it events."""
+"""High-water mark of the write buffer, in bytes. Above it a channel is not `writable` and its owner sends no events."""
 
 TURN: Final = 0.001
-"""Seconds of handling one connection's messages after which everything else on the event loop has its turn."""
+"""Time slice of one connection's messages, in seconds. Then everything else on the event loop has its turn."""
 
 E = TypeVar("E")
 S = TypeVar("S", bound=Side[Any])
 
 
 class ChannelHandler(Generic[E]):
-    """What the owner of a channel does when something happens. All methods are plain calls on the event loop.
+    """Callbacks of a channel's owner. The event loop calls all of them; none may block.
 
     Attributes:
-        batch: So many events are handed over at a time, at most. Between two batches the channel looks at the time,
-            and whether its owner wants to read on.
+        batch: Largest number of events in one call of `received`. Between two batches the channel checks its time
+            slice, and whether its owner has paused reading.
     """
 
     batch: int = 64
 
     def received(self, events: list[E]) -> None:
-        """Messages arrived, in order, at most `batch` of them; or the connection has ended, with all that it means."""
+        """Handle events in their order, at most `batch` of them. The end of the connection comes as events, too."""
         raise NotImplementedError
 
     def writable(self) -> None:
-        """What waited to be sent has shrunk: `Channel.writable` is True again."""
+        """The write buffer has drained: `Channel.writable` is True again."""
 
     def closed(self, error: Exception | None) -> None:
-        """The connection is gone, once. `error` says why unless this or the other side closed it."""
+        """The connection has ended; called once. `error` is None if one of the two sides closed it."""
         raise NotImplementedError
 
 
 class Channel(asyncio.Protocol, Generic[S]):
-    """One connection and the side of it that is here.
+    """One connection, joined to this end's side of the protocol.
 
     Attributes:
-        side: What is said with it leaves with the next `flush`.
-        writable: Whether little waits to be sent.
+        side: This end's side. Its messages leave with the next `flush`.
+        writable: Whether the write buffer is below the high-water mark.
     """
 
     def __init__(
         self, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]], reception: Reception | None = None
     ) -> None:
-        """Make a channel that asyncio connects.
+        """Create a channel; asyncio connects it.
 
         Args:
-            side: The side that is here.
+            side: This end's side of the protocol.
             handler: Makes the channel's owner.
-            reception: That of the listener which made the connection; None on the side that connected.
+            reception: The listener's reception for an accepted connection; None for any other.
         """
         self.side = side
         self._make_handler = handler
@@ -92,12 +92,12 @@ class Channel(asyncio.Protocol, Generic[S]):
         self._take_turn(data)
 
     def _take_turn(self, data: bytes = b"") -> None:
-        """Hand over what has come, for one turn; the rest waits for the next one, and the other side with it."""
+        """Hand over events for one time slice. The rest waits for the next one, and back-pressure stops the peer."""
         self._next_turn = None
         end = time.monotonic() + TURN
         more = True
         while more and self.is_open and self._handler is not None:
-            # What comes behind a greeting waits until that is accepted.
+            # Messages behind a greeting wait until it is accepted.
             size = self._handler.batch if self.side.is_greeted else 1
             events, more = self._next_batch(size, data)
             data = b""
@@ -128,12 +128,12 @@ class Channel(asyncio.Protocol, Generic[S]):
         try:
             handler.received(events)
         except BaseException:
-            # Nobody knows what became of these messages.
+            # It is unknown which of these messages were handled.
             self.abort()
             raise
 
     def _next_batch(self, size: int, data: bytes) -> tuple[list[Any], bool]:
-        """Return the next events, and whether more may be there; those before an unreadable message still count."""
+        """Return the next events, and whether more may follow. Events before an unreadable message count."""
         events: list[Any] = []
         with closing(self.side.receive_data(data)) as arrived:
             for event in arrived:
@@ -178,11 +178,11 @@ class Channel(asyncio.Protocol, Generic[S]):
 
     @property
     def is_read(self) -> bool:
-        """Whether bytes are taken from the socket now."""
+        """Whether bytes are read from the socket now."""
         return self._transport is not None and self._transport.is_reading()
 
     def go_on(self) -> None:
-        """Take the rest of a large frame: there is memory for it."""
+        """Read the rest of a large frame: its memory was granted."""
         self._waits_for_memory = False
         self._set_reading()
 
@@ -195,11 +195,11 @@ class Channel(asyncio.Protocol, Generic[S]):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait until the other side takes them."""
+        """Bytes in the write buffer."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def flush(self) -> None:
-        """Send what the side has said; on a closed channel it goes nowhere."""
+        """Send the side's messages. A closed channel drops them."""
         if self._is_stranger and self.side.is_greeted and self._reception is not None:
             self._is_stranger = False
             self._reception.greeted(self)
@@ -211,7 +211,7 @@ class Channel(asyncio.Protocol, Generic[S]):
                 self._transport.writelines(parts)
 
     def pause_reading(self) -> None:
-        """Let the other side wait: nothing more is handed over but what `received` is being called with."""
+        """Stop handing over events after the present call of `received`; back-pressure stops the peer."""
         self._paused = True
         if self._next_turn is not None:
             self._next_turn.cancel()
@@ -219,28 +219,28 @@ class Channel(asyncio.Protocol, Generic[S]):
         self._set_reading()
 
     def resume_reading(self) -> None:
-        """Take up reading again, with what had come before."""
+        """Hand over events again, first those that arrived before the pause."""
         if self._paused:
             self._paused = False
             self._next_turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
     def refuse(self, reason: str, error: str = "ProtocolError") -> None:
-        """Tell the other side why, and close.
+        """Send the peer the reason and close.
 
         Args:
             reason: A sentence.
-            error: Name of the class of error that it is.
+            error: Name of the error's class.
         """
         self.side.refuse(reason, error)
         self.flush()
         self.close()
 
     def close(self) -> None:
-        """Close after what was sent has left. Closing twice is harmless."""
+        """Close once the write buffer is sent. Idempotent."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once; what waits to be sent is dropped."""
+        """Close at once and drop the write buffer. Idempotent."""
         if self._transport is not None:
             self._transport.abort()

@@ -1,6 +1,7 @@
-"""A connection over a Unix socket in an event loop that may end at any time, and of which a process may have several.
+"""A connection over a Unix socket for clients: its event loop may end at any time, and a process may have several.
 
-There is no transport of asyncio's below, which only its own loop can close: `LoopChannel.close` works from anywhere.
+It uses no asyncio transport, since only the transport's own loop can close that. `LoopChannel.close` works from any
+thread.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from runtimed.transport.sockets import check_listener
 __all__ = ["LoopChannel", "connect_here"]
 
 _CHUNK: Final = 2**18
-"""Bytes asked of the socket at a time, and handled in one turn of the loop."""
+"""Bytes of one read, which one turn of the loop handles."""
 
 
 T = TypeVar("T")
@@ -30,9 +31,9 @@ class LoopChannel(Generic[T]):
     """One connection of an asking side, for the event loop in which it was made.
 
     Args:
-        sock: Connected, and not blocking.
-        side: What is said with it leaves with the next `flush`.
-        received: Told of events one at a time, on that loop.
+        sock: A connected, non-blocking socket.
+        side: The asking side. Its messages leave with the next `flush`.
+        received: Called with one event at a time, on that loop.
     """
 
     def __init__(self, sock: socket.socket, side: AskingSide[T], received: Callable[[AskingEvent[T]], None]) -> None:
@@ -48,11 +49,11 @@ class LoopChannel(Generic[T]):
         self.is_open = True
         """False once either side has closed it."""
         self.loop.add_reader(sock.fileno(), self._read)
-        # A loop that ends forgets it without a word; who forgets it, too, has closed it.
+        # A loop that ends drops its readers silently; the socket is closed with the last reference to this object.
         weakref.finalize(self, sock.close)
 
     def flush(self) -> None:
-        """Send what the side has said, from its own loop; on a closed channel it goes nowhere."""
+        """Send the side's messages; call it on the channel's own loop. A closed channel drops them."""
         if self.is_open:
             waits = bool(self._unsent)
             self._unsent += b"".join(self.side.data_to_send())
@@ -60,20 +61,20 @@ class LoopChannel(Generic[T]):
                 self._write()
 
     def pause_reading(self) -> None:
-        """Let the other side wait: nothing more is handed over."""
+        """Stop handing over events; back-pressure stops the peer."""
         if self.is_open and not self._paused:
             self._paused = True
             self.loop.remove_reader(self._sock.fileno())
 
     def resume_reading(self) -> None:
-        """Take up reading again, with what had come before."""
+        """Hand over events again, first those that arrived before the pause."""
         if self._paused and self._sock.fileno() >= 0:
             self._paused = False
             self.loop.add_reader(self._sock.fileno(), self._read)
             self._next_turn = self._next_turn or self.loop.call_soon(self._take)
 
     def close(self) -> None:
-        """Close it, from any thread and whatever became of its loop. Closing twice is harmless."""
+        """Close the channel from any thread, whether its loop runs or not. Idempotent."""
         if not self.is_open:
             return
         if self._pid != os.getpid() or self.loop.is_closed():
@@ -82,7 +83,7 @@ class LoopChannel(Generic[T]):
         elif self.loop is _running_loop():
             self._end(None)
         else:
-            # Its loop, if it runs, finds it closed; nothing else may touch what that loop has.
+            # Only the loop may touch its readers; if it runs, it sees the end of the stream.
             self.is_open = False
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -91,7 +92,7 @@ class LoopChannel(Generic[T]):
 
     def _read(self) -> None:
         try:
-            # Into a buffer that stays: `recv` would allocate a whole chunk for each small message.
+            # A buffer that is kept: `recv` allocates a whole chunk for each small message.
             data = bytes(self._view[: self._sock.recv_into(self._view)])
         except (BlockingIOError, InterruptedError):
             return
@@ -104,7 +105,7 @@ class LoopChannel(Generic[T]):
             self._end(None)
 
     def _take(self, data: bytes = b"") -> None:
-        """Hand over what has come, until the owner has enough of it."""
+        """Hand over events until the owner pauses reading."""
         self._next_turn = None
         with closing(self.side.receive_data(data)) as events:
             for event in events:
@@ -144,10 +145,10 @@ class LoopChannel(Generic[T]):
 
 
 async def connect_here(path: Path, side: AskingSide[T], received: Callable[[AskingEvent[T]], None]) -> LoopChannel[T]:
-    """Connect to a path in the running loop; the other arguments are those of `LoopChannel`.
+    """Connect to a socket's path in the running loop; the other arguments are those of `LoopChannel`.
 
     Raises:
-        OSError: If nobody answers there, or somebody else than this user.
+        OSError: If no process listens there, or another user's does.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,4 +1,4 @@
-"""Two sides of a connection joined in memory: nothing moves but what is asked to, in pieces of any size."""
+"""Two sides of a connection joined in memory: bytes move only when asked to, in pieces of any size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 
 class MemoryPair(Generic[A, OperationT, S]):
-    """An asking and a serving side, and the bytes on their way from one to the other.
+    """An asking and a serving side, and the bytes in flight between them.
 
     Attributes:
         asking: The side that connects.
@@ -29,26 +29,26 @@ class MemoryPair(Generic[A, OperationT, S]):
         self._to_asking = bytearray()
 
     def serve(self, size: int | None = None) -> list[ServingEvent[OperationT, S]]:
-        """Bring the serving side what the asking side has sent, and give the events.
+        """Deliver the asking side's bytes to the serving side, and return the events.
 
         Args:
-            size: Bytes to bring at most; all if None.
+            size: Largest number of bytes to deliver; None for all.
         """
         self._to_serving += b"".join(self.asking.data_to_send())
         return list(self.serving.receive_data(_take(self._to_serving, size)))
 
     def answer(self, size: int | None = None) -> list[AskingEvent[A]]:
-        """Bring the asking side what the serving side has sent, and give the events; `size` as in `serve`."""
+        """Deliver the serving side's bytes to the asking side, and return the events; `size` as in `serve`."""
         self._to_asking += b"".join(self.serving.data_to_send())
         return list(self.asking.receive_data(_take(self._to_asking, size)))
 
     @property
     def on_its_way(self) -> int:
-        """Bytes that were sent and have not arrived."""
+        """Bytes in flight in both directions."""
         return len(self._to_serving) + len(self._to_asking)
 
     def cut(self, reason: str = "") -> tuple[list[AskingEvent[A]], list[ServingEvent[OperationT, S]]]:
-        """End the connection under both sides; what is on its way is lost."""
+        """Break the connection for both sides; bytes in flight are lost."""
         self._to_serving.clear()
         self._to_asking.clear()
         return self.asking.receive_eof(reason), self.serving.receive_eof(reason)

@@ -1,4 +1,4 @@
-"""What a listener grants connections: a while to say who they are, and memory for frames that have not come whole.
+"""Limits for the connections of one listener: the time until the greeting, and the memory for unfinished frames.
 
 Nothing here reads a socket.
 """
@@ -14,28 +14,28 @@ from runtimed.protocol.codec import MAX_FRAME
 __all__ = ["GREETING_DEADLINE", "SMALL_FRAME", "Receiving", "Reception"]
 
 GREETING_DEADLINE: Final = 10.0
-"""Seconds that a connection gets to say who it is."""
+"""Seconds within which a connection must greet."""
 
 SMALL_FRAME: Final = 2**16
-"""Bytes of a frame that is read whatever else is unfinished."""
+"""Largest frame that needs no grant of memory, in bytes."""
 
 MAX_WAITING: Final = 128
-"""Connections that may wait to send a larger frame; the next one is closed, and may come again."""
+"""Largest number of connections that wait for a grant. The next one is closed, and may connect again."""
 
 SILENCE: Final = 30.0
-"""Seconds without a byte after which an unfinished frame is given up."""
+"""Seconds without a byte after which the connection of an unfinished frame is closed."""
 
 STALLED: Final = 2.0
-"""Seconds without a byte after which a larger frame makes way for one that waits."""
+"""Seconds without a byte after which a granted frame is evicted for one that waits."""
 
 SLOW_AFTER: Final = 10.0
-"""Age of an unfinished frame, in seconds, from which on it makes way if it is slow."""
+"""Age in seconds from which a slow frame is evicted for one that waits."""
 
 LEAST_RATE: Final = 2**17
-"""Bytes a second below which a frame is slow."""
+"""Rate below which a frame is slow, in bytes per second."""
 
 LOOK_EVERY: Final = 0.5
-"""Seconds between two looks at what is unfinished."""
+"""Seconds between two checks of the unfinished frames."""
 
 
 class Receiving(Protocol):
@@ -43,17 +43,17 @@ class Receiving(Protocol):
 
     @property
     def is_read(self) -> bool:
-        """Whether its bytes are taken from the socket now."""
+        """Whether its bytes are read from the socket now."""
 
     def go_on(self) -> None:
-        """Take the bytes of the frame that had to wait."""
+        """Read the frame that had to wait."""
 
     def refuse(self, reason: str, error: str = "ProtocolError") -> None:
-        """Tell the other side why, and close."""
+        """Send the peer the reason and close."""
 
 
 class _Frame:
-    """A frame of which a part has come."""
+    """A frame that has arrived in part."""
 
     def __init__(self, size: int, now: float) -> None:
         self.size = size
@@ -62,23 +62,23 @@ class _Frame:
         self.received = 0
 
     def is_slow(self, now: float) -> bool:
-        """Whether it may have to make way for another one."""
+        """Whether it may be evicted for another frame."""
         age = now - self.begun_at
         return now - self.heard_at > STALLED or (age > SLOW_AFTER and self.received < LEAST_RATE * age)
 
 
 class Reception:
-    """Decides for all connections of one listener together.
+    """The limits of one listener, which all its connections share.
 
-    A frame of more than SMALL_FRAME bytes is read when its size is free in the budget. Else its connection waits, and
-    with it its sender; frames that do not come on make way.
+    A frame of more than SMALL_FRAME bytes is read once its size is free in the budget. Until then its connection is not
+    read, so back-pressure stops the sender. Slow frames are evicted while others wait.
     """
 
     def __init__(self, max_strangers: int, budget: int = 4 * MAX_FRAME) -> None:
-        """Receive nobody yet.
+        """Start without connections.
 
         Args:
-            max_strangers: Connections that may wait without a greeting; with one more, the oldest of them is closed.
+            max_strangers: Largest number of connections without a greeting. One more evicts the oldest of them.
             budget: Bytes for unfinished frames, at least MAX_FRAME.
         """
         self._max_strangers = max_strangers
@@ -93,24 +93,24 @@ class Reception:
 
     @property
     def strangers(self) -> int:
-        """How many connections have not said who they are."""
+        """Number of connections that have not greeted."""
         return len(self._strangers)
 
     def came(self, connection: Receiving) -> None:
-        """A connection was made."""
+        """Register a new connection."""
         loop = asyncio.get_running_loop()
         self._strangers[connection] = loop.call_later(GREETING_DEADLINE, self._turn_away_late, connection)
         if len(self._strangers) > self._max_strangers:
             self._turn_away(next(iter(self._strangers)), "Too many connections wait here without a greeting")
 
     def greeted(self, connection: Receiving) -> None:
-        """A connection has said who it is."""
+        """Note that a connection has greeted."""
         timer = self._strangers.pop(connection, None)
         if timer is not None:
             timer.cancel()
 
     def gone(self, connection: Receiving) -> None:
-        """A connection is closed, or will be. Saying so twice is harmless."""
+        """Note that a connection is closed or about to be. Idempotent."""
         self.greeted(connection)
         self.finished(connection)
 
@@ -124,15 +124,15 @@ class Reception:
     # --- what has not come whole ---
 
     def unfinished(self, connection: Receiving, size: int, received: int) -> bool:
-        """Say that a part of a frame has come.
+        """Note that a frame has arrived in part.
 
         Args:
-            connection: Whose.
+            connection: The frame's connection.
             size: Bytes of the whole frame.
-            received: Bytes that are here.
+            received: Bytes that have arrived.
 
         Returns:
-            Whether to read on; if not, `go_on` is called when the time has come, or the connection is refused.
+            Whether to read on. If not, `go_on` follows once there is memory, or the connection is refused.
         """
         now = time.monotonic()
         frame = self._frames.get(connection)
@@ -141,7 +141,7 @@ class Reception:
             self._look_later()
         frame.heard_at, frame.received = now, received
         if connection not in self._granted:
-            frame.size = size  # comes with the first four bytes
+            frame.size = size  # known from the fourth byte on
         if size <= SMALL_FRAME or connection in self._granted:
             return True
         if not self._waiting and size <= self._free:
@@ -154,7 +154,7 @@ class Reception:
         return False
 
     def finished(self, connection: Receiving) -> None:
-        """A frame has come whole, or never will. Saying so twice is harmless."""
+        """Note that a frame is complete, or never will be. Idempotent."""
         frame = self._frames.pop(connection, None)
         self._waiting.pop(connection, None)
         if frame is not None and connection in self._granted:
@@ -186,7 +186,7 @@ class Reception:
         now = time.monotonic()
         for connection, frame in list(self._frames.items()):
             if not connection.is_read:
-                # It is us that it waits for.
+                # The frame waits for this side, not for its sender.
                 frame.heard_at = now
             elif now - frame.heard_at > SILENCE:
                 self._give_up(connection, f"The rest of a message of {frame.size} bytes did not come")
@@ -196,5 +196,5 @@ class Reception:
 
     def _give_up(self, connection: Receiving, reason: str) -> None:
         self.gone(connection)
-        # Whoever is honest connects again and sends it again.
+        # A well-behaved client connects and sends again.
         connection.refuse(reason, "ConnectionLost")

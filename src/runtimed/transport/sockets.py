@@ -1,4 +1,4 @@
-"""Unix sockets that only their owner can reach: private folders, safe binding, and who is at the other end."""
+"""Unix sockets that only their owner can reach: private folders, safe binding, peer credentials."""
 
 from __future__ import annotations
 
@@ -28,26 +28,31 @@ __all__ = [
 ]
 
 BACKLOG: Final = 1024
-"""Connections that may wait to be accepted. One more that is made without blocking fails at once (unix(7), EAGAIN)."""
+"""Listen backlog, in connections. One more that is made without blocking fails at once (unix(7), EAGAIN)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PeerCredentials:
-    """The process at the other end of a Unix socket, as the kernel of the operating system names it."""
+    """The process at the other end of a Unix socket, as the operating system names it.
+
+    Attributes:
+        uid: Its user id.
+        pid: Its process id; None if the system does not know it.
+    """
 
     uid: int
     pid: int | None
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create a folder of mode 0700, and those above it that are missing, or check one that is there.
+    """Create a folder of mode 0700 with its missing parents, or check an existing one.
 
     Raises:
-        DaemonUnavailable: If it is a link or no folder, belongs to somebody else, or others may enter it.
+        DaemonUnavailable: If it is a link or no folder, belongs to another user, or others may enter it.
     """
     try:
         for missing in reversed([place for place in (folder, *folder.parents) if not os.path.lexists(place)]):
-            # Not `parents=True`: with an open umask everybody could put another folder in the place of ours.
+            # Not `parents=True`: it ignores the mode, and under an open umask others could replace this folder.
             missing.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise DaemonUnavailable(
@@ -59,10 +64,10 @@ def make_private_folder(folder: Path) -> None:
 
 
 def check_private_folder(folder: Path) -> None:
-    """Refuse a folder in which somebody else may put things, or that somebody else has put there.
+    """Refuse a folder that another user owns or can write to.
 
     Raises:
-        DaemonUnavailable: If it is a link or no folder, belongs to somebody else, or others may enter it.
+        DaemonUnavailable: If it is a link or no folder, belongs to another user, or others may enter it.
     """
     try:
         info = folder.lstat()
@@ -87,10 +92,10 @@ def check_private_folder(folder: Path) -> None:
 
 
 def check_socket_path(path: Path) -> None:
-    """Refuse a path that no Unix socket can have.
+    """Refuse a path that is too long for a Unix socket.
 
     Raises:
-        DaemonUnavailable: If it is longer than the operating system takes.
+        DaemonUnavailable: If it has more than MAX_SOCKET_PATH bytes.
     """
     size = len(os.fsencode(path))
     if size > MAX_SOCKET_PATH:
@@ -102,12 +107,12 @@ def check_socket_path(path: Path) -> None:
 
 
 def listen(path: Path) -> socket.socket:
-    """Bind a listening socket of mode 0600, replacing one that nobody serves any more.
+    """Bind a listening socket of mode 0600, and replace one that no process serves.
 
-    The caller makes sure that no second process does this for the same path at the same time.
+    The caller holds a lock: no second process may bind the same path at the same time.
 
     Raises:
-        DaemonUnavailable: If something else is at that path, or somebody listens there.
+        DaemonUnavailable: If the path is no socket, or a process listens there.
     """
     check_socket_path(path)
     make_private_folder(path.parent)
@@ -126,7 +131,7 @@ def listen(path: Path) -> socket.socket:
                 )
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # The folder is private, so nobody can connect before the mode is set.
+        # The folder is private: no other user can connect before the mode is set.
         sock.bind(str(path))
         path.chmod(0o600)
         sock.listen(BACKLOG)
@@ -139,7 +144,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def peer_credentials(sock: socket.socket) -> PeerCredentials:
-    """Ask the operating system who is at the other end.
+    """Ask the operating system for the process at the other end.
 
     Source: unix(7) `SO_PEERCRED`; macOS `LOCAL_PEERCRED` (struct xucred) and `LOCAL_PEERPID` of sys/un.h.
     """
@@ -152,10 +157,10 @@ def peer_credentials(sock: socket.socket) -> PeerCredentials:
 
 
 def check_listener(sock: socket.socket) -> None:
-    """Refuse to tell anything to a process of somebody else who listens where ours should.
+    """Refuse a connected socket whose listener belongs to another user.
 
     Raises:
-        PermissionError: If the socket is connected to one.
+        PermissionError: If it does.
     """
     uid = peer_credentials(sock).uid
     if uid != os.getuid():

@@ -1,6 +1,6 @@
-"""Connections over Unix sockets with asyncio: who is at the other end is asked of the operating system, here.
+"""Connections over Unix sockets with asyncio. The operating system names the peer.
 
-Nobody but this user gets a channel, and no channel is made to anybody else.
+Only processes of this user get a channel, and only listeners of this user are connected to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Side[Any])
 
 
 class _Arrival(asyncio.Protocol, Generic[S]):
-    """A connection until it is known whose it is."""
+    """A connection whose peer is not yet known."""
 
     def __init__(
         self, side: S, handler: Callable[[Channel[S], PeerCredentials], ChannelHandler[Any]], reception: Reception
@@ -56,20 +56,20 @@ async def serve(
     handler: Callable[[Channel[S], PeerCredentials], ChannelHandler[Any]],
     reception: Reception,
 ) -> asyncio.Server:
-    """Listen on a path; each connection gets a channel and its owner.
+    """Listen on a path. Each accepted connection gets a channel and an owner.
 
     Args:
-        path: The socket's.
-        side: Makes this side of a connection.
-        handler: Makes the owner of a channel to this process.
-        reception: What strangers are granted.
+        path: Path of the socket.
+        side: Makes this end's side of a connection.
+        handler: Makes a channel's owner, given the channel and the process at its other end.
+        reception: The limits that all connections share.
 
     Raises:
         DaemonUnavailable: If the path cannot be bound (see `sockets.listen`).
     """
     sock = listen(path)
     sock.setblocking(False)
-    # asyncio listens once more, with a backlog of its own.
+    # asyncio calls `listen` again, with its own backlog unless it is told.
     return await asyncio.get_running_loop().create_unix_server(
         lambda: _Arrival(side(), handler, reception), sock=sock, backlog=BACKLOG
     )
@@ -79,12 +79,12 @@ async def connect(path: Path, side: S, handler: Callable[[Channel[S]], ChannelHa
     """Connect to a path.
 
     Args:
-        path: The socket's.
-        side: This side of the connection.
+        path: Path of the socket.
+        side: This end's side of the connection.
         handler: Makes the channel's owner.
 
     Raises:
-        OSError: If nobody answers there, or somebody else than this user.
+        OSError: If no process listens there, or another user's does.
     """
     loop = asyncio.get_running_loop()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,6 +1,6 @@
-"""The daemon: its registry, its open rooms, its spares and who is connected. It keeps every session's deadlines.
+"""The daemon: the registry, the open rooms, the spares, the connected peers, and the deadlines of all sessions.
 
-How clients' requests are answered is the matter of what is given to `run`.
+It answers no requests; the handler that `run` is given does.
 """
 
 from __future__ import annotations
@@ -55,28 +55,28 @@ __all__ = ["Daemon"]
 logger = logging.getLogger(__name__)
 
 TICK: Final = 1.0
-"""Longest time between two looks at the deadlines, in seconds."""
+"""Longest time between two checks of the deadlines, in seconds."""
 
 ADOPTION_DEADLINE: Final = 3.0
-"""Seconds that hosts get to answer a new daemon before it serves clients; those that do not are waited for later."""
+"""Seconds that hosts get to answer a new daemon before it serves clients. Slower ones are awaited later."""
 
 MAX_PROBLEMS: Final = 100
-"""So many of the newest problems are told."""
+"""Number of problems in a status: the newest ones."""
 
 MAX_PROBLEM: Final = 4000
-"""Characters of a problem that are told; the log has all of it."""
+"""Characters of a problem in a status; the log has all of it."""
 
 ROOM_REST: Final = 60.0
-"""Seconds after which a room that nobody uses is closed."""
+"""Seconds without use after which a room is closed."""
 
 FIRST_CLIENT: Final = 10.0
-"""Seconds for which a daemon waits for whoever has started it, however soon it is to end when nobody needs it."""
+"""Seconds for which a new daemon waits for the client that started it, whatever its idle limit."""
 
 PRUNE_FIRST: Final = 60.0
-"""Seconds after its start in which a daemon leaves old environments alone."""
+"""Seconds from a daemon's start to its first check for unused environments."""
 
 PRUNE_EVERY: Final = 6 * 3600.0
-"""Seconds between two looks for environments that nobody needs any more."""
+"""Seconds between two checks for unused environments."""
 
 
 def _prune(settings: Settings, now: float) -> None:
@@ -89,11 +89,11 @@ def _prune(settings: Settings, now: float) -> None:
     for problem in result.problems:
         logger.warning("%s", problem)
     if result.removed:
-        logger.info("removed %d environments that nobody has used", len(result.removed))
+        logger.info("removed %d unused environments", len(result.removed))
 
 
 def _steady() -> float:
-    """Return seconds since the boot, sleep included, which nobody can set."""
+    """Return seconds since the boot, sleep included: a clock that cannot be set."""
     boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
 
@@ -118,13 +118,13 @@ class Daemon:
         self.peers: set[Peer] = set()
         self.rooms: dict[NotebookId, Room] = {}
         self._unused_since: dict[NotebookId, float] = {}
-        # Whoever has started this daemon may not have come yet.
+        # The client that started this daemon may not have connected yet.
         self._alone_since = clock() + max(0.0, FIRST_CLIENT - settings.idle_exit)
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
         self._compacting: asyncio.Task[bool] | None = None
         self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
-        """What is damaged or out of reach, in sentences, the newest last."""
+        """Sentences that name damage and what is out of reach, the newest last."""
         self._registry_store = self._open_registry()
         self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
@@ -136,7 +136,7 @@ class Daemon:
         self._retention = Retention(self, clock, steady)
         self.memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if self.limits.max_kernel_memory is not None and self.memory_mechanism is None:
-            logger.warning("this system enforces no limit of memory; RUNTIMED_MAX_KERNEL_MEMORY cannot be kept")
+            logger.warning("this system cannot limit memory; RUNTIMED_MAX_KERNEL_MEMORY has no effect")
         self.demand = Demand()
         self._trouble = Trouble(self.report)
         self._heap = Heap()
@@ -144,11 +144,11 @@ class Daemon:
     # --- life ---
 
     async def run(self, connected: Connected, on_ready: Callable[[], None]) -> None:
-        """Serve until `request_end`, `ShutdownDaemon`, or nobody has needed the daemon for a while.
+        """Serve until `request_end`, `ShutdownDaemon`, or the idle limit.
 
         Args:
-            connected: Makes what answers a new connection.
-            on_ready: Called once clients are answered.
+            connected: Makes the handler of a new connection.
+            on_ready: Called once the daemon answers clients.
         """
         with self._trouble.contained("the removal of what deleted sessions have left"):
             try:
@@ -157,7 +157,7 @@ class Daemon:
                 self.report(f"Not all files of deleted sessions can be removed: {exc}")
         for sentence in self.set_aside():
             logger.error("%s", sentence)
-        # Before anybody can ask for anything: a room that does not know yet of its host would start a second one.
+        # Before the first request: a room that does not know its host yet would start a second one.
         joining = adopt_hosts(self)
         await self._listener.open(connected)
         try:
@@ -176,14 +176,14 @@ class Daemon:
         self._retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
-        # Each by itself: what one cannot do keeps no other from its end.
+        # Each on its own: a step that fails must not keep the others from ending.
         ends = (*(room.detach() for room in self.rooms.values()), self.pool.flush())
         _log_errors(
             await asyncio.gather(*ends, return_exceptions=True), "a session could not be left for the next daemon"
         )
         await self._environments.close()
         self._listener.disconnect()
-        # One turn of the loop lets the channels say that they are closed, before the rooms are.
+        # In one turn of the loop the channels report that they are closed, before the rooms close.
         await asyncio.sleep(0)
         for notebook_id, room in self.rooms.items():
             with self._trouble.contained(f"the end of session {notebook_id!r} here"):
@@ -195,20 +195,20 @@ class Daemon:
             logger.error("the list of sessions keeps older times of their last use: %s", exc)  # noqa: TRY400
 
     def request_end(self) -> None:
-        """End soon; kernels live on for the next daemon. Asking twice is harmless."""
+        """Request a graceful shutdown; kernels live on for the next daemon. Idempotent."""
         self._end.set()
 
     async def shut_down(self, actor: Actor | None = None, *, keep_kernels: bool) -> Done:
-        """End soon, and every session before that unless the kernels are kept.
+        """End all sessions unless their kernels are kept, and request a graceful shutdown.
 
         Args:
-            actor: Who wants it; None for the daemon itself.
+            actor: The client that asked; None for the daemon itself.
             keep_kernels: Whether to leave the sessions to the next daemon.
         """
         if not keep_kernels:
             ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
             _log_errors(await asyncio.gather(*ends, return_exceptions=True), "a session could not be ended")
-        # Before the reply: whoever has it may come again at once, and must not meet a daemon that ends.
+        # Before the reply: a client that has it may connect again at once, and must find no daemon that ends.
         self._listener.close()
         asyncio.get_running_loop().call_soon(self.request_end)
         return Done()
@@ -218,10 +218,10 @@ class Daemon:
         return ListProfilesReply(names=list_profiles(self.settings.profiles_dir))
 
     async def delete_profile(self, name: str) -> Done:
-        """Delete a browser's profile by its name.
+        """Delete a browser profile by its name.
 
         Raises:
-            BrowserError: If there is none, or a session stores it again at its end.
+            BrowserError: If there is none, or a running session would store it again at its end.
         """
         browsers = [
             (room.notebook_id, room.hosted) for room in self.rooms.values() if isinstance(room.hosted, RoomBrowser)
@@ -244,7 +244,7 @@ class Daemon:
         return Done()
 
     async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> str | None:
-        """End a session, whether a room is open for it or not; see `Room.stop`."""
+        """End a session, whether its room is open or not; see `Room.stop`."""
         session_id = NotebookId(row.session_id)
         if session_id in self.rooms:
             return await self.rooms[session_id].stop(event, actor)
@@ -259,7 +259,7 @@ class Daemon:
         return DeleteSessionReply(deleted=deleted)
 
     def put_out(self, notebook_id: NotebookId) -> None:
-        """Disconnect the clients that are in the room of a session, and close it; harmless if it is not open."""
+        """Disconnect the clients of a session's room and close the room. Idempotent."""
         room = self.rooms.get(notebook_id)
         if room is not None:
             for peer in [peer for peer in self.peers if room in peer.rooms]:
@@ -267,7 +267,7 @@ class Daemon:
             self._close_room(notebook_id)
 
     def _open_registry(self) -> RegistryStore:
-        """Open the registry, a new one if it is damaged: sessions are found by their ids, hosts by their folders."""
+        """Open the registry, or a new one if it is damaged: ids still find sessions then, and folders hosts."""
         path = self.settings.data_dir / "registry.db"
         try:
             store = RegistryStore(path)
@@ -284,7 +284,7 @@ class Daemon:
         return store
 
     def report(self, sentence: str) -> None:
-        """Tell users of something that is damaged or out of reach: in the log, and in `GetStatus`."""
+        """Report damage, or what is out of reach, in the log and in the daemon's status."""
         logger.error("%s", sentence)
         if len(sentence) > MAX_PROBLEM:
             sentence = f"{sentence[:MAX_PROBLEM]}…"
@@ -292,7 +292,7 @@ class Daemon:
             self.problems.append(sentence)
 
     def tick(self) -> float:
-        """Do what is due; return the seconds until the next look."""
+        """Do what is due; return the seconds until the next call."""
         now = self.clock()
         delay = TICK
         for notebook_id, room in list(self.rooms.items()):
@@ -310,7 +310,7 @@ class Daemon:
         self._heap.tick(time.monotonic())
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
-            # A thread that ends with the process: what it leaves half deleted, the next one deletes.
+            # A daemon thread: the next process deletes what this one leaves half deleted.
             threading.Thread(
                 target=_prune, args=(self.settings, self._retention.trusted_now(now)), name="prune", daemon=True
             ).start()
@@ -319,12 +319,12 @@ class Daemon:
         if self.peers or self.registry.active():
             self._alone_since = now
         elif now - self._alone_since >= self.settings.idle_exit:
-            logger.info("nobody needs this daemon; it ends")
+            logger.info("the daemon has been idle for its limit; it ends")
             self.request_end()
         return max(delay, 0.01)
 
     def _look_at(self, room: Room, now: float) -> float:
-        """End a session whose time is up, close a room that nobody needs; return the seconds until the next look."""
+        """End a session whose time is up, close an unused room; return the seconds until the next check."""
         deadline = room.deadline()
         if deadline is not None and deadline[0] <= now:
             task = asyncio.get_running_loop().create_task(self._end_by_itself(room, deadline[1]))
@@ -341,16 +341,16 @@ class Daemon:
             await room.stop(event)
 
     def _check_in_place(self) -> None:
-        """End if nobody can reach this daemon any more, or what it stores is lost: another one begins anew there."""
+        """End if the socket or the data folder is gone: clients start another daemon there."""
         if not self._listener.is_in_place:
-            logger.error("%s is gone, nobody can reach this daemon any more; it ends", self.settings.socket_path)
+            logger.error("the socket %s is gone, no client can reach this daemon; it ends", self.settings.socket_path)
             self.request_end()
         elif not self._registry_store.is_in_place:
             logger.error("the data folder %s was removed or moved; this daemon ends", self.settings.data_dir)
             self.request_end()
 
     def _compact_next(self) -> None:
-        """Compact a document that is due; one at a time, as it takes time from everybody."""
+        """Compact one document that is due, never two at a time: compaction takes processor time from every session."""
         for notebook_id, room in self.rooms.items():
             if self._compacting is not None and not self._compacting.done():
                 return
@@ -363,20 +363,20 @@ class Daemon:
     # --- peers ---
 
     def admit(self, peer: Peer) -> None:
-        """A connection has said who it is.
+        """Register a peer that has greeted.
 
         Raises:
-            DaemonUnavailable: If there are too many.
+            DaemonUnavailable: If there are too many connections.
         """
         if len(self.peers) >= self.limits.max_connections + SPARE_CONNECTIONS:
             raise self._too_many_connections()
         self.peers.add(peer)
 
     def check_may_join(self) -> None:
-        """Refuse a connection that is to take part in a session when there are enough of them.
+        """Check that one more connection may join a session.
 
         Raises:
-            DaemonUnavailable: If there are too many.
+            DaemonUnavailable: If there are too many connections.
         """
         if len(self.peers) > self.limits.max_connections:
             raise self._too_many_connections()
@@ -389,28 +389,28 @@ class Daemon:
         )
 
     def peer_gone(self, peer: Peer) -> None:
-        """A connection is closed."""
+        """Forget a peer whose connection has ended."""
         self._listener.forget(peer.channel)
         self.peers.discard(peer)
 
     def open_room(self, notebook_id: NotebookId) -> Room | None:
-        """Return the room of a session if it is open."""
+        """Return the room of a session; None if it is not open."""
         return self.rooms.get(notebook_id)
 
     @property
     def open_ids(self) -> Iterable[NotebookId]:
-        """The ids of the rooms that are open; of some, no session has begun yet."""
+        """Ids of the open rooms; some have no session yet."""
         return self.rooms
 
     def stored_of_hosts(self) -> dict[Place, int]:
-        """Return, by the place of each host that belongs to a session, the number of its last event that is stored."""
+        """Return place of a session's host → number of its last stored event."""
         return dict(host for room in self.rooms.values() for host in room.hosts)
 
     def room(self, notebook_id: str) -> Room:
-        """Return the room of a session, opened if need be.
+        """Return the room of a session, and open it if it is closed.
 
         Raises:
-            SessionError: If the id cannot be one, or too many sessions are in use.
+            SessionError: If the id is invalid, or too many sessions are in use.
             StorageError: If the session's database cannot be opened.
         """
         key = NotebookId(notebook_id)
@@ -438,21 +438,21 @@ class Daemon:
         return self.rooms[key]
 
     def _check_room_for(self, notebook_id: NotebookId) -> None:
-        """See that there is room for the database of a session, unless it is there."""
+        """Check the disk's free space before a session's database is created."""
         path = database_path(self.settings, notebook_id)
         if not path.exists():
             check_room(path)
 
     def flow_of(self, notebook_id: str | None) -> Flow | None:
-        """Return the flow of a session whose room is open."""
+        """Return the flow of a session; its room must be open."""
         room = self.rooms.get(NotebookId(notebook_id or ""))
         return None if room is None else room.flow
 
     def _close_unused_room(self, wanted: str) -> None:
-        """Make way for another room: of those that nobody uses, close the one that was opened first.
+        """Close the unused room that was opened first, to free a place for another one.
 
         Raises:
-            SessionError: If all are in use.
+            SessionError: If all rooms are in use.
         """
         for notebook_id, room in list(self.rooms.items()):
             with self._trouble.contained(f"the time limit of session {notebook_id!r}"):
@@ -473,7 +473,7 @@ class Daemon:
     # --- what lies set aside ---
 
     def set_aside(self) -> list[str]:
-        """Return what lies set aside, in sentences, but for what this daemon has told of already."""
+        """Return a sentence for each damaged file that was set aside, without those already reported."""
         return [
             f"{one.found}; {one.advice}"
             for one in list_aside(self.settings.data_dir)

@@ -1,4 +1,4 @@
-"""What each operation of a client does: decided at once, or handed to a coroutine that waits for a kernel."""
+"""Handlers of the clients' operations: each answers at once, or returns a coroutine that waits."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ EVENTS_PAGE: Final = 2**20
 """Bytes of events in one reply."""
 
 IDS_BYTES: Final = 4 * 2**20
-"""Bytes of ids in one reply: those of 90,000 cells."""
+"""Bytes of ids in one reply, about 90,000 cells' ids."""
 
 
 def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> Answer:
-    """Do what a client asks.
+    """Perform a client's operation.
 
     Raises:
-        RuntimedError: If it cannot be done; the client gets the same error.
+        RuntimedError: If it fails; the client gets the same error.
     """
     operation = asked.operation
     if not isinstance(operation, InRoom):
@@ -109,7 +109,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> An
 
 
 def _fitting(ids: Iterable[str]) -> ops.FoundIds:
-    """Return as many ids as one reply takes."""
+    """Return as many ids as fit into one reply."""
     found = []
     left = IDS_BYTES
     for one in ids:
@@ -209,7 +209,7 @@ def _in_room(
 
 
 def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperation) -> ReplyBody:
-    """Edit the document, once for each request, however often it is sent."""
+    """Edit the document. A request that is sent again is deduplicated."""
     reply = room.reply_to(actor.client_id, request_id, operation)
     if reply is None:
         room.check_room()
@@ -258,7 +258,7 @@ def _make_edit(room: Room, actor: Actor, operation: ops.EditOperation) -> Change
 
 
 def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[..., str | None], *what: Any) -> Change:
-    """Change a part of the notebook's metadata: what is read here, in the transaction, others have written last."""
+    """Change a part of the notebook's metadata, reading the present value in the same transaction."""
     metadata = change(document.metadata(NOTEBOOK_METADATA), *what)
     if metadata is None:
         return Change(change=b"", cell_id=None, heads=document.heads)

@@ -1,4 +1,4 @@
-"""The socket on which a daemon listens, and the connections that were made to it."""
+"""The socket on which a daemon listens, and its open connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from runtimed.version import __version__
 __all__ = ["Connected", "Listener"]
 
 Connected = Callable[[PeerChannel, PeerCredentials], ChannelHandler[Any]]
-"""Makes what answers a new connection, given who made it."""
+"""Makes the handler of a new connection, given the channel and the process at its other end."""
 
 
 class Listener:
@@ -36,13 +36,13 @@ class Listener:
         self._inode: int | None = None
 
     async def open(self, connected: Connected) -> None:
-        """Listen, and let each connection be answered.
+        """Listen and give each connection a handler.
 
         Args:
-            connected: Makes what answers it.
+            connected: Makes the handler.
 
         Raises:
-            DaemonUnavailable: If that is not possible there.
+            DaemonUnavailable: If the socket's path cannot be bound.
         """
 
         def accept(channel: PeerChannel, credentials: PeerCredentials) -> ChannelHandler[Any]:
@@ -54,15 +54,15 @@ class Listener:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether whoever connects there reaches this daemon."""
+        """Whether a client that connects to the socket's path reaches this daemon."""
         return _inode(self._path) == self._inode
 
     def close(self) -> None:
-        """Let whoever comes from now on start the next daemon; connections stay. Idempotent."""
+        """Remove the socket, so that the next client starts the next daemon; open connections stay. Idempotent."""
         if self._server is not None:
             self._server.close()
             self._server = None
-            # Once: what is found there later is the next daemon's.
+            # Once: a socket that appears there later is the next daemon's.
             if self.is_in_place:
                 self._path.unlink(missing_ok=True)
 
@@ -72,7 +72,7 @@ class Listener:
             channel.close()
 
     def forget(self, channel: PeerChannel) -> None:
-        """A connection is closed."""
+        """Forget a connection that has ended."""
         self._channels.discard(channel)
 
 

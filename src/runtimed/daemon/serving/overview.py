@@ -1,4 +1,4 @@
-"""What is told of a daemon and its sessions."""
+"""Statuses of the daemon and its sessions, as replies carry them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["daemon_status", "list_sessions", "session_status"]
 T = TypeVar("T")
 
 SESSIONS_AT_ONCE: Final = 1000
-"""Most sessions that are looked up for one reply."""
+"""Largest number of sessions in one reply."""
 
 
 def session_status(daemon: Daemon, row: SessionRow) -> SessionStatus:
@@ -58,7 +58,7 @@ def session_status(daemon: Daemon, row: SessionRow) -> SessionStatus:
 
 
 def _missing(daemon: Daemon, row: SessionRow) -> str | None:
-    """Return what a session lacks, in a sentence; None for a healthy one."""
+    """Return a sentence that names what a session lacks; None for a healthy one."""
     aside = document_aside(database_path(daemon.settings, NotebookId(row.session_id)))
     return None if aside is None else f"{aside.found}; {aside.advice}"
 
@@ -68,14 +68,14 @@ def list_sessions(daemon: Daemon, wanted: ListSessions) -> ListSessionsReply:
     count = min(wanted.count, SESSIONS_AT_ONCE)
     rows = daemon.registry.list(wanted.status, wanted.kind, wanted.start, count)
     page = _page(session_status(daemon, row) for row in rows)
-    # Damaged rows are left out of the list, and count all the same.
+    # Damaged rows are left out of the list, but count.
     last = wanted.start + (len(page) if len(page) < len(rows) else count)
     goes_on = last < wanted.start + wanted.count and last < daemon.registry.count(wanted.status, wanted.kind)
     return ListSessionsReply(sessions=page, next=last if goes_on else None)
 
 
 def daemon_status(daemon: Daemon, first_room: int = 0) -> GetStatusReply:
-    """Return the state of the daemon, and a page of its rooms."""
+    """Return the status of the daemon and a page of its rooms."""
     rooms = _page(map(_room_status, itertools.islice(daemon.rooms.values(), first_room, None)))
     next_room = first_room + len(rooms)
     status = DaemonStatus(
@@ -110,7 +110,7 @@ def _room_status(room: Room) -> RoomStatus:
 
 
 def _page(found: Iterable[T]) -> list[T]:
-    """Take what fits into one reply, one at least."""
+    """Take as many items as fit into one reply, but at least one."""
     page: list[T] = []
     left = REPLY_BUDGET
     for each in found:

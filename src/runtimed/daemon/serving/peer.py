@@ -1,4 +1,4 @@
-"""One connected client: the handshake, its requests in flight, and the streams that answer them."""
+"""One connected client: its handshake, its requests in flight, and the streams that answer them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = ["Answer", "Peer", "PeerOwner", "Work"]
 logger = logging.getLogger(__name__)
 
 MAX_UNANSWERED: Final = 1000
-"""Requests of one connection that may be under way; the next one is read when one of them is answered."""
+"""Largest number of requests in flight on one connection. The next one is read once one of them is answered."""
 
 
 Answer = ReplyBody | Coroutine[Any, Any, ReplyBody] | Stream
-"""The reply, or something that will make it."""
+"""The reply, a coroutine that returns it, or a stream of events."""
 
 Work = Stream | asyncio.Task[None]
-"""What makes the answer to a request."""
+"""Makes the answer to a request of a peer."""
 
 
 class PeerOwner(Protocol):
@@ -46,26 +46,26 @@ class PeerOwner(Protocol):
     demand: Demand
 
     def admit(self, peer: Peer) -> None:
-        """A connection has said who it is.
+        """Register a peer that has greeted.
 
         Raises:
-            DaemonUnavailable: If there are too many.
+            DaemonUnavailable: If there are too many connections.
         """
 
     def peer_gone(self, peer: Peer) -> None:
-        """A connection is closed."""
+        """Forget a peer whose connection has ended."""
 
     def open_room(self, notebook_id: NotebookId) -> Room | None:
-        """Return the room of a session if it is open."""
+        """Return the room of a session; None if it is not open."""
 
     def flow_of(self, notebook_id: str | None) -> Flow | None:
-        """Return the flow of a session whose room is open."""
+        """Return the flow of a session; its room must be open."""
 
 
 class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
-    """A client as the daemon sees it, as long as one connection lasts."""
+    """One connection of a client, as the daemon sees it."""
 
-    batch = 1  # so that many requests that come at once let others in between
+    batch = 1  # a burst of requests must let other connections in between
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         answer: Callable[[Peer, Asked[ClientOperation, Work]], Answer],
     ) -> None:
         self.channel = channel
-        # What the operating system says of it, not what it says of itself; its pid is 0 in another container.
+        # From the operating system, not from the client. The pid of a process in another container is 0.
         self.actor = Actor(ClientId(""), label=None, uid=credentials.uid, pid=credentials.pid or None)
         self.rooms: set[Room] = set()
         self._daemon = daemon
@@ -87,7 +87,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
 
     @property
     def client_id(self) -> ClientId:
-        """What the client called itself; empty before it did."""
+        """The id that the client chose for itself; empty before its greeting."""
         return self.actor.client_id
 
     def received(self, events: list[ServingEvent[ClientOperation, Work]]) -> None:
@@ -102,7 +102,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
                 case Greeting(hello=hello):
                     self._greet(hello)
                 case Acknowledged():
-                    pass  # of a stream that only hosts have
+                    pass  # acknowledges a stream that only hosts have
 
     def _greet(self, hello: Hello) -> None:
         try:
@@ -130,12 +130,12 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         if flow is None or not flow.is_held:
             self._answer(asked)
             return
-        # Its database is at work: to ask it for something now would hold up everybody.
+        # Its database is busy: a query now would block the event loop.
         self._hold()
         flow.when_released(lambda: self._go_on(self._begin, asked))
 
     def _waits_for_check(self, asked: Asked[ClientOperation, Work]) -> bool:
-        """Let a request that failed be answered again, if its session's document has come into doubt just now."""
+        """Retry a failed request once its session's document is checked, if the document has just come into doubt."""
         room = self._daemon.open_room(getattr(asked.operation, "notebook_id", NotebookId("")))
         if room is None or not room.is_checked:
             return False
@@ -144,7 +144,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         return True
 
     def _hold(self) -> None:
-        """Let a request wait, and with it all that come after it."""
+        """Let a request wait, and all that follow it."""
         self._waits = True
         self._set_reading()
 
@@ -155,7 +155,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
             self._set_reading()
 
     def _set_reading(self) -> None:
-        """Read no more while a request waits, too many are under way, or the client does not take its replies."""
+        """Pause reading while a request waits, too many are in flight, or the client does not read its replies."""
         if self._waits or not self._takes_replies or len(self.channel.side.under_way) >= MAX_UNANSWERED:
             self.channel.pause_reading()
         else:
@@ -204,7 +204,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         self.channel.flush()
 
     def writable(self) -> None:
-        """Called by the channel: the client has taken what was sent."""
+        """Called by the channel: the write buffer has drained."""
         if not self._takes_replies:
             self._takes_replies = True
             self._set_reading()
@@ -222,7 +222,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
 
 
 def _give_up(asked: Asked[ClientOperation, Work]) -> None:
-    """Send nothing more. What a task does for the session (a kernel's start) goes on; just the waiting ends."""
+    """Stop answering a request. What its task does for the session (a kernel's start) goes on; only the wait ends."""
     match asked.work:
         case Stream():
             asked.work.close()

@@ -1,4 +1,4 @@
-"""Serves a daemon's clients, as the one owner of its data folder."""
+"""Serves a daemon's clients, as the only owner of its data folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runtimed.transport.sockets import make_private_folder
 __all__ = ["own_data_folder", "serve"]
 
 ENDING_DEADLINE: Final = 20.0
-"""Seconds that a new daemon waits for the one before it, which is ending, to let go of the data folder."""
+"""Seconds that a new daemon waits for its predecessor to release the data folder."""
 
 
 async def serve(daemon: Daemon, on_ready: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ async def serve(daemon: Daemon, on_ready: Callable[[], None]) -> None:
 
     Args:
         daemon: The owner of its data folder.
-        on_ready: Called once clients are answered.
+        on_ready: Called once the daemon answers clients.
     """
     answer = partial(dispatch, daemon)
     await daemon.run(lambda channel, credentials: Peer(daemon, channel, credentials, answer), on_ready)
@@ -37,10 +37,10 @@ async def serve(daemon: Daemon, on_ready: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def own_data_folder(settings: Settings) -> Iterator[None]:
-    """Be the one daemon of a data folder, as long as the block lasts.
+    """Hold the lock of a data folder while the block runs.
 
     Raises:
-        DaemonUnavailable: If another daemon has it.
+        DaemonUnavailable: If another daemon holds it.
         StorageError: If the disk is full.
     """
     make_private_folder(settings.data_dir)
@@ -55,7 +55,7 @@ def own_data_folder(settings: Settings) -> Iterator[None]:
         deadline = time.monotonic() + ENDING_DEADLINE
         while not _locked(fd):
             owner = os.fsdecode(os.pread(fd, 4096, 0)).strip() or "an unknown socket"
-            # A daemon of the same socket is one that is just ending: nobody answered there, or this would not start.
+            # A daemon with the same socket is about to end: no client starts another while one answers.
             if owner != str(settings.socket_path) or time.monotonic() > deadline:
                 raise DaemonUnavailable(
                     f"The data folder {settings.data_dir} belongs to a daemon that listens on {owner}; use that "
@@ -79,10 +79,10 @@ def _locked(fd: int) -> bool:
 
 
 def _name_socket(fd: int, settings: Settings) -> None:
-    """Say in the lock's file who has the folder."""
+    """Write the owner's socket into the lock file."""
     name = os.fsencode(settings.socket_path)
     try:
-        # In this order the same name as before needs no room.
+        # In this order, writing the same name again needs no free space.
         os.pwrite(fd, name, 0)
         os.ftruncate(fd, len(name))
     except OSError as exc:
