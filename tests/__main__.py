@@ -1,6 +1,7 @@
-"""`python -m tests [pytest's arguments]`: everything that must hold, in order; the first failure ends it.
+"""`python -m tests [--fast] [pytest's arguments]`: everything that must hold, in order; the first failure ends it.
 
-With arguments the tests run on this interpreter only, without them also on the newest one of the machine.
+With arguments the tests run on this interpreter only, without them also on the newest one of the machine. `--fast`
+leaves out the tests that are marked as slow.
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ IN_PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 """More than cores, as most tests wait for processes. Files of tests share nothing: each has its daemon, data folder and
 sockets. The tests of one file share a daemon. The files come in the order of `tests/conftest.py`."""
 
+FAST = "--fast"
 
-def main(pytest_arguments: Sequence[str]) -> int:
+LIMIT = 30
+"""Seconds that a test of the fast run may take: ten times as many as the longest ones need. More is slow."""
+
+
+def main(arguments: Sequence[str]) -> int:
     """Run every step; return the first failing one's exit code."""
+    is_fast = FAST in arguments
+    pytest_arguments = [argument for argument in arguments if argument != FAST]
+    if is_fast:
+        pytest_arguments[:0] = ["-m", "not slow", "--timeout", str(LIMIT), "--durations=5"]
     scripts = Path(sysconfig.get_path("scripts"))
     steps: list[tuple[str, Callable[[], int]]] = [
-        ("Chromium", _chromium),
+        *([] if is_fast else [("Chromium", _chromium)]),
         ("ruff check", _command(sys.executable, "-m", "ruff", "check")),
         ("ruff format", _command(sys.executable, "-m", "ruff", "format", "--check")),
         ("mypy", _command(sys.executable, "-m", "mypy")),

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import hypothesis
 import psutil
@@ -16,6 +17,9 @@ import pytest
 
 import runtimed
 from runtimed import Client
+
+SLOW_FIXTURES: Final = frozenset({"browser", "data_dir", "host", "own_folder", "run", "start_host"})
+"""Fixtures that start a daemon or a host for one test, or a Chromium."""
 
 # Without it (PYTHONDONTWRITEBYTECODE) each worker would rewrite the assertions of all tests in each run.
 sys.dont_write_bytecode = False
@@ -145,8 +149,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, default=1.0, help="minutes of tests/faults/test_soak.py (1)")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that may take longest, so that no worker is left alone with one of them at the end."""
+    """Mark what is slow by what it uses, and begin with the files that may take longest.
+
+    At the end no worker is left alone with one of them.
+    """
 
     def patience(item: pytest.Item) -> float:
         marker = item.get_closest_marker("timeout")
@@ -154,5 +162,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     longest: dict[Path, float] = {}
     for item in items:
+        fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
+        if patience(item) or not SLOW_FIXTURES.isdisjoint(fixtures):
+            item.add_marker("slow")
         longest[item.path] = max(longest.get(item.path, 0.0), patience(item))
     items.sort(key=lambda item: -longest[item.path])

@@ -20,6 +20,8 @@ from runtimed.browser.recorded import record, restore
 from runtimed.client.browser_options import as_options
 from tests.cli.conftest import RUNTIMED, Command
 
+pytestmark = pytest.mark.slow
+
 PAGE = """data:text/html,<title>Sign in</title>
 <label>Name <input></label><label>Password <input type=password></label>
 <button onclick="document.title = `Hello ${document.querySelectorAll('input')[0].value}`">Go</button>"""

@@ -1,12 +1,15 @@
 """`python -m tests` itself: it finds a browser, and stops where something fails."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import tests.__main__ as command
 from tests import chromium
+from tests.newest import ROOT
 
 
 def program(path: Path, text: str = "#!/bin/sh\necho Chromium 1\n") -> Path:
@@ -70,3 +73,53 @@ def test_the_first_failing_step_is_the_last(monkeypatch: pytest.MonkeyPatch, cap
     assert command.main(["-k", "foo"]) == 3
     assert ran == ["check", "--check", "mypy"]
     assert "== mypy failed after" in capsys.readouterr().out
+
+
+def test_the_fast_run_leaves_out_what_is_slow_and_gives_each_test_little_time(monkeypatch: pytest.MonkeyPatch):
+    ran: list[tuple[str, ...]] = []
+
+    def run(arguments: tuple[str, ...], **options: object) -> "subprocess.CompletedProcess[str]":
+        ran.append(arguments)
+        return subprocess.CompletedProcess(arguments, 0)
+
+    monkeypatch.setattr(command, "ensure_chromium", lambda: pytest.fail("no test of the fast run drives a browser"))
+    monkeypatch.setattr(subprocess, "run", run)
+    assert command.main(["--fast", "-x"]) == 0
+    assert [arguments[-1] for arguments in ran[:-1]] == ["check", "--check", "mypy", ran[3][-1]]
+    assert ran[-1][-6:] == ("-m", "not slow", "--timeout", "30", "--durations=5", "-x")
+
+
+MARKED = """
+import pytest
+
+@pytest.fixture
+def data_dir(): ...
+
+@pytest.fixture(scope="module")
+def shared_daemon(): ...
+
+def test_shared(shared_daemon): ...
+def test_own(data_dir): ...
+
+@pytest.mark.timeout(240)
+def test_patient(): ...
+
+@pytest.mark.slow
+def test_marked(): ...
+"""
+
+
+def test_slow_is_what_is_marked_has_processes_of_its_own_or_asks_for_more_time(tmp_path: Path):
+    (tmp_path / "test_it.py").write_text(MARKED)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--collect-only", "-m", "not slow", "-p", "tests.conftest"),
+            *("-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "test_it.py"),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert [line for line in done.stdout.splitlines() if "::" in line] == ["test_it.py::test_shared"]

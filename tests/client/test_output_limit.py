@@ -16,6 +16,8 @@ from runtimed import Client, Output, RuntimedError, Session
 from tests.client.faces import AsyncFace, SyncFace
 from tests.conftest import own_daemon, wait_until
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 200_000
 LINES = """
 import sys

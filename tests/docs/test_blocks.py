@@ -17,6 +17,8 @@ from runtimed.errors import BrowserUnavailable
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.ipython.conftest import Shell, shell, world
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["shell", "world"]
 
 SILENT = {"text"}

@@ -8,6 +8,8 @@ import pytest
 
 from runtimed import Client
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "notebooks"
 NAMES = ("quickstart", "async_and_streaming", "browser")

@@ -15,6 +15,8 @@ import pytest
 from runtimed import ExecutionTimeout, Session
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 30.0
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>]|[()][0-9A-B])")
 

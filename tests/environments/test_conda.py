@@ -22,6 +22,8 @@ from runtimed.environments.recipes import CondaRecipe, Progress
 from tests.environments.conda_channel import PYTHON, build_wheel
 from tests.environments.serving import serve_folder
 
+pytestmark = pytest.mark.slow
+
 _OWN_UV = Path(sysconfig.get_path("scripts"), "uv")
 UV = str(_OWN_UV) if _OWN_UV.exists() else None
 

@@ -8,6 +8,8 @@ import pytest
 from runtimed import Client, EnvironmentFailed, Session
 from runtimed.environments.conda_files import current_platform
 
+pytestmark = pytest.mark.slow
+
 SHOW = (
     "import greeting, os, sys\n"
     "print(greeting.WORDS, os.environ['CONDA_PREFIX'] == sys.prefix, os.environ.get('VIRTUAL_ENV'))"

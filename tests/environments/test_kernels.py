@@ -28,6 +28,8 @@ from runtimed import (
 from runtimed.environments.store import MARKER
 from tests.conftest import command_of, own_daemon, processes_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 ALPHA = "# /// script\n# dependencies = ['alpha']\n# ///\nimport alpha\nprint(alpha.version)"
 
 

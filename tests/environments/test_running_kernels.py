@@ -12,6 +12,8 @@ from tests.conftest import command_of, processes_of, wait_until
 from tests.environments.test_kernels import data, in_thread
 from tests.environments.wheels import make_wheel
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["data"]
 
 PREFIX = "import sys; print(sys.prefix)"

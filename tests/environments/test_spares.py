@@ -9,6 +9,8 @@ from runtimed import Client, DaemonClient, Session, SyncEnvironmentResult
 from tests.conftest import wait_until
 from tests.daemon.hosting.test_pool import spare_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def pool(client: pytest.MonkeyPatch, shared_daemon: Path) -> Path:

@@ -25,6 +25,8 @@ from runtimed.ids import NotebookId, stored_name
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, wait_until
 
+pytestmark = pytest.mark.slow
+
 LARGE = (
     "from IPython.display import display\ndisplay({'text/plain': 'large', 'text/x-large': 'y' * 2_000_000}, raw=True)"
 )

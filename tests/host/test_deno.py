@@ -17,6 +17,8 @@ from runtimed import ExecutionResult, KernelStartFailed, Session
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.host.process import find_command, find_deno
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def deno(shared_daemon: Path) -> Iterator[Session]:

@@ -16,6 +16,8 @@ from tests.conftest import wait_until
 from tests.ipython.conftest import last_stdout
 from tests.ipython.test_in_a_kernel import start
 
+pytestmark = pytest.mark.slow
+
 MANAGED = """
 import sys
 from jupyter_client.manager import KernelManager

@@ -19,6 +19,8 @@ from runtimed.daemon.serving.daemon import TICK
 from tests.conftest import command_of, lives, processes_of, wait_until
 from tests.daemon.test_memory import EXCEEDED, MIB, cgroups, needs_cgroup
 
+pytestmark = pytest.mark.slow
+
 NONE = dict.fromkeys(
     (f"{family}_{state}" for family in ("uv", "conda", "current", "browser") for state in ("available", "warming")),
     0,

@@ -30,6 +30,8 @@ from runtimed.storage.registry_store import RegistryStore
 from runtimed.storage.session_store import SessionStore
 from tests.conftest import processes_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 ANN = Actor(ClientId("ann"), label="Ann", uid=1000, pid=17)
 
 

@@ -29,6 +29,8 @@ from hypothesis.stateful import (
 from runtimed import CellNotFound, Client, InvalidCell, NoKernel, Session, SessionNotFound
 from tests.client.faces import AsyncFace
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 280
 """Steps of a notebook at most; on the average it has more than 200."""
 
