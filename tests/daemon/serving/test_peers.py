@@ -24,9 +24,10 @@ from runtimed.protocol.client_operations import (
     Join,
     ReadEvents,
     SetSource,
+    StartKernel,
 )
 from runtimed.protocol.host_operations import Attach
-from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Cancel, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.operation import Operation
 from tests.conftest import wait_until
 from tests.wire import Wire
@@ -226,6 +227,24 @@ def test_an_execution_that_is_sent_again_runs_once(bystander, tmp_path):
             channel.close()
         assert len(session.get_cells()) == 1
     assert witness.read_text() == "x"
+
+
+def test_a_kernel_starts_though_its_start_is_cancelled_in_the_same_instant(bystander):
+    start = StartKernel(
+        notebook_id="hasty",
+        env_source="current",
+        environment=dict(os.environ),
+        cwd=os.getcwd(),  # noqa: PTH109  # as a client gives it
+        interpreter=sys.executable,
+    )
+    channel = greeted()
+    ask(channel, Request(2, AddCell(notebook_id="hasty", cell_id="c")))  # opening a room takes a while
+    # In one piece, so that the daemon reads both before it does anything.
+    channel.sock.sendall(codec.encode_message(Request(3, start)) + codec.encode_message(Cancel(3)))
+
+    wait_until(lambda: Client().sessions.get("hasty").kernel_status == "idle", "no kernel starts")
+    channel.close()
+    Client().sessions.stop("hasty")
 
 
 def test_many_requests_are_in_flight_on_one_connection(bystander):

@@ -227,4 +227,5 @@ def _give_up(asked: Asked[ClientOperation, Work]) -> None:
         case Stream():
             asked.work.close()
         case asyncio.Task():
-            asked.work.cancel()
+            # After the first step of the task, which is in the queue already: what it begins there is begun.
+            asyncio.get_running_loop().call_soon(asked.work.cancel)
