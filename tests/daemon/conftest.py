@@ -52,12 +52,10 @@ async def look(clock: Clock, daemon: Daemon) -> None:
     """Let the daemon look for what is too old, now and to the end."""
     for _ in range(2):
         # One that had begun by itself may have been past what is to be seen.
-        if daemon._retention._task is not None:
-            await daemon._retention._task
-        daemon._retention._next = clock.now
+        await daemon.retention.looked()
+        daemon.retention.look_soon()
         daemon.tick()
-    assert daemon._retention._task is not None
-    await daemon._retention._task
+    await daemon.retention.looked()
 
 
 async def until(condition: Callable[[], object], message: str) -> None:

@@ -81,9 +81,9 @@ def grown(before: Counter[str], after: Counter[str]) -> dict[str, tuple[int, int
 
 
 def databases(daemon: Daemon) -> Iterator[tuple[str, Any]]:
-    yield "registry", daemon._registry_store._db
+    yield "registry", daemon.registry_store.database
     for session_id, room in daemon.rooms.items():
-        yield session_id, room._store._db
+        yield session_id, room.store.database
 
 
 def rows(daemon: Daemon) -> Counter[str]:
@@ -154,8 +154,7 @@ handles = [display({"text/plain": "first"}, raw=True, display_id=True) for n in 
 def displays_of(daemon: Daemon) -> tuple[int, int]:
     """How many displays the daemon remembers for updates, and how many for sizes."""
     room = daemon.rooms[NotebookId("s")]
-    assert room.kernel.executions._displays is not None
-    return len(room.kernel.executions._displays), sum(map(len, room.log._sizes._displays.values()))
+    return room.kernel.executions.displays, room.log.remembered_sizes
 
 
 def test_displays_are_remembered_as_long_as_a_cell_shows_them(own_folder):
@@ -207,7 +206,7 @@ def texts(cell: Cell) -> list[str]:
     return [str((output.data or {})["text/plain"]) for output in cell.outputs]
 
 
-@pytest.mark.skipif(Heap()._trim is None, reason="this C library gives memory back by itself")
+@pytest.mark.skipif(not Heap().can_give_back, reason="this C library gives memory back by itself")
 def test_a_large_notebook_that_is_closed_leaves_no_memory_behind(own_folder, monkeypatch):
     """In a process of its own, since this one is never as small again as it was."""
     store_notebook("small", 10)

@@ -29,7 +29,7 @@ def test_a_damaged_row_of_one_session_is_told_once_and_the_others_keep_their_dea
             async with AsyncSession("damaged") as damaged, AsyncSession("s", timeout_minutes=1) as session:
                 await damaged.create_cell("x")
                 await session.create_cell("y")
-                daemon._registry_store._db.execute("UPDATE sessions SET checksum = 0 WHERE session_id = 'damaged'")
+                daemon.registry_store.database.execute("UPDATE sessions SET checksum = 0 WHERE session_id = 'damaged'")
 
                 for _ in range(5):
                     daemon.tick()
@@ -38,7 +38,7 @@ def test_a_damaged_row_of_one_session_is_told_once_and_the_others_keep_their_dea
                 await until(lambda: daemon.registry.get("s").status == "timed_out", "it has not timed out")
             told = [problem for problem in daemon.problems if "The time limit of session 'damaged' fails: " in problem]
             assert len(told) == 1
-            daemon._registry_store._db.execute("DELETE FROM sessions WHERE session_id = 'damaged'")
+            daemon.registry_store.database.execute("DELETE FROM sessions WHERE session_id = 'damaged'")
 
     asyncio.run(scenario())
     assert len(sentences(caplog, "the time limit of session 'damaged' waits")) == 1
@@ -137,14 +137,14 @@ def test_a_number_in_use_names_no_second_request_and_streams_end_with_their_conn
             found = await asyncio.to_thread(lambda: answers(raw(flood)))
             assert found[-1] == Refusal("Request 7 is not answered yet: give each request a number of its own")
             assert [type(message) for message in found[:-1]] in ([Welcome], [Welcome, EventFrame])
-            await until(lambda: not log.is_watched, "streams outlive their connection")
+            await until(lambda: log.watchers == 0, "streams outlive their connection")
 
             # On another connection it is the same client's, sent again.
             again = await asyncio.to_thread(greeted, "flood")
             await asyncio.to_thread(again.send, request)
             assert isinstance(await asyncio.to_thread(again.receive, deadline()), EventFrame)
-            assert len(log._streams) == 1
+            assert log.watchers == 1
             again.close()
-            await until(lambda: not log.is_watched, "streams outlive their connection")
+            await until(lambda: log.watchers == 0, "streams outlive their connection")
 
     asyncio.run(scenario())

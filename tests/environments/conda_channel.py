@@ -76,7 +76,7 @@ def _pack_python(channel: Path, stage: Path) -> None:
         )
     (stage / "bin").mkdir()
     executable = stage / f"bin/python{PYTHON}"
-    shutil.copy2(Path(sys._base_executable).resolve(), executable)  # type: ignore[attr-defined]  # of CPython alone
+    shutil.copy2(Path(sys._base_executable).resolve(), executable)  # type: ignore[attr-defined]  # noqa: SLF001  # of CPython alone
     (stage / "bin/python3").symlink_to(executable.name)
     (stage / "bin/python").symlink_to(executable.name)
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):

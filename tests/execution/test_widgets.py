@@ -138,7 +138,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=10,
 )
-KEYS = st.sampled_from([*sorted(widgets._KEPT), "msg_id", "outputs"])
+KEYS = st.sampled_from([*sorted(widgets.KEPT), "msg_id", "outputs"])
 
 
 @given(st.sampled_from([*KINDS, *BOXES, "OutputModel", "LayoutModel", "?"]), st.dictionaries(KEYS, JSON), JSON)

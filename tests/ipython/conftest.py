@@ -41,7 +41,7 @@ class Shell:
 
     def __init__(self, shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
         self.ip = shell
-        self._capsys = capsys
+        self.capsys = capsys
 
     @property
     def magics(self) -> Any:
@@ -55,7 +55,7 @@ class Shell:
     def run(self, code: str) -> str:
         """Run a cell that succeeds; return what it printed to standard output."""
         result = self.ip.run_cell(code)
-        out, err = self._capsys.readouterr()
+        out, err = self.capsys.readouterr()
         assert result.success, out + err
         assert result.result is None
         return str(out)
@@ -63,7 +63,7 @@ class Shell:
     def fail(self, code: str) -> tuple[BaseException, str]:
         """Run a cell that fails; return the exception, and what it printed."""
         result = self.ip.run_cell(code)
-        out, err = self._capsys.readouterr()
+        out, err = self.capsys.readouterr()
         error: BaseException = result.error_in_exec
         assert error is not None
         return error, out + err

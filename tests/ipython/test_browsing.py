@@ -24,7 +24,7 @@ PAGE = "data:text/html," + quote(
 def shown(shell: Shell, code: str) -> dict[str, Any]:
     """Run a cell, and return what is displayed of its value, by MIME type."""
     result = shell.ip.run_cell(code)
-    shell._capsys.readouterr()
+    shell.capsys.readouterr()
     assert result.success, result.error_in_exec
     data: dict[str, Any] = DisplayFormatter().format(result.result)[0]
     return data

@@ -203,7 +203,7 @@ def test_a_stream_that_refuses_says_so_once_on_the_other_one(in_work: Shell, mon
 
 
 def test_a_traceback_that_cannot_be_shown_is_named(in_work: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    show = in_work.ip._showtraceback
+    show = in_work.ip._showtraceback  # noqa: SLF001  # which IPython names for frontends
 
     def refuse(etype: Any, evalue: Any, lines: Any) -> None:
         if etype.__name__ == "ZeroDivisionError":

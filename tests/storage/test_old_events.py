@@ -78,7 +78,7 @@ def test_a_rolled_back_output_does_not_count(path: Path) -> None:
 def test_what_is_no_output_is_found_by_an_index(path: Path) -> None:
     with SessionStore(path):
         pass
-    for query in (event_log._OF_EXECUTION_BUT_OUTPUTS, event_log._OF_NO_EXECUTION):
+    for query in (event_log._OF_EXECUTION_BUT_OUTPUTS, event_log._OF_NO_EXECUTION):  # noqa: SLF001  # the very queries
         plan = " ".join(str(row[3]) for row in sql(path, f"EXPLAIN QUERY PLAN {query.replace('?', '5')}"))
         assert "USING INDEX events_but_outputs (execution=? AND rowid" in plan
         assert "TEMP B-TREE" not in plan

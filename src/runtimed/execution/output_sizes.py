@@ -42,6 +42,12 @@ class OutputSizes:
         self._updates: dict[str, dict[str, int]] = {}
         self._errors: dict[str, int] = {}
 
+    @property
+    def remembered(self) -> int:
+        """How many sizes are remembered: those of displays, of updates of other executions' displays, and of errors."""
+        of_displays = (*self._displays.values(), *self._updates.values())
+        return sum(map(len, of_displays)) + len(self._errors)
+
     def measure(self, event: Event, size: int) -> Measure:
         """Measure the next event.
 

@@ -15,24 +15,26 @@ import msgspec
 
 from runtimed.protocol.client_operations import Program
 
-__all__ = ["code_to_execute", "is_program", "join", "split"]
+__all__ = ["MARK", "code_to_execute", "is_program", "join", "split"]
 
-_MARK: Final = "# runtimed-program: "
+MARK: Final = "# runtimed-program: "
+"""How the first line of a stored program begins."""
+
 _HELPER: Final = Path(__file__).parent.parent / "kernel_launcher" / "program.py"
 
 
 def join(source: str, program: Program | None) -> str:
     """Return the stored form of an execution: the source, with its call if it is a program."""
-    return source if program is None else f"{_MARK}{msgspec.json.encode(program).decode()}\n{source}"
+    return source if program is None else f"{MARK}{msgspec.json.encode(program).decode()}\n{source}"
 
 
 def split(stored: str) -> tuple[str, Program | None]:
     """Return the source and the call from what `join` made."""
     head, _, source = stored.partition("\n")
-    if not head.startswith(_MARK):
+    if not head.startswith(MARK):
         return stored, None
     try:
-        return source, msgspec.json.decode(head.removeprefix(_MARK), type=Program)
+        return source, msgspec.json.decode(head.removeprefix(MARK), type=Program)
     except (msgspec.MsgspecError, UnicodeEncodeError):  # a source that begins like this by itself
         return stored, None
 

@@ -26,7 +26,7 @@ from runtimed.execution.widget_text import BOXES, KINDS, Rendered, join, render_
 from runtimed.models import Output
 from runtimed.protocol.events import Blob, Clear, Display, Event, Omitted
 
-__all__ = ["COMM_TYPES", "INTERVAL", "MAX_CONTENT", "MAX_MODELS", "MAX_STATE", "Widgets"]
+__all__ = ["COMM_TYPES", "INTERVAL", "KEPT", "MAX_CONTENT", "MAX_MODELS", "MAX_STATE", "Widgets"]
 
 COMM_TYPES: Final = frozenset({"comm_close", "comm_msg", "comm_open"})
 """The message types that tell of widgets."""
@@ -51,7 +51,7 @@ _LAYOUT: Final = "LayoutModel"
 _OUTPUT: Final = "OutputModel"
 _MODULES: Final = ("@jupyter-widgets/base", "@jupyter-widgets/controls", "@jupyter-widgets/output")
 _REFERENCE: Final = "IPY_MODEL_"
-_KEPT: Final = frozenset(
+KEPT: Final = frozenset(
     {
         "_options_labels",
         "children",
@@ -328,7 +328,7 @@ class Widgets:
                 self._replace_content(comm_id, model, state["outputs"])
             if isinstance(state.get("msg_id"), str):
                 self._take_from(comm_id, model, state["msg_id"])
-        for key in _KEPT & state.keys():
+        for key in KEPT & state.keys():
             model.state[key] = _bounded(state[key])
             for child in _references(model.state[key]):
                 self._link(child, comm_id)

@@ -110,6 +110,11 @@ class SessionStore:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def database(self) -> Database:
+        """The database itself, for what concerns all of its tables."""
+        return self._db
+
     def close(self) -> Path | None:
         """Close the database; an open transaction is rolled back. Idempotent.
 

@@ -14,7 +14,7 @@ from runtimed.daemon.hosting.link import HostLink
 from runtimed.errors import StorageError
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import encode_event
-from runtimed.protocol.connection import Numbered
+from runtimed.protocol.connection import Greeted, Numbered
 from runtimed.protocol.events import KernelState
 from runtimed.storage.blobs import BlobStore
 from tests.daemon.conftest import until
@@ -41,22 +41,18 @@ class Owner:
             asyncio.get_running_loop().call_soon(self.meanwhile, n)
 
 
-class Side:
-    """Notes what is acknowledged."""
+class Channel:
+    """A connection that is open until it is closed, to a host that greets; it notes what is acknowledged."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: Any, handler: Any) -> None:
+        self.side = side
+        self.side.acknowledge = self.acknowledge
         self.acknowledged: list[int] = []
+        self.is_open = True
+        handler.received([Greeted(version="0", pid=1)])
 
     def acknowledge(self, seq: int) -> None:
         self.acknowledged.append(seq)
-
-
-class Channel:
-    """A connection that is open until it is closed."""
-
-    def __init__(self) -> None:
-        self.side = Side()
-        self.is_open = True
 
     def flush(self) -> None:
         pass
@@ -70,25 +66,30 @@ class Launcher:
 
     def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
+        self.channels: list[Channel] = []
+
+    async def connect(self, place: object, side: Any, handler_of: Callable[[Any], Any]) -> Channel:
+        self.channels.append(Channel(side, handler_of(None)))
+        return self.channels[-1]
 
 
-def linked(folder: Path) -> tuple[Any, Owner, Channel]:
-    owner, channel = Owner(), Channel()
+async def linked(folder: Path) -> tuple[Any, Owner, Channel]:
+    owner = Owner()
     launcher: Any = Launcher(BlobStore(folder))
     place: Any = "elsewhere"
     of_tests: Any = owner
-    link: Any = HostLink(launcher, place, HostEpoch("e"), Flow(Demand(), "s"), of_tests, None)
-    link._channel = channel
-    return link, owner, channel
+    link = HostLink(launcher, place, HostEpoch("e"), Flow(Demand(), "s"), of_tests, None)
+    await link.greet()
+    return link, owner, launcher.channels[0]
 
 
 def test_what_arrives_just_as_the_last_is_stored_is_stored_too(tmp_path: Path):
     async def scene() -> tuple[list[int], list[int]]:
-        link, owner, channel = linked(tmp_path)
+        link, owner, channel = await linked(tmp_path)
         owner.meanwhile = lambda n: link.received([Numbered(n + 1, EVENT)]) if n < 5 else None
         link.received([Numbered(1, EVENT)])
-        await until(lambda: len(channel.side.acknowledged) == 5, "an event is lost")
-        return owner.stored, channel.side.acknowledged
+        await until(lambda: len(channel.acknowledged) == 5, "an event is lost")
+        return owner.stored, channel.acknowledged
 
     assert asyncio.run(scene()) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
 
@@ -98,14 +99,14 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_what_follows_is_left_to_t
     tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
 ):
     async def scene() -> tuple[list[int], list[int], bool]:
-        link, owner, channel = linked(tmp_path)
+        link, owner, channel = await linked(tmp_path)
         owner.fails = error
         link.received([Numbered(1, EVENT)])
-        await until(lambda: link._fetching is None, "it does not end")
+        await until(lambda: caplog.records, "nobody is told")
         owner.fails = None
         link.received([Numbered(2, EVENT)])
         await asyncio.sleep(0.05)
-        return owner.stored, channel.side.acknowledged, channel.is_open
+        return owner.stored, channel.acknowledged, channel.is_open
 
     assert asyncio.run(scene()) == ([], [], isinstance(error, StorageError))
     assert ("cannot be stored" in caplog.text) == isinstance(error, StorageError)

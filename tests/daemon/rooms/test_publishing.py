@@ -18,6 +18,13 @@ from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import daemon_with_a_clock, until
 
 
+def change(store: SessionStore, query: str) -> None:
+    """Change what is stored, and let the store forget what it knows of it, as when a transaction is rolled back."""
+    store.database.execute(query)
+    with contextlib.suppress(ZeroDivisionError), store.database.transaction():
+        raise ZeroDivisionError
+
+
 def test_a_watcher_that_cannot_be_served_fails_alone(own_folder):
     async def scenario() -> None:
         async with daemon_with_a_clock() as (_clock, daemon), AsyncSession("s") as writer, AsyncSession("s") as other:
@@ -30,18 +37,16 @@ def test_a_watcher_that_cannot_be_served_fails_alone(own_folder):
                 lambda: room.contents.find_executions(execution_id)[0].status == "running", "the cell does not begin"
             )
             waiting = asyncio.create_task(other.wait(execution_id))
-            await until(lambda: len(room.log._streams) == 1, "nobody watches")
+            await until(lambda: room.log.watchers == 1, "nobody watches")
             async with contextlib.aclosing(other.subscribe()) as events:
                 heard = asyncio.create_task(anext(events))
-                await until(lambda: len(room.log._streams) == 2, "nobody subscribes")
-                room._store._db.execute("UPDATE executions SET checksum = checksum + 1")
-                room._store._forget()
+                await until(lambda: room.log.watchers == 2, "nobody subscribes")
+                change(room.store, "UPDATE executions SET checksum = checksum + 1")
                 cell_id = await writer.create_cell("told to its writer")
                 assert (await asyncio.wait_for(heard, 20)).cell_id == cell_id
             with pytest.raises(StorageError, match="is damaged"):
                 await asyncio.wait_for(waiting, 20)
-            room._store._db.execute("UPDATE executions SET checksum = checksum - 1")
-            room._store._forget()
+            change(room.store, "UPDATE executions SET checksum = checksum - 1")
             go_on.touch()
             assert (await writer.wait(execution_id, timeout_secs=20)).success
 

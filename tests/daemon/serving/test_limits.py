@@ -265,7 +265,7 @@ def test_a_session_that_is_watched_without_being_joined_stays_open(own_folder):
             await watcher.open()
             events: list[object] = []
             watching = asyncio.create_task(_collect(watcher, events))
-            await until(lambda: daemon.room("s").log.is_watched, "nobody watches")
+            await until(lambda: daemon.room("s").log.watchers, "nobody watches")
             await session.close()
             await until(lambda: daemon_status(daemon).status.peers == 1, "the session is still connected")
             daemon.tick()

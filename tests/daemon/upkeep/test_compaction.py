@@ -242,13 +242,13 @@ def test_a_full_disk_leaves_the_old_document(store: SessionStore, document: Shar
     noise = "".join(random.Random(1).choices(string.ascii_letters, k=19_000))
     document.edit("source", ACTOR, lambda d: d.set_source(A, noise, base=None, author=ME))
     old, stored = document.content, store.load_document()
-    (pages,) = store._db.row("PRAGMA page_count")
-    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store.database.row("PRAGMA page_count")
+    store.database.execute(f"PRAGMA max_page_count = {pages}")
     assert not asyncio.run(compact(ID, document))
     assert "the disk is full" in caplog.text
     assert document.content is old
     assert store.load_document() == stored
-    store._db.execute("PRAGMA max_page_count = 100000")
+    store.database.execute("PRAGMA max_page_count = 100000")
     append(document, "!")
     assert source(open_document(store)) == noise + "!"
     assert asyncio.run(compact(ID, document))

@@ -310,6 +310,11 @@ class EventLog:
         self._committing.append((seq, event, body, output))
         return True
 
+    @property
+    def remembered_sizes(self) -> int:
+        """How many sizes are remembered; see `OutputSizes.remembered`."""
+        return self._sizes.remembered
+
     def forget_sizes(self, execution_id: str | None = None) -> None:
         """Forget what the displays of an execution weigh, or of all: no update of them will come any more."""
         self._sizes.forget(execution_id)
@@ -329,9 +334,9 @@ class EventLog:
         return self._store.last_seq
 
     @property
-    def is_watched(self) -> bool:
-        """Whether any stream is open."""
-        return bool(self._streams)
+    def watchers(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
 
     def is_read(self, execution_id: str) -> bool:
         """Whether somebody reads an execution's events, has just read some, or has yet to see them in the session's."""

@@ -223,6 +223,11 @@ class Executions:
             )
         return GetQueueReply(executions=found)
 
+    @property
+    def displays(self) -> int:
+        """How many displays are remembered because the running kernel can update them."""
+        return 0 if self._displays is None else len(self._displays)
+
     def forget(self, execution_id: str) -> None:
         """An old execution was deleted: updates of what it once showed are no longer for it."""
         if self._displays is not None:

@@ -68,26 +68,26 @@ class Room:
         self._registry = registry
         self._clock = clock
         self._path = database_path(settings, notebook_id)
-        self._store = SessionStore(self._path)
-        if self._store.is_new and registry.find(notebook_id) is not None:
+        self.store = SessionStore(self._path)
+        if self.store.is_new and registry.find(notebook_id) is not None:
             report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
-        if self._store.damaged_log is not None:
+        if self.store.damaged_log is not None:
             report(
-                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self._store.damaged_log}"
+                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self.store.damaged_log}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self._store, self.flow, settings.limits.max_output_bytes, clock)
-        self._check = DocumentCheck(notebook_id, self._path, self._store, self.flow, report)
+        self.log = EventLog(self.store, self.flow, settings.limits.max_output_bytes, clock)
+        self._check = DocumentCheck(notebook_id, self._path, self.store, self.flow, report)
         self.document = SharedDocument(
             notebook_id,
-            self._store,
+            self.store,
             self.log,
             clock,
             settings.compact_after,
             settings.compact_after_memory,
             on_doubt=self._doubted,
         )
-        self.contents = RoomContents(notebook_id, self._store, self.log, self.document, settings.limits.keep_days)
+        self.contents = RoomContents(notebook_id, self.store, self.log, self.document, settings.limits.keep_days)
         self._trust = environments.trust
         self._settings = settings
         self._environments = environments
@@ -110,7 +110,7 @@ class Room:
         return RoomKernel(
             self.notebook_id,
             self._settings,
-            self._store,
+            self.store,
             self.log,
             self.document,
             self._environments,
@@ -120,7 +120,7 @@ class Room:
         )
 
     def _browser(self) -> RoomBrowser:
-        return RoomBrowser(self.notebook_id, self._settings, self._store, self.log, self._pool, self, self._clock)
+        return RoomBrowser(self.notebook_id, self._settings, self.store, self.log, self._pool, self, self._clock)
 
     @property
     def kernel(self) -> RoomKernel:
@@ -154,7 +154,7 @@ class Room:
         """Bring back what of the document was set aside; see `DocumentCheck.restore`."""
         cells = await self._check.restore(self.document)
         now = self._clock()
-        self._store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
+        self.store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
         return RestoreNotebookReply(cells=cells)
 
     # --- peers ---
@@ -369,7 +369,7 @@ class Room:
         """See `HostedListener`: a session that an earlier daemon had to give up goes on."""
         row = self._registry.find(self.notebook_id)
         if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, self._store.actor(row.creator), _limits(row), row.kind)
+            self._registry.start(self.notebook_id, self.store.actor(row.creator), _limits(row), row.kind)
             self.hosted_facts(
                 host_epoch=row.host_epoch,
                 host_dir=row.host_dir,
@@ -390,7 +390,7 @@ class Room:
 
     def take_over(self, row: SessionRow) -> None:
         """Go on with a session of an earlier daemon: the client that started it has not left, though it is not here."""
-        pid = self._store.actor(row.creator).pid
+        pid = self.store.actor(row.creator).pid
         if row.ephemeral and pid is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
@@ -402,9 +402,9 @@ class Room:
         """Take over a host from an earlier daemon; see `Hosted.adopt`."""
         row = self._registry.find(self.notebook_id)
         if row is None and owner.kind == "browser":
-            self._registry.start(self.notebook_id, self._store.actor(""), Limits(timeout_minutes=3.0), "browser")
+            self._registry.start(self.notebook_id, self.store.actor(""), Limits(timeout_minutes=3.0), "browser")
         elif row is None:
-            self.activate(self._store.actor(""))
+            self.activate(self.store.actor(""))
         if wanted:
             self.hosted_facts(
                 host_epoch=owner.epoch,
@@ -424,7 +424,7 @@ class Room:
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.log.is_watched or self.hosted.in_use or self._check.is_busy
+        return bool(self._peers) or self.log.watchers > 0 or self.hosted.in_use or self._check.is_busy
 
     def close(self) -> None:
         """Let go of what is hosted and of the files. Idempotent."""
@@ -433,8 +433,8 @@ class Room:
         self.document.forget()
         empty = False
         try:
-            empty = self._store.is_empty and self._registry.find(self.notebook_id) is None
-            kept = self._store.close()
+            empty = self.store.is_empty and self._registry.find(self.notebook_id) is None
+            kept = self.store.close()
         except StorageError as exc:
             self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
             return
@@ -451,7 +451,7 @@ class Room:
 
     def delete_old(self, before: float) -> Generator[None, None, None]:
         """Delete what is too old; see `pruning.delete_old`."""
-        return delete_old(self._store, self.log, self.hosted.forget_execution, self._living_hosts, before)
+        return delete_old(self.store, self.log, self.hosted.forget_execution, self._living_hosts, before)
 
     def _living_hosts(self) -> set[str] | None:
         epochs = living_epochs(self._pool.launcher)
@@ -462,18 +462,18 @@ class Room:
 
     def blobs(self) -> set[str]:
         """Return the blobs to which this session refers; see `SessionStore.blobs`."""
-        return self._store.blobs()
+        return self.store.blobs()
 
     # --- resent requests ---
 
     def reply_to(self, client_id: ClientId, request_id: int, edit: Edit[ReplyBody]) -> ReplyBody | None:
         """Return the reply to an edit that was made already and whose reply got lost, None if it was not made."""
-        reply = self._store.find_request(client_id, request_id)
+        reply = self.store.find_request(client_id, request_id)
         return None if reply is None else read_reply(edit, unpack(reply))
 
     def remember(self, client_id: ClientId, request_id: int, reply: ReplyBody) -> None:
         """Note the reply to an edit, in the transaction that makes it."""
-        self._store.remember_request(client_id, request_id, pack(msgspec.to_builtins(reply, builtin_types=(bytes,))))
+        self.store.remember_request(client_id, request_id, pack(msgspec.to_builtins(reply, builtin_types=(bytes,))))
 
 
 def database_path(settings: Settings, notebook_id: NotebookId) -> Path:

@@ -125,15 +125,15 @@ class Daemon:
         self._compacting: asyncio.Task[bool] | None = None
         self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
         """Sentences that name damage and what is out of reach, the newest last."""
-        self._registry_store = self._open_registry()
-        self.registry = Registry(self._registry_store, clock, self.limits.max_sessions)
+        self.registry_store = self._open_registry()
+        self.registry = Registry(self.registry_store, clock, self.limits.max_sessions)
         self.blobs = BlobStore(settings.data_dir / "blobs")
         self._environments = Environments(settings.environments_dir, Trust(settings.data_dir / "trust"))
         self.launcher = launcher(settings)
         self.pool = Pool(settings, self.launcher)
         self._prune_at = self.started_at + PRUNE_FIRST
         self.sessions_dir = settings.data_dir / "sessions"
-        self._retention = Retention(self, clock, steady)
+        self.retention = Retention(self, clock, steady)
         self.memory_mechanism = next((mechanism.kind for mechanism in find_mechanisms()), None)
         if self.limits.max_kernel_memory is not None and self.memory_mechanism is None:
             logger.warning("this system cannot limit memory; RUNTIMED_MAX_KERNEL_MEMORY has no effect")
@@ -173,7 +173,7 @@ class Daemon:
                         await self._end.wait()
         finally:
             self._listener.close()
-        self._retention.close()
+        self.retention.close()
         if self._compacting is not None:
             self._compacting.cancel()
         # Each on its own: a step that fails must not keep the others from ending.
@@ -190,7 +190,7 @@ class Daemon:
                 room.close()
         try:
             self.registry.flush()
-            self._registry_store.close()
+            self.registry_store.close()
         except StorageError as exc:
             logger.error("the list of sessions keeps older times of their last use: %s", exc)  # noqa: TRY400
 
@@ -255,7 +255,7 @@ class Daemon:
         """Delete an ended session with its data; see `deletion.delete_session`."""
         deleted = await delete_session(self, session_id, actor)
         if deleted:
-            self._retention.look_soon()
+            self.retention.look_soon()
         return DeleteSessionReply(deleted=deleted)
 
     def put_out(self, notebook_id: NotebookId) -> None:
@@ -304,7 +304,7 @@ class Daemon:
         with self._trouble.contained("the list of sessions"):
             self.registry.flush()
         with self._trouble.contained("the look for what is too old"):
-            self._retention.tick(now)
+            self.retention.tick(now)
         with self._trouble.contained("the pool of spares"):
             self.pool.tick()
         self._heap.tick(time.monotonic())
@@ -312,7 +312,7 @@ class Daemon:
             self._prune_at = now + PRUNE_EVERY
             # A daemon thread: the next process deletes what this one leaves half deleted.
             threading.Thread(
-                target=_prune, args=(self.settings, self._retention.trusted_now(now)), name="prune", daemon=True
+                target=_prune, args=(self.settings, self.retention.trusted_now(now)), name="prune", daemon=True
             ).start()
         self.launcher.reap()
         self._check_in_place()
@@ -345,7 +345,7 @@ class Daemon:
         if not self._listener.is_in_place:
             logger.error("the socket %s is gone, no client can reach this daemon; it ends", self.settings.socket_path)
             self.request_end()
-        elif not self._registry_store.is_in_place:
+        elif not self.registry_store.is_in_place:
             logger.error("the data folder %s was removed or moved; this daemon ends", self.settings.data_dir)
             self.request_end()
 

@@ -26,6 +26,11 @@ class Heap:
         self._given_back_at = -REST
         self._thread: threading.Thread | None = None
 
+    @property
+    def can_give_back(self) -> bool:
+        """Whether this C library can be told to give memory back."""
+        return self._trim is not None
+
     def freed(self) -> None:
         """Something large was freed, perhaps."""
         self._has_freed = True

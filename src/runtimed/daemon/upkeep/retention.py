@@ -108,6 +108,11 @@ class Retention:
         """Look at the next tick: something was deleted, and what it referred to may be needed by nobody now."""
         self._next = self._clock()
 
+    async def looked(self) -> None:
+        """Wait for the end of the look that is under way, if one is."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     def trusted_now(self, now: float) -> float:
         """Return how late it is for what is deleted because it is old; see `TrustedTime`."""
         return self._time.look(now, self._steady())
