@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -116,5 +116,8 @@ class AsyncFace:
         self._loop.close()
 
 
-on_one_face = pytest.mark.parametrize("face", [SyncFace], indirect=True, scope="module", ids=["sync"])
-"""For what daemon, host and kernel do, whichever face asks: each of these tests has kernels of its own."""
+def on_one_face(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of what daemon, host and kernel do, whichever face asks: it has kernels of its own, and is slow."""
+    one = pytest.mark.parametrize("face", [SyncFace], indirect=True, scope="module", ids=["sync"])
+    marked: Callable[..., None] = pytest.mark.slow(one(test))
+    return marked

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 LARGE = (
     "from IPython.display import display\ndisplay({'text/plain': 'large', 'text/x-large': 'y' * 2_000_000}, raw=True)"
 )
-PRINT = "for n in range(2000): print('line', n, flush=True)"
+PRINT = "for n in range(500): print('line', n, flush=True)"
 SLOWLY = "import time\nfor n in range(200):\n    print('line', n, flush=True)\n    time.sleep(0.01)"
 
 Cells = list[tuple[str, Any]]

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbformat import v3
 
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 
@@ -35,9 +33,12 @@ def test_sources_in_lines_are_joined_and_cells_without_an_id_get_one_that_stays(
 
 
 def test_a_notebook_of_format_3_is_converted():
+    # Each worker collects all tests, and this takes it seconds.
+    from nbformat import v3
+
     cells = [v3.new_code_cell(input="1 + 1"), v3.new_heading_cell(source="title", level=2)]
     old = v3.new_notebook(worksheets=[v3.new_worksheet(cells=cells)])
-    found = read_notebook(nbformat.v3.writes_json(old), PATH)
+    found = read_notebook(v3.writes_json(old), PATH)
     assert [(cell.cell_type, cell.source) for cell in found.cells] == [("code", "1 + 1"), ("markdown", "## title")]
 
 
