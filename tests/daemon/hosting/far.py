@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,8 +58,8 @@ class FarLauncher:
         bridges.append(bridge)
         return channel
 
-    def find_pid(self, place: Place) -> int | None:
-        pid: int | None = self.ask("find_pid", place)
+    async def find_pid(self, place: Place) -> int | None:
+        pid: int | None = await asyncio.to_thread(self.ask, "find_pid", place)
         return pid
 
     def is_alive(self, place: Place) -> bool:
@@ -74,12 +74,14 @@ class FarLauncher:
     def packages_dir(self, place: Place) -> Path | None:
         return None
 
-    def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+    async def leftovers(
+        self, place: Place, after: int, problem: Callable[[str], None]
+    ) -> AsyncGenerator[tuple[int, bytes]]:
         assert self.blobs is not None
-        for n, body in self.ask("leftovers", place, after):
+        for n, body in await asyncio.to_thread(self.ask, "leftovers", place, after):
             for blob in blobs_in(decode_event(body)):
                 if not self.blobs.renew(blob.sha256):
-                    self.blobs.put(self.ask("blob", place, blob.sha256))
+                    self.blobs.put(await asyncio.to_thread(self.ask, "blob", place, blob.sha256))
             yield n, body
 
     def forget(self, place: Place) -> None:

@@ -51,13 +51,19 @@ def perform(machine: Machine, name: str, words: tuple[str, ...], told: bytes) ->
         case "launch":
             return asyncio.run(machine.launch(place, msgspec.convert(unpack(told), Bootstrap)))
         case "leftovers":
-            problems: list[str] = []
-            return [list(event) for event in machine.leftovers(place, int(words[1]), problems.append)]
+            return asyncio.run(leftovers(machine, place, int(words[1])))
+        case "find_pid":
+            return asyncio.run(machine.find_pid(place))
         case "blob":
             store = BlobStore(Path(place) / "blobs")
             return store.read(words[1], 0, 2**30)
         case _:
             return getattr(machine, name)(place, *map(json.loads, words[1:])) if words else getattr(machine, name)()
+
+
+async def leftovers(machine: Machine, place: Place, after: int) -> list[list[Any]]:
+    problems: list[str] = []
+    return [list(event) async for event in machine.leftovers(place, after, problems.append)]
 
 
 def bridge(path: Path) -> None:

@@ -84,7 +84,6 @@ class BrowserWanted:
 
     async def spare_kind(self) -> SpareBrowser | None:
         """See `Wanted`."""
-        make_private_folder(self.settings.profiles_dir)
         return await asyncio.to_thread(_kind_of, self.config, self.request.environment)
 
     @property
@@ -109,6 +108,7 @@ class BrowserWanted:
 
     def bootstrap(self, epoch: HostEpoch) -> BrowserBootstrap:
         """See `Wanted`."""
+        make_private_folder(self.settings.profiles_dir)
         return BrowserBootstrap(
             epoch=epoch,
             notebook_label=self.notebook_id,

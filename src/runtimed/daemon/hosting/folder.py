@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
@@ -91,7 +91,7 @@ def find_owner(folder: Path) -> Owner | None:
         raise StorageError(f"{path} cannot be read: {exc}", path=str(path)) from exc
 
 
-def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str], None]) -> Generator[tuple[int, bytes]]:
     """Give the events that a dead host has left; where some are damaged, those before and behind.
 
     Args:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any, Final, Protocol
 
 from runtimed.daemon.flow import Flow
@@ -295,7 +295,7 @@ class HostKeeper:
                 if self.link is not None:
                     self._user.host_answers(self.link, reply)
         except ProtocolError as exc:
-            self._give_up(link, exc)
+            await self._give_up(link, exc)
         except (OSError, ConnectionLost) as exc:
             logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
         except StorageError as exc:
@@ -310,9 +310,9 @@ class HostKeeper:
         # It may have broken again before this task had its turn.
         return link is self.link and link.is_open
 
-    def _give_up(self, link: HostLink, error: ProtocolError) -> None:
+    async def _give_up(self, link: HostLink, error: ProtocolError) -> None:
         """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
-        link.host_pid = link.host_pid or self._launcher.find_pid(link.place)
+        link.host_pid = link.host_pid or await self._launcher.find_pid(link.place)
         if self.stopping and link.host_pid is not None:
             link.signal(signal.SIGTERM)  # needs no protocol; its end is waited for
             return
@@ -340,14 +340,18 @@ class HostKeeper:
 
     async def _take_what_is_left(self, link: HostLink) -> None:
         after = self.last_stored(link)
-        # There may be a gigabyte of them.
-        for piece in in_pieces(self._launcher.leftovers(link.place, after, self._user.host_problem)):
-            with self._flow.counted():
-                self.host_events(piece)
-            await self._flow.turn()
+        async with (
+            contextlib.aclosing(self._launcher.leftovers(link.place, after, self._user.host_problem)) as events,
+            contextlib.aclosing(in_pieces(events)) as pieces,
+        ):
+            # There may be a gigabyte of them.
+            async for piece in pieces:
+                with self._flow.counted():
+                    self.host_events(piece)
+                await self._flow.turn()
 
 
-def in_pieces(events: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+async def in_pieces(events: AsyncIterator[tuple[int, bytes]]) -> AsyncGenerator[list[tuple[int, bytes]]]:
     """Give events in lists of at most PIECE bytes and 64 events, one event at least.
 
     Raises:
@@ -357,7 +361,7 @@ def in_pieces(events: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, b
     size = 0
     trouble = None
     try:
-        for n, body in events:
+        async for n, body in events:
             if piece and (size + len(body) > PIECE or len(piece) == 64):
                 yield piece
                 piece, size = [], 0

@@ -5,7 +5,7 @@ Only a launcher knows where a host is. Everybody else holds a `Place`, which can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NewType, Protocol, TypeVar
 
@@ -104,7 +104,7 @@ class Launcher(Protocol):
             OSError: If nobody answers there now.
         """
 
-    def find_pid(self, place: Place) -> int | None:
+    async def find_pid(self, place: Place) -> int | None:
         """Return the process that listens there, if it is known without its word: one of another version gives none."""
 
     def is_alive(self, place: Place) -> bool:
@@ -121,7 +121,7 @@ class Launcher(Protocol):
 
     # --- death ---
 
-    def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+    def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> AsyncGenerator[tuple[int, bytes]]:
         """Give the events that a dead host has left, by their numbers; where some are damaged, those around them.
 
         The blobs to which they refer are in the daemon's folder by then.

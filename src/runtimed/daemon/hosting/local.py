@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -119,14 +119,15 @@ class LocalLauncher:
         """See `Launcher`."""
         return await connect(Path(place) / "host.sock", side, handler)
 
-    def find_pid(self, place: Place) -> int | None:
+    async def find_pid(self, place: Place) -> int | None:
         """See `Launcher`: the operating system knows who listens."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(FIND_DEADLINE)
+            sock.setblocking(False)
             try:
-                sock.connect(str(Path(place) / "host.sock"))
+                async with asyncio.timeout(FIND_DEADLINE):
+                    await asyncio.get_running_loop().sock_connect(sock, str(Path(place) / "host.sock"))
                 return peer_credentials(sock).pid or None
-            except OSError:
+            except OSError:  # TimeoutError is one
                 return None
 
     def is_alive(self, place: Place) -> bool:
@@ -151,9 +152,13 @@ class LocalLauncher:
         """See `Launcher`."""
         return Path(place) / PACKAGES
 
-    def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
+    async def leftovers(
+        self, place: Place, after: int, problem: Callable[[str], None]
+    ) -> AsyncGenerator[tuple[int, bytes]]:
         """See `Launcher`."""
-        return folders.leftovers(Path(place), after, self._settings.data_dir, problem)
+        with contextlib.closing(folders.leftovers(Path(place), after, self._settings.data_dir, problem)) as events:
+            for event in events:
+                yield event
 
     def forget(self, place: Place) -> None:
         """See `Launcher`."""
