@@ -1,1 +1,1 @@
-"""The processes that own kernels and browsers: started, connected to, found again, and buried."""
+"""The processes that own kernels and browsers: their start, connection, adoption and end."""

@@ -1,6 +1,6 @@
 """Finds the hosts that an earlier daemon has left, and hands each to the room of its session. Nothing here waits.
 
-Every place of a host is looked at: what cannot be taken over is reported, and what is still of use is never removed.
+Every place of a host is checked. A host that cannot be adopted is reported; what may still be of use is never removed.
 """
 
 from __future__ import annotations
@@ -26,45 +26,45 @@ logger = logging.getLogger(__name__)
 
 
 class AdoptingRoom(Protocol):
-    """What a room offers for this."""
+    """What a room offers for adoption."""
 
     def take_over(self, row: SessionRow) -> None:
         """Go on with a session of an earlier daemon, whose host may be gone."""
 
     def adopt(self, place: Place, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
-        """Take over a host from an earlier daemon.
+        """Adopt a host of an earlier daemon.
 
         Args:
-            place: The host's.
-            owner: What it works for.
-            wanted: False for one whose session has ended: it is told to end as well.
+            place: Where the host is.
+            owner: The session it belongs to.
+            wanted: False if the session has ended: the host is told to end as well.
 
         Returns:
-            Ends when the host has answered or is known to be dead.
+            A task that ends once the host has answered or is known to be dead.
         """
 
 
 class Adopter(Protocol):
-    """What a daemon offers for this."""
+    """What a daemon offers for adoption."""
 
     settings: Settings
     launcher: Launcher
     registry: Registry
 
     def room(self, notebook_id: str) -> AdoptingRoom:
-        """Return the room of a session, opened if need be."""
+        """Return the room of a session, and open it if it is closed."""
 
     def report(self, sentence: str) -> None:
-        """Tell users of something that is damaged or out of reach."""
+        """Report damage, or what is out of reach, to the users."""
 
 
 def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
-    """Let the rooms take over all hosts; when this returns each such room knows that it hosts something.
+    """Let the rooms adopt all hosts; on return each such room knows its host.
 
-    Whatever is wrong with one of them is reported, and keeps no other from being taken over.
+    A host that cannot be adopted is reported and does not prevent the adoption of the others.
 
     Returns:
-        What waits for the hosts to answer; see `Hosted.adopt`.
+        Tasks that wait for the hosts' answers; see `Hosted.adopt`.
     """
     joining: list[asyncio.Task[None]] = []
     known: set[Place] = set()
@@ -83,11 +83,11 @@ def adopt_hosts(daemon: Adopter) -> list[asyncio.Task[None]]:
 
 @contextlib.contextmanager
 def _contained(daemon: Adopter, what: str) -> Iterator[None]:
-    """Report any error that comes out of the block.
+    """Report any error of the block, and go on.
 
     Args:
         daemon: This daemon.
-        what: What it means for the host or the session that the block concerns, in a sentence without its end.
+        what: What the error means for the host or session, as a sentence without its full stop.
     """
     try:
         yield
@@ -99,12 +99,12 @@ def _contained(daemon: Adopter, what: str) -> Iterator[None]:
 
 
 def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
-    """Go on with an active session, and take over its host if it has one.
+    """Go on with an active session, and adopt its host if it has one.
 
     Raises:
         RuntimedError: If its room cannot be opened.
     """
-    # One whose time may run out needs somebody who looks at the clock.
+    # An open room watches the session's deadlines.
     if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
         with _contained(daemon, f"Nobody looks at the time limits of session {row.session_id!r}"):
             _open(daemon, row.session_id).take_over(row)
@@ -125,10 +125,10 @@ def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
 
 
 def _adopt_unknown(daemon: Adopter, place: Place) -> list[asyncio.Task[None]]:
-    """Take over a host of which the registry does not know, because an earlier daemon died or the registry is new.
+    """Adopt a host that the registry does not name: an earlier daemon died, or the registry is new.
 
     Raises:
-        StorageError: If it cannot be told what this is; nothing was removed.
+        StorageError: If the place cannot be read; nothing was removed.
     """
     launcher = daemon.launcher
     owner, is_alive = launcher.find_owner(place), launcher.is_alive(place)
@@ -136,7 +136,7 @@ def _adopt_unknown(daemon: Adopter, place: Place) -> list[asyncio.Task[None]]:
         _remove(launcher, place)
         return []
     if launcher.is_spare(place):
-        # It lives as long as the daemon that made it was connected, and so it is about to end.
+        # A spare lives as long as its connection to the daemon that made it, so it is about to end.
         return []
     row = None if owner is None else daemon.registry.find(owner.notebook_id)
     if owner is not None and (row is None or row.host_dir is None):
@@ -154,12 +154,12 @@ def _adopt_unknown(daemon: Adopter, place: Place) -> list[asyncio.Task[None]]:
 
 
 def _remove(launcher: Launcher, place: Place) -> None:
-    # In a thread: what the host has left running is waited for.
+    # In a thread: it waits for processes that the host left running.
     asyncio.get_running_loop().run_in_executor(None, launcher.forget, place)
 
 
 def _is_wanted(row: SessionRow) -> bool:
-    """Whether the session needs this host: it goes on, or was given up only because the host was out of reach."""
+    """Whether the session needs this host: it is active, or ended only because the host was out of reach."""
     return row.status == "active" or row.close_reason == SessionEvent.HOST_LOST.value
 
 
@@ -171,10 +171,10 @@ def _adopt(daemon: Adopter, place: Place, owner: Owner, *, wanted: bool) -> list
 
 
 def _open(daemon: Adopter, notebook_id: str) -> AdoptingRoom:
-    """Open a room; if its database is damaged, and so was set aside, with a new one.
+    """Open a room. A damaged database is set aside, and a new one takes its place.
 
     Raises:
-        RuntimedError: If that is not possible.
+        RuntimedError: If the room cannot be opened.
     """
     try:
         return daemon.room(notebook_id)

@@ -1,4 +1,4 @@
-"""Brings the large values of a host that keeps them into the daemon's folder, before what refers to them is stored."""
+"""Fetches the large values of a host that keeps them, before the events that refer to them are stored."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 class BlobHost(Protocol):
-    """A host that can be asked."""
+    """A host that answers requests."""
 
     place: Place
 
     def ask(self, operation: Operation[ReplyT]) -> Awaitable[ReplyT]:
-        """Send a request; what this gives is the reply, or raises the error that the host reported."""
+        """Send a request; the awaitable returns the reply, or raises the error that the host reported."""
 
     def tell(self, operation: Operation[Any]) -> None:
         """Send a request; a failure is logged."""
@@ -38,11 +38,11 @@ async def fetch_blobs(host: BlobHost, store: BlobStore, events: list[tuple[int, 
     """Fetch all blobs to which these events of a host refer. One that the host has lost is logged, and stays missing.
 
     Raises:
-        ConnectionLost: If the connection breaks meanwhile.
-        StorageError: If one cannot be stored here.
+        ConnectionLost: If the connection breaks.
+        StorageError: If a blob cannot be stored here.
     """
     for _n, body in events:
-        # The key of the field: to decode the text of every stream would take long.
+        # The key of the field. Decoding the text of every stream would take long.
         if b"sha256" in body:
             for blob in blobs_in(decode_event(body)):
                 data = None if await asyncio.to_thread(store.renew, blob.sha256) else await _read(host, blob)
@@ -52,7 +52,7 @@ async def fetch_blobs(host: BlobHost, store: BlobStore, events: list[tuple[int, 
 
 
 async def _read(host: BlobHost, blob: Blob) -> bytes | None:
-    """Return a blob of the host, None if it is not whole there."""
+    """Return a blob of the host; None if the host does not have it whole."""
     data = bytearray()
     try:
         while len(data) < blob.size:

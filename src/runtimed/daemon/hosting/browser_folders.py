@@ -1,7 +1,7 @@
-"""The folders of browser sessions, with their profiles and downloads: made, found again, and removed after long.
+"""The folders of browser sessions, with their profiles and downloads: created, found again, and deleted when old.
 
-A session's folder has the session's stored name. That of a session which began with a spare browser is a link of this
-name: Chromium keeps the absolute path of its profile, so the folder that was made for the spare stays where it is.
+A session's folder has the session's stored name. For a session that began with a spare browser, that name is a link:
+Chromium keeps the absolute path of its profile, so the spare's folder stays where it is.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ logger = logging.getLogger(__name__)
 
 _ASIDE: Final = ".removed"
 _SPARE: Final = "spare-"
-"""What the names of folders begin with that were made for spares; the last part of the host's place follows."""
+"""Prefix of the folders of spares; the last part of the host's place follows."""
 
 
 def has_folder(folder: Path) -> bool:
-    """Whether a session has left anything."""
+    """Whether a session has left a folder."""
     return os.path.lexists(folder)
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a session's folder unless it has one, and return where it really is.
+    """Create a session's folder unless it exists; return its real path.
 
     Raises:
         DaemonUnavailable: See `make_private_folder`.
@@ -59,11 +59,11 @@ def make_folder(folder: Path) -> Path:
 
 
 def make_spare_folder(browsers_dir: Path, place: Place) -> Path:
-    """Make the folder of a spare, which becomes its session's when a link in a session's name leads to it.
+    """Create the folder of a spare. A link in a session's name makes it the session's.
 
     Raises:
         DaemonUnavailable: See `make_private_folder`.
-        OSError: If it is there, or cannot be made.
+        OSError: If it exists, or cannot be created.
     """
     make_private_folder(browsers_dir)
     folder = browsers_dir / _spare_name(place)
@@ -86,7 +86,7 @@ def _clear_up(folder: Path) -> None:
         path.is_symlink() and path.readlink().name == folder.name for path in folder.parent.iterdir()
     ):
         try:
-            # What is about to die beside it makes no more in it.
+            # A process that is about to die cannot create files in it under this name.
             aside = folder.rename(folder.with_name(f"{folder.name}{_ASIDE}"))
             shutil.rmtree(aside, ignore_errors=True)
         except OSError as exc:
@@ -94,10 +94,10 @@ def _clear_up(folder: Path) -> None:
 
 
 def clear_up_spares(browsers_dir: Path, launcher: Launcher) -> None:
-    """Remove what spares have left that died with the daemon that made them."""
+    """Remove what spares have left that died with their daemon."""
     for folder in sorted(browsers_dir.glob(f"{_SPARE}*")):
         hosts = [place for place in launcher.places() if _spare_name(place) == folder.name]
-        # In this order: the host of a spare makes the link, so that a dead one makes none any more.
+        # In this order: the spare's host makes the link, so a dead host makes none any more.
         if not folder.name.endswith(_ASIDE) and not any(map(launcher.is_alive, hosts)):
             _clear_up(folder)
 
@@ -108,43 +108,43 @@ def clear_up_spares(browsers_dir: Path, launcher: Launcher) -> None:
 async def remove_old_folders(
     browsers_dir: Path, names: Mapping[str, NotebookId], registry: Registry, before: float
 ) -> None:
-    """Remove what no session has used for so long.
+    """Delete the folders that no session has used for long.
 
     Args:
         browsers_dir: Where the folders are.
         names: The sessions, by the names of their folders.
-        registry: Says when each was last used.
-        before: Unix time; what was used after it stays.
+        registry: Knows when each was last used.
+        before: Unix time; folders used later stay.
     """
     for folder in await asyncio.to_thread(_folders, browsers_dir):
         row = None if folder.name not in names else registry.find(names[folder.name])
         try:
             if row is None:
-                # What an earlier daemon has left half removed, or of which the registry knows no more.
+                # Half removed by an earlier daemon, or unknown to the registry.
                 last_used = folder.lstat().st_mtime
             elif row.status == "active":
                 continue
             else:
                 last_used = max(row.last_accessed_at, row.closed_at or 0.0)
             if last_used < before or folder.name.endswith(_ASIDE):
-                # At once, so that a session that starts meanwhile begins with a new one.
+                # At once, so that a session that starts meanwhile gets a new folder.
                 aside = set_folder_aside(folder)
                 await asyncio.to_thread(_remove, aside)
-                logger.info("removed %s, which no browser session has used for long", folder)
+                logger.info("removed %s, unused for long", folder)
         except OSError as exc:
             logger.warning("%s cannot be removed: %s", folder, exc)
 
 
 def folders_of(browsers_dir: Path, name: str) -> list[Path]:
-    """Return the folders of the session with this stored name: its own, and what is left of one half removed."""
+    """Return the folders of the session with this stored name: its own, and any half removed."""
     return [folder for folder in (browsers_dir / name, browsers_dir / f"{name}{_ASIDE}") if has_folder(folder)]
 
 
 def set_folder_aside(folder: Path) -> Path:
-    """Give a session's folder a name under which it is removed, now or later, and return that.
+    """Rename a session's folder so that it is removed, now or later; return the new path.
 
     Raises:
-        OSError: If that is not possible.
+        OSError: If it cannot be renamed.
     """
     aside = folder.with_name(f"{folder.name.removesuffix(_ASIDE)}{_ASIDE}")
     folder.rename(aside)
@@ -158,7 +158,7 @@ def _remove(folder: Path) -> None:
 
 
 def _folders(browsers_dir: Path) -> list[Path]:
-    """Return what has the name of a session, or is half removed."""
+    """Return the folders that have the name of a session, or are half removed."""
     try:
         entries = sorted(path for path in browsers_dir.iterdir() if path.is_dir() or path.is_symlink())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the host of a browser is started with, a session's or a spare's."""
+"""How the host of a browser is started, a session's or a spare's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["BrowserWanted", "SpareBrowser"]
 
 @dataclass(frozen=True, slots=True)
 class SpareBrowser:
-    """A kind of spare browser, as the pool needs it; see `SpareKind`. One waits at most: it takes much memory."""
+    """A kind of spare browser, as the pool needs it; see `SpareKind`. At most one waits, as it takes much memory."""
 
     kind: Kind
     max_kinds: ClassVar[int] = 1
@@ -55,12 +55,12 @@ class SpareBrowser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrowserWanted:
-    """A browser that was asked for.
+    """A browser to be started.
 
     Attributes:
         notebook_id: The session.
-        settings: The daemon's.
-        request: How it was asked for.
+        settings: The daemon's settings.
+        request: The client's request.
     """
 
     notebook_id: NotebookId
@@ -69,12 +69,12 @@ class BrowserWanted:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """See `Wanted`: the registry knows nothing of a browser but its host."""
+        """See `Wanted`: the registry knows only a browser's host."""
         return {}
 
     @property
     def config(self) -> dict[str, Any]:
-        """The fields of its `BrowserConfig`."""
+        """Fields of its `BrowserConfig`."""
         return {**self.request.config, "profiles_dir": str(self.settings.profiles_dir)}
 
     @property
@@ -88,7 +88,7 @@ class BrowserWanted:
 
     @property
     def takes_spare(self) -> bool:
-        """See `Wanted`: what a session has left in a folder of its own it finds again."""
+        """See `Wanted`: a session with a folder of its own continues in it."""
         return not has_folder(self.folder)
 
     def becoming(self) -> HostBecomeBrowser:

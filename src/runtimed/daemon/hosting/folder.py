@@ -37,11 +37,11 @@ def new_host_folder(hosts_dir: Path, owner: Owner | None) -> Path:
     """Create a private folder with a short name for a host.
 
     Args:
-        hosts_dir: Where they are.
-        owner: What the host works for; None for a spare, which is nobody's yet.
+        hosts_dir: Where the folders of hosts are.
+        owner: The session; None for a spare, which has none yet.
 
     Raises:
-        OSError: If that is not possible; nothing is left behind.
+        OSError: If it cannot be created; nothing is left behind.
     """
     make_private_folder(hosts_dir)
     folder = hosts_dir / secrets.token_hex(4)
@@ -57,10 +57,10 @@ def new_host_folder(hosts_dir: Path, owner: Owner | None) -> Path:
 
 
 def name_owner(folder: Path, owner: Owner) -> None:
-    """Say for what a host works that was a spare; at each instant its folder names that, or nobody.
+    """Write the owner of a host that was a spare, atomically: its folder names this owner or none.
 
     Raises:
-        OSError: If that is not possible.
+        OSError: If it cannot be written.
     """
     path = folder / f"{_OWNER}.new"
     path.touch(mode=0o600)
@@ -69,7 +69,7 @@ def name_owner(folder: Path, owner: Owner) -> None:
 
 
 def is_spare(folder: Path) -> bool:
-    """Whether a folder is that of a host which is nobody's."""
+    """Whether a folder belongs to a spare."""
     try:
         return (folder / _OWNER).read_bytes() == _NOBODY
     except OSError:
@@ -77,10 +77,10 @@ def is_spare(folder: Path) -> bool:
 
 
 def find_owner(folder: Path) -> Owner | None:
-    """Return what a host works for, None if its folder does not say so.
+    """Return the owner of a host; None if its folder names none.
 
     Raises:
-        StorageError: If that cannot be read.
+        StorageError: If the name cannot be read.
     """
     path = folder / _OWNER
     try:
@@ -92,17 +92,17 @@ def find_owner(folder: Path) -> Owner | None:
 
 
 def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str], None]) -> Generator[tuple[int, bytes]]:
-    """Give the events that a dead host has left; where some are damaged, those before and behind.
+    """Yield the events that a dead host has left. Damaged ones are skipped.
 
     Args:
-        folder: The host's.
-        after: Number of the last event that is stored.
+        folder: The host's folder.
+        after: Number of the last stored event.
         data_dir: Where damaged events are kept.
-        problem: Called with a sentence for each damage, and for where it is kept.
+        problem: Called with a sentence for each damage, and with one for where the damaged events are kept.
 
     Raises:
-        StorageError: If they cannot be read, or the damaged ones not be kept; nothing was moved, and it may be tried
-            again.
+        StorageError: If the events cannot be read, or damaged ones cannot be kept. Nothing was moved; trying again is
+            safe.
     """
     damaged = False
     position: int | None = after
@@ -122,12 +122,12 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
 
 
 def set_spool_aside(folder: Path, data_dir: Path) -> Path:
-    """Move the events in a host's folder to where nobody removes them, and return that place.
+    """Move the events of a host's folder to a place that nothing cleans up, and return that.
 
     Raises:
         StorageError: If they cannot be moved; attribute `errno` says why.
     """
-    # The folders of hosts may lie on another file system, which is emptied when the machine starts.
+    # The folders of hosts may be on a file system that is emptied at boot.
     target = name_aside(data_dir / f"spool-{folder.name}")
     try:
         target.mkdir(mode=0o700)

@@ -1,7 +1,6 @@
-"""What a host owns for a session, a kernel or a browser: its start, adoption, end and death, the same for both.
+"""What a host owns for a session, a kernel or a browser: start, adoption, end and death, the same for both.
 
-What is a kernel's or a browser's own, `rooms/kernel.py` and `rooms/browser.py` add. What becomes of the host is the
-matter of `HostKeeper`.
+`rooms/kernel.py` and `rooms/browser.py` add what is particular to each. `HostKeeper` keeps the host.
 """
 
 from __future__ import annotations
@@ -38,55 +37,55 @@ class HostedListener(Protocol):
     """What a hosted thing tells its room."""
 
     def hosted_facts(self, **fields: Any) -> None:
-        """Facts for the session's row in the registry.
+        """Store facts in the session's row of the registry.
 
         Raises:
             StorageError: If they cannot be stored.
         """
 
     def hosted_used(self, at: float | None = None) -> None:
-        """It was used, now or at that time: from then on the session is idle."""
+        """Note the last use, now or at that time; the session's idle time counts from it."""
 
     def hosted_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
-        """It ended, and nobody had asked for it."""
+        """Note that it ended without being asked to."""
 
     def hosted_found(self) -> None:
-        """The host that an earlier daemon had left answers, and is wanted."""
+        """Note that the host of an earlier daemon answers, and is wanted."""
 
     def hosted_fate(self) -> str:
-        """Return in a sentence, without its full stop, why the session has none."""
+        """Return why the session has none, as a sentence without its full stop."""
 
     def hosted_problem(self, sentence: str) -> None:
-        """Something is damaged or out of reach, and somebody should look after it."""
+        """Report damage, or what is out of reach, to the users."""
 
 
 class HostedLog(Protocol):
-    """Where the events of a host go."""
+    """Stores the events of a host."""
 
     flow: Flow
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Commit everything written inside as one."""
+        """Commit everything written in the block as one transaction."""
 
     def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
-        """Add an event; False if one of that epoch and number is there already."""
+        """Store an event; return False if one of that epoch and number is stored already."""
 
 
 class Hosted(abc.ABC):
-    """At most one kernel, or at most one browser, with its host.
+    """At most one kernel or one browser, with its host.
 
     Attributes:
-        status: Where it is in its life.
+        status: Its state.
     """
 
     what: ClassVar[str]
-    """What people call it."""
+    """Its name in messages."""
 
     start_error: ClassVar[type[RuntimedError]]
-    """What a start raises that failed for no reason of its own."""
+    """Error of a failed start that names no cause of its own."""
 
     start_errors: ClassVar[tuple[type[RuntimedError], ...]]
-    """Errors of a start that say themselves what happened."""
+    """Errors of a start that say by themselves what happened."""
 
     def __init__(
         self,
@@ -119,11 +118,11 @@ class Hosted(abc.ABC):
     @property
     @abc.abstractmethod
     def works(self) -> bool:
-        """Whether anything that somebody has asked of it is under way."""
+        """Whether anything that a client asked of it is in progress."""
 
     @abc.abstractmethod
     def _say_not_started(self, error: RuntimedError) -> None:
-        """A start has failed.
+        """Store that a start has failed.
 
         Raises:
             StorageError: If that cannot be stored.
@@ -131,19 +130,19 @@ class Hosted(abc.ABC):
 
     @abc.abstractmethod
     def _adopted(self, owner: Owner) -> None:
-        """There is one, of an earlier daemon: set the status, and what is known of it."""
+        """Set the status, and what the owner says, of one that an earlier daemon started."""
 
     @abc.abstractmethod
     def _described(self, reply: AttachReply) -> None:
-        """The host has said in reply to `Attach` how it is."""
+        """Take the state that the host gives in reply to `Attach`."""
 
     @abc.abstractmethod
     def _take(self, event: Event) -> None:
-        """The host has said this, which was just appended."""
+        """Apply an event of the host that was just stored."""
 
     @abc.abstractmethod
     def _dead_event(self, reason: str) -> Event:
-        """Return the event that says that it is dead, with its host."""
+        """Return the event that says that it died with its host."""
 
     @abc.abstractmethod
     def host_goes_on(self, reply: AttachReply) -> None:
@@ -154,46 +153,46 @@ class Hosted(abc.ABC):
         """See `HostOwner`."""
 
     def tidy(self) -> None:  # noqa: B027  # a browser leaves nothing to do
-        """Do what became due, or possible again.
+        """Do what is due, or possible again.
 
         Raises:
-            StorageError: If something cannot be stored yet; it is done the next time.
+            StorageError: If something cannot be stored yet; the next call does it.
         """
 
     def forget_execution(self, execution_id: str) -> None:  # noqa: B027  # a browser executes nothing
-        """An old execution was deleted."""
+        """Forget an old execution that was deleted."""
 
     def _facts(self) -> dict[str, Any]:
-        """Return what the registry is to know of one that was found again."""
+        """Return the facts for the registry about one that was found again."""
         return {}
 
     def _before_events(self, events: Sequence[Event]) -> None:  # noqa: B027  # a browser's need nothing
-        """These events are about to be taken.
+        """Prepare for events that are about to be stored.
 
         Raises:
-            StorageError: If they cannot be.
+            StorageError: If they cannot be stored.
         """
 
     def _will_end(self) -> None:  # noqa: B027  # a browser has nothing that waits
-        """It is about to be told to end."""
+        """Prepare for its end; the host is told next."""
 
     def _is_gone(self, reason: str) -> None:  # noqa: B027  # as above
-        """Its process is gone, or out of reach.
+        """Store what follows from its process being gone or out of reach.
 
         Raises:
-            StorageError: If what follows from that cannot be stored.
+            StorageError: If that cannot be stored.
         """
 
     # --- facts ---
 
     @property
     def exists(self) -> bool:
-        """Whether one runs or is being started; one that was told to end counts no more."""
+        """Whether one runs or starts. One that was told to end does not count."""
         return self.status not in ("not_started", "dead") and not self._host.stopping
 
     @property
     def busy(self) -> bool:
-        """Whether anything that somebody has asked of it is under way, a start included."""
+        """Whether anything that a client asked of it is in progress, a start included."""
         return self.works or self._starting is not None
 
     @property
@@ -203,7 +202,7 @@ class Hosted(abc.ABC):
 
     @property
     def stored_of_host(self) -> tuple[Place, int] | None:
-        """The host's place and the number of its last event that is stored here; None without a host."""
+        """The host's place and the number of its last stored event; None without a host."""
         return self._host.stored
 
     @property
@@ -228,13 +227,13 @@ class Hosted(abc.ABC):
     # --- start ---
 
     def _begin(self, decide: Callable[[], Awaitable[Wanted]]) -> bool:
-        """Begin to start one, unless one runs or is being started.
+        """Begin a start unless one runs or starts.
 
         Args:
-            decide: Says what is to be started; what it raises ends the start.
+            decide: Returns what is to be started; an error of it ends the start.
 
         Returns:
-            Whether this call began.
+            Whether this call began the start.
         """
         if self._starting is not None or self.exists:
             return False
@@ -244,13 +243,13 @@ class Hosted(abc.ABC):
         return True
 
     async def _await_start(self) -> None:
-        """Wait for the start that is under way; without one, do nothing."""
+        """Wait for the start in progress, if there is one."""
         if self._starting is not None:
-            # A client that leaves while it waits does not end the start: others may wait for it, too.
+            # A client that stops waiting does not end the start: others may wait for it, too.
             await asyncio.shield(self._starting)
 
     async def _start(self, decide: Callable[[], Awaitable[Wanted]]) -> None:
-        # The host of one that died may be about to end.
+        # The host of a dead one may be about to end.
         await self._host.wait_ended()
         self._check_still_wanted()
         self._host.check_gone(self.what)
@@ -277,7 +276,7 @@ class Hosted(abc.ABC):
         self._starter.is_ready(host)
 
     def _start_failed(self, exc: OSError | RuntimedError) -> NoReturn:
-        """Forget one that did not start, and tell why."""
+        """Forget one that did not start, and raise the error that says why."""
         if isinstance(exc, self.start_errors):
             error = exc
         elif isinstance(exc, HostNotStarted):
@@ -292,7 +291,7 @@ class Hosted(abc.ABC):
                 self._listener.hosted_lost("died", str(error))
         except StorageError as trouble:
             logger.error(  # noqa: TRY400  # the disk is full, which is no news here
-                "session %r: it cannot be stored that its %s did not start: %s", self._notebook_id, self.what, trouble
+                "session %r: the failed start of its %s cannot be stored: %s", self._notebook_id, self.what, trouble
             )
         self._check_still_wanted()
         raise error from exc
@@ -309,25 +308,26 @@ class Hosted(abc.ABC):
         self._starting = None
         self._listener.hosted_used()
         if not task.cancelled():
-            task.exception()  # it is raised to those who wait; without them it is told by the registry
+            task.exception()  # raised to the waiting clients; the registry keeps it
 
     # --- adoption and end ---
 
     def adopt(self, place: Place, owner: Owner, host_pid: int | None, *, wanted: bool) -> asyncio.Task[None]:
-        """Take over the host that an earlier daemon left; from now on there is one, though it may not answer yet.
+        """Adopt the host of an earlier daemon. From now on there is one, even if it does not answer yet.
 
-        If the host is dead its spool is read, and the room hears that it is lost.
+        If the host is dead its spool is read, and the room learns of the loss.
 
         Args:
-            place: The host's.
-            owner: What it works for.
+            place: Where the host is.
+            owner: The session it belongs to.
             host_pid: Its process, if known.
-            wanted: False for one whose session has ended: it is told to end as well.
+            wanted: False if the session has ended: the host is told to end as well.
 
         Returns:
-            Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
+            A task that ends once the host has answered or is known to be dead. A stopped process does neither, so the
+            task may never end.
         """
-        # First: there is nothing, and so nobody waits for it, if this fails.
+        # First: if this fails there is none, and nothing waits for it.
         self._adopted(owner)
         link = self._host.attach_to(place, HostEpoch(owner.epoch), host_pid)
         if not wanted:
@@ -336,21 +336,21 @@ class Hosted(abc.ABC):
         return self._host.find_again(link)
 
     async def shutdown(self, actor: Actor | None = None) -> None:  # noqa: ARG002  # a kernel's end is noted
-        """End it and its host, even one that is still starting; without one, do nothing.
+        """End it and its host, even during a start. Idempotent.
 
         Args:
-            actor: Who asks for this and nothing more; None where it is part of the session's end.
+            actor: The client that asked for this; None where it is part of the session's end.
         """
         starting, self._start_unwanted = self._starting, True
         self._will_end()
         await self._host.end(starting)
 
     async def detach(self) -> None:
-        """Leave it running for the next daemon; one that is about to end is waited for."""
+        """Leave it running for the next daemon. One that is about to end is awaited."""
         await self._host.detach()
 
     def close(self) -> None:
-        """Let go of the host; it lives on. Closing twice is harmless."""
+        """Detach from the host and leave it running. Idempotent."""
         self._host.close()
 
     # --- what the host tells ---

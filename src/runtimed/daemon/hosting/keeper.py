@@ -1,4 +1,4 @@
-"""The host of a session: connected to, found again after a break, waited for, buried. What it owns is its user's."""
+"""The host of a session: its connection, reconnection, end and burial. Its user knows what it owns."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ __all__ = ["HostKeeper", "HostUser", "in_pieces"]
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_DEADLINE: Final = 10.0
-"""Seconds that a host gets to end what it owns and itself before it is killed."""
+"""Seconds within which a host must end what it owns and itself; then it is killed."""
 
 PIECE: Final = 2**18
-"""Bytes of a dead host's events that are stored at a time."""
+"""Bytes of a dead host's events in one transaction."""
 
 LOOK: Final = 0.1
-"""Seconds between looks whether a process has ended whose host cannot say so, since the disk is full."""
+"""Seconds between two checks whether an owned process has ended whose host cannot report it on a full disk."""
 
 DETACH_DEADLINE: Final = 2.0
-"""Seconds that a host gets to take notice that its daemon ends; one that does not will start the next daemon."""
+"""Seconds within which a host must acknowledge its daemon's end. One that does not starts the next daemon."""
 
 
 class HostUser(Protocol):
-    """What knows the thing that a host owns."""
+    """Knows the thing that a host owns."""
 
     @property
     def pid(self) -> int | None:
-        """The process that the host owns, where it is known."""
+        """The process that the host owns, if known."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether that process has ended: then nothing is asked of the host any more, and its end is waited for."""
+        """Whether that process has ended. Then the host is asked nothing more, and its end is awaited."""
 
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
@@ -58,30 +58,30 @@ class HostUser(Protocol):
         """See `HostOwner`."""
 
     def host_answers(self, link: HostLink, reply: AttachReply) -> None:
-        """A connection to the host was made again; this is its reply to `Attach`."""
+        """Take the host's reply to `Attach` on a new connection."""
 
     def host_died(self) -> None:
-        """The host's process is gone, and all that it had kept was taken.
+        """Store the end of a host whose process is gone. All its events were taken.
 
         Raises:
-            StorageError: If that cannot be stored; then it is told again.
+            StorageError: If that cannot be stored; then the call is repeated.
         """
 
     def host_out_of_reach(self, link: HostLink, error: ProtocolError) -> None:
-        """The host lives on, but it speaks another protocol: it is forgotten next."""
+        """Note that the host lives but speaks another protocol. `host_forgotten` follows."""
 
     def host_forgotten(self, *, wanted: bool) -> None:
-        """There is no host any more.
+        """Note that there is no host any more.
 
         Args:
-            wanted: Whether its end was.
+            wanted: Whether its end was asked for.
 
         Raises:
-            StorageError: If that cannot be stored; then it is told again.
+            StorageError: If that cannot be stored; then the call is repeated.
         """
 
     def host_problem(self, sentence: str) -> None:
-        """Something that the host had kept is damaged, or cannot be taken yet."""
+        """Report what a host had kept and is damaged, or cannot be read yet."""
 
 
 class HostKeeper:
@@ -89,8 +89,8 @@ class HostKeeper:
 
     Attributes:
         link: The connection to it; None without a host.
-        stopping: Whether it was told to end, or will be when it answers.
-        unread: Why what a dead host has left cannot be read yet; None if it can.
+        stopping: Whether it was told to end, or will be once it answers.
+        unread: Why the spool of a dead host cannot be read yet; None if it can.
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class HostKeeper:
 
     @property
     def stored(self) -> tuple[Place, int] | None:
-        """Its place and the number of its last event that is stored here; None without a host."""
+        """Its place and the number of its last stored event; None without a host."""
         return None if self.link is None else (self.link.place, self.last_stored(self.link))
 
     # --- its life ---
 
     def attach_to(self, place: Place, epoch: HostEpoch, host_pid: int | None) -> HostLink:
-        """Let this be the room's host, and return a connection to it that is to be opened."""
+        """Make this the room's host; return its connection, which is not open yet."""
         link = HostLink(self._launcher, place, epoch, self._flow, self, host_pid)
         self.link = link
         self.unread = None
@@ -132,19 +132,20 @@ class HostKeeper:
         return link
 
     def find_again(self, link: HostLink) -> asyncio.Task[None]:
-        """Connect to a host that an earlier daemon has left; if it is dead, take what is left of it.
+        """Connect to a host of an earlier daemon; if it is dead, take what it left.
 
         Returns:
-            Ends when the host has answered or is known to be dead. That may be never: a stopped process does neither.
+            A task that ends once the host has answered or is known to be dead. A stopped process does neither, so the
+            task may never end.
         """
         self._rejoining = True
         return self.spawn(self._keep_rejoining(link, delay=0.0))
 
     async def end(self, starting: asyncio.Task[None] | None) -> None:
-        """End the host with what it owns, and return when both are gone; without one, do nothing.
+        """End the host with what it owns, and return when both are gone. Idempotent.
 
         Args:
-            starting: What starts one just now, which knows that it is unwanted.
+            starting: The start in progress, which knows that it is unwanted.
         """
         if self.link is not None:
             self.stopping = True
@@ -159,8 +160,8 @@ class HostKeeper:
     async def wait_ended(self) -> None:
         """Wait until the present host, which is ending, is gone; on a full disk, until the process that it owns is.
 
-        The host then goes on until what it has kept is stored. What a dead one has left and cannot be read is not
-        waited for: it is taken when it can be.
+        On a full disk the host lives on until its events are stored. An unreadable spool of a dead host is not awaited:
+        it is taken once it can be read.
         """
         gone, link = self._gone, self.link
         if gone is None or link is None:
@@ -178,7 +179,7 @@ class HostKeeper:
 
     @property
     def waits(self) -> str | None:
-        """What a dead host has left and waits for a disk that can be read, in a sentence; None if nothing does."""
+        """A sentence about a dead host's spool that waits for a readable disk; None if none does."""
         if self.link is None or self.unread is None:
             return None
         return (
@@ -187,7 +188,7 @@ class HostKeeper:
         )
 
     def check_gone(self, what: str) -> None:
-        """Refuse to start a host while the one before it, which has ended, has something to say.
+        """Refuse a start while the previous host, which has ended, has events to hand over.
 
         Args:
             what: What the hosts own.
@@ -204,11 +205,11 @@ class HostKeeper:
         return self._user.pid is not None and self._launcher.runs(link.place, self._user.pid)
 
     def _has_room(self, link: HostLink) -> bool:
-        """Whether a host can say what it has to say."""
+        """Whether a host can hand over its events."""
         return not link.keeps_events and has_room(self._settings.data_dir)
 
     async def detach(self) -> None:
-        """Leave the host running for the next daemon; one that is about to end is waited for."""
+        """Leave the host running for the next daemon. One that is about to end is awaited."""
         if self.stopping:
             await self.wait_ended()
         if self.link is not None and self.link.is_open:
@@ -218,7 +219,7 @@ class HostKeeper:
         self.close()
 
     def close(self) -> None:
-        """Let go of the host; it lives on. Closing twice is harmless."""
+        """Detach from the host and leave it running. Idempotent."""
         link, self.link = self.link, None
         for task in self._tasks:
             task.cancel()
@@ -226,7 +227,7 @@ class HostKeeper:
             link.close()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something until it ends, or `close` is called."""
+        """Run a coroutine until it ends or `close` is called."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -261,13 +262,13 @@ class HostKeeper:
         """See `HostOwner`."""
         if link is self.link and not self._rejoining:
             self._rejoining = True
-            # A host that is ending still holds its lock for some milliseconds.
+            # A host that is ending holds its lock for some more milliseconds.
             self.spawn(self._keep_rejoining(link, delay=0.01))
 
     # --- after the connection broke ---
 
     async def _keep_rejoining(self, link: HostLink, delay: float) -> None:
-        """Make the connection to the host again, or take what a dead host has left."""
+        """Reconnect to the host, or take what a dead one has left, until either succeeds."""
         try:
             while link is self.link:
                 await asyncio.sleep(delay)
@@ -282,10 +283,10 @@ class HostKeeper:
             self._rejoining = False
 
     async def _rejoin(self, link: HostLink) -> bool:
-        """Try once to find the host, dead or alive; return whether there is a connection to it.
+        """Try once to find the host, dead or alive; return whether it is connected.
 
         Raises:
-            StorageError: If what it tells cannot be stored.
+            StorageError: If its events cannot be stored.
         """
         try:
             if not link.is_alive():
@@ -303,27 +304,27 @@ class HostKeeper:
             link.close()
             raise
         except Exception:
-            # It is tried again, as all that is not foreseen in one session.
+            # The next attempt may succeed, as after any unforeseen error in one session.
             link.close()
             raise
         self.unread = None
-        # It may have broken again before this task had its turn.
+        # The connection may have broken again before this task had its turn.
         return link is self.link and link.is_open
 
     async def _give_up(self, link: HostLink, error: ProtocolError) -> None:
-        """Say that a host of another version cannot be served. It lives on, unless its session has ended."""
+        """Report a host of another version, which cannot be served. It lives on unless its session has ended."""
         link.host_pid = link.host_pid or await self._launcher.find_pid(link.place)
         if self.stopping and link.host_pid is not None:
-            link.signal(signal.SIGTERM)  # needs no protocol; its end is waited for
+            link.signal(signal.SIGTERM)  # needs no protocol; its end is awaited
             return
         self._user.host_out_of_reach(link, error)
         self._forget()
 
     async def _bury(self, link: HostLink) -> None:
-        """Read the spool of a host whose process is gone, and forget it.
+        """Store the spool of a host whose process is gone, and forget the host. A repeated call continues.
 
         Raises:
-            StorageError: If there is no room for it, or it cannot be read. Doing it again goes on from there.
+            StorageError: If there is no space for the events, or they cannot be read.
         """
         await self._take_what_is_left(link)
         self.unread = None
@@ -344,7 +345,7 @@ class HostKeeper:
             contextlib.aclosing(self._launcher.leftovers(link.place, after, self._user.host_problem)) as events,
             contextlib.aclosing(in_pieces(events)) as pieces,
         ):
-            # There may be a gigabyte of them.
+            # They may be a gigabyte.
             async for piece in pieces:
                 with self._flow.counted():
                     self.host_events(piece)
@@ -352,10 +353,10 @@ class HostKeeper:
 
 
 async def in_pieces(events: AsyncIterator[tuple[int, bytes]]) -> AsyncGenerator[list[tuple[int, bytes]]]:
-    """Give events in lists of at most PIECE bytes and 64 events, one event at least.
+    """Yield events in lists of at most PIECE bytes and 64 events, but at least one event.
 
     Raises:
-        StorageError: As what gives the events, behind all that it gave.
+        StorageError: If the source fails, behind all events that it gave.
     """
     piece: list[tuple[int, bytes]] = []
     size = 0

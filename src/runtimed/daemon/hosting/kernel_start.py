@@ -1,4 +1,4 @@
-"""What the host of a kernel is started with, a session's or a spare's. It decides no environment."""
+"""How the host of a kernel is started, a session's or a spare's. Nothing here decides on an environment."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ class SpareKernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelWanted:
-    """A kernel that was decided on.
+    """A kernel to be started.
 
     Attributes:
         notebook_id: The session.
-        settings: The daemon's.
-        request: How it was asked for.
-        kernel_type: What it is.
+        settings: The daemon's settings.
+        request: The client's request.
+        kernel_type: Its kind.
         env_source: Where its environment comes from.
-        prepared: The environment that was made for it; None for one that is there without us.
+        prepared: The environment that was made for it; None for one that existed.
     """
 
     notebook_id: NotebookId
@@ -91,7 +91,7 @@ class KernelWanted:
 
     @property
     def marker(self) -> str:
-        """The file of its environment that its users lock; empty for an environment that is not ours."""
+        """The file of its environment that its users lock; empty for an environment that runtimed did not make."""
         return "" if self.prepared is None else self.prepared.marker
 
     @property

@@ -1,6 +1,6 @@
-"""The seam between the daemon and the machines that hosts run on: what starts a host, reaches it, and buries it.
+"""The seam between the daemon and the machines that hosts run on: starts hosts, reaches them, buries them.
 
-Only a launcher knows where a host is. Everybody else holds a `Place`, which can be written down and given back to it.
+Only a launcher knows where a host is. Everything else holds a `Place`, which can be stored and given back to it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["HostNotStarted", "Launcher", "Owner", "Place", "living_epochs", "rea
 S = TypeVar("S", bound=Side[Any])
 
 Place = NewType("Place", str)
-"""Where a host is, in its launcher's words; the registry keeps it while the host lives."""
+"""Where a host is, in its launcher's own notation. The registry keeps it while the host lives."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host works for.
+    """The session that a host belongs to.
 
     Attributes:
         notebook_id: The session.
         epoch: The host's id; its events are numbered within it.
-        kind: What it owns.
-        kernel_type: What was asked for.
+        kind: What the host owns.
+        kernel_type: The kernel that was asked for.
         env_source: Where the kernel's environment comes from.
     """
 
@@ -48,14 +48,17 @@ prepare(Owner)
 
 
 class HostNotStarted(RuntimedError):
-    """A host's process ended, or said nothing in time; with its last lines on standard error, as `stderr`."""
+    """A host's process ended or did not answer in time. `stderr` has its last lines on standard error."""
 
 
 class Launcher(Protocol):
     """Starts hosts somewhere, reaches them there, and finds them again after the daemon's death.
 
+    Plain methods are called on the event loop and must not wait. A launcher of another machine answers them from its
+    own records on this one.
+
     Attributes:
-        blobs: Where the large values go of hosts that keep them until they are fetched; None if hosts put them into the
+        blobs: The store for large values that hosts keep until they are fetched; None if hosts write them into the
             daemon's folder.
     """
 
@@ -64,129 +67,134 @@ class Launcher(Protocol):
     # --- birth ---
 
     def new_place(self, owner: Owner | None) -> Place:
-        """Make a place for a host that is about to be launched, so that it can be written down before.
+        """Reserve a place for a host, so that it can be stored before the host is launched.
 
         Args:
-            owner: What the host works for; None for a spare, which is nobody's yet.
+            owner: The session; None for a spare, which has none yet.
 
         Raises:
-            OSError: If that is not possible; nothing is left behind.
+            OSError: If there can be none; nothing is left behind.
         """
 
     def name_owner(self, place: Place, owner: Owner) -> None:
-        """Say for what a host works that was a spare; at each instant its place names that, or nobody.
+        """Give a spare an owner, atomically: its place names this owner or none.
 
         Raises:
-            OSError: If that is not possible.
+            OSError: If that fails.
         """
 
     async def launch(self, place: Place, bootstrap: HostBootstrap) -> int | None:
-        """Start a host in its place; it can be reached when this returns.
+        """Start a host in its place; on return it can be reached.
 
         Args:
-            place: One that nothing was launched in yet.
+            place: One in which nothing was launched yet.
             bootstrap: What the host is told. The launcher fills in what depends on the place.
 
         Returns:
-            Its process id there, if that is known.
+            Its process id there, if known.
 
         Raises:
-            HostNotStarted: If it ends or says nothing in time; the place is gone.
+            HostNotStarted: If it ends or does not answer in time; the place is gone.
             OSError, ProtocolError: If it cannot be started.
         """
 
     # --- life ---
 
     async def connect(self, place: Place, side: S, handler: Callable[[Channel[S]], ChannelHandler[Any]]) -> Channel[S]:
-        """Open a channel to the host, for a side of a conversation and its owner.
+        """Open a channel to the host.
+
+        Args:
+            place: Where the host is.
+            side: This end's side of the connection.
+            handler: Makes the channel's owner.
 
         Raises:
-            OSError: If nobody answers there now.
+            OSError: If no host answers there now.
         """
 
     async def find_pid(self, place: Place) -> int | None:
-        """Return the process that listens there, if it is known without its word: one of another version gives none."""
+        """Return the process that listens there, if it is known. A host of another version does not name it."""
 
     def is_alive(self, place: Place) -> bool:
-        """Whether the host may still do something. False is said only of one that never will."""
+        """Whether the host may still do something, as far as is known. False is final."""
 
     def runs(self, place: Place, pid: int) -> bool:
-        """Whether a process beside the host lives."""
+        """Whether a process beside the host is alive, as far as is known."""
 
     def signal(self, place: Place, pid: int, number: int) -> None:
-        """Send a signal to the host's process; harmless after its end."""
+        """Send a signal to the host's process. It does not wait for the delivery. Harmless after the host's end."""
 
     def packages_dir(self, place: Place) -> Path | None:
-        """Return the folder for what is added to a running kernel; None if nothing can be put there from here."""
+        """Return the folder for packages added to a running kernel; None if it is out of reach."""
 
     # --- death ---
 
     def leftovers(self, place: Place, after: int, problem: Callable[[str], None]) -> AsyncGenerator[tuple[int, bytes]]:
-        """Give the events that a dead host has left, by their numbers; where some are damaged, those around them.
+        """Yield the events that a dead host has left, with their numbers. Damaged ones are skipped.
 
-        The blobs to which they refer are in the daemon's folder by then.
+        On arrival of an event the blobs to which it refers are in the daemon's folder.
 
         Args:
-            place: The host's.
-            after: Number of the last event that is stored.
-            problem: Called with a sentence for each damage, and for where what is damaged is kept.
+            place: Where the host was.
+            after: Number of the last stored event.
+            problem: Called with a sentence for each damage, and with one for where the damaged events are kept.
 
         Raises:
-            StorageError: If they cannot be read, or the damaged ones not be kept; nothing was moved, and it may be
-                tried again.
+            StorageError: If the events cannot be read, or damaged ones cannot be kept. Nothing was moved; a retry is
+                safe.
         """
 
     def forget(self, place: Place) -> None:
-        """End and remove all that a dead host has left; what cannot be removed is left to the next daemon.
+        """End and remove everything that a dead host has left. The next daemon removes what this one cannot.
 
-        Runs in a thread: it may wait some seconds.
+        Runs in a thread: it may wait for seconds.
         """
 
     def reap(self) -> int:
-        """Collect what the operating system keeps of hosts that ended; return how many of this process's still run."""
+        """Collect the exit codes of hosts that ended; return how many of this process's still run."""
 
     # --- those that are there ---
 
     def places(self) -> list[Place]:
-        """Return where hosts are, or have left something.
+        """Return the places of hosts, dead ones included that have left something.
 
         Raises:
-            OSError: If that cannot be told.
+            OSError: If they are unknown.
         """
 
     def find_owner(self, place: Place) -> Owner | None:
-        """Return what a host works for, None if its place does not say so.
+        """Return the owner of a host; None if its place names none.
 
         Raises:
-            StorageError: If that cannot be read.
+            StorageError: If the name cannot be read.
         """
 
     def is_spare(self, place: Place) -> bool:
-        """Whether a host is nobody's."""
+        """Whether a place belongs to a spare."""
 
     def has_leftovers(self, place: Place) -> bool:
         """Whether a dead host has left events."""
 
     def set_aside(self, place: Place) -> str:
-        """Keep the events in a place where nobody removes them, and return where that is.
+        """Move the events to where nothing removes them; return that place.
 
         Raises:
-            StorageError: If that is not possible.
+            StorageError: If they cannot be moved.
         """
 
     def kept_events(self, stored: Mapping[Place, int]) -> Iterator[bytes]:
-        """Give the events that hosts have not handed over yet and that may refer to blobs of this daemon.
+        """Yield the events that hosts have not handed over and that may refer to blobs of this daemon.
 
         Args:
-            stored: By a host's place, up to where its events are stored.
+            stored: Place of a host → number of its last stored event.
 
         Raises:
-            StorageError: If that cannot be told now.
+            StorageError: If the events cannot be read now.
         """
 
 
 def read_owner(launcher: Launcher, place: Place) -> Owner | None:
-    """Return what a host works for, None if its place does not say so, or cannot be read."""
+    """Return the owner of a host; None if its place names none or cannot be read."""
     try:
         return launcher.find_owner(place)
     except StorageError:
@@ -194,7 +202,7 @@ def read_owner(launcher: Launcher, place: Place) -> Owner | None:
 
 
 def living_epochs(launcher: Launcher) -> set[str] | None:
-    """Return the epochs of the hosts that are there; None if one of them does not name its own."""
+    """Return the epochs of all hosts; None if one of them names none."""
     try:
         places = launcher.places()
     except OSError:

@@ -1,4 +1,4 @@
-"""The daemon's end of the connection to one host: asks it, and takes its numbered events."""
+"""The daemon's end of the connection to one host: sends requests, takes the host's numbered events."""
 
 from __future__ import annotations
 
@@ -34,51 +34,51 @@ __all__ = ["HostConnection", "HostLink", "HostOwner", "Waiter"]
 logger = logging.getLogger(__name__)
 
 RETRY: Final = 1.0
-"""Seconds after which storing what a host has said is tried again."""
+"""Seconds between two attempts to store a host's events."""
 
 
 class Waiter(NamedTuple):
-    """A request and the future that gets its reply."""
+    """A request and the future of its reply."""
 
     operation: Operation[Any]
     future: asyncio.Future[Any]
 
 
 class HostOwner(Protocol):
-    """What a link tells the room that owns it."""
+    """What a link tells its owner."""
 
     def check_room(self) -> None:
-        """See that events can be stored.
+        """Check that events can be stored.
 
         Raises:
             StorageError: If the disk is full.
         """
 
     def host_news(self, event: bytes) -> None:
-        """The host says something that is not to be stored, and comes once or never."""
+        """Take an event that is not stored. It comes at most once."""
 
     def host_events(self, events: list[tuple[int, bytes]]) -> None:
-        """Store these events. After a normal return they are acknowledged.
+        """Store events. A normal return acknowledges them.
 
         Raises:
-            StorageError: If they could not be stored: they will come again.
+            StorageError: If they cannot be stored; the host sends them again.
         """
 
     def last_stored(self, link: HostLink) -> int:
-        """Return the number of the last event of this host that is stored."""
+        """Return the number of this host's last stored event."""
 
     def host_goes_on(self, reply: AttachReply) -> None:
-        """Events could not be stored, and come again behind this reply to a new `Attach`."""
+        """Take the reply to a new `Attach`; the events that could not be stored come again behind it."""
 
     def host_gone(self, link: HostLink) -> None:
-        """The connection to the host is closed."""
+        """Note that the connection to the host has ended."""
 
 
 class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
-    """A connection to the host in a place, which can be asked.
+    """A connection to the host in a place, for requests.
 
     Attributes:
-        host_pid: The host's process on its machine, where it is known: the host says it in its greeting.
+        host_pid: The host's process on its machine, if known: the greeting names it.
     """
 
     def __init__(self, launcher: Launcher, place: Place, host_pid: int | None) -> None:
@@ -89,10 +89,10 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
         self._welcome: asyncio.Future[None] | None = None
 
     async def greet(self) -> None:
-        """Connect, and see that the host understands.
+        """Connect and exchange greetings.
 
         Raises:
-            OSError: If nobody listens in that place.
+            OSError: If no process listens in that place.
             ProtocolError: If the host speaks another protocol.
             ConnectionLost: If the host ends meanwhile.
         """
@@ -105,17 +105,17 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
 
     @property
     def is_open(self) -> bool:
-        """Whether the host can be asked now."""
+        """Whether requests can be sent now."""
         return self._channel is not None and self._channel.is_open
 
     def ask(self, operation: Operation[ReplyT]) -> asyncio.Future[ReplyT]:
-        """Send a request, at once; the future gives the reply or raises the error that the host reported."""
+        """Send a request at once; the future has the reply, or the error that the host reported."""
         future: asyncio.Future[ReplyT] = asyncio.get_running_loop().create_future()
         self._send(operation, future)
         return future
 
     def tell(self, operation: Operation[Any]) -> None:
-        """Send a request whose success shows in the events; a failure is logged."""
+        """Send a request whose effect shows in the events; a failure is logged."""
         self._tell(operation)
 
     def _tell(self, operation: Operation[Any]) -> int | None:
@@ -133,7 +133,7 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
         channel.flush()
 
         def abandon(asked: asyncio.Future[Any]) -> None:
-            # Nobody waits for this reply any more; the host decides what that means.
+            # The reply is not awaited any more; the host decides what the cancellation means.
             if asked.cancelled() and channel.side.cancel(request_id):
                 channel.flush()
 
@@ -141,17 +141,17 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
         return request_id
 
     def close(self) -> None:
-        """Leave the host alone. Closing twice is harmless."""
+        """Close the connection and leave the host running. Idempotent."""
         if self._channel is not None:
             self._channel.close()
 
     def is_alive(self) -> bool:
-        """Whether the host's process lives; see `Launcher.is_alive`."""
+        """Whether the host's process is alive; see `Launcher.is_alive`."""
         self._launcher.reap()
         return self._launcher.is_alive(self.place)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the host's process, if that is known; harmless after its end."""
+        """Send a signal to the host's process, if known; see `Launcher.signal`."""
         if self.host_pid is not None:
             self._launcher.signal(self.place, self.host_pid, number)
 
@@ -170,7 +170,7 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
             case Failed(waiter=waiter, error=error) if not waiter.future.done():
                 waiter.future.set_exception(error)
             case Replied() | Failed():
-                pass  # nobody waits any more
+                pass  # the waiter has gone
             case Greeted(pid=pid):
                 self.host_pid = pid
                 if self._welcome is not None and not self._welcome.done():
@@ -179,7 +179,7 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
                 if self._welcome is not None and not self._welcome.done():
                     self._welcome.set_exception(error)
             case Numbered() | EventReceived():
-                logger.warning("a host sent an event that nobody has asked for")
+                logger.warning("the host in %s sent an unsolicited event", self.place)
 
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
@@ -188,7 +188,7 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
 
 
 class HostLink(HostConnection):
-    """A connection that takes the host's events, too; `flow` says when they may come."""
+    """A connection that also takes the host's events. `flow` decides when they may come."""
 
     def __init__(
         self, launcher: Launcher, place: Place, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None
@@ -197,15 +197,15 @@ class HostLink(HostConnection):
         self.epoch = epoch
         self._flow = flow
         self._owner = owner
-        self._refuses = False  # events, until they can be stored
-        self._has_refused = False  # and nothing was stored since
+        self._refuses = False  # whether events are refused until they can be stored
+        self._has_refused = False  # whether any were refused since the last one was stored
         self._attached = False
         self._new_attach: int | None = None
         self._arrived: list[tuple[int, bytes]] = []
         self._fetching: asyncio.Task[None] | None = None
 
     async def open(self, after: int) -> AttachReply:
-        """Connect, and take the events with numbers above `after`, which then come to the owner.
+        """Connect, and have the events with numbers above `after` sent to the owner.
 
         Returns:
             The host's reply to `Attach`.
@@ -221,7 +221,7 @@ class HostLink(HostConnection):
 
     @property
     def is_attached(self) -> bool:
-        """Whether the host has given its events to this connection, and so takes requests from it."""
+        """Whether the host sends its events to this connection, and so takes its requests."""
         return self._attached and self.is_open
 
     def received(self, events: list[AskingEvent[Waiter]]) -> None:
@@ -273,7 +273,7 @@ class HostLink(HostConnection):
                     logger.info("the events of the host in %s are stored again", self.place)
 
     async def _fetch(self, store: BlobStore) -> None:
-        """Store the events that have arrived, each when the large values to which it refers are here."""
+        """Store the events that have arrived, each once its large values are here."""
         try:
             while self._arrived and not self._refuses:
                 events, self._arrived = self._arrived, []
@@ -285,23 +285,23 @@ class HostLink(HostConnection):
         except StorageError as exc:
             self._refuse(exc)
         except Exception:
-            logger.exception("what the host in %s says cannot be taken", self.place)
+            logger.exception("the events of the host in %s cannot be taken", self.place)
             self.close()
         finally:
             if self._fetching is asyncio.current_task():
-                # At once, not in a callback of the task: what arrives from now on needs another one.
+                # At once, not in a callback of the task: events that arrive from now on need a new task.
                 self._fetching = None
                 self._arrived.clear()
 
     def _refuse(self, reason: StorageError) -> None:
-        """Take no events until they can be stored: the host keeps them, and sends them again when it is asked to.
+        """Refuse events until they can be stored. The host keeps them, and sends them again after a new `Attach`.
 
-        The connection stays: replies to requests, of an interrupt for example, are nothing that needs room.
+        The connection stays open for requests and replies, such as an interrupt's, which need no space.
         """
         self._refuses = True
         if not self._has_refused:
             self._has_refused = True
-            logger.error("the host in %s keeps its events, for they cannot be stored: %s", self.place, reason)
+            logger.error("the host in %s keeps its events, as they cannot be stored: %s", self.place, reason)
         asyncio.get_running_loop().call_later(RETRY, self._try_again)
 
     def _try_again(self) -> None:
@@ -317,7 +317,7 @@ class HostLink(HostConnection):
 
     @property
     def keeps_events(self) -> bool:
-        """Whether the host keeps events that cannot be stored now. What a dead one kept is in its place."""
+        """Whether the host keeps events that cannot be stored now. Those of a dead host are in its place."""
         return self._has_refused and self.is_open
 
     def closed(self, error: Exception | None) -> None:
@@ -332,4 +332,4 @@ class HostLink(HostConnection):
 
 def _log_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        logger.warning("a host refused: %s", error)
+        logger.warning("a host refused a request: %s", error)

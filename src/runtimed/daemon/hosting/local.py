@@ -37,10 +37,10 @@ START_DEADLINE: Final = 30.0
 """Seconds within which a host's process must listen."""
 
 FIND_DEADLINE: Final = 0.1
-"""Seconds that a host gets to take a connection."""
+"""Seconds within which a host must accept a connection."""
 
 MAX_SPOOL: Final = 64 * 2**20
-"""A host's spool that is longer has much to hand over; it is read when it has, in bytes."""
+"""Size in bytes above which a host's spool is not read for references to blobs until the host has handed it over."""
 
 _children: set[subprocess.Popen[bytes]] = set()
 
@@ -51,7 +51,7 @@ class LocalLauncher:
     """See `Launcher`. A place is the path of the host's folder.
 
     Raises:
-        DaemonUnavailable: If there can be no folders of hosts.
+        DaemonUnavailable: If the folder of hosts cannot be created, or is not private.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,8 +70,7 @@ class LocalLauncher:
     async def launch(self, place: Place, bootstrap: HostBootstrap) -> int:
         """See `Launcher`.
 
-        The host's lock is held before there is a host, so that a daemon which comes after this one does not take a host
-        that only starts for dead.
+        The host's lock is held before the host exists, so that the next daemon does not take a starting host for dead.
         """
         reap_hosts()
         folder = Path(place)
@@ -102,7 +101,7 @@ class LocalLauncher:
             last_lines = printable((folder / "host.err").read_text(errors="replace")[-2000:], "\n")
             shutil.rmtree(folder, ignore_errors=True)
             raise HostNotStarted(
-                f"The process of its host did not start: {last_lines.strip() or 'it said nothing'}", stderr=last_lines
+                f"The host process did not start: {last_lines.strip() or 'it said nothing'}", stderr=last_lines
             )
         return process.pid
 
@@ -131,7 +130,7 @@ class LocalLauncher:
                 return None
 
     def is_alive(self, place: Place) -> bool:
-        """See `Launcher`: the operating system releases the host's lock when it ends."""
+        """See `Launcher`: the operating system releases the host's lock at its end."""
         return Spool.is_alive(Path(place))
 
     def runs(self, place: Place, pid: int) -> bool:  # noqa: ARG002  # all are here
@@ -143,7 +142,7 @@ class LocalLauncher:
         return True
 
     def signal(self, place: Place, pid: int, number: int) -> None:
-        """See `Launcher`: while the host holds its lock, its number is nobody else's."""
+        """See `Launcher`: while the host holds its lock, no other process has its number."""
         if self.is_alive(place):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -194,8 +193,8 @@ class LocalLauncher:
             for folder in self._settings.hosts_dir.iterdir():
                 size = sum(path.stat().st_size for path in folder.glob("*.events"))
                 if size > MAX_SPOOL:
-                    raise StorageError(f"the host in {folder} has yet to hand over {size:,} bytes")
-                # Of a host that lives, too, which may take away what was stored while this reads.
+                    raise StorageError(f"the host in {folder} has {size:,} bytes left to hand over")
+                # Living hosts too; they may delete what was stored while this reads.
                 for _n, body in Spool.read_dead(folder, stored.get(Place(str(folder)), 0)):
                     yield body
         except OSError as exc:
@@ -203,15 +202,15 @@ class LocalLauncher:
 
 
 def reap_hosts() -> int:
-    """Collect the exit codes of hosts that ended, so that none stays a zombie; return how many of ours still run."""
+    """Collect the exit codes of hosts that ended, to leave no zombies; return how many of this process's still run."""
     _children.difference_update([child for child in _children if child.poll() is not None])
     return len(_children)
 
 
 def remove_host_folder(folder: Path) -> None:
-    """End and remove all that a dead host has left; what cannot be removed is left to the next daemon.
+    """End and remove everything that a dead host has left. The next daemon removes what this one cannot.
 
-    Waits for what it has left running in its kernel's cgroup, some seconds at most.
+    Waits some seconds at most for what still runs in its kernel's cgroup.
     """
     end_group(folder)
     if clear_leftovers(folder):

@@ -1,7 +1,7 @@
-"""The warm pool: spare kernels and browsers that wait for the next start, made in the background, never given to two.
+"""The warm pool: spare kernels and browsers for the next start, made in the background, never given to two sessions.
 
 A spare is a host with its process, as every kernel and browser has one. It lives as long as its connection to this
-daemon, so it needs no entry in any database, and a daemon that was killed leaves none behind.
+daemon. So it needs no entry in any database, and a killed daemon leaves none behind.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ FAMILIES: Final = {
     "current": ("current", "python"),
     "browser": ("browser",),
 }
-"""Under which names spares are counted: those of which kinds, by what their names begin with."""
+"""Name prefix → counter in the pool's status."""
 
 REST: Final = 1.0
-"""Seconds after a start before spares are made: what somebody waits for goes first."""
+"""Seconds from a start to the making of spares: what a client waits for comes first."""
 
 MEMORY_REST: Final = 60.0
-"""Seconds without spares after memory was short; ending them is what made some available."""
+"""Seconds without spares after memory was short, as ending them freed some."""
 
 PATIENCE: Final = 60.0
-"""Seconds in which a spare must be warm."""
+"""Seconds within which a spare must be warm."""
 
 HAND_OVER_DEADLINE: Final = 2.0
-"""Seconds that a spare has to say that it is a session's; then another host is started."""
+"""Seconds within which a spare must confirm that it is a session's; then another host is started."""
 
 END_DEADLINE: Final = 10.0
-"""Seconds that a spare has to end; then it is killed.
+"""Seconds within which a spare must end; then it is killed.
 
 As many as the hosts of sessions have. One that is killed while it ends leaves what it owned to its guard, and a
-Chromium that dies a moment later has made its folder anew.
+Chromium that dies a moment later has created its folder anew.
 """
 
 
@@ -61,18 +61,18 @@ class SpareKind(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it; `FAMILIES` has its beginning, up to a colon."""
+        """Its name in messages. `FAMILIES` has its prefix, up to a colon."""
 
     @property
     def max_kinds(self) -> int:
-        """So many kinds of this type get spares: those that were started last."""
+        """Largest number of kinds of this type that get spares: those started last."""
 
     @property
     def max_spares(self) -> int:
-        """So many spares of this kind at most, whatever the settings say."""
+        """Largest number of spares of this kind, whatever the settings say."""
 
     def replaces(self, other: Any) -> bool:
-        """Whether no start will be of the other kind, of the same type, any more."""
+        """Whether no start will need the other kind, of the same type, any more."""
 
     def bootstrap(self, place: Place, epoch: HostEpoch, settings: Settings, /) -> HostBootstrap:
         """Return what the host of a spare in this place is told.
@@ -82,15 +82,15 @@ class SpareKind(Protocol):
         """
 
     def clear_up(self, place: Place, settings: Settings) -> None:
-        """Remove what a spare that ended has left elsewhere than in its host's place."""
+        """Remove what a dead spare has left outside its host's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewHost:
-    """A host that belongs to a session by now, listens, and waits for somebody to attach himself.
+    """The host of a session that listens and waits for `Attach`.
 
     Attributes:
-        kind: What a spare must be to take its place; None if none can.
+        kind: The kind of spare that can replace it; None if none can.
     """
 
     place: Place
@@ -105,7 +105,7 @@ class SpareHost:
     Attributes:
         is_warm: Whether its kernel has imported all that it needs, or its browser can be driven.
         is_unwanted: Whether it was told to end.
-        making: What makes it.
+        making: The task that makes it.
     """
 
     def __init__(self, kind: SpareKind, launcher: Launcher, place: Place, epoch: HostEpoch, settings: Settings) -> None:
@@ -138,17 +138,17 @@ class SpareHost:
         bootstrap = self.kind.bootstrap(self.place, self.epoch, self._settings)
         self._connection.host_pid = await self._launcher.launch(self.place, bootstrap)
         if self.is_unwanted:
-            raise ConnectionLost("It was dropped before its host listened")
+            raise ConnectionLost("The spare was dropped before its host listened")
         await self._connection.greet()
         await self._connection.ask(HostWarm())
         self.is_warm = True
 
     async def become(self, owner: HostBecome | HostBecomeBrowser) -> None:
-        """Hand it over; then it is a host that waits for somebody to attach himself, as a new one does.
+        """Hand it over; then it waits for `Attach`, as a new host does.
 
         Raises:
-            RuntimedError, TimeoutError: If it cannot be used. It is killed then, since it may believe that it is a
-                session's; what is left of it is to be removed with `end`.
+            RuntimedError, TimeoutError: If it cannot be used. It is killed then, since it may take itself for a
+                session's; `end` removes what is left of it.
         """
         try:
             async with asyncio.timeout(HAND_OVER_DEADLINE):
@@ -159,11 +159,11 @@ class SpareHost:
         self._connection.close()
 
     async def end(self) -> None:
-        """End it, whatever it believes it is, and return when nothing of it is left. Ending twice is harmless."""
+        """End it, whatever it takes itself for, and return when nothing of it is left. Idempotent."""
         self.is_unwanted = True
         self._connection.close()
         if self.making is not None:
-            # It has deadlines of its own, and a process that is just being started cannot be told yet.
+            # Its making has deadlines of its own, and a process that is just starting cannot be told yet.
             await asyncio.wait({self.making})
             self._connection.close()
         if not await self._wait_gone():
@@ -174,7 +174,7 @@ class SpareHost:
         await asyncio.to_thread(self._launcher.forget, self.place)
 
     async def _wait_gone(self) -> bool:
-        """Wait until its process has ended, for at most END_DEADLINE; return whether it has."""
+        """Wait until its process has ended, at most END_DEADLINE seconds; return whether it has."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_DEADLINE):
                 while self._connection.is_alive():  # noqa: ASYNC110  # nothing tells of it
@@ -184,7 +184,7 @@ class SpareHost:
 
 @dataclass(slots=True, eq=False)
 class _Wanted:
-    """A kind that was started lately.
+    """A kind that was started recently.
 
     Attributes:
         kind: The kind.
@@ -196,7 +196,7 @@ class _Wanted:
 
 
 class Pool:
-    """The spares of this daemon. Nothing is made before a session was started that it could have served."""
+    """The spares of this daemon. It makes one only after a start that such a spare could have served."""
 
     def __init__(self, settings: Settings, launcher: Launcher) -> None:
         self._settings = settings
@@ -210,20 +210,20 @@ class Pool:
     async def hand_over(
         self, kind: SpareKind, write_down: Callable[[SpareHost], None], owner: HostBecome | HostBecomeBrowser
     ) -> NewHost | None:
-        """Give a spare of this kind to a session, for good; None if there is none that can be used.
+        """Give a spare of this kind to a session, for good; None if no spare is usable.
 
         Args:
-            kind: What it must be.
-            write_down: Writes down whose it is.
-            owner: What it is told then.
+            kind: The kind needed.
+            write_down: Stores the spare's new owner.
+            owner: What the spare is told then.
 
         Raises:
-            OSError, StorageError: If it cannot be written down.
+            OSError, StorageError: If the owner cannot be stored.
         """
         while (spare := self._take(kind)) is not None:
             try:
-                # Before it is told: so a daemon that starts after this one died finds a spare, which ends, or a host
-                # with its session's name.
+                # Before the spare is told: if this daemon dies, the next one finds a spare, which ends, or a host with
+                # its session's name.
                 write_down(spare)
             except (OSError, StorageError):
                 self.drop(spare)
@@ -245,7 +245,7 @@ class Pool:
         return None
 
     def started(self, host: NewHost) -> None:
-        """What this host owns has started: the next one of its kind is to find a spare."""
+        """Note that what this host owns has started, so that the next start of its kind finds a spare."""
         kind = host.kind
         if kind is not None and self._settings.pool_size > 0:
             alike = [wanted for wanted in self._wanted if type(wanted.kind) is type(kind)]
@@ -257,7 +257,7 @@ class Pool:
     # --- upkeep ---
 
     def tick(self) -> None:
-        """Drop what is gone or too much, and make what is missing: called every second or so."""
+        """Drop what is gone or too much, and make what is missing; called about every second."""
         if not self._wanted and not self._spares:
             return
         now = asyncio.get_running_loop().time()
@@ -275,7 +275,7 @@ class Pool:
         for wanted in self._wanted:
             have = sum(spare.kind == wanted.kind for spare in self._spares)
             if have < min(self._settings.pool_size, wanted.kind.max_spares) and now >= wanted.from_now:
-                # One at a time: each start takes all of a processor.
+                # One at a time: each start takes a whole processor.
                 wanted.from_now = now + REST
                 self._begin(wanted)
 
@@ -284,7 +284,7 @@ class Pool:
         return least is not None and available_memory() < least
 
     def drop(self, spare: SpareHost) -> None:
-        """End a spare in the background, in the pool or taken out of it."""
+        """End a spare in the background, whether it is in the pool or was taken out."""
         if spare in self._spares:
             self._spares.remove(spare)
         task = asyncio.get_running_loop().create_task(spare.end())
@@ -299,7 +299,7 @@ class Pool:
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     def figures(self) -> dict[str, int]:
-        """Count the spares: for each family how many wait, and how many are being made."""
+        """Count the spares of each family: how many wait, and how many are being made."""
         counts = Counter(
             (spare.kind.name.partition(":")[0], spare.is_warm)
             for spare in self._spares
@@ -325,13 +325,13 @@ class Pool:
         try:
             async with asyncio.timeout(PATIENCE):
                 await spare.make()
-        except (RuntimedError, OSError) as exc:  # TimeoutError is one
+        except (RuntimedError, OSError) as exc:  # TimeoutError is an OSError
             if not spare.is_unwanted:
                 self._give_up(wanted, exc)
                 self.drop(spare)
 
     def _give_up(self, wanted: _Wanted, exc: Exception) -> None:
-        """Make no more until one of this kind starts again; not one after the other that fails."""
-        logger.warning("there can be no spare of %s: %s", wanted.kind.name, exc)
+        """Make no more until one of this kind starts again, instead of one failure after the other."""
+        logger.warning("no spare of %s can be made: %s", wanted.kind.name, exc)
         if wanted in self._wanted:
             self._wanted.remove(wanted)

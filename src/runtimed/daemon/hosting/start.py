@@ -1,4 +1,4 @@
-"""Gets a host for what a session wants: a spare one, or a new one. It decides nothing, and asks no host."""
+"""Gets a host for a session: a spare, or a new one. It decides nothing, and asks no host."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["HostStarter", "Wanted"]
 
 
 class Wanted(Protocol):
-    """A kernel or a browser of a session, decided on."""
+    """A kernel or a browser that a session is to get."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the session's row in the registry says of it, once it has a host."""
+        """Facts for the session's row of the registry, once it has a host."""
 
     async def spare_kind(self) -> SpareKind | None:
-        """Return what a spare must be to take its place; None if none can."""
+        """Return the kind of spare that can serve it; None if none can."""
 
     @property
     def takes_spare(self) -> bool:
         """Whether it can take a spare this time."""
 
     def becoming(self) -> HostBecome | HostBecomeBrowser:
-        """Return what a spare is told that takes its place."""
+        """Return what a spare that serves it is told."""
 
     def owner(self, epoch: HostEpoch) -> Owner:
-        """Return what the place of its host says."""
+        """Return the owner that the place of its host names."""
 
     def bootstrap(self, epoch: HostEpoch) -> HostBootstrap:
-        """Return what a host of its own is told.
+        """Return what a new host is told.
 
         Raises:
             RuntimedError, OSError: If there cannot be one.
@@ -48,8 +48,8 @@ class HostStarter:
     """Gets hosts for one session.
 
     Args:
-        pool: Has the spares, and the launcher of new ones.
-        tell_facts: Takes facts for the session's row in the registry; raises StorageError.
+        pool: The spares, and the launcher of new hosts.
+        tell_facts: Stores facts in the session's row of the registry; raises StorageError.
     """
 
     def __init__(self, pool: Pool, tell_facts: Callable[..., None]) -> None:
@@ -61,9 +61,9 @@ class HostStarter:
         """Return a host that starts what is wanted.
 
         Raises:
-            HostNotStarted: If it ends or says nothing in time.
-            StorageError: If there is no room for it.
-            OSError, ProtocolError: If that is not possible.
+            HostNotStarted: If it ends or does not answer in time.
+            StorageError: If the session's facts cannot be stored.
+            OSError, ProtocolError: If it cannot be started.
         """
         kind = await wanted.spare_kind()
         if kind is None or not wanted.takes_spare:
@@ -77,14 +77,14 @@ class HostStarter:
         return host or await self._start_new(wanted, kind)
 
     def is_ready(self, host: NewHost) -> None:
-        """What this host owns has started."""
+        """Note that what this host owns has started."""
         self._pool.started(host)
 
     async def _start_new(self, wanted: Wanted, kind: SpareKind | None) -> NewHost:
         epoch = new_host_epoch()
         place = self._launcher.new_place(wanted.owner(epoch))
         try:
-            # Before there is a host: so a daemon that starts after this one died finds it.
+            # Before the host exists: if this daemon dies, the next one finds it.
             self._tell(wanted, place, epoch)
         except StorageError:
             await asyncio.to_thread(self._launcher.forget, place)

@@ -1,1 +1,1 @@
-"""What is done in the background: old data deleted, documents compacted, memory given back."""
+"""Background work: deletes old data, compacts documents, returns memory to the system."""

@@ -1,8 +1,8 @@
-"""Deletes sessions with their data. A deletion that was begun is finished, at the latest by the next daemon.
+"""Deletes sessions with their data. The next daemon finishes a deletion that this one began.
 
-The step that counts is one transaction of the registry: it takes the session's row and history away, and notes who
-deleted it. Before it nothing is touched, and afterwards files are only removed. A session whose latest step is its
-deletion has no files, then, but those that a daemon had no time to remove.
+One transaction of the registry decides: it deletes the session's row and history, and notes who deleted it. Before it
+nothing changes; after it files are only removed. So a session whose latest step is its deletion has only those files
+that a daemon had no time to remove.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ __all__ = ["Deleter", "delete_session", "finish_deletions"]
 logger = logging.getLogger(__name__)
 
 REST: Final = 0.02
-"""Seconds between looks whether a session's database is at work."""
+"""Seconds between two checks whether a session's database is busy."""
 
 ENDING_DEADLINE: Final = 10.0
-"""Seconds that the host of an ended session gets to be gone."""
+"""Seconds within which the host of an ended session must be gone."""
 
 
 class Deleter(Protocol):
-    """What a daemon offers for this."""
+    """What a daemon offers for deletions."""
 
     settings: Settings
     launcher: Launcher
     registry: Registry
 
     def open_room(self, notebook_id: NotebookId) -> Room | None:
-        """Return the room of a session if it is open."""
+        """Return the room of a session; None if it is not open."""
 
     def put_out(self, notebook_id: NotebookId) -> None:
-        """Disconnect the clients that are in the room of a session, and close it."""
+        """Disconnect the clients of a session's room and close the room."""
 
     def report(self, sentence: str) -> None:
-        """Tell users of something that is damaged or out of reach."""
+        """Report damage, or what is out of reach, to the users."""
 
 
 async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool:
-    """Delete an ended session with all that belongs to it; its clients are disconnected.
+    """Delete an ended session with all its data, and disconnect its clients.
 
-    Values that were stored as blobs, which sessions share, go when nothing refers to them any more, within a day.
+    Blobs are shared between sessions: those that no session refers to any more are deleted within a day.
 
     Args:
         daemon: This daemon.
         session_id: The session.
-        actor: Who wants it; noted in the history, the only thing that stays.
+        actor: The client that asked. The history keeps it, and nothing else of the session.
 
     Returns:
-        Whether there was one.
+        Whether there was such a session.
 
     Raises:
         SessionError: If it is active, or its host is out of reach and may come back.
-        StorageError: If that cannot be stored; then the session stays.
+        StorageError: If the registry cannot be written; then the session stays.
     """
     notebook_id = check_notebook_id(session_id)
     deadline = asyncio.get_running_loop().time() + ENDING_DEADLINE
@@ -78,7 +78,7 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
         if room is not None:
             await room.await_host_end()
         hosts = await asyncio.to_thread(_living_hosts, daemon.launcher, notebook_id)
-        # Asked last: nothing may happen between this and what follows.
+        # The last check: nothing may happen between it and what follows.
         room = daemon.open_room(notebook_id)
         if not hosts and (room is None or not (room.flow.is_held or room.has_host)):
             break
@@ -107,10 +107,10 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
 
 
 def finish_deletions(settings: Settings, launcher: Launcher, registry: Registry) -> None:
-    """Remove what a daemon has left that died while it deleted; before anybody can use these ids anew.
+    """Finish the deletions that a dead daemon began, before a client can use these ids again.
 
     Raises:
-        OSError: If something cannot be removed.
+        OSError: If a file cannot be removed.
     """
     deleted = registry.deleted()
     aside: list[Path] = []
@@ -121,13 +121,13 @@ def finish_deletions(settings: Settings, launcher: Launcher, registry: Registry)
 
 
 def _remove_files(settings: Settings, notebook_id: NotebookId) -> list[Path]:
-    """Remove a session's database, also one that was set aside as damaged; return the folders that are left to remove.
+    """Remove a session's database, set-aside copies included; return the folders that are left to remove.
 
     Raises:
-        OSError: If that is not possible.
+        OSError: If a file cannot be removed.
     """
     path = database_path(settings, notebook_id)
-    # The database first: what is found of it later without its log would look whole.
+    # The database before its WAL: a database without its WAL would look whole.
     for file in (path, *sorted(path.parent.glob(f"{path.name}[-.]*"))):
         if file.is_dir():
             shutil.rmtree(file)

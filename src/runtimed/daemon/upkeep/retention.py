@@ -1,6 +1,6 @@
-"""Deletes what is too old, and the blobs to which nothing refers any more, a little at a time.
+"""Deletes what is too old, and the blobs to which nothing refers any more, in small slices.
 
-`rooms/pruning.py` says what is too old in a session. Of the history that is all but the last step of each session.
+`rooms/pruning.py` decides what is too old in a session. In the history that is all but each session's last step.
 Documents, cells and sessions are never deleted here.
 """
 
@@ -34,25 +34,25 @@ __all__ = ["Retention", "RetentionOwner"]
 logger = logging.getLogger(__name__)
 
 FIRST: Final = 60.0
-"""Seconds after the daemon's start until it first looks for what is too old."""
+"""Seconds from the daemon's start to the first pass."""
 
 EVERY: Final = 3600.0
-"""Seconds from one look to the next."""
+"""Seconds between two passes."""
 
 GRACE: Final = 24 * 3600.0
-"""Seconds for which a blob stays though nothing refers to it: the event that will may be on its way from a host."""
+"""Seconds for which an unreferenced blob is kept: the event that refers to it may be in flight from a host."""
 
 SLICE: Final = 0.003
-"""Seconds of steps after which the loop is left to everybody else."""
+"""Time slice of the steps, in seconds. Then everything else on the event loop has its turn."""
 
 REST: Final = 0.02
-"""Seconds until the next slice."""
+"""Seconds between two slices."""
 
 _MAX_SAID: Final = 100
 
 
 class RetentionOwner(Protocol):
-    """What a daemon offers for this."""
+    """What a daemon offers for retention."""
 
     settings: Settings
     limits: DaemonLimits
@@ -63,27 +63,27 @@ class RetentionOwner(Protocol):
 
     @property
     def open_ids(self) -> Iterable[NotebookId]:
-        """The ids of the rooms that are open; of some, no session has begun yet."""
+        """Ids of the open rooms; some have no session yet."""
 
     def open_room(self, notebook_id: NotebookId) -> Room | None:
-        """Return the room of a session if it is open."""
+        """Return the room of a session; None if it is not open."""
 
     def room(self, notebook_id: str) -> Room:
-        """Return the room of a session, opened if need be."""
+        """Return the room of a session, and open it if it is closed."""
 
     def stored_of_hosts(self) -> dict[Place, int]:
-        """Return, by the place of each host that belongs to a session, the number of its last event stored."""
+        """Return place of a session's host → number of its last stored event."""
 
 
 class Retention:
-    """Looks through all sessions now and then, in slices between which everybody else is served."""
+    """Goes through all sessions from time to time, in slices between which the daemon serves."""
 
     def __init__(self, daemon: RetentionOwner, clock: Callable[[], float], steady: Callable[[], float]) -> None:
-        """Make it; nothing is looked at yet.
+        """Create it; the first pass comes later.
 
         Args:
-            clock: Says how late it is, in Unix time.
-            steady: Seconds that nobody can set.
+            clock: Returns the Unix time.
+            steady: Returns seconds of a clock that cannot be set.
         """
         self._daemon = daemon
         self._clock = clock
@@ -95,9 +95,9 @@ class Retention:
         self._closed = False
 
     def tick(self, now: float) -> None:
-        """Begin to look if it is time."""
+        """Start a pass if one is due."""
         self.trusted_now(now)
-        # A clock that was set back must not put this off for years.
+        # A clock that was set back must not delay the pass by years.
         self._next = min(self._next, now + EVERY)
         if self._task is None and not self._closed and now >= self._next:
             self._next = now + EVERY
@@ -105,7 +105,7 @@ class Retention:
             self._task.add_done_callback(self._looked)
 
     def look_soon(self) -> None:
-        """Look at the next tick: something was deleted, and what it referred to may be needed by nobody now."""
+        """Start a pass at the next tick: something was deleted, and its blobs may be unreferenced now."""
         self._next = self._clock()
 
     async def looked(self) -> None:
@@ -114,11 +114,11 @@ class Retention:
             await asyncio.wait({self._task})
 
     def trusted_now(self, now: float) -> float:
-        """Return how late it is for what is deleted because it is old; see `TrustedTime`."""
+        """Return the time by which ages are measured; see `TrustedTime`."""
         return self._time.look(now, self._steady())
 
     def close(self) -> None:
-        """Look no more. Closing twice is harmless."""
+        """Stop. Idempotent."""
         if not self._closed:
             self._time.save()
         self._closed = True
@@ -128,7 +128,7 @@ class Retention:
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("looking for what is too old failed", exc_info=error)
+            logger.error("the pass over old data failed", exc_info=error)
 
     async def _look(self) -> None:
         now = self.trusted_now(self._clock())
@@ -136,7 +136,7 @@ class Retention:
         moment = now - GRACE
         keep_days = self._daemon.limits.keep_days
         before = None if keep_days is None else now - 86400 * keep_days
-        # In this order: what is noted in a spool moves into the session's database, never back.
+        # In this order: references move from a spool into the session's database, never back.
         unused = await asyncio.to_thread(self._old_blobs, moment)
         if unused:
             stored = self._daemon.stored_of_hosts()
@@ -148,7 +148,7 @@ class Retention:
         if before is not None:
             self._prune_history(before)
             await remove_old_folders(self._daemon.settings.browsers_dir, names, self._daemon.registry, before)
-        # Last, as one may have been set aside just now.
+        # Last, as a database may have been set aside just now.
         for path in await asyncio.to_thread(self._session_files, "*.damaged-*"):
             self._say(f"no blob is removed while {path} is there: it was set aside, and may refer to any")
             unused.clear()
@@ -157,7 +157,7 @@ class Retention:
             await asyncio.sleep(REST)
 
     async def _referred(self, look: Awaitable[set[str]], unused: set[str]) -> set[str]:
-        """Return the blobs that are referred to; all, if that cannot be told."""
+        """Return the blobs that are referred to; all blobs if that is unknown."""
         try:
             return await look
         except (StorageError, SessionError) as exc:
@@ -171,7 +171,7 @@ class Retention:
             logger.info("the history of the sessions keeps what is too old for now: %s", exc)
 
     def _say(self, sentence: str) -> None:
-        """Log a sentence, once, or seldom if there are very many."""
+        """Log a sentence once, or rarely if there are many."""
         if sentence not in self._said:
             if len(self._said) >= _MAX_SAID:
                 self._said.clear()
@@ -184,11 +184,11 @@ class Retention:
         return sorted(self._daemon.sessions_dir.glob(pattern))
 
     async def _look_into(self, path: Path, session_id: NotebookId | None, before: float | None) -> set[str]:
-        """Delete what is too old in one session, and return the blobs to which it refers.
+        """Delete what is too old in one session; return the blobs to which it refers.
 
         Raises:
             StorageError: If its database cannot be read.
-            SessionError: If it has to be opened, and too many are.
+            SessionError: If its room must be opened, and too many are open.
         """
         if session_id is None:
             session_id = next((one for one in self._daemon.open_ids if stored_name(one) == path.stem), None)
@@ -196,10 +196,10 @@ class Retention:
         if session_id is None and path.with_name(f"{path.name}-wal").exists() and _is_removed(path):
             return set()
         if room is None and session_id is not None and path.with_name(f"{path.name}-wal").exists():
-            # A daemon died with it; opening it takes in what its log holds.
+            # A daemon died while it had it open; opening it replays the WAL.
             room = self._daemon.room(session_id)
         while room is not None and room.flow.is_held:
-            # Its database is at work in another thread: whoever wants something of it waits.
+            # Another thread uses its database; requests for it wait, too.
             await asyncio.sleep(REST)
             room = self._daemon.open_room(room.notebook_id)
         if room is not None:
@@ -237,13 +237,13 @@ class Retention:
         return found
 
     def _spooled_blobs(self, stored: Mapping[Place, int]) -> set[str]:
-        """Return the blobs to which events refer that hosts have not handed over yet. Runs in a thread.
+        """Return the blobs to which events refer that hosts have not handed over. Runs in a thread.
 
         Args:
-            stored: By a host's place, up to where its events are stored.
+            stored: Place of a host → number of its last stored event.
 
         Raises:
-            StorageError: If that cannot be told now.
+            StorageError: If the events cannot be read now.
         """
         found: set[str] = set()
         try:
@@ -251,7 +251,7 @@ class Retention:
                 if b"sha256" in body:
                     found.update(blob.sha256 for blob in blobs_in(decode_event(body)))
         except ProtocolError as exc:
-            raise StorageError(f"what hosts have yet to hand over cannot be read now: {exc}") from exc
+            raise StorageError(f"the events that hosts have not handed over cannot be read now: {exc}") from exc
         return found
 
     def _remove(self, unused: set[str], moment: float) -> Generator[None, None, None]:
@@ -263,13 +263,13 @@ class Retention:
                 self._say(exc.message)
             yield
         if removed:
-            logger.info("removed %d blobs to which nothing refers any more", removed)
+            logger.info("removed %d unreferenced blobs", removed)
 
 
 def _is_removed(path: Path) -> bool:
-    """Take in what the log of a database holds that belongs to no session; remove it if there is nothing in it.
+    """Replay the WAL of a database that belongs to no session, and remove the database if it is empty.
 
-    A daemon that died leaves one behind for each client that had joined a session that never began.
+    A dead daemon leaves one behind for each client that had joined a session without starting it.
 
     Raises:
         StorageError: If it cannot be opened.
@@ -282,12 +282,12 @@ def _is_removed(path: Path) -> bool:
 
 
 def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
-    """Return the blobs to which a session refers that nobody has open, and whether it holds what is too old.
+    """Return the blobs to which a closed session refers, and whether it has anything too old.
 
-    Runs in a thread, and neither waits for anybody nor holds anybody up: who wants to open the session does so.
+    Runs in a thread. It neither waits nor blocks: a client can open the session meanwhile.
 
     Raises:
-        StorageError: If its database cannot be read, or somebody has it open.
+        StorageError: If its database cannot be read, or is in use.
     """
     try:
         as_it_was = _state(path)
@@ -297,7 +297,7 @@ def _glance(path: Path, before: float | None) -> tuple[set[str], bool]:
             return found
     except OSError as exc:
         raise StorageError(f"{path} cannot be read: {exc}", path=str(path)) from exc
-    raise StorageError(f"{path} is being used; it is looked into the next time", path=str(path))
+    raise StorageError(f"{path} is in use; the next pass reads it", path=str(path))
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -306,7 +306,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _slice(steps: Generator[None, None, None]) -> bool:
-    """Do steps for a slice of the loop's time; return whether that was all."""
+    """Do steps for one time slice; return whether all are done."""
     end = time.perf_counter() + SLICE
     while time.perf_counter() < end:
         try:

@@ -1,7 +1,7 @@
-"""How late it is, as far as can be trusted: what is deleted for its age is gone, and a clock may be set wrong.
+"""The time by which ages are measured, guarded against a clock that is set wrong: deletions cannot be undone.
 
-A clock that runs ahead by more than a day at once is believed when it has said so for a day of this machine's own time,
-whichever daemons ran then. Until then time goes on as it was seen to pass. Nothing here reads a clock.
+A clock that jumps ahead by more than a day is trusted after it has agreed with this machine's own time for a day, under
+whatever daemons. Until then the trusted time advances with the time that passed. Nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["DRIFT", "PROOF", "SLACK", "TrustedTime"]
 logger = logging.getLogger(__name__)
 
 SLACK: Final = 24 * 3600.0
-"""Seconds by which the clock may be ahead of what was seen to pass: no daemon ran, or the machine slept."""
+"""Seconds by which the clock may be ahead of the observed time: no daemon ran, or the machine slept."""
 
 PROOF: Final = 24 * 3600.0
-"""Seconds that have to be seen to pass before a clock that is further ahead is believed."""
+"""Seconds to observe before a clock that is further ahead is trusted."""
 
 DRIFT: Final = 3600.0
-"""Seconds by which a clock that is ahead may change its mind meanwhile."""
+"""Seconds by which a clock that is ahead may vary meanwhile."""
 
 
 class _State(msgspec.Struct):
@@ -35,30 +35,30 @@ class _State(msgspec.Struct):
 
 
 class TrustedTime:
-    """The time that is trusted, kept in a file for the next daemon."""
+    """The trusted time, kept in a file for the next daemon."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._steady: float | None = None
         self._state: _State | None = None
-        with contextlib.suppress(OSError, msgspec.MsgspecError):  # as if it was looked at for the first time
+        with contextlib.suppress(OSError, msgspec.MsgspecError):  # as on the first start
             self._state = msgspec.json.decode(path.read_bytes(), type=_State)
 
     def look(self, now: float, steady: float) -> float:
-        """Look at the clock.
+        """Observe the clock.
 
         Args:
-            now: What it says, in Unix time.
-            steady: Seconds that nobody can set, from any beginning.
+            now: The clock, in Unix time.
+            steady: Seconds of a clock that cannot be set, from any origin.
 
         Returns:
-            The time that is trusted, in Unix time; never later than `now`.
+            The trusted time, in Unix time; never later than `now`.
         """
         state = self._state
         if state is None:
             state = self._state = _State(now, now)
         elif self._steady is None:
-            # While no daemon ran nobody saw how much time passed.
+            # While no daemon ran, the time that passed is unknown.
             gap = now - state.seen
             state.trusted += gap if 0 < gap <= SLACK else 0.0
         passed = 0.0 if self._steady is None else max(steady - self._steady, 0.0)
@@ -68,7 +68,7 @@ class TrustedTime:
         if ahead <= SLACK:
             self._believe(state, now)
         elif state.ahead is None or abs(ahead - state.ahead) > DRIFT:
-            logger.warning("the clock is %.1f days ahead of the time that was seen to pass", ahead / 86400)
+            logger.warning("the clock is %.1f days ahead of the observed time", ahead / 86400)
             state.ahead, state.witnessed = ahead, 0.0
         else:
             state.witnessed += passed
@@ -81,7 +81,7 @@ class TrustedTime:
         state.trusted, state.ahead, state.witnessed = now, None, 0.0
 
     def save(self) -> None:
-        """Keep what is known for the next daemon; without room for it, that one knows what was kept before."""
+        """Store the state for the next daemon. On a full disk the previous state stays."""
         if self._state is None:
             return
         new = self._path.with_name(f"{self._path.name}.new")
