@@ -404,7 +404,7 @@ def test_where_nothing_keeps_a_limit_that_is_said(tmp_path: Path, caplog: pytest
     fence = build_fence(LIMIT, NAME, tmp_path, [])
     assert type(fence) is Fence
     assert (fence.prefix, fence.end()) == ((), False)
-    assert caplog.messages == [f"nothing on this machine keeps the kernel within {LIMIT} bytes"]
+    assert caplog.messages == [f"nothing on this machine can limit the kernel to {LIMIT} bytes"]
 
 
 def test_nobody_elses_cgroup_is_touched(cgroups: Cgroups, monkeypatch: pytest.MonkeyPatch):

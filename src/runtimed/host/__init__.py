@@ -1,1 +1,1 @@
-"""The process that owns one kernel: `python -P -m runtimed.host`, started by the daemon, and outliving it."""
+"""The process that owns one kernel: `python -P -m runtimed.host`. The daemon starts it, and it outlives the daemon."""

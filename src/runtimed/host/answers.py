@@ -1,4 +1,4 @@
-"""What a kernel answers to a question, cut to what fits into a reply: it may offer millions of names."""
+"""A kernel's answers to questions, cut to what fits into a reply: a kernel may offer millions of names."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from runtimed.protocol.codec import pack
 __all__ = ["MAX_ANSWER", "bounded"]
 
 MAX_ANSWER: Final = 2**20
-"""Bytes of an answer that is passed on as it is."""
+"""Largest answer that is passed on unchanged, in bytes."""
 
 _SMALL: Final = 2**12
-"""Bytes of any other field of an answer that has to be cut."""
+"""Bytes of any other field of an answer that is cut."""
 
 
 def bounded(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of complete_reply or inspect_reply, with as many matches and as much text as fit.
 
     Raises:
-        ProtocolError: If it holds what cannot be sent.
+        ProtocolError: If it contains what cannot be encoded.
 
     Source: Jupyter messaging 5.4, "Completion" and "Introspection".
     """
@@ -34,7 +34,7 @@ def bounded(content: dict[str, Any]) -> dict[str, Any]:
         elif name != "metadata" and len(pack(value)) <= _SMALL:
             kept[name] = value
     if "metadata" in content:
-        # What it says of matches that are left out would be wrong.
+        # Its metadata would describe matches that are left out.
         kept["metadata"] = {}
     return kept
 
@@ -50,5 +50,5 @@ def _first(matches: list[Any]) -> list[Any]:
 
 
 def _beginning(text: str) -> str:
-    limit = MAX_ANSWER // 32  # of at most 8 texts, with up to 4 bytes for a code point
+    limit = MAX_ANSWER // 32  # up to 8 texts, with up to 4 bytes per code point
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} characters left out)"

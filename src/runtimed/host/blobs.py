@@ -1,4 +1,4 @@
-"""The large values of a host's events: in the daemon's folder, or kept here until the daemon has fetched them."""
+"""Stores the large values of a host's events: in the daemon's folder, or here until the daemon has fetched them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from runtimed.storage.blobs import BlobStore
 __all__ = ["HostBlobs"]
 
 PIECE: Final = 2**20
-"""Bytes of a blob that are read at a time."""
+"""Bytes of one read of a blob."""
 
 
 class HostBlobs:
-    """Where a host puts large values.
+    """A host's store for large values.
 
     Args:
-        folder: The host's.
+        folder: The host's folder.
         shared: The daemon's folder of blobs; empty if it is out of reach.
 
     Raises:
-        StorageError: If there can be none.
+        StorageError: If the store cannot be created.
     """
 
     def __init__(self, folder: Path, shared: str) -> None:
@@ -38,7 +38,7 @@ class HostBlobs:
         return self._store.put(data)
 
     def read(self, sha256: str, offset: int) -> bytes:
-        """Return at most PIECE bytes of a blob from `offset` on; none at its end.
+        """Return at most PIECE bytes of a blob from `offset` on; empty at its end.
 
         Raises:
             StorageError: If it is not here, or cannot be read.
@@ -46,10 +46,10 @@ class HostBlobs:
         return self._store.read(sha256, offset, PIECE)
 
     def drop(self, sha256: str) -> None:
-        """Let go of a blob that the daemon has; one that was put into the daemon's folder stays.
+        """Delete a blob that the daemon has. A blob in the daemon's folder stays.
 
         Raises:
-            StorageError: If it cannot be removed.
+            StorageError: If it cannot be deleted.
         """
         if self._is_own:
             self._store.remove_unused(sha256, time.time() + 1)

@@ -1,7 +1,7 @@
-"""What a host is told when it starts: one frame on its standard input.
+"""The configuration of a host: one frame on its standard input.
 
-It comes this way because it holds the environment variables of the client, which may be secrets: a command line, a
-file or the host's own environment could be read by others.
+Standard input keeps it from other users. It contains the client's environment variables, which may be secrets; a
+command line, a file or the host's own environment could be read by others.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ __all__ = ["PACKAGES", "Bootstrap", "HostBootstrap", "encode_bootstrap", "read_b
 B = TypeVar("B", bound="HostBootstrap")
 
 PACKAGES: Final = "packages"
-"""Folder in the host's own one for what is added to the running kernel; the launcher knows this name, too."""
+"""Subfolder of a host's folder for packages added to the running kernel. The launcher knows this name, too."""
 
 _LENGTH: Final = struct.Struct(">I")
 
 
 class HostBootstrap(msgspec.Struct, frozen=True, kw_only=True):
-    """What every host needs to know. What depends on where it is, its launcher fills in.
+    """What every host needs to know. The launcher fills in what depends on the place.
 
     Attributes:
-        folder: Its own folder, of mode 0700, with a path short enough for sockets: spool, log, sockets.
-        epoch: Its id; its events are numbered within it.
+        folder: The host's folder, of mode 0700, with a path short enough for sockets: spool, log, sockets.
+        epoch: The host's id; its events are numbered within it.
         data_dir: The daemon's data folder.
-        socket_path: Where the daemon listens; empty if it runs elsewhere.
-        blobs_dir: The daemon's folder for large values; empty if the host has to keep them until they are fetched.
-        notebook_label: Names the session in the log.
-        environment: The environment variables of the client. Never written anywhere.
-        spare: Whether this host gets ready for a session that is named later (`HostBecome`, `HostBecomeBrowser`).
-            Until then `environment` holds only what cannot be changed later.
-        lock: The descriptor of the folder's lock, inherited from the process that starts the host and held by it.
+        socket_path: The daemon's socket; empty if the daemon runs on another machine.
+        blobs_dir: The daemon's folder for large values; empty if the host keeps them until they are fetched.
+        notebook_label: The session's name in the log.
+        environment: The client's environment variables. Never written anywhere.
+        spare: Whether this host prepares for a session that is named later (`HostBecome`, `HostBecomeBrowser`).
+            Until then `environment` contains only what cannot be changed later.
+        lock: Descriptor of the folder's lock, inherited from the process that starts the host.
     """
 
     module: ClassVar[str]
-    """What the host's process runs."""
+    """Module that the host's process runs."""
 
     folder: str = ""
     epoch: str
@@ -65,16 +65,16 @@ class Bootstrap(HostBootstrap, frozen=True, kw_only=True):
     """What the host of a kernel needs to know.
 
     Attributes:
-        kernel_type: What was asked for, for the log.
+        kernel_type: The kind that was asked for, for the log.
         env_source: `current`, `python:/path/of/an/interpreter`, `kernelspec:NAME`, or the label of an environment that
             was made for it (`uv:inline`).
         interpreter: The client's Python, or that of the environment that was made.
-        request: How the client had asked for the kernel (`StartKernel`, encoded), for the daemon to choose anew at a
-            restart: it holds the environment variables too, and is kept in memory only.
-        marker: A file of that environment on which the host holds a shared lock, as long as it lives; empty for none.
-        cwd: The folder in which the kernel works.
-        inherited: What the kernel is to have from its client; None for what the host has.
-        max_memory: The most that the kernel and what it starts may use, in bytes; None for no limit.
+        request: The client's request (`StartKernel`, encoded), from which the daemon chooses anew at a restart. It
+            contains the environment variables, too, and stays in memory.
+        marker: A file of that environment, on which the host holds a shared lock while it lives; empty for none.
+        cwd: The kernel's working directory.
+        inherited: What the kernel gets from its client; None for what the host has.
+        max_memory: Limit for the kernel and its child processes together, in bytes; None for no limit.
     """
 
     module: ClassVar[str] = "runtimed.host"
@@ -97,7 +97,7 @@ def encode_bootstrap(bootstrap: HostBootstrap) -> bytes:
     """Return the frame for the host's standard input.
 
     Raises:
-        ProtocolError: If it is larger than a frame may be.
+        ProtocolError: If it exceeds the largest frame.
     """
     body = pack(msgspec.to_builtins(bootstrap))
     if len(body) > MAX_FRAME:
@@ -106,14 +106,14 @@ def encode_bootstrap(bootstrap: HostBootstrap) -> bytes:
 
 
 def read_bootstrap(fd: int, kind: type[B]) -> B:
-    """Read the frame from a file descriptor, waiting for it.
+    """Read the frame from a file descriptor; blocks until it is complete.
 
     Args:
-        fd: Where it comes.
-        kind: What it says.
+        fd: The descriptor.
+        kind: The struct to decode.
 
     Raises:
-        ProtocolError: If it ends early or holds something else.
+        ProtocolError: If the input ends early or is something else.
     """
     (length,) = _LENGTH.unpack(_read_exactly(fd, _LENGTH.size))
     if length > MAX_FRAME:

@@ -1,7 +1,7 @@
-"""What the host and its kernel say to each other: executions, interrupts, questions, and the events that follow.
+"""The conversation of host and kernel: executions, interrupts, questions, and the events that follow.
 
-Messages are handled one at a time, in order, in synchronous code; a message whose output cannot be stored (the disk is
-full) stays at the head of the queue, and the kernel waits. Nothing here starts or ends a process.
+Messages are handled one at a time, in order, in synchronous code. A message whose output cannot be stored, as the disk
+is full, stays at the head of the queue, and the kernel waits. Nothing here starts or ends a process.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["Conversation", "ConversationListener"]
 logger = logging.getLogger(__name__)
 
 LATE_OUTPUT: Final = 0.02
-"""Seconds for outputs that come after an `idle` or a prompt though they were sent before (Deno's do, measured)."""
+"""Seconds for outputs that arrive after an `idle` or a prompt although they were sent before (Deno's do, measured)."""
 _SETTLED: Final = 0.1
 _REPLY_MISSING: Final = 2.0
 _REPLY_MISSING_INTERRUPTED: Final = 0.5
 _IDLE_MISSING: Final = 5.0
 _LATE: Final = 0.1
-"""Seconds by which a timer is late if this process was stopped, or starved: then what has come is not read yet."""
+"""Delay of a timer, in seconds, that shows that this process was stopped or starved and has not read what arrived."""
 _RECOVERY: Final = 0.25
 
 
@@ -45,19 +45,19 @@ class ConversationListener(Protocol):
         """The kernel may be ready: see `Conversation.is_proven`."""
 
     def kernel_works(self, *, busy: bool) -> None:
-        """The kernel has begun with an execution, or there is none left."""
+        """The kernel has begun an execution, or has none left."""
 
     def kernel_exits(self) -> bool:
-        """Its code has asked the kernel to end; return whether another takes its place."""
+        """The kernel's code has asked for its end; return whether another kernel takes its place."""
 
 
 class Conversation:
-    """The conversation with the kernel, through all its restarts: `open` begins it anew, `close` ends it.
+    """The conversation with the kernel through all its restarts: `open` starts it anew, `close` ends it.
 
     Args:
         outbox: Takes the events.
-        store: Takes large values; may raise StorageError.
-        listener: Is told when the kernel is ready, busy, idle.
+        store: Stores large values; may raise StorageError.
+        listener: Learns when the kernel is ready, busy or idle.
     """
 
     def __init__(self, outbox: Outbox, store: Callable[[bytes], str], listener: ConversationListener) -> None:
@@ -74,22 +74,22 @@ class Conversation:
         self._updating = False
         self._heard_at = 0.0
         self.language: str | None = None
-        """The kernel's language, once it was ready."""
+        """The kernel's language, once the kernel was ready."""
 
     # --- its beginning and its end ---
 
     def open(self, wire: Wire, send_interrupt: Callable[[], None]) -> None:
-        """Talk to a new kernel process.
+        """Start the conversation with a new kernel process.
 
         Args:
-            wire: The channels to it; what comes on them is to be given to `receive`.
+            wire: The channels to it. Their messages are to be given to `receive`.
             send_interrupt: Interrupts it.
         """
         self._wire = wire
         self._send_interrupt = send_interrupt
 
     def hang_up(self) -> None:
-        """Send nothing any more: the process is gone, and all it has left was read."""
+        """Send nothing any more: the process is gone, and everything it left was read."""
         self._wire = self._send_interrupt = None
 
     def close(
@@ -105,10 +105,10 @@ class Conversation:
 
         Args:
             sentence: Says why.
-            stderr: Its last words.
-            only_sent: Keep the executions that the process was not given; they are for the next one.
-            exit_code: With what the process ended by itself, if it did.
-            signal: What killed it, unless this host did.
+            stderr: Its last lines on standard error.
+            only_sent: Keep the executions that were not sent to the process, for the next one.
+            exit_code: Its exit code, if it ended by itself.
+            signal: The signal that killed it, unless this host sent it.
         """
         self._inbox.clear()
         for execution in [one for one in self._executions.open.values() if one.is_complete]:
@@ -131,38 +131,38 @@ class Conversation:
 
     @property
     def open_executions(self) -> list[str]:
-        """The ids of the executions that were accepted and have not finished."""
+        """Ids of the executions that were accepted and have not finished."""
         return list(self._executions.open)
 
     @property
     def is_working(self) -> bool:
-        """Whether the kernel was given an execution that has not finished."""
+        """Whether an unfinished execution was sent to the kernel."""
         return self._executions.running is not None
 
     # --- the kernel's start ---
 
     @property
     def has_info(self) -> bool:
-        """Whether the kernel has answered to `ask_info`."""
+        """Whether the kernel has answered `ask_info`."""
         return self._info is not None
 
     @property
     def is_proven(self) -> bool:
-        """Whether the kernel has answered, and its output arrives here."""
+        """Whether the kernel has answered, and its output arrives."""
         return self._info is not None and self._output_works
 
     def ask_info(self) -> None:
-        """Ask for the kernel's info; its output channel is proven when the `status` of this comes, or a welcome."""
+        """Ask for the kernel's info. The `status` of this request, or a welcome, proves the output channel."""
         if self._wire is not None:
             self._executions.start_requests.add(self._wire.send("shell", "kernel_info_request", {}))
 
     def do_without_status(self) -> None:
-        """Take the output channel for proven."""
+        """Treat the output channel as proven."""
         self._output_works = True
         self._listener.kernel_answered()
 
     def get_ready(self) -> None:
-        """Prepare for questions and executions: the kernel is ready."""
+        """Prepare for questions and executions; the kernel is ready."""
         if self._info is None or self._wire is None:
             return
         language = self._info.get("language_info")
@@ -172,17 +172,17 @@ class Conversation:
         has_subshells = isinstance(features, list) and "kernel subshells" in features
         self._questions = Questions(self._wire, has_subshells=has_subshells)
         if self.language == "python":
-            self._executions.start_requests.add(None)  # ipykernel's output before it was asked for anything
+            self._executions.start_requests.add(None)  # ipykernel's output before any request
 
     def send_waiting(self) -> None:
-        """Hand over the executions that came before the kernel was ready."""
+        """Send the executions that were accepted before the kernel was ready."""
         for execution in self._executions.open.values():
             self._send(execution)
 
     # --- what the daemon asks for ---
 
     def execute(self, request: Execute, *, now: bool) -> None:
-        """Accept an execution, and hand it over now or with `send_waiting`; an id that was seen before does nothing."""
+        """Accept an execution, and send it now or with `send_waiting`. Idempotent by the execution's id."""
         execution = self._executions.take(request)
         if execution is not None and now:
             self._send(execution)
@@ -207,14 +207,14 @@ class Conversation:
         )
 
     def interrupt(self) -> None:
-        """Interrupt what runs; with nothing running, nothing happens."""
+        """Interrupt what runs; without anything running, do nothing."""
         execution = self._executions.running or next(iter(self._executions.open.values()), None)
         if execution is not None:
             execution.interrupt = True
             self._interrupt_when_settled(execution)
 
     def _interrupt_when_settled(self, execution: Execution) -> None:
-        """Interrupt when the kernel runs the user's code for sure; called again when more is known of that.
+        """Interrupt once the kernel certainly runs the user's code; called again when more is known.
 
         ipykernel ignores the signal until it begins, and IPython's callbacks before the code swallow it (measured).
         """
@@ -240,7 +240,7 @@ class Conversation:
         """Answer the input request of an execution.
 
         Raises:
-            RuntimedError: If it does not wait for input.
+            RuntimedError: If the execution does not wait for input.
         """
         execution = self._executions.open.get(execution_id)
         if execution is None or execution.input_parent is None or self._wire is None:
@@ -249,10 +249,10 @@ class Conversation:
         self._wire.send("stdin", "input_reply", {"status": "ok", "value": text}, parent=parent)
 
     async def ask(self, msg_type: str, content: dict[str, Any]) -> dict[str, Any]:
-        """Ask the kernel something beside the executions; see `Questions.ask`.
+        """Ask the kernel a question beside the executions; see `Questions.ask`.
 
         Raises:
-            NoKernel: If it is not ready.
+            NoKernel: If the kernel is not ready.
         """
         if self._questions is None:
             raise NoKernel("The kernel cannot answer yet: it is starting; ask again when it is ready")
@@ -261,12 +261,12 @@ class Conversation:
     # --- what the kernel says ---
 
     def receive(self, messages: list[KernelMessage]) -> None:
-        """Take messages from the kernel."""
+        """Handle messages of the kernel."""
         self._inbox.extend(messages)
         self.go_on()
 
     def go_on(self) -> None:
-        """Handle what came while the outbox was stuck, as far as it takes the events."""
+        """Handle the messages that arrived while the outbox was stuck, as far as it takes their events."""
         while self._inbox and not self._outbox.stuck:
             message = self._inbox[0]
             try:
@@ -275,7 +275,7 @@ class Conversation:
                 self._outbox.get_stuck(exc)
                 break
             except Exception:
-                # Whatever an odd kernel sent must not end the host, and with it the kernel.
+                # An odd message must not end the host, and with it the kernel.
                 logger.exception("skipped a %s message", message["msg_type"])
             self._inbox.popleft()
         self._outbox.flush()
@@ -286,7 +286,7 @@ class Conversation:
                 self._heard_at = self._loop.time()
                 self._handle_iopub(message)
             case "stdin":
-                # The prompt takes another socket than the output that stands before it, and may be faster.
+                # The prompt uses another socket than the output before it, and may overtake it.
                 self._loop.call_later(LATE_OUTPUT, self.receive, [{**message, "channel": "prompt"}])
             case "prompt":
                 self._add(self._executions.heard(message, time.time()))
@@ -352,7 +352,7 @@ class Conversation:
                 self._when_patience_ends(patience, self._miss_reply, execution)
 
     def _update_later(self) -> None:
-        """Bring the displays of widgets up to date in a while: one update stands for all that changes until then."""
+        """Update the displays of widgets after a delay, which combines all changes until then."""
         due_in = self._executions.widgets.due_in
         if due_in is not None and not self._updating:
             self._updating = True
@@ -369,11 +369,11 @@ class Conversation:
             self._loop.call_later(LATE_OUTPUT, self._enqueue_finish, execution)
 
     def _enqueue_finish(self, execution: Execution) -> None:
-        """Finish in turn: behind what has come meanwhile, and again later if the disk is full."""
+        """Finish in turn: behind what has arrived meanwhile, and again later if the disk is full."""
         self.receive([{"channel": "finish", "msg_type": "finish", "parent_id": execution.id}])
 
     def _finish(self, execution: Execution) -> None:
-        # First: what the daemon has queued behind it is for the next kernel.
+        # First: executions that the daemon has queued behind it are for the next kernel.
         exits = asks_exit(execution.reply or {}) and self._listener.kernel_exits()
         self._add(self._executions.finish(execution, time.time(), exits=exits))
         if self._wire is not None:
@@ -383,10 +383,10 @@ class Conversation:
             self._listener.kernel_works(busy=False)
 
     def _miss_reply(self, execution: Execution) -> None:
-        """End an execution that has no reply: an interrupt that hits ipykernel's own code has this effect."""
+        """End an execution without a reply: an interrupt that hits ipykernel's own code swallows it."""
         if execution.reply is not None or self._executions.open.get(execution.id) is not execution:
             return
-        logger.warning("execution %s is over but was not replied to", execution.id)
+        logger.warning("execution %s has ended without a reply", execution.id)
         if execution.interrupted:
             execution.reply = {"status": "error", "ename": "KeyboardInterrupt", "evalue": "", "traceback": []}
         else:
@@ -395,24 +395,24 @@ class Conversation:
         self._enqueue_finish(execution)
 
     def _miss_idle(self, execution: Execution) -> None:
-        """End an execution whose `idle` never came: a stock kernel drops output when its buffer is full."""
+        """End an execution whose `idle` is missing: a stock kernel drops output when its buffer is full."""
         if execution.idle or self._executions.open.get(execution.id) is not execution:
             return
         waits = self._outbox.stuck or self._outbox.crowded or self._inbox
         if waits or self._loop.time() - self._heard_at < _IDLE_MISSING:
             self._when_patience_ends(_IDLE_MISSING, self._miss_idle, execution)
             return
-        logger.warning("execution %s was replied to but its end was not published", execution.id)
+        logger.warning("execution %s has a reply but no `idle`", execution.id)
         execution.idle = True
         self._enqueue_finish(execution)
 
     def _when_patience_ends(self, seconds: float, miss: Callable[[Execution], None], execution: Execution) -> None:
-        """Conclude after so many seconds that something is missing, if this process could have read it meanwhile."""
+        """Conclude after these seconds that a message is missing, if this process could have read it meanwhile."""
         self._loop.call_later(seconds, self._patience_ends, self._loop.time() + seconds, miss, execution)
 
     def _patience_ends(self, due: float, miss: Callable[[Execution], None], execution: Execution) -> None:
         if self._loop.time() - due > _LATE:
-            # ZMQ reads in a thread of its own, which has just woken up, too.
+            # ZMQ reads in a thread of its own, which has just been resumed, too.
             self._when_patience_ends(_RECOVERY, miss, execution)
             return
         if self._wire is not None:

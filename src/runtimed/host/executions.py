@@ -1,4 +1,4 @@
-"""What was handed to the kernel and what has come of it: decides which events follow from which message.
+"""The executions of a host and their progress: decides which events follow from which message.
 
 Nothing here waits, reads a clock or sends anything.
 """
@@ -39,16 +39,16 @@ class Execution:
     """One execution that has not finished.
 
     Attributes:
-        request: What was asked for.
-        sent: Whether the kernel was given it; else it waits for the kernel to be ready.
-        busy_at: When the kernel said that it is busy with it, on the event loop's clock.
-        begun_at: When its execute_input came, which not every kernel sends.
+        request: The request.
+        sent: Whether it was sent to the kernel; else it waits for the kernel to be ready.
+        busy_at: When the kernel reported `busy` for it, on the event loop's clock.
+        begun_at: When its execute_input arrived, which not every kernel sends.
         started: Whether a Started event was made.
         count: Its execution count, once known.
-        reply: The content of its execute_reply.
-        idle: Whether the kernel said that it is idle again.
+        reply: Content of its execute_reply.
+        idle: Whether the kernel reported `idle` for it.
         failed: Whether a Failed event was made.
-        input_parent: The header of the input_request that waits for an answer.
+        input_parent: Header of the input_request that waits for an answer.
         interrupt: Whether an interrupt waits for it to begin.
         interrupted: Whether it was interrupted.
     """
@@ -68,12 +68,12 @@ class Execution:
 
     @property
     def id(self) -> str:
-        """The execution's id, which is the id of its message to the kernel as well."""
+        """The execution's id, and the id of its message to the kernel."""
         return self.request.execution_id
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything has come that says it is over."""
+        """Whether all messages that end it have arrived."""
         return self.idle and self.reply is not None
 
 
@@ -81,19 +81,19 @@ class Executions:
     """All executions of one host.
 
     Args:
-        store: Takes large values. What it raises passes through every method, which has changed nothing then.
+        store: Stores large values. What it raises passes through every method, which has changed nothing then.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._cells: dict[str, str] = {}  # all ever seen: none runs twice, and late output finds its home
+        self._cells: dict[str, str] = {}  # all ever seen: none runs twice, and late output finds its cell
         self._latest: str | None = None
         self.results = Results()
         self.open: dict[str, Execution] = {}
         self.widgets = Widgets()
-        """Those of the kernel."""
+        """Displays of the kernel."""
         self.start_requests: set[str | None] = set()
-        """Parents of messages that belong to the kernel's start, and to no execution."""
+        """Message ids of the kernel's start, whose outputs belong to no execution."""
 
     def take(self, request: Execute) -> Execution | None:
         """Accept an execution; None if it was accepted before."""
@@ -106,11 +106,11 @@ class Executions:
 
     @property
     def running(self) -> Execution | None:
-        """The one that the kernel works on or takes next."""
+        """The execution that the kernel works on or takes next."""
         return next((execution for execution in self.open.values() if execution.sent), None)
 
     def heard(self, message: KernelMessage, at: float) -> list[Event]:
-        """Return the events of a message on iopub or stdin that is no status."""
+        """Return the events of a message on iopub or stdin, `status` excepted."""
         msg_type, parent_id = message["msg_type"], message["parent_id"]
         execution = self.open.get(parent_id)
         if msg_type == "execute_input":
@@ -164,15 +164,15 @@ class Executions:
         return self.widgets.show(event)
 
     def updates(self, at: float) -> list[Event]:
-        """Return what brings the displays of widgets up to date."""
+        """Return the events that update the displays of widgets."""
         return self.widgets.updates(lambda execution_id: self._origin(execution_id, at), self._store)
 
     def finish(self, execution: Execution, at: float, *, exits: bool) -> list[Event]:
         """Close an execution that is complete.
 
         Args:
-            execution: It.
-            at: When.
+            execution: The execution.
+            at: Its end.
             exits: Whether the kernel is replaced, because the code asked it to exit.
         """
         reply = execution.reply or {}
@@ -212,8 +212,8 @@ class Executions:
         exit_code: int | None = None,
         signal: int | None = None,
     ) -> list[Event]:
-        """Close the open executions because their kernel is gone; its exit code or signal is of those that it had."""
-        self._latest = None  # what the next kernel writes while it starts is not for this one's executions
+        """Close the open executions, whose kernel is gone. Its exit code or signal belongs to those that were sent."""
+        self._latest = None  # output of the next kernel's start is not for this one's executions
         events = self.updates(at)
         self.widgets = Widgets()
         lines = (f"KernelDied: {sentence}", *stderr.splitlines())

@@ -1,7 +1,7 @@
-"""The process group that a host owns, written down in its folder: whoever buries the host ends what is left of it.
+"""The process group that a host owns, noted in its folder: who buries the host kills what is left of the group.
 
-Host and guard may be killed together; then nobody else knows which processes the kernel had started. A number is a
-group's as long as one process of it lives, so it is compared with when the group's first process began, and the boot.
+Host and guard may be killed together; then no other process knows the kernel's children. The number of a group is its
+own as long as one process of it lives, so the start time of its first process and the boot are compared.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ _RECORD: Final = "group"
 
 
 def note_group(folder: Path, group: int) -> None:
-    """Write down which group the host in this folder owns; on a full disk the guard alone has to know it."""
+    """Note the process group of the host in this folder. On a full disk only the guard knows it."""
     record = folder / _RECORD
     try:
         record.touch(mode=0o600)
         record.write_text(f"{group} {_boot()} {_started(group)}")
     except OSError as exc:
-        logger.warning("the kernel's process group is not written down: %s", exc)
+        logger.warning("the kernel's process group cannot be noted: %s", exc)
 
 
 def forget_group(folder: Path) -> None:
-    """The group has ended. Harmless if none was noted."""
+    """Note that the group has ended. Idempotent."""
     with contextlib.suppress(OSError):
         (folder / _RECORD).unlink(missing_ok=True)
 
 
 def end_group(folder: Path) -> None:
-    """Kill what is left of the group that a dead host owned. Harmless if nothing is.
+    """Kill what is left of a dead host's process group. Idempotent.
 
-    Processes that made a group of their own live on, as under the guard.
+    Processes with a group of their own live on, as under the guard.
     """
     try:
         number, boot, started = (folder / _RECORD).read_text().split()
-    except (OSError, ValueError):  # none was noted, or no more than its beginning
+    except (OSError, ValueError):  # not noted, or only in part
         return
     group = int(number)
     if boot != _boot() or not _is_left(group, int(started)):
         return
-    logger.info("ending what is left of the process group %d of the host in %s", group, folder)
+    logger.info("killing what is left of the process group %d of the host in %s", group, folder)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def _is_left(group: int, started: int) -> bool:
-    """Whether processes of this group live: the one that it began with, or those that it started."""
+    """Whether processes of this group live: its first one, or those that it started."""
     leader = _started(group)
     if leader:
         return leader == started
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            # The host's child leads a session, too; what has its number by chance is older or somebody else's.
+            # The host's child leads a session, too. A process with its number by chance is older or another user's.
             if (
                 os.getpgid(process.pid) == os.getsid(process.pid) == group
                 and process.uids().real == os.getuid()
@@ -73,9 +73,9 @@ def _is_left(group: int, started: int) -> bool:
 
 
 def _started(pid: int) -> int:
-    """Return when a process began, in a unit of the system's since its boot; 0 for one that is not there."""
+    """Return when a process began, in clock ticks since boot; 0 if it does not exist."""
     try:
-        # Source: proc_pid_stat(5); the name in parentheses may hold anything. No clock that is set changes field 22.
+        # Source: proc_pid_stat(5). The name in parentheses may contain anything. Field 22 follows no clock.
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, IndexError):
         pass

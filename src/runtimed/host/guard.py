@@ -1,4 +1,4 @@
-"""Takes what a host owns along when the host dies, however it dies. Nothing here knows what that is."""
+"""Kills what a host owns when the host dies, however it dies. Nothing here knows what that is."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ done
 
 
 class Guard:
-    """A tiny process that kills a process group when this host is gone, however it went.
+    """A tiny process that kills a process group when its host is gone.
 
     It waits on a pipe whose other end only the host holds; the operating system closes it with the host. One mechanism
-    for Linux and macOS, and unlike PR_SET_PDEATHSIG it reaches the children, too. If it is killed itself, the host
-    sees the end of its output, and starts another one.
+    for Linux and macOS, and unlike PR_SET_PDEATHSIG it reaches the children, too. If the guard is killed itself, the
+    host sees the end of its output, and starts another one.
 
     Args:
-        folder: Where the host writes down what is guarded, for the case that host and guard are killed together.
+        folder: Where the host notes what is guarded, for the case that host and guard are killed together.
 
     Raises:
         OSError: If the operating system refuses to start it.
@@ -56,7 +56,7 @@ class Guard:
         self._start()
 
     def watch(self, group: int | None, cgroup: Path | None) -> None:
-        """Guard this process group, or none, and this cgroup, or none: its processes die and it is removed."""
+        """Guard this process group and this cgroup, or none: their processes are killed and the cgroup is removed."""
         if group is None:
             forget_group(self._folder)
         else:
@@ -107,7 +107,7 @@ class Guard:
         self._process.wait()
 
     def _ended(self) -> None:
-        """Start another one; after one that ended soon a little later, lest a broken system be kept busy."""
+        """Start another guard; after one that ended soon, with a delay, so that a broken system is not kept busy."""
         logger.warning("the guard was killed; starting another one")
         self._let_go()
         if self._loop.time() - self._started_at < _GUARD_PAUSE:

@@ -1,4 +1,4 @@
-"""Gives a kernel the limits and the priority of its client. Nothing here starts it."""
+"""Gives a kernel the resource limits and the priority of its client. Nothing here starts the kernel."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ logger = logging.getLogger(__name__)
 
 
 def give(pid: int, inherited: Inherited, *, fenced: bool) -> None:
-    """Give a process the limits, niceness and processors of a client, as far as this process may; not the umask.
+    """Give a process the limits, niceness and processors of a client, as far as permitted; not the umask.
 
-    Set from outside, so that it works for a process that runs already and needs no code between fork and exec. macOS
-    lets nobody set the limits of another process; there it has those of its host.
+    They are set from outside, which works for a running process and needs no code between fork and exec. On macOS no
+    process can set another one's limits; there the kernel has those of its host.
 
     Args:
         pid: The kernel's process, just started or still waiting for its owner.
-        inherited: The client's.
-        fenced: Whether the limit of its memory is kept by RLIMIT_DATA, which is left alone then.
+        inherited: The client's limits.
+        fenced: Whether RLIMIT_DATA limits its memory; then it is left alone.
     """
     for name, wanted in inherited.limits.items():
         if name != "RLIMIT_DATA" or not fenced:
             _limit(pid, name, wanted)
     for thread in _threads(pid):
         with contextlib.suppress(OSError):
-            # Without privileges it can only get worse.
+            # Without privileges niceness can only rise.
             os.setpriority(os.PRIO_PROCESS, thread, inherited.niceness)
         if inherited.cpus and hasattr(os, "sched_setaffinity"):
             with contextlib.suppress(OSError, ValueError, OverflowError):
@@ -51,11 +51,11 @@ def _limit(pid: int, name: str, wanted: tuple[int, int]) -> None:
         try:
             resource.prlimit(pid, which, wanted)
         except (PermissionError, ValueError):
-            # A hard limit is raised by root alone.
+            # Only root can raise a hard limit.
             hard = min(wanted[1], present[1], key=_size)
             resource.prlimit(pid, which, (min(wanted[0], hard, key=_size), hard))
     except (OSError, ValueError, OverflowError) as exc:
-        logger.warning("the kernel does not get the limit %s of its client, %s: %s", name, wanted, exc)
+        logger.warning("the kernel cannot have its client's limit %s, %s: %s", name, wanted, exc)
 
 
 def _size(limit: int) -> float:
@@ -63,7 +63,7 @@ def _size(limit: int) -> float:
 
 
 def _threads(pid: int) -> Iterator[int]:
-    """Yield the threads of a process: on Linux, niceness and processors are those of a thread."""
+    """Yield the threads of a process: on Linux, each thread has its own niceness and processors."""
     try:
         yield from (int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
     except OSError:

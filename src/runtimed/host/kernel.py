@@ -1,6 +1,6 @@
-"""The kernel of a host through its life: start, restart, end, and what is said of each.
+"""The kernel of a host through its life: start, restart, end.
 
-What is said to it and by it in between is the `Conversation`'s.
+The `Conversation` handles the messages in between.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ __all__ = ["Kernel", "Phase"]
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT: Final = 60.0
-"""Seconds in which a kernel must answer."""
+"""Seconds within which a kernel must answer."""
 _PROBE: Final = 0.25
 _PROBES: Final = 20
 
 
 class Phase(Enum):
-    """Where the kernel is in its life."""
+    """States of the kernel's life."""
 
     SPARE = "spare"
     STARTING = "starting"
@@ -64,8 +64,8 @@ class Kernel:
     Args:
         bootstrap: What to start.
         outbox: Takes the events.
-        store: Takes large values; may raise StorageError.
-        guard: Takes the kernel along when the host dies.
+        store: Stores large values; may raise StorageError.
+        guard: Kills the kernel when the host dies.
         lease: Holds the kernel's environment.
     """
 
@@ -86,7 +86,7 @@ class Kernel:
         self._spare: Spare | None = None
         self._generation = 0
         self._status: str | None = None
-        self._fault: str | None = None  # why we ended the kernel ourselves
+        self._fault: str | None = None  # why this host ended the kernel
         self._stop_reason: str | None = None
         self._stop_expected = True
         self._stopping = False
@@ -94,14 +94,14 @@ class Kernel:
         self._restarted: asyncio.Future[None] | None = None
         self._exiting: asyncio.Task[None] | None = None
         self.owned = asyncio.Event()
-        """Set when a spare has become the kernel of a session."""
+        """Set once a spare has become a session's kernel."""
         self.dead = asyncio.Event()
 
     # --- the life of the kernel ---
 
     @property
     def pid(self) -> int | None:
-        """The process id of the kernel, while it lives."""
+        """The process id of the living kernel."""
         return None if self._process is None else self._process.pid
 
     @property
@@ -111,16 +111,16 @@ class Kernel:
 
     @property
     def is_spare(self) -> bool:
-        """Whether it is nobody's kernel yet; then it says nothing to anybody."""
+        """Whether it belongs to no session yet; then it reports nothing."""
         return self._phase is Phase.SPARE
 
     @property
     def open_executions(self) -> list[str]:
-        """The ids of the executions that were accepted and have not finished."""
+        """Ids of the executions that were accepted and have not finished."""
         return self._conversation.open_executions
 
     async def run(self) -> None:
-        """Start the kernel, and again when a restart is asked for; return when it is dead for good."""
+        """Start the kernel, and again at each restart; return when it is dead for good."""
         if self.is_spare and not await self._wait_for_owner():
             self.dead.set()
             return
@@ -134,11 +134,11 @@ class Kernel:
         self._die(ended)
 
     async def _wait_for_owner(self) -> bool:
-        """Have a process ready for a session; return whether one took it. Of a spare that ends nothing is said."""
+        """Keep a process ready for a session; return whether one took it. The end of a spare is not reported."""
         try:
             self._spare = Spare(find_command(self._bootstrap), self._guard, self._build_fence())
         except (KernelStartFailed, OSError, ValueError) as exc:
-            logger.warning("there can be no spare: %s", exc)
+            logger.warning("no spare can be made: %s", exc)
             return False
         process = self._process = self._spare.process
         owned: asyncio.Future[Any] = self._loop.create_task(self.owned.wait())
@@ -157,13 +157,13 @@ class Kernel:
         """Return when this spare has imported all that a kernel needs.
 
         Raises:
-            NoKernel: If it is no spare, or ended.
+            NoKernel: If it is no spare, or has ended.
         """
         if self._spare is None or not await self._spare.warm():
             raise NoKernel("This is no spare kernel, or it has ended")
 
     async def become(self, owner: HostBecome) -> None:
-        """Be the kernel of a session from here on.
+        """Become the kernel of a session.
 
         Raises:
             NoKernel: If this is no spare, or one that has ended or does not answer. It must be ended then.
@@ -187,7 +187,7 @@ class Kernel:
         try:
             self._make_packages()
             await spare.become(command, ConnectionFile(Path(bootstrap.folder), self._generation, command.name))
-        except OSError as exc:  # TimeoutError is one
+        except OSError as exc:  # TimeoutError is an OSError
             raise NoKernel(f"This spare kernel cannot be used: {exc}") from exc
         if self._stopping or spare.process.ended.done():
             raise NoKernel("This spare kernel has just ended")
@@ -197,7 +197,7 @@ class Kernel:
         logger.info("this spare is the kernel of the session %r now", owner.notebook_label)
 
     async def _live_once(self) -> Ended | RuntimedError:
-        """Start the kernel's process and see it through to its end, with all its output."""
+        """Start the kernel's process and follow it to its end, with all its output."""
         self._phase = Phase.STARTING
         self._fault = None
         if self._stopping:
@@ -240,7 +240,7 @@ class Kernel:
         return ended
 
     def _make_packages(self) -> None:
-        """Have an empty folder for what may be added to a kernel in an environment of ours."""
+        """Create an empty folder for packages added to a kernel whose environment runtimed made."""
         if self._bootstrap.marker:
             folder = Path(self._bootstrap.folder) / PACKAGES
             shutil.rmtree(folder, ignore_errors=True)
@@ -253,14 +253,14 @@ class Kernel:
         return build_fence(limit, name, Path(self._bootstrap.folder), find_mechanisms())
 
     def _die(self, ended: Ended | RuntimedError) -> None:
-        """Say how it ended, for good."""
+        """Report its final end."""
         reason, sentence = self._explain(ended)
         self._phase = Phase.DEAD
         exit_code, number, stderr = None, None, ""
         if isinstance(ended, Ended):
             exit_code, number = ended.exit_code, ended.signal
             stderr = "" if self._stopping else ended.stderr
-        # First: whoever sees an execution end may ask at once how the kernel is, or for a new one.
+        # First: who sees an execution end may at once ask for the kernel's status, or for a new kernel.
         self._state(
             "dead",
             exit_code=exit_code,
@@ -277,7 +277,7 @@ class Kernel:
         if self._restarted is not None and not self._restarted.done():
             error = KernelStartFailed(sentence, exit_code=exit_code, signal=number, stderr=stderr)
             self._restarted.set_exception(error)
-            self._restarted.exception()  # whoever asked may be gone
+            self._restarted.exception()  # the waiter may be gone
         self.dead.set()
 
     def _explain(self, ended: Ended | RuntimedError) -> tuple[str | None, str]:
@@ -350,13 +350,13 @@ class Kernel:
         """See `ConversationListener`: as in Jupyter, a fresh kernel takes the place of one that `exit()` ended."""
         if self._phase is Phase.READY and not self._stopping:
             self._exiting = self._loop.create_task(self._replace(keeps_queue=True))
-            self._exiting.add_done_callback(lambda task: task.cancelled() or task.exception())  # told by the state
+            self._exiting.add_done_callback(lambda task: task.cancelled() or task.exception())  # the state tells of it
         return self._restart_asked and not self._stopping
 
     # --- its work ---
 
     def execute(self, request: Execute) -> None:
-        """Execute code, when the kernel is ready; an id that was seen before does nothing.
+        """Execute code once the kernel is ready. Idempotent by the execution's id.
 
         Raises:
             NoKernel: If the kernel is dead.
@@ -366,7 +366,7 @@ class Kernel:
         self._conversation.execute(request, now=self._phase is Phase.READY)
 
     def interrupt(self) -> None:
-        """Interrupt what runs; with nothing running, nothing happens."""
+        """Interrupt what runs; without anything running, do nothing."""
         self._conversation.interrupt()
 
     def _send_interrupt(self) -> None:
@@ -379,15 +379,15 @@ class Kernel:
         """Answer the input request of an execution.
 
         Raises:
-            RuntimedError: If it does not wait for input.
+            RuntimedError: If the execution does not wait for input.
         """
         self._conversation.answer(execution_id, text)
 
     async def ask(self, msg_type: str, content: dict[str, Any]) -> dict[str, Any]:
-        """Ask the kernel something beside the executions; see `Questions.ask`.
+        """Ask the kernel a question beside the executions; see `Questions.ask`.
 
         Raises:
-            NoKernel: If it is not ready.
+            NoKernel: If the kernel is not ready.
         """
         if self._phase is not Phase.READY:
             what_next = "start a new one" if self._phase in (Phase.ENDING, Phase.DEAD) else "ask again when it is ready"
@@ -398,15 +398,15 @@ class Kernel:
         return self._command is not None and self._command.is_launched
 
     def storage_changed(self) -> None:
-        """Called when the outbox is stuck or crowded, and when it no longer is."""
+        """Called when the outbox becomes stuck or crowded, and when it no longer is."""
         self._conversation.go_on()
         self._set_reading()
 
     def _set_reading(self) -> None:
-        """Leave the output in the kernel while it should wait, if it does: another one would drop what is not read."""
+        """Pause output while the outbox is full, if the kernel waits for its reader; others drop unread output."""
         if self._wire is None or self._command is None:
             return
-        # What a kernel says that is about to end is little, and it should not have to be killed.
+        # A kernel that is about to end says little, and must not have to be killed for it.
         ends = self._process is None or self._process.ended.done()
         waits = self._command.waits and self._phase in (Phase.STARTING, Phase.READY) and not ends
         if self._outbox.stuck or (self._outbox.crowded and waits):
@@ -418,21 +418,21 @@ class Kernel:
 
     @property
     def bootstrap(self) -> Bootstrap:
-        """What runs, or is being started."""
+        """The configuration that runs, or is being started."""
         return self._bootstrap
 
     def restart(self, request: HostRestart) -> Awaitable[None]:
-        """Replace the kernel's process; what is executed from now on waits for the new one. Joins one that goes on.
+        """Replace the kernel's process. Later executions wait for the new one. Joins a restart in progress.
 
         Args:
-            request: In which environment.
+            request: The new environment.
 
         Returns:
-            To be awaited: done when the new kernel is ready; raises KernelStartFailed if it does not start.
+            An awaitable that is done when the new kernel is ready; raises KernelStartFailed if it does not start.
 
         Raises:
             NoKernel: If the kernel is dead.
-            KernelStartFailed: If that environment is not there; the kernel runs on.
+            KernelStartFailed: If the environment does not exist; the kernel runs on.
         """
         if self._phase is Phase.DEAD or self._stopping:
             raise NoKernel("The kernel of this session has ended; start a new one")
@@ -468,10 +468,10 @@ class Kernel:
         await asyncio.shield(restarted)
 
     def stop(self, reason: str | None = None, *, expected: bool = True) -> Awaitable[object]:
-        """End the kernel for good: politely, then by force. From now on nothing is executed.
+        """End the kernel for good, gracefully and then by force. Nothing is executed any more. Idempotent.
 
         Returns:
-            To be awaited: done when the kernel is dead and has been said to be. Harmless when it was already.
+            An awaitable that is done when the kernel is dead and its end was reported.
         """
         if self._phase is Phase.DEAD or self._stopping:
             return self.dead.wait()
@@ -489,7 +489,7 @@ class Kernel:
         await self.dead.wait()
 
     def kill(self) -> None:
-        """End the kernel for good, at once."""
+        """Kill the kernel for good."""
         self._stopping = True
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The end of a kernel's process: how it is brought about, what is read after it, and why it came, in a sentence."""
+"""The end of a kernel's process: how it is brought about, what is read after it, and its reason in a sentence."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from runtimed.host.wire import Wire
 __all__ = ["ask_to_end", "drain", "explain", "force_to_end"]
 
 _POLITE: Final = 3.0
-"""Seconds that a kernel gets to end by itself."""
+"""Seconds within which a kernel must end by itself."""
 
 _POLITE_BUSY: Final = 1.0
-"""The same for one whose code has just been interrupted."""
+"""The same for a kernel whose code has just been interrupted."""
 
 _TERMINATE: Final = 0.5
-"""Seconds from one signal to the next."""
+"""Seconds between two signals."""
 
 _HELD_OPEN: Final = 1.0
-"""Seconds of silence after which a dead kernel's sockets are left that a process holds open which it has forked."""
+"""Seconds of silence after which a dead kernel's sockets are abandoned that a forked process keeps open."""
 
 
 async def ask_to_end(process: KernelProcess, wire: Wire, *, restart: bool, is_busy: bool) -> None:
-    """Ask a kernel to end, and force it to where it does not.
+    """Ask a kernel to end, and force it if it does not.
 
     Args:
         process: The kernel's process.
-        wire: Where the kernel can be asked.
+        wire: The channels to the kernel.
         restart: Whether the kernel is told that another one takes its place.
         is_busy: Whether its code was interrupted for this.
     """
@@ -57,11 +57,11 @@ async def _wait(process: KernelProcess, seconds: float) -> None:
 
 
 async def drain(wire: Wire, outbox: Outbox) -> None:
-    """Take in what a dead kernel has left in its sockets."""
+    """Read what a dead kernel has left in its sockets."""
     loop = asyncio.get_running_loop()
     quiet_since = loop.time()
     while loop.time() - quiet_since < _HELD_OPEN:
-        is_connected = wire.is_connected()  # before it is read: what came before the end is there
+        is_connected = wire.is_connected()  # before the read: what was sent before the end is there
         if wire.drain() or outbox.stuck:
             quiet_since = loop.time()
         elif not is_connected:
@@ -70,12 +70,12 @@ async def drain(wire: Wire, outbox: Outbox) -> None:
 
 
 def explain(ended: Ended, max_memory: int | None, starting: KernelCommand | None) -> str:
-    """Return why a kernel ended that nobody had ended, in a sentence.
+    """Return a sentence that says why a kernel ended that nobody had ended.
 
     Args:
         ended: How its process ended.
         max_memory: Its memory limit, in bytes.
-        starting: What was run, if it ended before it had answered; else None.
+        starting: The command, if it ended before its first answer; else None.
     """
     if ended.over_limit and max_memory is not None:
         return (

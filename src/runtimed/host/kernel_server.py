@@ -1,4 +1,4 @@
-"""What a daemon can ask of a kernel's host. The kernel does it; this only tells the one from the other."""
+"""The operations that a daemon can ask of a kernel's host. The kernel performs them; this module only dispatches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the environment of a kernel from being removed: its users hold a shared lock on its marker."""
+"""Keeps the environment of a kernel from being deleted: its users hold a shared lock on its marker."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ class Lease:
         self._fd = -1
 
     def take(self, marker: str) -> None:
-        """Hold this environment from now on, and let go of the one before.
+        """Hold this environment from now on, and release the previous one.
 
         Args:
             marker: The file to lock; empty for none.
 
         Raises:
-            KernelStartFailed: If it was deleted; the one before is still held.
+            KernelStartFailed: If the environment was deleted; the previous one is still held.
         """
         fd = _locked(marker) if marker else -1
         self.close()
         self._fd = fd
 
     def close(self) -> None:
-        """Let go. Closing twice is harmless."""
+        """Release the environment. Idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -40,7 +40,7 @@ def _locked(marker: str) -> int:
     fd = -1
     try:
         fd = os.open(marker, os.O_RDONLY | os.O_CLOEXEC)
-        # Whoever removes an environment holds its lock only while it renames the folder.
+        # A deletion holds the lock only while it renames the folder.
         fcntl.flock(fd, fcntl.LOCK_SH)
         if not os.path.samestat(os.fstat(fd), os.stat(marker)):  # noqa: PTH116  # next to fstat
             raise FileNotFoundError(marker)

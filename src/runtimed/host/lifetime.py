@@ -1,4 +1,4 @@
-"""The life of a host: its parts put together, what it does when its daemon is gone, and when it ends."""
+"""The life of a host: its parts, what it does when its daemon is gone, and when it ends."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ __all__ = ["Parts", "label_log", "live"]
 logger = logging.getLogger(__name__)
 
 MAX_STRANGERS: Final = 16
-"""Connections that have not said who they are; one more, and the one that waits longest has to go."""
+"""Largest number of connections without a greeting. One more evicts the oldest of them."""
 
 FIRST_DAEMON: Final = 10.0
-"""Seconds after its start in which the daemon that started it should attach itself."""
+"""Seconds after its start within which the daemon should attach."""
 BACK_OFF: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Seconds between attempts to get a daemon; the last one repeats."""
+"""Seconds between attempts to start a daemon; the last one repeats."""
 FOLDER_CHECK: Final = 5.0
-"""Seconds between looks whether the host's folder is still there, and its log still short."""
+"""Seconds between two checks that the host's folder exists and its log is short."""
 FAREWELL: Final = 1.0
-"""Seconds for the last frames to leave."""
+"""Seconds for sending the last frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class Parts:
 
     Attributes:
         outbox: Takes its events.
-        blobs: Takes large values.
-        guard: Takes its processes along when the host dies.
-        tasks: Where requests that take time run.
-        daemon_changed: To be called when a daemon was attached or lost.
+        blobs: Stores large values.
+        guard: Kills its processes when the host dies.
+        tasks: Runs requests that take time.
+        daemon_changed: To be called when a daemon attaches or is lost.
     """
 
     outbox: Outbox
@@ -70,17 +70,17 @@ Begin = Callable[[Parts], tuple[Owned, HostServer]]
 
 
 def label_log(label: str) -> None:
-    """Let every line of the log say from now on which session it is about."""
+    """Put the session's name into every line of the log from now on."""
     label = repr(label[:80]).replace("%", "%%")
     for handler in logging.getLogger().handlers:
         handler.setFormatter(LineFormatter(f"%(asctime)s {label} %(levelname)s %(name)s: %(message)s"))
 
 
 async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]) -> None:
-    """Own something from its start to its end, and until a daemon has stored what was said of it.
+    """Own something from its start to its end, and until a daemon has stored its events.
 
     Args:
-        bootstrap: What the host was told.
+        bootstrap: The host's configuration.
         begin: Makes what is owned, not started yet, and what serves the connections to it.
         ready: Called when the host's socket listens, before what it owns is started.
 
@@ -98,7 +98,7 @@ async def live(bootstrap: HostBootstrap, begin: Begin, ready: Callable[[], None]
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
     if host.owned.is_spare:
-        # It never was anybody's: there is nothing to read in it, and perhaps nobody to clean up.
+        # It never belonged to a session: it left nothing to read, and perhaps nobody cleans up.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -133,9 +133,9 @@ class _Host:
         self._folder_is_gone = False
 
     async def run(self) -> None:
-        """Return when what it owns is dead and everything is stored, or somebody wants the host to end."""
+        """Return when what it owns is dead and everything is stored, or when the host is asked to end."""
         self._loop.add_signal_handler(signal.SIGTERM, self._terminated.set)
-        # Handled and not ignored: what is ignored here would be ignored by what is started here, too.
+        # Handled, not ignored: child processes would inherit the ignored signal.
         self._loop.add_signal_handler(signal.SIGINT, lambda: None)
         self._loop.add_signal_handler(signal.SIGHUP, lambda: None)
         works = (self._keep_a_daemon, self._obey_sigterm, self._watch_folder)
@@ -150,7 +150,7 @@ class _Host:
                 helper.cancel()
 
     async def _wait_stored(self) -> None:
-        """Wait until the daemon has stored everything; a host that is told to end leaves that to its spool."""
+        """Wait until the daemon has stored everything. A host that is told to end leaves that to its spool."""
         stored = asyncio.ensure_future(self._outbox.wait_empty())
         told = asyncio.ensure_future(self._terminated.wait())
         try:
@@ -170,9 +170,9 @@ class _Host:
         self._daemon_news.set()
 
     async def _keep_a_daemon(self) -> None:
-        """Start a daemon when the one that was attached is gone; it finds this host by itself.
+        """Start a daemon when the attached one is gone; the new daemon finds this host by itself.
 
-        One that runs elsewhere cannot be started from here: it is waited for.
+        A daemon of another machine cannot be started from here, so it is awaited.
         """
         if self.owned.is_spare:
             await self._wait_for_owner()
@@ -197,7 +197,7 @@ class _Host:
             await self._daemon_news.wait()
 
     async def _wait_for_owner(self) -> None:
-        """Return when this spare is a session's. Until then it lives as long as the daemon that made it; see `keep`."""
+        """Return when this spare belongs to a session. Until then it lives as long as its daemon; see `keep`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_DAEMON):
                 await self.owned.owned.wait()
@@ -225,7 +225,7 @@ class _Host:
             with contextlib.suppress(RuntimeError):  # the loop may be closed
                 self._loop.call_soon_threadsafe(tell, error)
 
-        # A thread that ends with the process: waiting for the start of a daemon must not keep a host alive.
+        # A daemon thread: waiting for the start of a daemon must not keep a host alive.
         threading.Thread(target=work, name="start-daemon", daemon=True).start()
         await done
 
@@ -237,9 +237,9 @@ class _Host:
         await self.owned.stop("The host was terminated", expected=False)
 
     async def _watch_folder(self) -> None:
-        """End when the folder is gone: nobody can find this host any more, and nothing can be stored."""
+        """End when the folder is gone: no daemon can find this host any more, and nothing can be stored."""
         inode = self._folder.stat().st_ino
-        while _has_inode(self._folder, inode):  # nothing tells of it
+        while _has_inode(self._folder, inode):  # nothing reports it
             await asyncio.sleep(FOLDER_CHECK)
             tidy_log()
         logger.error("the folder of this host has vanished")
@@ -250,7 +250,7 @@ class _Host:
 
 
 async def _logged(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a helper; its failure is no reason to end what the host owns."""
+    """Run a helper; its failure must not end what the host owns."""
     try:
         await work()
     except Exception:
@@ -266,7 +266,7 @@ def _has_inode(folder: Path, inode: int) -> bool:
         return folder.stat().st_ino == inode
     except FileNotFoundError:
         return False
-    except OSError:  # not gone, only out of reach
+    except OSError:  # not gone, but out of reach
         return True
 
 

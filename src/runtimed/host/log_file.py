@@ -1,4 +1,4 @@
-"""A host's log: the lines of its loggers, and what a library of it prints; both in one file that stays small."""
+"""A host's log: the lines of its loggers and what its libraries print, in one file that stays small."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final
 __all__ = ["MAX_LOG", "LogFile", "tidy_log"]
 
 MAX_LOG: Final = 2**20
-"""Bytes of a host's log; then what it holds moves to the file beside it, in the place of what that held."""
+"""Size of a log in bytes above which its content replaces that of the file beside it."""
 
 
 class LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # generic for type checkers alone
-    """Writes to a file whose descriptor others may have, too: they all append, so the file itself is emptied."""
+    """Appends to a file whose descriptor others may share: so the file itself is truncated, not replaced."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, made for this user alone.
+        """Open the file with mode 0600.
 
         Raises:
-            OSError: If that is not possible.
+            OSError: If it cannot be opened.
         """
         self._path = path
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -33,8 +33,8 @@ class LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # generic for t
         self.tidy()
 
     def tidy(self) -> None:
-        """Empty the file if it has become long, whoever wrote to it; the last part of it is kept beside it."""
-        with contextlib.suppress(OSError):  # a log is no reason to end what the host owns
+        """Truncate a long file, whoever wrote to it; its content is kept beside it."""
+        with contextlib.suppress(OSError):  # a log must not end what the host owns
             size = os.fstat(self.fd).st_size
             if size > MAX_LOG:
                 try:
@@ -49,7 +49,7 @@ class LogFile(logging.StreamHandler):  # type: ignore[type-arg]  # generic for t
 
 
 def tidy_log() -> None:
-    """Do so with this process's log; called now and then, for what is printed."""
+    """Truncate this process's log if it is long; called from time to time, for what is printed."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogFile):
             handler.tidy()

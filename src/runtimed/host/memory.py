@@ -1,7 +1,7 @@
-"""The memory of kernels: how much there is, what means this machine offers to limit it, and the fence around a kernel.
+"""The memory of kernels: how much there is, the ways of this machine to limit it, and the fence around a kernel.
 
-A cgroup limits a kernel and everything it starts, together. Where none can be made, RLIMIT_DATA limits each process by
-itself. Looking (`find_mechanisms`) changes nothing, and no cgroup is touched but those that were made here.
+A cgroup limits a kernel and all its children together. Where none can be made, RLIMIT_DATA limits each process by
+itself. `find_mechanisms` changes nothing, and only cgroups that were made here are touched.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """A means to limit the memory of kernels.
+    """A way to limit the memory of kernels.
 
     Attributes:
-        kind: What it is called.
+        kind: Its name.
         parent: The cgroup in which each kernel gets one of its own; None for RLIMIT_DATA.
     """
 
@@ -69,11 +69,11 @@ class Mechanism:
 def find_mechanisms(
     pid: int | Literal["self"] = "self", *, proc: Path = Path("/proc"), platform: str = sys.platform
 ) -> tuple[Mechanism, ...]:
-    """Find out how memory could be limited for what a process starts, the best way first.
+    """Find the ways to limit the memory of what a process starts, the best one first.
 
     Args:
-        pid: The process that would start kernels. Where it is decides where it may make cgroups.
-        proc: Where the operating system tells of processes.
+        pid: The process that would start kernels. Its cgroup decides where it may make cgroups.
+        proc: Where the operating system describes processes.
         platform: As `sys.platform`.
 
     Returns:
@@ -90,12 +90,12 @@ def find_mechanisms(
 
 
 def _own_cgroups(process: Path) -> Iterator[tuple[Literal["cgroup v2", "cgroup v1"], Path, Path]]:
-    """Yield the cgroups in which a process is, and where their hierarchies are mounted."""
+    """Yield the cgroups that contain a process, and the mount points of their hierarchies."""
     try:
         mounts = list(_mounts((process / "mountinfo").read_text()))
         paths = dict(_own_paths((process / "cgroup").read_text()))
     except OSError as exc:
-        logger.warning("it cannot be told in which cgroup %s is: %s", process, exc)
+        logger.warning("the cgroup of %s is unknown: %s", process, exc)
         return
     for kind, root, mountpoint in mounts:
         if kind in paths and PurePosixPath(paths[kind]).is_relative_to(root):
@@ -103,7 +103,7 @@ def _own_cgroups(process: Path) -> Iterator[tuple[Literal["cgroup v2", "cgroup v
 
 
 def _mounts(mountinfo: str) -> Iterator[tuple[Literal["cgroup v2", "cgroup v1"], str, Path]]:
-    """Yield kind, root and place of the cgroup file systems. Source: proc_pid_mountinfo(5)."""
+    """Yield kind, root and mount point of the cgroup file systems. Source: proc_pid_mountinfo(5)."""
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         fields, details = before.split(), after.split()
@@ -117,7 +117,7 @@ def _mounts(mountinfo: str) -> Iterator[tuple[Literal["cgroup v2", "cgroup v1"],
 
 
 def _own_paths(cgroup: str) -> Iterator[tuple[Literal["cgroup v2", "cgroup v1"], str]]:
-    """Yield where a process is in each hierarchy. Source: cgroups(7), /proc/pid/cgroup."""
+    """Yield the path of a process in each hierarchy. Source: cgroups(7), /proc/pid/cgroup."""
     for line in cgroup.splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -134,9 +134,9 @@ def _v1_parent(own: Path) -> Path | None:
 def _v2_parent(own: Path, mountpoint: Path) -> Path | None:
     """Return the nearest cgroup, from our own upwards, that may have children with a limit.
 
-    One with processes of its own may not, the topmost of the machine excepted. Who moves a process needs to write to
-    the file of processes of the nearest common ancestor of both places, which is this one. Source: cgroup-v2.rst of
-    the Linux kernel, "No Internal Process Constraint" and "Delegation Containment".
+    A cgroup with processes of its own may not, except the root. To move a process, one must be able to write to the
+    file of processes of the nearest common ancestor of both places, which is this cgroup. Source: cgroup-v2.rst of the
+    Linux kernel, "No Internal Process Constraint" and "Delegation Containment".
     """
     for folder in (own, *own.parents):
         if os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK):
@@ -156,10 +156,10 @@ def _v2_parent(own: Path, mountpoint: Path) -> Path | None:
 
 
 def available_memory(*, proc: Path = Path("/proc")) -> int:
-    """Return how many bytes this process and what it starts can still get: of the machine, or of its container.
+    """Return how many bytes this process and its children can still get: from the machine, or from its container.
 
     Args:
-        proc: Where the operating system tells of processes.
+        proc: Where the operating system describes processes.
     """
     available: int = psutil.virtual_memory().available
     if not proc.exists():  # macOS has no cgroups
@@ -173,7 +173,7 @@ def available_memory(*, proc: Path = Path("/proc")) -> int:
 
 
 def _left_in(folder: Path, kind: Literal["cgroup v2", "cgroup v1"], unlimited: int) -> int:
-    """Return what a cgroup's limit leaves; the files that it has cached are given up before anything is refused."""
+    """Return what a cgroup's limit leaves. Cached files count as free: they are evicted before anything is refused."""
     limit, usage, cached = (
         ("memory.max", "memory.current", "inactive_file")
         if kind == "cgroup v2"
@@ -185,7 +185,7 @@ def _left_in(folder: Path, kind: Literal["cgroup v2", "cgroup v1"], unlimited: i
             return unlimited
         used = int((folder / usage).read_text()) - _counters(folder / "memory.stat").get(cached, 0)
         return int(most) - used
-    except (OSError, ValueError):  # the topmost one has no limit, and a place out of sight has no files
+    except (OSError, ValueError):  # the root has no limit, and a cgroup out of sight has no files
         return unlimited
 
 
@@ -193,12 +193,12 @@ def _left_in(folder: Path, kind: Literal["cgroup v2", "cgroup v1"], unlimited: i
 
 
 class Fence:
-    """What one kernel process and everything it starts live in. This one is open: it limits nothing.
+    """What contains one kernel process and all its children. This one is open: it limits nothing.
 
     Attributes:
-        prefix: Stands before the kernel's command, and puts the kernel inside before it is run.
+        prefix: Precedes the kernel's command, and puts the kernel into the fence before it runs.
         folder: The cgroup; None for none.
-        alarm: A file descriptor that is readable when `heed_alarm` should be called; None for none.
+        alarm: A file descriptor that is readable when `heed_alarm` is to be called; None for none.
     """
 
     prefix: tuple[str, ...] = ()
@@ -206,25 +206,25 @@ class Fence:
     alarm: int | None = None
 
     def heed_alarm(self) -> None:
-        """End everything inside if the limit was exceeded."""
+        """Kill everything inside if the limit was exceeded."""
 
     def end(self) -> bool:
-        """End everything that is still inside, and remove the fence; wait for that, some seconds at most.
+        """Kill what is left inside and remove the fence; waits some seconds at most.
 
         Returns:
-            Whether the limit was exceeded, as far as that can be known.
+            Whether the limit was exceeded, as far as that is known.
         """
         return False
 
     def close(self) -> None:
-        """Close the alarm. Closing twice is harmless."""
+        """Close the alarm. Idempotent."""
 
 
 class DataLimit(Fence):
     """RLIMIT_DATA, for each process by itself; a Python kernel that reaches it raises MemoryError and lives on.
 
-    It counts private memory that can be written. RLIMIT_AS would count address space, of which V8 reserves more than
-    20 GiB without using it: Deno would not start (measured).
+    It counts private writable memory. RLIMIT_AS would count address space, of which V8 reserves more than 20 GiB
+    without using it: Deno would not start (measured).
     """
 
     def __init__(self, limit: int) -> None:
@@ -237,7 +237,7 @@ class _Cgroup(Fence):
     Args:
         folder: The cgroup, to be made.
         limit: In bytes, swap included.
-        record: A file that says where the cgroup is, until that is gone.
+        record: A file that names the cgroup while it exists.
 
     Raises:
         OSError: If the system refuses; nothing is left then.
@@ -262,14 +262,14 @@ class _Cgroup(Fence):
             raise
 
     def _settings(self) -> Sequence[tuple[str, int, bool]]:
-        """Return the files to write, in order, and whether each must be there."""
+        """Return the files to write, in order, and whether each must exist."""
         raise NotImplementedError
 
     def _allow_children(self, parent: Path) -> None:
-        """Let the parent's children have limits."""
+        """Allow the parent's children to have limits."""
 
     def _arm(self) -> None:
-        """Have the system say when the limit is exceeded, if that is needed."""
+        """Have the system report an exceeded limit, if that is needed."""
 
     def _is_exceeded(self) -> bool:
         raise NotImplementedError
@@ -280,19 +280,19 @@ class _Cgroup(Fence):
         try:
             is_exceeded = self._is_exceeded()
         except OSError as exc:
-            logger.warning("it cannot be told whether the kernel exceeded its memory limit: %s", exc)
+            logger.warning("whether the kernel exceeded its memory limit is unknown: %s", exc)
             is_exceeded = False
         self._remove()
         return is_exceeded
 
     def _remove(self) -> None:
-        """Remove the cgroup, and then the record; a cgroup that is not empty yet is left to `clear_leftovers`."""
+        """Remove the cgroup, and then the record. `clear_leftovers` removes a cgroup that is not empty yet."""
         if _remove(self._folder):
             self._record.unlink(missing_ok=True)
 
 
 class CgroupV2(_Cgroup):
-    """In the unified hierarchy, where the system itself ends all processes when one of them exceeds the limit."""
+    """In the unified hierarchy, where the system kills all processes when one of them exceeds the limit."""
 
     def _settings(self) -> Sequence[tuple[str, int, bool]]:
         return (("memory.max", self._limit, True), ("memory.swap.max", 0, False), ("memory.oom.group", 1, True))
@@ -303,13 +303,13 @@ class CgroupV2(_Cgroup):
             control.write_text("+memory")
 
     def _is_exceeded(self) -> bool:
-        # `oom` counts this limit alone; `oom_kill` also what an ancestor's limit, or the machine's, has ended.
+        # `oom` counts this limit alone; `oom_kill` also kills by an ancestor's limit or the machine's.
         events = _counters(self._folder / "memory.events")
         return events.get("oom", 0) > 0 and events.get("oom_kill", 0) > 0
 
 
 class CgroupV1(_Cgroup):
-    """In the hierarchy of the memory controller, where the system ends one process, and `heed_alarm` the others."""
+    """In the hierarchy of the memory controller, where the system kills one process, and `heed_alarm` the others."""
 
     _control: int | None = None
     _rang = False
@@ -339,7 +339,7 @@ class CgroupV1(_Cgroup):
         return (killed or self._rang) and self._was_full()
 
     def _was_full(self) -> bool:
-        # memory.failcnt stays 0 where the limit with swap is the one that is exceeded (Linux 6.18, measured).
+        # memory.failcnt stays 0 if the limit with swap is the exceeded one (Linux 6.18, measured).
         return int((self._folder / "memory.max_usage_in_bytes").read_text()) > self._limit - _HUGE_PAGE
 
     def close(self) -> None:
@@ -351,17 +351,17 @@ class CgroupV1(_Cgroup):
 
 
 def build_fence(limit: int, name: str, records: Path, mechanisms: Sequence[Mechanism]) -> Fence:
-    """Build a fence by the first mechanism that works; an open one, and a warning, if none does.
+    """Build a fence by the first mechanism that works; an open one, with a warning, if none does.
 
     Args:
-        limit: In bytes, for the kernel and all that it starts together.
-        name: Names the cgroup: the host's epoch and the kernel's generation.
-        records: The host's folder; it says where the cgroup is, for `clear_leftovers`.
+        limit: In bytes, for the kernel and all its children together.
+        name: The cgroup's name: the host's epoch and the kernel's generation.
+        records: The host's folder, which notes the cgroup for `clear_leftovers`.
         mechanisms: As `find_mechanisms` returns them.
     """
     for mechanism in mechanisms:
         if mechanism.parent is None:
-            logger.info("RLIMIT_DATA keeps each process of the kernel within %d bytes", limit + ALLOWANCE)
+            logger.info("RLIMIT_DATA limits each process of the kernel to %d bytes", limit + ALLOWANCE)
             return DataLimit(limit)
         kind = CgroupV2 if mechanism.kind == "cgroup v2" else CgroupV1
         folder = mechanism.parent / f"runtimed-{name}"
@@ -370,9 +370,9 @@ def build_fence(limit: int, name: str, records: Path, mechanisms: Sequence[Mecha
         except OSError as exc:
             logger.warning("the kernel gets no %s: %s", mechanism.kind, exc)
         else:
-            logger.info("%s keeps the kernel within %d bytes", folder, limit)
+            logger.info("%s limits the kernel to %d bytes", folder, limit)
             return fence
-    logger.warning("nothing on this machine keeps the kernel within %d bytes", limit)
+    logger.warning("nothing on this machine can limit the kernel to %d bytes", limit)
     return Fence()
 
 
@@ -384,21 +384,19 @@ def _prefix(how: str, limit: Path | int) -> tuple[str, ...]:
 
 
 def clear_leftovers(records: Path) -> bool:
-    """End what a dead host has left in its kernel's cgroup, and remove that.
-
-    Waits for the processes, some seconds at most.
+    """Kill what a dead host has left in its kernel's cgroup, and remove the cgroup; waits some seconds at most.
 
     Args:
         records: The host's folder.
 
     Returns:
-        Whether nothing is left, also if nothing was.
+        Whether nothing is left.
     """
     is_clear = True
     for record in records.glob(f"{_RECORD}*"):
         folder = Path(record.read_text())
         if _NAME.fullmatch(folder.name) and (folder / "cgroup.procs").exists():
-            logger.info("ending what is left in the cgroup %s", folder)
+            logger.info("killing what is left in the cgroup %s", folder)
             _empty(folder)
             is_clear = _remove(folder) and is_clear
     return is_clear
@@ -407,15 +405,15 @@ def clear_leftovers(records: Path) -> bool:
 def leave_fence(proc: Path = Path("/proc")) -> None:
     """Move this process out of a kernel's cgroup, if it is in one.
 
-    For daemons: a client in a kernel starts one when none answers, and it must not end with that kernel.
+    For daemons: a client inside a kernel starts one if none answers, and that daemon must not end with the kernel.
 
     Args:
-        proc: Where the operating system tells of processes.
+        proc: Where the operating system describes processes.
     """
     for kind, own, _ in _own_cgroups(proc / "self"):
         if not _NAME.fullmatch(own.name):
             continue
-        # In v2 the parent may hold no processes itself, see `_v2_parent`.
+        # In v2 the parent may have no processes itself, see `_v2_parent`.
         refuge = own.parent if kind == "cgroup v1" else own.parent / _REFUGE
         try:
             refuge.mkdir(exist_ok=True)
@@ -428,14 +426,14 @@ def leave_fence(proc: Path = Path("/proc")) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Kill what is in a cgroup, again and again until nothing is; for at most _END_DEADLINE seconds."""
+    """Kill everything in a cgroup, repeatedly until it is empty, for at most _END_DEADLINE seconds."""
     deadline = time.monotonic() + _END_DEADLINE
     while _kill(folder) and time.monotonic() < deadline:
         time.sleep(_END_PAUSE)
 
 
 def _kill(folder: Path) -> bool:
-    """Kill what is in a cgroup; return whether there was anything."""
+    """Kill the processes in a cgroup; return whether there were any."""
     try:
         pids = [int(line) for line in (folder / "cgroup.procs").read_text().split()]
         if pids and (folder / "cgroup.kill").exists():  # Linux 5.14, v2 only
@@ -444,7 +442,7 @@ def _kill(folder: Path) -> bool:
     except OSError:  # it was removed
         return False
     for pid in pids:
-        if pid > 0:  # 0 is a process in a place out of sight
+        if pid > 0:  # 0 is a process in another pid namespace
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
     return bool(pids)
@@ -463,5 +461,5 @@ def _remove(folder: Path) -> bool:
 
 
 def _counters(file: Path) -> dict[str, int]:
-    """Read a file of lines that hold a name and a number."""
+    """Read a file whose lines have a name and a number."""
     return {name: int(value) for name, value in (line.split() for line in file.read_text().splitlines())}

@@ -1,8 +1,8 @@
-"""The host's events on their way out: numbered, spooled, then sent, and kept until the daemon has stored them.
+"""The host's outgoing events: numbered, spooled, sent, and kept until the daemon has stored them.
 
-The spool's file is the queue; memory holds only what is under way, at most WINDOW bytes. Nothing here waits: it says
-when the kernel should. While a daemon is attached, and stores more slowly than the kernel prints, that is from SPOOLED
-bytes on; while there is none, the kernel goes on as long as there is room on the disk.
+The spool's file is the queue; memory has only what is in flight, at most WINDOW bytes. Nothing here waits: it only says
+when the kernel should. While an attached daemon stores more slowly than the kernel prints, that is from SPOOLED bytes
+on. Without a daemon the kernel goes on as long as the disk has space.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ __all__ = ["RETRY", "SPOOLED", "WINDOW", "EventSink", "Outbox"]
 logger = logging.getLogger(__name__)
 
 WINDOW: Final = 4 * 2**20
-"""Bytes of events that may be sent and not acknowledged; what is beyond waits in the spool."""
+"""Flow-control window: bytes of events in flight without an acknowledgement. The rest waits in the spool."""
 
 SPOOLED: Final = 64 * 2**20
-"""Bytes in the spool above which the kernel waits for the daemon that is attached; it goes on below a half of that."""
+"""High-water mark of the spool, in bytes. Above it the kernel waits for an attached daemon, until half of it is left."""
 
 RETRY: Final = 1.0
-"""Seconds after which writing is tried again when the disk is full."""
+"""Seconds between two attempts to write to a full disk."""
 
 _PAGE: Final = 2**20
 
@@ -40,7 +40,7 @@ class EventSink(Protocol):
 
     @property
     def takes_events(self) -> bool:
-        """Whether it takes more just now; else the owner calls `Outbox.pump` later."""
+        """Whether it takes more now; else the owner calls `Outbox.pump` later."""
 
     def send_event(self, seq: int, event: bytes) -> None:
         """Send an event's own bytes; its number is 0 if it is not to be stored."""
@@ -50,13 +50,13 @@ class Outbox:
     """Numbers events from 1, in the order of `add`.
 
     Args:
-        spool: Where they stay until acknowledged.
+        spool: Keeps them until they are acknowledged.
         changed: Called when `stuck` or `crowded` has changed.
 
     Attributes:
-        stuck: Whether the spool cannot be written. The owner should add as little as possible: what is added waits in
+        stuck: Whether the spool cannot be written. The owner should add as little as possible: added events wait in
             memory.
-        crowded: Whether the spool holds so much that the daemon should catch up first.
+        crowded: Whether the spool is above its high-water mark.
     """
 
     def __init__(self, spool: Spool, changed: Callable[[], None]) -> None:
@@ -81,17 +81,17 @@ class Outbox:
         return self._last
 
     def add(self, event: Event) -> None:
-        """Number an event; it leaves with the next `flush`."""
+        """Number an event; the next `flush` sends it."""
         self._last += 1
         self._added.append((self._last, encode_event(event)))
 
     def tell(self, event: Event) -> None:
-        """Send an event that has no number and is not kept: it comes at once or never."""
+        """Send an event without a number, at most once."""
         if self._sink is not None and self._sink.takes_events:
             self._sink.send_event(0, encode_event(event))
 
     def flush(self) -> None:
-        """Spool what was added, then send what may be sent."""
+        """Spool the added events, then send what may be sent."""
         if not self._added or self.stuck:
             return
         batch = self._added
@@ -107,25 +107,25 @@ class Outbox:
         if sink is None:
             return
         for n, body in batch:
-            # Straight from memory, if all before it has left as well.
+            # Straight from memory, if all earlier events were sent.
             if self._sent != n - 1 or not self._has_room(sink):
                 self.pump()
                 return
             self._send(sink, n, body)
 
     def get_stuck(self, reason: StorageError) -> None:
-        """Stop until there is room on the disk again; trying goes on by itself."""
+        """Stop until the disk has space again; attempts to write go on."""
         if self.stuck:
             return
         self.stuck = True
         if not self._reported:
             self._reported = True
-            logger.error("nothing can be stored, so the kernel's output waits: %s", reason)
+            logger.error("the spool cannot be written, so the kernel's output waits: %s", reason)
         self._changed()
         self._loop.call_later(RETRY, self._retry)
 
     def attach(self, sink: EventSink, after: int) -> None:
-        """Send everything numbered above `after` to this sink from now on; what is not above it counts as stored."""
+        """Send all events numbered above `after` to this sink from now on; the others count as stored."""
         self._sink = sink
         self._sent = min(after, self._last)
         self._under_way.clear()
@@ -133,12 +133,12 @@ class Outbox:
         self.acknowledge(after)
 
     def detach(self) -> None:
-        """Send nothing until somebody is attached again."""
+        """Send nothing until a sink is attached again."""
         self._sink = None
         self._look()
 
     def acknowledge(self, n: int) -> None:
-        """Let go of everything up to this number, and use the room."""
+        """Drop the events up to this number, and reuse their space."""
         n = min(n, self._last)
         if n > self._acknowledged:
             self._acknowledged = n

@@ -1,4 +1,4 @@
-"""What a host owns, as the host sees it: it runs, it is ended, and it may be nobody's yet."""
+"""What a host owns, as the host sees it: it runs, it is ended, and it may be a spare."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ class Owned(Protocol):
 
     @property
     def is_spare(self) -> bool:
-        """Whether it is nobody's yet; then it says nothing to anybody."""
+        """Whether it belongs to no session yet; then it reports nothing."""
 
     @property
     def owned(self) -> asyncio.Event:
-        """Set when a spare has become a session's."""
+        """Set once a spare has become a session's."""
 
     @property
     def label(self) -> str:
-        """What names its session in the log."""
+        """The session's name in the log."""
 
     @property
     def dead(self) -> asyncio.Event:
-        """Set when it is dead for good, and has been said to be."""
+        """Set once it is dead for good, and its end was reported."""
 
     async def run(self) -> None:
         """Start it; return when it is dead for good."""
 
     def stop(self, reason: str | None = None, *, expected: bool = True) -> Awaitable[object]:
-        """End it for good, politely.
+        """End it for good, gracefully. Idempotent.
 
         Args:
             reason: Why; None if nobody needs to know.
-            expected: Whether its session wanted that.
+            expected: Whether its session asked for it.
 
         Returns:
-            To be awaited: done when it is dead. Harmless when it was already.
+            An awaitable that is done when it is dead.
         """
 
     def kill(self) -> None:
-        """End it for good, at once."""
+        """Kill it for good."""
 
     def storage_changed(self) -> None:
-        """The outbox is stuck or crowded, or no longer is."""
+        """Called when the outbox becomes stuck or crowded, and when it no longer is."""

@@ -1,4 +1,4 @@
-"""The kernel as a process: what to run, its start, its end, and what takes it along when the host dies.
+"""The kernel as a process: its command, start and end, and what kills it when the host dies.
 
 Nothing here knows Jupyter's messages.
 """
@@ -62,14 +62,14 @@ class KernelCommand:
     """How to start a kernel.
 
     Attributes:
-        name: What to call it in connection files and sentences.
-        argv: May hold `{connection_file}`.
-        environment: Complete; left out of the repr.
-        cwd: Where it works; if that folder is gone, in the home folder.
-        interrupt_mode: How it wants to be interrupted.
+        name: Its name in connection files and messages.
+        argv: The command; may contain `{connection_file}`.
+        environment: All its variables; left out of the repr.
+        cwd: Its working directory; the home folder if that is gone.
+        interrupt_mode: How it is interrupted.
         transport: How it can listen.
-        waits: Whether it waits when its output is not read (our launcher), instead of dropping it.
-        inherited: What it has from its client; None for what this host has.
+        waits: Whether it waits while its output is not read (our launcher), instead of dropping output.
+        inherited: What it gets from its client; None for what this host has.
     """
 
     name: str
@@ -91,10 +91,10 @@ class KernelCommand:
 
 
 def find_command(bootstrap: Bootstrap) -> KernelCommand:
-    """Find out how to start the kernel that was asked for, with what it has from its client.
+    """Find the command of the kernel that was asked for, with what it gets from its client.
 
     Raises:
-        KernelStartFailed: If there is no such kernelspec or interpreter; the sentence names those that there are.
+        KernelStartFailed: If the kernelspec or interpreter does not exist; the sentence names those that do.
     """
     return dataclasses.replace(_find_command(bootstrap), inherited=bootstrap.inherited)
 
@@ -117,7 +117,7 @@ def _find_command(bootstrap: Bootstrap) -> KernelCommand:
     environment.pop("PYTHONEXECUTABLE", None)
     return KernelCommand(
         name="python3",
-        # As ipykernel's own kernelspec: else debugpy writes a warning, which becomes output.
+        # As in ipykernel's own kernelspec: otherwise debugpy writes a warning, which becomes output.
         argv=(interpreter, "-Xfrozen_modules=off", str(_LAUNCHER), "-f", "{connection_file}"),
         environment=environment,
         cwd=cwd,
@@ -126,10 +126,10 @@ def _find_command(bootstrap: Bootstrap) -> KernelCommand:
 
 
 def check_interpreter(interpreter: str) -> None:
-    """Make sure that there is an interpreter to start.
+    """Check that the interpreter exists.
 
     Raises:
-        KernelStartFailed: If there is none, or no longer.
+        KernelStartFailed: If it does not, or no longer.
     """
     if not (Path(interpreter).is_file() and os.access(interpreter, os.X_OK)):
         raise KernelStartFailed(
@@ -139,7 +139,7 @@ def check_interpreter(interpreter: str) -> None:
 
 
 def missing_ipykernel(command: KernelCommand, stderr: str) -> str | None:
-    """Return a sentence that says how to install ipykernel, if that is what the kernel lacked."""
+    """Return a sentence that says how to install ipykernel, if the kernel lacked it; else None."""
     if re.search(r"No module named '?ipykernel", stderr) is None:
         return None
     interpreter = command.argv[0]
@@ -147,7 +147,7 @@ def missing_ipykernel(command: KernelCommand, stderr: str) -> str | None:
 
 
 def existing_folder(*candidates: str) -> str:
-    """Return the first of these folders that may be entered, else the root."""
+    """Return the first of these folders that can be entered, else the root."""
     for folder in candidates:
         if folder and Path(folder).is_dir() and os.access(folder, os.X_OK):
             return folder
@@ -155,7 +155,7 @@ def existing_folder(*candidates: str) -> str:
 
 
 def find_deno(search_path: str, interpreter: str) -> str | None:
-    """Return where deno is: on this PATH, else beside this Python interpreter or ours, where the package puts it."""
+    """Return the path of deno: on this PATH, else beside this Python interpreter or ours, where its package puts it."""
     beside = (str(Path(python).parent) for python in (interpreter, sys.executable) if python)
     return shutil.which("deno", path=os.pathsep.join(filter(None, (*search_path.split(os.pathsep), *beside))))
 
@@ -166,7 +166,7 @@ def _deno_command(bootstrap: Bootstrap, environment: dict[str, str], cwd: str) -
         raise KernelStartFailed(
             "There is no deno here; install it with `pip install 'ipython-runtimed[deno]'`, or put it on the PATH"
         )
-    # Else it tells of new versions of itself, and asks the network for them.
+    # Otherwise it reports new versions of itself, and asks the network for them.
     environment.setdefault("DENO_NO_UPDATE_CHECK", "1")
     return KernelCommand(
         name="deno",
@@ -174,7 +174,7 @@ def _deno_command(bootstrap: Bootstrap, environment: dict[str, str], cwd: str) -
         environment=environment,
         cwd=cwd,
         interrupt_mode="message",  # a signal ends it
-        transport="tcp",  # all that it can do: deno 2.9
+        transport="tcp",  # deno 2.9 has no other
     )
 
 
@@ -223,7 +223,7 @@ def _kernelspec_command(name: str, bootstrap: Bootstrap, environment: dict[str, 
 
 @contextlib.contextmanager
 def _jupyter_variables(environment: Mapping[str, str]) -> Iterator[None]:
-    """Let jupyter_core look where the client would; it reads the process's own environment."""
+    """Let jupyter_core search where the client would; it reads the process's own environment."""
 
     def is_relevant(name: str) -> bool:
         return name.startswith("JUPYTER") or name in {"HOME", "IPYTHONDIR", "XDG_DATA_HOME"}
@@ -250,7 +250,7 @@ class Ended:
 
     Attributes:
         stderr: Its last lines on standard error.
-        over_limit: Whether it was killed for having exceeded its memory limit.
+        over_limit: Whether it was killed because it exceeded its memory limit.
     """
 
     exit_code: int | None
@@ -274,15 +274,15 @@ class KernelProcess:
         command: How to start it.
         connection_file: Where it listens.
         guard: Kills it when this host is gone.
-        fence: Keeps it within its memory limit; ends with it.
-        stdin: What it reads from.
+        fence: Limits its memory; ends with it.
+        stdin: Its standard input.
 
     Attributes:
-        ended: Gets its result when the process has ended and its process group has been killed.
+        ended: Has its result once the process has ended and its process group was killed.
 
     Raises:
         OSError: If the operating system refuses to start it.
-        ValueError: If an argument or a variable holds a zero byte.
+        ValueError: If an argument or a variable contains a zero byte.
     """
 
     def __init__(
@@ -319,7 +319,7 @@ class KernelProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its process group's too."""
+        """Its process id, and its process group's."""
         return self._process.pid
 
     def inherit(self, inherited: Inherited | None) -> None:
@@ -337,7 +337,7 @@ class KernelProcess:
 
     def _wait(self) -> None:
         if hasattr(os, "waitid"):
-            # The process stays a zombie until `_finish`, so nobody else can have its number before its group is killed.
+            # The process stays a zombie until `_finish`: no other process gets its number before its group is killed.
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         else:
             self._process.wait()
@@ -346,7 +346,7 @@ class KernelProcess:
             self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
-        self.send_signal(signal.SIGKILL)  # what it started must not outlive it
+        self.send_signal(signal.SIGKILL)  # its children must not outlive it
         if self._fence.alarm is not None:
             self._loop.remove_reader(self._fence.alarm)
         self._fence.close()
@@ -366,7 +366,7 @@ class KernelProcess:
 
     def _read_stderr(self) -> None:
         try:
-            # A bounded number of reads: it may be written faster than it is read.
+            # A bounded number of reads: output may arrive faster than it is read.
             for _ in range(16):
                 data = os.read(self._read_end, 65536)
                 if not data:
@@ -379,7 +379,7 @@ class KernelProcess:
 
 
 def _spawn(arguments: list[str], command: KernelCommand, stdin: int) -> tuple[subprocess.Popen[Any], int]:
-    """Start a process; return it, and the file descriptor that gives its standard error."""
+    """Start a process; return it, and the file descriptor of its standard error."""
     read_end, write_end = os.pipe()
     try:
         process: subprocess.Popen[Any] = subprocess.Popen(
@@ -401,7 +401,7 @@ def _spawn(arguments: list[str], command: KernelCommand, stdin: int) -> tuple[su
 
 
 def _last_words(text: str) -> str:
-    """Return the last lines, printable; of a crash the first ones, since its traceback begins with what crashed."""
+    """Return the last lines, printable; after a crash the first ones, since its traceback begins with the cause."""
     start = text.rfind(_CRASH)
     lines = text[start:].splitlines()[:_STDERR_LINES] if start >= 0 else text.splitlines()[-_STDERR_LINES:]
     words = printable(without_colours("\n".join(lines)), "\n\t").strip()

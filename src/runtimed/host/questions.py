@@ -1,4 +1,4 @@
-"""What a kernel is asked beside the executions: completions and inspections, answered while a cell runs if it can."""
+"""Questions to a kernel beside the executions: completions, inspections, …; answered during a cell if possible."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from runtimed.host.wire import ChannelName, KernelMessage, Wire
 __all__ = ["ASK_TIMEOUT", "Questions"]
 
 ASK_TIMEOUT: Final = 10.0
-"""Seconds in which an answer must come."""
+"""Seconds within which an answer must arrive."""
 
 
 class Questions:
     """The questions to one kernel process.
 
     Args:
-        wire: How it is asked.
+        wire: The channels to it.
         has_subshells: Whether it answers in a subshell, a thread of its own; else questions wait for the cell to end.
     """
 
@@ -46,13 +46,13 @@ class Questions:
             ) from None
 
     def answered(self, message: KernelMessage) -> None:
-        """Take a reply, if it is one to a question."""
+        """Take a reply, if it answers a question."""
         question = self._open.get(message["parent_id"])
         if question is not None and not question.done():
             question.set_result(message["content"])
 
     def close(self, reason: str) -> None:
-        """Answer all that is open: the kernel is gone."""
+        """Fail all open questions: the kernel is gone."""
         for question in self._open.values():
             if not question.done():
                 question.set_exception(NoKernel(f"{reason} before it answered"))

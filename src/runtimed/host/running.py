@@ -1,4 +1,4 @@
-"""A host as a process: reads its bootstrap frame, says when it listens, and lives until what it owns has ended."""
+"""A host as a process: reads its bootstrap frame, reports when it listens, and lives until what it owns has ended."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ B = TypeVar("B", bound=HostBootstrap)
 logger = logging.getLogger(__name__)
 
 READY: Final = b"ready\n"
-"""Written to the standard output when the host listens; anything else is the sentence that says why not."""
+"""Written to standard output once the host listens. Any other text says why it does not."""
 
 
 def run_host(kind: type[B], live: Callable[[B, Callable[[], None]], Coroutine[Any, Any, None]]) -> int:
     """Run a host; return its exit code.
 
     Args:
-        kind: What it is told.
-        live: Its life; is given what it was told, and is to call its second argument when it listens.
+        kind: The struct of its configuration.
+        live: Its life. It gets the configuration and a function to call when it listens.
     """
     try:
         bootstrap = read_bootstrap(sys.stdin.fileno(), kind)
         log = _open_log(Path(bootstrap.folder) / "host.log", bootstrap.notebook_label)
     except (RuntimedError, OSError) as exc:
         return _give_up(exc)
-    os.chdir("/")  # no mounted file system is kept busy
+    os.chdir("/")  # keeps no mounted file system busy
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(live(bootstrap, lambda: _say_ready(log)))
@@ -59,7 +59,7 @@ def _open_log(path: Path, label: str) -> int:
 
 
 def _say_ready(log: int) -> None:
-    """Tell whoever started the host, and let go of the three standard streams."""
+    """Report to the process that started the host, and release the three standard streams."""
     with contextlib.suppress(OSError):  # nobody may be listening any more
         os.write(1, READY)
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -70,7 +70,7 @@ def _say_ready(log: int) -> None:
 
 
 def _give_up(error: Exception) -> int:
-    """Say why on both streams: they lead nowhere once the host has been ready."""
+    """Write the reason to both streams, which lead nowhere once the host has been ready."""
     sentence = f"The host cannot start: {error}\n".encode(errors="replace")
     for fd in (1, 2):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The host's side of its socket: one daemon at a time is attached, gets the events, and asks for things."""
+"""The host's side of its socket: one daemon at a time is attached, gets the events, and sends requests."""
 
 from __future__ import annotations
 
@@ -57,18 +57,18 @@ HostAsked = Asked[HostOperation, asyncio.Task[None]]
 """A request on it."""
 
 Answer = ReplyBody | Coroutine[Any, Any, ReplyBody]
-"""The reply to a request, or what makes it and goes on when the connection is gone."""
+"""The reply to a request, or the task that makes it and goes on when the connection is gone."""
 
 
 class HostServer:
-    """Serves the connections to this host; what they ask of what it owns is for a subclass to `perform`.
+    """Serves the connections to this host. A subclass performs the requests to what the host owns.
 
     Args:
         epoch: The host's id.
         owned: What the requests are about.
         outbox: What an attached daemon gets.
-        tasks: Where requests that take time run; they go on when the connection is gone.
-        daemon_changed: Called when a daemon was attached or lost.
+        tasks: Runs requests that take time; they go on when the connection is gone.
+        daemon_changed: Called when a daemon attaches or is lost.
         blobs: Has the large values to which events refer.
     """
 
@@ -92,22 +92,22 @@ class HostServer:
         self._connections: set[Connection] = set()
         self._under_way = 0
         self.is_lonely = False
-        """Whether the daemon was lost; False for one that took its leave (`HostDetach`)."""
+        """Whether the daemon was lost; False for one that detached (`HostDetach`)."""
 
     def facts(self) -> AttachReply:
-        """Return what a daemon that attaches itself learns of this host."""
+        """Return what a daemon learns of this host when it attaches."""
         raise NotImplementedError
 
     def perform(self, operation: HostOperation) -> Answer:
-        """Do what the attached daemon asks.
+        """Perform a request of the attached daemon.
 
         Raises:
-            ProtocolError: If that is nothing which is asked of this kind of host.
+            ProtocolError: If this kind of host does not know the operation.
         """
         raise NotImplementedError
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Let something run that makes the reply to a request."""
+        """Run what makes the reply to a request."""
         self._under_way += 1
         task = self.tasks.create_task(work)
         task.add_done_callback(self._ended)
@@ -117,10 +117,10 @@ class HostServer:
         self._under_way -= 1
 
     def check_load(self, operation: HostOperation) -> None:
-        """Refuse a request that may take time while there are too many of them.
+        """Refuse a request that may take time while too many are in flight.
 
         Raises:
-            RuntimedError: If there are.
+            RuntimedError: If there are too many.
         """
         if self._under_way >= MAX_UNDER_WAY and not operation.is_quick:
             raise RuntimedError(
@@ -129,7 +129,7 @@ class HostServer:
             )
 
     def cancelled(self, task: asyncio.Task[None]) -> None:
-        """Nobody waits any more for what a request began, and its connection is still there."""
+        """Note that a request is cancelled while its connection is open."""
 
     @staticmethod
     def new_side() -> ServingSide[HostOperation, asyncio.Task[None]]:
@@ -148,7 +148,7 @@ class HostServer:
         return self._attached is not None
 
     def attach(self, connection: Connection, after: int) -> None:
-        """Give the stream of events to this connection; the one that had it is closed."""
+        """Send the events to this connection; the one that had them is closed."""
         previous, self._attached = self._attached, connection
         if previous is not None and previous is not connection:
             logger.info("a newer daemon takes over")
@@ -158,7 +158,7 @@ class HostServer:
         self._daemon_changed()
 
     def keep(self, connection: Connection) -> None:
-        """Let the spare live as long as this connection, until it is a session's.
+        """Keep the spare alive as long as this connection, until it belongs to a session.
 
         Raises:
             NoKernel: If it is no spare, or another connection keeps it.
@@ -169,15 +169,15 @@ class HostServer:
 
     @property
     def is_kept(self) -> bool:
-        """Whether somebody keeps this spare, or it is one no longer."""
+        """Whether a connection keeps this spare, or it is one no longer."""
         return self._keeper is not None or not self.owned.is_spare
 
     def is_attached(self, connection: Connection) -> bool:
-        """Whether this connection has the stream of events."""
+        """Whether this connection gets the events."""
         return self._attached is connection
 
     def lost(self, connection: Connection, *, said_goodbye: bool) -> None:
-        """A connection is gone."""
+        """Forget a connection that has ended."""
         self._connections.discard(connection)
         if connection is self._keeper:
             self._keeper = None
@@ -191,7 +191,7 @@ class HostServer:
             self._daemon_changed()
 
     def close(self) -> None:
-        """Close all connections, after what was sent has left."""
+        """Close all connections, once their write buffers are sent."""
         for connection in list(self._connections):
             connection.channel.close()
 
@@ -220,7 +220,7 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
                     self.channel.side.welcome()
                     self.channel.flush()
                 case Acknowledged() | Cancelled() | Abandoned():
-                    pass  # by a daemon that another one has replaced; or the work goes on without it
+                    pass  # of a daemon that another one has replaced; or the work goes on without it
 
     def writable(self) -> None:
         """See `ChannelHandler`."""
@@ -262,12 +262,12 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
         self._set_reading()
 
     def _set_reading(self) -> None:
-        """Read no more while the other side does not take its replies; `writable` goes on."""
+        """Pause reading while the peer does not read its replies; `writable` resumes it."""
         if self.channel.unsent > MAX_UNREAD:
             self.channel.pause_reading()
 
     def _perform(self, asked: HostAsked) -> ReplyBody | None:
-        """Do what was asked; None if the reply comes later."""
+        """Perform a request; None if the reply comes later."""
         operation = asked.operation
         if isinstance(operation, OfSpare):
             self._server.keep(self)
@@ -299,7 +299,7 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
             # Its session was named and then its daemon died, which it is about to notice.
             raise ConnectionLost("This spare ends, as the daemon that made it did")
         self._said_goodbye = False
-        # The reply goes first: the daemon learns the epoch before it gets an event.
+        # The reply comes first: the daemon learns the epoch before it gets an event.
         self._reply(asked, server.facts())
         server.attach(self, after)
 

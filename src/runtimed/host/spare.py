@@ -1,8 +1,8 @@
-"""A kernel's process that has imported all it needs and waits to hear for whom it is. Nothing here decides who that is.
+"""A kernel's process that has imported everything and waits for its session. Nothing here decides whose it becomes.
 
-It waits before the kernel's application begins, not after: so profiles, startup files, history and extensions are read
-with the client's own variables and in its folder, and no message has to be undone. What is left of a start takes 30 ms
-instead of 300 (measured, processor time), and a process that waits for one read costs none.
+It waits before the kernel's application begins. So profiles, startup files, history and extensions are read with the
+client's own variables and in its folder, and no message has to be undone. The rest of a start takes 30 ms instead of
+300 (measured, processor time), and a process that waits for one read costs none.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from runtimed.host.wire import ConnectionFile
 __all__ = ["Spare"]
 
 HAND_OVER_TIMEOUT: Final = 1.0
-"""Seconds within which the process must take what it is told; it has nothing else to do."""
+"""Seconds within which the process must take its configuration; it has nothing else to do."""
 
 
 class Spare:
-    """The process, until it is told for whom it is; from then on it is an ordinary kernel's.
+    """The process until it belongs to a session; then it is an ordinary kernel's.
 
     Attributes:
-        connection: Where it listens, once it has taken what it was told.
+        connection: Where it listens, once it has taken its configuration.
 
     Raises:
         OSError, ValueError: If the operating system refuses to start it.
@@ -56,14 +56,14 @@ class Spare:
         return bool(await self._loop.sock_recv(self._socket, 1))
 
     async def become(self, command: KernelCommand, connection: ConnectionFile) -> None:
-        """Tell it for whom it is, and return when it has taken that.
+        """Give it its configuration, and return when it has taken that.
 
         Args:
-            command: That of the kernel that it is to be; in the same interpreter.
+            command: The command of the kernel that it becomes; in the same interpreter.
             connection: Where it is to listen.
 
         Raises:
-            OSError: If it does not take that, or not in time; it must be ended then.
+            OSError: If it does not take it in time; it must be ended then.
             KernelStartFailed: If the path of its sockets is too long.
         """
         connection.write()
@@ -87,10 +87,10 @@ class Spare:
         self.connection = connection
 
     def close(self) -> None:
-        """Let go of it; closing twice, or after `become`, is harmless."""
+        """Release it. Idempotent; harmless after `become`."""
         self._socket.close()
 
 
 def _as_text(value: str) -> str:
-    """Return a text of which each character is a byte of what the operating system is given."""
+    """Return a text whose characters are the bytes that the operating system gets."""
     return os.fsencode(value).decode("latin-1")

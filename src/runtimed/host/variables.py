@@ -17,7 +17,7 @@ from runtimed.protocol.replies import Done, GetVariableReply
 __all__ = ["MAX_RESULTS", "Ask", "Results", "Variables"]
 
 MAX_RESULTS: Final = 32
-"""Results whose values are kept; the oldest one goes first. With the largest ones that is 8 MiB."""
+"""Number of results whose values are kept; the oldest is evicted. With the largest values that is 8 MiB."""
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Sends a request to the kernel, and returns the content of its reply."""
@@ -30,7 +30,7 @@ class Results:
         self._values: FIFOCache[str, bytes] = FIFOCache(MAX_RESULTS)
 
     def take(self, execution_id: str | None, content: object) -> None:
-        """Take the value out of the content of an execute_result, so that nothing of it is stored."""
+        """Take the value out of the content of an execute_result, so that it is not stored."""
         metadata = content.get("metadata") if isinstance(content, dict) else None
         text = metadata.pop(RESULT_KEY, None) if isinstance(metadata, dict) else None
         if execution_id is None or not isinstance(text, str) or len(text) > 2 * MAX_RESULT:
@@ -50,8 +50,8 @@ class Variables:
     """Gets and sets the variables of a kernel.
 
     Args:
-        ask: Asks the kernel.
-        is_ours: Whether the kernel was started by our launcher, which answers.
+        ask: Sends a request to the kernel.
+        is_ours: Whether our launcher started the kernel, and answers.
         results: The values of results.
     """
 

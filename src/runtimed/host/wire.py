@@ -1,8 +1,8 @@
 """The ZMQ channels to a kernel: signed Jupyter messages, on the event loop without a thread.
 
-They are Unix sockets, or ports of the loopback interface for a kernel that knows nothing else.
+They are Unix sockets, or ports of the loopback interface for a kernel that supports nothing else.
 
-Reading is synchronous and in slices, so that a flood of output leaves room for requests. Nothing here knows what a
+Reading is synchronous and in slices, so that a flood of output leaves time for requests. Nothing here knows what a
 message means.
 """
 
@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 
 ChannelName = Literal["shell", "control", "stdin", "iopub"]
 KernelMessage = dict[str, Any]
-"""A parsed message: channel, msg_type, parent_id, content, metadata; `foreign` if it is of another client's code."""
+"""A parsed message: channel, msg_type, parent_id, content, metadata; `foreign` if from another client's code."""
 
 RECEIVE_HIGH_WATER: Final = 16
-"""Messages that wait in memory for being read from a kernel that waits for us. One that does not would drop them."""
+"""High-water mark: messages in memory of a kernel that waits for its reader. One that does not would drop them."""
 
 _SLICE: Final = 0.005
-"""Seconds of reading after which the rest of the event loop gets its turn."""
+"""Time slice of reading, in seconds. Then the rest of the event loop has its turn."""
 _BATCH_BYTES: Final = 2**20
-"""Bytes of messages of one channel after which a batch is handed over."""
+"""Bytes of messages in one batch of a channel."""
 _DELIMITER: Final = b"<IDS|MSG>"
 _CHANNELS: Final = ("shell", "iopub", "stdin", "control", "hb")
 _LOOPBACK: Final = "127.0.0.1"
@@ -53,10 +53,10 @@ class ConnectionFile:
     """The file that tells a kernel where to listen, and the key that signs its messages.
 
     Args:
-        folder: The host's own; holds the file and the sockets.
-        generation: Which kernel of this host it is for.
-        kernel_name: What the file says.
-        transport: How the kernel can listen; for `tcp` free ports are looked up here.
+        folder: The host's folder; contains the file and the sockets.
+        generation: Number of the kernel within this host.
+        kernel_name: The kernel's name in the file.
+        transport: How the kernel can listen; for `tcp` free ports are chosen here.
 
     Raises:
         OSError: If there are no free ports.
@@ -103,7 +103,7 @@ class ConnectionFile:
             file.write(text)
 
     def protect(self) -> None:
-        """Give the sockets, which the kernel has made as its umask says, to their owner alone; ports have no mode."""
+        """Restrict the sockets, which the kernel made by its umask, to their owner; ports have no mode."""
         if self._transport == "tcp":
             return
         for port in self._ports.values():
@@ -116,7 +116,7 @@ class ConnectionFile:
         return f"ipc://{self.prefix}-{port}" if self._transport == "ipc" else f"tcp://{_LOOPBACK}:{port}"
 
     def remove(self) -> None:
-        """Remove it and the sockets; harmless if they are gone."""
+        """Remove the file and the sockets. Idempotent."""
         for path in (self.path, *(Path(f"{self.prefix}-{port}") for port in self._ports.values())):
             path.unlink(missing_ok=True)
 
@@ -126,9 +126,9 @@ class Wire:
 
     Args:
         connection: Where the kernel listens.
-        received: Called on the event loop with the messages that came, in the order of each channel.
-        waits: Whether the kernel waits when its output is not read. Else all of it must be taken in.
-        soon: Whether the kernel's sockets appear within some milliseconds; else within a second or so.
+        received: Called on the event loop with the messages that arrived, in the order of each channel.
+        waits: Whether the kernel waits while its output is not read. Else all of it must be read.
+        soon: Whether the kernel's sockets appear within milliseconds; else within a second or so.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Wire:
         if channel == "iopub":
             sock.setsockopt(zmq.SUBSCRIBE, b"")
         else:
-            # An input_request is routed by the identity of the shell channel.
+            # The identity of the shell channel routes an input_request.
             sock.setsockopt(zmq.IDENTITY, self._session.bsession)
         if channel in ("iopub", "shell"):
             self._monitors.append(sock.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED))
@@ -190,7 +190,7 @@ class Wire:
         subshell_id: str | None = None,
         parent: dict[str, Any] | None = None,
     ) -> str:
-        """Send a message and return its id. On a closed wire it goes nowhere."""
+        """Send a message and return its id. A closed wire drops it."""
         header = self._session.msg_header(msg_type)
         if msg_id is not None:
             header["msg_id"] = msg_id
@@ -206,25 +206,25 @@ class Wire:
         return sent_id
 
     def protect(self) -> None:
-        """Let nobody but their owner reach the kernel's sockets; call it when it listens."""
+        """Restrict the kernel's sockets to their owner; call it once the kernel listens."""
         self._connection.protect()
 
     def pause_output(self) -> None:
-        """Leave the output where it is: in the sockets, and then in the kernel, which waits."""
+        """Leave the output in the sockets, and then in the kernel, which waits."""
         self._paused = True
 
     def resume_output(self) -> None:
-        """Take up reading again."""
+        """Read output again."""
         self._paused = False
         if not self._closed:
             self._wake()
 
     def drain(self) -> bool:
-        """Read one slice now; True if anything came."""
+        """Read one slice now; True if anything arrived."""
         return not self._closed and self._read()[0]
 
     def is_connected(self) -> bool:
-        """Whether the kernel can still send output or replies. If not, all that it sent is here: `drain` reads it."""
+        """Whether the kernel can still send output or replies. If not, `drain` reads everything that it sent."""
         for monitor in self._monitors:
             with contextlib.suppress(zmq.Again):
                 while True:
@@ -233,7 +233,7 @@ class Wire:
         return self._connections > 0
 
     def close(self) -> None:
-        """Close all channels; what has not been read is gone. Closing twice is harmless."""
+        """Close all channels and drop unread messages. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -258,7 +258,7 @@ class Wire:
             self._wake()
 
     def _read(self) -> tuple[bool, bool]:
-        """Hand over what is there, for at most one slice; return whether anything came, and whether more may wait."""
+        """Hand over what is there, for one slice at most; return whether anything came, and whether more may wait."""
         deadline = time.monotonic() + _SLICE
         came = False
         while True:
@@ -273,7 +273,7 @@ class Wire:
 
     def _batch(self, deadline: float) -> tuple[list[KernelMessage], bool]:
         messages: list[KernelMessage] = []
-        # Replies are few, and must not wait for the end of a flood of output; an execution's comes before its `idle`.
+        # Replies are few, and must not wait for the end of a flood; an execution's reply precedes its `idle`.
         more = self._take("shell", messages, None)
         more = self._take("control", messages, None) or more
         more = (not self._paused and self._take("iopub", messages, deadline)) or more
@@ -282,7 +282,7 @@ class Wire:
         return messages, more
 
     def _take(self, channel: ChannelName, messages: list[KernelMessage], deadline: float | None) -> bool:
-        """Append what a channel holds; return whether more may be there."""
+        """Append what a channel has; return whether more may be there."""
         sock = self._sockets[channel]
         size = 0
         while True:
@@ -318,10 +318,10 @@ class Wire:
             return None
 
     def _is_foreign(self, parent: dict[str, Any]) -> bool:
-        """Whether another client's code, or its widgets, made the kernel say something.
+        """Whether another client's code, or its widgets, caused the message.
 
-        A question cannot: what comes under one is a thread's, since ipykernel 7 lets threads write under whatever
-        request the kernel served last.
+        A question cannot cause one. What comes under a question is a thread's, since ipykernel 7 lets threads write
+        under whatever request the kernel served last.
         """
         asker, asked = parent.get("session"), parent.get("msg_type")
         is_question = isinstance(asked, str) and asked.endswith("_request") and asked != "execute_request"
@@ -329,7 +329,7 @@ class Wire:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports of the loopback interface that nobody listens on just now."""
+    """Return ports of the loopback interface that are free now."""
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in socks:
@@ -338,7 +338,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _dumper(pack: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    """Let a lone surrogate in a cell's source reach the kernel, whose business it is."""
+    """Let a lone surrogate in a cell's source reach the kernel, which decides about it."""
 
     def dump(value: Any) -> bytes:
         try:
