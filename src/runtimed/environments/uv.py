@@ -1,7 +1,7 @@
-"""Makes environments with uv, which runs as a process of its own and is killed with all it started when nobody waits.
+"""Makes environments with uv, in a process of its own that is killed with all its children when nobody waits any more.
 
-Each environment begins as a copy of the plain one of its Python, which holds ipykernel and is byte-compiled: links
-instead of files, so it takes a fraction of the time, and only what is new has to be compiled.
+Each environment begins as a copy of the plain environment of its Python, which has ipykernel and is byte-compiled. The
+copy consists of links, so it takes a fraction of the time, and only new packages have to be compiled.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from runtimed.errors import EnvironmentFailed
 __all__ = ["UvBuilder"]
 
 KERNEL: Final = "ipykernel>=6.20"
-"""What is added to what was asked for, and takes part in the choice of versions."""
+"""Requirements that are added to the recipe's, and take part in the resolution."""
 
 _STALL: Final = {"UV_HTTP_TIMEOUT": "30"}
-"""uv's own timeout, for an index that is known to answer and stalls in the middle of a file."""
+"""uv's own timeout for an index that answers and then stalls in the middle of a file."""
 
 _MISLEADING: Final = frozenset(
     {
@@ -59,22 +59,22 @@ _MISLEADING: Final = frozenset(
         "VIRTUAL_ENV",
     }
 )
-"""Variables of the client that mean its own environment or project, not the one that is made."""
+"""Variables of the client that name its own environment or project, not the one to be made."""
 
 _KEPT_LINES: Final = 400
 
 GetBase = Callable[[UvRecipe], Awaitable[Path]]
-"""Gives the folder of a plain environment, made if need be."""
+"""Returns the folder of a plain environment, which is made if it does not exist."""
 
 
 class UvBuilder:
-    """Makes one environment after its recipe.
+    """Makes one environment from its recipe.
 
     Args:
         uv: The uv executable.
         recipe: What to make.
         environment: The client's environment variables: its settings of uv, pip and proxies.
-        get_base: Where the plain environment comes from.
+        get_base: Returns the plain environment to start from.
     """
 
     def __init__(self, uv: str, recipe: UvRecipe, environment: Mapping[str, str], get_base: GetBase) -> None:
@@ -91,7 +91,7 @@ class UvBuilder:
         """Make the environment in a folder that does not exist; see `store.Build`.
 
         Raises:
-            EnvironmentFailed: If it cannot be had: which package, what uv said, and what to do.
+            EnvironmentFailed: If it cannot be made; names the package, what uv said, and what to do.
         """
         self._lock = lock
         recipe = self._recipe
@@ -115,10 +115,10 @@ class UvBuilder:
             await self._install(folder, _project_arguments(recipe), report, cwd=recipe.project)
 
     async def plan(self, environment: Path) -> Plan:
-        """Find out what the recipe's dependencies mean for an environment that is complete; nothing is changed.
+        """Resolve the recipe's dependencies against a complete environment; nothing is changed.
 
         Raises:
-            EnvironmentFailed: If they cannot be had.
+            EnvironmentFailed: If they cannot be resolved.
         """
         said: deque[str] = deque(maxlen=_KEPT_LINES)
         python = str(environment / "bin/python")
@@ -130,7 +130,7 @@ class UvBuilder:
         """Install packages into a folder of their own, for a kernel that runs in an environment.
 
         Raises:
-            EnvironmentFailed: If they cannot be had.
+            EnvironmentFailed: If they cannot be installed.
         """
         where = ("--python", str(environment / "bin/python"), "--target", str(target))
         arguments = ("pip", "install", "--no-deps", "--compile-bytecode", *where, *packages)
@@ -139,7 +139,7 @@ class UvBuilder:
     # --- Python ---
 
     async def _find_python(self, report: Report) -> str:
-        """Return the interpreter to build on: the client's if it fits, else one that is installed, else a download."""
+        """Return the interpreter to build on: the client's if it fits, else an installed one, else a download."""
         recipe = self._recipe
         pin = _pinned(dict(recipe.files).get(".python-version", ""))
         if pin is None and recipe.python is not None and await self._fits(recipe.python):
@@ -173,11 +173,11 @@ class UvBuilder:
         await self._with_network_or_without(*arguments, report=report, cwd=cwd)
 
     async def _run_script(self, folder: Path, content: str, cwd: str, report: Report) -> None:
-        """Install what `uv run` would for a script with this block, then the kernel, which may change none of it."""
+        """Install what `uv run` would for a script with this block, then the kernel's packages, which may change none of it."""
         python = str(folder / "bin/python")
         before = await self._run("pip", "freeze", "--python", python)
         block = "".join(f"# {line}".rstrip() + "\n" for line in content.splitlines())
-        # From its standard input: relative paths begin in this folder, and the project that this may be in has no say.
+        # From its standard input: relative paths begin in this folder, and a project around it has no effect.
         await self._with_network_or_without(
             *("run", "--project", "/", "--active", "--compile-bytecode", "-"),
             report=report,
@@ -188,7 +188,7 @@ class UvBuilder:
         )
         there = set(before.splitlines())
         after = (await self._run("pip", "freeze", "--exclude-editable", "--python", python)).splitlines()
-        # `pip freeze` knows an editable package by its folder alone, and a constraint needs a name.
+        # `pip freeze` knows an editable package only by its folder, and a constraint needs a name.
         editable = json.loads(await self._run("pip", "list", "--editable", "--format", "json", "--python", python))
         after += [f"{package['name']}=={package['version']}" for package in editable]
         constraints = folder / "uv-script.txt"
@@ -196,7 +196,7 @@ class UvBuilder:
         await self._install(folder, ["--constraint", str(constraints)], report)
 
     async def _sync(self, folder: Path, project: str, report: Report) -> None:
-        """Install what the lock file says, then the kernel, which may change none of it."""
+        """Install what the lock file says, then the kernel's packages, which may change none of it."""
         python = str(folder / "bin/python")
         await self._with_network_or_without(
             *("sync", "--project", project, "--locked", "--inexact", "--compile-bytecode", "--python", python),
@@ -222,7 +222,7 @@ class UvBuilder:
         stdin: str = "",
         **variables: str,
     ) -> None:
-        """Run uv; where the network fails it, again with more time if it was downloading, or with what it has."""
+        """Run uv. If the network fails it, run it again: with more time after a broken download, else with what is cached."""
         try:
             await self._run(*arguments, report=report, cwd=cwd, said=said, stdin=stdin, **variables)
         except EnvironmentFailed as exc:
@@ -260,7 +260,7 @@ class UvBuilder:
         stdin: str = "",
         **variables: str,
     ) -> str:
-        """Run a process to its end and return what it printed; when cancelled, kill it with all its children.
+        """Run a process to its end and return its standard output; on cancellation kill it with all its children.
 
         It reads `stdin`; its last lines on standard error go to `said`.
         """
@@ -293,7 +293,7 @@ class UvBuilder:
 
 
 def _pinned(text: str) -> str | None:
-    """Return the Python that a .python-version asks for, None if it asks for none.
+    """Return the Python that a .python-version file asks for; None if it asks for none.
 
     Source: uv, `PythonVersionFile`: the first line that is neither empty nor a comment.
     """
@@ -311,7 +311,7 @@ async def _read_all(stream: Any) -> str:
 
 async def _write_all(stream: asyncio.StreamWriter | None, text: str) -> None:
     if stream is not None:
-        # A process that ends without having read it says why on its standard error.
+        # A process that ends without reading it says why on its standard error.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             stream.write(text.encode())
             await stream.drain()
@@ -337,12 +337,12 @@ async def _read_lines(stream: Any, said: deque[str], report: Report | None) -> N
 
 
 def _project_arguments(recipe: UvRecipe) -> list[str]:
-    """Return what installs a project that has no lock file, as `uv sync` would, but without writing one."""
+    """Return the arguments that install a project without a lock file, as `uv sync` would, but without writing one."""
     root = tomllib.loads(dict(recipe.files)["pyproject.toml"])
     chosen = root.get("tool", {}).get("uv", {}).get("default-groups")
     arguments = []
     for name, text in recipe.files:
-        # Further ones below it are those of a workspace that has no project in its root.
+        # Further projects below it are those of a workspace whose root has no project.
         if PurePath(name).name != "pyproject.toml" or name.startswith("../"):
             continue
         path = Path(str(recipe.project), name)
@@ -351,7 +351,7 @@ def _project_arguments(recipe: UvRecipe) -> list[str]:
         if settings.get("managed") is False:
             continue
         groups = {*table.get("dependency-groups", {}), *(["dev"] if "dev-dependencies" in settings else [])}
-        # One that the root names and does not have is for uv to refuse.
+        # A member that the root names and lacks is for uv to refuse.
         known = groups if chosen is None or name != "pyproject.toml" else chosen
         wanted = (
             sorted(groups)
@@ -379,9 +379,9 @@ def _describe(recipe: UvRecipe) -> str:
 
 
 def _copy(template: Path, folder: Path) -> None:
-    """Make an environment like another one of uv's, with links to its packages' files.
+    """Copy an environment that uv made, with links to its packages' files.
 
-    Like uv's own links into its cache they are safe: installers replace files, they never write into them.
+    As uv's own links into its cache they are safe: installers replace files and never write into them.
     """
     shutil.copytree(
         template,
@@ -398,7 +398,7 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError as exc:
-        # So many links to one file are not possible, or none on this file system.
+        # This file system allows no links, or no more links to one file.
         if exc.errno not in {errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV}:
             raise
         shutil.copy2(source, target, follow_symlinks=False)

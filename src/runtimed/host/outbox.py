@@ -27,7 +27,7 @@ WINDOW: Final = 4 * 2**20
 """Flow-control window: bytes of events in flight without an acknowledgement. The rest waits in the spool."""
 
 SPOOLED: Final = 64 * 2**20
-"""High-water mark of the spool, in bytes. Above it the kernel waits for an attached daemon, until half of it is left."""
+"""High-water mark of the spool in bytes: above it the kernel waits for an attached daemon. The low mark is a half."""
 
 RETRY: Final = 1.0
 """Seconds between two attempts to write to a full disk."""
