@@ -173,7 +173,7 @@ class UvBuilder:
         await self._with_network_or_without(*arguments, report=report, cwd=cwd)
 
     async def _run_script(self, folder: Path, content: str, cwd: str, report: Report) -> None:
-        """Install what `uv run` would for a script with this block, then the kernel's packages, which may change none of it."""
+        """Install what `uv run` would for a script with this block, then the kernel's packages, without changes to the former."""
         python = str(folder / "bin/python")
         before = await self._run("pip", "freeze", "--python", python)
         block = "".join(f"# {line}".rstrip() + "\n" for line in content.splitlines())
@@ -222,7 +222,10 @@ class UvBuilder:
         stdin: str = "",
         **variables: str,
     ) -> None:
-        """Run uv. If the network fails it, run it again: with more time after a broken download, else with what is cached."""
+        """Run uv.
+
+        If the network fails, run it again: after a broken download with more time, else with what is cached.
+        """
         try:
             await self._run(*arguments, report=report, cwd=cwd, said=said, stdin=stdin, **variables)
         except EnvironmentFailed as exc:
