@@ -173,7 +173,7 @@ class UvBuilder:
         await self._with_network_or_without(*arguments, report=report, cwd=cwd)
 
     async def _run_script(self, folder: Path, content: str, cwd: str, report: Report) -> None:
-        """Install what `uv run` would for a script with this block; add the kernel's packages, and change none of the former."""
+        """Install what `uv run` would for a script with this block, then the kernel's packages, beside the former."""
         python = str(folder / "bin/python")
         before = await self._run("pip", "freeze", "--python", python)
         block = "".join(f"# {line}".rstrip() + "\n" for line in content.splitlines())
