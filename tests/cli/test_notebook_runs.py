@@ -10,7 +10,7 @@ import pexpect
 import pytest
 
 from runtimed import Client, Session
-from tests.cli.conftest import RUNTIMED, interrupt, read_until
+from tests.cli.conftest import RUNTIMED, Command, interrupt, read_until
 
 
 @pytest.fixture(autouse=True)
@@ -110,16 +110,16 @@ def test_a_notebook_ends_with_its_kernel_whatever_may_fail(tmp_path: Path):
         ),
     ],
 )
-def test_what_is_no_notebook_is_refused_with_a_sentence(content: str, why: str, tmp_path: Path):
+def test_what_is_no_notebook_is_refused_with_a_sentence(content: str, why: str, tmp_path: Path, in_process: Command):
     path = tmp_path / "note.ipynb"
     path.write_text(content)
-    done = runtimed("run", str(path))
+    done = in_process("run", str(path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"Cannot read {path}: {why}")
 
 
-def test_a_notebook_takes_no_arguments(tmp_path: Path):
-    done = runtimed("run", notebook(tmp_path), "--fast")
+def test_a_notebook_takes_no_arguments(tmp_path: Path, in_process: Command):
+    done = in_process("run", notebook(tmp_path), "--fast")
     assert (done.returncode, done.stderr) == (
         2,
         f"A notebook takes no arguments; {tmp_path}/note.ipynb was given --fast\n",
