@@ -20,7 +20,7 @@ from runtimed.settings import MAX_SOCKET_PATH
 __all__ = ["main"]
 
 _SOCKET: Final = "org.chromium.Chromium.XXXXXX/SingletonSocket"
-"""Chromium, chrome/browser/process_singleton_posix.cc."""
+"""Source: Chromium, chrome/browser/process_singleton_posix.cc."""
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
 
 
 async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
-    # Which display, which proxy, which Chromium: that of the client. Only what is started from here on reads it.
+    # Display, proxy and Chromium are the client's choice. Only processes started from here on read these variables.
     os.environ.clear()
     os.environ.update(bootstrap.environment)
     _keep_temporary_files_in(Path(bootstrap.folder) / "tmp")
@@ -43,9 +43,9 @@ async def _live(bootstrap: BrowserBootstrap, ready: Callable[[], None]) -> None:
 
 
 def _keep_temporary_files_in(folder: Path) -> None:
-    """Let Chromium and its driver leave what they leave when they are killed in a folder that goes with the host's.
+    """Make the temporary folder of Chromium and its driver a part of the host's folder, which is removed with it.
 
-    Chromium makes a socket there. Where its path would be too long, the system's folder has to do.
+    Chromium creates a socket there. Where the socket's path would be too long, the system's folder is used.
     """
     if len(os.fsencode(folder / _SOCKET)) <= MAX_SOCKET_PATH:
         folder.mkdir(mode=0o700)

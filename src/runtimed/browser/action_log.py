@@ -1,8 +1,8 @@
 """The action log of a browser session: its actions, and what its pages said and did. Sizes are capped, secrets masked.
 
-What pages do by themselves is rate-limited by its bytes, and bounded altogether: the log says how much of it was left
-out. Nothing that an action did is left out. Entries are given to a listener and, for who watches live, kept for a
-while. Nothing here writes to a disk.
+Entries of pages are rate-limited by their bytes and bounded in total; the log says how many were dropped. Entries of
+actions are never dropped. Entries go to a listener, and are kept for a while for live watchers. Nothing here writes to
+a disk.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from runtimed.pages import LogEntry
 __all__ = ["MAX_TEXT", "ActionLog"]
 
 MAX_TEXT: Final = 2000
-"""Longest text in an entry, in characters."""
+"""Largest text in an entry, in characters."""
 
 _LONG: Final = 20_000
-"""Longest text among the fields of an action, such as the code that was evaluated, in characters."""
+"""Largest text among the fields of an action, such as evaluated code, in characters."""
 
 _KEPT: Final = 100
-"""So many of the newest entries of each kind are kept."""
+"""Number of the newest entries of each kind that are kept."""
 _TELL_EVERY: Final = 10.0
-"""Seconds for which what is left out is counted before it is told."""
+"""Seconds over which dropped entries are counted before the log reports them."""
 _OVERHEAD: Final = 100
-"""What an entry without any text counts for, in bytes."""
+"""Size of an entry without any text, in bytes."""
 
 Kind = Literal["action", "picture", "console", "network", "tab", "dialog", "download", "omitted"]
 
@@ -95,14 +95,14 @@ class ActionLog:
         return sorted((entry for kept in self._recent.values() for entry in kept), key=lambda entry: entry.n)
 
     def leave_out(self, kind: Kind) -> None:
-        """Count one more thing of a kind that is not in the log, which is told before the next action or soon."""
+        """Count a dropped entry of a kind. The log reports it before the next action, or soon."""
         if not self._omitted:
             self._omitted_since = datetime.now(UTC)
             self._telling = asyncio.get_running_loop().call_later(_TELL_EVERY, self.tell_omitted)
         self._omitted[kind] += 1
 
     def tell_omitted(self) -> None:
-        """Add an entry about the entries dropped since the last one, if any."""
+        """Add an entry about the entries dropped since the last such entry, if any."""
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
@@ -136,7 +136,7 @@ class ActionLog:
 
 
 def _size(text: str, data: Mapping[str, Any]) -> int:
-    """Return the approximate size of a page's entry in bytes."""
+    """Return the approximate size of a page's entry, in bytes."""
     return _OVERHEAD + sum(min(len(value), MAX_TEXT) for value in (text, *data.values()) if isinstance(value, str))
 
 

@@ -17,20 +17,20 @@ from runtimed.browser.outline import Known, Line
 __all__ = ["Added", "completed"]
 
 _PLAIN: Final = re.compile(r"[^\W\d_](?:[^:#\"\\]|:(?! |$)|(?<! )#)*")
-"""Texts that need no quotes in YAML."""
+"""Texts that YAML does not quote."""
 
 
 class Added(msgspec.Struct, frozen=True):
     """An element that a snapshot omits, and its place, by refs.
 
     Attributes:
-        ref: Its own.
-        owner: The iframe in which it is; None outside of all.
-        parent: What it is in; None if that, too, is left out, or `after` says it.
-        after: What stands before it.
-        first: The outermost line in it that is shown; None if there is none.
-        last: The last of those.
-        text: What it says where none of that is shown.
+        ref: Its ref.
+        owner: The iframe that contains it; None outside of all.
+        parent: Its parent; None if the snapshot omits that, too, or `after` says it.
+        after: The element before it.
+        first: The first shown line inside it; None if there is none.
+        last: The last shown line inside it.
+        text: Its text, if no line inside it is shown.
     """
 
     ref: str
@@ -50,13 +50,13 @@ class _Node:
 
 
 def completed(lines: Sequence[Line], known: Mapping[str, Known], added: Sequence[Added], *, whole: bool) -> list[Line]:
-    """Return the lines of an outline with those of what it leaves out, and with what the page calls its editors.
+    """Return the lines of an outline with the omitted elements, and with the page's names of its editors.
 
     Args:
         lines: The outline.
-        known: What is known of its elements, and of those that are added.
-        added: What it leaves out, in the order of the page.
-        whole: Whether it is one of the whole page; else nothing is added beside its outermost lines.
+        known: What is known of its elements, and of the added ones.
+        added: The omitted elements, in the order of the page.
+        whole: Whether the outline is one of the whole page; else nothing is added beside its outermost lines.
     """
     if added:
         lines = list(_flat(_insert(lines, added, whole=whole)))
@@ -110,7 +110,7 @@ def _insert(lines: Sequence[Line], added: Sequence[Added], *, whole: bool) -> _N
 def _put(node: _Node, parent: _Node, place: int) -> None:
     """Insert a line in place of its text, or else at its reported place."""
     while place < len(parent.inside) and not parent.inside[place].line.role:
-        place += 1  # properties stand first
+        place += 1  # properties come first
     at = place
     while at < len(parent.inside) and parent.inside[at].line.ref is None:
         line = parent.inside[at].line
@@ -143,7 +143,7 @@ def _tree(lines: Sequence[Line]) -> tuple[_Node, dict[str, _Node]]:
 
 
 def _flat(root: _Node) -> Iterator[Line]:
-    """Give all lines, each one level below what it is in."""
+    """Return all lines of a tree, each one level below its parent."""
     waiting = [(child, 0) for child in reversed(root.inside)]
     while waiting:
         node, level = waiting.pop()

@@ -1,13 +1,13 @@
 """Decides what other clients of Chromium may do to the session's dialogs, downloads and browser.
 
-Sans-IO: takes the messages of the Chrome DevTools Protocol that a client and Chromium exchange, and says what becomes
-of each; nothing here waits. All that is not named here passes as it is.
+Sans-IO: takes the messages of the Chrome DevTools Protocol between a client and Chromium, and returns a verdict on
+each; nothing here waits. Messages that are not named here pass unchanged.
 
-What Chromium keeps once for all clients is kept for each of them instead:
-  where downloads go: a client hears of all of them and gets copies where it wants them; the session's own stay;
-  its end: a client that closes the browser leaves it;
-  dialogs: Playwright dismisses each at once where its user has no handler, also those that an action of the session
-  has opened. Such an answer waits until the client itself wants something of the page.
+What Chromium keeps once for all clients is kept for each of them:
+  the download folder: a client hears of all downloads and gets copies where it wants them; the session's own stay;
+  the end: a client that closes the browser only leaves it;
+  dialogs: Playwright dismisses each at once unless its user has a handler, those of the session's actions included.
+  Such an answer waits until the client itself wants something of the page.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import msgspec
 __all__ = ["PASS", "PATIENCE", "AttachedClient", "Delivery", "SharedBrowser", "Told", "Verdict"]
 
 PATIENCE: Final = 5.0
-"""Seconds that a client waits for a page in a dialog that is not its own, before its answer to the dialog counts."""
+"""Seconds that a client waits for a page in another's dialog before its own answer to the dialog counts."""
 
 _OWN_IDS: Final = 2**30
-"""Ids of commands that are ours among those of a client, which count from 1."""
+"""First id of the commands that we add to a client's; a client counts from 1."""
 
 _WANTS: Final = ("Input.", "Runtime.evaluate", "Runtime.callFunctionOn", "Page.captureScreenshot")
-"""What a page answers only when its dialog is closed."""
+"""Commands that a page answers only once its dialog is closed."""
 _ACTS: Final = ("Input.", "Page.navigate", "Page.reload", "Page.close")
-"""What a client does to a page; of what follows from it the client is the author."""
+"""Commands by which a client acts on a page, and becomes the author of what follows."""
 
 _CHANGES: Final = frozenset(
     {
@@ -44,7 +44,7 @@ _CHANGES: Final = frozenset(
         "Emulation.setLocaleOverride",
     }
 )
-"""What ends with the client, and takes with it what the session had set."""
+"""Commands whose effect ends with the client, and takes with it what the session had set."""
 
 _REPLY: Final = re.compile(rb'\{"id":(\d+)[,}]')
 _EVENT: Final = re.compile(rb'\{"method":"([A-Za-z.]+)"')
@@ -54,8 +54,8 @@ class Delivery(msgspec.Struct, frozen=True):
     """A download of which a client expects a copy.
 
     Attributes:
-        folder: Where.
-        named: Whether under the name that the page suggests; else under its GUID.
+        folder: Where the copy goes.
+        named: Whether it has the name that the page suggests; else its GUID.
     """
 
     guid: str
@@ -69,7 +69,7 @@ class Verdict(msgspec.Struct, frozen=True):
     Attributes:
         onward: What Chromium gets in its place; None for the command as it is.
         answers: What the client is answered at once.
-        ends: Whether the client is let go of.
+        ends: Whether the client is disconnected.
         impatient: The tab for whose dialog it has an answer, which counts after `PATIENCE`; see `give_up`.
     """
 
@@ -83,8 +83,8 @@ class Told(msgspec.Struct, frozen=True):
     """The verdict on a message of Chromium.
 
     Attributes:
-        passes: Whether the client hears it.
-        delivery: What is to be delivered before it hears it.
+        passes: Whether the client gets it.
+        delivery: What is delivered before the client gets it.
     """
 
     passes: bool = True
@@ -108,10 +108,10 @@ class _Event(msgspec.Struct):
 
 
 class _OpenDialog(msgspec.Struct):
-    """A dialog.
+    """An open dialog.
 
     Attributes:
-        is_theirs: Whether the client has caused it.
+        is_theirs: Whether the client caused it.
         kept: The client's answer, which waits.
     """
 
@@ -124,9 +124,9 @@ class SharedBrowser:
     """The state that the clients of one browser share.
 
     Attributes:
-        default_context: Chromium's id of the browser context that is the session's.
-        aside: That of an empty one: what clients set there harms nobody, and they hear of their downloads.
-        acting: How many actions of the session are under way, by tab.
+        default_context: Chromium's id of the session's browser context.
+        aside: Id of an empty one: what clients set there has no effect, and they hear of their downloads.
+        acting: Number of the session's actions in progress, by tab.
         author: The client that acted last, by tab; None for an action.
     """
 
@@ -137,20 +137,20 @@ class SharedBrowser:
         self.author: dict[str, AttachedClient | None] = {}
 
     def is_ours(self, info: Mapping[str, Any]) -> bool:
-        """Whether a target is in the session's browser context; before there are other clients all are."""
+        """Whether a target is in the session's browser context. Without other clients all are."""
         return not self.default_context or info.get("browserContextId", self.default_context) == self.default_context
 
     def forget(self, target: str) -> None:
-        """A tab is gone."""
+        """Forget a tab that is closed."""
         self.author.pop(target, None)
 
     def begin_action(self, target: str) -> None:
-        """An action of the session begins in a tab."""
+        """Note that an action of the session begins in a tab."""
         self.acting[target] += 1
         self.author[target] = None
 
     def end_action(self, target: str) -> None:
-        """An action of the session is over."""
+        """Note that an action of the session has ended."""
         self.acting[target] -= 1
         if self.acting[target] <= 0:
             del self.acting[target]
@@ -160,11 +160,11 @@ class AttachedClient:
     """One client.
 
     Args:
-        shared: What it shares with the others.
-        target: The tab to which its connection leads; None for the browser itself.
+        shared: The state that it shares with the others.
+        target: The tab of its connection; None for the browser itself.
 
     Attributes:
-        changed: What it has changed for all, by the protocol's methods.
+        changed: Methods of the protocol by which it has changed something for all.
     """
 
     def __init__(self, shared: SharedBrowser, target: str | None = None) -> None:
@@ -180,11 +180,11 @@ class AttachedClient:
     # --- what it asks for ---
 
     def command(self, text: bytes) -> Verdict:
-        """Say what becomes of a command."""
+        """Return the verdict on a command."""
         try:
             command = msgspec.json.decode(text, type=_Command)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return PASS  # Chromium says what is wrong with it
+            return PASS  # Chromium reports what is wrong with it
         method, target = command.method, self._targets.get(command.session)
         if method in _CHANGES and (target is not None or method.startswith("Browser.")):
             self.changed.add(method)
@@ -211,7 +211,7 @@ class AttachedClient:
     def _set_downloads(self, command: _Command) -> Verdict:
         params = _params(command)
         if params.get("browserContextId", self._shared.default_context) != self._shared.default_context:
-            return PASS  # one of its own making
+            return PASS  # a context of its own
         behavior, folder = params.get("behavior"), params.get("downloadPath")
         self._folder = folder if isinstance(folder, str) and behavior in ("allow", "allowAndName") else None
         self._named = behavior == "allow"
@@ -221,7 +221,7 @@ class AttachedClient:
 
     def _answer_dialog(self, command: _Command, target: str) -> Verdict:
         dialog = self._dialogs.get(target)
-        # So answers a client that has no handler; the opposite is somebody's will.
+        # A client without a handler answers so; the opposite is somebody's decision.
         unasked = bool(_params(command).get("accept")) == (dialog is not None and dialog.kind == "beforeunload")
         if dialog is None or dialog.is_theirs or not unasked:
             return PASS
@@ -229,7 +229,7 @@ class AttachedClient:
         return Verdict((), (_done(command),), impatient=target if target in self._asked.values() else None)
 
     def give_up(self, target: str) -> bytes | None:
-        """Return the answer that has waited for the end of a dialog, for Chromium; None if that is over."""
+        """Return the answer that has waited for the end of a dialog, for Chromium; None if the dialog is over."""
         dialog = self._dialogs.get(target)
         if dialog is None or dialog.kept is None or target not in self._asked.values():
             return None
@@ -241,7 +241,7 @@ class AttachedClient:
     # --- what it hears ---
 
     def told(self, text: bytes) -> Told:
-        """Say what becomes of something that Chromium says to it."""
+        """Return the verdict on a message of Chromium."""
         reply = _REPLY.match(text)
         if reply is not None:
             number = int(reply[1])
@@ -279,7 +279,7 @@ class AttachedClient:
 
     def _opening(self, event: _Event) -> None:
         target = self._targets.get(event.session)
-        if target is None or target in self._dialogs:  # it has several sessions there
+        if target is None or target in self._dialogs:  # the client has several sessions there
             return
         is_last = self._shared.author.get(target) is self or target in self._asked.values()
         self._dialogs[target] = _OpenDialog(event.params["type"], is_last and not self._shared.acting[target])

@@ -1,4 +1,4 @@
-"""What the host of a browser is told when it starts; it comes as that of a kernel's host does."""
+"""The configuration of a browser's host; it arrives as that of a kernel's host does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class BrowserBootstrap(HostBootstrap, frozen=True, kw_only=True):
 
     Attributes:
         config: The fields of `BrowserConfig`.
-        session_dir: The session's own folder, which outlives the host. That of a spare becomes its session's, or goes.
-        timeout_minutes: The session's idle minutes; None for no limit.
-        max_duration_minutes: The session's minutes altogether; None for no limit.
+        session_dir: The session's folder, which outlives the host. That of a spare becomes a session's, or is removed.
+        timeout_minutes: The session's idle limit in minutes; None for no limit.
+        max_duration_minutes: The session's total limit in minutes; None for no limit.
     """
 
     module: ClassVar[str] = "runtimed.browser"

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "check_options", "no_option", "select"]
 
 _READING: Final = 1000.0
-"""Milliseconds in which a list tells what it has; one that is gone since tells nothing."""
+"""Milliseconds within which a list must name its options; one that is gone meanwhile names none."""
 _MOST_TOLD: Final = 20
-"""Most options that a sentence names."""
+"""Largest number of options in a sentence."""
 
 _CHOSEN: Final = f"element => {{ {FIELD} return [...field.selectedOptions ?? []].map(option => option.value); }}"
 _TAKES_ONE: Final = f"element => {{ {FIELD} return field.multiple === false; }}"
@@ -29,14 +29,14 @@ _OPTIONS: Final = f"""element => {{
 }}"""
 
 FUNCTIONS: Final = {"chosen": _CHOSEN, "takesOne": _TAKES_ONE, "options": _OPTIONS}
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 
 async def check_options(action: actions.SelectOption, found: Locator, what: str) -> None:
     """Check that a list takes as many options as an action names.
 
     Raises:
-        Refused: If it takes one.
+        Refused: If it takes one only.
     """
     if len(_asked(action)) > 1 and await ask(found, "takesOne", limit=allowance(action) * 1000):
         names = ", ".join(map(repr, _asked(action)))
@@ -47,7 +47,7 @@ async def select(action: actions.SelectOption, found: Locator, what: str, limit:
     """Choose options of a list; return what was done, and the values of the options.
 
     Raises:
-        NoEffect: If others are chosen then.
+        NoEffect: If other options are chosen afterwards.
     """
     chosen = await found.select_option(_asked(action), timeout=limit)
     try:
@@ -60,7 +60,7 @@ async def select(action: actions.SelectOption, found: Locator, what: str, limit:
 
 
 async def no_option(action: actions.SelectOption, found: Locator) -> str | None:
-    """Say which options of an action a list has not, or not enabled, and which ones it has; None if it has them all."""
+    """Name the options of an action that a list lacks or disables, and those that it has; None if none is missing."""
     try:
         options: list[tuple[str, str, bool]] = await ask(found, "options", limit=_READING)
     except PlaywrightError:  # it is gone

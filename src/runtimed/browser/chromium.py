@@ -1,4 +1,4 @@
-"""One Chromium process with a profile folder of its own: started, watched, ended. Nothing here speaks its protocol."""
+"""One Chromium process with its own profile folder: start, watch, end. Nothing here speaks Chromium's protocol."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LAST_WORDS: Final = 20
 """Lines of standard error that are kept."""
 
 _QUIET: Final = (
-    # Nothing leaves the machine by itself. Source: chromium.org, "List of Chromium Command Line Switches".
+    # Nothing leaves the machine unasked. Source: chromium.org, "List of Chromium Command Line Switches".
     "--component-updater=url-source=https://localhost:9/",  # it asks even when it is disabled; nobody answers here
     "--disable-background-networking",
     "--disable-breakpad",
@@ -60,8 +60,8 @@ _QUIET: Final = (
 )
 
 _STEADY: Final = (
-    # A page that nobody looks at works on, and nothing waits for a person.
-    # Without CDPScreenshotNewSurface, which Playwright turns on: Chromium crashes if a page does while it is pictured.
+    # A page without viewers works on, and nothing waits for a person.
+    # CDPScreenshotNewSurface, which Playwright turns on, is off: Chromium crashes if a page does during a picture.
     "--allow-pre-commit-input",  # a click before the first frame is meant; Playwright starts its browsers so
     "--disable-back-forward-cache",  # Playwright waits for ever for the loading of a page that was never unloaded
     "--disable-background-timer-throttling",
@@ -93,9 +93,9 @@ class Chromium:
     Attributes:
         pid: Its process id.
         headless: Whether it has no window.
-        address: Where its debugging port listens: host and port.
-        path: The path of its browser target there.
-        ended: Resolves with the reason, a sentence, when the process is gone, for whatever reason.
+        address: Host and port of its debugging port.
+        path: Path of its browser target there.
+        ended: Resolves with the reason, a sentence, once the process is gone.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, profile: Path, *, headless: bool) -> None:
@@ -116,13 +116,13 @@ class Chromium:
         """Start a Chromium, and wait until it listens.
 
         Args:
-            config: What it is started with.
+            config: Its configuration.
             profile: Its profile folder.
-            folder: Where it runs, and leaves what crashes leave.
-            started: Called with its process id as soon as there is one.
+            folder: Its working directory, where crashes leave their files.
+            started: Called with its process id as soon as it has one.
 
         Raises:
-            BrowserUnavailable: If there is none, or it ends before it listens.
+            BrowserUnavailable: If there is no Chromium, or it ends before it listens.
         """
         program = find_chromium(config.chromium).program
         window = not config.headless and _has_display()
@@ -155,7 +155,7 @@ class Chromium:
     async def _await_port(self, port_file: Path) -> None:
         deadline = time.monotonic() + _START_TIMEOUT
         pause = 0.005
-        # Chromium writes the file beside its place and renames it; nothing else tells the port but standard error.
+        # Chromium renames the finished file into its place; otherwise only standard error names the port.
         while not (text := await asyncio.to_thread(_read, port_file)):
             if self.ended.done():
                 raise BrowserUnavailable(
@@ -175,18 +175,18 @@ class Chromium:
         while self._process.stderr is not None:
             try:
                 line = await self._process.stderr.readline()
-            except ValueError:  # longer than the stream's limit, which is then dropped
+            except ValueError:  # longer than the stream's limit, and dropped
                 continue
             if not line:
                 break
             self._words.append(printable(line.decode(errors="replace").rstrip())[:500])
         code = await self._process.wait()
-        self.kill()  # what it started must not outlive it
+        self.kill()  # its children must not outlive it
         _remove_socket(self._profile)
         self.ended.set_result(_reason(code, self._words))
 
     def kill(self) -> None:
-        """Kill it and everything it started. Idempotent."""
+        """Kill it with all its children. Idempotent."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -219,9 +219,9 @@ def arguments(config: BrowserConfig, profile: Path, *, window: bool) -> list[str
 
 
 def _merged(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
-    """Return arguments with one list of features switched on, and one of those switched off: Chromium takes the last.
+    """Return arguments with one list of enabled features and one of disabled ones: Chromium takes the last of each.
 
-    What they switch on by name is not switched off by us.
+    Features that they enable by name are not disabled by us.
     """
     on, off, rest = _features(ours)
     their_on, their_off, their_rest = _features(theirs)
@@ -232,7 +232,7 @@ def _merged(ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
 
 
 def _features(given: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
-    """Return the features that arguments switch on, those that they switch off, and the other arguments."""
+    """Return the features that arguments enable, those that they disable, and the other arguments."""
     on: list[str] = []
     off: list[str] = []
     rest: list[str] = []
@@ -246,14 +246,14 @@ def _features(given: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def sandbox_problem() -> str | None:
-    """Return why Chromium's sandbox must be off here, a sentence; None where it is on."""
+    """Return a sentence that says why Chromium's sandbox must be off here; None where it is on."""
     if sys.platform != "darwin" and os.geteuid() == 0:
         return "Chromium refuses to run as root with its sandbox; run runtimed as a user of its own."
     return None
 
 
 def _prefer(file: Path) -> None:
-    """Write the preferences with which a new profile begins."""
+    """Write the preferences of a new profile."""
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(json.dumps(_PREFERENCES))
@@ -266,7 +266,7 @@ def _read(file: Path) -> str:
 
 
 def _remove_socket(profile: Path) -> None:
-    """Remove the temporary folder of the socket by which a Chromium knows that its profile is in use: it leaves it."""
+    """Remove the temporary folder of the socket that marks a profile as in use. Chromium leaves it behind."""
     with contextlib.suppress(OSError):
         socket = (profile / "SingletonSocket").readlink()
         for name in ("SingletonSocket", "SingletonCookie"):

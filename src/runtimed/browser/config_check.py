@@ -17,7 +17,7 @@ PERMISSIONS: Final = (
     "geolocation", "gyroscope", "local-fonts", "local-network-access", "magnetometer", "microphone", "midi",
     "midi-sysex", "notifications", "payment-handler", "screen-wake-lock", "storage-access",
 )  # fmt: skip
-"""What a page may be allowed, by Playwright's names for Chromium."""
+"""Permissions of pages, by Playwright's names for Chromium."""
 
 _ATTACH: Final = "session.cdp_url, where others attach"
 _READ: Final = "observe(), scrape() or screenshot()"
@@ -35,7 +35,7 @@ _SETTLED: Final = {
     "user-data-dir": "profile=, which names what the browser begins with",
     "window-size": "viewport_width= and viewport_height=",
 }
-"""Switches that a session cannot do with, by what to use in their place."""
+"""Refused switches → what to use instead."""
 
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -46,7 +46,7 @@ def check_config(config: BrowserConfig) -> None:
     """Check a configuration, as far as that is possible without a browser.
 
     Raises:
-        BrowserError: If it cannot; the sentence says why, and what to use.
+        BrowserError: If it is invalid; the sentence says why, and what to use.
     """
     domains.check_domains(config.allowed_domains)
     domains.check_arguments(config.chrome_args, config.allowed_domains)

@@ -1,7 +1,7 @@
 """Converts cookies of other tools into Playwright's form. No file is touched here.
 
-A cookie is kept exactly, or refused with its place: it never lasts longer, or goes to more hosts, than written. One
-that is to last for more than 400 days Chromium shortens to these.
+A cookie is kept exactly, or refused with its place: it never lasts longer, or goes to more hosts, than written.
+Chromium itself limits lifetimes to 400 days.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runtimed.errors import BrowserError
 __all__ = ["check_cookies", "is_netscape", "read_netscape", "write_netscape"]
 
 _ANCESTOR: Final = "_crHasCrossSiteAncestor"
-"""Playwright's field, without which a cookie that is kept apart for each site would come back to the wrong one."""
+"""Playwright's field, without which a partitioned cookie would come back to the wrong site."""
 
 _SAME_SITE: Final = {
     "strict": "Strict",
@@ -28,11 +28,11 @@ _SAME_SITE: Final = {
     "unspecified": None,
     "": None,
 }
-"""What the field is called by others, and by us; None for what the browser does by itself."""
+"""Name of a field elsewhere → Playwright's name; None for what the browser sets by itself."""
 
 _DATES: Final = ("expires", "expirationDate", "expiry")
 _LAST: Final = 253_402_300_799
-"""The last second of the year 9999."""
+"""The last second of the year 9999, in Unix time."""
 
 _HTTP_ONLY: Final = "#HttpOnly_"
 _TITLE: Final = "# Netscape HTTP Cookie File"
@@ -56,7 +56,7 @@ def check_cookies(value: object) -> list[dict[str, Any]]:
 
 
 class _Reader:
-    """Reads one cookie, whose place is counted from 1."""
+    """Reads one cookie; places count from 1."""
 
     def __init__(self, one: object, place: int) -> None:
         if not isinstance(one, Mapping):
@@ -110,12 +110,12 @@ class _Reader:
         return found
 
     def _domain(self, domain: str) -> str:
-        """Return the domain as Playwright has it: with a dot for the hosts below, too."""
+        """Return the domain in Playwright's form: with a dot if it includes subdomains."""
         host_only = self._flag("hostOnly")
         return domain if host_only is None else _with_hosts(domain, below=not host_only)
 
     def _expires(self) -> float | None:
-        """Return until when it lasts, in Unix seconds; None until the browser ends."""
+        """Return the end of its lifetime in Unix seconds; None for a session cookie."""
         given = {field: self._one[field] for field in _DATES if self._one.get(field) is not None}
         times = {field: self._seconds(value, field) for field, value in given.items()}
         ends = [time for time in times.values() if time != -1]
@@ -130,7 +130,7 @@ class _Reader:
                 "a date of 0 is long ago for some tools, and the end of the browser for others; write -1 for that",
                 next(iter(times)),
             )
-        return max(ends[0], 1.0) if ends else None  # Chromium removes one that is over, as when a page sets it
+        return max(ends[0], 1.0) if ends else None  # Chromium removes an expired one, as when a page sets it
 
     def _seconds(self, value: object, field: str) -> float:
         seconds = value
@@ -182,14 +182,14 @@ def _with_hosts(domain: str, *, below: bool) -> str:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return f".{host}" if below else host
-    return host  # there is nothing below an address
+    return host  # an IP address has no subdomains
 
 
 # --- cookies.txt. Source: curl, docs/HTTP-COOKIES.md ---
 
 
 def is_netscape(text: str) -> bool:
-    """Whether a text is that of a cookies.txt, and no JSON."""
+    """Whether a text is a cookies.txt, and not JSON."""
     first = text.lstrip()[:1]
     return first not in ("", "[", "{") and ("\t" in text or text.lstrip().startswith("#"))
 
@@ -198,7 +198,7 @@ def read_netscape(text: str) -> list[dict[str, Any]]:
     """Return the cookies of a cookies.txt in Playwright's form.
 
     Raises:
-        BrowserError: If a line is none; the sentence says which (attribute `line`).
+        BrowserError: If a line is not a cookie; the sentence says which (attribute `line`).
     """
     cookies = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -231,7 +231,7 @@ def read_netscape(text: str) -> list[dict[str, Any]]:
 
 
 def write_netscape(cookies: Sequence[Mapping[str, Any]]) -> str:
-    """Return cookies, in Playwright's form, as a cookies.txt, which has no place for `sameSite` and for partitions."""
+    """Return cookies, in Playwright's form, as a cookies.txt, which has no field for `sameSite` and partitions."""
     lines = [_TITLE, ""]
     for cookie in cookies:
         domain = str(cookie["domain"])
@@ -245,6 +245,6 @@ def write_netscape(cookies: Sequence[Mapping[str, Any]]) -> str:
             str(cookie["name"]),
             str(cookie["value"]),
         ]
-        if "partitionKey" not in cookie:  # it would be sent to more sites
+        if "partitionKey" not in cookie:  # otherwise it would be sent to more sites
             lines.append("\t".join(fields))
     return "\n".join(lines) + "\n"

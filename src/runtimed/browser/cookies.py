@@ -15,18 +15,18 @@ from runtimed.errors import BrowserError, InvalidCookieFile
 __all__ = ["MAX_COOKIE_FILE", "read_cookie_file", "write_cookie_file"]
 
 MAX_COOKIE_FILE: Final = 16 * 2**20
-"""Largest cookie file that is read, in bytes."""
+"""Largest cookie file, in bytes."""
 
 
 def read_cookie_file(path: Path, *, must_exist: bool = False) -> list[dict[str, Any]]:
     """Read a cookie file: a JSON list, Playwright's storage state, or cookies.txt.
 
     Args:
-        path: The file. One that does not exist is an empty jar, unless it must exist.
-        must_exist: Whether it must.
+        path: The file. A missing file is an empty jar, unless `must_exist`.
+        must_exist: Whether a missing file is an error.
 
     Raises:
-        InvalidCookieFile: If it holds something else; the sentence says at which place. The file is left as it is.
+        InvalidCookieFile: If it contains something else; the sentence names the place. The file is not changed.
     """
     text = _read(path)
     if text is None:
@@ -37,7 +37,7 @@ def read_cookie_file(path: Path, *, must_exist: bool = False) -> list[dict[str, 
         if is_netscape(text):
             return read_netscape(text)
         value = json.loads(text)
-        # Playwright's storage state holds them under this key.
+        # Playwright's storage state keeps them under this key.
         return check_cookies(value["cookies"] if isinstance(value, dict) and "cookies" in value else value)
     except (json.JSONDecodeError, RecursionError) as exc:
         where = (
@@ -49,14 +49,14 @@ def read_cookie_file(path: Path, *, must_exist: bool = False) -> list[dict[str, 
 
 
 def write_cookie_file(path: Path, cookies: Sequence[Mapping[str, Any]]) -> None:
-    """Write all cookies, mode 0600, so that a reader sees the old file or the new one, whatever happens.
+    """Write all cookies atomically, mode 0600: a reader sees the old file or the new one.
 
-    A file keeps its form: cookies.txt, or what else Playwright's storage state holds.
+    The file keeps its form: cookies.txt, or Playwright's storage state with its other keys.
 
     Raises:
         OSError: If the folder cannot be written to.
     """
-    path = path.resolve()  # where it is a link, what it leads to is written
+    path = path.resolve()  # a link stays; its target is written
     text = _in_form_of(path, [dict(cookie) for cookie in cookies])
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -82,7 +82,7 @@ def _in_form_of(path: Path, cookies: list[dict[str, Any]]) -> str:
         if isinstance(value, dict) and "cookies" in value:
             whole = {**value, "cookies": cookies}
     except (InvalidCookieFile, ValueError, RecursionError):
-        pass  # it was damaged since it was read
+        pass  # damaged since it was read
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 

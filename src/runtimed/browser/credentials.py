@@ -17,15 +17,15 @@ __all__ = ["Credentials"]
 
 
 class Credentials:
-    """Answers Chromium's questions who we are. As it then asks before each request, too, only where there is an answer.
+    """Answers Chromium's login requests. Only if there is an answer: Chromium then asks before each request, too.
 
     Args:
-        config: Says as whom.
-        headless: Whether no person can be asked.
+        config: The credentials.
+        headless: Whether there is no person to ask.
     """
 
     def __init__(self, config: BrowserConfig, *, headless: bool) -> None:
-        # Else Chromium opens a dialog that nobody sees, and at its end loads again what the tab shows by then.
+        # Otherwise Chromium opens a dialog without a window, and reloads at its end what the tab shows by then.
         self._refusal = "CancelAuth" if headless else "Default"
         self._sites = config.http_credentials
         self._proxy = config.proxy_login
@@ -33,10 +33,10 @@ class Credentials:
         self._answers: set[asyncio.Task[None]] = set()
 
     async def watch(self, cdp: CDPSession) -> None:
-        """Begin.
+        """Begin to answer.
 
         Args:
-            cdp: Talks to the browser itself, not to a tab: so workers and frames of all sites are answered, too.
+            cdp: A DevTools session with the browser itself, so that workers and frames of all sites are answered, too.
         """
         if self._sites is None and self._proxy is None:
             return
@@ -45,7 +45,7 @@ class Credentials:
         await cdp.send("Fetch.enable", {"handleAuthRequests": True})
 
     async def close(self) -> None:
-        """Give no more answers. Harmless twice."""
+        """Stop answering. Idempotent."""
         for task in list(self._answers):
             task.cancel()
         await asyncio.gather(*self._answers, return_exceptions=True)
@@ -73,7 +73,7 @@ class Credentials:
 
     def _send(self, cdp: CDPSession, method: str, data: dict[str, Any]) -> None:
         async def send() -> None:
-            with contextlib.suppress(PlaywrightError):  # the request is given up, or Chromium is gone
+            with contextlib.suppress(PlaywrightError):  # the request was cancelled, or Chromium is gone
                 await cdp.send(method, data)
 
         task = asyncio.create_task(send())

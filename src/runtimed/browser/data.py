@@ -28,7 +28,7 @@ __all__ = ["FUNCTIONS", "locate_all", "scrape_data"]
 
 _MAX_ITEMS: Final = 10_000
 _PATIENCE: Final = 2000.0
-"""Milliseconds in which an element that was there gives its value, and a frame its answer."""
+"""Milliseconds within which an existing element must give its value, and a frame its answer."""
 
 _NO: Final = frozenset(
     (
@@ -126,7 +126,7 @@ _VALUE: Final = """(element, [attribute, number, RAISED, APART]) => {
 }"""
 
 FUNCTIONS: Final = {"value": _VALUE, "source": "frame => frame.src"}
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 
 async def scrape_data(page: Page, schema: Part, *, selector: str | None) -> Any:
@@ -157,16 +157,16 @@ def _is_leaf(part: Part) -> bool:
 async def locate_all(around: Locator, selector: str, *, every: bool = True) -> list[Locator]:
     """Return what a selector finds in an element: the matches of its own document, then of each frame in it.
 
-    What is hidden is left out, unless nothing is visible.
+    Hidden matches are left out, unless no match is visible.
 
     Args:
         around: The element.
         selector: The selector.
-        every: Whether all frames are asked; else they are only where the document before them has no match.
+        every: Whether all frames are searched; else a frame is only if the document before it has no match.
 
     Raises:
         BrowserError: If a frame does not answer.
-        PlaywrightError: If the selector cannot be understood.
+        PlaywrightError: If the selector is invalid.
     """
     for visible in (True, False):
         found = await _in_frames(around, selector, visible=visible, every=every)
@@ -271,7 +271,7 @@ async def _read_items(around: Locator, part: Part, schema: Part, path: str, *, d
 
 
 def _typed(read: list[Any], part: Part, path: str, *, required: bool) -> Any:
-    """Return a value of the page as the schema's type."""
+    """Convert a value of the page to the schema's type."""
     value, language, fallback, seen = read
     kind = part.get("type")
     if kind == "boolean":

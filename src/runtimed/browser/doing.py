@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["LONG_TIMEOUT", "TIMEOUT", "Doing", "NoEffect", "Noted", "Refused", "allowance", "milliseconds"]
 
 TIMEOUT: Final = 10.0
-"""Seconds that an action may take."""
+"""Default time limit of an action, in seconds."""
 LONG_TIMEOUT: Final = 30.0
-"""Seconds that navigation, waiting and downloads may take."""
+"""Default time limit of navigation, waiting and downloads, in seconds."""
 
 _KEY: Final = 0.05
-"""Seconds that a key may take: a page does what it likes with each."""
+"""Seconds that a key may take: a page may run code for each."""
 _LAST: Final = 0.5
-"""Seconds that an action gets at least for what was found when its time was over."""
+"""Least seconds for an element that was found when the action's time was over."""
 
 
 class Refused(BrowserError):
-    """We refuse an action ourselves; `error` is the word for it."""
+    """An action was refused by us; `error` is the kind of refusal."""
 
 
 class NoEffect(Refused):
@@ -38,7 +38,7 @@ class NoEffect(Refused):
 
 
 class Noted(msgspec.Struct, frozen=True):
-    """By what an element is found on a later visit of the page, and what it must be then, as far as that is known."""
+    """How an element is found on a later visit of the page, and what it must be then, as far as that is known."""
 
     selector: str | None
     role: str | None = None
@@ -47,7 +47,7 @@ class Noted(msgspec.Struct, frozen=True):
 
     @property
     def element(self) -> dict[str, Any]:
-        """What it must be, as the log has it."""
+        """What it must be, in the log's form."""
         known: dict[str, Any] = {"role": self.role, "name": self.name, "place": msgspec.to_builtins(self.place)}
         return {key: value for key, value in known.items() if value is not None}
 
@@ -56,13 +56,13 @@ class Doing:
     """The state of an action in progress.
 
     Attributes:
-        watching: The watch of the page meanwhile.
-        done: What was done, when that is over and only what it has led to is still asked for.
-        selectors: Find the elements that it names on a later visit of the page, in the action's order.
-        elements: Role, name and place that these elements must have then, as far as they are known.
-        since: When work on the page began, as `time.monotonic` has it.
-        exact: Finds what has the whole name that an action gives, where it is a guess what that means.
-        describing: Asks the page for more of the same, by their places among these.
+        watching: The watch of the page during the action.
+        done: What was done, once only its consequences are still awaited.
+        selectors: Find the named elements on a later visit of the page, in the action's order.
+        elements: Role, name and place that these elements must have then, as far as known.
+        since: Begin of the work on the page, on the clock of `time.monotonic`.
+        exact: Finds the elements whose whole name is the action's, where its meaning is a guess.
+        describing: Requests to the page for more of the same, by the elements' places.
     """
 
     def __init__(self) -> None:
@@ -79,17 +79,17 @@ class Doing:
         self.since = time.monotonic()
 
     def left(self, action: Any) -> float:
-        """Return how many seconds of an action's are left; a moment for what was found when they were over."""
+        """Return the action's remaining seconds; a moment for what was found when they were over."""
         return max(self.since + allowance(action) - time.monotonic(), _LAST)
 
     def note(self, noted: Noted) -> None:
-        """Note by what an element is found again, and what it must be then."""
+        """Note how an element is found again, and what it must be then."""
         self.selectors.append(noted.selector)
         self.elements.append(noted.element)
 
 
 def allowance(action: Any) -> float:
-    """Return how many seconds an action on the page may take."""
+    """Return the time limit of an action on the page, in seconds."""
     if action.timeout is not None:
         return float(action.timeout)
     if isinstance(action, actions.DownloadFile):
@@ -101,5 +101,5 @@ def allowance(action: Any) -> float:
 
 
 def milliseconds(action: Any, default: float) -> float:
-    """Return how long an action may take; `default` is in seconds."""
+    """Return the time limit of an action in milliseconds; `default` is in seconds."""
     return float((action.timeout or default) * 1000)

@@ -11,7 +11,7 @@ from runtimed.errors import BrowserError
 __all__ = ["arguments", "check_arguments", "check_domains", "refusal"]
 
 _INERT: Final = frozenset({"about", "data", "blob", "javascript"})
-"""Schemes that ask nothing of anybody."""
+"""Schemes that send no request."""
 
 _GUARD: Final = frozenset({
     "force-webrtc-ip-handling-policy",
@@ -23,7 +23,9 @@ _GUARD: Final = frozenset({
     "proxy-server",
     "webrtc-ip-handling-policy",
 })  # fmt: skip
-"""Names of arguments that say whom Chromium asks. Source: chromium.org, "List of Chromium Command Line Switches"."""
+"""Names of arguments that change the hosts to which Chromium connects. Source: chromium.org, "List of Chromium Command
+Line Switches".
+"""
 
 
 def check_domains(domains: Sequence[str] | None) -> None:
@@ -42,14 +44,14 @@ def check_domains(domains: Sequence[str] | None) -> None:
 
 
 def arguments(domains: Sequence[str] | None) -> list[str]:
-    """Return the arguments with which Chromium finds no other host: no request of any kind leaves, WebRTC included."""
+    """Return the arguments that let Chromium reach no other host: no request of any kind leaves, WebRTC included."""
     if domains is None:
         return []
     names = [domain.removeprefix("*.").lower() for domain in domains]
     exceptions = "".join(f", EXCLUDE {name}, EXCLUDE *.{name}" for name in names)
     return [
         f"--host-resolver-rules=MAP * ~NOTFOUND{exceptions}",
-        # WebRTC asks addresses without resolving anything. Chromiums know the one name or the other.
+        # WebRTC connects to addresses without name resolution. Chromium versions know one name or the other.
         "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
         "--webrtc-ip-handling-policy=disable_non_proxied_udp",
         "--no-proxy-server",  # a proxy would resolve the names
@@ -57,19 +59,19 @@ def arguments(domains: Sequence[str] | None) -> list[str]:
 
 
 def check_arguments(given: Sequence[str], domains: Sequence[str] | None) -> None:
-    """Make sure that no argument takes the place of one that keeps Chromium from other hosts.
+    """Check that no argument overrides one that keeps Chromium from other hosts.
 
     Args:
-        given: More arguments for Chromium. It takes the last one of a name.
+        given: More arguments for Chromium, which takes the last one of a name.
         domains: The allowed domains; None for all.
 
     Raises:
-        BrowserError: If one would (attribute `argument`).
+        BrowserError: If one does (attribute `argument`).
     """
     if domains is None:
         return
     for argument in given:
-        # Chromium takes one dash for two, and spaces around an argument for nothing.
+        # To Chromium one dash equals two, and spaces around an argument are ignored.
         name = argument.strip().lstrip("-").partition("=")[0]
         if name in _GUARD:
             raise BrowserError(
@@ -79,7 +81,7 @@ def check_arguments(given: Sequence[str], domains: Sequence[str] | None) -> None
 
 
 def refusal(url: str, domains: Sequence[str] | None, *, allow_files: bool) -> str | None:
-    """Return why an address must not be opened, a sentence; None if it may."""
+    """Return a sentence that says why an address must not be opened; None if it may."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".").lower()

@@ -1,4 +1,4 @@
-"""Downloads: all of a browser's go into one folder, under names that are their own. Nothing here starts one."""
+"""Downloads: all of a browser's go into one folder, under names of their own. Nothing here starts one."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["Download", "Downloads"]
 logger = logging.getLogger(__name__)
 
 _BURST: Final = 100
-"""So many downloads that no action waits for may begin at once."""
+"""Number of downloads that may begin without an action that awaits them."""
 _MAX_BYTES: Final = 8 * 2**30
-"""When the downloads of a session that no action waits for are larger altogether, no more of them begins."""
+"""Total bytes of a session's downloads without an action, above which no more of them begins."""
 _HEARD: Final = 10.0
-"""Seconds in which a download of which another client has heard is known here, too."""
+"""Seconds within which a download that another client has heard of is known here, too."""
 _MAX_REMEMBERED: Final = 1000
-"""Downloads of which it is known where they are; other clients get copies of these."""
+"""Number of downloads whose paths are remembered; other clients get copies of these."""
 
 
 class Download(msgspec.Struct):
     """One download.
 
     Attributes:
-        is_asked_for: Whether an action waits for it.
-        is_refused: Whether it is one too many, or none is accepted.
-        is_told: Whether it is known to those who ask for all downloads, as those of too many are not.
+        is_asked_for: Whether an action awaits it.
+        is_refused: Whether it is one too many, or downloads are off.
+        is_told: Whether it is in the list of downloads. Those of too many are not.
         done: Resolves with the path of the file, or with None if it was cancelled or failed.
-        error: Why there is no file, where that is known.
-        assigning: Finds out whether an action waits for it.
+        error: Why there is no file, if known.
+        assigning: The task that finds out whether an action awaits it.
     """
 
     url: str
@@ -64,12 +64,12 @@ class Downloads:
 
     Args:
         folder: Where they go.
-        told: The same folder as it is called to those who ask for a path.
-        partial: Where they are while they are not whole.
+        told: The same folder, as clients see it.
+        partial: Folder of incomplete ones.
         finished: Called with each that has ended, and its file; None if there is none.
-        refused: Called for each that no action waits for and that is one too many.
-        mask: Takes secrets and passwords out of addresses and names.
-        accepts: Whether there may be any.
+        refused: Called for each that no action awaits and that is one too many.
+        mask: Removes secrets and passwords from addresses and names.
+        accepts: Whether downloads are on.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class Downloads:
         self._works: set[asyncio.Task[None]] = set()
 
     async def watch(self, cdp: CDPSession) -> None:
-        """Make Chromium put its downloads here and tell of them.
+        """Make Chromium put its downloads here and report them.
 
         Args:
-            cdp: Talks to the browser itself, not to a tab.
+            cdp: A DevTools session with the browser itself.
 
         Raises:
-            BrowserError: If the folder cannot be made.
+            BrowserError: If the folder cannot be created.
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,8 +123,8 @@ class Downloads:
         """Return a future for the next download that begins.
 
         Args:
-            is_elsewhere: Whether what begins in a frame is somebody else's, by Chromium's id of the frame.
-            is_meant: Whether what comes from an address is the one.
+            is_elsewhere: Whether a frame, by Chromium's id, is another action's.
+            is_meant: Whether an address is the one.
         """
         future: asyncio.Future[Download] = asyncio.get_running_loop().create_future()
         self._next[future] = is_elsewhere, is_meant
@@ -132,7 +132,7 @@ class Downloads:
         return future
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Bring a copy of a download to where another client expects it, once it has ended."""
+        """Copy a download to where another client expects it, once it has ended."""
         try:
             async with asyncio.timeout(_HEARD):
                 download = await asyncio.shield(self._at(delivery.guid))
@@ -148,11 +148,11 @@ class Downloads:
             logger.warning("another client gets no copy of a download: %s", exc)
 
     async def close(self) -> None:
-        """Wait until the files that are whole have their names. Harmless twice."""
+        """Wait until the complete files have their names. Idempotent."""
         await asyncio.gather(*self._works)
 
     def _at(self, guid: str) -> asyncio.Future[Download]:
-        """Return a future for a download, of which another client may hear first."""
+        """Return a future for a download that another client may hear of first."""
         future = self._known.get(guid)
         if future is None:
             future = self._known[guid] = asyncio.get_running_loop().create_future()
@@ -168,7 +168,7 @@ class Downloads:
         download.assigning = self._start(self._assign(download, cdp, event))
 
     async def _assign(self, download: Download, cdp: CDPSession, event: dict[str, Any]) -> None:
-        """Give a download to the actions that wait for it, or refuse it."""
+        """Give a download to the actions that await it, or refuse it."""
         expecting = [(one, where) for one, (where, is_meant) in self._next.items() if is_meant(event["url"])]
         elsewhere = await asyncio.gather(*(is_elsewhere(event["frameId"]) for _, is_elsewhere in expecting))
         waiting = [one for (one, _), not_its in zip(expecting, elsewhere, strict=True) if not (not_its or one.done())]
@@ -183,7 +183,7 @@ class Downloads:
         if not few:
             self._refused()
         if download.is_refused:
-            with contextlib.suppress(PlaywrightError):  # it is whole already, or Chromium is gone
+            with contextlib.suppress(PlaywrightError):  # it is complete already, or Chromium is gone
                 await cdp.send("Browser.cancelDownload", {"guid": event["guid"]})
 
     def _on_progress(self, event: dict[str, Any]) -> None:
@@ -192,7 +192,7 @@ class Downloads:
             self._start(self._end(known.result(), event))
 
     async def _end(self, download: Download, event: dict[str, Any]) -> None:
-        """Put a download where it is to go, or know it gone."""
+        """Move a finished download to its place, or note that it failed."""
         if download.assigning is not None:
             await download.assigning
         if download.done.done():
@@ -200,7 +200,7 @@ class Downloads:
         download.size = round(event["receivedBytes"])
         file = self._partial / event["guid"]
         if download.is_refused:
-            file.unlink(missing_ok=True)  # a small one is whole before it is cancelled
+            file.unlink(missing_ok=True)  # a small one is complete before it is cancelled
             if download.is_told:
                 self._finish(download, None)
             else:
@@ -211,7 +211,7 @@ class Downloads:
         if event["state"] != "completed":
             self._finish(download, None)
         elif Path(event.get("filePath", file)).parent != self._partial:
-            download.done.set_result(None)  # of a browser context that another client has made for itself
+            download.done.set_result(None)  # of a browser context that another client made
         else:
             await self._file(download, file)
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["GUESSED", "Elements"]
 
 GUESSED: Final = actions.Click | actions.Fill | actions.Type | actions.Clear
-"""Those that see by themselves whether a guess what they mean was right, before they do anything."""
+"""Actions that check by themselves whether a guessed element was right, before they do anything."""
 
 _LOOKS: Final = 0.1
-"""Seconds between two looks whether an element is in its place."""
+"""Seconds between two checks whether an element is in its place."""
 _TELLING: Final = 0.3
-"""Seconds that an element gets to tell what it was when all is done: it was asked before."""
+"""Seconds for an element to say what it was once all is done: the question was sent before."""
 
 
 class Elements:
@@ -50,7 +50,7 @@ class Elements:
         self._observer = observer
 
     def locate(self, ref: str) -> tuple[OpenTab, str] | None:
-        """Return the tab in which a ref may be, and Playwright's own ref; None if its document is gone."""
+        """Return the tab that may contain a ref, and Playwright's own ref; None if its document is gone."""
         match = REF.fullmatch(ref)
         where = None if match is None else self._tabs.locate(match[1])
         return None if where is None or match is None else (where[0], where[1] + match[2])
@@ -127,13 +127,13 @@ class Elements:
         return found[0], what
 
     async def look_at(self, target: Any, found: Locator | None, doing: Doing, place: int = 0) -> None:
-        """Ask what an element is, side by side with what is done to it: afterwards it may be gone.
+        """Ask what an element is, in parallel to the action: afterwards it may be gone.
 
         Args:
-            target: What names it; what a ref means is known.
+            target: What names it; refs are resolved.
             found: The element.
-            doing: Gets what it is, once `describe` is called.
-            place: Of the element among those of the action.
+            doing: Gets the answer, once `describe` is called.
+            place: Index of the element among those of the action.
         """
         if found is None or target.ref is not None:
             return
@@ -141,11 +141,11 @@ class Elements:
         describe_it = functools.partial(_describe, found, target, doing.selectors[place], timeout)
         self._ask(doing, place, describe_it() if doing.exact is None else _name(doing.exact, target, describe_it))
         if isinstance(target, GUESSED):
-            return  # before anything is pressed the page is asked more: that is time enough
+            return  # the page is asked more before anything is pressed: that leaves time enough
         await _sent()
 
     async def find_surely(self, action: Any, tab: OpenTab, doing: Doing) -> Locator:
-        """Find what an action names, once a guess was wrong; see `find`."""
+        """Find what an action names once a guess was wrong; see `find`."""
         again = Doing()
         found, _ = await self.find(action, tab, again, within=doing.left(action))
         if found is None:
@@ -162,7 +162,7 @@ class Elements:
 
     @staticmethod
     async def described(doing: Doing) -> None:
-        """Note what the elements of an action were, as far as the page has told."""
+        """Note what the elements of an action were, as far as the page has said."""
         if not doing.describing:
             return
         _, silent = await asyncio.wait(doing.describing.values(), timeout=_TELLING)
@@ -175,7 +175,7 @@ class Elements:
                     doing.elements[place] = told.element
 
     async def _recover(self, found: Locator, ref: str, tab: OpenTab) -> int:
-        """Let Playwright find by its ref what was not in its latest snapshot; return how many there are.
+        """Let Playwright find by its ref what its latest snapshot lacked; return the number of matches.
 
         Raises:
             PlaywrightError: If the element is gone.
@@ -204,7 +204,7 @@ class Elements:
                 self._ask(doing, 0, self._remember(tab, ref))
                 await _sent()
                 return found, self._observer.recall(ref)
-            # A locator waits for what it names. What a ref names is there or gone for good, so this is asked first.
+            # A locator waits for its element. What a ref names exists or is gone for good, so this is asked first.
             try:
                 there, meant = await asyncio.gather(found.count(), self._observer.remember(tab, ref))
                 there = there or await self._recover(found, ref, tab)
@@ -224,7 +224,7 @@ class Elements:
 
 
 async def _sent() -> None:
-    """Let what was begun send its questions, so that they are answered before those that follow."""
+    """Let started work send its questions, so that they are answered before later ones."""
     for _ in range(2):
         await asyncio.sleep(0)
 
@@ -232,10 +232,10 @@ async def _sent() -> None:
 async def _name(
     exact: Locator, target: Any, describe_it: Callable[[], Coroutine[Any, Any, Noted | None]]
 ) -> Noted | None:
-    """Note the role and the name that an action gives, if one element has that whole name; else ask what it has."""
+    """Note the role and name that an action gives, if one element has that whole name; else ask for its name."""
     try:
         count = await exact.count()
-    except PlaywrightError:  # the page goes elsewhere
+    except PlaywrightError:  # the page navigates
         count = 0
     if count != 1:
         return await describe_it()
@@ -263,7 +263,7 @@ def _by_ref(tab: OpenTab, own: str, *, listed: bool = True) -> Locator:
 
     Args:
         tab: The tab.
-        own: The ref as Playwright has it.
+        own: Playwright's ref.
         listed: Whether Playwright's latest snapshot counts, which finds it without a walk through the page.
     """
     if listed and number_of(own) < OWN:
@@ -296,13 +296,13 @@ async def _confirm(found: Locator, target: Any, limit: float) -> str:
 
 
 async def _misplaced(found: Locator, place: actions.Place, what: str, end: float) -> str | None:
-    """Return in words where else than in its place an element is; None if it is there."""
+    """Return a sentence that says where an element is instead of its place; None if it is there."""
     now = await placed(found, max(end - time.monotonic(), _LOOKS))
     return None if now is None else difference(place, now, what)
 
 
 async def _is_passed_over(found: Locator, role: str) -> bool:
-    """Whether a screen reader passes over an element of that role, which so has no name."""
+    """Whether a screen reader skips an element of that role, which therefore has no name."""
     if await _only(found, by_role(role, None)).count():
         return False
     return await _only(found, f"{by_role(role, None)}[include-hidden=true]").count() == 1

@@ -1,6 +1,6 @@
 """Emulation: the place, language, time and permissions that a session's pages see.
 
-Chromium's process is told at its start what it cannot be told later (`arguments`, `variables`), the rest afterwards.
+Chromium gets at its start what cannot be set later (`arguments`, `variables`), and the rest afterwards.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def variables(config: BrowserConfig) -> dict[str, str]:
 
 
 async def emulate(context: BrowserContext, config: BrowserConfig) -> None:
-    """Tell a browser that runs what its pages are to believe.
+    """Configure a running browser's emulation.
 
     Raises:
         BrowserError: If this Chromium does not know a permission.
@@ -63,7 +63,7 @@ async def emulate(context: BrowserContext, config: BrowserConfig) -> None:
 
 
 async def emulate_in(tab: OpenTab, config: BrowserConfig) -> None:
-    """Tell a new tab what its page is to believe.
+    """Configure a new tab's emulation.
 
     Raises:
         playwright.async_api.Error: If the tab is gone.

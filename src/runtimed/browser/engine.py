@@ -1,4 +1,4 @@
-"""The engine of a browser session: one Chromium with all that drives, guards and shows it.
+"""The engine of a browser session: one Chromium with everything that drives, guards and shows it.
 
 It knows no daemon and no protocol; its owner is notified through a `BrowserListener`.
 """
@@ -51,36 +51,36 @@ __all__ = ["Browser", "BrowserListener"]
 logger = logging.getLogger(__name__)
 
 _WRITTEN_AFTER: Final = 1.5
-"""Seconds after which what pages stored is on the disk.
+"""Seconds after which what pages stored is on disk.
 
 Source: Chromium, components/services/storage/dom_storage/storage_area_impl.cc, `ComputeCommitDelay`: one second with
 the argument `--enable-aggressive-domstorage-flushing`.
 """
 
 _PAGES_END: Final = 2.5
-"""Seconds that pages get to end and to have what they stored written, before Chromium ends."""
+"""Seconds for pages to end and for their storage to be written, before Chromium ends."""
 
 _SUSPICIOUS: Final = frozenset({"Refused", "Timeout"})
-"""Errors of actions after which we look whether the driver lives."""
+"""Errors of actions after which the driver is checked."""
 
 
 class BrowserListener(Protocol):
-    """Listens to a browser; called in its event loop, and must return at once.
+    """Listens to a browser; called in its event loop, must not block.
 
     Attributes:
-        lifespan: Says whose browser this is, and for how long.
+        lifespan: The session, and its limits.
     """
 
     lifespan: Lifespan
 
     def started(self, pid: int) -> None:
-        """Chromium's process is there: a process group of this number, to be killed where this process dies."""
+        """Chromium runs: in a process group of this number, to be killed if this process dies."""
 
     def used(self) -> None:
-        """A client talks to the browser through the relay."""
+        """A client uses the browser through the relay."""
 
     def logged(self, entry: LogEntry) -> None:
-        """There is one more entry of the action log."""
+        """The action log has a new entry."""
 
 
 class Browser:
@@ -88,8 +88,8 @@ class Browser:
 
     Attributes:
         pid: Chromium's process id.
-        headless: Whether there is no window: asked for, or for lack of a display.
-        ended: Resolves with the reason, a sentence, when Chromium is gone without `close()`.
+        headless: Whether there is no window: by request, or without a display.
+        ended: Resolves with the reason, a sentence, when Chromium ends without `close()`.
     """
 
     def __init__(self, config: BrowserConfig, folder: Path, listener: BrowserListener) -> None:
@@ -111,13 +111,13 @@ class Browser:
         """Start a Chromium.
 
         Args:
-            config: What it is started with.
-            folder: The session's own, mode 0700. What it holds of an earlier start is used again.
-            listener: Hears what it does.
+            config: Its configuration.
+            folder: The session's folder, mode 0700. Its content of an earlier start is used again.
+            listener: Learns what the browser does.
 
         Raises:
             BrowserUnavailable: If there is no Chromium, or it does not start.
-            BrowserError: If the config cannot be: a cookie file that holds no cookies, a domain that is none.
+            BrowserError: If the config is invalid: a cookie file without cookies, a domain that is none.
         """
         _check(config)
         browser = cls(config, folder, listener)
@@ -135,11 +135,11 @@ class Browser:
 
     @classmethod
     async def warm(cls, config: BrowserConfig, folder: Path, listener: BrowserListener) -> Browser:
-        """Start a Chromium for a session that is named later; all that can be asked of it is `become` and `close`.
+        """Start a Chromium for a session that is named later. Only `become` and `close` may follow.
 
         Args:
-            config: What is said to Chromium as it starts. That of the session is to say the same.
-            folder: See `open`; it becomes that of the session.
+            config: What Chromium gets at its start; the session's config must agree.
+            folder: See `open`; it becomes the session's.
             listener: See `open`.
 
         Raises:
@@ -154,14 +154,14 @@ class Browser:
         return browser
 
     async def become(self, config: BrowserConfig, folder: Path) -> None:
-        """Be the browser of a session from here on: what was made with `warm` is then as if it had been opened.
+        """Become a session's browser: from now on it is as if it had been opened.
 
         Args:
-            config: The session's, which names no profile.
-            folder: The session's, which will lead to the one that this browser has.
+            config: The session's config, without a profile.
+            folder: The session's folder, which will be a link to this browser's.
 
         Raises:
-            BrowserError: As `open`, or if Chromium has ended meanwhile. It is to be closed then.
+            BrowserError: As `open`, or if Chromium has ended meanwhile. It must be closed then.
         """
         _check(config)
         self._config = config
@@ -170,23 +170,23 @@ class Browser:
 
     @property
     def cdp_url(self) -> str:
-        """Where Playwright and others attach (`connect_over_cdp`). Who has it drives the browser."""
+        """Address at which Playwright and others attach (`connect_over_cdp`). It gives full control of the browser."""
         return self._relay.cdp_url
 
     @property
     def viewer_url(self) -> str:
-        """Where people watch."""
+        """Address of the viewer."""
         return self._relay.viewer_url
 
     @property
     def viewer_page(self) -> Path:
-        """A file that only this user can read, and that leads to the viewer."""
+        """A file, readable by this user only, that leads to the viewer."""
         return self._known_as / "viewer.html"
 
     async def active_target(self) -> str:
-        """Return Chromium's own id of the active tab, by which who attaches himself finds it among his pages."""
+        """Return Chromium's own id of the active tab, by which a client finds it among its pages."""
         with contextlib.suppress(PlaywrightError):  # Chromium is gone
-            # The answer follows what Chromium said before: that a tab opens because of what another client did.
+            # The answer follows earlier messages of Chromium, such as a tab that another client opens.
             await self._cdp.send("Browser.getVersion")
         await self._tabs.settled()
         tab = await self._tabs.active()
@@ -194,12 +194,12 @@ class Browser:
         return tab.target
 
     async def dialogs(self) -> dict[str, str]:
-        """Return the tabs that wait in a dialog: Chromium's own id of each, and a sentence that says so."""
+        """Return the tabs that wait in a dialog: Chromium's own id → a sentence that says so."""
         await asyncio.gather(*(tab.let_client_answer() for tab in self._tabs.all))
         return {tab.target: tab.dialog_sentence() for tab in self._tabs.all if tab.dialog is not None}
 
     async def silent(self) -> list[str]:
-        """Return a sentence for each tab that does not answer within seconds, though it waits in no dialog."""
+        """Return a sentence for each tab that does not answer within seconds though no dialog holds it up."""
         return await reading.find_silent(self._tabs.all)
 
     # --- what it is asked ---
@@ -217,17 +217,17 @@ class Browser:
         """Return what the active tab shows.
 
         Args:
-            scope: A ref or a selector: only that element and what is in it.
-            depth: How many levels of it.
-            interactive_only: Only what people operate, flat.
-            max_chars: At most so many characters of outline.
-            since: The id of an earlier observation: only what is different. One that is no longer remembered, or was
-                of another tab, gives everything.
-            start: A ref: what stands before that element is left out, but for what it is in.
+            scope: A ref or a selector: only that element and its content.
+            depth: Number of levels.
+            interactive_only: Only elements that people operate, as a flat list.
+            max_chars: Largest size of the outline, in characters.
+            since: Id of an earlier observation: only the differences. An observation that is forgotten, or of another
+                tab, gives everything.
+            start: A ref: elements before it are left out, except its ancestors.
 
         Raises:
             StaleElement: If `scope` or `start` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing, `depth` or `max_chars` below 1, `since` no
+            BrowserError: If `scope` is a selector that finds nothing, `depth` or `max_chars` is below 1, `since` is no
                 observation, this outline does not show `start`, or the page does not answer.
         """
         self._jar.touch()
@@ -243,12 +243,12 @@ class Browser:
         return self._secrets.mask_observation(observation)
 
     async def execute(self, action: Action, *, client_id: str | None = None, label: str | None = None) -> ActionResult:
-        """Perform an action. What the page refuses is part of the result, never an exception.
+        """Perform an action. A page's refusal is part of the result, never an exception.
 
         Args:
-            action: What.
-            client_id: Who asks for it, for the log.
-            label: What that client calls itself.
+            action: The action.
+            client_id: The client that asks for it, for the log.
+            label: That client's label.
         """
         for secret in secrets_of(action).values():
             self._secrets.add(secret)
@@ -305,10 +305,10 @@ class Browser:
         return await self._jar.read()
 
     async def set_cookies(self, cookies: Sequence[Mapping[str, Any]]) -> None:
-        """Add cookies; one of the same name, domain and path is replaced, and removed by one that is over.
+        """Add cookies. One of the same name, domain and path is replaced; an expired one removes it.
 
         Raises:
-            BrowserError: If one is no cookie; the sentence says which. None of them is set then.
+            BrowserError: If one is invalid; the sentence says which. None of them is set then.
         """
         await self._jar.add(check_cookies(cookies))
 
@@ -316,25 +316,25 @@ class Browser:
         """Add the cookies of a file; see `set_cookies`.
 
         Raises:
-            InvalidCookieFile: If there is no such file, or it holds something else; the sentence says where.
+            InvalidCookieFile: If the file does not exist, or contains something else; the sentence names the place.
         """
         await self._jar.add_file(file)
 
     async def save_profile(self, name: str) -> None:
-        """Store the profile as it is now under a name.
+        """Store the present profile under a name.
 
-        Takes about two seconds, as Chromium writes what pages stored after one.
+        Takes about two seconds, since Chromium writes what pages stored after one.
 
         Raises:
-            BrowserError: If the name cannot be one, or there is no folder of profiles.
-            OSError: If there is no room for it.
+            BrowserError: If the name is invalid, or there is no folder of profiles.
+            OSError: If it cannot be written.
         """
         profiles = profiles_folder(self._config.profiles_dir, name)
         async with self._saving:
             await self._jar.write()
             await asyncio.wait([self._chromium.ended], timeout=_WRITTEN_AFTER)
             async with self._jar.writing:
-                # While it stands still its databases are whole, as after a crash, from which they recover.
+                # A stopped Chromium's databases are consistent, as after a crash, from which they recover.
                 os.killpg(self.pid, signal.SIGSTOP)
                 try:
                     await asyncio.to_thread(store_profile, self._profile, profiles, name)
@@ -361,7 +361,7 @@ class Browser:
         return jar
 
     async def _start(self) -> None:
-        """Start Chromium and its driver, and bring them together."""
+        """Start Chromium and its driver, and connect them."""
         self._profile.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._exit.push_async_callback(self._put_away)
         driver = asyncio.create_task(start_driver())
@@ -388,7 +388,7 @@ class Browser:
         return BrowserUnavailable(f"Chromium cannot be driven: {reason}")
 
     async def _set_up(self, jar: CookieJar) -> None:
-        """Make the browser what its config asks for, and see that everybody reaches it."""
+        """Apply the config to the browser, and open its relay."""
         self._jar = jar
         try:
             await self._equip_all(self._context, self._cdp)
@@ -435,7 +435,7 @@ class Browser:
         door = self._folder / self.viewer_page.name
         self._exit.callback(door.unlink, missing_ok=True)
         write_door(door, self.viewer_url)
-        # At once: each waits for answers of Chromium, and somebody waits for all of them.
+        # In parallel: each waits for answers of Chromium, and a client waits for all of them.
         await asyncio.gather(
             self._jar.attach(context),
             credentials.watch(cdp),
@@ -446,7 +446,7 @@ class Browser:
         )
 
     async def _end_pages(self) -> None:
-        """Let the pages end before Chromium does, so that what they stored is kept."""
+        """Close the pages before Chromium ends, so that what they stored is kept."""
         self._tabs.end()
         if self._chromium.ended.done() or not self._config.persist_profile:
             return
@@ -457,7 +457,7 @@ class Browser:
             logger.info("what the pages stored in their last second may be lost: %s", str(exc) or "they do not end")
 
     async def _put_away(self) -> None:
-        """When Chromium has ended: keep its profile, or remove it."""
+        """Once Chromium has ended, store its profile or remove it."""
         config = self._config
         try:
             if not config.persist_profile:

@@ -15,7 +15,7 @@ __all__ = ["fetch"]
 
 
 _BEGINS: Final = 3.0
-"""Seconds that a page to which a click has led gets to begin a download, where the action names no time."""
+"""Seconds within which a page to which a click has led must begin a download, unless the action sets a time."""
 
 
 async def fetch(
@@ -26,20 +26,20 @@ async def fetch(
     *,
     is_patient: bool = True,
 ) -> tuple[str, dict[str, Any]]:
-    """Wait until a download is whole.
+    """Wait until a download is complete.
 
     Args:
         beginning: Resolves with the download (`Downloads.expect`); cancelled afterwards.
-        begin: What begins it; None if it has begun.
-        seconds: For all of it.
-        journey: Follows what else comes of what begins it.
-        is_patient: Whether all of that time is waited though something else has come.
+        begin: Begins it; None if it has begun.
+        seconds: Time limit for all of it.
+        journey: Follows the other consequences of what begins it.
+        is_patient: Whether to wait for the whole time even if something else has come.
 
     Returns:
         What was done, and where the file is.
 
     Raises:
-        Refused: If it does not begin, or is not whole in time, or fails.
+        Refused: If it does not begin, is not complete in time, or fails.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Puts files into a folder under free names that its file system accepts. Everything here blocks."""
+"""Moves files into a folder under free names that its file system accepts. Everything here blocks."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from uuid import uuid4
 __all__ = ["copy_into", "move_into"]
 
 _MAX_NAME: Final = 255
-"""Bytes that a file's name may have, where the file system does not say."""
+"""Largest file name in bytes, if the file system does not say."""
 _MAX_ENDING: Final = 32
-"""Bytes behind a name's last dot that are still an ending, which is kept."""
+"""Largest extension in bytes that is kept when a name is cut."""
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What file systems say that have no hard links."""
+"""Error numbers of file systems without hard links."""
 
 
 def move_into(folder: Path, file: Path, suggested: str) -> Path:
-    """Move a file into a folder, which is made if it is not there; from another file system, too.
+    """Move a file into a folder, which is created if it does not exist; also from another file system.
 
     Args:
-        folder: Where to.
+        folder: The target folder.
         file: The file.
-        suggested: What somebody else calls it: made harmless, cut to what fits, and numbered if that name is taken.
+        suggested: A name from elsewhere: it is sanitized, cut to fit, and numbered if it is taken.
 
     Returns:
-        Where it is now.
+        Its new path.
 
     Raises:
-        OSError: If that cannot be. Nothing of the file is left then.
+        OSError: If that fails. Nothing of the file is left then.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,10 +59,10 @@ def copy_into(folder: Path, file: Path, suggested: str) -> Path:
 
 
 def _give_name(folder: Path, file: Path, suggested: str) -> Path:
-    """Give a file of the same file system a name in the folder, beside the one that it has."""
+    """Give a file of the same file system a second name, in the folder."""
     for path in _names(folder, suggested):
         try:
-            path.hardlink_to(file)  # unlike a rename it takes no place that is taken
+            path.hardlink_to(file)  # unlike a rename it replaces nothing
         except FileExistsError:
             continue
         except OSError as exc:
@@ -78,7 +78,7 @@ def _give_name(folder: Path, file: Path, suggested: str) -> Path:
 
 
 def _names(folder: Path, suggested: str) -> Iterator[Path]:
-    """The names that a file may have, the best one first."""
+    """Yield possible names of the file, the best one first."""
     name = re.sub(r"[\x00-\x1f\x7f/\\]+", "_", suggested.encode(errors="replace").decode()).lstrip(".").strip()
     stem, dot, ending = (name or "download").rpartition(".")
     if not stem or len(ending.encode()) > _MAX_ENDING:

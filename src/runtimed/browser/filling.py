@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "begin", "check", "clear", "fill", "type_anywhere", "type_text"]
 
 _READING: Final = 1000.0
-"""Milliseconds in which a field tells what it holds; one that is gone since tells nothing."""
+"""Milliseconds within which a field must give its content; one that is gone meanwhile gives none."""
 _SWITCHING: Final = 3.0
-"""Seconds that a switch gets to follow a click where the action names no time: it may ask its server first."""
+"""Seconds within which a switch must follow a click, unless the action sets a time: it may ask its server first."""
 _LOOKS: Final = 0.05
-"""Seconds between two looks at a switch."""
+"""Seconds between two checks of a switch."""
 _SLOWLY: Final = 0.1
-"""Seconds between two keys where a page leads on to the next box a moment after each."""
+"""Seconds between two keys, if a page moves the focus to the next box a moment after each."""
 _MOST_KEYS: Final = 40
-"""Most keys with which a field is emptied, character by character: those that keep a text of their own are short."""
+"""Largest number of keys that empty a field one by one: fields with a text of their own are short."""
 _LABELS: Final = "element => [...element.labels ?? []].filter(label => label.checkVisibility()).slice(0, 1)"
 _KEYS_AT_ONCE: Final = 50
-"""Most keys that are pressed before it is asked whether there is time for more."""
+"""Largest number of keys before the remaining time is checked."""
 _KEYS_WITHIN: Final = 1.0
-"""Seconds that these may take where there is a delay between them."""
+"""Time limit for these in seconds, if there is a delay between them."""
 
 _HIDE_FOCUSED: Final = f"""() => {{
   let field = document.activeElement;
@@ -61,7 +61,7 @@ _HAS_FOCUS: Final = """root => {
 }"""
 
 FUNCTIONS: Final = {"hasFocus": _HAS_FOCUS, "labels": _LABELS, "hideFocused": _HIDE_FOCUSED, "fullBoxes": _FULL}
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 _TYPED: Final = frozenset({*TYPED, "contenteditable"})
 
@@ -69,7 +69,7 @@ _NUMBER: Final = re.compile(r"-?\d+\.?\d*$")
 
 
 async def begin(action: actions.Fill | actions.Type | actions.Clear, found: Locator) -> Held:
-    """Return what a field holds before it is written to; what is filled in is to take the place of that at once."""
+    """Return the content of a field before it is written to, and select it so that new text replaces it."""
     if isinstance(action, actions.Clear):
         return await look(found)
     text, secret = _text_of(action.value)
@@ -77,17 +77,17 @@ async def begin(action: actions.Fill | actions.Type | actions.Clear, found: Loca
 
 
 async def fill(action: actions.Fill, found: Locator, what: str, before: Held, limit: float) -> str:
-    """Write into a field, see that it holds that, and return what was done.
+    """Write into a field, check its content, and return what was done.
 
     Args:
-        action: What to write.
+        action: The action.
         found: The field.
-        what: What to call it.
-        before: What `begin` has said of it.
+        what: Its name in messages.
+        before: The result of `begin`.
         limit: Milliseconds.
 
     Raises:
-        NoEffect: If the field holds something else then.
+        NoEffect: If the field contains something else afterwards.
     """
     text, secret = _text_of(action.value)
     held = before.value or ""
@@ -119,7 +119,7 @@ async def fill(action: actions.Fill, found: Locator, what: str, before: Held, li
 
 
 async def _put(found: Locator, text: str, before: Held, limit: float) -> None:
-    """Put a text in the place of what a field holds: as from the clipboard, its last character as a key."""
+    """Replace the content of a field: as from the clipboard, with the last character as a key."""
     kind, last = before.kind, text[-1:]
     if _in_boxes(before, text):
         await _empty_boxes(found, text, limit)
@@ -130,7 +130,7 @@ async def _put(found: Locator, text: str, before: Held, limit: float) -> None:
             await found.fill(text, timeout=limit)
         except PlaywrightError as exc:
             if "Malformed value" not in exc.message and "Cannot type text" not in exc.message:
-                raise  # what it holds says the rest
+                raise  # the field's content says the rest
         return
     keyboard = found.page.keyboard
     if not before.taken or not last:
@@ -147,7 +147,7 @@ def _in_boxes(field: Held, text: str) -> bool:
 
 
 async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
-    """Empty the boxes over which a text goes; a full one takes no key."""
+    """Empty the boxes over which a text is spread; a full box takes no key."""
     element = await found.element_handle(timeout=limit)
     for box in await element.query_selector_all(selector("find", "fullBoxes", len(text))):
         await box.fill("", timeout=limit)
@@ -155,17 +155,17 @@ async def _empty_boxes(found: Locator, text: str, limit: float) -> None:
 
 
 async def type_text(action: actions.Type, found: Locator, what: str, before: Held, limit: float) -> str:
-    """Type key by key into a field, behind what it holds or at its caret; return what was done.
+    """Type key by key into a field, behind its content or at its caret; return what was done.
 
     Args:
-        action: What to type.
-        found: The field, or what else takes keys.
-        what: What to call it.
-        before: What `begin` has said of it.
+        action: The action.
+        found: The field, or another element that takes keys.
+        what: Its name in messages.
+        before: The result of `begin`.
         limit: Milliseconds.
 
     Raises:
-        NoEffect: If it is a field and does not hold the text then.
+        NoEffect: If it is a field and does not contain the text afterwards.
     """
     text, secret = _text_of(action.value)
     if action.clear:
@@ -196,7 +196,7 @@ async def clear(found: Locator, what: str, before: Held, limit: float) -> str:
     """Empty a field, and return what was done.
 
     Raises:
-        NoEffect: If it is not empty then.
+        NoEffect: If it is not empty afterwards.
     """
     if not await _empty(found, limit):
         raise await other(found, what, "cleared", before)
@@ -204,15 +204,15 @@ async def clear(found: Locator, what: str, before: Held, limit: float) -> str:
 
 
 async def _empty(found: Locator, limit: float) -> bool:
-    """Empty a field, and return whether it is empty then, but for what a mask leaves."""
+    """Empty a field, and return whether it is empty, but for what a mask leaves."""
     await found.fill("", timeout=limit)
     return not await _held_letters(found) or await _erase(found, limit)
 
 
 async def _erase(found: Locator, limit: float) -> bool:
-    """Empty a field by its keys, and return whether it is empty then, but for what a mask leaves.
+    """Empty a field by its keys, and return whether it is empty, but for what a mask leaves.
 
-    A field that keeps a text of its own, and takes Backspace for "the last character less", must hear of each.
+    A field that keeps a text of its own, and takes Backspace for "the last character less", must get each key.
     """
     await found.press("ControlOrMeta+End", timeout=limit)
     held = (await look(found)).value or ""
@@ -247,7 +247,7 @@ async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, 
         if isinstance(exc, PlaywrightTimeout) and not await was_clicked(exc, tab, doing):
             if obstacle(exc) == "is disabled" or not is_found(exc):
                 raise
-            # Pages draw their own, over or instead of the browser's: people click its label.
+            # Pages draw their own controls, over or instead of the browser's: people click the label.
             labels = found.locator(selector("find", "labels"))
             if not await labels.count():
                 raise
@@ -263,7 +263,7 @@ async def check(action: actions.Check, tab: OpenTab, found: Locator, what: str, 
 
 
 async def type_anywhere(action: actions.Type, tab: OpenTab) -> None:
-    """Type key by key into whatever has the focus, or to a page that listens for keys.
+    """Type key by key into the focused element, or to a page that listens for keys.
 
     Raises:
         Refused: If nothing gets them.
@@ -283,16 +283,16 @@ async def type_anywhere(action: actions.Type, tab: OpenTab) -> None:
 
 
 async def _press_keys(action: actions.Fill | actions.Type, page: Page, text: str, what: str) -> None:
-    """Type key by key into what has the focus, as long as the action may take.
+    """Type key by key into the focused element, within the action's time.
 
     Args:
-        action: Why.
-        page: Where.
-        text: What.
-        what: What to call that.
+        action: The action.
+        page: The page.
+        text: The text.
+        what: The element's name in messages.
 
     Raises:
-        Refused: If that is not long enough; none of the other keys is pressed.
+        Refused: If the time is too short; the other keys are not pressed.
     """
     delay = action.delay if isinstance(action, actions.Type) else 0.0
     at_once = max(min(_KEYS_AT_ONCE, int(_KEYS_WITHIN / delay)), 1) if delay else _KEYS_AT_ONCE

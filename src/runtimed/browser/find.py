@@ -1,4 +1,4 @@
-"""Finds a Chromium on this machine, and says where it looked. Nothing here starts or downloads one."""
+"""Finds a Chromium on this machine, and says where it searched. Nothing here starts or downloads one."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Found(msgspec.Struct, frozen=True):
     """A Chromium.
 
     Attributes:
-        program: What to start.
-        why: Where it comes from, in words: `RUNTIMED_CHROMIUM`, `Playwright`, `PATH`.
+        program: Path of the program.
+        why: Where it comes from: `RUNTIMED_CHROMIUM`, `Playwright`, `PATH`.
     """
 
     program: Path
@@ -53,10 +53,10 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def find_chromium(asked: str | None = None, environment: Mapping[str, str] | None = None) -> Found:
-    """Return the Chromium to use: the one asked for, RUNTIMED_CHROMIUM, Playwright's own, or one of the machine.
+    """Return the Chromium to use: the configured one, RUNTIMED_CHROMIUM, Playwright's own, or an installed one.
 
     Raises:
-        BrowserUnavailable: If there is none, or the one that was named is none (attribute `program`).
+        BrowserUnavailable: If there is none, or the named one does not exist (attribute `program`).
     """
     env = os.environ if environment is None else environment
     for name, why in (
@@ -86,13 +86,13 @@ def _runs(program: Path) -> bool:
 
 
 def _expanded(path: str, env: Mapping[str, str]) -> Path:
-    """Return a path whose `~/` is the home folder that the environment names."""
+    """Expand `~/` by the home folder of the environment."""
     home = env.get("HOME")
     return Path(home, path[2:]) if home and path.startswith("~/") else Path(path).expanduser()
 
 
 def _of_playwright(env: Mapping[str, str]) -> list[Path]:
-    """Return where Playwright puts its browsers, the newest first.
+    """Return Playwright's browsers, the newest first.
 
     Source: playwright.dev, "Browsers", "Managing browser binaries".
     """

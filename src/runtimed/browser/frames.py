@@ -1,4 +1,4 @@
-"""Looks for the matches of a selector in all frames of a page, which people see as one page."""
+"""Searches all frames of a page for the matches of a selector, since people see them as one page."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 __all__ = ["Locate", "await_gone", "await_match", "await_visible"]
 
 Locate = Callable[["Frame"], "Locator"]
-"""Names in one frame what is looked for."""
+"""Returns the locator in one frame."""
 
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.1, 0.2)
-"""Seconds between one look and the next; the last of them goes on."""
+"""Seconds between two searches; the last value repeats."""
 _PATIENCE: Final = 1.0
-"""Seconds that a frame gets for its answer: one that hangs must not hide what the others show."""
+"""Seconds within which a frame must answer: one that hangs must not hide the others' matches."""
 
 _LEFT: Final = re.compile(
     r"context was destroyed|detached|has been closed|Cannot find context|context with specified id|adopt|navigat"
 )
-"""What Playwright says where a frame went away or elsewhere. Source: playwright-core, server/frames.ts."""
+"""Playwright's messages for a frame that was removed or navigates. Source: playwright-core, server/frames.ts."""
 
 
 async def await_match(
     page: Page, locate: Locate, within: float, closer: Locate | None = None, *, nearest: bool = False
 ) -> list[Locator]:
-    """Wait until a frame, which may itself come late, has a match; return those of each frame that has some.
+    """Wait until a frame, which may itself appear later, has a match; return the matches of each frame that has some.
 
-    What is hidden counts only where no frame shows a match.
+    Hidden matches count only if no frame shows one.
 
     Args:
         page: The page.
-        locate: Names what is looked for.
-        within: Seconds; nothing is returned when they are over.
-        closer: Names it more closely: those count where there are several matches.
-        nearest: Whether the others are not asked where the main frame shows matches.
+        locate: Returns the locator in a frame.
+        within: Seconds; afterwards nothing is returned.
+        closer: A narrower locator, which decides between several matches.
+        nearest: Whether other frames are skipped if the main frame shows matches.
 
     Raises:
-        PlaywrightError: If what is looked for cannot be understood.
+        PlaywrightError: If the selector is invalid.
     """
     if nearest or len(page.frames) == 1:
         main = locate(page.main_frame).filter(visible=True)
@@ -75,15 +75,15 @@ async def _closest(found: list[tuple[Frame, Locator, int]], closer: Locate | Non
 
 
 async def await_visible(page: Page, locate: Locate, within: float) -> Locator | None:
-    """Wait until a frame, which may itself come late, shows a match; return the visible ones of that frame.
+    """Wait until a frame, which may itself appear later, shows a match; return the visible matches of that frame.
 
     Args:
         page: The page.
-        locate: Names what is looked for.
-        within: Seconds; None is returned when they are over.
+        locate: Returns the locator in a frame.
+        within: Seconds; afterwards None is returned.
 
     Raises:
-        PlaywrightError: If what is looked for cannot be understood.
+        PlaywrightError: If the selector is invalid.
     """
     end, turn = time.monotonic() + within, 0
     while True:
@@ -98,21 +98,21 @@ async def await_visible(page: Page, locate: Locate, within: float) -> Locator | 
 
 
 async def await_gone(page: Page, locate: Locate, within: float) -> bool | None:
-    """Wait until no frame shows a match; whether that came in time, None where a frame does not answer.
+    """Wait until no frame shows a match; return whether that came in time, None if a frame does not answer.
 
     Args:
         page: The page.
-        locate: Names what is to go.
+        locate: Returns the locator in a frame.
         within: Seconds.
 
     Raises:
-        PlaywrightError: If what is looked for cannot be understood.
+        PlaywrightError: If the selector is invalid.
     """
     end, turn = time.monotonic() + within, 0
     while True:
         frames = page.frames
         looks = [locate(frame).filter(visible=True) for frame in frames]
-        # A frame without an answer still shows what it showed.
+        # A frame that does not answer still shows what it showed.
         counts = await _counts(frames, looks)
         if not any(count is None or count for count in counts):
             return True
@@ -134,7 +134,7 @@ async def _counts(frames: list[Frame], looks: list[Locator]) -> list[int | None]
 
 
 async def _count(frame: Frame, look: Locator) -> int | None:
-    """Return how many there are; 0 in a frame that is gone, None in one that does not answer."""
+    """Return the number of matches; 0 in a frame that is gone, None in one that does not answer."""
     try:
         async with asyncio.timeout(_PATIENCE):
             return await look.count()

@@ -1,4 +1,4 @@
-"""Who may ask for something at the relay's port: whoever shows a token, as long as there is room. See `Relay`."""
+"""Access control of the relay's port: clients with a token, up to a limit. See `Relay`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Gate", "GateServer", "Guarded"]
 logger = logging.getLogger(__name__)
 
 _MAX_STRANGERS: Final = 100
-"""Connections that have shown no token yet: where one more comes, the one that has waited longest makes room."""
+"""Largest number of connections without a token. One more evicts the oldest of them."""
 
 _MAX_GUESTS: Final = 200
-"""Requests with a token that are being answered; more are refused: a WebSocket costs two sockets."""
+"""Largest number of requests in flight with a token; more are refused: a WebSocket needs two sockets."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -29,28 +29,28 @@ _HEADERS: Final = {
 
 
 class Gate:
-    """Counts those who have shown no token yet (connections), and those who have (requests)."""
+    """Counts connections without a token, and requests with one."""
 
     def __init__(self) -> None:
         self._strangers: dict[IOStream, None] = {}  # the oldest first
         self._guests: set[Guarded] = set()
 
     def arrive(self, stream: IOStream) -> None:
-        """A connection was made."""
+        """Register a new connection."""
         if len(self._strangers) >= _MAX_STRANGERS:
-            # Who has a token shows it at once, so the last ones to come are the last ones to go.
+            # A client with a token shows it at once, so the newest connections are evicted last.
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
             oldest.close()
         self._strangers[stream] = None
 
     def part(self, stream: IOStream | None) -> None:
-        """A connection has ended, or is another protocol's now."""
+        """Note that a connection has ended, or speaks another protocol now."""
         if stream is not None:
             self._strangers.pop(stream, None)
 
     def admit(self, guest: Guarded, stream: IOStream) -> bool:
-        """Count a request that has shown its token; False if there are too many."""
+        """Count a request with a valid token; return False if there are too many."""
         if len(self._guests) >= _MAX_GUESTS:
             return False
         self.part(stream)
@@ -58,17 +58,17 @@ class Gate:
         return True
 
     def see_off(self, guest: Guarded) -> None:
-        """A request is answered, or nobody waits for the answer. Idempotent."""
+        """Note that a request is answered, or its client has gone. Idempotent."""
         self._guests.discard(guest)
 
     async def clear(self) -> None:
-        """End the answers that are being given."""
+        """End the answers in progress."""
         guests = list(self._guests)
         await asyncio.gather(*(guest.end() for guest in guests))
 
 
 class GateServer(HTTPServer):
-    """An HTTP server that tells its gate who comes and who goes."""
+    """An HTTP server that reports its connections to its gate."""
 
     gate: Gate
 
@@ -85,9 +85,9 @@ class GateServer(HTTPServer):
 
 @stream_request_body
 class Guarded(RequestHandler):
-    """Answers a request that shows a token as the first part of its path; its body is read only then.
+    """Answers requests whose path begins with a token; only then the body is read.
 
-    Subclasses define `answer`, which is cancelled when whoever asked has gone: a live stream has no other end.
+    Subclasses define `answer`, which is cancelled when the client has gone: a live stream has no other end.
     """
 
     def initialize(self, gate: Gate, token: str | None) -> None:
@@ -95,7 +95,7 @@ class Guarded(RequestHandler):
 
         Args:
             gate: Counts the requests.
-            token: What gives the right to ask for this; None where nothing does.
+            token: The token that gives access; None for none.
         """
         self.gate = gate
         self.token = token
@@ -112,14 +112,14 @@ class Guarded(RequestHandler):
         self.give("text/plain", f"{why}\n".encode())
 
     def give(self, kind: str, content: bytes) -> None:
-        """Answer with something of this media type."""
+        """Answer with content of this media type."""
         self.set_header("Content-Type", kind)
         self.finish(content)
 
     def prepare(self) -> None:
         """Called by tornado, before the body is read."""
         if self.request.host.rpartition(":")[0] not in ("127.0.0.1", "localhost"):
-            # A page elsewhere whose name was made to lead here would send its own name.
+            # A foreign page whose host name resolves to this address sends its own name.
             self.refuse(403, "ask 127.0.0.1")
         elif self.token is None or not hmac.compare_digest(self.path_kwargs["token"].encode(), self.token.encode()):
             self.refuse(404, "nothing here")
@@ -143,7 +143,7 @@ class Guarded(RequestHandler):
     post = get
 
     async def end(self) -> None:
-        """Answer no more, whatever was being answered."""
+        """End the answer in progress."""
         self.on_connection_close()
         if self._answering is not None:
             await asyncio.wait({self._answering})
@@ -153,7 +153,7 @@ class Guarded(RequestHandler):
         self.gate.see_off(self)
 
     def on_connection_close(self) -> None:
-        """Called by tornado: whoever asked has gone."""
+        """Called by tornado: the client has gone."""
         super().on_connection_close()
         self.gate.see_off(self)
         if self._answering is not None:
@@ -166,13 +166,13 @@ class Guarded(RequestHandler):
             self.set_header(name, value)
 
     def compute_etag(self) -> None:
-        """Called by tornado: nothing of this is kept."""
+        """Called by tornado: nothing of this is cached."""
 
     def write_error(self, status_code: int, **_options: Any) -> None:
         """Called by tornado."""
         self.refuse(status_code, self._reason)
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Called by tornado, whose own line would have the token in it."""
+        """Called by tornado, whose own line would contain the token."""
         if self.get_status() >= 500 or not hasattr(value, "status_code"):
             logger.error("a request to the relay failed", exc_info=(typ, value, tb))

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "drop", "upload"]
 
 _SEEN: Final = 1.0
-"""Seconds in which a page sees what is dragged over it."""
+"""Seconds for a page to see what is dragged over it."""
 
 _OVER: Final = 0.1
-"""Seconds between two of the events that tell a page what is over it."""
+"""Seconds between two drag events to a page."""
 
 _PAUSE: Final = 0.02
-"""Seconds between two looks at where an element is."""
+"""Seconds between two checks of an element's position."""
 
 _INPUT: Final = """element => {
   const input = element.control ?? element;
@@ -44,7 +44,7 @@ _EMPTY: Final = """element => {
   for (const name of ['input', 'change']) input.dispatchEvent(new Event(name, { bubbles: true }));
 }"""
 
-# What the page makes of it shows when the event is over: microtasks would run between two listeners.
+# What the page makes of it shows once the event is over: microtasks would run between two listeners.
 _LISTEN: Final = """(element, key, kept) => {
   const view = element.ownerDocument.defaultView, heard = { over: null, dropped: false };
   const over = event => setTimeout(() => {
@@ -68,14 +68,14 @@ FUNCTIONS: Final = {
     "endDrop": "(root, key, kept) => { kept.get(key)?.end(); kept.delete(key); }",
     "scrollIntoView": "element => element.scrollIntoViewIfNeeded(true)",
 }
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 
 async def upload(action: actions.UploadFile, tab: OpenTab, found: Locator, what: str) -> str:
-    """Give files, or a folder, to a file input, or to what opens a file chooser; return what was done.
+    """Give files, or a folder, to a file input or to an element that opens a file chooser; return what was done.
 
     Raises:
-        Refused: If a path names nothing, or the input takes no folders, or nothing but a folder.
+        Refused: If a path does not exist, or the input takes no folders, or only folders.
     """
     limit = milliseconds(action, TIMEOUT)
     files = await _check(action.files)
@@ -84,7 +84,7 @@ async def upload(action: actions.UploadFile, tab: OpenTab, found: Locator, what:
         _check_kind(files, takes, what)
         if files or not takes["folder"]:
             await found.set_input_files(files, timeout=limit)
-        else:  # which Playwright refuses
+        else:  # Playwright refuses it
             await ask(found, "emptyFiles", limit=limit)
     else:
         chooser = await _open_chooser(tab, found, what, limit)
@@ -94,7 +94,7 @@ async def upload(action: actions.UploadFile, tab: OpenTab, found: Locator, what:
 
 
 async def _open_chooser(tab: OpenTab, found: Locator, what: str, limit: float) -> FileChooser:
-    """Click what opens a file chooser.
+    """Click an element that opens a file chooser.
 
     Raises:
         Refused: If it opens none.
@@ -118,7 +118,7 @@ async def drop(action: actions.DropFiles, tab: OpenTab, found: Locator, what: st
     """Drop files and folders on an element; return what was done.
 
     Raises:
-        Refused: If a path names nothing, or the page takes no files there.
+        Refused: If a path does not exist, or the page takes no files there.
     """
     limit = milliseconds(action, TIMEOUT)
     files = await _check(action.files)
@@ -146,14 +146,14 @@ async def drop(action: actions.DropFiles, tab: OpenTab, found: Locator, what: st
 
         await drag("dragEnter")
         accepted, end = False, time.monotonic() + _SEEN
-        while not accepted and time.monotonic() < end:  # many a zone is made when something is dragged over the page
+        while not accepted and time.monotonic() < end:  # many drop zones appear only during a drag
             await drag("dragOver")
             accepted = await has_heard("over", _OVER)
-        if not accepted:  # Chromium would open the file in the place of the page
+        if not accepted:  # Chromium would open the file in place of the page
             await drag("dragCancel")
             raise Refused(f"The page takes no files at {what}: nothing there accepts what is dragged", error="Refused")
         await drag("drop")
-        with contextlib.suppress(PlaywrightError):  # the page has gone elsewhere with it
+        with contextlib.suppress(PlaywrightError):  # the page has navigated with it
             if not await has_heard("dropped", _SEEN):
                 raise Refused(f"What was dropped on {what} did not arrive", error="Refused")
     finally:
@@ -181,7 +181,7 @@ def _check_kind(files: Sequence[Path], takes: Any, what: str) -> None:
 
 
 async def _middle(tab: OpenTab, found: Locator, what: str) -> dict[str, float]:
-    """Bring an element into view, and return the middle of what is seen of it, in CSS pixels of the tab."""
+    """Scroll an element into view, and return the middle of its visible part, in CSS pixels of the tab."""
     # Playwright's own scrolling waits for frames to be drawn, which a frame out of view never is.
     await ask(found, "scrollIntoView")
     width, height = await view_of(tab)
@@ -191,7 +191,7 @@ async def _middle(tab: OpenTab, found: Locator, what: str) -> dict[str, float]:
             while box := await found.bounding_box():
                 left, right = max(box["x"], 0), min(box["x"] + box["width"], width)
                 top, bottom = max(box["y"], 0), min(box["y"] + box["height"], height)
-                if left < right and top < bottom and before == box:  # of a frame, it comes into view a moment later
+                if left < right and top < bottom and before == box:  # an element of a frame moves a moment later
                     return {"x": (left + right) / 2, "y": (top + bottom) / 2}
                 before = box
                 await asyncio.sleep(_PAUSE)

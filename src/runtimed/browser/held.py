@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["BOXES", "FIELD", "HIDE", "TYPED", "Held", "letters", "look", "other", "outcome", "register"]
 
 _MOST_ADDED: Final = 6
-"""Letters and digits that a form of a page's own may add: a country's code, a unit, decimal places."""
+"""Letters and digits that a page's own format may add: a country's code, a unit, decimal places."""
 
 # Pictures of the page, and who watches it, must not show it either. An editor's text is read as it is rendered, so that
 # dots would be what the page saves.
@@ -26,11 +26,11 @@ HIDE: Final = """if (!field.matches('input, textarea')) field.style.opacity = '0
 FIELD: Final = """const field = element.matches('input, textarea, select') || element.isContentEditable
     ? element : element.closest('label')?.control ?? element;"""
 
-# The boxes of a code hold one character each, and the page leads from one to the next.
+# The boxes of a code have one character each, and the page moves from one to the next.
 BOXES: Final = """const boxes = [...(field.form ?? field.getRootNode()).querySelectorAll('input[maxlength="1"]')];"""
 
 TYPED: Final = ("text", "search", "email", "url", "tel", "password", "number", "textarea")
-"""Types of the fields into which people type characters; the others are set."""
+"""Types of fields into which people type characters; the others are set."""
 
 _ENGINE: Final = "runtimed-field"
 
@@ -101,25 +101,25 @@ _FORMS: Final = {
     "time": "a time such as 12:30",
     "week": "a week such as 2026-W48",
 }
-"""What a field of a type takes. Source: HTML, 4.10.5.1 "States of the type attribute"."""
+"""Characters that a field of a type takes. Source: HTML, 4.10.5.1 "States of the type attribute"."""
 
 
 _MOMENTS: Final = frozenset({"date", "datetime-local", "month", "time", "week"})
-"""Types of fields that may write a text in another way."""
+"""Types of fields that may reformat a text."""
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What a field holds.
+    """The content of a field.
 
     Attributes:
-        count: How many elements there are; of one alone there is more to say.
-        kind: Its `type`, or `contenteditable`; empty for what is no field.
+        count: Number of elements; the rest is known for exactly one.
+        kind: Its `type`, or `contenteditable`; empty if it is no field.
         value: None if it is no field.
         most: Its `maxlength`.
-        locked: What keeps everybody from writing there, if anything does.
+        locked: Why nobody can write there, if so.
         focused: Whether it has the focus.
-        around: What stands before its caret and behind it, or around its selection; None where that cannot be known.
-        taken: Whether what is typed now takes the place of what it holds.
+        around: The text before and behind its caret or selection; None if unknown.
+        taken: Whether typed text replaces its content.
     """
 
     count: int = 0
@@ -133,20 +133,20 @@ class Held(msgspec.Struct, frozen=True):
 
 
 async def register(playwright: Playwright) -> None:
-    """Make the engine that looks at fields known to a driver that is connected."""
+    """Register the engine that reads fields with a connected driver."""
     await playwright.selectors.register(_ENGINE, _SCRIPT, content_script=True)
 
 
 async def look(found: Locator, text: str = "", *, secret: bool = False, write: bool = False) -> Held:
-    """Return what a field holds; nothing but their number where there is no such field, or several.
+    """Return the content of a field; only their number if there is no such field, or several.
 
-    It is there or gone, so nothing waits for it.
+    It exists or is gone, so nothing waits for it.
 
     Args:
         found: The field.
-        text: What it is to hold, or is to hold with the fields that follow it where each holds one character.
-        secret: Whether pictures are not to show what is written there.
-        write: Whether it is to get the focus, and all that it holds selected, if it can be written there at once.
+        text: What it is to contain, alone or with the fields that follow it if each has one character.
+        secret: Whether pictures must not show what is written there.
+        write: Whether to focus it and select all its content, if it can be written at once.
     """
     words = [str(len(text)), *(["secret"] if secret else []), *(["write"] if write else [])]
     asked = json.dumps(f"{_ENGINE}=look {' '.join(words)}")
@@ -157,15 +157,15 @@ async def look(found: Locator, text: str = "", *, secret: bool = False, write: b
 async def outcome(
     found: Locator, wanted: str, before: Held, *, secret: bool, kept: bool = False, within: bool = False
 ) -> str | None:
-    """Say how a field took a text: empty as it is, a remark if it was changed, None if the field holds another one.
+    """Return how a field took a text: empty for unchanged, a remark if reformatted, None for another text.
 
     Args:
         found: The field.
-        wanted: What it is to hold.
-        before: What it held.
-        secret: Whether nothing of what it holds may be said.
-        kept: Whether what it held may be there still.
-        within: Whether it may hold more.
+        wanted: What it should contain.
+        before: What it contained.
+        secret: Whether its content must not be told.
+        kept: Whether its earlier content may still be there.
+        within: Whether it may contain more.
     """
     meant = ""
     try:
@@ -204,10 +204,10 @@ def _same(value: str, wanted: str, kind: str) -> bool:
 
 
 def _added(value: str, wanted: str) -> str | None:
-    """Return the letters and digits that a page has added to a text in a form of its own; None if it is none.
+    """Return the letters and digits that a page added when it reformatted a text; None if it is another text.
 
-    A mask puts its own characters between those of the text. What it adds stands apart (`12.00 kg`, `1 (555) 123`), but
-    for a country's code behind a plus. A character that touches the text was there before, or came twice.
+    A mask puts its own characters between those of the text. Additions stand apart (`12.00 kg`, `1 (555) 123`), except
+    a country's code behind a plus. A character that touches the text was there before, or came twice.
     """
     places = [index for index, character in enumerate(value) for _ in letters(character)]
     given, asked = letters(value), letters(wanted)
@@ -231,14 +231,14 @@ def _added(value: str, wanted: str) -> str | None:
 
 
 def letters(text: str) -> str:
-    """Return what counts of a text where a page writes it in a form of its own."""
+    """Return the characters of a text that count if a page reformats it."""
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
 async def other(
     found: Locator, what: str, done: str, before: Held, text: str = "", *, secret: bool = False
 ) -> NoEffect:
-    """Return what says that a field holds something else than a text that was written there."""
+    """Return the error for a field that contains something else than the written text."""
     now = await look(found, text)
     if now.locked:
         return NoEffect(f"{what} is {now.locked}", error="Refused")

@@ -51,13 +51,13 @@ PIECE: Final = 2**20
 """Longest reply in one piece, and longest piece of a longer one, in bytes."""
 
 MAX_REPLY: Final = 256 * 2**20
-"""Longest reply, in bytes; so much memory at most is kept for those that are read in pieces."""
+"""Longest reply, in bytes, and most memory for replies that are read in pieces."""
 
 KEPT: Final = 60.0
 """Seconds for which a reply in pieces can be read."""
 
 REMEMBERED: Final = 100
-"""So many of the newest actions are remembered with what came of them, for a daemon that asks again."""
+"""Number of the newest actions whose results are kept, for a daemon that asks again."""
 
 
 class BrowserServer(HostServer):
@@ -120,11 +120,11 @@ class BrowserServer(HostServer):
                 raise ProtocolError(f"The host of a browser does not know the operation {type(operation).__name__}")
 
     def cancelled(self, task: asyncio.Task[None]) -> None:
-        """See `HostServer`: what nobody waits for is given up, so that others need not wait for it."""
+        """See `HostServer`: cancels what nobody waits for, so that others need not wait for it."""
         task.cancel()
 
     async def _once(self, operation: BrowserOperation) -> ReplyBody:
-        """Do what was asked, or wait for it if it was asked already: a daemon that comes after another asks again."""
+        """Perform a request, or wait for its result if it was made already: a new daemon asks again."""
         key = operation.key
         if key in self._results:
             return self._results[key]
@@ -198,10 +198,10 @@ class BrowserServer(HostServer):
             self._results.popitem(last=False)
 
     def _in_pieces(self, value: T) -> InPieces[T]:
-        """Return a value as the bytes that only the client reads, or the first piece of one that is long.
+        """Return a value as bytes that only the client decodes, or the first piece of a long one.
 
         Raises:
-            BrowserError: If it is too long for anybody.
+            BrowserError: If it exceeds the longest reply.
         """
         packed = pack(msgspec.to_builtins(value, builtin_types=(bytes,)))
         if len(packed) <= PIECE:

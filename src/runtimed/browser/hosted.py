@@ -1,6 +1,6 @@
-"""The browser of a host through its life: its start, its end, and what is said of each.
+"""The browser of a host through its life: start and end, and the events about both.
 
-What a daemon asks of it in between is told apart by `BrowserServer`.
+`BrowserServer` handles a daemon's requests in between.
 """
 
 from __future__ import annotations
@@ -38,30 +38,31 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 CLOSE_DEADLINE: Final = 8.0
-"""Seconds that a browser gets to end by itself, and its cookies and its log to be written; then it is killed."""
+"""Seconds for a browser to end by itself, and its cookies and its log to be written; then it is killed."""
 
 TOGETHER: Final = 0.05
-"""Seconds for which what pages do by themselves waits for more of it, or for the end of an action: a page that loads
-asks for a hundred things, and each would cost a write here and a commit in the daemon."""
+"""Seconds for which events of pages are collected, or until the end of an action: a page that loads sends a hundred
+requests, and each would cost a write here and a commit in the daemon.
+"""
 
 USED_EVERY: Final = 0.2
-"""Seconds between two words to the daemon that the browser is used by way of the relay."""
+"""Least seconds between two reports to the daemon that the browser is used through the relay."""
 
 
 class HostedBrowser:
     """The one browser of this host; it is started once.
 
     Args:
-        bootstrap: What to start.
+        bootstrap: The configuration.
         outbox: Takes the events.
-        store: Takes the pictures of the action log; may raise StorageError.
-        guard: Takes Chromium along when the host dies.
+        store: Stores the pictures of the action log; may raise StorageError.
+        guard: Kills Chromium when the host dies.
 
     Attributes:
         is_spare: See `Owned`.
         owned: See `Owned`.
-        dead: Set when it is dead for good, and has been said to be.
-        used_at: Unix time at which it was last used by way of the relay; 0 for never.
+        dead: Set once it is dead for good, and its end was reported.
+        used_at: Unix time of its last use through the relay; 0 for never.
         lifespan: See `BrowserListener`.
     """
 
@@ -117,7 +118,7 @@ class HostedBrowser:
         return await how(config, Path(self._bootstrap.session_dir), self)
 
     async def _opened(self, unwanted: asyncio.Task[Any]) -> Browser | None:
-        """Return the browser once it can be used; None if it did not start, which is said."""
+        """Return the browser once it can be used; None if it did not start, which is reported."""
         try:
             self._say_starting()
             return await _unless(unwanted, self._begin(Browser.open))
@@ -131,13 +132,13 @@ class HostedBrowser:
         return None
 
     async def _spared(self, unwanted: asyncio.Task[Any]) -> Browser | None:
-        """Return a browser that was nobody's, once it is a session's; None if it ends, of which nothing is said."""
+        """Return a spare browser once it is a session's; None if it ends, which is not reported."""
         try:
             browser = await _unless(unwanted, self._begin(Browser.warm))
         except asyncio.CancelledError:
             logger.info("the spare ends before it is warm")
         except Exception:
-            logger.exception("there can be no spare")
+            logger.exception("no spare can be made")
         else:
             self._spare.set_result(browser)
             owned = asyncio.create_task(self.owned.wait())
@@ -148,7 +149,7 @@ class HostedBrowser:
                 self._say_starting()
                 return browser
             logger.info("the spare ends %s", browser.ended.result() if browser.ended.done() else "")
-            # First: a hand-over that is under way would wait for ever for what is ended here.
+            # First: a hand-over in progress would wait without end for what is ended here.
             self._end_works("it is a spare that ends")
             await self._close(browser, browser.discard)
         self._unwanted.set()
@@ -160,16 +161,16 @@ class HostedBrowser:
         """Return when this spare can be driven.
 
         Raises:
-            BrowserError: If it is no spare, or ended.
+            BrowserError: If it is no spare, or has ended.
         """
         await asyncio.wait({self._spare})
         self._check_spare()
 
     async def become(self, owner: HostBecomeBrowser) -> None:
-        """Be the browser of a session from here on.
+        """Become a session's browser.
 
         Raises:
-            BrowserError: If this is no spare, or one that has ended, or what the session asks for cannot be. It must be
+            BrowserError: If this is no spare, or one that has ended, or the session's config is invalid. It must be
                 ended then.
         """
         browser = self._check_spare()
@@ -194,7 +195,7 @@ class HostedBrowser:
         logger.info("this spare is the browser of the session %r now", owner.notebook_label)
 
     def _give_folder(self, session_dir: Path) -> None:
-        """Let the spare's folder be the session's, which must have none: one step, in which nothing can be half done.
+        """Make the spare's folder the session's, which must have none. The step is atomic.
 
         Chromium keeps absolute paths, so the folder cannot be renamed.
         """
@@ -212,14 +213,14 @@ class HostedBrowser:
         return browser
 
     async def _see_through(self, browser: Browser, unwanted: asyncio.Task[Any]) -> None:
-        """Say that it can be used, and see it through to its end."""
+        """Report that it can be used, and follow it to its end."""
         self._browser = browser
         self._state("ready")
         await asyncio.wait({browser.ended, unwanted}, return_when=asyncio.FIRST_COMPLETED)
         died = not self._unwanted.is_set()
         if died:
             self.lifespan.died = browser.ended.result()
-            # First: whoever waits for it should hear of its end at once.
+            # First: a client that waits for it should learn of its end at once.
             self._die(browser.ended.result(), expected=False)
         else:
             self._end_works(self._stop_reason)
@@ -238,13 +239,13 @@ class HostedBrowser:
                     os.killpg(browser.pid, signal.SIGKILL)
 
     def _die(self, reason: str | None, *, expected: bool, **fields: Any) -> None:
-        """Say that it has ended."""
+        """Report its end."""
         self._end_works(reason)
         self.pid = None
         self._state("dead", expected=expected, reason=reason, **fields)
 
     def _end_works(self, reason: str | None) -> None:
-        """From now on nothing can be asked of it, and what was asked ends."""
+        """Refuse requests from now on, and end those in progress."""
         self._browser = None
         self._end = reason or "it was stopped"
         for work in self._works:
@@ -270,7 +271,7 @@ class HostedBrowser:
         self.stop("The host's folder is gone", expected=False)
 
     def storage_changed(self) -> None:
-        """See `Owned`: what it logs is let go of meanwhile."""
+        """See `Owned`: log entries are dropped meanwhile."""
 
     # --- what is asked of it ---
 
@@ -279,15 +280,15 @@ class HostedBrowser:
         """The browser, while it can be used.
 
         Raises:
-            BrowserError: If it cannot.
+            BrowserError: If it cannot be used.
         """
         if self._browser is None:
             raise self._ended() if self._end is not None else BrowserError("The browser is still starting")
         return self._browser
 
     def work(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin what somebody asks of it; it ends with the browser."""
-        lifespan = self.lifespan  # that of a spare, as it becomes a session's
+        """Begin a client's request; it ends with the browser."""
+        lifespan = self.lifespan  # a spare's becomes a session's
         lifespan.begin()
         task = asyncio.create_task(self._translated(coroutine))
         self._works.add(task)
@@ -309,7 +310,7 @@ class HostedBrowser:
     def _worked(self, task: asyncio.Task[Any]) -> None:
         self._works.discard(task)
         if not task.cancelled():
-            task.exception()  # it is raised to those who wait, who may be gone
+            task.exception()  # it is raised to the waiters, who may be gone
 
     # --- what it tells ---
 
@@ -329,7 +330,7 @@ class HostedBrowser:
     def logged(self, entry: LogEntry) -> None:
         """See `BrowserListener`."""
         if self.is_spare or self._outbox.stuck or (self._outbox.crowded and entry.kind != "action"):
-            return  # of a spare that ends as it is handed over nobody would take it, and the host would wait for that
+            return  # nobody would take those of a spare that ends at its hand-over, and the host would wait for that
         image = None
         if entry.image is not None:
             try:
