@@ -157,8 +157,9 @@ def shared(run: Run[Any]) -> Iterator[Driven]:
 
 @pytest.fixture
 def browser(shared: Driven, site: Site) -> Driven:
-    """The module's browser, with a single empty tab."""
-    shared.do("new_tab")
+    """The module's browser, with a single empty tab: a new one only if the last test has left one that is of no use."""
+    if not shared.execute(Goto("about:blank", timeout=2)).success:
+        shared.do("new_tab")
     for tab in shared.observe().tabs:
         if not tab.active:
             shared.do("close_tab", tab=tab.id)

@@ -311,6 +311,7 @@ def test_what_a_snapshot_leaves_out_is_acted_on_and_looked_at_by_its_ref(browser
 
 
 def test_a_page_that_is_nothing_but_an_empty_editor_is_observed(browser):
+    browser.do("new_tab")
     browser.goto("data:text/html,<div contenteditable style='height:40px'></div>")
 
     seen = browser.observe()
