@@ -288,3 +288,19 @@ def test_chromium_asks_nobody_by_itself(run, site, tmp_path):
     hosts = set(re.findall(r'"(?:url|host)":"(?:(?:https?|wss?)://)?([^"/:]+)', log.read_text()))
     assert hosts <= {"127.0.0.1", "localhost"}
     assert "127.0.0.1" in hosts
+
+
+def test_chromium_loads_no_pages_of_its_own(run, site, browser):
+    async def targets():
+        async with async_playwright() as playwright:
+            theirs = await playwright.chromium.connect_over_cdp(browser.browser.cdp_url)
+            session = await theirs.new_browser_cdp_session()
+            told = await session.send("Target.getTargets", {"filter": [{}]})
+            await theirs.close()
+            return [target["url"] for target in told["targetInfos"]]
+
+    browser.goto(f"{site.url}/plain")
+
+    addresses = run(targets())
+    assert f"{site.url}/plain" in addresses
+    assert [address for address in addresses if address.startswith("chrome")] == []
