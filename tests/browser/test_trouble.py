@@ -1,6 +1,7 @@
 """Pages that misbehave: dialogs, endless loading, loops of redirects, tabs that vanish, huge downloads."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from playwright.async_api import Error as PlaywrightError
 from runtimed import BrowserError
 from runtimed.actions import Click, Goto, HandleDialog, PressKey, Reload
 from runtimed.browser import open_tab, perform, reading
+from runtimed.browser.driver import start_driver
 from runtimed.client.attached import check_can_attach
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.conftest import browsing
@@ -344,6 +346,22 @@ def test_an_action_in_which_chromium_dies_has_not_closed_its_tab(run, site):
 
         assert not result.success
         assert browser.execute(Click(selector="h1")).error is not None
+
+
+def test_a_driver_that_dies_is_not_reported_once_more_when_the_garbage_is_collected(run, caplog):
+    async def scene():
+        before = set(psutil.Process().children(recursive=True))
+        playwright = await start_driver()
+        (driver,) = {*psutil.Process().children(recursive=True)} - before
+        driver.kill()
+        with pytest.raises(PlaywrightError):  # it has heard of the death then
+            await playwright.chromium.connect_over_cdp("ws://127.0.0.1:9/")
+        await playwright.stop()
+
+    run(scene())
+    gc.collect()
+
+    assert caplog.messages == []
 
 
 def test_the_death_of_the_driver_ends_the_session(run):

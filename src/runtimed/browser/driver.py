@@ -12,6 +12,7 @@ from typing import Final
 from playwright.async_api import BrowserContext, CDPSession, Playwright, async_playwright
 
 from runtimed.browser import choosing, data, filling, handing, held, isolated, operating, pointing, scrape, survey
+from runtimed.browser.driver_death import expect_death
 
 __all__ = ["drive", "end_driver", "start_driver"]
 
@@ -35,12 +36,15 @@ async def start_driver() -> Playwright:
     uncompressed = f"--require {json.dumps(str(Path(__file__).with_name('uncompressed.cjs')), ensure_ascii=False)}"
     os.environ["NODE_OPTIONS"] = uncompressed if before is None else f"{before} {uncompressed}"
     try:
-        return await async_playwright().start()
+        manager = async_playwright()
+        playwright = await manager.start()
     finally:
         if before is None:
             del os.environ["NODE_OPTIONS"]
         else:
             os.environ["NODE_OPTIONS"] = before
+    expect_death(manager)
+    return playwright
 
 
 async def drive(playwright: Playwright, url: str, artifacts: Path) -> tuple[BrowserContext, CDPSession]:

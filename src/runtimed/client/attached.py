@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from runtimed.browser.driver_death import expect_death
 from runtimed.display import running_shell
 from runtimed.errors import BrowserError, BrowserUnavailable
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
@@ -45,7 +46,9 @@ class _Driver:
     _of_this_thread = threading.local()
 
     def __init__(self, sync_playwright: Any) -> None:
-        self.playwright: playwright.sync_api.Playwright = sync_playwright().start()
+        manager = sync_playwright()
+        self.playwright: playwright.sync_api.Playwright = manager.start()
+        expect_death(manager)
         # Between two calls, Playwright leaves its loop marked as the one that runs.
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
@@ -245,7 +248,9 @@ class AsyncAttached:
 
     async def attach(self, cdp_url: str) -> None:
         """Attach to the browser at the address of its relay; raises what `Attached` raises."""
-        self._playwright = await _import("async_api").async_playwright().start()
+        manager = _import("async_api").async_playwright()
+        self._playwright = await manager.start()
+        expect_death(manager)
         try:
             self._browser = await self._playwright.chromium.connect_over_cdp(cdp_url)
             self._cdp = await self._browser.new_browser_cdp_session()

@@ -1,8 +1,10 @@
 """Playwright's own pages in the processes of clients: `session.page` beside others, and after an interrupt."""
 
 import asyncio
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import psutil
 import pytest
 from playwright.sync_api import sync_playwright
 
-from runtimed import AsyncClient, BrowserError, Client
+from runtimed import AsyncBrowserSession, AsyncClient, BrowserError, BrowserSession, Client
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
@@ -18,7 +20,37 @@ from tests.conftest import command_of, wait_until
 ONE, TWO = (f"data:text/html,<title>{title}</title>" for title in ("One", "Two"))
 
 ASKS = "data:text/html,<p></p><button onclick=\"p = document.querySelector('p'); p.append(confirm('sure?') + ' ')\">Ask"
-WAITS = "The page in t1 waits in a dialog (confirm): 'sure?'; handle_dialog answers it"
+
+
+def waits_in(tab: str | None) -> str:
+    return f"The page in {tab} waits in a dialog (confirm): 'sure?'; handle_dialog answers it"
+
+
+@pytest.fixture(scope="module")
+def browsers(shared_daemon: Path) -> Iterator[list[BrowserSession]]:
+    """Two browsers, which the tests of this module join one after the other."""
+    first, second = (BrowserSession(name, timeout_minutes=None) for name in ("first", "second"))
+    with first, second:
+        yield [first, second]
+
+
+@pytest.fixture
+def names(browsers: list[BrowserSession]) -> tuple[str, str]:
+    """The names of two sessions, each with a single empty tab."""
+    for session in browsers:
+        tabs = session.observe().tabs
+        if len(tabs) != 1 or not session.execute(type="goto", url="about:blank").success:
+            session.execute(type="new_tab", raise_on_failure=True)
+            for tab in tabs:
+                session.execute(type="close_tab", tab=tab.id, raise_on_failure=True)
+    return "first", "second"
+
+
+@pytest.fixture
+def session(names: tuple[str, str]) -> Iterator[BrowserSession]:
+    """One of the two, joined by this test."""
+    with BrowserSession(names[0]) as joined:
+        yield joined
 
 
 def drivers() -> list[psutil.Process]:
@@ -26,11 +58,10 @@ def drivers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "run-driver" in command_of(child)]
 
 
-def test_a_thread_uses_the_pages_of_several_sessions(shared_daemon: Path) -> None:
-    client = Client()
-    with client.BrowserSession() as first:
+def test_a_thread_uses_the_pages_of_several_sessions(names: tuple[str, str]) -> None:
+    with BrowserSession(names[0]) as first:
         first.page.goto(ONE)
-        with client.BrowserSession() as second:
+        with BrowserSession(names[1]) as second:
             second.page.goto(TWO)
 
             assert (first.page.title(), second.page.title()) == ("One", "Two")
@@ -47,15 +78,14 @@ def test_a_thread_uses_the_pages_of_several_sessions(shared_daemon: Path) -> Non
     assert drivers() == []
 
     # The next one gets a driver of its own, and an event loop may run here again.
-    with client.BrowserSession() as third:
+    with BrowserSession(names[1]) as third:
         third.page.goto(ONE)
         assert third.page.title() == "One"
     asyncio.run(asyncio.sleep(0))
 
 
-def test_a_driver_that_died_is_followed_by_another(shared_daemon: Path) -> None:
-    client = Client()
-    with client.BrowserSession() as first, client.BrowserSession() as second:
+def test_a_driver_that_died_is_followed_by_another(names: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    with BrowserSession(names[0]) as first, BrowserSession(names[1]) as second:
         first.page.goto(ONE)
         second.page.goto(TWO)
         [driver] = drivers()
@@ -64,65 +94,66 @@ def test_a_driver_that_died_is_followed_by_another(shared_daemon: Path) -> None:
         assert second.page.title() == "Two"
         assert len(drivers()) == 1
     assert drivers() == []
+    gc.collect()
+    assert caplog.messages == []  # what asyncio logs of exceptions that nobody retrieved
 
 
-def test_who_has_a_playwright_of_his_own_is_told_how_that_one_attaches_itself(shared_daemon: Path) -> None:
-    with Client().BrowserSession() as session:
-        with sync_playwright() as playwright:
-            with pytest.raises(BrowserError, match=r"^Another sync_playwright\(\) .*connect_over_cdp\(session.cdp"):
-                _ = session.page
-            own = playwright.chromium.connect_over_cdp(session.cdp_url())
-            assert [page.url for page in own.contexts[0].pages] == ["about:blank"]
+def test_who_has_a_playwright_of_his_own_is_told_how_that_one_attaches_itself(session: BrowserSession) -> None:
+    with sync_playwright() as playwright:
+        with pytest.raises(BrowserError, match=r"^Another sync_playwright\(\) .*connect_over_cdp\(session.cdp"):
+            _ = session.page
+        own = playwright.chromium.connect_over_cdp(session.cdp_url())
+        assert [page.url for page in own.contexts[0].pages] == ["about:blank"]
 
-        async def in_a_loop() -> None:
-            with pytest.raises(BrowserError, match=r"running event loop.*await session.async_page"):
-                _ = session.page
+    async def in_a_loop() -> None:
+        with pytest.raises(BrowserError, match=r"running event loop.*await session.async_page"):
+            _ = session.page
 
-        asyncio.run(in_a_loop())
-        assert session.page.url == "about:blank"
-
-
-def test_a_page_that_cannot_be_attached_leaves_nothing(shared_daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Client().BrowserSession() as session:
-        with monkeypatch.context() as patch:
-            nowhere = GetBrowserAddressReply(
-                cdp_url="ws://127.0.0.1:9/", viewer_url="", viewer_page="", target="", dialogs={}, silent=[]
-            )
-            patch.setattr(session, "_address", lambda **_: nowhere)
-            with pytest.raises(BrowserError, match="cannot attach itself") as raised:
-                _ = session.page
-        assert "Call log" not in raised.value.message  # it shows the token of the address
-        assert drivers() == []
-        assert session.page.url == "about:blank"
+    asyncio.run(in_a_loop())
+    assert session.page.url == "about:blank"
 
 
-def test_the_page_is_always_that_of_the_active_tab(shared_daemon: Path) -> None:
-    with Client().BrowserSession() as session:
-        session.page.goto("about:blank")
-        session.page.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
-        first, active = session.page, session.observe().tab
+def test_a_page_that_cannot_be_attached_leaves_nothing(
+    session: BrowserSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        nowhere = GetBrowserAddressReply(
+            cdp_url="ws://127.0.0.1:9/", viewer_url="", viewer_page="", target="", dialogs={}, silent=[]
+        )
+        patch.setattr(session, "_address", lambda **_: nowhere)
+        with pytest.raises(BrowserError, match="cannot attach itself") as raised:
+            _ = session.page
+    assert "Call log" not in raised.value.message  # it shows the token of the address
+    assert drivers() == []
+    assert session.page.url == "about:blank"
+
+
+def test_the_page_is_always_that_of_the_active_tab(session: BrowserSession) -> None:
+    session.page.goto("about:blank")
+    session.page.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
+    first, active = session.page, session.observe().tab
+    assert session.page is first
+    for click in (
+        lambda: session.execute(type="click", role="button", name="Open"),
+        lambda: session.page.click("button"),
+    ):
+        click()
+        second = session.page
+        assert (second is first, second.title()) == (False, "")
+        session.execute(type="switch_tab", tab=active)
         assert session.page is first
-        for click in (
-            lambda: session.execute(type="click", role="button", name="Open"),
-            lambda: session.page.click("button"),
-        ):
-            click()
-            second = session.page
-            assert (second is first, second.title()) == (False, "")
-            session.execute(type="switch_tab", tab=active)
-            assert session.page is first
-            session.page.bring_to_front()
-            session.execute(type="switch_tab", tab=session.observe().tabs[-1].id)
-            assert session.page is second
-            session.execute(type="close_tab")
-            assert session.page is first
-        session.page.close()
-        assert session.page.url == "about:blank"
+        session.page.bring_to_front()
+        session.execute(type="switch_tab", tab=session.observe().tabs[-1].id)
+        assert session.page is second
+        session.execute(type="close_tab")
+        assert session.page is first
+    session.page.close()
+    assert session.page.url == "about:blank"
 
 
-def test_the_page_knows_what_happened_before_it_was_asked_for(shared_daemon: Path) -> None:
+def test_the_page_knows_what_happened_before_it_was_asked_for(session: BrowserSession) -> None:
     file = "data:text/html,<a download='{0}.txt' href='data:,{0}'>Save"
-    with serve() as site, Client().BrowserSession() as session:
+    with serve() as site:
         _ = session.page
         for index in range(3):
             session.execute(type="goto", url=f"{site.url}/plain?{index}", raise_on_failure=True)
@@ -146,9 +177,9 @@ def test_the_page_knows_what_happened_before_it_was_asked_for(shared_daemon: Pat
         assert expected.value.suggested_filename == "second.txt"
 
 
-def test_the_asynchronous_page_knows_what_happened_before_it_was_asked_for(shared_daemon: Path) -> None:
+def test_the_asynchronous_page_knows_what_happened_before_it_was_asked_for(names: tuple[str, str]) -> None:
     async def scenario() -> None:
-        async with AsyncClient().BrowserSession() as session:
+        async with AsyncBrowserSession(names[0]) as session:
             await session.async_page()
             for index in range(3):
                 await session.execute(type="goto", url=f"data:text/html,{index}", raise_on_failure=True)
@@ -157,9 +188,9 @@ def test_the_asynchronous_page_knows_what_happened_before_it_was_asked_for(share
     asyncio.run(scenario())
 
 
-def test_the_asynchronous_page_is_always_that_of_the_active_tab(shared_daemon: Path) -> None:
+def test_the_asynchronous_page_is_always_that_of_the_active_tab(names: tuple[str, str]) -> None:
     async def scenario() -> None:
-        async with AsyncClient().BrowserSession() as session:
+        async with AsyncBrowserSession(names[0]) as session:
             first = await session.async_page()
             await first.set_content("<title>One</title><button onclick=\"window.open('about:blank')\">Open</button>")
             await session.execute(type="click", role="button", name="Open")
@@ -172,49 +203,50 @@ def test_the_asynchronous_page_is_always_that_of_the_active_tab(shared_daemon: P
     asyncio.run(scenario())
 
 
-def test_a_page_is_refused_at_once_while_the_active_tab_waits_in_a_dialog(shared_daemon: Path) -> None:
-    with Client().BrowserSession() as session:
-        session.execute(type="goto", url=ASKS)
-        session.execute(type="click", role="button", name="Ask")
-        with pytest.raises(BrowserError) as first:
-            _ = session.page
-        assert drivers() == []  # Playwright would wait for 30 seconds
-        session.execute(type="new_tab")
-        with pytest.raises(BrowserError) as elsewhere:
-            _ = session.page
-        session.execute(type="switch_tab", tab="t1")
-        session.execute(type="handle_dialog", raise_on_failure=True)
-        page = session.page
+def test_a_page_is_refused_at_once_while_the_active_tab_waits_in_a_dialog(session: BrowserSession) -> None:
+    tab = session.observe().tab
+    waits = waits_in(tab)
+    session.execute(type="goto", url=ASKS)
+    session.execute(type="click", role="button", name="Ask")
+    with pytest.raises(BrowserError) as first:
+        _ = session.page
+    assert drivers() == []  # Playwright would wait for 30 seconds
+    session.execute(type="new_tab")
+    with pytest.raises(BrowserError) as elsewhere:
+        _ = session.page
+    session.execute(type="switch_tab", tab=tab)
+    session.execute(type="handle_dialog", raise_on_failure=True)
+    page = session.page
 
-        session.execute(type="click", role="button", name="Ask")
-        with pytest.raises(BrowserError) as again:
-            session.page.title()
-        session.execute(type="handle_dialog", raise_on_failure=True)
-        assert session.page is page
-        assert page.inner_text("p") == "true true"
+    session.execute(type="click", role="button", name="Ask")
+    with pytest.raises(BrowserError) as again:
+        session.page.title()
+    session.execute(type="handle_dialog", raise_on_failure=True)
+    assert session.page is page
+    assert page.inner_text("p") == "true true"
 
-        # A handler of one's own answers; and Playwright, without one, what the page does for it.
-        page.once("dialog", lambda dialog: dialog.accept())
-        session.execute(type="click", role="button", name="Ask")
-        assert session.page.inner_text("p") == "true true true"
-        page.click("button")
-        for _ in range(12):
-            page.evaluate("setTimeout(() => alert('late'))")
-            assert session.page.inner_text("p") == "true true true false"
+    # A handler of one's own answers; and Playwright, without one, what the page does for it.
+    page.once("dialog", lambda dialog: dialog.accept())
+    session.execute(type="click", role="button", name="Ask")
+    assert session.page.inner_text("p") == "true true true"
+    page.click("button")
+    for _ in range(12):
+        page.evaluate("setTimeout(() => alert('late'))")
+        assert session.page.inner_text("p") == "true true true false"
 
     attaches = "Playwright attaches itself only when no page waits in a dialog. "
     assert [error.value.message for error in (first, elsewhere, again)] == [
-        attaches + WAITS,
-        f"{attaches}{WAITS} in the active tab, so switch_tab comes first",
-        WAITS,
+        attaches + waits,
+        f"{attaches}{waits} in the active tab, so switch_tab comes first",
+        waits,
     ]
 
 
-def test_an_asynchronous_page_is_refused_at_once_while_the_active_tab_waits_in_a_dialog(shared_daemon: Path) -> None:
-    async def scenario() -> list[str]:
-        async with AsyncClient().BrowserSession() as session:
+def test_an_asynchronous_page_is_refused_at_once_while_the_active_tab_waits_in_a_dialog(names: tuple[str, str]) -> None:
+    async def scenario() -> tuple[str, list[str]]:
+        async with AsyncBrowserSession(names[0]) as session:
             with_loop = Client().BrowserSession(session.session_id)
-            said = []
+            said, waits = [], waits_in((await session.observe()).tab)
             await session.execute(type="goto", url=ASKS)
             for _ in range(2):  # before Playwright is attached, and after
                 await session.execute(type="click", role="button", name="Ask")
@@ -226,10 +258,11 @@ def test_an_asynchronous_page_is_refused_at_once_while_the_active_tab_waits_in_a
                 pages = [await face.async_page() for face in (session, with_loop)]
             assert [await page.inner_text("p") for page in pages] == ["true true"] * 2
             with_loop.close()
-            return said
+            return waits, said
 
     attaches = "Playwright attaches itself only when no page waits in a dialog. "
-    assert asyncio.run(scenario()) == [attaches + WAITS, attaches + WAITS, WAITS, WAITS]
+    waits, said = asyncio.run(scenario())
+    assert said == [attaches + waits, attaches + waits, waits, waits]
 
 
 def test_a_driver_that_hangs_does_not_hold_up_the_end(shared_daemon: Path) -> None:
@@ -249,7 +282,7 @@ def test_a_driver_that_hangs_does_not_hold_up_the_end(shared_daemon: Path) -> No
     wait_until(lambda: drivers() == [], "the driver is still there")  # it closes its pipe a moment before it is gone
 
 
-def test_an_interrupt_in_the_midst_of_the_drivers_messages_does_not_hold_up_the_end(shared_daemon: Path) -> None:
+def test_an_interrupt_in_the_midst_of_the_drivers_messages_does_not_hold_up_the_end(names: tuple[str, str]) -> None:
     # Where asyncio takes up the next step of the task that reads from the driver, the signal takes that step with it.
     script = """
 import asyncio
@@ -267,7 +300,7 @@ def interrupted(handle):
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 client = Client()
-with client.BrowserSession() as other:
+with client.BrowserSession("first") as other:
     other.page.goto("about:blank")
     try:
         with client.BrowserSession() as session:
