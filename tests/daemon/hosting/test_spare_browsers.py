@@ -126,7 +126,7 @@ def seen_of(session: BrowserSession) -> list[Any]:
 
 
 def test_a_spare_is_what_would_have_been_started(
-    pool: Path, first: BrowserSession, monkeypatch: pytest.MonkeyPatch
+    shared_daemon: Path, first: BrowserSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DaemonClient().flush_pool()
     assert figures() == NONE
@@ -137,9 +137,9 @@ def test_a_spare_is_what_would_have_been_started(
         assert status is not None
         assert (status["browser_available"], status["browser_warming"]) == (1, 0)
         cold = seen_of(new)
-        assert (pool / "browsers" / stored_name(NotebookId("new"))).is_dir()
+        assert (shared_daemon / "browsers" / stored_name(NotebookId("new"))).is_dir()
         new.stop()
-    host, chromium = spare_of(pool, first)
+    host, chromium = spare_of(shared_daemon, first)
     assert "A_SECRET" not in chromium.environ()
 
     second = started()
@@ -332,10 +332,19 @@ def test_whenever_the_daemon_is_killed_in_a_hand_over_the_browser_is_somebodys_o
     second.start()
     assert second.observe().url == first.observe().url == "about:blank"
     owners = {first.status().host_pid, second.status().host_pid}
-    DaemonClient().flush_pool()
-    wait_until(lambda: set(hosts(pool)) == owners, "a host that is nobody's lives on")
-    wait_until(lambda: len(folders(pool)) == 2, "the folder of a host that is nobody's is left")
-    wait_until(lambda: profiles_of_spares(pool) == set(), "a profile that is nobody's is left")
+
+    def counted() -> bool:
+        """Whether there are hosts, folders and profiles of these two and of the spare, if one waits by now."""
+        waiting, pids = figures(), hosts(pool).keys()
+        spares = waiting["browser_available"]
+        return (
+            waiting in (NONE, WAITING)
+            and owners <= pids
+            and len(pids) == len(folders(pool)) == 2 + spares
+            and len(profiles_of_spares(pool)) == spares
+        )
+
+    wait_until(counted, "a host, a folder or a profile that is nobody's is left", timeout=60)
     assert problems() == ()
     second.stop()
 
