@@ -72,8 +72,10 @@ def test_a_kernel_works_in_the_nearest_folder_of_any_path_and_a_deleted_folder_i
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(KernelStartFailed, match="^The folder in which this process works was deleted"):
+    with pytest.raises(KernelStartFailed, match="^The folder in which the client works was deleted"):
         session.start_kernel()
+    with pytest.raises(KernelStartFailed, match="^The folder in which the client works was deleted"):
+        session.run("1")
 
 
 def test_a_session_goes_on_when_the_folder_of_its_client_is_deleted(face, session, tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from runtimed.client.identity import (
     no_daemon,
     note_version,
 )
+from runtimed.client.process import Described
 from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError
 from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
@@ -76,8 +77,10 @@ class _Call:
 class _Link:
     """One connection to the daemon; `AsyncConnection` makes the next when it breaks."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, identity: Identity) -> None:
+        self.pid = identity.pid
+        self._identity = identity
+        self._described = Described()
         self.side: AskingSide[_Call] = AskingSide("the daemon")
         self.channel: LoopChannel[_Call] | None = None
         self.greeted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -92,6 +95,11 @@ class _Link:
         self._flush()
 
     def ask(self, number: int, operation: Operation[Any], on_event: OnEvent | None = None) -> _Call:
+        news = self._described.news_for(operation)
+        if news is not None:
+            told = _Call(news, None)
+            told.reply.add_done_callback(_take_note)
+            self.side.ask(news, told, self._identity.number())
         call = _Call(operation, on_event)
         self.side.ask(operation, call, number)
         self._flush()
@@ -299,7 +307,7 @@ class AsyncConnection:
     async def _connect(self, home: _Home, settings: Settings) -> None:
         if self._start_daemon and not daemon_answers(settings):
             await asyncio.to_thread(ensure_daemon, settings)
-        link = _Link(self._identity.pid)
+        link = _Link(self._identity)
         try:
             link.channel = await connect_here(settings.socket_path, link.side, link.received)
         except OSError as exc:

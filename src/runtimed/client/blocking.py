@@ -20,6 +20,7 @@ from runtimed.client.identity import (
     no_daemon,
     note_version,
 )
+from runtimed.client.process import Described
 from runtimed.errors import ConnectionLost, DaemonUnavailable
 from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
@@ -65,6 +66,7 @@ class Connection:
         self._patience = math.inf if patience is None else patience
         self._settings: Settings | None = None
         self._channel: BlockingChannel | None = None
+        self._described = Described()
         self._pid = identity.pid
         self._is_in_use = False
         self._is_closed = False
@@ -180,6 +182,9 @@ class Connection:
             raise ConnectionLost("The connection to the daemon is closed")
         channel = self._channel
         assert channel is not None  # noqa: S101  # is_open says so
+        news = self._described.news_for(operation)
+        if news is not None:
+            channel.side.ask(news, None, self._identity.number())
         channel.side.ask(operation, None, number)
         try:
             channel.flush(deadline)
@@ -225,6 +230,7 @@ class Connection:
             channel.close()
             raise
         broken, self._channel = self._channel, channel
+        self._described = Described()
         self._pid = self._identity.pid
         if broken is not None:
             broken.close()

@@ -69,7 +69,7 @@ class Bootstrap(HostBootstrap, frozen=True, kw_only=True):
         env_source: `current`, `python:/path/of/an/interpreter`, `kernelspec:NAME`, or the label of an environment that
             was made for it (`uv:inline`).
         interpreter: The client's Python, or that of the environment that was made.
-        request: The client's request (`StartKernel`, encoded), from which the daemon chooses anew at a restart. It
+        request: The client's request (`KernelRequest`, encoded), from which the daemon chooses anew at a restart. It
             contains the environment variables, too, and stays in memory.
         marker: A file of that environment, on which the host holds a shared lock while it lives; empty for none.
         cwd: The kernel's working directory.

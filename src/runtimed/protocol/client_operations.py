@@ -44,6 +44,7 @@ __all__ = [
     "DeleteCell",
     "DeleteSession",
     "DeleteSessionReply",
+    "DescribeProcess",
     "EditOperation",
     "Enqueue",
     "EnqueueReply",
@@ -79,6 +80,7 @@ __all__ = [
     "Interrupt",
     "Join",
     "JoinReply",
+    "KernelChoice",
     "ListSessions",
     "ListSessionsReply",
     "MoveCell",
@@ -318,33 +320,56 @@ class StartKernelReply(ReplyBody, frozen=True):
     explained: str | None = None
 
 
-class StartKernel(Streamed[StartKernelReply], frozen=True, tag="start_kernel"):
-    """Start a kernel unless one runs. Its reply comes after `EnvProgress` events.
+class KernelChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which kernel a client asks for. What the kernel takes over from the client, `DescribeProcess` says.
 
     Attributes:
-        environment: The environment variables of the client.
-        cwd: The folder in which the kernel works, and where the search for project files begins.
-        interpreter: The client's Python, for `env_source="current"`.
-        uv: The uv that this client has found; None if it has none.
-        inherited: What the kernel has as if this client had started it itself; None leaves it to the daemon.
-        source: The code for which the kernel is needed, which may say what it needs; None if the document has it.
-        after: Only events with a seq above this one; None for those from now on.
+        folder: Where the kernel works, and where the search for project files begins; None for the client's folder.
     """
 
     kernel_type: str = "python"
     env_source: str = "auto"
-    notebook_path: str | None = None
+    folder: str | None = None
+
+
+class DescribeProcess(Operation[Done], frozen=True, tag="describe_process"):
+    """Describe the process of the client, for the kernels that this connection starts. The latest description counts.
+
+    The daemon keeps it in memory, as long as the connection lasts.
+
+    Attributes:
+        environment: Its environment variables.
+        cwd: The folder in which it works; None if that was deleted.
+        interpreter: Its Python, for `env_source="current"`.
+        uv: The uv that it has found; None if it has none.
+        inherited: What a child of it would have beside these; None leaves it to the daemon.
+    """
+
     environment: Environment = msgspec.field(default_factory=dict)
-    cwd: str = ""
+    cwd: str | None = None
     interpreter: str = ""
     uv: str | None = None
     inherited: Inherited | None = None
-    source: str | None = None
-    after: Number | None = None
 
     def __repr__(self) -> str:
         """Leave the environment out: a repr ends up in logs and tracebacks."""
-        return f"<StartKernel notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
+        return f"<DescribeProcess cwd={self.cwd!r} interpreter={self.interpreter!r}>"
+
+
+class StartKernel(Streamed[StartKernelReply], frozen=True, tag="start_kernel"):
+    """Start a kernel unless one runs. Its reply comes after `EnvProgress` events.
+
+    Attributes:
+        kernel: Which one.
+        source: The code for which the kernel is needed, which may say what it needs; None if the document has it.
+        after: Only events with a seq above this one; None for those from now on.
+    """
+
+    needs_process = True
+
+    kernel: KernelChoice = KernelChoice()
+    source: str | None = None
+    after: Number | None = None
 
 
 class TrustEnvironmentReply(ReplyBody, frozen=True):
@@ -355,9 +380,11 @@ class TrustEnvironmentReply(ReplyBody, frozen=True):
 
 
 class TrustEnvironment(InRoom[TrustEnvironmentReply], frozen=True, tag="trust_environment"):
-    """Consent to installing what `start` would need; nothing is started."""
+    """Consent to installing what this kernel would need; nothing is started."""
 
-    start: StartKernel
+    needs_process = True
+
+    kernel: KernelChoice = KernelChoice()
 
 
 class RestartKernelReply(ReplyBody, frozen=True):
@@ -648,14 +675,19 @@ class EnqueueReply(ReplyBody, frozen=True):
     Attributes:
         ended: How the execution has ended, with `watch`.
         queued: With `unless_queued`, the execution in whose favour nothing was queued.
+        explained: Which environment the kernel has and why, for people; None unless this request has started it.
     """
 
     ended: WatchReply | None = None
     queued: str | None = None
+    explained: str | None = None
 
 
 class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
-    """Queue the execution of a cell under an execution id that the client made. Raises NoKernel if none runs.
+    """Queue the execution of a cell under an execution id that the client made.
+
+    Without a kernel, the one of `kernel` is started first, and its `EnvProgress` events come. Who gives the request up
+    before that has started has queued nothing. If `kernel` is None, NoKernel is raised instead.
 
     With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
     which says what `whole` means; else the reply comes at once. An id that is known already is not queued again.
@@ -664,9 +696,12 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     not ended: the reply says so at once.
     """
 
+    needs_process = True
+
     execution_id: str
     cell_id: str
     source: str | None = None
+    kernel: KernelChoice | None = None
     watch: bool = True
     after: Number = 0
     whole: bool = False
@@ -750,6 +785,7 @@ DaemonOperation = (
     | GetStatus
     | ShutdownDaemon
     | FlushPool
+    | DescribeProcess
     | GetSession
     | GetLog
     | FindCells

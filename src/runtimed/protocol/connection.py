@@ -418,7 +418,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
 
     def reply(self, asked: Asked[OperationT, T], result: ReplyBody | dict[str, Any]) -> None:
         """Answer a request; a reply that cannot be sent becomes a failure that says so."""
-        if self._is_under_way(asked):
+        if self.is_under_way(asked):
             try:
                 self._say(Reply(asked.id, result))
             except ProtocolError as exc:  # too large, or an integer of more than 64 bits
@@ -428,7 +428,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
 
     def fail(self, asked: Asked[OperationT, T], error: RuntimedError) -> None:
         """Answer a request with an error; of a sentence that fits into no frame, its beginning is sent."""
-        if self._is_under_way(asked):
+        if self.is_under_way(asked):
             del self._under_way[asked.id]
             name, sentence = wire_name(error), error.message
             try:
@@ -439,7 +439,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
 
     def send_event(self, asked: Asked[OperationT, T], seq: int, event: bytes) -> None:
         """Send a part of the answer to a request: the event's own bytes, which are not copied."""
-        if not self.is_over and self._is_under_way(asked):
+        if not self.is_over and self.is_under_way(asked):
             self._unsent += encode_event_frame(asked.id, seq, event)
 
     def send_numbered(self, seq: int, event: bytes) -> None:
@@ -447,7 +447,8 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         if not self.is_over:
             self._unsent += encode_event_frame(0, seq, event)
 
-    def _is_under_way(self, asked: Asked[OperationT, T]) -> bool:
+    def is_under_way(self, asked: Asked[OperationT, T]) -> bool:
+        """Whether a request is neither answered nor given up."""
         return self._under_way.get(asked.id) is asked
 
     def _take(self, body: bytes) -> ServingEvent[OperationT, T] | None:

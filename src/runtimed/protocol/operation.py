@@ -41,10 +41,12 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
     Attributes:
         is_free_form: Whether a field has any shape; whoever decodes the operation counts its values first.
         is_quick: Whether it takes no time, or ends what does: a host that has too much to do still takes it.
+        needs_process: Whether a kernel may start for it: the client describes its process first (`DescribeProcess`).
     """
 
     is_free_form: ClassVar[bool] = False
     is_quick: ClassVar[bool] = False
+    needs_process: ClassVar[bool] = False
 
 
 class OnSession(Operation[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):

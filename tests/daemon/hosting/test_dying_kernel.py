@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from runtimed import AsyncSession
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.rooms.environment import KernelEnvironment
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.environments.decision import Decision
 from runtimed.errors import ExecutionCancelled, RuntimedError
 from runtimed.ids import HostEpoch
-from runtimed.protocol.client_operations import StartKernel
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Finished
 from tests.daemon.conftest import daemon_with_a_clock, until
@@ -68,7 +68,7 @@ def test_what_is_queued_while_a_kernel_is_replaced_runs_in_the_next(own_folder):
 def test_a_start_that_fails_as_nobody_foresaw_leaves_a_session_that_can_start_another_kernel(own_folder, monkeypatch):
     choose, mistakes = KernelEnvironment.choose, ["first"]
 
-    async def choose_badly(environment: KernelEnvironment, request: StartKernel) -> Decision:
+    async def choose_badly(environment: KernelEnvironment, request: KernelRequest) -> Decision:
         if mistakes:
             raise ZeroDivisionError(mistakes.pop())
         return await choose(environment, request)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from runtimed import AsyncSession
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.hosting.launcher import Place
 from runtimed.daemon.rooms.environment import KernelEnvironment
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.environments.decision import Decision
 from runtimed.environments.recipes import UvRecipe
-from runtimed.protocol.client_operations import StartKernel
 from runtimed.settings import Settings
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.daemon.hosting.far import FarLauncher, bridges
@@ -46,7 +46,7 @@ def blobs_there(far: Path) -> list[Path]:
 WAIT = "import os, time\nwhile not os.path.exists({!r}):\n    time.sleep(0.05)\n"
 
 
-async def gamma_is_named(_environment: KernelEnvironment, _request: StartKernel) -> Decision:
+async def gamma_is_named(_environment: KernelEnvironment, _request: KernelRequest) -> Decision:
     return Decision(source="uv:inline", reason="it is named", recipe=UvRecipe(dependencies=("gamma",)))
 
 

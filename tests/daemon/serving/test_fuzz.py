@@ -13,7 +13,7 @@ import pytest
 
 from runtimed import Client, Session, default_socket_path
 from runtimed.protocol.browser_operations import StartBrowser
-from runtimed.protocol.client_operations import ShutdownDaemon, StartKernel, TrustEnvironment
+from runtimed.protocol.client_operations import Enqueue, ShutdownDaemon, StartKernel, TrustEnvironment
 from runtimed.protocol.operation import Operation
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
@@ -40,8 +40,8 @@ class Harmless:
     def __call__(self, operation: Operation[Any]) -> bool:
         if isinstance(operation, ShutdownDaemon | StartBrowser):
             return False
-        start = operation.start if isinstance(operation, TrustEnvironment) else operation
-        if isinstance(start, StartKernel) and start.env_source != "none":
+        kernel = operation.kernel if isinstance(operation, StartKernel | TrustEnvironment | Enqueue) else None
+        if kernel is not None and kernel.env_source != "none":
             return False
         notebook = getattr(operation, "notebook_id", "fuzz")
         if len(self._notebooks) < NOTEBOOKS:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,10 +19,12 @@ from runtimed.protocol import codec
 from runtimed.protocol.client_operations import (
     AddCell,
     DeleteCell,
+    DescribeProcess,
     Enqueue,
     GetCells,
     GetStatus,
     Join,
+    KernelChoice,
     ReadEvents,
     SetSource,
     StartKernel,
@@ -230,14 +233,10 @@ def test_an_execution_that_is_sent_again_runs_once(bystander, tmp_path):
 
 
 def test_a_kernel_starts_though_its_start_is_cancelled_in_the_same_instant(bystander):
-    start = StartKernel(
-        notebook_id="hasty",
-        env_source="current",
-        environment=dict(os.environ),
-        cwd=os.getcwd(),  # noqa: PTH109  # as a client gives it
-        interpreter=sys.executable,
-    )
+    start = StartKernel(notebook_id="hasty", kernel=KernelChoice(env_source="current"))
+    process = DescribeProcess(environment=dict(os.environ), cwd=str(Path.cwd()), interpreter=sys.executable)
     channel = greeted()
+    ask(channel, Request(1, process))
     ask(channel, Request(2, AddCell(notebook_id="hasty", cell_id="c")))  # opening a room takes a while
     # In one piece, so that the daemon reads both before it does anything.
     channel.sock.sendall(codec.encode_message(Request(3, start)) + codec.encode_message(Cancel(3)))

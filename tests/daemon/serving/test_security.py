@@ -22,15 +22,16 @@ import zmq
 from jupyter_client.session import Session as WireSession
 
 from runtimed import AsyncSession, Client, DaemonUnavailable, Session, default_socket_path
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.protocol import codec
 from runtimed.protocol.client_operations import (
     DeleteCell,
+    DescribeProcess,
     Enqueue,
     GetLog,
     GetSession,
     GetStatus,
     Join,
-    StartKernel,
     StopSession,
 )
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Refusal, Reply, Request, Welcome
@@ -345,7 +346,7 @@ def test_no_secret_is_on_a_command_line_in_a_log_or_with_the_environment_on_disk
         session.set_metadata("key", "secret-metadata")
         session.create_cell("# secret-source")
         channel, _ = greet(Hello(PROTOCOL_VERSION, "0", "broken", None, 1))
-        wrong = {"op": "start_kernel", "notebook_id": "n", "environment": {"secret-name": ["secret-value"]}}
+        wrong = {"op": "describe_process", "environment": {"secret-name": ["secret-value"]}}
         body = codec.pack({"t": "request", "id": 1, "operation": wrong})
         channel.sock.settimeout(20)
         channel.sock.sendall(len(body).to_bytes(4, "big") + body)
@@ -367,7 +368,8 @@ def test_no_secret_is_on_a_command_line_in_a_log_or_with_the_environment_on_disk
         assert status is not None
         for pid in (status.pid, session.status().host_pid):
             assert "SECRET_VARIABLE" not in psutil.Process(pid).environ()
-    assert "secret" not in repr(StartKernel(notebook_id="s", environment={"NAME": "secret"}))
+    assert "secret" not in repr(DescribeProcess(environment={"NAME": "secret"}))
+    assert "secret" not in repr(KernelRequest(notebook_id="s", environment={"NAME": "secret"}))
 
 
 def test_a_kernel_inherits_nothing_of_its_host(data_dir):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from runtimed.client.calls import executions
 from runtimed.client.calls.cells import fetch_blobs, read_events
-from runtimed.client.calls.executions import OnTimeout, start_for
-from runtimed.client.calls.kernel import kernel_request, shown_on
+from runtimed.client.calls.executions import OnTimeout
+from runtimed.client.calls.kernel import kernel_choice, log_environment, shown_on
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.calls.streams import Stream
-from runtimed.client.flows import Flow, OnEvent, ask
+from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
-from runtimed.errors import NoKernel, RuntimedError
+from runtimed.errors import RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.progress import Progress
 from runtimed.protocol import client_operations as ops
 from runtimed.protocol.events import Event, Finished, InputRequested
+from runtimed.transport.blocking import WaitTimeout
 
 __all__ = [
     "Past",
@@ -122,16 +122,15 @@ def submit(
         stdin=stdin,
         program=program,
         unless_queued=unless_queued,
+        kernel=kernel_choice(kernel_type, env_source, notebook_path),
     )
-    reply = None
-    with contextlib.suppress(NoKernel):
-        reply = yield from ask(operation)
-    if reply is None:  # what the start of a kernel raises was not caused by there being none
-        start = kernel_request(notebook, kernel_type, env_source, notebook_path)
-        explained = yield from start_for(operation, start, timeout_secs, "leave", shown_on(progress))
-        if explained is not None and progress is not None:
-            progress.announce(explained)
-        reply = yield from ask(operation)
+    try:
+        reply = yield from follow_events(operation, shown_on(progress), timeout_secs)
+    except WaitTimeout:
+        raise (yield from executions.given_up(operation, timeout_secs, "leave")) from None
+    explained = log_environment(reply.explained)
+    if explained is not None and progress is not None:
+        progress.announce(explained)
     return ExecutionId(reply.queued or operation.execution_id), CellId(operation.cell_id)
 
 

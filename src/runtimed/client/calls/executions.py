@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
 import msgspec
 
 from runtimed.client.calls.cells import fetch_blobs
-from runtimed.client.calls.kernel import kernel_request, log_start
+from runtimed.client.calls.kernel import kernel_choice, log_environment
 from runtimed.client.calls.notebook import Notebook, check_text
 from runtimed.client.calls.variables import result_value
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
-from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel, ProtocolError
+from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel, ProtocolError, RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult, ExecutionSummary, OutputPage, QueuedExecution
@@ -32,11 +31,11 @@ __all__ = [
     "execute_cell",
     "find_executions",
     "get_queue",
+    "given_up",
     "queue_cell",
     "queued",
     "read_outputs",
     "run",
-    "start_for",
     "timed_out",
     "wait",
 ]
@@ -69,7 +68,11 @@ def run(
     """
     check_text("code", code)
     operation = ops.Enqueue(
-        notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=new_cell_id(), source=code
+        notebook_id=notebook.id,
+        execution_id=new_execution_id(),
+        cell_id=new_cell_id(),
+        source=code,
+        kernel=kernel_choice(),
     )
     return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
 
@@ -94,7 +97,9 @@ def execute_cell(
         ExecutionCancelled: If it was cancelled before it began.
         KernelStartFailed: If a kernel was needed and did not start.
     """
-    operation = ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id)
+    operation = ops.Enqueue(
+        notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, kernel=kernel_choice()
+    )
     return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
 
 
@@ -107,23 +112,20 @@ def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
         KernelStartFailed: If a kernel was needed and did not start.
     """
     operation = queued(notebook, cell_id)
-    yield from enqueue(notebook, operation)
+    yield from enqueue(operation)
     return ExecutionId(operation.execution_id)
 
 
 def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
     """Return what asks for an execution that nobody watches yet."""
-    return ops.Enqueue(notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, watch=False)
+    return ops.Enqueue(
+        notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, kernel=kernel_choice(), watch=False
+    )
 
 
-def enqueue(notebook: Notebook, operation: ops.Enqueue) -> Flow[None]:
+def enqueue(operation: ops.Enqueue) -> Flow[None]:
     """Queue an execution; start a kernel if none runs."""
-    with contextlib.suppress(NoKernel):
-        yield from ask(operation)
-        return
-    # What the start of a kernel raises was not caused by there being none.
-    log_start((yield from ask(kernel_request(notebook))))
-    yield from ask(operation)
+    log_environment((yield from ask(operation)).explained)
 
 
 def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
@@ -237,25 +239,21 @@ def execute(
     if on_timeout not in get_args(OnTimeout):
         raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
     fold = fold or OutputFold()
+    is_queued = isinstance(operation, ops.Watch)
 
     def take(event: Event) -> None:
+        nonlocal is_queued
+        is_queued = is_queued or event.execution_id is not None
         if keep or not isinstance(event, Stream | Display | Failed | Clear):
             fold.add(event)
         if on_event is not None:
             on_event(event)
 
-    ended = None
     try:
-        # What the start of a kernel raises was not caused by there being none: it stands outside.
-        with contextlib.suppress(NoKernel):
-            ended = yield from _end(operation, take, timeout_secs)
-        if ended is None:
-            begun = time.monotonic()
-            yield from start_for(operation, kernel_request(notebook), timeout_secs, on_timeout, on_event)
-            # Time may be up by now; the request is sent all the same, so that the execution goes on without us.
-            left = None if timeout_secs is None else max(0.05, timeout_secs - (time.monotonic() - begun))
-            ended = yield from _end(operation, take, left)
+        ended = yield from _end(operation, take, timeout_secs)
     except WaitTimeout:
+        if isinstance(operation, ops.Enqueue) and not is_queued:
+            raise (yield from given_up(operation, timeout_secs, on_timeout)) from None
         outcome = None
         if on_timeout == "interrupt":
             yield from ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
@@ -275,40 +273,29 @@ def _end(operation: ops.Enqueue | ops.Watch, on_event: OnEvent, timeout_secs: fl
     if isinstance(operation, ops.Watch):
         return (yield from follow_events(operation, on_event, timeout_secs))
     reply = yield from follow_events(operation, on_event, timeout_secs)
+    log_environment(reply.explained)
     if reply.ended is None:
         raise ProtocolError(f"the daemon does not say how the execution {operation.execution_id} has ended")
     return reply.ended
 
 
-def start_for(
-    operation: ops.Enqueue | ops.Watch,
-    kernel: ops.StartKernel,
-    timeout_secs: float | None,
-    on_timeout: OnTimeout,
-    on_event: OnEvent | None,
-) -> Flow[str | None]:
-    """Start the kernel that an execution needs, which may take as long as its environment has to be made.
+def given_up(operation: ops.Enqueue, timeout_secs: float | None, on_timeout: OnTimeout) -> Flow[ExecutionTimeout]:
+    """Return the error of a request that was given up, because the kernel that it waits for still starts.
 
-    Returns:
-        As `log_start`.
-
-    Raises:
-        ExecutionTimeout: If that takes too long. The execution is queued then, and begins when the kernel is there.
+    Args:
+        on_timeout: `leave` queues the execution, which begins when the kernel is there.
     """
-    source = operation.source if isinstance(operation, ops.Enqueue) else None
-    execution_id = operation.execution_id
-    try:
-        request = msgspec.structs.replace(kernel, source=source)
-        return log_start((yield from follow_events(request, on_event or (lambda _event: None), timeout_secs)))
-    except WaitTimeout:
-        outcome: str | None = "it never began, as its kernel still starts"
-        if isinstance(operation, ops.Enqueue) and on_timeout == "leave":
-            # The start may have been given up before it began.
-            with contextlib.suppress(NoKernel):
-                reply = yield from ask(msgspec.structs.replace(operation, watch=False))
-                execution_id = reply.queued or execution_id
-                outcome = None
-        raise timed_out(execution_id, timeout_secs, outcome) from None
+    execution_id, outcome = operation.execution_id, "it never began, as its kernel still starts"
+    if on_timeout == "interrupt":
+        # Somebody else's request may have had it queued.
+        with contextlib.suppress(RuntimedError):
+            yield from ask(ops.CancelExecution(notebook_id=operation.notebook_id, execution_id=execution_id))
+        return timed_out(execution_id, timeout_secs, outcome)
+    # The start may have failed just now.
+    with contextlib.suppress(NoKernel):
+        reply = yield from ask(msgspec.structs.replace(operation, watch=False, kernel=None))
+        return timed_out(reply.queued or execution_id, timeout_secs)
+    return timed_out(execution_id, timeout_secs, outcome)
 
 
 def timed_out(execution_id: str | None, timeout_secs: float | None, outcome: str | None = None) -> ExecutionTimeout:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
-from runtimed.client.inherited import inherited_here
-from runtimed.environments.uv_program import find_uv
 from runtimed.errors import KernelStartFailed
 from runtimed.progress import Progress
 from runtimed.protocol import client_operations as ops
@@ -23,8 +18,8 @@ __all__ = [
     "complete",
     "inspect",
     "interrupt",
-    "kernel_request",
-    "log_start",
+    "kernel_choice",
+    "log_environment",
     "restart_kernel",
     "shown_on",
     "shutdown_kernel",
@@ -69,8 +64,10 @@ def start_kernel(
         EnvironmentFailed: If that environment cannot be had, or needs consent (`trust_environment`); the message says
             what to do.
     """
-    request = msgspec.structs.replace(kernel_request(notebook, kernel_type, env_source, notebook_path), source=source)
-    explained = log_start((yield from follow_events(request, shown_on(progress))))
+    choice = kernel_choice(kernel_type, env_source, notebook_path)
+    request = ops.StartKernel(notebook_id=notebook.id, kernel=choice, source=source)
+    reply = yield from follow_events(request, shown_on(progress))
+    explained = log_environment(reply.explained if reply.started else None)
     if explained is not None and progress is not None:
         progress.announce(explained)
 
@@ -85,12 +82,8 @@ def shown_on(progress: Progress | None) -> OnEvent:
     return show
 
 
-def log_start(reply: ops.StartKernelReply) -> str | None:
-    """Log which environment a kernel has got and why, and return it; None if the request has started none."""
-    return _log_environment(reply.explained) if reply.started else None
-
-
-def _log_environment(explained: str | None) -> str | None:
+def log_environment(explained: str | None) -> str | None:
+    """Log which environment a kernel has got and why, and return it; None if nobody has started one."""
     if explained is not None:
         logger.info("%s", explained)
     return explained
@@ -112,36 +105,22 @@ def trust_environment(notebook: Notebook, notebook_path: str | Path | None = Non
     Raises:
         EnvironmentFailed: If what describes the environment cannot be understood.
     """
-    start = kernel_request(notebook, notebook_path=notebook_path)
-    reply = yield from ask(ops.TrustEnvironment(notebook_id=notebook.id, start=start))
+    choice = kernel_choice(notebook_path=notebook_path)
+    reply = yield from ask(ops.TrustEnvironment(notebook_id=notebook.id, kernel=choice))
     return reply.explained
 
 
-def kernel_request(
-    notebook: Notebook,
-    kernel_type: str = "python",
-    env_source: str = "auto",
-    notebook_path: str | Path | None = None,
-) -> ops.StartKernel:
-    """Return what asks for a kernel with this process's environment variables and folder; see `start_kernel`."""
-    if notebook_path is None:
-        cwd = working_folder()
-    else:
+def kernel_choice(
+    kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
+) -> ops.KernelChoice:
+    """Return which kernel is asked for; see `start_kernel`."""
+    folder = None
+    if notebook_path is not None:
         path = Path(notebook_path).expanduser()
         above = (path if path.is_absolute() else working_folder() / path).parents
         # `Path.is_dir` raises where a name is too long or a folder may not be entered.
-        cwd = next(place for place in above if os.path.isdir(place))  # noqa: PTH112
-    return ops.StartKernel(
-        notebook_id=notebook.id,
-        kernel_type=kernel_type,
-        env_source=env_source,
-        notebook_path=None if notebook_path is None else str(notebook_path),
-        environment=dict(os.environ),
-        cwd=str(cwd),
-        interpreter=sys.executable,
-        uv=find_uv(),
-        inherited=inherited_here(),
-    )
+        folder = str(next(place for place in above if os.path.isdir(place)))  # noqa: PTH112
+    return ops.KernelChoice(kernel_type=kernel_type, env_source=env_source, folder=folder)
 
 
 def working_folder() -> Path:
@@ -167,7 +146,7 @@ def restart_kernel(notebook: Notebook) -> Flow[None]:
         NoKernel: If no kernel runs.
         KernelStartFailed: If the new one does not become ready.
     """
-    _log_environment((yield from ask(ops.RestartKernel(notebook_id=notebook.id))).explained)
+    log_environment((yield from ask(ops.RestartKernel(notebook_id=notebook.id))).explained)
 
 
 def shutdown_kernel(notebook: Notebook) -> Flow[None]:

@@ -60,7 +60,7 @@ class Stream:
     def prepare(self) -> Flow[None]:
         """Queue what is to be watched. The ids are those of the stream: done again, it does nothing."""
         if self._enqueue is not None:
-            yield from enqueue(self._notebook, self._enqueue)
+            yield from enqueue(self._enqueue)
 
     def begin(self, after: int) -> Follow:
         """Return the step to follow.

@@ -12,14 +12,70 @@ import msgspec
 from runtimed.daemon.hosting.launcher import Owner, Place
 from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
+from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import HostEpoch, NotebookId
-from runtimed.protocol.client_operations import StartKernel
+from runtimed.protocol.bounds import Environment
+from runtimed.protocol.client_operations import DescribeProcess, KernelChoice
 from runtimed.protocol.codec import pack
 from runtimed.protocol.host_operations import HostBecome
+from runtimed.protocol.inherited import Inherited
 from runtimed.settings import Settings
 
-__all__ = ["KernelWanted", "SpareKernel"]
+__all__ = ["KernelRequest", "KernelWanted", "SpareKernel"]
+
+
+class KernelRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a client has asked for a kernel. The host keeps it, in memory, for the daemon that restarts the kernel.
+
+    Attributes:
+        environment: The environment variables of the client.
+        cwd: The folder in which the kernel works, and where the search for project files begins.
+        interpreter: The client's Python.
+        uv: The uv that the client has found; None if it has none.
+        inherited: What the kernel has as if the client had started it itself; None leaves it to the daemon.
+        source: The code for which the kernel is needed; None if the document has it.
+    """
+
+    notebook_id: str
+    kernel_type: str = "python"
+    env_source: str = "auto"
+    environment: Environment = msgspec.field(default_factory=dict)
+    cwd: str = ""
+    interpreter: str = ""
+    uv: str | None = None
+    inherited: Inherited | None = None
+    source: str | None = None
+
+    def __repr__(self) -> str:
+        """Leave the environment out: a repr ends up in logs and tracebacks."""
+        return f"<KernelRequest notebook_id={self.notebook_id!r} env_source={self.env_source!r} cwd={self.cwd!r}>"
+
+    @classmethod
+    def by(
+        cls, process: DescribeProcess, notebook_id: str, choice: KernelChoice, source: str | None = None
+    ) -> KernelRequest:
+        """Return how a client asks that has described its process.
+
+        Raises:
+            KernelStartFailed: If there is no folder for the kernel.
+        """
+        cwd = process.cwd if choice.folder is None else choice.folder
+        if cwd is None:
+            raise KernelStartFailed(
+                "The folder in which the client works was deleted; change to another one (os.chdir, cd) and try again"
+            )
+        return cls(
+            notebook_id=notebook_id,
+            kernel_type=choice.kernel_type,
+            env_source=choice.env_source,
+            environment=process.environment,
+            cwd=cwd,
+            interpreter=process.interpreter,
+            uv=process.uv,
+            inherited=process.inherited,
+            source=source,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +130,7 @@ class KernelWanted:
 
     notebook_id: NotebookId
     settings: Settings
-    request: StartKernel
+    request: KernelRequest
     kernel_type: str
     env_source: str
     prepared: Prepared | None

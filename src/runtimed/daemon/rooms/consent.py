@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, Final
 
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.decision import Decision
@@ -29,7 +30,7 @@ __all__ = ["check_consent", "note_written"]
 _FROM_THE_DOCUMENT: Final = frozenset({"uv:inline", "uv:pep723", "conda:inline"})
 
 
-def check_consent(trust: Trust, decision: Decision, request: ops.StartKernel) -> None:
+def check_consent(trust: Trust, decision: Decision, request: KernelRequest) -> None:
     """Refuse what nobody here has asked for; who asks for it by name consents to it for the future, too.
 
     Raises:
@@ -47,7 +48,7 @@ def check_consent(trust: Trust, decision: Decision, request: ops.StartKernel) ->
         raise _refusal(decision, decision.recipe, request)
 
 
-def note_written(trust: Trust, document: NotebookDocument, operation: Operation[Any]) -> None:
+def note_written(trust: Trust, document: NotebookDocument, operation: Operation[Any] | KernelRequest) -> None:
     """Take what a client is about to write for its consent to the dependencies that the text names.
 
     Dependencies that are there already are not the client's: it writes them back with the line that it has changed.
@@ -64,7 +65,7 @@ def note_written(trust: Trust, document: NotebookDocument, operation: Operation[
 
 
 def _texts(
-    trust: Trust, document: NotebookDocument, operation: Operation[Any]
+    trust: Trust, document: NotebookDocument, operation: Operation[Any] | KernelRequest
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Yield a text that says what a notebook needs, as it is and as it will be."""
     match operation:
@@ -88,7 +89,7 @@ def _texts(
         case ops.AppendSource(cell_id=cell_id, text=text) if "/" in text:
             present = _source(document, cell_id)
             yield {"source": present}, {"source": present + text}
-        case ops.StartKernel(source=str(source)) if not any(cell.source == source for cell in document.cells()):
+        case KernelRequest(source=str(source)) if not any(cell.source == source for cell in document.cells()):
             # It will be a cell.
             yield {}, {"source": source}
         case _:
@@ -106,7 +107,7 @@ def _source(document: NotebookDocument, cell_id: str) -> str:
     return "" if cell is None else cell.source
 
 
-def _refusal(decision: Decision, recipe: Recipe, request: ops.StartKernel) -> EnvironmentFailed:
+def _refusal(decision: Decision, recipe: Recipe, request: KernelRequest) -> EnvironmentFailed:
     settled = with_settings(decision, request.environment).recipe or recipe
     variables = {**request.environment, **uv_variables(request.environment, request.interpreter)}
     wanted, places = packages(settled), origins(settled, variables)

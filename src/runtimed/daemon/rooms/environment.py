@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.rooms.consent import check_consent, note_written
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
@@ -22,7 +23,7 @@ from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import StorageError
 from runtimed.ids import NotebookId
-from runtimed.protocol.client_operations import StartKernel, TrustEnvironmentReply
+from runtimed.protocol.client_operations import TrustEnvironmentReply
 from runtimed.protocol.events import EnvProgress
 
 __all__ = ["KernelEnvironment"]
@@ -65,7 +66,7 @@ class KernelEnvironment:
         metadata = self._document.content.metadata(NOTEBOOK_METADATA)
         return bool(named(metadata, "uv") or named(metadata, "conda"))
 
-    async def choose(self, request: StartKernel) -> Decision:
+    async def choose(self, request: KernelRequest) -> Decision:
         """Choose the environment: what is asked for, what the document says, what lies about.
 
         Raises:
@@ -96,7 +97,7 @@ class KernelEnvironment:
         # Files of others may take long to understand.
         return await asyncio.to_thread(look)
 
-    async def choose_again(self, request: StartKernel) -> Decision:
+    async def choose_again(self, request: KernelRequest) -> Decision:
         """Choose the environment for a kernel that runs: a plain one, with what the notebook names. Asks for consent.
 
         Raises:
@@ -114,7 +115,7 @@ class KernelEnvironment:
         await self.check_consent(decision, request)
         return decision
 
-    async def check_consent(self, decision: Decision, request: StartKernel) -> None:
+    async def check_consent(self, decision: Decision, request: KernelRequest) -> None:
         """Refuse what nobody here has asked for; see `consent.check_consent`.
 
         Raises:
@@ -123,7 +124,7 @@ class KernelEnvironment:
         """
         await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
 
-    async def trust(self, request: StartKernel) -> TrustEnvironmentReply:
+    async def trust(self, request: KernelRequest) -> TrustEnvironmentReply:
         """Consent to what a kernel would get that is asked for like this. Nothing is started.
 
         Raises:
@@ -136,7 +137,7 @@ class KernelEnvironment:
         settled = await asyncio.to_thread(with_settings, decision, request.environment)
         return TrustEnvironmentReply(env_source=decision.source, explained=explain(settled))
 
-    async def prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
+    async def prepare(self, decision: Decision, request: KernelRequest) -> Prepared | None:
         """Have the environment made; None for one that is there without us.
 
         Raises:
@@ -166,7 +167,7 @@ class KernelEnvironment:
         if self._preparing is not None:
             self._preparing.cancel()
 
-    async def extend(self, decision: Decision, marker: str, folder: Path, request: StartKernel) -> Addition:
+    async def extend(self, decision: Decision, marker: str, folder: Path, request: KernelRequest) -> Addition:
         """Add to a running kernel what it lacks of this environment; else have the whole environment made.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 from runtimed.daemon.hosting.hosted import Hosted, HostedListener
-from runtimed.daemon.hosting.kernel_start import KernelWanted
+from runtimed.daemon.hosting.kernel_start import KernelRequest, KernelWanted
 from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
@@ -30,7 +31,7 @@ from runtimed.errors import (
 )
 from runtimed.ids import NotebookId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
-from runtimed.protocol.client_operations import Enqueue, StartKernel, SyncEnvironmentReply
+from runtimed.protocol.client_operations import Enqueue, SyncEnvironmentReply
 from runtimed.protocol.codec import unpack
 from runtimed.protocol.events import Event, Finished, KernelState, Started
 from runtimed.protocol.host_operations import (
@@ -82,6 +83,7 @@ class RoomKernel(Hosted):
         self.environment = KernelEnvironment(notebook_id, document, log, environments, clock)
         self.executions = Executions(store, log, document, self._tell_host, clock)
         self._restarting: asyncio.Task[None] | None = None
+        self._held: dict[str, tuple[Enqueue, Actor]] = {}
         self._trouble = Trouble()
         self.kernel_type: str | None = None
         self.env_source: str | None = None
@@ -94,23 +96,65 @@ class RoomKernel(Hosted):
 
     # --- life ---
 
-    async def start(self, request: StartKernel, actor: Actor) -> bool:
+    def takes_at_once(self, execution: Enqueue) -> bool:
+        """Whether an execution has nothing to do with the start of a kernel; else see `start`.
+
+        Raises:
+            CellNotFound, InvalidCell: If the cell cannot be executed: nobody should start a kernel for it.
+            StorageError: If the execution cannot be stored.
+        """
+        if self.executions.is_known(execution.execution_id):
+            return True
+        self._host.check_room()
+        self.executions.source_of(execution)
+        return self._starting is None and (self.exists or execution.kernel is None)
+
+    async def start(self, request: KernelRequest, actor: Actor, execution: Enqueue | None = None) -> bool:
         """Start a kernel unless there is one, and return when it is ready.
+
+        Args:
+            request: How it is asked for.
+            actor: Who asks.
+            execution: What it is started for. It is queued when the kernel is ready, in the order of the calls. A start
+                that fails, and a call that is cancelled, leave nothing of it.
 
         Returns:
             Whether this call started it.
 
         Raises:
+            CellNotFound, InvalidCell, NoKernel: If the cell, or the kernel, is gone by then.
             KernelStartFailed: If it does not become ready; with the last lines of its standard error.
             SessionClosed: If somebody ended it before it was ready.
             EnvironmentFailed: If this environment cannot be had.
             StorageError: If there is no room for it.
         """
         started = self._begin(lambda: self._want(request, actor))
-        await self._await_start()
+        if execution is None:
+            await self._await_start()
+            return started
+        self._held[execution.execution_id] = execution, actor
+        try:
+            await self._await_start()
+        finally:
+            self._held.pop(execution.execution_id, None)
+        self.enqueue(execution, actor)
         return started
 
-    async def _want(self, request: StartKernel, actor: Actor) -> KernelWanted:
+    def _start_ended(self, task: asyncio.Task[None]) -> None:
+        super()._start_ended(task)
+        if self.exists:
+            self._queue_held()
+        self._held.clear()
+
+    def _queue_held(self) -> None:
+        """Queue what was held until now, before anything that came later."""
+        held, self._held = self._held, {}
+        for execution, actor in held.values():
+            # Whoever waits for the start queues it again, and hears of the error.
+            with contextlib.suppress(RuntimedError):
+                self.enqueue(execution, actor)
+
+    async def _want(self, request: KernelRequest, actor: Actor) -> KernelWanted:
         try:
             decision = await self._decide(request)
             await self.environment.check_consent(decision, request)
@@ -124,7 +168,7 @@ class RoomKernel(Hosted):
             raise
         return self._wanted(request, decision, prepared)
 
-    def _wanted(self, request: StartKernel, decision: Decision, prepared: Prepared | None) -> KernelWanted:
+    def _wanted(self, request: KernelRequest, decision: Decision, prepared: Prepared | None) -> KernelWanted:
         return KernelWanted(
             notebook_id=self._notebook_id,
             settings=self._settings,
@@ -139,14 +183,14 @@ class RoomKernel(Hosted):
             self.status = "dead"
             self._kernel_is_gone(str(error), _no_kernel(error))
 
-    async def _decide(self, request: StartKernel) -> Decision:
+    async def _decide(self, request: KernelRequest) -> Decision:
         decision = await self.environment.choose(request)
         self.kernel_type = "deno" if decision.source == "deno" else request.kernel_type
         self.env_source, self.explained = decision.source, sentence(decision)
         self._listener.hosted_facts(kernel_type=self.kernel_type, env_source=decision.source)
         return decision
 
-    async def _prepare(self, decision: Decision, request: StartKernel) -> Prepared | None:
+    async def _prepare(self, decision: Decision, request: KernelRequest) -> Prepared | None:
         """Have the environment made; see `KernelEnvironment.prepare`.
 
         Raises:
@@ -257,10 +301,10 @@ class RoomKernel(Hosted):
         return _synced(addition.obstacle, addition.packages)
 
     @staticmethod
-    async def _asked_for(link: HostLink) -> tuple[StartKernel | None, str]:
+    async def _asked_for(link: HostLink) -> tuple[KernelRequest | None, str]:
         """Return how the running kernel was asked for, if its host knows, and the marker of its environment."""
         reply = await link.ask(HostRequest())
-        request = msgspec.convert(unpack(reply.request), StartKernel) if reply.request else None
+        request = msgspec.convert(unpack(reply.request), KernelRequest) if reply.request else None
         return request, reply.marker
 
     def interrupt(self, actor: Actor) -> asyncio.Future[Done]:
@@ -330,10 +374,11 @@ class RoomKernel(Hosted):
         if self.executions.is_known(request.execution_id):
             return
         self._host.check_room()
-        # First: nobody should start a kernel for what cannot run.
         source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
+        self._held.pop(request.execution_id, None)
+        self._queue_held()
         self.executions.enqueue(request, source, actor)
 
     def tidy(self) -> None:

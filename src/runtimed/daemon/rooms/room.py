@@ -12,6 +12,7 @@ import msgspec
 import psutil
 
 from runtimed.daemon.flow import Demand, Flow
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.hosting.launcher import Owner, Place, living_epochs
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry, check_kind
@@ -29,9 +30,9 @@ from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.client_operations import (
+    Enqueue,
     Join,
     RestoreNotebookReply,
-    StartKernel,
     StartKernelReply,
 )
 from runtimed.protocol.codec import pack, unpack
@@ -212,12 +213,14 @@ class Room:
         if self._registry.find(self.notebook_id) is None:
             self.activate(actor)
 
-    async def start_kernel(self, request: StartKernel, actor: Actor) -> StartKernelReply:
-        """Start a kernel unless one runs; see `RoomKernel.start`."""
+    async def start_kernel(
+        self, request: KernelRequest, actor: Actor, execution: Enqueue | None = None
+    ) -> StartKernelReply:
+        """Start a kernel unless one runs, and queue what it is started for; see `RoomKernel.start`."""
         if not self.kernel.exists:
             self.check_room()
         self.activate(actor)
-        started = await self.kernel.start(request, actor)
+        started = await self.kernel.start(request, actor, execution)
         return StartKernelReply(
             kernel_type=self.kernel.kernel_type or "",
             env_source=self.kernel.env_source or "",

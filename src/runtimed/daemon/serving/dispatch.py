@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final, assert_never
 
+from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.cell_pages import content_page
 from runtimed.daemon.rooms.events import Stream
@@ -17,6 +19,7 @@ from runtimed.document.notebook import Edit as Change
 from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
+from runtimed.errors import ProtocolError
 from runtimed.ids import CellId, ClientId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import client_operations as ops
@@ -104,6 +107,9 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> An
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
         case ops.FlushPool():
             return daemon.flush_pool()
+        case ops.DescribeProcess():
+            peer.process = operation
+            return Done()
         case _:
             assert_never(operation)
 
@@ -136,6 +142,10 @@ def _in_room(
                 return ops.EnqueueReply(queued=queued)
             room.begin(peer.actor)
             room.note_written(operation)
+            if not room.kernel.takes_at_once(operation):
+                choice, source = operation.kernel, operation.source
+                request = None if choice is None else _request(peer, operation.notebook_id, choice, source)
+                return _start_for(peer, asked, room, operation, request)
             room.kernel.enqueue(operation, peer.actor)
             return _watch(peer, asked, room, operation) if operation.watch else ops.EnqueueReply()
         case ops.Watch():
@@ -177,9 +187,10 @@ def _in_room(
         case OnBrowser():
             return room.ask_browser(operation, peer.actor, asked.id)
         case ops.StartKernel():
-            return _start_kernel(peer, asked, room, operation)
+            request = _request(peer, operation.notebook_id, operation.kernel, operation.source)
+            return _start_kernel(peer, asked, room, operation, request)
         case ops.TrustEnvironment():
-            return room.kernel.environment.trust(operation.start)
+            return room.kernel.environment.trust(_request(peer, operation.notebook_id, operation.kernel))
         case ops.RestartKernel():
             return _restart_kernel(room, peer)
         case ops.SyncEnvironment():
@@ -265,12 +276,20 @@ def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[...,
     return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
 
 
-def _watch(peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.Enqueue | ops.Watch) -> Stream:
+def _watch(
+    peer: Peer,
+    asked: Asked[ClientOperation, Any],
+    room: Room,
+    operation: ops.Enqueue | ops.Watch,
+    explained: str | None = None,
+) -> Stream:
     execution_id = operation.execution_id
 
     def outcome() -> ops.WatchReply | ops.EnqueueReply | None:
         ended = room.kernel.executions.outcome(execution_id)
-        return ended if ended is None or isinstance(operation, ops.Watch) else ops.EnqueueReply(ended=ended)
+        if ended is None or isinstance(operation, ops.Watch):
+            return ended
+        return ops.EnqueueReply(ended=ended, explained=explained)
 
     return Stream(
         peer.channel,
@@ -286,21 +305,52 @@ async def _restart_kernel(room: Room, peer: Peer) -> ops.RestartKernelReply:
     return ops.RestartKernelReply(explained=room.kernel.explained)
 
 
-async def _start_kernel(
-    peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.StartKernel
-) -> ops.StartKernelReply:
-    progress = Stream(
-        peer.channel,
-        asked,
-        room.log,
-        after=room.log.last if operation.after is None else operation.after,
-        only=EnvProgress,
-    )
+def _request(peer: Peer, notebook_id: str, choice: ops.KernelChoice, source: str | None = None) -> KernelRequest:
+    """Return how a client asks for a kernel.
+
+    Raises:
+        ProtocolError: If it has not described its process.
+        KernelStartFailed: If there is no folder for the kernel.
+    """
+    if peer.process is None:
+        raise ProtocolError("A client describes its process (describe_process) before it asks for a kernel")
+    return KernelRequest.by(peer.process, notebook_id, choice, source)
+
+
+@contextlib.contextmanager
+def _progress(peer: Peer, asked: Asked[ClientOperation, Any], room: Room, after: int | None) -> Iterator[None]:
+    """Tell the client how the environment is made, as long as the block lasts."""
+    progress = Stream(peer.channel, asked, room.log, after=room.log.last if after is None else after, only=EnvProgress)
     progress.begin(on_end=lambda: None)
     try:
-        return await room.start_kernel(operation, peer.actor)
+        yield
     finally:
         progress.close()
+
+
+async def _start_kernel(
+    peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.StartKernel, request: KernelRequest
+) -> ops.StartKernelReply:
+    with _progress(peer, asked, room, operation.after):
+        return await room.start_kernel(request, peer.actor)
+
+
+async def _start_for(
+    peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.Enqueue, request: KernelRequest | None
+) -> ops.EnqueueReply | Stream:
+    """Queue an execution when the kernel that is started for it is ready.
+
+    Whoever wants no more than a place in the queue has it at once, if the kernel starts already.
+    """
+    explained = None
+    # Decided in turns of the loop, and so in the order of the requests.
+    if request is None or (room.kernel.exists and not operation.watch):
+        room.kernel.enqueue(operation, peer.actor)
+    else:
+        with _progress(peer, asked, room, operation.after or None):
+            reply = await room.start_kernel(request, peer.actor, operation)
+        explained = reply.explained if reply.started else None
+    return _watch(peer, asked, room, operation, explained) if operation.watch else ops.EnqueueReply(explained=explained)
 
 
 async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> ops.StopSessionReply:

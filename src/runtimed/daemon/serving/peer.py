@@ -13,7 +13,7 @@ from runtimed.daemon.rooms.events import MISTAKE, PeerChannel, Stream
 from runtimed.daemon.rooms.room import Room
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import ClientId, NotebookId
-from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.client_operations import ClientOperation, DescribeProcess
 from runtimed.protocol.connection import Abandoned, Acknowledged, Asked, Cancelled, Greeting, ServingEvent
 from runtimed.protocol.messages import Hello
 from runtimed.protocol.operation import ReplyBody
@@ -31,8 +31,8 @@ MAX_UNANSWERED: Final = 1000
 """Largest number of requests in flight on one connection. The next one is read once one of them is answered."""
 
 
-Answer = ReplyBody | Coroutine[Any, Any, ReplyBody] | Stream
-"""The reply, a coroutine that returns it, or a stream of events."""
+Answer = ReplyBody | Coroutine[Any, Any, ReplyBody | Stream] | Stream
+"""The reply, a coroutine that returns it or a stream, or a stream of events."""
 
 Work = Stream | asyncio.Task[None]
 """Makes the answer to a request of a peer."""
@@ -63,7 +63,11 @@ class PeerOwner(Protocol):
 
 
 class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
-    """One connection of a client, as the daemon sees it."""
+    """One connection of a client, as the daemon sees it.
+
+    Attributes:
+        process: The client's description of its process; None until it has sent one.
+    """
 
     batch = 1  # a burst of requests must let other connections in between
 
@@ -78,6 +82,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         # From the operating system, not from the client. The pid of a process in another container is 0.
         self.actor = Actor(ClientId(""), label=None, uid=credentials.uid, pid=credentials.pid or None)
         self.rooms: set[Room] = set()
+        self.process: DescribeProcess | None = None
         self._daemon = daemon
         self._dispatch = answer
         self._waits = False
@@ -175,15 +180,25 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         if isinstance(answer, ReplyBody):
             self._reply(asked, answer)
         elif isinstance(answer, Stream):
-            asked.work = answer
-            answer.begin(self._set_reading)
+            self._stream(asked, answer)
         else:
             asked.work = asyncio.get_running_loop().create_task(self._finish(asked, answer))
         self._set_reading()
 
-    async def _finish(self, asked: Asked[ClientOperation, Work], work: Coroutine[Any, Any, ReplyBody]) -> None:
+    def _stream(self, asked: Asked[ClientOperation, Work], stream: Stream) -> None:
+        if self.channel.side.is_under_way(asked):
+            asked.work = stream
+            stream.begin(self._set_reading)
+        else:
+            stream.close()  # given up while it was made
+
+    async def _finish(self, asked: Asked[ClientOperation, Work], work: Coroutine[Any, Any, ReplyBody | Stream]) -> None:
         try:
-            self._reply(asked, await work)
+            answer = await work
+            if isinstance(answer, Stream):
+                self._stream(asked, answer)
+            else:
+                self._reply(asked, answer)
         except RuntimedError as exc:
             self._fail(asked, exc)
         except Exception:

@@ -1,0 +1,80 @@
+"""Describes this process: what a kernel takes over that is started for it. Nothing here changes it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.environments.uv_program import find_uv
+from runtimed.protocol.client_operations import DescribeProcess, Enqueue
+from runtimed.protocol.inherited import Inherited
+from runtimed.protocol.operation import Operation
+
+__all__ = ["Described", "inherited_here"]
+
+_LIMITS: Final = {name: getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_")}
+
+
+class Described:
+    """What the daemon knows of this process by way of one connection."""
+
+    def __init__(self) -> None:
+        self._told: DescribeProcess | None = None
+
+    def news_for(self, operation: Operation[Any]) -> DescribeProcess | None:
+        """Return what must be sent before an operation for which a kernel may start; None if the daemon knows it."""
+        if not operation.needs_process:
+            return None
+        told, environment = self._told, dict(os.environ)
+        # Each execution comes here, and to look for uv takes longer than all the rest.
+        is_found = isinstance(operation, Enqueue) and told is not None and told.environment == environment
+        now = DescribeProcess(
+            environment=environment,
+            cwd=_working_folder(),
+            interpreter=sys.executable,
+            uv=told.uv if is_found and told is not None else find_uv(),
+            inherited=inherited_here(),
+        )
+        if now == told:
+            return None
+        self._told = now
+        return now
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109  # each execution comes here
+    except FileNotFoundError:
+        return None
+
+
+def inherited_here() -> Inherited:
+    """Return what a child of this process would inherit beside variables and folder."""
+    return Inherited(
+        umask=_umask(),
+        limits={name: _limit(which) for name, which in _LIMITS.items()},
+        niceness=os.getpriority(os.PRIO_PROCESS, 0),
+        cpus=tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None,
+    )
+
+
+def _limit(which: int) -> tuple[int, int]:
+    # As large as all that can be sent: beyond that there is no difference.
+    soft, hard = (min(value, 2**63 - 1) for value in resource.getrlimit(which))
+    return soft, hard
+
+
+def _umask() -> int:
+    # Linux says it. Else it can only be set: for that moment, other threads make files for their owner alone.
+    try:
+        said = Path("/proc/self/status").read_bytes().partition(b"\nUmask:")[2]
+    except OSError:
+        said = b""
+    if said:
+        return int(said.split(None, 1)[0], 8)
+    present = os.umask(0o077)
+    os.umask(present)
+    return present
