@@ -1,7 +1,7 @@
 """Runs functions in pages, in the isolated world of Playwright's own scripts.
 
-In its own world a page may replace or remove what is built in, such as `eval`, `Array.prototype.map` or `JSON`; in that
-other one it can change nothing but the document. Only functions that are made known before can be called there.
+In its own world a page may replace or remove built-ins such as `eval`, `Array.prototype.map` or `JSON`. In the isolated
+one it can change only the document. Only functions that were registered before can be called there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ask", "ask_all", "ask_of", "frame_of", "register", "selector"]
 _ENGINE: Final = "runtimed-ask"
 
 _PATIENCE: Final = 1.0
-"""Seconds in which a frame says whether an element is in it."""
+"""Seconds within which a frame must say whether an element is in it."""
 
 _FUNCTIONS: Final = {
     "mark": "(element, key, kept) => { kept.set(key, true); }",
@@ -56,12 +56,12 @@ _SCRIPT: Final = """(() => {
 
 
 async def register(playwright: Playwright, functions: Mapping[str, str]) -> None:
-    """Make functions known to a driver that is connected: it tells the contexts that there are.
+    """Register functions with a connected driver, which passes them to the existing contexts.
 
     Args:
         playwright: The driver.
-        functions: Their code in JavaScript, by name. Each is called with an element, an argument, and a `Map` in which
-            it keeps what later ones want of the same document.
+        functions: Name → JavaScript code. Each is called with an element, an argument, and a `Map` that keeps data for
+            later calls on the same document.
     """
     named = ",\n".join(f"{name}: {code}" for name, code in {**_FUNCTIONS, **functions}.items())
     script = _SCRIPT.replace("{FUNCTIONS}", f"{{ {named} }}")
@@ -69,13 +69,13 @@ async def register(playwright: Playwright, functions: Mapping[str, str]) -> None
 
 
 async def ask(found: Locator | Frame, name: str, argument: object = None, *, limit: float | None = None) -> Any:
-    """Call a function with an element; return what it gives, as JSON carries it.
+    """Call a function with an element; return its value, as JSON carries it.
 
     Args:
-        found: The element, for which this waits; for a frame its document, which may have none.
+        found: The element, which is awaited; for a frame its document, which may have none.
         name: The function.
-        argument: What it gets beside the element, as JSON carries it.
-        limit: Milliseconds; None for Playwright's own, 0 for all that it takes.
+        argument: A further argument, as JSON carries it.
+        limit: Milliseconds; None for Playwright's own limit, 0 for none.
 
     Raises:
         PlaywrightError: If there are several such elements, or none in time, or the function fails.
@@ -92,13 +92,13 @@ async def ask_all(found: Locator, name: str, argument: object = None, *, limit: 
 
 
 async def ask_of(element: ElementHandle, name: str, argument: object = None) -> Any:
-    """Call a function with an element that is at hand; see `ask`."""
+    """Call a function with an element handle; see `ask`."""
     answer = await element.query_selector(selector("one", name, argument))
     return None if answer is None else msgspec.json.decode(await answer.text_content() or "null")
 
 
 async def frame_of(found: Locator, limit: float | None = None) -> Frame:
-    """Return the frame that an element is in, for which this waits as `ask` does."""
+    """Return the frame of an element, which is awaited as in `ask`."""
     frames, key = found.page.frames, secrets.token_hex(8)
     await ask(found, "mark", key, limit=limit)
     marked = await asyncio.gather(*(_is_marked(frame, key) for frame in frames))
@@ -113,5 +113,8 @@ async def _is_marked(frame: Frame, key: str) -> bool:
 
 
 def selector(verb: str, name: str, argument: object = None) -> str:
-    """Return the selector that calls a function: with the verb `find` it finds the elements that the function gives."""
+    """Return the selector that calls a function.
+
+    With the verb `find` it finds the elements that the function returns.
+    """
     return f"{_ENGINE}={verb} {name} {json.dumps(argument, ensure_ascii=False)}"

@@ -1,6 +1,6 @@
-"""Keeps a browser's cookies in files: they are read at its start, written in use and at its end.
+"""Keeps a browser's cookies in files: they are read at its start, and written during use and at its end.
 
-Chromium writes its own cookies to the disk only every 30 s, hardly ever as it ends, and never those without a date.
+Chromium writes its own cookies only every 30 s, rarely at its end, and never session cookies.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["CookieJar"]
 logger = logging.getLogger(__name__)
 
 _PAUSE: Final = 1.0
-"""Seconds between two looks at the cookies while the browser is in use: what a crash may lose."""
+"""Seconds between two saves of the cookies during use: what a crash may lose."""
 _IDLE: Final = 15.0
-"""Seconds between two looks while nobody uses it: pages may set cookies by themselves."""
+"""Seconds between two saves without use: pages may set cookies by themselves."""
 
 _LONGEST: Final = 400 * 86_400.0
 _INEXACT: Final = 60.0
-"""Seconds by which the end of a cookie may differ: Chromium counts the longest time from when it was set."""
+"""Tolerance for a cookie's expiry, in seconds: Chromium counts the longest lifetime from when it was set."""
 
 _IN_PROFILE: Final = "runtimed-cookies.json"
 
@@ -42,10 +42,10 @@ class CookieJar:
     """The cookies of a browser.
 
     Attributes:
-        writing: Held while they are written. Who holds it keeps the files as they are.
+        writing: Held during a write. A holder keeps the files unchanged.
 
     Args:
-        profile: Its profile folder, which keeps them, too.
+        profile: Its profile folder, which has a copy.
         file: The session's cookie file; None for none.
     """
 
@@ -63,24 +63,24 @@ class CookieJar:
         """Read the file.
 
         Raises:
-            InvalidCookieFile: If it holds something else than cookies; it is left as it is.
+            InvalidCookieFile: If it contains something else than cookies; it is not changed.
         """
         if self._file is not None:
             self._given = read_cookie_file(self._file)
 
     async def attach(self, context: BrowserContext) -> None:
-        """Give a browser that has just been started its cookies: those of the file alone, else those of its profile.
+        """Give a new browser its cookies: those of the file alone, else those of its profile.
 
         Raises:
-            InvalidCookieFile: If Chromium refuses one of the file; the sentence says which.
-            BrowserError: If Chromium refuses one of the profile.
+            InvalidCookieFile: If Chromium refuses a cookie of the file; the sentence says which.
+            BrowserError: If Chromium refuses a cookie of the profile.
         """
         self._context = context
         kept = None
         if self._file is None and self._kept.exists():
             kept = await asyncio.to_thread(read_cookie_file, self._kept)
         if self._given is not None or kept is not None:
-            await context.clear_cookies()  # what Chromium itself kept is older: one that was deleted stays deleted
+            await context.clear_cookies()  # Chromium's own copy is older: a deleted cookie stays deleted
         if self._given is not None:
             await self._add_of_file(self._given, self._file)
         elif kept is not None:
@@ -88,10 +88,10 @@ class CookieJar:
         self._keeper = asyncio.create_task(self._keep_writing())
 
     async def add(self, cookies: Sequence[dict[str, Any]]) -> None:
-        """Add cookies, and make sure that Chromium has them as they were given; one that is over it removes.
+        """Add cookies, and check that Chromium keeps them as given; an expired one removes its namesake.
 
         Raises:
-            BrowserError: If Chromium refuses one, or keeps it in another way; the sentence says which. None is added.
+            BrowserError: If Chromium refuses one, or changes it; the sentence says which. None is added.
         """
         context = self._attached()
         before = await self.read()
@@ -115,7 +115,7 @@ class CookieJar:
         """Add the cookies of a file; see `add`.
 
         Raises:
-            InvalidCookieFile: If there is none, it holds something else, or Chromium refuses one.
+            InvalidCookieFile: If it does not exist, contains something else, or Chromium refuses a cookie.
         """
         await self._add_of_file(await asyncio.to_thread(read_cookie_file, file, must_exist=True), file)
 
@@ -152,11 +152,11 @@ class CookieJar:
             raise BrowserError(f"Chromium does not tell its cookies: {exc.message}") from exc
 
     async def write(self) -> None:
-        """Write the files, if there are other cookies now.
+        """Write the files if the cookies have changed.
 
         Raises:
             BrowserError: If Chromium is gone.
-            OSError: If there is no room for them.
+            OSError: If they cannot be written.
         """
         async with self.writing:
             cookies = await self.read()
@@ -167,7 +167,7 @@ class CookieJar:
                 self._written = cookies
 
     def touch(self) -> None:
-        """The browser is in use: its cookies may have changed."""
+        """Note that the browser is in use: its cookies may have changed."""
         self._touched.set()
 
     async def close(self) -> None:
@@ -201,7 +201,7 @@ class CookieJar:
 
 
 def _lost(given: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> tuple[int, str] | None:
-    """Return the place of the first cookie that is not kept as it was given, and what is different; None if all are."""
+    """Return the place of the first cookie that was not kept as given, and the difference; None if all were."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cookie in kept:
         found.setdefault((cookie["name"], _host(cookie["domain"])), []).append(cookie)
@@ -234,7 +234,7 @@ def _host_of(cookie: Mapping[str, Any]) -> str:
 
 
 def _host(domain: str) -> str:
-    """Return a host's name as Chromium writes it."""
+    """Return a host's name in Chromium's form."""
     host = domain.removeprefix(".").lower()
     try:
         return host.encode("idna").decode()

@@ -1,4 +1,4 @@
-"""Follows the requests of a navigation, and tells whether they end in a page or a download."""
+"""Follows the requests of a navigation, and decides whether they end in a page or a download."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["Journey"]
 
 _NOTHING: Final = (204, 205)
-"""Statuses after which a browser stays where it is. Source: RFC 9110, sections 15.3.5 and 15.3.6."""
+"""Statuses after which a browser stays on its page. Source: RFC 9110, sections 15.3.5 and 15.3.6."""
 _COMES: Final = 1.0
-"""Seconds in which what belongs together is known."""
+"""Seconds within which related messages arrive."""
 _LOOKS: Final = 0.05
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class Journey:
-    """What is asked and answered for the page of a tab while it navigates.
+    """Requests and responses for the page of a tab during a navigation.
 
     Attributes:
-        empty: The last answer after which a browser stays where it is.
-        answer: The last other one.
+        empty: The last response after which a browser stays on its page.
+        answer: The last other response.
 
     Args:
         tab: The tab.
-        address: Where to; None where history knows.
+        address: The target; None for a step in the history.
     """
 
     def __init__(self, tab: OpenTab, address: str | None) -> None:
@@ -51,7 +51,7 @@ class Journey:
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[None]:
-        """Listen in this block."""
+        """Listen while the block runs."""
         page = self._tab.page
         page.on("request", self._on_request)
         page.on("response", self._on_answer)
@@ -69,9 +69,9 @@ class Journey:
         return self._tab.document_key("") != self._document
 
     async def page_instead(self, download: asyncio.Future[Any], within: float) -> bool:
-        """Wait for what comes of an address after something was downloaded; whether it is a page.
+        """Wait for the outcome of an address after a download; return whether it is a page.
 
-        For Playwright any download of a tab is the end of its navigation; for Chromium only what the address leads to.
+        For Playwright any download of a tab ends its navigation; for Chromium only the address itself does.
 
         Raises:
             Refused: If it is neither.
@@ -86,10 +86,10 @@ class Journey:
         return not download.done()
 
     async def no_download(self, patience: float) -> str:
-        """Wait until something else has come than a download; return what.
+        """Wait until something else than a download has come; return what.
 
         Args:
-            patience: Seconds that a page has for beginning one.
+            patience: Seconds for a page to begin one.
         """
         while self.empty is None and not self.has_arrived:  # noqa: ASYNC110  # several parties set it
             await asyncio.sleep(_LOOKS)
@@ -97,13 +97,13 @@ class Journey:
         return self.said()
 
     def said(self) -> str:
-        """Say what has come so far."""
+        """Return a sentence about what has come so far."""
         if self.has_arrived:
             return f"the tab is at {short(self._tab.address)}"
         return "" if self.empty is None else f"the answer was {self.empty.status}, with no file"
 
     def leads_to(self, url: str) -> bool:
-        """Whether what comes from an address is what the journey leads to, and not what the page asks for meanwhile."""
+        """Whether an address is what the journey leads to, not a request of the page meanwhile."""
         return self._address is None or _plain(url) == _plain(self._address) or url in self._stages()
 
     def _stages(self) -> list[str]:
@@ -113,7 +113,7 @@ class Journey:
         return [one.url for one in self._asked if _origin(one) == origin]
 
     def _is_page(self, request: Request) -> bool:
-        with contextlib.suppress(PlaywrightError):  # of a frame that is not there yet
+        with contextlib.suppress(PlaywrightError):  # of a frame that does not exist yet
             return request.is_navigation_request() and request.frame == self._tab.page.main_frame
         return False
 
@@ -135,18 +135,18 @@ class Journey:
 
 
 def _origin(request: Request) -> Request:
-    """Return the request from which redirects have led to this one."""
+    """Return the request from which redirects led to this one."""
     while request.redirected_from is not None:
         request = request.redirected_from
     return request
 
 
 def _plain(url: str) -> str:
-    """Return an address in a form that does not depend on how it is written."""
+    """Return an address in a normal form."""
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").encode("idna").decode()
         port = f":{parts.port}" if parts.port not in (None, {"http": 80, "https": 443}.get(parts.scheme)) else ""
-    except ValueError:  # no address; UnicodeError is one
+    except ValueError:  # not an address; UnicodeError is a ValueError
         return url
     return unquote(f"{parts.scheme}://{host}{port}{parts.path or '/'}?{parts.query}")

@@ -27,7 +27,7 @@ __all__ = ["Keeper"]
 logger = logging.getLogger(__name__)
 
 _RESTORED: Final = 5.0
-"""Seconds in which a tab must have the session's settings again; one that hangs does without."""
+"""Seconds within which a tab must have the session's settings again; one that hangs goes without."""
 
 
 class Keeper:
@@ -37,7 +37,7 @@ class Keeper:
         config: Says what may be opened.
         tabs: The tabs.
         downloads: The downloads.
-        cdp: Talks to the browser itself.
+        cdp: A DevTools session with the browser itself.
         used: Called when a client sends something.
     """
 
@@ -54,7 +54,7 @@ class Keeper:
         self.used = used
 
     async def equip(self, tab: OpenTab) -> None:
-        """Make a new tab what the session's settings ask for."""
+        """Apply the session's settings to a new tab."""
         if self._is_driven:
             await self._guard(tab)
         await emulate_in(tab, self._config)
@@ -82,12 +82,12 @@ class Keeper:
         await self._downloads.deliver(delivery)
 
     async def left(self, changed: set[str]) -> None:
-        """See `Doorkeeper`: Chromium forgets what several have set as soon as one of them goes."""
+        """See `Doorkeeper`: Chromium forgets a setting of several clients as soon as one of them leaves."""
         try:
             async with asyncio.timeout(_RESTORED):
                 await emulate(self._tabs.context, self._config)
         except (PlaywrightError, TimeoutError, BrowserError) as exc:
-            logger.info("what a client has set for all pages stays: %s", exc)
+            logger.info("a client's settings for all pages stay: %s", exc)
         if any("DeviceMetrics" in method or "Locale" in method for method in changed):
             await asyncio.gather(*(self._restore(tab) for tab in self._tabs.all))
 
@@ -96,14 +96,14 @@ class Keeper:
         try:
             async with asyncio.timeout(_RESTORED):
                 await tab.ready
-                # Playwright does not say again what it has said before.
+                # Playwright does not repeat what it has sent before.
                 await emulate_in(tab, msgspec.structs.replace(self._config, viewport_height=higher))
                 await emulate_in(tab, self._config)
         except (PlaywrightError, TimeoutError) as exc:
-            logger.info("the tab %s keeps what a client has left there: %s", tab.id, exc)
+            logger.info("a client's settings of the tab %s stay: %s", tab.id, exc)
 
     async def close(self) -> None:
-        """Leave what is still refused as it is. Harmless twice."""
+        """Stop refusing. Idempotent."""
         for task in list(self._refusing):
             task.cancel()
         await asyncio.gather(*self._refusing, return_exceptions=True)
@@ -111,7 +111,7 @@ class Keeper:
     # --- files ---
 
     async def _guard(self, tab: OpenTab) -> None:
-        """Keep a tab from files. Not done before it must be, as Chromium then asks us at each navigation.
+        """Keep a tab from files. As late as possible, since Chromium then asks at each navigation.
 
         Measured: a `goto` takes 1.25 times as long.
         """

@@ -24,7 +24,7 @@ _KEYS: Final = (
     *(f"Numpad{digit}" for digit in range(10)),
     *(f"Numpad{name}" for name in ["Divide", "Multiply", "Subtract", "Add", "Decimal", "Enter"]),
 )
-"""Keys and places on a keyboard. Source: W3C, UI Events KeyboardEvent key and code values; Playwright's US layout."""
+"""Keys and their codes. Source: W3C, UI Events KeyboardEvent key and code values; Playwright's US layout."""
 
 _MEANT: Final = {
     **{name.lower(): name for name in _KEYS},
@@ -54,7 +54,7 @@ _MODIFIERS: Final = frozenset({"Shift", "Control", "Alt", "Meta", "ControlOrMeta
 
 
 def key_of(written: str) -> str:
-    """Return a key, or a combination such as `Control+k`, as Playwright names it.
+    """Return Playwright's name of a key, or of a combination such as `Control+k`.
 
     Raises:
         Refused: If there is no such key.
@@ -68,7 +68,7 @@ def key_of(written: str) -> str:
             )
     key = _one(last, written)
     if modifiers and len(key) == 1:
-        # A keyboard gives the small letter of Ctrl+K, and the capital one where Shift is held.
+        # A keyboard gives the small letter for Ctrl+K, and the capital one with Shift.
         key = key.upper() if "Shift" in modifiers else key.lower()
     return "+".join([*modifiers, key])
 

@@ -46,10 +46,10 @@ _FIXED: Final = (
     "TZ",
     "VK_",
     "XDG_",
-    # The wrapper around it and its driver may look for programs.
+    # The wrapper around it and its driver may search programs.
     "PATH",
 )
-"""What the names of variables begin with that a Chromium without a window, or its driver, reads as it starts."""
+"""Prefixes of variables that a headless Chromium, or its driver, reads at its start."""
 
 _PROXIES: Final = ("_proxy", "_PROXY")
 
@@ -59,9 +59,9 @@ class Kind:
     """One kind of spare browser; equal kinds are interchangeable.
 
     Attributes:
-        config: What of a config becomes arguments of Chromium; all else in it is as if nobody had asked for it.
+        config: The part of a config that becomes arguments of Chromium; other fields have their defaults.
         variables: The variables that cannot be changed later, by name. Left out of the repr.
-        stamp: What changes when Chromium is replaced by another version.
+        stamp: Changes when Chromium is replaced by another version.
     """
 
     config: BrowserConfig
@@ -69,7 +69,7 @@ class Kind:
     stamp: tuple[int, int]
 
     def replaces(self, other: Kind) -> bool:
-        """Whether no start will be of the other kind any more: its Chromium was replaced."""
+        """Whether no start will need the other kind any more, as its Chromium was replaced."""
         return dataclasses.replace(other, stamp=self.stamp) == self
 
 
@@ -77,10 +77,10 @@ def kind_of(config: BrowserConfig, environment: Mapping[str, str]) -> Kind | Non
     """Return the kind of spare that fits a start; None if none can.
 
     Args:
-        config: What is to be started.
-        environment: The environment variables of the client.
+        config: The configuration of the start.
+        environment: The client's environment variables.
     """
-    # A window would show before anybody asked for it; a profile is there before its Chromium is.
+    # A window would show before anybody asked for it; a profile exists before its Chromium.
     if not config.headless or config.profile is not None or any(map(_is_for_one_only, config.chrome_args)):
         return None
     try:
@@ -114,7 +114,7 @@ def kind_of(config: BrowserConfig, environment: Mapping[str, str]) -> Kind | Non
 
 
 def _is_for_one_only(argument: str) -> bool:
-    """Whether two Chromiums with this argument get in each other's way, or one that nobody has asked for is heard of.
+    """Whether two Chromiums with this argument conflict, or one that nobody asked for would be noticed.
 
     It may name a port or a file of its own, or a page to open.
     """

@@ -1,8 +1,8 @@
 """Ends a browser's pages, so that everything they stored is on disk.
 
-As Chromium ends, the process that has what pages stored ends, too, and often before it has written the last of it
-(measured under load: one stop in seven lost the local storage of the last five seconds). It writes at once what no page
-has open any more. Source: Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `OnNoBindings`.
+When Chromium ends, its storage process ends, too, often before it has written everything (measured under load: one stop
+in seven lost the local storage of the last five seconds). It writes at once what no page has open any more. Source:
+Chromium, components/services/storage/dom_storage/local_storage_impl.cc, `OnNoBindings`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 __all__ = ["end_pages"]
 
 _CLOSED: Final = 1.0
-"""Seconds in which a page can still do something; one that hangs has stored already what it stored."""
+"""Seconds for a page to act on its end; one that hangs has stored what it stored."""
 _GONE: Final = 1.0
-"""Seconds in which processes that were killed are gone."""
+"""Seconds within which killed processes are gone."""
 
 
 async def end_pages(context: BrowserContext, cdp: CDPSession, group: int) -> None:
-    """Close all pages, which learn of it, and return when what they stored is on the disk.
+    """Close all pages, which learn of it, and return once what they stored is on disk.
 
-    Afterwards no page works, nor do new ones.
+    Afterwards no page works, and no new one either.
 
     Args:
-        context: The browser's.
-        cdp: Chromium's own protocol, of the browser.
-        group: Its process group.
+        context: The browser's default context.
+        cdp: A DevTools session with the browser itself.
+        group: Chromium's process group.
 
     Raises:
         playwright.async_api.Error: If Chromium has ended.
     """
     pages = list(context.pages)
-    blank = await context.new_page()  # only who has a page can ask for what is stored
+    blank = await context.new_page()  # only a page can ask for what is stored
     storage = await context.new_cdp_session(blank)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_CLOSED):

@@ -9,20 +9,20 @@ from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 __all__ = ["Lifespan"]
 
 _LAST: Final = 1.0
-"""Seconds by which the daemon, which is told of each use a little later, may end a session before we expect it."""
+"""Seconds by which the daemon, which learns of each use a little later, may end a session early."""
 
 
 class Lifespan:
     """The limits of a session, and its use. Times are Unix seconds.
 
     Args:
-        session_id: Whose.
+        session_id: The session.
         limits: Its limits.
         now: When it became active.
 
     Attributes:
-        session_id: Whose.
-        died: Why the browser has died, a sentence; None while it lives, or if it was ended.
+        session_id: The session.
+        died: A sentence about its browser's death; None while it lives, or after an intended end.
     """
 
     def __init__(self, session_id: str, limits: Limits, now: float) -> None:
@@ -34,20 +34,20 @@ class Lifespan:
         self.died: str | None = None
 
     def begin(self) -> None:
-        """Something that was asked of the browser begins."""
+        """Note that a request to the browser begins."""
         self._under_way += 1
 
     def end(self, now: float) -> None:
-        """It has ended."""
+        """Note that a request has ended."""
         self._under_way -= 1
         self.use(now)
 
     def use(self, now: float) -> None:
-        """The session is used."""
+        """Note that the session is used."""
         self._used_at = max(now, self._used_at)
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
-        """Return when the session ends by itself if nothing happens before, and why; None for never, or while used."""
+        """Return when the session will time out, and why; None for never, or during use."""
         activity = Activity(
             started_at=self._started_at,
             used_at=self._used_at,
@@ -58,7 +58,7 @@ class Lifespan:
         return next_deadline(self._limits, activity)
 
     def ended_by(self, now: float) -> SessionEvent:
-        """Return what ends the session if that is now: the death of its browser, a limit, or somebody."""
+        """Return what ends the session if that is now: the death of its browser, a limit, or a client."""
         if self.died is not None:
             return SessionEvent.DIED
         deadline = self.deadline()

@@ -20,11 +20,11 @@ _BLOCKS: Final = frozenset(
 )
 _MARKS: Final = {"strong": "**", "em": "*", "del": "~~"}
 _GAP: Final = "\x00"
-"""A space that the page makes by its style."""
+"""A space that the page's style makes."""
 _BREAK: Final = "\x01"
 """A line break."""
 _SOFT_HYPHEN: Final = "\u00ad"
-"""Where a word may be broken."""
+"""A possible word break."""
 _BREAKS: Final = re.compile(rf"[ \t\r\n\f{_GAP}]*{_BREAK}[ \t\r\n\f{_GAP}{_BREAK}]*")
 _PARAGRAPHS: Final = re.compile(rf"[ \t\r\n\f{_GAP}]*{_BREAK}(?:[ \t\r\n\f\u00a0{_GAP}]*{_BREAK})+[ \t\r\n\f{_GAP}]*")
 """Line breaks with an empty line between them."""
@@ -56,7 +56,7 @@ class _Writer:
     # --- blocks ---
 
     def blocks(self, nodes: Iterable[Node]) -> list[str]:
-        """Return the blocks of some nodes; what is inline between two of them is a paragraph."""
+        """Return the blocks of some nodes; inline content between two of them is a paragraph."""
         done: list[str] = []
         line: list[Node] = []
         term: str | None = None
@@ -144,7 +144,7 @@ class _Writer:
         heads = 0
         while heads < len(rows) and rows[heads][1]["head"]:
             heads += 1
-        # A cell of the head may reach down into rows that are head as well.
+        # A cell of the head may extend into rows that are head as well.
         grid: list[list[str]] = []
         reaching: dict[int, tuple[int, str]] = {}
         for number, row in enumerate(rows):
@@ -206,7 +206,7 @@ class _Writer:
             case "strong" | "em" | "del":
                 text = self._inline(_without(kind, children))
                 ends = [*_PARAGRAPHS.findall(text), ""]
-                # No emphasis goes on over two paragraphs.
+                # No emphasis spans two paragraphs.
                 return "".join(
                     _around(_MARKS[kind], one) + end for one, end in zip(_PARAGRAPHS.split(text), ends, strict=True)
                 )
@@ -266,12 +266,12 @@ def _is_block(node: Node) -> bool:
         return bool(node[1]["block"])
     if node[0] in _BLOCKS:
         return True
-    # What is inline may hold blocks, such as a link around a card.
+    # Inline content may contain blocks, such as a link around a card.
     return node[0] in ("link", "gap", "inline", "strong", "em", "del") and any(_is_block(child) for child in node[2])
 
 
 def _grouped(nodes: Iterable[Node]) -> Iterator[tuple[Node, list[Node]]]:
-    """Give each node, and with the first item of several its successors: those form one list."""
+    """Give each node, and with the first item of a list all its successors: they form one list."""
     items: list[Node] = []
     for node in nodes:
         if isinstance(node, str) or node[0] != "item":
@@ -288,7 +288,7 @@ def _grouped(nodes: Iterable[Node]) -> Iterator[tuple[Node, list[Node]]]:
 
 
 def _pushed(nodes: list[Node], href: str) -> list[Node]:
-    """Return the blocks of a link with the address at their heading, or at the first of them that says something."""
+    """Return the blocks of a link, with the address at their heading or at the first block with text."""
     for wanted in ("heading", None):
         pushed = _push(nodes, href, wanted)
         if pushed is not None:
@@ -316,7 +316,7 @@ def _says(nodes: Iterable[Node]) -> bool:
 
 
 def _merged(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Give nodes with neighbours that are emphasised alike as one: their marks would meet."""
+    """Join neighbours with the same emphasis: their marks would meet."""
     before: Node = ""
     for node in nodes:
         if not isinstance(node, str) and not isinstance(before, str) and node[0] == before[0] and node[0] in _MARKS:
@@ -328,7 +328,7 @@ def _merged(nodes: Iterable[Node]) -> Iterator[Node]:
 
 
 def _without(kind: str, nodes: Iterable[Node]) -> list[Node]:
-    """Return nodes without an emphasis that what is around them has already."""
+    """Return nodes without an emphasis that their parent has already."""
     return [
         node if isinstance(node, str) else ["inline" if node[0] == kind else node[0], node[1], _without(kind, node[2])]
         for node in nodes
@@ -344,7 +344,7 @@ def _images(nodes: Iterable[Node]) -> list[Node]:
 
 
 def _flat_tables(nodes: Iterable[Node]) -> list[Node]:
-    """Return the content of a cell with the tables in it as lines, as Markdown has none in a cell."""
+    """Return the content of a cell with its tables as lines, as Markdown has none in a cell."""
     flat: list[Node] = []
     for node in nodes:
         if isinstance(node, str):
@@ -360,13 +360,13 @@ def _flat_tables(nodes: Iterable[Node]) -> list[Node]:
 
 
 def _tidied(text: str) -> str:
-    """Return a line with one space or line break where it has several."""
+    """Return a line with whitespace collapsed: one space or line break for several."""
     text = _BREAKS.sub(_BREAK, text)
     return _SPACES.sub(" ", text).strip(f" {_BREAK}\u00a0\u200b").replace(_BREAK, "  \n")
 
 
 def _escaped(text: str) -> str:
-    """Take the meaning that Markdown would give them from the characters of a text."""
+    """Escape the characters that Markdown would interpret."""
     text = text.replace(_GAP, "").replace(_BREAK, "").replace(_SOFT_HYPHEN, "")
     return _SPECIAL.sub(r"\\\g<0>", text).replace("](", "]\\(")
 
@@ -379,7 +379,7 @@ def _guarded(text: str) -> str:
 
 
 def _around(mark: str, text: str, before: str | None = None, after: str | None = None) -> str:
-    """Put marks around a text; the space at its ends stays outside."""
+    """Put marks around a text; whitespace at its ends stays outside."""
     match = re.fullmatch(rf"([\s{_GAP}{_BREAK}]*)(.*?)([\s{_GAP}{_BREAK}]*)", text, re.DOTALL)
     if match is None or not match[2]:
         return text

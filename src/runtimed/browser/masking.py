@@ -30,18 +30,18 @@ __all__ = ["MASK", "Secrets"]
 MASK: Final = "***"
 
 _SHORT: Final = 4
-"""Characters of a secret below which only whole words are taken for it: it would tear others apart."""
+"""Length of a secret below which only whole words are masked: it would occur inside other words."""
 _PIECE: Final = 4
-"""Characters of a secret from which on a part of it is masked where a text is cut."""
+"""Length of a secret from which its parts are masked where a text is cut."""
 _LONG: Final = 6
-"""Bytes of a secret from which on it is recognized in base64 and as hexadecimal digits."""
+"""Bytes of a secret from which it is recognized in base64 and as hexadecimal digits."""
 
 _PASSWORD: Final = re.compile(r"(?<=://)([^\s/?#:@]*+):([^\s/?#@]++)(?=@)")
 """The user and the password of an address."""
 
 
 class Secrets:
-    """The texts that were typed as secrets, and ways to take them out of other texts."""
+    """The secrets that were typed, and ways to mask them in other texts."""
 
     def __init__(self) -> None:
         self._pattern: re.Pattern[str] | None = None
@@ -50,7 +50,7 @@ class Secrets:
 
     def add(self, secret: Secret) -> None:
         """Mask a text from now on."""
-        # A field drops the ends of lines, and pages drop the spaces around what was typed.
+        # A field drops line ends, and pages strip spaces.
         given = secret.secret.strip()
         texts = {given, "".join(given.splitlines())}
         texts |= {unicodedata.normalize(form, text) for text in texts for form in ("NFC", "NFD")}
@@ -71,7 +71,7 @@ class Secrets:
         return text
 
     def mask_told(self, text: str) -> str:
-        """Return what is said of a page, such as its address or a line of the log, without secrets and passwords."""
+        """Return a text about a page, such as its address or a log line, without secrets and passwords."""
         return _PASSWORD.sub(rf"\1:{MASK}", self.mask(text)) if "://" in text else self.mask(text)
 
     def mask_all(self, value: Any) -> Any:
@@ -79,7 +79,7 @@ class Secrets:
         return value if self._pattern is None else _replaced(value, self.mask)
 
     def mask_all_told(self, value: Any) -> Any:
-        """Return plain values that are said of a page without secrets and passwords."""
+        """Return plain values about a page without secrets and passwords."""
         return _replaced(value, self.mask_told)
 
     def mask_result(self, result: ActionResult) -> ActionResult:
@@ -129,9 +129,9 @@ class _Part:
     """A character of a form, a run of spaces, or one of backslashes.
 
     Args:
-        alternatives: Patterns for the ways in which it is written.
-        first: What all of them begin with, as the inside of a set.
-        is_hash: Whether it begins the fragment of an address where it is written as it is.
+        alternatives: Patterns of its spellings.
+        first: The characters with which they begin, as the inside of a set.
+        is_hash: Whether it begins the fragment of an address in its plain spelling.
     """
 
     def __init__(self, alternatives: list[str], first: str, *, is_hash: bool = False) -> None:
@@ -141,7 +141,7 @@ class _Part:
         self.is_hash = is_hash
 
     def ends(self, text: str, starts: set[int]) -> set[int]:
-        """Return where it may end in a text if it begins at one of some places."""
+        """Return where it may end in a text if it begins at one of these places."""
         tried = map(_compiled, self.alternatives)
         return {found.end() for one in tried for start in starts if (found := one.match(text, start))}
 
@@ -150,18 +150,18 @@ class _Form:
     """One way to write a secret.
 
     Args:
-        parts: What follows one another.
+        parts: Its parts in order.
         around: A pattern with `{}` in the place of the whole.
     """
 
     def __init__(self, parts: list[_Part], around: str = "{}") -> None:
         self.parts = parts
-        # What it cannot begin with is passed over quickly.
+        # Skips quickly what it cannot begin with.
         self.pattern = f"(?=[{parts[0].first}]){around.replace('{}', ''.join(part.pattern for part in parts))}"
 
 
 class _Cut:
-    """Masks what is left of a secret where a text is cut."""
+    """Masks the rest of a secret where a text is cut."""
 
     def __init__(self, form: _Form) -> None:
         self._parts = form.parts
@@ -200,7 +200,7 @@ class _Cut:
 
     @staticmethod
     def _cut_at(text: str, ends: set[int], following: _Part, *, in_address: bool) -> int | None:
-        """Return where a text is cut that has what is left of a secret until one of some places."""
+        """Return where a text is cut whose rest of a secret ends at one of these places."""
         for end in ends:
             found = _CUT.match(text, end)
             if found is None and in_address:
@@ -250,19 +250,19 @@ def _forms(text: str) -> list[_Form]:
 
 _ELLIPSIS: Final = re.compile(r"…|\.{3}")
 _CUT: Final = re.compile(rf"(?:[%&\\][\w#;%&\\{{]{{0,30}})?(?={_ELLIPSIS.pattern})")
-"""The end of a text that is cut, with what is left of an escape."""
+"""The end of a text that is cut, with the rest of an escape."""
 _REST_OF_ESCAPE: Final = re.compile(r"[\w#;%{}]{1,10}")
-"""What is left of an escape behind a cut."""
+"""The rest of an escape behind a cut."""
 _END_OF_ADDRESS: Final = re.compile(r"(?=[\s\"'<>)\]},]|\Z)")
 _IN_ENTITY: Final = re.compile(rf"(?:&|%26)(?:amp(?:;|%3[bB]))*{_END_OF_ADDRESS.pattern}")
 _CUTS: Final = re.compile(f"{_ELLIPSIS.pattern}|{_IN_ENTITY.pattern}")
 _ADDRESS: Final = re.compile(r"[/?]\S*\Z")
 _LONG_ADDRESS: Final = 4096
-"""Characters before a secret in which the beginning of its address is looked for."""
+"""Characters before a secret in which the beginning of its address is searched."""
 _LONGEST_PART: Final = 40
-"""Most characters in which one of a secret is written, as far as it is looked for where a text is cut."""
+"""Longest spelling of one character that is searched where a text is cut."""
 _NO_NAME: Final = '"*/:<>?|.'
-"""Characters in place of which the names of downloads have an underscore, as for a backslash.
+"""Characters that become an underscore in the names of downloads, as a backslash does.
 
 Source: Chromium, net/base/filename_util_internal.cc.
 """
@@ -277,11 +277,11 @@ _SPACES: Final = (
     rf"(?:\s|\+|{_PERCENT}(?:09|0[aAdD]|20|[cC]2{_PERCENT}[aA]0)|{_ESCAPES}(?:[nrt]|u00(?:09|0[aAdD]|20|[aA]0))|"
     rf"{_AMPERSAND}(?:nbsp|Tab|NewLine|{_HASH}{_ZEROS}(?:9|10|13|32|160)|{_HASH}[xX]{_ZEROS}(?:9|[aAdD]|20|[aA]0)){_END})++"
 )
-"""Escapes inside escapes are bounded, lest a text of nothing else take minutes."""
+"""Nested escapes are bounded, since a text of nothing else would take minutes."""
 
 
 def _part(part: str) -> _Part:
-    """Return how a character is written, or a run of spaces, or one of backslashes."""
+    """Return the spellings of a character, of a run of spaces, or of one of backslashes."""
     if part.isspace():
         return _Part([_SPACES], r"\s+%\\&")
     if part[0] == "\\":
@@ -303,7 +303,7 @@ def _percent(character: str) -> list[str]:
 
 
 def _escaped(character: str) -> list[str]:
-    """Return patterns for a character as strings of JavaScript and JSON, and last as HTML and its forms write it."""
+    """Return patterns for a character as JavaScript and JSON strings write it, and as HTML and its forms do."""
     code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass").hex()
     script = "".join(f"{_ESCAPES}u{_any_case(units[n : n + 4])}" for n in range(0, len(units), 4))
@@ -323,9 +323,9 @@ def _any_case(digits: str) -> str:
 
 
 def _base64(shift: int, data: bytes) -> _Form:
-    """Return bytes in base64, where so many others stand before the group of three that they begin in."""
+    """Return the base64 form of bytes at this offset in their group of three."""
     text = base64.b64encode(b"\0" * shift + data).decode().rstrip("=")
-    # The first and the last character may hold bits of what stands beside.
+    # The first and the last character may have bits of their neighbours.
     text = text[(0, 2, 3)[shift] : len(text) - 1 if (shift + len(data)) % 3 else len(text)]
     kinds = {"+": (r"[+\-]", "%2[bB]"), "/": ("[/_]", r"\\/", "%2[fF]")}
     return _Form([_Part(list(kinds.get(one, (one,))), rf"{re.escape(one)}_\-%\\") for one in text])

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["Navigator"]
 
 _ERROR_PAGE: Final = 3.0
-"""Seconds that the browser gets to show why a navigation failed."""
+"""Seconds for the browser to show why a navigation failed."""
 
 _LAST: Final = 0.5
-"""Seconds that there are at least for what has begun when the time was over."""
+"""Least seconds for what has begun when the time was over."""
 
 
 class _NoPage(Exception):
-    """The address leads to something that is no page, and that is what the action has done."""
+    """The address leads to something else than a page, and that is the action's result."""
 
     def __init__(self, said: str, data: dict[str, Any]) -> None:
         super().__init__(said)
@@ -44,12 +44,12 @@ class _NoPage(Exception):
 
 
 class Navigator:
-    """Navigates.
+    """Navigates tabs.
 
     Args:
         config: Says which addresses may be opened.
         tabs: The tabs.
-        downloads: Takes what an address leads to that is no page.
+        downloads: Takes files to which an address leads.
     """
 
     def __init__(self, config: BrowserConfig, tabs: Tabs, downloads: Downloads) -> None:
@@ -58,7 +58,7 @@ class Navigator:
         self._downloads = downloads
 
     async def new_tab(self, action: actions.NewTab, doing: Doing) -> str:
-        """Open a tab, return what was done."""
+        """Open a tab; return what was done."""
         if action.url is not None:
             url = self._address(action.url)
         page = await self._tabs.context.new_page()
@@ -78,12 +78,12 @@ class Navigator:
     async def navigate(
         self, action: actions.Goto | actions.GoBack | actions.GoForward | actions.Reload, tab: OpenTab, doing: Doing
     ) -> str:
-        """Show another page in a tab, or the same anew; return what was done."""
+        """Show another page in a tab, or the same again; return what was done."""
         try:
             return await self._navigate(action, tab, doing)
         except _NoPage as exc:
             doing.data = {"url": tab.address, **exc.data}
-            failed = tab.address.startswith("chrome-error:")  # what was opened before
+            failed = tab.address.startswith("chrome-error:")  # of the previous page
             return f"{exc}; {tab.id} " + ("shows no page" if failed else f"stays at {short(tab.address)}")
 
     async def _navigate(
@@ -116,17 +116,17 @@ class Navigator:
     async def _go(
         self, tab: OpenTab, going: Coroutine[Any, Any, Response | None], action: Any, address: str | None = None
     ) -> Response | None:
-        """Navigate; if that fails, wait until the browser shows why: that page would interrupt what comes next.
+        """Navigate; on failure wait until the browser shows why, since that page would interrupt the next action.
 
         Args:
-            tab: Where.
-            going: Does it.
-            action: Why.
-            address: Where to; None where history knows.
+            tab: The tab.
+            going: Starts the navigation.
+            action: The action.
+            address: The target; None for a step in the history.
 
         Raises:
             _NoPage: If the address leads to something else.
-            Refused: If it is shown to those only who log in.
+            Refused: If it needs a login.
         """
         journey = Journey(tab, address)
         tab.arrived.clear()
@@ -159,7 +159,7 @@ class Navigator:
             if tab.arrived.is_set():
                 raise Refused(f"{late(exc)} What has come of it can be used", error="Timeout") from exc
             if tab.cdp is not None:
-                # While it waits for the next page, Playwright does not look at the one that is shown.
+                # While it waits for the next page, Playwright ignores the present one.
                 await tab.cdp.send("Page.stopLoading")
             raise Refused(f"{late(exc)} Nothing has come of it; raise timeout=", error="Timeout") from exc
         except PlaywrightError as exc:
@@ -181,7 +181,7 @@ class Navigator:
             raise
 
     def _address(self, url: str) -> str:
-        """Return an address in full.
+        """Return a complete address.
 
         Raises:
             Refused: If it must not be opened.
@@ -191,7 +191,7 @@ class Navigator:
             raise Refused("There is no address: url is empty", error="Refused")
         if url.lower().startswith("javascript:"):
             raise Refused("javascript: addresses are not opened; evaluate_js runs code in the page", error="Refused")
-        # What else stands before a colon is a host, if a port follows.
+        # Anything else before a colon is a host, if a port follows.
         if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:(//|(?!\d+([/?#]|$)))", url):
             if re.search(r"\s", re.split(r"[/?#]", url, maxsplit=1)[0]):
                 raise Refused(f"{url!r} is no address: a host has no spaces", error="Refused")
@@ -207,7 +207,7 @@ class Navigator:
 
 
 async def _asks_login(response: Response) -> bool:
-    """Whether Chromium itself could answer who asks: the schemes of others are for the page's own scripts."""
+    """Whether Chromium itself could answer the login request: other schemes are for the page's own scripts."""
     if response.status not in (401, 407):
         return False
     asked = await response.header_values("WWW-Authenticate" if response.status == 401 else "Proxy-Authenticate")

@@ -1,6 +1,6 @@
 """Reads numbers as people write them, by the conventions of the page's language. Nothing here touches a browser.
 
-A text that can be read in two ways is refused with both readings, never guessed.
+A text with two readings is refused with both of them, never guessed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["APART", "RAISED", "NoNumber", "Pick", "Unreadable", "is_language", "
 Pick = Literal["first", "last", "price"]
 
 RAISED: Final = "\x1e"
-"""Stands in a text before digits that the page shows raised, or smaller than what is before them."""
+"""Marks digits in a text that the page shows raised, or smaller than those before them."""
 APART: Final = "\x1f"
-"""Stands in a text between digits that the page shows apart, by its style."""
+"""Marks a gap between digits that the page's style makes."""
 
 _INVISIBLE: Final = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\u00ad\u200b]")
 _MARKS: Final = str.maketrans(
@@ -53,11 +53,11 @@ _SCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 
 
 class Unreadable(ValueError):
-    """A text holds no number, several, or one that can be read in two ways; the message says which."""
+    """A text has no number, several, or one with two readings; the message says which."""
 
 
 class NoNumber(Unreadable):
-    """A text holds no number."""
+    """A text has no number."""
 
 
 class _Number(msgspec.Struct, frozen=True):
@@ -65,12 +65,12 @@ class _Number(msgspec.Struct, frozen=True):
 
     Attributes:
         text: As it is written.
-        readings: What it may mean, by its decimal separator; nothing for what is none, such as `1.2.3`.
-        currency: The code of the currency that stands beside it.
+        readings: Decimal separator → value; empty for what is no number, such as `1.2.3`.
+        currency: Code of the currency beside it.
         glued: Whether it is part of a word, such as `H2O`, or a raised note at one, such as `€¹`.
-        end: Where it ends in its text, with the word for its scale.
-        scale: What one of it counts, such as a million; None for a word that the language does not know.
-        apart: Whether only the page's style sets it apart from the number before it.
+        end: Its end in the text, the word for its scale included.
+        scale: Its unit, such as a million; None for a word that the language does not know.
+        apart: Whether only the page's style separates it from the number before it.
         raised: Whether it is raised behind the number before it.
     """
 
@@ -98,18 +98,18 @@ def read_number(
     pick: Pick | None = None,
     whole: bool = False,
 ) -> int | float:
-    """Return the number that a text holds.
+    """Return the number in a text.
 
     Args:
-        text: As a page shows it, with `RAISED` and `APART` where its digits are.
-        declared: The language whose conventions hold for sure, such as `de-CH`.
-        language: In which the page says that it is written.
-        fallback: The language of the browser.
+        text: The page's text, with `RAISED` and `APART` at its digits.
+        declared: The language whose conventions certainly apply, such as `de-CH`.
+        language: The page's own language.
+        fallback: The browser's language.
         pick: Which of several numbers is meant.
-        whole: Whether it counts something: three digits behind a separator are a group then.
+        whole: Whether it is a count: then three digits behind a separator are a group.
 
     Raises:
-        Unreadable: If there is not exactly one number with one meaning.
+        Unreadable: If there is not exactly one number with one reading.
     """
     locale, other = find_locale(declared) or find_locale(language), find_locale(fallback)
     found = list(_numbers(_plain(text), locale or other))
@@ -120,7 +120,7 @@ def read_number(
     if not found:
         raise NoNumber(f"is no {'price' if pick == 'price' else 'number'}: {text!r}")
     if pick not in ("first", "last"):
-        # Shops write one price twice: for the eye, and for those who hear the page.
+        # Shops write one price twice: for the eye, and for screen readers.
         meanings = {(number.currency, *number.readings.values()) for number in found}
         found = found[:1] if len(meanings) == 1 and found[0].currency is not None else found
         for number, behind in itertools.pairwise(found):
@@ -161,7 +161,7 @@ def read_number(
 
 
 def _decide(number: _Number, locale: Locale | None, other: Locale | None, *, sure: bool, whole: bool) -> Decimal:
-    """Return what is meant where three digits stand behind the only separator: decimals, or a group."""
+    """Return the meaning of three digits behind the only separator: decimals, or a group."""
     mark, contrary = (",", ".") if "," in number.text else (".", ",")
     decimals, group = number.readings[mark], number.readings[contrary]
 
@@ -176,7 +176,7 @@ def _decide(number: _Number, locale: Locale | None, other: Locale | None, *, sur
     if whole:
         return group
     if number.currency is not None and get_currency_precision(number.currency) < 3:
-        # Prices have no three decimals, but for fuel: the language, or the land of the currency, must not say so.
+        # Except for fuel, prices have no three decimals: the language, or the currency's country, must not say so.
         if (read(find_home(number.currency)) if locale is None else said) != decimals:
             return group
     elif said is not None:
@@ -194,7 +194,7 @@ def _decide(number: _Number, locale: Locale | None, other: Locale | None, *, sur
 
 
 def _plain(text: str) -> str:
-    """Write the digits and marks of all scripts in one way."""
+    """Normalize the digits and marks of all scripts."""
     text = _INVISIBLE.sub("", text).translate(_MARKS)
     text = re.sub(r"(?<=[\d€$£¥])[⁰¹²³⁴-⁹]+", lambda raised: RAISED + raised[0].translate(_SCRIPTS), text)
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
@@ -207,7 +207,7 @@ def _told(text: str) -> str:
 
 
 def _prices(found: list[_Number]) -> list[_Number]:
-    """Return the numbers beside a currency, and what is not clearly another number than one of these."""
+    """Return the numbers beside a currency, and those that may belong to one of them."""
     prices: list[_Number] = []
     for place, number in enumerate(found):
         before = found[place - 1] if place else None
@@ -221,7 +221,7 @@ def _prices(found: list[_Number]) -> list[_Number]:
 
 
 def _numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
-    """Give the numbers of a text; `1万2000` is one, and so is a price with raised cents."""
+    """Yield the numbers of a text; `1万2000` is one, and so is a price with raised cents."""
     before: _Number | None = None
     for number in _single_numbers(text, locale):
         if before is not None and _continues(before, number, text):
@@ -243,7 +243,7 @@ def _numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
 
 
 def _continues(number: _Number, behind: _Number, text: str) -> bool:
-    """Whether a number is the smaller rest of the one before it, as in `1億2000万`."""
+    """Whether a number continues the one before it, as in `1億2000万`."""
     between = text[number.end : behind.end].partition(behind.text)[0]
     return (
         text[number.end - 1] in EASTERN
@@ -258,7 +258,7 @@ def _continues(number: _Number, behind: _Number, text: str) -> bool:
 def _single_numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
     atoms = [match.span() for match in _ATOM.finditer(text)]
     while atoms:
-        # Plain spaces hold groups together, too, where they cannot stand between two numbers.
+        # A plain space separates groups, too, where it cannot separate two numbers.
         count = next(
             (n for n in range(len(atoms), 1, -1) if _is_one(text, atoms[0][0], atoms[n - 1][1], locale)),
             1,
@@ -272,7 +272,7 @@ def _single_numbers(text: str, locale: Locale | None) -> Iterator[_Number]:
 
 
 def _with_cents(text: str, start: int, end: int, behind: tuple[int, int], locale: Locale | None) -> _Number | None:
-    """Return a price whose cents are raised, or stand behind its sign as in `19€99`; None if it is none."""
+    """Return a price with raised cents, or with cents behind its sign as in `19€99`; None if it is none."""
     digits, between = text[slice(*behind)], text[end : behind[0]]
     whole = [value for value in _readings(text[start:end]).values() if value == value.to_integral_value()]
     if not whole or not re.fullmatch(r"\d\d", digits):
@@ -321,11 +321,11 @@ def _number(text: str, start: int, end: int, locale: Locale | None) -> _Number:
     mark, before = text[start - 1 : start], text[:start].rstrip(RAISED + APART)
     symbol = find_symbol(before, locale)
     signed = before if symbol is None else before.rstrip()[: -len(symbol)]
-    # Apart from the currency, a dash behind something else is that of a range or of a list.
+    # A dash behind anything but a currency belongs to a range or a list.
     minus = r"(?<![\w)])-$" if symbol is None else r"(?<![\w)])-$|(?:^|[:;,=(\[])\s*-\s+$"
     sign = -1 if re.search(minus, signed) else 1
     currency = find_currency(text, start, end + len(word), locale)
-    # Accountants write what is owed in parentheses; in a longer text they are but parentheses.
+    # Accountants write debts in parentheses; in a longer text they are only parentheses.
     held = re.fullmatch(r"(\W?)\(.*\)", text.strip()) if len(_ATOM.findall(text)) == 1 else None
     if held is not None:
         currency = currency or find_currency(held[1], 1, 1, locale)
@@ -344,7 +344,7 @@ def _number(text: str, start: int, end: int, locale: Locale | None) -> _Number:
 
 
 def _readings(body: str) -> dict[str, Decimal]:
-    """Return what a number may mean, by its decimal separator; nothing if it is none."""
+    """Return decimal separator → value; empty if it is no number."""
     fraction = Decimal(0)
     if not body[-1].isdecimal():
         fraction, body = Decimal(str(unicodedata.numeric(body[-1]))), body[:-1].rstrip(SPACES + " \u2044")

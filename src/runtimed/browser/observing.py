@@ -22,20 +22,20 @@ from runtimed.pages import Element, Observation, Scroll
 __all__ = ["Observer"]
 
 _KEPT_LINES: Final = 200_000
-"""Lines of past observations that are kept, for differences and for what refs meant."""
+"""Lines of past observations that are kept, for differences and for the meaning of refs."""
 _LEAST_PIECE: Final = 250
 _EACH: Final = 20
-"""Elements of a piece: at least so many, or one for so many characters of those that are asked for."""
+"""Elements of a piece: at least so many, or one per so many characters that are asked for."""
 _LEAST_GROWTH: Final = 4
 _MOST_GROWTH: Final = 64
-"""By which a piece grows that was too short."""
+"""Factor by which a piece grows that was too short."""
 
 
 class _View(msgspec.Struct, frozen=True):
-    """What is shown of what is seen.
+    """The shown part of an outline.
 
     Attributes:
-        inside: The ref of the element of which all is shown; None for all that is seen.
+        inside: The ref of the element that is shown whole; None for everything.
     """
 
     inside: str | None
@@ -51,7 +51,7 @@ class _View(msgspec.Struct, frozen=True):
         return views.interactive(lines, seen.known) if self.interactive_only else lines
 
     def former(self, before: Seen, now: Seen) -> tuple[Sequence[Line], Sequence[Line]] | None:
-        """Return the same of both; None if what was seen is a piece in which the element is not."""
+        """Return the same part of both; None if one is a piece without the element."""
         if before.piece is not None:
             if self.inside is not None and views.subtree(before.lines, self.inside) is None:
                 return None
@@ -71,7 +71,7 @@ class Observer:
 
     Args:
         tabs: The tabs.
-        mask: Takes the texts of secrets out of a text.
+        mask: Removes secrets from a text.
     """
 
     def __init__(self, tabs: Tabs, mask: Callable[[str], str]) -> None:
@@ -97,8 +97,8 @@ class Observer:
 
         Raises:
             StaleElement: If `scope` or `start` is the ref of an element that is gone.
-            BrowserError: If `scope` is a selector that finds nothing, `depth` no level, `max_chars` no number of
-                characters, `since` no observation, or `start` not in the outline.
+            BrowserError: If `scope` is a selector that finds nothing, `depth` is no level, `max_chars` is no number of
+                characters, `since` is no observation, or `start` is not in the outline.
         """
         self._check(depth, max_chars, since, start)
         wanted = None
@@ -110,7 +110,7 @@ class Observer:
             before = self._shown.get(since or "")
             if before is not None and before.tab != tab.id:
                 before = None
-            # What was observed of more than the scope is compared with what is taken out of the same.
+            # An observation of more than the scope is reduced to the scope before the comparison.
             inside = scope if scope is not None and REF.fullmatch(scope) and before and before.scope != scope else None
             view = _View(inside, depth, interactive_only)
             part = scope if inside is None else None
@@ -130,7 +130,7 @@ class Observer:
                 since = None
                 shown, least = await self._shown_from(tab, start, view.of(seen), seen.lines, scope, max_chars)
                 text = views.text_of(shown)
-            # First: of a secret that is cut off what is left would not be recognized.
+            # First: a secret that is cut could not be recognized.
             text = self._mask(text)
             tree, omitted, following = views.at_most(text, max_chars, least)
             if wanted is None or seen.piece is None or seen.piece.until is None or following is not None:
@@ -200,7 +200,7 @@ class Observer:
         scope: str | None,
         max_chars: int | None,
     ) -> tuple[Sequence[Line], int]:
-        """Return what an outline shows from an element on, with what that is in, and how many lines it must have.
+        """Return what an outline shows from an element on, with its ancestors, and how many lines it must have.
 
         Raises:
             StaleElement: If the element is gone.
@@ -216,7 +216,7 @@ class Observer:
     async def _begin(
         self, tab: OpenTab, start: str, shown: Sequence[Line], lines: Sequence[Line], scope: str | None
     ) -> tuple[list[Line], list[Line]]:
-        """Return what an element is in, and what an outline shows from it on.
+        """Return the ancestors of an element, and what an outline shows from it on.
 
         Raises:
             StaleElement: If it is gone.
@@ -233,14 +233,14 @@ class Observer:
         raise await self.stale(tab, start, lines)
 
     async def present(self, tab: OpenTab) -> list[Line]:
-        """Take a snapshot for our own use; afterwards every ref of the page that is still there can be used."""
+        """Take a snapshot for internal use; afterwards every ref of a present element works."""
         return (await self._snapshots.look(tab, None)).lines
 
     async def stale(self, tab: OpenTab, ref: str, lines: Sequence[Line]) -> StaleElement:
         """Return the error for a ref whose element is gone or has changed.
 
         Args:
-            tab: The tab in which it is looked for.
+            tab: The tab in which it is searched.
             ref: The ref.
             lines: What the tab shows now.
         """
@@ -267,14 +267,14 @@ class Observer:
         )
 
     def recall(self, ref: str) -> str:
-        """Return what a ref was observed as, in words."""
+        """Return what an element was when it was observed."""
         meant = self._meaning(ref)
         return ref if meant is None else _words(meant)
 
     async def remember(self, tab: OpenTab, ref: str) -> Noted | None:
-        """Return what an element is, and a selector that finds it now, and so on a later visit of the page.
+        """Return what an element is, and a selector that finds it now and on a later visit of the page.
 
-        What stands in an observation was right when that was taken; the page may have changed since.
+        An observation was right when it was taken; the page may have changed since.
         """
         meant = self._meaning(ref)
         if meant is None:

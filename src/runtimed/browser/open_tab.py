@@ -1,4 +1,4 @@
-"""One tab of a browser: what it shows, the documents it has shown, the dialog in which it waits."""
+"""One tab of a browser: its page, the documents it has shown, and the dialog in which it waits."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ANSWER: Final = 10.0
-"""Seconds in which the browser must answer a small question."""
+"""Seconds within which the browser must answer a small question."""
 _TOLD: Final = 1.0
-"""Seconds after the answer to a dialog in which Chromium has told that another client's came first."""
+"""Seconds after the answer to a dialog within which Chromium reports that another client's came first."""
 _OWN_ANSWER: Final = 1.0
-"""Seconds in which a client answers a dialog that it has caused, if it does so by itself."""
+"""Seconds for a client to answer a dialog that it caused, if it does so by itself."""
 _FRAME: Final = 1.0
-"""Seconds in which a tab must say whether a frame is in it."""
+"""Seconds within which a tab must say whether a frame is in it."""
 
 DocumentKey = tuple[str, str, int, int]
-"""A tab, the prefix of a frame in it, and how many documents the tab and that frame have shown so far."""
+"""Tab id, prefix of a frame in it, and how many documents the tab and that frame have shown so far."""
 
 
 class DialogOpened(BrowserError):
-    """A dialog opened while the page was asked for something; the page answers when the dialog is answered."""
+    """A dialog opened during a request to the page, which is answered once the dialog is."""
 
 
 class TabGone(BrowserError):
-    """The tab was closed, or its page crashed, while it was asked for something."""
+    """The tab was closed, or its page crashed, during a request."""
 
 
 class TabsListener:
-    """Hears what tabs do by themselves; all of it in the event loop."""
+    """Hears what tabs do by themselves; called in the event loop."""
 
     def tabs_changed(self) -> None:
-        """There are others, another one is active, or one has another address or title."""
+        """The list of tabs, the active one, an address or a title has changed."""
 
     def tab_happened(self, tab: OpenTab, kind: str, text: str, data: dict[str, Any]) -> None:
-        """Something for the log happened in it."""
+        """Something for the log happened in a tab."""
 
 
 class Siblings(Protocol):
@@ -70,19 +70,19 @@ class Siblings(Protocol):
 
     @property
     def all(self) -> list[OpenTab]:
-        """All that are open."""
+        """All open tabs."""
 
     def of_page(self, page: Page) -> OpenTab | None:
         """Return the tab of a page."""
 
     def leave(self, tab: OpenTab) -> bool:
-        """Strike a tab off the list; return whether it stood there."""
+        """Remove a tab from the list; return whether it was there."""
 
     def forget(self, tab: OpenTab) -> None:
-        """A tab is gone."""
+        """Remove a closed tab."""
 
     def note_change(self) -> None:
-        """A tab has another address, title or dialog."""
+        """Note that a tab has another address, title or dialog."""
 
 
 class OpenTab:
@@ -90,14 +90,14 @@ class OpenTab:
 
     Attributes:
         page: Playwright's page.
-        cdp: Talks to the tab in Chromium's own protocol, once it is ready.
+        cdp: A DevTools session with the tab, once it is ready.
         target: Chromium's own id of it, once it is ready.
-        connection: Talks to its page past Playwright's driver, once it is ready and as long as it is there.
+        connection: Our own connection to its page, once it is ready and while it exists.
         busy: Held by an action, so that those of several clients do not mix.
-        arrived: Set when its page shows another address, or the same anew.
+        arrived: Set when its page shows another address, or the same again.
         dialog: The dialog in which its page waits.
         guarded: Whether it is kept from files.
-        first_watch: The first watch of its document, with which the later ones begin; see `start_watch`.
+        first_watch: The first watch of its document, with which later ones begin; see `start_watch`.
         frame_watches: The same of the documents in its frames.
         pressed: Whether a drag holds a button of its mouse.
         releasing: Held while that is released.
@@ -148,16 +148,16 @@ class OpenTab:
 
     @property
     def closed(self) -> bool:
-        """Whether it is gone."""
+        """Whether it is closed."""
         return self.page.is_closed()
 
     @property
     def address(self) -> str:
-        """What its page's address is said to be: without secrets and passwords."""
+        """Its page's address without secrets and passwords."""
         return self._tabs.mask(self.page.url)
 
     async def _prepare(self) -> None:
-        """Make the tab what the session's settings ask for."""
+        """Apply the session's settings to the tab."""
         try:
             self.cdp = await self.page.context.new_cdp_session(self.page)
             self.cdp.on("Page.frameNavigated", self._on_document)
@@ -168,7 +168,7 @@ class OpenTab:
             self._is_ours = self._tabs.shared.is_ours(info)
             self._is_known.set_result(None)
             if self._is_ours:
-                await self._tabs.equip(self)  # first: it is guarded whatever fails after it
+                await self._tabs.equip(self)  # First: it is guarded whatever fails after it.
                 self.connection = await PageConnection.open(self._tabs.address, self.target)
             else:
                 await self._let_go(self.cdp)
@@ -180,7 +180,7 @@ class OpenTab:
                 self._is_known.set_result(None)
 
     async def _let_go(self, cdp: CDPSession) -> None:
-        """Leave the tab to the client in whose browser context it is: Playwright takes it for one of ours."""
+        """Leave the tab to the client whose browser context contains it: Playwright takes it for one of ours."""
         self.page.remove_listener("framenavigated", self._on_navigated)
         self.page.remove_listener("domcontentloaded", self._on_loaded)
         self.page.remove_listener("load", self._on_loaded)
@@ -188,10 +188,10 @@ class OpenTab:
         await cdp.detach()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Await something of the page, as long as it can answer.
+        """Await something of the page, while the page can answer.
 
         Raises:
-            DialogOpened: If a dialog opens meanwhile, or is open; the work goes on when it is answered.
+            DialogOpened: If a dialog is open, or opens meanwhile; the work goes on once it is answered.
             TabGone: If the tab closes or crashes meanwhile.
         """
         task = asyncio.ensure_future(work)
@@ -211,17 +211,17 @@ class OpenTab:
         raise DialogOpened(cause.dialog_sentence(), tab=cause.id)
 
     def dialog_sentence(self) -> str:
-        """Say which dialog stands in the way."""
+        """Return a sentence about the dialog in the way."""
         what = "" if self.dialog is None else f" ({self.dialog.kind}): {self.dialog.message!r}"
         if self.dialog is not None and self.dialog.default:
             what += f" with the default {self.dialog.default!r}"
         return f"The page in {self.id} waits in a dialog{what}; handle_dialog answers it"
 
     async def answer_dialog(self, *, accept: bool, text: str | None) -> str:
-        """Answer the dialog that is open; return a sentence about what Chromium says has become of it.
+        """Answer the open dialog; return a sentence about its outcome, as Chromium reports it.
 
         Raises:
-            BrowserError: If none is, or another client has given another answer.
+            BrowserError: If none is open, or another client has given another answer.
         """
         opened, dialog = self._open_dialog, self.dialog
         if opened is None or dialog is None:
@@ -231,7 +231,7 @@ class OpenTab:
         try:
             async with asyncio.timeout(ANSWER):
                 await (opened.accept(text or "") if accept else opened.dismiss())
-            if self._open_dialog is opened:  # a page that began with it: Chromium tells only the driver of its end
+            if self._open_dialog is opened:  # a page that began with it: Chromium reports its end only to the driver
                 self._on_dialog_closed({"result": accept, "userInput": text or ""})
         except TimeoutError:
             raise BrowserError(f"Chromium does not close the {dialog.kind} of {self.id}", tab=self.id) from None
@@ -252,7 +252,7 @@ class OpenTab:
         return f"{'Accepted' if accept else 'Dismissed'} the {dialog.kind} {dialog.message!r}"
 
     async def answers(self, within: float) -> bool:
-        """Return whether the page says anything within so many seconds; one that is gone needs not."""
+        """Return whether the page answers within these seconds; a closed one counts as answering."""
         if self.cdp is None:
             return True
         with contextlib.suppress(PlaywrightError, BrowserError):
@@ -264,14 +264,14 @@ class OpenTab:
         return True
 
     async def let_client_answer(self) -> None:
-        """Wait a moment for the end of a dialog that another client has caused: Playwright answers it by itself."""
+        """Wait a moment for the end of a dialog that another client caused: Playwright answers it by itself."""
         if self.dialog is not None and self._tabs.shared.author.get(self.target) is not None:
             ends: set[asyncio.Future[Any]] = {self._dialog_closed, self._gone}
             await asyncio.wait(ends, timeout=_OWN_ANSWER, return_when=asyncio.FIRST_COMPLETED)
 
     @contextlib.contextmanager
     def acting(self) -> Iterator[None]:
-        """Let what the page does in this block be known as the work of an action, not of another client."""
+        """Attribute what the page does in this block to an action, not to another client."""
         self._tabs.shared.begin_action(self.target)
         try:
             yield
@@ -279,7 +279,7 @@ class OpenTab:
             self._tabs.shared.end_action(self.target)
 
     def elsewhere(self) -> Callable[[str], Awaitable[bool]]:
-        """Return what says whether a frame, by Chromium's id of it, is in another of the tabs that there are now."""
+        """Return a function that says whether a frame, by Chromium's id, is in another of the present tabs."""
         others = [tab for tab in self._tabs.all if tab is not self]
 
         async def is_elsewhere(frame: str) -> bool:
@@ -288,13 +288,13 @@ class OpenTab:
             if any(frame == tab.target for tab in others):
                 return True
             mine, *theirs = await asyncio.gather(*(tab.has_frame(frame) for tab in (self, *others)))
-            # One that no tab has is gone; a tab that is silent, as in a dialog, may have what this one has not.
+            # A frame that no tab has is gone; a silent tab, as in a dialog, may have what this one lacks.
             return not mine and (True in theirs or (mine is False and None in theirs))
 
         return is_elsewhere
 
     async def has_frame(self, frame: str) -> bool | None:
-        """Whether a frame, by Chromium's id of it, is in this tab; None if the tab does not say."""
+        """Whether a frame, by Chromium's id, is in this tab; None if the tab does not say."""
         if self.cdp is None:
             return None
         try:
@@ -303,17 +303,17 @@ class OpenTab:
         except TimeoutError:
             return None
         except PlaywrightError as exc:
-            # Another process of Chromium's shows what a frame of another site is in.
+            # Another process of Chromium shows the content of a frame of another site.
             return "does not belong to the target" in exc.message
         return True
 
     # --- documents: what a ref belongs to ---
 
     def document_key(self, prefix: str) -> DocumentKey:
-        """Return what identifies the document that a frame shows now.
+        """Return the identity of the document that a frame shows now.
 
         Args:
-            prefix: Of the frame, as Playwright's refs have it; empty for the main frame.
+            prefix: The frame's prefix in Playwright's refs; empty for the main frame.
         """
         if not prefix:
             return self.id, "", self._main_documents, 0
@@ -322,7 +322,7 @@ class OpenTab:
         return self.id, prefix, self._main_documents, count
 
     async def learn_frames(self, snapshot: str) -> None:
-        """Find the frames that a snapshot shows for the first time: a prefix belongs to its frame for ever."""
+        """Find the frames that a snapshot shows for the first time: a prefix is a frame's for good."""
         for prefix, owner in outline.frames(snapshot):
             if prefix in self._frames:
                 continue
@@ -333,7 +333,7 @@ class OpenTab:
                     self._frames[prefix] = frame
 
     def frame_of(self, prefix: str) -> Frame:
-        """Return the frame whose refs Playwright gives this prefix; one that holds no other is the main frame."""
+        """Return the frame with this prefix in Playwright's refs; one without a parent is the main frame."""
         return self._frames.get(prefix, self.page.main_frame)
 
     # --- what happens to it ---
@@ -353,7 +353,7 @@ class OpenTab:
             self._tabs.note_change()
             self._tell("tab", f"{self.id} is at {frame.url}", {"url": frame.url})
             return
-        # Playwright does not tell a new document from a new fragment.
+        # Playwright does not distinguish a new document from a new fragment.
         count, url = self._frame_documents.get(frame, (0, ""))
         if urldefrag(url)[0] != urldefrag(frame.url)[0] or url == frame.url:
             count += 1
@@ -371,7 +371,7 @@ class OpenTab:
         self._reading = asyncio.create_task(read_title())
 
     def show_dialog(self, opened: OpenDialog) -> None:
-        """A dialog opens in it, in which its page waits."""
+        """Note a dialog that opens in the tab, in which its page waits."""
         self._open_dialog = opened
         mask = self._tabs.mask
         self.dialog = Dialog(
@@ -402,7 +402,7 @@ class OpenTab:
             self._tell_end(by_another=True)
 
     def _tell_end(self, *, by_another: bool = False) -> None:
-        """Tell how the dialog has ended, if it has and that is not told yet."""
+        """Report how the dialog has ended, if it has and that was not reported yet."""
         if self._ended is None:
             return
         (dialog, how, accepted), self._ended = self._ended, None
@@ -427,7 +427,7 @@ class OpenTab:
             held_up.set_result(self)
 
     def _tell(self, kind: str, text: str, data: dict[str, Any]) -> None:
-        """Tell of something as soon as it is known whose tab this is."""
+        """Report something as soon as its tab is known."""
         if not self._is_known.done():
             self._is_known.add_done_callback(lambda _: self._tell(kind, text, data))
         elif self._is_ours:
@@ -443,6 +443,6 @@ class OpenTab:
 
 
 def _forget(task: asyncio.Future[Any]) -> None:
-    """Take note of how abandoned work ended, lest asyncio complain that nobody did."""
+    """Consume the result of abandoned work, which asyncio would report otherwise."""
     if not task.cancelled():
         task.exception()

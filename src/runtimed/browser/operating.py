@@ -34,9 +34,9 @@ __all__ = ["FUNCTIONS", "Operator"]
 T = TypeVar("T")
 
 _PATIENT: Final = 1.0
-"""Seconds that a page gets to enable or uncover what an action without a time of its own is about."""
+"""Seconds for a page to enable or uncover an element, if the action sets no time."""
 
-# The page itself, or what scrolls in its middle where the page as a whole does not.
+# The page itself, or what scrolls in its middle if the page as a whole does not.
 _SCROLL: Final = """(element, amount) => {
   const root = document.scrollingElement ?? document.documentElement;
   let box = root;
@@ -59,9 +59,9 @@ _SCROLL_ELEMENT: Final = """(element, amount) => {
 
 
 _NOWHERE: Final = ("about", "chrome-error")
-"""Schemes of what a tab shows that comes from no address."""
+"""Schemes of tabs that were loaded from no address."""
 
-# A PDF and a picture have a document of Chromium's around them.
+# Chromium wraps a PDF or a picture in a document of its own.
 _SAVE: Final = """() => {
   const link = document.createElement('a');
   link.href = location.href;
@@ -89,15 +89,15 @@ FUNCTIONS: Final = {
     "whyCovered": _WHY_COVERED,
     "isHidden": _IS_HIDDEN,
 }
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 
 class Operator:
     """Operates elements and pages.
 
     Args:
-        elements: Finds what something is dragged to.
-        downloads: Takes what is downloaded.
+        elements: Finds the targets of drags.
+        downloads: Takes downloads.
     """
 
     def __init__(self, elements: Elements, downloads: Downloads) -> None:
@@ -105,12 +105,12 @@ class Operator:
         self._downloads = downloads
 
     async def touch(self, action: Any, tab: OpenTab, found: Locator | None, what: str, doing: Doing) -> str:
-        """Do something to an element, or to the page where there is none; return what was done."""
+        """Operate an element, or the page if there is none; return what was done."""
         if found is not None:
             return await self._touch_element(action, tab, found, what, doing)
         if isinstance(action, actions.Drag):
             return await self._drag(action, tab, None, what, doing)
-        # Typing ends by itself, and says how far it came.
+        # Typing has its own time limit, and reports how far it came.
         async with asyncio.timeout(None if isinstance(action, actions.Type) else allowance(action)):
             match action:
                 case actions.EvaluateJs():
@@ -173,7 +173,7 @@ class Operator:
                 raise AssertionError(f"no way to perform {action!r}")
 
     async def _click(self, action: actions.Click, tab: OpenTab, found: Locator, what: str, doing: Doing) -> None:
-        """Click an element of which it was only guessed that the main frame has it, and no other one like it."""
+        """Click an element that was guessed to be the only match, in the main frame."""
         whole = allowance(action)
         first = min(whole, _PATIENT)
         clicking = click(action, tab, found, doing, first * 1000)
@@ -201,7 +201,7 @@ class Operator:
         what: str,
         doing: Doing,
     ) -> str:
-        """Write into a field of which it was only guessed that the main frame has it, and no other one like it."""
+        """Write into a field that was guessed to be the only match, in the main frame."""
         before = await begin(action, found)
         if before.count != 1:
             found = await self._elements.find_surely(action, tab, doing)
@@ -216,7 +216,7 @@ class Operator:
                 case actions.Clear():
                     return await clear(found, what, before, limit)
 
-        # The keys of a long text have their own time.
+        # The keys of a long text have a time limit of their own.
         left = min(doing.left(action), action.timeout or TIMEOUT)
         return await _patiently(action, what, found, work, left)
 
@@ -244,7 +244,7 @@ class Operator:
         target, where = await self._elements.find(action.to, tab, doing, within=doing.left(action), of=action)
         await self._elements.look_at(action.to, target, doing, 1)
         left, end = doing.left(action), point_of(action.to)
-        if target is not None:  # what can be refused is refused before a button is pressed
+        if target is not None:  # refusals come before a button is pressed
             await _patiently(action, where, target, lambda limit: reach(target, end, limit), left, end)
 
         async def work(limit: float) -> str:
@@ -266,11 +266,11 @@ class Operator:
 
 
 async def _while_there(work: Coroutine[Any, Any, None], named: Locator | None) -> bool:
-    """Do something, unless what a ref names is gone: no waiting brings it back. Return whether it was done.
+    """Do something, unless the element of a ref is gone: waiting does not bring it back. Return whether it was done.
 
     Args:
         work: Does it.
-        named: What the ref names; None if it is done in any case.
+        named: The ref's element; None to do it in any case.
     """
     if named is None:
         await work
@@ -302,20 +302,20 @@ async def _patiently(
 
     Args:
         action: The action.
-        what: What to call the element.
+        what: The element's name in messages.
         found: The element.
         work: Does it.
-        whole: Seconds that are left; None for all of the action's.
-        point: The point of the element that is meant; None for that of the action, if any.
+        whole: Remaining seconds; None for all of the action's.
+        point: The point of the element that is meant; None for the action's, if any.
 
     Raises:
-        Refused: If the element is still disabled, inert or covered after its time, or, where the action names none,
-            after a moment.
+        Refused: If the element is still disabled, inert or covered after its time, or, if the action sets none, after
+            a moment.
     """
     point = point_of(action) if point is None else point
     whole = allowance(action) if whole is None else whole
     if action.timeout is None:
-        # A busy machine may not have looked at the element in the first moment.
+        # A busy machine may not have checked the element in the first moment.
         for part in (_PATIENT, 2 * _PATIENT):
             if whole <= part:
                 break
@@ -338,14 +338,14 @@ async def _refuse(
     point: tuple[float, float] | None,
     waited: float | None = None,
 ) -> None:
-    """Say what keeps an element from being used, if anything is known to.
+    """Raise a refusal that says what keeps an element from being used, if that is known.
 
     Args:
-        exc: What Playwright says.
-        what: What to call the element.
+        exc: Playwright's error.
+        what: The element's name in messages.
         found: The element.
         point: The point of it that is meant.
-        waited: For how many seconds it was waited; None where `timeout` was not given.
+        waited: Seconds of waiting; None if `timeout` was not given.
 
     Raises:
         Refused: If it is known.

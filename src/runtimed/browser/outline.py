@@ -39,13 +39,13 @@ __all__ = [
 ]
 
 REF: Final = re.compile(r"(d\d+)(e\d+)")
-"""A ref: the number of a document, which is never given to another one, and that of an element in it.
+"""A ref: the number of a document, which no other one ever gets, and that of an element in it.
 
-That begins with a zero where we gave it, since Playwright gives none.
+The element's number begins with a zero where we assigned it, since Playwright assigns none.
 """
 
 OWN: Final = 10**9
-"""The number of an element to which we gave its ref is larger."""
+"""Lower bound of the numbers that we assign to elements."""
 
 REF_SHOWN: Final = re.compile(r"\[ref=(d\d+e\d+)\]")
 """A ref as an outline shows it."""
@@ -63,7 +63,7 @@ _LINE: Final = re.compile(
 )
 _HIDDEN: Final = "•••"
 STEP: Final = 2
-"""Spaces by which a child is indented."""
+"""Spaces of one level of indentation."""
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -71,12 +71,12 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         level: 0 for the outermost.
-        text: What it shows, without its indentation.
+        text: Its text without indentation.
         role: Empty for a property of the element above.
         name: Empty if it has none.
         value: The text behind the colon.
         ref: As clients see it; None if it has none.
-        pointer: Whether the pointer says that it can be clicked.
+        pointer: Whether the mouse pointer marks it as clickable.
     """
 
     level: int
@@ -89,7 +89,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def plain_value(self) -> str:
-        """The text behind the colon without the quotes that YAML may need."""
+        """The text behind the colon, without YAML's quotes."""
         if self.value.startswith('"'):
             with contextlib.suppress(ValueError):
                 text: str = json.loads(self.value, strict=False)
@@ -98,15 +98,15 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """What a page tells of an element beside its line.
+    """What a page says of an element beside its line.
 
     Attributes:
         selector: Finds it, and nothing else, in its frame; None if nothing does.
-        name: What a screen reader calls it, also where the outline leaves it to the lines below.
+        name: Its accessible name, also if the outline leaves it to the lines below.
         acting: Whether it can be focused, edited or clicked, whatever its role.
-        password: Whether it is a field for one.
+        password: Whether it is a password field.
         editable: Whether it is an editor.
-        place: Where it is among those like it, if it was asked for alone and its selector counts them.
+        place: Its place among its twins, if it was asked for alone and its selector counts them.
     """
 
     selector: str | None = None
@@ -121,8 +121,8 @@ class Part(msgspec.Struct, frozen=True):
     """What an outline shows of one frame.
 
     Attributes:
-        owner: The ref of the iframe that holds it; None for the outermost.
-        lines: Those of the frame itself.
+        owner: The ref of its iframe; None for the outermost frame.
+        lines: The lines of the frame itself.
     """
 
     owner: str | None
@@ -134,7 +134,7 @@ def read_outline(snapshot: str, number: Callable[[str], str]) -> list[Line]:
 
     Args:
         snapshot: Playwright's text.
-        number: Gives for the prefix of a frame (`f3`, empty for the main frame) that of its document in our refs.
+        number: Prefix of a frame (`f3`, empty for the main frame) → number of its document in our refs.
     """
     lines = []
     numbers: dict[str | None, str] = {}
@@ -167,7 +167,7 @@ def read_outline(snapshot: str, number: Callable[[str], str]) -> list[Line]:
 
 
 def frames(snapshot: str) -> Iterator[tuple[str, str]]:
-    """Give the prefix of each frame in a snapshot with Playwright's ref of the iframe element that holds it."""
+    """Yield the prefix of each frame in a snapshot with Playwright's ref of its iframe."""
     owners: list[tuple[int, str]] = []
     seen = set()
     for raw in snapshot.split("\n"):
@@ -187,7 +187,7 @@ def frames(snapshot: str) -> Iterator[tuple[str, str]]:
 
 
 def parts(lines: Sequence[Line]) -> list[Part]:
-    """Return what an outline shows of each frame, the outermost first and each behind the one that holds it."""
+    """Return what an outline shows of each frame, the outermost first and each behind the one that contains it."""
     found = [Part(None, [])]
     inside: list[tuple[int, Part]] = []
     for line in lines:
@@ -201,7 +201,7 @@ def parts(lines: Sequence[Line]) -> list[Part]:
 
 
 def elements(lines: Sequence[Line], known: Mapping[str, Known]) -> dict[str, Element]:
-    """Return the elements of an outline that have a ref and mean something by themselves, by their refs."""
+    """Return the elements of an outline that have a ref and a meaning of their own, by their refs."""
     found = {}
     for line in lines:
         if line.ref is None or not line.role:
@@ -215,7 +215,7 @@ def elements(lines: Sequence[Line], known: Mapping[str, Known]) -> dict[str, Ele
 
 
 def masked(lines: Sequence[Line], known: Mapping[str, Known], unseen: Collection[str]) -> list[Line]:
-    """Return the lines without what password fields hold.
+    """Return the lines without the content of password fields.
 
     Args:
         lines: The lines.
@@ -229,7 +229,7 @@ def masked(lines: Sequence[Line], known: Mapping[str, Known], unseen: Collection
             field = None
         if line.role == "textbox" and (bool(unseen) if line.ref is None else known.get(line.ref, Known()).password):
             field = line
-        # The value stands behind the field, or below it, where a placeholder stands, too.
+        # The value is behind the field, or below it, where a placeholder may be, too.
         holds = line is field or (field is not None and line.role == "text")
         if field is not None and holds and line.value and (field.ref is not None or line.plain_value in unseen):
             line = msgspec.structs.replace(  # noqa: PLW2901  # what is shown of it
@@ -240,18 +240,18 @@ def masked(lines: Sequence[Line], known: Mapping[str, Known], unseen: Collection
 
 
 def number_of(ref: str) -> int:
-    """Return the number of an element in its document; those that we gave are the large ones."""
+    """Return the number of an element in its document; those that we assigned are the large ones."""
     own = ref.rpartition("e")[2]
     return int(own) + (OWN if own.startswith("0") else 0)
 
 
 def document_of(ref: str) -> str:
-    """Return the document in which an element is."""
+    """Return the document of an element."""
     return ref[: ref.index("e")]
 
 
 def ref_in(document: str, number: int) -> str:
-    """Return the ref of the element that has a number in a document."""
+    """Return the ref of the element with a number in a document."""
     return f"{document}e{number}" if number < OWN else f"{document}e0{number - OWN}"
 
 

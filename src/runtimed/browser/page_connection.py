@@ -1,7 +1,7 @@
-"""A connection of our own to one page, in Chromium's own protocol.
+"""A connection of our own to one page, in the DevTools protocol.
 
-What must not hold up an action goes past Playwright's driver, which does one thing after the other: a click with two
-such questions took 1.14 of raw Playwright's time, and through the driver 1.22 (measured).
+It bypasses Playwright's driver, which does one thing at a time, for questions that must not delay an action: a click
+with two of them took 1.14 of raw Playwright's time, and through the driver 1.22 (measured).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runtimed.browser.websocket import Frames, client_frame
 __all__ = ["PageConnection"]
 
 _OPENING: Final = 10.0
-"""Seconds that Chromium gets to accept it."""
+"""Seconds within which Chromium must accept it."""
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -32,7 +32,7 @@ class _Answer(msgspec.Struct):
 
 
 class PageConnection(asyncio.Protocol):
-    """Asks a page; it enables nothing, so Chromium says nothing that was not asked. Make one with `open`."""
+    """Sends commands to a page. It enables no events, so Chromium sends only answers. Make one with `open`."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -45,11 +45,11 @@ class PageConnection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, address: tuple[str, int], target: str) -> PageConnection:
-        """Connect to the page whose target has that id.
+        """Connect to the page of a target.
 
         Args:
-            address: Where Chromium's debugging port listens: host and port.
-            target: The id.
+            address: Host and port of Chromium's debugging port.
+            target: The target's id.
 
         Raises:
             PlaywrightError: If there is no such page, or Chromium is gone.
@@ -73,7 +73,7 @@ class PageConnection(asyncio.Protocol):
         return made
 
     async def send(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Ask something; the question leaves when this begins.
+        """Send a command at once; the awaitable has its answer.
 
         Raises:
             PlaywrightError: If Chromium refuses, or the page is gone.
@@ -91,7 +91,7 @@ class PageConnection(asyncio.Protocol):
             self._asked.pop(number, None)
 
     def close(self) -> None:
-        """Close it; harmless twice."""
+        """Close it. Idempotent."""
         if self._transport is not None:
             self._transport.close()
 

@@ -1,4 +1,4 @@
-"""Performs actions on the tabs, and says what came of each."""
+"""Performs actions on the tabs, and returns their results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Performed", "Performer"]
 
 _PARSING: Final = 3.0
-"""Seconds that a page to which an action has led gets to be there as a whole, without what it shows and loads later."""
+"""Seconds for a page to which an action has led to be parsed, without what it shows and loads later."""
 _MORE: Final = 5.0
 """Seconds beyond an action's own for all the questions to the page that belong to it."""
 
@@ -45,10 +45,10 @@ class Performed(msgspec.Struct, frozen=True):
     """An action that was performed, for the log.
 
     Attributes:
-        selector: Finds the element that it was done to, on a later visit of the page; None if there is none.
-        to_selector: The same for where something was dragged to.
-        element: The role, the name and the place that the element must have then, as far as they are known.
-        to_element: The same for where something was dragged to.
+        selector: Finds its element on a later visit of the page; None if there is none.
+        to_selector: The same for the target of a drag.
+        element: Role, name and place that the element must have then, as far as known.
+        to_element: The same for the target of a drag.
     """
 
     action: Action
@@ -67,7 +67,7 @@ class Performer:
         config: Says which addresses may be opened.
         tabs: The tabs.
         observer: Knows what refs mean.
-        downloads: Takes what is downloaded.
+        downloads: Takes downloads.
     """
 
     def __init__(self, config: BrowserConfig, tabs: Tabs, observer: Observer, downloads: Downloads) -> None:
@@ -79,7 +79,7 @@ class Performer:
         self._background: set[asyncio.Task[None]] = set()
 
     async def perform(self, action: Action) -> Performed:
-        """Perform an action. What the page refuses is part of the result, never an exception."""
+        """Perform an action. A page's refusal is part of the result, never an exception."""
         started = datetime.now(UTC)
         doing = Doing()
         tabs_before = self._tabs.changes
@@ -183,12 +183,12 @@ class Performer:
                 return await self._tab_showing(getattr(action, "ref", None))
 
     async def _tab_showing(self, ref: str | None) -> OpenTab:
-        """Return the tab in which a ref may be; where there is none, the active one."""
+        """Return the tab that may contain a ref; the active one if there is none."""
         found = None if ref is None else self._elements.locate(ref)
         return await self._tabs.active() if found is None else found[0]
 
     async def _do(self, action: Action, doing: Doing) -> str:
-        """Perform an action, return what was done."""
+        """Perform an action; return what was done."""
         if isinstance(action, actions.NewTab):
             return await self._navigator.new_tab(action, doing)
         tab = doing.tab or await self._tabs.active()
@@ -230,7 +230,7 @@ class Performer:
                 return await self._answering(action, tab, doing)
 
     async def _answering(self, action: Any, tab: OpenTab, doing: Doing) -> str:
-        """Operate, as long as the page answers."""
+        """Operate, while the page answers."""
         limit = allowance(action)
         try:
             async with asyncio.timeout(limit + _MORE):
@@ -245,7 +245,7 @@ class Performer:
             ) from None
 
     async def _operate(self, action: Any, tab: OpenTab, doing: Doing) -> str:
-        """Do something to an element or to the page, and see whether that changes the page."""
+        """Operate an element or the page, and detect whether that changes the page."""
         doing.since = time.monotonic()
         sure = isinstance(action, _SURE)
         watched = not sure or isinstance(action, actions.Check)
@@ -255,10 +255,10 @@ class Performer:
         try:
             if tab.pressed:
                 await let_go(tab)
-            await asyncio.sleep(0)  # its question is on its way before those of the action, and so is answered first
+            await asyncio.sleep(0)  # its question is sent before those of the action, and so is answered first
             found, what = await self._elements.find(action, tab, doing, guess=isinstance(action, GUESSED))
             if watching is not None and found is None:
-                await watching  # what is done to an element is preceded by more questions to the page
+                await watching  # more questions to the page precede what is done to an element
             await self._elements.look_at(action, found, doing)
             changes = tab.changes
             doing.done = await self._touch(action, tab, found, what, doing)
@@ -290,7 +290,7 @@ class Performer:
 
     @staticmethod
     async def _await_page(tab: OpenTab) -> str:
-        """Wait until the page is parsed, for the action may have led to another; return what there is to say of it."""
+        """Wait until the page is parsed, since the action may have led to another; return a remark about it."""
         try:
             await tab.page.wait_for_load_state("domcontentloaded", timeout=_PARSING * 1000)
         except PlaywrightTimeout:
@@ -298,7 +298,7 @@ class Performer:
         return ""
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let something be done after the answer; that it fails because the page is gone means nothing."""
+        """Run something after the answer; it may fail because the page is gone."""
 
         async def quietly() -> None:
             with contextlib.suppress(PlaywrightError):
@@ -311,7 +311,7 @@ class Performer:
 
 _NAVIGATES = actions.Goto | actions.GoBack | actions.GoForward | actions.Reload
 _NEEDS_ANSWER = _NAVIGATES | actions.EvaluateJs | actions.Wait
-"""Those of which nothing was done if a dialog stands in the way."""
+"""Actions of which nothing was done if a dialog is in the way."""
 _MAY_CLOSE = (
     actions.Click
     | actions.PressKey
@@ -322,8 +322,8 @@ _MAY_CLOSE = (
     | actions.SelectOption
     | actions.Drag
 )
-"""Those because of which a page may close itself."""
+"""Actions because of which a page may close itself."""
 _BY_INPUT = actions.Click | actions.PressKey | actions.Type | actions.Hover
-"""Those of which a page hears by its pointer and its keys."""
+"""Actions that a page notices by its pointer and its keys."""
 _SURE = actions.Fill | actions.Clear | actions.Check | actions.SelectOption | actions.UploadFile
-"""Those that change the page if they succeed."""
+"""Actions that change the page if they succeed."""

@@ -1,8 +1,8 @@
 """Pictures for the action log: how the page looked before an action and after it.
 
 A picture never delays an action: it is taken once the browser has been idle for a moment, so actions in quick
-succession share one. Chromium's screencast would slow each repaint (measured:
-a `fill` took 1.7 times as long), so that runs only while somebody watches.
+succession share one. Chromium's screencast would slow each repaint (measured: a `fill` took 1.7 times as long), so it
+runs only during a watch.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["Pictures"]
 logger = logging.getLogger(__name__)
 
 _QUIET: Final = 0.2
-"""Seconds without anything asked of the browser, after which a picture is taken."""
+"""Idle seconds after which a picture is taken."""
 _LONGEST: Final = 5.0
-"""Seconds after which one is taken though the browser is in use all the time."""
+"""Seconds after which one is taken though the browser is busy."""
 _LAST: Final = 1.0
-"""Seconds that the last one may take."""
+"""Time limit of the last one, in seconds."""
 
-# Without a clip: for the time of one with a scale, the whole view, and who watches it, has that scale.
+# Without a clip: a scaled one would scale the whole view, also for watchers.
 _REQUEST: Final = {"format": "jpeg", "quality": 50, "optimizeForSpeed": True}
 
 
@@ -65,7 +65,7 @@ class Pictures:
             self.touch()
 
     def touch(self) -> None:
-        """Something was asked of the browser: it may look different afterwards."""
+        """Note a request to the browser, after which it may look different."""
         self._wait(_QUIET)
 
     def _wait(self, longest: float) -> None:
@@ -78,7 +78,7 @@ class Pictures:
         self._timer = asyncio.get_running_loop().call_later(wait, self._begin)
 
     def performed(self, action: int) -> None:
-        """An action has ended, which is in the log under this number."""
+        """Note the end of an action, which has this number in the log."""
         spare, self._spare = self._spare, None
         if spare is not None:
             self._log.add("picture", spare[0].id, "", action=action, moment="before", image=spare[1])
@@ -86,7 +86,7 @@ class Pictures:
         self.touch()
 
     async def close(self) -> None:
-        """Take the last picture, if one is due, and no more afterwards."""
+        """Take the last picture if one is due; none afterwards."""
         if self._timer is not None:
             self._timer.cancel()
             if self._taking is None:

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["LARGE", "Cut", "Level", "Piece", "Place", "Taken", "lines_of", "place_of", "same_part", "take"]
 
 LARGE: Final = 3_000
-"""Elements of a page from which on its outline is taken in pieces; all of a smaller one takes no longer than some."""
+"""Number of elements from which a page's outline is taken in pieces; a smaller page takes no longer as a whole."""
 _BESIDE: Final = (32, 256, 2048)
-"""Elements that are taken beside a piece, in each element that it is in: first few, and more where those do not do."""
+"""Elements that are taken beside a piece, in each of its ancestors: first few, and more if those do not suffice."""
 
 _RAW_REF: Final = re.compile(r"(f\d+)?(e\d+)")
 _keys = itertools.count(1)
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """What is asked of a large page.
+    """A request for a piece of a large page.
 
     Attributes:
-        start: The ref of the element at which it begins; None for the beginning of the page.
-        elements: How many it has, about.
+        start: The ref of its first element; None for the beginning of the page.
+        elements: Its approximate number of elements.
     """
 
     start: str | None
@@ -45,13 +45,13 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a piece is in the outline.
+    """The place of a piece in the outline.
 
     Attributes:
-        start: The ref of the element at which it begins; None for the beginning of the outline.
+        start: The ref of its first element; None for the beginning of the outline.
         until: The ref of the element behind it; None if it goes to the end.
-        shown: Elements that were taken from its beginning on.
-        rest: Elements of the page behind those.
+        shown: Number of elements that were taken from its beginning on.
+        rest: Number of the page's elements behind those.
     """
 
     start: str | None
@@ -60,7 +60,7 @@ class Place(msgspec.Struct, frozen=True):
     rest: int
 
     def estimate(self, length: int) -> int:
-        """Return about how many characters of the outline are behind the piece.
+        """Estimate the characters of the outline behind the piece.
 
         Args:
             length: Characters of the piece.
@@ -69,11 +69,11 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Level(msgspec.Struct, frozen=True):
-    """An element of which a snapshot passed over a part.
+    """An element whose content a snapshot skipped in part.
 
     Attributes:
         ref: Its ref; empty if it has none.
-        after: Whether it passed over the end.
+        after: Whether the end was skipped.
     """
 
     ref: str
@@ -81,12 +81,12 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """What a snapshot passed over.
+    """What a snapshot skipped.
 
     Attributes:
-        levels: The elements of which it passed over a part, the innermost first.
-        shown: Elements that it did not pass over, from the beginning of the piece on.
-        rest: Elements of the page behind those.
+        levels: The elements whose content it skipped in part, the innermost first.
+        shown: Number of elements from the beginning of the piece on that it did not skip.
+        rest: Number of the page's elements behind those.
     """
 
     levels: Sequence[Level]
@@ -95,12 +95,12 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What a snapshot of a piece gave.
+    """The result of a snapshot of a piece.
 
     Attributes:
         lines: Its lines.
-        place: Where the piece is; None if it turned out to be all there is.
-        key: What `survey.js` calls it.
+        place: Where the piece is; None if it turned out to be everything.
+        key: Its key in `survey.js`.
     """
 
     lines: list[Line]
@@ -115,14 +115,14 @@ async def take(
     snapshot: Callable[[Locator], Awaitable[list[Line]]],
     number: Callable[[str], str],
 ) -> Taken | None:
-    """Take a piece; None if only the whole outline tells how it stands there.
+    """Take a piece; None if only the whole outline determines it.
 
     Args:
-        part: The page, or the part of it that is observed.
-        wanted: What is asked of it.
-        start: The ref at which the piece begins, as Playwright has it; None for the beginning.
+        part: The page, or the observed part of it.
+        wanted: The request.
+        start: Playwright's ref of the first element; None for the beginning.
         snapshot: Takes a snapshot.
-        number: Gives for the prefix of a frame that of its document in our refs.
+        number: Prefix of a frame → number of its document in our refs.
 
     Raises:
         PlaywrightError: If the page is gone.
@@ -143,12 +143,12 @@ async def take(
 
 
 def place_of(lines: Sequence[Line], cut: Cut, start: str | None) -> Place | None:
-    """Return where a piece is; None if more must be taken to have it as the whole outline does.
+    """Return the place of a piece; None if more must be taken to match the whole outline.
 
     Args:
         lines: The lines of the snapshot.
-        cut: What that passed over.
-        start: The ref of the element at which the piece begins; None for the beginning of the outline.
+        cut: What it skipped.
+        start: The ref of the first element; None for the beginning of the outline.
     """
     places = {line.ref: place for place, line in enumerate(lines) if line.ref is not None}
     begin = 0 if start is None else places.get(start)
@@ -159,7 +159,8 @@ def place_of(lines: Sequence[Line], cut: Cut, start: str | None) -> Place | None
         if begin is None or place is None:
             return None
         below = _children(lines, place)
-        # More in it leaves the line of a generic alone once it has two, that of others once it has more than a text.
+        # More content does not change the line of a generic with two children, nor that of others with more than a
+        # text.
         if len(below) < 2 and (lines[place].role == "generic" or all(lines[at].role == "text" for at in below)):
             return None
         if level.ref == inner:
@@ -171,7 +172,7 @@ def place_of(lines: Sequence[Line], cut: Cut, start: str | None) -> Place | None
 
 
 def lines_of(lines: Sequence[Line], place: Place) -> list[Line]:
-    """Return the lines of a piece, and those of what it is in.
+    """Return the lines of a piece, and those of its ancestors.
 
     Args:
         lines: The lines of its snapshot.
@@ -184,10 +185,10 @@ def lines_of(lines: Sequence[Line], place: Place) -> list[Line]:
 
 
 def same_part(lines: Sequence[Line], piece: Sequence[Line], place: Place) -> list[Line]:
-    """Return of a later outline what a piece showed of its own, up to the element that was behind that.
+    """Return the part of a later outline that corresponds to a piece, up to the element that was behind it.
 
     Args:
-        lines: The later outline, all of it.
+        lines: The later outline, complete.
         piece: The lines of the piece.
         place: Where it was.
     """
@@ -198,7 +199,7 @@ def same_part(lines: Sequence[Line], piece: Sequence[Line], place: Place) -> lis
         return []
     end = len(lines)
     if place.until is not None:
-        # Where that, too, has gone, it ends behind the last of those that are still there.
+        # If that element is gone, too, the part ends behind the last one that still exists.
         ends = (at for at in range(there[-1] + 1, end) if lines[at].level <= lines[there[-1]].level)
         end = next((at for at, line in enumerate(lines) if line.ref == place.until), next(ends, end))
     if place.start is None:
@@ -208,7 +209,7 @@ def same_part(lines: Sequence[Line], piece: Sequence[Line], place: Place) -> lis
 
 
 def _children(lines: Sequence[Line], place: int) -> list[int]:
-    """Return the places of the lines one level below a line, without its properties."""
+    """Return the indexes of the lines one level below a line, without its properties."""
     found = []
     for at in range(place + 1, len(lines)):
         if lines[at].level <= lines[place].level:

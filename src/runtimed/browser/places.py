@@ -1,6 +1,6 @@
 """Distinguishes twins: elements of one role and name, which a selector finds only by their order.
 
-Pure functions over what `survey.js` tells; nothing here talks to a browser.
+Pure functions over the answers of `survey.js`; nothing here talks to a browser.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _BY_ORDER: Final = re.compile(r">> *nth=|:nth-|:(?:first|last|only)-")
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """Where an element is among its twins.
+    """The place of an element among its twins.
 
     Attributes:
-        twins: How many there are, itself included.
-        near: The name or the heading of the part of the page in which it is; empty if there is none.
+        twins: Their number, itself included.
+        near: Name or heading of the part of the page around it; empty if there is none.
         near_it: How many of them have the same.
-        text: That of the largest part of the page in which it is alone; empty where `near` tells it apart.
+        text: Text of the largest part of the page that contains it alone; empty if `near` identifies it.
         with_text: How many of them have the same text, too.
     """
 
@@ -35,13 +35,13 @@ class Placed(msgspec.Struct, frozen=True):
     with_text: int
 
     def noted(self) -> Place:
-        """Return as much as tells the element apart."""
+        """Return as much as identifies the element."""
         if self.twins == 1:
             return Place(1)
         return Place(1, self.near) if self.near_it == 1 else Place(self.with_text, self.near, self.text)
 
     def compared(self, with_: Place) -> Place:
-        """Return the same of this element as was noted of another."""
+        """Return the same fields of this element as were noted of another."""
         if with_.near is None:
             return Place(self.twins)
         if with_.text is None:
@@ -55,12 +55,12 @@ def is_by_order(selector: str) -> bool:
 
 
 def difference(was: Place, now: Placed, what: str) -> str | None:
-    """Return in words why an element is not surely the one that was noted; None if it is.
+    """Return a sentence that says why an element may not be the noted one; None if it certainly is.
 
     Args:
-        was: What was noted.
-        now: Where the element is.
-        what: What to call it.
+        was: The noted place.
+        now: The present place.
+        what: The element's name in messages.
     """
     seen = now.compared(was)
     if seen == was:

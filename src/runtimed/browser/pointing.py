@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["FUNCTIONS", "click", "drag", "hover", "let_go", "point_of", "reach", "view_of", "was_clicked"]
 
 _STEPS: Final = 8
-"""Moves of which a drag consists: what follows the pointer wants to see it come."""
+"""Number of moves in a drag: its targets want to see it come."""
 _FIRST_MOVE: Final = 6
 """CSS pixels after which every browser takes a pressed pointer for a drag."""
 _PATIENCE: Final = 1.0
-"""Seconds in which a page that a drag went through says what it has seen."""
+"""Seconds for a page to report what it saw of a drag."""
 
-# The page as a whole is compared: who shows where something may be dropped takes that back where it was not.
+# The page as a whole is compared: drop targets undo their highlight once the pointer leaves.
 _WATCH: Final = """(element, key, kept) => {
   const view = element.ownerDocument.defaultView, root = element.ownerDocument.documentElement;
   const types = ['dragstart', 'drop', 'input', 'change'], events = [];
@@ -53,7 +53,7 @@ _END: Final = """(root, key, kept) => {
 _SHOW: Final = "element => element.scrollIntoView({ block: 'nearest', inline: 'nearest', behavior: 'instant' })"
 
 FUNCTIONS: Final = {"watchDrag": _WATCH, "endDrag": _END, "show": _SHOW, "view": "() => [innerWidth, innerHeight]"}
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 
 def point_of(target: Any) -> tuple[float, float] | None:
@@ -65,7 +65,7 @@ async def click(action: Any, tab: OpenTab, found: Locator | None, doing: Doing, 
     """Click an element, a point of it, or a point of the view.
 
     Raises:
-        PlaywrightTimeout: If it was not clicked in time; it is not going to be.
+        PlaywrightTimeout: If it was not clicked in time; it will not be.
     """
     point = point_of(action)
     if found is not None:
@@ -93,7 +93,7 @@ async def click(action: Any, tab: OpenTab, found: Locator | None, doing: Doing, 
 async def was_clicked(
     exc: PlaywrightTimeout, tab: OpenTab, doing: Doing, button: Literal["left", "middle", "right"] = "left"
 ) -> bool:
-    """Whether the page got a click that ran out of time, as where it is busy with it; it is a whole one then."""
+    """Whether the page got a click that timed out, as if it is busy with it; the click is complete then."""
     if not performed(exc):
         return False
     await tab.page.mouse.up(button=button)  # it may have stopped half-way
@@ -127,27 +127,27 @@ async def _in_view(tab: OpenTab, point: tuple[float, float] | None) -> tuple[flo
 
 
 async def view_of(tab: OpenTab) -> tuple[float, float]:
-    """Return how wide and how high what is seen of a page is, in CSS pixels."""
+    """Return width and height of a page's view, in CSS pixels."""
     width, height = await ask(tab.page.locator(":root"), "view")
     return width, height
 
 
 async def reach(target: Locator, point: tuple[float, float] | None, limit: float) -> None:
-    """See that the pointer can be moved over an element, or a point of it, without moving it."""
+    """Check that the pointer can reach an element, or a point of it, without moving it."""
     await target.hover(position=None if point is None else {"x": point[0], "y": point[1]}, trial=True, timeout=limit)
 
 
 async def drag(
     action: Any, tab: OpenTab, source: Locator | None, target: Locator | None, where: str, limit: float
 ) -> str:
-    """Drag an element or a point to another one, and return a remark on what came of it.
+    """Drag an element or a point to another one; return a remark on the outcome.
 
     Args:
         action: Says which points of them are meant.
         tab: Its page.
-        source: What is dragged; None for what is at the point.
-        target: Where to; None for the point.
-        where: What to call that.
+        source: The dragged element; None for what is at the point.
+        target: The target element; None for the point.
+        where: The target's name in messages.
         limit: Milliseconds.
 
     Raises:
@@ -161,17 +161,17 @@ async def drag(
     tab.pressed = True
     await mouse.down()
     x, y = await _aim(tab, source, point_of(action), limit)
-    await mouse.move(x + _FIRST_MOVE, y + _FIRST_MOVE)  # it begins before the page is scrolled to where it ends
+    await mouse.move(x + _FIRST_MOVE, y + _FIRST_MOVE)  # it begins before the page is scrolled to its end
     x, y = await _aim(tab, target, end, limit)
     await mouse.move(x, y, steps=_STEPS)
-    await mouse.move(x, y)  # what came under the pointer last is to hear of it twice
+    await mouse.move(x, y)  # what came under the pointer last must notice it twice
     await mouse.up()
     tab.pressed = False
     return await _outcome(watches, where)
 
 
 async def _watch(place: Locator, limit: float) -> tuple[Frame, str]:
-    """Begin to watch what a drag does to the document of an element; return its frame, and the key for `endDrag`."""
+    """Begin to watch what a drag does to an element's document; return its frame, and the key for `endDrag`."""
     key = secrets.token_hex(8)
     frame = await frame_of(place, limit)
     await ask(place, "watchDrag", key, limit=limit)
@@ -181,7 +181,7 @@ async def _watch(place: Locator, limit: float) -> tuple[Frame, str]:
 async def _aim(
     tab: OpenTab, target: Locator | None, point: tuple[float, float] | None, limit: float
 ) -> tuple[float, float]:
-    """Return where in the view a target is, or a point of it."""
+    """Return the position of a target, or of a point of it, in the view."""
     if target is None:
         return await _in_view(tab, point)
     await ask(target, "show", limit=limit)
@@ -213,11 +213,11 @@ async def _outcome(watches: list[tuple[Frame, str]], where: str) -> str:
 
 
 async def let_go(tab: OpenTab) -> None:
-    """End a drag that went wrong: no button stays pressed, and nothing is dropped where the pointer happens to be."""
+    """End a failed drag: no button stays pressed, and nothing is dropped at the pointer's position."""
     async with tab.releasing:
         if not tab.pressed:
             return
-        with contextlib.suppress(PlaywrightError):  # the page has gone elsewhere
+        with contextlib.suppress(PlaywrightError):  # the page has navigated
             await tab.page.keyboard.press("Escape")
         with contextlib.suppress(PlaywrightError):
             await tab.page.mouse.up()

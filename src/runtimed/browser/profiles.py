@@ -36,10 +36,10 @@ _LEFT_OUT: Final = frozenset({
 
 
 def check_profile_name(name: str) -> str:
-    """Return the name of a profile.
+    """Check and return the name of a profile.
 
     Raises:
-        BrowserError: If it cannot be one.
+        BrowserError: If it is invalid.
     """
     if not _NAME.fullmatch(name):
         raise BrowserError(
@@ -67,7 +67,7 @@ def profiles_folder(folder: str | None, name: str) -> Path:
 
 
 def kept_profile(config: Mapping[str, Any]) -> str | None:
-    """Return the name under which a browser stores its profile at its end, None if under none.
+    """Return the name under which a browser stores its profile at its end; None for none.
 
     Args:
         config: The fields of its `BrowserConfig`.
@@ -94,20 +94,20 @@ def load_profile(profiles: Path, name: str, into: Path) -> bool:
         except (FileNotFoundError, shutil.Error):
             if attempt == _TRIES - 1 or version == link.resolve():
                 raise
-            continue  # a newer version took its place meanwhile
+            continue  # a newer version has replaced it meanwhile
         into.chmod(0o700)
         return True
     raise BrowserError(f"The profile {name!r} is stored anew faster than it can be read", profile=name)
 
 
 def store_profile(folder: Path, profiles: Path, name: str) -> None:
-    """Store a copy of a profile folder under a name, in place of what is there.
+    """Store a copy of a profile folder under a name, and replace the previous one.
 
     Args:
-        folder: Of a Chromium that ended or stands still.
+        folder: Profile folder of a Chromium that has ended or is stopped.
 
     Raises:
-        OSError: If there is no room for it; what is stored stays as it was.
+        OSError: If it cannot be written; the stored profile is unchanged.
     """
     link = profiles / check_profile_name(name)
     profiles.mkdir(mode=0o700, parents=True, exist_ok=True)

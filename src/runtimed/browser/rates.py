@@ -9,9 +9,9 @@ class Allowance:
     """A token bucket with a total: a burst, a rate per second, and an overall maximum.
 
     Args:
-        burst: What it holds when it is full, as it is at first.
-        rate: What it gains per second.
-        total: What can be taken from it altogether.
+        burst: Its capacity, with which it starts.
+        rate: Its gain per second.
+        total: Largest amount that can be taken in total.
     """
 
     def __init__(self, *, burst: float, rate: float, total: float) -> None:
@@ -22,11 +22,11 @@ class Allowance:
         self._filled_at: float | None = None
 
     def take(self, amount: float, now: float) -> bool:
-        """Take an amount if it is there; else leave all that is.
+        """Take an amount if it is available; else take nothing.
 
         Args:
-            amount: How much; more than a burst is never there.
-            now: The time in seconds, from any beginning.
+            amount: The amount; more than a burst is never available.
+            now: The time in seconds, from any origin.
         """
         if self._filled_at is not None:
             self._holds = min(self._burst, self._holds + (now - self._filled_at) * self._rate)

@@ -13,14 +13,14 @@ from runtimed.pages import BrowserConfig
 __all__ = ["record", "restore"]
 
 _LOGINS: Final = {"proxy_login": "the proxy", "http_credentials": "sites"}
-"""Fields that hold a user and a password, by what asks for them."""
+"""Fields with a user and a password → what asks for them."""
 
 _SECRET: Final = re.compile("auth|cookie|credential|key|pass|secret|session|signature|token", re.IGNORECASE)
-"""What the name of a header has in it whose value lets in who sends it."""
+"""Parts of the names of headers whose values are credentials."""
 
 
 def record(config: BrowserConfig) -> dict[str, Any]:
-    """Return a config as it may be kept: with None in the place of each password, and of each header like one."""
+    """Return a config for storage: None replaces each password, and each header that is a credential."""
     found: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(config, profiles_dir=None))
     for field in _LOGINS:
         if field in found:
@@ -38,10 +38,10 @@ def restore(recorded: Mapping[str, Any], ask: Callable[[str], str]) -> BrowserCo
 
     Args:
         recorded: See `record`.
-        ask: Returns what is not there, and is told in words what that is.
+        ask: Returns a missing value, given its description.
 
     Raises:
-        msgspec.ValidationError: If that is none.
+        msgspec.ValidationError: If that is no config.
     """
     whole = dict(recorded)
     for field, asker in _LOGINS.items():

@@ -1,7 +1,7 @@
-"""The relay: the only way to a browser from outside its process. HTTP on loopback, behind unguessable tokens.
+"""The relay: the only access to a browser from outside its process. HTTP on loopback, behind unguessable tokens.
 
-One token leads to Chromium's debugging port, which it hides (WebSockets pass through as they are); another one to the
-viewer, so that who watches cannot drive. Nothing here understands Chromium's protocol; see `Tunnel`.
+One token gives access to Chromium's debugging port, which the relay hides (WebSockets pass unchanged). Another one
+gives access to the viewer, so that watchers cannot drive. Nothing here understands Chromium's protocol; see `Tunnel`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ __all__ = ["Doorkeeper", "Relay", "ViewerPages"]
 _MAX_HEAD: Final = 32 * 2**10
 _MAX_BODY: Final = 64 * 2**10
 _HEAD_TIMEOUT: Final = 3.0
-"""Seconds that a connection gets to show its token."""
+"""Seconds within which a connection must show its token."""
 _BODY_TIMEOUT: Final = 10.0
 _USED_EVERY: Final = 0.5
 
 
 class ViewerPages(Protocol):
-    """Answers those who have the viewer's token."""
+    """Answers clients with the viewer's token."""
 
     def pages(self) -> Mapping[str, tuple[type[Guarded], dict[str, Any]]]:
-        """Return what answers by path, and further arguments of its `initialize`."""
+        """Return path → handler with further arguments of its `initialize`."""
 
 
 class Doorkeeper(Protocol):
-    """Whose browser it is."""
+    """Decides about the clients of a browser."""
 
     async def admit(self) -> SharedBrowser:
-        """A client is about to be let through to Chromium. Return what it shares with the others."""
+        """A client is about to be connected to Chromium. Return the state that it shares with the others."""
 
     def used(self) -> None:
         """A client sends something to Chromium; called at most twice a second."""
@@ -51,17 +51,17 @@ class Doorkeeper(Protocol):
         """A client is gone, and with it what it had changed by these methods of the protocol."""
 
     async def deliver(self, delivery: Delivery) -> None:
-        """Bring a copy of a download to where a client expects it."""
+        """Copy a download to where a client expects it."""
 
 
 class Relay:
-    """Listens on loopback, as long as it is open.
+    """Listens on loopback while it is open.
 
     Args:
-        address: Host and port at which Chromium's debugging port listens.
+        address: Host and port of Chromium's debugging port.
         path: The path of its browser target.
         viewer: Answers for the viewer.
-        keeper: Is told of the clients that drive.
+        keeper: Decides about the clients that drive.
     """
 
     def __init__(self, address: tuple[str, int], path: str, viewer: ViewerPages, keeper: Doorkeeper) -> None:
@@ -78,16 +78,16 @@ class Relay:
 
     @property
     def cdp_url(self) -> str:
-        """Where Playwright and others attach (`connect_over_cdp`)."""
+        """Address at which Playwright and others attach (`connect_over_cdp`)."""
         return f"ws://127.0.0.1:{self.port}/{self._drive}{self._path}"
 
     @property
     def viewer_url(self) -> str:
-        """Where people watch."""
+        """Address of the viewer."""
         return f"http://127.0.0.1:{self.port}/{self._watch}/"
 
     async def open(self) -> None:
-        """Listen, on a port that is free."""
+        """Listen on a free port."""
         drives = {"gate": self._gate, "token": self._drive}
         watches = {"gate": self._gate, "token": self._watch}
         routes: list[tuple[str, type[Guarded], dict[str, Any]]] = [
@@ -101,7 +101,7 @@ class Relay:
             routes,
             default_handler_class=Guarded,
             default_handler_args=nothing,
-            log_function=lambda _handler: None,  # its line would have the token in it
+            log_function=lambda _handler: None,  # its line would contain the token
         )
         self._server = GateServer(
             application,
@@ -124,7 +124,7 @@ class Relay:
             await self._server.close_all_connections()
 
     async def tunnel(self, asking: _DevTools) -> None:
-        """Let a WebSocket through, handshake and all."""
+        """Connect a client's WebSocket to Chromium, handshake included."""
         path = asking.path_kwargs["path"]
         shared = await self._keeper.admit()
         inside = await TCPClient().connect(*self._address)
@@ -154,7 +154,7 @@ class Relay:
             outside.close()
 
     async def describe(self, path: str) -> tuple[int, bytes]:
-        """Ask Chromium what it shows; return its status and answer, with our addresses in the place of its own."""
+        """Ask Chromium for its description; return status and answer, with our addresses in place of its own."""
         theirs = f"{self._address[0]}:{self._address[1]}"
         client = AsyncHTTPClient(force_instance=True)
         try:
@@ -173,7 +173,7 @@ class Relay:
 
 
 class _ForPrograms(Guarded):
-    """Answers programs: they send no origin. A page that got hold of the address must not drive the browser."""
+    """Answers programs, which send no origin. A page that got the address must not drive the browser."""
 
     def initialize(self, gate: Gate, token: str | None, relay: Relay) -> None:  # type: ignore[override]  # tornado's way
         super().initialize(gate, token)
@@ -204,7 +204,7 @@ def _handshake(asking: _DevTools, address: tuple[str, int]) -> bytes:
     """Return the request for a WebSocket as Chromium gets it."""
     headers = asking.request.headers.copy()
     headers["Host"] = f"{address[0]}:{address[1]}"
-    # Both ends are on this machine: to compress each message takes longer than to send it.
+    # Both ends are on this machine: compressing a message takes longer than sending it.
     headers.pop("Sec-Websocket-Extensions", None)
     lines = [f"GET {asking.path_kwargs['path']} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.get_all())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")

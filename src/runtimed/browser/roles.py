@@ -23,11 +23,11 @@ _ROLES: Final = frozenset({
 })  # fmt: skip
 """Source: WAI-ARIA 1.3, 5.4 "Definition of Roles"."""
 _MODULES: Final = ("doc-", "graphics-")
-"""What roles of ARIA's modules begin with."""
+"""Prefixes of the roles of ARIA's modules."""
 
 
 def role_of(written: str) -> str:
-    """Return a role as ARIA writes it.
+    """Return a role in ARIA's spelling.
 
     Raises:
         Refused: If there is no such role.

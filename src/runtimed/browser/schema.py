@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 20
-"""How deeply a schema may be nested, and how many references may follow one another."""
+"""Deepest nesting of a schema, and longest chain of references."""
 
 Part = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ _FORMATS: Final[dict[str, Callable[[Any], bool]]] = {
     "float": lambda _: True,
     "double": lambda _: True,
 }
-"""Whether a value has a format. Source: JSON Schema 2020-12, validation, 7.3; the numbers: OpenAPI 3."""
+"""Format → whether a value has it. Source: JSON Schema 2020-12, validation, 7.3; the numbers: OpenAPI 3."""
 _OF_NUMBERS: Final = ("int32", "int64", "float", "double")
 
 _LIMITS: Final[dict[str, tuple[Callable[[Any, Any], bool], str]]] = {
@@ -103,16 +103,16 @@ _UNSUPPORTED: Final = (
     *("propertyNames", "dependentRequired", "dependentSchemas", "minProperties", "maxProperties"),
     *("unevaluatedItems", "unevaluatedProperties", "$anchor", "$dynamicRef", "$dynamicAnchor"),
 )
-"""What JSON Schema has besides."""
+"""Further keys of JSON Schema."""
 _KNOWN: Final = (*_OURS, *_STRUCTURE, *_LIMITS, *_NOTES, "additionalProperties")
 
 
 def check_schema(schema: Any) -> None:
-    """Look through a whole schema before anything is read by it.
+    """Check a whole schema before anything is read by it.
 
     Raises:
-        BrowserError: If something in it cannot be honoured: a key that is none, a type that is none, a field without
-            a place on the page (attribute `path`).
+        BrowserError: If something in it is not supported: an unknown key or type, a field without a place on the page
+            (attribute `path`).
     """
     _check(schema, schema, "$", placed=False, within=frozenset())
 
@@ -195,7 +195,7 @@ def _check_words(part: Part, path: str) -> None:
 
 
 def resolve(part: Part, schema: Part, path: str) -> Part:
-    """Return a part of a schema with what it refers to, and all that holds for it together.
+    """Return a part of a schema merged with what it refers to.
 
     Raises:
         BrowserError: If it refers to what the schema lacks.
@@ -218,7 +218,7 @@ def resolve(part: Part, schema: Part, path: str) -> Part:
 
 
 def alternatives(part: Part, schema: Part, path: str) -> list[Part]:
-    """Return what a part may be, in the order in which it is tried; null is none of it."""
+    """Return the alternatives of a part, in the order in which they are tried; null is none of them."""
     options = next((part[key] for key in _UNIONS if key in part), None)
     if options is not None:
         found = []
@@ -245,7 +245,7 @@ def is_optional(part: Part, schema: Part, path: str) -> bool:
 
 
 def find_selectors(part: Part) -> list[str]:
-    """Return the selectors of a part, in Playwright's words, the closest first; none if it is the element around it."""
+    """Return Playwright's selectors of a part, the innermost first; empty if it is the element around it."""
     if "selector" in part:
         return [str(part["selector"])]
     if "role" in part:
@@ -256,10 +256,10 @@ def find_selectors(part: Part) -> list[str]:
 
 
 def check_value(value: Any, part: Part, path: str) -> None:
-    """Hold a value to the limits that its part of the schema declares.
+    """Check a value against the limits that its part of the schema declares.
 
     Raises:
-        BrowserError: If it is outside of one.
+        BrowserError: If it exceeds one.
     """
     for key, (holds, words) in _LIMITS.items():
         kinds = _KIND_OF_LIMIT.get(key)

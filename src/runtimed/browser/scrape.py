@@ -22,12 +22,12 @@ __all__ = ["FUNCTIONS", "scrape_markdown"]
 _READING: Final = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")
 
 FUNCTIONS: Final = {"read": _READING, "number": "(frame, number) => { frame.runtimedNumber = number; return []; }"}
-"""What pages are asked; see `isolated`."""
+"""JavaScript functions for pages; see `isolated`."""
 
 _PATIENCE: Final = 5.0
-"""Seconds in which a frame says what it shows, so that one that hangs does not hold up the page."""
+"""Seconds within which a frame must say what it shows, so that one that hangs does not hold up the page."""
 _DEEPEST: Final = 20
-"""How many frames are read inside one another."""
+"""Deepest nesting of frames that is read."""
 
 
 async def scrape_markdown(
@@ -37,11 +37,11 @@ async def scrape_markdown(
 
     Args:
         page: The page.
-        selector: The parts to read: all that it finds and that is visible; None for the whole page.
-        only_main_content: Whether menus, headers, footers, advertisements and the like are left out; a page that says
-            nothing else stays whole.
-        links: Whether links lead somewhere, or are plain text.
-        images: Whether images are part of it.
+        selector: The parts to read: all visible matches; None for the whole page.
+        only_main_content: Whether menus, headers, footers, advertisements and the like are left out. A page without
+            other content stays whole.
+        links: Whether links keep their addresses, or are plain text.
+        images: Whether images are included.
 
     Raises:
         BrowserError: If the selector finds nothing.
@@ -70,7 +70,7 @@ async def _read_frame(frame: Frame, *, main: bool, depth: int) -> Node:
 
 
 async def _number(frames: Sequence[Frame]) -> None:
-    """Let a document know its frames by their places among these."""
+    """Number the frames of a document by their order among these."""
     for number, frame in enumerate(frames):
         element = await frame.frame_element()
         await element.query_selector(selector("find", "number", number))
@@ -78,7 +78,7 @@ async def _number(frames: Sequence[Frame]) -> None:
 
 
 async def _with_frames(tree: Node, frames: list[Frame], *, main: bool, depth: int) -> Node:
-    """Put what frames show in their places."""
+    """Insert the content of frames in their places."""
     places: list[Any] = []
 
     def look(node: Node) -> None:

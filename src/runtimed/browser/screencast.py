@@ -1,6 +1,6 @@
 """Live pictures of the active tab (CDP's screencast, JPEG), sent by Chromium when something changes.
 
-They are taken only while somebody watches.
+They are taken only during a watch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Screencast:
     """Shows one tab at a time.
 
     Attributes:
-        latest: The newest picture of the tab that is shown; None if there is none yet.
+        latest: The newest picture of the shown tab; None if there is none yet.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Screencast:
         self._telling = asyncio.Lock()
 
     def listen(self, hearer: Callable[[Frame], None]) -> Callable[[], None]:
-        """Call something with each picture; return what ends that."""
+        """Call a function with each picture; return a function that ends that."""
         self._hearers.append(hearer)
         self._direct()
 
@@ -111,13 +111,13 @@ class Screencast:
         await self._tell(tab, "Page.startScreencast", picture, lambda: number == self._switches)
 
     async def _tell(self, tab: OpenTab, method: str, params: dict[str, Any], wanted: Callable[[], bool]) -> None:
-        """Ask Chromium until it agrees, or nobody wants it any more."""
+        """Ask Chromium until it agrees, or until nobody watches any more."""
         async with self._telling:
             while tab.cdp is not None and not (tab.closed or tab.crashed) and wanted():
                 with contextlib.suppress(PlaywrightError):
                     await tab.cdp.send(method, params)
                     break
-                # It was just closed; or Chromium puts another page into its place, and refuses meanwhile.
+                # It was just closed, or Chromium replaces its page and refuses meanwhile.
                 await asyncio.sleep(_BETWEEN_PAGES)
 
     def _on_frame(self, tab: OpenTab, event: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class Screencast:
             )
             for hearer in list(self._hearers):
                 hearer(self.latest)
-        # Chromium sends the next one when this one is answered.
+        # Chromium sends the next one once this one is acknowledged.
         self._unanswered = event["sessionId"]
         self._held = asyncio.get_running_loop().call_later(_PAUSE, self._answer)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 _MAX_DATA: Final = 8 * 2**20
-"""Largest value that a page may give back, in bytes as it travels."""
+"""Largest value that a page may return, in encoded bytes."""
 
 # An expression first: so an object's braces are no block, and `await` needs no function around it. Syntax errors of the
 # two kinds come before anything ran.
@@ -63,7 +63,7 @@ _RUN: Final = """async code => {
 
 
 async def evaluate(page: Page, code: str) -> Any:
-    """Run code in a page: an expression, a function, or statements; return its value in a form that can travel.
+    """Run code in a page: an expression, a function, or statements; return its value in a form that can be encoded.
 
     Raises:
         Refused: If the value has no such form, or is too large.

@@ -28,11 +28,11 @@ __all__ = ["ScopeGone", "Seen", "Snapshots"]
 
 _TRIES: Final = 5
 _PATIENCE: Final = 10.0
-"""Seconds in which a page must answer."""
+"""Seconds within which a page must answer."""
 _FOR_EACH: Final = 0.003
-"""Seconds more for each element that the page has: several times of what one takes in a snapshot (0.1 ms)."""
+"""Additional seconds per element of the page: several times what one takes in a snapshot (0.1 ms)."""
 _LONGEST: Final = 300.0
-"""Seconds that a page gets at most."""
+"""Upper bound of these seconds."""
 
 _PLACE: Final = """(() => {
   const root = document.scrollingElement ?? document.documentElement;
@@ -42,12 +42,12 @@ _PLACE: Final = """(() => {
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a look at a page, or at the scope in it, gave.
+    """The result of a look at a page, or at the scope in it.
 
     Attributes:
-        known: What the page tells of its elements, by ref.
+        known: What the page says of its elements, by ref.
         place: The title of the page, and the fields of its `Scroll`.
-        piece: Where the lines are in the outline, if they are a piece of it.
+        piece: Place of the lines in the outline, if they are a piece of it.
     """
 
     lines: list[Line]
@@ -57,7 +57,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class ScopeGone(Exception):  # it is an answer
-    """The ref of which all is to be seen names nothing that is there.
+    """The scope is a ref whose element does not exist.
 
     Attributes:
         lines: What the page shows.
@@ -104,7 +104,7 @@ class Snapshots:
                     tab=tab.id,
                 ) from exc
             except PlaywrightError as exc:
-                # The page may have gone before the news of that came.
+                # The page may be gone before that is reported.
                 if (tab.generation != before or attempt == 0) and not tab.closed:
                     continue
                 said = bad_selector(exc, scope) or f"The page cannot be observed: {exc.message}"
@@ -113,7 +113,7 @@ class Snapshots:
                 continue
             if seen is not None:
                 return seen
-            # What Playwright's snapshot leaves out is no snapshot's beginning.
+            # An element that Playwright's snapshot omits cannot be the root of one.
             page = await self.look(tab, None)
             lines = views.subtree(page.lines, scope or "")
             if lines is None:
@@ -151,7 +151,7 @@ class Snapshots:
                 *place, _has_body, size = await asking
             finally:
                 asking.cancel()
-            main = number("") if scope is None else None  # also where nothing has a ref
+            main = number("") if scope is None else None  # also if nothing has a ref
             if scope is not None and REF.fullmatch(scope) and (not lines or lines[0].ref != scope):
                 return None
             piece = None if taken is None else taken.place
@@ -169,7 +169,7 @@ class Snapshots:
         take: Callable[[Page | Locator], Awaitable[list[Line]]],
         number: Callable[[str], str],
     ) -> Taken | None:
-        """Take a piece of a large page; None if only the whole outline tells how it stands there."""
+        """Take a piece of a large page; None if only the whole outline determines it."""
         match = REF.fullmatch(wanted.start or "")
         where = None if match is None else self._tabs.locate(match[1])
         if wanted.start is not None and (match is None or where is None or where[0] is not tab):
@@ -178,7 +178,7 @@ class Snapshots:
         return await pieces.take(part, wanted, start, take, number)
 
     async def _part(self, tab: OpenTab, scope: str) -> Locator | None:
-        """Return what is to be observed; None if it is a ref whose element is gone."""
+        """Return the part to be observed; None if it is a ref whose element is gone."""
         match = REF.fullmatch(scope)
         if match is None:
             found = await await_match(tab.page, lambda frame: frame.locator(scope), 0, nearest=True)
@@ -195,16 +195,16 @@ class Snapshots:
     async def _snapshot(
         tab: OpenTab, part: Page | Locator, asking: asyncio.Future[list[Any]], limit: asyncio.Timeout
     ) -> str:
-        """Return the snapshot; that of a page of which `asking` says that it is large gets more time.
+        """Return the snapshot. A page that `asking` reports as large gets more time.
 
-        What is asked afterwards, of all of the page, gets as much.
+        Later questions about the whole page get the same time.
         """
         loop = asyncio.get_running_loop()
         taking = asyncio.ensure_future(part.aria_snapshot(mode="ai", timeout=_LONGEST * 1000))
         try:
             *_, has_body, size = await asking
             if not has_body and part is tab.page:
-                # For a body Playwright waits: a picture's document has none.
+                # Playwright waits for a body, which a picture's document lacks.
                 taking.cancel()
                 part = tab.page.locator(":root")
                 if not size:
@@ -220,7 +220,7 @@ class Snapshots:
 
 
 async def _find_place(tab: OpenTab) -> list[Any]:
-    """Return a page's title, the fields of its `Scroll`, whether it has a body, and how many elements."""
+    """Return a page's title, the fields of its `Scroll`, whether it has a body, and its number of elements."""
     if tab.cdp is None:
         raise BrowserError(f"The tab {tab.id} cannot be used; close it", tab=tab.id)
     answer = await tab.cdp.send("Runtime.evaluate", {"expression": _PLACE, "returnByValue": True})

@@ -43,29 +43,29 @@ _NAMED: Final = INTERACTIVE | {
     "heading", "img", "main", "menu", "menubar", "navigation", "progressbar", "radiogroup", "region", "search", "table",
     "tablist", "tabpanel", "toolbar", "tree", "treegrid",
 }  # fmt: skip
-"""Roles of which there are few enough on a page, and whose names last: those are told apart by their names."""
+"""Roles that are rare on a page and have lasting names: these are distinguished by their names."""
 
 _LONG_NAME: Final = 200
 _LONG_TEXT: Final = 80
 _MAX_QUERIES: Final = 40
-"""Names and texts that are asked for by themselves, at most."""
+"""Largest number of names and texts that are asked for separately."""
 _MAX_VISITS: Final = 200_000
-"""Elements that are visited for those: all of the page for each (0.5 s)."""
+"""Largest number of elements that are visited for those: the whole page for each (0.5 s)."""
 _MAX_PATHS: Final = 5_000
-"""Elements of a frame that all get a path; where there are more, only those do that people operate."""
+"""Number of elements up to which all elements of a frame get a path; above it only those that people operate."""
 _LOOKS: Final = 0.02
-"""Seconds between two looks for an element that is to come."""
+"""Seconds between two checks for an element that is expected."""
 _LOOKING: Final = 0.2
-"""Seconds that a snapshot gets which waits for frames."""
+"""Time limit in seconds of a snapshot that waits for frames."""
 
 
 class Survey(msgspec.Struct, frozen=True):
-    """What a frame told.
+    """The answer of a frame.
 
     Attributes:
-        known: What there is to say of its elements, by ref.
+        known: What is known of its elements, by ref.
         unseen: Values of password fields that have no ref.
-        added: What people operate and these lines leave out.
+        added: Elements that people operate and these lines omit.
     """
 
     known: Mapping[str, Known]
@@ -89,10 +89,10 @@ class Described(msgspec.Struct, frozen=True):
     """What an element is.
 
     Attributes:
-        role: None if screen readers pass over it.
+        role: None if screen readers skip it.
         name: Its name, if it has a role.
         text: All of its text, if it has no role, and a short text.
-        place: Where it is, if that was asked for.
+        place: Its place, if that was asked for.
     """
 
     role: str | None
@@ -102,7 +102,7 @@ class Described(msgspec.Struct, frozen=True):
 
 
 class _Told(msgspec.Struct, frozen=True):
-    """What `survey.js` answers: elements by the numbers of their refs, 0 for one without.
+    """The answer of `survey.js`: elements by the numbers of their refs, 0 for one without.
 
     Attributes:
         outside: Whether there are elements that no snapshot shows.
@@ -122,7 +122,7 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 async def register(playwright: Playwright) -> None:
-    """Make the engine known to a driver that is connected: it tells the contexts that there are."""
+    """Register the engine with a connected driver, which passes it to the existing contexts."""
     script = resources.files("runtimed.browser").joinpath("survey.js").read_text(encoding="utf-8")
     await playwright.selectors.register(_ENGINE, script, content_script=True)
 
@@ -142,15 +142,15 @@ async def survey(
     """Ask a frame about elements of its latest snapshot.
 
     Args:
-        frame: Whose.
-        prefix: Of its refs, as Playwright has it.
-        lines: What the snapshot shows of the frame; those with a ref are asked about.
+        frame: The frame.
+        prefix: Its prefix in Playwright's refs.
+        lines: What the snapshot shows of the frame; lines with a ref are asked about.
         within: Seconds.
-        size: Elements of the page.
-        whole: Whether these lines are all that the frame shows; else each name is asked for by itself.
-        document: That of the frame, to be told what the lines leave out; None to be told of them alone.
-        owner: The ref of the iframe in which that is.
-        piece: The key of the piece that the snapshot showed; None if of all there was.
+        size: Number of the page's elements.
+        whole: Whether these lines are all that the frame shows; else each name is asked for separately.
+        document: The frame's document, to learn what the lines omit; None to learn only about them.
+        owner: The ref of the frame's iframe.
+        piece: The key of the piece that the snapshot showed; None if it showed everything.
 
     Raises:
         PlaywrightError: If the frame is gone or does not answer.
@@ -163,14 +163,14 @@ async def survey(
 
 
 async def describe(found: Locator, within: float, *, place: bool) -> Described | None:
-    """Return what an element is as soon as it is there; None if it does not tell, or there are several.
+    """Return what an element is as soon as it exists; None if it does not say, or there are several.
 
-    The questions are on their way one turn of the event loop after this has begun.
+    The questions are sent one turn of the event loop after the call.
 
     Args:
         found: The element.
         within: Seconds.
-        place: Whether it is to tell where it is among those like it.
+        place: Whether to ask for its place among its twins.
     """
     looking, telling = _look(found), asyncio.ensure_future(_tell(found, within, place=place))
     try:
@@ -178,7 +178,7 @@ async def describe(found: Locator, within: float, *, place: bool) -> Described |
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if _failed(looking) and not telling.done():
             await asyncio.wait({telling}, timeout=_LOOKS)
-        if _failed(looking) and not telling.done():  # an action that waits for it looks less often than this
+        if _failed(looking) and not telling.done():  # an action that waits for it checks less often
             telling.cancel()
             while _failed(looking) and not await found.count():
                 await asyncio.sleep(_LOOKS)
@@ -197,14 +197,14 @@ async def describe(found: Locator, within: float, *, place: bool) -> Described |
 
 
 def _look(found: Locator) -> asyncio.Future[str]:
-    """Let Playwright give an element a role and a name; this fails at once where it is not there, or is large."""
+    """Let Playwright determine role and name of an element; fails at once if it does not exist, or is large."""
     looking = asyncio.ensure_future(found.locator(f"{_ENGINE}=small").aria_snapshot(mode="ai"))
     looking.add_done_callback(lambda done: done.cancelled() or done.exception())
     return looking
 
 
 async def placed(found: Locator, within: float) -> Placed | None:
-    """Return where an element is among those like it; None if the page does not tell.
+    """Return the place of an element among its twins; None if the page does not say.
 
     Raises:
         PlaywrightError: If the element is gone, or not the only one.
@@ -222,7 +222,7 @@ def _failed(asking: asyncio.Future[str]) -> bool:
 
 
 async def changed_ref(frame: Frame, number: int, within: float) -> str | None:
-    """Return the present ref, as Playwright has it, of an element whose ref had that number; None if it is gone.
+    """Return Playwright's present ref of an element whose ref had that number; None if it is gone.
 
     Raises:
         PlaywrightError: If the frame is gone or does not answer.
@@ -231,7 +231,7 @@ async def changed_ref(frame: Frame, number: int, within: float) -> str | None:
 
 
 def by_ref(frame: Frame, ref: str) -> Locator:
-    """Return the element that Playwright gave a ref, whatever part of the page its latest snapshot showed."""
+    """Return the element of one of Playwright's refs, whatever part of the page its latest snapshot showed."""
     return frame.locator(f"{_ENGINE}=ref {ref}")
 
 
@@ -255,7 +255,7 @@ class _Question:
         self.wanted = {number_of(line.ref): line for line in lines if line.ref is not None}
         self._roles = {line.role for line in self.wanted.values() if line.role in _NAMED}
         self._without = {(line.role, line.name) for line in lines if line.ref is None}
-        # Each takes a walk through all of the page, which a piece is to do without.
+        # Each takes a walk through the whole page, which a piece avoids.
         most = max(1, min(_MAX_QUERIES, _MAX_VISITS // max(size, 1))) if piece is None else 0
         pairs = dict.fromkeys(
             (line.role, line.name)
@@ -273,7 +273,7 @@ class _Question:
         self._texts = list(texts)[:most]
 
     def selector(self) -> str:
-        """Return what is asked."""
+        """Return the selector that asks."""
         every = len(self.wanted) <= _MAX_PATHS
         pathed = [
             number
@@ -290,7 +290,7 @@ class _Question:
         return " >> ".join([begin, *(f"internal:or={json.dumps(part, ensure_ascii=False)}" for part in parts)])
 
     def read(self, told: _Told) -> Survey:
-        """Return what was answered."""
+        """Decode the answer."""
         names = {number: told.names.get(number, line.name) for number, line in self.wanted.items()}
         groups: dict[tuple[str, str], list[int]] = {}
         if self._whole and not told.outside:
@@ -340,7 +340,7 @@ class _Question:
 
 
 def by_role(role: str, name: str | None, *, part: bool = False) -> str:
-    """Return the selector of all elements of a role that have that name, or any.
+    """Return the selector of all elements of a role with that name, or any.
 
     Args:
         role: The role.
@@ -353,7 +353,7 @@ def by_role(role: str, name: str | None, *, part: bool = False) -> str:
 
 
 def with_text(selector: str, text: str) -> str:
-    """Return the selector of what a selector finds, if that is all of its text."""
+    """Return the selector of the matches of a selector whose whole text this is."""
     return f"{selector} >> internal:has-text={json.dumps(text, ensure_ascii=False)}s"
 
 
@@ -362,7 +362,7 @@ def _by_text(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote a text as Playwright reads it: a backslash takes the next character as it is."""
+    """Quote a text for Playwright, which takes the character behind a backslash literally."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -372,7 +372,7 @@ def _is_id(path: str) -> bool:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Write numbers in few characters: `1-500,505`."""
+    """Write numbers in short form: `1-500,505`."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and spans[-1][1] == number - 1:

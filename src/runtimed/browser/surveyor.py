@@ -1,4 +1,4 @@
-"""Asks all frames of a page what its snapshot leaves out, and gets selectors into the frames."""
+"""Asks all frames of a page what its snapshot omits, and makes selectors reach into the frames."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = ["Surveyed", "Surveyor"]
 logger = logging.getLogger(__name__)
 
 _LONGEST: Final = 300.0
-"""Seconds that a frame gets at most; who asks has a limit of its own."""
+"""Time limit of a frame in seconds; the caller has a limit of its own."""
 _PATIENCE: Final = 10.0
-"""Seconds in which a frame must say what became of an element."""
+"""Seconds within which a frame must say what became of an element."""
 _MAX_OWNERS: Final = 4096
-"""Documents of which is remembered which iframe holds them."""
+"""Number of documents whose iframes are remembered."""
 _ENTER_FRAME: Final = " >> internal:control=enter-frame >> "
 
 
 class Surveyed(msgspec.Struct, frozen=True):
-    """What the frames of a page told.
+    """The answers of a page's frames.
 
     Attributes:
-        known: What there is to say of elements, by ref.
+        known: What is known of elements, by ref.
         unseen: Values of password fields without a ref.
-        added: What the outline leaves out.
+        added: What the outline omits.
     """
 
     known: dict[str, Known]
@@ -57,7 +57,7 @@ class Surveyor:
 
     def __init__(self, tabs: Tabs) -> None:
         self._tabs = tabs
-        self._owners: FIFOCache[str, str | None] = FIFOCache(_MAX_OWNERS)  # none for the main frame's
+        self._owners: FIFOCache[str, str | None] = FIFOCache(_MAX_OWNERS)  # None for the main frame's
 
     async def survey(
         self,
@@ -73,9 +73,9 @@ class Surveyor:
         Args:
             tab: The tab.
             lines: Its outline.
-            prefixes: Those of the frames, by their documents.
-            size: Elements of the page.
-            main: The document of the main frame where the outline is one of the whole page.
+            prefixes: Document → prefix of its frame.
+            size: Number of the page's elements.
+            main: The document of the main frame if the outline is one of the whole page.
             piece: The key of the piece that it is; None if it is none.
         """
         asked = []
@@ -117,7 +117,7 @@ class Surveyor:
         return Surveyed(known, unseen, [one for answer in told for one in answer.added])
 
     async def find_again(self, tab: OpenTab, line: Line) -> Known:
-        """Ask what there is to know of one element, with a selector that gets into its frame."""
+        """Ask for everything about one element, with a selector that reaches into its frame."""
         document = document_of(line.ref or "")
         where = self._tabs.locate(document)
         if where is None or line.ref is None:
@@ -140,7 +140,7 @@ class Surveyor:
         return None if own is None else ref_in(document, number_of(own))
 
     async def _entry(self, tab: OpenTab, document: str) -> str | None:
-        """Return with what a selector gets into the frame that shows a document; None if nothing does."""
+        """Return the selector that reaches into the frame of a document; None if none does."""
         owner = self._owners.get(document)
         if owner is None:
             return "" if document in self._owners else None
@@ -149,7 +149,7 @@ class Surveyor:
 
 
 def _entered(known: Known, entry: str | None) -> Known:
-    """Let the selector of an element begin where those of the page do."""
+    """Prefix the selector of an element with that of its frame."""
     if not entry and entry is not None:
         return known
     selector = None if known.selector is None or entry is None else entry + known.selector
@@ -167,7 +167,7 @@ async def _ask(
     owner: str | None = None,
     piece: str | None = None,
 ) -> Survey:
-    """Ask a frame; of one that does not answer nothing is known, so that any field may be one for passwords."""
+    """Ask a frame. Of one that does not answer nothing is known, so any of its fields may be a password's."""
     try:
         return await survey(
             frame,
@@ -182,6 +182,6 @@ async def _ask(
         )
     except PlaywrightError as exc:
         if not frame.is_detached():
-            logger.warning("a frame at %s does not tell of its elements: %s", frame.url, exc.message)
+            logger.warning("the elements of a frame at %s are unknown: %s", frame.url, exc.message)
         known = {line.ref: Known(password=line.role == "textbox") for line in lines if line.ref is not None}
         return Survey(known, frozenset(line.plain_value for line in lines if line.role in {"textbox", "text"}))

@@ -25,23 +25,23 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _OPENING: Final = 2.0
-"""Seconds in which a tab that Chromium announced must be there."""
+"""Seconds within which a tab that Chromium announced must exist."""
 _MAX_DOCUMENTS: Final = 4096
-"""Documents whose numbers are remembered; refs of older ones are stale."""
+"""Number of documents whose numbers are remembered; refs of older ones are stale."""
 
 
 class Tabs:
     """All tabs.
 
     Attributes:
-        hearers: Called when what `listed` gives is different.
+        hearers: Called when the result of `listed` changes.
         shared: What other clients of the browser must know of its tabs.
 
     Args:
-        context: The browser's default context: the one that all clients share.
+        context: The browser's default context, which all clients share.
         listener: Hears what happens.
-        mask: Takes secrets and passwords out of a text.
-        address: Where Chromium's debugging port listens: host and port.
+        mask: Removes secrets and passwords from a text.
+        address: Host and port of Chromium's debugging port.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Tabs:
         self.context = context
         self.hearers: list[Callable[[], None]] = []
         self._open: dict[str, OpenTab] = {}
-        self._order: list[OpenTab] = []  # the one that was active last stands last
+        self._order: list[OpenTab] = []  # the most recently active one last
         self._count = 0
         self._opening = asyncio.Lock()
         self._announced = len(context.pages)
@@ -66,7 +66,7 @@ class Tabs:
         self._document_count = 0
 
     def begin(self, equip: Callable[[OpenTab], Coroutine[Any, Any, None]]) -> None:
-        """Take the tabs that there are, and each that opens; `equip` prepares it."""
+        """Take the existing tabs, and each that opens; `equip` prepares it."""
         self.equip = equip
         for page in self.context.pages:
             self._add(page)
@@ -74,13 +74,13 @@ class Tabs:
         self.context.on("dialog", self._on_dialog)
 
     def announce(self) -> None:
-        """A tab opens: Chromium says so at once, Playwright when it knows the page."""
+        """Note that a tab opens: Chromium reports it at once, Playwright once it knows the page."""
         self._announced += 1
         self.changes += 1
         self._complete.clear()
 
     async def settled(self) -> None:
-        """Wait until the tabs that open are there."""
+        """Wait until the opening tabs exist."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OPENING):
                 await self._complete.wait()
@@ -97,24 +97,24 @@ class Tabs:
         self.note_change()
 
     def _on_dialog(self, opened: OpenDialog) -> None:
-        # Of a page that opens with it Playwright does not know yet, nor can it before the dialog is answered.
+        # Playwright does not know a page that opens with a dialog, nor can it before the answer.
         tab = self.latest if opened.page is None else self.of_page(opened.page)
-        if tab is not None:  # who hears of another client's and does nothing leaves it open
+        if tab is not None:  # a listener that does nothing leaves another client's dialog open
             tab.show_dialog(opened)
 
     def note_change(self) -> None:
-        """Tell who listens that what `listed` gives is different."""
+        """Notify listeners that the result of `listed` has changed."""
         self.listener.tabs_changed()
         for hearer in list(self.hearers):
             hearer()
 
     def forget(self, tab: OpenTab) -> None:
-        """Strike a tab that is closed off the list; the one that was active before it is active again."""
+        """Remove a closed tab; the one that was active before it is active again."""
         if self.leave(tab):
             self.listener.tab_happened(tab, "tab", f"{tab.id} was closed", {})
 
     def leave(self, tab: OpenTab) -> bool:
-        """Strike a tab off the list; return whether it stood there."""
+        """Remove a tab from the list; return whether it was there."""
         if self._open.pop(tab.id, None) is None:
             return False
         self._order.remove(tab)
@@ -124,14 +124,14 @@ class Tabs:
         return True
 
     async def active(self) -> OpenTab:
-        """Return the tab that actions concern; where the last one was closed, an empty one."""
+        """Return the tab that actions concern; an empty one if the last one was closed."""
         async with self._opening:
             if not self._order:
                 await self._open_window()
             return self._order[-1]
 
     async def _open_window(self) -> None:
-        """Open a tab in a window of its own: that of the last tab may be about to close, with all that opens in it."""
+        """Open a tab in a window of its own: the last tab's window may be about to close, with all that opens in it."""
         browser = self.context.browser
         if browser is None:
             raise AssertionError("a context that is attached to has a browser")
@@ -148,14 +148,14 @@ class Tabs:
 
     @property
     def all(self) -> list[OpenTab]:
-        """The tabs in the order in which they were opened."""
+        """The tabs in the order of their opening."""
         return list(self._open.values())
 
     def get(self, tab_id: str) -> OpenTab:
         """Return a tab.
 
         Raises:
-            TabGone: If it is not there.
+            TabGone: If it does not exist.
         """
         tab = self._open.get(tab_id)
         if tab is None:
@@ -170,14 +170,14 @@ class Tabs:
         self.note_change()
 
     def end(self) -> None:
-        """From now on nothing is told of what tabs do."""
+        """Notify nobody any more of what tabs do."""
         self.context.remove_listener("page", self._add)
         self.context.remove_listener("dialog", self._on_dialog)
         self.listener = TabsListener()
         self.hearers.clear()
 
     async def trouble(self) -> Exception | None:
-        """Return why the browser cannot be driven any more; None if it answers. When it dies, its tabs close, too."""
+        """Return why the browser cannot be driven any more; None if it answers. At its death its tabs close, too."""
         try:
             async with asyncio.timeout(ANSWER):
                 await self.context.cookies("http://localhost")
@@ -205,7 +205,7 @@ class Tabs:
     # --- documents ---
 
     def number(self, key: DocumentKey) -> str:
-        """Return the number of a document, as it stands in refs; a new one gets one that nothing had before."""
+        """Return the number of a document in refs; a new document gets one that none had before."""
         known = self._numbers.get(key)
         if known is None:
             self._document_count += 1

@@ -17,14 +17,14 @@ from runtimed.browser.websocket import Frames, client_frame, server_frame
 __all__ = ["CHUNK", "Tunnel"]
 
 CHUNK: Final = 2**18
-"""Bytes that are read at once."""
+"""Bytes of one read."""
 
 _LEAVING: Final = 1.0
-"""Seconds in which Chromium must notice that a client is gone."""
+"""Seconds within which Chromium must notice that a client is gone."""
 
 
 class _Way:
-    """One direction: what passes through it, and what is said between two messages of it."""
+    """One direction: forwarded messages, and our own between two of them."""
 
     def __init__(self, source: IOStream, sink: IOStream) -> None:
         self._source = source
@@ -33,7 +33,7 @@ class _Way:
         self._waiting: deque[bytes] = deque()
 
     async def pump(self, read: Callable[[bytes], bool]) -> None:
-        """Pass everything on until one end closes; what `read` answers True for, it does not pass."""
+        """Forward everything until one end closes, except what `read` returns True for."""
         with contextlib.suppress(StreamClosedError):
             while True:
                 written: Awaitable[None] | None = None
@@ -48,7 +48,7 @@ class _Way:
         return None if self._sink.closed() else self._sink.write(data)
 
     def say(self, frame: bytes) -> None:
-        """Say something as soon as no message is under way."""
+        """Send a message of our own as soon as no other is in transit."""
         self._waiting.append(frame)
         self._say_waiting()
 
@@ -58,13 +58,13 @@ class _Way:
 
 
 class Tunnel:
-    """One client's connection, once both sides have shaken hands.
+    """One client's connection after both handshakes.
 
     Args:
-        client: Reads along.
+        client: Decides what passes.
         outside: The client's connection.
         inside: Chromium's.
-        deliver: Brings a copy of a download to where the client expects it.
+        deliver: Copies a download to where the client expects it.
         used: Called when the client sends something.
     """
 
@@ -87,7 +87,7 @@ class Tunnel:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Return when either side has ended, the end of both; Chromium has noticed then that the client left."""
+        """Return when either side has ended, and then both; Chromium has noticed by then that the client left."""
         inward = asyncio.create_task(self._inward.pump(self._hear))
         outward = asyncio.create_task(self._outward.pump(self._tell))
         ended = asyncio.create_task(self._ended.wait())
@@ -129,7 +129,7 @@ class Tunnel:
 
     async def _tell_when_delivered(self, delivery: Delivery, text: bytes) -> None:
         work = self._deliveries.get(delivery.guid)
-        if work is None:  # it may have several sessions that hear of it, but gets one copy
+        if work is None:  # several of its sessions may hear of it, but it gets one copy
             work = self._deliveries[delivery.guid] = self._start(self._deliver(delivery))
         await asyncio.wait({work})
         self._outward.say(server_frame(text))

@@ -33,13 +33,13 @@ from runtimed.texts import client_name
 __all__ = ["Act", "TakePart", "Viewer", "write_door"]
 
 _QUEUE: Final = 500
-"""Log entries that wait for one watcher; a slower one misses the oldest. Of frames only the newest waits."""
+"""Log entries in the queue of one watcher; a slower one misses the oldest. Of frames only the newest waits."""
 
 _LOOK: Final = 1.0
-"""Seconds between two looks at what nobody tells of, such as how long the session lives on."""
+"""Seconds between two checks of what nothing reports, such as the session's remaining time."""
 
 _VIEWER: Final = "viewer"
-"""Who does what watchers do, as the log names it."""
+"""The author of watchers' actions in the log."""
 
 _INPUTS: Final = {
     "mouse": "Input.dispatchMouseEvent",
@@ -73,13 +73,13 @@ class TakePart:
 
 
 class Viewer:
-    """Serves watchers, any number of them.
+    """Serves any number of watchers.
 
     Args:
         tabs: The tabs.
         cast: Their pictures.
-        log: What happens.
-        lifespan: Whose browser it is, and for how long.
+        log: The action log.
+        lifespan: The session, and its limits.
         take_part: What watchers may do; None if they only watch.
     """
 
@@ -109,10 +109,10 @@ class Viewer:
         return self._take_part
 
     async def show(self, write: Callable[[str, Any], None], flush: Callable[[], Awaitable[None]]) -> None:
-        """Tell a watcher what there is and what happens, until this is cancelled.
+        """Send a watcher the present state and all changes, until this is cancelled.
 
         Args:
-            write: Takes an event, by its name; an empty name for a sign of life.
+            write: Takes an event with its name; an empty name for a keep-alive.
             flush: Waits until the watcher has taken what was written.
         """
         entries: asyncio.Queue[LogEntry] = asyncio.Queue(_QUEUE)
@@ -158,7 +158,7 @@ class Viewer:
                     async with asyncio.timeout(_LOOK):
                         await news.wait()
                 except TimeoutError:
-                    write("", None)  # fails when nobody is there any more
+                    write("", None)  # fails when the watcher is gone
         except asyncio.CancelledError:
             write("over", self._over())  # the watcher, or the session, which is the one that matters
             raise
@@ -185,7 +185,7 @@ class Viewer:
         event = self._lifespan.ended_by(now)
         state = step(SessionState.ACTIVE, event)
         assert state is not None  # noqa: S101  # each of these events ends a session
-        first_sentence = (self._lifespan.died or "").partition(". ")[0]  # Chromium's last words follow
+        first_sentence = (self._lifespan.died or "").partition(". ")[0]  # Chromium's last lines follow
         return {"at": now, "status": state.value, "close_reason": close_reason(event), "error": first_sentence}
 
     def _dialog(self) -> dict[str, Any] | None:
@@ -193,7 +193,7 @@ class Viewer:
         return None if tab is None or tab.dialog is None else {"tab": tab.id, **msgspec.to_builtins(tab.dialog)}
 
     async def act(self, take_part: TakePart, action: Action) -> ActionResult:
-        """Perform an action of a watcher; it goes on though the watcher leaves."""
+        """Perform an action of a watcher; it goes on if the watcher leaves."""
         task = asyncio.create_task(take_part.act(action, client_id=_VIEWER, label=_VIEWER))
         self._acting.add(task)
         task.add_done_callback(self._acting.discard)
@@ -203,7 +203,7 @@ class Viewer:
         return result
 
     async def send(self, take_part: TakePart, inputs: list[tuple[str, dict[str, Any]]]) -> None:
-        """Pass on what a watcher did with mouse and keyboard, one after the other.
+        """Forward a watcher's mouse and keyboard input, one after the other.
 
         Args:
             take_part: What watchers may do.
@@ -218,7 +218,7 @@ class Viewer:
 
 
 class _ForWatchers(Guarded):
-    """Answers who has the viewer's address."""
+    """Answers clients with the viewer's address."""
 
     def initialize(self, gate: Gate, token: str | None, viewer: Viewer) -> None:  # type: ignore[override]  # tornado's way
         super().initialize(gate, token)
@@ -248,7 +248,7 @@ class _Events(_ForWatchers):
 
 
 class _FromWatchers(_ForWatchers):
-    """Takes what watchers do."""
+    """Takes the input of watchers."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -291,13 +291,13 @@ class _Input(_FromWatchers):
 
 
 def write_door(file: Path, url: str) -> None:
-    """Write a page that leads to the viewer, for this user alone; one of an earlier start is replaced.
+    """Write a page that leads to the viewer, readable by this user only; it replaces one of an earlier start.
 
-    A program that opens an address in a browser shows the address on a command line, where every user reads it. The
-    name of a file may be read there.
+    A program that opens an address in a browser shows the address on a command line, which every user can read. The
+    name of a file may be read.
 
     Args:
-        file: Where, in a folder of this user's.
+        file: Its path, in a private folder.
         url: The viewer's address, with its token.
     """
     address = html.escape(url)

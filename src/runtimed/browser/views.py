@@ -1,4 +1,4 @@
-"""Views of an outline: as text, a part, so many levels, what people operate, what is different, what resembles.
+"""Views of an outline: as text, a part, some levels, what people operate, differences, resemblances.
 
 Pure functions over lines; nothing here talks to a browser.
 """
@@ -30,7 +30,7 @@ def text_of(lines: Sequence[Line]) -> str:
 
 
 def subtree(lines: Sequence[Line], ref: str) -> list[Line] | None:
-    """Return an element with all that is in it, None if it is not there."""
+    """Return an element with its content; None if it does not exist."""
     start = next((index for index, line in enumerate(lines) if line.ref == ref), None)
     if start is None:
         return None
@@ -46,7 +46,7 @@ def shallow(lines: Sequence[Line], depth: int) -> list[Line]:
 
 
 def interactive(lines: Sequence[Line], known: Mapping[str, Known]) -> list[Line]:
-    """Return what people operate, flat and in as few words as name it; below a list its options."""
+    """Return what people operate, as a flat list in few words; below a list its options."""
     found = []
     for index, line in enumerate(lines):
         if line.ref is None:
@@ -65,7 +65,7 @@ def interactive(lines: Sequence[Line], known: Mapping[str, Known]) -> list[Line]
 
 
 def beginning(lines: Sequence[Line], ref: str) -> tuple[list[Line], list[Line]] | None:
-    """Return what an element is in, outermost first, and the lines from its own on; None if it is not there."""
+    """Return the ancestors of an element, outermost first, and the lines from its own on; None if it does not exist."""
     start = next((index for index, line in enumerate(lines) if line.ref == ref), None)
     if start is None:
         return None
@@ -79,15 +79,15 @@ def beginning(lines: Sequence[Line], ref: str) -> tuple[list[Line], list[Line]] 
 
 
 def at_most(text: str, limit: int | None, least: int = 1) -> tuple[str, int, str | None]:
-    """Cut an outline so that it has at most so many characters, where it can before a line with a ref.
+    """Cut an outline to a number of characters, if possible before a line with a ref.
 
     Args:
         text: The outline.
-        limit: Characters; all if None.
-        least: So many lines are shown, if only in part.
+        limit: Characters; None for no limit.
+        least: Number of lines that are shown at least, if only in part.
 
     Returns:
-        What stays, how many characters are left out, and the ref at which the outline goes on.
+        The rest, the number of characters cut, and the ref at which the outline goes on.
     """
     if limit is None or len(text) <= limit:
         return text, 0, None
@@ -109,9 +109,9 @@ def at_most(text: str, limit: int | None, least: int = 1) -> tuple[str, int, str
 
 
 def difference(before: Sequence[Line], now: Sequence[Line]) -> str:
-    """Return what is different: lines that came begin with `+`, lines that went with `-`.
+    """Return the differences: new lines begin with `+`, removed ones with `-`.
 
-    Above each group, behind `@`, stands the nearest element around it.
+    Above each group, behind `@`, is its nearest common ancestor.
     """
     first, second = ([f"{' ' * STEP * line.level}{line.text}" for line in lines] for lines in (before, now))
     start = 0
@@ -134,13 +134,13 @@ def difference(before: Sequence[Line], now: Sequence[Line]) -> str:
 
 
 def nearest(ref: str, before: Sequence[Line], known: Collection[str], now: Sequence[Line]) -> Line | None:
-    """Return what has taken the place of an element which is gone; None if that is in doubt.
+    """Return what has replaced an element that is gone; None in doubt.
 
     Args:
-        ref: That of the element.
+        ref: The element's ref.
         before: The outline that showed it.
-        known: Refs that were there at the same time: those name other elements.
-        now: The outline of today.
+        known: Refs that existed at the same time: those name other elements.
+        now: The present outline.
     """
     gone = next(place for place, line in enumerate(before) if line.ref == ref)
     places = [place for place, line in enumerate(now) if line.ref is not None and line.ref not in known]
@@ -162,12 +162,12 @@ def nearest(ref: str, before: Sequence[Line], known: Collection[str], now: Seque
 
 
 def _likest(gone: Line, lines: Sequence[tuple[int, Line]]) -> list[int]:
-    """Return the places of the lines that resemble one the most, and enough."""
+    """Return the indexes of the lines that resemble one the most, and enough."""
     found: list[int] = []
     score = 0.5
     for place, line in lines:
         match = difflib.SequenceMatcher(None, gone.name, line.name)
-        # Most lines are nothing like it, which is seen at a glance.
+        # Most lines are nothing like it, which a quick check shows.
         if (gone.name or line.name) and min(match.real_quick_ratio(), match.quick_ratio()) * 0.8 + 0.2 < score:
             continue
         likeness = match.ratio() if gone.name or line.name else 1.0
@@ -182,13 +182,13 @@ def _likest(gone: Line, lines: Sequence[tuple[int, Line]]) -> list[int]:
 
 
 def _twins(lines: Sequence[Line], place: int) -> list[int]:
-    """Return where the elements of the same role and name are, itself included."""
+    """Return the indexes of the elements with the same role and name, itself included."""
     one = lines[place]
     return [at for at, line in enumerate(lines) if line.ref and (line.role, line.name) == (one.role, one.name)]
 
 
 def _ancestors(lines: Sequence[Line], place: int) -> list[int]:
-    """Return where the elements are in which one is, the nearest first."""
+    """Return the indexes of an element's ancestors, the nearest first."""
     found = []
     level = lines[place].level
     for at in range(place - 1, -1, -1):
@@ -199,7 +199,7 @@ def _ancestors(lines: Sequence[Line], place: int) -> list[int]:
 
 
 def _part(lines: Sequence[Line], place: int, steps: int) -> tuple[list[str], list[str]]:
-    """Return the names of what an element is in, and what the part of the page so many steps around it holds."""
+    """Return the names of an element's ancestors, and the content of the part of the page so many levels around it."""
     around = _ancestors(lines, place)
     top = [place, *around][min(steps, len(around))]
     names = [f"{lines[at].role} {lines[at].name}" for at in around if lines[at].name]
@@ -207,19 +207,19 @@ def _part(lines: Sequence[Line], place: int, steps: int) -> tuple[list[str], lis
 
 
 def _alike(one: tuple[list[str], list[str]], other: tuple[list[str], list[str]]) -> bool:
-    """Whether two parts are the same, as far as both outlines show what they are in."""
+    """Whether two parts are the same, as far as both outlines show their ancestors."""
     around = all(name == named for name, named in zip(one[0], other[0], strict=False))
     return around and one[1] == other[1]
 
 
 def _end(lines: Sequence[Line], place: int) -> int:
-    """Return where what is in an element ends."""
+    """Return the index behind the content of an element."""
     level = lines[place].level
     return next((at for at in range(place + 1, len(lines)) if lines[at].level <= level), len(lines))
 
 
 def _summary(lines: Sequence[Line], index: int) -> str:
-    """Return the first words of what is in an element, or else where it leads."""
+    """Return the first words of an element's content, or else its address."""
     words: list[str] = []
     address = ""
     for line in lines[index + 1 :]:

@@ -21,7 +21,7 @@ __all__ = ["wait"]
 
 
 async def wait(action: actions.Wait, tab: OpenTab) -> str:
-    """Wait, and return what has come of it.
+    """Wait, and return the outcome.
 
     Raises:
         Refused: If it did not come in time.

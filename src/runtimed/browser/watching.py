@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["FrameWatches", "Watched", "end_watch", "free_input", "hears_keys", "is_pressed", "put_away", "start_watch"]
 
 _SILENT: Final = 1.0
-"""Seconds that a frame gets to say whether it has changed: one that hangs must not hold up what is done elsewhere."""
+"""Seconds within which a frame must say whether it has changed: one that hangs must not hold up the others."""
 
 # What listens stays in the document: whoever begins to listen to its scrolling has Chromium draw it anew, in the middle
 # of the action (a click took 1.3 times as long).
@@ -81,15 +81,15 @@ _STOP: Final = {"functionDeclaration": "function () { return this.stop(); }", "r
 _KEYS: Final = "runtimed-keys"
 _KEY_EVENTS: Final = frozenset({"keydown", "keypress", "keyup"})
 _HEARERS: Final = ("window", "document", "document.documentElement", "document.body")
-"""What hears of the keys that are pressed while nothing has the focus."""
+"""Listener for keys that are pressed while nothing has the focus."""
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """What was seen.
+    """The result of a watch.
 
     Attributes:
         changed: Whether the page changed.
-        heard: Whether it got input, as far as can be known: what a frame gets is not seen.
+        heard: Whether it got input, as far as known: input to a frame is not seen.
     """
 
     changed: bool
@@ -97,9 +97,9 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 async def start_watch(tab: OpenTab) -> str | None:
-    """Begin to watch a page; None if it cannot be watched just now: it navigates, which is seen in another way.
+    """Begin to watch a page; None if it cannot be watched just now: it navigates, which is detected otherwise.
 
-    Chromium is asked itself: Playwright's driver would answer nothing else meanwhile.
+    Chromium is asked directly: Playwright's driver would answer nothing else meanwhile.
     """
     if tab.connection is None:
         return None
@@ -123,7 +123,7 @@ def _watch_in(answer: dict[str, Any]) -> str | None:
 
 
 async def end_watch(tab: OpenTab, watch: str) -> Watched:
-    """Stop watching, and return what was seen."""
+    """Stop watching; return what was seen."""
     try:
         answer = await _connection(tab).send("Runtime.callFunctionOn", {**_STOP, "objectId": watch})
     except PlaywrightError:  # its document is gone
@@ -133,11 +133,11 @@ async def end_watch(tab: OpenTab, watch: str) -> Watched:
 
 
 class FrameWatches:
-    """Watches of a page's frames: the page itself hears nothing of what happens in those of other sites.
+    """Watches of a page's frames: the page itself does not notice what happens in those of other sites.
 
     Args:
-        frames: Which.
-        first: The first watch of the document in each, with which the later ones begin; gets those that it lacks.
+        frames: The frames.
+        first: The first watch of the document in each, with which later ones begin; gets those that it lacks.
     """
 
     def __init__(self, frames: Sequence[Frame], first: MutableMapping[Frame, JSHandle]) -> None:
@@ -146,7 +146,7 @@ class FrameWatches:
         self._ending: set[asyncio.Task[bool]] = set()
 
     async def end(self) -> bool:
-        """Stop watching, and return whether a frame has changed, as far as they say so. Harmless twice."""
+        """Stop watching; return whether a frame has changed, as far as they say so. Idempotent."""
         self._ending |= {asyncio.create_task(self._end(frame, starting)) for frame, starting in self._watching}
         self._watching.clear()
         if not self._ending:
@@ -161,7 +161,7 @@ class FrameWatches:
                 return await first.evaluate_handle("watch => watch.again()")
         try:
             watch = await frame.evaluate_handle(_WATCH)
-        except PlaywrightError:  # it goes elsewhere, which is seen in another way
+        except PlaywrightError:  # it navigates, which is detected otherwise
             return None
         self._first[frame] = watch
         return watch
@@ -180,7 +180,7 @@ class FrameWatches:
 
 
 async def is_pressed(tab: OpenTab, watching: asyncio.Future[str | None]) -> bool:
-    """Whether a page has been clicked since a watch began, as far as can be known."""
+    """Whether a page has been clicked since a watch began, as far as known."""
     watch = await watching
     if watch is None:
         return True
@@ -192,17 +192,17 @@ async def is_pressed(tab: OpenTab, watching: asyncio.Future[str | None]) -> bool
 
 
 async def free_input(tab: OpenTab) -> bool:
-    """End a drag that keeps a page from getting any input; whether there was one.
+    """End a drag that keeps a page from getting any input; return whether there was one.
 
-    Who attached to the browser may have left one behind: Chromium confirms clicks and keys of everybody then, and the
-    page gets none of them.
+    An attached client may have left one behind: Chromium confirms everybody's clicks and keys then, and the page gets
+    none of them.
     """
     watch = await start_watch(tab)
     if watch is None:
         return False
     for x in (2, 1):
         await _of_page(tab).send("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": 1})
-    # A page can keep events from us, but not what the pointer is over.
+    # A page can hide events from us, but not what the pointer is over.
     over = await _connection(tab).send("Runtime.callFunctionOn", {**_OVER, "objectId": watch})
     heard = (await end_watch(tab, watch)).heard or bool(over["result"].get("value", True))
     if not heard:
@@ -212,7 +212,7 @@ async def free_input(tab: OpenTab) -> bool:
 
 
 async def hears_keys(tab: OpenTab) -> bool:
-    """Whether a page listens for keys, wherever the focus is; what we have put there to watch it is passive."""
+    """Whether a page listens for keys, wherever the focus is; our own listeners are passive."""
     if tab.cdp is None:
         return True
     cdp = tab.cdp

@@ -1,4 +1,4 @@
-"""The frames of a WebSocket that passes through: where its messages begin and end, and what small ones say.
+"""The frames of a forwarded WebSocket: the boundaries of its messages, and the text of small ones.
 
 Sans-IO: takes bytes, gives messages back; nothing here opens a socket. Source: RFC 6455, section 5.
 """
@@ -14,18 +14,18 @@ import msgspec
 __all__ = ["MAX_READ", "Frames", "Piece", "client_frame", "server_frame"]
 
 MAX_READ: Final = 4 * 2**20
-"""Longest message that is read, in bytes; a longer one passes piece by piece, unread."""
+"""Longest message that is decoded, in bytes; a longer one is forwarded in pieces."""
 
 _TEXT: Final = 1
 _FIRST_CONTROL: Final = 8
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """Something to pass on.
+    """Something to forward.
 
     Attributes:
-        raw: As it came.
-        text: What it says, where it is a whole message of text; else None.
+        raw: Its bytes.
+        text: Its text, if it is a complete text message; else None.
     """
 
     raw: bytes
@@ -45,12 +45,12 @@ class Frames:
         self._raw = bytearray()
         self._payload = bytearray()
         self._is_text = False
-        self._is_long = False  # the message under way passes unread
-        self._is_last = False  # the frame under way ends its message
-        self._rest = 0  # bytes of the frame under way that pass unread
+        self._is_long = False  # whether the present message is forwarded undecoded
+        self._is_last = False  # whether the present frame ends its message
+        self._rest = 0  # bytes of the present frame to forward undecoded
 
     def receive_data(self, data: bytes) -> Iterator[Piece]:
-        """Take bytes, and give what is to be passed on, in order."""
+        """Take bytes, and yield what is to be forwarded, in order."""
         self._buffer += data
         while self._buffer:
             piece = self._pass_on() if self._rest else self._read_frame()
@@ -66,7 +66,7 @@ class Frames:
         return Piece(raw)
 
     def _read_frame(self) -> Piece | None:
-        """Read the next frame; None if it is not there as a whole."""
+        """Read the next frame; None if it is incomplete."""
         head = _head(self._buffer)
         if head is None:
             return None
@@ -85,7 +85,7 @@ class Frames:
             return None
         raw = self._take(size + length)
         if kind >= _FIRST_CONTROL:
-            return Piece(raw)  # these may come amid a message
+            return Piece(raw)  # control frames may come within a message
         self._is_text = kind == _TEXT or (self._is_text and not kind)
         self._raw += raw
         self._payload += _masked(raw[size:], mask)
@@ -108,18 +108,18 @@ class Frames:
 
 
 def client_frame(text: bytes) -> bytes:
-    """Return a message of text as a client sends it."""
+    """Return a text message as a client sends it."""
     mask = os.urandom(4)
     return _frame_head(text, 0x80) + mask + _masked(text, mask)
 
 
 def server_frame(text: bytes) -> bytes:
-    """Return a message of text as a server sends it."""
+    """Return a text message as a server sends it."""
     return _frame_head(text, 0) + text
 
 
 def _head(buffer: bytearray) -> tuple[int, int] | None:
-    """Return the length of a frame's head, and of what follows it."""
+    """Return the length of a frame's head, and of its payload."""
     if len(buffer) < 2:
         return None
     length = buffer[1] & 0x7F
@@ -140,7 +140,7 @@ def _frame_head(text: bytes, mask_bit: int) -> bytes:
 
 
 def _masked(payload: bytes, mask: bytes | bytearray) -> bytes:
-    """Apply a mask; twice gives back what there was."""
+    """Apply a mask; applying it twice restores the data."""
     if not mask or not payload:
         return payload
     # As one large number: byte by byte a page's script would take milliseconds.

@@ -19,11 +19,11 @@ __all__ = ["Witness"]
 
 
 class Witness(TabsListener):
-    """Writes down what pages do.
+    """Logs what pages do.
 
     Args:
-        context: Whose pages.
-        log: Where it is written.
+        context: The browser's default context.
+        log: The action log.
         cast: Shows the active tab.
     """
 
@@ -37,11 +37,11 @@ class Witness(TabsListener):
         context.on("requestfailed", self._on_failure)
 
     async def watch(self, tabs: Tabs, cdp: CDPSession) -> None:
-        """Begin: these are the tabs, and `cdp` tells which ones open."""
+        """Begin to watch these tabs; `cdp` reports new ones."""
         self._tabs = tabs
         self.tabs_changed()
         await cdp.send("Target.setDiscoverTargets", {"discover": True})
-        cdp.on("Target.targetCreated", self._on_created)  # afterwards: those that are there were told of before
+        cdp.on("Target.targetCreated", self._on_created)  # last: existing targets were reported before
 
     def tabs_changed(self) -> None:
         """See `TabsListener.tabs_changed`."""
@@ -86,7 +86,7 @@ class Witness(TabsListener):
     def _tab_of(self, request: PageRequest) -> str | None:
         try:
             return self._tab(request.frame.page)
-        except PlaywrightError:  # a service worker's, or its frame is just made
+        except PlaywrightError:  # a service worker's, or its frame is just being created
             return None
 
     def _tab(self, page: Page | None) -> str | None:

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 HIDDEN: Final = "is hidden"
-"""What keeps an element from being used that may come to be seen in time."""
+"""Obstacles to using an element that may show only after a while."""
 
 _LONG_URL: Final = 300
 
@@ -41,11 +41,11 @@ _REASONS: Final = {
     "ERR_INVALID_AUTH_CREDENTIALS": WANTS_LOGIN,
     "ERR_PROXY_CONNECTION_FAILED": "The proxy does not answer",
 }
-"""What Chromium's words for a failed navigation mean. Source: chromium.org, net/base/net_error_list.h."""
+"""Chromium's error of a failed navigation → its meaning. Source: chromium.org, net/base/net_error_list.h."""
 
 
 _UNREADABLE: Final = re.compile(r"while parsing (css )?selector|InjectedScript\._query|SelectorEvaluatorImpl")
-"""What is in Playwright's errors of a selector: their sentence, or where in its own code it stopped."""
+"""Parts of Playwright's errors about a selector: their sentence, or the place in its own code."""
 
 _ADVICE: Final = {
     "Cannot uncheck radio button": "is a radio button, which only another one of its group unchecks",
@@ -53,18 +53,18 @@ _ADVICE: Final = {
     "Element is not a <select>": "is no list of options of HTML's own; click opens it, and then clicks an option of it",
     "Element is not an <input>": "is no field; click it, and see with observe() whether that opens one",
 }
-"""What Playwright says of an element of another kind, and what can be done."""
+"""Playwright's error for an element of another kind → what can be done."""
 
 
 def explain(
     exc: PlaywrightError, selectors: Sequence[str | None], allowed_domains: Sequence[str] | None
 ) -> tuple[str, str]:
-    """Return what to say of an error of Playwright's, and the word for it.
+    """Return the sentence for one of Playwright's errors, and its kind.
 
     Args:
         exc: The error.
-        selectors: What the action named, in its order.
-        allowed_domains: The only ones that the session may ask.
+        selectors: The action's selectors, in order.
+        allowed_domains: The only hosts that the session may reach.
     """
     wrong = bad_selector(exc, selectors[-1] if selectors else None)
     if wrong is not None:
@@ -86,11 +86,11 @@ def explain(
 
 
 def bad_selector(exc: PlaywrightError, selector: str | None) -> str | None:
-    """Say what is wrong with a selector that cannot be read; None if the error is another.
+    """Return a sentence about an invalid selector; None if the error is another.
 
     Args:
         exc: The error.
-        selector: It, if it is known.
+        selector: The selector, if known.
     """
     if not _UNREADABLE.search(exc.message):
         return None
@@ -104,16 +104,16 @@ def bad_selector(exc: PlaywrightError, selector: str | None) -> str | None:
 
 
 def out_of_time(exc: PlaywrightTimeout, seconds: float) -> str:
-    """Say for what an action waited as long as it may take."""
+    """Return a sentence about what an action awaited until its time was over."""
     return re.sub(r"Timeout [\d.]+ms exceeded\.?", f"{seconds:g} s have passed", sentence(exc))
 
 
 def obstacle(exc: PlaywrightTimeout) -> str | None:
-    """Say what kept an element from being used until the end; None if it is something else, or the element was used."""
+    """Return a sentence about what kept an element from being used; None for another cause, or if it was used."""
     steps = [line.strip(" -") for line in exc.message.splitlines()]
     states = [line for line in steps if re.match(r"(element is |<.*intercepts|performing )", line)]
     if len(states) > 1 and states[-1].startswith("element is visible"):
-        # It was about to look once more at what the pointer would meet.
+        # It was about to check once more what the pointer would hit.
         states = [state for state in states[-2:] if re.search("intercepts|outside", state)]
     last = states[-1] if states else ""
     covering = re.match(r"(<.*>|<.*) intercepts pointer events", last)
@@ -129,25 +129,25 @@ def obstacle(exc: PlaywrightTimeout) -> str | None:
 
 
 def is_found(exc: PlaywrightTimeout) -> bool:
-    """Whether the element was there of which something was waited for."""
+    """Whether the element of an awaited condition existed."""
     return "resolved to" in exc.message or "element is not " in exc.message
 
 
 def performed(exc: PlaywrightTimeout) -> bool:
-    """Whether what the page did not answer in time was done to it."""
+    """Whether an action took effect though the page did not answer in time."""
     return any(line.strip(" -").startswith("performing ") for line in exc.message.splitlines())
 
 
 def late(exc: PlaywrightTimeout) -> str:
-    """Say that a page did not load in time."""
+    """Return a sentence about a page that did not load in time."""
     return f"The page did not load in time ({sentence(exc).rstrip('.')})."
 
 
 def sentence(exc: PlaywrightError) -> str:
-    """Return what Playwright says, in a line: the error, and the last thing that it was waiting for."""
+    """Return Playwright's message in one line: the error, and what it awaited last."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", exc.message)
     head, log, *_ = [*re.split(r"Call log:|=+ logs =+", text, maxsplit=1), ""]
-    head = re.sub(r"\n +at .*", "", head)  # of code in a page, for the most part Playwright's own stack
+    head = re.sub(r"\n +at .*", "", head)  # of code in a page, mostly Playwright's own stack
     first = re.sub(r"^[A-Z]\w+\.\w+: ", "", " ".join(head.split()).strip(" ="))
     steps = [line.strip(" -") for line in log.splitlines() if line.strip(" -=")]
     telling = [line for line in steps if re.search(r"not |intercept|inert|hidden|detached|outside|resolved to", line)]
@@ -155,5 +155,5 @@ def sentence(exc: PlaywrightError) -> str:
 
 
 def short(url: str) -> str:
-    """Return as much of an address as a sentence can bear."""
+    """Shorten an address for a sentence."""
     return url if len(url) <= _LONG_URL else f"{url[:_LONG_URL]}…"
