@@ -15,6 +15,7 @@ from runtimed.protocol import codec
 from runtimed.protocol.client_operations import ClientOperation, GetCell, GetStatus
 from runtimed.protocol.codec import decode_asked_of_daemon
 from runtimed.protocol.connection import (
+    MAX_CANCELLED,
     Abandoned,
     Acknowledged,
     Asked,
@@ -209,18 +210,19 @@ def test_a_cancel_that_crosses_its_reply_is_dropped():
 
 
 def test_a_late_reply_answers_no_second_request_of_the_same_number():
-    pair = greeted()
-    first = asked(pair, "first", 7)
-    pair.asking.cancel(7)
-    pair.serve()
-    second = asked(pair, "second", 7)
-    pair.serving.send_event(first, 1, b"late")
-    pair.serving.fail(first, NoKernel("late"))
-    pair.serving.reply(first, {"late": True})
-    pair.serving.reply(second, {"late": False})
-    pair.serving.reply(second, {"twice": True})
+    side = greeted().serving
+    request = Request(7, GetStatus())
+    first, cancelled, second = side.receive_data(frames(request, Cancel(7), request))
+    assert isinstance(first, Asked)
+    assert cancelled == Cancelled(first)
+    assert isinstance(second, Asked)
+    side.send_event(first, 1, b"late")
+    side.fail(first, NoKernel("late"))
+    side.reply(first, {"late": True})
+    side.reply(second, {"late": False})
+    side.reply(second, {"twice": True})
 
-    assert pair.answer() == [Replied(7, "second", {"late": False})]
+    assert said(side) == frames(Reply(7, {"late": False}))
 
 
 # --- the greeting -----------------------------------------------------------------------------------------------------
@@ -338,6 +340,28 @@ def test_a_number_in_use_names_no_second_request():
     assert list(pair.serving.receive_data(frames(Request(7, GetStatus())))) == []
     assert refusal_of(pair.serving) == "Request 7 is not answered yet: give each request a number of its own"
     assert list(pair.serving.under_way) == [request]
+
+
+def test_a_number_of_a_cancelled_request_names_no_other_one_whose_reply_its_own_would_be():
+    pair = greeted()
+    asked(pair, request_id=7)
+    pair.asking.cancel(7)
+    pair.serve()
+
+    with pytest.raises(ProtocolError, match="request 7 was cancelled: its reply may be on its way"):
+        pair.asking.ask(GetStatus(), "again", 7)
+    assert pair.serve() == []
+
+
+def test_the_numbers_of_long_ago_cancelled_requests_take_no_memory():
+    pair = greeted()
+    for _ in range(MAX_CANCELLED + 1):
+        pair.asking.cancel(pair.asking.ask(GetStatus(), "w"))
+    pair.serve()
+
+    assert asked(pair, request_id=1).id == 1
+    with pytest.raises(ProtocolError, match="request 2 was cancelled"):
+        pair.asking.ask(GetStatus(), "w", 2)
 
 
 def test_a_number_is_free_again_when_its_request_is_settled():
@@ -596,16 +620,17 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(number=st.one_of(st.none(), st.integers(1001, 1005)))
     def ask(self, number):
-        if not self.was_greeted or number in self.cancelled:
+        if not self.was_greeted:
             return
         waiter = self.asked = self.asked + 1
         try:
             # The operation tells the serving side whose it is.
             given = self.pair.asking.ask(GetCell(notebook_id="n", cell_id=str(waiter)), waiter, number)
         except RuntimedError:
-            assert self.pair.asking.is_over or number is None or number in self.open
+            assert self.pair.asking.is_over or number is None or number in self.open or number in self.cancelled
         else:
             assert given not in self.open
+            assert given not in self.cancelled
             self.open[given] = waiter
 
     @precondition(lambda self: self.open)

@@ -38,6 +38,7 @@ from runtimed.protocol.messages import (
 from runtimed.protocol.operation import Operation, ReplyBody
 
 __all__ = [
+    "MAX_CANCELLED",
     "Abandoned",
     "Acknowledged",
     "Asked",
@@ -59,6 +60,9 @@ __all__ = [
 
 MAX_SENTENCE: Final = 1000
 """Characters that are left of a sentence which does not fit into a frame."""
+
+MAX_CANCELLED: Final = 1000
+"""Number of the latest cancelled requests whose numbers are not used again: their replies may be on their way."""
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -289,6 +293,7 @@ class AskingSide(Side[AskingEvent[T]]):
         super().__init__(MAX_FRAME)
         self._other = other
         self._waiters: dict[int, T] = {}
+        self._cancelled: dict[int, None] = {}  # the oldest first
         self._last_id = 0
         self._has_greeted = False
         self._has_ended = False
@@ -304,14 +309,14 @@ class AskingSide(Side[AskingEvent[T]]):
         Args:
             operation: What to do.
             waiter: Comes back with all that answers it.
-            request_id: Its number, for a request that was numbered elsewhere; None for the next one. A number that was
-                given up is not used again: its reply may be on its way.
+            request_id: Its number, for a request that was numbered elsewhere; None for the next one.
 
         Returns:
             Its number, until it is settled.
 
         Raises:
-            ProtocolError: If it does not fit into a frame, or a request of this number is under way.
+            ProtocolError: If it does not fit into a frame, or a request of this number is under way, or was cancelled:
+                its reply would be taken for the new one's.
             RuntimedError: If the connection has ended.
         """
         if self.is_over:
@@ -320,6 +325,8 @@ class AskingSide(Side[AskingEvent[T]]):
             request_id = self._last_id = self._last_id + 1
         if request_id in self._waiters:
             raise ProtocolError(f"request {request_id} is under way")
+        if request_id in self._cancelled:
+            raise ProtocolError(f"request {request_id} was cancelled: its reply may be on its way")
         self._say(Request(request_id, operation))
         self._waiters[request_id] = waiter
         return request_id
@@ -329,6 +336,9 @@ class AskingSide(Side[AskingEvent[T]]):
         if request_id not in self._waiters:
             return False
         del self._waiters[request_id]
+        self._cancelled[request_id] = None
+        if len(self._cancelled) > MAX_CANCELLED:
+            del self._cancelled[next(iter(self._cancelled))]
         self._say(Cancel(request_id))
         return True
 
