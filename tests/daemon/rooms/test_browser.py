@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,24 @@ PAGE = "data:text/html,<title>One</title><button onclick='document.title += 1'>M
 ACTIVE = ("active", None)
 
 
+@pytest.fixture(scope="module")
+def shared(shared_daemon: Path) -> Iterator[BrowserSession]:
+    """The browser that the tests of this module share unless they end it, or want one of another kind."""
+    with BrowserSession("shop", timeout_minutes=None) as session:
+        yield session
+
+
+@pytest.fixture
+def shop(shared: BrowserSession) -> BrowserSession:
+    """The shared browser, with a single empty tab."""
+    if not shared.execute(type="goto", url="about:blank").success:
+        shared.execute(type="new_tab", raise_on_failure=True)
+    for tab in shared.observe().tabs:
+        if not tab.active:
+            shared.execute(type="close_tab", tab=tab.id, raise_on_failure=True)
+    return shared
+
+
 def state(session: BrowserSession) -> tuple[str, str | None]:
     status = session.status()
     return status.status, status.close_reason
@@ -65,8 +84,8 @@ def daemon_process() -> psutil.Process:
     return psutil.Process(status.pid)
 
 
-def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_under_its_id(data_dir):
-    with BrowserSession("shop") as session:
+def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_under_its_id(shared_daemon):
+    with BrowserSession("killed") as session:
         first = session.status()
         killed = chromium_of(session)
 
@@ -76,10 +95,10 @@ def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_u
         took = time.monotonic() - killed_at
         error = session.status().error
         with pytest.raises(
-            SessionClosed, match=r"(?s)'shop' has no browser: it is error \(died\): .*SIGKILL"
+            SessionClosed, match=r"(?s)'killed' has no browser: it is error \(died\): .*SIGKILL"
         ) as caught:
             session.observe()
-        assert caught.value.notebook_id == "shop"
+        assert caught.value.notebook_id == "killed"
         session.start()
 
         assert took < 1.0
@@ -90,7 +109,7 @@ def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_u
         assert session.status().host_pid != first.host_pid
         assert session.observe().url == "about:blank"
     assert state(session) == ("closed", "stopped")
-    actions = [(entry.action, entry.detail) for entry in Client().sessions.log("shop")]
+    actions = [(entry.action, entry.detail) for entry in Client().sessions.log("killed")]
     assert actions == [
         ("session_closed", "stopped"),
         ("session_started", None),
@@ -99,8 +118,8 @@ def test_a_browser_that_is_killed_is_an_error_at_once_and_can_be_started_again_u
     ]
 
 
-def test_a_browser_outlives_its_daemon_but_not_its_host(data_dir):
-    session = BrowserSession("shop", timeout_minutes=10)
+def test_a_browser_outlives_its_daemon_but_not_its_host(shared_daemon):
+    session = BrowserSession("outlives", timeout_minutes=10)
     session.start()
     session.execute(type="goto", url=PAGE)
     button = next(element for element in session.observe().elements if element.role == "button")
@@ -123,7 +142,7 @@ def test_a_browser_outlives_its_daemon_but_not_its_host(data_dir):
     assert state(session) == ("error", "host_lost")
 
 
-def test_an_action_that_was_under_way_when_the_daemon_died_is_performed_once(data_dir):
+def test_an_action_that_was_under_way_when_the_daemon_died_is_performed_once(shop):
     code = """() => {
         document.title = `begun ${window.n = (window.n || 0) + 1}`;
         return new Promise(done => setTimeout(() => done(n), 1500));
@@ -145,33 +164,29 @@ async def has_title(session: AsyncBrowserSession, title: str) -> bool:
     return (await session.observe()).title == title
 
 
-def test_a_stale_ref_fails_at_once_with_the_nearest_element_that_is_there(data_dir):
-    with BrowserSession("shop") as session:
-        session.execute(type="goto", url=PAGE)
-        (old,) = (element.ref for element in session.observe().elements if element.role == "button")
-        session.execute(type="reload")
-        (new,) = (element.ref for element in session.observe().elements if element.role == "button")
+def test_a_stale_ref_fails_at_once_with_the_nearest_element_that_is_there(shop):
+    shop.execute(type="goto", url=PAGE)
+    (old,) = (element.ref for element in shop.observe().elements if element.role == "button")
+    shop.execute(type="reload")
+    (new,) = (element.ref for element in shop.observe().elements if element.role == "button")
 
-        with pytest.raises(
-            StaleElement, match=f'{old} .button "More". is no longer .*; the nearest one is {new}'
-        ) as stale:
-            session.execute(type="click", ref=old, raise_on_failure=True)
-        assert isinstance(stale.value, ActionFailed)
-        assert (stale.value.ref, stale.value.nearest, stale.value.error) == (old, new, "StaleElement")
-        assert not stale.value.result.success
-        with pytest.raises(ActionFailed, match="no tab 't9'") as refused:
-            session.execute(type="switch_tab", tab="t9", raise_on_failure=True)
-        assert not isinstance(refused.value, StaleElement)
+    with pytest.raises(StaleElement, match=f'{old} .button "More". is no longer .*; the nearest one is {new}') as stale:
+        shop.execute(type="click", ref=old, raise_on_failure=True)
+    assert isinstance(stale.value, ActionFailed)
+    assert (stale.value.ref, stale.value.nearest, stale.value.error) == (old, new, "StaleElement")
+    assert not stale.value.result.success
+    with pytest.raises(ActionFailed, match="no tab 't9'") as refused:
+        shop.execute(type="switch_tab", tab="t9", raise_on_failure=True)
+    assert not isinstance(refused.value, StaleElement)
 
 
-def test_a_dialog_in_the_way_of_a_picture_is_a_browser_error(data_dir):
-    with BrowserSession("shop") as session:
-        session.execute(type="evaluate_js", code="alert('first')")
-        with pytest.raises(BrowserError, match=r"waits in a dialog \(alert\): 'first'; handle_dialog answers it"):
-            session.screenshot()
+def test_a_dialog_in_the_way_of_a_picture_is_a_browser_error(shop):
+    shop.execute(type="evaluate_js", code="alert('first')")
+    with pytest.raises(BrowserError, match=r"waits in a dialog \(alert\): 'first'; handle_dialog answers it"):
+        shop.screenshot()
 
 
-def test_what_takes_long_holds_up_nobody_else_and_ends_when_nobody_waits_for_it(data_dir):
+def test_what_takes_long_holds_up_nobody_else_and_ends_when_nobody_waits_for_it(shop):
     async def scenario() -> None:
         async with AsyncBrowserSession("shop") as session, AsyncBrowserSession("shop") as other:
             waiting = asyncio.create_task(session.execute(type="wait", seconds=600))
@@ -224,7 +239,7 @@ def test_the_timeouts_of_a_browser_session_count_from_its_last_use_and_from_its_
     asyncio.run(scenario())
 
 
-def test_a_browser_that_cannot_start_says_what_to_do(data_dir, monkeypatch):
+def test_a_browser_that_cannot_start_says_what_to_do(shared_daemon, monkeypatch):
     monkeypatch.setenv("RUNTIMED_CHROMIUM", "/nowhere/chromium")
     session = BrowserSession()
     with pytest.raises(BrowserUnavailable, match="RUNTIMED_CHROMIUM names '/nowhere/chromium', which is no program"):
@@ -232,11 +247,11 @@ def test_a_browser_that_cannot_start_says_what_to_do(data_dir, monkeypatch):
     assert state(session) == ("error", "died")
     session.stop()
     assert state(session) == ("error", "died")
-    with pytest.raises(BrowserUnavailable), BrowserSession("shop"):
+    with pytest.raises(BrowserUnavailable), BrowserSession("unstarted"):
         pytest.fail("it has started")
 
 
-def test_what_a_browser_cannot_be_started_with_is_named(data_dir, tmp_path):
+def test_what_a_browser_cannot_be_started_with_is_named(shop, tmp_path):
     file = tmp_path / "cookies.txt"
     file.write_text("# Netscape HTTP Cookie File\nexample.com\tFALSE\t/\n")
     with pytest.raises(InvalidCookieFile, match="line 2 has 3 fields") as caught, BrowserSession(cookie_file=file):
@@ -246,28 +261,27 @@ def test_what_a_browser_cannot_be_started_with_is_named(data_dir, tmp_path):
         BrowserSession(allowed_domains=[], chrome_args=["--proxy-server=x"])
 
     file.write_text("example.com\tFALSE\t/\tFALSE\t0\ta\t1\n")
-    with BrowserSession("shop") as session:
-        session.set_cookies(cookie_file=file)
-        assert [(one["name"], one["domain"]) for one in session.get_cookies()] == [("a", "example.com")]
-        with pytest.raises(InvalidCookieFile, match="There is no cookie file"):
-            session.set_cookies(cookie_file=tmp_path / "none")
-        with pytest.raises(BrowserError, match="either cookies or cookie_file"):
-            session.set_cookies()
-        one = {"name": "a", "value": "1", "domain": "example.com"}
-        refusals: list[tuple[Any, str]] = [
-            (one, "cookies are a list of objects, as get_cookies returns them; a single one is a list of one"),
-            ("a=b", "cookies are a list of objects, as get_cookies returns them; not str"),
-            (1, "cookies are a list of objects, as get_cookies returns them; not int"),
-            ([one, "a=b"], "cookie 2 is no object"),
-            ([{**one, "value": b"1"}], "cookie 1: value is no text"),
-        ]
-        for given, says in refusals:
-            with pytest.raises(BrowserError) as refused:
-                session.set_cookies(given)
-            assert refused.value.message == says
+    shop.set_cookies(cookie_file=file)
+    assert [(one["name"], one["domain"]) for one in shop.get_cookies()] == [("a", "example.com")]
+    with pytest.raises(InvalidCookieFile, match="There is no cookie file"):
+        shop.set_cookies(cookie_file=tmp_path / "none")
+    with pytest.raises(BrowserError, match="either cookies or cookie_file"):
+        shop.set_cookies()
+    one = {"name": "a", "value": "1", "domain": "example.com"}
+    refusals: list[tuple[Any, str]] = [
+        (one, "cookies are a list of objects, as get_cookies returns them; a single one is a list of one"),
+        ("a=b", "cookies are a list of objects, as get_cookies returns them; not str"),
+        (1, "cookies are a list of objects, as get_cookies returns them; not int"),
+        ([one, "a=b"], "cookie 2 is no object"),
+        ([{**one, "value": b"1"}], "cookie 1: value is no text"),
+    ]
+    for given, says in refusals:
+        with pytest.raises(BrowserError) as refused:
+            shop.set_cookies(given)
+        assert refused.value.message == says
 
 
-def test_profiles_are_listed_and_deleted(data_dir):
+def test_profiles_are_listed_and_deleted(shared_daemon):
     client = Client()
     assert client.profiles.list() == []
     with BrowserSession(profile="work") as session:
@@ -297,7 +311,7 @@ def test_profiles_are_listed_and_deleted(data_dir):
         assert asyncio.run(scenario()) == []
 
 
-def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser(data_dir):
+def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser(shared_daemon):
     unnamed = BrowserSession()
     assert unnamed.session_id is None
     status = unnamed.status()
@@ -316,16 +330,16 @@ def test_before_its_start_and_after_its_end_a_session_has_a_state_and_no_browser
     named.close()
 
 
-def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir):
-    session = BrowserSession("shop")
-    assert (session.is_new, repr(session)) == (None, "BrowserSession(id=shop)")
+def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(shared_daemon):
+    session = BrowserSession("block")
+    assert (session.is_new, repr(session)) == (None, "BrowserSession(id=block)")
     session.start()
     with session:
         session.start()
-    with BrowserSession("shop") as joined:
+    with BrowserSession("block") as joined:
         joined.execute(type="goto", url=PAGE)
-    assert (session.is_new, repr(session)) == (True, "BrowserSession(id=shop, new)")
-    assert (joined.is_new, repr(joined)) == (False, "BrowserSession(id=shop)")
+    assert (session.is_new, repr(session)) == (True, "BrowserSession(id=block, new)")
+    assert (joined.is_new, repr(joined)) == (False, "BrowserSession(id=block)")
     assert state(session) == ACTIVE
     assert session.observe().title == "One"
 
@@ -335,11 +349,11 @@ def test_a_block_ends_the_session_that_it_started_and_leaves_any_other(data_dir)
     assert state(session) == ("closed", "stopped")
 
 
-def test_what_pages_said_asked_for_and_downloaded_can_be_read_and_sifted_also_afterwards(data_dir):
+def test_what_pages_said_asked_for_and_downloaded_can_be_read_and_sifted_also_afterwards(shared_daemon):
     def do(action: str, **fields: Any) -> ActionResult:
         return session.execute(type=action, raise_on_failure=True, **fields)
 
-    with serve() as site, BrowserSession("shop") as session:
+    with serve() as site, BrowserSession("said") as session:
         page = f"{site.url}/plain"
         do("goto", url=page)
         start = do("evaluate_js", code="document.body.innerHTML = '<a download href=/download/report.txt>Report</a>'")
@@ -389,7 +403,7 @@ def seen_in_viewer(url: str) -> dict[str, Any]:
     raise AssertionError("the viewer ended")
 
 
-def test_the_viewer_shows_how_long_the_session_lives_on_and_whatever_uses_it_prolongs_that(data_dir):
+def test_the_viewer_shows_how_long_the_session_lives_on_and_whatever_uses_it_prolongs_that(shared_daemon):
     with BrowserSession("seen", timeout_minutes=10) as session, BrowserSession("seen") as joined:
         url = session.viewer_url
         first = seen_in_viewer(url)
@@ -406,11 +420,11 @@ def test_the_viewer_shows_how_long_the_session_lives_on_and_whatever_uses_it_pro
         assert seen_in_viewer(session.viewer_url)["why"] == "max_duration"
 
 
-def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(data_dir, tmp_path):
+def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(shared_daemon, tmp_path):
     opener = tmp_path / "opener"
     opener.write_text(f'#!/bin/sh\nprintf %s "$*" > {tmp_path}/line\n')
     opener.chmod(0o700)
-    script = "from runtimed import BrowserSession; s = BrowserSession('seen', headless=False); s.start(); s.close()"
+    script = "from runtimed import BrowserSession; s = BrowserSession('opened', headless=False); s.start(); s.close()"
     opened = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "BROWSER": f"{opener} %s"},
@@ -420,12 +434,12 @@ def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(data_dir, tm
         check=True,
     )
 
-    with BrowserSession("seen") as session:
+    with BrowserSession("opened") as session:
         session.start()
         line = (tmp_path / "line").read_text()
         (tmp_path / "line").unlink()
         subprocess.run(
-            [sys.executable, "-m", "runtimed", "view", "see"],
+            [sys.executable, "-m", "runtimed", "view", "open"],
             env={**os.environ, "BROWSER": f"{opener} %s"},
             timeout=60,
             check=True,
@@ -439,7 +453,7 @@ def test_the_token_of_a_viewer_that_is_opened_is_on_no_command_line(data_dir, tm
     assert not page.exists()
 
 
-def test_a_session_is_of_one_kind(data_dir):
+def test_a_session_is_of_one_kind(shop):
     with Session("notebook") as notebook:
         notebook.create_cell("1")
         browser = BrowserSession("notebook")
@@ -450,26 +464,30 @@ def test_a_session_is_of_one_kind(data_dir):
         with pytest.raises(SessionError, match="'notebook' is a kernel session"):
             browser.read_actions()
         browser.close()
-    with BrowserSession("shop") as session:
-        for use in (
-            lambda s: s.run("1"),
-            lambda s: s.create_cell("1"),
-            lambda s: s.start_kernel(),
-            lambda s: s.get_cells(),
-            lambda s: s.interrupt(),
-            lambda s: s.trust_environment(),
-        ):
-            with Session("shop") as notebook, pytest.raises(SessionError, match="'shop' is a browser session"):
-                use(notebook)
-        assert state(session) == ACTIVE
-        assert [status.session_id for status in Client().sessions.list(kind="browser")] == ["shop"]
+    for use in (
+        lambda s: s.run("1"),
+        lambda s: s.create_cell("1"),
+        lambda s: s.start_kernel(),
+        lambda s: s.get_cells(),
+        lambda s: s.interrupt(),
+        lambda s: s.trust_environment(),
+    ):
+        with Session("shop") as notebook, pytest.raises(SessionError, match="'shop' is a browser session"):
+            use(notebook)
+    assert state(shop) == ACTIVE
+    sessions = Client().sessions
+    every, browsers = (
+        {status.session_id for status in listed} for listed in (sessions.list(), sessions.list(kind="browser"))
+    )
+    assert "shop" in browsers
+    assert every - browsers == {"notebook"}
 
 
 SCRIPT = """
 import signal, sys, time
 from runtimed import BrowserSession
 {handler}
-with BrowserSession("shop") as session:
+with BrowserSession("interrupted") as session:
     print("ready", flush=True)
     {work}
 """
@@ -482,7 +500,7 @@ with BrowserSession("shop") as session:
         ("signal.signal(signal.SIGINT, lambda *_: sys.exit(7))", "time.sleep(60)", 7),
     ],
 )
-def test_an_interrupt_in_the_block_ends_the_session_as_failed(data_dir, handler, work, code):
+def test_an_interrupt_in_the_block_ends_the_session_as_failed(shared_daemon, handler, work, code):
     script = SCRIPT.format(handler=handler, work=work)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -490,11 +508,11 @@ def test_an_interrupt_in_the_block_ends_the_session_as_failed(data_dir, handler,
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline() == "ready\n"
-        chromium = chromium_of(BrowserSession("shop"))
+        chromium = chromium_of(BrowserSession("interrupted"))
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == code
 
-    assert state(BrowserSession("shop")) == ("closed", "error")
+    assert state(BrowserSession("interrupted")) == ("closed", "error")
     assert not chromium.is_running()
 
 
