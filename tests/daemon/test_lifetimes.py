@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -36,13 +38,48 @@ def kill_daemon() -> None:
     wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
 
 
+@pytest.fixture(scope="module")
+def kernel(shared_daemon: Path) -> int:
+    """The kernel of the session "kept", which no test harms; there is a new daemon whenever one was killed."""
+    with Session("kept") as session:
+        session.run("x = 'kept'")
+        pid = session.status().kernel_pid
+    assert pid is not None
+    return pid
+
+
+@pytest.fixture
+def kept(kernel: int) -> Iterator[Session]:
+    """The session whose kernel outlives whatever is killed."""
+    with Session("kept") as session:
+        yield session
+        assert session.run("print(x)").stdout == "kept\n"
+        assert session.status().kernel_pid == kernel
+
+
+TWENTY_CLIENTS = """
+import runtimed, threading
+pids = []
+def connect():
+    runtimed.Session("s").connect()
+    pids.append(runtimed.Client().status().pid)
+threads = [threading.Thread(target=connect) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(pids), *set(pids))
+"""
+
+
 def test_twenty_clients_at_once_start_exactly_one_daemon(data_dir):
-    script = "import runtimed\ns = runtimed.Session('s')\ns.connect()\nprint(runtimed.Client().status().pid)"
-    clients = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(20)]
+    clients = [
+        subprocess.Popen([sys.executable, "-c", TWENTY_CLIENTS], stdout=subprocess.PIPE, text=True) for _ in range(5)
+    ]
 
     pids = {client.communicate()[0] for client in clients}
 
-    assert pids == {f"{daemon_pid()}\n"}
+    assert pids == {f"4 {daemon_pid()}\n"}
     assert len([p for p in processes_of(data_dir) if "runtimed.daemon" in command_of(p)]) == 1
 
 
@@ -63,55 +100,48 @@ def test_a_daemon_belongs_to_no_client_s_session_and_survives_ctrl_c(data_dir):
     assert os.getsid(0) not in sessions
 
 
-def test_a_kernel_survives_the_death_of_its_clients_and_their_output_is_kept(data_dir):
-    code = COUNT.format(50)
-    script = f"import runtimed; runtimed.Session('s').run({code!r})"
+def test_a_kernel_survives_the_death_of_its_clients_and_their_output_is_kept(kept):
+    cell_id = kept.create_cell(COUNT.format(50))
+    script = f"import runtimed; runtimed.Session('kept').execute_cell({cell_id!r})"
     client = subprocess.Popen([sys.executable, "-c", script])
-    with Session("s") as session:
-        wait_until(lambda: any(cell.outputs for cell in session.get_cells()), "the cell does not begin")
-        client.kill()
-        client.wait()
-        wait_until(
-            lambda: session.get_cells()[0].outputs[0].text == lines(50), "the output of the dead client is not complete"
-        )
+    wait_until(lambda: kept.get_cell(cell_id).outputs, "the cell does not begin")
+    client.kill()
+    client.wait()
+    wait_until(
+        lambda: kept.get_cell(cell_id).outputs[0].text == lines(50), "the output of the dead client is not complete"
+    )
 
 
-def test_a_kernel_survives_the_death_of_the_daemon_and_a_waiting_client_misses_nothing(data_dir):
-    with Session("s") as session:
-        session.start_kernel()
-        kernel = session.status().kernel_pid
-        cell_id = session.create_cell(COUNT.format(100))
-        events = session.stream_execute(cell_id)
-        seen = [next(events) for _ in range(10)]
-        kill_daemon()
-        seen += [next(events) for _ in range(20)]
-        kill_daemon()
-        seen += list(events)
+def test_a_kernel_survives_the_death_of_the_daemon_and_a_waiting_client_misses_nothing(kept):
+    cell_id = kept.create_cell(COUNT.format(100))
+    events = kept.stream_execute(cell_id)
+    seen = [next(events) for _ in range(10)]
+    kill_daemon()
+    seen += [next(events) for _ in range(20)]
+    kill_daemon()
+    seen += list(events)
 
-        assert "".join(event.output.text or "" for event in seen if event.output) == lines(100)
-        assert [event.event_type for event in seen if event.event_type != "output"] == ["execution_started", "done"]
-        assert session.get_cell(cell_id).outputs[0].text == lines(100)
-        assert session.status().kernel_pid == kernel
+    assert "".join(event.output.text or "" for event in seen if event.output) == lines(100)
+    assert [event.event_type for event in seen if event.event_type != "output"] == ["execution_started", "done"]
+    assert kept.get_cell(cell_id).outputs[0].text == lines(100)
 
 
-def test_a_blocked_call_goes_on_with_the_next_daemon(data_dir):
-    with Session("s") as session:
-        session.start_kernel()
-        results = []
-        thread = threading.Thread(target=lambda: results.append(session.run(COUNT.format(100))))
-        thread.start()
-        with Session("s") as other:
-            wait_until(lambda: other.get_cells() and other.get_cells()[0].outputs, "the cell does not begin")
-        kill_daemon()
-        thread.join()
+def test_a_blocked_call_goes_on_with_the_next_daemon(kept):
+    results = []
+    cell_id = kept.create_cell(COUNT.format(100))
+    thread = threading.Thread(target=lambda: results.append(kept.execute_cell(cell_id)))
+    thread.start()
+    with Session("kept") as other:
+        wait_until(lambda: other.get_cell(cell_id).outputs, "the cell does not begin")
+    kill_daemon()
+    thread.join()
 
     assert [result.stdout for result in results] == [lines(100)]
 
 
-def test_a_host_that_loses_its_daemon_starts_one_and_queued_work_goes_on(data_dir, tmp_path):
+def test_a_host_that_loses_its_daemon_starts_one_and_queued_work_goes_on(kernel, tmp_path):
     witness = tmp_path / "witness"
-    with Session("s") as session:
-        session.start_kernel()
+    with Session("kept") as session:
         first = session.create_cell(COUNT.format(50))
         second = session.create_cell(f"open({str(witness)!r}, 'a').write('ran\\n')")
         session.queue_cell(first)
@@ -120,9 +150,10 @@ def test_a_host_that_loses_its_daemon_starts_one_and_queued_work_goes_on(data_di
 
     wait_until(witness.exists, "the queued cell does not run")
 
-    with Session("s") as session:
+    with Session("kept") as session:
         assert session.wait(execution_id).success
         assert session.get_cell(first).outputs[0].text == lines(50)
+        assert session.status().kernel_pid == kernel
     assert witness.read_text() == "ran\n"
 
 
@@ -143,25 +174,20 @@ def test_cells_outputs_and_history_are_there_after_a_daemon_s_restart(data_dir):
         assert (status.status, status.close_reason) == ("closed", "stopped")
 
 
-def test_a_shutdown_that_keeps_the_kernels_hands_them_to_the_next_daemon(data_dir):
-    with Session("s") as session:
-        session.run("x = 'kept'")
-        kernel = session.status().kernel_pid
-        pid = daemon_pid()
-        Client().shutdown(keep_kernels=True)
-        wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
-        assert not Client().is_running()
+def test_a_shutdown_that_keeps_the_kernels_hands_them_to_the_next_daemon(kept, kernel):
+    pid = daemon_pid()
+    Client().shutdown(keep_kernels=True)
+    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
+    assert not Client().is_running()
 
-        assert session.run("print(x)").stdout == "kept\n"
-        assert session.status().kernel_pid == kernel
+    assert kept.run("print(x)").stdout == "kept\n"
+    assert kept.status().kernel_pid == kernel
 
 
-def test_a_client_that_comes_while_the_daemon_ends_gets_the_next_one(data_dir):
-    with Session("s") as session:
-        session.run("x = 'kept'")
+def test_a_client_that_comes_while_the_daemon_ends_gets_the_next_one(kernel):
     for _ in range(5):
         Client().shutdown(keep_kernels=True)
-        with Session("s") as session:
+        with Session("kept") as session:
             assert session.run("print(x)").stdout == "kept\n"
 
 
@@ -176,20 +202,19 @@ def test_nobody_meets_a_daemon_that_has_said_that_it_ends(own_folder):
     asyncio.run(scenario())
 
 
-def test_a_terminated_daemon_ends_cleanly_and_leaves_the_kernels_to_the_next(data_dir):
-    with Session("s") as session:
-        session.run("x = 'kept'")
-        pid = daemon_pid()
-        os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
+def test_a_terminated_daemon_ends_cleanly_and_leaves_the_kernels_to_the_next(shared_daemon, kept):
+    log, pid = shared_daemon / "daemon.log", daemon_pid()
+    said = log.read_text().count("the daemon ends")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not psutil.pid_exists(pid), "the daemon lives on")
 
-        assert session.run("print(x)").stdout == "kept\n"
-    assert "the daemon ends" in (data_dir / "daemon.log").read_text()
+    assert kept.run("print(x)").stdout == "kept\n"
+    assert log.read_text().count("the daemon ends") == said + 1
 
 
 @pytest.mark.parametrize("killed", [signal.SIGKILL, signal.SIGTERM])
-def test_a_host_that_is_killed_takes_its_kernel_along_and_its_spool_is_read(data_dir, killed):
-    with Session("s") as session:
+def test_a_host_that_is_killed_takes_its_kernel_along_and_its_spool_is_read(shared_daemon, killed):
+    with Session() as session:
         session.start_kernel()
         child = session.run("import subprocess; print(subprocess.Popen(['sleep', '1000']).pid)")
         cell_id = session.create_cell(COUNT.format(1000))
@@ -220,8 +245,8 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def test_daemon_and_host_killed_together_leave_a_session_that_says_so(data_dir):
-    with Session("s") as session:
+def test_daemon_and_host_killed_together_leave_a_session_that_says_so(shared_daemon):
+    with Session("lost") as session:
         session.run("print('kept')")
         host = session.status().host_pid
         assert host is not None
@@ -237,10 +262,10 @@ def test_daemon_and_host_killed_together_leave_a_session_that_says_so(data_dir):
         assert session.get_cells()[0].outputs[0].text == "kept\n"
 
 
-def test_a_data_folder_has_one_daemon_and_a_second_one_says_where_the_first_listens(data_dir, monkeypatch):
+def test_a_data_folder_has_one_daemon_and_a_second_one_says_where_the_first_listens(shared_daemon, monkeypatch):
     with Session("s") as session:
         session.create_cell("x")
-    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(data_dir / "run" / "other.sock"))
+    monkeypatch.setenv("RUNTIMED_SOCKET_PATH", str(shared_daemon / "run" / "other.sock"))
 
     with pytest.raises(DaemonUnavailable, match=r"daemon\.sock"):
         Session("s").connect()
@@ -270,7 +295,7 @@ def test_a_daemon_that_is_to_end_at_once_waits_for_who_has_started_it(data_dir, 
     wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
 
 
-def test_an_ephemeral_session_is_abandoned_when_its_last_client_has_left(data_dir):
+def test_an_ephemeral_session_is_abandoned_when_its_last_client_has_left(shared_daemon):
     session = Session(keep_alive=0.3)
     session.run("1")
     session.close()
@@ -279,7 +304,7 @@ def test_an_ephemeral_session_is_abandoned_when_its_last_client_has_left(data_di
     assert session.status().close_reason == "abandoned"
 
 
-def test_an_ephemeral_session_waits_for_its_client_when_the_daemon_was_replaced(data_dir):
+def test_an_ephemeral_session_waits_for_its_client_when_the_daemon_was_replaced(shared_daemon):
     with Session(keep_alive=0.3) as session:
         session.run("x = 'kept'")
         kernel = session.status().kernel_pid
@@ -297,7 +322,7 @@ def test_an_ephemeral_session_waits_for_its_client_when_the_daemon_was_replaced(
 
 
 @pytest.mark.parametrize("code", ["s.run('1')", "s.create_cell('1')"], ids=["kernel", "document"])
-def test_an_ephemeral_session_is_abandoned_when_its_client_died_with_the_daemon(data_dir, code):
+def test_an_ephemeral_session_is_abandoned_when_its_client_died_with_the_daemon(shared_daemon, code):
     script = f"import runtimed, time\ns = runtimed.Session(keep_alive=0.3)\n{code}\nprint(s.notebook_id, flush=True)"
     client = subprocess.Popen([sys.executable, "-c", f"{script}\ntime.sleep(60)"], stdout=subprocess.PIPE, text=True)
     with client:
@@ -312,7 +337,7 @@ def test_an_ephemeral_session_is_abandoned_when_its_client_died_with_the_daemon(
     assert Client().sessions.get(name).close_reason == "abandoned"
 
 
-def test_an_ephemeral_session_waits_for_what_runs(data_dir):
+def test_an_ephemeral_session_waits_for_what_runs(shared_daemon):
     session = Session(keep_alive=0.1)
     session.start_kernel()
     execution_id = session.queue_cell(session.create_cell(COUNT.format(50)))
@@ -323,8 +348,8 @@ def test_an_ephemeral_session_waits_for_what_runs(data_dir):
         assert again.wait(execution_id).stdout == lines(50)
 
 
-def test_an_idle_session_times_out_and_starts_again_by_its_id(data_dir):
-    session = Session("s", timeout_minutes=0.01)
+def test_an_idle_session_times_out_and_starts_again_by_its_id(shared_daemon):
+    session = Session("idle", timeout_minutes=0.01)
     session.run("1")
 
     wait_until(lambda: session.status().status == "timed_out", "the session does not time out")
@@ -336,8 +361,8 @@ def test_an_idle_session_times_out_and_starts_again_by_its_id(data_dir):
     session.close()
 
 
-def test_a_session_lasts_no_longer_than_it_may(data_dir):
-    session = Session("s", max_duration_minutes=0.12)
+def test_a_session_lasts_no_longer_than_it_may(shared_daemon):
+    session = Session("long", max_duration_minutes=0.12)
     session.start_kernel()
     result = session.run("import time; time.sleep(60)")
 
