@@ -12,6 +12,8 @@ import pytest
 from runtimed import Client, Session
 from tests.cli.conftest import RUNTIMED, Command, interrupt, read_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def daemon(shared_daemon: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from runtimed import Session
 from tests.cli.conftest import RUNTIMED
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {
     "called": '''"""What it is for."""
 import os, sys

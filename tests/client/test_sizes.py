@@ -1,4 +1,4 @@
-"""The largest that each operation takes can be read back, on both faces; what is larger is refused with a sentence."""
+"""The largest that each operation takes can be read back; what is larger is refused with a sentence."""
 
 import threading
 
@@ -6,6 +6,9 @@ import pytest
 
 from runtimed import InvalidCell, Session, SessionError
 from runtimed.document.checks import MAX_KEY, MAX_SOURCE
+from tests.client.faces import on_one_face
+
+pytestmark = pytest.mark.slow
 
 LARGEST = "#" + "x" * (MAX_SOURCE - 1)
 WIDE = "\U0001f600" * (MAX_SOURCE // 4)
@@ -63,6 +66,7 @@ def test_others_edits_of_a_long_source_are_merged_as_far_as_a_text_merges(sessio
     other.close()
 
 
+@on_one_face
 def test_cells_with_much_metadata_are_written_and_read(session):
     value = "v" * 2**20
     ids = [session.create_cell(f"cell {n}") for n in range(20)]
@@ -76,6 +80,7 @@ def test_cells_with_much_metadata_are_written_and_read(session):
     assert session.get_cell_metadata(ids[3]) == {"k": value}
 
 
+@on_one_face
 def test_a_cell_s_metadata_are_bounded_together_and_up_to_there_readable(session):
     cell_id = session.create_cell("x")
     part = "m" * 2**20
@@ -94,6 +99,7 @@ def test_a_cell_s_metadata_are_bounded_together_and_up_to_there_readable(session
     assert session.get_cell(cell_id).metadata == {**expected, next(iter(expected)): "", "more": part}
 
 
+@on_one_face
 def test_the_largest_metadata_of_a_document_are_read_back(session):
     key, value = "k" * MAX_KEY, LARGEST
     session.set_metadata(key, value)
@@ -137,6 +143,7 @@ def test_the_largest_source_runs(with_kernel):
     assert with_kernel.get_cell(result.cell_id).source == head + "x" * size + tail
 
 
+@on_one_face
 def test_what_a_kernel_says_of_an_object_is_cut_to_what_fits(with_kernel):
     assert with_kernel.run("def f(): pass\nf.__doc__ = 'y' * (20 * 2**20)").success
 

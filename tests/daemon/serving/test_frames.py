@@ -17,6 +17,8 @@ from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Refusal, Welcome
 from runtimed.transport import reception
 from tests.daemon.serving.test_peers import answers
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 2.0
 """Longest time that another client waits for an answer on a busy machine, in seconds; it was 8 to 46."""
 
