@@ -1,5 +1,6 @@
 """The handle of one execution: submitted, found again, followed, answered and interrupted, on both faces."""
 
+import json
 import sys
 import uuid
 
@@ -32,6 +33,16 @@ def test_code_becomes_a_cell_and_its_handle_waits_for_it(with_kernel):
     cell = with_kernel.get_cell(execution.cell_id)
     assert (cell.source, cell.execution_id) == ("print(6 * 7)", execution.id)
     assert repr(execution) == f"Execution(id={execution.id}, cell={execution.cell_id})"
+
+
+def test_expressions_are_evaluated_behind_the_code_and_their_end_tells_of_them(with_kernel):
+    ends = []
+    execution = with_kernel.submit(code="x = 20", user_expressions={"more": "x + 1", "wrong": "1 / 0"})
+    execution.follow(lambda event: ends.append(event) if isinstance(event, Finished) else None)
+
+    found = json.loads(ends[0].user_expressions)
+    assert found["more"]["data"] == {"text/plain": "21"}
+    assert found["wrong"]["ename"] == "ZeroDivisionError"
 
 
 def test_a_cell_is_executed_as_it_is_or_gets_the_code_first(with_kernel):
@@ -166,7 +177,7 @@ def test_submitting_again_under_the_same_id_runs_nothing_twice(with_kernel):
 def test_what_follows_the_past_comes_once(with_kernel, gate):
     code, open_gate = gate
     execution = with_kernel.submit(code=f"{code}\nprint('end')\n1")
-    wait_until(lambda: execution.past().outputs, "nothing is shown")
+    wait_until(lambda: [output.text for output in execution.past().outputs] == ["begun\n"], "nothing is shown")
     before = execution.past()
     assert ([output.text for output in before.outputs], before.finished) == (["begun\n"], None)
     assert execution.past(outputs=False).outputs == ()

@@ -1,3 +1,4 @@
+import contextlib
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -177,6 +178,7 @@ def row(sequence: int, **changes: Any) -> ExecutionRow:
         "ended_at": None,
         "execution_count": None,
         "stdin": False,
+        "user_expressions": "{}",
         "sequence": sequence,
     }
     return ExecutionRow(**values | changes)
@@ -196,6 +198,28 @@ def test_an_execution_goes_through_its_life(path: Path) -> None:
         done = row(1, status="ok", started_at=6.5, ended_at=7.0, execution_count=3)
         assert store.execution("e1") == done
         assert store.unfinished_executions() == [row(2, stdin=True)]
+
+
+def test_expressions_are_kept_with_their_execution_and_guarded_by_its_checksum(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.add_execution("e1", "c", "ann", "1", queued_at=5.0, user_expressions='{"a": "1"}')
+        assert store.execution("e1") == row(1, source="1", user_expressions='{"a": "1"}')
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE executions SET user_expressions = '{}'")
+    with SessionStore(path) as store, pytest.raises(StorageError):
+        store.execution("e1")
+
+
+def test_executions_of_the_first_schema_are_read_and_others_are_added_to_them(path: Path) -> None:
+    with SessionStore(path) as store:
+        store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("ALTER TABLE executions DROP COLUMN user_expressions")
+        database.execute("PRAGMA user_version=1")
+    with SessionStore(path) as store:
+        assert store.execution("e1") == row(1, source="1")
+        store.add_execution("e2", "c", "ann", "1", queued_at=5.0, user_expressions='{"a": "1"}')
+        assert store.execution("e2") == row(2, source="1", user_expressions='{"a": "1"}')
 
 
 def test_an_execution_is_added_once(store: SessionStore) -> None:

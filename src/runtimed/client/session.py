@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -291,6 +291,7 @@ class Session(BlockingHandle):
         stdin: bool = True,
         unless_queued: bool = False,
         program: Program | None = None,
+        user_expressions: Mapping[str, str] | None = None,
         kernel_type: str = "python",
         env_source: str = "auto",
         notebook_path: str | Path | None = None,
@@ -307,6 +308,7 @@ class Session(BlockingHandle):
             stdin=stdin,
             unless_queued=unless_queued,
             program=program,
+            user_expressions=user_expressions,
             kernel_type=kernel_type,
             env_source=env_source,
             notebook_path=notebook_path,

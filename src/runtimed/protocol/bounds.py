@@ -15,6 +15,7 @@ __all__ = [
     "MAX_ITEMS",
     "MAX_NUMBER",
     "Environment",
+    "Expressions",
     "Minutes",
     "Number",
     "Seconds",
@@ -32,3 +33,4 @@ Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
 Minutes = Annotated[float, Meta(ge=0, le=LONGEST / 60)]
 Texts = Annotated[list[str], Meta(max_length=MAX_ITEMS)]
 Environment = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]
+Expressions = Annotated[dict[str, str], Meta(max_length=MAX_ITEMS)]

@@ -17,7 +17,7 @@ from runtimed.models import (
     SessionStatus,
     SyncEnvironmentResult,
 )
-from runtimed.protocol.bounds import MAX_NUMBER, Environment, Minutes, Number, Seconds, Texts
+from runtimed.protocol.bounds import MAX_NUMBER, Environment, Expressions, Minutes, Number, Seconds, Texts
 from runtimed.protocol.browser_operations import (
     BrowserOperation,
     DeleteProfile,
@@ -692,6 +692,7 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
     which says what `whole` means; else the reply comes at once. An id that is known already is not queued again.
     With `program`, a Python kernel runs the source as a program; the document holds the source alone.
+    With `user_expressions`, the kernel evaluates these behind the code, each by a name; `Finished` has their values.
     With `unless_queued`, nothing is queued while the latest execution of the cell is one of exactly this code and has
     not ended: the reply says so at once.
     """
@@ -707,6 +708,7 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     whole: bool = False
     stdin: bool = False
     program: Program | None = None
+    user_expressions: Expressions = msgspec.field(default_factory=dict)
     unless_queued: bool = False
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, get_args
+from typing import Any, Generic, Literal, get_args
 
 import msgspec
 
-from runtimed.protocol.bounds import MAX_ITEMS, Environment, Minutes, Number
+from runtimed.protocol.bounds import Environment, Expressions, Minutes, Number
 from runtimed.protocol.browser_operations import BrowserOperation
 from runtimed.protocol.inherited import Inherited
 from runtimed.protocol.operation import Operation, ReplyBody, ReplyT_co, reply_type
@@ -86,9 +86,7 @@ class Execute(Operation[Done], frozen=True, tag="execute"):
     code: str
     stdin: bool = False
     silent: bool = False
-    user_expressions: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ITEMS)] = msgspec.field(
-        default_factory=dict
-    )
+    user_expressions: Expressions = msgspec.field(default_factory=dict)
 
 
 class HostInterrupt(Operation[Done], frozen=True, tag="host_interrupt"):

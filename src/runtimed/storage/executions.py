@@ -13,7 +13,7 @@ from runtimed.protocol.codec import pack
 from runtimed.storage.database import Database
 from runtimed.storage.rows import checksum, damaged_row
 
-__all__ = ["SCHEMA", "ExecutionRow", "ExecutionStatus", "ExecutionTable", "ExecutionUpdate"]
+__all__ = ["SCHEMA", "UPGRADE", "ExecutionRow", "ExecutionStatus", "ExecutionTable", "ExecutionUpdate"]
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +23,16 @@ SCHEMA: Final = (
     """CREATE TABLE executions(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT NOT NULL UNIQUE, cell_id TEXT NOT NULL,
         author TEXT NOT NULL, source TEXT NOT NULL, status TEXT NOT NULL, queued_at REAL NOT NULL, started_at REAL,
-        ended_at REAL, execution_count INTEGER, stdin INTEGER NOT NULL, checksum INTEGER NOT NULL)""",
+        ended_at REAL, execution_count INTEGER, stdin INTEGER NOT NULL, checksum INTEGER NOT NULL,
+        user_expressions TEXT NOT NULL DEFAULT '{}')""",
     "CREATE INDEX executions_unfinished ON executions(sequence) WHERE status IN ('queued', 'running')",
     # What the cells of the document show, kept in step with it: to load a document just to know this would take long.
     """CREATE TABLE shown(
         cell_id TEXT PRIMARY KEY, execution_id TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID""",
 )
+
+UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT NULL DEFAULT '{}'",)
+"""From version 1 of the schema to version 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class ExecutionRow:
         author: Who asked for it.
         queued_at: Unix time in seconds, like the other times.
         stdin: Whether its author answers questions of the code.
+        user_expressions: What the kernel evaluates behind the source: a JSON object of expressions by name.
         sequence: Number of the execution in the session, strictly growing: the order of the queue.
     """
 
@@ -52,6 +57,7 @@ class ExecutionRow:
     ended_at: float | None
     execution_count: int | None
     stdin: bool
+    user_expressions: str
     sequence: int
 
 
@@ -93,14 +99,16 @@ class ExecutionTable:
         *,
         queued_at: float,
         stdin: bool,
+        user_expressions: str,
         status: ExecutionStatus,
     ) -> bool:
         """See `SessionStore.add_execution`."""
         fixed = (execution_id, cell_id, author, source, float(queued_at), int(stdin))
         cursor = self._db.execute(
-            """INSERT INTO executions(execution_id, cell_id, author, source, status, queued_at, stdin, checksum)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(execution_id) DO NOTHING""",
-            (*fixed[:4], status, *fixed[4:], _checksum(fixed)),
+            """INSERT INTO executions(
+                execution_id, cell_id, author, source, status, queued_at, stdin, checksum, user_expressions)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(execution_id) DO NOTHING""",
+            (*fixed[:4], status, *fixed[4:], _row_checksum(fixed, user_expressions), user_expressions),
         )
         return cursor.rowcount > 0
 
@@ -192,8 +200,8 @@ class ExecutionTable:
         return None if row is None else self._row(row)
 
     def _row(self, row: Any) -> ExecutionRow:
-        sequence, execution_id, cell_id, author, source, status, queued, started, ended, count, stdin, check = row
-        if check != _checksum((execution_id, cell_id, author, source, queued, stdin)):
+        sequence, execution_id, cell_id, author, source, status, queued, started, ended, count, stdin, check, more = row
+        if check != _row_checksum((execution_id, cell_id, author, source, queued, stdin), more):
             raise damaged_row(self._db.path, f"execution {execution_id}", execution_id=execution_id)
         return ExecutionRow(
             execution_id=ExecutionId(execution_id),
@@ -206,8 +214,14 @@ class ExecutionTable:
             ended_at=ended,
             execution_count=count,
             stdin=bool(stdin),
+            user_expressions=more,
             sequence=sequence,
         )
+
+
+def _row_checksum(fixed: tuple[Any, ...], user_expressions: str) -> int:
+    # Without expressions as in version 1 of the schema.
+    return _checksum(fixed if user_expressions == "{}" else (*fixed, user_expressions))
 
 
 def _checksum(fixed: Sequence[Any]) -> int:

@@ -31,7 +31,7 @@ __all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "DocumentRow", "
 DocumentRow = tuple[Literal["snapshot", "change"], str, int, bytes]
 """One row of a document: its kind, what to call it, the checksum that it should have, and the data."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Of a session's database; a file with a higher one is refused."""
 
 KEPT_OF_CLIENT: Final = 20
@@ -68,6 +68,7 @@ _SCHEMA: Final = (
     *event_log.SCHEMA,
     *audit.SCHEMA,
 )
+_UPGRADES: Final = (executions.UPGRADE,)
 
 
 class SessionStore:
@@ -88,6 +89,7 @@ class SessionStore:
             schema=_SCHEMA,
             version=SCHEMA_VERSION,
             application_id=_APPLICATION_ID,
+            upgrades=_UPGRADES,
             automatic=4 * AUTOMATIC,
             read_only=read_only,
             on_rollback=self._forget,
@@ -308,11 +310,19 @@ class SessionStore:
         *,
         queued_at: float,
         stdin: bool = False,
+        user_expressions: str = "{}",
         status: ExecutionStatus = "queued",
     ) -> bool:
         """Append a new execution; return False, changing nothing, if the id exists."""
         return self._executions.add(
-            execution_id, cell_id, author, source, queued_at=queued_at, stdin=stdin, status=status
+            execution_id,
+            cell_id,
+            author,
+            source,
+            queued_at=queued_at,
+            stdin=stdin,
+            user_expressions=user_expressions,
+            status=status,
         )
 
     def update_execution(self, execution_id: str, **fields: Unpack[ExecutionUpdate]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -71,6 +72,7 @@ def submit(
     stdin: bool = True,
     unless_queued: bool = False,
     program: ops.Program | None = None,
+    user_expressions: Mapping[str, str] | None = None,
     kernel_type: str = "python",
     env_source: str = "auto",
     notebook_path: str | Path | None = None,
@@ -88,6 +90,8 @@ def submit(
         unless_queued: Whether to queue nothing while the latest execution of this cell is one of exactly this code and
             has not ended: the handle is that one's then.
         program: How a Python kernel runs the code as a program; None runs it as a cell.
+        user_expressions: Expressions by name that the kernel evaluates behind the code, if that succeeds; for
+            frontends. What came of them the raw event `Finished` says; see `Execution.follow`.
         kernel_type: The language, if a kernel is started; see `start_kernel`.
         env_source: Its environment; see `start_kernel`.
         notebook_path: Where it works; see `start_kernel`.
@@ -121,6 +125,7 @@ def submit(
         watch=False,
         stdin=stdin,
         program=program,
+        user_expressions=dict(user_expressions or {}),
         unless_queued=unless_queued,
         kernel=kernel_choice(kernel_type, env_source, notebook_path),
     )

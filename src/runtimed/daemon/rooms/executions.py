@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
@@ -95,6 +96,7 @@ class Executions:
                 source=programs.join(source, request.program),
                 queued_at=now,
                 stdin=request.stdin,
+                user_expressions=json.dumps(request.user_expressions),
             )
             self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
@@ -421,7 +423,13 @@ class Executions:
                     if row is not None:
                         code = programs.code_to_execute(row.source)
                         self._tell_host(
-                            Execute(execution_id=execution_id, cell_id=row.cell_id, code=code, stdin=row.stdin)
+                            Execute(
+                                execution_id=execution_id,
+                                cell_id=row.cell_id,
+                                code=code,
+                                stdin=row.stdin,
+                                user_expressions=json.loads(row.user_expressions),
+                            )
                         )
                 case Drop(execution_id, reason):
                     self._finish(execution_id, "cancelled", f"Cancelled: {reason}")
