@@ -28,7 +28,7 @@ def test_trouble_is_said_once_for_each_thing_and_its_end_as_well(caplog: pytest.
     assert [record.message for record in caplog.records] == [
         "a waits: 3 bytes are free",
         "b waits: no",
-        "a waits no more",
+        "a succeeded again",
         "a waits: full again",
     ]
 

@@ -1,4 +1,4 @@
-"""Runs the daemon: in a process of its own, with a log file, and one line to whoever started it."""
+"""Runs the daemon in a process of its own, with a log file, and reports its start in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main() -> int:
     Writes `READY` to standard output once it listens, or the sentence that says why it cannot.
     """
     if os.fork():
-        # The half that the client started ends here, so that the daemon is nobody's child.
+        # The half that the client started ends here: the daemon is nobody's child.
         os._exit(0)
     try:
         settings = read_settings()
@@ -62,7 +62,7 @@ async def _serve(settings: Settings) -> None:
     loop.add_signal_handler(signal.SIGTERM, daemon.request_end)
     loop.add_signal_handler(signal.SIGINT, daemon.request_end)
     logger.info("runtimed %s serves %s from %s", __version__, settings.socket_path, settings.data_dir)
-    # Imports are done: what they made lives as long as the process, and need not be looked at again.
+    # What the imports made lives as long as the process; the garbage collector need not look at it again.
     gc.freeze()
     await serve(daemon, on_ready=lambda: _say(READY))
     logger.info("the daemon ends")
@@ -87,11 +87,11 @@ def _log_to_file(settings: Settings) -> None:
 
 
 def _say(line: bytes) -> None:
-    """Write to whoever started this, once; then standard output leads nowhere."""
+    """Write to the process that started this one, once; then standard output leads nowhere."""
     try:
         os.write(sys.stdout.fileno(), line)
     except OSError as exc:
-        logger.info("whoever started this is gone: %s", exc)
+        logger.info("the process that started this one is gone: %s", exc)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)

@@ -1,4 +1,4 @@
-"""How many files the daemon may have open, and what that leaves of its limits: it must never run out of them."""
+"""The number of files that the daemon may open, and its limits under that number: it must never run out of them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["MAX_STRANGERS", "SPARE_CONNECTIONS", "files_needed", "fit_limits", "
 logger = logging.getLogger(__name__)
 
 MAX_STRANGERS: Final = 256
-"""Connections that have not said who they are; one more, and the one that waits longest has to go."""
+"""Largest number of connections without a greeting. One more evicts the oldest of them."""
 
 SPARE_CONNECTIONS: Final = 16
-"""Connections beyond the limit, for what takes a moment and joins no session: `status`, `interrupt`, `stop`."""
+"""Connections beyond the limit, for short calls that join no session: `status`, `interrupt`, `stop`."""
 
 _ALWAYS: Final = 64 + MAX_STRANGERS + SPARE_CONNECTIONS
-_PER_CONNECTION: Final = 3  # itself, and the database and the log of the room that it may be the only one in
-_PER_SESSION: Final = 8  # database, log, connection to the host; and while it starts, the host's pipes
+_PER_CONNECTION: Final = 3  # itself, and database and WAL of a room that it alone may be in
+_PER_SESSION: Final = 8  # database, WAL, connection to the host; and during its start, the host's pipes
 
 
 def max_rooms(limits: DaemonLimits) -> int:
-    """Return how many rooms may be open: one for each session that is active, and one for each that is looked at."""
+    """Return how many rooms may be open: one per active session, and one per session that is read."""
     return limits.max_sessions + limits.max_connections
 
 
 def files_needed(limits: DaemonLimits) -> int:
-    """Return how many files are open when all limits are reached, at most."""
+    """Return the largest number of open files when all limits are reached."""
     return _ALWAYS + _PER_CONNECTION * limits.max_connections + _PER_SESSION * limits.max_sessions
 
 
 def fit_limits(limits: DaemonLimits, files: int) -> DaemonLimits:
-    """Return the limits, lowered so far that so many open files are enough; at least one session and connection."""
+    """Return the limits, lowered until this number of open files suffices; at least one session and connection."""
     needed = files_needed(limits)
     if needed <= files:
         return limits
@@ -50,9 +50,9 @@ def fit_limits(limits: DaemonLimits, files: int) -> DaemonLimits:
 
 
 def provide_files(limits: DaemonLimits) -> DaemonLimits:
-    """Let this process open as many files as its limits need, and return the limits that it can keep.
+    """Raise this process's limit of open files to what its limits need; return the limits that it can keep.
 
-    What it starts may open as many: a kernel has room for some thousand files, as with Jupyter Server.
+    Child processes may open as many: a kernel has room for some thousand files, as with Jupyter Server.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = files_needed(limits)

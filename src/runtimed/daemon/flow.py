@@ -1,9 +1,9 @@
-"""Shares the event loop among the sessions: the bulk of one waits while clients of others ask for something.
+"""Shares the event loop fairly among the sessions: the bulk of one waits while clients of others send requests.
 
 A session's bulk is what its host sends, and what its streams read again from storage. It comes in pieces of about a
-millisecond, so a request of another client never waits long; but were there always a next piece, most requests would
-wait for one. So a session that has had more than its share is left alone for a while, and what it wants to say stays
-where it is: in the spool of its host, and in storage.
+millisecond, so a request of another client never waits long. But if another piece always followed, most requests would
+wait for one. So a session that exceeded its share pauses, and its bulk stays where it is: in the spool of its host, and
+in storage.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from typing import Final
 __all__ = ["Demand", "Flow"]
 
 SHARE: Final = 0.1
-"""Part of the time that one session's bulk may take while clients of other sessions ask for something."""
+"""Share of the time for one session's bulk while clients of other sessions send requests."""
 
 CREDIT: Final = 0.005
-"""Seconds of work that a session may have had beyond its share before it waits: an ordinary cell never does."""
+"""Burst: seconds of work beyond its share before a session waits. An ordinary cell never reaches it."""
 
 MAX_DEBT: Final = 0.02
-"""Seconds of work beyond its share that are held against a session, however much it had while it was alone."""
+"""Largest debt of a session, in seconds of work, however much it did while it was alone."""
 
 LATELY: Final = 0.1
-"""Seconds for which a request counts as one of a client that may ask again at any moment."""
+"""Seconds for which a client that sent a request counts as present."""
 
 
 class Demand:
-    """Whose clients asked for something lately; one for all sessions of a daemon."""
+    """Records whose clients sent requests lately; one for all sessions of a daemon."""
 
     def __init__(self) -> None:
         self._latest: tuple[object, float] = (None, -LATELY)
         self._before = -LATELY
 
     def note(self, session: object) -> None:
-        """A client asks for something.
+        """Note a request of a client.
 
         Args:
-            session: What tells this session from others.
+            session: The session's key.
         """
         now = time.monotonic()
         if self._latest[0] != session:
@@ -49,15 +49,15 @@ class Demand:
         self._latest = session, now
 
     def of_others(self, session: object, now: float) -> bool:
-        """Whether clients of other sessions have asked for something lately."""
+        """Whether clients of other sessions have sent requests lately."""
         latest, at = self._latest
         return now - (self._before if latest == session else at) < LATELY
 
 
 class Flow:
-    """When the bulk of one session may go on.
+    """Decides when the bulk of one session may go on.
 
-    What waits is bounded by who waits: the session's host, and each of its streams once.
+    Its waiters are bounded: the session's host, and each of its streams once.
     """
 
     def __init__(self, demand: Demand, session: object) -> None:
@@ -76,11 +76,11 @@ class Flow:
         return self._holds > 0
 
     def hold(self) -> None:
-        """Let everything wait until as many calls of `release`: the session's storage is at work elsewhere."""
+        """Let everything wait until `release` was called as often: another thread uses the session's storage."""
         self._holds += 1
 
     def release(self) -> None:
-        """Let everything go on, unless somebody else holds it."""
+        """Let everything go on, unless there is another `hold`."""
         self._holds -= 1
         if self._holds:
             return
@@ -90,7 +90,7 @@ class Flow:
         self._schedule()
 
     def when_released(self, work: Callable[[], None]) -> None:
-        """Call this as soon as nothing is held any more; it waits for no share."""
+        """Call a function as soon as nothing is held any more, whatever the share."""
         self._released.append(work)
 
     @contextlib.contextmanager
@@ -109,7 +109,7 @@ class Flow:
         await future
 
     def spent(self, seconds: float) -> None:
-        """Say how long a piece of bulk took."""
+        """Count the seconds that a piece of bulk took."""
         now = time.monotonic()
         self._debt = min(max(self._debt - (now - self._counted_at) * SHARE, 0.0) + seconds, MAX_DEBT)
         self._counted_at = now
@@ -120,7 +120,7 @@ class Flow:
         return not self.is_held and not self._delay()
 
     def later(self, work: Callable[[], None]) -> None:
-        """Do a piece of bulk in a turn of its own, as soon as it is this session's."""
+        """Run a piece of bulk in a turn of its own, as soon as the session's share allows."""
         self._waiting.append(work)
         self._schedule()
 
@@ -130,7 +130,7 @@ class Flow:
         now = time.monotonic()
         if not self._demand.of_others(self._session, now):
             return 0.0
-        # No longer than it takes to see whether anybody else is still there.
+        # Just long enough to see whether other clients are still there.
         return min(max(self._debt / SHARE - (now - self._counted_at), 0.0), LATELY)
 
     def _schedule(self) -> None:

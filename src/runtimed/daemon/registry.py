@@ -1,4 +1,4 @@
-"""The sessions that this daemon knows, their lifecycle and its history: each step is committed with who took it."""
+"""The sessions that this daemon knows, their lifecycle and its history: each step is committed with its author."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ACTIONS: Final[dict[str, AuditAction]] = {
     "timed_out": "session_timed_out",
     "error": "session_error",
 }
-"""What the history calls the step to a state."""
+"""Name in the history of the step to a state."""
 
 
 class Registry:
@@ -38,18 +38,18 @@ class Registry:
         self._used_at: dict[str, float] = {}
 
     def find(self, session_id: str) -> SessionRow | None:
-        """Return what is known of a session, None if it never started."""
+        """Return the row of a session; None if it never started."""
         row = self._store.get(session_id)
         if row is not None and (used_at := self._used_at.get(session_id)) is not None:
             row = dataclasses.replace(row, last_accessed_at=max(used_at, row.last_accessed_at))
         return row
 
     def get(self, session_id: str) -> SessionRow:
-        """Return what is known of a session.
+        """Return the row of a session.
 
         Raises:
             SessionNotFound: If it never started.
-            SessionError: If the id cannot be one.
+            SessionError: If the id is invalid.
         """
         row = self.find(check_notebook_id(session_id))
         if row is None:
@@ -68,12 +68,12 @@ class Registry:
         return self._store.active()
 
     def list(self, status: str | None, kind: str | None, start: int, count: int) -> list[SessionRow]:
-        """Return so many sessions from an index on, newest access first."""
+        """Return a page of sessions from an index on, most recently used first."""
         self._flush_for_order()
         return self._store.list(status=status, kind=kind, start=start, count=count)
 
     def find_ids(self, prefix: str, status: str | None, kind: str | None) -> builtins.list[str]:
-        """Return the ids of the sessions that begin with a text, newest access first."""
+        """Return the ids of the sessions that begin with a text, most recently used first."""
         self._flush_for_order()
         return self._store.find_ids(prefix, status, kind)
 
@@ -81,15 +81,15 @@ class Registry:
         try:
             self.flush()
         except StorageError as exc:
-            # The list is there to be read on a full disk, too; only its order is a little older.
+            # The list must be readable on a full disk, too; only its order is a little older then.
             logger.debug("the times of the last use are not stored: %s", exc)
 
     def count(self, status: str | None, kind: str | None) -> int:
-        """Return how many sessions `list` has in all."""
+        """Return the number of sessions on all pages of `list`."""
         return self._store.count(status, kind)
 
     def history(self, session_id: str) -> builtins.list[AuditRow]:
-        """Return the steps in a session's life, the newest first."""
+        """Return the steps in a session's life, newest first."""
         return self._store.history(session_id)
 
     def prune_history(self, before: float) -> None:
@@ -103,11 +103,10 @@ class Registry:
     def start(
         self, session_id: NotebookId, actor: Actor, limits: Limits, kind: Literal["kernel", "browser"] = "kernel"
     ) -> SessionRow:
-        """Make a session active; one that is active already stays as it is.
+        """Make a session active. Idempotent.
 
         Raises:
-            SessionError: If it is of another kind, or there are as many active ones as there may be; nothing has
-                changed.
+            SessionError: If it is of another kind, or the limit of active sessions is reached; nothing has changed.
         """
         row = self.find(session_id)
         if row is not None:
@@ -158,7 +157,7 @@ class Registry:
         Args:
             session_id: The session.
             event: What ends it.
-            actor: Who ends it; None if it ended by itself.
+            actor: The client that ends it; None if it ended by itself.
             error: How it failed, in sentences.
 
         Returns:
@@ -196,7 +195,7 @@ class Registry:
             )
 
     def delete(self, session_id: NotebookId, actor: Actor) -> None:
-        """Forget an ended session and its history; that it was deleted, and by whom, is noted in their place."""
+        """Delete an ended session with its history. A note that it was deleted, and by whom, replaces them."""
         now = self._clock()
         note = AuditRow(at=now, until=now, action="session_deleted", actor=actor, detail=None)
         self._store.delete(session_id, note)
@@ -204,25 +203,25 @@ class Registry:
         logger.info("session %r was deleted by client %s", session_id, actor.client_id)
 
     def deleted(self) -> builtins.list[NotebookId]:
-        """Return the ids of sessions that were deleted and not begun anew."""
+        """Return the ids of sessions that were deleted and not started again."""
         return builtins.list(map(NotebookId, self._store.deleted()))
 
     def update(self, session_id: NotebookId, **fields: Any) -> None:
-        """Change facts about a session that are no steps of its life; what is known already needs no room."""
+        """Store facts about a session that are no steps of its life. Known facts need no space."""
         row = self.get(session_id)
         changed = dataclasses.replace(row, **fields)
         if changed != row:
             self._store.put(changed)
 
     def touch(self, session_id: NotebookId, at: float | None = None) -> None:
-        """A peer did something, now or at that time: kept in memory, written by the next `flush`."""
+        """Note a client's operation, now or at that time: kept in memory, written by the next `flush`."""
         self._used_at[session_id] = self._clock() if at is None else max(at, self._used_at.get(session_id, 0.0))
 
     def flush(self) -> None:
-        """Write when each session was last used.
+        """Write the times of the last use.
 
         Raises:
-            StorageError: If one of them cannot be written; what there is no room for is kept for the next time.
+            StorageError: If one cannot be written. On a full disk they are kept for the next call.
         """
         failure: StorageError | None = None
         for session_id, at in list(self._used_at.items()):
@@ -251,7 +250,7 @@ class Registry:
 
 
 def check_kind(row: SessionRow, kind: Literal["kernel", "browser"]) -> None:
-    """Refuse to treat a session as one of another kind.
+    """Refuse an operation on a session of another kind.
 
     Raises:
         SessionError: If it is of another kind.

@@ -1,4 +1,4 @@
-"""Says once that something fails, however often it is tried again, and once that it works.
+"""Reports a repeated failure once, and its end once.
 
 Nothing here decides what is tried again, or when.
 """
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class Trouble:
-    """What failed the last time.
+    """The failures of the latest attempts.
 
     Args:
-        report: Tells users of a failure, in a sentence; None where the log is enough.
+        report: Reports a failure to the users, in a sentence; None if the log suffices.
     """
 
     def __init__(self, report: Callable[[str], None] | None = None) -> None:
@@ -29,12 +29,12 @@ class Trouble:
 
     @contextlib.contextmanager
     def noted(self, what: str) -> Iterator[None]:
-        """Take a StorageError out of the block for an attempt that is made again later.
+        """Catch a StorageError of the block for an attempt that is repeated later.
 
-        A full disk is logged. Anything else is reported to users too.
+        A full disk is logged. Anything else is reported to users, too.
 
         Args:
-            what: What is to be stored: the same words at each attempt.
+            what: What is to be stored, in the same words at each attempt.
         """
         try:
             yield
@@ -46,12 +46,12 @@ class Trouble:
 
     @contextlib.contextmanager
     def contained(self, what: str) -> Iterator[None]:
-        """Take any error out of a block that concerns one session, so that the steps of all others are taken.
+        """Catch any error of a block that concerns one session, so that other sessions' steps go on.
 
-        A full disk is logged. Anything else is a defect or damage, and is reported to users too.
+        A full disk is logged. Anything else is a defect or damage, and is reported to users, too.
 
         Args:
-            what: What is done, and for which session: the same words at each attempt.
+            what: What is done, and for which session, in the same words at each attempt.
         """
         try:
             yield
@@ -67,7 +67,7 @@ class Trouble:
             self._works(what)
 
     def _waits(self, what: str, error: StorageError) -> bool:
-        """Return whether this is news."""
+        """Return whether this failure is new."""
         is_new = what not in self._failing
         if is_new:
             self._failing.add(what)
@@ -77,7 +77,7 @@ class Trouble:
     def _works(self, what: str) -> None:
         if what in self._failing:
             self._failing.discard(what)
-            logger.info("%s waits no more", what)
+            logger.info("%s succeeded again", what)
 
     def _tell(self, sentence: str) -> None:
         if self._report is not None:

@@ -1,6 +1,6 @@
-"""Every operation of a session, once, for both faces. Nothing here waits or opens a socket.
+"""Every operation of a session, defined once for both faces. Nothing here waits or opens a socket.
 
-Each function returns a flow (see `flows`). The docstrings are those of the public members of `Session` and
+Each function returns a flow (see `flows`). Their docstrings are those of the public members of `Session` and
 `AsyncSession`.
 """
 

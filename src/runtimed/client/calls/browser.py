@@ -59,11 +59,11 @@ __all__ = [
 
 
 class Begun(NamedTuple):
-    """What a client has begun by starting a browser session.
+    """The outcome of starting a browser session.
 
     Attributes:
-        created: Whether it started the session; else the session was there.
-        is_new: Whether nobody has used the session's id before.
+        created: Whether this client started the session; else it joined it.
+        is_new: Whether the session's id was never used before.
     """
 
     created: bool
@@ -71,11 +71,11 @@ class Begun(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What happened between two starts of a session.
+    """The work between two starts of a session.
 
     Attributes:
-        config: What it was started with; see `runtimed.browser.recorded`.
-        actions: The entries of the actions.
+        config: Its configuration; see `runtimed.browser.recorded`.
+        actions: The log entries of the actions.
     """
 
     config: dict[str, Any]
@@ -85,18 +85,18 @@ class Run(NamedTuple):
 def start_browser(
     notebook: Notebook, config: BrowserConfig, timeout_minutes: float | None, max_duration_minutes: float | None
 ) -> Flow[Begun]:
-    """Start the session's browser, or join it if there is one already, whatever it was started with.
+    """Start the session's browser, or join a running one, whatever its configuration.
 
     The browser gets this process's environment variables: its display, its proxy, its RUNTIMED_CHROMIUM.
 
     Returns:
-        What this client has begun.
+        Whether this client created the session, and whether it is new.
 
     Raises:
         BrowserUnavailable: If there is no Chromium, or it does not start.
-        InvalidCookieFile: If `cookie_file` holds something else than cookies.
-        BrowserError: If something else that was asked for cannot be, such as a folder for downloads.
-        SessionError: If the id is that of a kernel's session.
+        InvalidCookieFile: If `cookie_file` contains something else than cookies.
+        BrowserError: If another option is invalid, such as the folder for downloads.
+        SessionError: If the id is that of a kernel session.
     """
     request = ops.StartBrowser(
         notebook_id=notebook.id,
@@ -118,22 +118,23 @@ def observe(
     since: Observation | str | None = None,
     start: str | None = None,
 ) -> Flow[Observation]:
-    """Look at the active tab, as a screen reader would: its outline with iframes and shadow DOM, and refs for actions.
+    """Return the active tab as a screen reader sees it: its outline with iframes and shadow DOM, and refs for actions.
 
-    A ref means the same for every client of the session, as long as the element is on the page. Where an observation
-    finds it with another role or name, it has another ref: `StaleElement.nearest` of the former one.
+    A ref means the same for every client of the session, as long as the element is on the page. An element whose role
+    or name has changed gets a new ref: `StaleElement.nearest` of the former one.
 
     Args:
         scope: Only this part of the page: a ref, or a selector.
-        depth: So many levels of the outline; all if None.
-        interactive_only: Only what can be acted on.
-        max_chars: The outline ends there; `omitted` says how much was left out, and `next` where it goes on.
-        since: An earlier observation, or its id: the outline is then what is different from it; all of it where that
-            was of another tab, or long ago (`Observation.since` is None).
-        start: The outline begins at the element of this ref, below what that is in: `next` of the page before.
+        depth: Number of levels of the outline; None for all.
+        interactive_only: Only elements that can be operated.
+        max_chars: Largest size of the outline in characters; `omitted` says how much was cut, and `next` where it goes
+            on.
+        since: An earlier observation, or its id: the outline has only the differences from it. It is complete if that
+            one was of another tab, or is forgotten (`Observation.since` is None).
+        start: The outline begins at the element of this ref, below its ancestors: `next` of the page before.
 
     Raises:
-        StaleElement: If `scope` or `start` is a ref of an element that is no longer there.
+        StaleElement: If `scope` or `start` is a ref of an element that is gone.
         BrowserError: If this outline does not show `start`, or `since` is given, too; if `since` is no observation of
             this browser, or `depth` or `max_chars` is below 1.
         SessionClosed: If the session has no browser.
@@ -166,18 +167,18 @@ def execute(
 ) -> Flow[ActionResult]:
     """Perform an action, such as `execute(type="click", role="button", name="Save")`; see `runtimed.actions`.
 
-    The actions of all clients are performed one after the other in each tab.
+    In each tab the actions of all clients are performed one after the other.
 
     Args:
         action: An object of `runtimed.actions`, or a dict of its `type` and fields.
-        type: The action's name, where it is not in `action`.
+        type: The action's name, if it is not in `action`.
         raise_on_failure: Whether an action that the page refuses raises; else its result says so.
         fields: The action's fields.
 
     Raises:
-        InvalidAction: If there is no such action or field, or a value cannot be. It is a TypeError, too.
+        InvalidAction: If there is no such action or field, or a value is invalid. It is a TypeError, too.
         ActionFailed: With `raise_on_failure`, if the page refuses the action; `result` is the result. It is a
-            StaleElement if the action names a ref whose element is no longer there; `nearest` is one that is.
+            StaleElement if the action names a ref whose element is gone; `nearest` is one that exists.
         SessionClosed: If the session has no browser.
     """
     parsed = parse_action(action, type, fields)
@@ -200,25 +201,25 @@ def scrape(
     images: bool = False,
     schema: Any = None,
 ) -> Flow[Any]:
-    """Read the active tab, with all its frames: as Markdown, or as structured data. No model takes part in it.
+    """Read the active tab, with all its frames, as Markdown or as structured data. No model takes part.
 
     Args:
-        selector: Only this part of the page: all that it finds; with a schema that reads one thing, the first.
-        only_main_content: Without navigation, headers and footers around the content.
+        selector: Only this part of the page: all matches; with a schema that reads one thing, the first match.
+        only_main_content: Whether to leave out navigation, headers and footers around the content.
         links: Whether links keep their addresses.
-        images: Whether pictures are shown, by their addresses.
+        images: Whether pictures are included, by their addresses.
         schema: What to read: a pydantic model, or a JSON schema. A field names its `selector`, or `role` with `name`,
-            inside the element around it (`:scope` is that itself), and perhaps the `attribute`. Numbers are read by the
-            language of the page, or the `locale` of the field; `pick` (`first`, `last`, `price`) says which of several
-            is meant. A boolean without yes or no in its text says whether its element is shown.
+            inside the element around it (`:scope` is that element), and perhaps the `attribute`. Numbers are read by
+            the conventions of the page's language, or of the field's `locale`; `pick` (`first`, `last`, `price`) says
+            which of several is meant. A boolean without yes or no in its text says whether its element is shown.
 
     Returns:
-        Markdown; with a pydantic model an instance of it, with a JSON schema what it describes.
+        Markdown; with a pydantic model an instance of it, with a JSON schema the data that it describes.
 
     Raises:
-        InvalidAction: If the schema is none.
-        BrowserError: If the selector finds nothing, the schema has a key or type that cannot be honoured, or a value is
-            missing, has several meanings or is outside of its limits (attribute `path`).
+        InvalidAction: If the schema is invalid.
+        BrowserError: If the selector finds nothing, the schema has an unsupported key or type, or a value is missing,
+            ambiguous or outside of its limits (attribute `path`).
         SessionClosed: If the session has no browser.
     """
     described = schema
@@ -247,12 +248,12 @@ def screenshot(
 
     Args:
         target: Only this element: a ref, a selector, or a `Target` or dict that names it by role and name.
-        full_page: The whole page, not just what is in view.
+        full_page: Whether the picture shows the whole page, not only the view.
 
     Raises:
         InvalidAction: If `target` names no element, or both are given.
         BrowserError: If the page shows no such element, or several.
-        StaleElement: If `target` is a ref of an element that is no longer there.
+        StaleElement: If `target` is a ref of an element that is gone.
         SessionClosed: If the session has no browser.
     """
     named = None if target is None else msgspec.to_builtins(parse_target(target))
@@ -274,19 +275,19 @@ def get_cookies(notebook: Notebook) -> Flow[list[dict[str, Any]]]:
 def set_cookies(
     notebook: Notebook, cookies: Sequence[Mapping[str, Any]] | None = None, cookie_file: str | Path | None = None
 ) -> Flow[None]:
-    """Set cookies, beside those that there are or in their place. One that is over removes what is there.
+    """Set cookies. One of the same name, domain and path is replaced; an expired one removes it.
 
-    Chromium keeps none for more than 400 days, and shortens what lasts longer.
+    Chromium limits their lifetime to 400 days.
 
     Args:
         cookies: As `get_cookies` returns them, or as other tools write them (`expirationDate`, `expiry`, `hostOnly`,
             `no_restriction`).
-        cookie_file: A file that holds them, in their place: a JSON list, Playwright's storage state, or cookies.txt.
-            Of a storage state the cookies count alone: its localStorage is not set.
+        cookie_file: A file with cookies instead: a JSON list, Playwright's storage state, or cookies.txt. Only the
+            cookies of a storage state are set, not its localStorage.
 
     Raises:
-        BrowserError: If one cannot be a cookie, or Chromium does not keep it as it is; none is set then.
-        InvalidCookieFile: If there is no such file, or it holds something else.
+        BrowserError: If one is no valid cookie, or Chromium does not keep it unchanged; none is set then.
+        InvalidCookieFile: If the file does not exist, or contains something else.
         SessionClosed: If the session has no browser.
     """
     if (cookies is None) == (cookie_file is None):
@@ -309,13 +310,13 @@ def _plain_cookies(cookies: object) -> list[dict[str, Any]]:
 
 
 def save_profile(notebook: Notebook, name: str) -> Flow[None]:
-    """Keep a copy of the browser's profile (cookies, localStorage, IndexedDB) under a name, while it is used.
+    """Store a copy of the browser's profile (cookies, localStorage, IndexedDB) under a name, during use.
 
     Args:
-        name: For `BrowserSession(profile=name)`; one that there is already gives way.
+        name: For `BrowserSession(profile=name)`; an existing profile of this name is replaced.
 
     Raises:
-        BrowserError: If the name cannot be one.
+        BrowserError: If the name is invalid.
         SessionClosed: If the session has no browser.
     """
     yield from ask(ops.SaveProfile(notebook_id=notebook.id, name=name))
@@ -339,7 +340,7 @@ def delete_profile(name: str) -> Flow[None]:
     """Delete a profile by its name.
 
     Raises:
-        BrowserError: If there is none, or a session stores it again at its end.
+        BrowserError: If there is none, or a running session would store it again at its end.
     """
     yield from ask(ops.DeleteProfile(name=name))
 
@@ -350,12 +351,12 @@ def browser_address(notebook: Notebook, *, attaching: bool = False) -> Flow[ops.
 
 
 def read_actions(notebook: Notebook, pictures: bool = False) -> Flow[list[LogEntry]]:
-    """Return the action log: what was asked of the browser and what came of it, what pages said, and pictures.
+    """Return the action log: the actions with their results, what pages said and did, and pictures.
 
-    It can be read when the session has ended, too. Secrets are masked in it.
+    It stays readable after the session's end. Secrets are masked in it.
 
     Args:
-        pictures: Whether entries of pictures hold them.
+        pictures: Whether entries of pictures contain them.
 
     Raises:
         SessionNotFound: If the session was never started.
@@ -383,7 +384,7 @@ def _events(notebook: Notebook) -> Pages[Event]:
 
 
 def read_runs(notebook: Notebook) -> Flow[list[Run]]:
-    """Return what was done in the session, by its starts.
+    """Return the work in the session, by its starts.
 
     Raises:
         SessionNotFound: If the session was never started.
@@ -394,7 +395,7 @@ def read_runs(notebook: Notebook) -> Flow[list[Run]]:
         if isinstance(event, BrowserState) and event.status == "starting":
             runs.append(Run(event.config, []))
         elif isinstance(event, BrowserLogged) and event.entry["kind"] == "action":
-            runs = runs or [Run({}, [])]  # old events are deleted
+            runs = runs or [Run({}, [])]  # old events were deleted
             runs[-1].actions.append(msgspec.convert(event.entry, LogEntry))
     return runs
 
@@ -407,17 +408,17 @@ def console(
     since: datetime | None = None,
     limit: int = 1000,
 ) -> Flow[list[ConsoleMessage]]:
-    """Return what pages wrote to their consoles, and the errors that nothing caught, the newest last.
+    """Return what pages wrote to their consoles, and uncaught errors, newest last.
 
-    It can be read when the session has ended, too. Of a page that writes without an end, some is left out; the action
-    log (`read_actions`) says how much.
+    It stays readable after the session's end. The log of a page that writes endlessly is rate-limited; the action log
+    (`read_actions`) says how much was dropped.
 
     Args:
-        level: Only of this level, or of one of these: `log`, `warning`, `error`, `uncaught` and so on.
-        text: Only what contains this text.
-        tab: Only of this tab.
-        since: Only what came after this, for example the `started_at` of an action's result.
-        limit: At most so many, the newest.
+        level: Only this level, or these: `log`, `warning`, `error`, `uncaught` and so on.
+        text: Only messages that contain this text.
+        tab: Only messages of this tab.
+        since: Only messages after this time, for example the `started_at` of an action's result.
+        limit: Largest number of messages; the newest are returned.
 
     Raises:
         BrowserError: If `limit` is no number from 1, or `since` has no time zone.
@@ -455,20 +456,20 @@ def requests(
     since: datetime | None = None,
     limit: int = 1000,
 ) -> Flow[list[PageRequest]]:
-    """Return what pages asked for and which answers they got, the newest last; those under way are not among them.
+    """Return the finished requests of pages with their responses, newest last.
 
-    It can be read when the session has ended, too. Of a page that asks without an end, some is left out; the action log
-    (`read_actions`) says how much.
+    It stays readable after the session's end. The log of a page that sends requests endlessly is rate-limited; the
+    action log (`read_actions`) says how much was dropped.
 
     Args:
         url: Only addresses that contain this text; with a `*`, only those that match it as a whole.
-        method: Only with this method.
-        status: Only with this status.
-        resource_type: Only of this type, such as `document` or `fetch`.
-        failed: Only those without an answer, or with one that reports an error (400 and above).
-        tab: Only of this tab.
-        since: Only what came after this, for example the `started_at` of an action's result.
-        limit: At most so many, the newest.
+        method: Only this method.
+        status: Only this status.
+        resource_type: Only this type, such as `document` or `fetch`.
+        failed: Only requests without a response, or with an error status (400 and above).
+        tab: Only requests of this tab.
+        since: Only requests after this time, for example the `started_at` of an action's result.
+        limit: Largest number of requests; the newest are returned.
 
     Raises:
         BrowserError: If `limit` is no number from 1, or `since` has no time zone.
@@ -490,9 +491,9 @@ def requests(
 
 
 def downloads(notebook: Notebook) -> Flow[list[DownloadedFile]]:
-    """Return the downloads that have ended, the newest last; those that failed or were cancelled have no `path`.
+    """Return the finished downloads, newest last; those that failed or were cancelled have no `path`.
 
-    It can be read when the session has ended, too.
+    It stays readable after the session's end.
 
     Raises:
         SessionNotFound: If the session was never started.
@@ -526,7 +527,7 @@ def _request_of(entry: LogEntry) -> PageRequest:
 def _newest(
     notebook: Notebook, kind: str, fitting: Callable[[LogEntry], bool], since: datetime | None, limit: int | None
 ) -> Flow[list[LogEntry]]:
-    """Return the newest entries of a kind that fit."""
+    """Return the newest entries of a kind that match."""
     if limit is not None and (isinstance(limit, bool) or limit < 1):
         raise BrowserError(f"limit must be a number from 1, not {limit!r}")
     if since is not None and since.tzinfo is None:
@@ -545,7 +546,7 @@ def _newest(
 
 
 def _whole(notebook: Notebook, operation: ops.OnBrowser[InPieces[T]]) -> Flow[T]:
-    """Ask the browser for something that comes as bytes, in one piece or several."""
+    """Ask the browser for bytes, in one piece or several."""
     reply = yield from ask(operation)
     data = reply.piece
     if len(data) < reply.size and reply.reply_id is not None:

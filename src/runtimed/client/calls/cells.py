@@ -52,14 +52,14 @@ def create_cell(
     Args:
         source: Its text, at most 10 MB.
         cell_type: `code`, `markdown` or `raw`.
-        index: Its place, from 0 to the number of cells; at the end if None.
-        cell_id: Its id, such as the one that it has in a notebook file; a generated one if None.
+        index: Its place, from 0 to the number of cells; None for the end.
+        cell_id: Its id, such as its id in a notebook file; None for a generated one.
 
     Returns:
         The new cell's id.
 
     Raises:
-        InvalidCell: If source, type or index cannot be.
+        InvalidCell: If source, type or index is invalid.
     """
     check_text("source", source)
     check_cell_type(cell_type)
@@ -72,16 +72,16 @@ def create_cell(
 
 
 def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
-    """Give a cell a new source. What others changed since this session last saw the cell is merged, not lost.
+    """Set a cell's source. What others changed since this session last saw the cell is merged, not lost.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If the source cannot be.
+        InvalidCell: If the source is invalid.
     """
     check_text("source", source)
     base = notebook.seen.get(cell_id)
     if base is not None and max(len(base), len(source)) > MAX_TEXT:
-        # Too long to merge: the last writer wins. Both together would not fit into a message.
+        # Too long to merge: the last writer wins. Both texts together would not fit into a message.
         base = None
     with notebook.asking(cell_id):
         yield from ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
@@ -89,11 +89,11 @@ def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
 
 
 def append_source(notebook: Notebook, cell_id: str, text: str) -> Flow[None]:
-    """Append text to a cell's source: one insertion, for streams of tokens.
+    """Append text to a cell's source, as one insertion: for streams of tokens.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If the source would be too long, or the text cannot be.
+        InvalidCell: If the source would be too long, or the text is invalid.
     """
     check_text("text", text)
     with notebook.asking(cell_id):
@@ -114,7 +114,7 @@ def delete_cell(notebook: Notebook, cell_id: str) -> Flow[None]:
 
 
 def move_cell(notebook: Notebook, cell_id: str, after_cell_id: str | None = None) -> Flow[None]:
-    """Move a cell behind another one, or to the front if that is None.
+    """Move a cell behind another one, or to the front if `after_cell_id` is None.
 
     Raises:
         CellNotFound: If there is no such cell.
@@ -123,7 +123,7 @@ def move_cell(notebook: Notebook, cell_id: str, after_cell_id: str | None = None
 
 
 def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
-    """Take a cell's outputs and its execution count away, for everybody. The execution stays readable by its id.
+    """Remove a cell's outputs and its execution count, for everybody. The execution stays readable by its id.
 
     Raises:
         CellNotFound: If there is no such cell.
@@ -144,7 +144,7 @@ def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) ->
 
 
 def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow[None]:
-    """Make a cell `code`, `markdown` or `raw`.
+    """Change a cell's type to `code`, `markdown` or `raw`.
 
     Raises:
         CellNotFound: If there is no such cell.
@@ -173,7 +173,7 @@ def get_cell(notebook: Notebook, cell_id: str, *, outputs: bool = True) -> Flow[
 
 
 def get_cells(notebook: Notebook, *, outputs: bool = True) -> Flow[list[Cell]]:
-    """Return all cells in order, each as `get_cell` returns it; `iter_cells` gives one after another.
+    """Return all cells in order, each as `get_cell` returns it; `iter_cells` returns one after another.
 
     Args:
         outputs: Whether to read their outputs, which may be large; else the cells have none.
@@ -217,7 +217,7 @@ def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
 
 
 def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: ops.GetCellsReply) -> None:
-    """Forget what is not in the one page that holds all cells: between two pages a cell may have moved."""
+    """Forget cells that are not in a page with all cells. Between two pages a cell may have moved."""
     if start == 0 and page.next is None:
         notebook.keep({found.id for found in page.cells}, seen)
 
@@ -229,7 +229,7 @@ def find_cells(notebook: Notebook, prefix: str) -> Flow[list[CellId]]:
 
 
 def get_cell_source(notebook: Notebook, cell_id: str) -> Flow[str | None]:
-    """Return a cell's source, None if there is no such cell."""
+    """Return a cell's source; None if there is no such cell."""
     content = yield from _content(notebook, cell_id)
     if content is None:
         return None
@@ -238,15 +238,15 @@ def get_cell_source(notebook: Notebook, cell_id: str) -> Flow[str | None]:
 
 
 def get_cell_type(notebook: Notebook, cell_id: str) -> Flow[CellType | None]:
-    """Return a cell's type, None if there is no such cell."""
+    """Return a cell's type; None if there is no such cell."""
     found = yield from _find_cell(notebook, cell_id, outputs=False)
     return None if found is None else found.cell_type
 
 
 def get_cell_outputs(notebook: Notebook, cell_id: str) -> Flow[list[Output] | None]:
-    """Return the outputs of a cell's latest execution, None if there is no such cell.
+    """Return the outputs of a cell's latest execution; None if there is no such cell.
 
-    At most the daemon's limit `max_output_bytes`: `get_cell` tells whether there are more.
+    At most the daemon's limit `max_output_bytes`: `get_cell` says whether there are more.
     """
     found = yield from _find_cell(notebook, cell_id, outputs=True)
     if found is None:
@@ -256,19 +256,19 @@ def get_cell_outputs(notebook: Notebook, cell_id: str) -> Flow[list[Output] | No
 
 
 def get_cell_execution_count(notebook: Notebook, cell_id: str) -> Flow[int | None]:
-    """Return the count of a cell's latest execution, None if it never ran or there is no such cell."""
+    """Return the execution count of a cell; None if it never ran, or there is no such cell."""
     found = yield from _find_cell(notebook, cell_id, outputs=False)
     return None if found is None else found.execution_count
 
 
 def get_cell_position(notebook: Notebook, cell_id: str) -> Flow[str | None]:
-    """Return a cell's place: compare places as text. None if there is no such cell."""
+    """Return a cell's position, which sorts as text; None if there is no such cell."""
     found = yield from _find_cell(notebook, cell_id, outputs=False)
     return None if found is None else found.position
 
 
 def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, str] | None]:
-    """Return a cell's metadata, None if there is no such cell."""
+    """Return a cell's metadata; None if there is no such cell."""
     content = yield from _content(notebook, cell_id)
     return None if content is None else content[1]
 
@@ -281,7 +281,7 @@ def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[ops.S
 
 
 def _content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]] | None]:
-    """Return a cell's source and metadata, None if there is no such cell."""
+    """Return a cell's source and metadata; None if there is no such cell."""
     found = yield from _find_cell(notebook, cell_id, outputs=False)
     try:
         return None if found is None else (yield from _content_of(notebook, found))
@@ -290,7 +290,7 @@ def _content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]
 
 
 def _content_of(notebook: Notebook, found: ops.StoredCell) -> Flow[tuple[str, dict[str, str]]]:
-    """Return a cell's source and metadata, which are read in pieces if they are larger than a page."""
+    """Return a cell's source and metadata, which are read in pieces if they exceed a page."""
     if found.source is not None and found.metadata is not None:
         return found.source, found.metadata
     return (yield from read_content(notebook, found.id))
@@ -332,7 +332,7 @@ def read_events(notebook: Notebook, execution_id: str, after: int, *, whole: boo
     Args:
         execution_id: The execution.
         after: Number of the last event that is not wanted.
-        whole: Whether to read also what is beyond the daemon's limit.
+        whole: Whether to read the outputs beyond the daemon's limit, too.
     """
 
     def read(place: int) -> Flow[Page[tuple[int, Event]]]:
@@ -345,7 +345,7 @@ def read_events(notebook: Notebook, execution_id: str, after: int, *, whole: boo
 
 
 def fetch_blobs(notebook: Notebook, blobs: list[Blob]) -> Flow[dict[str, bytes | str | StorageError]]:
-    """Fetch the contents of blobs, by SHA-256; for one that is lost or damaged, the error that says so."""
+    """Fetch the contents of blobs, by SHA-256; for a lost or damaged one, the error that says so."""
     values: dict[str, bytes | str | StorageError] = {}
     for blob in blobs:
         try:

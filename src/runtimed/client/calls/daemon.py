@@ -1,4 +1,4 @@
-"""The operations that concern the daemon itself, and the list of its sessions."""
+"""The operations on the daemon itself, and on the list of its sessions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
 ]
 
 MOST: Final = 2**31
-"""More sessions than anybody has."""
+"""More than the number of sessions."""
 
 SessionState = Literal["active", "closed", "error", "timed_out"]
 SessionKind = Literal["kernel", "browser"]
 
 
 def daemon_status() -> Flow[DaemonStatus]:
-    """Return the daemon's state."""
+    """Return the daemon's status."""
     return (yield from ask(ops.GetStatus())).status
 
 

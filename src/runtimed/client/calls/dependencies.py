@@ -1,4 +1,4 @@
-"""The operations that concern what the notebook depends on."""
+"""The operations on the notebook's dependencies."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ __all__ = [
 
 
 def get_uv_dependencies(notebook: Notebook) -> Flow[list[str]]:
-    """Return the dependencies that the notebook names for uv, as they were written."""
+    """Return the notebook's dependencies for uv, as they were written."""
     return (yield from _get(notebook, "uv"))
 
 
 def add_uv_dependency(notebook: Notebook, package: str) -> Flow[None]:
-    """Name a dependency in the notebook's metadata, in place of one of the same package if there is one.
+    """Add a dependency to the notebook's metadata, or replace the one of the same package.
 
-    It is installed by `sync_environment`, and in every kernel that starts from now on. What others write into the
-    metadata at the same time stays.
+    `sync_environment` installs it, and every kernel that starts from now on has it. Concurrent edits of the metadata
+    stay.
 
     Args:
-        package: As PEP 508 has it: `pandas`, `pandas[excel]>=2.1`, `name @ https://…`.
+        package: A PEP 508 requirement: `pandas`, `pandas[excel]>=2.1`, `name @ https://…`.
 
     Raises:
-        EnvironmentFailed: If this is no dependency.
+        EnvironmentFailed: If it is no requirement.
     """
     yield from _add(notebook, "uv", [package])
 
 
 def add_uv_dependencies(notebook: Notebook, packages: Sequence[str]) -> Flow[None]:
-    """Name several dependencies, all or, if one of them is wrong, none; see `add_uv_dependency`.
+    """Add several dependencies, all or none; see `add_uv_dependency`.
 
     Raises:
-        EnvironmentFailed: If one of them is no dependency.
+        EnvironmentFailed: If one of them is no requirement.
     """
     yield from _add(notebook, "uv", packages)
 
 
 def remove_uv_dependency(notebook: Notebook, package: str) -> Flow[bool]:
-    """Take a package out of the dependencies for uv, whatever its version; the kernel keeps it until it is restarted.
+    """Remove a package from the dependencies for uv, whatever its version; a running kernel keeps it until its restart.
 
     Returns:
         Whether it was there.
@@ -63,26 +63,26 @@ def remove_uv_dependency(notebook: Notebook, package: str) -> Flow[bool]:
 
 
 def get_conda_dependencies(notebook: Notebook) -> Flow[list[str]]:
-    """Return the dependencies that the notebook names for conda, as they were written."""
+    """Return the notebook's dependencies for conda, as they were written."""
     return (yield from _get(notebook, "conda"))
 
 
 def add_conda_dependency(notebook: Notebook, package: str) -> Flow[None]:
-    """Name a dependency for conda in the notebook's metadata, in place of one of the same package if there is one.
+    """Add a dependency for conda to the notebook's metadata, or replace the one of the same package.
 
-    If the notebook names dependencies for uv, too, it gets those only.
+    If the notebook has dependencies for uv, too, only those are used.
 
     Args:
         package: A match spec: `pandas`, `pandas>=2.1`, `conda-forge::pandas`.
 
     Raises:
-        EnvironmentFailed: If this is no match spec.
+        EnvironmentFailed: If it is no match spec.
     """
     yield from _add(notebook, "conda", [package])
 
 
 def add_conda_dependencies(notebook: Notebook, packages: Sequence[str]) -> Flow[None]:
-    """Name several dependencies, all or, if one of them is wrong, none; see `add_conda_dependency`.
+    """Add several dependencies, all or none; see `add_conda_dependency`.
 
     Raises:
         EnvironmentFailed: If one of them is no match spec.
@@ -91,7 +91,7 @@ def add_conda_dependencies(notebook: Notebook, packages: Sequence[str]) -> Flow[
 
 
 def remove_conda_dependency(notebook: Notebook, package: str) -> Flow[bool]:
-    """Take a package out of the dependencies for conda, whatever its version.
+    """Remove a package from the dependencies for conda, whatever its version.
 
     Returns:
         Whether it was there.
@@ -100,15 +100,15 @@ def remove_conda_dependency(notebook: Notebook, package: str) -> Flow[bool]:
 
 
 def sync_environment(notebook: Notebook) -> Flow[SyncEnvironmentResult]:
-    """Give the running kernel what the notebook names by now, without losing its state, where that is possible.
+    """Install the notebook's dependencies for the running kernel without losing its state, if possible.
 
-    It is possible as long as packages of uv are only added; they are this session's alone, other sessions in the same
-    environment do not see them. Where a version changes or something was removed, nothing is changed: the new
-    environment is made, and the result says that `restart_kernel` takes it.
+    It is possible while packages of uv are only added. They are added for this session alone; other sessions in the
+    same environment do not see them. If a version changes or a package was removed, the running kernel stays unchanged:
+    the new environment is made, and the result says that `restart_kernel` takes it.
 
     Raises:
         NoKernel: If no kernel runs.
-        EnvironmentFailed: If the dependencies cannot be had, or the kernel runs where runtimed installs nothing.
+        EnvironmentFailed: If the dependencies cannot be installed, or the kernel runs where runtimed installs nothing.
     """
     return (yield from ask(ops.SyncEnvironment(notebook_id=notebook.id))).result
 

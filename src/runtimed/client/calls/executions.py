@@ -43,27 +43,27 @@ __all__ = [
 OnTimeout = Literal["leave", "interrupt"]
 
 PAGE: Final = 8 * 2**20
-"""Bytes of outputs, values of blobs included, with which a page of them ends."""
+"""Bytes of outputs, values of blobs included, in one page."""
 
 
 def run(
     notebook: Notebook, code: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
-    """Add a cell with this code, execute it, and return what it gave; start a kernel if none runs.
+    """Add a cell with this code, execute it, and return the result; start a kernel if none runs.
 
     Args:
-        code: The code. It is in the document before anybody sees its first output.
+        code: The code. It is in the document before any client sees its first output.
         timeout_secs: How long to wait for the end, in seconds, the start of a kernel included; None for no limit.
-        on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+        on_timeout: `leave` lets the execution go on, `interrupt` interrupts it.
 
     Returns:
-        The outputs, up to the daemon's limit `max_output_bytes`; a result that leaves some out is marked (`truncated`),
-        and `read_outputs` reads them.
+        The outputs, up to the daemon's limit `max_output_bytes`. A result that omits some is marked (`truncated`), and
+        `read_outputs` reads them.
 
     Raises:
-        ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
+        ExecutionTimeout: If it did not end in time; `wait` and `cancel` take its `execution_id`.
         ExecutionCancelled: If it was cancelled before it began.
-        InvalidCell: If the code cannot be a cell's source.
+        InvalidCell: If the code is no valid source of a cell.
         KernelStartFailed: If a kernel was needed and did not start.
     """
     check_text("code", code)
@@ -80,20 +80,20 @@ def run(
 def execute_cell(
     notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
-    """Execute a cell of the document and return what it gave; start a kernel if none runs.
+    """Execute a cell of the document and return the result; start a kernel if none runs.
 
-    The daemon reads the source from the document, so everybody sees the same code executed. Each call is an execution
-    of its own, even while the cell runs already.
+    The daemon reads the source from the document, so all clients see the executed code. Each call is an execution of
+    its own, even if the cell runs already.
 
     Args:
         cell_id: A code cell.
         timeout_secs: How long to wait for the end, in seconds, the start of a kernel included; None for no limit.
-        on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+        on_timeout: `leave` lets the execution go on, `interrupt` interrupts it.
 
     Raises:
         CellNotFound: If there is no such cell.
         InvalidCell: If it is no code cell.
-        ExecutionTimeout: If it did not end in time; its `execution_id` is good for `wait` and `cancel`.
+        ExecutionTimeout: If it did not end in time; `wait` and `cancel` take its `execution_id`.
         ExecutionCancelled: If it was cancelled before it began.
         KernelStartFailed: If a kernel was needed and did not start.
     """
@@ -129,7 +129,7 @@ def enqueue(operation: ops.Enqueue) -> Flow[None]:
 
 
 def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
-    """Return what runs, and behind it what waits, in that order. Asking is no use of the session.
+    """Return the running execution, and behind it the waiting ones, in order. The call does not count as use.
 
     Returns:
         The first 1000 executions; none if nothing runs or waits.
@@ -146,7 +146,7 @@ def find_executions(notebook: Notebook, prefix: str | None) -> Flow[list[Executi
 def wait(
     notebook: Notebook, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
-    """Wait for the end of an execution that anybody started, at any time, and return what it gave.
+    """Wait for the end of an execution that any client started, at any time, and return the result.
 
     Raises:
         ExecutionTimeout: If it did not end in time.
@@ -158,7 +158,7 @@ def wait(
 
 
 def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
-    """Take an execution from the queue, or interrupt it if it runs; one that ended stays as it is.
+    """Remove an execution from the queue, or interrupt it if it runs. Harmless if it has ended.
 
     Raises:
         RuntimedError: If this session has no such execution.
@@ -167,7 +167,7 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
 
 
 def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[OutputPage]:
-    """Read the stored outputs of an execution in pages, all of them, also those that a result leaves out.
+    """Read all stored outputs of an execution in pages, also those that a result omits.
 
     Args:
         execution_id: An execution of this session, at any time until it is deleted (see RUNTIMED_KEEP_DAYS).
@@ -262,7 +262,7 @@ def execute(
     values = yield from fetch_blobs(notebook, fold.missing_blobs)
     result = fold.result(CellId(ended.cell_id), ExecutionId(operation.execution_id), values)
     if any(output.output_type == "execute_result" for output in result.outputs):
-        # Asked for now: the kernel, and the connection, may be gone when somebody wants to have it.
+        # Read now: the kernel, and the connection, may be gone when the value is used.
         pickled = yield from result_value(notebook, operation.execution_id)
         result = replace(result, pickled=pickled)
     return result
@@ -287,7 +287,7 @@ def given_up(operation: ops.Enqueue, timeout_secs: float | None, on_timeout: OnT
     """
     execution_id, outcome = operation.execution_id, "it never began, as its kernel still starts"
     if on_timeout == "interrupt":
-        # Somebody else's request may have had it queued.
+        # Another client's request may have queued it.
         with contextlib.suppress(RuntimedError):
             yield from ask(ops.CancelExecution(notebook_id=operation.notebook_id, execution_id=execution_id))
         return timed_out(execution_id, timeout_secs, outcome)
@@ -299,10 +299,10 @@ def given_up(operation: ops.Enqueue, timeout_secs: float | None, on_timeout: OnT
 
 
 def timed_out(execution_id: str | None, timeout_secs: float | None, outcome: str | None = None) -> ExecutionTimeout:
-    """Return the error that says that the waiting ended, and what became of the execution.
+    """Return the error for a wait that timed out; it says what became of the execution.
 
     Args:
-        outcome: What became of it; it runs on if None.
+        outcome: What became of it; None if it runs on.
     """
     runs_on = f"it runs on: session.wait({execution_id!r}) waits for it, session.cancel({execution_id!r}) ends it"
     return ExecutionTimeout(

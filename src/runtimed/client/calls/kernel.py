@@ -1,4 +1,4 @@
-"""The operations that concern the kernel."""
+"""The operations on the kernel."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def start_kernel(
     source: str | None = None,
     progress: Progress | None = None,
 ) -> Flow[None]:
-    """Start a kernel for this session; return at once if one runs already, whatever was asked for.
+    """Start a kernel for this session. If one runs already, return at once, whatever was asked for.
 
-    The kernel gets this process's environment variables, working folder, umask, niceness and resource limits (the
+    The kernel gets this process's environment variables, working directory, umask, niceness and resource limits (the
     last on Linux), as if this process had started it itself.
 
     Args:
@@ -50,18 +50,18 @@ def start_kernel(
             kernelspec `env_source` names.
         env_source: `auto`, `uv:prewarmed`, `conda:prewarmed`, `current` (this process's interpreter),
             `python:/path/to/python`, `python:NAME` (a program on this process's PATH) or `kernelspec:NAME`. `auto` is
-            what the notebook or its nearest project declares (metadata, a script block, a project file), else the
-            interpreter that asks; `runtimed env explain` says which, and so does the logger `runtimed` at each start,
-            as INFO. The property `env_source` tells what runs.
+            what the notebook or its nearest project declares (metadata, a script block, a project file), else this
+            process's interpreter; `runtimed env explain` says which, and so does the logger `runtimed` at each start,
+            as INFO. The property `env_source` says what runs.
         notebook_path: The notebook's file, which need not exist: the kernel works in its nearest existing folder, and
             the search for project files begins there.
         source: Code that is about to run: `auto` reads its script block (PEP 723).
-        progress: Hears how the environment is made, and which one the kernel has got.
+        progress: Called with the progress of the environment's making, and with the kernel's environment.
 
     Raises:
-        KernelStartFailed: If the kernel does not become ready; the message has its last words.
-        SessionClosed: If somebody stops the session before it is ready.
-        EnvironmentFailed: If that environment cannot be had, or needs consent (`trust_environment`); the message says
+        KernelStartFailed: If the kernel does not become ready; the message has its last lines on standard error.
+        SessionClosed: If a client stops the session before it is ready.
+        EnvironmentFailed: If that environment cannot be made, or needs consent (`trust_environment`); the message says
             what to do.
     """
     choice = kernel_choice(kernel_type, env_source, notebook_path)
@@ -90,20 +90,20 @@ def log_environment(explained: str | None) -> str | None:
 
 
 def trust_environment(notebook: Notebook, notebook_path: str | Path | None = None) -> Flow[str]:
-    """Consent to installing what the document or the project of this session asks for, once and for all its kernels.
+    """Consent to installing what the document or the project of this session asks for, for all its kernels.
 
-    Needed for dependencies that came with somebody else's document or project: what a client of this daemon writes
-    into the document, a project file of your own folder, and an environment that is asked for by name need no consent.
-    Other dependencies, should they be asked for later, need consent of their own.
+    Dependencies need consent if they came with another person's document or project. What a client of this daemon
+    writes into the document, a project file of your own folder, and an environment that is asked for by name need none.
+    Other dependencies that are asked for later need consent of their own.
 
     Args:
         notebook_path: Where the search for project files begins; see `start_kernel`.
 
     Returns:
-        What was consented to, for people, in lines.
+        What was consented to, as lines of text.
 
     Raises:
-        EnvironmentFailed: If what describes the environment cannot be understood.
+        EnvironmentFailed: If the description of the environment is invalid.
     """
     choice = kernel_choice(notebook_path=notebook_path)
     reply = yield from ask(ops.TrustEnvironment(notebook_id=notebook.id, kernel=choice))
@@ -118,13 +118,13 @@ def kernel_choice(
     if notebook_path is not None:
         path = Path(notebook_path).expanduser()
         above = (path if path.is_absolute() else working_folder() / path).parents
-        # `Path.is_dir` raises where a name is too long or a folder may not be entered.
+        # `Path.is_dir` raises if a name is too long or a folder may not be entered.
         folder = str(next(place for place in above if os.path.isdir(place)))  # noqa: PTH112
     return ops.KernelChoice(kernel_type=kernel_type, env_source=env_source, folder=folder)
 
 
 def working_folder() -> Path:
-    """Return the folder in which this process works.
+    """Return this process's working directory.
 
     Raises:
         KernelStartFailed: If it was deleted.
@@ -138,9 +138,9 @@ def working_folder() -> Path:
 
 
 def restart_kernel(notebook: Notebook) -> Flow[None]:
-    """Replace the kernel by a fresh one; the session, its cells and its outputs stay.
+    """Replace the kernel by a new one; the session, its cells and its outputs stay.
 
-    What ran ends with a `KernelDied` error, what was queued is cancelled.
+    The running execution ends with a `KernelDied` error, queued ones are cancelled.
 
     Raises:
         NoKernel: If no kernel runs.
@@ -150,15 +150,15 @@ def restart_kernel(notebook: Notebook) -> Flow[None]:
 
 
 def shutdown_kernel(notebook: Notebook) -> Flow[None]:
-    """End the kernel; the session stays active without one. Without a kernel, do nothing."""
+    """End the kernel; the session stays active without one. Idempotent."""
     yield from ask(ops.ShutdownKernel(notebook_id=notebook.id))
 
 
 def interrupt(notebook: Notebook) -> Flow[None]:
-    """Interrupt the cell that runs: its code gets a KeyboardInterrupt. Harmless when nothing runs.
+    """Interrupt the running cell: its code gets a KeyboardInterrupt. Harmless if nothing runs.
 
-    As after any error, what the same client had queued behind that cell is cancelled; what it queues from now on is
-    not, and other people's cells never are.
+    As after any error, what the same client had queued behind that cell is cancelled. What it queues later is not, and
+    other clients' cells never are.
 
     Works from signal handlers and other threads while another call waits.
 
@@ -173,13 +173,13 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
 
     Args:
         code: The code so far.
-        cursor_pos: Where the cursor stands, in code points; the end if None.
+        cursor_pos: The cursor's position, in code points; None for the end.
 
     Returns:
         The content of Jupyter's complete_reply: `matches`, `cursor_start`, `cursor_end`, `metadata`.
 
     Raises:
-        ValueError: If the cursor stands outside of the code.
+        ValueError: If the position is outside of the code.
         NoKernel: If no kernel runs.
 
     Source: Jupyter messaging 5.4, "Completion".
@@ -191,18 +191,18 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
 def inspect(
     notebook: Notebook, code: str, cursor_pos: int | None = None, detail_level: int = 0
 ) -> Flow[dict[str, Any]]:
-    """Ask the kernel about the object at a place in code; it answers while a cell runs.
+    """Ask the kernel about the object at a position in code; it answers while a cell runs.
 
     Args:
         code: The code so far.
-        cursor_pos: Where the cursor stands, in code points; the end if None.
-        detail_level: 1 for the source code as well, 0 without.
+        cursor_pos: The cursor's position, in code points; None for the end.
+        detail_level: 1 includes the source code, 0 does not.
 
     Returns:
         The content of Jupyter's inspect_reply: `found`, `data` by MIME type, `metadata`.
 
     Raises:
-        ValueError: If the cursor stands outside of the code.
+        ValueError: If the position is outside of the code.
         NoKernel: If no kernel runs.
 
     Source: Jupyter messaging 5.4, "Introspection".
@@ -213,7 +213,7 @@ def inspect(
 
 
 def _position(code: str, cursor_pos: int | None) -> int:
-    """Return where the cursor stands. A kernel that is asked about a place that is not there never answers."""
+    """Return the cursor's position. A kernel never answers a question about a position outside of the code."""
     if cursor_pos is None:
         return len(code)
     if not 0 <= cursor_pos <= len(code):

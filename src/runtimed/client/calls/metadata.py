@@ -14,7 +14,7 @@ from runtimed.protocol import client_operations as ops
 __all__ = ["get_kernelspec", "get_metadata", "set_kernelspec", "set_metadata"]
 
 NOTEBOOK_METADATA: Final = "notebook_metadata"
-"""The metadata key that holds, as JSON, what an .ipynb file holds at notebook level."""
+"""Metadata key of the notebook-level metadata of an .ipynb file, as JSON."""
 
 
 def set_metadata(notebook: Notebook, key: str, value: str) -> Flow[None]:
@@ -28,17 +28,17 @@ def set_metadata(notebook: Notebook, key: str, value: str) -> Flow[None]:
 
 
 def get_metadata(notebook: Notebook, key: str) -> Flow[str | None]:
-    """Return a value of the document's metadata, None if it is not set."""
+    """Return a value of the document's metadata; None if it is not set."""
     return (yield from ask(ops.GetMetadata(notebook_id=notebook.id, key=key))).value
 
 
 def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: str | None = None) -> Flow[None]:
-    """Say which kernel the notebook is meant for, as an .ipynb file does: in `notebook_metadata`.
+    """Set the kernelspec of the notebook, as an .ipynb file does: in `notebook_metadata`.
 
-    All else that is there stays, whoever writes it meanwhile.
+    Other entries there stay, concurrent edits included.
 
     Raises:
-        SessionError: If one of them is no text, or what is there is no JSON object.
+        SessionError: If an argument is no text, or the present value is no JSON object.
 
     Source: nbformat 4, notebook metadata `kernelspec`.
     """
@@ -53,7 +53,7 @@ def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: s
 
 
 def get_kernelspec(notebook: Notebook) -> Flow[dict[str, str] | None]:
-    """Return the kernelspec in `notebook_metadata`, None if there is none."""
+    """Return the kernelspec in `notebook_metadata`; None if there is none."""
     text = yield from get_metadata(notebook, NOTEBOOK_METADATA)
     try:
         metadata = json.loads(text) if text is not None else {}

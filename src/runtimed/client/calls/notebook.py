@@ -1,4 +1,4 @@
-"""What one handle knows of a notebook, and the checks of what users pass. Nothing here waits or opens a socket."""
+"""What one handle knows of a notebook, and the checks of users' arguments. Nothing here waits or opens a socket."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Notebook", "check_cell_type", "check_text", "notebook"]
 class Notebook:
     """What one handle knows of a session: its id, and the sources that it has seen.
 
-    The sources are what `set_source` merges against: what the caller of this handle knew when it wrote the new text.
-    That of a deleted cell is forgotten as soon as an answer or an event tells of its end.
+    `set_source` merges against these sources: what this handle's caller knew when it wrote the new text. The source of
+    a deleted cell is forgotten as soon as a reply or an event reports its end.
     """
 
     def __init__(self, notebook_id: NotebookId) -> None:
@@ -27,7 +27,7 @@ class Notebook:
 
     @contextlib.contextmanager
     def asking(self, cell_id: str) -> Iterator[None]:
-        """Forget a cell of which the block hears that it is not there."""
+        """Forget a cell if the block learns that it does not exist."""
         try:
             yield
         except CellNotFound:
@@ -35,30 +35,30 @@ class Notebook:
             raise
 
     def keep(self, cell_ids: Collection[str], before: Collection[str]) -> None:
-        """Forget the cells that are not there.
+        """Forget the cells that do not exist.
 
         Args:
-            cell_ids: All that are there.
-            before: Those seen before somebody asked; what was seen since may be newer.
+            cell_ids: All existing cells.
+            before: Cells seen before the request; those seen since may be newer.
         """
         for cell_id in set(before).difference(cell_ids):
             self.seen.pop(cell_id, None)
 
 
 def notebook(session_id: str) -> Notebook:
-    """Return the notebook of an id that somebody gave.
+    """Return the notebook of a user's id.
 
     Raises:
-        SessionError: If it cannot be one.
+        SessionError: If the id is invalid.
     """
     return Notebook(check_notebook_id(session_id))
 
 
 def check_text(name: str, value: object) -> None:
-    """Refuse what is no text that a cell may have. The daemon does so too, but is not sent what it cannot take.
+    """Refuse a value that is no text, or too long for a cell. The daemon checks, too, but would not receive it.
 
     Raises:
-        InvalidCell: Naming the field.
+        InvalidCell: Names the field.
     """
     checks.check_text(value, f"A cell's {name}", InvalidCell)
 
@@ -67,7 +67,7 @@ def check_cell_type(value: object) -> None:
     """Refuse what is no type of a cell.
 
     Raises:
-        InvalidCell: Naming the three there are.
+        InvalidCell: Names the three types.
     """
     if value not in get_args(CellType):
         raise InvalidCell(f"A cell's type must be code, markdown or raw, not {value!r}")

@@ -1,4 +1,4 @@
-"""How replies that come in pieces are put together: each piece leads on, and the whole is what was promised."""
+"""Assembles replies that come in pieces: each piece leads on, and the whole is checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Page(Generic[T]):
     """A piece of something long.
 
     Attributes:
-        items: What is on it.
+        items: Its items.
         next: Where the next page begins; None behind the last one.
     """
 
@@ -35,18 +35,18 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Pages(Generic[T]):
-    """Something long that is read piece by piece, from a place on that only the daemon understands.
+    """Something long that is read page by page. Only the daemon understands the positions.
 
     Attributes:
-        read: Reads the page that begins at a place.
-        start: Where the first page begins.
+        read: Reads the page at a position.
+        start: Position of the first page.
     """
 
     read: Callable[[int], Flow[Page[T]]]
     start: int = 0
 
     def page(self, at: int) -> Flow[Page[T]]:
-        """Return the page that begins at a place.
+        """Return the page at a position.
 
         Raises:
             ProtocolError: If it does not lead on.
@@ -57,7 +57,7 @@ class Pages(Generic[T]):
         return found
 
     def each(self, visit: Callable[[T], object]) -> Flow[None]:
-        """Give each item to a function, without holding all of them."""
+        """Call a function with each item, without holding all of them."""
         at: int | None = self.start
         while at is not None:
             page = yield from self.page(at)
@@ -66,17 +66,17 @@ class Pages(Generic[T]):
             at = page.next
 
     def all(self) -> Flow[list[T]]:
-        """Return everything."""
+        """Return all items."""
         items: list[T] = []
         yield from self.each(items.append)
         return items
 
 
 def following(before: int, after: int) -> int:
-    """Return where the next page begins.
+    """Return the position of the next page.
 
     Raises:
-        ProtocolError: If that is not behind where this one began: it would be asked for without end.
+        ProtocolError: If it is not behind this one's: the loop would never end.
     """
     if after <= before:
         raise ProtocolError(f"the daemon sent a page that ends at {after}, and should lead on from {before}")
@@ -84,10 +84,10 @@ def following(before: int, after: int) -> int:
 
 
 def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
-    """Read a blob, and see that it is the one that was asked for.
+    """Read a blob, and check its content.
 
     Raises:
-        StorageError: If its file holds something else, or less.
+        StorageError: If its file contains something else, or less.
     """
 
     def read(offset: int) -> Flow[Page[bytes]]:
@@ -95,7 +95,7 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
         return _piece(reply.data, offset, size)
 
     content = b"".join((yield from Pages(read).all())) if size else b""
-    # Whoever shows a value checks it: the name tells what its bytes must be.
+    # The reader of a value checks it: its name is the hash of its bytes.
     if hashlib.sha256(content).hexdigest() != sha256:
         raise StorageError(
             f"A value of {size} bytes is damaged: its file {sha256} holds something else; run the cell that showed it "
@@ -106,24 +106,24 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
 
 
 def _piece(piece: bytes, offset: int, size: int) -> Page[bytes]:
-    """Return a piece of something of so many bytes; an empty one is the last, whatever is missing."""
+    """Return a piece of something of this size; an empty piece is the last, even if bytes are missing."""
     end = offset + len(piece)
     return Page([piece], end if piece and end < size else None)
 
 
 def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]]]:
-    """Read a cell's source and metadata, of any size, as they are at one moment.
+    """Read a cell's source and metadata, of any size, as of one moment.
 
     Raises:
-        CellNotFound: If the cell is there no more.
-        ProtocolError: If what comes is not what was promised.
+        CellNotFound: If the cell was deleted.
+        ProtocolError: If the daemon sends something else.
     """
     content, sha256 = bytearray(), ""
     while True:
         request = ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
         page = yield from ask(request)
         if page.sha256 != sha256 and content:
-            # Somebody has edited it: the pieces would not fit together.
+            # It was edited meanwhile: the pieces would not fit together.
             content.clear()
             continue
         sha256 = page.sha256
@@ -138,11 +138,11 @@ def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, 
 
 
 def read_rest(notebook: Notebook, reply_id: int, piece: bytes, size: int) -> Flow[bytes]:
-    """Read what is left of a reply of a browser.
+    """Read the rest of a browser's long reply.
 
     Args:
-        reply_id: Which reply.
-        piece: What has come of it.
+        reply_id: The reply.
+        piece: What has arrived of it.
         size: Bytes of the whole.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The operations that concern the session itself: its state and its end."""
+"""The operations on the session itself: its status and its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtimed.models import AuditEntry, SessionStatus
 from runtimed.protocol import client_operations as ops
 
 LOG_PAGE: Final = 500
-"""Entries of a log that an iteration asks for at a time."""
+"""Entries of a log in one page of an iteration."""
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ __all__ = ["delete", "get_log", "get_session", "iter_log", "leave", "restore", "
 
 
 def get_session(notebook: Notebook) -> Flow[SessionStatus]:
-    """Return the session's state. Asking is no use of the session: its idle time goes on.
+    """Return the session's status. The call does not count as use: idle time goes on.
 
     Raises:
         SessionNotFound: If it never started.
@@ -31,13 +31,13 @@ def get_session(notebook: Notebook) -> Flow[SessionStatus]:
 
 
 def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[list[AuditEntry]]:
-    """Return who did what in a session, and when, the latest first. Asking is no use of the session.
+    """Return the audit log of a session, newest first. The call does not count as use.
 
-    Ended sessions have their log, too. Sources, outputs and values are never part of it.
+    Ended sessions have a log, too. It never contains sources, outputs or values.
 
     Args:
-        page: Which page, from 1.
-        page_size: How many entries on a page, at most 1000.
+        page: Number of the page, from 1.
+        page_size: Entries of a page, at most 1000.
 
     Raises:
         SessionNotFound: If it never started.
@@ -49,7 +49,7 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
 
 
 def iter_log(notebook: Notebook) -> Pages[AuditEntry]:
-    """Iterate over who did what in a session, and when, the latest first; see `get_log`."""
+    """Iterate over the audit log of a session, newest first; see `get_log`."""
 
     def read(page: int) -> Flow[Page[AuditEntry]]:
         found = yield from get_log(notebook, page, LOG_PAGE)
@@ -59,10 +59,10 @@ def iter_log(notebook: Notebook) -> Pages[AuditEntry]:
 
 
 def stop(notebook: Notebook) -> Flow[None]:
-    """End the session for everybody: its kernel ends, its cells and outputs stay readable.
+    """End the session for everybody: its kernel ends, its cells and outputs stay readable. Idempotent.
 
-    Stopping twice, or a session that never started, is harmless. A warning is logged if outputs that its kernel had
-    left cannot be read from the disk now; they are taken when they can be.
+    A session that never started stays so. A warning is logged if outputs that its kernel has left cannot be read from
+    the disk now; they are read once they can be.
     """
     yield from _stop(ops.StopSession(notebook_id=notebook.id))
 
@@ -87,29 +87,29 @@ def delete(notebook: Notebook) -> Flow[None]:
         SessionError: If it is active; `stop` it first.
     """
     yield from ask(ops.GetSession(notebook_id=notebook.id))
-    # Sent again it says nothing of a session that is gone: the first one may have done it.
+    # A repeated request must not fail for a session that is gone: the first request may have deleted it.
     yield from ask(ops.DeleteSession(notebook_id=notebook.id))
 
 
 def restore(notebook: Notebook) -> Flow[int]:
-    """Bring back a notebook that was found damaged and set aside, if it is whole after all.
+    """Restore a notebook that was set aside as damaged, if it is intact after all.
 
-    A process of its own loads it first. Its cells come first, as they were; the cells written since follow. A cell that
-    is in both and differs is there twice, and an entry of the notebook's metadata stays as it was written since.
+    A separate process loads it first. Its cells come first, unchanged; the cells written since follow. A cell that is
+    in both and differs is there twice, and an entry of the notebook's metadata stays as it was written since.
 
     Returns:
-        How many cells came back.
+        The number of restored cells.
 
     Raises:
         SessionError: If no notebook of this session was set aside, or its whole database was, which stays so.
-        StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
+        StorageError: If it cannot be loaded; it is kept, and the session stays unchanged.
     """
     reply = yield from ask(ops.RestoreNotebook(notebook_id=notebook.id))
     return reply.cells
 
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
-    """End the session if this client started it; used when a `with` block ends."""
+    """End the session if this client started it; called at the end of a `with` block."""
     yield from _stop(
         ops.StopSession(notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True)
     )

@@ -20,9 +20,9 @@ __all__ = ["Stream", "stream_execute", "subscribe"]
 
 
 class Stream:
-    """How an iterator of events is made, for both faces.
+    """A recipe for an iterator of events, for both faces.
 
-    `prepare` is performed on the handle's own connection; `begin` gives the step to follow on a connection apart.
+    `prepare` runs on the handle's own connection; `begin` returns the step to follow on a separate connection.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Stream:
         """Describe a stream.
 
         Args:
-            notebook: Whose events.
+            notebook: The notebook.
             enqueue: What to queue first.
-            execution_id: The execution that the events are those of, from its first one on; all that happens if None.
+            execution_id: The execution whose events come, from its first one on; None for all events.
             timeout_secs: Seconds to wait for its end.
             cell_ids: Only the events of these cells, and those of the kernel.
             event_types: Only events of these types.
@@ -54,11 +54,11 @@ class Stream:
 
     @property
     def counts_from_now(self) -> bool:
-        """Whether only events count that come after the iterator was asked for."""
+        """Whether only events after the iterator's creation count."""
         return self._execution_id is None
 
     def prepare(self) -> Flow[None]:
-        """Queue what is to be watched. The ids are those of the stream: done again, it does nothing."""
+        """Queue the watched execution. The ids are the stream's, so this is idempotent."""
         if self._enqueue is not None:
             yield from enqueue(self._enqueue)
 
@@ -76,7 +76,7 @@ class Stream:
         return Follow(operation, lambda _event: None, self._timeout_secs)
 
     def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
-        """Return the event that the consumer sees, None for one that it does not."""
+        """Return the event for the consumer; None for one that it does not get."""
         if isinstance(event, CellChanged) and event.change == "deleted" and event.cell_id is not None:
             self._notebook.seen.pop(event.cell_id, None)
         public = to_public(event, blob_values)
@@ -90,7 +90,7 @@ class Stream:
 
     @contextlib.contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Turn the end of the waiting into the error that the consumer expects."""
+        """Translate the end of the wait into the error that the consumer expects."""
         try:
             yield
         except WaitTimeout:
@@ -100,8 +100,8 @@ class Stream:
 def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT) -> Stream:
     """Execute a cell and iterate over its events as they come; start a kernel if none runs.
 
-    First `execution_started`, then `output`s, and last exactly one `done` or `error`. A stream's output holds the
-    piece of text that just arrived; `get_cell_outputs` merges them. All outputs come, however many there are.
+    First `execution_started`, then `output`s, and last exactly one `done` or `error`. A stream's output has the piece
+    of text that just arrived; `get_cell_outputs` merges them. All outputs come, however many there are.
 
     Args:
         cell_id: A code cell.
@@ -119,16 +119,16 @@ def stream_execute(notebook: Notebook, cell_id: str, timeout_secs: float | None 
 def subscribe(
     notebook: Notebook, cell_ids: Sequence[str] | None = None, event_types: Sequence[EventType] | None = None
 ) -> Stream:
-    """Iterate over the events of everybody's work in this session, until the iterator is closed.
+    """Iterate over the events of all clients' work in this session, until the iterator is closed.
 
     Events count from this call on, whenever the first of them is taken.
 
     Args:
-        cell_ids: Only the events of these cells, and those of the kernel; all if None.
-        event_types: Only events of these types; all but the questions of code (`input_requested`) if None.
+        cell_ids: Only the events of these cells, and those of the kernel; None for all.
+        event_types: Only events of these types; None for all but input requests of code (`input_requested`).
 
     Raises:
-        TypeError: If one text stands where a list belongs: its letters would match nothing.
+        TypeError: If an argument is a text instead of a list: its letters would match nothing.
         ValueError: If there is no such type.
     """
     for name, chosen in (("cell_ids", cell_ids), ("event_types", event_types)):

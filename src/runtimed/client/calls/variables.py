@@ -1,4 +1,4 @@
-"""The operations that hand values of Python over: variables of the kernel, and what a cell's last expression gave."""
+"""The operations on Python values: variables of the kernel, and the value of a cell's last expression."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ __all__ = ["get", "put", "result_value"]
 def get(notebook: Notebook, name: str) -> Flow[Any]:
     """Return a copy of a variable of the kernel, pickled there and unpickled here; at most 8 MiB.
 
-    It is no execution: history, counters and what others run stay as they are. While a cell runs, the value is that of
-    the moment; a kernel with an ipykernel below 7 answers when the cell has ended, if that takes no longer than ten
-    seconds. Unpickling runs what the value says, so it is for kernels that you trust like your own code.
+    It is no execution: history, counters and other clients' work stay unchanged. While a cell runs, the value is that
+    of the moment; a kernel with an ipykernel below 7 answers once the cell has ended, if that takes no longer than ten
+    seconds. Unpickling executes code of the value, so use it with kernels that you trust like your own code.
 
     Args:
-        name: The variable's.
+        name: Name of the variable.
 
     Raises:
-        VariableNotFound: If the kernel has none of this name. It is a NameError, too.
-        ValueRefused: If the value is too large, cannot be pickled there, or not be unpickled here. It is a ValueError,
-            too.
+        VariableNotFound: If the kernel has no such variable. It is a NameError, too.
+        ValueRefused: If the value is too large, or cannot be pickled there or unpickled here. It is a ValueError, too.
         NoKernel: If no kernel runs.
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
@@ -48,11 +47,11 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
     """Set a variable of the kernel to a copy of a value, pickled here and unpickled there; see `get`.
 
     Args:
-        name: The variable's.
-        value: What can be pickled, at most 8 MiB. What it is made of must be importable in the kernel.
+        name: Name of the variable.
+        value: A picklable value, at most 8 MiB. Its classes must be importable in the kernel.
 
     Raises:
-        ValueRefused: If the value is too large, cannot be pickled here, or not be unpickled there.
+        ValueRefused: If the value is too large, or cannot be pickled here or unpickled there.
         NoKernel: If no kernel runs.
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
@@ -73,7 +72,7 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
 
 
 def result_value(notebook: Notebook, execution_id: str) -> Flow[bytes | None]:
-    """Return the pickled value of a result, None where its text has to do."""
+    """Return the pickled value of a result; None if only its text is available."""
     try:
         reply = yield from ask(ops.GetResultValue(notebook_id=notebook.id, execution_id=execution_id))
     except RuntimedError:

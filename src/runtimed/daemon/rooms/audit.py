@@ -1,4 +1,4 @@
-"""The log of one session: the steps of its life, which the registry holds, and what was done in it, as one story."""
+"""The audit log of one session: the steps of its life, from the registry, merged with the work in it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["log_page"]
 def log_page(
     steps: Sequence[AuditRow], work: Generator[AuditRow, None, None], page: int, page_size: int
 ) -> list[AuditEntry]:
-    """Return one page of the log, the newest first.
+    """Return one page of the log, newest first.
 
-    Each half keeps its own order; which entry of the two comes first, their times say. So the pages fit together even
-    where the clock was set back.
+    Each half keeps its own order, and their times decide between the two. So the pages fit together even if the clock
+    was set back.
 
     Args:
-        steps: The steps of the session's life, the newest first.
-        work: What was done in it, the newest first; as much is read as the page needs, then it is closed.
-        page: Which page, from 1.
-        page_size: How many entries on a page.
+        steps: The steps of the session's life, newest first.
+        work: The work in it, newest first; it is read as far as the page needs, and closed.
+        page: Number of the page, from 1.
+        page_size: Entries of a page.
     """
     with contextlib.closing(work):
-        # Of two at one time the step is the older one: a session starts before anything is done in it.
+        # Of two at one time the step is older: a session starts before any work in it.
         merged = heapq.merge(work, steps, key=lambda row: row.at, reverse=True)
         return [_entry(row) for row in itertools.islice(merged, (page - 1) * page_size, page * page_size)]
 

@@ -1,4 +1,4 @@
-"""The browser of a room: what is its own in the life of what has a host, and what is asked of it."""
+"""The browser of a room: its part of the life of what has a host, and its clients' requests."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from runtimed.storage.session_store import SessionStore
 __all__ = ["RoomBrowser"]
 
 PATIENCE: Final = 30.0
-"""Seconds for which a request waits for a host that is out of reach: its connection broke, or this daemon is new."""
+"""Seconds for which a request waits for a host out of reach: its connection broke, or this daemon is new."""
 
 Status = Literal["not_started", "starting", "ready", "dead"]
 
 
 class RoomBrowser(Hosted):
-    """At most one browser, and what clients ask of it."""
+    """At most one browser, and its clients' requests."""
 
     what = "browser"
     start_error = BrowserUnavailable
@@ -67,41 +67,41 @@ class RoomBrowser(Hosted):
 
     @property
     def works(self) -> bool:
-        """See `Hosted`: whether anything that a client has asked is under way."""
+        """See `Hosted`: whether anything that a client asked of it is in progress."""
         return self._asked > 0
 
     @property
     def kept_profile(self) -> str | None:
-        """The name under which the browser stores its profile at its end; None if under none, or if that is over."""
+        """The name under which the browser will store its profile at its end; None for none."""
         return self._profile if self.in_use else None
 
     # --- life ---
 
     async def await_adopted(self) -> None:
-        """Wait until it is known whether the host that an earlier daemon has left lives on; without one, do nothing.
+        """Wait until the fate of an earlier daemon's host is known; without one, do nothing.
 
         Raises:
-            BrowserUnavailable: If that is not known in time.
+            BrowserUnavailable: If it is not known in time.
         """
         if self.exists and self._starting is None:
             with contextlib.suppress(SessionClosed):
                 await self._open_link()
 
     async def start(self, request: StartBrowser) -> None:
-        """Start a browser unless there is one, and return when it can be used.
+        """Start a browser unless there is one; return when it can be used.
 
         Raises:
-            BrowserUnavailable: If it cannot; the message says why.
-            BrowserError: If what it is to be started with cannot be.
-            SessionClosed: If somebody ended it before.
-            StorageError: If there is no room for it.
+            BrowserUnavailable: If it does not start; the message says why.
+            BrowserError: If its configuration is invalid.
+            SessionClosed: If a client ended it before.
+            StorageError: If there is no space for it.
         """
         link = self._host.link
         if self._starting is None and self.status == "ready" and link is not None and link.is_attached:
             link.tell(HostBrowserUsed())
         self._begin(lambda: self._want(request))
         await self._await_start()
-        # One that an earlier daemon has begun to start may not be ready.
+        # One that an earlier daemon began to start may not be ready.
         await self._open_link()
 
     async def _want(self, request: StartBrowser) -> BrowserWanted:
@@ -118,18 +118,18 @@ class RoomBrowser(Hosted):
     # --- what clients ask ---
 
     async def ask(self, operation: BrowserOperation, actor: Actor, request_id: int) -> ReplyBody:
-        """Have the host do something, once, though the connection to it may break meanwhile.
+        """Have the host perform an operation, once, even if the connection to it breaks meanwhile.
 
         Args:
-            operation: What.
-            actor: Who asks.
-            request_id: Tells this request from all others of that client.
+            operation: The operation.
+            actor: The client that asks.
+            request_id: Identifies this request among those of the client.
 
         Returns:
             The host's reply, unchanged.
 
         Raises:
-            SessionClosed: If there is no browser, or it ends before it has answered.
+            SessionClosed: If there is no browser, or it ends before the answer.
             RuntimedError: As the host reports it.
         """
         operation = msgspec.structs.replace(operation, key=f"{actor.client_id}/{request_id}")

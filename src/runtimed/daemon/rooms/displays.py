@@ -1,6 +1,6 @@
-"""Which executions show which displays of the running kernel. Nothing here waits, stores anything or asks anybody.
+"""Which executions show which displays of the running kernel. Nothing here waits or stores anything.
 
-A loop may make displays by the hundred thousand, so each costs little more than its id.
+A loop may create hundreds of thousands of displays, so each costs little more than its id.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["Displays"]
 
 @dataclass(slots=True)
 class _Execution:
-    """What one execution shows.
+    """The displays of one execution.
 
     Attributes:
         cell_id: Its cell.
@@ -34,11 +34,11 @@ class Displays:
         self._executions: dict[str, _Execution] = {}
 
     def __len__(self) -> int:
-        """How many displays there are."""
+        """Return the number of displays."""
         return len(self._shown_by)
 
     def show(self, display_id: str, execution_id: str, cell_id: str) -> None:
-        """An execution shows a display; showing it twice changes nothing."""
+        """Note that an execution shows a display. Idempotent."""
         execution = self._executions.get(execution_id)
         if execution is None:
             execution = self._executions[execution_id] = _Execution(cell_id, (execution_id,))
@@ -48,7 +48,7 @@ class Displays:
             execution.display_ids.append(display_id)
 
     def where(self, display_id: str) -> list[tuple[str, str]]:
-        """Return the executions that show a display, each with its cell, in the order in which they did so first."""
+        """Return the executions that show a display, each with its cell, in the order in which they first did."""
         return [(one, self._executions[one].cell_id) for one in self._shown_by.get(display_id, ())]
 
     def of_cells(self, cell_ids: Collection[str]) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ class Displays:
         return [(one, of.cell_id) for one, of in self._executions.items() if of.cell_id in cell_ids]
 
     def forget(self, execution_id: str) -> None:
-        """Updates of what an execution once showed are no longer for it. Doing it twice is harmless."""
+        """Forget the displays of an execution: updates are no longer for it. Idempotent."""
         execution = self._executions.pop(execution_id, None)
         if execution is None:
             return
@@ -67,5 +67,5 @@ class Displays:
             else:
                 del self._shown_by[display_id]
         if len(execution.display_ids) > len(self._shown_by):
-            # A dict keeps the room that it once needed.
+            # A dict keeps the memory of its largest size.
             self._shown_by = dict(self._shown_by)

@@ -1,8 +1,8 @@
-"""Deletes from one session what is too old, a step at a time. Nothing here waits, or says when.
+"""Deletes what is too old from one session, step by step. Nothing here waits, or decides when.
 
 Too old is an execution that ended before a moment, and gave no output since, if no cell of the document shows it and
-nobody reads it; an event of no execution (a cell was edited, a kernel's status changed) of that age; and what was
-noted of who did what, but for the last edit of each cell.
+nobody reads it; an event of no execution (an edited cell, a kernel's status) of that age; and the audit log of that
+age, except the last edit of each cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROWS: Final = 20
 _EVENTS: Final = 100
 _EVENT_BYTES: Final = 4 * 2**20
 _FREE_PAGES: Final = 256
-"""So many pages stay in a file that is written to again, and would grow again."""
+"""Free pages that stay in a file that is written to again, and would grow again."""
 _GIVE_BACK: Final = 64
 _LOOK: Final = 2000
 
@@ -34,17 +34,17 @@ def delete_old(
     living_hosts: Callable[[], set[str] | None],
     before: float,
 ) -> Generator[None, None, None]:
-    """Delete from one session's database what is too old, a step of about a millisecond at a time.
+    """Delete what is too old from one session's database, in steps of about a millisecond.
 
-    It may be left after any step, for good, and the database may be used between two. Whoever dies in between leaves
-    deleted executions whose events the next one deletes.
+    It may be abandoned after any step, and the database may be used between two. If the process dies in between, the
+    next one deletes the rest.
 
     Args:
         store: The database.
-        log: Says who reads what.
-        forget: Called with the id of each execution that is deleted.
-        living_hosts: Says which hosts may still have something to say; None if that cannot be told.
-        before: Unix time; what is older is too old.
+        log: Knows who reads what.
+        forget: Called with the id of each deleted execution.
+        living_hosts: Returns the hosts that may still send events; None if they are unknown.
+        before: Unix time; older data are too old.
     """
     yield from _delete_executions(store, log, forget, before)
     yield from _delete_other_events(store, log, before)
@@ -100,7 +100,7 @@ def _delete_other_events(store: SessionStore, log: EventLog, before: float) -> G
 
 
 def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[], set[str] | None]) -> None:
-    """Forget the hosts that are gone, and with them all their events."""
+    """Forget the hosts that are gone, with all their events."""
     epochs = store.forgettable_hosts()
     living = living_hosts() if epochs else None
     if living is not None:
@@ -110,14 +110,14 @@ def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[],
 
 
 def _last_at(store: SessionStore, execution_id: str) -> float:
-    """Return when an execution gave its last event: a thread of it may print long after its end."""
+    """Return the time of an execution's last event: its threads may print long after its end."""
     last = store.last_event_of_execution(execution_id)
     rows = store.read_events(last - 1, execution_id=execution_id, upto=last)
     return _at(rows[0][1]) if rows else 0.0
 
 
 def _at(body: bytes) -> float:
-    """Return when an event was, 0 for one that cannot be read: it is deleted with those around it."""
+    """Return the time of an event; 0 for an unreadable one, which is deleted with its neighbours."""
     try:
         return float(unpack(body)["at"])
     except (ProtocolError, LookupError, TypeError, ValueError):
@@ -125,7 +125,7 @@ def _at(body: bytes) -> float:
 
 
 def has_old(store: SessionStore, before: float) -> bool:
-    """Whether `delete_old` may have something to do; a look that changes nothing."""
+    """Whether `delete_old` may have something to do; changes nothing."""
     shown = store.shown_executions()
     rows = store.executions_ended_before(before, 0, _LOOK)
     others = store.events_of_no_execution(store.last_seq, 1)

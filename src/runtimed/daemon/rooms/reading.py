@@ -1,4 +1,4 @@
-"""Reads the events of one execution for one reader, and leaves out the outputs beyond the daemon's limit."""
+"""Reads the events of one execution for one reader, without the outputs beyond the daemon's limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtimed.storage.session_store import SessionStore
 __all__ = ["Entry", "ExecutionReader", "read_page"]
 
 Entry = tuple[int, Event, bytes, int]
-"""A committed event: its number, itself, its own bytes, and the size of its execution's outputs up to and with it."""
+"""A committed event: number, event, encoded bytes, and the size of its execution's outputs up to and with it."""
 
 _MAX_PAGE: Final = 2**20
 
@@ -20,12 +20,12 @@ _MAX_PAGE: Final = 2**20
 class ExecutionReader:
     """A cursor over the events of one execution.
 
-    An output is left out if with it the outputs of the execution, since they were last cleared, are larger than the
-    limit. So which ones are left out is the same for every reader, wherever it begins.
+    An output is omitted if it makes the execution's outputs, since they were last cleared, exceed the limit. So every
+    reader sees the same omissions, wherever it begins.
 
     Attributes:
-        execution_id: Whose events.
-        cursor: Number of the last event that was given.
+        execution_id: The execution.
+        cursor: Number of the last event that was returned.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class ExecutionReader:
         """Begin to read.
 
         Args:
-            store: Where the events are.
-            execution_id: Whose.
+            store: The store of the events.
+            execution_id: The execution.
             after: Number of the last event that the reader has.
-            limit: Bytes of outputs above which there comes an `Omitted`; None for no limit.
-            whole: Whether the outputs behind it come all the same.
+            limit: Bytes of outputs above which an `Omitted` comes; None for no limit.
+            whole: Whether the outputs behind it come, too.
         """
         self._store = store
         self.execution_id = execution_id
@@ -49,7 +49,7 @@ class ExecutionReader:
         self.cursor = after
 
     def page(self, max_bytes: int = _MAX_PAGE) -> list[tuple[int, bytes]]:
-        """Return what comes next of what is stored, as pairs of number and body; nothing if that is all.
+        """Return the next stored events, as pairs of number and body; nothing at the end.
 
         Raises:
             StorageError: If the next event is damaged.
@@ -69,7 +69,7 @@ class ExecutionReader:
         return [first, *self._page_beyond(max_bytes)]
 
     def live(self, entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
-        """Give those of the events that were just committed which this reader gets; it must have read all before."""
+        """Return the reader's part of the events that were just committed; it must have read all earlier ones."""
         for seq, event, body, output in entries:
             if event.execution_id != self.execution_id or seq <= self.cursor:
                 continue
@@ -87,12 +87,12 @@ class ExecutionReader:
             yield seq, body
 
     def omission(self, upto: int | None = None) -> bytes:
-        """Return the event that says what is left out.
+        """Return the event that says what is omitted.
 
-        It goes out under the number of the event before, so that a reader which has it goes on from there.
+        It has the number of the event before it, so that a reader which has it continues from there.
 
         Args:
-            upto: Count what is left out up to this number; all that there is now if None.
+            upto: Count the omissions up to this number; None for all.
         """
         before = self._store.output_size(self.execution_id, self._omitted_after)
         size = self._store.output_size(self.execution_id, upto) - before
@@ -102,7 +102,7 @@ class ExecutionReader:
 
     @property
     def omits(self) -> bool:
-        """Whether outputs are being left out."""
+        """Whether outputs are being omitted."""
         return self._omits
 
     def _begin_to_omit(self) -> None:
@@ -110,7 +110,7 @@ class ExecutionReader:
         self._omitted_after = self.cursor
 
     def _page_beyond(self, max_bytes: int) -> list[tuple[int, bytes]]:
-        """Return the next page behind the limit, up to what clears the outputs; before that comes what was left out."""
+        """Return the next page behind the limit, up to what clears the outputs; the omission comes first."""
         page = self._store.read_events(
             self.cursor, execution_id=self.execution_id, max_bytes=max_bytes, outputs=self._whole
         )
@@ -125,9 +125,9 @@ class ExecutionReader:
 
 
 def read_page(reader: ExecutionReader, max_bytes: int) -> tuple[list[tuple[int, bytes]], bool]:
-    """Read about so many bytes of events for a reply, and tell whether these are all that are stored.
+    """Read about this many bytes of events for a reply; return them, and whether they are all.
 
-    Another reader, which begins after the cursor of this one, goes on where this one ends.
+    Another reader that begins at this one's cursor continues where this one ends.
     """
     found: list[tuple[int, bytes]] = []
     while max_bytes > 0 and (page := reader.page(max_bytes)):
