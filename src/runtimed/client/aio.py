@@ -1,6 +1,6 @@
-"""Drives flows with asyncio: many at a time, each answered by its own events and reply, in whichever event loop asks.
+"""Drives flows with asyncio: many at a time, each with its own events and reply, in whichever event loop calls.
 
-Each event loop has a connection of its own, so that nothing here ever waits for another one.
+Each event loop has a connection of its own, so that none waits for another.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Call:
         self.reply: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     def event(self, received: EventReceived[_Call]) -> None:
-        # Where to go on if the connection breaks.
+        # Where to continue if the connection breaks.
         self.operation = msgspec.structs.replace(self.operation, after=received.seq)
         if self.on_event is not None:
             self.on_event(decode_event(received.event))
@@ -75,7 +75,7 @@ class _Call:
 
 
 class _Link:
-    """One connection to the daemon; `AsyncConnection` makes the next when it breaks."""
+    """One connection to the daemon; `AsyncConnection` makes the next one when it breaks."""
 
     def __init__(self, identity: Identity) -> None:
         self.pid = identity.pid
@@ -147,7 +147,7 @@ class _Link:
 
 
 class _Home:
-    """What a connection has in one event loop."""
+    """The state of a connection in one event loop."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -155,10 +155,10 @@ class _Home:
 
 
 class AsyncConnection:
-    """A connection to the daemon that mends itself, and that is made once more in each event loop which uses it.
+    """A connection to the daemon that reconnects by itself, one for each event loop that uses it.
 
     Attributes:
-        was_opened: Whether it was opened and not closed since; it may be broken, and will mend itself.
+        was_opened: Whether it was opened and not closed since. A broken one reconnects.
     """
 
     def __init__(self, identity: Identity, join: Join | None = None, *, start_daemon: bool = True) -> None:
@@ -190,7 +190,7 @@ class AsyncConnection:
         return link is not None and link.is_open and link.pid == self._identity.pid
 
     def _here(self) -> _Home | None:
-        """Return what there is in the running event loop; None without one, or if it was never used in it."""
+        """Return the state in the running event loop; None without a loop, or if it was never used in it."""
         try:
             return self._homes.get(asyncio.get_running_loop())
         except RuntimeError:
@@ -206,7 +206,7 @@ class AsyncConnection:
                 home.link.close()
 
     async def open(self) -> None:
-        """Connect; harmless if connected. Raises what `blocking.Connection.open` raises."""
+        """Connect. Idempotent. Raises what `blocking.Connection.open` raises."""
         home = self._home()
         async with home.lock:
             if not self._is_usable(home.link):
@@ -214,12 +214,12 @@ class AsyncConnection:
                 try:
                     await self._connect(home, self._settings)
                 except ConnectionLost:
-                    # It met a daemon that was just ending.
+                    # The daemon was just ending.
                     await self._keep_connecting(home, self._settings)
                 self.was_opened = True
 
     def close(self) -> None:
-        """Disconnect, in all event loops. Closing twice is harmless."""
+        """Disconnect, in all event loops. Idempotent."""
         self.was_opened = False
         for home in list(self._homes.values()):
             link, home.link = home.link, None
@@ -228,7 +228,7 @@ class AsyncConnection:
         self._leave_ended_loops()
 
     def post(self, operation: Operation[Any]) -> asyncio.Future[dict[str, Any]] | None:
-        """Send a request now, if this event loop has a connection that is usable; None if it has not.
+        """Send a request now, if this event loop has a usable connection; None if it has none.
 
         Returns:
             The reply's map; ConnectionLost if the connection breaks before it came.
@@ -257,7 +257,7 @@ class AsyncConnection:
                 return result
 
     def stream(self, follow: Follow) -> AsyncEvents:
-        """Give the events of a request as they come."""
+        """Return the events of a request as they come."""
         return AsyncEvents(self, follow)
 
     async def _do(self, step: Step) -> dict[str, Any]:
@@ -281,7 +281,7 @@ class AsyncConnection:
                 link.cancel(number)
 
     async def _usable_link(self) -> _Link:
-        """Return the link of this event loop, made again if it broke, once for all requests that were in flight.
+        """Return the link of this event loop. A broken one is replaced, once for all requests that were in flight.
 
         Raises:
             ConnectionLost: If that takes longer than RECONNECT_DEADLINE, or the connection was closed here.
@@ -295,7 +295,7 @@ class AsyncConnection:
                     try:
                         self._check_opened()
                     except ConnectionLost:
-                        self.close()  # as somebody did meanwhile
+                        self.close()  # as another task did meanwhile
                         raise
         assert home.link is not None  # noqa: S101  # it is usable
         return home.link
@@ -347,13 +347,13 @@ class AsyncConnection:
 class AsyncEvents(AsyncIterator[Event]):
     """The events of one request, for one task, in the event loop that asks for the first.
 
-    The consumer sets the pace: while events wait for it, the connection is not read. Nothing runs in the background, so
-    one that is dropped leaves nothing behind but its request, which `close` gives up.
+    Back-pressure: while events wait for the consumer, the connection is not read. Nothing runs in the background, so an
+    abandoned iterator leaves only its request, which `close` cancels.
     """
 
     def __init__(self, connection: AsyncConnection, follow: Follow) -> None:
         self._connection = connection
-        self._number = connection._identity.number()  # one thing in two parts
+        self._number = connection._identity.number()  # a stream and its `Enqueue` are one request in two parts
         self._operation: Operation[Any] = follow.operation
         self._timeout = follow.timeout
         self._deadline: float | None = None
@@ -388,7 +388,7 @@ class AsyncEvents(AsyncIterator[Event]):
         return self._arrived.popleft()
 
     def close(self) -> None:
-        """Give the request up. Closing twice is harmless."""
+        """Cancel the request. Idempotent."""
         self._is_over = True
         link, self._link = self._link, None
         here = self._connection._here()
@@ -403,7 +403,7 @@ class AsyncEvents(AsyncIterator[Event]):
         self.close()
 
     async def _begin(self) -> _Call:
-        """Ask, or ask again where the connection has broken."""
+        """Send the request, or repeat it after the connection broke."""
         if self._timeout is not None and self._deadline is None:
             self._deadline = asyncio.get_running_loop().time() + self._timeout
         self._link = link = await self._connection._usable_link()
@@ -425,7 +425,7 @@ class AsyncEvents(AsyncIterator[Event]):
         try:
             call.reply.result()
         except ConnectionLost:
-            # It goes on behind what has arrived.
+            # It continues behind the events that have arrived.
             self._call = None
             self._operation = call.operation
         except BaseException:
@@ -436,6 +436,6 @@ class AsyncEvents(AsyncIterator[Event]):
 
 
 def _take_note(reply: asyncio.Future[dict[str, Any]]) -> None:
-    """Let nobody complain of an error that nobody waits for any more."""
+    """Consume an error that nobody awaits any more."""
     if not reply.cancelled():
         reply.exception()

@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 async def apart(identity: Identity, flow: Flow[T], *, start_daemon: bool = True, patience: float | None = None) -> T:
-    """Perform a flow on a connection that is made for it.
+    """Perform a flow on a new connection.
 
     Args:
-        identity: Who asks.
-        flow: What to ask.
-        start_daemon: Whether to start a daemon where none answers.
+        identity: The client.
+        flow: The call.
+        start_daemon: Whether to start a daemon if none answers.
         patience: Seconds to wait for the daemon and all of its answers; None for the usual deadlines.
 
     Raises:
-        DaemonUnavailable: If no daemon answers and none can be started, or should not be.
-        ExecutionTimeout: If that takes longer.
+        DaemonUnavailable: If no daemon answers, and none can or should be started.
+        ExecutionTimeout: If it takes longer.
     """
     connection = AsyncConnection(identity, start_daemon=start_daemon)
     waiting = asyncio.timeout(patience)

@@ -1,4 +1,4 @@
-"""What an asynchronous handle of a browser has of its own: how it makes a call, and Playwright for asyncio."""
+"""The asynchronous part of a browser handle: how it makes a call, and Playwright for asyncio."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class AsyncBrowserHandle(BrowserHandle):
         return f"AsyncBrowserSession(id={printable(self.session_id or 'None')}{', new' if self.is_new else ''})"
 
     async def async_page(self) -> playwright.async_api.Page:
-        """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
+        """Return Playwright's page of the active tab for asyncio, for example in notebooks; see `page`."""
         return await self._active_page(lambda attaching: self._address(attaching=attaching))
 
     async def _address(self, *, attaching: bool = False) -> GetBrowserAddressReply:
@@ -53,7 +53,7 @@ class AsyncBrowserHandle(BrowserHandle):
             return await self._connection.perform(flow)
         except SessionError:
             if self._underway == 1:
-                # There is nothing to be joined.
+                # There is no session to join.
                 self._connection.close()
             raise
         finally:

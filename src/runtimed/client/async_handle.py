@@ -1,4 +1,4 @@
-"""What an asynchronous handle of a session has of its own: how it makes a call, and how it iterates over events."""
+"""The asynchronous part of a session handle: how it makes a call, and how it iterates over events."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AsyncHandle(Handle):
 class EventStream(AsyncIterator[ExecutionEvent]):
     """The events of a session or of one execution, on a connection of their own, for one task of one event loop.
 
-    Iterate with `async for`; leaving the loop closes it. Awaiting it (`events = await session.subscribe()`) makes sure
+    Iterate with `async for`; leaving the loop closes it. Awaiting it (`events = await session.subscribe()`) ensures
     that it has begun. `aclose` ends it early.
     """
 
@@ -86,16 +86,16 @@ class EventStream(AsyncIterator[ExecutionEvent]):
                     if public is not None:
                         return public
             except asyncio.CancelledError:
-                raise  # nothing is lost: it goes on where it was
+                raise  # nothing is lost: it continues where it was
             except BaseException as exc:
-                if self._is_over and isinstance(exc, RuntimedError):  # closed while this waited
+                if self._is_over and isinstance(exc, RuntimedError):  # closed during the wait
                     raise StopAsyncIteration from None
                 self._close()
                 raise
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """End the stream; the execution goes on. Closing twice is harmless."""
+        """End the stream; the execution goes on. Idempotent."""
         self._close()
 
     async def __aenter__(self) -> EventStream:
@@ -119,7 +119,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
                 "subscribe() counts from the call, so call it where its events are awaited: inside of the event loop"
             ) from None
         session = self._session
-        # The daemon reads it before anything that is sent to it later. The reply to `Join` says where the log is.
+        # The daemon reads it before any later request. The reply to `Join` gives the position in the log.
         self._after = session._connection.post(session._join)
         if self._after is None:
             connection = Connection(session._identity, session._join)
@@ -148,7 +148,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         return self
 
     async def _begin(self) -> AsyncEvents:
-        """Begin; what is cancelled in between is done again with the same ids."""
+        """Begin. After a cancellation it begins again with the same ids."""
         if self._events is None:
             plan, session = self._plan, self._session
             await session._perform(plan.prepare())
@@ -157,7 +157,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
                 try:
                     after = (await asyncio.shield(after))["last"]
                 except ConnectionLost:
-                    after = None  # the daemon has died: it goes on where the next one begins
+                    after = None  # the daemon has died: it continues where the next one begins
             await self._connection.open()
             if after is None:
                 after = self._connection.joined["last"]
@@ -165,7 +165,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         return self._events
 
     async def _step(self) -> ExecutionEvent | None:
-        """Take one event, and return what is public of it."""
+        """Take one event, and return its public form."""
         plan, session = self._plan, self._session
         if self._next is None:
             events = await self._begin()

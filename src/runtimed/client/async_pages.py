@@ -1,4 +1,4 @@
-"""Iterates over what comes in pages, for asyncio."""
+"""Iterates over paged lists, for asyncio."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 class AsyncItems(AsyncIterator[T]):
-    """The items of something long, one after another: the next page is asked for when the one before is used up.
+    """The items of a paged list, one after another: the next page is requested once the previous one is used up.
 
-    What changes between two pages may be missed or come twice. Leaving the loop early leaves nothing open.
+    Items that change between two pages may be missed or come twice. Leaving the loop early leaves nothing open.
     """
 
     def __init__(self, perform: Callable[[Flow[Page[T]]], Awaitable[Page[T]]], pages: Pages[T]) -> None:
-        """Ask for nothing yet.
+        """Create an iterator, without a request.
 
         Args:
             perform: Makes a call.
-            pages: What to read.
+            pages: The list.
         """
         self._perform = perform
         self._pages = pages

@@ -1,6 +1,6 @@
 """Playwright in this process, attached to the browser of a session.
 
-It runs a driver process, which ends with this one. Closing it leaves the browser as it is.
+It runs a driver process, which ends with this one. Closing it does not change the browser.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 __all__ = ["ATTEMPTS", "AsyncAttached", "Attached", "check_can_attach", "check_page_answers", "not_found"]
 
 APPEARS: Final = 2.0
-"""Seconds in which Playwright must know of a tab that the session knows."""
+"""Seconds within which Playwright must know a tab that the session knows."""
 ATTEMPTS: Final = 3
-"""How often it is asked which tab is active, where that one cannot be found: each may be closed meanwhile."""
+"""Number of attempts to find the active tab: each may be closed meanwhile."""
 _CHROMIUM_ANSWERS: Final = 10_000.0
-"""Milliseconds for the answer to a question to Chromium, which follows what it said of tabs and downloads."""
+"""Milliseconds for Chromium's answer to a question, which follows its messages about tabs and downloads."""
 _PAGE_ANSWERS: Final = 1000.0
-"""Milliseconds for the answer to a question to a page, which follows what the page said of its address."""
+"""Milliseconds for a page's answer to a question, which follows its messages about its address."""
 END_DEADLINE: Final = 5.0
-"""Seconds in which a driver lets go of a browser, and in which it ends."""
+"""Seconds for a driver to disconnect from a browser, and to end."""
 
 
 class _Driver:
-    """Playwright's driver process for one thread, where it allows only one: every page that the thread uses is in it.
+    """Playwright's driver process of one thread, which allows only one: all pages of the thread are in it.
 
-    An interrupt that strikes while Playwright's event loop works can take a step of that work with it, after which the
-    loop waits forever for what the driver says. So nothing here waits for the driver without a limit.
+    An interrupt during a step of Playwright's event loop can lose a part of that step, and then the loop waits without
+    end for the driver. So nothing here waits for the driver without a limit.
     """
 
     _of_this_thread = threading.local()
@@ -49,7 +49,7 @@ class _Driver:
         manager = sync_playwright()
         self.playwright: playwright.sync_api.Playwright = manager.start()
         expect_death(manager)
-        # Between two calls, Playwright leaves its loop marked as the one that runs.
+        # Between two calls, Playwright leaves its loop marked as running.
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.users = 0
@@ -84,18 +84,18 @@ class _Driver:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it answers, as far as the calls before showed; another thread than its own cannot tell."""
+        """Whether it answers, as far as earlier calls showed; other threads cannot tell."""
         return not self._is_over and (threading.get_ident() != self._thread or _running_loop() is self._loop)
 
     @property
     def is_here(self) -> bool:
-        """Whether it is that of this thread."""
+        """Whether it belongs to this thread."""
         return threading.get_ident() == self._thread
 
     def close(self, browser: playwright.sync_api.Browser | None) -> None:
-        """Let go of a browser; the driver ends with the last one, or if it does not answer.
+        """Disconnect from a browser. The driver ends with the last one, or if it does not answer.
 
-        In another thread than its own nothing can be done: it ends with this process then.
+        Another thread cannot end it: then it ends with this process.
         """
         if threading.get_ident() != self._thread:
             return
@@ -118,19 +118,19 @@ class _Driver:
         self._in_time(self.playwright.stop, deadline)
 
     def _set_aside(self) -> None:
-        """Leave the thread without a loop: a terminal's IPython has one of its own for the prompt between two cells."""
+        """Leave the thread without a running loop: between two cells, a terminal's IPython runs one for its prompt."""
         if _running_loop() is self._loop:
-            asyncio._set_running_loop(None)  # asyncio has it for whoever implements a loop
+            asyncio._set_running_loop(None)  # asyncio has it for implementers of loops
             self._is_set_aside = True
 
     def _fetch(self) -> None:
-        """Mark the loop again, for the calls of a cell."""
+        """Mark the loop as running again, for the calls of a cell."""
         if self._is_set_aside and _running_loop() is None:
             asyncio._set_running_loop(self._loop)  # see _set_aside
             self._is_set_aside = False
 
     def _in_time(self, call: Callable[[], object], deadline: float) -> bool:
-        """Make a call that ends something, and return False if it is still not answered after so many seconds."""
+        """Make a call that ends something; return False if it is not answered within these seconds."""
         timer = self._loop.call_later(deadline, _give_up)
         try:
             with contextlib.suppress(Exception):  # it has died, or a call was interrupted at any place
@@ -143,7 +143,7 @@ class _Driver:
 
 
 class _Unanswered(SystemExit):
-    """Leaves Playwright's event loop, which lets nothing else than this and an interrupt of the keyboard pass."""
+    """Leaves Playwright's event loop, which lets only this and a KeyboardInterrupt pass."""
 
 
 def _give_up() -> None:
@@ -157,8 +157,8 @@ class Attached:
         """Attach to the browser at the address of its relay.
 
         Raises:
-            BrowserUnavailable: If there is no Playwright.
-            BrowserError: If an event loop runs here, or nobody answers at that address.
+            BrowserUnavailable: If Playwright is not installed.
+            BrowserError: If an event loop runs here, or no browser answers at that address.
         """
         self._driver = _Driver.get()
         self._driver.users += 1
@@ -174,11 +174,11 @@ class Attached:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the browser is still there, and the driver answers."""
+        """Whether the browser still exists, and the driver answers."""
         return self._driver.is_alive and bool(self._browser.is_connected())
 
     def check_thread(self) -> None:
-        """See that this is the thread that attached it.
+        """Check that this is the thread that attached it.
 
         Raises:
             BrowserError: If it is another one.
@@ -190,7 +190,7 @@ class Attached:
             )
 
     def find(self, target: str) -> playwright.sync_api.Page | None:
-        """Return the page of a tab; None if it is not there within `APPEARS`, as it was closed meanwhile, for example.
+        """Return the page of a tab; None if it does not appear within `APPEARS`, for example because it was closed.
 
         Args:
             target: Chromium's id of the tab. Chromium itself is asked, as a page may be waiting in a dialog.
@@ -212,14 +212,14 @@ class Attached:
                 context.wait_for_event("page", timeout=left * 1000)
 
     def catch_up(self, page: playwright.sync_api.Page, *, answers: bool) -> bool:
-        """Let a page know where others have led it: Playwright takes note of that during its calls alone.
+        """Update a page with what other clients did to it: Playwright notices that only during its calls.
 
         Args:
-            page: What `find` gave.
-            answers: Whether it does, and waits in no dialog.
+            page: The result of `find`.
+            answers: Whether it answers, and waits in no dialog.
 
         Returns:
-            Whether it is there still, and somebody who answers for it.
+            Whether it still exists, with a driver that answers.
         """
         error = _import("sync_api").Error
         try:
@@ -232,7 +232,7 @@ class Attached:
         return not page.is_closed()
 
     def close(self) -> None:
-        """Let go of the browser, and end the driver if no other session needs it."""
+        """Disconnect from the browser, and end the driver if no other session needs it."""
         self._driver.close(self._browser)
 
 
@@ -262,7 +262,7 @@ class AsyncAttached:
 
     @property
     def is_usable(self) -> bool:
-        """Whether the browser is still there, and the event loop this one's."""
+        """Whether the browser still exists, and the event loop is this one's."""
         return self._browser is not None and self._browser.is_connected() and self._loop is asyncio.get_running_loop()
 
     async def find(self, target: str) -> playwright.async_api.Page | None:
@@ -286,7 +286,7 @@ class AsyncAttached:
                 await context.wait_for_event("page", timeout=left * 1000)
 
     async def catch_up(self, page: playwright.async_api.Page, *, answers: bool) -> bool:
-        """Let a page know where others have led it; see `Attached.catch_up`."""
+        """Update a page with what other clients did to it; see `Attached.catch_up`."""
         assert self._cdp is not None  # noqa: S101  # attach made it
         error = _import("async_api").Error
         try:
@@ -299,7 +299,7 @@ class AsyncAttached:
         return not page.is_closed()
 
     async def close(self) -> None:
-        """Let go of the browser, and end the driver; from another event loop, ask the one that has them to do so."""
+        """Disconnect from the browser, and end the driver; from another event loop, ask the owning loop to do so."""
         if self._loop is not asyncio.get_running_loop():
             self.close_soon()
             return
@@ -315,7 +315,7 @@ class AsyncAttached:
 
 
 async def _in_time(end: Awaitable[None]) -> None:
-    """Wait for the end of something, but not forever; see `_Driver`."""
+    """Wait for the end of something, with a limit; see `_Driver`."""
     with contextlib.suppress(Exception):  # it has died, or does not answer in time, or a call was interrupted
         async with asyncio.timeout(END_DEADLINE):
             await end
@@ -338,12 +338,12 @@ def _import(name: str) -> Any:
 
 
 def not_found() -> BrowserError:
-    """Say that the active tab is no page of Playwright's."""
+    """Return the error for an active tab that is no page of Playwright's."""
     return BrowserError("Playwright does not know the active tab: it was closed, or does not open; ask again")
 
 
 def check_can_attach(address: GetBrowserAddressReply) -> None:
-    """See that Playwright can attach itself, which asks something of every page.
+    """Check that Playwright can attach, which asks something of every page.
 
     Args:
         address: The reply to `GetBrowserAddress`.
@@ -363,21 +363,21 @@ def check_can_attach(address: GetBrowserAddressReply) -> None:
 def check_page_answers(
     page: playwright.sync_api.Page | playwright.async_api.Page, address: GetBrowserAddressReply
 ) -> None:
-    """See that the page of the active tab can be asked for something, or answers its dialogs by itself.
+    """Check that the page of the active tab answers, or has a handler for its dialogs.
 
     Args:
-        page: It.
+        page: The page.
         address: The reply to `GetBrowserAddress`.
 
     Raises:
-        BrowserError: If it waits in a dialog for which nobody here has a handler.
+        BrowserError: If it waits in a dialog without a handler here.
     """
     sentence = address.dialogs.get(address.target)
-    # Playwright has no public way to ask who listens.
+    # Playwright has no public way to list the handlers.
     if sentence is not None and not any(held._impl_obj.listeners("dialog") for held in (page, page.context)):
         raise BrowserError(sentence)
 
 
 def _no_answer(exc: Exception) -> BrowserError:
-    # What follows is a log that holds the address, and so the token.
+    # A log follows that contains the address, and so the token.
     return BrowserError(f"Playwright cannot attach itself to the browser: {str(exc).partition('Call log:')[0].strip()}")

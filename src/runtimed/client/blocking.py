@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A connection to the daemon that mends itself, for one call at a time; see `Connections`. It is opened once.
+    """A connection to the daemon that reconnects by itself, for one call at a time; see `Connections`. Opened once.
 
     Attributes:
         joined: The reply to `Join` on the present connection.
@@ -54,11 +54,11 @@ class Connection:
         """Describe a connection; `open` makes it.
 
         Args:
-            identity: Who asks.
+            identity: The client.
             join: Sent first, on each new connection.
-            start_daemon: Whether to start a daemon where none answers.
-            patience: Seconds in which the daemon must take and answer the greeting, and then each request that is
-                answered by a reply alone. None for the usual deadlines.
+            start_daemon: Whether to start a daemon if none answers.
+            patience: Seconds within which the daemon must take and answer the greeting, and then each request that has
+                only a reply. None for the usual deadlines.
         """
         self._identity = identity
         self._join = join
@@ -81,21 +81,21 @@ class Connection:
         """Connect.
 
         Args:
-            settings: Where the daemon is; as the environment says now if None.
+            settings: Where the daemon is; None for the present environment's settings.
 
         Raises:
-            DaemonUnavailable: If no daemon answers and none can be started (or should not be).
+            DaemonUnavailable: If no daemon answers, and none can or should be started.
             ProtocolError: If the daemon is of another version.
         """
         self._settings = settings or read_settings()
         try:
             self._connect(self._settings)
         except ConnectionLost:
-            # It met a daemon that was just ending.
+            # The daemon was just ending.
             self._reconnect()
 
     def close(self) -> None:
-        """Disconnect, for good; a call that waits in another thread ends with ConnectionLost. Harmless twice."""
+        """Disconnect, for good. A call that waits in another thread ends with ConnectionLost. Idempotent."""
         self._is_closed = True
         channel = self._channel
         if channel is None:
@@ -136,9 +136,9 @@ class Connection:
                 return result
 
     def stream(self, follow: Follow) -> Generator[Event]:
-        """Give the events of a request as they come.
+        """Return the events of a request as they come.
 
-        The consumer sets the pace: what it does not take stays with the daemon.
+        Back-pressure: events that the consumer does not take stay with the daemon.
 
         Raises:
             WaitTimeout: If the reply did not come in time.
@@ -177,7 +177,7 @@ class Connection:
     def _exchange(
         self, number: int, operation: Operation[Any], deadline: float | None
     ) -> Generator[EventReceived[None] | Replied[None]]:
-        """Send a request and give what answers it, the reply last."""
+        """Send a request and yield its events, and the reply last."""
         if not self.is_open:
             raise ConnectionLost("The connection to the daemon is closed")
         channel = self._channel
@@ -189,7 +189,7 @@ class Connection:
         try:
             channel.flush(deadline)
             while True:
-                if self._pid != self._identity.pid:  # forked meanwhile: what comes is the parent's
+                if self._pid != self._identity.pid:  # forked meanwhile: the answers are the parent's
                     raise ConnectionLost("The connection to the daemon is the parent's")
                 match channel.receive(deadline):
                     case EventReceived(id=id) as event if id == number:
@@ -202,7 +202,7 @@ class Connection:
                     case Ended(error=error):
                         raise error
                     case _:
-                        pass  # arrived before its request was given up
+                        pass  # arrived before its request was cancelled
         finally:
             if channel.side.cancel(number) and self.is_open:
                 with contextlib.suppress(ConnectionLost, WaitTimeout):
@@ -236,7 +236,7 @@ class Connection:
             broken.close()
 
     def _reconnect(self) -> None:
-        """Get the connection back after it broke.
+        """Reconnect after the connection broke.
 
         Raises:
             ConnectionLost: If that takes longer than RECONNECT_DEADLINE, or the connection was closed here.

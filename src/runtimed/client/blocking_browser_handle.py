@@ -1,4 +1,4 @@
-"""What a blocking handle of a browser has of its own: how it makes a call, and Playwright's page."""
+"""The blocking part of a browser handle: how it makes a call, and Playwright's page."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 class BlockingBrowserHandle(BrowserHandle):
-    """A name for a browser session, and the connections to it, one for each call that waits."""
+    """A name for a browser session, and its connections, one for each call that waits."""
 
     _attached: Attached | None = None
 
     def _connect(self, join: Join) -> None:
-        # After a SessionError there is nothing to be joined.
+        # After a SessionError there is no session to join.
         self._connection = Connections(self._identity, join, dropped_after=(SessionError,))
 
     def __repr__(self) -> str:
@@ -41,13 +41,14 @@ class BlockingBrowserHandle(BrowserHandle):
     def page(self) -> playwright.sync_api.Page:
         """Playwright's page of the active tab, live: what other clients do shows here, too.
 
-        Each time that of the tab which is active then, as after a click that opened one; keep it in a variable to go on
-        with the same one. A dialog that an action opened waits for `handle_dialog`; one that is open when something is
-        wanted of a page in a variable is dismissed after 5 seconds, unless the page has a handler for dialogs.
+        Each access gives the page of the tab that is active then, for example after a click that opened one; keep it in
+        a variable to continue with the same one. A dialog that an action opened waits for `handle_dialog`. One that is
+        open when a page in a variable is asked for something is dismissed after 5 seconds, unless the page has a
+        handler for dialogs.
 
         Raises:
-            BrowserError: If the active tab waits in a dialog, or any tab where this client has no page yet; with a
-                handler for dialogs (`page.on("dialog", …)`) the page is returned all the same. If this client has no
+            BrowserError: If the active tab waits in a dialog, or any tab while this client has no page yet; with a
+                handler for dialogs (`page.on("dialog", …)`) the page is returned nevertheless. If this client has no
                 page yet and a tab does not answer. Also in a running event loop, as in a notebook: use
                 `await session.async_page()`.
             BrowserUnavailable: If Playwright is not installed here.
@@ -71,7 +72,7 @@ class BlockingBrowserHandle(BrowserHandle):
         raise not_found()
 
     async def async_page(self) -> playwright.async_api.Page:
-        """Return Playwright's page of the active tab for asyncio, in notebooks for example; see `page`."""
+        """Return Playwright's page of the active tab for asyncio, for example in notebooks; see `page`."""
         return await self._active_page(lambda attaching: asyncio.to_thread(self._address, attaching=attaching))
 
     def _address(self, *, attaching: bool = False) -> GetBrowserAddressReply:

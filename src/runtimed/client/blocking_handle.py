@@ -1,4 +1,4 @@
-"""What a blocking handle of a session has of its own: how it makes a call, and how it iterates over events."""
+"""The blocking part of a session handle: how it makes a call, and how it iterates over events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class BlockingHandle(Handle):
-    """A name for a session, and the connections to it, one for each call that waits."""
+    """A name for a session, and its connections, one for each call that waits."""
 
     def _prepare(self) -> None:
         self._connection = Connections(self._identity, self._join)
@@ -63,8 +63,8 @@ class BlockingHandle(Handle):
 class EventIterator(Iterator[ExecutionEvent]):
     """The events of a session or of one execution, on a connection of their own, for one thread at a time.
 
-    A consumer that stops taking events holds up nothing else. `close` ends it early, from any thread; so does dropping
-    it, as `break` does. A forked child that goes on with it has the events of a stream of its own.
+    A slow consumer delays nothing else. `close` ends the iterator early, from any thread; so does dropping it, as
+    `break` does. In a forked child it continues as a stream of its own.
     """
 
     def __init__(self, session: BlockingHandle, connection: Connection, plan: calls.Stream) -> None:
@@ -87,7 +87,7 @@ class EventIterator(Iterator[ExecutionEvent]):
                 if public is not None:
                     return public
         except BaseException as exc:
-            if self._is_over and isinstance(exc, RuntimedError):  # closed while this waited
+            if self._is_over and isinstance(exc, RuntimedError):  # closed during the wait
                 raise StopIteration from None
             self.close()
             raise
@@ -104,9 +104,9 @@ class EventIterator(Iterator[ExecutionEvent]):
         return self._plan.public(event, blobs)
 
     def close(self) -> None:
-        """End the stream; the execution goes on. Closing twice is harmless."""
+        """End the stream; the execution goes on. Idempotent."""
         self._is_over = True
-        with contextlib.suppress(ValueError):  # another thread waits in it, which the end of the connection wakes
+        with contextlib.suppress(ValueError):  # another thread waits in it, and the end of the connection wakes that
             self._events.close()
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""What both faces of a browser session have in common: what to start, under which id, and whether this did."""
+"""What both faces of a browser session share: its options, its id, and whether this client started it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 class BrowserHandle:
-    """A name for a browser session, or a wish for one. Nothing here opens a socket but Playwright's driver."""
+    """A name for a browser session, or a description of a new one.
+
+    Nothing here opens a socket but Playwright's driver.
+    """
 
     _async_attached: AsyncAttached | None = None
 
@@ -68,47 +71,47 @@ class BrowserHandle:
         accept_downloads: bool = True,
         label: str | None = None,
     ) -> None:
-        """Name a session, or describe a new one; nothing happens before `start`.
+        """Name a session, or describe a new one, without any effect before `start`.
 
-        What is said of the browser counts if this client starts it; one that runs is joined as it is.
+        The options apply if this client starts the browser; a running one is joined unchanged.
 
         Args:
-            session_id: An id that there is already, or that is chosen here; a generated one if None.
-            headless: Without a window. With False there is one where the machine has a display, and in any case the
-                viewer opens in this user's own browser.
+            session_id: The id of an existing session, or of a new one; None for a generated id.
+            headless: Whether there is no window. With False there is one if the machine has a display, and in any case
+                the viewer opens in this user's own browser.
             timeout_minutes: Minutes without use after which the session times out; None for never.
             max_duration_minutes: Minutes after which it times out in any case; None for never.
-            viewport_width: Of the page, in CSS pixels.
-            viewport_height: Of the page, in CSS pixels.
-            user_agent: What the browser calls itself; None for its own words.
-            cookie_file: A JSON list of cookies, Playwright's storage state or a cookies.txt: read at the start if it is
-                there, written in the same form during use and at the end, whatever the end is. Only cookies are set,
-                not the localStorage of a storage state; Chromium keeps none for more than 400 days.
-            profile: Name of the profile that it begins with (`save_profile`); None for that of the session's id.
-            persist_profile: Whether what the browser leaves in its profile is kept; else it is as it was before.
+            viewport_width: Width of pages, in CSS pixels.
+            viewport_height: Height of pages, in CSS pixels.
+            user_agent: The browser's User-Agent; None for its own.
+            cookie_file: A JSON list of cookies, Playwright's storage state or a cookies.txt: read at the start if it
+                exists, and written in the same form during use and at the end, whatever the end is. Only cookies are
+                set, not the localStorage of a storage state. Chromium limits their lifetime to 400 days.
+            profile: Name of the profile to start with (`save_profile`); None for that of the session's id.
+            persist_profile: Whether the browser's changes to its profile are kept.
             chrome_args: More arguments for Chromium.
-            allowed_domains: The only hosts that anything may be asked of, subdomains included; None for all.
+            allowed_domains: The only hosts that can be reached, subdomains included; None for all.
             allow_files: Whether `file:` addresses may be opened.
-            downloads_dir: Where downloads go; None for a folder of the session.
+            downloads_dir: Folder for downloads; None for a folder of the session.
             chromium: The program to start; None for RUNTIMED_CHROMIUM, Playwright's own, or the machine's.
-            interactive_viewer: Whether who watches may click and type, too.
-            locale: What language and region pages see, such as `de-DE`.
-            timezone_id: The time zone that they see, such as `Europe/Berlin`.
-            geolocation: Where they are told to be, which they may then ask: `latitude`, `longitude`, and perhaps
-                `accuracy` in metres.
-            permissions: What they may do without being asked, by Playwright's names, such as `clipboard-read`.
+            interactive_viewer: Whether watchers may click and type, too.
+            locale: Language and region that pages see, such as `de-DE`.
+            timezone_id: Time zone that they see, such as `Europe/Berlin`.
+            geolocation: Position that they see, and may then ask for: `latitude`, `longitude`, and perhaps `accuracy`
+                in metres.
+            permissions: Permissions without a question, by Playwright's names, such as `clipboard-read`.
             proxy: Address of a proxy, or a dict with `server` and perhaps `bypass`, `username`, `password`. Not with
                 `allowed_domains`.
             http_credentials: `username` and `password` for sites that ask for them, and perhaps the only `origin` that
                 gets them; or user and password.
             ignore_https_errors: Whether certificates may be invalid.
-            extra_http_headers: Headers sent with each request.
-            device_scale_factor: Pixels of the device for one in CSS: pictures are larger by it.
-            accept_downloads: Whether there may be downloads; else they are cancelled.
-            label: What people call this client: one line of plain text, at most 256 characters.
+            extra_http_headers: Headers of each request.
+            device_scale_factor: Device pixels per CSS pixel: pictures are larger by this factor.
+            accept_downloads: Whether downloads are allowed; else they are cancelled.
+            label: This client's name for people: one line of plain text, at most 256 characters.
 
         Raises:
-            SessionError: If the id, the label, a size, a length of time or another option cannot be one.
+            SessionError: If the id, the label, a size, a duration or another option is invalid.
         """
         self._timeout_minutes = session_duration("timeout_minutes", timeout_minutes, unit=60)
         self._max_duration_minutes = session_duration("max_duration_minutes", max_duration_minutes, unit=60)
@@ -154,13 +157,13 @@ class BrowserHandle:
             self._name(check_notebook_id(session_id))
 
     def _name(self, session_id: NotebookId) -> Notebook:
-        """Let this be the session's id from now on."""
+        """Set the session's id."""
         self._notebook = Notebook(session_id)
         self._connect(Join(notebook_id=session_id))
         return self._notebook
 
     def _connect(self, join: Join) -> None:
-        """Make what the face needs, before anything is asked of the session."""
+        """Create what the face needs, before any request to the session."""
         raise NotImplementedError
 
     @property
@@ -170,7 +173,7 @@ class BrowserHandle:
 
     @property
     def is_new(self) -> bool | None:
-        """Whether nobody had used the session's id before this client started it, as where one is mistyped.
+        """Whether the session's id was never used before this client started it, as if it is mistyped.
 
         None before `start`.
         """
@@ -182,16 +185,16 @@ class BrowserHandle:
         return self._identity.client_id
 
     def _began(self, begun: Begun) -> bool:
-        """Take note of what a start has begun; return whether the viewer is to be shown."""
+        """Note the outcome of a start; return whether the viewer is to be shown."""
         self._is_new = begun.is_new
         if begun.is_new:
-            logger.info("the browser session %r is new: nobody has used this id before", self.session_id)
+            logger.info("the browser session %r is new: this id was never used before", self.session_id)
         is_first = begun.created and not self._created
         self._created = self._created or begun.created
         return is_first and not self._config.headless
 
     def _named(self) -> Notebook:
-        """Return the session's name, given now if it has none."""
+        """Return the session's name, and choose one if it has none."""
         return self._notebook or self._name(new_browser_session_id())
 
     def _known(self) -> Notebook:
@@ -226,7 +229,7 @@ class BrowserHandle:
         """Return Playwright's page of the active tab for asyncio.
 
         Args:
-            ask: Gives the reply to `GetBrowserAddress`, told whether Playwright is about to attach.
+            ask: Returns the reply to `GetBrowserAddress`, given whether Playwright is about to attach.
         """
         for _ in range(ATTEMPTS):
             if self._async_attached is not None and not self._async_attached.is_usable:
@@ -247,22 +250,22 @@ class BrowserHandle:
 
 
 def open_viewer(address: GetBrowserAddressReply) -> None:
-    """Open the viewer in this user's own browser; where none opens, print its address.
+    """Open the viewer in this user's own browser. If none opens, print the address.
 
     Args:
         address: See `calls.browser.browser_address`.
     """
     import webbrowser  # noqa: PLC0415  # looks for browsers, which few need
 
-    # Elsewhere it would find a browser of the terminal, and take it over.
+    # Without a display it would find a browser for the terminal, which takes the terminal over.
     has_display = sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
-    # What it is given stands on a command line, which every user of the machine reads: no place for the token.
+    # Every user of the machine can read the browser's command line: no place for the token.
     if not (has_display and webbrowser.open(Path(address.viewer_page).as_uri())):
         print(f"Watch the browser at {address.viewer_url}", flush=True)  # noqa: T201  # for the person who asked to see it
 
 
 def _absolute(path: str | Path | None) -> str | None:
-    """Return a path as the host needs it, which works elsewhere."""
+    """Return an absolute path, since the host has another working directory."""
     return None if path is None else str(Path(path).expanduser().absolute())
 
 

@@ -1,4 +1,4 @@
-"""Reads the options of a browser session that are more than a text or a number."""
+"""Reads the structured options of a browser session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ELSEWHERE: Final = ("profiles_dir", "proxy_server", "proxy_bypass", "proxy_logi
 
 
 def as_options(config: BrowserConfig) -> dict[str, Any]:
-    """Return the options of a `BrowserSession` that has this config."""
+    """Return the options of a `BrowserSession` with this config."""
     options = {name: getattr(config, name) for name in config.__struct_fields__ if name not in _ELSEWHERE}
     if config.geolocation is not None:
         options["geolocation"] = dict(zip(("latitude", "longitude", "accuracy"), config.geolocation, strict=True))
@@ -40,7 +40,7 @@ def read_geolocation(given: Mapping[str, float] | None) -> tuple[float, float, f
     """Return latitude and longitude in degrees, and accuracy in metres.
 
     Raises:
-        SessionError: If that is no place.
+        SessionError: If they are no position.
     """
     if given is None:
         return None
@@ -56,7 +56,7 @@ def read_headers(given: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]
     """Return headers.
 
     Raises:
-        SessionError: If one is no text, or has an end of line.
+        SessionError: If one is no text, or has several lines.
     """
     headers = tuple((given or {}).items())
     for name, value in headers:
@@ -66,10 +66,10 @@ def read_headers(given: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]
 
 
 def read_scale(given: float | None) -> float | None:
-    """Return the pixels of a device for one in CSS.
+    """Return the device pixels per CSS pixel.
 
     Raises:
-        SessionError: If there cannot be so many.
+        SessionError: If the number is invalid.
     """
     if given is not None and not (_is_number(given) and 0 < given <= 10):
         raise SessionError(f"device_scale_factor is a number above 0, at most 10, not {given!r}")
@@ -77,10 +77,10 @@ def read_scale(given: float | None) -> float | None:
 
 
 def read_credentials(given: Mapping[str, str] | tuple[str, str] | None) -> tuple[str, str, str | None] | None:
-    """Return user, password and the only origin that gets them, None for any.
+    """Return user, password and the only origin that gets them; None for any.
 
     Raises:
-        SessionError: If one is missing, or unknown.
+        SessionError: If a field is missing or unknown.
     """
     if given is None:
         return None
@@ -93,10 +93,10 @@ def read_credentials(given: Mapping[str, str] | tuple[str, str] | None) -> tuple
 
 
 def read_proxy(given: str | Mapping[str, str] | None) -> dict[str, Any]:
-    """Return the fields of a `BrowserConfig` for a proxy, whose login may stand in its address, too.
+    """Return the fields of a `BrowserConfig` for a proxy, whose address may contain its login.
 
     Raises:
-        SessionError: If it is none.
+        SessionError: If it is no proxy.
     """
     if given is None:
         return {}

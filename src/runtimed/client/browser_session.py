@@ -26,8 +26,8 @@ __all__ = ["BrowserSession"]
 class BrowserSession(BlockingBrowserHandle):
     """A live browser, a real Chromium, that several clients may drive and watch, joined by its id.
 
-    The constructor touches nothing; `start` starts it, or joins it if it runs. As a context manager it stops a session
-    that the block started, and only leaves any other. A session that nobody stops ends by its timeouts.
+    The constructor has no effect; `start` starts the session, or joins a running one. As a context manager it stops a
+    session that the block started, and only leaves any other. Only `stop()` and its timeouts end a browser session.
 
     Example:
         >>> with BrowserSession(timeout_minutes=10) as session:
@@ -47,7 +47,7 @@ class BrowserSession(BlockingBrowserHandle):
     def stop(self) -> None:
         """End the session for everybody: its cookies are saved, and its browser ends; its action log stays.
 
-        Stopping twice, or a session that never started, is harmless.
+        Idempotent.
         """
         self._let_go()
         if self._notebook is not None:
@@ -56,13 +56,13 @@ class BrowserSession(BlockingBrowserHandle):
             self._connection.close()
 
     def close(self) -> None:
-        """Leave the session, and end this client's own driver process; the session lives on. Harmless twice."""
+        """Leave the session, and end this client's own driver process; the session lives on. Idempotent."""
         self._let_go()
         if self._notebook is not None:
             self._connection.close()
 
     def status(self) -> SessionStatus:
-        """Return the session's state, `not_started` before there is one. Asking is no use of the session."""
+        """Return the session's status, `not_started` before its start. The call does not count as use."""
         if self._notebook is None:
             return self._not_started()
         try:
@@ -101,10 +101,10 @@ class BrowserSession(BlockingBrowserHandle):
             self._apart(calls.leave(self._known(), failed=failed), start_daemon=False)
             self._created = False
         except DaemonUnavailable:
-            # Whoever ended the daemon ended the session, or wants its browser to live on.
+            # A client that ended the daemon ended the session, or wants its browser to live on.
             return
         except RuntimedError:
-            # The error that ends the block is the one to see; without one, this is.
+            # The block's own error is the one to raise; without one, this is.
             if not failed:
                 raise
         finally:
@@ -113,13 +113,12 @@ class BrowserSession(BlockingBrowserHandle):
     # --- where it is ---
 
     def cdp_url(self) -> str:
-        """Return the address at which tools that speak the Chrome DevTools Protocol reach this browser.
+        """Return the address at which DevTools clients reach this browser.
 
-        It is on this machine's loopback, and holds a token: who has it has the browser. What goes through it counts as
-        use of the session.
-        Playwright attaches itself there only while no page waits in a dialog; else its `connect_over_cdp` waits for
-        the answer, up to its timeout. A page in a dialog that a client wants something of, such as its title, has the
-        dialog dismissed after 5 seconds if that client has no handler for dialogs.
+        It is on this machine's loopback, and contains a token that gives full control of the browser. Traffic through
+        it counts as use of the session. Playwright can attach only while no page waits in a dialog; else its
+        `connect_over_cdp` waits for the answer, up to its timeout. If a client without a handler for dialogs wants
+        something of a page in a dialog, such as its title, the dialog is dismissed after 5 seconds.
 
         Raises:
             SessionClosed: If the session has no browser.
@@ -134,7 +133,7 @@ class BrowserSession(BlockingBrowserHandle):
         return address.viewer_url
 
     def open_viewer(self) -> None:
-        """Open the viewer in this user's own browser; where none opens, print its address.
+        """Open the viewer in this user's own browser. If none opens, print the address.
 
         Raises:
             SessionClosed: If the session has no browser.

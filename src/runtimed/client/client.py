@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """The daemon of this user: is it there, what does it hold; and handles of its sessions.
+    """The daemon of this user: its status, its sessions and profiles, and handles of its sessions.
 
     Example:
         >>> client = Client()
@@ -38,15 +38,15 @@ class Client:
     """
 
     def __init__(self, *, label: str | None = None, patience: float | None = None) -> None:
-        """Make a client; nothing happens before a call.
+        """Make a client, without any effect before a call.
 
         Args:
-            label: What people call this client: one line of plain text, at most 256 characters.
+            label: The client's name for people: one line of plain text, at most 256 characters.
             patience: Seconds to wait for a daemon that is busy or hangs, after which a call raises DaemonUnavailable or
-                ExecutionTimeout; None for the usual deadlines. Handles of sessions wait as they always do.
+                ExecutionTimeout; None for the usual deadlines. Handles of sessions ignore it.
 
         Raises:
-            SessionError: If the label cannot be one.
+            SessionError: If the label is invalid.
         """
         self._label = label
         self._patience = check_duration("patience", patience)
@@ -55,24 +55,24 @@ class Client:
         self.profiles = Profiles(self)
 
     def ping(self) -> bool:
-        """Whether a daemon of this version answers. Starts none."""
+        """Whether a daemon of this version answers. Never starts one."""
         try:
             return self.status() is not None
         except (DaemonUnavailable, ConnectionLost, ExecutionTimeout, ProtocolError):
             return False
 
     def is_running(self) -> bool:
-        """Whether somebody listens on the daemon's socket. Starts none."""
+        """Whether a process listens on the daemon's socket. Never starts one."""
         try:
             return daemon_answers(read_settings())
         except DaemonUnavailable:
             return False
 
     def status(self) -> DaemonStatus | None:
-        """Return the daemon's state, None if none runs. Starts none.
+        """Return the daemon's status; None if none runs. Never starts one.
 
         Raises:
-            DaemonUnavailable: If one runs and does not answer, or takes no more connections.
+            DaemonUnavailable: If one runs and does not answer, or accepts no more connections.
         """
         try:
             return self._perform(calls.daemon_status()) if self.is_running() else None
@@ -82,7 +82,7 @@ class Client:
             return None  # it was just ending
 
     def shutdown(self, keep_kernels: bool = False) -> None:  # the name is a promise
-        """End the daemon; harmless if none runs.
+        """End the daemon. Idempotent.
 
         Args:
             keep_kernels: Leave the kernels running for the next daemon; else every session ends as `stopped`.
@@ -111,7 +111,7 @@ class Client:
 
 
 class Sessions:
-    """All sessions of the daemon, active and ended. Iterating gives their states, newest access first."""
+    """All sessions of the daemon, active and ended. Iterating gives their statuses, most recently used first."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -122,11 +122,11 @@ class Sessions:
     def iter(
         self, status: calls.SessionState | None = None, kind: calls.SessionKind | None = None
     ) -> Items[SessionStatus]:
-        """Iterate over sessions, newest access first; over none if no daemon runs.
+        """Iterate over sessions, most recently used first; over none if no daemon runs.
 
         Args:
-            status: Only those in this state; all if None.
-            kind: Only those of this kind; all if None.
+            status: Only sessions in this state; None for all.
+            kind: Only sessions of this kind; None for all.
         """
 
         return Items(self._client._page, calls.iter_sessions(status, kind))
@@ -138,20 +138,20 @@ class Sessions:
         page: int = 1,
         page_size: int = 100,
     ) -> list[SessionStatus]:
-        """Return sessions, newest access first; none if no daemon runs.
+        """Return sessions, most recently used first; none if no daemon runs.
 
         Args:
-            status: Only those in this state, so that `"active"` leaves out all that have ended; all if None.
-            kind: Only those of this kind; all if None.
-            page: Which page, from 1.
-            page_size: How many on a page.
+            status: Only sessions in this state, so that `"active"` leaves out all that have ended; None for all.
+            kind: Only sessions of this kind; None for all.
+            page: Number of the page, from 1.
+            page_size: Sessions of a page.
         """
         if not self._client.is_running():
             return []
         return self._client._perform(calls.list_sessions(status, kind, page, page_size))
 
     def get(self, session_id: str) -> SessionStatus:
-        """Return the state of one session.
+        """Return the status of one session.
 
         Raises:
             SessionNotFound: If it never started.
@@ -160,14 +160,14 @@ class Sessions:
         return self._client._perform(calls.get_session(calls.notebook(session_id)))
 
     def log(self, session_id: str, page: int = 1, page_size: int = 100) -> builtins.list[AuditEntry]:
-        """Return who did what in a session, and when, the latest first. Asking is no use of the session.
+        """Return the audit log of a session, newest first. The call does not count as use.
 
-        Ended sessions have their log, too. Sources, outputs and values are never part of it.
+        Ended sessions have a log, too. It never contains sources, outputs or values.
 
         Args:
             session_id: The session.
-            page: Which page, from 1.
-            page_size: How many entries on a page, at most 1000.
+            page: Number of the page, from 1.
+            page_size: Entries of a page, at most 1000.
 
         Raises:
             SessionNotFound: If it never started.
@@ -176,7 +176,7 @@ class Sessions:
         return self._client._perform(calls.get_log(calls.notebook(session_id), page, page_size))
 
     def iter_log(self, session_id: str) -> Items[AuditEntry]:
-        """Iterate over who did what in a session, and when, the latest first; see `log`.
+        """Iterate over the audit log of a session, newest first; see `log`.
 
         Raises:
             SessionNotFound: If it never started.
@@ -187,12 +187,12 @@ class Sessions:
     def find(
         self, prefix: str = "", status: calls.SessionState | None = None, kind: calls.SessionKind | None = None
     ) -> builtins.list[str]:
-        """Return the ids of all sessions that begin with a text, newest access first, for somebody who types one.
+        """Return the ids of all sessions that begin with a text, most recently used first, for completion.
 
         Args:
-            prefix: What the ids begin with.
-            status: Only those in this state; all if None.
-            kind: Only those of this kind; all if None.
+            prefix: The beginning of the ids.
+            status: Only sessions in this state; None for all.
+            kind: Only sessions of this kind; None for all.
 
         Raises:
             DaemonUnavailable: If no daemon runs.
@@ -200,10 +200,10 @@ class Sessions:
         return self._client._perform(calls.find_sessions(prefix, status, kind))
 
     def find_cells(self, session_id: str, prefix: str = "") -> builtins.list[CellId]:
-        """Return the ids of a session's cells that begin with a text, in order. Asking is no use of the session.
+        """Return the ids of a session's cells that begin with a text, in order. The call does not count as use.
 
         Returns:
-            None of a session that never started.
+            Nothing for a session that never started.
 
         Raises:
             DaemonUnavailable: If no daemon runs.
@@ -211,12 +211,12 @@ class Sessions:
         return self._client._perform(calls.find_cells(calls.notebook(session_id), prefix))
 
     def find_executions(self, session_id: str, prefix: str | None = None) -> builtins.list[ExecutionSummary]:
-        """Return what a session runs, or ran. Asking is no use of the session.
+        """Return what a session runs, or ran. The call does not count as use.
 
         Args:
             session_id: The session.
-            prefix: None for what runs, and behind it what waits; else the latest whose ids begin so, at most 100, the
-                newest first.
+            prefix: None for the running execution, and behind it the waiting ones; else the latest whose ids begin so,
+                at most 100, newest first.
 
         Raises:
             SessionNotFound: If it never started.
@@ -235,7 +235,7 @@ class Sessions:
         return self._client._perform(calls.inspect(calls.notebook(session_id), code, cursor_pos, detail_level))
 
     def stop(self, session_id: str) -> None:
-        """End a session for everybody; harmless if it ended.
+        """End a session for everybody. Idempotent.
 
         Raises:
             DaemonUnavailable: If no daemon runs.
@@ -256,25 +256,24 @@ class Sessions:
         self._client._perform(calls.delete(calls.notebook(session_id)))
 
     def restore(self, session_id: str) -> int:
-        """Bring back a session's notebook that was found damaged and set aside, if it is whole after all.
+        """Restore a session's notebook that was set aside as damaged, if it is intact after all.
 
-        A process of its own loads it first. Its cells come first, as they were; the cells written since follow. A cell
-        that is in both and differs is there twice, and an entry of the notebook's metadata stays as it was written
-        since.
+        A separate process loads it first. Its cells come first, unchanged; the cells written since follow. A cell that
+        is in both and differs is there twice, and an entry of the notebook's metadata stays as it was written since.
 
         Returns:
-            How many cells came back.
+            The number of restored cells.
 
         Raises:
             SessionError: If no notebook of this session was set aside, or its whole database was, which stays so.
-            StorageError: If it cannot be loaded; it is kept, and the session stays as it is.
+            StorageError: If it cannot be loaded; it is kept, and the session stays unchanged.
             DaemonUnavailable: If no daemon runs.
         """
         return self._client._perform(calls.restore(calls.notebook(session_id)))
 
 
 class Profiles:
-    """The named profiles that `save_profile` and `BrowserSession(profile=…)` have left. Iterating gives their names."""
+    """The named profiles that `save_profile` and `BrowserSession(profile=…)` stored. Iterating gives their names."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -292,7 +291,7 @@ class Profiles:
         """Delete one.
 
         Raises:
-            BrowserError: If there is none of this name, or a session runs that stores it again at its end (attribute
+            BrowserError: If there is none of this name, or a running session would store it again at its end (attribute
                 `session_id`).
             DaemonUnavailable: If no daemon runs.
         """

@@ -1,6 +1,4 @@
-"""The connections of a blocking handle: one for each call that waits, so that calls of several threads do not wait for
-each other.
-"""
+"""The connections of a blocking handle: one for each call that waits, so that threads do not wait for each other."""
 
 from __future__ import annotations
 
@@ -21,29 +19,29 @@ __all__ = ["MAX_CONNECTIONS", "MAX_IDLE", "Connections"]
 T = TypeVar("T")
 
 MAX_CONNECTIONS: Final = 32
-"""Calls of one handle that wait at the same time; the next one waits until one of them is done."""
+"""Largest number of calls of one handle that wait at a time; the next one waits for one of them."""
 
 MAX_IDLE: Final = 4
-"""Connections that a handle keeps for calls to come."""
+"""Number of idle connections that a handle keeps."""
 
 
 class Connections:
-    """What a handle has to the daemon, for any number of threads, and for signal handlers in the middle of a call.
+    """The connections of a handle, for any number of threads, and for signal handlers during a call.
 
-    Nothing here takes a lock, which a thread may hold when a signal handler interrupts it, or when it is left behind by
-    a fork. What is used instead is atomic, or reentrant like `SimpleQueue`.
+    Nothing here takes a lock: a thread may hold it when a signal handler interrupts the thread, or when a fork leaves
+    the thread behind. Everything is atomic instead, or reentrant like `SimpleQueue`.
 
     Attributes:
-        was_opened: Whether it was opened and not closed since; what is broken mends itself.
+        was_opened: Whether it was opened and not closed since. Broken connections are replaced.
     """
 
     def __init__(self, identity: Identity, join: Join, *, dropped_after: tuple[type[Exception], ...] = ()) -> None:
         """Describe the connections; `open` makes the first one.
 
         Args:
-            identity: Who asks.
+            identity: The client.
             join: Sent first, on each of them.
-            dropped_after: Errors after which a connection is not used again: there is nothing to be joined.
+            dropped_after: Errors after which a connection is not used again, as there is no session to join.
         """
         self._identity = identity
         self._join = join
@@ -66,7 +64,7 @@ class Connections:
         return any(connection.is_open for connection in [*self._idle, *self._busy])
 
     def open(self) -> None:
-        """Connect; harmless if connected. Raises what `Connection.open` raises."""
+        """Connect. Idempotent. Raises what `Connection.open` raises."""
         if not self.is_open:
             self._settings = read_settings()
             connection = Connection(self._identity, self._join)
@@ -76,7 +74,7 @@ class Connections:
             self.was_opened = True
 
     def close(self) -> None:
-        """Disconnect; calls that wait in other threads end with ConnectionLost. Closing twice is harmless."""
+        """Disconnect. Calls that wait in other threads end with ConnectionLost. Idempotent."""
         self.was_opened = False
         for connection in list(self._busy):
             connection.close()
@@ -125,7 +123,7 @@ class Connections:
             return connection
 
     def _leave_others(self) -> None:
-        """Begin anew in a process that was forked: what there is belongs to the parent."""
+        """Begin anew in a forked process: existing connections belong to the parent."""
         if self._pid != os.getpid():
             others = [*self._idle, *self._busy]
             self._begin()

@@ -1,4 +1,4 @@
-"""`DaemonClient`: a thin alias of `Client`, whose values are dicts."""
+"""`DaemonClient`: a thin alias of `Client` that returns dicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["DaemonClient"]
 
 
 class DaemonClient:
-    """The daemon in plain dicts, as the first reference document has it."""
+    """The daemon as plain dicts, as in the first reference document."""
 
     def __init__(self) -> None:
         self._client = Client()
@@ -21,15 +21,15 @@ class DaemonClient:
         return self._client.ping()
 
     def is_running(self) -> bool:
-        """Whether somebody listens on the daemon's socket."""
+        """Whether a process listens on the daemon's socket."""
         return self._client.is_running()
 
     def status(self) -> dict[str, Any] | None:
-        """Return the daemon's state, None if none runs.
+        """Return the daemon's status; None if none runs.
 
-        `uv_available`, `conda_available` and `current_available` count spare kernels that wait in such environments,
-        `browser_available` spare browsers; `uv_warming`, `conda_warming`, `current_warming` and `browser_warming` count
-        those that are being made.
+        `uv_available`, `conda_available` and `current_available` count the waiting spare kernels in such environments,
+        `browser_available` the spare browsers; `uv_warming`, `conda_warming`, `current_warming` and `browser_warming`
+        count those that are being made.
         """
         status = self._client.status()
         if status is None:
@@ -51,7 +51,7 @@ class DaemonClient:
         return self._client._perform(calls.list_rooms()) if self.is_running() else []  # a thin alias
 
     def flush_pool(self) -> None:
-        """End the spares; more are made after the next start of a kernel or browser. Harmless if no daemon runs."""
+        """End the spares; the next start of a kernel or browser makes new ones. Harmless if no daemon runs."""
         if self.is_running():
             self._client._perform(calls.flush_pool())  # a thin alias
 

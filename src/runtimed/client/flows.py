@@ -1,7 +1,7 @@
-"""How an operation is written once for both faces: a generator that says what to ask, and gets the answers.
+"""Operations written once for both faces: generators that yield requests, and get the answers.
 
-A flow yields `Ask` and `Follow` steps. Whoever drives it (a blocking or an asyncio connection) performs each step,
-sends the reply into the generator or throws the error that came instead, and returns what the generator returns.
+A flow yields `Ask` and `Follow` steps. Its driver (a blocking or an asyncio connection) performs each step, sends the
+reply into the generator or throws the error instead, and returns what the generator returns.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Follow:
     """Send a request that is answered by events and then a reply; the reply's map comes back.
 
     Attributes:
-        on_event: Called for each event, in order; each event once, though the connection may break and be made again.
-        timeout: Seconds after which a `WaitTimeout` comes instead of the reply; None waits for ever.
+        on_event: Called for each event, in order and once, even if the connection breaks and is made again.
+        timeout: Seconds after which a `WaitTimeout` comes instead of the reply; None for no limit.
     """
 
     operation: Streamed[Any]
@@ -46,10 +46,10 @@ Flow = Generator[Step, dict[str, Any], T]
 
 
 def ask(operation: Operation[ReplyT]) -> Flow[ReplyT]:
-    """Send a request and return what its reply says."""
+    """Send a request and return its reply."""
     return read_reply(operation, (yield Ask(operation)))
 
 
 def follow_events(operation: Streamed[ReplyT], on_event: OnEvent, timeout: float | None = None) -> Flow[ReplyT]:
-    """Send a request that is answered by events, see `Follow`, and return what its reply says."""
+    """Send a request that is answered by events, see `Follow`, and return its reply."""
     return read_reply(operation, (yield Follow(operation, on_event, timeout)))

@@ -1,4 +1,4 @@
-"""What both faces of a session have in common: who they are, which session they name, and whether they joined it."""
+"""What both faces of a session share: the client, the session's name, and whether the client has joined it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Handle:
         max_duration_minutes: float | None = None,
         keep_alive: float | None = 30.0,
     ) -> None:
-        """Name a session; nothing happens before `connect`.
+        """Name a session, without any effect before `connect`.
 
         Args:
-            notebook_id: Its id; a generated one (`agent-session-<uuid4>`) if None.
-            label: What people call this client: one line of plain text, at most 256 characters.
+            notebook_id: Its id; None for a generated one (`agent-session-<uuid4>`).
+            label: This client's name for people: one line of plain text, at most 256 characters.
             timeout_minutes: Idle minutes after which the session times out, if this client starts it; None for never.
             max_duration_minutes: Minutes after which it times out in any case; None for never.
-            keep_alive: Seconds that a session of a generated id outlives its last client; None for without end.
+            keep_alive: Seconds that a session with a generated id outlives its last client; None for no limit.
 
         Raises:
-            SessionError: If the id, the label or a length of time cannot be one.
+            SessionError: If the id, the label or a duration is invalid.
         """
         keep_alive_secs = session_duration("keep_alive", keep_alive)
         self._generated = notebook_id is None
@@ -57,7 +57,7 @@ class Handle:
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what the face needs, before anything is asked of it."""
+        """Create what the face needs, before any request."""
         raise NotImplementedError
 
     @property
@@ -67,7 +67,7 @@ class Handle:
 
     @property
     def client_id(self) -> ClientId:
-        """The id of this client, generated with the handle: others see it as the author of its edits."""
+        """The id of this client, generated with the handle: the author of its edits for other clients."""
         return self._identity.client_id
 
     def _check_was_connected(self) -> None:
@@ -76,7 +76,7 @@ class Handle:
 
 
 def documented(face: T) -> T:
-    """Give each member of a face that says "See `calls.NAME`" the docstring of that definition, for `help` and `?`."""
+    """Copy the docstrings of `calls.NAME` to the members of a face that say "See `calls.NAME`", for `help` and `?`."""
     for member in vars(face).values():
         doc = getattr(member, "__doc__", None) or ""
         if callable(member) and doc.startswith("See `calls."):
@@ -85,10 +85,10 @@ def documented(face: T) -> T:
 
 
 def session_duration(name: str, value: object, *, unit: float = 1.0) -> float | None:
-    """Return a length of time of a session's life; see `check_duration`.
+    """Return a duration of a session's life; see `check_duration`.
 
     Raises:
-        SessionError: If it cannot be one. The sentence names it.
+        SessionError: If it is invalid. The sentence names it.
     """
     try:
         return check_duration(name, value, unit=unit)

@@ -1,4 +1,4 @@
-"""Who a client is to the daemon, and how it greets it. Nothing here waits or opens a socket."""
+"""A client's identity, and its greeting. Nothing here waits or opens a socket."""
 
 from __future__ import annotations
 
@@ -26,35 +26,34 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _named: set[str] = set()
-"""The notes about versions that this process has logged."""
+"""Notes about versions that this process has logged."""
 
 HANDSHAKE_DEADLINE: Final = 30.0
-"""Seconds that a daemon gets to answer a greeting."""
+"""Seconds within which a daemon must answer a greeting."""
 
 RECONNECT_DEADLINE: Final = 30.0
-"""Seconds for which a client tries to get back a connection that broke, starting a daemon if need be."""
+"""Seconds for which a client tries to reconnect, and starts a daemon if necessary."""
 
 
 ENDING_DEADLINE: Final = 2.0
-"""Seconds for which a client that starts no daemon tries again with one that hangs up: it may be about to end."""
+"""Seconds for which a client that starts no daemon retries one that hangs up: it may be about to end."""
 
 
 class Identity:
     """A client's id, its label, and the numbers of its requests; the same on all its connections.
 
-    After `fork` the child is another client: of two processes with one id, each would have its requests taken for the
-    other's, sent again.
+    After `fork` the child is another client: the daemon would deduplicate the requests of two processes with one id.
     """
 
     def __init__(self, label: str | None = None) -> None:
         self.label = check_label(label)
         self._pid = os.getpid()
         self._client_id = new_client_id()
-        # A signal handler may ask for a number in the middle of another call; `next` hands out each one once.
+        # A signal handler may take a number during another call; `next` returns each one once.
         self._numbers = itertools.count(1)
 
     def __reduce__(self) -> NoReturn:
-        # Two copies would number their requests alike, and the daemon take one for the other, sent again.
+        # Two copies would use the same request numbers, and the daemon would deduplicate their requests.
         raise TypeError(
             "A handle of runtimed is one client: it cannot be pickled or copied. Hand the session's id over, and make "
             "a handle with it there"
@@ -95,7 +94,7 @@ def note_version(version: str) -> None:
 
 
 def no_answer(socket_path: Path) -> DaemonUnavailable:
-    """Return the error for a daemon that takes connections and says nothing."""
+    """Return the error for a daemon that accepts connections and does not answer."""
     return DaemonUnavailable(
         f"Whoever listens on {socket_path} does not answer; if it is a daemon that hangs, end it with `runtimed stop`",
         path=str(socket_path),

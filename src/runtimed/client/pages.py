@@ -1,6 +1,6 @@
 # Made from async_pages.py by `python -m tests.blocking_face`: edit that one.
 
-"""Iterates over what comes in pages."""
+"""Iterates over paged lists."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ T = TypeVar("T")
 
 
 class Items(Iterator[T]):
-    """The items of something long, one after another: the next page is asked for when the one before is used up.
+    """The items of a paged list, one after another: the next page is requested once the previous one is used up.
 
-    What changes between two pages may be missed or come twice. Leaving the loop early leaves nothing open.
+    Items that change between two pages may be missed or come twice. Leaving the loop early leaves nothing open.
     """
 
     def __init__(self, perform: Callable[[Flow[Page[T]]], Page[T]], pages: Pages[T]) -> None:
-        """Ask for nothing yet.
+        """Create an iterator, without a request.
 
         Args:
             perform: Makes a call.
-            pages: What to read.
+            pages: The list.
         """
         self._perform = perform
         self._pages = pages

@@ -1,4 +1,4 @@
-"""Questions of running code: whether one still stands after an interrupt."""
+"""Input requests of running code: whether one is still open after an interrupt."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from runtimed.client.session import Session
 __all__ = ["still_asks"]
 
 PATIENCE: Final = 2.0
-"""Seconds in which an interrupt that a kernel was sent ends the question that it found."""
+"""Seconds within which an interrupt ends an open input request."""
 
 _PAUSE: Final = 0.05
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def still_asks(session: Session, execution_id: str) -> bool:
-    """Return whether an execution that was just interrupted asks again; blocks for up to PATIENCE.
+    """Return whether an execution that was just interrupted asks for input again; blocks for up to PATIENCE.
 
-    A question that is read after the interrupt was sent may be older: nobody would ever take its answer, and whoever
-    waits for one would wait for ever. Code that handles the interrupt may also ask anew.
+    A question that is read after the interrupt may be older than it: nobody would take the answer, and a client that
+    waits for one would wait without end. Code that handles the interrupt may also ask anew.
 
     Args:
         session: A joined session.
