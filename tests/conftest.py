@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -165,9 +166,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0.0 if marker is None else marker.args[0]
 
     longest: dict[Path, float] = {}
+    slow: Counter[Path] = Counter()
     for item in items:
         fixtures = item.fixturenames if isinstance(item, pytest.Function) else ()
         if patience(item) or not SLOW_FIXTURES.isdisjoint(fixtures):
             item.add_marker("slow")
         longest[item.path] = max(longest.get(item.path, 0.0), patience(item))
-    items.sort(key=lambda item: -longest[item.path])
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: (-longest[item.path], -slow[item.path]))

@@ -16,6 +16,8 @@ from runtimed.storage.disk import RESERVE
 from tests.conftest import lives, processes_of, wait_until
 from tests.small_disk import SmallDisk, on_a_small_disk
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 LINES = 30
 STILL = 2.0

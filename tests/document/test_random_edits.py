@@ -9,6 +9,8 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.document.text_edit import TextEdit, apply_edits, carry_over, find_edits
 from runtimed.ids import CellId, ClientId, NotebookId
 
+pytestmark = pytest.mark.slow
+
 ACTORS = [ClientId(letter * 32) for letter in "abc"]
 PIECES = ["", "x", "a = 1\n", "é", "e\u0301", "😀🏽", "\0", "\r\n", "\u2028", "中文", "def f():\n    return 1\n"]
 EDITS = 100_000

@@ -25,6 +25,8 @@ import runtimed
 from runtimed import ActionResult, AsyncBrowserSession, AsyncClient, BrowserError, Client, Observation, SessionClosed
 from tests.conftest import wait_until
 
+pytestmark = pytest.mark.slow
+
 SITE = Path(__file__).resolve().parents[2] / "notebooks" / "site"
 
 

@@ -26,6 +26,8 @@ from tests.daemon.conftest import daemon_with_a_clock, look, until
 from tests.daemon.hosting.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems, wait_gone
 from tests.daemon.rooms.test_browser import chromium_of, host_of, seen_in_viewer
 
+pytestmark = pytest.mark.slow
+
 WAITING = {**NONE, "browser_available": 1}
 
 

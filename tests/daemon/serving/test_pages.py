@@ -17,6 +17,8 @@ from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO = (f"data:text/html,<title>{title}</title>" for title in ("One", "Two"))
 
 ASKS = "data:text/html,<p></p><button onclick=\"p = document.querySelector('p'); p.append(confirm('sure?') + ' ')\">Ask"
