@@ -21,6 +21,8 @@ from runtimed.errors import EnvironmentFailed
 from tests.conftest import command_of, lives, wait_until
 from tests.environments.serving import serve_folder, silent_server
 
+pytestmark = pytest.mark.slow
+
 SMALL = CondaRecipe(dependencies=("ipykernel 0.1", "greeting"))
 
 

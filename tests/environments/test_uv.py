@@ -30,6 +30,8 @@ from tests.environments import wheels
 from tests.environments.serving import serve_folder
 from tests.environments.wheels import make_wheel
 
+pytestmark = pytest.mark.slow
+
 OFFLINE = {"UV_OFFLINE": "1"}
 
 
