@@ -1,6 +1,7 @@
 """Actions have their effect or say that they have not: fields, switches, drags, and pages that swallow their input."""
 
-import time
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from playwright.async_api import async_playwright
@@ -100,22 +101,21 @@ def test_suggestions_open_for_what_is_written(page, field, action):
     page.do("wait", gone="#list >> text=Paris")
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "says"),
-    [
-        ("short", "abcdefgh", "#short was filled in, and holds 'abcde': it takes at most 5 characters"),
-        ("short", Secret("abcdefgh"), "#short was filled in, and holds 5 characters: it takes at most 5 characters"),
-        ("fixed", "Ada", "#fixed was filled in, and holds ''"),
-        ("digits", "1a2", "#digits was filled in, and holds '12'"),
-        ("date", "29/11/2026", "#date holds nothing of that: it takes a date such as 2026-11-29"),
-        ("number", "many", "#number holds nothing of that: it takes a number such as 12.5"),
-        ("readonly", "x", "#readonly is read-only; timeout= waits until it is not"),
-    ],
-)  # fmt: skip
-def test_a_field_that_takes_something_else_says_what_it_holds(page, field, value, says):
-    result = page.execute("fill", selector=f"#{field}", value=value)
+def test_a_field_that_takes_something_else_says_what_it_holds(page):
+    says = {
+        ("short", "abcdefgh"): "#short was filled in, and holds 'abcde': it takes at most 5 characters",
+        ("short", Secret("abcdefgh")): "#short was filled in, and holds 5 characters: it takes at most 5 characters",
+        ("fixed", "Ada"): "#fixed was filled in, and holds ''",
+        ("digits", "1a2"): "#digits was filled in, and holds '12'",
+        ("date", "29/11/2026"): "#date holds nothing of that: it takes a date such as 2026-11-29",
+        ("number", "many"): "#number holds nothing of that: it takes a number such as 12.5",
+        ("readonly", "x"): "#readonly is read-only; timeout= waits until it is not",
+    }
 
-    assert (result.success, result.error, result.message) == (False, "Refused", says)
+    results = {(field, value): page.execute("fill", selector=f"#{field}", value=value) for field, value in says}
+
+    assert {case: result.message for case, result in results.items()} == says
+    assert {(result.success, result.error) for result in results.values()} == {(False, "Refused")}
 
 
 def test_a_field_is_read_as_it_is_whatever_the_page_tells_of_it(page):
@@ -208,45 +208,45 @@ def test_a_code_takes_the_place_of_another_one_and_waits_for_where_it_is_led(pag
     )
 
 
-@pytest.mark.parametrize(
-    ("action", "says"),
-    [
-        ({"type": "check"}, "is no checkbox, radio button or switch; click presses what else there is"),
-        ({"type": "fill", "value": ""}, "is no field; click it, and see with observe() whether that opens one"),
+def test_an_action_for_another_kind_of_element_says_which_is_for_this_one(page):
+    asked = [
+        {"type": "check"},
+        {"type": "fill", "value": ""},
+        {"type": "select_option", "value": ""},
+    ]
+
+    results = [page.execute({**action, "selector": "#count"}) for action in asked]
+
+    assert [(result.error, result.message) for result in results] == [
+        ("Refused", "#count is no checkbox, radio button or switch; click presses what else there is"),
+        ("Refused", "#count is no field; click it, and see with observe() whether that opens one"),
         (
-            {"type": "select_option", "value": ""},
-            "is no list of options of HTML's own; click opens it, and then clicks an option of it",
+            "Refused",
+            "#count is no list of options of HTML's own; click opens it, and then clicks an option of it",
         ),
-    ],
-)
-def test_an_action_for_another_kind_of_element_says_which_is_for_this_one(page, action, says):
-    result = page.execute({**action, "selector": "#count"})
-
-    assert (result.error, result.message) == ("Refused", f"#count {says}")
+    ]
 
 
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("off", "is disabled"),
-        ("aria", "is disabled"),
-        ("inert", "is inert, as what is behind an open dialog"),
-        ("through", "is transparent for the pointer (pointer-events: none)"),
-        ("covered", 'is covered by <div id="cover">Cover</div>'),
-    ],
-)
-def test_what_cannot_be_clicked_is_said_soon(page, name, why):
-    began = time.monotonic()
+def test_what_cannot_be_clicked_is_said_soon(page):
+    why = {
+        "off": "is disabled",
+        "aria": "is disabled",
+        "inert": "is inert, as what is behind an open dialog",
+        "through": "is transparent for the pointer (pointer-events: none)",
+        "covered": 'is covered by <div id="cover">Cover</div>',
+    }
 
-    result = page.execute("click", selector=f"#{name}")
+    results = {name: page.execute("click", selector=f"#{name}") for name in why}
 
-    assert time.monotonic() - began < 9  # without a word on it, ten
-    assert (result.error, result.message) == ("Refused", f"#{name} {why}; timeout= waits until it is not")
+    # Without a word on it, ten seconds.
+    assert max(result.ended_at - result.started_at for result in results.values()) < timedelta(seconds=9)
+    assert {name: (result.error, result.message) for name, result in results.items()} == {
+        name: ("Refused", f"#{name} {reason}; timeout= waits until it is not") for name, reason in why.items()
+    }
 
 
-@pytest.mark.parametrize(
-    ("action", "says"),
-    [
+def test_what_was_waited_for_in_vain_is_said_when_the_time_is_over(page):
+    says: list[tuple[dict[str, Any], str]] = [
         ({"type": "fill", "selector": "#readonly", "value": "x"}, "#readonly is read-only, still after 1.5 s"),
         ({"type": "hover", "selector": "#through"}, "#through is transparent for the pointer (pointer-events: none), "
          "still after 1.5 s"),
@@ -258,15 +258,12 @@ def test_what_cannot_be_clicked_is_said_soon(page, name, why):
          "raise timeout="),
         ({"type": "drag", "x": 9, "y": 9, "to": "#missing"}, "Nothing on the page is #missing within 1.5 s; "
          "raise timeout="),
-    ],
-)  # fmt: skip
-def test_what_was_waited_for_in_vain_is_said_when_the_time_is_over(page, action, says):
-    began = time.monotonic()
+    ]  # fmt: skip
 
-    result = page.execute({**action, "timeout": 1.5})
+    results = [page.execute({**action, "timeout": 1.5}) for action, _ in says]
 
-    assert time.monotonic() - began < 5
-    assert (result.error, result.message) == ("Timeout", says)
+    assert [(result.error, result.message) for result in results] == [("Timeout", sentence) for _, sentence in says]
+    assert max(result.ended_at - result.started_at for result in results) < timedelta(seconds=5)
 
 
 def test_what_stays_hidden_is_said_to_be_when_the_time_is_over(page):
@@ -453,9 +450,8 @@ def test_a_name_is_a_part_in_any_case_unless_it_is_to_be_exact(page):
     assert "finds 2 elements of the page" in several.message
 
 
-@pytest.mark.parametrize(
-    ("code", "gives"),
-    [
+def test_code_of_any_form_gives_its_value(page):
+    gives = [
         ("return 5", 5),
         ("const one = 1; return one + 1", 2),
         ("const one = 1; one + 1", 2),
@@ -471,10 +467,9 @@ def test_a_name_is_a_part_in_any_case_unless_it_is_to_be_exact(page):
         ("({window, error: new Error('no'), get broken() { throw 1 }})",
          {"window": "[object Window]", "error": "Error: no"}),
         ("window.nothing", None),
-    ],
-)  # fmt: skip
-def test_code_of_any_form_gives_its_value(page, code, gives):
-    assert page.js(code) == gives
+    ]  # fmt: skip
+
+    assert [(code, page.js(code)) for code, _ in gives] == gives
 
 
 def test_code_runs_once_whatever_its_errors_are(page):

@@ -40,9 +40,8 @@ def wrong(browser: Driven, seen: Observation) -> dict[str, Any]:
             assert where is not None
             meant = await _by_ref(tab, where[1]).element_handle()
             names = page.locator(element.selector)
-            count = await names.count()
-            same = count == 1 and await names.evaluate("(one, other) => one === other", meant)
-            if not same:
+            count, same = await names.evaluate_all("(found, meant) => [found.length, found[0] === meant]", meant)
+            if count != 1 or not same:
                 found[f"{element.role} {element.name!r}: {element.selector}"] = count
         return found
 
