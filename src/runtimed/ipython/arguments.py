@@ -1,4 +1,4 @@
-"""What may follow a magic's name, and what it means. Nothing here talks to anybody."""
+"""The arguments of the magics. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ COMMANDS: Final = {
     "off": "run cells here again",
     "sessions": "list the daemon's sessions",
     "cells": "list the cells of the session",
-    "replay": "show the outputs of a cell, else of what runs or ran last, and follow it while it runs",
-    "interrupt": "interrupt what runs in the session",
-    "restart": "replace the session's kernel by a fresh one",
+    "replay": "show the outputs of a cell, else of the running or latest execution, and follow it",
+    "interrupt": "interrupt the running cell of the session",
+    "restart": "replace the session's kernel by a new one",
     "stop": "end the session for everybody",
     "browser": "drive a browser session: goto, observe, click, fill, scrape, screenshot, stop",
     "env": "show which environment a kernel would get, and which one runs; `env trust` consents to it",
 }
-"""What `%runtimed` can do, beside showing the state of things."""
+"""The commands of `%runtimed` and what they do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How code or a cell is to be executed; None where the defaults of the magics decide.
+    """How code or a cell is executed; None where the magics' settings decide.
 
     Attributes:
-        timeout: In seconds; None for what the setting says, infinite for no limit.
-        out: The name of a variable.
-        header: The first line of a cell that says all this.
+        timeout: Seconds; None for the setting, infinite for no limit.
+        out: Name of the variable for the result.
+        header: The cell's first line, which has these options.
     """
 
     notebook_id: str | None = None
@@ -66,10 +66,10 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What `%runtimed` is asked to do.
+    """A command of `%runtimed`.
 
     Attributes:
-        rest: What follows `browser`, which `browsing` reads.
+        rest: The text behind `browser`, which `browsing` parses.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Command:
 
 
 class _Parser(MagicArgumentParser):
-    """Answers nonsense with one sentence that names the magic."""
+    """Reports invalid arguments with one sentence that names the magic."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog=prog)  # type: ignore[no-untyped-call]  # IPython annotates nothing of it
@@ -100,10 +100,10 @@ class _Parser(MagicArgumentParser):
 
 
 def parse_run(line: str) -> RunOptions:
-    """Read what follows `%%runtimed`.
+    """Parse the arguments of `%%runtimed`.
 
     Raises:
-        UsageError: If it makes no sense; one sentence says why.
+        UsageError: If they are invalid; one sentence says why.
     """
     return _read_run(_run_parser(), line)
 
@@ -123,14 +123,14 @@ def _run_parser() -> _Parser:
 
 
 def parse_cell(line: str, magic: str) -> RunOptions:
-    """Read what follows `%runtimed_cell` or `%%runtimed_cell`.
+    """Parse the arguments of `%runtimed_cell` or `%%runtimed_cell`.
 
     Args:
         line: The rest of the line.
         magic: The name that errors should use.
 
     Raises:
-        UsageError: If it makes no sense; one sentence says why.
+        UsageError: If they are invalid; one sentence says why.
     """
     parser = _Parser(magic)
     parser.add_argument("cell_id", type=_id, metavar="CELL_ID")
@@ -144,7 +144,7 @@ def _add_run_options(parser: _Parser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="stop waiting after so long (never, by default); the execution goes on",
+        help="stop waiting after this time (default: never); the execution goes on",
     )
     parser.add_argument(
         "--no-wait",
@@ -154,9 +154,7 @@ def _add_run_options(parser: _Parser) -> None:
     )
     parser.add_argument("--out", type=_name, metavar="NAME", help="put the ExecutionResult into the variable NAME")
     parser.add_argument("--silent", action="store_true", help="display nothing; a failure still stops the notebook")
-    parser.add_argument(
-        "--again", action="store_true", help="queue the cell once more, though it runs or waits already"
-    )
+    parser.add_argument("--again", action="store_true", help="queue the cell again, even if it runs or waits")
     _add_kernel_options(parser)
 
 
@@ -170,10 +168,10 @@ def _read_run(parser: _Parser, line: str) -> RunOptions:
 
 
 def parse_command(line: str) -> Command | None:
-    """Read what follows `%runtimed`; None if nothing does.
+    """Parse the arguments of `%runtimed`; None without any.
 
     Raises:
-        UsageError: If it makes no sense; one sentence says why.
+        UsageError: If they are invalid; one sentence says why.
     """
     name, _, rest = line.strip().partition(" ")
     if not name:
@@ -204,14 +202,14 @@ def _add_kernel_options(parser: _Parser) -> None:
         "--kernel-type",
         type=_id,
         metavar="TYPE",
-        help="the language, if a kernel has to be started: python (default) or deno; it is refused while a kernel of "
-        "another language runs",
+        help="language of a kernel that is started: python (default) or deno; refused while a kernel of another "
+        "language runs",
     )
     parser.add_argument(
         "--env",
         type=_id,
         metavar="ENV",
-        help="the environment, if a kernel has to be started: auto (default: what the notebook or its nearest project "
+        help="environment of a kernel that is started: auto (default: what the notebook or its nearest project "
         "declares, else current), current (this kernel's interpreter), uv:prewarmed, conda:prewarmed, python:/path, "
         "kernelspec:NAME",
     )
@@ -239,10 +237,10 @@ def _name(text: str) -> str:
 _OPTIONS: Final = [action for action in _run_parser()._actions if action.option_strings]  # argparse has no public list
 
 OPTIONS: Final = {action.option_strings[0]: action.help or "" for action in _OPTIONS}
-"""The options of `%%runtimed`, and what they do."""
+"""Option of `%%runtimed` → what it does."""
 
 VALUED_OPTIONS: Final = frozenset(action.option_strings[0] for action in _OPTIONS if action.metavar is not None)
-"""Those that a value follows."""
+"""Options that take a value."""
 
 _WIDTH: Final = 112
 

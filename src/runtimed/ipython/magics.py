@@ -87,65 +87,63 @@ class RuntimedMagics(Magics):
             %%runtimed [NOTEBOOK_ID] [options]
             code
 
-        runs the code in the kernel of the session NOTEBOOK_ID. Outputs appear here as they happen; everybody else who
-        has joined the session sees the cell and its outputs, too. The session goes on when this notebook is closed.
+        runs the code in the kernel of the session NOTEBOOK_ID. Outputs appear here as they happen. All clients of the
+        session see the cell and its outputs, too. The session outlives this notebook.
 
-        Without NOTEBOOK_ID, the code runs in the session that `%runtimed connect` has joined (or that was the first to
-        be named); else in one named after this notebook's file, where that is known; else in a new one, whose id is
-        said. Running a cell again updates and runs the same cell of the shared document; in a terminal each run
-        adds one.
+        Without NOTEBOOK_ID, the code runs in the session of `%runtimed connect`, else in the first session that a cell
+        named, else in one named after this notebook's file if that is known, else in a new one, whose id is printed.
+        Running a cell again updates and runs the same cell of the shared document. In a terminal each run adds a cell.
 
         Options:
 
         {options}
 
-        Running a cell whose code still runs, or waits, attaches to it: what it has shown appears again, and the rest
-        follows. So a notebook that was closed finds its job. While its own kernel still waits for the cell, all of it
-        appears at the end; restart that kernel, which leaves the session alone, and run the cell again to see it live.
-        A cell that waits says for whom.
+        Running a cell whose code still runs or waits attaches to it: its earlier outputs appear again, and the others
+        follow. So a reopened notebook finds its job. While this notebook's own kernel still waits for the cell, all
+        outputs appear at the end. To see them live, restart that kernel, which does not affect the session, and run the
+        cell again. A waiting cell says what it waits for.
 
-        A cell that fails shows the traceback of its kernel, and stops "Run All". Interrupting (the stop button, Ctrl-C)
-        interrupts the remote code; a second time leaves it alone. `input()` and `getpass()` ask here.
+        A cell that fails shows the traceback of its kernel, and stops "Run All". The stop button or Ctrl-C interrupts
+        the remote code; a second one only stops waiting. `input()` and `getpass()` ask here.
 
-        As `%runtimed`, a line shows or changes the state of things:
+        As `%runtimed`, a line shows or changes the state:
 
-        %runtimed                     the daemon, the session, its kernel
+        %runtimed                     show the daemon, the session and its kernel
         %runtimed connect ID [--env ENV] [--kernel-type TYPE]
-                                      join a session, which is used from then on; with an option, start its kernel now;
-                                      a browser's session is used by `%runtimed browser` from then on
-        %runtimed on [ID]             every following cell goes to the session, as if %%runtimed stood above it;
+                                      join a session and use it from now on; with an option, start its kernel now. The
+                                      id of a browser session is used by `%runtimed browser`
+        %runtimed on [ID]             send every following cell to the session, as if %%runtimed stood above it;
                                       `%%local` as a cell's first line keeps that cell here
-        %runtimed off                 cells run here again
-        %runtimed sessions            all sessions of the daemon
-        %runtimed cells               the cells of the session, and which of them run or wait
-        %runtimed replay [CELL_ID]    show the outputs of a cell, or of what runs or ran last; follow it live while it
-                                      runs; the beginning of an id will do. The stop button ends the following only
-        %runtimed interrupt           interrupt what runs
-        %runtimed restart             replace the kernel by a fresh one
-        %runtimed stop                end the session for everybody; its cells and outputs stay readable. An id that no
-                                      session has is refused
-        %runtimed env                 which environment a kernel would get and why, and which one runs
+        %runtimed off                 run cells here again
+        %runtimed sessions            list all sessions of the daemon
+        %runtimed cells               list the cells of the session, and which of them run or wait
+        %runtimed replay [CELL_ID]    show the outputs of a cell, else of the running or latest execution, and follow it
+                                      live; a prefix of an id is enough. The stop button only ends the following
+        %runtimed interrupt           interrupt the running cell
+        %runtimed restart             replace the kernel by a new one
+        %runtimed stop                end the session for everybody; its cells and outputs stay readable
+        %runtimed env                 show which environment a kernel would get and why, and which one runs
         %runtimed env trust           consent to installing what the session's document or project asks for
         %runtimed browser …           drive a browser, a real Chromium that others can join:
 
-        %runtimed browser start [ID]  start one, or join the one of this id; the others start one if need be
+        %runtimed browser start [ID]  start a browser session, or join it; the other commands start one if necessary
         %runtimed browser goto URL    open an address
-        %runtimed browser observe     the page as text, with a ref for each element
+        %runtimed browser observe     show the page as text, with a ref for each element
         %runtimed browser click REF   also `click SELECTOR`, `click ROLE "NAME"`, `click field=value …`
         %runtimed browser fill REF "TEXT"
                                       also with a selector, or a role and a name
-        %runtimed browser scrape      the page's content as Markdown
-        %runtimed browser screenshot  a picture of it; with --full-page of all of it, with REF of an element
-        %runtimed browser console     what pages wrote there; `requests`: what they asked for; `downloads`: the files
+        %runtimed browser scrape      show the page's content as Markdown
+        %runtimed browser screenshot  show a picture of the view, the whole page (--full-page) or an element (REF)
+        %runtimed browser console     list what pages wrote to the console; also `requests` and `downloads`
         %runtimed browser view        watch it live, in your own browser
-        %runtimed browser status      what it shows, and where it can be watched
+        %runtimed browser status      show its page, and the address of its viewer
         %runtimed browser stop        end it for everybody
 
-        `cells`, `replay`, `interrupt`, `restart`, `stop`, `env` and `env trust` take a NOTEBOOK_ID as their last word,
-        too.
+        `cells`, `replay`, `interrupt`, `restart`, `stop`, `env` and `env trust` also take a NOTEBOOK_ID as their last
+        word.
 
-        `%config RuntimedMagics` shows the defaults, `%config RuntimedMagics.timeout = 60` changes one. Options, session
-        ids and cell ids complete with Tab.
+        `%config RuntimedMagics` shows the settings, `%config RuntimedMagics.timeout = 60` changes one. Tab completes
+        options, session ids and cell ids.
 
         Examples:
 
@@ -156,7 +154,7 @@ class RuntimedMagics(Magics):
             frame = pd.read_csv("data.csv")
             frame.describe()
 
-        Something long, looked at later, from anywhere::
+        A long computation, seen later from anywhere::
 
             %%runtimed analysis --no-wait
             train()
@@ -195,9 +193,9 @@ class RuntimedMagics(Magics):
 
             %runtimed_cell CELL_ID [NOTEBOOK_ID] [options]
 
-        executes the cell as it is in the document. As `%%runtimed_cell`, the first line of a cell, it sets its source
-        to the rest of the cell first. NOTEBOOK_ID is the joined session's, if left out. The options are those of
-        `%%runtimed` (see `%%runtimed?`), but for `--cell`; `%runtimed cells` lists the cell ids.
+        executes the cell as it is in the document. `%%runtimed_cell`, as the first line of a cell, first sets its
+        source to the rest of the cell. NOTEBOOK_ID defaults to the joined session. The options are those of
+        `%%runtimed` (see `%%runtimed?`), except `--cell`. `%runtimed cells` lists the cell ids.
 
         Examples::
 
