@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ NONE = dict.fromkeys(
     (f"{family}_{state}" for family in ("uv", "conda", "current", "browser") for state in ("available", "warming")),
     0,
 )
+WAITING = {**NONE, "current_available": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,13 +47,22 @@ def first(shared_daemon: Path, one_spare: None) -> Iterator[Session]:
 @pytest.fixture
 def pool(shared_daemon: Path, first: Session) -> Path:
     """The data folder of a daemon that most tests share, with a spare that waits."""
+    ensure_spare(WAITING, lambda: started().stop())
+    return shared_daemon
+
+
+def ensure_spare(waiting: dict[str, int], start: Callable[[], None]) -> None:
+    """Wait for a spare, and start what it is for if the daemon has started none since it runs: it makes none then.
+
+    Args:
+        waiting: The figures of a pool in which it waits.
+        start: Starts a session of its kind, and stops it.
+    """
     began = time.monotonic()
     wait_until(lambda: figures() != NONE or time.monotonic() - began > 3 * TICK, "time stands still")
     if figures() == NONE:
-        # A daemon makes none before something was started, and the last test may have killed the one before.
-        started().stop()
-    wait_for_spare()
-    return shared_daemon
+        start()
+    wait_for_spare(waiting)
 
 
 def figures() -> dict[str, int]:
@@ -61,8 +71,8 @@ def figures() -> dict[str, int]:
     return dict(status.pool)
 
 
-def wait_for_spare() -> None:
-    wait_until(lambda: figures() == {**NONE, "current_available": 1}, "there is no spare")
+def wait_for_spare(waiting: dict[str, int] = WAITING) -> None:
+    wait_until(lambda: figures() == waiting, "there is no spare", timeout=60)
 
 
 def kernels(data_dir: Path) -> dict[int, psutil.Process]:

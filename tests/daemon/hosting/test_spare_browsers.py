@@ -23,7 +23,18 @@ from runtimed.ids import NotebookId, stored_name
 from tests.browser.server import Site, serve
 from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
-from tests.daemon.hosting.test_pool import NONE, figures, folder_of, folders, is_gone, kill_daemon, problems, wait_gone
+from tests.daemon.hosting.test_pool import (
+    NONE,
+    ensure_spare,
+    figures,
+    folder_of,
+    folders,
+    is_gone,
+    kill_daemon,
+    problems,
+    wait_for_spare,
+    wait_gone,
+)
 from tests.daemon.rooms.test_browser import chromium_of, host_of, seen_in_viewer
 
 pytestmark = pytest.mark.slow
@@ -50,12 +61,7 @@ def first(shared_daemon: Path, one_spare: None) -> Iterator[BrowserSession]:
 @pytest.fixture
 def pool(shared_daemon: Path, first: BrowserSession) -> Path:
     """The data folder of a daemon that most tests share, with a spare that waits."""
-    began = time.monotonic()
-    wait_until(lambda: figures() != NONE or time.monotonic() - began > 3 * TICK, "time stands still")
-    if figures() == NONE:
-        # A daemon makes none before something was started, and the last test may have killed the one before.
-        started().stop()
-    wait_for_spare()
+    ensure_spare(WAITING, lambda: started().stop())
     return shared_daemon
 
 
@@ -63,10 +69,6 @@ def pool(shared_daemon: Path, first: BrowserSession) -> Path:
 def site() -> Iterator[Site]:
     with serve() as running:
         yield running
-
-
-def wait_for_spare() -> None:
-    wait_until(lambda: figures() == WAITING, "there is no spare", timeout=60)
 
 
 def hosts(data_dir: Path) -> dict[int, psutil.Process]:
@@ -134,7 +136,7 @@ def test_a_spare_is_what_would_have_been_started(
     assert figures() == NONE
     monkeypatch.setenv("A_SECRET", "swordfish")
     with started("new") as new:
-        wait_for_spare()
+        wait_for_spare(WAITING)
         status = DaemonClient().status()
         assert status is not None
         assert (status["browser_available"], status["browser_warming"]) == (1, 0)
@@ -198,7 +200,7 @@ def test_a_session_finds_again_what_it_left_though_its_browser_was_a_spare(
     assert second.is_new
     second.stop()
 
-    wait_for_spare()
+    wait_for_spare(WAITING)
     spare, _chromium = spare_of(pool, first)
     for _ in range(2):
         again = started("second")
@@ -258,7 +260,7 @@ def test_a_spare_that_was_killed_is_replaced_and_nobody_gets_it(pool: Path, firs
     assert second.status().error is None
     second.stop()
     wait_gone(host, chromium)
-    wait_for_spare()
+    wait_for_spare(WAITING)
     wait_until(lambda: len(profiles_of_spares(pool)) == 1, "a profile is left")
 
 
@@ -358,7 +360,7 @@ def test_flush_pool_and_the_end_of_the_daemon_leave_nothing_of_a_spare(
     with tempfile.TemporaryDirectory(prefix="rt") as temporary:
         monkeypatch.setenv("TMPDIR", temporary)
         with started() as session:
-            wait_for_spare()
+            wait_for_spare(WAITING)
             host, chromium = spare_of(data_dir, session)
             before = left_in(temporary)
             DaemonClient().flush_pool()
@@ -368,7 +370,7 @@ def test_flush_pool_and_the_end_of_the_daemon_leave_nothing_of_a_spare(
             assert len(left_in(temporary)) == len(before) / 2
             assert only(data_dir)
             started().stop()
-            wait_for_spare()
+            wait_for_spare(WAITING)
             session.stop()
         wait_until(lambda: not processes_of(data_dir), "something lives on")
         assert profiles_of_spares(data_dir) == set()
