@@ -41,11 +41,11 @@ class Addition:
 
 
 def obstacle(marker: Path, recipe: Recipe) -> str | None:
-    """Return why additions cannot turn a running environment into another, as far as the recipes tell; else None.
+    """Return why additions cannot turn a running environment into another, as far as the recipes say; else None.
 
     Args:
-        marker: That of the running environment.
-        recipe: What is wanted.
+        marker: Marker of the running environment.
+        recipe: The wanted recipe.
     """
     try:
         running: dict[str, Any] = json.loads(marker.read_text())
@@ -68,12 +68,12 @@ async def add_packages(builder: UvBuilder, environment: Path, target: Path, repo
 
     Args:
         builder: Knows the recipe.
-        environment: In which the kernel runs.
+        environment: The kernel's environment.
         target: The kernel's own folder of additions.
         report: Called with each step.
 
     Raises:
-        EnvironmentFailed: If the packages cannot be had.
+        EnvironmentFailed: If the packages cannot be installed.
     """
     plan = await builder.plan(environment)
     if plan.changed:
@@ -107,7 +107,7 @@ async def add_packages(builder: UvBuilder, environment: Path, target: Path, repo
 
 
 def _move_in(scratch: Path, target: Path) -> None:
-    """Move files to where the kernel finds them; a package's metadata come last, in case this is interrupted."""
+    """Move files to where the kernel finds them; a package's metadata come last, in case of an interruption."""
     if not target.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the kernel has ended")
     files = [path for path in scratch.rglob("*") if path.is_file() and path != scratch / ".lock"]

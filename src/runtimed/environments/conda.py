@@ -25,16 +25,16 @@ __all__ = ["MISSING", "build", "configured", "is_available"]
 logger = logging.getLogger(__name__)
 
 MISSING: Final = "Conda environments need py-rattler; install it with `pip install 'ipython-runtimed[conda]'`"
-"""What to say where py-rattler is not installed."""
+"""Error message if py-rattler is not installed."""
 PATIENCE: Final = 8.0
-"""Seconds of silence after which the channels are asked whether they are there, and that they have to answer."""
+"""Seconds of silence after which the channels are checked, and time limit of the check."""
 STALL: Final = 60.0
 """Seconds without a byte after which a download is given up."""
 _LINE: Final = 2**20
 _STDERR: Final = 16 * 2**10
 
 _MISLEADING: Final = frozenset({"CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "VIRTUAL_ENV"})
-"""Variables of a client that mean its own environment, not the one that is made; those of its Python do, too."""
+"""Variables of a client that name its own environment, not the one to be made; those of its Python do, too."""
 
 _PATIENCE: Final = {
     "PIP_DEFAULT_TIMEOUT": "10",
@@ -43,7 +43,7 @@ _PATIENCE: Final = {
     "UV_HTTP_RETRIES": "1",
     "UV_HTTP_TIMEOUT": "10",
 }
-"""For whoever has said nothing else: without a network, uv and pip would take minutes to say so."""
+"""Defaults: without a network, uv and pip would take minutes to report that."""
 
 
 def is_available() -> bool:
@@ -90,25 +90,24 @@ async def build(
 ) -> None:
     """Make an environment in which `folder/bin/python` runs ipykernel.
 
-    The path of the folder is written into files of packages: it cannot be moved afterwards. When this raises or is
-    cancelled, or this process dies, what the folder holds is unfinished and must not be used; nothing writes to it
-    any more.
-    Downloads are shared with pixi and every other tool on rattler, in `RATTLER_CACHE_DIR` or the user's cache folder;
-    an environment holds hard links to them where both are on one disk.
+    The folder's path is written into files of packages, so the folder cannot be moved afterwards. If this raises or is
+    cancelled, or this process dies, the content of the folder is unfinished and must not be used; nothing writes to it
+    any more. Downloads are shared with pixi and every other tool on rattler, in `RATTLER_CACHE_DIR` or the user's cache
+    folder; an environment has hard links to them if both are on one disk.
 
     Args:
-        recipe: What to install; python and ipykernel are added where it does not ask for them. What
-            `conda_files.with_channels` makes of it is installed, so take the digest of that.
-        folder: Absolute; does not exist, or is empty.
-        report: Hears of each step.
-        environment: The environment variables of the client, with its settings of channels, caches and proxies; None
-            for this process's.
-        uv: The uv executable, which installs what is under `pip:`; None for the environment's own pip.
+        recipe: What to install; python and ipykernel are added if it lacks them. The result of
+            `conda_files.with_channels` is installed, so take the digest of that.
+        folder: An absolute path; does not exist, or is empty.
+        report: Called with each step.
+        environment: The client's environment variables, with its settings of channels, caches and proxies; None for
+            this process's.
+        uv: The uv executable, which installs the requirements under `pip:`; None for the environment's own pip.
         lock: A descriptor that every process of the making inherits.
 
     Raises:
         EnvironmentFailed: If it cannot be made. The sentence says which package, why, and what to do; attributes, as
-            far as they are known, are `package`, `versions`, `channel`, `channels`, `conflict`, `pip`, `file`, `path`.
+            far as known, are `package`, `versions`, `channel`, `channels`, `conflict`, `pip`, `file`, `path`.
     """
     if not is_available():
         raise EnvironmentFailed(MISSING, extra="conda")
@@ -144,7 +143,7 @@ async def build(
     try:
         await _follow(process, job, report)
     finally:
-        # Itself, and pip or whatever else it has started.
+        # The worker, with pip or whatever else it has started.
         await kill_group(process)
 
 
@@ -153,7 +152,7 @@ async def _follow(process: asyncio.subprocess.Process, job: Mapping[str, Any], r
     assert stdin is not None and stdout is not None and stderr is not None  # noqa: PT018, S101  # they were asked for
     errors = asyncio.ensure_future(_tail(stderr))
     try:
-        # The pipe stays open: the worker ends when it closes, however this process may end.
+        # The pipe stays open: the worker ends when it closes, however this process ends.
         stdin.write(json.dumps(job).encode() + b"\n")
         async for data in stdout:
             match json.loads(data):

@@ -31,10 +31,10 @@ _PUBLIC: Final = "https://conda.anaconda.org"
 _ANACONDA: Final = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DEEPEST: Final = 8
-"""How many requirement files may include each other."""
+"""Deepest nesting of requirement files."""
 
 ReadFile = Callable[[str], str]
-"""Gives the text of another file by its name, relative to the one that names it; raises OSError if it cannot."""
+"""Returns the text of another file by its name, relative to the file that names it; raises OSError if it cannot."""
 
 
 # --- where packages come from -----------------------------------------------------------------------------------------

@@ -18,11 +18,11 @@ class Decision:
         source: Its label, as `env_source` reads it back.
         reason: Why it was chosen, a sentence without its full stop.
         file: The project file that decided, if any.
-        recipe: What it is made of; None for one that is there already, or is none of Python's.
-        doubt: Why the file, or one that belongs to it, may say what somebody else wants; None if it cannot.
-        notes: What was seen and passed over, a sentence each.
-        interpreter: The Python of the client, if that is the one.
-        uv: The uv executable of the client that asks, which makes what uv can make; None if it has none.
+        recipe: Its recipe; None for one that exists already, or is not Python's.
+        doubt: Why another user may have written the file, or one that belongs to it; None if none can.
+        notes: Sentences about what was found and skipped.
+        interpreter: The client's Python, if that is chosen.
+        uv: The client's uv executable, for what uv can make; None if it has none.
     """
 
     source: str

@@ -1,6 +1,6 @@
 """Reads and edits the dependencies and kernelspec in a notebook's metadata: text in, text out. Nothing here installs.
 
-The text is the metadata value `notebook_metadata`: as JSON, what an .ipynb file holds at notebook level.
+The text is the metadata value `notebook_metadata`: the notebook-level metadata of an .ipynb file, as JSON.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from runtimed.errors import EnvironmentFailed, SessionError
 __all__ = ["NOTEBOOK_METADATA", "Manager", "add", "named", "package_name", "remove", "with_kernelspec"]
 
 NOTEBOOK_METADATA: Final = "notebook_metadata"
-"""The key of the metadata value that this module is about."""
+"""Key of the metadata value that this module edits."""
 
 Manager = Literal["uv", "conda"]
-"""Whose dependencies: those are different lists, in different notations."""
+"""The package manager: each has its own list, in its own notation."""
 
 # Source: conda's documentation, "Package match specifications": [channel::]name, then a version after a blank or an
 # operator, or a bracket with more.
@@ -47,7 +47,7 @@ def add(metadata: str | None, manager: Manager, packages: Sequence[str]) -> str:
         SessionError: If the metadata cannot be understood.
     """
     table = _parsed(metadata)
-    # By name, so that thousands take no time that grows with their square.
+    # By name, so that thousands do not take quadratic time.
     added = {package_name(package, manager): package.strip() for package in packages}
     dependencies: list[str] = []
     placed: set[str] = set()
@@ -63,16 +63,16 @@ def add(metadata: str | None, manager: Manager, packages: Sequence[str]) -> str:
 
 
 def remove(metadata: str | None, manager: Manager, package: str) -> str | None:
-    """Return the metadata without a package's dependency, None if there was none.
+    """Return the metadata without a package's dependency; None if there was none.
 
     Args:
-        metadata: As it is.
-        manager: Whose dependency.
+        metadata: The present metadata.
+        manager: The package manager.
         package: The package's name; a version behind it is ignored.
 
     Raises:
         EnvironmentFailed: If this is no name.
-        SessionError: If the metadata cannot be understood.
+        SessionError: If the metadata are invalid.
     """
     table = _parsed(metadata)
     dependencies = _dependencies(table, manager)
@@ -125,7 +125,7 @@ def _name_of(dependency: str, manager: Manager) -> str | None:
     try:
         return package_name(dependency, manager)
     except EnvironmentFailed:
-        # Somebody wrote it into the metadata by hand; it is theirs to mend.
+        # A user wrote it into the metadata by hand, and has to correct it.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Decides which environment a kernel gets: facts in, a decision out. Nothing here looks at a file."""
+"""Decides which environment a kernel gets: facts in, a decision out. Nothing here reads a file."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _DETECTED: Final = (
     "conda:pixi",
     "conda:env_yml",
 )
-"""The labels of what may be found, the first one that applies wins."""
+"""The labels of what may be found; the first one that applies wins."""
 
 _PREWARMED: Final = ("uv:prewarmed", "conda:prewarmed")
 
 
 def decide(facts: Facts) -> Decision:
-    """Choose the environment: what the notebook or its nearest project declares, else the interpreter that asks.
+    """Choose the environment: what the notebook or its nearest project declares, else the client's interpreter.
 
-    What was asked for by name is taken, `auto` looks in this order: the notebook's metadata, a script block in one of
-    its code cells (PEP 723), the nearest project file, and without any of them the interpreter of the client.
+    An environment that is requested by name is taken. `auto` searches in this order: the notebook's metadata, a script
+    block in one of its code cells (PEP 723), the nearest project file, and otherwise the interpreter of the client.
 
     Raises:
-        EnvironmentFailed: If it is unknown, or what describes it cannot be understood.
+        EnvironmentFailed: If it is unknown, or its description is invalid.
     """
     return replace(_decide(facts), uv=facts.uv)
 

@@ -46,7 +46,7 @@ class Prepared:
 
 
 def with_settings(decision: Decision, environment: Mapping[str, str]) -> Decision:
-    """Return a decision with the client's configured channels, where its recipe names none.
+    """Return a decision with the client's configured channels, if its recipe names none.
 
     Raises:
         EnvironmentFailed: If the configuration of conda cannot be read.
@@ -60,8 +60,8 @@ def refusal(decision: Decision, folder: Path) -> str | None:
     """Return why an environment would not be made, and what to do; None if no reason is known.
 
     Args:
-        decision: Which one, with the settings of the client.
-        folder: That of the environments that are there already.
+        decision: The decision, with the client's settings.
+        folder: Folder of the existing environments.
     """
     recipe = decision.recipe
     if recipe is None or EnvironmentStore(folder).find(recipe.digest) is not None:
@@ -93,13 +93,13 @@ class Environments:
         """Return the environment of a decision, made if missing; None for one that runtimed does not make.
 
         Args:
-            decision: Which one.
-            environment: The environment variables of the client: uv gets its settings of indexes and proxies.
+            decision: The decision.
+            environment: The client's environment variables: uv gets its settings of indexes and proxies.
             interpreter: The client's interpreter, whose environment may have settings for pip.
-            report: Hears of each step; of none if the environment is there.
+            report: Called with each step; never if the environment exists.
 
         Raises:
-            EnvironmentFailed: If it cannot be had.
+            EnvironmentFailed: If it cannot be made.
         """
         settled = await asyncio.to_thread(with_settings, decision, environment)
         refused = refusal(settled, self._folder)
@@ -139,14 +139,14 @@ class Environments:
 
         Args:
             decision: What the kernel should have.
-            marker: That of the environment in which it runs; empty for one that runtimed did not make.
+            marker: Marker of its environment; empty for one that runtimed did not make.
             target: The kernel's own folder of additions.
             environment: As for `prepare`.
             interpreter: As for `prepare`.
-            report: Hears of each step.
+            report: Called with each step.
 
         Raises:
-            EnvironmentFailed: If it cannot be had.
+            EnvironmentFailed: If the packages cannot be installed.
         """
         recipe = decision.recipe
         if not marker or recipe is None:

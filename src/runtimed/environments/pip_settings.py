@@ -25,10 +25,10 @@ _UV_INDEXES: Final = (
     "UV_FIND_LINKS",
     "UV_CONFIG_FILE",
 )
-"""Whoever sets one of them has told uv where packages come from."""
+"""Variables that tell uv where packages come from."""
 
 _SECTIONS: Final = ("global", "install")
-"""The sections of a pip.conf that count for `pip install`, the weaker one first."""
+"""The sections of a pip.conf that count for `pip install`, lowest precedence first."""
 
 
 def uv_variables(
@@ -36,12 +36,12 @@ def uv_variables(
 ) -> dict[str, str]:
     """Return the variables that make uv use pip's sources; none if uv has settings of its own.
 
-    pip takes the best version that any of its indexes has, so uv is told to do the same.
+    pip takes the best version of all its indexes, so uv is told to do the same.
 
     Args:
         environment: The client's environment variables.
         interpreter: The client's interpreter, whose environment may have a pip.conf, too.
-        recipe: May tell uv itself where packages come from, which counts more than what pip was told.
+        recipe: May name package sources for uv, which take precedence over pip's.
 
     Source: pip 26, "Configuration"; uv 0.13, "Environment variables" and "Compatibility with pip".
     """
@@ -80,7 +80,7 @@ def _pip_settings(environment: Mapping[str, str], interpreter: str) -> dict[str,
         try:
             parser.read_string(path.read_text(encoding="utf-8", errors="replace"))
         except (OSError, configparser.Error):
-            # pip itself says what is wrong with it; not having it is what most people have.
+            # pip itself reports what is wrong with it; most people have no such file.
             continue
         for section in _SECTIONS:
             if parser.has_section(section):

@@ -27,11 +27,12 @@ __all__ = ["MARKER", "Build", "EnvironmentStore"]
 logger = logging.getLogger(__name__)
 
 MARKER: Final = "runtimed.json"
-"""The file that says that an environment is complete, and what it is. Its time of modification is that of the last use;
-whoever uses the environment holds a shared lock on it."""
+"""File that marks an environment as complete, and describes it. Its modification time is that of the last use; users of
+the environment hold a shared lock on it.
+"""
 
 LOCK_POLL: Final = 0.05
-"""Seconds between two looks at a lock that another process holds."""
+"""Seconds between two attempts to take a lock that another process holds."""
 
 Build = Callable[[Path, Report, int], Awaitable[None]]
 """Makes an environment in an empty place that does not exist yet. Gets the folder, whom to tell, and the descriptor of
@@ -62,14 +63,14 @@ class EnvironmentStore:
         self._tasks: set[asyncio.Task[Path]] = set()
 
     def find(self, digest: str) -> Path | None:
-        """Return the folder of a complete environment, None if it has to be made."""
+        """Return the folder of a complete environment; None if it has to be made."""
         folder = self._folder / digest
         python = folder / "bin" / "python"
-        # Somebody may have deleted a part of it, or the Python that it is built on.
+        # A part of it, or the Python that it is built on, may have been deleted.
         if not (folder / MARKER).is_file() or not os.access(python, os.X_OK):
             return None
         kernel = None
-        # What is removed just now vanishes folder by folder, and is not found either.
+        # An environment that is being removed vanishes folder by folder, and is not found either.
         with contextlib.suppress(FileNotFoundError):
             kernel = next(folder.glob("lib/python3*/site-packages/ipykernel/__init__.py"), None)
         return None if kernel is None else folder
@@ -101,7 +102,7 @@ class EnvironmentStore:
         finally:
             making.reports.remove(report)
             if not making.reports:
-                # A newcomer must not join what is ended or being ended.
+                # A new waiter must not join a making that is ended or being ended.
                 if self._making.get(digest) is making:
                     del self._making[digest]
                 making.task.cancel()
@@ -116,7 +117,7 @@ class EnvironmentStore:
         except FileNotFoundError:
             return None
         try:
-            # Whoever removes it holds the lock for no longer than it takes to rename the folder.
+            # A removal holds the lock only while it renames the folder.
             fcntl.flock(fd, fcntl.LOCK_SH)
             os.utime(fd)
             return folder if os.path.samestat(os.fstat(fd), os.stat(folder / MARKER)) else None  # noqa: PTH116
@@ -128,7 +129,7 @@ class EnvironmentStore:
     async def close(self) -> None:
         """Cancel all makings, and wait for their end."""
         for task in self._tasks:
-            # One that nobody waits for any more is being ended already; what ends it must not be cancelled, too.
+            # A making without waiters is being ended already; that must not be cancelled, too.
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -142,7 +143,7 @@ class EnvironmentStore:
             raise _cannot_write(folder, exc) from exc
         try:
             await self._wait_for(lock, report)
-            # Whoever held the lock may have made it.
+            # The previous holder of the lock may have made it.
             ready = self._claim(recipe.digest)
             if ready is None:
                 await self._make_alone(folder, recipe, build, report, lock)
@@ -161,7 +162,7 @@ class EnvironmentStore:
             raise _cannot_write(folder, exc) from exc
         finally:
             if not complete:
-                # The lock is let go after it, though this task is being cancelled.
+                # The lock is released after it, though this task is being cancelled.
                 await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
     @staticmethod
@@ -196,7 +197,7 @@ def _mark(folder: Path, recipe: Recipe) -> None:
 
 
 def _summary(recipe: Recipe) -> dict[str, Any]:
-    # Lock files are long, and `digest` stands for them already.
+    # Lock files are long, and `digest` identifies them already.
     return {key: value for key, value in asdict(recipe).items() if key not in {"files", "lock"}}
 
 

@@ -1,4 +1,4 @@
-"""Understands what uv writes on its standard error: its progress, and why it failed. Nothing here runs uv."""
+"""Interprets uv's standard error: its progress, and why it failed. Nothing here runs uv."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Plan:
     """What uv would do to an environment.
 
     Attributes:
-        added: Requirements of exactly what it would install.
-        changed: Names of what is there and would be replaced or removed.
+        added: Exact requirements of what it would install.
+        changed: Names of installed packages that it would replace or remove.
     """
 
     added: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Plan:
 
 
 def read_plan(lines: Iterable[str]) -> Plan:
-    """Read what uv writes of a dry run."""
+    """Parse uv's output of a dry run."""
     added, changed = [], []
     for line in lines:
         if match := _CHANGED.match(line):
@@ -89,14 +89,14 @@ def read_plan(lines: Iterable[str]) -> Plan:
 
 
 class ProgressReader:
-    """Turns uv's lines into progress; sizes are known for what uv calls large."""
+    """Translates uv's lines into progress; sizes are known for what uv calls large."""
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
         self._done = 0
 
     def read(self, line: str) -> Progress | None:
-        """Return what a line means for those who wait, None for nothing."""
+        """Return the progress that a line reports; None for none."""
         line = line.strip()
         if match := _DOWNLOADING.match(line):
             name, number, unit = match.groups()
@@ -123,21 +123,21 @@ def _packages(number: str) -> str:
 
 
 def is_network_failure(said: str) -> bool:
-    """Whether uv failed since it could not reach something."""
+    """Whether uv failed because it could not reach a server."""
     return _NETWORK.search(said) is not None
 
 
 def has_begun_to_download(said: str) -> bool:
-    """Whether the first bytes of something large had come when uv stopped."""
+    """Whether the first bytes of a large download had come when uv stopped."""
     return any(_DOWNLOADING.match(line.strip()) for line in said.splitlines())
 
 
 def failure(what: str, said: str) -> EnvironmentFailed:
-    """Return the error for a run of uv that failed.
+    """Return the error for a failed run of uv.
 
     Args:
         what: What was to be made, for people.
-        said: What uv wrote.
+        said: uv's output.
     """
     lines = [line.rstrip() for line in said.splitlines() if line.strip()]
     start = next(

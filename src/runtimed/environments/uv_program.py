@@ -1,4 +1,4 @@
-"""Finds the program uv, and says how long it waits for a silent network. Nothing here runs it."""
+"""Finds the program uv, and sets how long it waits for a silent network. Nothing here runs it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["find_uv", "uv_patience"]
 _asking_uv = threading.Lock()
 
 _PATIENCE: Final = {"UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
-"""With uv's own numbers an index that cannot be reached costs 10 to 120 seconds."""
+"""uv's own defaults cost 10 to 120 seconds for an unreachable index."""
 
 _SILENCE: Final = {"UV_HTTP_TIMEOUT": "6"}
-"""An index that says nothing is asked twice, with a pause between: it is given up after 12 to 16 seconds."""
+"""An index that does not answer is asked twice, with a pause between: it times out after 12 to 16 seconds."""
 
 _TIMEOUTS: Final = ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT")
-"""The names under which uv takes its timeout: the seconds that may pass without a byte."""
+"""Variables of uv's timeout: the seconds without a byte."""
 
 
 def find_uv(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the path of uv for this client: that of its interpreter's package `uv`, else the first on the PATH.
+    """Return the path of the client's uv: that of its interpreter's package `uv`, else the first on the PATH.
 
     Args:
         environment: The environment variables whose PATH counts.
@@ -40,9 +40,9 @@ def find_uv(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def uv_patience(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return variables for uv that make it give up a silent network soon, to stand behind those of the user.
+    """Return variables that make uv give up a silent network soon; the user's own take precedence.
 
     Args:
-        environment: The user's; one that names a timeout means it.
+        environment: The user's variables; one that sets a timeout is respected.
     """
     return _PATIENCE if any(environment.get(name) for name in _TIMEOUTS) else {**_PATIENCE, **_SILENCE}

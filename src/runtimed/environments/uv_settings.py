@@ -15,7 +15,7 @@ __all__ = ["declared_places", "default_group", "replaces_default_index", "restri
 
 _INDEXES: Final = ("index-url", "extra-index-url", "find-links")
 _PLACES: Final = ("url", "git", "path")
-"""Keys of a source that say where a package comes from."""
+"""Keys of a source that name the origin of a package."""
 
 
 def told_to_uv(recipe: UvRecipe) -> list[str]:
@@ -40,9 +40,9 @@ def declared_places(recipe: UvRecipe) -> list[str]:
 
 
 def default_group(table: Mapping[str, Any]) -> list[str]:
-    """Return the requirements of the group `dev` of a pyproject.toml: uv installs it where nothing else is said.
+    """Return the requirements of the group `dev` of a pyproject.toml: uv installs it by default.
 
-    Of a group that cannot be resolved, which uv may refuse or read in its own way, the texts that stand in it.
+    A group that cannot be resolved, which uv may refuse or read in its own way, gives its texts.
 
     Source: PEP 735; uv, "Development dependencies" and "Legacy dev-dependencies".
     """
@@ -56,7 +56,7 @@ def default_group(table: Mapping[str, Any]) -> list[str]:
 
 
 def replaces_default_index(recipe: UvRecipe) -> bool:
-    """Whether it says itself what stands in the place of PyPI."""
+    """Whether it replaces PyPI as the default index."""
     return any(
         "index-url" in table
         or table.get("no-index") is True
@@ -66,7 +66,7 @@ def replaces_default_index(recipe: UvRecipe) -> bool:
 
 
 def restricts_indexes(recipe: UvRecipe) -> bool:
-    """Whether it names indexes, in an order that counts, or says how they count."""
+    """Whether it names indexes, in an order that counts, or sets how they count."""
     return any(key in table for table in _tables(recipe) for key in ("index", "index-strategy", "extra-index-url"))
 
 

@@ -1,4 +1,4 @@
-"""How long a shell waits for an answer while somebody types. Such questions start nothing."""
+"""Time limits of a shell's questions during typing. Such questions start nothing."""
 
 from __future__ import annotations
 

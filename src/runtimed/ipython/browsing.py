@@ -1,4 +1,4 @@
-"""`%runtimed browser …`: a notebook's or a terminal's way to a browser session. It blocks, as all magics do."""
+"""`%runtimed browser …`: a notebook's or terminal's interface to a browser session. It blocks, as all magics do."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ BROWSER_COMMANDS: Final = {
     "status": "say which browser this is, and what it shows",
     "stop": "end the browser session for everybody",
 }
-"""What `%runtimed browser` can do, beside the actions of `runtimed.actions`: those are `ACTION field=value …`."""
+"""The commands of `%runtimed browser`, beside the actions of `runtimed.actions` in the form `ACTION field=value …`."""
 
 ACTIONS: Final = tuple(sorted({str(kind.__struct_config__.tag) for kind in get_args(Action)} - BROWSER_COMMANDS.keys()))
-"""The actions that have no command of their own."""
+"""The actions without a command of their own."""
 
 _REF: Final = re.compile(r"(f\d+)?d\d+e\d+")
 _KINDS: Final = {kind.__struct_config__.tag: kind for kind in get_args(Action)}
@@ -44,14 +44,14 @@ _PLAIN: Final = {
     "click": 'click REF, click SELECTOR, click ROLE "NAME", or click field=value …',
     "fill": 'fill REF "TEXT", fill SELECTOR "TEXT", fill ROLE "NAME" "TEXT", or fill field=value …',
 }
-"""How the actions are written whose fields need no names."""
+"""The short forms of actions whose fields need no names."""
 _TEXTS: Final = ("url", "name", "value")
-"""Fields that hold text, whatever it looks like."""
+"""Fields whose values are always text."""
 _FIELD: Final = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 
 
 class _Text(Markdown):
-    """Markdown that a notebook renders, and a terminal prints."""
+    """Markdown that a notebook renders and a terminal prints."""
 
     def __repr__(self) -> str:
         return str(self.data)
@@ -70,15 +70,15 @@ class Browsing:
         return None if self._session is None else self._session.session_id
 
     def perform(self, line: str, *, label: str, timeout_minutes: float | None) -> Any:
-        """Do what follows `%runtimed browser`, and return what is to be displayed.
+        """Perform a command, and return what is to be displayed.
 
         Args:
-            line: What follows.
-            label: What people call this client.
+            line: The text behind `%runtimed browser`.
+            label: This client's name for people.
             timeout_minutes: Idle minutes after which a session that this starts times out.
 
         Raises:
-            UsageError: If it makes no sense; one sentence says why.
+            UsageError: If the command is invalid; one sentence says why.
             ActionFailed: If the page refuses an action.
         """
         try:
@@ -109,14 +109,14 @@ class Browsing:
         return work(self._session)
 
     def join(self, session_id: str, *, label: str, timeout_minutes: float | None) -> None:
-        """Use the session of this id from now on, and say what it is and shows; one that has ended is left as it is."""
+        """Use the session of this id from now on, and print its state; an ended one is not started."""
         session = BrowserSession(session_id, label=label, timeout_minutes=timeout_minutes)
         self.close()
         self._session = session
         self._status(session)
 
     def stop(self, session_id: str, *, label: str) -> None:
-        """End a session for everybody, the one that is used here or another."""
+        """End a session for everybody, the one in use here or another."""
         BrowserSession(session_id, label=label).stop()
         self._say(f"Stopped browser session {session_id}")
         if session_id == self.session_id:
@@ -137,10 +137,10 @@ class Browsing:
         )
 
     def _work(self, name: str, arguments: list[str]) -> Callable[[BrowserSession], Any]:
-        """Return what does what was asked for, of a session.
+        """Return a function that performs the command on a session.
 
         Raises:
-            UsageError: If it makes no sense.
+            UsageError: If the command is invalid.
         """
         match name:
             case "observe" | "scrape":
@@ -193,17 +193,17 @@ class Browsing:
         self._say("\n".join(lines))
 
     def close(self) -> None:
-        """Leave the session; it lives on. Closing twice is harmless."""
+        """Leave the session; it lives on. Idempotent."""
         if self._session is not None:
             self._session.close()
         self._session = None
 
 
 def _fields(name: str, arguments: list[str]) -> dict[str, Any]:
-    """Return the fields of an action from words: `field=value`, and for the common ones what needs no name."""
+    """Parse the fields of an action: `field=value`, and the short forms of common actions."""
     plain: list[str] = []
     fields: dict[str, Any] = {}
-    # What is filled in may look like a field: only who begins with fields means them.
+    # A text to fill in may look like a field: only a command that begins with fields means them.
     has_fields = name != "fill" or any(_named(name, word) for word in arguments[:1])
     for word in arguments:
         match = _named(name, word) if has_fields else None
@@ -226,7 +226,7 @@ def _fields(name: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def _named(action: str, word: str) -> re.Match[str] | None:
-    """Take a word for a field of an action and its value; None if it is something else, as an address or a selector."""
+    """Parse a field of an action with its value; None for other words, such as an address or a selector."""
     match = _FIELD.fullmatch(word)
     if match is None or action not in _PLAIN:
         return match

@@ -1,4 +1,4 @@
-"""What Tab offers on the lines of the magics, and in the code of a `%%runtimed` cell."""
+"""Completions for the lines of the magics, and for the code of a `%%runtimed` cell."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LINE: Final = re.compile(
 class RuntimedCompleter:
     """A matcher for `Completer.custom_matchers`.
 
-    It starts no daemon and no kernel, never raises, and gives up soon on a daemon or kernel that does not answer.
+    It starts no daemon and no kernel, never raises, and gives up soon if daemon or kernel do not answer.
     """
 
     def __init__(self, magics: RuntimedMagics) -> None:
@@ -42,7 +42,7 @@ class RuntimedCompleter:
 
     @context_matcher()  # type: ignore[untyped-decorator]  # IPython leaves it unannotated
     def matcher(self, context: CompletionContext) -> SimpleMatcherResult:
-        """Return what fits; it takes the place of what IPython would offer, which is names of this kernel."""
+        """Return the completions. They replace IPython's own, which are names of this kernel."""
         try:
             return self._complete(context)
         except RuntimedError:
@@ -60,7 +60,7 @@ class RuntimedCompleter:
         return _result(self._words(line["magic"], [word for word in words[:-1] if word], typed), typed, "param")
 
     def _words(self, magic: str, words: list[str], typed: str) -> Iterable[str]:
-        """Return everything that can follow these words, or at least what of it begins with what is typed."""
+        """Return the possible next words, at least those that begin with what is typed."""
         match words[-1:]:
             case ["--cell"]:
                 return self._cell_ids(typed, words[:-1])
@@ -135,11 +135,11 @@ class RuntimedCompleter:
 
 
 def _quoted(find: Callable[[Client], Sequence[str]]) -> list[str]:
-    """Return ids as one types them; none if the daemon cannot say."""
+    """Return ids in shell quotes; none if the daemon does not answer."""
     try:
         return [shlex.quote(found) for found in find(Client(patience=DAEMON_PATIENCE))]
     except RuntimedError:
-        # What needs no daemon, the options, is offered all the same.
+        # Options need no daemon, and are completed in any case.
         return []
 
 
@@ -154,12 +154,12 @@ def _notebooks(typed: str) -> list[str]:
 
 
 def _unquoted(typed: str) -> str:
-    """Return the beginning of an id from the beginning of what `shlex.quote` makes of it."""
+    """Return the beginning of an id from the beginning of its form in shell quotes."""
     return typed.removeprefix("'").split("'")[0]
 
 
 def _result(candidates: Iterable[str], typed: str, kind: str) -> SimpleMatcherResult:
-    # An id that nobody can type, or that would do something to the terminal, is not offered.
+    # An id that nobody can type, or that would control the terminal, is not offered.
     fitting = [text for text in candidates if text.startswith(typed) and text.isprintable()]
     return SimpleMatcherResult(
         completions=[SimpleCompletion(text=text, type=kind or "unknown") for text in fitting],

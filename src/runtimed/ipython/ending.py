@@ -1,7 +1,7 @@
-"""Tells the interrupt of a person from the one with which the end of a notebook's kernel begins.
+"""Distinguishes a person's interrupt from the one that begins the end of a notebook's kernel.
 
-Whoever ends or restarts a kernel (`KernelManager.shutdown_kernel`: jupyter-server, nbclient) sends it a SIGINT first,
-exactly as the stop button does, and the request to shut down, or a SIGKILL, right behind.
+Who ends or restarts a kernel (`KernelManager.shutdown_kernel`: jupyter-server, nbclient) first sends it a SIGINT, as
+the stop button does, and the shutdown request, or a SIGKILL, right behind.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ import psutil
 __all__ = ["is_hung_up", "is_terminal", "kernel_is_ending"]
 
 QUIET: Final = 0.2
-"""Seconds without a request to shut down after which an interrupt counts as a person's."""
+"""Seconds without a shutdown request after which an interrupt counts as a person's."""
 
 LONGEST: Final = 1.0
 """Most seconds that a person's interrupt waits, however busy the process is that sent it."""
 
 STEP: Final = 0.01
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 _AT_WORK: Final = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP, psutil.STATUS_STOPPED)
 
 
 def kernel_is_ending(shell: Any) -> bool:
-    """Whether an interrupt, which has just come, belongs to the end of the kernel that this shell is in.
+    """Whether an interrupt that has just come belongs to the end of this shell's kernel.
 
-    Waits as long as the answer is open: QUIET seconds for a person's interrupt. The time counts from the moment in
-    which the process that started the kernel, and sends such signals, rests: on a loaded machine that may pause long
-    between its signal and its request.
+    Waits until that is known: QUIET seconds for a person's interrupt. They count while the process that started the
+    kernel, and sends such signals, is idle: on a loaded machine it may pause long between its signal and its request.
 
     Args:
-        shell: IPython's shell; one without a kernel, in a terminal, is interrupted by persons only.
+        shell: IPython's shell. One without a kernel, in a terminal, is interrupted only by persons.
     """
     if getattr(shell, "kernel", None) is None:
         return False
@@ -43,7 +42,7 @@ def kernel_is_ending(shell: Any) -> bool:
     starter = _process(int(os.environ.get("JPY_PARENT_PID") or parent))
     begun = quiet_since = time.monotonic()
     while (now := time.monotonic()) < min(quiet_since + QUIET, begun + LONGEST):
-        # The control channel has a thread of its own, which notes the request here while this one waits.
+        # The control channel has a thread of its own, which notes the request during this wait.
         if shell.exit_now or os.getppid() != parent:
             return True
         if _works(starter):
@@ -53,7 +52,7 @@ def kernel_is_ending(shell: Any) -> bool:
 
 
 def is_terminal() -> bool:
-    """Whether a person may sit at the standard input of this process."""
+    """Whether standard input is a terminal."""
     try:
         return os.isatty(sys.__stdin__.fileno()) if sys.__stdin__ is not None else False
     except (OSError, ValueError):
@@ -61,7 +60,7 @@ def is_terminal() -> bool:
 
 
 def is_hung_up(*, was_terminal: bool) -> bool:
-    """Whether the terminal of this process has gone, whose end of input then is nobody's answer."""
+    """Whether this process's terminal is gone. Its end of input is nobody's answer then."""
     return was_terminal and not is_terminal()
 
 

@@ -1,4 +1,4 @@
-"""Loads the magics into an IPython shell, and takes them out again."""
+"""Loads the magics into an IPython shell, and unloads them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,10 @@ _MAGICS = (
 
 
 def load(shell: Any) -> None:
-    """Register the magics, their completions, and their settings for `%config`. Contacts nobody.
-
-    Loading twice is harmless.
-    """
+    """Register the magics, their completions, and their settings for `%config`, without any request. Idempotent."""
     if _loaded(shell) is not None:
         return
-    magics = RuntimedMagics(shell)  # which enters itself into `shell.configurables`
+    magics = RuntimedMagics(shell)  # it enters itself into `shell.configurables`
     shell.register_magics(magics)
     magics.router.install()
     kernel = getattr(shell, "kernel", None)
@@ -38,7 +35,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take the magics away and leave the sessions, which live on. Unloading twice is harmless."""
+    """Remove the magics and leave the sessions, which live on. Idempotent."""
     magics = _loaded(shell)
     if magics is None:
         return

@@ -1,4 +1,4 @@
-"""How the magics fail: shortly. Nothing here talks to anybody."""
+"""Short errors of the magics. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class CellFailed(RuntimedError):
 
 
 def cell_failed(notebook_id: str, result: ExecutionResult, message: str | None) -> CellFailed:
-    """Return the exception for a result without success.
+    """Return the exception for a failed result.
 
     Args:
         notebook_id: The session.
-        result: What the execution gave.
-        message: What its last event said, for one without an error output.
+        result: The result.
+        message: The message of its last event, for a result without an error output.
     """
     reason = message or "it was cancelled"
     if result.error is not None:
@@ -40,7 +40,7 @@ def cell_failed(notebook_id: str, result: ExecutionResult, message: str | None) 
 
 @contextlib.contextmanager
 def short_errors() -> Iterator[None]:
-    """Let IPython show what comes out of the block as one line: the frames of this package tell users nothing."""
+    """Let IPython show exceptions of the block as one line: the frames of this package do not help users."""
     try:
         yield
     except (RuntimedError, KeyboardInterrupt) as exc:

@@ -15,7 +15,7 @@ from typing import Any, Final
 __all__ = ["Followed"]
 
 _LATE: Final = 1.0
-"""Seconds by which no clock that is set by the network is behind: where one seems to be, its request took so long."""
+"""Largest delay of a clock that the network sets, in seconds; a larger one means that the request waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,14 @@ class _End:
 
 
 class Followed:
-    """The latest execution of each cell of a notebook that its shell followed to the end."""
+    """The latest execution of each cell that this shell followed to its end."""
 
     def __init__(self, shell: Any, clock: Callable[[], float]) -> None:
-        """Remember nothing yet.
+        """Start without executions.
 
         Args:
             shell: The IPython shell, which knows the request that it handles.
-            clock: Gives the time in seconds since the epoch.
+            clock: Returns the time in Unix seconds.
         """
         self._shell = shell
         self._clock = clock
@@ -41,14 +41,14 @@ class Followed:
         self._offset = math.inf
 
     def ended(self, cell_id: str, execution_id: str, source: str) -> None:
-        """Remember that an execution of a cell has just ended."""
+        """Note that an execution of a cell has just ended."""
         self._ends[cell_id] = _End(execution_id, source, self._clock())
 
     def asked_meanwhile(self, cell_id: str, source: str) -> str | None:
-        """Return the execution of this code that had not ended when somebody asked for the cell that runs now.
+        """Return the execution of this code that had not ended when the running cell was requested.
 
         Returns:
-            None if there is none, or nobody knows when the frontend asked, as in a terminal.
+            None if there is none, or the time of the request is unknown, as in a terminal.
         """
         asked = self._asked_at()
         end = self._ends.get(cell_id)
@@ -57,7 +57,7 @@ class Followed:
         return end.execution_id
 
     def _asked_at(self) -> float | None:
-        """Return when the frontend sent the request that is handled now, in this machine's time, or a little later.
+        """Return when the frontend sent the present request, in this machine's time, or a little later.
 
         Source: Jupyter messaging 5.4, header `date`.
         """

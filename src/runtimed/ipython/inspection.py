@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 class Inspector:
-    """Takes the place of a kernel's `do_inspect`, the only part of a kernel that sees where in which code one asks."""
+    """Replaces a kernel's `do_inspect`, the only part of a kernel that gets the code and the position."""
 
     def __init__(self, magics: RuntimedMagics, local: Callable[..., Any]) -> None:
-        """Describe what to ask.
+        """Describe whom to ask.
 
         Args:
-            magics: They say which code runs in which session.
+            magics: They know which code runs in which session.
             local: The kernel's own `do_inspect`.
         """
         self._magics = magics
@@ -42,6 +42,6 @@ class Inspector:
                 sessions = Client(patience=KERNEL_PATIENCE).sessions
                 return sessions.inspect(notebook_id, place.code, place.cursor, detail_level)
         except RuntimedError:
-            # Nobody knows the name then; what this kernel knows by that name is another thing.
+            # The name is unknown then; what this kernel has under that name is something else.
             logger.debug("the kernel of %s cannot be asked", place.notebook_id, exc_info=True)
         return {"status": "ok", "found": False, "data": {}, "metadata": {}}

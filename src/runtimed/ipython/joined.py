@@ -1,4 +1,4 @@
-"""The sessions that one shell has joined, and the one that its magics use where none is named."""
+"""The sessions that one shell has joined, and the magics' default session."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["JoinedSessions"]
 
 
 class JoinedSessions:
-    """Handles that stay connected as long as the shell lives, so that others see that somebody is there.
+    """Handles that stay connected while the shell lives, so that others see its presence.
 
     Attributes:
-        current: The session that the magics use where none is named; None until one is joined.
+        current: The magics' default session; None until one is joined.
     """
 
     def __init__(self) -> None:
@@ -23,16 +23,16 @@ class JoinedSessions:
         self.current: NotebookId | None = None
 
     def join(self, notebook_id: str, *, label: str | None) -> Session:
-        """Return the connected handle of a session. The first one that is joined becomes the current one.
+        """Return the connected handle of a session. The first one that is joined becomes the default.
 
         Every session gets its id from here, so it is durable: it stays until somebody stops it.
 
         Args:
             notebook_id: Its id.
-            label: What people call this client.
+            label: This client's name for people.
 
         Raises:
-            SessionError: If the id cannot be one.
+            SessionError: If the id is invalid.
             DaemonUnavailable: If no daemon can be reached or started.
         """
         session = self._sessions.get(notebook_id) or Session(notebook_id, label=label)
@@ -43,11 +43,11 @@ class JoinedSessions:
         return session
 
     def chosen(self, notebook_id: str | None, notebook: Path | None) -> str | None:
-        """Return the id of the session that is meant: the named one, the current one, or the notebook's own.
+        """Return the id of the session to use: the named one, the default one, or the notebook's own.
 
         Args:
-            notebook_id: The id that the user gave.
-            notebook: The notebook's file, where it is known.
+            notebook_id: The user's id.
+            notebook: The notebook's file, if known.
         """
         if notebook_id is not None:
             return notebook_id
@@ -60,7 +60,7 @@ class JoinedSessions:
         return notebook_id in self._sessions
 
     def forget(self, notebook_id: str) -> None:
-        """Leave a session that ended."""
+        """Forget a session that ended."""
         session = self._sessions.pop(notebook_id, None)
         if session is not None:
             session.close()
@@ -68,6 +68,6 @@ class JoinedSessions:
             self.current = None
 
     def close(self) -> None:
-        """Leave all sessions; they live on. Closing twice is harmless."""
+        """Leave all sessions; they live on. Idempotent."""
         for notebook_id in list(self._sessions):
             self.forget(notebook_id)

@@ -1,4 +1,4 @@
-"""`%%runtimed`, `%runtimed` and `%runtimed_cell`: a notebook's or a terminal's way into shared sessions.
+"""`%%runtimed`, `%runtimed` and `%runtimed_cell`: a notebook's or terminal's interface to shared sessions.
 
 Everything here blocks, so it works inside a running event loop.
 """
@@ -39,7 +39,7 @@ __all__ = ["RuntimedMagics"]
 
 
 def _with_options(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """Write the options into a magic's docstring, which is what `?` shows."""
+    """Insert the options into a magic's docstring, which `?` shows."""
     magic.__doc__ = (magic.__doc__ or "").replace("{options}", OPTIONS_HELP.replace("\n", "\n" + " " * 8))
     return magic
 
@@ -222,7 +222,7 @@ class RuntimedMagics(Magics):
 
         `%%runtimed?` explains sessions.
         """
-        # The router takes a first line that is only `%%local` away, so that the cell runs as any other does.
+        # The router removes a first line that is only `%%local`, so that the cell runs as any other does.
         raise UsageError(f"%%local takes nothing, not {line.strip()!r}")
 
     @property
@@ -251,8 +251,8 @@ class RuntimedMagics(Magics):
 
         Args:
             session: A joined session.
-            options: How; without a cell id, the cell is the one that belongs to this cell of the notebook.
-            source: The cell's new source; None executes it as it is.
+            options: The options. Without a cell id, the cell is the one that belongs to this cell of the notebook.
+            source: The cell's new source; None executes it unchanged.
 
         Raises:
             CellFailed: If its code raised, or it was cancelled.
@@ -290,7 +290,7 @@ class RuntimedMagics(Magics):
         """Queue an execution of a cell and show it.
 
         Raises:
-            RunsAlready: If it is not to be queued.
+            RunsAlready: If the code runs or waits already.
             CellFailed: If its code raised, or it was cancelled.
         """
         note = reports.kernel_note(session.notebook_id, options.kernel_type, options.env)
@@ -311,7 +311,7 @@ class RuntimedMagics(Magics):
         self._finish(session, options, live, result)
 
     def _attach(self, session: Session, options: RunOptions, execution: Execution, source: str | None) -> None:
-        """Follow an execution of this very cell that had not ended, instead of queueing another one."""
+        """Follow an execution of this very cell that has not ended, instead of queueing another one."""
         found = read_queue(session).find(execution.id)
         if not options.silent:
             state = "which has just ended" if found is None else state_of_execution(found)
@@ -328,7 +328,7 @@ class RuntimedMagics(Magics):
         self._finish(session, options, live, result)
 
     def _show_ended(self, session: Session, options: RunOptions, execution_id: str) -> None:
-        """Show an execution that had not ended when this cell was asked for again, instead of starting another one."""
+        """Show an execution that had not ended when this cell was requested again, instead of starting another one."""
         if not options.silent:
             _say(f"This cell was asked for again while execution {execution_id} ran; `--again` starts another one")
         live = Live(session, execution_id, silent=options.silent)
@@ -341,7 +341,7 @@ class RuntimedMagics(Magics):
     @staticmethod
     @contextlib.contextmanager
     def _timeouts(cell_id: str, timeout: float | None) -> Iterator[None]:
-        """Say where the waiting ends what the magics can do next."""
+        """Add to a timeout error what the magics can do next."""
         try:
             yield
         except ExecutionTimeout as exc:
@@ -493,7 +493,7 @@ class RuntimedMagics(Magics):
     # --- sessions ---
 
     def chosen(self, notebook_id: str | None) -> str | None:
-        """Return the id of the session that the magics use: the named one, the joined one, or the notebook's own."""
+        """Return the id of the session to use: the named one, the joined one, or the notebook's own."""
         return self.sessions.chosen(notebook_id, notebook_file(self.shell))
 
     def _existing(self, notebook_id: str | None) -> Session:

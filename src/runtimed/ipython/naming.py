@@ -1,4 +1,4 @@
-"""Which notebook and which of its cells a magic runs in, as far as anybody can tell. Nothing here talks to anybody."""
+"""The notebook and the cell in which a magic runs, as far as they are known. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CELLS: Final = uuid.UUID("5f2b6c1e-7a43-5d0e-9c7b-3f0a4c1d2e68")
 
 
 def frontend_cell_id(shell: Any) -> str | None:
-    """Return the id that the frontend gave the cell that runs now; None in a terminal, and from frontends without ids.
+    """Return the frontend's id of the running cell; None in a terminal, and from frontends without ids.
 
     Source: JupyterLab and VS Code send it as `cellId` in the metadata of the execute_request.
     """
@@ -33,7 +33,7 @@ def frontend_cell_id(shell: Any) -> str | None:
 
 
 def notebook_file(shell: Any) -> Path | None:
-    """Return the absolute path of the notebook whose kernel this is, None where nobody says.
+    """Return the absolute path of this kernel's notebook; None if it is unknown.
 
     Source: VS Code sets `__vsc_ipynb_file__` in the namespace; Jupyter Server sets JPY_SESSION_NAME in the environment
     of kernels (of consoles as well, whose name is no path of a file).
@@ -48,7 +48,7 @@ def notebook_file(shell: Any) -> Path | None:
 
 
 def session_id_of(path: Path) -> NotebookId:
-    """Return the id of the session that is named after a notebook file: its path, or a hash of one that is no id."""
+    """Return the id of the session named after a notebook file: its path, or a hash of a path that is no valid id."""
     try:
         return check_notebook_id(str(path))
     except SessionError:
@@ -56,7 +56,7 @@ def session_id_of(path: Path) -> NotebookId:
 
 
 def document_cell_id(path: Path | None, cell_id: str) -> CellId:
-    """Return the document cell that belongs to a cell of a notebook, the same one at any time.
+    """Return the document cell of a cell of a notebook, the same one at any time.
 
     Args:
         path: The notebook's file: copies of a notebook have the same cell ids.

@@ -1,4 +1,4 @@
-"""What runs and what waits in a session, and the same in words for people."""
+"""The queue of a session, and its description for people."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Queue", "age", "described", "has_source", "read_queue", "state_of_ex
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What a session executes.
+    """The queue of a session.
 
     Attributes:
-        executions: What runs, and behind it what waits.
+        executions: The running one, and behind it the waiting ones.
     """
 
     executions: tuple[QueuedExecution, ...]
@@ -32,7 +32,7 @@ class Queue:
         return next((entry for entry in self.executions if entry.execution_id == execution_id), None)
 
     def behind(self) -> str:
-        """Return behind whom something would wait that is queued now: nothing if it would not."""
+        """Return a text that says for whom a new execution would wait; empty if it would not."""
         if not self.executions:
             return ""
         others = len(self.executions) - 1
@@ -41,7 +41,7 @@ class Queue:
 
 
 def read_queue(session: Session) -> Queue:
-    """Return what a session executes now."""
+    """Return the present queue of a session."""
     return Queue(tuple(session.get_queue()))
 
 
@@ -51,12 +51,12 @@ def has_source(entry: QueuedExecution, source: str) -> bool:
 
 
 def described(entry: QueuedExecution) -> str:
-    """Return an execution in words: `"train()" of report.ipynb, running for 40 s`."""
+    """Describe an execution: `"train()" of report.ipynb, running for 40 s`."""
     return printable(f'"{entry.source}" of {entry.label or "another client"}, {state_of_execution(entry)}')
 
 
 def state_of_execution(entry: QueuedExecution) -> str:
-    """Return how far an execution is, in words: `running for 40 s`."""
+    """Describe the progress of an execution: `running for 40 s`."""
     now = datetime.now(UTC)
     if entry.is_asking:
         return f"waiting for input, started {age(now - (entry.started_at or entry.queued_at))} ago"
@@ -66,7 +66,7 @@ def state_of_execution(entry: QueuedExecution) -> str:
 
 
 def age(duration: timedelta) -> str:
-    """Return a length of time in its largest unit: `40 s`, `3 h`."""
+    """Return a duration in its largest unit: `40 s`, `3 h`."""
     seconds = max(0, int(duration.total_seconds()))
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:

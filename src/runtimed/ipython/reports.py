@@ -1,4 +1,4 @@
-"""The state of things as plain text: what `%runtimed` and its commands print."""
+"""Reports as plain text: the output of `%runtimed` and its commands."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = [
 ]
 
 MAX_WIDTH = 60
-"""Longest first line of a source that is shown, in characters."""
+"""Longest shown first line of a source, in characters."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as text in aligned columns; what is not printable in them is escaped."""
+    """Return rows as text in aligned columns; unprintable characters are escaped."""
     lines = [list(head), *([printable(text) for text in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -50,9 +50,9 @@ def state_report(current: str | None, joined: bool, browser: str | None, *, all_
     """Return the state of the daemon and of one session.
 
     Args:
-        current: The session that the magics would use; None for one that is not made yet.
+        current: The magics' session; None for one that does not exist yet.
         joined: Whether this shell has joined it.
-        browser: The browser session that the magics use; None for one that is not made yet.
+        browser: The magics' browser session; None for one that does not exist yet.
         all_cells: Whether every cell goes to the session, not only those under `%%runtimed`.
     """
     daemon = Client().status()
@@ -97,12 +97,12 @@ def _session_rows(status: SessionStatus) -> list[tuple[str, str]]:
 
 
 def state_of(status: SessionStatus) -> str:
-    """Return the state of a session in words: `closed (stopped)`."""
+    """Describe the state of a session: `closed (stopped)`."""
     return status.status if status.close_reason is None else f"{status.status} ({status.close_reason})"
 
 
 def sessions_report(*current: str | None) -> str:
-    """Return all sessions of the daemon, newest access first.
+    """Return all sessions of the daemon, most recently used first.
 
     Args:
         current: The sessions to mark with a star.
@@ -150,10 +150,10 @@ def cells_report(session: Session) -> str:
 
 
 def cell_named(notebook_id: str, typed: str) -> str:
-    """Return the id of the cell that somebody means who typed it, or so much of its beginning that no other one fits.
+    """Return the id of the cell that a user typed, or a unique prefix of.
 
     Raises:
-        CellNotFound: If no cell fits, or several do.
+        CellNotFound: If no cell matches, or several do.
     """
     ids = Client().sessions.find_cells(notebook_id, typed)
     if len(ids) == 1 or typed in ids:
@@ -165,7 +165,7 @@ def cell_named(notebook_id: str, typed: str) -> str:
 
 
 def last_execution(notebook_id: str) -> ExecutionSummary | None:
-    """Return the execution that a session queued last, whatever became of it; None if there is none."""
+    """Return the execution that a session queued last, whatever its end; None if there is none."""
     try:
         found = Client().sessions.find_executions(notebook_id, "")
     except SessionNotFound:
@@ -178,13 +178,13 @@ def _state(entry: QueuedExecution | None) -> str:
 
 
 def env_report(current: str | None, kernel_type: str, env: str, notebook: Path | None) -> str:
-    """Return which environment a kernel would get that the magics start, and which one runs.
+    """Return which environment a kernel of the magics would get, and which one runs.
 
     Args:
-        current: The session that the magics would use; None for one that is not made yet.
-        kernel_type: What the magics ask for.
-        env: What the magics ask for.
-        notebook: The file of this notebook, if it is known: the search for project files begins there.
+        current: The magics' session; None for one that does not exist yet.
+        kernel_type: The magics' kernel type.
+        env: The magics' environment.
+        notebook: The file of this notebook, if known: the search for project files begins there.
     """
     folder = working_folder() if notebook is None else notebook.parent
     lines = [f"A kernel that these magics start: {kernel_type}, env {_explained(current, kernel_type, env, folder)}"]
@@ -220,10 +220,10 @@ def _explained(current: str | None, kernel_type: str, env: str, folder: Path) ->
 
 
 def _document(notebook_id: str) -> tuple[str | None, list[str]]:
-    """Return what a session's document says of its environment: notebook metadata, code cells."""
+    """Return what a session's document says about its environment: notebook metadata, code cells."""
     if not Client().is_running():
         return None, []
-    session = Session(notebook_id)  # looked at, and left
+    session = Session(notebook_id)  # read, and left
     session.connect()
     try:
         sources = [cell.source for cell in session.iter_cells(outputs=False) if cell.cell_type == "code"]
@@ -233,7 +233,7 @@ def _document(notebook_id: str) -> tuple[str | None, list[str]]:
 
 
 def status_of(notebook_id: str) -> SessionStatus | None:
-    """Return the state of a session; None where there is none, or no daemon."""
+    """Return the status of a session; None if there is none, or no daemon."""
     try:
         return Client().sessions.get(notebook_id)
     except (SessionNotFound, DaemonUnavailable):
@@ -241,20 +241,20 @@ def status_of(notebook_id: str) -> SessionStatus | None:
 
 
 def kernel_note(notebook_id: str, kernel_type: str | None, env: str | None) -> str | None:
-    """Return what to say if a kernel runs in another environment than the one that is asked for; it keeps that one.
+    """Return a note if the running kernel has another environment than the requested one; it keeps its own.
 
     Args:
         notebook_id: The session.
-        kernel_type: The language that is asked for; None for any.
-        env: The environment that is asked for; None for any.
+        kernel_type: The requested language; None for any.
+        env: The requested environment; None for any.
 
     Raises:
-        SessionError: If the kernel that runs is one of another language, to which the code means something else.
+        SessionError: If the running kernel has another language, in which the code means something else.
     """
     status = None if kernel_type is None and env is None else status_of(notebook_id)
     if status is None or status.env_source is None:
         return None
-    # A kernelspec that was asked for by its name may be of any language.
+    # A kernelspec that was requested by name may have any language.
     is_known = not status.env_source.startswith("kernelspec:")
     if kernel_type is not None and is_known and kernel_type != status.kernel_type:
         raise SessionError(

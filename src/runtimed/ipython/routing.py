@@ -1,6 +1,6 @@
-"""Which cells of a notebook or terminal run in a session: those under `%%runtimed`, or all after `%runtimed on`.
+"""Decides which cells of a notebook or terminal run in a session: those under `%%runtimed`, or all after it is on.
 
-Nothing here talks to anybody.
+Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _LEAVE: Final = re.compile(r"(exit|quit)(\(\))?\s*$")
 
 
 class Place(NamedTuple):
-    """Where a cursor stands in code that runs in a session.
+    """The position of a cursor in code that runs in a session.
 
     Attributes:
-        notebook_id: The session that the cell names; None for the one that is used where none is named.
+        notebook_id: The session that the cell names; None for the default one.
         code: The session's part of the cell.
-        cursor: The cursor's place in it, in code points.
+        cursor: The cursor's position in it, in code points.
     """
 
     notebook_id: str | None
@@ -46,15 +46,15 @@ class Router:
     """Sends the cells of a shell to its session while it is on.
 
     Attributes:
-        on: Whether every cell that does not say otherwise goes to the session.
+        on: Whether every cell goes to the session unless it says otherwise.
     """
 
     def __init__(self, shell: Any, current: Callable[[], str | None]) -> None:
-        """Do nothing yet.
+        """Create a router that is off.
 
         Args:
             shell: The IPython shell.
-            current: Gives the id of the session that cells go to.
+            current: Returns the id of the session that cells go to.
         """
         self._shell = shell
         self._current = current
@@ -62,7 +62,7 @@ class Router:
         self.on = False
 
     def install(self) -> None:
-        """Look at each cell before it runs, and show in a terminal's prompt where it goes."""
+        """Transform each cell before it runs, and show in a terminal's prompt where it goes."""
         self._shell.input_transformers_cleanup.append(self.transform)
         prompts = getattr(self._shell, "prompts", None)
         if prompts is not None:
@@ -75,10 +75,10 @@ class Router:
         transformers[:] = [found for found in transformers if found != self.transform]
         prompts = getattr(self._shell, "prompts", None)
         if prompts is not None:
-            vars(prompts).pop("in_prompt_tokens", None)  # which uncovers the method of its class
+            vars(prompts).pop("in_prompt_tokens", None)  # uncovers the method of its class
 
     def transform(self, lines: list[str]) -> list[str]:
-        """Put `%%runtimed` above a cell that belongs to the session, and take `%%local` off one that does not.
+        """Put `%%runtimed` above a cell for the session, and remove `%%local` from one for this shell.
 
         Raises:
             UsageError: If a cell has lines for both.
@@ -99,11 +99,11 @@ class Router:
             )
         return ["%%runtimed\n", *lines[first:]]
 
-    # A terminal asks about each line whether the cell is complete, which does not depend on where it runs.
+    # A terminal asks after each line whether the cell is complete, which does not depend on where it runs.
     transform.has_side_effects = True  # type: ignore[attr-defined]  # IPython's way to say so: an attribute of a function
 
     def show_place(self, notebook_id: str) -> None:
-        """Say above the outputs of a notebook's cell where it runs; a terminal's prompt says it."""
+        """Show above the outputs of a notebook's cell where it runs; a terminal's prompt shows it."""
         if self._is_terminal:
             return
         text = f"in session {printable(notebook_id)}"
@@ -111,11 +111,11 @@ class Router:
         self._shell.display_pub.publish({"text/plain": text, "text/html": markup})
 
     def place(self, text: str, cursor: int) -> Place | None:
-        """Return where a cursor stands in code of a session; None in code that runs here, and in a magic's own line.
+        """Return the position of a cursor in code of a session; None in code that runs here, and in a magic's own line.
 
         Args:
             text: The whole cell.
-            cursor: The cursor's place in it, in code points.
+            cursor: The cursor's position in it, in code points.
         """
         header = _HEADER.match(text)
         if header is not None:
@@ -129,13 +129,13 @@ class Router:
         return Place(None, text, cursor)
 
     def _prompt(self, tokens: Callable[[], list[tuple[Any, str]]]) -> list[tuple[Any, str]]:
-        """Return a terminal's prompt, with the session in front that the next cell goes to."""
+        """Return a terminal's prompt, with the session of the next cell in front."""
         notebook_id = self._current() if self.on else None
         mark = [] if notebook_id is None else [(Token.Prompt, f"{printable(notebook_id)} ")]
         return [*mark, *tokens()]
 
     def _stays_here(self, lines: Sequence[str]) -> bool:
-        """Whether a cell, which begins with its first line that is not blank, is one for this shell."""
+        """Whether a cell, which begins with its first non-blank line, is for this shell."""
         if _OWN_CELL.match(lines[0]):
             return True
         code = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
@@ -144,14 +144,14 @@ class Router:
         return bool(code) and all(_OWN_LINE.match(line) for line in code)
 
     def _is_background(self) -> bool:
-        """Whether the frontend runs something on its own account, as for a list of variables."""
+        """Whether the frontend runs something by itself, such as for a list of variables."""
         get_parent = getattr(self._shell, "get_parent", None)
         content = {} if get_parent is None else (get_parent() or {}).get("content") or {}
         return bool(content.get("silent")) or content.get("store_history") is False
 
 
 def positional(words: Sequence[str]) -> list[str]:
-    """Return the words that are neither options of the magics nor values of these."""
+    """Return the words that are neither options of the magics nor values of options."""
     return [
         word
         for previous, word in zip(["", *words], words, strict=False)

@@ -1,4 +1,4 @@
-"""Follows a remote execution and shows its outputs live, answers its questions, and passes interrupts on."""
+"""Follows a remote execution: shows its outputs live, asks its questions, and forwards interrupts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Live", "RunsAlready", "Wanted", "can_answer", "replay"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """An execution that is wanted; the attributes are those of `Session.submit`."""
+    """An execution to queue; the attributes are those of `Session.submit`."""
 
     cell_id: str
     code: str | None
@@ -71,7 +71,7 @@ _AT_ONCE: Final = 0.05
 
 
 def can_answer(shell: Any) -> bool:
-    """Whether somebody sits in front of this shell who can answer `input()`."""
+    """Whether a person can answer `input()` in this shell."""
     kernel = getattr(shell, "kernel", None)
     # A terminal can; without a person there, its `input()` raises EOFError, which is an answer, too.
     return kernel is None or bool(getattr(kernel, "_allow_stdin", False))
@@ -85,7 +85,7 @@ class Live:
     """
 
     def __init__(self, session: Session, execution_id: str, *, silent: bool = False) -> None:
-        """Show nothing yet.
+        """Create it; nothing is shown yet.
 
         Args:
             session: A joined session.
@@ -107,19 +107,20 @@ class Live:
     def run(
         self, wanted: Wanted, timeout: float | None, waiting: str = "", progress: ProgressLine | None = None
     ) -> ExecutionResult:
-        """Execute, show everything, and return what it gave; start a kernel if none runs.
+        """Execute, show everything, and return the result; start a kernel if none runs.
 
-        The first Ctrl-C interrupts the execution, or takes it from the queue, and the following goes on until it has
-        ended; a second one leaves. What ends this process, or the kernel that it is, leaves the execution as it is.
+        The first Ctrl-C interrupts the execution, or removes it from the queue, and the following goes on until it has
+        ended; a second one leaves. The end of this process, or of the kernel that it is, leaves the execution
+        unchanged.
 
         Args:
-            wanted: What to execute.
-            timeout: Seconds after which ExecutionTimeout comes; None for never.
+            wanted: The execution.
+            timeout: Seconds after which ExecutionTimeout is raised; None for never.
             waiting: What it waits for, shown until it begins: `behind …`.
-            progress: Shows how the environment of a kernel is made; None shows nothing of it.
+            progress: Shows how the environment of a kernel is made; None shows nothing.
 
         Raises:
-            RunsAlready: If it is not to be queued; nothing was shown.
+            RunsAlready: If it runs or waits already; nothing was shown.
         """
         self._behind = waiting
         begun = time.monotonic()
@@ -148,14 +149,14 @@ class Live:
             self._close_waiting()
 
     def attach(self, execution: Execution, timeout: float | None, *, is_asking: bool) -> ExecutionResult:
-        """Show what an execution that was queued before has given, then the rest live, and return all of it.
+        """Show the past outputs of a queued execution, then the others live, and return all of them.
 
         Interrupts do what they do in `run`.
 
         Args:
             execution: The execution.
-            timeout: Seconds after which ExecutionTimeout comes; None for never.
-            is_asking: Whether its code waits for a line of input, which is asked for here then.
+            timeout: Seconds after which ExecutionTimeout is raised; None for never.
+            is_asking: Whether its code waits for a line of input, which is then asked for here.
         """
         self._accepted = True
         with self._taking_interrupts():
@@ -168,11 +169,11 @@ class Live:
         return execution.follow(lambda event: self.take(execution, event), after=after, timeout_secs=timeout)
 
     def show_past(self, execution: Execution, *, whole: bool) -> Past:
-        """Show what an execution has given so far, as it looks now.
+        """Show the outputs of an execution so far, in their present state.
 
         Args:
             execution: The execution.
-            whole: Whether to show also what is beyond the daemon's limit.
+            whole: Whether to show the outputs beyond the daemon's limit, too.
         """
         past = execution.past(whole=whole, outputs=self._stream is not None)
         self.finished = past.finished
@@ -183,7 +184,7 @@ class Live:
 
     @contextlib.contextmanager
     def _taking_interrupts(self) -> Iterator[None]:
-        """Take interrupts in this block; an execution that is accepted goes on if they end the block."""
+        """Handle interrupts in this block; an accepted execution goes on if they end the block."""
         try:
             with _interrupts_to(self._on_interrupt):
                 yield
@@ -200,12 +201,12 @@ class Live:
         )
 
     def _queue_alone(self, wanted: Wanted) -> None:
-        """Queue what was not accepted yet, because its kernel is being started: it runs without us."""
+        """Queue what was not accepted yet, because its kernel is being started: it runs without this shell."""
         with contextlib.suppress(RuntimedError, RunsAlready):
             wanted.submit(self._session, timeout=_AT_ONCE)
 
     def take(self, execution: Execution, event: Event) -> None:
-        """Show what one event brings."""
+        """Show one event."""
         if isinstance(event, Queued):
             self._show_waiting()
         else:
@@ -270,12 +271,12 @@ class Live:
             text = None
         finally:
             self._asking = False
-        # Somebody else may have interrupted it meanwhile; how it ends, the next events say.
+        # Another client may have interrupted it meanwhile; the next events say how it ends.
         with contextlib.suppress(RuntimedError):
             execution.answer(text)
 
     def _on_interrupt(self, _signal: int, _frame: FrameType | None) -> None:
-        """Pass an interrupt on without leaving the exchange: no event is lost, and none is shown twice."""
+        """Forward an interrupt without leaving the exchange: no event is lost, and none is shown twice."""
         if self._deciding:
             return
         self._deciding = True
@@ -294,14 +295,14 @@ class Live:
             raise KeyboardInterrupt from None
 
     def _cancel(self) -> None:
-        # Not `interrupt`, which would hit somebody else's cell while this one is queued.
+        # Not `interrupt`, which would hit another client's cell while this one is queued.
         self._session.cancel(self._execution_id)
 
 
 def replay(session: Session, execution_id: str) -> bool:
-    """Show the outputs of an execution, and the rest of them live if it still runs.
+    """Show the outputs of an execution, and the others live if it still runs.
 
-    An interrupt ends the following, and leaves the execution as it is.
+    An interrupt ends the following, and leaves the execution unchanged.
 
     Returns:
         Whether there was anything to show.
@@ -330,7 +331,7 @@ def _output_stream(session: Session) -> OutputStream:
 
 @contextlib.contextmanager
 def _interrupts_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Give Ctrl-C to a handler in this block; where it is not Python's, or not this thread's, change nothing."""
+    """Send Ctrl-C to a handler in this block; if the handler is not Python's, or not this thread's, change nothing."""
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or previous in (None, signal.SIG_IGN):
         yield
