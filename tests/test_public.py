@@ -86,6 +86,7 @@ SESSION_MEMBERS = [
     "sync_environment",
     "complete",
     "inspect",
+    "send_comm",
     "get",
     "put",
     "status",

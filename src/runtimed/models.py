@@ -21,6 +21,8 @@ __all__ = [
     "AuditEntry",
     "Cell",
     "CellType",
+    "CommMessage",
+    "CommType",
     "DaemonStatus",
     "EventType",
     "ExecutionEvent",
@@ -39,6 +41,7 @@ __all__ = [
 CellType = Literal["code", "markdown", "raw"]
 OutputType = Literal["stream", "display_data", "execute_result", "error"]
 KernelStatus = Literal["not_started", "starting", "idle", "busy", "restarting", "dead"]
+CommType = Literal["comm_open", "comm_msg", "comm_close"]
 EventType = Literal[
     "execution_started",
     "output",
@@ -48,6 +51,7 @@ EventType = Literal[
     "kernel_status",
     "cell_changed",
     "env_progress",
+    "comm",
 ]
 AuditAction = Literal[
     "session_started",
@@ -332,6 +336,25 @@ class OutputPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommMessage:
+    """A message between the two ends of a comm, one in the kernel and one in a frontend. Widgets speak like this.
+
+    Attributes:
+        msg_type: `comm_open`, `comm_msg` or `comm_close`.
+        content: The content of the message: `comm_id`, `data`, and for `comm_open` the `target_name`.
+        metadata: The metadata of the message.
+        buffers: Its binary buffers.
+
+    Source: Jupyter messaging 5.4, "Custom Messages".
+    """
+
+    msg_type: CommType
+    content: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    buffers: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionEvent:
     """Something that happened in a session, as `Execution.events`, `stream_execute` and `subscribe` give it.
 
@@ -346,6 +369,7 @@ class ExecutionEvent:
         password: Whether the answer to an `input_requested` is one that nobody should see (`getpass`).
         bytes_done: Bytes of its downloads so far, where that is known.
         bytes_total: Bytes of its downloads that have begun, where that is known.
+        comm: What the kernel sent, when event_type is `comm`.
     """
 
     event_type: EventType
@@ -360,6 +384,7 @@ class ExecutionEvent:
     password: bool = False
     bytes_done: int | None = None
     bytes_total: int | None = None
+    comm: CommMessage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

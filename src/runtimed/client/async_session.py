@@ -18,6 +18,7 @@ from runtimed.ids import CellId, ExecutionId
 from runtimed.models import (
     Cell,
     CellType,
+    CommType,
     EventType,
     ExecutionResult,
     Output,
@@ -165,6 +166,17 @@ class AsyncSession(AsyncHandle):
     async def inspect(self, code: str, cursor_pos: int | None = None, detail_level: int = 0) -> dict[str, Any]:
         """See `calls.inspect`."""
         return await self._perform(calls.inspect(self._notebook, code, cursor_pos, detail_level))
+
+    async def send_comm(
+        self,
+        msg_type: CommType,
+        content: Mapping[str, Any],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
+    ) -> None:
+        """See `calls.send_comm`."""
+        await self._perform(calls.send_comm(self._notebook, msg_type, content, metadata=metadata, buffers=buffers))
 
     async def get(self, name: str) -> Any:
         """See `calls.get`."""

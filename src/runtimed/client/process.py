@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 from runtimed.environments.uv_program import find_uv
@@ -70,9 +69,12 @@ def _limit(which: int) -> tuple[int, int]:
 def _umask() -> int:
     # Linux says it. Else it can only be set: for that moment, other threads make files for their owner alone.
     try:
-        said = Path("/proc/self/status").read_bytes().partition(b"\nUmask:")[2]
+        status = os.open("/proc/self/status", os.O_RDONLY)
     except OSError:
         said = b""
+    else:
+        said = os.read(status, 4096).partition(b"\nUmask:")[2]
+        os.close(status)
     if said:
         return int(said.split(None, 1)[0], 8)
     present = os.umask(0o077)

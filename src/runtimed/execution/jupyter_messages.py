@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import (
     MAX_INLINE,
     Blob,
@@ -35,6 +36,7 @@ __all__ = [
     "Origin",
     "Store",
     "asks_exit",
+    "comm_body",
     "events_of",
     "failure_of_reply",
     "pager_of_reply",
@@ -60,6 +62,8 @@ _DISPLAY_KINDS: Final[dict[str, Literal["display_data", "execute_result", "updat
 }
 _MAX_BUNDLE: Final = 4 * MAX_INLINE
 """Bytes of all inline values of one display together; those beyond become blobs, so that the event fits a frame."""
+_MAX_COMM: Final = 8 * MAX_INLINE
+"""Bytes of a message of a comm, so that it fits a frame."""
 _MAX_MIME_TYPES: Final = 1000
 _MAX_NAME: Final = 1000
 """Characters of a MIME type, a display id or the name of an exception."""
@@ -193,6 +197,24 @@ def user_expressions_of_reply(content: Mapping[str, Any]) -> str:
             why = "it is no JSON object" if text is None else f"it has {len(text)} bytes, of {MAX_INLINE} that pass"
             kept[str(name)] = {"status": "error", "ename": "LeftOut", "evalue": why, "traceback": []}
     return json.dumps(kept)
+
+
+def comm_body(message: Mapping[str, Any]) -> CommBody | None:
+    """Return a comm_open, comm_msg or comm_close message as it travels; None if it is unreadable, or too large.
+
+    Args:
+        message: Parsed, with `msg_type`, `content`, `metadata` and `buffers`.
+    """
+    buffers = tuple(message["buffers"])
+    content, metadata = _json_of(message["content"]), _json_of(message["metadata"])
+    if content is None or metadata is None or not isinstance(message["content"], Mapping):
+        logger.warning("skipped a %s message that is no JSON object", message["msg_type"])
+        return None
+    size = len(content) + len(metadata) + sum(map(len, buffers))
+    if size > _MAX_COMM:
+        logger.warning("skipped a %s message of %d bytes, of %d that pass", message["msg_type"], size, _MAX_COMM)
+        return None
+    return CommBody(msg_type=message["msg_type"], content=content, metadata=metadata, buffers=buffers)
 
 
 def _json_of(value: Any) -> str | None:

@@ -13,7 +13,7 @@ import msgspec
 from runtimed.errors import ProtocolError, StorageError
 from runtimed.execution.terminal import TerminalText
 from runtimed.ids import CellId, ExecutionId
-from runtimed.models import EventType, ExecutionEvent, ExecutionResult, Output
+from runtimed.models import CommMessage, EventType, ExecutionEvent, ExecutionResult, Output
 from runtimed.protocol.events import (
     Blob,
     BrowserLogged,
@@ -21,6 +21,7 @@ from runtimed.protocol.events import (
     BrowserUsed,
     CellChanged,
     Clear,
+    Comm,
     Display,
     EnvProgress,
     Event,
@@ -118,7 +119,7 @@ class OutputFold:
                     self._omitted = event
                 else:  # after a broken connection, it counts from there on
                     self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
-            case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress():
+            case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress() | Comm():
                 pass
             case BrowserState() | BrowserLogged() | BrowserUsed():
                 pass
@@ -264,6 +265,18 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
                 execution_id=None if event.execution_id is None else ExecutionId(event.execution_id),
                 message=event.prompt,
                 password=event.password,
+            )
+        case Comm(message=body):
+            return ExecutionEvent(
+                event_type="comm",
+                cell_id=None if event.cell_id is None else CellId(event.cell_id),
+                execution_id=None if event.execution_id is None else ExecutionId(event.execution_id),
+                comm=CommMessage(
+                    msg_type=body.msg_type,
+                    content=json.loads(body.content),
+                    metadata=json.loads(body.metadata),
+                    buffers=body.buffers,
+                ),
             )
         case Clear() | Queued() | Omitted() | BrowserState() | BrowserLogged() | BrowserUsed():
             return None

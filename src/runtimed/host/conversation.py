@@ -7,20 +7,23 @@ is full, stays at the head of the queue, and the kernel waits. Nothing here star
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from runtimed.errors import NoKernel, RuntimedError, StorageError
+from runtimed.errors import NoKernel, ProtocolError, RuntimedError, StorageError
 from runtimed.execution.jupyter_messages import asks_exit
+from runtimed.execution.widgets import COMM_TYPES
 from runtimed.host.executions import Execution, Executions
 from runtimed.host.outbox import Outbox
 from runtimed.host.questions import Questions
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage, Wire
 from runtimed.kernel_launcher.leaving import LEAVE_REPLY, LEAVE_REQUEST
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.host_operations import Execute
 
 __all__ = ["Conversation", "ConversationListener"]
@@ -206,6 +209,16 @@ class Conversation:
             msg_id=execution.id,
         )
 
+    def send_comm(self, message: CommBody) -> None:
+        """Send a message of a comm.
+
+        Raises:
+            ProtocolError: If its content or metadata is no JSON object.
+        """
+        content, metadata = _json_object(message.content), _json_object(message.metadata)
+        if self._wire is not None:
+            self._wire.send("shell", message.msg_type, content, metadata=metadata, buffers=message.buffers)
+
     def interrupt(self) -> None:
         """Interrupt what runs; without anything running, do nothing."""
         execution = self._executions.running or next(iter(self._executions.open.values()), None)
@@ -324,12 +337,21 @@ class Conversation:
                 self._wire.send("control", LEAVE_REPLY, {})
         else:
             self._add(self._executions.heard(message, time.time()))
+            if msg_type in COMM_TYPES:
+                self._tell_comm(message)
             self._update_later()
             execution = self._executions.open.get(message["parent_id"])
             if execution is not None and msg_type == "execute_input":
                 execution.begun_at = self._loop.time()
                 if execution.interrupt:
                     self._interrupt_when_settled(execution)
+
+    def _tell_comm(self, message: KernelMessage) -> None:
+        comm = self._executions.comm(message, time.time())
+        if comm is not None:
+            # What came before it goes first.
+            self._outbox.flush()
+            self._outbox.tell(comm)
 
     def _handle_status(self, state: object, parent_id: str | None) -> None:
         if parent_id is not None and parent_id in self._executions.start_requests:
@@ -422,3 +444,13 @@ class Conversation:
     def _add(self, events: list[Any]) -> None:
         for event in events:
             self._outbox.add(event)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise ProtocolError(f"a message of a comm is no JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise ProtocolError(f"a message of a comm holds JSON objects, not a {type(value).__name__}")
+    return value

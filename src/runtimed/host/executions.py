@@ -14,6 +14,7 @@ from runtimed.execution.jupyter_messages import (
     OUTPUT_TYPES,
     Origin,
     Store,
+    comm_body,
     events_of,
     failure_of_reply,
     pager_of_reply,
@@ -24,7 +25,7 @@ from runtimed.execution.jupyter_messages import (
 from runtimed.execution.widgets import COMM_TYPES, Widgets
 from runtimed.host.variables import Results
 from runtimed.host.wire import KernelMessage
-from runtimed.protocol.events import Display, Event, Failed, Finished, Started, Stream
+from runtimed.protocol.events import Comm, Display, Event, Failed, Finished, Started, Stream
 from runtimed.protocol.host_operations import Execute
 
 __all__ = ["EXITS", "Execution", "Executions"]
@@ -152,6 +153,15 @@ class Executions:
             events = [*self._start(execution, at), *events]
             execution.failed = execution.failed or any(isinstance(event, Failed) for event in events)
         return events
+
+    def comm(self, message: KernelMessage, at: float) -> Comm | None:
+        """Return the event of a message of a comm; None if it cannot travel."""
+        body = comm_body(message)
+        parent_id = message["parent_id"]
+        cell_id = self._cells.get(parent_id)
+        if body is None:
+            return None
+        return Comm(at=at, execution_id=None if cell_id is None else parent_id, cell_id=cell_id, message=body)
 
     def _shown(self, event: Event, message: KernelMessage) -> Event:
         """Note what a display means to widgets."""

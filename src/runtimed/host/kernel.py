@@ -35,6 +35,7 @@ from runtimed.host.process import (
 from runtimed.host.spare import Spare
 from runtimed.host.variables import Variables
 from runtimed.host.wire import ConnectionFile, Wire
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import KernelState
 from runtimed.protocol.host_operations import Execute, HostBecome, HostRestart
 
@@ -389,10 +390,23 @@ class Kernel:
         Raises:
             NoKernel: If the kernel is not ready.
         """
+        self._check_ready()
+        return await self._conversation.ask(msg_type, content)
+
+    def send_comm(self, message: CommBody) -> None:
+        """Send the kernel a message of a comm, behind what it executes.
+
+        Raises:
+            NoKernel: If the kernel is not ready.
+            ProtocolError: If the message cannot be one.
+        """
+        self._check_ready()
+        self._conversation.send_comm(message)
+
+    def _check_ready(self) -> None:
         if self._phase is not Phase.READY:
             what_next = "start a new one" if self._phase in (Phase.ENDING, Phase.DEAD) else "ask again when it is ready"
             raise NoKernel(f"The kernel cannot answer now: it is {self._phase.value}; {what_next}")
-        return await self._conversation.ask(msg_type, content)
 
     def _is_launched(self) -> bool:
         return self._command is not None and self._command.is_launched

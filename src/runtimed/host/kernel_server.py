@@ -25,6 +25,7 @@ from runtimed.protocol.host_operations import (
     HostRequest,
     HostRequestReply,
     HostRestart,
+    HostSendComm,
     HostShutdown,
     HostWarm,
     KernelAsk,
@@ -81,6 +82,8 @@ class KernelServer(HostServer):
                 return _nothing_after(kernel.stop())
             case KernelAsk(msg_type=msg_type, content=content):
                 return _bounded(kernel.ask(msg_type, content))
+            case HostSendComm(message=message):
+                kernel.send_comm(message)
             case HostGetVariable(name=name):
                 return kernel.variables.get(name)
             case HostPutVariable(name=name, pickled=pickled):

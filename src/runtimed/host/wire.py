@@ -17,7 +17,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 ChannelName = Literal["shell", "control", "stdin", "iopub"]
 KernelMessage = dict[str, Any]
-"""A parsed message: channel, msg_type, parent_id, content, metadata; `foreign` if from another client's code."""
+"""A parsed message: channel, msg_type, parent_id, content, metadata, buffers; `foreign` if of another client's code."""
 
 RECEIVE_HIGH_WATER: Final = 16
 """High-water mark: messages in memory of a kernel that waits for its reader. One that does not would drop them."""
@@ -189,6 +189,8 @@ class Wire:
         msg_id: str | None = None,
         subshell_id: str | None = None,
         parent: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        buffers: Sequence[bytes] = (),
     ) -> str:
         """Send a message and return its id. A closed wire drops it."""
         header = self._session.msg_header(msg_type)
@@ -196,11 +198,11 @@ class Wire:
             header["msg_id"] = msg_id
         if subshell_id is not None:
             header["subshell_id"] = subshell_id
-        message = {"header": header, "parent_header": parent or {}, "metadata": {}, "content": content}
+        message = {"header": header, "parent_header": parent or {}, "metadata": metadata or {}, "content": content}
         sent_id: str = header["msg_id"]
         if self._closed:
             return sent_id
-        frames = self._session.serialize(message)
+        frames = [*self._session.serialize(message), *buffers]
         self._sockets[channel].send_multipart(frames, zmq.NOBLOCK)
         self._wake()  # the descriptor is edge-triggered: a send may swallow the edge of a message that came meanwhile
         return sent_id
@@ -312,6 +314,7 @@ class Wire:
                 "header": parsed_header,
                 "metadata": _load(metadata),
                 "content": _load(content),
+                "buffers": frames[start + 5 :],
             }
         except (ValueError, KeyError, TypeError, RecursionError) as exc:
             logger.warning("skipped an unreadable message on %s: %s", channel, exc)

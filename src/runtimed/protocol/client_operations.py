@@ -25,6 +25,7 @@ from runtimed.protocol.browser_operations import (
     ReadActions,
     StartBrowser,
 )
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.inherited import Inherited
 from runtimed.protocol.operation import Edit, InRoom, OnSession, Operation, ReplyBody, Streamed, reply_type
 from runtimed.protocol.replies import Done, EventPage, GetBlobReply, GetResultValueReply, GetVariableReply, KernelAnswer
@@ -95,6 +96,7 @@ __all__ = [
     "RestoreNotebookReply",
     "RoomOperation",
     "RoomStatus",
+    "SendComm",
     "SetCellMetadata",
     "SetCellType",
     "SetKernelspec",
@@ -434,6 +436,15 @@ class Inspect(InRoom[KernelAnswer], frozen=True, tag="inspect"):
     detail_level: Number = 0
 
 
+class SendComm(InRoom[Done], frozen=True, tag="send_comm"):
+    """Send the kernel a message of a comm. It takes it when no cell runs; what it answers comes as `Comm` events.
+
+    Raises NoKernel.
+    """
+
+    message: CommBody
+
+
 class GetVariable(InRoom[GetVariableReply], frozen=True, tag="get_variable"):
     """Pickle a variable of the kernel. Raises VariableNotFound, ValueRefused."""
 
@@ -750,10 +761,15 @@ class ReadEvents(InRoom[EventPage], frozen=True, tag="read_events"):
 
 
 class Subscribe(Streamed[Done], frozen=True, tag="subscribe"):
-    """Stream the events of the session with seq above `after` (None: from now on), until cancelled."""
+    """Stream the events of the session with seq above `after` (None: from now on), until cancelled.
+
+    With `comms`, the kernel's `Comm` events come, too, as long as the client keeps up; their seq is that of an event
+    before them.
+    """
 
     cell_ids: Texts | None = None
     after: Number | None = None
+    comms: bool = False
 
 
 class CancelExecution(InRoom[Done], frozen=True, tag="cancel_execution"):
@@ -811,6 +827,7 @@ RoomOperation = (
     | Interrupt
     | Complete
     | Inspect
+    | SendComm
     | GetVariable
     | PutVariable
     | GetResultValue

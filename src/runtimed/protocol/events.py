@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from runtimed.protocol.comms import CommBody
+
 __all__ = [
     "MAX_INLINE",
     "Blob",
@@ -18,6 +20,7 @@ __all__ = [
     "BrowserUsed",
     "CellChanged",
     "Clear",
+    "Comm",
     "Display",
     "EnvProgress",
     "Event",
@@ -211,6 +214,15 @@ class EnvProgress(_Event, frozen=True, tag="env"):
     total: int | None = None
 
 
+class Comm(_Event, frozen=True, tag="comm"):
+    """The kernel has sent a message of a comm. Never stored: it is sent at most once, to those who follow the session.
+
+    Its execution is the one whose code has caused it, if any did.
+    """
+
+    message: CommBody
+
+
 class CellChanged(_Event, frozen=True, tag="cell"):
     """A cell was added, edited, moved or deleted, or its outputs were cleared. Made by the room."""
 
@@ -248,5 +260,6 @@ Event = (
     | BrowserUsed
     | EnvProgress
     | CellChanged
+    | Comm
     | Omitted
 )

@@ -8,6 +8,7 @@ import msgspec
 
 from runtimed.protocol.bounds import Environment, Expressions, Minutes, Number
 from runtimed.protocol.browser_operations import BrowserOperation
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.inherited import Inherited
 from runtimed.protocol.operation import Operation, ReplyBody, ReplyT_co, reply_type
 from runtimed.protocol.replies import Done, GetBlobReply, GetResultValueReply, GetVariableReply, KernelAnswer
@@ -32,6 +33,7 @@ __all__ = [
     "HostRequest",
     "HostRequestReply",
     "HostRestart",
+    "HostSendComm",
     "HostShutdown",
     "HostWarm",
     "KernelAsk",
@@ -237,6 +239,12 @@ class HostGetResultValue(Operation[GetResultValueReply], frozen=True, tag="host_
     execution_id: str
 
 
+class HostSendComm(Operation[Done], frozen=True, tag="host_send_comm"):
+    """See `SendComm`."""
+
+    message: CommBody
+
+
 class HostInput(Operation[Done], frozen=True, tag="host_input"):
     """Answer the pending input request of an execution."""
 
@@ -279,6 +287,7 @@ HostOperation = (
     | HostGetVariable
     | HostPutVariable
     | HostGetResultValue
+    | HostSendComm
     | HostInput
     | HostReadBlob
     | HostDropBlob

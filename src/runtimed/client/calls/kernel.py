@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.errors import KernelStartFailed
+from runtimed.models import CommType
 from runtimed.progress import Progress
 from runtimed.protocol import client_operations as ops
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import EnvProgress, Event
 
 __all__ = [
@@ -21,6 +25,7 @@ __all__ = [
     "kernel_choice",
     "log_environment",
     "restart_kernel",
+    "send_comm",
     "shown_on",
     "shutdown_kernel",
     "start_kernel",
@@ -210,6 +215,39 @@ def inspect(
     position = _position(code, cursor_pos)
     request = ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)
     return (yield from ask(request)).content
+
+
+def send_comm(
+    notebook: Notebook,
+    msg_type: CommType,
+    content: Mapping[str, Any],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    buffers: Sequence[bytes] = (),
+) -> Flow[None]:
+    """Send the kernel a message of a comm, as the frontend of a widget does; for frontends.
+
+    The kernel takes it when no cell runs. What it sends itself, `subscribe(event_types=["comm"])` gives.
+
+    Args:
+        msg_type: `comm_open`, `comm_msg` or `comm_close`.
+        content: JSON values: the `comm_id`, the `data`, and for `comm_open` the `target_name`.
+        metadata: JSON values.
+        buffers: The binary buffers, at most some 15 MiB together.
+
+    Raises:
+        NoKernel: If no kernel runs.
+        TypeError: If something is no JSON value.
+
+    Source: Jupyter messaging 5.4, "Custom Messages".
+    """
+    message = CommBody(
+        msg_type=msg_type,
+        content=json.dumps(dict(content)),
+        metadata=json.dumps(dict(metadata or {})),
+        buffers=tuple(map(bytes, buffers)),
+    )
+    yield from ask(ops.SendComm(notebook_id=notebook.id, message=message))
 
 
 def _position(code: str, cursor_pos: int | None) -> int:

@@ -72,7 +72,8 @@ class Stream:
         if self._execution_id is not None:
             operation = ops.Watch(notebook_id=self._notebook.id, execution_id=self._execution_id, whole=True)
         else:
-            operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after)
+            comms = self._event_types is not None and "comm" in self._event_types
+            operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after, comms=comms)
         return Follow(operation, lambda _event: None, self._timeout_secs)
 
     def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
@@ -125,7 +126,9 @@ def subscribe(
 
     Args:
         cell_ids: Only the events of these cells, and those of the kernel; None for all.
-        event_types: Only events of these types; None for all but input requests of code (`input_requested`).
+        event_types: Only events of these types; None for all but input requests of code (`input_requested`) and
+            messages of comms (`comm`). The latter are not stored: they come from the first event on that is taken, as
+            long as the reader keeps up.
 
     Raises:
         TypeError: If an argument is a text instead of a list: its letters would match nothing.
@@ -140,5 +143,5 @@ def subscribe(
             f"There are no events of the type {', '.join(sorted(map(repr, unknown)))}; those that there are: "
             f"{', '.join(get_args(EventType))}"
         )
-    wanted = set(get_args(EventType)) - {"input_requested"} if event_types is None else event_types
+    wanted = set(get_args(EventType)) - {"input_requested", "comm"} if event_types is None else event_types
     return Stream(notebook, cell_ids=cell_ids, event_types=wanted)

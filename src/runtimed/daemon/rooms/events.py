@@ -71,6 +71,7 @@ class Stream:
         reader: ExecutionReader | None = None,
         cell_ids: frozenset[str] | None = None,
         only: type[Event] | None = None,
+        comms: bool = False,
         outcome: Callable[[], ReplyBody | None] = lambda: None,
     ) -> None:
         """Make a stream that is behind; `advance` brings it up.
@@ -83,6 +84,7 @@ class Stream:
             reader: Only the events of one execution, those that this reader gets.
             cell_ids: Only events of these cells, and those that concern no cell.
             only: Only events of this type.
+            comms: Whether `Comm` events come as well.
             outcome: Asked when all events were sent: the final reply, or None if more may come.
         """
         self._channel = channel
@@ -91,6 +93,7 @@ class Stream:
         self._reader = reader
         self._cell_ids = cell_ids
         self._only = only
+        self._comms = comms
         self._outcome = outcome
         self._live = False
         self._open = True
@@ -146,6 +149,11 @@ class Stream:
         self._channel.side.fail(self._asked, error)
         self._channel.flush()
         self.close()
+
+    def tell(self, body: bytes) -> None:
+        """Send a `Comm`, if it is wanted and the client keeps up."""
+        if self._comms and self._live and self._channel.writable:
+            self._send(iter([(self.cursor, body)]))
 
     def fall_behind(self) -> None:
         """Take what was just committed later, from storage."""
@@ -314,6 +322,11 @@ class EventLog:
     def remembered_sizes(self) -> int:
         """How many sizes are remembered; see `OutputSizes.remembered`."""
         return self._sizes.remembered
+
+    def tell(self, body: bytes) -> None:
+        """Send an event that is not stored to those who want such and keep up."""
+        for stream in list(self._streams):
+            stream.tell(body)
 
     def forget_sizes(self, execution_id: str | None = None) -> None:
         """Forget what the displays of an execution weigh, or of all: no update of them will come any more."""

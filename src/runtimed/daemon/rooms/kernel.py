@@ -33,6 +33,7 @@ from runtimed.ids import NotebookId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
 from runtimed.protocol.client_operations import Enqueue, SyncEnvironmentReply
 from runtimed.protocol.codec import unpack
+from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import Event, Finished, KernelState, Started
 from runtimed.protocol.host_operations import (
     AttachReply,
@@ -44,6 +45,7 @@ from runtimed.protocol.host_operations import (
     HostPutVariable,
     HostRequest,
     HostRestart,
+    HostSendComm,
     KernelAsk,
     Question,
 )
@@ -322,6 +324,10 @@ class RoomKernel(Hosted):
         """Ask the kernel something that is no execution; see `KernelAsk`."""
         return self._running_link().ask(KernelAsk(msg_type=question, content=content))
 
+    def send_comm(self, message: CommBody) -> asyncio.Future[Done]:
+        """Send the kernel a message of a comm."""
+        return self._running_link().ask(HostSendComm(message=message))
+
     def get_variable(self, name: str) -> asyncio.Future[GetVariableReply]:
         """Ask the kernel for a variable; it answers while a cell runs, if it can."""
         return self._running_link().ask(HostGetVariable(name=name))
@@ -392,7 +398,8 @@ class RoomKernel(Hosted):
     # --- what the host tells ---
 
     def host_news(self, event: bytes) -> None:
-        """See `HostOwner`: the host of a kernel has none."""
+        """See `HostOwner`: that of a kernel is a `Comm`."""
+        self._log.tell(event)
 
     def _described(self, reply: AttachReply) -> None:
         self._pid, self.env_source = reply.kernel_pid, reply.env_source

@@ -159,6 +159,7 @@ def _in_room(
                 room.log,
                 after=room.log.last if operation.after is None else operation.after,
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
+                comms=operation.comms,
             )
         case ops.ReadEvents():
             room.contents.check_execution(operation.execution_id)
@@ -203,6 +204,8 @@ def _in_room(
             return _answered(room.kernel.ask("complete_request", code=code, cursor_pos=position))
         case ops.Inspect(code=code, cursor_pos=position, detail_level=level):
             return _answered(room.kernel.ask("inspect_request", code=code, cursor_pos=position, detail_level=level))
+        case ops.SendComm(message=message):
+            return _done(room.kernel.send_comm(message))
         case ops.GetVariable():
             return _answered(room.kernel.get_variable(operation.name))
         case ops.PutVariable():

@@ -1,0 +1,101 @@
+"""Messages of comms, both ways, with their buffers: what a frontend needs that shows a session's widgets."""
+
+import pytest
+
+from runtimed import CommMessage, NoKernel, RuntimedError
+
+SLIDER = """
+import ipywidgets
+slider = ipywidgets.IntSlider(max=1000)
+slider.observe(lambda change: print('moved to', change.new), 'value')
+slider.comm.comm_id
+"""
+MIRROR = """
+def opened(comm, message):
+    comm.on_msg(lambda told: comm.send(
+        {"size": sum(map(len, told["buffers"])), "data": told["content"]["data"]},
+        metadata={"of": told["metadata"]},
+        buffers=[bytes(buffer)[::-1] for buffer in told["buffers"]],
+    ))
+    comm.send({"opened": message["content"]["data"]})
+get_ipython().kernel.comm_manager.register_target("mirror", opened)
+"""
+
+
+def following(session, *types):
+    """Return the events that come from now on. They come live, and so from the first one that is taken."""
+    events = session.subscribe(event_types=["comm", "execution_started", *types])
+    session.run("pass")
+    assert next(events).event_type == "execution_started"
+    return events
+
+
+def comms(session):
+    return (event.comm for event in following(session) if event.comm is not None)
+
+
+def test_a_slider_that_a_client_moves_calls_back_and_tells_of_it(with_kernel):
+    comm_id = with_kernel.run(SLIDER).value
+    events = following(with_kernel, "output")
+    told = {"method": "update", "state": {"value": 42}, "buffer_paths": []}
+    with_kernel.send_comm("comm_msg", {"comm_id": comm_id, "data": told})
+
+    seen, states = [], []
+    for event in events:
+        if event.comm is None:
+            seen.append(event.output.text)
+        elif event.comm.content["comm_id"] == comm_id:
+            states.append(event.comm.content["data"].get("state"))
+        if "".join(seen) == "moved to 42\n" and states:
+            break
+    assert {"value": 42} in states
+    assert with_kernel.run("slider.value").value == 42
+    assert with_kernel.run("slider.value = 7").success
+    quiet = with_kernel.subscribe()
+    with_kernel.run("slider.value = 8")
+    types = []
+    for event in quiet:
+        types.append(event.event_type)
+        if event.event_type == "done":
+            break
+    assert "comm" not in types, "who does not name them gets none"
+
+
+def test_buffers_and_metadata_travel_both_ways(with_kernel):
+    with_kernel.run(MIRROR)
+    heard = comms(with_kernel)
+    buffers = [bytes(range(256)) * 8000, b"", b"\xff\x00"]
+    with_kernel.send_comm("comm_open", {"comm_id": "m", "target_name": "mirror", "data": {"a": [1, None, "é\ud800"]}})
+    with_kernel.send_comm("comm_msg", {"comm_id": "m", "data": 1.5}, metadata={"m": 1}, buffers=buffers)
+
+    opened = CommMessage(msg_type="comm_msg", content={"comm_id": "m", "data": {"opened": {"a": [1, None, "é\ud800"]}}})
+    assert next(heard) == opened
+    assert next(heard) == CommMessage(
+        msg_type="comm_msg",
+        content={"comm_id": "m", "data": {"size": sum(map(len, buffers)), "data": 1.5}},
+        metadata={"of": {"m": 1}},
+        buffers=tuple(buffer[::-1] for buffer in buffers),
+    )
+    heard.close()
+
+
+def test_what_is_too_large_is_left_out_and_the_rest_comes(with_kernel):
+    heard = comms(with_kernel)
+    code = "from comm import create_comm\nlarge = create_comm(target_name='x', comm_id='x')\n"
+    with_kernel.run(f"{code}large.send({{}}, buffers=[bytes(9 * 2**20)])\nlarge.send({{'after': 1}})\nlarge.close()")
+    types = [next(heard) for _ in range(3)]
+    assert [(comm.msg_type, comm.content["data"]) for comm in types] == [
+        ("comm_open", {}),
+        ("comm_msg", {"after": 1}),
+        ("comm_close", {}),
+    ]
+    heard.close()
+
+
+def test_what_is_no_message_of_a_comm_is_refused_and_so_is_one_without_a_kernel(with_kernel, session):
+    with pytest.raises(TypeError):
+        with_kernel.send_comm("comm_msg", {"comm_id": object()})
+    with pytest.raises(RuntimedError):
+        with_kernel.send_comm("comm_mistake", {"comm_id": "m"})
+    with pytest.raises(NoKernel):
+        session.send_comm("comm_msg", {"comm_id": "m", "data": {}})
