@@ -1,6 +1,6 @@
 """Messages to bytes and back: a frame is a length in four bytes (big-endian), then one MessagePack value.
 
-What comes from outside is decoded by type: nothing is made of bytes that have no place in a message. Lone surrogates,
+Bytes from outside are decoded by type: no object is made of bytes that have no place in a message. Lone surrogates,
 which a kernel may print, pass (`surrogatepass`). Nothing here waits or opens a socket.
 """
 
@@ -44,7 +44,7 @@ MAX_FRAME: Final = 16 * 2**20
 """Largest frame accepted from a peer, in bytes, its length prefix not counted."""
 
 MAX_GREETING: Final = 2**16
-"""Largest frame of a side that has not said who it is, in bytes. A frame of this size costs nobody anything."""
+"""Largest frame before the greeting, in bytes. A frame of this size is harmless."""
 
 _LENGTH: Final = struct.Struct(">I")
 _pack = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", autoreset=True).pack
@@ -54,31 +54,32 @@ T = TypeVar("T")
 
 
 class _Decoder(Generic[T]):
-    """Reads values of one type."""
+    """Decodes values of one type."""
 
     def __init__(self, kind: Any, what: str) -> None:
-        # msgspec looks at the types here, once: threads may decode at the same time.
+        # msgspec inspects the types here, once: threads may decode at the same time.
         self._decoder = msgspec.msgpack.Decoder(kind)
         self._box = msgspec.defstruct("_Box", [("value", kind)])
         msgspec.json.Decoder(self._box)
         self._what = what
 
     def decode(self, data: bytes | memoryview, *, trusted: bool = True) -> T:
-        """Return the value in these bytes.
+        """Decode a value.
 
         Args:
             data: MessagePack.
-            trusted: Whether an honest side has made them.
+            trusted: Whether an honest side has encoded it.
 
         Raises:
-            ProtocolError: If they are none.
+            ProtocolError: If the bytes are no such value.
         """
         try:
             value: T = self._decoder.decode(data)
         except (msgspec.ValidationError, TypeError, RecursionError) as exc:
             raise ProtocolError(f"not {self._what}: {exc}") from exc
         except (msgspec.DecodeError, ValueError):
-            # A lone surrogate is none to msgspec. What reads it makes objects of everything, so that is counted first.
+            # msgspec refuses a lone surrogate. The fallback makes objects of everything, so the values are counted
+            # first.
             if not trusted:
                 check_values(bytes(data))
             return self._convert(unpack(data))
@@ -97,7 +98,7 @@ class _OperationTag(msgspec.Struct):
 
 
 class _RequestTag(msgspec.Struct):
-    """What a message says of its kind, all else left alone."""
+    """The kind of a message, without its other fields."""
 
     operation: _OperationTag | None = None
 
@@ -109,7 +110,7 @@ _tags: Final[_Decoder[_RequestTag]] = _Decoder(_RequestTag, "a message")
 
 
 class _AskedDecoder(Generic[T]):
-    """Reads what comes from a side that connected: nobody knows what it may hold."""
+    """Decodes messages of a side that connected, which may contain anything."""
 
     def __init__(self, kind: Any, operations: Any, whom: str) -> None:
         self._decoder: _Decoder[T] = _Decoder(kind, "a message")
@@ -136,7 +137,7 @@ def pack(value: Any) -> bytes:
     """Encode plain values (None, bool, int, float, str, bytes, list, dict) as MessagePack.
 
     Raises:
-        ProtocolError: If the value holds something else, or an integer of more than 64 bits.
+        ProtocolError: If the value contains something else, or an integer of more than 64 bits.
     """
     try:
         packed: bytes = _pack(value)
@@ -161,7 +162,7 @@ def encode_message(message: Message) -> bytes:
     """Return the frame of a message, length prefix included.
 
     Raises:
-        ProtocolError: If it does not fit into MAX_FRAME, or holds what is no plain value.
+        ProtocolError: If it does not fit into MAX_FRAME, or contains something else than plain values.
     """
     try:
         plain = msgspec.to_builtins(message, builtin_types=(bytes,))
@@ -174,7 +175,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode_event(event: Event) -> bytes:
-    """Return an event's own bytes, the same for storage and for every subscriber."""
+    """Return an event's encoded bytes, the same for storage and for every subscriber."""
     return pack(msgspec.to_builtins(event, builtin_types=(bytes,)))
 
 
@@ -183,7 +184,7 @@ _CLEAR: Final = pack("t") + pack("clear")
 
 
 def is_clear(event: bytes) -> bool:
-    """Whether an event's own bytes, made by `encode_event`, are those of a `Clear`; decoding them takes longer."""
+    """Whether an event's encoded bytes are those of a `Clear`; decoding them takes longer."""
     return event.startswith(_CLEAR, 1)
 
 
@@ -195,7 +196,7 @@ _EVENT_BODY: Final = pack("event") + b"\xc6"
 
 
 def encode_event_frame(request_id: int, seq: int, event: bytes) -> tuple[bytes, bytes]:
-    """Return an event frame in two parts, to be sent one behind the other: its own prefix, and `event` untouched."""
+    """Return an event frame in two parts, to be sent one after the other: its prefix, and `event` unchanged."""
     head = b"".join((_EVENT_HEAD, _pack(request_id), _EVENT_SEQ, _pack(seq), _EVENT_BODY, _LENGTH.pack(len(event))))
     return _LENGTH.pack(len(head) + len(event)) + head, event
 
@@ -204,23 +205,23 @@ def decode_greeting(body: bytes) -> Hello:
     """Return the greeting in a frame's body.
 
     Raises:
-        ProtocolError: If it holds none.
+        ProtocolError: If it contains none.
     """
     return _greetings.decode(body, trusted=False)
 
 
 def decode_asked_of_daemon(body: bytes) -> AskedOfDaemon:
-    """Return the message in a frame's body that came from a client: nobody knows what else it may hold.
+    """Return the message of a client in a frame's body, which may contain anything.
 
     Raises:
-        ProtocolError: If it is no MessagePack, no such message, asks for what nobody asks of a daemon, a field has a
-            wrong type or is out of bounds, or it is made of too many values.
+        ProtocolError: If it is no MessagePack, no such message, an operation unknown to a daemon, a field has a wrong
+            type or is out of bounds, or it has too many values.
     """
     return _asked_of_daemon.decode(body)
 
 
 def decode_asked_of_host(body: bytes) -> AskedOfHost:
-    """Return the message in a frame's body that came from a daemon; see `decode_asked_of_daemon`.
+    """Return the message of a daemon in a frame's body; see `decode_asked_of_daemon`.
 
     Raises:
         ProtocolError: Likewise.
@@ -229,7 +230,7 @@ def decode_asked_of_host(body: bytes) -> AskedOfHost:
 
 
 def decode_answer(body: bytes) -> Answer:
-    """Return the message in a frame's body that came from the side which listens.
+    """Return the message of the listening side in a frame's body.
 
     Raises:
         ProtocolError: If it is no MessagePack, no such message, or a field has a wrong type.
@@ -238,10 +239,10 @@ def decode_answer(body: bytes) -> Answer:
 
 
 def decode_event(data: bytes | memoryview) -> Event:
-    """Return an event from its own bytes.
+    """Return an event from its encoded bytes.
 
     Raises:
-        ProtocolError: If the bytes hold none.
+        ProtocolError: If the bytes are no event.
     """
     return _events.decode(data)
 
@@ -250,7 +251,7 @@ def read_pieces(operation: Operation[InPieces[T]], data: bytes) -> T:
     """Return the value of a reply in pieces, from all of its bytes.
 
     Raises:
-        ProtocolError: If they hold no such value.
+        ProtocolError: If they are no such value.
     """
     (kind,) = get_args(reply_type(type(operation)))
     try:
@@ -261,10 +262,10 @@ def read_pieces(operation: Operation[InPieces[T]], data: bytes) -> T:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frame bodies.
+    """Splits a stream of bytes into frame bodies.
 
     Attributes:
-        max_frame: Largest frame that is read, in bytes.
+        max_frame: Largest accepted frame, in bytes.
     """
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
@@ -272,7 +273,7 @@ class FrameReader:
         self._buffer = bytearray()
 
     def receive_data(self, data: bytes | memoryview) -> Generator[bytes]:
-        """Take bytes as they came from the socket; give the bodies of the frames that are now complete.
+        """Take bytes from the socket, and yield the bodies of the frames that are now complete.
 
         Consume or close the iterator before the next call, which begins with what was not consumed.
 
@@ -300,12 +301,12 @@ class FrameReader:
 
     @property
     def pending(self) -> int:
-        """Bytes of a frame that is not complete yet."""
+        """Bytes of the incomplete frame."""
         return len(self._buffer)
 
     @property
     def announced(self) -> int:
-        """Size of the frame that is not complete yet, in bytes; 0 if there is none, or its size is yet to come."""
+        """Size of the incomplete frame, in bytes; 0 if there is none, or its size is not yet known."""
         if len(self._buffer) < _LENGTH.size:
             return 0
         length: int = _LENGTH.unpack_from(self._buffer)[0]

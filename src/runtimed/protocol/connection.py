@@ -1,7 +1,8 @@
 """The conversation on one connection, as its two sides: bytes in, typed events out, and bytes to be sent.
 
-The asking side greets and asks; the serving side checks the greeting and answers. Both own the rules: which message may
-come when, which requests are under way, and that each of them is settled once. Nothing here waits or opens a socket.
+The asking side greets and sends requests; the serving side checks the greeting and answers. Both own the rules: which
+message may come when, which requests are in flight, and that each of them is settled once. Nothing here waits or opens
+a socket.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ __all__ = [
 ]
 
 MAX_SENTENCE: Final = 1000
-"""Characters that are left of a sentence which does not fit into a frame."""
+"""Characters that are left of a sentence that does not fit into a frame."""
 
 MAX_CANCELLED: Final = 1000
-"""Number of the latest cancelled requests whose numbers are not used again: their replies may be on their way."""
+"""Number of the latest cancelled requests whose numbers are not used again: their replies may be in flight."""
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -77,7 +78,7 @@ class Greeted(msgspec.Struct, frozen=True):
 
     Attributes:
         version: Its version of runtimed.
-        pid: Its process id, as it says.
+        pid: Its process id, by its own account.
     """
 
     version: str
@@ -89,7 +90,7 @@ class Replied(msgspec.Struct, Generic[T], frozen=True):
 
     Attributes:
         id: The request's number.
-        waiter: What was handed to `AskingSide.ask`.
+        waiter: The waiter given to `AskingSide.ask`.
         result: The reply's map.
     """
 
@@ -111,9 +112,9 @@ class EventReceived(msgspec.Struct, Generic[T], frozen=True):
 
     Attributes:
         id: The request's number.
-        waiter: What was handed to `AskingSide.ask`.
+        waiter: The waiter given to `AskingSide.ask`.
         seq: The event's number.
-        event: Its own bytes; `codec.decode_event` reads them.
+        event: Its encoded bytes; `codec.decode_event` decodes them.
     """
 
     id: int
@@ -123,14 +124,14 @@ class EventReceived(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Numbered(msgspec.Struct, frozen=True):
-    """An event of the stream that a host has, which answers no request; the attributes are those of `EventReceived`."""
+    """An event of a host's stream, which answers no request; the attributes are those of `EventReceived`."""
 
     seq: int
     event: bytes
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The connection has ended. Always the last event, and the only one of its kind."""
+    """The connection has ended. Always the last event, and only once."""
 
     error: RuntimedError
 
@@ -142,19 +143,19 @@ AskingEvent = Greeted | Replied[T] | Failed[T] | EventReceived[T] | Numbered | E
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """The asking side has said who it is, in a version that is understood: `welcome` it, or `refuse` it."""
+    """The asking side has greeted, in a supported version: `welcome` it, or `refuse` it."""
 
     hello: Hello
 
 
 @dataclass(slots=True, eq=False)
 class Asked(Generic[OperationT, T]):
-    """A request to be answered; it is handed back to `reply`, `fail` and `send_event`.
+    """A request to be answered; pass it to `reply`, `fail` and `send_event`.
 
     Attributes:
         id: The request's number.
-        operation: What to do.
-        work: What the owner has begun for it, for the owner to keep here.
+        operation: The operation.
+        work: The owner's work on it; the owner keeps it here.
     """
 
     id: int
@@ -163,7 +164,7 @@ class Asked(Generic[OperationT, T]):
 
 
 class Cancelled(msgspec.Struct, Generic[OperationT, T], frozen=True):
-    """Nobody waits any more for the answer to this request; whatever is sent for it is dropped."""
+    """The request is cancelled; whatever is sent for it is dropped."""
 
     asked: Asked[OperationT, T]
 
@@ -183,18 +184,18 @@ class Acknowledged(msgspec.Struct, frozen=True):
 ServingEvent = Greeting | Asked[OperationT, T] | Cancelled[OperationT, T] | Abandoned[OperationT, T] | Acknowledged
 
 HelloCheck = Callable[[Hello, str], str | None]
-"""Given a greeting and this side's version, says why it is refused; None if it is not (see `handshake`)."""
+"""Given a greeting and this side's version, returns why it is refused; None if it is accepted (see `handshake`)."""
 
 
 # --- both sides -------------------------------------------------------------------------------------------------------
 
 
 class Side(Generic[E]):
-    """What both sides have in common: frames, the refusal, and the end.
+    """The common part of both sides: frames, the refusal, and the end.
 
     Attributes:
-        error: Why the connection cannot go on: what the other side did wrong, or its own words. Handle the events that
-            came before, then call `refuse` with it, and close.
+        error: Why the connection cannot go on: the peer's violation, or its own refusal. Handle the events that came
+            before, then call `refuse` with it, and close.
         is_greeted: Whether the greeting was accepted.
         is_over: Whether nothing more can be sent.
     """
@@ -208,9 +209,9 @@ class Side(Generic[E]):
         self._reads = True
 
     def receive_data(self, data: bytes = b"") -> Generator[E]:
-        """Take bytes as they came; give the events that they complete.
+        """Take bytes, and yield the events that they complete.
 
-        Messages are read one by one, as the events are asked for; after an `error` there are none. Consume or close the
+        Messages are decoded one by one, as the events are taken; after an `error` there are none. Consume or close the
         iterator before the next call, which begins with what was not consumed.
         """
         if self.error is not None or self.is_over:
@@ -226,35 +227,35 @@ class Side(Generic[E]):
                 if not self._reads:
                     return
         except ProtocolError as exc:
-            # Not the error itself: its traceback holds the frame.
+            # Not the error itself: its traceback refers to the frame.
             self.error = ProtocolError(exc.message)
             self._reads = False
         finally:
             bodies.close()
 
     def receive_eof(self, reason: str = "") -> list[E]:
-        """Say that the connection has ended, whoever ended it; give what that means. Saying so twice is harmless.
+        """Note that the connection has ended, by whichever side; return the resulting events. Idempotent.
 
         Args:
             reason: Why, if it broke.
         """
         self.is_over = True
         self._reads = False
-        self._reader = FrameReader()  # what it holds may be large, and its owner may be kept for a while
+        self._reader = FrameReader()  # its buffer may be large, and its owner may live on for a while
         self._unsent.clear()
         return self._settle_all(reason)
 
     def data_to_send(self) -> list[bytes]:
-        """Return what is to be sent now, to be sent in this order."""
+        """Return the bytes to be sent now, in this order."""
         unsent, self._unsent = self._unsent, []
         return unsent
 
     def refuse(self, reason: str, error: str = "ProtocolError") -> None:
-        """Say why the connection ends, as the last that is said; close it when that is sent. Harmless twice.
+        """Send the reason for the end of the connection as the last message; close once it is sent. Idempotent.
 
         Args:
             reason: A sentence.
-            error: Name of the class of error that it is.
+            error: Name of the error's class.
         """
         self._say(Refusal(_shortened(reason), error))
         self.is_over = True
@@ -262,7 +263,7 @@ class Side(Generic[E]):
 
     @property
     def unfinished(self) -> tuple[int, int]:
-        """Size of the frame that has not come whole, and how much of it is here, in bytes; both 0 if there is none."""
+        """Size of the incomplete frame, and how much of it has arrived, in bytes; both 0 if there is none."""
         return self._reader.announced, self._reader.pending
 
     def _take(self, body: bytes) -> E | None:
@@ -288,7 +289,7 @@ class AskingSide(Side[AskingEvent[T]]):
         """Begin a conversation.
 
         Args:
-            other: What the serving side is called in errors: "the daemon".
+            other: Name of the serving side in errors: "the daemon".
         """
         super().__init__(MAX_FRAME)
         self._other = other
@@ -299,7 +300,7 @@ class AskingSide(Side[AskingEvent[T]]):
         self._has_ended = False
 
     def hello(self, hello: Hello) -> None:
-        """Say who this side is; `Greeted` comes, or `Ended`."""
+        """Send the greeting; `Greeted` follows, or `Ended`."""
         self._has_greeted = True
         self._say(hello)
 
@@ -307,15 +308,15 @@ class AskingSide(Side[AskingEvent[T]]):
         """Send a request.
 
         Args:
-            operation: What to do.
-            waiter: Comes back with all that answers it.
+            operation: The operation.
+            waiter: Returned with everything that answers it.
             request_id: Its number, for a request that was numbered elsewhere; None for the next one.
 
         Returns:
             Its number, until it is settled.
 
         Raises:
-            ProtocolError: If it does not fit into a frame, or a request of this number is under way, or was cancelled:
+            ProtocolError: If it does not fit into a frame, or a request of this number is in flight or was cancelled:
                 its reply would be taken for the new one's.
             RuntimedError: If the connection has ended.
         """
@@ -332,7 +333,7 @@ class AskingSide(Side[AskingEvent[T]]):
         return request_id
 
     def cancel(self, request_id: int) -> bool:
-        """Give a request up: nothing more comes of it. Return whether it was under way."""
+        """Cancel a request: nothing more comes of it. Return whether it was in flight."""
         if request_id not in self._waiters:
             return False
         del self._waiters[request_id]
@@ -343,7 +344,7 @@ class AskingSide(Side[AskingEvent[T]]):
         return True
 
     def acknowledge(self, seq: int) -> None:
-        """Say that all numbered events up to and including this one are stored."""
+        """Acknowledge all numbered events up to and including this one: they are stored."""
         self._say(Ack(seq))
 
     def _take(self, body: bytes) -> AskingEvent[T] | None:
@@ -353,7 +354,7 @@ class AskingSide(Side[AskingEvent[T]]):
                 if message.id == 0:
                     return Numbered(message.seq, message.event)
                 if message.id not in self._waiters:
-                    return None  # given up meanwhile, as are replies that nobody waits for
+                    return None  # cancelled meanwhile, as replies without a waiter
                 return EventReceived(message.id, self._waiters[message.id], message.seq, message.event)
             case Reply() if self.is_greeted:
                 if message.id not in self._waiters:
@@ -400,11 +401,11 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         """Wait for a greeting.
 
         Args:
-            decode: Reads what this side can be asked; see `codec`.
-            check: Says which greetings are refused.
+            decode: Decodes the messages that this side accepts; see `codec`.
+            check: Decides which greetings are refused.
             version: This side's version of runtimed.
             pid: This side's process id.
-            has_stream: Whether it sends numbered events that answer no request, and takes acknowledgements of them.
+            has_stream: Whether it sends numbered events that answer no request, and accepts their acknowledgements.
         """
         super().__init__(MAX_GREETING)
         self._decode = decode
@@ -416,11 +417,11 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
 
     @property
     def under_way(self) -> ValuesView[Asked[OperationT, T]]:
-        """The requests that are neither answered nor given up."""
+        """The requests that are neither answered nor cancelled."""
         return self._under_way.values()
 
     def welcome(self) -> None:
-        """Accept the greeting: from now on the other side may ask, in frames of any size."""
+        """Accept the greeting: from now on the peer may send requests, in frames of any size."""
         self._say(Welcome(self._version, self._pid))
         self.is_greeted = True
         self._reads = not self.is_over
@@ -437,18 +438,18 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
                 del self._under_way[asked.id]
 
     def fail(self, asked: Asked[OperationT, T], error: RuntimedError) -> None:
-        """Answer a request with an error; of a sentence that fits into no frame, its beginning is sent."""
+        """Answer a request with an error; a sentence that fits into no frame is cut."""
         if self.is_under_way(asked):
             del self._under_way[asked.id]
             name, sentence = wire_name(error), error.message
             try:
                 self._say(Failure(asked.id, name, sentence, error.data))
             except ProtocolError:
-                # It repeats what was asked for, and an id of 10 MB does not fit twice; or its data are no plain values.
+                # It repeats the request, and an id of 10 MB does not fit twice; or its data are no plain values.
                 self._say(Failure(asked.id, name, _shortened(sentence), {}))
 
     def send_event(self, asked: Asked[OperationT, T], seq: int, event: bytes) -> None:
-        """Send a part of the answer to a request: the event's own bytes, which are not copied."""
+        """Send a part of the answer to a request: the event's encoded bytes, which are not copied."""
         if not self.is_over and self.is_under_way(asked):
             self._unsent += encode_event_frame(asked.id, seq, event)
 
@@ -458,7 +459,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
             self._unsent += encode_event_frame(0, seq, event)
 
     def is_under_way(self, asked: Asked[OperationT, T]) -> bool:
-        """Whether a request is neither answered nor given up."""
+        """Whether a request is neither answered nor cancelled."""
         return self._under_way.get(asked.id) is asked
 
     def _take(self, body: bytes) -> ServingEvent[OperationT, T] | None:
@@ -468,7 +469,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         match message:
             case Request(id=request_id):
                 if request_id in self._under_way:
-                    # The other side could not tell whose the answers are, and only one of them could be cancelled.
+                    # The peer could not tell whose the answers are, and only one of them could be cancelled.
                     raise ProtocolError(
                         f"Request {request_id} is not answered yet: give each request a number of its own"
                     )
@@ -490,7 +491,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         refusal = self._check(hello, self._version)
         if refusal is not None:
             raise ProtocolError(refusal)
-        self._reads = False  # what comes behind a greeting is read by other rules
+        self._reads = False  # messages behind a greeting are decoded by other rules
         return Greeting(hello)
 
     def _settle_all(self, _reason: str) -> list[ServingEvent[OperationT, T]]:

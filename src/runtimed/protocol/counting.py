@@ -9,11 +9,11 @@ from runtimed.errors import ProtocolError
 __all__ = ["MAX_VALUES", "check_values"]
 
 MAX_VALUES: Final = 2**17
-"""Most values in one message: an empty list takes a byte here, and 64 in memory."""
+"""Most values in one message: an empty list takes one byte here, and 64 in memory."""
 
 
 def _fixed_sizes() -> list[int]:
-    """Return the bytes that each first byte begins, 0 where more has to be read."""
+    """Return the length of a value by its first byte; 0 where more has to be read."""
     sizes = [0] * 256
     sizes[0x00:0x80] = [1] * 128  # small integers
     sizes[0xE0:0x100] = [1] * 32
@@ -30,9 +30,9 @@ _COUNTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}  # lis
 
 
 def check_values(data: bytes, most: int = MAX_VALUES) -> None:
-    """See that a MessagePack value is made of a bounded number of others, and that its numbers are finite.
+    """Check that a MessagePack value has a bounded number of parts, and that its numbers are finite.
 
-    It takes 0.2 µs for each of them. What it lets pass may still be no message.
+    It takes 0.2 µs per part. An accepted value may still be no message.
 
     Raises:
         ProtocolError: If there are more than `most`, an extension type, a number that is not finite, or no end.

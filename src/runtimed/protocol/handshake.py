@@ -1,4 +1,4 @@
-"""Which greetings are refused: those of another version, with the side to upgrade, and those under a bad name."""
+"""Decides which greetings are refused: other versions, with the side to upgrade, and invalid names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["check_client", "check_daemon"]
 
 
 def check_client(hello: Hello, version: str) -> str | None:
-    """Say which side to upgrade, or what is wrong with a client's name; None if the daemon can serve it.
+    """Return which side to upgrade, or what is wrong with a client's name; None if the daemon can serve it.
 
     Args:
-        hello: What the client sent.
+        hello: The client's greeting.
         version: The daemon's version of runtimed.
     """
     if hello.protocol == PROTOCOL_VERSION:
@@ -33,10 +33,10 @@ def check_client(hello: Hello, version: str) -> str | None:
 
 
 def check_daemon(hello: Hello, version: str) -> str | None:
-    """Say that a daemon speaks another version than this host; None if the host can serve it.
+    """Return a sentence if a daemon speaks another version than this host; None if the host can serve it.
 
     Args:
-        hello: What the daemon sent.
+        hello: The daemon's greeting.
         version: The host's version of runtimed.
     """
     if hello.protocol == PROTOCOL_VERSION:

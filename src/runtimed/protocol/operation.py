@@ -1,6 +1,6 @@
-"""What all operations have in common: what their classes say of them, and which reply each of them gets.
+"""The common part of all operations: what their classes say of them, and the reply of each.
 
-Nobody keeps lists of operations of one kind, and nobody takes a reply apart by hand.
+There are no lists of operations of one kind, and no reply is taken apart by hand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class ReplyBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a reply says. Each kind of operation names its own."""
+    """The content of a reply. Each kind of operation names its own."""
 
 
 ReplyT_co = TypeVar("ReplyT_co", bound=ReplyBody, covariant=True)
@@ -36,11 +36,11 @@ ReplyT = TypeVar("ReplyT", bound=ReplyBody)
 
 
 class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
-    """Something that one side of a connection asks of the other. The parameter is what the reply says.
+    """A request of one side of a connection to the other. The parameter is the reply's content.
 
     Attributes:
-        is_free_form: Whether a field has any shape; whoever decodes the operation counts its values first.
-        is_quick: Whether it takes no time, or ends what does: a host that has too much to do still takes it.
+        is_free_form: Whether a field may have any shape; the decoder counts the operation's values first.
+        is_quick: Whether it takes no time, or ends what does: an overloaded host still accepts it.
         needs_process: Whether a kernel may start for it: the client describes its process first (`DescribeProcess`).
     """
 
@@ -50,16 +50,16 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
 
 
 class OnSession(Operation[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Asked of the daemon about one session. By itself no use of it: its idle time goes on."""
+    """An operation of the daemon on one session. By itself it does not count as use: idle time goes on."""
 
     notebook_id: str
 
 
 class InRoom(OnSession[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Done in the session's room, which is opened for it.
+    """Performed in the session's room, which is opened for it.
 
     Attributes:
-        kind: Kind of the sessions of which it can be asked; None for both.
+        kind: Kind of sessions that have it; None for both.
         is_use: Whether it counts as use of the session.
     """
 
@@ -68,16 +68,16 @@ class InRoom(OnSession[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True
 
 
 class Streamed(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Answered by events, and then by a reply. Its field `after` says behind which event they begin."""
+    """Answered by events, and then by a reply. Its field `after` names the event behind which they begin."""
 
 
 class Edit(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Changes the document, once for each request, however often that is sent."""
+    """Changes the document. A request that is sent again is deduplicated."""
 
 
 @functools.cache
 def reply_type(kind: type[Operation[ReplyT]]) -> type[ReplyT]:
-    """Return what the reply to operations of a kind says."""
+    """Return the reply's type of a kind of operation."""
     for base in kind.__mro__:
         for shape in base.__dict__.get("__orig_bases__", ()):
             for argument in get_args(shape):
@@ -88,14 +88,14 @@ def reply_type(kind: type[Operation[ReplyT]]) -> type[ReplyT]:
 
 
 def read_reply(operation: Operation[ReplyT], result: Mapping[str, Any]) -> ReplyT:
-    """Return what a reply says.
+    """Decode a reply's content.
 
     Args:
-        operation: What was asked.
-        result: The map that came.
+        operation: The operation.
+        result: The map that arrived.
 
     Raises:
-        ProtocolError: If that is no reply to it.
+        ProtocolError: If it is no reply to the operation.
     """
     try:
         reply: ReplyT = msgspec.convert(result, reply_type(type(operation)))

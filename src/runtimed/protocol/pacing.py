@@ -1,4 +1,4 @@
-"""How fast somebody may go on: a bucket of tokens. Nothing here waits or reads a clock."""
+"""A rate limit: a token bucket. Nothing here waits or reads a clock."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from typing import Final
 
 __all__ = ["TokenBucket"]
 
-_ENOUGH: Final = 1 - 1e-6  # after the time that was asked for, rounding must not ask for a little more
+_ENOUGH: Final = 1 - 1e-6  # after the requested time, rounding must not request a little more
 
 
 class TokenBucket:
-    """Lets through `rate` things a second, and as many as one second's at once after a pause."""
+    """Lets through `rate` things per second, and a burst of one second's after a pause."""
 
     def __init__(self, rate: float) -> None:
         """Make a full bucket.
 
         Args:
-            rate: Things a second, at least 1.
+            rate: Things per second, at least 1.
         """
         self._rate = rate
         self._tokens = rate
         self._at: float | None = None
 
     def take(self, now: float) -> float:
-        """Let one thing through, or say how long it has to wait.
+        """Take a token, or return how long to wait for one.
 
         Args:
-            now: Seconds on a clock of which only differences count; one that goes back counts as one that stands.
+            now: Seconds on a clock of which only differences count. A clock that goes back counts as standing still.
 
         Returns:
-            0.0 if it went through; else the seconds until it would.
+            0.0 if a token was taken; else the seconds until there is one.
         """
         before = now if self._at is None else self._at
         self._at = max(now, before)
