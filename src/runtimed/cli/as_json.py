@@ -1,4 +1,4 @@
-"""Writes for programs: the public values as JSON, times in ISO 8601, durations in seconds, bytes in base64."""
+"""Output for programs: the public values as JSON, times in ISO 8601, durations in seconds, bytes in base64."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["jsonable", "print_json"]
 
 
 def jsonable(value: Any) -> Any:
-    """Return a value in the types that JSON has. Numbers that JSON lacks (NaN, infinities) become null."""
+    """Convert a value to JSON's types. Numbers that JSON lacks (NaN, infinities) become null."""
     match value:
         case float() if not math.isfinite(value):
             return None
@@ -38,6 +38,6 @@ def jsonable(value: Any) -> Any:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, in ASCII: whatever an id holds, neither a terminal nor an encoding stumbles over it."""
+    """Print a value as JSON in ASCII, which every terminal and encoding can show whatever an id contains."""
     json.dump(jsonable(value), sys.stdout, indent=2)
     sys.stdout.write("\n")

@@ -1,4 +1,4 @@
-"""The commands `exec`, which runs code in a session, and `attach`, which shows what one runs."""
+"""The commands `exec`, which runs code in a session, and `attach`, which shows a session's running code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["attach", "exec_"]
 
 
 def exec_(arguments: argparse.Namespace) -> int:
-    """Run code as a new cell of a session that there is."""
+    """Run code as a new cell of an existing session."""
     code = sys.stdin.read() if arguments.code == "-" else arguments.code
     client = reach("exec")
     found = _notebook(client, arguments.id)
@@ -39,7 +39,7 @@ def exec_(arguments: argparse.Namespace) -> int:
 
 
 def attach(arguments: argparse.Namespace) -> int:
-    """Show the outputs of an execution, those of the past first, until it ends."""
+    """Show the outputs of an execution, the past ones first, until it ends."""
     client = reach("attach")
     found = _notebook(client, arguments.id)
     if arguments.execution is not None:

@@ -16,7 +16,7 @@ __all__ = ["log"]
 
 
 def log(arguments: argparse.Namespace) -> int:
-    """Show what was done in one session, the latest first; an ended one stays ended."""
+    """Show the audit log of a session, newest first; an ended session stays ended."""
     client = reach("log")
     session_id = find_session(client, arguments.id).session_id
     found = list(itertools.islice(client.sessions.iter_log(session_id), arguments.entries))

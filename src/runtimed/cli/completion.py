@@ -1,4 +1,4 @@
-"""Completion with Tab: what shells are told, and the answers. It starts no daemon, and waits for none that hangs."""
+"""Tab completion: the scripts for shells, and the candidates. It starts no daemon, and waits for none that hangs."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def answer(given: Sequence[str]) -> None:
     shell, line = (*given, "", "")[:2]
     words, typed = _split(line)
     for candidate in candidates(words[1:], typed):
-        # Nobody can type the others, or they would do something to the terminal.
+        # An id that nobody can type, or that would control the terminal, is not offered.
         if candidate.startswith(typed) and candidate.isprintable():
             # zsh quotes what it inserts.
             sys.stdout.write((_as_inserted(candidate, line) if shell == "bash" else candidate) + "\n")
 
 
 def candidates(words: Sequence[str], typed: str) -> Iterable[str]:
-    """Return what can follow whole words, or at least what of it begins with what is typed."""
+    """Return the words that can follow, at least those that begin with what is typed."""
     parser: argparse.ArgumentParser = make_parser()
     positionals = [action for action in parser._actions if not action.option_strings]
     given: list[str] = []
@@ -96,7 +96,7 @@ def candidates(words: Sequence[str], typed: str) -> Iterable[str]:
         for option in action.option_strings
         if option.startswith("--") and option.startswith(typed)
     ]
-    if given and positionals and positionals[0].nargs == argparse.PARSER:  # what a program takes
+    if given and positionals and positionals[0].nargs == argparse.PARSER:  # arguments of a program
         return ()
     if typed.startswith("-"):
         return options
@@ -125,7 +125,7 @@ def _ids(find: Callable[[Client], Sequence[str]]) -> Sequence[str]:
 
 
 def _split(line: str) -> tuple[list[str], str]:
-    """Return the whole words of a line, and the one that is being typed."""
+    """Return the complete words of a line, and the one at the cursor."""
     for closing in ("", "'", '"'):
         try:
             words = shlex.split(line + closing)

@@ -1,4 +1,4 @@
-"""Writes for people: sentences and tables, in which no id, label or output can do anything to the terminal."""
+"""Output for people: sentences and tables, in which no id, label or output can control the terminal."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["ago", "complain", "confirm", "open_console", "print_table", "say", "
 
 
 NARROWEST: Final = 12
-"""Columns of characters that a column of a table has at least."""
+"""Least width of a table's column, in characters."""
 
 _GENERATED: Final = re.compile(r"((?:cell|execution|agent-session|browser-session)-[0-9a-f]{8})-[0-9a-f-]{27}")
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """Return a console that takes texts as they are: no markup, no emoji names, no highlighting."""
+    """Return a console that prints texts unchanged: no markup, no emoji names, no highlighting."""
     stream = sys.stderr if stderr else sys.stdout
-    # Without a terminal nobody knows a width; a line that is not broken can be searched.
+    # Without a terminal the width is unknown; a line that is not broken can be searched.
     width = None if stream.isatty() else 4096
     return Console(file=stream, markup=False, emoji=False, highlight=False, soft_wrap=False, width=width)
 
@@ -42,11 +42,11 @@ def complain(text: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> bool:
-    """Ask a person; without one, say that nobody agreed.
+    """Ask a person; without a terminal, print that nobody agreed.
 
     Args:
         question: What a `y` agrees to.
-        yes: Whether that was agreed to beforehand.
+        yes: Whether the answer was given on the command line.
     """
     if yes:
         return True
@@ -59,19 +59,19 @@ def confirm(question: str, *, yes: bool) -> bool:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], ids: Collection[str] = ()) -> None:
-    """Print a table; where it does not fit the terminal, with generated ids shortened, or as a list of records.
+    """Print a table. If it does not fit the terminal, shorten generated ids, or print a list of records.
 
     Args:
         columns: Their titles.
-        rows: Their values; a str is made printable, a Text is taken as it is.
-        ids: The columns that hold ids, which are never broken.
+        rows: Their values; a str is made printable, a Text is printed unchanged.
+        ids: The columns with ids, which are never broken.
     """
     console = open_console()
     titles = list(columns)
     texts = [[value if isinstance(value, Text) else Text(printable(value)) for value in row] for row in rows]
     at = {number for number, title in enumerate(titles) if title in ids}
     if not _fits(console.width, titles, texts, at):
-        # Anywhere an id is taken, its beginning is.
+        # Every command accepts a prefix of an id.
         texts = [[_shortened(text) if n in at else text for n, text in enumerate(row)] for row in texts]
     if not _fits(console.width, titles, texts, at):
         for row in texts:
@@ -89,7 +89,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], id
 
 
 def _fits(width: int, titles: list[str], rows: list[list[Text]], ids: Collection[int]) -> bool:
-    """Whether a table can be printed without breaking an id, or making another column too narrow to be read."""
+    """Whether a table fits without breaking an id, or making another column too narrow to read."""
     needed = 0
     for number, title in enumerate(titles):
         widest = max((row[number].cell_len for row in rows), default=0)
@@ -103,7 +103,7 @@ def _shortened(text: Text) -> Text:
 
 
 def ago(moment: datetime) -> str:
-    """Say how long ago something was."""
+    """Describe how long ago something was."""
     return f"{short_duration(datetime.now(UTC) - moment)} ago"
 
 

@@ -1,4 +1,4 @@
-"""The commands about the daemon itself: `start`, `restart`, `status`."""
+"""The commands for the daemon itself: `start`, `restart`, `status`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from runtimed.version import __version__, version_note
 __all__ = ["end_daemon", "no_daemon", "restart", "start", "status"]
 
 END_DEADLINE: Final = 20.0
-"""Seconds that a daemon gets to end after it agreed to."""
+"""Seconds within which a daemon must end after it agreed to."""
 
 TERM_DEADLINE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL for a daemon that does not answer."""
@@ -56,7 +56,7 @@ def restart(arguments: argparse.Namespace) -> int:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Say whether a daemon runs."""
+    """Print whether a daemon runs, and its status."""
     settings = read_settings()
     if not daemon_answers(settings):
         if arguments.json:
@@ -126,10 +126,10 @@ def _who(found: DaemonStatus) -> str:
 
 
 def end_daemon(settings: Settings, *, keep_kernels: bool) -> int | None:
-    """End the daemon that listens, and return its pid once it is gone: its data folder is free then.
+    """End the listening daemon, and return its pid once it is gone: its data folder is free then.
 
-    One that hangs or speaks another version of the protocol cannot be asked; its process is ended instead. That costs
-    nothing: hosts and kernels live on for the next daemon.
+    A daemon that hangs or speaks another version of the protocol cannot be asked; its process is ended instead. That is
+    harmless: hosts and kernels live on for the next daemon.
     """
     process = _process(settings)
     if process is None:
@@ -140,7 +140,7 @@ def end_daemon(settings: Settings, *, keep_kernels: bool) -> int | None:
         complain(f"The daemon cannot be asked to end: {exc.message}. Ending process {process.pid} instead")
         _kill(process, settings)
         if not keep_kernels:
-            # Sessions are a daemon's to end.
+            # Only a daemon can end sessions.
             ensure_daemon(settings)
             end_daemon(settings, keep_kernels=False)
     if not wait_for_end(process, END_DEADLINE):
@@ -163,7 +163,7 @@ def _process(settings: Settings) -> psutil.Process | None:
 
 
 def _listener(settings: Settings) -> int | None:
-    """Return the pid of the process that listens, None if nobody does, 0 if it is out of sight."""
+    """Return the pid of the listening process; None if there is none, 0 if it is in another pid namespace."""
     sock = connect_socket(settings.socket_path)
     if sock is None:
         return None

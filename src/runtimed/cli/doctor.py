@@ -1,4 +1,4 @@
-"""`runtimed doctor`: looks at this installation and says how to mend what is missing. It changes and starts nothing."""
+"""`runtimed doctor`: checks this installation and says how to fix it. It changes and starts nothing."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 """File systems on which SQLite's write-ahead log or Unix sockets fail."""
 
 LONGEST_SOCKET_NAME: Final = 24
-"""What a host's folder and socket add to the folder of the sockets, in bytes."""
+"""Bytes that a host's folder and socket add to the path of the sockets' folder."""
 
 _STYLES: Final[dict[Verdict, str]] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What was looked at.
+        name: The subject.
         verdict: `fail` if runtimed cannot work, `warn` if a part of it cannot.
-        found: What is the case.
-        advice: How to mend it; empty if nothing needs to be.
+        found: The finding.
+        advice: How to fix it; empty if nothing is wrong.
     """
 
     name: str
@@ -89,7 +89,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Settings) -> list[Check]:
-    """Look at everything, in an order in which the first failure explains the later ones."""
+    """Run all checks, in an order in which the first failure explains the later ones."""
     examinations: list[Callable[[Settings], Iterator[Check]]] = [
         _python,
         _packages,
@@ -178,18 +178,18 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
 
 
 def _damaged(settings: Settings) -> Iterator[Check]:
-    """Name what a daemon has set aside: nobody else would ever look at it."""
+    """Name what a daemon has set aside, which users would not notice otherwise."""
     for one in list_aside(settings.data_dir):
         yield Check(name="damaged", verdict="warn", found=one.found, advice=one.advice)
 
 
 def _private(folder: Path, name: str, elsewhere: str) -> Check:
-    """Look at a folder as the daemon does when it starts.
+    """Check a folder as the daemon does when it starts.
 
     Args:
-        folder: Where it should be.
-        name: What it is.
-        elsewhere: The advice if this place cannot serve.
+        folder: Its path.
+        name: Its purpose.
+        elsewhere: The advice if this path cannot be used.
     """
     try:
         info = folder.lstat()
@@ -231,7 +231,7 @@ def _private(folder: Path, name: str, elsewhere: str) -> Check:
 
 
 def _open_place(folder: Path) -> Path | None:
-    """Return a folder above this one in which everybody may rename what belongs to others."""
+    """Return an ancestor folder in which every user may rename others' files."""
     for place in folder.parents:
         mode = place.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -240,7 +240,7 @@ def _open_place(folder: Path) -> Path | None:
 
 
 def _file_system(place: Path) -> str | None:
-    """Return the type of the file system that a path is on, None if the system does not say."""
+    """Return the type of a path's file system; None if the system does not say."""
     place = place.resolve()
     mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
     return next((mounts[part] for part in (place, *place.parents) if part in mounts), None)
@@ -287,16 +287,16 @@ def _daemon(settings: Settings) -> Iterator[Check]:
         yield Check(name="problem", verdict="warn", found=problem, advice="`runtimed logs` may say more")
     yield _who_can_reach(settings, status.pid)
     yield from _who_can_reach_browsers()
-    # A daemon makes cgroups where it is, which may be elsewhere.
+    # A daemon makes cgroups at its own place, which may be elsewhere.
     yield _memory(status.limits["max_kernel_memory"], find_mechanisms(status.pid))
 
 
 def _memory(limit: int | None, mechanisms: Sequence[Mechanism]) -> Check:
-    """Say how the memory limit of kernels is kept, or would be.
+    """Report how the memory limit of kernels is enforced, or would be.
 
     Args:
         limit: In bytes.
-        mechanisms: What there is, the best first.
+        mechanisms: The available mechanisms, the best first.
     """
     asked = "kernels have no limit" if limit is None else f"at most {readable_size(limit)} for each kernel"
     best = next(iter(mechanisms), None)
@@ -345,7 +345,7 @@ def _who_can_reach(settings: Settings, pid: int) -> Check:
 
 
 def _who_can_reach_browsers() -> Iterator[Check]:
-    """Name the ports on which browser sessions listen, and for whom."""
+    """Report the ports on which browser sessions listen, and who can reach them."""
     for session in Client(label="runtimed doctor").sessions.list(status="active", kind="browser"):
         try:
             host = psutil.Process(session.host_pid)

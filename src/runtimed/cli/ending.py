@@ -1,4 +1,4 @@
-"""The commands that end things: `stop`, `interrupt`, `delete`, `prune`. They ask before anybody loses work."""
+"""The commands that end things: `stop`, `interrupt`, `delete`, `prune`. They ask before work is lost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _stop_daemon(*, keep_kernels: bool, yes: bool) -> int:
         try:
             active = list(Client(label="runtimed stop").sessions.iter("active"))
         except (DaemonUnavailable, ProtocolError):
-            # One that does not answer is replaced, which costs nothing: the next one knows what its kernels do.
+            # A daemon that does not answer is replaced, which is harmless: the next one knows its kernels.
             end_daemon(settings, keep_kernels=True)
             ensure_daemon(settings)
             active = list(Client(label="runtimed stop").sessions.iter("active"))
@@ -61,7 +61,7 @@ def _stop_daemon(*, keep_kernels: bool, yes: bool) -> int:
 
 
 def interrupt(arguments: argparse.Namespace) -> int:
-    """Interrupt what a session runs."""
+    """Interrupt a session's running code."""
     client = reach("interrupt")
     found = find_session(client, arguments.id)
     with client.Session(found.session_id) as session:
@@ -91,7 +91,7 @@ def delete(arguments: argparse.Namespace) -> int:
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    """Delete the sessions that ended long ago; name the kernels that nobody uses."""
+    """Delete the sessions that ended long ago; name the unused kernels."""
     client = reach("prune")
     sessions = list(client.sessions)
     before = datetime.now(UTC) - timedelta(days=min(arguments.older_than, 36500))
@@ -142,7 +142,7 @@ def _delete_all(client: Client, old: list[SessionStatus]) -> list[str]:
             client.sessions.delete(one.session_id)
         except SessionNotFound:
             continue
-        except SessionError as exc:  # started again by somebody meanwhile
+        except SessionError as exc:  # started again meanwhile
             complain(exc.message)
         else:
             deleted.append(one.session_id)

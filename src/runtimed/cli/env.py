@@ -1,4 +1,4 @@
-"""`runtimed env`: which environment a kernel would get and why, and consent to it; those that were made, and their end.
+"""`runtimed env`: which environment a kernel would get and why, consent to it, and existing environments.
 
 It starts nothing and installs nothing; only consent needs a daemon.
 """
@@ -31,7 +31,7 @@ __all__ = ["env_explain", "env_list", "env_prune", "env_trust"]
 
 
 def env_explain(arguments: argparse.Namespace) -> int:
-    """Say which environment `auto` means for a notebook, a script or a folder."""
+    """Print which environment `auto` means for a notebook, a script or a folder."""
     path = working_folder() / Path(arguments.path).expanduser()
     if not os.path.exists(path):  # noqa: PTH110  # `Path.exists` raises where a name is too long
         complain(f"There is no {path}")
@@ -66,14 +66,14 @@ def env_explain(arguments: argparse.Namespace) -> int:
 def env_trust(arguments: argparse.Namespace) -> int:
     """Consent to installing what a session's document, or else the project of this folder, asks for."""
     client = reach("env trust")
-    session_id = find_session(client, arguments.id).session_id  # joining would not say that there is none
+    session_id = find_session(client, arguments.id).session_id  # joining would not report that there is none
     with client.Session(session_id) as session:
         say(f"The session {session_id!r} may install what it asks for:\n{session.trust_environment()}")
     return Exit.OK
 
 
 def env_list(arguments: argparse.Namespace) -> int:
-    """List the environments that were made."""
+    """List the existing environments."""
     folder = read_settings().environments_dir
     environments = list_environments(folder)
     if arguments.json:

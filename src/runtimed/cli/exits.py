@@ -1,4 +1,4 @@
-"""What the exit codes of `runtimed` mean. Nothing here imports more than the standard library."""
+"""The exit codes of `runtimed`. Nothing here imports more than the standard library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Follows executions for `run`, `exec` and `attach`: writes what comes, answers questions, passes Ctrl-C on."""
+"""Follows executions for `run`, `exec` and `attach`: writes outputs, answers input requests, forwards Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ANSWER: Final = 2**16
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of this block, in which executions are queued.
+    """Defer Ctrl-C to the end of this block, in which executions are queued.
 
-    Between a request and its answer it would leave code running of which nobody here knows.
+    Between a request and its answer it would leave code running that nobody here knows.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -47,13 +47,13 @@ class Follower:
     """
 
     def __init__(self, session: Session, *, program: bool = False, quiet: bool = False, asks: bool = True) -> None:
-        """Follow nothing yet.
+        """Create it; nothing is followed yet.
 
         Args:
             session: A joined session.
-            program: Whether what is followed is a program, whose errors are shown as Python shows them.
+            program: Whether the executions are programs, whose errors are shown as Python shows them.
             quiet: Whether to write nothing.
-            asks: Whether to answer questions from standard input; else they are somebody else's to answer.
+            asks: Whether to answer input requests from standard input; else another client answers them.
         """
         self.interrupted = False
         self.session = session
@@ -68,12 +68,12 @@ class Follower:
 
     @property
     def kernel_died(self) -> bool:
-        """Whether the kernel died under the execution that was followed last."""
+        """Whether the kernel died under the latest followed execution."""
         return self._finished is not None and self._finished.status == "died"
 
     @contextlib.contextmanager
     def interrupts(self, executions: Sequence[Execution]) -> Iterator[None]:
-        """Give the first Ctrl-C of this block to these executions; a second one ends the waiting here."""
+        """Send the first Ctrl-C of this block to these executions; a second one stops waiting."""
         self._to_cancel = list(executions)
         before = signal.signal(signal.SIGINT, self._on_interrupt)
         try:
@@ -82,11 +82,11 @@ class Follower:
             signal.signal(signal.SIGINT, before)
 
     def follow(self, execution: Execution, timeout: float | None = None) -> int:
-        """Write the outputs of an execution, those of the past first, until it ends; return its exit code.
+        """Write the outputs of an execution, the past ones first, until it ends; return its exit code.
 
         Args:
             execution: The execution.
-            timeout: Seconds after which the waiting ends, with Exit.TIMED_OUT.
+            timeout: Seconds after which the wait ends, with Exit.TIMED_OUT.
         """
         self._failed = self._finished = None
         try:
@@ -124,7 +124,7 @@ class Follower:
                 if isinstance(event, Failed):
                     self._failed = event
                     if self._program and event.ename == KernelDied.__name__:
-                        return  # how it died comes next
+                        return  # its death comes next
                 if not self._quiet:
                     self._show(execution, event)
             case InputRequested() if self._asks:
@@ -162,15 +162,15 @@ class Follower:
             return
         finally:
             self._asking = False
-        # Somebody else may have interrupted it meanwhile; how it ends, the next events say.
+        # Another client may have interrupted it meanwhile; the next events say how it ends.
         with contextlib.suppress(RuntimedError):
             execution.answer(text)
 
     def _read(self, prompt: str) -> str:
-        """Return a line; to a program what there is, its bytes as characters.
+        """Return a line; for a program the available input, its bytes as characters.
 
         Raises:
-            EOFError: If there is nothing more.
+            EOFError: At the end of the input.
         """
         if self._program:
             piece = os.read(sys.stdin.fileno(), ANSWER)
@@ -196,19 +196,19 @@ class Follower:
             raise KeyboardInterrupt from exc
 
     def _cancel(self) -> None:
-        # From the queue or from the kernel, the last first so that none of them begins: never somebody else's.
+        # From the queue or from the kernel, the last first so that none of them begins: never another client's.
         for execution in reversed(self._to_cancel):
             execution.cancel()
 
 
 def _write(output: Output, *, program: bool) -> None:
-    """Write one output: text as it came, a value as its plain text, a traceback with colours for a terminal."""
+    """Write one output: text unchanged, a value as its plain text, a traceback with colours for a terminal."""
     stream = sys.stderr if output.output_type == "error" or output.name == "stderr" else sys.stdout
     text = str(output)
     if output.output_type == "error":
         if program:
             text = "\n".join(output.traceback)
-            if not text:  # it has said by itself all that it wanted to say
+            if not text:  # the program has printed all that it wanted
                 return
         elif output.traceback and stream.isatty() and "NO_COLOR" not in os.environ:
             text = "\n".join(output.traceback)

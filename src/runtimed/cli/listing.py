@@ -1,4 +1,4 @@
-"""All sessions, and what commands say of one."""
+"""Descriptions of sessions for people."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from runtimed.models import SessionStatus
 __all__ = ["ending", "unused_kernels"]
 
 UNUSED: Final = timedelta(days=1)
-"""A kernel that nobody has used for so long is named."""
+"""Age of the last use from which an idle kernel is named."""
 
 
 def unused_kernels(sessions: list[SessionStatus]) -> list[SessionStatus]:
-    """Return the sessions whose kernels run idle, and that nobody has used for a day."""
+    """Return the sessions whose kernels are idle, and that were not used for a day."""
     before = datetime.now(UTC) - UNUSED
     return [
         one
@@ -24,5 +24,5 @@ def unused_kernels(sessions: list[SessionStatus]) -> list[SessionStatus]:
 
 
 def ending(session: SessionStatus) -> str:
-    """Say how a session is, and why it ended."""
+    """Describe a session's state, and why it ended."""
     return session.status if session.close_reason is None else f"{session.status} ({session.close_reason})"

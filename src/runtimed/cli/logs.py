@@ -1,4 +1,4 @@
-"""`runtimed logs`: the end of the daemon's log file, and what is added to it."""
+"""`runtimed logs`: the end of the daemon's log file, and its new lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from runtimed.settings import read_settings
 __all__ = ["logs"]
 
 LOOK: Final = 0.2
-"""Seconds between looks at a log that is followed."""
+"""Seconds between two checks of a followed log."""
 
 
 def logs(arguments: argparse.Namespace) -> int:
-    """Show the log; no daemon need run."""
+    """Show the log; needs no running daemon."""
     path = read_settings().log_path
     try:
         log = _open(path)
@@ -50,7 +50,7 @@ def _follow(path: Path, log: TextIO) -> None:
     """Show lines as they come, until the log is rotated."""
     line = ""
     while True:
-        # Asked before reading: a file that was replaced by then gets no more lines.
+        # Checked before reading: a file that was replaced by then gets no more lines.
         replaced = not _is_same(path, log)
         piece = log.readline()
         line += piece

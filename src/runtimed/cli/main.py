@@ -1,4 +1,4 @@
-"""`runtimed` and `jupyter runtimed`: reads the arguments and hands over to the command's own module.
+"""`runtimed` and `jupyter runtimed`: parses the arguments and calls the command's own module.
 
 Nothing heavy is imported here, so that `runtimed --help` and Tab completions answer at once.
 """
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # An id or an output that the terminal's encoding lacks is shown escaped; it is no reason to fail.
+            # Characters that the terminal's encoding lacks are shown escaped, instead of failing.
             stream.reconfigure(errors="backslashreplace")
     try:
         if given[:1] == ["__complete"]:
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_missing_streams() -> None:
-    """Let what was closed by who started this (`>&-`) be empty: else the next socket or file takes its number."""
+    """Open standard streams that the parent closed (`>&-`) as empty: else the next file takes a stream's number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # as long as the process
@@ -76,7 +76,7 @@ def _perform(arguments: argparse.Namespace) -> int:
         return Exit.OK
     module, name = arguments.command
     if module in ("daemon", "doctor", "ending"):
-        # These say it themselves, or are about to end that daemon.
+        # These report it themselves, or are about to end that daemon.
         logging.getLogger("runtimed.client.identity").setLevel(logging.ERROR)
     command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"runtimed.cli.{module}"), name)
     return command(arguments)

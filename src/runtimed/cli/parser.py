@@ -1,4 +1,4 @@
-"""What the command line takes: each command's arguments, and its module. Nothing heavy is imported here."""
+"""The arguments of the command line, and the module of each command. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtimed.version import __version__
 __all__ = ["COMPLETED_BY", "did_you_mean", "make_parser"]
 
 COMPLETED_BY: Final = "runtimed_completed_by"
-"""The attribute of an argument that says what its value is, for completion: `session`, `execution`, `cell`, `env`."""
+"""Attribute of an argument that names the kind of its value, for completion: `session`, `execution`, `cell`, `env`."""
 
 ENVIRONMENTS: Final = ("auto", "conda:prewarmed", "current", "kernelspec:", "python:", "uv:prewarmed")
 
@@ -42,7 +42,7 @@ environment variables:
 
 
 class _Program(argparse.Action):
-    """A file and its arguments: taken together, as argparse drops a `--` between two that it takes apart."""
+    """A file and its arguments: parsed together, since argparse drops a `--` between two arguments."""
 
     def __call__(
         self,
@@ -56,7 +56,7 @@ class _Program(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what was probably meant."""
+    """Suggests what was probably meant."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -66,7 +66,7 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse's own overloads
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse, and refuse what is not known here, where the options are that may have been meant."""
+        """Parse, and refuse unknown arguments here, where the options are known that may have been meant."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
@@ -82,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
-        """Print the sentence below one line of usage; the help is a command away."""
+        """Print the error below one line of usage; `--help` has more."""
         self.exit(2, f"{self.format_usage()}{self.prog}: error: {message}\n")
 
 
@@ -91,16 +91,16 @@ def _unknown(arguments: Sequence[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question with what is close to a word, with a blank before it; nothing if nothing is."""
+    """Return a question with what is similar to a word, with a space before it; empty if nothing is."""
     close = difflib.get_close_matches(word, list(known), 3, 0.6)
-    # Only those that are nearly as close as the closest.
+    # Only those that are nearly as similar as the most similar one.
     likeness = [difflib.SequenceMatcher(None, word, one).ratio() for one in close]
     close = [one for one, ratio in zip(close, likeness, strict=True) if ratio > likeness[0] - 0.1]
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser. What it parses has `command`: the module in `runtimed.cli`, and the function there."""
+    """Return the parser. Its results have `command`: the module in `runtimed.cli`, and the function there."""
     program = Path(sys.argv[0]).name
     parser = _Parser(
         prog={"jupyter-runtimed": "jupyter runtimed", "__main__.py": "python -m runtimed"}.get(program, "runtimed"),
@@ -386,4 +386,4 @@ def _duration(text: str, unit: str) -> float:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}")
-    return int(text) if len(text) < 19 else sys.maxsize  # all that there are
+    return int(text) if len(text) < 19 else sys.maxsize  # more than there are

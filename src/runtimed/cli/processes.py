@@ -11,14 +11,14 @@ import psutil
 __all__ = ["wait_for_end"]
 
 LOOK: Final = 0.02
-"""Seconds between looks at a process."""
+"""Seconds between two checks of a process."""
 
 
 def wait_for_end(process: psutil.Process, timeout: float) -> bool:
-    """Wait until a process does nothing any more.
+    """Wait until a process has ended.
 
-    A zombie has ended: in containers whose first process takes no notice of its children it stays one for ever, for
-    which `psutil.Process.wait` would wait as well.
+    A zombie has ended: in containers whose first process does not reap its children it stays one, and
+    `psutil.Process.wait` would wait for it.
 
     Returns:
         False if it lives on after `timeout` seconds.

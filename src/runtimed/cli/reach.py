@@ -1,4 +1,4 @@
-"""How commands reach the daemon, and find what the beginning of an id means."""
+"""How commands reach the daemon, and resolve prefixes of ids."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from runtimed.transport.autostart import daemon_answers, ensure_daemon
 __all__ = ["find_cell", "find_execution", "find_session", "reach"]
 
 SHOWN: Final = 5
-"""So many ids are named that begin as the one that was given."""
+"""Number of ids that an error names that begin with the given one."""
 
 
 def reach(command: str) -> Client:
-    """Return a client for a command, of a daemon that runs: one is started if need be.
+    """Return a client of a running daemon for a command; start a daemon if necessary.
 
     Raises:
-        DaemonUnavailable: If that is not possible.
+        DaemonUnavailable: If there can be none.
     """
     settings = read_settings()
     if not daemon_answers(settings):
@@ -32,12 +32,12 @@ def reach(command: str) -> Client:
 
 
 def find_session(client: Client, given: str) -> SessionStatus:
-    """Return the session with this id, or the only one whose id begins so.
+    """Return the session with this id, or the only one with this prefix.
 
-    A generated id may also be given without the words that all of its kind begin with.
+    The fixed part of a generated id may be left out.
 
     Raises:
-        SessionNotFound: If there is none, or several begin so.
+        SessionNotFound: If there is none, or several.
     """
     try:
         return client.sessions.get(given)
@@ -51,10 +51,10 @@ def find_session(client: Client, given: str) -> SessionStatus:
 
 
 def find_cell(client: Client, session_id: str, given: str) -> CellId:
-    """Return the id of a cell by its beginning, as `find_session` does.
+    """Return the id of a cell by its prefix, as `find_session` does.
 
     Raises:
-        SessionNotFound: If there is none, or several begin so.
+        SessionNotFound: If there is none, or several.
     """
     found = _find_cells(client, session_id, given)
     if not found:
@@ -64,10 +64,10 @@ def find_cell(client: Client, session_id: str, given: str) -> CellId:
 
 
 def find_execution(client: Client, session_id: str, given: str) -> ExecutionId:
-    """Return the id of an execution by its beginning, or that of a cell's latest execution.
+    """Return the id of an execution by its prefix, or that of a cell's latest execution.
 
     Raises:
-        SessionNotFound: If there is none, or several begin so.
+        SessionNotFound: If there is none, or several.
     """
     found = _first(
         lambda prefix: [one.execution_id for one in client.sessions.find_executions(session_id, prefix)],
@@ -96,7 +96,7 @@ def _first(find: Callable[[str], Sequence[str]], *prefixes: str) -> Sequence[str
 
 
 def _only(given: str, found: Sequence[str], what: str) -> str:
-    """Return the only one that was found, or the one that is called exactly so.
+    """Return the only match, or the exact one.
 
     Raises:
         SessionNotFound: If there are several.

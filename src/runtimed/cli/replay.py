@@ -1,4 +1,4 @@
-"""The command `replay`: performs again what was done in a browser session, in a new one. No model takes part in it."""
+"""The command `replay`: repeats the actions of a browser session in a new one. No model takes part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["replay"]
 
 
 def replay(arguments: argparse.Namespace) -> int:
-    """Perform the actions of a session again, in a browser started as its own was; stop at the first that fails."""
+    """Perform the actions of a session again, in a browser with the same options; stop at the first failure."""
     client = reach("replay")
     session_id = find_session(client, arguments.id).session_id
     runs = BrowserSession(session_id, label="runtimed replay").read_runs()
@@ -58,13 +58,13 @@ def replay(arguments: argparse.Namespace) -> int:
 
 
 def _check_started(session: BrowserSession, recorded: Mapping[str, Any]) -> None:
-    """Make sure that the browser was started as it was recorded, which one that was joined may not have been.
+    """Check that the browser has the recorded options; one that was joined may have others.
 
     Raises:
-        SessionError: If it was not.
+        SessionError: If it has others.
     """
     newest = session.read_runs()[-1].config
-    # Without passwords, which are in neither.
+    # Without passwords, which neither of them has.
     started, wanted = (restore(one, _nothing) for one in (newest, recorded))
     other = [
         field
@@ -114,10 +114,10 @@ def _with_secrets(action: dict[str, Any]) -> dict[str, Any]:
 
 
 def _ask(what: str) -> str:
-    """Ask the user for what is in no log.
+    """Ask the user for a value that is in no log.
 
     Raises:
-        BrowserError: If nobody can be asked.
+        BrowserError: If there is no terminal.
     """
     try:
         return getpass.getpass(f"{printable(what)}: ")

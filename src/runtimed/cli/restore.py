@@ -1,4 +1,4 @@
-"""The command `restore`: brings back a notebook that was set aside."""
+"""The command `restore`: restores a notebook that was set aside as damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["restore"]
 
 
 def restore(arguments: argparse.Namespace) -> int:
-    """Bring back a session's notebook; an ended session stays ended."""
+    """Restore a session's notebook; an ended session stays ended."""
     client = reach("restore")
     session_id = find_session(client, arguments.id).session_id
     cells = client.sessions.restore(session_id)

@@ -114,7 +114,7 @@ def _follow_cells(
     """Queue and follow cells until one fails; return the exit code."""
     session, begun = follower.session, 0
     while begun < len(cells):
-        # An error cancels what the same client has queued behind it: what may go on after one is queued later.
+        # An error cancels what the same client has queued behind it: cells that may run after one are queued later.
         end = next((n + 1 for n in range(begun, len(cells)) if cells[n].may_fail), len(cells))
         executions = _submit(session, cells[begun:end], stdin=True)
         with follower.interrupts(executions):
@@ -124,7 +124,7 @@ def _follow_cells(
                     return code
                 if arguments.json:
                     results.append(result_as_map(session.notebook_id, execution.wait(None), code))
-                # What comes next would run in another kernel, which knows nothing of what ran.
+                # Later cells would run in another kernel, which lacks the earlier state.
                 if follower.interrupted or follower.kernel_died or (code and not cell.may_fail):
                     return code
         begun = end
@@ -132,13 +132,13 @@ def _follow_cells(
 
 
 def _submit(session: Session, cells: Iterable[FileCell], *, stdin: bool) -> list[Execution]:
-    """Queue cells, all of them or none as far as Ctrl-C is concerned."""
+    """Queue cells, atomically with respect to Ctrl-C."""
     with uninterrupted():
         return [session.submit(cell.id, stdin=stdin) for cell in cells]
 
 
 def _write(session: Session, notebook: NotebookFile) -> None:
-    """Bring a file into the document: cells that it has already get the file's source, others come at its end."""
+    """Copy a file into the document: existing cells get the file's source, others are appended."""
     if notebook.metadata and session.get_metadata(NOTEBOOK_METADATA) is None:
         session.set_metadata(NOTEBOOK_METADATA, json.dumps(notebook.metadata))
     for cell in notebook.cells:
@@ -154,9 +154,9 @@ def _write(session: Session, notebook: NotebookFile) -> None:
 
 @contextlib.contextmanager
 def _joined(session_id: str | None) -> Iterator[tuple[Session, Callable[[], None]]]:
-    """Give a session, without an id a new one that ends with the block, and what only leaves it instead.
+    """Yield a session, without an id a new one that ends with the block, and a function that only leaves it instead.
 
-    Left alone, it ends half a minute after its code.
+    A session that is left so ends half a minute after its code.
     """
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(Session(session_id, label="runtimed run"))
@@ -179,7 +179,7 @@ def start_kernel(
     """Start a kernel unless one runs; return its type. The arguments are those of `Session.start_kernel`.
 
     Raises:
-        EnvironmentFailed: If one runs in another environment than was asked for by name.
+        EnvironmentFailed: If one runs in another environment than the requested one.
     """
     runs = session.kernel_started
     with ProgressLine() as line:
@@ -208,7 +208,7 @@ def _detached(session_id: NotebookId, executions: Sequence[Execution], *, as_jso
 
 
 def result_as_map(session_id: NotebookId, result: ExecutionResult, code: int) -> dict[str, Any]:
-    """Return what `--json` prints of an execution."""
+    """Return an execution as `--json` prints it."""
     return {
         "session_id": session_id,
         **jsonable(result),

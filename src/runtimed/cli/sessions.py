@@ -19,7 +19,7 @@ from runtimed.texts import printable
 __all__ = ["cells", "sessions"]
 
 SHOWN_LINES: Final = 8
-"""Lines of a source or of an output that a table shows; `--json` has all."""
+"""Lines of a source or an output in a table; `--json` has all."""
 
 _ACTIONS: Final = "`runtimed replay {} --list` shows what was done in it"
 
@@ -59,7 +59,7 @@ def cells(arguments: argparse.Namespace) -> int:
     client = reach("cells")
     status = find_session(client, arguments.id)
     name = status.session_id
-    if status.kind == "browser":  # joining would say neither that, nor that there is none
+    if status.kind == "browser":  # joining would report neither that, nor that there is none
         complain(f"The session {name!r} is a browser: it has no cells. {_ACTIONS.format(name)}")
         return Exit.FAILED
     chosen = [find_cell(client, name, given) for given in arguments.cells]
@@ -122,7 +122,7 @@ def _outputs(cell: Cell, *, whole: bool) -> str:
 
 
 def _clip(text: str, *, whole: bool) -> str:
-    """Return a text made printable, of a long one the first and the last lines."""
+    """Return a text made printable, and only the first and the last lines of a long one."""
     lines = printable(text, "\n").split("\n")
     if len(lines) > SHOWN_LINES and not whole:
         half = SHOWN_LINES // 2

@@ -1,4 +1,4 @@
-"""The command `view`: opens the page that shows a browser session live."""
+"""The command `view`: opens a page that shows a browser session live."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["view"]
 
 
 def view(arguments: argparse.Namespace) -> int:
-    """Open the viewer of a session in this user's own browser; where none opens, print its address."""
+    """Open the viewer of a session in this user's own browser. If none opens, print the address."""
     session = BrowserSession(find_session(reach("view"), arguments.id).session_id, label="runtimed view")
     try:
         session.open_viewer()
