@@ -24,12 +24,17 @@ def names_in(file):
 
 
 @pytest.mark.parametrize(("process_of", "end"), [(chromium_of, ("error", "died")), (host_of, ("error", "host_lost"))])
-def test_cookies_that_were_set_before_a_death_are_in_the_file_and_in_the_next_browser(data_dir, process_of, end):
+def test_a_death_leaves_the_cookies_that_were_set_before_and_no_temporary_files(
+    data_dir, tmp_path, monkeypatch, process_of, end
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     file = data_dir / "cookies.json"
     file.write_text(json.dumps([COOKIE]))
     file.chmod(0o600)
     session = BrowserSession("shop", cookie_file=file)
     session.start()
+    (folder,) = data_dir.glob("run/*/tmp")
+    assert {path.name.rpartition(".")[0] for path in folder.glob("org.*")} == {"org.chromium.Chromium"}
     session.set_cookies([OTHER])
     wait_until(lambda: names_in(file) == {"basket", "visits"}, "cookies are not written while the browser is used")
 
@@ -38,6 +43,8 @@ def test_cookies_that_were_set_before_a_death_are_in_the_file_and_in_the_next_br
     wait_until(lambda: state(session) == end, "nobody says that it died")
     assert names_in(file) == {"basket", "visits"}
     assert [path.name for path in data_dir.glob("*cookies*")] == ["cookies.json"]
+    wait_until(lambda: not folder.parent.exists(), "the folder of the host is still there")
+    assert list(tmp_path.iterdir()) == []
     session.start()
     assert {cookie["name"] for cookie in session.get_cookies()} == {"basket", "visits"}
     session.stop()
@@ -63,19 +70,3 @@ def test_a_session_that_times_out_writes_its_cookies_first(own_folder):
             await session.close()
 
     asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("process_of", [chromium_of, host_of])
-def test_a_browser_that_is_killed_leaves_no_temporary_files(data_dir, tmp_path, monkeypatch, process_of):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    session = BrowserSession("shop")
-    session.start()
-    (folder,) = data_dir.glob("run/*/tmp")
-    assert {path.name.rpartition(".")[0] for path in folder.glob("org.*")} == {"org.chromium.Chromium"}
-
-    process_of(session).kill()
-
-    wait_until(lambda: state(session)[0] == "error", "nobody says that it died")
-    wait_until(lambda: not folder.parent.exists(), "the folder of the host is still there")
-    assert list(tmp_path.iterdir()) == []
-    session.close()
