@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import secrets
 import socket
 import stat
 import subprocess
@@ -497,7 +498,7 @@ except ValueError:
     ],
     ids=["empty", "long", "space", "newline", "letters", "surrogate", "long label", "hostile label"],
 )
-def test_a_greeting_with_an_absurd_name_is_refused_in_a_sentence(data_dir, client_id, label, sentence):
+def test_a_greeting_with_an_absurd_name_is_refused_in_a_sentence(shared_daemon, client_id, label, sentence):
     with Session("bystander") as session:
         session.create_cell("1")
         channel, answer = greet(Hello(PROTOCOL_VERSION, "0", client_id, label, 1))
@@ -523,10 +524,11 @@ def test_a_greeting_with_an_absurd_name_is_refused_in_a_sentence(data_dir, clien
     ],
     ids=lambda operation: type(operation).__name__,
 )
-def test_an_absurd_id_is_refused_in_a_sentence_and_the_connection_goes_on(data_dir, operation):
+def test_an_absurd_id_is_refused_in_a_sentence_and_the_connection_goes_on(shared_daemon, operation):
     with Session("s") as session:
         session.start_kernel()
-        channel, answer = greet(Hello(PROTOCOL_VERSION, "0", "tester", None, 1))
+        # A client of its own, whose first request is none that came before.
+        channel, answer = greet(Hello(PROTOCOL_VERSION, "0", secrets.token_hex(8), None, 1))
         assert isinstance(answer, Welcome)
         channel.send(Request(1, operation))
         refused = channel.receive(deadline())
