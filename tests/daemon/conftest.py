@@ -48,7 +48,7 @@ async def daemon_with_a_clock(
             await running
 
 
-async def look(clock: Clock, daemon: Daemon) -> None:
+async def look(daemon: Daemon) -> None:
     """Let the daemon look for what is too old, now and to the end."""
     for _ in range(2):
         # One that had begun by itself may have been past what is to be seen.

@@ -120,9 +120,9 @@ async def work(daemon: Daemon, clock: Clock) -> None:
         await other.delete_cell(result.cell_id)
         await other.stop()
     clock.now += 31 * DAY
-    await look(clock, daemon)
+    await look(daemon)
     # What nothing refers to is deleted by the look after that in which it was found.
-    await look(clock, daemon)
+    await look(daemon)
 
 
 def test_whatever_users_do_over_and_over_a_daemon_holds_what_is_live(own_folder, monkeypatch):

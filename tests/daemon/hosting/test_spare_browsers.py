@@ -426,12 +426,12 @@ def test_the_folder_of_a_session_that_began_with_a_spare_goes_when_nobody_has_us
             assert folder.is_symlink()
             await first.stop()
             clock.now += 31 * 86400
-            await look(clock, daemon)
+            await look(daemon)
             assert (folder / "profile").exists()
 
             await session.stop()
             clock.now += 31 * 86400
-            await look(clock, daemon)
+            await look(daemon)
             await daemon.flush_pool()
             assert list(browsers.iterdir()) == []
 

@@ -526,14 +526,14 @@ def test_the_folder_of_a_browser_session_goes_when_nobody_has_used_it_for_long(o
             await session.start()
             (folder,) = browsers.iterdir()
             clock.now += 31 * 86400
-            await look(clock, daemon)
+            await look(daemon)
             assert folder.exists()
 
             await session.stop()
-            await look(clock, daemon)
+            await look(daemon)
             assert folder.exists()
             clock.now += 31 * 86400
-            await look(clock, daemon)
+            await look(daemon)
             assert list(browsers.iterdir()) == []
             await session.start()
             assert (await session.status()).status == "active"

@@ -158,7 +158,7 @@ async def test_its_large_values_go_a_day_later_but_for_those_that_another_sessio
         assert len(set(daemon.blobs.older_than(float("inf")))) == 2
         await AsyncClient().sessions.delete("gone")
         clock.now += GRACE + 60
-        await look(clock, daemon)
+        await look(daemon)
         async with AsyncSession("kept") as session:
             (blob,) = daemon.blobs.older_than(float("inf"))
             assert (await session.get_cells())[0].outputs[0].data == {"text/plain": "our" * 400_000}

@@ -80,14 +80,14 @@ def test_old_executions_that_no_cell_shows_are_deleted_and_all_others_stay(own_f
             hidden = [again.execution_id, cleared.execution_id, gone.execution_id]
 
             clock.now += 30 * DAY - EVERY / 2
-            await look(clock, daemon)
+            await look(daemon)
             assert [await is_there(session, execution_id) for execution_id in hidden] == [True] * 3
             # Now they are too old, but were just read.
             clock.now += EVERY - 1
-            await look(clock, daemon)
+            await look(daemon)
             assert [await is_there(session, execution_id) for execution_id in hidden] == [True] * 3
             clock.now += EVERY
-            await look(clock, daemon)
+            await look(daemon)
 
             assert [await is_there(session, execution_id) for execution_id in hidden] == [False] * 3
             assert await session.get_cells() == cells
@@ -115,7 +115,7 @@ def test_with_none_everything_is_kept(own_folder, monkeypatch):
             await session.delete_cell(hidden.cell_id)
             before = daemon.room("s").log.read(0, max_bytes=2**20)
             clock.now += 10_000 * DAY
-            await look(clock, daemon)
+            await look(daemon)
             assert daemon.room("s").log.read(0, max_bytes=2**20)[: len(before)] == before
             assert await session.wait(hidden.execution_id) == hidden
 
@@ -136,10 +136,10 @@ def test_an_execution_that_is_read_in_pages_stays_until_it_was_not_read_for_an_h
                     break
                 after = page.next
                 clock.now += EVERY - 1
-                await look(clock, daemon)
+                await look(daemon)
             assert pages >= 2
             clock.now += EVERY
-            await look(clock, daemon)
+            await look(daemon)
             with pytest.raises(RuntimedError, match="has no execution"):
                 await session.read_outputs(hidden.execution_id, after)
 
@@ -155,7 +155,7 @@ def test_a_subscriber_that_takes_its_time_misses_nothing(own_folder):
                 text = (await anext(events)).output
                 assert text is None
                 clock.now += 40 * DAY
-                await look(clock, daemon)
+                await look(daemon)
 
                 received = 0
                 async for event in events:
@@ -165,7 +165,7 @@ def test_a_subscriber_that_takes_its_time_misses_nothing(own_folder):
                 assert received == 100 * 100_001
             await until(lambda: daemon.room("s").log.watchers == 0, "the subscriber is still there")
             clock.now += EVERY
-            await look(clock, daemon)
+            await look(daemon)
             assert not await is_there(session, result.execution_id)
 
     asyncio.run(scenario())
@@ -179,7 +179,7 @@ def test_who_comes_back_after_what_it_saw_last_was_deleted_is_told(own_folder):
             seen = 3
             clock.now += 40 * DAY
             await session.create_cell("new")
-            await look(clock, daemon)
+            await look(daemon)
             connection = AsyncConnection(Identity(), Join(notebook_id="s"))
             await connection.open()
             with pytest.raises(StorageError, match="has deleted old events that came after number 3") as caught:
@@ -207,11 +207,11 @@ def test_a_closed_session_is_looked_into_and_stays_closed(own_folder):
             before = path.stat().st_size
 
             clock.now += 40 * DAY
-            await look(clock, daemon)
+            await look(daemon)
             await close_rooms(clock, daemon)
             assert path.stat().st_size < before - 2_000_000
             # Nothing is left to do: it is not opened for more than a look.
-            await look(clock, daemon)
+            await look(daemon)
             assert daemon_status(daemon).rooms == []
 
             await session.connect()
@@ -244,15 +244,15 @@ def test_a_blob_goes_when_the_last_session_that_refers_to_it_has_let_go_of_it(ow
             assert len(both) == 2
             await one.delete_cell(first.cell_id)
             clock.now += 40 * DAY
-            await look(clock, daemon)
-            await look(clock, daemon)
+            await look(daemon)
+            await look(daemon)
             assert blobs_of(daemon) == both
             assert await two.get_cell_outputs(second.cell_id) == list(second.outputs)
 
             await two.delete_cell(second.cell_id)
             clock.now += EVERY
-            await look(clock, daemon)
-            await look(clock, daemon)
+            await look(daemon)
+            await look(daemon)
             own = blobs_of(daemon)
             assert len(own) == 1
             assert await one.get_cell_outputs(only.cell_id) == list(only.outputs)
@@ -265,10 +265,10 @@ def test_a_blob_to_which_nothing_refers_yet_is_given_a_day(own_folder):
         async with daemon_with_a_clock() as (clock, daemon):
             name = daemon.blobs.put(b"its event is on the way")
             clock.now += GRACE - 60
-            await look(clock, daemon)
+            await look(daemon)
             assert blobs_of(daemon) == {name}
             clock.now += 120
-            await look(clock, daemon)
+            await look(daemon)
             assert blobs_of(daemon) == set()
 
     asyncio.run(scenario())
@@ -283,12 +283,12 @@ def test_a_blob_of_an_event_that_a_host_has_yet_to_hand_over_stays(own_folder):
             with Spool(daemon.settings.hosts_dir / "stray") as spool:
                 spool.append_many([(1, encode_event(Stream(at=1, name="stdout", text="x"))), (2, encode_event(event))])
                 clock.now += 40 * DAY
-                await look(clock, daemon)
+                await look(daemon)
                 assert blobs_of(daemon) == {name}
                 spool.acknowledge(2)
             for path in (daemon.settings.hosts_dir / "stray").iterdir():
                 path.unlink()
-            await look(clock, daemon)
+            await look(daemon)
             assert blobs_of(daemon) == set()
 
     asyncio.run(scenario())
@@ -305,7 +305,7 @@ def test_sessions_that_never_began_keep_no_blob_whether_somebody_has_joined_or_a
             left.write_bytes(joined.read_bytes())
             left.with_name("aa.db-wal").write_bytes(log.read_bytes())
             clock.now += 40 * DAY
-            await look(clock, daemon)
+            await look(daemon)
             assert (blobs_of(daemon), left.exists()) == (set(), False)
             assert (await session.run("print('begins')")).stdout == "begins\n"
 
@@ -328,13 +328,13 @@ def test_while_not_everything_can_be_read_no_blob_is_removed(own_folder, what, c
             path.write_bytes(b"no database, no spool" * 1000)
             clock.now += 40 * DAY
             with caplog.at_level(logging.WARNING):
-                await look(clock, daemon)
-                await look(clock, daemon)
+                await look(daemon)
+                await look(daemon)
             assert blobs_of(daemon) == {name}
             assert path.exists()
             assert len([record for record in caplog.records if "no blob is removed" in record.message]) == 1
             path.unlink()
-            await look(clock, daemon)
+            await look(daemon)
             assert blobs_of(daemon) == set()
 
     asyncio.run(scenario())

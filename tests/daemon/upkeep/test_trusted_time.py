@@ -86,11 +86,11 @@ def test_executions_outlive_a_clock_that_jumps_for_a_month_and_go_when_the_month
             daemon.tick()
             clock.now += 31 * DAY
             steady[0] += 2
-            await look(clock, daemon)
+            await look(daemon)
             assert (await session.wait(hidden)).stdout == "hidden\n"
             clock.now += PROOF
             steady[0] += PROOF
-            await look(clock, daemon)
+            await look(daemon)
             with pytest.raises(RuntimedError, match="kept for 30 days"):
                 await session.wait(hidden)
 
