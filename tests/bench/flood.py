@@ -21,9 +21,9 @@ import psutil
 
 from runtimed import Session, default_socket_path
 from runtimed.client.identity import Identity
-from runtimed.protocol.client_operations import Watch
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Stream
+from runtimed.protocol.execution_operations import Watch
 from runtimed.protocol.messages import EventFrame, Reply, Request, Welcome
 from runtimed.transport.autostart import connect_socket
 from tests.bench.tools import Peak, Row, daemon, host, own_daemon, quantile, seconds

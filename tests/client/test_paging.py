@@ -20,13 +20,14 @@ from runtimed.client.calls.pages import Page, Pages, read_blob
 from runtimed.client.pages import Items
 from runtimed.ids import NotebookId
 from runtimed.models import SessionStatus
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.browser_operations import Piece, ReadReply
-from runtimed.protocol.client_operations import GetSession, GetSessionReply
 from runtimed.protocol.codec import encode_event, pack
 from runtimed.protocol.events import Blob, BrowserLogged
 from runtimed.protocol.operation import ReplyBody
 from runtimed.protocol.replies import EventPage, GetBlobReply, InPieces
+from runtimed.protocol.session_operations import GetSession, GetSessionReply
 
 STATUS = SessionStatus(
     session_id="n",
@@ -82,7 +83,7 @@ def test_a_picture_of_the_action_log_is_checked_like_any_blob():
 
     def answer(stored: bytes) -> Any:
         def answer(asked: Any) -> ReplyBody:
-            if isinstance(asked, ops.GetBlob):
+            if isinstance(asked, execution_ops.GetBlob):
                 return GetBlobReply(data=stored[asked.offset :])
             return EventPage(events=[(1, logged)], last=1, more=False)
 
@@ -114,8 +115,8 @@ def test_a_reply_of_a_browser_in_pieces_is_whole_or_an_error():
 @pytest.mark.parametrize(
     ("flow", "page"),
     [
-        (calls.get_cells, ops.GetCellsReply(cells=[], next=0)),
-        (calls.get_cell_ids, ops.GetCellsReply(cells=[], next=0)),
+        (calls.get_cells, document_ops.GetCellsReply(cells=[], next=0)),
+        (calls.get_cell_ids, document_ops.GetCellsReply(cells=[], next=0)),
         (calls.browser.read_actions, EventPage(events=[], last=0, more=True)),
     ],
     ids=["cells", "ids", "actions"],
@@ -126,11 +127,13 @@ def test_a_page_that_does_not_lead_on_is_an_error(flow, page):
 
 
 def test_outputs_of_a_cell_that_do_not_lead_on_are_an_error():
-    cell = ops.StoredCell(id="c", cell_type="code", source="", metadata={}, position="a", more=7, execution_id="e")
+    cell = document_ops.StoredCell(
+        id="c", cell_type="code", source="", metadata={}, position="a", more=7, execution_id="e"
+    )
 
     def answer(asked: Any) -> ReplyBody:
-        if isinstance(asked, ops.GetCell):
-            return ops.GetCellReply(cell=cell)
+        if isinstance(asked, document_ops.GetCell):
+            return document_ops.GetCellReply(cell=cell)
         return EventPage(events=[], last=7, more=True)
 
     with pytest.raises(ProtocolError, match="ends at 7, and should lead on from 7"):

@@ -15,9 +15,9 @@ from runtimed.client.blocking import Connection
 from runtimed.client.flows import Ask, Flow
 from runtimed.client.identity import Identity
 from runtimed.errors import ProtocolError
-from runtimed.protocol.client_operations import GetStatus
 from runtimed.protocol.codec import FrameReader, encode_message
 from runtimed.protocol.messages import Refusal, Reply, Welcome
+from runtimed.protocol.session_operations import GetStatus
 from runtimed.settings import default_socket_path
 
 WELCOME = encode_message(Welcome("0", 1))

@@ -13,7 +13,8 @@ from msgspec import structs
 from runtimed import AsyncSession, Client, ExecutionTimeout, KernelStartFailed, Session, default_socket_path
 from runtimed.client.process import Described
 from runtimed.ids import new_client_id
-from runtimed.protocol.client_operations import DescribeProcess, Enqueue, Interrupt, KernelChoice, StartKernel
+from runtimed.protocol.execution_operations import Enqueue
+from runtimed.protocol.kernel_operations import DescribeProcess, Interrupt, KernelChoice, StartKernel
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Reply, Request, Welcome
 from tests.conftest import wait_until
 from tests.daemon.conftest import until

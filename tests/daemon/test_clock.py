@@ -7,7 +7,8 @@ from runtimed.client.aio import AsyncConnection
 from runtimed.client.identity import Identity
 from runtimed.daemon.serving.daemon import PRUNE_EVERY, PRUNE_FIRST
 from runtimed.daemon.serving.overview import daemon_status
-from runtimed.protocol.client_operations import Enqueue, Join
+from runtimed.protocol.execution_operations import Enqueue
+from runtimed.protocol.session_operations import Join
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.environments.test_prune import make
 

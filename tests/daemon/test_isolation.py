@@ -13,7 +13,7 @@ from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.peer import MAX_UNANSWERED
 from runtimed.ids import NotebookId
 from runtimed.protocol import codec
-from runtimed.protocol.client_operations import Subscribe
+from runtimed.protocol.execution_operations import Subscribe
 from runtimed.protocol.messages import PROTOCOL_VERSION, EventFrame, Hello, Refusal, Request, Welcome
 from tests.daemon.conftest import daemon_with_a_clock, until
 from tests.daemon.serving.test_peers import answers, deadline, greeted, raw

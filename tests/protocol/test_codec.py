@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from runtimed.errors import ProtocolError
 from runtimed.protocol import codec
 from runtimed.protocol.browser_operations import Act, BrowserOperation
-from runtimed.protocol.client_operations import AddCell, ClientOperation, Enqueue, SetSource, Subscribe
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.document_operations import AddCell, SetSource
 from runtimed.protocol.events import CellChanged, Display, Event, Failed, Finished, KernelState, Stream
+from runtimed.protocol.execution_operations import Enqueue, Subscribe
 from runtimed.protocol.host_operations import Execute, HostOperation
 from runtimed.protocol.messages import (
     Ack,

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from runtimed.errors import CellNotFound, ConnectionLost, DaemonUnavailable, NoKernel, ProtocolError, RuntimedError
 from runtimed.protocol import codec
-from runtimed.protocol.client_operations import ClientOperation, GetCell, GetStatus
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import decode_asked_of_daemon
 from runtimed.protocol.connection import (
     MAX_CANCELLED,
@@ -31,6 +31,7 @@ from runtimed.protocol.connection import (
     ServingSide,
     Side,
 )
+from runtimed.protocol.document_operations import GetCell
 from runtimed.protocol.handshake import check_client, check_daemon
 from runtimed.protocol.messages import (
     PROTOCOL_VERSION,
@@ -45,6 +46,7 @@ from runtimed.protocol.messages import (
     Request,
     Welcome,
 )
+from runtimed.protocol.session_operations import GetStatus
 from runtimed.transport.memory import MemoryPair
 
 HELLO = Hello(PROTOCOL_VERSION, "0.1.0", "client", "Ada", 7)

@@ -9,10 +9,12 @@ from runtimed.errors import ProtocolError
 from runtimed.pages import ActionResult
 from runtimed.protocol import codec
 from runtimed.protocol.browser_operations import Act, Screenshot
-from runtimed.protocol.client_operations import ClientOperation, GetQueue, GetQueueReply, Join, JoinReply
+from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.execution_operations import GetQueue, GetQueueReply
 from runtimed.protocol.host_operations import HostOperation
 from runtimed.protocol.messages import Reply
 from runtimed.protocol.operation import Operation, ReplyBody, read_reply, reply_type
+from runtimed.protocol.session_operations import Join, JoinReply
 
 OPERATIONS = sorted({*get_args(ClientOperation), *get_args(HostOperation)}, key=lambda kind: kind.__name__)
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from runtimed.protocol.client_operations import ClientOperation, GetCell
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import decode_asked_of_daemon, encode_message
 from runtimed.protocol.connection import Abandoned, Acknowledged, Asked, Greeting, ServingEvent, ServingSide
+from runtimed.protocol.document_operations import GetCell
 from runtimed.protocol.handshake import check_client
 from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Hello, Message, Request
 from runtimed.transport.channel import TURN, Channel, ChannelHandler

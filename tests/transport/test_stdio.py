@@ -13,8 +13,8 @@ import pytest
 import uvloop
 
 from runtimed.errors import ConnectionLost
-from runtimed.protocol.client_operations import GetCell
 from runtimed.protocol.connection import AskingEvent, AskingSide, Ended, Failed, Greeted, Replied
+from runtimed.protocol.document_operations import GetCell
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello
 from runtimed.transport.channel import Channel, ChannelHandler
 from runtimed.transport.stdio import start_child

@@ -22,7 +22,7 @@ from runtimed.ids import NotebookId
 from runtimed.models import ExecutionResult
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from runtimed.progress import ProgressLine
-from runtimed.protocol.client_operations import Program
+from runtimed.protocol.execution_operations import Program
 
 __all__ = ["result_as_map", "run", "start_kernel"]
 

@@ -26,7 +26,6 @@ from runtimed.client.identity import (
 )
 from runtimed.client.process import Described
 from runtimed.errors import ConnectionLost, DaemonUnavailable, RuntimedError
-from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.connection import (
     AskingEvent,
@@ -41,6 +40,7 @@ from runtimed.protocol.connection import (
 from runtimed.protocol.events import Event
 from runtimed.protocol.messages import Hello
 from runtimed.protocol.operation import Operation
+from runtimed.protocol.session_operations import Join
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import daemon_answers, ensure_daemon
 from runtimed.transport.blocking import WaitTimeout

@@ -11,7 +11,7 @@ from runtimed.client.browser_handle import BrowserHandle
 from runtimed.client.flows import Flow
 from runtimed.errors import SessionError
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
-from runtimed.protocol.client_operations import Join
+from runtimed.protocol.session_operations import Join
 from runtimed.texts import printable
 
 if TYPE_CHECKING:

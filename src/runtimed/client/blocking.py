@@ -22,11 +22,11 @@ from runtimed.client.identity import (
 )
 from runtimed.client.process import Described
 from runtimed.errors import ConnectionLost, DaemonUnavailable
-from runtimed.protocol.client_operations import Join
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.connection import AskingSide, Ended, EventReceived, Failed, Greeted, Replied
 from runtimed.protocol.events import Event
 from runtimed.protocol.operation import Operation
+from runtimed.protocol.session_operations import Join
 from runtimed.settings import Settings, read_settings
 from runtimed.transport.autostart import connect_socket, open_or_start
 from runtimed.transport.blocking import BlockingChannel, WaitTimeout

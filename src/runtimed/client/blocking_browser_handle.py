@@ -13,7 +13,7 @@ from runtimed.client.connections import Connections
 from runtimed.client.flows import Flow
 from runtimed.errors import SessionError
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
-from runtimed.protocol.client_operations import Join
+from runtimed.protocol.session_operations import Join
 from runtimed.texts import printable
 
 if TYPE_CHECKING:

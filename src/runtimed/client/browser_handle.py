@@ -22,7 +22,7 @@ from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_browser_se
 from runtimed.models import SessionStatus
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
-from runtimed.protocol.client_operations import Join
+from runtimed.protocol.session_operations import Join
 
 if TYPE_CHECKING:
     import playwright.async_api

@@ -11,7 +11,7 @@ from runtimed.client.blocking import Connection
 from runtimed.client.flows import Flow
 from runtimed.client.identity import Identity
 from runtimed.errors import ConnectionLost
-from runtimed.protocol.client_operations import Join
+from runtimed.protocol.session_operations import Join
 from runtimed.settings import Settings, read_settings
 
 __all__ = ["MAX_CONNECTIONS", "MAX_IDLE", "Connections"]

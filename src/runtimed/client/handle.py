@@ -11,7 +11,7 @@ from runtimed.client.identity import Identity
 from runtimed.durations import LONGEST, check_duration
 from runtimed.errors import NotConnected, SessionError
 from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_notebook_id
-from runtimed.protocol.client_operations import Join
+from runtimed.protocol.session_operations import Join
 
 __all__ = ["Handle", "documented", "session_duration"]
 

@@ -8,8 +8,9 @@ import sys
 from typing import Any, Final
 
 from runtimed.environments.uv_program import find_uv
-from runtimed.protocol.client_operations import DescribeProcess, Enqueue
+from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.inherited import Inherited
+from runtimed.protocol.kernel_operations import DescribeProcess
 from runtimed.protocol.operation import Operation
 
 __all__ = ["Described", "inherited_here"]

@@ -30,7 +30,7 @@ from runtimed.models import (
     SyncEnvironmentResult,
 )
 from runtimed.progress import Progress
-from runtimed.protocol.client_operations import Program
+from runtimed.protocol.execution_operations import Program
 
 __all__ = ["Session"]
 

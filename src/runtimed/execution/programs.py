@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from runtimed.protocol.client_operations import Program
+from runtimed.protocol.execution_operations import Program
 
 __all__ = ["MARK", "code_to_execute", "is_program", "join", "split"]
 

@@ -16,8 +16,10 @@ __all__ = [
     "MAX_NUMBER",
     "Environment",
     "Expressions",
+    "Index",
     "Minutes",
     "Number",
+    "Page",
     "Seconds",
     "Texts",
 ]
@@ -28,6 +30,8 @@ MAX_NUMBER: Final = 2**53 - 1
 MAX_ITEMS: Final = 2**15
 """Most items of one list or map in an operation."""
 
+Index = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+Page = Annotated[int, Meta(ge=1, le=2**31)]
 Number = Annotated[int, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
 Minutes = Annotated[float, Meta(ge=0, le=LONGEST / 60)]

@@ -23,7 +23,7 @@ from runtimed.environments.maker import Environments
 from runtimed.environments.trust import Trust
 from runtimed.ids import CellId, ClientId, NotebookId, stored_name
 from runtimed.models import Attribution
-from runtimed.protocol.client_operations import Enqueue
+from runtimed.protocol.execution_operations import Enqueue
 from runtimed.settings import read_settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.registry_store import RegistryStore

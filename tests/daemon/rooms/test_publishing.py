@@ -8,12 +8,13 @@ import pytest
 from runtimed import AsyncSession, StorageError
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, EventLog, Stream
-from runtimed.protocol.client_operations import ClientOperation, GetStatus
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import FrameReader, decode_answer, decode_asked_of_daemon, encode_message
 from runtimed.protocol.connection import Asked, ServingSide
 from runtimed.protocol.events import CellChanged
 from runtimed.protocol.handshake import check_client
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Request
+from runtimed.protocol.session_operations import GetStatus
 from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import daemon_with_a_clock, until
 

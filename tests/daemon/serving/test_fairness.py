@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from runtimed import Client, Session, default_socket_path
-from runtimed.protocol.client_operations import GetCell, GetCells
+from runtimed.protocol.document_operations import GetCell, GetCells
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request, Welcome
 from runtimed.settings import read_settings
 from runtimed.transport.autostart import connect_socket, ensure_daemon

@@ -13,8 +13,10 @@ import pytest
 
 from runtimed import Client, Session, default_socket_path
 from runtimed.protocol.browser_operations import StartBrowser
-from runtimed.protocol.client_operations import Enqueue, ShutdownDaemon, StartKernel, TrustEnvironment
+from runtimed.protocol.execution_operations import Enqueue
+from runtimed.protocol.kernel_operations import StartKernel, TrustEnvironment
 from runtimed.protocol.operation import Operation
+from runtimed.protocol.session_operations import ShutdownDaemon
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 

@@ -19,9 +19,11 @@ from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, files_needed
 from runtimed.daemon.serving.daemon import ROOM_REST
 from runtimed.daemon.serving.overview import daemon_status
 from runtimed.daemon.serving.peer import MAX_UNANSWERED
-from runtimed.protocol.client_operations import AddCell, GetCells, GetMetadata, Join, Subscribe, Watch
+from runtimed.protocol.document_operations import AddCell, GetCells, GetMetadata
+from runtimed.protocol.execution_operations import Subscribe, Watch
 from runtimed.protocol.messages import EventFrame, Failure, Message, Refusal, Reply, Request
 from runtimed.protocol.replies import Done
+from runtimed.protocol.session_operations import Join
 from runtimed.settings import DaemonLimits
 from runtimed.transport import reception
 from tests.conftest import wait_until

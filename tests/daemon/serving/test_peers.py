@@ -16,22 +16,13 @@ import pytest
 
 from runtimed import Client, DaemonUnavailable, ProtocolError, Session, default_socket_path
 from runtimed.protocol import codec
-from runtimed.protocol.client_operations import (
-    AddCell,
-    DeleteCell,
-    DescribeProcess,
-    Enqueue,
-    GetCells,
-    GetStatus,
-    Join,
-    KernelChoice,
-    ReadEvents,
-    SetSource,
-    StartKernel,
-)
+from runtimed.protocol.document_operations import AddCell, DeleteCell, GetCells, SetSource
+from runtimed.protocol.execution_operations import Enqueue, ReadEvents
 from runtimed.protocol.host_operations import Attach
+from runtimed.protocol.kernel_operations import DescribeProcess, KernelChoice, StartKernel
 from runtimed.protocol.messages import PROTOCOL_VERSION, Ack, Cancel, Hello, Message, Refusal, Reply, Request, Welcome
 from runtimed.protocol.operation import Operation
+from runtimed.protocol.session_operations import GetStatus, Join
 from tests.conftest import wait_until
 from tests.wire import Wire
 

@@ -9,7 +9,7 @@ from runtimed.daemon.serving import overview
 from runtimed.daemon.serving.daemon import MAX_PROBLEM
 from runtimed.ids import ClientId, NotebookId
 from runtimed.lifecycle import Limits
-from runtimed.protocol.client_operations import ReadEvents
+from runtimed.protocol.execution_operations import ReadEvents
 from runtimed.protocol.messages import Failure, Request
 from runtimed.storage.audit import Actor
 from tests.daemon.conftest import daemon_with_a_clock

@@ -25,17 +25,11 @@ from jupyter_client.session import Session as WireSession
 from runtimed import AsyncSession, Client, DaemonUnavailable, Session, default_socket_path
 from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.protocol import codec
-from runtimed.protocol.client_operations import (
-    DeleteCell,
-    DescribeProcess,
-    Enqueue,
-    GetLog,
-    GetSession,
-    GetStatus,
-    Join,
-    StopSession,
-)
+from runtimed.protocol.document_operations import DeleteCell
+from runtimed.protocol.execution_operations import Enqueue
+from runtimed.protocol.kernel_operations import DescribeProcess
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Refusal, Reply, Request, Welcome
+from runtimed.protocol.session_operations import GetLog, GetSession, GetStatus, Join, StopSession
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, processes_of, wait_until
 from tests.wire import Wire

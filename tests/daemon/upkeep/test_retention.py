@@ -24,9 +24,10 @@ from runtimed.daemon.serving.daemon import ROOM_REST, Daemon
 from runtimed.daemon.serving.overview import daemon_status
 from runtimed.daemon.upkeep.retention import EVERY, GRACE
 from runtimed.ids import NotebookId, stored_name
-from runtimed.protocol.client_operations import Join, Subscribe
 from runtimed.protocol.codec import decode_event, encode_event
 from runtimed.protocol.events import Display, Finished, KernelState, Stream
+from runtimed.protocol.execution_operations import Subscribe
+from runtimed.protocol.session_operations import Join
 from runtimed.storage.registry_store import RegistryStore, SessionRow
 from runtimed.storage.session_store import SessionStore
 from runtimed.storage.spool import Spool

@@ -28,10 +28,10 @@ from runtimed.pages import (
     PageRequest,
 )
 from runtimed.protocol import browser_operations as ops
-from runtimed.protocol.client_operations import GetSession
 from runtimed.protocol.codec import decode_event, read_pieces
 from runtimed.protocol.events import BrowserLogged, BrowserState, Event
 from runtimed.protocol.replies import InPieces
+from runtimed.protocol.session_operations import GetSession
 
 T = TypeVar("T")
 

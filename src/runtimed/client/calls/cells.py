@@ -10,7 +10,8 @@ from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution.outputs import OutputFold
 from runtimed.ids import CellId, ExecutionId, new_cell_id
 from runtimed.models import Cell, CellType, Output
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Blob, Event
 
@@ -66,7 +67,9 @@ def create_cell(
     if index is not None and (not isinstance(index, int) or isinstance(index, bool)):
         raise InvalidCell(f"A cell's index must be an int or None, not {type(index).__name__}")
     new = new_cell_id() if cell_id is None else CellId(cell_id)
-    yield from ask(ops.AddCell(notebook_id=notebook.id, cell_id=new, source=source, cell_type=cell_type, index=index))
+    yield from ask(
+        document_ops.AddCell(notebook_id=notebook.id, cell_id=new, source=source, cell_type=cell_type, index=index)
+    )
     notebook.seen[new] = source
     return new
 
@@ -84,7 +87,7 @@ def set_source(notebook: Notebook, cell_id: str, source: str) -> Flow[None]:
         # Too long to merge: the last writer wins. Both texts together would not fit into a message.
         base = None
     with notebook.asking(cell_id):
-        yield from ask(ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
+        yield from ask(document_ops.SetSource(notebook_id=notebook.id, cell_id=cell_id, source=source, base=base))
     notebook.seen[cell_id] = source
 
 
@@ -97,7 +100,7 @@ def append_source(notebook: Notebook, cell_id: str, text: str) -> Flow[None]:
     """
     check_text("text", text)
     with notebook.asking(cell_id):
-        yield from ask(ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
+        yield from ask(document_ops.AppendSource(notebook_id=notebook.id, cell_id=cell_id, text=text))
     if cell_id in notebook.seen:
         notebook.seen[cell_id] += text
 
@@ -109,7 +112,7 @@ def delete_cell(notebook: Notebook, cell_id: str) -> Flow[None]:
         CellNotFound: If there is no such cell.
     """
     with notebook.asking(cell_id):
-        yield from ask(ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
+        yield from ask(document_ops.DeleteCell(notebook_id=notebook.id, cell_id=cell_id))
     notebook.seen.pop(cell_id, None)
 
 
@@ -119,7 +122,7 @@ def move_cell(notebook: Notebook, cell_id: str, after_cell_id: str | None = None
     Raises:
         CellNotFound: If there is no such cell.
     """
-    yield from ask(ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after_cell_id))
+    yield from ask(document_ops.MoveCell(notebook_id=notebook.id, cell_id=cell_id, after_cell_id=after_cell_id))
 
 
 def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
@@ -128,7 +131,7 @@ def clear_outputs(notebook: Notebook, cell_id: str) -> Flow[None]:
     Raises:
         CellNotFound: If there is no such cell.
     """
-    yield from ask(ops.ClearOutputs(notebook_id=notebook.id, cell_id=cell_id))
+    yield from ask(document_ops.ClearOutputs(notebook_id=notebook.id, cell_id=cell_id))
 
 
 def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) -> Flow[None]:
@@ -140,7 +143,7 @@ def set_cell_metadata(notebook: Notebook, cell_id: str, key: str, value: str) ->
     """
     check_text("key", key)
     check_text("value", value)
-    yield from ask(ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=value))
+    yield from ask(document_ops.SetCellMetadata(notebook_id=notebook.id, cell_id=cell_id, key=key, value=value))
 
 
 def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow[None]:
@@ -151,7 +154,7 @@ def set_cell_type(notebook: Notebook, cell_id: str, cell_type: CellType) -> Flow
         InvalidCell: If there is no such type.
     """
     check_cell_type(cell_type)
-    yield from ask(ops.SetCellType(notebook_id=notebook.id, cell_id=cell_id, cell_type=cell_type))
+    yield from ask(document_ops.SetCellType(notebook_id=notebook.id, cell_id=cell_id, cell_type=cell_type))
 
 
 def get_cell(notebook: Notebook, cell_id: str, *, outputs: bool = True) -> Flow[Cell]:
@@ -191,7 +194,7 @@ def iter_cells(notebook: Notebook, *, outputs: bool = True) -> Pages[Cell]:
     def read(start: int) -> Flow[Page[Cell]]:
         cells: list[Cell] = []
         seen = list(notebook.seen)
-        page = yield from ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=outputs))
+        page = yield from ask(document_ops.GetCells(notebook_id=notebook.id, start=start, outputs=outputs))
         _forget_missing(notebook, seen, start, page)
         for found in page.cells:
             try:
@@ -209,14 +212,14 @@ def get_cell_ids(notebook: Notebook) -> Flow[list[CellId]]:
 
     def read(start: int) -> Flow[Page[CellId]]:
         seen = list(notebook.seen)
-        page = yield from ask(ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
+        page = yield from ask(document_ops.GetCells(notebook_id=notebook.id, start=start, outputs=False, content=False))
         _forget_missing(notebook, seen, start, page)
         return Page([CellId(found.id) for found in page.cells], page.next)
 
     return (yield from Pages(read).all())
 
 
-def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: ops.GetCellsReply) -> None:
+def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: document_ops.GetCellsReply) -> None:
     """Forget cells that are not in a page with all cells. Between two pages a cell may have moved."""
     if start == 0 and page.next is None:
         notebook.keep({found.id for found in page.cells}, seen)
@@ -224,7 +227,7 @@ def _forget_missing(notebook: Notebook, seen: list[str], start: int, page: ops.G
 
 def find_cells(notebook: Notebook, prefix: str) -> Flow[list[CellId]]:
     """Return the ids of cells that begin with a text, in order; see `Sessions.find_cells`."""
-    reply = yield from ask(ops.FindCells(notebook_id=notebook.id, prefix=prefix))
+    reply = yield from ask(document_ops.FindCells(notebook_id=notebook.id, prefix=prefix))
     return [CellId(found) for found in reply.ids]
 
 
@@ -273,8 +276,8 @@ def get_cell_metadata(notebook: Notebook, cell_id: str) -> Flow[dict[str, str] |
     return None if content is None else content[1]
 
 
-def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[ops.StoredCell | None]:
-    found = (yield from ask(ops.GetCell(notebook_id=notebook.id, cell_id=cell_id, outputs=outputs))).cell
+def _find_cell(notebook: Notebook, cell_id: str, *, outputs: bool) -> Flow[document_ops.StoredCell | None]:
+    found = (yield from ask(document_ops.GetCell(notebook_id=notebook.id, cell_id=cell_id, outputs=outputs))).cell
     if found is None:
         notebook.seen.pop(cell_id, None)
     return found
@@ -289,14 +292,14 @@ def _content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, str]
         return None
 
 
-def _content_of(notebook: Notebook, found: ops.StoredCell) -> Flow[tuple[str, dict[str, str]]]:
+def _content_of(notebook: Notebook, found: document_ops.StoredCell) -> Flow[tuple[str, dict[str, str]]]:
     """Return a cell's source and metadata, which are read in pieces if they exceed a page."""
     if found.source is not None and found.metadata is not None:
         return found.source, found.metadata
     return (yield from read_content(notebook, found.id))
 
 
-def _cell(notebook: Notebook, found: ops.StoredCell) -> Flow[Cell]:
+def _cell(notebook: Notebook, found: document_ops.StoredCell) -> Flow[Cell]:
     source, metadata = yield from _content_of(notebook, found)
     notebook.seen[found.id] = source
     fold = yield from _fold(notebook, found)
@@ -316,7 +319,7 @@ def _cell(notebook: Notebook, found: ops.StoredCell) -> Flow[Cell]:
     )
 
 
-def _fold(notebook: Notebook, found: ops.StoredCell) -> Flow[OutputFold]:
+def _fold(notebook: Notebook, found: document_ops.StoredCell) -> Flow[OutputFold]:
     fold = OutputFold()
     for body in found.events:
         fold.add(decode_event(body))
@@ -336,7 +339,7 @@ def read_events(notebook: Notebook, execution_id: str, after: int, *, whole: boo
     """
 
     def read(place: int) -> Flow[Page[tuple[int, Event]]]:
-        request = ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=place, whole=whole)
+        request = execution_ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=place, whole=whole)
         page = yield from ask(request)
         events = [(seq, decode_event(body)) for seq, body in page.events]
         return Page(events, page.last if page.more else None)

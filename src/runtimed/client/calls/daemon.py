@@ -10,7 +10,7 @@ from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.flows import Flow, ask
 from runtimed.errors import ConnectionLost, DaemonUnavailable
 from runtimed.models import DaemonStatus, SessionStatus
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import session_operations as session_ops
 
 __all__ = [
     "SessionKind",
@@ -33,14 +33,14 @@ SessionKind = Literal["kernel", "browser"]
 
 def daemon_status() -> Flow[DaemonStatus]:
     """Return the daemon's status."""
-    return (yield from ask(ops.GetStatus())).status
+    return (yield from ask(session_ops.GetStatus())).status
 
 
 def list_rooms() -> Flow[list[dict[str, Any]]]:
     """Return the open rooms; see `DaemonClient.list_rooms`."""
 
     def read(first: int) -> Flow[Page[dict[str, Any]]]:
-        reply = yield from ask(ops.GetStatus(first_room=first))
+        reply = yield from ask(session_ops.GetStatus(first_room=first))
         return Page(list(map(msgspec.structs.asdict, reply.rooms)), reply.next_room)
 
     return (yield from Pages(read).all())
@@ -48,13 +48,13 @@ def list_rooms() -> Flow[list[dict[str, Any]]]:
 
 def flush_pool() -> Flow[None]:
     """End the spares."""
-    yield from ask(ops.FlushPool())
+    yield from ask(session_ops.FlushPool())
 
 
 def shutdown(*, keep_kernels: bool) -> Flow[None]:
     """End the daemon; see `Client.shutdown`."""
     try:
-        yield from ask(ops.ShutdownDaemon(keep_kernels=keep_kernels))
+        yield from ask(session_ops.ShutdownDaemon(keep_kernels=keep_kernels))
     except (ConnectionLost, DaemonUnavailable):
         # It ended before its reply was read.
         return
@@ -81,7 +81,7 @@ def _sessions(status: SessionState | None, kind: SessionKind | None, start: int,
             raise ValueError(f"{name} is {', '.join(known)} or None; not {given!r}")
 
     def read(at: int) -> Flow[Page[SessionStatus]]:
-        reply = yield from ask(ops.ListSessions(status=status, kind=kind, start=at, count=end - at))
+        reply = yield from ask(session_ops.ListSessions(status=status, kind=kind, start=at, count=end - at))
         return Page(reply.sessions, reply.next)
 
     return Pages(read, start)
@@ -89,4 +89,4 @@ def _sessions(status: SessionState | None, kind: SessionKind | None, start: int,
 
 def find_sessions(prefix: str, status: SessionState | None, kind: SessionKind | None) -> Flow[list[str]]:
     """Return the ids of sessions that begin with a text; see `Sessions.find`."""
-    return (yield from ask(ops.FindSessions(prefix=prefix, status=status, kind=kind))).ids
+    return (yield from ask(session_ops.FindSessions(prefix=prefix, status=status, kind=kind))).ids

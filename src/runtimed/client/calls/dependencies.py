@@ -9,7 +9,8 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
 from runtimed.errors import SessionError
 from runtimed.models import SyncEnvironmentResult
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import kernel_operations as kernel_ops
 
 __all__ = [
     "add_conda_dependencies",
@@ -110,14 +111,14 @@ def sync_environment(notebook: Notebook) -> Flow[SyncEnvironmentResult]:
         NoKernel: If no kernel runs.
         EnvironmentFailed: If the dependencies cannot be installed, or the kernel runs where runtimed installs nothing.
     """
-    return (yield from ask(ops.SyncEnvironment(notebook_id=notebook.id))).result
+    return (yield from ask(kernel_ops.SyncEnvironment(notebook_id=notebook.id))).result
 
 
 _Manager = Literal["uv", "conda"]
 
 
 def _get(notebook: Notebook, manager: _Manager) -> Flow[list[str]]:
-    reply = yield from ask(ops.GetDependencies(notebook_id=notebook.id, manager=manager))
+    reply = yield from ask(document_ops.GetDependencies(notebook_id=notebook.id, manager=manager))
     return reply.dependencies
 
 
@@ -126,12 +127,12 @@ def _add(notebook: Notebook, manager: _Manager, packages: Sequence[str]) -> Flow
         raise SessionError(f"Several dependencies are a list of texts, not one text: {packages!r}")
     for package in packages:
         _check(package)
-    yield from ask(ops.AddDependencies(notebook_id=notebook.id, manager=manager, packages=list(packages)))
+    yield from ask(document_ops.AddDependencies(notebook_id=notebook.id, manager=manager, packages=list(packages)))
 
 
 def _remove(notebook: Notebook, manager: _Manager, package: str) -> Flow[bool]:
     _check(package)
-    reply = yield from ask(ops.RemoveDependency(notebook_id=notebook.id, manager=manager, package=package))
+    reply = yield from ask(document_ops.RemoveDependency(notebook_id=notebook.id, manager=manager, package=package))
     return reply.removed
 
 

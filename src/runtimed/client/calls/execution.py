@@ -21,7 +21,7 @@ from runtimed.execution.outputs import OutputFold, blobs_in, to_public
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.progress import Progress
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.events import Event, Finished, InputRequested
 from runtimed.transport.blocking import WaitTimeout
 
@@ -71,7 +71,7 @@ def submit(
     execution_id: str | None = None,
     stdin: bool = True,
     unless_queued: bool = False,
-    program: ops.Program | None = None,
+    program: execution_ops.Program | None = None,
     user_expressions: Mapping[str, str] | None = None,
     kernel_type: str = "python",
     env_source: str = "auto",
@@ -117,7 +117,7 @@ def submit(
     if code is not None:
         check_text("code", code)
     timeout_secs = check_duration("timeout_secs", timeout_secs)
-    operation = ops.Enqueue(
+    operation = execution_ops.Enqueue(
         notebook_id=notebook.id,
         execution_id=execution_id or new_execution_id(),
         cell_id=cell_id or new_cell_id(),
@@ -171,7 +171,7 @@ def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None
         NoKernel: If its kernel is gone.
     """
     line = END_OF_INPUT if text is None else text
-    yield from ask(ops.Input(notebook_id=notebook.id, execution_id=execution_id, text=line))
+    yield from ask(execution_ops.Input(notebook_id=notebook.id, execution_id=execution_id, text=line))
 
 
 def interrupt(notebook: Notebook, execution_id: str) -> Flow[None]:
@@ -271,7 +271,7 @@ def follow(
         ExecutionTimeout: If it did not end in time. The execution goes on.
     """
     seen, fold = (0, None) if after is None else (after.seen, after.fold)
-    watch = ops.Watch(notebook_id=notebook.id, execution_id=execution_id, after=seen, whole=True)
+    watch = execution_ops.Watch(notebook_id=notebook.id, execution_id=execution_id, after=seen, whole=True)
     flow = executions.execute(notebook, watch, timeout_secs=timeout_secs, on_event=on_event, fold=fold, keep=keep)
     return (yield from flow)
 

@@ -18,7 +18,7 @@ from runtimed.errors import ExecutionCancelled, ExecutionTimeout, NoKernel, Prot
 from runtimed.execution.outputs import OutputFold, blobs_in, plain_outputs
 from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
 from runtimed.models import ExecutionResult, ExecutionSummary, OutputPage, QueuedExecution
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Clear, Display, Event, Failed, Finished, Stream
 from runtimed.transport.blocking import WaitTimeout
@@ -67,7 +67,7 @@ def run(
         KernelStartFailed: If a kernel was needed and did not start.
     """
     check_text("code", code)
-    operation = ops.Enqueue(
+    operation = execution_ops.Enqueue(
         notebook_id=notebook.id,
         execution_id=new_execution_id(),
         cell_id=new_cell_id(),
@@ -97,7 +97,7 @@ def execute_cell(
         ExecutionCancelled: If it was cancelled before it began.
         KernelStartFailed: If a kernel was needed and did not start.
     """
-    operation = ops.Enqueue(
+    operation = execution_ops.Enqueue(
         notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, kernel=kernel_choice()
     )
     return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
@@ -116,14 +116,14 @@ def queue_cell(notebook: Notebook, cell_id: str) -> Flow[ExecutionId]:
     return ExecutionId(operation.execution_id)
 
 
-def queued(notebook: Notebook, cell_id: str) -> ops.Enqueue:
+def queued(notebook: Notebook, cell_id: str) -> execution_ops.Enqueue:
     """Return what asks for an execution that nobody watches yet."""
-    return ops.Enqueue(
+    return execution_ops.Enqueue(
         notebook_id=notebook.id, execution_id=new_execution_id(), cell_id=cell_id, kernel=kernel_choice(), watch=False
     )
 
 
-def enqueue(operation: ops.Enqueue) -> Flow[None]:
+def enqueue(operation: execution_ops.Enqueue) -> Flow[None]:
     """Queue an execution; start a kernel if none runs."""
     log_environment((yield from ask(operation)).explained)
 
@@ -134,13 +134,13 @@ def get_queue(notebook: Notebook) -> Flow[list[QueuedExecution]]:
     Returns:
         The first 1000 executions; none if nothing runs or waits.
     """
-    reply = yield from ask(ops.GetQueue(notebook_id=notebook.id))
+    reply = yield from ask(execution_ops.GetQueue(notebook_id=notebook.id))
     return reply.executions
 
 
 def find_executions(notebook: Notebook, prefix: str | None) -> Flow[list[ExecutionSummary]]:
     """Return executions of a session; see `Sessions.find_executions`."""
-    return (yield from ask(ops.FindExecutions(notebook_id=notebook.id, prefix=prefix))).executions
+    return (yield from ask(execution_ops.FindExecutions(notebook_id=notebook.id, prefix=prefix))).executions
 
 
 def wait(
@@ -153,7 +153,7 @@ def wait(
         ExecutionCancelled: If it was cancelled before it began.
         RuntimedError: If this session has no such execution.
     """
-    operation = ops.Watch(notebook_id=notebook.id, execution_id=execution_id)
+    operation = execution_ops.Watch(notebook_id=notebook.id, execution_id=execution_id)
     return (yield from _execute_to_the_end(notebook, operation, timeout_secs, on_timeout))
 
 
@@ -163,7 +163,7 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
     Raises:
         RuntimedError: If this session has no such execution.
     """
-    yield from ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
+    yield from ask(execution_ops.CancelExecution(notebook_id=notebook.id, execution_id=execution_id))
 
 
 def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[OutputPage]:
@@ -186,7 +186,9 @@ def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[
         ...     file.writelines(output.text for output in page.outputs if output.name == "stdout")
         ...     after = page.next
     """
-    reply = yield from ask(ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=after, whole=True))
+    reply = yield from ask(
+        execution_ops.ReadEvents(notebook_id=notebook.id, execution_id=execution_id, after=after, whole=True)
+    )
     events: list[Event] = []
     last, size, more = after, 0, reply.more
     for seq, body in reply.events:
@@ -202,7 +204,10 @@ def read_outputs(notebook: Notebook, execution_id: str, after: int = 0) -> Flow[
 
 
 def _execute_to_the_end(
-    notebook: Notebook, operation: ops.Enqueue | ops.Watch, timeout_secs: float | None, on_timeout: OnTimeout
+    notebook: Notebook,
+    operation: execution_ops.Enqueue | execution_ops.Watch,
+    timeout_secs: float | None,
+    on_timeout: OnTimeout,
 ) -> Flow[ExecutionResult]:
     ends: list[Finished] = []
 
@@ -220,7 +225,7 @@ def _execute_to_the_end(
 
 def execute(
     notebook: Notebook,
-    operation: ops.Enqueue | ops.Watch,
+    operation: execution_ops.Enqueue | execution_ops.Watch,
     *,
     timeout_secs: float | None,
     on_timeout: OnTimeout = "leave",
@@ -239,7 +244,7 @@ def execute(
     if on_timeout not in get_args(OnTimeout):
         raise ValueError(f"on_timeout must be 'leave' or 'interrupt', not {on_timeout!r}")
     fold = fold or OutputFold()
-    is_queued = isinstance(operation, ops.Watch)
+    is_queued = isinstance(operation, execution_ops.Watch)
 
     def take(event: Event) -> None:
         nonlocal is_queued
@@ -252,11 +257,11 @@ def execute(
     try:
         ended = yield from _end(operation, take, timeout_secs)
     except WaitTimeout:
-        if isinstance(operation, ops.Enqueue) and not is_queued:
+        if isinstance(operation, execution_ops.Enqueue) and not is_queued:
             raise (yield from given_up(operation, timeout_secs, on_timeout)) from None
         outcome = None
         if on_timeout == "interrupt":
-            yield from ask(ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
+            yield from ask(execution_ops.CancelExecution(notebook_id=notebook.id, execution_id=operation.execution_id))
             outcome = "it was interrupted"
         raise timed_out(operation.execution_id, timeout_secs, outcome) from None
     values = yield from fetch_blobs(notebook, fold.missing_blobs)
@@ -268,9 +273,11 @@ def execute(
     return result
 
 
-def _end(operation: ops.Enqueue | ops.Watch, on_event: OnEvent, timeout_secs: float | None) -> Flow[ops.WatchReply]:
+def _end(
+    operation: execution_ops.Enqueue | execution_ops.Watch, on_event: OnEvent, timeout_secs: float | None
+) -> Flow[execution_ops.WatchReply]:
     """Follow an execution, and return how it has ended."""
-    if isinstance(operation, ops.Watch):
+    if isinstance(operation, execution_ops.Watch):
         return (yield from follow_events(operation, on_event, timeout_secs))
     reply = yield from follow_events(operation, on_event, timeout_secs)
     log_environment(reply.explained)
@@ -279,7 +286,9 @@ def _end(operation: ops.Enqueue | ops.Watch, on_event: OnEvent, timeout_secs: fl
     return reply.ended
 
 
-def given_up(operation: ops.Enqueue, timeout_secs: float | None, on_timeout: OnTimeout) -> Flow[ExecutionTimeout]:
+def given_up(
+    operation: execution_ops.Enqueue, timeout_secs: float | None, on_timeout: OnTimeout
+) -> Flow[ExecutionTimeout]:
     """Return the error of a request that was given up, because the kernel that it waits for still starts.
 
     Args:
@@ -289,7 +298,7 @@ def given_up(operation: ops.Enqueue, timeout_secs: float | None, on_timeout: OnT
     if on_timeout == "interrupt":
         # Another client's request may have queued it.
         with contextlib.suppress(RuntimedError):
-            yield from ask(ops.CancelExecution(notebook_id=operation.notebook_id, execution_id=execution_id))
+            yield from ask(execution_ops.CancelExecution(notebook_id=operation.notebook_id, execution_id=execution_id))
         return timed_out(execution_id, timeout_secs, outcome)
     # The start may have failed just now.
     with contextlib.suppress(NoKernel):

@@ -14,7 +14,7 @@ from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.errors import KernelStartFailed
 from runtimed.models import CommType
 from runtimed.progress import Progress
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import kernel_operations as kernel_ops
 from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import EnvProgress, Event
 
@@ -70,7 +70,7 @@ def start_kernel(
             what to do.
     """
     choice = kernel_choice(kernel_type, env_source, notebook_path)
-    request = ops.StartKernel(notebook_id=notebook.id, kernel=choice, source=source)
+    request = kernel_ops.StartKernel(notebook_id=notebook.id, kernel=choice, source=source)
     reply = yield from follow_events(request, shown_on(progress))
     explained = log_environment(reply.explained if reply.started else None)
     if explained is not None and progress is not None:
@@ -111,13 +111,13 @@ def trust_environment(notebook: Notebook, notebook_path: str | Path | None = Non
         EnvironmentFailed: If the description of the environment is invalid.
     """
     choice = kernel_choice(notebook_path=notebook_path)
-    reply = yield from ask(ops.TrustEnvironment(notebook_id=notebook.id, kernel=choice))
+    reply = yield from ask(kernel_ops.TrustEnvironment(notebook_id=notebook.id, kernel=choice))
     return reply.explained
 
 
 def kernel_choice(
     kernel_type: str = "python", env_source: str = "auto", notebook_path: str | Path | None = None
-) -> ops.KernelChoice:
+) -> kernel_ops.KernelChoice:
     """Return which kernel is asked for; see `start_kernel`."""
     folder = None
     if notebook_path is not None:
@@ -125,7 +125,7 @@ def kernel_choice(
         above = (path if path.is_absolute() else working_folder() / path).parents
         # `Path.is_dir` raises if a name is too long or a folder may not be entered.
         folder = str(next(place for place in above if os.path.isdir(place)))  # noqa: PTH112
-    return ops.KernelChoice(kernel_type=kernel_type, env_source=env_source, folder=folder)
+    return kernel_ops.KernelChoice(kernel_type=kernel_type, env_source=env_source, folder=folder)
 
 
 def working_folder() -> Path:
@@ -151,12 +151,12 @@ def restart_kernel(notebook: Notebook) -> Flow[None]:
         NoKernel: If no kernel runs.
         KernelStartFailed: If the new one does not become ready.
     """
-    log_environment((yield from ask(ops.RestartKernel(notebook_id=notebook.id))).explained)
+    log_environment((yield from ask(kernel_ops.RestartKernel(notebook_id=notebook.id))).explained)
 
 
 def shutdown_kernel(notebook: Notebook) -> Flow[None]:
     """End the kernel; the session stays active without one. Idempotent."""
-    yield from ask(ops.ShutdownKernel(notebook_id=notebook.id))
+    yield from ask(kernel_ops.ShutdownKernel(notebook_id=notebook.id))
 
 
 def interrupt(notebook: Notebook) -> Flow[None]:
@@ -170,7 +170,7 @@ def interrupt(notebook: Notebook) -> Flow[None]:
     Raises:
         NoKernel: If no kernel runs.
     """
-    yield from ask(ops.Interrupt(notebook_id=notebook.id))
+    yield from ask(kernel_ops.Interrupt(notebook_id=notebook.id))
 
 
 def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Flow[dict[str, Any]]:
@@ -190,7 +190,7 @@ def complete(notebook: Notebook, code: str, cursor_pos: int | None = None) -> Fl
     Source: Jupyter messaging 5.4, "Completion".
     """
     position = _position(code, cursor_pos)
-    return (yield from ask(ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position))).content
+    return (yield from ask(kernel_ops.Complete(notebook_id=notebook.id, code=code, cursor_pos=position))).content
 
 
 def inspect(
@@ -213,7 +213,7 @@ def inspect(
     Source: Jupyter messaging 5.4, "Introspection".
     """
     position = _position(code, cursor_pos)
-    request = ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)
+    request = kernel_ops.Inspect(notebook_id=notebook.id, code=code, cursor_pos=position, detail_level=detail_level)
     return (yield from ask(request)).content
 
 
@@ -247,7 +247,7 @@ def send_comm(
         metadata=json.dumps(dict(metadata or {})),
         buffers=tuple(map(bytes, buffers)),
     )
-    yield from ask(ops.SendComm(notebook_id=notebook.id, message=message))
+    yield from ask(kernel_ops.SendComm(notebook_id=notebook.id, message=message))
 
 
 def _position(code: str, cursor_pos: int | None) -> int:

@@ -9,7 +9,7 @@ from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
 from runtimed.document.checks import check_metadata
 from runtimed.errors import SessionError
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
 
 __all__ = ["get_kernelspec", "get_metadata", "set_kernelspec", "set_metadata"]
 
@@ -24,12 +24,12 @@ def set_metadata(notebook: Notebook, key: str, value: str) -> Flow[None]:
         SessionError: If key or value is no text, or larger than 1 KB and 10 MB.
     """
     check_metadata(key, value)
-    yield from ask(ops.SetMetadata(notebook_id=notebook.id, key=key, value=value))
+    yield from ask(document_ops.SetMetadata(notebook_id=notebook.id, key=key, value=value))
 
 
 def get_metadata(notebook: Notebook, key: str) -> Flow[str | None]:
     """Return a value of the document's metadata; None if it is not set."""
-    return (yield from ask(ops.GetMetadata(notebook_id=notebook.id, key=key))).value
+    return (yield from ask(document_ops.GetMetadata(notebook_id=notebook.id, key=key))).value
 
 
 def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: str | None = None) -> Flow[None]:
@@ -49,7 +49,9 @@ def set_kernelspec(notebook: Notebook, name: str, display_name: str, language: s
     ):
         if not isinstance(text, str):
             raise SessionError(f"The {what} of a kernelspec must be a str, not {type(text).__name__}")
-    yield from ask(ops.SetKernelspec(notebook_id=notebook.id, name=name, display_name=display_name, language=language))
+    yield from ask(
+        document_ops.SetKernelspec(notebook_id=notebook.id, name=name, display_name=display_name, language=language)
+    )
 
 
 def get_kernelspec(notebook: Notebook) -> Flow[dict[str, str] | None]:

@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 from runtimed.client.calls.notebook import Notebook
 from runtimed.client.flows import Flow, ask
 from runtimed.errors import ProtocolError, StorageError
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.browser_operations import ReadReply
 from runtimed.protocol.codec import unpack
 
@@ -91,7 +92,7 @@ def read_blob(notebook: Notebook, sha256: str, size: int) -> Flow[bytes]:
     """
 
     def read(offset: int) -> Flow[Page[bytes]]:
-        reply = yield from ask(ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=offset))
+        reply = yield from ask(execution_ops.GetBlob(notebook_id=notebook.id, sha256=sha256, offset=offset))
         return _piece(reply.data, offset, size)
 
     content = b"".join((yield from Pages(read).all())) if size else b""
@@ -120,7 +121,7 @@ def read_content(notebook: Notebook, cell_id: str) -> Flow[tuple[str, dict[str, 
     """
     content, sha256 = bytearray(), ""
     while True:
-        request = ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
+        request = document_ops.GetContent(notebook_id=notebook.id, cell_id=cell_id, offset=len(content))
         page = yield from ask(request)
         if page.sha256 != sha256 and content:
             # It was edited meanwhile: the pieces would not fit together.

@@ -10,7 +10,7 @@ from runtimed.client.calls.pages import Page, Pages
 from runtimed.client.flows import Flow, ask
 from runtimed.errors import SessionNotFound
 from runtimed.models import AuditEntry, SessionStatus
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import session_operations as session_ops
 
 LOG_PAGE: Final = 500
 """Entries of a log in one page of an iteration."""
@@ -26,7 +26,7 @@ def get_session(notebook: Notebook) -> Flow[SessionStatus]:
     Raises:
         SessionNotFound: If it never started.
     """
-    reply = yield from ask(ops.GetSession(notebook_id=notebook.id))
+    reply = yield from ask(session_ops.GetSession(notebook_id=notebook.id))
     return reply.session
 
 
@@ -42,9 +42,9 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
     Raises:
         SessionNotFound: If it never started.
     """
-    if page < 1 or not 1 <= page_size <= ops.MAX_LOG_PAGE:
-        raise ValueError(f"page counts from 1, and page_size from 1 to {ops.MAX_LOG_PAGE}")
-    reply = yield from ask(ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
+    if page < 1 or not 1 <= page_size <= session_ops.MAX_LOG_PAGE:
+        raise ValueError(f"page counts from 1, and page_size from 1 to {session_ops.MAX_LOG_PAGE}")
+    reply = yield from ask(session_ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
     return reply.entries
 
 
@@ -64,10 +64,10 @@ def stop(notebook: Notebook) -> Flow[None]:
     A session that never started stays so. A warning is logged if outputs that its kernel has left cannot be read from
     the disk now; they are read once they can be.
     """
-    yield from _stop(ops.StopSession(notebook_id=notebook.id))
+    yield from _stop(session_ops.StopSession(notebook_id=notebook.id))
 
 
-def _stop(operation: ops.StopSession) -> Flow[None]:
+def _stop(operation: session_ops.StopSession) -> Flow[None]:
     try:
         reply = yield from ask(operation)
     except SessionNotFound:
@@ -86,9 +86,9 @@ def delete(notebook: Notebook) -> Flow[None]:
         SessionNotFound: If there is no such session.
         SessionError: If it is active; `stop` it first.
     """
-    yield from ask(ops.GetSession(notebook_id=notebook.id))
+    yield from ask(session_ops.GetSession(notebook_id=notebook.id))
     # A repeated request must not fail for a session that is gone: the first request may have deleted it.
-    yield from ask(ops.DeleteSession(notebook_id=notebook.id))
+    yield from ask(session_ops.DeleteSession(notebook_id=notebook.id))
 
 
 def restore(notebook: Notebook) -> Flow[int]:
@@ -104,12 +104,14 @@ def restore(notebook: Notebook) -> Flow[int]:
         SessionError: If no notebook of this session was set aside, or its whole database was, which stays so.
         StorageError: If it cannot be loaded; it is kept, and the session stays unchanged.
     """
-    reply = yield from ask(ops.RestoreNotebook(notebook_id=notebook.id))
+    reply = yield from ask(session_ops.RestoreNotebook(notebook_id=notebook.id))
     return reply.cells
 
 
 def leave(notebook: Notebook, *, failed: bool) -> Flow[None]:
     """End the session if this client started it; called at the end of a `with` block."""
     yield from _stop(
-        ops.StopSession(notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True)
+        session_ops.StopSession(
+            notebook_id=notebook.id, reason="error" if failed else "stopped", only_if_started_by_me=True
+        )
     )

@@ -12,7 +12,7 @@ from runtimed.client.flows import Flow, Follow
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.execution.outputs import BlobValues, to_public
 from runtimed.models import EventType, ExecutionEvent
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.events import CellChanged, Event, Finished
 from runtimed.transport.blocking import WaitTimeout
 
@@ -29,7 +29,7 @@ class Stream:
         self,
         notebook: Notebook,
         *,
-        enqueue: ops.Enqueue | None = None,
+        enqueue: execution_ops.Enqueue | None = None,
         execution_id: str | None = None,
         timeout_secs: float | None = None,
         cell_ids: Sequence[str] | None = None,
@@ -68,12 +68,14 @@ class Stream:
         Args:
             after: Number of the last event before those that count.
         """
-        operation: ops.Watch | ops.Subscribe
+        operation: execution_ops.Watch | execution_ops.Subscribe
         if self._execution_id is not None:
-            operation = ops.Watch(notebook_id=self._notebook.id, execution_id=self._execution_id, whole=True)
+            operation = execution_ops.Watch(notebook_id=self._notebook.id, execution_id=self._execution_id, whole=True)
         else:
             comms = self._event_types is not None and "comm" in self._event_types
-            operation = ops.Subscribe(notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after, comms=comms)
+            operation = execution_ops.Subscribe(
+                notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after, comms=comms
+            )
         return Follow(operation, lambda _event: None, self._timeout_secs)
 
     def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:

@@ -12,7 +12,7 @@ from runtimed.client.flows import Flow, ask
 from runtimed.display import readable_size
 from runtimed.errors import RuntimedError, ValueRefused, VariableNotFound
 from runtimed.kernel_launcher.values import MAX_VALUE, TooLarge, dump
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import kernel_operations as kernel_ops
 
 __all__ = ["get", "put", "result_value"]
 
@@ -34,7 +34,7 @@ def get(notebook: Notebook, name: str) -> Flow[Any]:
         RuntimedError: If it is no Python kernel, or does not answer in time.
     """
     name = _variable(name)
-    reply = yield from ask(ops.GetVariable(notebook_id=notebook.id, name=name))
+    reply = yield from ask(kernel_ops.GetVariable(notebook_id=notebook.id, name=name))
     try:
         return pickle.loads(reply.value)  # noqa: S301  # of a kernel of the same user, and asked for
     except Exception as exc:
@@ -68,13 +68,13 @@ def put(notebook: Notebook, name: str, value: Any) -> Flow[None]:
         raise ValueRefused(
             f"The value for {name!r} cannot be pickled: {type(exc).__name__}: {exc}", variable=name
         ) from exc
-    yield from ask(ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled))
+    yield from ask(kernel_ops.PutVariable(notebook_id=notebook.id, name=name, pickled=pickled))
 
 
 def result_value(notebook: Notebook, execution_id: str) -> Flow[bytes | None]:
     """Return the pickled value of a result; None if only its text is available."""
     try:
-        reply = yield from ask(ops.GetResultValue(notebook_id=notebook.id, execution_id=execution_id))
+        reply = yield from ask(kernel_ops.GetResultValue(notebook_id=notebook.id, execution_id=execution_id))
     except RuntimedError:
         return None  # the kernel has ended meanwhile
     return reply.value

@@ -16,10 +16,10 @@ from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
 from runtimed.ids import HostEpoch, NotebookId
 from runtimed.protocol.bounds import Environment
-from runtimed.protocol.client_operations import DescribeProcess, KernelChoice
 from runtimed.protocol.codec import pack
 from runtimed.protocol.host_operations import HostBecome
 from runtimed.protocol.inherited import Inherited
+from runtimed.protocol.kernel_operations import DescribeProcess, KernelChoice
 from runtimed.settings import Settings
 
 __all__ = ["KernelRequest", "KernelWanted", "SpareKernel"]

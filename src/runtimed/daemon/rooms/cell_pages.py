@@ -6,8 +6,8 @@ import hashlib
 from typing import Final
 
 from runtimed.document.notebook import CellRecord
-from runtimed.protocol.client_operations import GetContentReply
 from runtimed.protocol.codec import pack
+from runtimed.protocol.document_operations import GetContentReply
 
 __all__ = ["PIECE", "REPLY_BUDGET", "content_page", "content_size", "fixed_size"]
 

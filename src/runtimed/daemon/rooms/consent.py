@@ -22,7 +22,8 @@ from runtimed.environments.recipes import Recipe
 from runtimed.environments.trust import Trust, dependency_set, origins, packages
 from runtimed.errors import EnvironmentFailed
 from runtimed.ids import CellId
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.operation import Operation
 
 __all__ = ["check_consent", "note_written"]
@@ -69,24 +70,25 @@ def _texts(
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Yield a text that says what a notebook needs, as it is and as it will be."""
     match operation:
-        case ops.SetMetadata(key="notebook_metadata", value=value):
+        case document_ops.SetMetadata(key="notebook_metadata", value=value):
             yield {"metadata": document.metadata(NOTEBOOK_METADATA)}, {"metadata": value}
-        case ops.AddDependencies(manager=manager, packages=packages):
+        case document_ops.AddDependencies(manager=manager, packages=packages):
             present = document.metadata(NOTEBOOK_METADATA)
             if _is_trusted(trust, present):
                 yield {"metadata": present}, {"metadata": dependencies.add(present, manager, packages)}
-        case ops.RemoveDependency(manager=manager, package=package):
+        case document_ops.RemoveDependency(manager=manager, package=package):
             present = document.metadata(NOTEBOOK_METADATA)
             if _is_trusted(trust, present):
                 yield {"metadata": present}, {"metadata": dependencies.remove(present, manager, package)}
-        case ops.AddCell(source=source):
+        case document_ops.AddCell(source=source):
             yield {}, {"source": source}
-        case ops.SetSource(cell_id=cell_id, source=str(source)) | ops.Enqueue(cell_id=cell_id, source=str(source)) if (
-            "///" in source
-        ):
+        case (
+            document_ops.SetSource(cell_id=cell_id, source=str(source))
+            | execution_ops.Enqueue(cell_id=cell_id, source=str(source))
+        ) if "///" in source:
             yield {"source": _source(document, cell_id)}, {"source": source}
         # A token stream appends often, and only a slash can complete a script block.
-        case ops.AppendSource(cell_id=cell_id, text=text) if "/" in text:
+        case document_ops.AppendSource(cell_id=cell_id, text=text) if "/" in text:
             present = _source(document, cell_id)
             yield {"source": present}, {"source": present + text}
         case KernelRequest(source=str(source)) if not any(cell.source == source for cell in document.cells()):

@@ -15,7 +15,7 @@ from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.programs import is_program
 from runtimed.ids import ExecutionId, NotebookId
 from runtimed.models import Attribution, ExecutionSummary
-from runtimed.protocol.client_operations import GetCellsReply, StoredCell
+from runtimed.protocol.document_operations import GetCellsReply, StoredCell
 from runtimed.protocol.replies import EventPage
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore

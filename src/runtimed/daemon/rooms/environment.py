@@ -23,8 +23,8 @@ from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import StorageError
 from runtimed.ids import NotebookId
-from runtimed.protocol.client_operations import TrustEnvironmentReply
 from runtimed.protocol.events import EnvProgress
+from runtimed.protocol.kernel_operations import TrustEnvironmentReply
 
 __all__ = ["KernelEnvironment"]
 

@@ -21,9 +21,9 @@ from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
 from runtimed.models import AuditAction, QueuedExecution
-from runtimed.protocol.client_operations import MAX_QUEUE, Enqueue, GetQueueReply, WatchReply
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
+from runtimed.protocol.execution_operations import MAX_QUEUE, Enqueue, GetQueueReply, WatchReply
 from runtimed.protocol.host_operations import Execute, HostInterrupt
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore

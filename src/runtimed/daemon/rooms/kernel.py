@@ -31,10 +31,10 @@ from runtimed.errors import (
 )
 from runtimed.ids import NotebookId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
-from runtimed.protocol.client_operations import Enqueue, SyncEnvironmentReply
 from runtimed.protocol.codec import unpack
 from runtimed.protocol.comms import CommBody
 from runtimed.protocol.events import Event, Finished, KernelState, Started
+from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.host_operations import (
     AttachReply,
     Execute,
@@ -49,6 +49,7 @@ from runtimed.protocol.host_operations import (
     KernelAsk,
     Question,
 )
+from runtimed.protocol.kernel_operations import SyncEnvironmentReply
 from runtimed.protocol.replies import Done, GetResultValueReply, GetVariableReply, KernelAnswer
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow

@@ -29,14 +29,11 @@ from runtimed.errors import SessionError, SessionNotFound, StorageError
 from runtimed.ids import ClientId, NotebookId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
-from runtimed.protocol.client_operations import (
-    Enqueue,
-    Join,
-    RestoreNotebookReply,
-    StartKernelReply,
-)
 from runtimed.protocol.codec import pack, unpack
+from runtimed.protocol.execution_operations import Enqueue
+from runtimed.protocol.kernel_operations import StartKernelReply
 from runtimed.protocol.operation import Edit, Operation, ReplyBody, read_reply
+from runtimed.protocol.session_operations import Join, RestoreNotebookReply
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.database import remove_database

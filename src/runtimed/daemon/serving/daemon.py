@@ -40,8 +40,8 @@ from runtimed.host.memory import find_mechanisms
 from runtimed.ids import NotebookId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol.browser_operations import ListProfilesReply
-from runtimed.protocol.client_operations import DeleteSessionReply
 from runtimed.protocol.replies import Done
+from runtimed.protocol.session_operations import DeleteSessionReply
 from runtimed.settings import Settings
 from runtimed.storage.aside import list_aside
 from runtimed.storage.audit import Actor

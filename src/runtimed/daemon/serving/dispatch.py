@@ -22,9 +22,12 @@ from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
 from runtimed.ids import CellId, ClientId, check_notebook_id
 from runtimed.lifecycle import SessionEvent
-from runtimed.protocol import client_operations as ops
+from runtimed.protocol import document_operations as document_ops
+from runtimed.protocol import execution_operations as execution_ops
+from runtimed.protocol import kernel_operations as kernel_ops
+from runtimed.protocol import session_operations as session_ops
 from runtimed.protocol.browser_operations import DeleteProfile, ListProfiles, OnBrowser, ReadActions, StartBrowser
-from runtimed.protocol.client_operations import ClientOperation
+from runtimed.protocol.client_operations import ClientOperation, DaemonOperation, RoomOperation
 from runtimed.protocol.connection import Asked
 from runtimed.protocol.events import EnvProgress
 from runtimed.protocol.operation import Edit, InRoom, ReplyBody, ReplyT
@@ -52,7 +55,7 @@ def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> 
     operation = asked.operation
     if not isinstance(operation, InRoom):
         return _in_daemon(daemon, peer, operation)
-    if isinstance(operation, ops.Join):
+    if isinstance(operation, session_ops.Join):
         daemon.check_may_join()
     room = daemon.room(operation.notebook_id)
     if operation.kind is not None:
@@ -64,57 +67,59 @@ def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> 
     return _in_room(daemon, peer, asked, room, operation)
 
 
-def _in_daemon(daemon: Daemon, peer: Peer, operation: ops.DaemonOperation) -> Answer:
+def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer:
     match operation:
-        case ops.GetStatus():
+        case session_ops.GetStatus():
             return daemon_status(daemon, operation.first_room)
-        case ops.GetSession():
-            return ops.GetSessionReply(session=session_status(daemon, daemon.registry.get(operation.notebook_id)))
-        case ops.GetLog():
+        case session_ops.GetSession():
+            return session_ops.GetSessionReply(
+                session=session_status(daemon, daemon.registry.get(operation.notebook_id))
+            )
+        case session_ops.GetLog():
             row = daemon.registry.get(operation.notebook_id)
             work = daemon.room(row.session_id).contents.audit()
             steps = daemon.registry.history(row.session_id)
-            return ops.GetLogReply(entries=log_page(steps, work, operation.page, operation.page_size))
-        case ops.ListSessions():
+            return session_ops.GetLogReply(entries=log_page(steps, work, operation.page, operation.page_size))
+        case session_ops.ListSessions():
             return list_sessions(daemon, operation)
-        case ops.FindSessions(prefix=prefix, status=status, kind=kind):
+        case session_ops.FindSessions(prefix=prefix, status=status, kind=kind):
             return _fitting(daemon.registry.find_ids(prefix, status, kind))
-        case ops.FindCells(notebook_id=notebook_id, prefix=prefix):
+        case document_ops.FindCells(notebook_id=notebook_id, prefix=prefix):
             if daemon.registry.find(check_notebook_id(notebook_id)) is None:
-                return ops.FoundIds(ids=[])
+                return session_ops.FoundIds(ids=[])
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))
-        case ops.FindExecutions(prefix=prefix):
+        case execution_ops.FindExecutions(prefix=prefix):
             room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
             room.check_kind("kernel")
-            return ops.FindExecutionsReply(executions=room.contents.find_executions(prefix))
-        case ops.GetQueue(notebook_id=notebook_id):
+            return execution_ops.FindExecutionsReply(executions=room.contents.find_executions(prefix))
+        case execution_ops.GetQueue(notebook_id=notebook_id):
             if daemon.registry.find(check_notebook_id(notebook_id)) is None:
-                return ops.GetQueueReply()
+                return execution_ops.GetQueueReply()
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
             return room.kernel.executions.queue()
-        case ops.StopSession():
+        case session_ops.StopSession():
             return _stop(daemon, peer, operation)
-        case ops.DeleteSession():
+        case session_ops.DeleteSession():
             return daemon.delete_session(operation.notebook_id, peer.actor)
         case ListProfiles():
             return daemon.list_profiles()
         case DeleteProfile(name=name):
             return daemon.delete_profile(name)
-        case ops.ShutdownDaemon():
+        case session_ops.ShutdownDaemon():
             return daemon.shut_down(peer.actor, keep_kernels=operation.keep_kernels)
-        case ops.FlushPool():
+        case session_ops.FlushPool():
             return daemon.flush_pool()
-        case ops.DescribeProcess():
+        case kernel_ops.DescribeProcess():
             peer.process = operation
             return Done()
         case _:
             assert_never(operation)
 
 
-def _fitting(ids: Iterable[str]) -> ops.FoundIds:
+def _fitting(ids: Iterable[str]) -> session_ops.FoundIds:
     """Return as many ids as fit into one reply."""
     found = []
     left = IDS_BYTES
@@ -123,23 +128,23 @@ def _fitting(ids: Iterable[str]) -> ops.FoundIds:
         if left < 0:
             break
         found.append(one)
-    return ops.FoundIds(ids=found)
+    return session_ops.FoundIds(ids=found)
 
 
 def _in_room(
-    daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.RoomOperation
+    daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: RoomOperation
 ) -> Answer:
     match operation:
-        case ops.Join():
+        case session_ops.Join():
             room.join(peer, peer.client_id, operation)
             peer.rooms.add(room)
-            return ops.JoinReply(last=room.log.last)
+            return session_ops.JoinReply(last=room.log.last)
         case ReadActions(after=after):
             return room.contents.actions(after)
-        case ops.Enqueue():
+        case execution_ops.Enqueue():
             queued = room.kernel.executions.queued_already(operation)
             if queued is not None:
-                return ops.EnqueueReply(queued=queued)
+                return execution_ops.EnqueueReply(queued=queued)
             room.begin(peer.actor)
             room.note_written(operation)
             if not room.kernel.takes_at_once(operation):
@@ -147,11 +152,11 @@ def _in_room(
                 request = None if choice is None else _request(peer, operation.notebook_id, choice, source)
                 return _start_for(peer, asked, room, operation, request)
             room.kernel.enqueue(operation, peer.actor)
-            return _watch(peer, asked, room, operation) if operation.watch else ops.EnqueueReply()
-        case ops.Watch():
+            return _watch(peer, asked, room, operation) if operation.watch else execution_ops.EnqueueReply()
+        case execution_ops.Watch():
             room.contents.check_execution(operation.execution_id)
             return _watch(peer, asked, room, operation)
-        case ops.Subscribe():
+        case execution_ops.Subscribe():
             room.contents.check_complete_after(operation.after or 0)
             return Stream(
                 peer.channel,
@@ -161,60 +166,60 @@ def _in_room(
                 cell_ids=None if operation.cell_ids is None else frozenset(operation.cell_ids),
                 comms=operation.comms,
             )
-        case ops.ReadEvents():
+        case execution_ops.ReadEvents():
             room.contents.check_execution(operation.execution_id)
             reader = room.log.reader(operation.execution_id, after=operation.after, whole=operation.whole)
             page, is_all = read_page(reader, EVENTS_PAGE)
             return EventPage(events=page, last=reader.cursor, more=not is_all)
-        case ops.GetCell():
+        case document_ops.GetCell():
             record = room.document.content.cell(CellId(operation.cell_id))
             cell = None if record is None else room.contents.stored_cell(record, outputs=operation.outputs)
-            return ops.GetCellReply(cell=cell)
-        case ops.GetCells():
+            return document_ops.GetCellReply(cell=cell)
+        case document_ops.GetCells():
             return room.contents.stored_cells(operation.start, outputs=operation.outputs, content=operation.content)
-        case ops.RestoreNotebook():
+        case session_ops.RestoreNotebook():
             return room.restore(peer.actor)
-        case ops.GetContent():
+        case document_ops.GetContent():
             return content_page(room.document.cell(operation.cell_id), operation.offset)
-        case ops.GetMetadata():
-            return ops.GetMetadataReply(value=room.document.content.metadata(operation.key))
-        case ops.GetDependencies():
+        case document_ops.GetMetadata():
+            return document_ops.GetMetadataReply(value=room.document.content.metadata(operation.key))
+        case document_ops.GetDependencies():
             metadata = room.document.content.metadata(NOTEBOOK_METADATA)
-            return ops.GetDependenciesReply(dependencies=dependencies.named(metadata, operation.manager))
-        case ops.GetBlob():
+            return document_ops.GetDependenciesReply(dependencies=dependencies.named(metadata, operation.manager))
+        case execution_ops.GetBlob():
             return GetBlobReply(data=daemon.blobs.read(operation.sha256, operation.offset, BLOB_PAGE))
         case StartBrowser():
             return room.start_browser(operation, peer.actor)
         case OnBrowser():
             return room.ask_browser(operation, peer.actor, asked.id)
-        case ops.StartKernel():
+        case kernel_ops.StartKernel():
             request = _request(peer, operation.notebook_id, operation.kernel, operation.source)
             return _start_kernel(peer, asked, room, operation, request)
-        case ops.TrustEnvironment():
+        case kernel_ops.TrustEnvironment():
             return room.kernel.environment.trust(_request(peer, operation.notebook_id, operation.kernel))
-        case ops.RestartKernel():
+        case kernel_ops.RestartKernel():
             return _restart_kernel(room, peer)
-        case ops.SyncEnvironment():
+        case kernel_ops.SyncEnvironment():
             return room.kernel.sync_environment(peer.actor)
-        case ops.ShutdownKernel():
+        case kernel_ops.ShutdownKernel():
             return _done(room.kernel.shutdown(peer.actor))
-        case ops.Interrupt():
+        case kernel_ops.Interrupt():
             return _done(room.kernel.interrupt(peer.actor))
-        case ops.Complete(code=code, cursor_pos=position):
+        case kernel_ops.Complete(code=code, cursor_pos=position):
             return _answered(room.kernel.ask("complete_request", code=code, cursor_pos=position))
-        case ops.Inspect(code=code, cursor_pos=position, detail_level=level):
+        case kernel_ops.Inspect(code=code, cursor_pos=position, detail_level=level):
             return _answered(room.kernel.ask("inspect_request", code=code, cursor_pos=position, detail_level=level))
-        case ops.SendComm(message=message):
+        case kernel_ops.SendComm(message=message):
             return _done(room.kernel.send_comm(message))
-        case ops.GetVariable():
+        case kernel_ops.GetVariable():
             return _answered(room.kernel.get_variable(operation.name))
-        case ops.PutVariable():
+        case kernel_ops.PutVariable():
             return _answered(room.kernel.put_variable(operation.name, operation.pickled))
-        case ops.GetResultValue():
+        case kernel_ops.GetResultValue():
             return _answered(room.kernel.result_value(operation.execution_id))
-        case ops.Input():
+        case execution_ops.Input():
             return _done(room.kernel.answer_input(operation.execution_id, operation.text, peer.actor))
-        case ops.CancelExecution():
+        case execution_ops.CancelExecution():
             room.contents.check_execution(operation.execution_id)
             room.kernel.executions.cancel(operation.execution_id, peer.actor)
             return Done()
@@ -222,7 +227,7 @@ def _in_room(
             assert_never(operation)
 
 
-def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperation) -> ReplyBody:
+def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.EditOperation) -> ReplyBody:
     """Edit the document. A request that is sent again is deduplicated."""
     reply = room.reply_to(actor.client_id, request_id, operation)
     if reply is None:
@@ -232,40 +237,40 @@ def _edit(room: Room, actor: Actor, request_id: int, operation: ops.EditOperatio
         room.note_written(operation)
         with room.log.transaction():
             edit = _make_edit(room, actor, operation)
-            removes = isinstance(operation, ops.RemoveDependency)
-            reply = ops.RemoveDependencyReply(removed=bool(edit.change)) if removes else Done()
+            removes = isinstance(operation, document_ops.RemoveDependency)
+            reply = document_ops.RemoveDependencyReply(removed=bool(edit.change)) if removes else Done()
             room.remember(actor.client_id, request_id, reply)
     return reply
 
 
-def _make_edit(room: Room, actor: Actor, operation: ops.EditOperation) -> Change:
+def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation) -> Change:
     edit: Callable[..., Change] = room.document.edit
     author = actor.client_id
     match operation:
-        case ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
+        case document_ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
             return edit("added", actor, lambda d: d.add_cell(cell_id, source, cell_type, index, author=author))
-        case ops.SetSource(cell_id=cell_id, source=source, base=base):
+        case document_ops.SetSource(cell_id=cell_id, source=source, base=base):
             return edit("source", actor, lambda d: d.set_source(cell_id, source, base=base, author=author))
-        case ops.AppendSource(cell_id=cell_id, text=text):
+        case document_ops.AppendSource(cell_id=cell_id, text=text):
             return edit("source", actor, lambda d: d.append_source(cell_id, text, author=author))
-        case ops.DeleteCell(cell_id=cell_id):
+        case document_ops.DeleteCell(cell_id=cell_id):
             return edit("deleted", actor, lambda d: d.delete_cell(cell_id, author=author))
-        case ops.MoveCell(cell_id=cell_id, after_cell_id=after):
+        case document_ops.MoveCell(cell_id=cell_id, after_cell_id=after):
             return edit("moved", actor, lambda d: d.move_cell(cell_id, after, author=author))
-        case ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
+        case document_ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
             return edit("metadata", actor, lambda d: d.set_cell_metadata(cell_id, key, value, author=author))
-        case ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
+        case document_ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
             return edit("type", actor, lambda d: d.set_cell_type(cell_id, cell_type, author=author), detail=cell_type)
-        case ops.ClearOutputs(cell_id=cell_id):
+        case document_ops.ClearOutputs(cell_id=cell_id):
             return edit("cleared", actor, lambda d: d.set_execution(cell_id, None, None, author=author))
-        case ops.SetMetadata(key=key, value=value):
+        case document_ops.SetMetadata(key=key, value=value):
             return edit("metadata", actor, lambda d: d.set_metadata(key, value, author=author))
-        case ops.SetKernelspec(name=name, display_name=display_name, language=language):
+        case document_ops.SetKernelspec(name=name, display_name=display_name, language=language):
             spec = (name, display_name, language)
             return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.with_kernelspec, *spec))
-        case ops.AddDependencies(manager=manager, packages=packages):
+        case document_ops.AddDependencies(manager=manager, packages=packages):
             return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.add, manager, packages))
-        case ops.RemoveDependency(manager=manager, package=package):
+        case document_ops.RemoveDependency(manager=manager, package=package):
             return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.remove, manager, package))
         case _:
             assert_never(operation)
@@ -283,16 +288,16 @@ def _watch(
     peer: Peer,
     asked: Asked[ClientOperation, Any],
     room: Room,
-    operation: ops.Enqueue | ops.Watch,
+    operation: execution_ops.Enqueue | execution_ops.Watch,
     explained: str | None = None,
 ) -> Stream:
     execution_id = operation.execution_id
 
-    def outcome() -> ops.WatchReply | ops.EnqueueReply | None:
+    def outcome() -> execution_ops.WatchReply | execution_ops.EnqueueReply | None:
         ended = room.kernel.executions.outcome(execution_id)
-        if ended is None or isinstance(operation, ops.Watch):
+        if ended is None or isinstance(operation, execution_ops.Watch):
             return ended
-        return ops.EnqueueReply(ended=ended, explained=explained)
+        return execution_ops.EnqueueReply(ended=ended, explained=explained)
 
     return Stream(
         peer.channel,
@@ -303,12 +308,12 @@ def _watch(
     )
 
 
-async def _restart_kernel(room: Room, peer: Peer) -> ops.RestartKernelReply:
+async def _restart_kernel(room: Room, peer: Peer) -> kernel_ops.RestartKernelReply:
     await room.kernel.restart(peer.actor)
-    return ops.RestartKernelReply(explained=room.kernel.explained)
+    return kernel_ops.RestartKernelReply(explained=room.kernel.explained)
 
 
-def _request(peer: Peer, notebook_id: str, choice: ops.KernelChoice, source: str | None = None) -> KernelRequest:
+def _request(peer: Peer, notebook_id: str, choice: kernel_ops.KernelChoice, source: str | None = None) -> KernelRequest:
     """Return how a client asks for a kernel.
 
     Raises:
@@ -332,15 +337,23 @@ def _progress(peer: Peer, asked: Asked[ClientOperation, Any], room: Room, after:
 
 
 async def _start_kernel(
-    peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.StartKernel, request: KernelRequest
-) -> ops.StartKernelReply:
+    peer: Peer,
+    asked: Asked[ClientOperation, Any],
+    room: Room,
+    operation: kernel_ops.StartKernel,
+    request: KernelRequest,
+) -> kernel_ops.StartKernelReply:
     with _progress(peer, asked, room, operation.after):
         return await room.start_kernel(request, peer.actor)
 
 
 async def _start_for(
-    peer: Peer, asked: Asked[ClientOperation, Any], room: Room, operation: ops.Enqueue, request: KernelRequest | None
-) -> ops.EnqueueReply | Stream:
+    peer: Peer,
+    asked: Asked[ClientOperation, Any],
+    room: Room,
+    operation: execution_ops.Enqueue,
+    request: KernelRequest | None,
+) -> execution_ops.EnqueueReply | Stream:
     """Queue an execution when the kernel that is started for it is ready.
 
     Whoever wants no more than a place in the queue has it at once, if the kernel starts already.
@@ -353,17 +366,21 @@ async def _start_for(
         with _progress(peer, asked, room, operation.after or None):
             reply = await room.start_kernel(request, peer.actor, operation)
         explained = reply.explained if reply.started else None
-    return _watch(peer, asked, room, operation, explained) if operation.watch else ops.EnqueueReply(explained=explained)
+    return (
+        _watch(peer, asked, room, operation, explained)
+        if operation.watch
+        else execution_ops.EnqueueReply(explained=explained)
+    )
 
 
-async def _stop(daemon: Daemon, peer: Peer, operation: ops.StopSession) -> ops.StopSessionReply:
+async def _stop(daemon: Daemon, peer: Peer, operation: session_ops.StopSession) -> session_ops.StopSessionReply:
     row = daemon.registry.get(operation.notebook_id)
     started_here = row.creator == peer.client_id and row.status == "active"
     waits = None
     if started_here or not operation.only_if_started_by_me:
         event = SessionEvent.STOPPED if operation.reason == "stopped" else SessionEvent.BLOCK_FAILED
         waits = await daemon.end_session(row, event, peer.actor)
-    return ops.StopSessionReply(started_here=started_here, waits=waits)
+    return session_ops.StopSessionReply(started_here=started_here, waits=waits)
 
 
 async def _answered(work: Awaitable[ReplyT]) -> ReplyT:

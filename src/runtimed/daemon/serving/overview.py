@@ -16,8 +16,8 @@ from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.daemon import MAX_PROBLEMS, Daemon
 from runtimed.ids import NotebookId
 from runtimed.models import DaemonStatus, KernelStatus, SessionStatus
-from runtimed.protocol.client_operations import GetStatusReply, ListSessions, ListSessionsReply, RoomStatus
 from runtimed.protocol.codec import pack
+from runtimed.protocol.session_operations import GetStatusReply, ListSessions, ListSessionsReply, RoomStatus
 from runtimed.storage.aside import document_aside
 from runtimed.storage.registry_store import SessionRow
 from runtimed.version import __version__

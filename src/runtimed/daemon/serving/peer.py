@@ -13,8 +13,9 @@ from runtimed.daemon.rooms.events import MISTAKE, PeerChannel, Stream
 from runtimed.daemon.rooms.room import Room
 from runtimed.errors import DaemonUnavailable, RuntimedError
 from runtimed.ids import ClientId, NotebookId
-from runtimed.protocol.client_operations import ClientOperation, DescribeProcess
+from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.connection import Abandoned, Acknowledged, Asked, Cancelled, Greeting, ServingEvent
+from runtimed.protocol.kernel_operations import DescribeProcess
 from runtimed.protocol.messages import Hello
 from runtimed.protocol.operation import ReplyBody
 from runtimed.protocol.pacing import TokenBucket
