@@ -89,7 +89,7 @@ class ProgressLine:
             self._stream.flush()
 
     def close(self, last: str = "") -> None:
-        """Take the line away. Closing twice is harmless.
+        """Remove the line. Idempotent.
 
         Args:
             last: What a notebook, from which nothing can be taken away, shows instead; `The kernel is ready` if empty.

@@ -42,7 +42,7 @@ def test_what_was_done_is_done_again_in_a_new_browser_and_secrets_are_asked_for(
         assert re.search(r"first +active +browser \(host \d+\) +1 ", listed)
         ports = next(line for line in runtimed("doctor").stdout.splitlines() if "browser ports" in line)
         found = re.search(
-            r"first: (\d+) on loopback for whoever has a token; Chromium's own, \d+ on loopback, for every user", ports
+            r"first: (\d+) on loopback, with a token; Chromium's own, \d+ on loopback, for every user", ports
         )
         assert found is not None
         assert f":{found[1]}/" in session.viewer_url

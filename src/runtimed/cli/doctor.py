@@ -357,7 +357,7 @@ def _who_can_reach_browsers() -> Iterator[Check]:
             name="browser ports",
             verdict="ok",
             found=(
-                f"{session.session_id}: {doors} on loopback for whoever has a token; Chromium's own, "
+                f"{session.session_id}: {doors} on loopback, with a token; Chromium's own, "
                 f"{', '.join(map(str, behind)) or 'none'} on loopback, for every user of this machine"
             ),
         )
@@ -415,7 +415,7 @@ def _browser(settings: Settings) -> Iterator[Check]:
         yield Check(
             name="browser",
             verdict="ok",
-            found=f"playwright {version}; each browser session listens on loopback, for whoever has its token",
+            found=f"playwright {version}; each browser session listens on loopback, behind a token",
         )
     try:
         chromium = find_chromium()

@@ -289,7 +289,7 @@ def _add_sessions(commands: _Commands) -> None:
             "view",
             "view",
             "watch a browser session live, in your own browser",
-            "Where none opens, its\naddress is printed. Whoever has the address can watch.",
+            "If none opens, its\naddress is printed. The address is enough to watch.",
         )
     )
     replay = _add_json(

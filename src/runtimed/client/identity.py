@@ -96,7 +96,7 @@ def note_version(version: str) -> None:
 def no_answer(socket_path: Path) -> DaemonUnavailable:
     """Return the error for a daemon that accepts connections and does not answer."""
     return DaemonUnavailable(
-        f"Whoever listens on {socket_path} does not answer; if it is a daemon that hangs, end it with `runtimed stop`",
+        f"The process that listens on {socket_path} does not answer; `runtimed stop` ends a daemon that hangs",
         path=str(socket_path),
     )
 

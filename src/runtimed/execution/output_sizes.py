@@ -17,7 +17,7 @@ ERRORS_FREE: Final = 16 * 2**20
 """Bytes of errors of one execution that count as no output: how an execution failed must always arrive."""
 
 _MAX_EXECUTIONS: Final = 1000
-"""So many executions are remembered; then they are forgotten, all at once, and the next updates count as new."""
+"""Capacity of the cache, in executions. A full cache is cleared, and the next updates count as new."""
 
 
 class Measure(NamedTuple):

@@ -106,7 +106,7 @@ class OutStream(iostream.OutStream):  # type: ignore[misc,unused-ignore]
         if thread is None or not thread.is_alive() or thread is threading.current_thread():
             super().flush()  # type: ignore[no-untyped-call,unused-ignore]
             return
-        # The buffers first: whoever emptied them had said so before.
+        # The buffers first: an emptied buffer was announced before.
         if not getattr(self, "_buffers", True) and not self._under_way and len(pub_thread._events) < SEND_HIGH_WATER:
             return
         passed = threading.Event()
@@ -131,8 +131,8 @@ class OutStream(iostream.OutStream):  # type: ignore[misc,unused-ignore]
             super()._flush()  # type: ignore[no-untyped-call,unused-ignore]
         finally:
             if len(handed_over) > waiting:
-                # Whoever handed it over wakes the thread, which then takes what stands behind it, too. One wake-up more
-                # each time, and the thread would block at 1000 that it has not come to.
+                # The hand-over wakes the thread, which then takes these, too. With a wake-up for each, the thread
+                # would block at 1000 pending ones.
                 handed_over.append(self._has_left)
                 if when_sent is not None:
                     handed_over.append(when_sent)

@@ -1,7 +1,7 @@
 """The damaged parts of a data folder that were set aside, as recorded in the folder itself: they outlive every daemon.
 
 A damaged file is renamed (`database.name_aside`). The document of a session stays in its database, in the table
-`set_aside`; a file beside the database, `NAME.db.aside`, says so to whoever does not open it. The same with rows of the
+`set_aside`; a file beside the database, `NAME.db.aside`, says so without opening it. The same holds for rows of the
 registry.
 """
 
@@ -35,7 +35,7 @@ _SUFFIX: Final = ".aside"
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 _CODE: Final = "SELECT source FROM executions ORDER BY sequence"
 _NAMED: Final = 20
-"""So many sessions are named in a sentence; the rest are counted."""
+"""Number of sessions that a sentence names; the rest are counted."""
 
 
 class Aside(NamedTuple):

@@ -27,8 +27,7 @@ MERGED_WITHIN: Final = 60.0
 """Seconds, counted from the first, in which edits of one kind by one client to one cell make one entry."""
 
 _MAX_OPEN: Final = 1000
-"""So many entries, and so many clients, are kept in memory; then they are forgotten, all at once. That costs an entry
-more, or a look into the table."""
+"""Capacity of the caches of entries and of clients. A full cache is cleared, which costs an entry more or a query."""
 
 _EDITS: Final[frozenset[AuditAction]] = frozenset(
     {

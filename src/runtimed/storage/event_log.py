@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _MAX_SEQ: Final = 2**63 - 1
 
 _MAX_SIZES: Final = 10_000
-"""So many executions keep the size of their outputs in memory; then all are forgotten, and looked up again."""
+"""Capacity of the cache of output sizes, in executions. A full cache is cleared."""
 
 SCHEMA: Final = (
     # For an output of an execution, `output` is the size of the execution's outputs up to and with this one, since they
@@ -37,9 +37,9 @@ SCHEMA: Final = (
     """CREATE TABLE event_blobs(
         seq INTEGER, sha256 BLOB, checksum INTEGER NOT NULL, PRIMARY KEY(seq, sha256)) WITHOUT ROWID""",
     "CREATE TRIGGER drop_blobs AFTER DELETE ON events BEGIN DELETE FROM event_blobs WHERE seq = OLD.seq; END",
-    # Executions that are gone, whose events still have to be deleted, bit by bit.
+    # Executions that are gone, whose events are still to be deleted, in steps.
     "CREATE TABLE deleted_executions(execution INTEGER PRIMARY KEY, upto INTEGER NOT NULL)",
-    # Whoever deletes events leaves the highest numbers behind, so that none is given or accepted twice.
+    # A deletion keeps the highest numbers, so that none is given or accepted twice.
     "CREATE TABLE deleted_events(host INTEGER PRIMARY KEY, n INTEGER NOT NULL, seq INTEGER NOT NULL)",
     """CREATE TRIGGER keep_numbers BEFORE DELETE ON events BEGIN
         INSERT INTO deleted_events VALUES (coalesce(OLD.host, 0), coalesce(OLD.n, 0), OLD.seq)

@@ -11,7 +11,7 @@ __all__ = ["SCHEMA", "NameTable"]
 SCHEMA: Final = ("CREATE TABLE names(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",)
 
 _MAX_NAMES: Final = 10_000
-"""So many ids keep their number in memory; then they are forgotten, all at once, and looked up again."""
+"""Capacity of the cache of ids. A full cache is cleared."""
 
 
 class NameTable:

@@ -164,4 +164,4 @@ def check_listener(sock: socket.socket) -> None:
     """
     uid = peer_credentials(sock).uid
     if uid != os.getuid():
-        raise PermissionError(errno.EPERM, f"whoever listens there is user {uid}, not you")
+        raise PermissionError(errno.EPERM, f"the process that listens there belongs to user {uid}, not to you")

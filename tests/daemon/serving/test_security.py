@@ -157,10 +157,14 @@ def test_a_client_tells_nothing_to_another_user_who_listens_in_the_daemon_s_plac
     with as_stranger(functools.partial(listen, path)) as said:
         assert said.readline() == b"on\n"
         if face == "blocking":
-            with pytest.raises(DaemonUnavailable, match=f"whoever listens there is user {STRANGER}, not you"):
+            with pytest.raises(
+                DaemonUnavailable, match=f"the process that listens there belongs to user {STRANGER}, not to you"
+            ):
                 Session("s").start_kernel()
         elif face == "asyncio":
-            with pytest.raises(DaemonUnavailable, match=f"whoever listens there is user {STRANGER}, not you"):
+            with pytest.raises(
+                DaemonUnavailable, match=f"the process that listens there belongs to user {STRANGER}, not to you"
+            ):
                 asyncio.run(AsyncSession("s").start_kernel())
         else:
             assert Client().is_running() is False
@@ -180,7 +184,9 @@ def test_an_asyncio_channel_to_another_user_is_never_made(short_folder):
 
     with as_stranger(functools.partial(listen, path)) as said:
         assert said.readline() == b"on\n"
-        with pytest.raises(PermissionError, match=f"whoever listens there is user {STRANGER}, not you"):
+        with pytest.raises(
+            PermissionError, match=f"the process that listens there belongs to user {STRANGER}, not to you"
+        ):
             asyncio.run(connect(path, AskingSide[None]("it"), handler))
         assert said.read() == b""
 
