@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from runtimed.document.notebook import NotebookDocument
-from runtimed.ids import CellId, ClientId, NotebookId, stored_name
+from runtimed.ids import CellId, ClientId, SessionId, stored_name
 from runtimed.storage.session_store import SessionStore
 
 AUTHOR = ClientId("f" * 32)
@@ -16,7 +16,7 @@ def source_of(number: int) -> str:
 
 
 @lru_cache(maxsize=2)
-def large_document(cells: int, notebook_id: NotebookId) -> bytes:
+def large_document(cells: int, notebook_id: SessionId) -> bytes:
     """The snapshot of a notebook with so many cells; 1,000 of them take some 0.3 s to write, and as long to load."""
     document = NotebookDocument.create(notebook_id)
     for number in range(cells):
@@ -26,7 +26,7 @@ def large_document(cells: int, notebook_id: NotebookId) -> bytes:
 
 def database_of(data_dir: Path, name: str) -> Path:
     """The path of a session's database."""
-    return data_dir / "sessions" / f"{stored_name(NotebookId(name))}.db"
+    return data_dir / "sessions" / f"{stored_name(SessionId(name))}.db"
 
 
 def write_large_notebook(data_dir: Path, name: str, cells: int, *, set_aside: bool = False) -> Path:
@@ -34,7 +34,7 @@ def write_large_notebook(data_dir: Path, name: str, cells: int, *, set_aside: bo
     path = database_of(data_dir, name)
     with SessionStore(path) as store:
         # One document serves all sessions: to write it takes seconds.
-        store.put_snapshot(large_document(cells, NotebookId("large")))
+        store.put_snapshot(large_document(cells, SessionId("large")))
         if set_aside:
             store.set_document_aside()
     return path

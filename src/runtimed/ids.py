@@ -10,15 +10,15 @@ from runtimed.errors import SessionError
 __all__ = [
     "MAX_CLIENT_ID",
     "MAX_LABEL",
-    "MAX_NOTEBOOK_ID",
+    "MAX_SESSION_ID",
     "CellId",
     "ClientId",
     "ExecutionId",
     "HostEpoch",
-    "NotebookId",
+    "SessionId",
     "check_client_id",
     "check_label",
-    "check_notebook_id",
+    "check_session_id",
     "new_browser_session_id",
     "new_cell_id",
     "new_client_id",
@@ -28,14 +28,14 @@ __all__ = [
     "stored_name",
 ]
 
-NotebookId = NewType("NotebookId", str)
+SessionId = NewType("SessionId", str)
 CellId = NewType("CellId", str)
 ExecutionId = NewType("ExecutionId", str)
 ClientId = NewType("ClientId", str)
 HostEpoch = NewType("HostEpoch", str)
 
-MAX_NOTEBOOK_ID: Final = 1024
-"""Longest notebook id, in UTF-8 bytes."""
+MAX_SESSION_ID: Final = 1024
+"""Longest session id, in UTF-8 bytes."""
 
 MAX_CLIENT_ID: Final = 128
 """Longest client id, in characters, all of them ASCII."""
@@ -50,14 +50,14 @@ Source: Unicode Standard Annex 9, "Bidirectional Algorithm", `Bidi_Control`.
 """
 
 
-def new_notebook_id() -> NotebookId:
+def new_notebook_id() -> SessionId:
     """Return a generated id for a session."""
-    return NotebookId(f"agent-session-{uuid.uuid4()}")
+    return SessionId(f"agent-session-{uuid.uuid4()}")
 
 
-def new_browser_session_id() -> NotebookId:
+def new_browser_session_id() -> SessionId:
     """Return a generated id for a browser session."""
-    return NotebookId(f"browser-session-{uuid.uuid4()}")
+    return SessionId(f"browser-session-{uuid.uuid4()}")
 
 
 def new_cell_id() -> CellId:
@@ -80,26 +80,26 @@ def new_host_epoch() -> HostEpoch:
     return HostEpoch(uuid.uuid4().hex)
 
 
-def check_notebook_id(value: object) -> NotebookId:
-    """Validate a notebook id that a user chose.
+def check_session_id(value: object) -> SessionId:
+    """Validate a session id that a user chose.
 
     Any text may name a session, slashes and control characters included: ids are stored under a
     hash (`stored_name`), never used as a path.
 
     Raises:
-        SessionError: If it is not a text, empty, longer than MAX_NOTEBOOK_ID bytes, or not valid Unicode.
+        SessionError: If it is not a text, empty, longer than MAX_SESSION_ID bytes, or not valid Unicode.
     """
     if not isinstance(value, str):
-        raise SessionError(f"A notebook id must be a str, not {type(value).__name__}")
+        raise SessionError(f"A session id must be a str, not {type(value).__name__}")
     if not value:
-        raise SessionError("A notebook id must not be empty; leave it out to get a generated one")
+        raise SessionError("A session id must not be empty; leave it out to get a generated one")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as exc:
-        raise SessionError(f"A notebook id must be valid Unicode; {value!r} holds a lone surrogate") from exc
-    if size > MAX_NOTEBOOK_ID:
-        raise SessionError(f"A notebook id may have at most {MAX_NOTEBOOK_ID} bytes; this one has {size}")
-    return NotebookId(value)
+        raise SessionError(f"A session id must be valid Unicode; {value!r} holds a lone surrogate") from exc
+    if size > MAX_SESSION_ID:
+        raise SessionError(f"A session id may have at most {MAX_SESSION_ID} bytes; this one has {size}")
+    return SessionId(value)
 
 
 def check_client_id(value: object) -> ClientId:
@@ -137,6 +137,6 @@ def check_label(value: object) -> str | None:
     return value
 
 
-def stored_name(notebook_id: NotebookId) -> str:
+def stored_name(session_id: SessionId) -> str:
     """Return the file name under which a session is stored: 32 hexadecimal digits, safe on any file system."""
-    return hashlib.sha256(notebook_id.encode()).hexdigest()[:32]
+    return hashlib.sha256(session_id.encode()).hexdigest()[:32]

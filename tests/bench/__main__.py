@@ -20,7 +20,7 @@ from runtimed import Client, Session
 from runtimed.document.notebook import NotebookDocument
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
-from runtimed.ids import ClientId, NotebookId, stored_name
+from runtimed.ids import ClientId, SessionId, stored_name
 from runtimed.storage.session_store import SessionStore
 from tests.bench.browser import browser
 from tests.bench.flood import flood, late
@@ -202,7 +202,7 @@ def _all_cells(session: Session) -> None:
 def compaction() -> Iterator[Row]:
     """A notebook of 1,000 cells with 10,000 changes: how long it loads, and what its compaction costs the others."""
     folder = Path(os.environ["RUNTIMED_DATA_DIR"])
-    database = folder / "sessions" / f"{stored_name(NotebookId('edited'))}.db"
+    database = folder / "sessions" / f"{stored_name(SessionId('edited'))}.db"
     without: list[float] = []
     with _environment("RUNTIMED_COMPACT_AFTER", "1000000"), Session("edited") as session:
         sources = [f"# cell {number}\n" + "x = 1\n" * 20 for number in range(1000)]
@@ -227,7 +227,7 @@ def compaction() -> Iterator[Row]:
     _shut_down()
     (held,) = re.findall(r"held for (\d+) ms", log.read_text())
     after = _stored(database)
-    fresh = NotebookDocument.create(NotebookId("edited"))
+    fresh = NotebookDocument.create(SessionId("edited"))
     for record in NotebookDocument.load(*after).cells():
         fresh.add_cell(record.id, record.source, record.cell_type, author=ClientId("fresh"))
     taken: dict[str, list[float]] = {"before": [], "after": [], "fresh": []}

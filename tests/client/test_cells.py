@@ -307,7 +307,7 @@ def test_any_text_may_name_a_session(face, notebook_id):
 
 @pytest.mark.parametrize("notebook_id", ["", "x" * 1025, 5, "a\ud800"])
 def test_what_cannot_name_a_session_is_refused_in_a_sentence(face, notebook_id):
-    with pytest.raises(SessionError, match="notebook id"):
+    with pytest.raises(SessionError, match="session id"):
         face.session(notebook_id)
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from runtimed import SessionError, SessionNotFound
-from runtimed.ids import NotebookId, stored_name
+from runtimed.ids import SessionId, stored_name
 
 
 def files_of(folder: Path, session_id: str) -> list[Path]:
-    return sorted(folder.rglob(f"*{stored_name(NotebookId(session_id))}*"))
+    return sorted(folder.rglob(f"*{stored_name(SessionId(session_id))}*"))
 
 
 def test_a_deleted_session_is_gone_with_its_data_and_its_id_is_free(face: Any, shared_daemon: Path):

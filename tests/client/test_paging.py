@@ -18,7 +18,7 @@ from runtimed.client.async_pages import AsyncItems
 from runtimed.client.calls import Notebook
 from runtimed.client.calls.pages import Page, Pages, read_blob
 from runtimed.client.pages import Items
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.models import SessionStatus
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
@@ -45,7 +45,7 @@ STATUS = SessionStatus(
     error=None,
     host_pid=None,
 )
-NOTEBOOK = Notebook(NotebookId("n"))
+NOTEBOOK = Notebook(SessionId("n"))
 VALUE = b"0123456789"
 SHA = hashlib.sha256(VALUE).hexdigest()
 

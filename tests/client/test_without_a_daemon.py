@@ -10,7 +10,7 @@ import pytest
 from runtimed import AsyncClient, Client, DaemonUnavailable, ExecutionTimeout, InvalidAction, default_socket_path
 from runtimed.client.calls import Notebook, browser, subscribe
 from runtimed.client.identity import HANDSHAKE_DEADLINE
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.transport.sockets import make_private_folder
 from tests.client.faces import AsyncFace, SyncFace
 
@@ -62,10 +62,10 @@ def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(short_folder):
 
 def test_the_types_of_events_are_named_when_one_is_none():
     with pytest.raises(ValueError, match=r"no events of the type 'nothing'; those that there are: .*\bdone\b"):
-        subscribe(Notebook(NotebookId("s")), event_types=["nothing"])  # type: ignore[list-item]  # that is the point
+        subscribe(Notebook(SessionId("s")), event_types=["nothing"])  # type: ignore[list-item]  # that is the point
 
 
 @pytest.mark.parametrize("schema", ["x", ["title"]])
 def test_a_schema_that_is_none_is_refused_before_anything_is_asked(schema):
     with pytest.raises(InvalidAction, match=r"schema is a pydantic model, or a JSON schema as a dict; not ['\[]"):
-        next(browser.scrape(Notebook(NotebookId("n")), schema=schema))
+        next(browser.scrape(Notebook(SessionId("n")), schema=schema))

@@ -21,7 +21,7 @@ from runtimed.daemon.rooms.room import database_path
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.upkeep.heap import Heap
 from runtimed.document.notebook import NotebookDocument
-from runtimed.ids import CellId, ClientId, NotebookId
+from runtimed.ids import CellId, ClientId, SessionId
 from runtimed.settings import read_settings
 from runtimed.storage.session_store import SessionStore
 from tests.daemon.conftest import Clock, daemon_with_a_clock, look, until
@@ -153,7 +153,7 @@ handles = [display({"text/plain": "first"}, raw=True, display_id=True) for n in 
 
 def displays_of(daemon: Daemon) -> tuple[int, int]:
     """How many displays the daemon remembers for updates, and how many for sizes."""
-    room = daemon.rooms[NotebookId("s")]
+    room = daemon.rooms[SessionId("s")]
     return room.kernel.executions.displays, room.log.remembered_sizes
 
 
@@ -247,9 +247,9 @@ asyncio.run(scenario())
 
 def store_notebook(name: str, cells: int) -> None:
     """Store a session whose document has so many cells."""
-    document = NotebookDocument.create(NotebookId(name))
+    document = NotebookDocument.create(SessionId(name))
     for number in range(cells):
         source = f"x = {number}\n" + "# a line of this cell\n" * 12
         document.add_cell(CellId(f"cell-{number}"), source, "code", None, author=ClientId("somebody"))
-    with SessionStore(database_path(read_settings(), NotebookId(name))) as store:
+    with SessionStore(database_path(read_settings(), SessionId(name))) as store:
         store.put_snapshot(document.save())

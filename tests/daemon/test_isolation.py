@@ -11,7 +11,7 @@ import pytest
 from runtimed import AsyncSession, Client, Session
 from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.peer import MAX_UNANSWERED
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.protocol import codec
 from runtimed.protocol.execution_operations import Subscribe
 from runtimed.protocol.messages import PROTOCOL_VERSION, EventFrame, Hello, Refusal, Request, Welcome
@@ -69,7 +69,7 @@ def test_a_defect_that_strikes_one_session_at_every_look_leaves_the_others_alone
                 f"{'Session' if step == 'tidy' else 'The time limit of session'} 'bad' fails with ZeroDivisionError, "
                 "a mistake of the daemon; its log has the details"
             ]
-            assert daemon.open_room(NotebookId("bad")) is not None
+            assert daemon.open_room(SessionId("bad")) is not None
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())

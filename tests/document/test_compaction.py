@@ -18,7 +18,7 @@ from runtimed.document.compaction import FINGERPRINT_SIZE, PIECE, Compaction, fi
 from runtimed.document.notebook import NotebookDocument
 from runtimed.document.verifier import READY, Verdict
 from runtimed.errors import StorageError
-from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from tests.document.test_properties import EDITS, Model
 
 ME = ClientId("a" * 32)
@@ -44,7 +44,7 @@ def reloaded(document: NotebookDocument) -> NotebookDocument:
 def test_a_compacted_document_is_what_the_old_one_is_whatever_is_edited_meanwhile(
     before: list[Any], meanwhile: list[tuple[Any, int]], afterwards: list[Any]
 ):
-    source, model = NotebookDocument.create(NotebookId("n")), Model()
+    source, model = NotebookDocument.create(SessionId("n")), Model()
     for edit in before:
         model.apply(source, edit)
     compaction = Compaction(source, piece=4)
@@ -80,7 +80,7 @@ def test_a_compacted_document_is_what_the_old_one_is_whatever_is_edited_meanwhil
 
 
 def a_document(source: str = "1") -> NotebookDocument:
-    document = NotebookDocument.create(NotebookId("n"))
+    document = NotebookDocument.create(SessionId("n"))
     document.add_cell(A, source, "code", author=ME)
     document.add_cell(B, "b", "markdown", author=ME)
     return document

@@ -4,7 +4,7 @@ import pytest
 
 from runtimed.document.checks import MAX_TEXT
 from runtimed.document.notebook import NotebookDocument
-from runtimed.ids import CellId, ClientId, NotebookId
+from runtimed.ids import CellId, ClientId, SessionId
 
 ME, YOU = ClientId("a" * 32), ClientId("b" * 32)
 A = CellId("cell-a")
@@ -12,7 +12,7 @@ CODE = "import os\n\ndef f(x):\n    return x\n\nprint(f(1))\n"
 
 
 def a_document(source: str = CODE) -> NotebookDocument:
-    document = NotebookDocument.create(NotebookId("n"))
+    document = NotebookDocument.create(SessionId("n"))
     document.add_cell(A, source, "code", author=ME)
     return document
 

@@ -8,7 +8,7 @@ import pytest
 from runtimed.document.checks import MAX_SOURCE, MAX_TEXT
 from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
 from runtimed.errors import CellNotFound, InvalidCell, SessionError, StorageError
-from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId, new_client_id
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId, new_client_id
 
 ME, YOU = ClientId("a" * 32), new_client_id()
 A, B, C = CellId("cell-a"), CellId("cell-b"), CellId("cell-c")
@@ -17,7 +17,7 @@ EVERY_UNICODE = "nul \0, é, e\u0301, 😀, \u202e, \ufffc, \ufeff, \r\n, \u2028
 
 @pytest.fixture
 def document() -> NotebookDocument:
-    return NotebookDocument.create(NotebookId("a notebook"))
+    return NotebookDocument.create(SessionId("a notebook"))
 
 
 def record(cell_id: CellId, source: str = "", **fields: Any) -> CellRecord:
@@ -36,12 +36,12 @@ def reloaded(document: NotebookDocument) -> NotebookDocument:
 
 
 def test_a_new_document_has_its_id_and_no_cells(document: NotebookDocument):
-    assert (document.notebook_id, document.cells(), document.cell_ids()) == (NotebookId("a notebook"), [], [])
-    assert reloaded(document).notebook_id == NotebookId("a notebook")
+    assert (document.notebook_id, document.cells(), document.cell_ids()) == (SessionId("a notebook"), [], [])
+    assert reloaded(document).notebook_id == SessionId("a notebook")
 
 
 def test_two_new_documents_of_one_id_are_the_same_byte_for_byte(document: NotebookDocument):
-    assert NotebookDocument.create(NotebookId("a notebook")).save() == document.save()
+    assert NotebookDocument.create(SessionId("a notebook")).save() == document.save()
 
 
 def test_the_first_change_never_changes(document: NotebookDocument):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed.document.notebook import NotebookDocument
-from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 
 AUTHORS = [ClientId("a" * 32), ClientId("b" * 32)]
 TEXTS = st.one_of(st.text(max_size=30), st.sampled_from(["a = 1\nb = 2\nc = 3\n", "a = 1\nc = 3\n", "a\0b", "😀é\r\n"]))
@@ -96,7 +96,7 @@ class Model:
 
 @given(st.lists(EDITS, max_size=30), st.integers(0, 30))
 def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edits: list[Any], saved_after: int):
-    document = NotebookDocument.create(NotebookId("n"))
+    document = NotebookDocument.create(SessionId("n"))
     model = Model()
     snapshot = document.save()
     changes: list[bytes] = []
@@ -113,7 +113,7 @@ def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edi
 
 @given(TEXTS, TEXTS, TEXTS)
 def test_a_source_merged_from_any_base_is_what_the_document_then_holds(base: str, theirs: str, mine: str):
-    document = NotebookDocument.create(NotebookId("n"))
+    document = NotebookDocument.create(SessionId("n"))
     cell_id = CellId("c")
     document.add_cell(cell_id, base, "code", author=AUTHORS[0])
     document.set_source(cell_id, theirs, base=base, author=AUTHORS[1])

@@ -7,7 +7,7 @@ import pytest
 from runtimed.document.engine import GENESIS, ROOT, Engine, Node
 from runtimed.document.notebook import NotebookDocument
 from runtimed.document.text_edit import TextEdit, apply_edits, carry_over, find_edits
-from runtimed.ids import CellId, ClientId, NotebookId
+from runtimed.ids import CellId, ClientId, SessionId
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_edits_of_one_text_agree_with_a_string(seed: int):
 def test_edits_upon_what_each_actor_has_seen_agree_with_strings():
     """Each actor edits the text that it saw last, while the others have edited the document since."""
     numbers = random.Random(2)
-    document = NotebookDocument.create(NotebookId("n"))
+    document = NotebookDocument.create(SessionId("n"))
     cell_id = CellId("c")
     document.add_cell(cell_id, "", "code", author=ACTORS[0])
     text = ""

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from runtimed.document.notebook import CellRecord, NotebookDocument
 from runtimed.document.restoring import decode_pair, encode_pair, merged
 from runtimed.document.stored import StoredRow
-from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.storage.rows import checksum
 
 ME = ClientId("a" * 32)
-ID = NotebookId("n")
+ID = SessionId("n")
 
 
 def document(*cells: tuple[str, str], **metadata: str) -> NotebookDocument:

@@ -21,7 +21,7 @@ from runtimed import AsyncSession, Client, DaemonUnavailable, Session, StorageEr
 from runtimed.cli.doctor import examine
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.serving.server import own_data_folder, serve
-from runtimed.ids import NotebookId, stored_name
+from runtimed.ids import SessionId, stored_name
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, wait_until
 
@@ -210,7 +210,7 @@ async def look(name: str) -> tuple[list[str], Cells]:
 def owner(file: str) -> str | None:
     """The session that a file belongs to; None for those that belong to all."""
     stem = Path(file).name.split(".")[0]
-    names = {stored_name(NotebookId(name)): name for name in ("ended", "quiet", "killed")}
+    names = {stored_name(SessionId(name)): name for name in ("ended", "quiet", "killed")}
     return names.get(stem) or ("ended" if file.startswith("blobs") else "killed" if file.endswith(".events") else None)
 
 

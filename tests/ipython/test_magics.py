@@ -226,7 +226,7 @@ def test_bad_input_is_a_usage_error(in_work: Shell) -> None:
     _, printed = in_work.fail("%runtimed fly")
     assert printed.startswith("UsageError: %runtimed: there is no 'fly', only connect, ")
     _, printed = in_work.fail(f"%%runtimed {'x' * 2000}\n1")
-    assert printed == "SessionError: A notebook id may have at most 1024 bytes; this one has 2000\n"
+    assert printed == "SessionError: A session id may have at most 1024 bytes; this one has 2000\n"
 
 
 def test_the_question_mark_explains_everything(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:

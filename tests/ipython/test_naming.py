@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runtimed.ids import MAX_NOTEBOOK_ID
+from runtimed.ids import MAX_SESSION_ID
 from runtimed.ipython.naming import document_cell_id, frontend_cell_id, notebook_file, session_id_of
 
 
@@ -57,7 +57,7 @@ def test_a_session_is_named_after_the_notebook() -> None:
     assert session_id_of(Path("/home/ann/b.ipynb")) == "/home/ann/b.ipynb"
 
 
-@pytest.mark.parametrize("path", ["/" + "x" * MAX_NOTEBOOK_ID, "/\udcff.ipynb"])
+@pytest.mark.parametrize("path", ["/" + "x" * MAX_SESSION_ID, "/\udcff.ipynb"])
 def test_a_path_that_is_no_id_is_hashed(path: str) -> None:
     session_id = session_id_of(Path(path))
     assert session_id.startswith("notebook-")

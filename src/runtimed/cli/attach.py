@@ -13,7 +13,7 @@ from runtimed.cli.reach import find_execution, find_session, reach
 from runtimed.cli.run import result_as_map, start_kernel
 from runtimed.client import Client
 from runtimed.errors import SessionError
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.models import SessionStatus
 
 __all__ = ["attach", "exec_"]
@@ -67,6 +67,6 @@ def _notebook(client: Client, given: str) -> SessionStatus:
         raise SessionError(
             f"The session {found.session_id!r} is a browser: it runs no code. `runtimed replay {found.session_id} "
             "--list` shows what was done in it",
-            session_id=NotebookId(found.session_id),
+            session_id=SessionId(found.session_id),
         )
     return found

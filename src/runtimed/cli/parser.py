@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from runtimed.durations import check_duration, read_duration
 from runtimed.errors import SessionError
-from runtimed.ids import check_notebook_id
+from runtimed.ids import check_session_id
 from runtimed.version import __version__
 
 __all__ = ["COMPLETED_BY", "did_you_mean", "make_parser"]
@@ -363,7 +363,7 @@ def _add_json(parser: argparse.ArgumentParser, text: str = "print JSON") -> argp
 
 def _session_id(text: str) -> str:
     try:
-        return check_notebook_id(text)
+        return check_session_id(text)
     except SessionError as exc:
         raise argparse.ArgumentTypeError(exc.message) from None
 

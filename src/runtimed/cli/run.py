@@ -18,7 +18,7 @@ from runtimed.cli.exits import Exit
 from runtimed.cli.follow import Follower, uninterrupted
 from runtimed.client import NOTEBOOK_METADATA, Execution, Session, working_folder
 from runtimed.errors import EnvironmentFailed
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.models import ExecutionResult
 from runtimed.notebook_file.reading import FileCell, NotebookFile, read_notebook
 from runtimed.progress import ProgressLine
@@ -196,7 +196,7 @@ def start_kernel(
     return status.kernel_type or kernel_type
 
 
-def _detached(session_id: NotebookId, executions: Sequence[Execution], *, as_json: bool) -> int:
+def _detached(session_id: SessionId, executions: Sequence[Execution], *, as_json: bool) -> int:
     if as_json:
         queued = [{"cell_id": one.cell_id, "execution_id": one.id} for one in executions]
         print_json({"session_id": session_id, "executions": queued})
@@ -207,7 +207,7 @@ def _detached(session_id: NotebookId, executions: Sequence[Execution], *, as_jso
     return Exit.OK
 
 
-def result_as_map(session_id: NotebookId, result: ExecutionResult, code: int) -> dict[str, Any]:
+def result_as_map(session_id: SessionId, result: ExecutionResult, code: int) -> dict[str, Any]:
     """Return an execution as `--json` prints it."""
     return {
         "session_id": session_id,

@@ -18,7 +18,7 @@ from runtimed.client.calls.browser import Begun
 from runtimed.client.handle import session_duration
 from runtimed.client.identity import Identity
 from runtimed.errors import BrowserError, NotConnected, SessionError
-from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_browser_session_id
+from runtimed.ids import ClientId, SessionId, check_session_id, new_browser_session_id
 from runtimed.models import SessionStatus
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
@@ -154,9 +154,9 @@ class BrowserHandle:
         self._is_new: bool | None = None
         self._block_ends_it = False
         if session_id is not None:
-            self._name(check_notebook_id(session_id))
+            self._name(check_session_id(session_id))
 
-    def _name(self, session_id: NotebookId) -> Notebook:
+    def _name(self, session_id: SessionId) -> Notebook:
         """Set the session's id."""
         self._notebook = Notebook(session_id)
         self._connect(Join(notebook_id=session_id))
@@ -167,7 +167,7 @@ class BrowserHandle:
         raise NotImplementedError
 
     @property
-    def session_id(self) -> NotebookId | None:
+    def session_id(self) -> SessionId | None:
         """The session's id; None before `start` if it is to be generated."""
         return None if self._notebook is None else self._notebook.id
 

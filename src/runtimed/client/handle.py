@@ -10,7 +10,7 @@ from runtimed.client.calls import Notebook
 from runtimed.client.identity import Identity
 from runtimed.durations import LONGEST, check_duration
 from runtimed.errors import NotConnected, SessionError
-from runtimed.ids import ClientId, NotebookId, check_notebook_id, new_notebook_id
+from runtimed.ids import ClientId, SessionId, check_session_id, new_notebook_id
 from runtimed.protocol.session_operations import Join
 
 __all__ = ["Handle", "documented", "session_duration"]
@@ -44,7 +44,7 @@ class Handle:
         """
         keep_alive_secs = session_duration("keep_alive", keep_alive)
         self._generated = notebook_id is None
-        self._notebook = Notebook(new_notebook_id() if notebook_id is None else check_notebook_id(notebook_id))
+        self._notebook = Notebook(new_notebook_id() if notebook_id is None else check_session_id(notebook_id))
         self._identity = Identity(label)
         self._join = Join(
             notebook_id=self._notebook.id,
@@ -61,7 +61,7 @@ class Handle:
         raise NotImplementedError
 
     @property
-    def notebook_id(self) -> NotebookId:
+    def notebook_id(self) -> SessionId:
         """The session's id."""
         return self._notebook.id
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 from runtimed.errors import SessionError, SessionNotFound, StorageError
-from runtimed.ids import NotebookId, check_notebook_id
+from runtimed.ids import SessionId, check_session_id
 from runtimed.lifecycle import Limits, SessionEvent, SessionState, close_reason, step
 from runtimed.models import AuditAction
 from runtimed.storage.audit import Actor, AuditRow
@@ -51,7 +51,7 @@ class Registry:
             SessionNotFound: If it never started.
             SessionError: If the id is invalid.
         """
-        row = self.find(check_notebook_id(session_id))
+        row = self.find(check_session_id(session_id))
         if row is None:
             raise SessionNotFound(
                 f"No session has the id {session_id!r} yet; it begins with its first cell or kernel",
@@ -59,9 +59,9 @@ class Registry:
             )
         return row
 
-    def ids(self) -> Iterable[NotebookId]:
+    def ids(self) -> Iterable[SessionId]:
         """Return the ids of all sessions."""
-        return map(NotebookId, self._store.ids())
+        return map(SessionId, self._store.ids())
 
     def active(self) -> list[SessionRow]:
         """Return the active sessions."""
@@ -101,7 +101,7 @@ class Registry:
         self._store.prune_history(before)
 
     def start(
-        self, session_id: NotebookId, actor: Actor, limits: Limits, kind: Literal["kernel", "browser"] = "kernel"
+        self, session_id: SessionId, actor: Actor, limits: Limits, kind: Literal["kernel", "browser"] = "kernel"
     ) -> SessionRow:
         """Make a session active. Idempotent.
 
@@ -150,7 +150,7 @@ class Registry:
         return row
 
     def end(
-        self, session_id: NotebookId, event: SessionEvent, actor: Actor | None = None, *, error: str | None = None
+        self, session_id: SessionId, event: SessionEvent, actor: Actor | None = None, *, error: str | None = None
     ) -> bool:
         """Take the step of an ending event.
 
@@ -181,7 +181,7 @@ class Registry:
         self._put(row, event, actor)
         return True
 
-    def check_ended(self, session_id: NotebookId) -> None:
+    def check_ended(self, session_id: SessionId) -> None:
         """Refuse to delete a session that has not ended.
 
         Raises:
@@ -194,7 +194,7 @@ class Registry:
                 session_id=session_id,
             )
 
-    def delete(self, session_id: NotebookId, actor: Actor) -> None:
+    def delete(self, session_id: SessionId, actor: Actor) -> None:
         """Delete an ended session with its history. A note that it was deleted, and by whom, replaces them."""
         now = self._clock()
         note = AuditRow(at=now, until=now, action="session_deleted", actor=actor, detail=None)
@@ -202,18 +202,18 @@ class Registry:
         self._used_at.pop(session_id, None)
         logger.info("session %r was deleted by client %s", session_id, actor.client_id)
 
-    def deleted(self) -> builtins.list[NotebookId]:
+    def deleted(self) -> builtins.list[SessionId]:
         """Return the ids of sessions that were deleted and not started again."""
-        return builtins.list(map(NotebookId, self._store.deleted()))
+        return builtins.list(map(SessionId, self._store.deleted()))
 
-    def update(self, session_id: NotebookId, **fields: Any) -> None:
+    def update(self, session_id: SessionId, **fields: Any) -> None:
         """Store facts about a session that are no steps of its life. Known facts need no space."""
         row = self.get(session_id)
         changed = dataclasses.replace(row, **fields)
         if changed != row:
             self._store.put(changed)
 
-    def touch(self, session_id: NotebookId, at: float | None = None) -> None:
+    def touch(self, session_id: SessionId, at: float | None = None) -> None:
         """Note a client's operation, now or at that time: kept in memory, written by the next `flush`."""
         self._used_at[session_id] = self._clock() if at is None else max(at, self._used_at.get(session_id, 0.0))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, cast, get_args
 
 from runtimed.document.engine import ROOT, Engine, Node
-from runtimed.ids import CellId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import CellType
 
 __all__ = ["CellNodes", "CellRecord", "Mirror"]
@@ -68,7 +68,7 @@ class Mirror:
         root = engine.items(ROOT)
         self.schema = root.get("schema")
         notebook_id = root.get("notebook_id")
-        self.notebook_id = NotebookId(notebook_id) if isinstance(notebook_id, str) else None
+        self.notebook_id = SessionId(notebook_id) if isinstance(notebook_id, str) else None
         self.shows_all = root.keys() == _ROOT_FIELDS and self.notebook_id is not None
         self.metadata_node = _map_id(root.get("metadata"))
         self.metadata = self._texts(engine, self.metadata_node)

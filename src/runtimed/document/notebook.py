@@ -26,7 +26,7 @@ from runtimed.document.engine import GENESIS, ROOT, Engine, Writer
 from runtimed.document.mirror import CellNodes, CellRecord, Mirror
 from runtimed.document.text_edit import TextEdit, apply_edits
 from runtimed.errors import CellNotFound, StorageError
-from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.models import CellType
 
 __all__ = ["SCHEMA", "CellRecord", "Edit", "NotebookDocument"]
@@ -61,7 +61,7 @@ class NotebookDocument:
         self._mirror = Mirror(engine)
 
     @classmethod
-    def create(cls, notebook_id: NotebookId) -> NotebookDocument:
+    def create(cls, notebook_id: SessionId) -> NotebookDocument:
         """Return a new empty notebook; for one id it is always the same, byte for byte."""
         engine = Engine(GENESIS)
         with engine.write(f"notebook_id:{notebook_id}") as writer:
@@ -106,7 +106,7 @@ class NotebookDocument:
     # Reading
 
     @property
-    def notebook_id(self) -> NotebookId | None:
+    def notebook_id(self) -> SessionId | None:
         """The id that the document carries, None in a foreign one without."""
         return self._mirror.notebook_id
 

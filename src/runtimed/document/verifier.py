@@ -28,7 +28,7 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.document.restoring import decode_pair, encode_restored, merged
 from runtimed.document.stored import decode_stored, load_stored
 from runtimed.errors import StorageError
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 
 __all__ = ["READY", "Verdict", "main"]
 
@@ -69,7 +69,7 @@ def main(seconds: int, task: str, ballast: int = 0) -> int:
     try:
         held = bytearray(ballast)
         held[::_PAGE] = b"x" * len(range(0, ballast, _PAGE))
-        NotebookDocument.load(NotebookDocument.create(NotebookId("ready")).save(), [])
+        NotebookDocument.load(NotebookDocument.create(SessionId("ready")).save(), [])
         sys.stderr.buffer.write(READY)
         sys.stderr.buffer.flush()
         answer = _TASKS[task](sys.stdin.buffer.read())

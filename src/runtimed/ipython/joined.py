@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from runtimed.client import Session
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.ipython.naming import session_id_of
 
 __all__ = ["JoinedSessions"]
@@ -20,7 +20,7 @@ class JoinedSessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
-        self.current: NotebookId | None = None
+        self.current: SessionId | None = None
 
     def join(self, notebook_id: str, *, label: str | None) -> Session:
         """Return the connected handle of a session. The first one that is joined becomes the default.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtimed.errors import SessionError
-from runtimed.ids import CellId, NotebookId, check_notebook_id
+from runtimed.ids import CellId, SessionId, check_session_id
 
 __all__ = ["document_cell_id", "frontend_cell_id", "notebook_file", "session_id_of"]
 
@@ -47,12 +47,12 @@ def notebook_file(shell: Any) -> Path | None:
     return path if path.suffix == ".ipynb" or path.is_file() else None
 
 
-def session_id_of(path: Path) -> NotebookId:
+def session_id_of(path: Path) -> SessionId:
     """Return the id of the session named after a notebook file: its path, or a hash of a path that is no valid id."""
     try:
-        return check_notebook_id(str(path))
+        return check_session_id(str(path))
     except SessionError:
-        return NotebookId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
+        return SessionId(f"notebook-{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}")
 
 
 def document_cell_id(path: Path | None, cell_id: str) -> CellId:

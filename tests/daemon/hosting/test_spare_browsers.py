@@ -19,7 +19,7 @@ from runtimed import AsyncBrowserSession, BrowserSession, Client, DaemonClient, 
 from runtimed.daemon.hosting.folder import name_owner
 from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.serving.daemon import TICK
-from runtimed.ids import NotebookId, stored_name
+from runtimed.ids import SessionId, stored_name
 from tests.browser.server import Site, serve
 from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import daemon_with_a_clock, look, until
@@ -141,7 +141,7 @@ def test_a_spare_is_what_would_have_been_started(
         assert status is not None
         assert (status["browser_available"], status["browser_warming"]) == (1, 0)
         cold = seen_of(new)
-        assert (shared_daemon / "browsers" / stored_name(NotebookId("new"))).is_dir()
+        assert (shared_daemon / "browsers" / stored_name(SessionId("new"))).is_dir()
         new.stop()
     host, chromium = spare_of(shared_daemon, first)
     assert "A_SECRET" not in chromium.environ()
@@ -194,7 +194,7 @@ def test_a_session_finds_again_what_it_left_though_its_browser_was_a_spare(
     do(second, "evaluate_js", code="localStorage.kept = 'yes'")
     file = Path(do(second, "download_file", role="link", name="Report")["path"])
     assert (file.parts[-3:], file.read_text()) == (
-        (stored_name(NotebookId("second")), "downloads", "report.txt"),
+        (stored_name(SessionId("second")), "downloads", "report.txt"),
         "a report\n",
     )
     assert second.is_new
@@ -422,7 +422,7 @@ def test_the_folder_of_a_session_that_began_with_a_spare_goes_when_nobody_has_us
             await first.start()
             await until(lambda: daemon.pool.figures() == WAITING, "there is no spare")
             await session.start()
-            folder = browsers / stored_name(NotebookId("shop"))
+            folder = browsers / stored_name(SessionId("shop"))
             assert folder.is_symlink()
             await first.stop()
             clock.now += 31 * 86400

@@ -21,7 +21,7 @@ from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.room import Room
 from runtimed.environments.maker import Environments
 from runtimed.environments.trust import Trust
-from runtimed.ids import CellId, ClientId, NotebookId, stored_name
+from runtimed.ids import CellId, ClientId, SessionId, stored_name
 from runtimed.models import Attribution
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.settings import read_settings
@@ -102,7 +102,7 @@ def test_the_steps_of_a_life_survive_damage_to_all_that_was_done_in_it(data_dir)
         session.stop()
     Client().shutdown()
     wait_until(lambda: not processes_of(data_dir), "the daemon lives on")
-    database = data_dir / "sessions" / f"{stored_name(NotebookId('s'))}.db"
+    database = data_dir / "sessions" / f"{stored_name(SessionId('s'))}.db"
     database.write_bytes(b"x" * database.stat().st_size)
     database.with_name(database.name + "-wal").unlink(missing_ok=True)
     with Session("other") as other:
@@ -118,7 +118,7 @@ def test_the_steps_of_a_life_survive_damage_to_all_that_was_done_in_it(data_dir)
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUNTIMED_DATA_DIR", str(tmp_path))
-    return tmp_path / "sessions" / f"{stored_name(NotebookId('s'))}.db"
+    return tmp_path / "sessions" / f"{stored_name(SessionId('s'))}.db"
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
             store.note(AuditRow(at=1.0, until=1.0, action="execution_queued", actor=ANN, cell_id=CellId("c")))
     settings = read_settings()
     room = Room(
-        NotebookId("s"),
+        SessionId("s"),
         settings,
         registry,
         environments,
@@ -168,7 +168,7 @@ def test_a_cell_that_a_dead_daemon_owed_is_written_for_the_client_that_asked_for
 def test_an_edit_that_cannot_be_stored_is_not_told(path, registry, environments):
     settings = read_settings()
     room = Room(
-        NotebookId("s"),
+        SessionId("s"),
         settings,
         registry,
         environments,

@@ -16,7 +16,7 @@ from runtimed.daemon.rooms.events import EventLog
 from runtimed.document.engine import ROOT
 from runtimed.document.notebook import Edit, NotebookDocument
 from runtimed.errors import StorageError
-from runtimed.ids import CellId, ClientId, NotebookId
+from runtimed.ids import CellId, ClientId, SessionId
 from runtimed.storage.audit import Actor
 from runtimed.storage.disk import no_room
 from runtimed.storage.session_store import SessionStore
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
 
 def open_document(store: SessionStore) -> tuple[SharedDocument, EventLog]:
     log = EventLog(store, Flow(Demand(), "shared"), None)
-    return SharedDocument(NotebookId("n"), store, log, time.time), log
+    return SharedDocument(SessionId("n"), store, log, time.time), log
 
 
 def append(document: SharedDocument, text: str) -> None:

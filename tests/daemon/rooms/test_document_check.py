@@ -24,7 +24,7 @@ from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.verifying import Ended, Finding, Judgement, judge, verify
 from runtimed.document.stored import StoredRow, encode_stored
 from runtimed.document.verifier import READY, Verdict
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.storage.rows import checksum
 from runtimed.storage.session_store import _LOADS, SessionStore
 from tests.conftest import processes_of, wait_until
@@ -76,7 +76,7 @@ def test_damage_is_found_by_a_real_process_and_a_newer_schema_is_none():
     assert asyncio.run(verify("load", encode_stored(wrong))) == Finding(
         Judgement.DAMAGED, "snapshot is damaged: its bytes do not match their checksum"
     )
-    data = large_document(3, NotebookId("n"))
+    data = large_document(3, SessionId("n"))
     assert asyncio.run(verify("load", encode_stored([ROWS[0]._replace(checksum=checksum(data), data=data)]))) == (
         Finding(Judgement.HEALTHY, answer=asyncio.run(verify("load", encode_stored(_row(data)))).answer)
     )
@@ -115,10 +115,10 @@ class Unreadable(SessionStore):
 
 def test_an_error_while_reading_puts_the_document_in_doubt_and_leaves_it_where_it_is(tmp_path):
     with contextlib.closing(Unreadable(tmp_path / "s.db")) as store:
-        store.put_snapshot(large_document(3, NotebookId("n")))
+        store.put_snapshot(large_document(3, SessionId("n")))
         doubts: list[str] = []
         log = EventLog(store, Flow(Demand(), "n"), None)
-        document = SharedDocument(NotebookId("n"), store, log, lambda: 5.0, on_doubt=lambda: doubts.append("doubt"))
+        document = SharedDocument(SessionId("n"), store, log, lambda: 5.0, on_doubt=lambda: doubts.append("doubt"))
         store.fails = True
         with pytest.raises(StorageError, match="cannot be read now, because the disk reports an error"):
             document.load()

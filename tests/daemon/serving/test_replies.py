@@ -7,7 +7,7 @@ import pytest
 from runtimed import AsyncClient, DaemonClient, Session
 from runtimed.daemon.serving import overview
 from runtimed.daemon.serving.daemon import MAX_PROBLEM
-from runtimed.ids import ClientId, NotebookId
+from runtimed.ids import ClientId, SessionId
 from runtimed.lifecycle import Limits
 from runtimed.protocol.execution_operations import ReadEvents
 from runtimed.protocol.messages import Failure, Request
@@ -27,7 +27,7 @@ def test_a_list_of_sessions_is_given_whole_whatever_fits_into_a_reply(own_folder
             for session_id in ids:
                 clock.now += 1
                 actor = Actor(ClientId("c"), label=None, uid=0, pid=None)
-                daemon.registry.start(NotebookId(session_id), actor, Limits())
+                daemon.registry.start(SessionId(session_id), actor, Limits())
             sessions = AsyncClient().sessions
             listed = [status.session_id for status in await sessions.list(page_size=10_000)]
             assert listed == ids[::-1]

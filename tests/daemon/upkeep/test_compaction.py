@@ -24,7 +24,7 @@ from runtimed.daemon.rooms.verifying import VERIFIER
 from runtimed.daemon.upkeep.compaction import compact
 from runtimed.document.compaction import Compaction
 from runtimed.document.notebook import NotebookDocument
-from runtimed.ids import CellId, ClientId, NotebookId, stored_name
+from runtimed.ids import CellId, ClientId, SessionId, stored_name
 from runtimed.storage.audit import Actor
 from runtimed.storage.session_store import SessionStore
 from tests.conftest import command_of, processes_of, wait_until
@@ -32,7 +32,7 @@ from tests.daemon.conftest import until
 
 ME = ClientId("a" * 32)
 ACTOR = Actor(ME, label=None, uid=0, pid=None)
-ID = NotebookId("n")
+ID = SessionId("n")
 A = CellId("cell-a")
 EDITS = 100
 
@@ -355,7 +355,7 @@ def test_clients_that_stream_into_a_document_notice_nothing_of_its_compaction(da
     for writer in (one, other):
         assert sum(event.cell_id == writer.cell_id for event in seen) == writer.appended + 1
     shut_down(data_dir)
-    with SessionStore(data_dir / "sessions" / f"{stored_name(NotebookId('s'))}.db") as store:
+    with SessionStore(data_dir / "sessions" / f"{stored_name(SessionId('s'))}.db") as store:
         snapshot, changes = store.load_document()
     assert snapshot is not None
     assert len(changes) < one.appended + other.appended

@@ -17,14 +17,14 @@ from runtimed.daemon.hosting.launcher import Owner
 from runtimed.daemon.upkeep import deletion
 from runtimed.daemon.upkeep.retention import GRACE
 from runtimed.errors import SessionNotFound
-from runtimed.ids import NotebookId, stored_name
+from runtimed.ids import SessionId, stored_name
 from runtimed.settings import read_settings
 from runtimed.storage.registry_store import RegistryStore
 from tests.daemon.conftest import daemon_with_a_clock, look
 
 
 def files_of(folder: Path, session_id: str) -> list[Path]:
-    return sorted(folder.rglob(f"*{stored_name(NotebookId(session_id))}*"))
+    return sorted(folder.rglob(f"*{stored_name(SessionId(session_id))}*"))
 
 
 async def make(name: str) -> None:
@@ -134,7 +134,7 @@ async def test_what_was_set_aside_and_what_a_dead_host_has_left_go_too(data_dir:
     settings = read_settings()
     async with daemon_with_a_clock():
         await make("gone")
-        name = stored_name(NotebookId("gone"))
+        name = stored_name(SessionId("gone"))
         (data_dir / "sessions" / f"{name}.db.damaged-20260101T000000.000000Z").write_bytes(b"damaged")
         owner = Owner(notebook_id="gone", epoch="e", kernel_type="python", env_source="current")
         folder = new_host_folder(settings.hosts_dir, owner)

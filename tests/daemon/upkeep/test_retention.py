@@ -23,7 +23,7 @@ from runtimed.client.identity import Identity
 from runtimed.daemon.serving.daemon import ROOM_REST, Daemon
 from runtimed.daemon.serving.overview import daemon_status
 from runtimed.daemon.upkeep.retention import EVERY, GRACE
-from runtimed.ids import NotebookId, stored_name
+from runtimed.ids import SessionId, stored_name
 from runtimed.protocol.codec import decode_event, encode_event
 from runtimed.protocol.events import Display, Finished, KernelState, Stream
 from runtimed.protocol.execution_operations import Subscribe
@@ -204,7 +204,7 @@ def test_a_closed_session_is_looked_into_and_stays_closed(own_folder):
             kept = await session.run("print('kept')")
             await session.stop()
             await close_rooms(clock, daemon)
-            path = daemon.sessions_dir / f"{stored_name(NotebookId('s'))}.db"
+            path = daemon.sessions_dir / f"{stored_name(SessionId('s'))}.db"
             before = path.stat().st_size
 
             clock.now += 40 * DAY
@@ -368,7 +368,7 @@ asyncio.run(main())
 def test_a_daemon_that_is_killed_while_it_deletes_leaves_what_stays_whole_and_the_next_one_goes_on(own_folder):
     now = time.time()
     kept = fill(own_folder, now)
-    path = own_folder / "sessions" / f"{stored_name(NotebookId('s'))}.db"
+    path = own_folder / "sessions" / f"{stored_name(SessionId('s'))}.db"
     numbers = random.Random(3)
     remaining = []
     for _ in range(30):
@@ -422,7 +422,7 @@ def fill(folder: Path, now: float) -> object:
                 env_source=None,
             )
         )
-    with SessionStore(folder / "sessions" / f"{stored_name(NotebookId('s'))}.db") as store, store.transaction():
+    with SessionStore(folder / "sessions" / f"{stored_name(SessionId('s'))}.db") as store, store.transaction():
         for name in ("shown", *(f"hidden {n}" for n in range(200)), "unfinished"):
             store.add_execution(name, "c", "ann", "1", queued_at=now)
             for _ in range(50):

@@ -8,7 +8,7 @@ from typing import get_args
 
 from runtimed.document import checks
 from runtimed.errors import CellNotFound, InvalidCell
-from runtimed.ids import NotebookId, check_notebook_id
+from runtimed.ids import SessionId, check_session_id
 from runtimed.models import CellType
 
 __all__ = ["Notebook", "check_cell_type", "check_text", "notebook"]
@@ -21,7 +21,7 @@ class Notebook:
     a deleted cell is forgotten as soon as a reply or an event reports its end.
     """
 
-    def __init__(self, notebook_id: NotebookId) -> None:
+    def __init__(self, notebook_id: SessionId) -> None:
         self.id = notebook_id
         self.seen: dict[str, str] = {}
 
@@ -51,7 +51,7 @@ def notebook(session_id: str) -> Notebook:
     Raises:
         SessionError: If the id is invalid.
     """
-    return Notebook(check_notebook_id(session_id))
+    return Notebook(check_session_id(session_id))
 
 
 def check_text(name: str, value: object) -> None:

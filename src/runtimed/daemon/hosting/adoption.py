@@ -15,7 +15,7 @@ from runtimed.daemon.hosting.browser_folders import clear_up_spares
 from runtimed.daemon.hosting.launcher import Launcher, Owner, Place
 from runtimed.daemon.registry import Registry
 from runtimed.errors import RuntimedError, StorageError
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.lifecycle import SessionEvent
 from runtimed.settings import Settings
 from runtimed.storage.registry_store import SessionRow
@@ -110,7 +110,7 @@ def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
             _open(daemon, row.session_id).take_over(row)
     if row.kind == "browser" and row.host_dir is None:
         daemon.registry.end(
-            NotebookId(row.session_id), SessionEvent.HOST_LOST, error="The daemon ended before the browser had a host"
+            SessionId(row.session_id), SessionEvent.HOST_LOST, error="The daemon ended before the browser had a host"
         )
     if row.host_dir is None:
         return []

@@ -16,7 +16,7 @@ from typing import Final
 
 from runtimed.daemon.hosting.launcher import Launcher, Place
 from runtimed.daemon.registry import Registry
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.transport.sockets import make_private_folder
 
 __all__ = [
@@ -106,7 +106,7 @@ def clear_up_spares(browsers_dir: Path, launcher: Launcher) -> None:
 
 
 async def remove_old_folders(
-    browsers_dir: Path, names: Mapping[str, NotebookId], registry: Registry, before: float
+    browsers_dir: Path, names: Mapping[str, SessionId], registry: Registry, before: float
 ) -> None:
     """Delete the folders that no session has used for long.
 

@@ -14,7 +14,7 @@ from runtimed.browser.bootstrap import BrowserBootstrap
 from runtimed.browser.kinds import Kind, kind_of
 from runtimed.daemon.hosting.browser_folders import clear_up_spare, has_folder, make_folder, make_spare_folder
 from runtimed.daemon.hosting.launcher import Owner, Place
-from runtimed.ids import HostEpoch, NotebookId, stored_name
+from runtimed.ids import HostEpoch, SessionId, stored_name
 from runtimed.pages import BrowserConfig
 from runtimed.protocol.browser_operations import StartBrowser
 from runtimed.protocol.host_operations import HostBecomeBrowser
@@ -63,7 +63,7 @@ class BrowserWanted:
         request: The client's request.
     """
 
-    notebook_id: NotebookId
+    notebook_id: SessionId
     settings: Settings
     request: StartBrowser
 

@@ -19,7 +19,7 @@ from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.hosting.start import HostStarter, Wanted
 from runtimed.errors import ProtocolError, RuntimedError, SessionClosed, StorageError
-from runtimed.ids import HostEpoch, NotebookId
+from runtimed.ids import HostEpoch, SessionId
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Event
 from runtimed.protocol.host_operations import AttachReply, HostShutdown
@@ -89,7 +89,7 @@ class Hosted(abc.ABC):
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         settings: Settings,
         store: SessionStore,
         log: HostedLog,

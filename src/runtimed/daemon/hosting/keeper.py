@@ -14,7 +14,7 @@ from runtimed.daemon.hosting.launcher import Launcher, Place
 from runtimed.daemon.hosting.link import HostLink
 from runtimed.daemon.trouble import Trouble
 from runtimed.errors import ConnectionLost, ProtocolError, RuntimedError, StorageError
-from runtimed.ids import HostEpoch, NotebookId
+from runtimed.ids import HostEpoch, SessionId
 from runtimed.protocol.host_operations import AttachReply, HostDetach, HostShutdown
 from runtimed.settings import Settings
 from runtimed.storage.disk import check_room, has_room, no_room
@@ -95,7 +95,7 @@ class HostKeeper:
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         launcher: Launcher,
         settings: Settings,
         store: SessionStore,

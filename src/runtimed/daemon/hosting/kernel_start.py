@@ -14,7 +14,7 @@ from runtimed.environments.kinds import Kind, kind_of
 from runtimed.environments.maker import Prepared
 from runtimed.errors import KernelStartFailed
 from runtimed.host.bootstrap import Bootstrap
-from runtimed.ids import HostEpoch, NotebookId
+from runtimed.ids import HostEpoch, SessionId
 from runtimed.protocol.bounds import Environment
 from runtimed.protocol.codec import pack
 from runtimed.protocol.host_operations import HostBecome
@@ -128,7 +128,7 @@ class KernelWanted:
         prepared: The environment that was made for it; None for one that existed.
     """
 
-    notebook_id: NotebookId
+    notebook_id: SessionId
     settings: Settings
     request: KernelRequest
     kernel_type: str

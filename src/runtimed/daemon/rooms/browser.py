@@ -25,7 +25,7 @@ from runtimed.errors import (
     StorageError,
     error_from_wire,
 )
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.protocol.browser_operations import Act, BrowserOperation, StartBrowser
 from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import BrowserState, BrowserUsed, Event
@@ -53,7 +53,7 @@ class RoomBrowser(Hosted):
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         settings: Settings,
         store: SessionStore,
         log: EventLog,

@@ -13,7 +13,7 @@ from runtimed.daemon.rooms.reading import read_page
 from runtimed.document.notebook import CellRecord
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.programs import is_program
-from runtimed.ids import ExecutionId, NotebookId
+from runtimed.ids import ExecutionId, SessionId
 from runtimed.models import Attribution, ExecutionSummary
 from runtimed.protocol.document_operations import GetCellsReply, StoredCell
 from runtimed.protocol.replies import EventPage
@@ -31,7 +31,7 @@ class RoomContents:
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         store: SessionStore,
         log: EventLog,
         document: SharedDocument,

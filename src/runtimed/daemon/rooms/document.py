@@ -15,7 +15,7 @@ from runtimed.document.restoring import Restored
 from runtimed.document.stored import StoredRow
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import CellNotFound, StorageError
-from runtimed.ids import CellId, ClientId, ExecutionId, NotebookId
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.models import AuditAction
 from runtimed.protocol.events import CellChanged
 from runtimed.settings import COMPACT_AFTER, COMPACT_AFTER_MEMORY
@@ -62,7 +62,7 @@ class SharedDocument:
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         store: SessionStore,
         log: EventLog,
         clock: Callable[[], float],

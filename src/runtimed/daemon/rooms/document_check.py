@@ -20,7 +20,7 @@ from runtimed.daemon.rooms.verifying import Finding, Judgement, verify
 from runtimed.document.restoring import decode_restored, encode_pair
 from runtimed.document.stored import StoredRow, encode_stored
 from runtimed.errors import SessionError, StorageError
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.storage.aside import databases_aside, document_aside, forget_document, note_document, shown_code
 from runtimed.storage.session_store import SessionStore
 
@@ -39,7 +39,7 @@ class DocumentCheck:
     """The checks of one session's document, one at a time."""
 
     def __init__(
-        self, notebook_id: NotebookId, path: Path, store: SessionStore, flow: Flow, report: Callable[[str], None]
+        self, notebook_id: SessionId, path: Path, store: SessionStore, flow: Flow, report: Callable[[str], None]
     ) -> None:
         self._notebook_id = notebook_id
         self._path = path

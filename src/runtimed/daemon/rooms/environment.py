@@ -22,7 +22,7 @@ from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
 from runtimed.errors import StorageError
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.protocol.events import EnvProgress
 from runtimed.protocol.kernel_operations import TrustEnvironmentReply
 
@@ -47,7 +47,7 @@ class KernelEnvironment:
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         document: SharedDocument,
         log: EventLog,
         environments: Environments,

@@ -29,7 +29,7 @@ from runtimed.errors import (
     RuntimedError,
     StorageError,
 )
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
 from runtimed.protocol.codec import unpack
 from runtimed.protocol.comms import CommBody
@@ -70,7 +70,7 @@ class RoomKernel(Hosted):
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         settings: Settings,
         store: SessionStore,
         log: EventLog,

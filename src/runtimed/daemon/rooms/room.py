@@ -26,7 +26,7 @@ from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.pruning import delete_old
 from runtimed.environments.maker import Environments
 from runtimed.errors import SessionError, SessionNotFound, StorageError
-from runtimed.ids import ClientId, NotebookId, stored_name
+from runtimed.ids import ClientId, SessionId, stored_name
 from runtimed.lifecycle import Activity, Limits, SessionEvent, next_deadline
 from runtimed.protocol.browser_operations import BrowserOperation, StartBrowser, StartBrowserReply
 from runtimed.protocol.codec import pack, unpack
@@ -52,7 +52,7 @@ class Room:
 
     def __init__(
         self,
-        notebook_id: NotebookId,
+        notebook_id: SessionId,
         settings: Settings,
         registry: Registry,
         environments: Environments,
@@ -476,7 +476,7 @@ class Room:
         self.store.remember_request(client_id, request_id, pack(msgspec.to_builtins(reply, builtin_types=(bytes,))))
 
 
-def database_path(settings: Settings, notebook_id: NotebookId) -> Path:
+def database_path(settings: Settings, notebook_id: SessionId) -> Path:
     """Return where the database of a session is."""
     return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
 

@@ -37,7 +37,7 @@ from runtimed.environments.prune import Keep, prune
 from runtimed.environments.trust import Trust
 from runtimed.errors import BrowserError, DaemonUnavailable, SessionError, StorageError
 from runtimed.host.memory import find_mechanisms
-from runtimed.ids import NotebookId, check_notebook_id
+from runtimed.ids import SessionId, check_session_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol.browser_operations import ListProfilesReply
 from runtimed.protocol.replies import Done
@@ -116,8 +116,8 @@ class Daemon:
         self.reception = Reception(MAX_STRANGERS)
         self._listener = Listener(settings.socket_path, self.reception)
         self.peers: set[Peer] = set()
-        self.rooms: dict[NotebookId, Room] = {}
-        self._unused_since: dict[NotebookId, float] = {}
+        self.rooms: dict[SessionId, Room] = {}
+        self._unused_since: dict[SessionId, float] = {}
         # The client that started this daemon may not have connected yet.
         self._alone_since = clock() + max(0.0, FIRST_CLIENT - settings.idle_exit)
         self._end = asyncio.Event()
@@ -245,7 +245,7 @@ class Daemon:
 
     async def end_session(self, row: SessionRow, event: SessionEvent, actor: Actor | None = None) -> str | None:
         """End a session, whether its room is open or not; see `Room.stop`."""
-        session_id = NotebookId(row.session_id)
+        session_id = SessionId(row.session_id)
         if session_id in self.rooms:
             return await self.rooms[session_id].stop(event, actor)
         self.registry.end(session_id, event, actor)
@@ -258,7 +258,7 @@ class Daemon:
             self.retention.look_soon()
         return DeleteSessionReply(deleted=deleted)
 
-    def put_out(self, notebook_id: NotebookId) -> None:
+    def put_out(self, notebook_id: SessionId) -> None:
         """Disconnect the clients of a session's room and close the room. Idempotent."""
         room = self.rooms.get(notebook_id)
         if room is not None:
@@ -393,12 +393,12 @@ class Daemon:
         self._listener.forget(peer.channel)
         self.peers.discard(peer)
 
-    def open_room(self, notebook_id: NotebookId) -> Room | None:
+    def open_room(self, notebook_id: SessionId) -> Room | None:
         """Return the room of a session; None if it is not open."""
         return self.rooms.get(notebook_id)
 
     @property
-    def open_ids(self) -> Iterable[NotebookId]:
+    def open_ids(self) -> Iterable[SessionId]:
         """Ids of the open rooms; some have no session yet."""
         return self.rooms
 
@@ -413,9 +413,9 @@ class Daemon:
             SessionError: If the id is invalid, or too many sessions are in use.
             StorageError: If the session's database cannot be opened.
         """
-        key = NotebookId(notebook_id)
+        key = SessionId(notebook_id)
         if key not in self.rooms:
-            check_notebook_id(notebook_id)
+            check_session_id(notebook_id)
             if len(self.rooms) >= max_rooms(self.limits):
                 self._close_unused_room(notebook_id)
             try:
@@ -437,7 +437,7 @@ class Daemon:
             self.rooms[key] = room
         return self.rooms[key]
 
-    def _check_room_for(self, notebook_id: NotebookId) -> None:
+    def _check_room_for(self, notebook_id: SessionId) -> None:
         """Check the disk's free space before a session's database is created."""
         path = database_path(self.settings, notebook_id)
         if not path.exists():
@@ -445,7 +445,7 @@ class Daemon:
 
     def flow_of(self, notebook_id: str | None) -> Flow | None:
         """Return the flow of a session; its room must be open."""
-        room = self.rooms.get(NotebookId(notebook_id or ""))
+        room = self.rooms.get(SessionId(notebook_id or ""))
         return None if room is None else room.flow
 
     def _close_unused_room(self, wanted: str) -> None:
@@ -465,7 +465,7 @@ class Daemon:
             notebook_id=wanted,
         )
 
-    def _close_room(self, notebook_id: NotebookId) -> None:
+    def _close_room(self, notebook_id: SessionId) -> None:
         self._unused_since.pop(notebook_id, None)
         self.rooms.pop(notebook_id).close()
         self._heap.freed()

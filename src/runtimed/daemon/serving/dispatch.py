@@ -20,7 +20,7 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
-from runtimed.ids import CellId, ClientId, check_notebook_id
+from runtimed.ids import CellId, ClientId, check_session_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
@@ -85,7 +85,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
         case session_ops.FindSessions(prefix=prefix, status=status, kind=kind):
             return _fitting(daemon.registry.find_ids(prefix, status, kind))
         case document_ops.FindCells(notebook_id=notebook_id, prefix=prefix):
-            if daemon.registry.find(check_notebook_id(notebook_id)) is None:
+            if daemon.registry.find(check_session_id(notebook_id)) is None:
                 return session_ops.FoundIds(ids=[])
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
@@ -95,7 +95,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
             room.check_kind("kernel")
             return execution_ops.FindExecutionsReply(executions=room.contents.find_executions(prefix))
         case execution_ops.GetQueue(notebook_id=notebook_id):
-            if daemon.registry.find(check_notebook_id(notebook_id)) is None:
+            if daemon.registry.find(check_session_id(notebook_id)) is None:
                 return execution_ops.GetQueueReply()
             room = daemon.room(notebook_id)
             room.check_kind("kernel")

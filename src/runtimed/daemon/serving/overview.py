@@ -14,7 +14,7 @@ from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.daemon import MAX_PROBLEMS, Daemon
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 from runtimed.models import DaemonStatus, KernelStatus, SessionStatus
 from runtimed.protocol.codec import pack
 from runtimed.protocol.session_operations import GetStatusReply, ListSessions, ListSessionsReply, RoomStatus
@@ -32,7 +32,7 @@ SESSIONS_AT_ONCE: Final = 1000
 
 def session_status(daemon: Daemon, row: SessionRow) -> SessionStatus:
     """Return the state of a session."""
-    room = daemon.rooms.get(NotebookId(row.session_id))
+    room = daemon.rooms.get(SessionId(row.session_id))
     active = row.status == "active"
     ended_at = row.closed_at if row.closed_at is not None else daemon.clock()
     return SessionStatus(
@@ -59,7 +59,7 @@ def session_status(daemon: Daemon, row: SessionRow) -> SessionStatus:
 
 def _missing(daemon: Daemon, row: SessionRow) -> str | None:
     """Return a sentence that names what a session lacks; None for a healthy one."""
-    aside = document_aside(database_path(daemon.settings, NotebookId(row.session_id)))
+    aside = document_aside(database_path(daemon.settings, SessionId(row.session_id)))
     return None if aside is None else f"{aside.found}; {aside.advice}"
 
 

@@ -12,7 +12,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, PeerChannel, Stream
 from runtimed.daemon.rooms.room import Room
 from runtimed.errors import DaemonUnavailable, RuntimedError
-from runtimed.ids import ClientId, NotebookId
+from runtimed.ids import ClientId, SessionId
 from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.connection import Abandoned, Acknowledged, Asked, Cancelled, Greeting, ServingEvent
 from runtimed.protocol.kernel_operations import DescribeProcess
@@ -56,7 +56,7 @@ class PeerOwner(Protocol):
     def peer_gone(self, peer: Peer) -> None:
         """Forget a peer whose connection has ended."""
 
-    def open_room(self, notebook_id: NotebookId) -> Room | None:
+    def open_room(self, notebook_id: SessionId) -> Room | None:
         """Return the room of a session; None if it is not open."""
 
     def flow_of(self, notebook_id: str | None) -> Flow | None:
@@ -142,7 +142,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
 
     def _waits_for_check(self, asked: Asked[ClientOperation, Work]) -> bool:
         """Retry a failed request once its session's document is checked, if the document has just come into doubt."""
-        room = self._daemon.open_room(getattr(asked.operation, "notebook_id", NotebookId("")))
+        room = self._daemon.open_room(getattr(asked.operation, "notebook_id", SessionId("")))
         if room is None or not room.is_checked:
             return False
         self._hold()

@@ -17,7 +17,7 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.verifying import DEADLINE, VERIFIER, run
 from runtimed.document.compaction import FINGERPRINT_SIZE, Compaction, fingerprint
 from runtimed.errors import StorageError
-from runtimed.ids import NotebookId
+from runtimed.ids import SessionId
 
 __all__ = ["compact"]
 
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 async def compact(
-    notebook_id: NotebookId,
+    notebook_id: SessionId,
     document: SharedDocument,
     *,
     verifier: Sequence[str] = VERIFIER,

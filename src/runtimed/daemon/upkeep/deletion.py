@@ -19,7 +19,7 @@ from runtimed.daemon.hosting.launcher import Launcher, Place, read_owner
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.errors import SessionError, StorageError
-from runtimed.ids import NotebookId, check_notebook_id, stored_name
+from runtimed.ids import SessionId, check_session_id, stored_name
 from runtimed.settings import Settings
 from runtimed.storage.audit import Actor
 
@@ -41,10 +41,10 @@ class Deleter(Protocol):
     launcher: Launcher
     registry: Registry
 
-    def open_room(self, notebook_id: NotebookId) -> Room | None:
+    def open_room(self, notebook_id: SessionId) -> Room | None:
         """Return the room of a session; None if it is not open."""
 
-    def put_out(self, notebook_id: NotebookId) -> None:
+    def put_out(self, notebook_id: SessionId) -> None:
         """Disconnect the clients of a session's room and close the room."""
 
     def report(self, sentence: str) -> None:
@@ -68,7 +68,7 @@ async def delete_session(daemon: Deleter, session_id: str, actor: Actor) -> bool
         SessionError: If it is active, or its host is out of reach and may come back.
         StorageError: If the registry cannot be written; then the session stays.
     """
-    notebook_id = check_notebook_id(session_id)
+    notebook_id = check_session_id(session_id)
     deadline = asyncio.get_running_loop().time() + ENDING_DEADLINE
     while True:
         if daemon.registry.find(notebook_id) is None:
@@ -120,7 +120,7 @@ def finish_deletions(settings: Settings, launcher: Launcher, registry: Registry)
         _remove_folders(launcher, set(deleted), aside)
 
 
-def _remove_files(settings: Settings, notebook_id: NotebookId) -> list[Path]:
+def _remove_files(settings: Settings, notebook_id: SessionId) -> list[Path]:
     """Remove a session's database, set-aside copies included; return the folders that are left to remove.
 
     Raises:
@@ -147,7 +147,7 @@ def _remove_folders(launcher: Launcher, notebook_ids: set[str], aside: Iterable[
             launcher.forget(place)
 
 
-def _living_hosts(launcher: Launcher, notebook_id: NotebookId) -> list[Place]:
+def _living_hosts(launcher: Launcher, notebook_id: SessionId) -> list[Place]:
     owners = ((place, read_owner(launcher, place)) for place in _places(launcher))
     return [
         place

@@ -22,7 +22,7 @@ from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.upkeep.trusted_time import TrustedTime
 from runtimed.errors import ProtocolError, SessionError, StorageError
 from runtimed.execution.outputs import blobs_in
-from runtimed.ids import NotebookId, stored_name
+from runtimed.ids import SessionId, stored_name
 from runtimed.protocol.codec import decode_event
 from runtimed.settings import DaemonLimits, Settings
 from runtimed.storage.blobs import BlobStore
@@ -62,10 +62,10 @@ class RetentionOwner(Protocol):
     sessions_dir: Path
 
     @property
-    def open_ids(self) -> Iterable[NotebookId]:
+    def open_ids(self) -> Iterable[SessionId]:
         """Ids of the open rooms; some have no session yet."""
 
-    def open_room(self, notebook_id: NotebookId) -> Room | None:
+    def open_room(self, notebook_id: SessionId) -> Room | None:
         """Return the room of a session; None if it is not open."""
 
     def room(self, notebook_id: str) -> Room:
@@ -183,7 +183,7 @@ class Retention:
     def _session_files(self, pattern: str) -> list[Path]:
         return sorted(self._daemon.sessions_dir.glob(pattern))
 
-    async def _look_into(self, path: Path, session_id: NotebookId | None, before: float | None) -> set[str]:
+    async def _look_into(self, path: Path, session_id: SessionId | None, before: float | None) -> set[str]:
         """Delete what is too old in one session; return the blobs to which it refers.
 
         Raises:
@@ -213,7 +213,7 @@ class Retention:
                 logger.info("session %r keeps what is too old for now: %s", session_id, exc)
         return referred
 
-    async def _delete_old(self, session_id: NotebookId, before: float) -> None:
+    async def _delete_old(self, session_id: SessionId, before: float) -> None:
         room = self._daemon.room(session_id)
         with contextlib.closing(room.delete_old(before)) as steps:
             while self._daemon.open_room(session_id) is room and not self._closed:
