@@ -19,7 +19,7 @@ __all__ = ["AsyncExecution"]
 
 @documented
 class AsyncExecution:
-    """One run of one cell, as `submit` and `execution` of a session return it. Dropping it leaves the run as it is.
+    """One run of one cell, as `submit` and `execution` of a session return it. Dropping it does not affect the run.
 
     Attributes:
         id: Its id, by which any client finds it again.

@@ -37,11 +37,11 @@ __all__ = ["AsyncSession"]
 class AsyncSession(AsyncHandle):
     """A live notebook session, joined by its id.
 
-    Everybody who names the same id shares its kernel, its cells and its outputs. The constructor touches nothing;
-    `connect` joins. As a context manager it stops a session that the block started under a generated id, and only
-    leaves any other.
+    All clients that name the same id share its kernel, its cells and its outputs. The constructor has no effect;
+    `connect` joins the session. As a context manager it stops a session that the block started under a generated id,
+    and only leaves any other.
 
-    Event loops and threads may share it: a call waits for its own answer, and not for the calls of others.
+    Event loops and threads may share a handle: a call waits for its own answer, not for other calls.
 
     Example:
         >>> async with AsyncSession("analysis") as session:
@@ -77,7 +77,7 @@ class AsyncSession(AsyncHandle):
     # --- life ---
 
     async def connect(self) -> None:
-        """Join the session, starting the daemon if none answers. Harmless when connected.
+        """Join the session, and start the daemon if none answers. Idempotent.
 
         Raises:
             DaemonUnavailable: If no daemon can be reached or started.
@@ -87,7 +87,7 @@ class AsyncSession(AsyncHandle):
         self._was_connected = True
 
     async def close(self) -> None:
-        """Leave the session; it lives on. Closing twice is harmless."""
+        """Leave the session; it lives on. Idempotent."""
         self._connection.close()
 
     async def stop(self) -> None:
@@ -115,10 +115,10 @@ class AsyncSession(AsyncHandle):
             if self._generated:
                 await self._apart(calls.leave(self._notebook, failed=exc_type is not None), start_daemon=False)
         except DaemonUnavailable:
-            # Whoever ended the daemon ended the session, or wants its kernel to live on.
+            # A client that ended the daemon ended the session, or wants its kernel to live on.
             return
         except RuntimedError:
-            # The error that ends the block is the one to see; without one, this is.
+            # The block's own error is the one to raise; without one, this is.
             if exc_type is None:
                 raise
         finally:

@@ -39,11 +39,11 @@ __all__ = ["Session"]
 class Session(BlockingHandle):
     """A live notebook session, joined by its id.
 
-    Everybody who names the same id shares its kernel, its cells and its outputs. The constructor touches nothing;
-    `connect` joins. As a context manager it stops a session that the block started under a generated id, and only
-    leaves any other.
+    All clients that name the same id share its kernel, its cells and its outputs. The constructor has no effect;
+    `connect` joins the session. As a context manager it stops a session that the block started under a generated id,
+    and only leaves any other.
 
-    Threads may share it: a call waits for its own answer, and not for the calls of others.
+    Threads may share a handle: a call waits for its own answer, not for other calls.
 
     Example:
         >>> with Session("analysis") as session:
@@ -82,7 +82,7 @@ class Session(BlockingHandle):
     # --- life ---
 
     def connect(self) -> None:
-        """Join the session, starting the daemon if none answers. Harmless when connected.
+        """Join the session, and start the daemon if none answers. Idempotent.
 
         Raises:
             DaemonUnavailable: If no daemon can be reached or started.
@@ -92,7 +92,7 @@ class Session(BlockingHandle):
         self._was_connected = True
 
     def close(self) -> None:
-        """Leave the session; it lives on. Closing twice is harmless."""
+        """Leave the session; it lives on. Idempotent."""
         self._connection.close()
 
     def stop(self) -> None:
@@ -120,10 +120,10 @@ class Session(BlockingHandle):
             if self._generated:
                 self._apart(calls.leave(self._notebook, failed=exc_type is not None), start_daemon=False)
         except DaemonUnavailable:
-            # Whoever ended the daemon ended the session, or wants its kernel to live on.
+            # A client that ended the daemon ended the session, or wants its kernel to live on.
             return
         except RuntimedError:
-            # The error that ends the block is the one to see; without one, this is.
+            # The block's own error is the one to raise; without one, this is.
             if exc_type is None:
                 raise
         finally:

@@ -1,4 +1,4 @@
-"""The operations of one execution: of the handle that `submit` returns. Nothing here waits or opens a socket."""
+"""The operations of one execution, on the handle that `submit` returns. Nothing here waits or opens a socket."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ __all__ = [
 ]
 
 END_OF_INPUT: Final = "\x04"
-"""What ipykernel turns into EOFError when it comes as the answer to `input()`."""
+"""The answer to `input()` that ipykernel turns into EOFError."""
 
 
 @dataclass(slots=True)
 class Past:
-    """What an execution has given so far; `Execution.follow` goes on behind it.
+    """The past of an execution; `Execution.follow` continues behind it.
 
     Attributes:
-        outputs: Its outputs as they look now; none if they were not asked for.
-        question: The latest question that its code asked.
+        outputs: Its outputs in their present state; none if they were not requested.
+        question: The latest input request of its code.
         finished: Its last event, if it has ended.
         seen: The number of its latest event.
-        fold: What `outputs` is made of.
+        fold: The fold that makes `outputs`.
     """
 
     outputs: tuple[Output, ...] = ()
@@ -82,26 +82,27 @@ def submit(
     """Queue code and return the handle of its execution at once; start a kernel if none runs.
 
     Args:
-        cell_id: The cell to execute; a new one at the end of the document if None.
-        code: What the cell's source becomes first, in the same step; None executes the cell as it is. A cell that is
-            not there is added.
-        execution_id: The id of the execution, which makes sending again harmless; a generated one if None.
-        stdin: Whether its code may ask (`input()`, `getpass`), because somebody will `answer`; else asking raises.
-        unless_queued: Whether to queue nothing while the latest execution of this cell is one of exactly this code and
-            has not ended: the handle is that one's then.
+        cell_id: The cell to execute; None for a new one at the end of the document.
+        code: The cell's new source, set in the same step; None executes the cell unchanged. A cell that does not exist
+            is added.
+        execution_id: The id of the execution, which makes a repeated call idempotent; None for a generated one.
+        stdin: Whether its code may ask for input (`input()`, `getpass`), because a client will `answer`; else asking
+            raises.
+        unless_queued: Whether to queue nothing while the latest execution of this cell has exactly this code and has
+            not ended: then its handle is returned.
         program: How a Python kernel runs the code as a program; None runs it as a cell.
-        user_expressions: Expressions by name that the kernel evaluates behind the code, if that succeeds; for
-            frontends. What came of them the raw event `Finished` says; see `Execution.follow`.
+        user_expressions: Expressions by name that the kernel evaluates after the code, if that succeeds; for
+            frontends. The raw event `Finished` has their values; see `Execution.follow`.
         kernel_type: The language, if a kernel is started; see `start_kernel`.
         env_source: Its environment; see `start_kernel`.
         notebook_path: Where it works; see `start_kernel`.
         timeout_secs: Seconds to wait for the start of a kernel; None for no limit.
-        progress: Hears how the environment of a kernel is made.
+        progress: Called with the progress of the environment's making.
 
     Raises:
         TypeError: If neither a cell nor code is given.
         CellNotFound: If there is no such cell, and no code.
-        InvalidCell: If it is no code cell, or the code cannot be a cell's source.
+        InvalidCell: If it is no code cell, or the code is no valid source of a cell.
         ExecutionTimeout: If the kernel takes too long to start. The execution is queued, and begins when it is there.
         KernelStartFailed: If a kernel was needed and did not start.
 
@@ -140,7 +141,7 @@ def submit(
 
 
 def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellId]]:
-    """Return the handle of an execution that anybody submitted, at any time until it is deleted.
+    """Return the handle of an execution that any client submitted, at any time until it is deleted.
 
     Raises:
         RuntimedError: If this session has no such execution.
@@ -152,19 +153,19 @@ def find(notebook: Notebook, execution_id: str) -> Flow[tuple[ExecutionId, CellI
 
 
 def events(notebook: Notebook, execution_id: str) -> Stream:
-    """Iterate over the events of this execution, those of the past first, until it ends.
+    """Iterate over the events of this execution, the past ones first, until it ends.
 
-    First `execution_started`, then `output`s and, where its code asks for a line of input, `input_requested`; last
+    First `execution_started`, then `output`s and, when its code asks for a line of input, `input_requested`; last
     exactly one `done` or `error`. All outputs come, however many there are, each in the pieces in which it arrived.
     """
     return Stream(notebook, execution_id=execution_id)
 
 
 def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None]:
-    """Give the code the line for which it asked (`input_requested`).
+    """Answer the code's request for a line of input (`input_requested`).
 
     Args:
-        text: The line, without its end; None for the end of the input: `input()` raises EOFError then.
+        text: The line, without its end; None for the end of the input: then `input()` raises EOFError.
 
     Raises:
         RuntimedError: If it does not wait for input.
@@ -175,7 +176,7 @@ def answer(notebook: Notebook, execution_id: str, text: str | None) -> Flow[None
 
 
 def interrupt(notebook: Notebook, execution_id: str) -> Flow[None]:
-    """Interrupt this execution if it runs: its code gets a KeyboardInterrupt. One that waits or has ended stays so.
+    """Interrupt this execution if it runs: its code gets a KeyboardInterrupt. Harmless if it waits or has ended.
 
     Works from signal handlers and other threads while another call waits.
     """
@@ -186,7 +187,7 @@ def interrupt(notebook: Notebook, execution_id: str) -> Flow[None]:
 
 
 def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
-    """Take this execution from the queue, or interrupt it if it runs; one that ended stays as it is.
+    """Remove this execution from the queue, or interrupt it if it runs. Harmless if it has ended.
 
     Works from signal handlers and other threads while another call waits.
     """
@@ -196,11 +197,11 @@ def cancel(notebook: Notebook, execution_id: str) -> Flow[None]:
 def wait(
     notebook: Notebook, execution_id: str, timeout_secs: float | None = DEFAULT_TIMEOUT, on_timeout: OnTimeout = "leave"
 ) -> Flow[ExecutionResult]:
-    """Wait for the end of this execution, and return what it gave; as often as anybody likes.
+    """Wait for the end of this execution, and return the result. It can be called any number of times.
 
     Args:
         timeout_secs: How long to wait, in seconds; None for no limit.
-        on_timeout: `leave` lets the execution go on, `interrupt` stops it.
+        on_timeout: `leave` lets the execution go on, `interrupt` interrupts it.
 
     Raises:
         ExecutionTimeout: If it did not end in time.
@@ -210,10 +211,10 @@ def wait(
 
 
 def past(notebook: Notebook, execution_id: str, *, whole: bool = True, outputs: bool = True) -> Flow[Past]:
-    """Return what this execution has given so far, without waiting for more; for frontends.
+    """Return the past of this execution, without waiting for more; for frontends.
 
     Args:
-        whole: Whether to read also what is beyond the daemon's limit `max_output_bytes`.
+        whole: Whether to read the outputs beyond the daemon's limit `max_output_bytes`, too.
         outputs: Whether to return its outputs, and fetch their large values.
     """
     found = Past()
@@ -237,9 +238,9 @@ def past(notebook: Notebook, execution_id: str, *, whole: bool = True, outputs: 
 
 
 def outputs(notebook: Notebook, execution_id: str) -> Pages[Output]:
-    """Iterate over all stored outputs of this execution as its kernel sent them, also those that a result leaves out.
+    """Iterate over all stored outputs of this execution as its kernel sent them, also those that a result omits.
 
-    A text that is longer than what is read at a time comes in pieces.
+    A text that is longer than one page comes in pieces.
     """
 
     def read(after: int) -> Flow[Page[Output]]:
@@ -258,14 +259,14 @@ def follow(
     timeout_secs: float | None = None,
     keep: bool = True,
 ) -> Flow[ExecutionResult]:
-    """Follow this execution to its end and return all that it gave, even if it was cancelled; for frontends.
+    """Follow this execution to its end and return the result, even if it was cancelled; for frontends.
 
     Args:
         on_event: Called with each raw event (`runtimed.protocol.events`), in order, before the next is read; `public`
-            makes what it shows of one. What it raises ends the following, and leaves the execution as it is.
-        after: What was read before: only later events come, and the result has both.
+            converts one to its public form. An exception of it ends the following, not the execution.
+        after: The past that was read before: only later events come, and the result has both.
         timeout_secs: How long to wait, in seconds; None for no limit.
-        keep: Whether the result holds the outputs; else it has none, however many there are.
+        keep: Whether the result has the outputs; else it has none.
 
     Raises:
         ExecutionTimeout: If it did not end in time. The execution goes on.
@@ -277,6 +278,6 @@ def follow(
 
 
 def public(notebook: Notebook, event: Event) -> Flow[ExecutionEvent | None]:
-    """Return what a raw event shows, its large values fetched; None if it shows nothing. For frontends."""
+    """Return the public form of a raw event, its large values fetched; None if it has none. For frontends."""
     blobs = blobs_in(event)
     return to_public(event, (yield from fetch_blobs(notebook, blobs)))
