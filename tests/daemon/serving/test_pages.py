@@ -16,6 +16,7 @@ from runtimed import AsyncBrowserSession, AsyncClient, BrowserError, BrowserSess
 from runtimed.protocol.browser_operations import GetBrowserAddressReply
 from tests.browser.server import serve
 from tests.conftest import command_of, wait_until
+from tests.daemon.conftest import until
 
 pytestmark = pytest.mark.slow
 
@@ -260,6 +261,7 @@ def test_an_asynchronous_page_is_refused_at_once_while_the_active_tab_waits_in_a
                 pages = [await face.async_page() for face in (session, with_loop)]
             assert [await page.inner_text("p") for page in pages] == ["true true"] * 2
             with_loop.close()
+            await until(lambda: len(drivers()) == 1, "its driver is still there")  # a little later, in this loop
             return waits, said
 
     attaches = "Playwright attaches itself only when no page waits in a dialog. "
