@@ -1,8 +1,10 @@
 """Messages of comms, both ways, with their buffers: what a frontend needs that shows a session's widgets."""
 
+import threading
+
 import pytest
 
-from runtimed import CommMessage, NoKernel, RuntimedError
+from runtimed import Client, CommMessage, NoKernel, RuntimedError, Session
 
 SLIDER = """
 import ipywidgets
@@ -32,6 +34,10 @@ def following(session, *types):
 
 def comms(session):
     return (event.comm for event in following(session) if event.comm is not None)
+
+
+OPEN = "from comm import create_comm\nopened = create_comm(target_name='x')"
+"""Code that makes the kernel send one message."""
 
 
 def test_a_slider_that_a_client_moves_calls_back_and_tells_of_it(with_kernel):
@@ -99,3 +105,22 @@ def test_what_is_no_message_of_a_comm_is_refused_and_so_is_one_without_a_kernel(
         with_kernel.send_comm("comm_mistake", {"comm_id": "m"})
     with pytest.raises(NoKernel):
         session.send_comm("comm_msg", {"comm_id": "m", "data": {}})
+
+
+def test_messages_come_again_after_a_restart_of_the_daemon(data_dir):
+    with Session("restarted") as session:
+        heard, ended = comms(session), threading.Event()
+        Client().shutdown(keep_kernels=True)
+
+        def open_comms():
+            # Until the stream follows the next daemon.
+            while not ended.is_set():
+                session.run(OPEN)
+
+        opening = threading.Thread(target=open_comms)
+        opening.start()
+        assert next(heard).msg_type == "comm_open"
+        ended.set()
+        opening.join()
+        heard.close()
+        session.stop()

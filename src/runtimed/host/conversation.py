@@ -75,6 +75,7 @@ class Conversation:
         self._info: dict[str, Any] | None = None
         self._output_works = False
         self._updating = False
+        self._follows_comms = False
         self._heard_at = 0.0
         self.language: str | None = None
         """The kernel's language, once the kernel was ready."""
@@ -209,6 +210,10 @@ class Conversation:
             msg_id=execution.id,
         )
 
+    def follow_comms(self, *, wanted: bool) -> None:
+        """Tell of the messages of comms from now on, or no more."""
+        self._follows_comms = wanted
+
     def send_comm(self, message: CommBody) -> None:
         """Send a message of a comm.
 
@@ -337,7 +342,7 @@ class Conversation:
                 self._wire.send("control", LEAVE_REPLY, {})
         else:
             self._add(self._executions.heard(message, time.time()))
-            if msg_type in COMM_TYPES:
+            if self._follows_comms and msg_type in COMM_TYPES:
                 self._tell_comm(message)
             self._update_later()
             execution = self._executions.open.get(message["parent_id"])

@@ -403,6 +403,10 @@ class Kernel:
         self._check_ready()
         self._conversation.send_comm(message)
 
+    def follow_comms(self, *, wanted: bool) -> None:
+        """See `Conversation.follow_comms`."""
+        self._conversation.follow_comms(wanted=wanted)
+
     def _check_ready(self) -> None:
         if self._phase is not Phase.READY:
             what_next = "start a new one" if self._phase in (Phase.ENDING, Phase.DEAD) else "ask again when it is ready"

@@ -16,6 +16,7 @@ from runtimed.protocol.host_operations import (
     AttachReply,
     Execute,
     HostBecome,
+    HostFollowComms,
     HostGetResultValue,
     HostGetVariable,
     HostInput,
@@ -84,6 +85,8 @@ class KernelServer(HostServer):
                 return _bounded(kernel.ask(msg_type, content))
             case HostSendComm(message=message):
                 kernel.send_comm(message)
+            case HostFollowComms(wanted=wanted):
+                kernel.follow_comms(wanted=wanted)
             case HostGetVariable(name=name):
                 return kernel.variables.get(name)
             case HostPutVariable(name=name, pickled=pickled):

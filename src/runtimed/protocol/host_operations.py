@@ -23,6 +23,7 @@ __all__ = [
     "HostBrowserUsed",
     "HostDetach",
     "HostDropBlob",
+    "HostFollowComms",
     "HostGetResultValue",
     "HostGetVariable",
     "HostInput",
@@ -245,6 +246,14 @@ class HostSendComm(Operation[Done], frozen=True, tag="host_send_comm"):
     message: CommBody
 
 
+class HostFollowComms(Operation[Done], frozen=True, tag="host_follow_comms"):
+    """Say whether anybody wants the kernel's `Comm` events. The host sends none until it is told so."""
+
+    is_quick = True
+
+    wanted: bool
+
+
 class HostInput(Operation[Done], frozen=True, tag="host_input"):
     """Answer the pending input request of an execution."""
 
@@ -288,6 +297,7 @@ HostOperation = (
     | HostPutVariable
     | HostGetResultValue
     | HostSendComm
+    | HostFollowComms
     | HostInput
     | HostReadBlob
     | HostDropBlob

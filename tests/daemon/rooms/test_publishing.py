@@ -118,3 +118,33 @@ def test_whatever_a_watcher_fails_with_the_others_get_all_and_the_writer_hears_n
             await until(lambda: [len(peer.sent) for peer in peers] == [2, 2, 2], "a watcher misses the event")
 
     asyncio.run(scenario())
+
+
+OPEN_COMM = "from comm import create_comm\nopened = create_comm(target_name='x')"
+
+
+def test_a_kernel_s_host_tells_of_comms_only_while_somebody_follows_them(own_folder, monkeypatch):
+    told, tell = [], EventLog.tell
+
+    def count(log, body):
+        told.append(body)
+        tell(log, body)
+
+    monkeypatch.setattr(EventLog, "tell", count)
+
+    async def scenario():
+        async with daemon_with_a_clock(), AsyncSession("quiet") as session:
+            await session.create_cell("")
+            events = await session.subscribe(event_types=["comm"])
+            taking = asyncio.create_task(anext(events))
+            await asyncio.sleep(0.2)
+            await session.run(OPEN_COMM)
+            assert (await taking).event_type == "comm"
+            assert len(told) == 1, "the kernel has started after the subscription"
+            await events.aclose()
+            await asyncio.sleep(0.2)
+            await session.run(OPEN_COMM)
+            assert len(told) == 1
+            await session.stop()
+
+    asyncio.run(scenario())

@@ -59,6 +59,7 @@ class Stream:
 
     Attributes:
         cursor: Number of the last event that was sent.
+        comms: Whether it takes `Comm` events.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Stream:
         self._reader = reader
         self._cell_ids = cell_ids
         self._only = only
-        self._comms = comms
+        self.comms = comms
         self._outcome = outcome
         self._live = False
         self._open = True
@@ -152,7 +153,7 @@ class Stream:
 
     def tell(self, body: bytes) -> None:
         """Send a `Comm`, if it is wanted and the client keeps up."""
-        if self._comms and self._live and self._channel.writable:
+        if self.comms and self._live and self._channel.writable:
             self._send(iter([(self.cursor, body)]))
 
     def fall_behind(self) -> None:
@@ -234,6 +235,7 @@ class EventLog:
 
     Attributes:
         flow: Says when streams that are behind may go on.
+        on_comms: Called when `wants_comms` may have changed.
     """
 
     def __init__(
@@ -250,6 +252,7 @@ class EventLog:
         self._depth = 0
         self._committing: list[Entry] = []
         self._undo: list[Callable[[], None]] = []
+        self.on_comms: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -323,6 +326,11 @@ class EventLog:
         """How many sizes are remembered; see `OutputSizes.remembered`."""
         return self._sizes.remembered
 
+    @property
+    def wants_comms(self) -> bool:
+        """Whether any stream takes `Comm` events."""
+        return any(stream.comms for stream in self._streams)
+
     def tell(self, body: bytes) -> None:
         """Send an event that is not stored to those who want such and keep up."""
         for stream in list(self._streams):
@@ -367,7 +375,11 @@ class EventLog:
     def attach(self, stream: Stream) -> None:
         """Let a stream have what will be committed."""
         self._streams[stream] = None
+        if stream.comms:
+            self.on_comms()
 
     def detach(self, stream: Stream) -> None:
         """Forget a stream."""
         self._streams.pop(stream, None)
+        if stream.comms:
+            self.on_comms()

@@ -38,6 +38,7 @@ from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.host_operations import (
     AttachReply,
     Execute,
+    HostFollowComms,
     HostGetResultValue,
     HostGetVariable,
     HostInput,
@@ -88,6 +89,7 @@ class RoomKernel(Hosted):
         self._restarting: asyncio.Task[None] | None = None
         self._held: dict[str, tuple[Enqueue, Actor]] = {}
         self._trouble = Trouble()
+        log.on_comms = self._follow_comms
         self.kernel_type: str | None = None
         self.env_source: str | None = None
         self.explained: str | None = None
@@ -329,6 +331,11 @@ class RoomKernel(Hosted):
         """Send the kernel a message of a comm."""
         return self._running_link().ask(HostSendComm(message=message))
 
+    def _follow_comms(self) -> None:
+        """Tell the host whether anybody wants the messages of comms."""
+        if self._host.link is not None and self._host.link.is_attached:
+            self._host.link.tell(HostFollowComms(wanted=self._log.wants_comms))
+
     def get_variable(self, name: str) -> asyncio.Future[GetVariableReply]:
         """Ask the kernel for a variable; it answers while a cell runs, if it can."""
         return self._running_link().ask(HostGetVariable(name=name))
@@ -404,6 +411,7 @@ class RoomKernel(Hosted):
 
     def _described(self, reply: AttachReply) -> None:
         self._pid, self.env_source = reply.kernel_pid, reply.env_source
+        self._follow_comms()
         self.status = "busy" if reply.executions else "idle"
 
     def _facts(self) -> dict[str, Any]:
@@ -438,6 +446,7 @@ class RoomKernel(Hosted):
             case "idle":
                 if self._ready is not None and self._is_starting:
                     self._ready.set_result(None)
+                    self._follow_comms()
                 self.executions.kernel_ready()
             case "restarting" if event.keeps_queue:
                 self.executions.kernel_replaced()
