@@ -56,7 +56,7 @@ def wait_until_full(disk: SmallDisk) -> None:
 
     def is_met() -> bool:
         hosts = [log.read_text() for log in disk.folder.glob("run/*/host.log")]
-        return "they cannot be stored" in log_of(disk) or any("nothing can be stored" in log for log in hosts)
+        return "they cannot be stored" in log_of(disk) or any("the spool cannot be written" in log for log in hosts)
 
     def is_full() -> bool:
         # What the daemon stores of it the host removes, and has room for more.
@@ -340,7 +340,7 @@ def test_a_large_value_waits_for_room(disk: SmallDisk) -> None:
         execution_id = session.queue_cell(session.create_cell(show))
         host, _kernel = processes(session)
         (log,) = disk.folder.glob("run/*/host.log")
-        wait_until(lambda: "nothing can be stored" in log.read_text(), "the host has stored it")
+        wait_until(lambda: "the spool cannot be written" in log.read_text(), "the host has stored it")
         assert list(disk.folder.glob("blobs/tmp/*")) == []
         disk.make_room()
 

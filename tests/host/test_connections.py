@@ -26,7 +26,9 @@ from runtimed.protocol.host_operations import (
 )
 from runtimed.protocol.replies import Done
 from runtimed.storage.spool import Spool
-from tests.host.standin import Daemon, HostProcess, completion, eventually, in_loop
+from tests.host.standin import Daemon, HostProcess, completion, eventually, in_loop, join
+
+pytestmark = pytest.mark.slow
 
 
 @in_loop
@@ -78,10 +80,11 @@ async def test_what_was_sent_and_not_stored_is_sent_again(host: HostProcess) -> 
 
 
 @in_loop
-async def test_a_newer_daemon_takes_over(host: HostProcess) -> None:
-    first = await Daemon().attach(host)
+async def test_a_newer_daemon_takes_over(shared_host: HostProcess) -> None:
+    first = await join(shared_host)
+    await first.run("1")
     await first.state("idle")
-    second = await Daemon().attach(host, after=first.numbers[-1])
+    second = await Daemon().attach(shared_host, after=first.numbers[-1])
     await eventually(lambda: first.is_closed)
     assert "Another daemon" in (first.refusal or "")
     assert (await second.run("1"))[-1].status == "ok"
@@ -89,17 +92,17 @@ async def test_a_newer_daemon_takes_over(host: HostProcess) -> None:
 
 
 @in_loop
-async def test_who_speaks_another_protocol_is_refused_with_a_sentence(host: HostProcess) -> None:
+async def test_who_speaks_another_protocol_is_refused_with_a_sentence(shared_host: HostProcess) -> None:
     daemon = Daemon()
-    await daemon.greet(host, protocol=999)
+    await daemon.greet(shared_host, protocol=999)
     assert "999" in (daemon.refusal or "")
     await eventually(lambda: daemon.is_closed)
 
 
 @in_loop
-async def test_nothing_is_done_for_who_is_not_attached(host: HostProcess) -> None:
+async def test_nothing_is_done_for_who_is_not_attached(shared_host: HostProcess) -> None:
     daemon = Daemon()
-    await daemon.greet(host)
+    await daemon.greet(shared_host)
     with pytest.raises(ProtocolError, match="Attach"):
         await daemon.ask(Execute(execution_id="e", cell_id="c", code="1"))
 
@@ -216,22 +219,22 @@ def spooled(host: HostProcess) -> int:
 
 
 @in_loop
-async def test_thousands_of_flushed_lines_all_arrive(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_thousands_of_flushed_lines_all_arrive(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     execution_id = await daemon.start("for i in range(6_000): print(i, flush=True)")
     assert (await daemon.finished(execution_id)).status == "ok"
     assert daemon.text(execution_id) == "".join(f"{i}\n" for i in range(6_000))
-    assert host.memory < 200 * 2**20
+    assert shared_host.memory < 200 * 2**20
 
 
 @in_loop
-async def test_a_hundred_megabytes_arrive_in_bounded_memory(host: HostProcess) -> None:
-    daemon = await Daemon().attach(host)
+async def test_a_hundred_megabytes_arrive_in_bounded_memory(shared_host: HostProcess) -> None:
+    daemon = await join(shared_host)
     execution_id = await daemon.start("print('y' * 100_000_000)")
     await daemon.finished(execution_id)
     assert daemon.text(execution_id) == "y" * 100_000_000 + "\n"
     assert max(len(event.text) for event in daemon.of(execution_id, Stream)) <= 2**20
-    assert host.memory < 200 * 2**20
+    assert shared_host.memory < 200 * 2**20
 
 
 @in_loop
@@ -244,7 +247,7 @@ async def test_a_full_disk_stops_the_output_and_loses_nothing(start_host: Callab
     before = resource.prlimit(host.process.pid, resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
     assert before == unlimited
     execution_id = await daemon.start(f"print('z' * 3_000_000); print('end of {os.getpid()}')")
-    await eventually(lambda: "nothing can be stored" in host.log)
+    await eventually(lambda: "the spool cannot be written" in host.log)
     assert not daemon.of(execution_id, Finished)
     assert await daemon.ask(Execute(execution_id=execution_id, cell_id="c", code="")) == Done()
     resource.prlimit(host.process.pid, resource.RLIMIT_FSIZE, unlimited)
