@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -242,5 +244,25 @@ def test_code_that_is_sent_again_while_its_kernel_starts_runs_once(shared_daemon
             wire.close()
         assert session.run("1").success
         assert len(session.get_cell_ids()) == 2
+        session.stop()
+    assert witness.read_text() == "x"
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.4, 0.8])
+def test_code_whose_daemon_is_killed_while_its_kernel_starts_runs_once(data_dir, tmp_path, delay):
+    witness = tmp_path / "witness"
+    with Session("s") as session:
+        session.connect()
+        status = Client().status()
+        assert status is not None
+        results = []
+        code = f"open({str(witness)!r}, 'a').write('x')"
+        running = threading.Thread(target=lambda: results.append(session.run(code)))
+        running.start()
+        time.sleep(delay)
+        os.kill(status.pid, signal.SIGKILL)
+        running.join()
+        assert [result.success for result in results] == [True]
+        assert len(session.get_cell_ids()) == 1
         session.stop()
     assert witness.read_text() == "x"
