@@ -78,7 +78,7 @@ def test_code_runs_from_a_folder_that_was_deleted_as_long_as_a_kernel_does(
         tmp_path.rmdir()
         assert run("exec", "folderless", "6 * 7") == (0, "42\n", "")
         session.stop()
-    gone = "The folder in which this process works was deleted; change to another one (os.chdir, cd) and try again\n"
+    gone = "The folder in which the client works was deleted; change to another one (os.chdir, cd) and try again\n"
     assert run("exec", "folderless", "6 * 7") == (1, "", gone)
 
 
