@@ -1,11 +1,13 @@
 """Notebooks that take a second to load, written straight into a data folder in which no daemon runs."""
 
+import contextlib
+import sqlite3
 from functools import lru_cache
 from pathlib import Path
 
-from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, SessionId, stored_name
 from runtimed.storage.session_store import SessionStore
+from tests.document.edited import EditedDocument
 
 AUTHOR = ClientId("f" * 32)
 
@@ -18,7 +20,7 @@ def source_of(number: int) -> str:
 @lru_cache(maxsize=2)
 def large_document(cells: int, notebook_id: SessionId) -> bytes:
     """The snapshot of a notebook with so many cells; 1,000 of them take some 0.3 s to write, and as long to load."""
-    document = NotebookDocument.create(notebook_id)
+    document = EditedDocument.create(notebook_id)
     for number in range(cells):
         document.add_cell(CellId(f"large-{number}"), source_of(number), "code", number, author=AUTHOR)
     return document.save()
@@ -30,11 +32,14 @@ def database_of(data_dir: Path, name: str) -> Path:
 
 
 def write_large_notebook(data_dir: Path, name: str, cells: int, *, set_aside: bool = False) -> Path:
-    """Write a notebook as an earlier daemon would have left it, and return the path of its database."""
+    """Write a notebook as an earlier release left it, whose cells are in its document alone; return the path."""
     path = database_of(data_dir, name)
     with SessionStore(path) as store:
         # One document serves all sessions: to write it takes seconds.
-        store.put_snapshot(large_document(cells, SessionId("large")))
+        store.notebook.put_snapshot(large_document(cells, SessionId("large")), 0)
         if set_aside:
-            store.set_document_aside()
+            store.notebook.set_aside()
+    if not set_aside:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM counters WHERE name = 'cells'")
     return path

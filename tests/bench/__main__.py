@@ -3,9 +3,7 @@
 `python -m tests.bench` runs all of it (about ten minutes), `python -m tests.bench NAME …` some of it.
 """
 
-import contextlib
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -17,12 +15,10 @@ from pathlib import Path
 from jupyter_client.manager import start_new_kernel
 
 from runtimed import Client, Session
-from runtimed.document.notebook import NotebookDocument
 from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
-from runtimed.ids import ClientId, SessionId, stored_name
-from runtimed.storage.session_store import SessionStore
 from tests.bench.browser import browser
+from tests.bench.documents import documents
 from tests.bench.flood import flood, late
 from tests.bench.markdown import markdown
 from tests.bench.spares import spare_browsers, spares
@@ -199,77 +195,6 @@ def _all_cells(session: Session) -> None:
     assert len(session.get_cells()) == 1000
 
 
-def compaction() -> Iterator[Row]:
-    """A notebook of 1,000 cells with 10,000 changes: how long it loads, and what its compaction costs the others."""
-    folder = Path(os.environ["RUNTIMED_DATA_DIR"])
-    database = folder / "sessions" / f"{stored_name(SessionId('edited'))}.db"
-    without: list[float] = []
-    with _environment("RUNTIMED_COMPACT_AFTER", "1000000"), Session("edited") as session:
-        sources = [f"# cell {number}\n" + "x = 1\n" * 20 for number in range(1000)]
-        cells = [session.create_cell(source) for source in sources]
-        for number in range(4500):
-            index, line = number % 1000, f"y = {number}\n"
-            started = time.perf_counter()
-            session.append_source(cells[index], line)
-            without.append(time.perf_counter() - started)
-            sources[index] = (sources[index] + line).replace("1", "22", 1)
-            session.set_source(cells[index], sources[index])
-        session.stop()
-        _shut_down()
-    before = _stored(database)
-    during = []
-    with Session("edited") as session:
-        session.append_source(cells[0], " first")  # loads the document
-        log = folder / "daemon.log"
-        while "compacted" not in log.read_text():
-            during.append(seconds(lambda: session.append_source(cells[0], " token")))
-        session.stop()
-    _shut_down()
-    (held,) = re.findall(r"held for (\d+) ms", log.read_text())
-    after = _stored(database)
-    fresh = NotebookDocument.create(SessionId("edited"))
-    for record in NotebookDocument.load(*after).cells():
-        fresh.add_cell(record.id, record.source, record.cell_type, author=ClientId("fresh"))
-    taken: dict[str, list[float]] = {"before": [], "after": [], "fresh": []}
-    for _ in range(15):
-        for name, stored in (("before", before), ("after", after), ("fresh", (fresh.save(), []))):
-            # Processor time: loading waits for nothing, and the machine may be busy.
-            started = time.process_time()
-            NotebookDocument.load(*stored)
-            taken[name].append(time.process_time() - started)
-    times = {name: statistics.median(each) * 1e3 for name, each in taken.items()}
-    ratio = statistics.median(one / other for one, other in zip(taken["after"], taken["fresh"], strict=True))
-    yield "Loading 1,000 cells after compaction / a fresh document of the same text, median of ratios", f"{ratio:.2f}"
-    yield "… medians of processor time", f"{times['after']:.0f} ms / {times['fresh']:.0f} ms"
-    yield "… before compaction, with 10,000 changes", f"{times['before']:.0f} ms"
-    yield "The longest that a compaction holds the daemon at once", f"{held} ms"
-    for what, waits in (("`append_source` during it, p50 / p99 / longest", during), ("… without it", without)):
-        yield (
-            what,
-            f"{quantile(waits, 50) * 1e3:.1f} ms / {quantile(waits, 99) * 1e3:.1f} ms / {max(waits) * 1e3:.0f} ms",
-        )
-
-
-def _stored(database: Path) -> tuple[bytes | None, list[bytes]]:
-    with SessionStore(database) as store:
-        return store.load_document()
-
-
-@contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        del os.environ[name]
-
-
-def _shut_down() -> None:
-    process = daemon()
-    Client().shutdown()
-    process.wait(timeout=60)
-
-
 def idle() -> Iterator[Row]:
     """What a daemon with five idle sessions costs."""
     sessions = [Session(f"idle {number}") for number in range(5)]
@@ -286,7 +211,7 @@ def idle() -> Iterator[Row]:
 
 
 MEASUREMENTS = (
-    *(run, read, lines, bulk, flood, late, crowd, parallel, join, compaction, idle),
+    *(run, read, lines, bulk, flood, late, crowd, parallel, join, documents, idle),
     *(environments, spares, browser, spare_browsers, markdown),
 )
 

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimed.document.changes import last_of, read_changes
-from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, SessionId
+from tests.document.edited import EditedDocument
 
 AUTHOR = ClientId("a" * 32)
 
 
 def a_history() -> tuple[list[bytes], tuple[bytes, ...]]:
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     document.add_cell(CellId("c"), "x" * 3, "code", author=AUTHOR)
     document.set_source(CellId("c"), "a long text that is stored compressed\n" * 50, base=None, author=AUTHOR)
     return document.history(), document.heads
@@ -55,4 +55,4 @@ def test_arbitrary_bytes_are_no_changes(data: bytes):
 
 def test_a_snapshot_is_no_change():
     with pytest.raises(ValueError, match="no change"):
-        read_changes([NotebookDocument.create(SessionId("n")).save()])
+        read_changes([EditedDocument.create(SessionId("n")).save()])

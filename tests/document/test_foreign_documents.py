@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from automerge import core
 
+from runtimed.document.cells import CellRecord
 from runtimed.document.engine import GENESIS, Engine
-from runtimed.document.notebook import CellRecord, NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
+from tests.document.edited import EditedDocument
 
 ME = ClientId("a" * 32)
 A = CellId("cell-a")
@@ -38,7 +39,7 @@ def a_cell(transaction: Any, cells: bytes, **values: Any) -> bytes:
 
 
 def test_a_source_that_is_a_plain_string_is_read_and_becomes_a_text_when_it_is_edited():
-    document = NotebookDocument.load(foreign(lambda t, cells: a_cell(t, cells, source="ab", position="a0")), [])
+    document = EditedDocument.load(foreign(lambda t, cells: a_cell(t, cells, source="ab", position="a0")), [])
     assert [record.source for record in document.cells()] == ["ab"]
     document.append_source(A, "c", author=ME)
     document.append_source(A, "d", author=ME)
@@ -51,12 +52,12 @@ def test_a_text_with_wide_elements_is_edited_without_damage():
         text = transaction.put_object(a_cell(transaction, cells, position="a0"), "source", core.ObjType.Text)
         transaction.insert(text, 0, Put.Str, "hello")
 
-    document = NotebookDocument.load(foreign(fill), [])
+    document = EditedDocument.load(foreign(fill), [])
     document.set_source(A, "heABllo", base=None, author=ME)
     document.set_source(A, "hello!", base="hello", author=ME)
     assert [record.source for record in document.cells()] == ["heABllo!"]
     document.set_source(A, "ello!", base=None, author=ME)
-    assert NotebookDocument.load(document.save(), []).cells() == document.cells()
+    assert EditedDocument.load(document.save(), []).cells() == document.cells()
 
 
 def test_junk_of_every_kind_is_read_as_cells_that_can_be_edited():
@@ -75,7 +76,7 @@ def test_junk_of_every_kind_is_read_as_cells_that_can_be_edited():
         text = transaction.put_object(metadata, "text", core.ObjType.Text)
         transaction.insert(text, 0, Put.Str, "x")
 
-    document = NotebookDocument.load(foreign(fill), [])
+    document = EditedDocument.load(foreign(fill), [])
     empty = {"cell_type": "raw", "source": "", "execution_count": None, "execution_id": None}
     assert document.cells() == [
         CellRecord(id=CellId("an empty map"), position="", metadata={}, **empty),  # type: ignore[arg-type]
@@ -87,14 +88,14 @@ def test_junk_of_every_kind_is_read_as_cells_that_can_be_edited():
     document.set_cell_type(A, "code", author=ME)
     document.set_execution(A, None, 1, author=ME)
     assert document.cell_ids() == ["an empty map", "new", A]
-    assert NotebookDocument.load(document.save(), []).cells() == document.cells()
+    assert EditedDocument.load(document.save(), []).cells() == document.cells()
 
 
 def test_a_document_without_our_first_change_can_be_read_and_edited():
-    document = NotebookDocument.load(foreign(lambda t, cells: a_cell(t, cells, source="a"), genesis=False), [])
-    document.set_metadata("k", "v", author=ME)
+    document = EditedDocument.load(foreign(lambda t, cells: a_cell(t, cells, source="a"), genesis=False), [])
+    document.set_entry("k", "v", author=ME)
     document.add_cell(CellId("b"), "b", "code", author=ME)
-    loaded = NotebookDocument.load(document.save(), [])
+    loaded = EditedDocument.load(document.save(), [])
     assert [record.source for record in loaded.cells()] == ["a", "b"]
     assert (loaded.metadata("k"), loaded.notebook_id) == ("v", None)
 
@@ -105,31 +106,31 @@ def test_cells_can_be_added_between_two_that_are_at_the_same_place():
             cell = transaction.put_object(cells, cell_id, core.ObjType.Map)
             transaction.put(cell, "position", Put.Str, "a0")
 
-    document = NotebookDocument.load(foreign(fill), [])
+    document = EditedDocument.load(foreign(fill), [])
     document.add_cell(A, "", "code", 1, author=ME)
     assert document.cell_ids() == ["one", A, "two"]
     assert len({record.position for record in document.cells()}) == 3
-    assert NotebookDocument.load(document.save(), []).cells() == document.cells()
+    assert EditedDocument.load(document.save(), []).cells() == document.cells()
 
 
 def test_a_document_of_a_newer_schema_is_refused():
     data = foreign(lambda t, cells: t.put(core.ROOT, "schema", Put.Int, 2))
     with pytest.raises(StorageError, match="newer"):
-        NotebookDocument.load(data, [])
+        EditedDocument.load(data, [])
 
 
 def test_a_counter_which_automerge_cannot_read_hides_only_itself():
-    document = NotebookDocument.load(
+    document = EditedDocument.load(
         foreign(lambda t, cells: a_cell(t, cells, source="s", position="a0", execution_count=5)), []
     )
     change = document.history()[-1]
     body = change[8:].replace(b"\x14", b"\x18")  # a value's type: Int becomes Counter
     assert body != change[8:]
     counter = change[:4] + hashlib.sha256(body).digest()[:4] + body
-    document = NotebookDocument.load(GENESIS, [counter])
+    document = EditedDocument.load(GENESIS, [counter])
     assert [(record.source, record.execution_count) for record in document.cells()] == [("s", None)]
     document.set_execution(A, None, 6, author=ME)
-    assert NotebookDocument.load(document.save(), []).cells() == document.cells()
+    assert EditedDocument.load(document.save(), []).cells() == document.cells()
 
 
 BREAK_IT = """

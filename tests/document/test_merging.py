@@ -3,21 +3,21 @@
 import pytest
 
 from runtimed.document.checks import MAX_TEXT
-from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, SessionId
+from tests.document.edited import EditedDocument
 
 ME, YOU = ClientId("a" * 32), ClientId("b" * 32)
 A = CellId("cell-a")
 CODE = "import os\n\ndef f(x):\n    return x\n\nprint(f(1))\n"
 
 
-def a_document(source: str = CODE) -> NotebookDocument:
-    document = NotebookDocument.create(SessionId("n"))
+def a_document(source: str = CODE) -> EditedDocument:
+    document = EditedDocument.create(SessionId("n"))
     document.add_cell(A, source, "code", author=ME)
     return document
 
 
-def source_of(document: NotebookDocument) -> str:
+def source_of(document: EditedDocument) -> str:
     record = document.cell(A)
     assert record is not None
     return record.source

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from runtimed.document.cells import CellRecord
 from runtimed.document.checks import MAX_SOURCE, MAX_TEXT
-from runtimed.document.notebook import CellRecord, Edit, NotebookDocument
 from runtimed.errors import CellNotFound, InvalidCell, SessionError, StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId, new_client_id
+from tests.document.edited import Edit, EditedDocument
 
 ME, YOU = ClientId("a" * 32), new_client_id()
 A, B, C = CellId("cell-a"), CellId("cell-b"), CellId("cell-c")
@@ -16,8 +17,8 @@ EVERY_UNICODE = "nul \0, é, e\u0301, 😀, \u202e, \ufffc, \ufeff, \r\n, \u2028
 
 
 @pytest.fixture
-def document() -> NotebookDocument:
-    return NotebookDocument.create(SessionId("a notebook"))
+def document() -> EditedDocument:
+    return EditedDocument.create(SessionId("a notebook"))
 
 
 def record(cell_id: CellId, source: str = "", **fields: Any) -> CellRecord:
@@ -31,20 +32,20 @@ def record(cell_id: CellId, source: str = "", **fields: Any) -> CellRecord:
     return CellRecord(id=cell_id, source=source, **(values | fields))
 
 
-def reloaded(document: NotebookDocument) -> NotebookDocument:
-    return NotebookDocument.load(document.save(), [])
+def reloaded(document: EditedDocument) -> EditedDocument:
+    return EditedDocument.load(document.save(), [])
 
 
-def test_a_new_document_has_its_id_and_no_cells(document: NotebookDocument):
+def test_a_new_document_has_its_id_and_no_cells(document: EditedDocument):
     assert (document.notebook_id, document.cells(), document.cell_ids()) == (SessionId("a notebook"), [], [])
     assert reloaded(document).notebook_id == SessionId("a notebook")
 
 
-def test_two_new_documents_of_one_id_are_the_same_byte_for_byte(document: NotebookDocument):
-    assert NotebookDocument.create(SessionId("a notebook")).save() == document.save()
+def test_two_new_documents_of_one_id_are_the_same_byte_for_byte(document: EditedDocument):
+    assert EditedDocument.create(SessionId("a notebook")).save() == document.save()
 
 
-def test_the_first_change_never_changes(document: NotebookDocument):
+def test_the_first_change_never_changes(document: EditedDocument):
     from automerge import core
 
     from runtimed.document.engine import GENESIS
@@ -58,7 +59,7 @@ def test_the_first_change_never_changes(document: NotebookDocument):
     assert document.history()[0] == GENESIS
 
 
-def test_cells_are_added_at_the_end_or_at_an_index(document: NotebookDocument):
+def test_cells_are_added_at_the_end_or_at_an_index(document: EditedDocument):
     document.add_cell(B, "b", "code", author=ME)
     document.add_cell(C, "c", "markdown", None, author=ME)
     edit = document.add_cell(A, EVERY_UNICODE, "raw", 0, author=YOU)
@@ -72,14 +73,14 @@ def test_cells_are_added_at_the_end_or_at_an_index(document: NotebookDocument):
     assert reloaded(document).cells() == document.cells()
 
 
-def test_adding_a_cell_that_is_there_does_nothing(document: NotebookDocument):
+def test_adding_a_cell_that_is_there_does_nothing(document: EditedDocument):
     document.add_cell(A, "one", "code", author=ME)
     heads = document.heads
     assert document.add_cell(A, "two", "raw", 0, author=YOU) == Edit(change=b"", cell_id=A, heads=heads)
     assert document.cells() == [record(A, "one")]
 
 
-def test_cells_are_moved_behind_another_one_or_to_the_front(document: NotebookDocument):
+def test_cells_are_moved_behind_another_one_or_to_the_front(document: EditedDocument):
     for cell_id in (A, B, C):
         document.add_cell(cell_id, "", "code", author=ME)
     document.move_cell(A, C, author=ME)
@@ -91,14 +92,14 @@ def test_cells_are_moved_behind_another_one_or_to_the_front(document: NotebookDo
 
 
 @pytest.mark.parametrize(("cell_id", "after"), [(A, None), (B, A), (B, B)])
-def test_moving_a_cell_to_where_it_is_does_nothing(document: NotebookDocument, cell_id: CellId, after: CellId | None):
+def test_moving_a_cell_to_where_it_is_does_nothing(document: EditedDocument, cell_id: CellId, after: CellId | None):
     for each in (A, B, C):
         document.add_cell(each, "", "code", author=ME)
     assert document.move_cell(cell_id, after, author=ME) == Edit(change=b"", cell_id=cell_id, heads=document.heads)
     assert document.cell_ids() == [A, B, C]
 
 
-def test_fields_of_a_cell_are_set_and_survive_storage(document: NotebookDocument):
+def test_fields_of_a_cell_are_set_and_survive_storage(document: EditedDocument):
     document.add_cell(A, "1", "code", author=ME)
     document.set_cell_type(A, "markdown", author=ME)
     document.set_cell_metadata(A, "tags", '["x"]', author=ME)
@@ -121,14 +122,14 @@ def test_fields_of_a_cell_are_set_and_survive_storage(document: NotebookDocument
     )
 
 
-def test_metadata_of_the_document_is_set_and_survives_storage(document: NotebookDocument):
-    edit = document.set_metadata("notebook_metadata", EVERY_UNICODE, author=ME)
+def test_metadata_of_the_document_is_set_and_survives_storage(document: EditedDocument):
+    edit = document.set_entry("notebook_metadata", EVERY_UNICODE, author=ME)
     assert edit.cell_id is None
     assert document.metadata("notebook_metadata") == reloaded(document).metadata("notebook_metadata") == EVERY_UNICODE
     assert document.metadata("other") is None
 
 
-def test_a_deleted_cell_is_gone_and_its_id_may_be_used_again(document: NotebookDocument):
+def test_a_deleted_cell_is_gone_and_its_id_may_be_used_again(document: EditedDocument):
     document.add_cell(A, "1", "code", author=ME)
     document.delete_cell(A, author=ME)
     assert (document.cells(), document.cell(A)) == ([], None)
@@ -144,15 +145,13 @@ def test_a_deleted_cell_is_gone_and_its_id_may_be_used_again(document: NotebookD
         lambda document: document.set_cell_type(A, "code", author=ME),
         lambda document: document.set_cell_metadata(A, "k", "v", author=ME),
         lambda document: document.set_execution(A, None, None, author=ME),
-        lambda document: document.set_metadata("k", "v", author=ME),
+        lambda document: document.set_entry("k", "v", author=ME),
     ],
 )
-def test_an_edit_that_changes_nothing_makes_no_change(
-    document: NotebookDocument, edit: Callable[[NotebookDocument], Edit]
-):
+def test_an_edit_that_changes_nothing_makes_no_change(document: EditedDocument, edit: Callable[[EditedDocument], Edit]):
     document.add_cell(A, "1", "code", author=ME)
     document.set_cell_metadata(A, "k", "v", author=ME)
-    document.set_metadata("k", "v", author=ME)
+    document.set_entry("k", "v", author=ME)
     heads = document.heads
     assert edit(document).change == b""
     assert document.heads == heads
@@ -171,7 +170,7 @@ def test_an_edit_that_changes_nothing_makes_no_change(
         lambda document: document.set_execution(A, None, None, author=ME),
     ],
 )
-def test_an_unknown_cell_is_named_in_the_error(document: NotebookDocument, edit: Callable[[NotebookDocument], Edit]):
+def test_an_unknown_cell_is_named_in_the_error(document: EditedDocument, edit: Callable[[EditedDocument], Edit]):
     document.add_cell(B, "", "code", author=ME)
     heads = document.heads
     with pytest.raises(CellNotFound, match=r"^Cell not found: cell-a$") as caught:
@@ -181,7 +180,7 @@ def test_an_unknown_cell_is_named_in_the_error(document: NotebookDocument, edit:
 
 
 WRONG: Any = 1
-BAD_EDITS: list[tuple[type[Exception], str, Callable[[NotebookDocument], object]]] = [
+BAD_EDITS: list[tuple[type[Exception], str, Callable[[EditedDocument], object]]] = [
     (InvalidCell, "source must be a str", lambda d: d.add_cell(B, WRONG, "code", author=ME)),
     (InvalidCell, "source must be a str", lambda d: d.set_source(A, WRONG, base=None, author=ME)),
     (InvalidCell, "source must be a str", lambda d: d.append_source(A, WRONG, author=ME)),
@@ -202,18 +201,18 @@ BAD_EDITS: list[tuple[type[Exception], str, Callable[[NotebookDocument], object]
     (InvalidCell, "execution id must be a str", lambda d: d.set_execution(A, WRONG, 1, author=ME)),
     (InvalidCell, "metadata must not be empty", lambda d: d.set_cell_metadata(A, "", "v", author=ME)),
     (InvalidCell, "json.dumps", lambda d: d.set_cell_metadata(A, "k", WRONG, author=ME)),
-    (SessionError, "must be a str, not int", lambda d: d.set_metadata(WRONG, "v", author=ME)),
-    (SessionError, "json.dumps", lambda d: d.set_metadata("k", WRONG, author=ME)),
-    (SessionError, "lone surrogate", lambda d: d.set_metadata("k", "\ud800", author=ME)),
+    (SessionError, "must be a str, not int", lambda d: d.set_entry(WRONG, "v", author=ME)),
+    (SessionError, "json.dumps", lambda d: d.set_entry("k", WRONG, author=ME)),
+    (SessionError, "lone surrogate", lambda d: d.set_entry("k", "\ud800", author=ME)),
 ]
 
 
 @pytest.mark.parametrize(("error", "message", "edit"), BAD_EDITS)
 def test_a_value_that_cannot_be_accepted_is_refused_with_a_sentence_and_changes_nothing(
-    document: NotebookDocument,
+    document: EditedDocument,
     error: type[Exception],
     message: str,
-    edit: Callable[[NotebookDocument], object],
+    edit: Callable[[EditedDocument], object],
 ):
     document.add_cell(A, "1", "code", author=ME)
     heads = document.heads
@@ -225,12 +224,12 @@ def test_a_value_that_cannot_be_accepted_is_refused_with_a_sentence_and_changes_
 
 
 @pytest.mark.parametrize("author", ["", "0" * 32, "A" * 32, "not hex", "\ud800", "x" * 500])
-def test_any_text_may_name_an_author(document: NotebookDocument, author: str):
+def test_any_text_may_name_an_author(document: EditedDocument, author: str):
     document.add_cell(A, "1", "code", author=ClientId(author))
     assert reloaded(document).cells() == [record(A, "1")]
 
 
-def test_a_source_crosses_the_length_up_to_which_it_merges_in_both_directions(document: NotebookDocument):
+def test_a_source_crosses_the_length_up_to_which_it_merges_in_both_directions(document: EditedDocument):
     long, short = "é" * (MAX_TEXT + 1), "short"
     document.add_cell(A, long, "code", author=ME)
     for source in (short, long, long + "x", "y" * MAX_TEXT):
@@ -241,32 +240,32 @@ def test_a_source_crosses_the_length_up_to_which_it_merges_in_both_directions(do
     assert document.cell(A) == reloaded(document).cell(A) == record(A, "y" * MAX_TEXT + "zzz")
 
 
-def test_a_source_of_ten_million_bytes_is_kept(document: NotebookDocument):
+def test_a_source_of_ten_million_bytes_is_kept(document: EditedDocument):
     document.add_cell(A, "x" * MAX_SOURCE, "code", author=ME)
     assert reloaded(document).cell(A) == record(A, "x" * MAX_SOURCE)
 
 
-def test_a_document_is_loaded_from_a_snapshot_and_the_changes_since(document: NotebookDocument):
+def test_a_document_is_loaded_from_a_snapshot_and_the_changes_since(document: EditedDocument):
     document.add_cell(A, "1", "code", author=ME)
     snapshot = document.save()
     changes = [document.append_source(A, str(n), author=ME).change for n in range(5)]
     assert all(changes)
-    loaded = NotebookDocument.load(snapshot, changes)
+    loaded = EditedDocument.load(snapshot, changes)
     assert (loaded.cells(), loaded.heads) == ([record(A, "101234")], document.heads)
-    assert NotebookDocument.load(snapshot, [b"".join(changes)]).heads == document.heads
-    assert NotebookDocument.load(None, document.history()).heads == document.heads
+    assert EditedDocument.load(snapshot, [b"".join(changes)]).heads == document.heads
+    assert EditedDocument.load(None, document.history()).heads == document.heads
 
 
-def test_stored_changes_of_which_one_is_missing_are_refused(document: NotebookDocument):
+def test_stored_changes_of_which_one_is_missing_are_refused(document: EditedDocument):
     snapshot = document.save()
     changes = [document.add_cell(cell_id, "", "code", author=ME).change for cell_id in (A, B, C)]
     with pytest.raises(StorageError, match="missing"):
-        NotebookDocument.load(snapshot, changes[1:])
+        EditedDocument.load(snapshot, changes[1:])
     with pytest.raises(StorageError):
-        NotebookDocument.load(None, changes)
+        EditedDocument.load(None, changes)
 
 
-def test_damaged_bytes_are_refused(document: NotebookDocument):
+def test_damaged_bytes_are_refused(document: EditedDocument):
     document.add_cell(A, "1", "code", author=ME)
     snapshot, change = document.save(), document.append_source(A, "2", author=ME).change
     for bad_snapshot, bad_changes in [
@@ -280,4 +279,4 @@ def test_damaged_bytes_are_refused(document: NotebookDocument):
         (snapshot, [change, change[:20]]),
     ]:
         with pytest.raises(StorageError):
-            NotebookDocument.load(bad_snapshot, bad_changes)
+            EditedDocument.load(bad_snapshot, bad_changes)

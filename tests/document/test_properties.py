@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
+from tests.document.edited import EditedDocument
 
 AUTHORS = [ClientId("a" * 32), ClientId("b" * 32)]
 TEXTS = st.one_of(st.text(max_size=30), st.sampled_from(["a = 1\nb = 2\nc = 3\n", "a = 1\nc = 3\n", "a\0b", "😀é\r\n"]))
@@ -39,13 +39,13 @@ class Model:
         self.metadata: dict[str, str] = {}
         self.added = 0
 
-    def apply(self, document: NotebookDocument, edit: tuple[str, int, int, str, Any]) -> bytes:
+    def apply(self, document: EditedDocument, edit: tuple[str, int, int, str, Any]) -> bytes:
         """Make one edit in the document and in the model."""
         kind, one, other, text, cell_type = edit
         author = AUTHORS[one % 2]
         if kind == "metadata":
             self.metadata["k"] = text
-            return document.set_metadata("k", text, author=author).change
+            return document.set_entry("k", text, author=author).change
         if kind == "add" or not self.cells:
             index = one % (len(self.cells) + 1)
             cell = ModelCell(CellId(f"cell-{other}-{self.added}"), cell_type, text)
@@ -79,7 +79,7 @@ class Model:
                 cell.metadata["k"] = text
                 return document.set_cell_metadata(cell.id, "k", text, author=author).change
 
-    def check(self, document: NotebookDocument) -> None:
+    def check(self, document: EditedDocument) -> None:
         assert document.metadata("k") == self.metadata.get("k")
         assert document.cell_ids() == [cell.id for cell in self.cells]
         assert [
@@ -96,7 +96,7 @@ class Model:
 
 @given(st.lists(EDITS, max_size=30), st.integers(0, 30))
 def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edits: list[Any], saved_after: int):
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     model = Model()
     snapshot = document.save()
     changes: list[bytes] = []
@@ -106,20 +106,20 @@ def test_a_document_holds_what_its_edits_say_in_memory_and_when_it_is_loaded(edi
         change = model.apply(document, edit)
         changes += [change] if change else []
         model.check(document)
-    for loaded in (NotebookDocument.load(snapshot, changes), NotebookDocument.load(document.save(), [])):
+    for loaded in (EditedDocument.load(snapshot, changes), EditedDocument.load(document.save(), [])):
         model.check(loaded)
         assert (loaded.cells(), loaded.heads) == (document.cells(), document.heads)
 
 
 @given(TEXTS, TEXTS, TEXTS)
 def test_a_source_merged_from_any_base_is_what_the_document_then_holds(base: str, theirs: str, mine: str):
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     cell_id = CellId("c")
     document.add_cell(cell_id, base, "code", author=AUTHORS[0])
     document.set_source(cell_id, theirs, base=base, author=AUTHORS[1])
     document.set_source(cell_id, mine, base=base, author=AUTHORS[0])
     merged = document.cell(cell_id)
-    assert NotebookDocument.load(document.save(), []).cell(cell_id) == merged
+    assert EditedDocument.load(document.save(), []).cell(cell_id) == merged
     if theirs == base:
         assert merged is not None
         assert merged.source == mine

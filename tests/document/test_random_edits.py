@@ -5,9 +5,9 @@ import random
 import pytest
 
 from runtimed.document.engine import GENESIS, ROOT, Engine, Node
-from runtimed.document.notebook import NotebookDocument
 from runtimed.document.text_edit import TextEdit, apply_edits, carry_over, find_edits
 from runtimed.ids import CellId, ClientId, SessionId
+from tests.document.edited import EditedDocument
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_edits_of_one_text_agree_with_a_string(seed: int):
 def test_edits_upon_what_each_actor_has_seen_agree_with_strings():
     """Each actor edits the text that it saw last, while the others have edited the document since."""
     numbers = random.Random(2)
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     cell_id = CellId("c")
     document.add_cell(cell_id, "", "code", author=ACTORS[0])
     text = ""
@@ -69,5 +69,5 @@ def test_edits_upon_what_each_actor_has_seen_agree_with_strings():
         assert record.source == text
         if numbers.random() < 0.7:
             seen[actor] = text
-    loaded = NotebookDocument.load(None, document.history()).cell(cell_id)
+    loaded = EditedDocument.load(None, document.history()).cell(cell_id)
     assert loaded == document.cell(cell_id)

@@ -1,36 +1,31 @@
 """What was set aside comes back with all that was written since, whatever the two have in common."""
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from runtimed.document.notebook import CellRecord, NotebookDocument
-from runtimed.document.restoring import decode_pair, encode_pair, merged
-from runtimed.document.stored import StoredRow
+from runtimed.document.cells import CellRecord
+from runtimed.document.notebook import NotebookDocument
+from runtimed.document.restoring import merge_since
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
-from runtimed.storage.rows import checksum
+from tests.document.edited import EditedDocument
 
 ME = ClientId("a" * 32)
 ID = SessionId("n")
 
 
-def document(*cells: tuple[str, str], **metadata: str) -> NotebookDocument:
-    made = NotebookDocument.create(ID)
+def document(*cells: tuple[str, str], **metadata: str) -> EditedDocument:
+    made = EditedDocument.create(ID)
     for cell_id, source in cells:
         made.add_cell(CellId(cell_id), source, "code", None, author=ME)
     for key, value in metadata.items():
-        made.set_metadata(key, value, author=ME)
+        made.set_entry(key, value, author=ME)
     return made
 
 
-def rows(document: NotebookDocument) -> list[StoredRow]:
-    data = document.save()
-    return [StoredRow("snapshot", "snapshot", checksum(data), data)]
-
-
-def restore(aside: NotebookDocument, present: NotebookDocument | None) -> tuple[NotebookDocument, list[CellRecord]]:
-    return merged(*decode_pair(encode_pair(rows(aside), rows(present) if present is not None else [])))
+def restore(aside: EditedDocument, present: EditedDocument) -> tuple[NotebookDocument, list[CellRecord]]:
+    found = NotebookDocument.load(aside.save(), [])
+    return found, merge_since(found, NotebookDocument.load(present.save(), []))
 
 
 def contents(document: NotebookDocument) -> list[tuple[str, str]]:
@@ -40,10 +35,9 @@ def contents(document: NotebookDocument) -> list[tuple[str, str]]:
 def test_without_anything_written_since_it_is_as_it_was():
     aside = document(("a", "1"), ("b", "2"), key="value")
     aside.set_execution(CellId("b"), ExecutionId("e"), 3, author=ME)
-    for present in (None, document()):
-        found, cells = restore(aside, present)
-        assert found.cells() == cells == aside.cells()
-        assert found.all_metadata() == {"key": "value"}
+    found, cells = restore(aside, document())
+    assert found.cells() == cells == aside.cells()
+    assert found.all_metadata() == {"key": "value"}
 
 
 def test_cells_written_since_follow_and_metadata_written_since_stays():
@@ -77,5 +71,5 @@ def test_no_source_is_ever_lost_and_the_present_cells_keep_their_ids(aside, pres
     expected = [source for cell_id, source in aside if new.get(cell_id) != source]
     assert [record.source for record in cells] == expected
     assert len(found.cells()) == len(present) + len(expected)
-    loaded = NotebookDocument.load(found.save(), [])
+    loaded = EditedDocument.load(found.save(), [])
     assert loaded.cells() == found.cells()

@@ -1,16 +1,16 @@
 """How heavy a history is: the same whether it is counted change by change or read from storage."""
 
 from runtimed.document.changes import read_changes
-from runtimed.document.notebook import NotebookDocument
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.ids import CellId, ClientId, SessionId
+from tests.document.edited import EditedDocument
 
 AUTHOR = ClientId("a" * 32)
 CELL = CellId("c")
 
 
 def test_operations_count_whatever_their_size_is():
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     document.add_cell(CELL, "", "code", author=AUTHOR)
     history = HistoryWeight()
     sizes = 0
@@ -24,7 +24,7 @@ def test_operations_count_whatever_their_size_is():
 
 
 def test_a_value_that_is_written_as_a_whole_counts_by_its_size_not_as_it_is_packed():
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     document.add_cell(CELL, "x" * 100_000, "code", author=AUTHOR)
     history = HistoryWeight()
     packed = 0
@@ -38,10 +38,10 @@ def test_a_value_that_is_written_as_a_whole_counts_by_its_size_not_as_it_is_pack
 
 
 def test_changes_of_one_piece_or_many_weigh_the_same():
-    document = NotebookDocument.create(SessionId("n"))
+    document = EditedDocument.create(SessionId("n"))
     document.add_cell(CELL, "some text", "code", author=AUTHOR)
     document.set_source(CELL, "another text", base=None, author=AUTHOR)
-    document.set_metadata("key", "value", author=AUTHOR)
+    document.set_entry("key", "value", author=AUTHOR)
     changes = document.history()
     one, many = HistoryWeight([b"".join(changes)]), HistoryWeight()
     for change in changes:

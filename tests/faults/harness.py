@@ -42,14 +42,14 @@ class Figures:
 
     Attributes:
         large: Rounds with a notebook that takes a second to load.
-        struck_loads: How often a daemon found that the one before had died while it loaded a notebook.
+        struck_workers: How often something was struck while a process worked on a document.
         problems: What was wrong; nothing, if all was right.
     """
 
     rounds: Counter[str] = field(default_factory=Counter)
     executions: int = 0
     large: int = 0
-    struck_loads: int = 0
+    struck_workers: int = 0
     edits: int = 0
     problems: list[str] = field(default_factory=list)
 
@@ -57,8 +57,8 @@ class Figures:
         kinds = ", ".join(f"{name} {count}" for name, count in self.rounds.items())
         return (
             f"{self.rounds.total()} rounds ({kinds}); {self.executions} executions and {self.edits} acknowledged "
-            f"edits checked; {self.large} large notebooks, {self.struck_loads} "
-            f"loads struck; {len(self.problems)} problems"
+            f"edits checked; {self.large} large notebooks, {self.struck_workers} "
+            f"struck while a document was worked on; {len(self.problems)} problems"
         )
 
 
@@ -82,19 +82,21 @@ def run_round(seed: int, folder: Path, shell: Shell, figures: Figures) -> None:
     with Session(name) as session:
         session.connect()
         numbers = random.Random(f"{seed} strike")
+        target = Target(folder, name, None, numbers)
         if fault.at_start:
-            struck = _later(numbers.random(), lambda: fault.strike(Target(folder, name, None, numbers)))
+            struck = _later(numbers.random(), lambda: fault.strike(target))
         session.start_kernel()
         if is_large and is_aside:
             restored = _later(numbers.random() * 2, lambda: _restore(name, problem))
         workload.begin(session)
         if not fault.at_start:
-            target = Target(folder, name, workload.client, numbers)
+            target.client = workload.client
             struck = _later(0.3 + numbers.random() * 1.5, lambda: fault.strike(target))
         try:
             workload.work(session, random.Random(f"{seed} work"))
         finally:
             struck.join()
+            figures.struck_workers += target.struck_workers
             workload.end(session)
             if is_large and is_aside:
                 restored.join()

@@ -19,10 +19,10 @@ from typing import Final
 import psutil
 
 from runtimed import Client, RuntimedError, SessionStatus, default_socket_path
+from runtimed.daemon.rooms.worker import WORKER
 from runtimed.protocol.host_operations import Attach
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello, Reply, Request
-from runtimed.storage.session_store import _LOADS
-from tests.large import database_of
+from tests.conftest import command_of, processes_of
 from tests.wire import Wire
 
 __all__ = ["FAULTS", "Target", "fault_of", "kill", "kill_daemons"]
@@ -37,12 +37,14 @@ class Target:
         name: The session.
         client: The process of the other client.
         numbers: Decides what is left to chance.
+        struck_workers: How often something was struck while a process worked on a document.
     """
 
     folder: Path
     name: str
     client: subprocess.Popen[str] | None
     numbers: random.Random
+    struck_workers: int = 0
 
     def status(self) -> SessionStatus | None:
         """The session's state, if there is somebody to say."""
@@ -116,30 +118,34 @@ def _daemon_stopped_and_killed(target: Target) -> None:
     kill(pid)
 
 
-def _daemon_while_it_loads(target: Target) -> None:
-    """Each next one dies as soon as it has noted that it begins to load the notebook."""
-    log = database_of(target.folder, target.name).with_suffix(".db-wal")
+def _daemon_beside_its_worker(target: Target) -> None:
+    """Each dies while a process works on a document: reads the notebook from it, or writes what was edited into it."""
     for _ in range(3):
-        kill_daemons(target.folder)
-        known, deadline = _state(log), time.monotonic() + 20
-        while (_state(log) == known or not _notes_a_load(log)) and time.monotonic() < deadline:
-            time.sleep(0.002)
-    kill_daemons(target.folder)
+        if _worker_begins(target):
+            kill_daemons(target.folder)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """Size and time of the last write: a log that begins anew is written over, and grows no more."""
-    with contextlib.suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_size, found.st_mtime_ns
-    return 0, 0
+def _worker(target: Target) -> None:
+    """That process itself dies."""
+    for _ in range(3):
+        if _worker_begins(target):
+            for process in _workers(target.folder):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
-def _notes_a_load(log: Path) -> bool:
-    """Whether the note that a load has begun stands in the log: only the daemon reads its database."""
-    with contextlib.suppress(FileNotFoundError):
-        return _LOADS.encode() in log.read_bytes()
+def _worker_begins(target: Target) -> bool:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if _workers(target.folder):
+            target.struck_workers += 1
+            return True
+        time.sleep(0.002)
     return False
+
+
+def _workers(folder: Path) -> list[psutil.Process]:
+    return [process for process in processes_of(folder) if WORKER[-1] in command_of(process)]
 
 
 def _restart(target: Target) -> None:
@@ -255,7 +261,8 @@ FAULTS: Final = (
     Fault("nothing", _nothing),
     Fault("daemon", _daemon),
     Fault("daemon three times", _daemon_thrice),
-    Fault("daemon while it loads", _daemon_while_it_loads, is_large=True),
+    Fault("daemon beside its worker", _daemon_beside_its_worker, is_large=True),
+    Fault("worker", _worker),
     Fault("daemon ends", _daemon_ends),
     Fault("daemon stopped and killed", _daemon_stopped_and_killed),
     Fault("daemon while a kernel starts", _daemon, at_start=True),

@@ -13,6 +13,7 @@ from runtimed.storage import BlobStore, RegistryStore, SessionStore, Spool
 
 HEADER = """
 import os, pathlib, random, sys
+from runtimed.document.deltas import EntrySet
 from runtimed.storage import *
 folder = pathlib.Path(sys.argv[1])
 rng = random.Random(int(sys.argv[2]))
@@ -54,10 +55,11 @@ with SessionStore(folder / "s.db") as store:
             for k in range(3):
                 store.append_event(body(i), execution_id=f"e{i}", cell_id="c", host=("h", 3 * i + k))
             store.remember_request("ann", i, b"%d" % i)
-            store.add_change(b"%d" % i, "ann")
+            store.notebook.apply(EntrySet("last", str(i)), "ann")
+            store.notebook.add_changes([("ann", b"%d" % i)], i - 5)
             store.note(AuditRow(at=i, until=i, action="cell_edited", actor=ANN, cell_id="c"))
             if i % 50 == 0:
-                store.put_snapshot(b"%d" % i)
+                store.notebook.put_snapshot(b"%d" % i, i - 5)
         stored(i)
 """,
         tmp_path,
@@ -72,10 +74,12 @@ with SessionStore(folder / "s.db") as store:
         assert store.last_event_of_host(HostEpoch("h")) == 3 * end + 2
         assert len(store.unfinished_executions()) == end
         assert store.find_request("ann", end) == b"%d" % end
-        snapshot, changes = store.load_document()
-        start = int(snapshot or 0)
-        assert start == end - end % 50
-        assert changes == [b"%d" % i for i in range(start + 1, end + 1)]
+        rows = store.notebook.rows()
+        start = end - end % 50
+        written = [start] if start else []
+        assert [row.data for row in rows] == [b"%d" % i for i in (*written, *range(start + 1, end + 1))]
+        assert store.notebook.metadata("last") == str(end)
+        assert [edit.number for edit in store.notebook.pending(-1)] == list(range(max(end - 4, 1), end + 1))
         assert sum(row.count for row in store.audit()) == end
 
 
@@ -169,23 +173,6 @@ def test_a_host_is_alive_until_it_is_killed(tmp_path: Path) -> None:
         host.kill()
         host.wait()
         assert not Spool.is_alive(tmp_path)
-
-
-def test_a_load_that_killed_the_daemon_is_counted(tmp_path: Path) -> None:
-    for _ in range(2):
-        killed_writer(
-            """
-store = SessionStore(folder / "s.db")
-store.begin_load()
-for i in range(1000):
-    stored(i)
-sys.stdin.read()
-""",
-            tmp_path,
-            1,
-        )
-    with SessionStore(tmp_path / "s.db") as store:
-        assert store.unfinished_loads == 2
 
 
 def test_a_blob_is_whole_or_absent_when_its_writer_is_killed(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from runtimed.document.cells import CellRecord
+from runtimed.document.deltas import CellAdded, EntrySet
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, ExecutionId, HostEpoch
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.executions import ExecutionRow
+from runtimed.storage.rows import checksum
 from runtimed.storage.session_store import KEPT_OF_CLIENT, KEPT_REQUESTS, SessionStore
 
 
@@ -33,90 +36,13 @@ def alter(path: Path, statement: str, parameters: tuple[Any, ...] = ()) -> None:
 
 
 def test_a_new_session_is_empty(store: SessionStore) -> None:
-    assert store.load_document() == (None, [])
-    assert store.unfinished_loads == 0
+    assert store.is_empty
+    assert store.notebook.is_ready
     assert store.find_request("client", 1) is None
     assert store.execution("e") is None
     assert store.unfinished_executions() == []
     assert (store.last_seq, store.read_events(0), store.last_event_of_execution("e")) == (0, [], 0)
     assert store.last_event_of_host("h") == 0
-
-
-def test_a_document_comes_back_in_order_after_reopening(path: Path) -> None:
-    with SessionStore(path) as store:
-        store.add_change(b"one", "ann")
-        store.add_change(b"", "bob")
-        assert store.load_document() == (None, [b"one", b""])
-        store.put_snapshot(b"whole")
-        store.add_change(b"three", "ann")
-    with SessionStore(path) as store:
-        assert store.load_document() == (b"whole", [b"three"])
-        store.put_snapshot(b"whole again")
-        assert store.load_document() == (b"whole again", [])
-
-
-def test_loads_that_never_ended_are_counted(path: Path) -> None:
-    for expected in (0, 1, 2):
-        with SessionStore(path) as store:
-            assert store.unfinished_loads == expected
-            store.begin_load()
-            assert store.unfinished_loads == expected + 1
-    with SessionStore(path) as store:
-        store.end_load()
-        assert store.unfinished_loads == 0
-
-
-def test_a_load_cannot_be_marked_inside_a_transaction(store: SessionStore) -> None:
-    with pytest.raises(StorageError, match="inside a transaction"), store.transaction():
-        store.begin_load()
-
-
-def test_a_document_set_aside_is_kept_as_it_was(path: Path) -> None:
-    with SessionStore(path) as store:
-        store.put_snapshot(b"whole")
-        store.add_change(b"one", "ann")
-        store.add_change(b"two", "bob")
-        store.begin_load()
-        assert store.set_document_aside() == 3
-        assert store.load_document() == (None, [])
-        assert store.unfinished_loads == 0
-        (then,) = store.set_aside_at()
-        assert [(kind, name, data) for kind, name, _check, data in store.document_set_aside(then)] == [
-            ("snapshot", "snapshot", b"whole"),
-            ("change", "change 2", b"one"),
-            ("change", "change 3", b"two"),
-        ]
-        assert store.set_document_aside() == 0
-        store.add_change(b"new", "ann")
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT kind, author, data FROM set_aside ORDER BY id").fetchall()
-    ((at,),) = connection.execute("SELECT DISTINCT at FROM set_aside").fetchall()
-    connection.close()
-    assert rows == [("snapshot", None, b"whole"), ("change", "ann", b"one"), ("change", "bob", b"two")]
-    assert at > 1.6e9
-
-
-@pytest.mark.parametrize(
-    ("statement", "row"),
-    [
-        ("UPDATE snapshot SET data = x'00'", "snapshot"),
-        ("UPDATE snapshot SET checksum = 1", "snapshot"),
-        ("UPDATE snapshot SET data = 'whole'", "snapshot"),
-        ("UPDATE changes SET data = x'6f6e66' WHERE id = 2", "change 2"),
-    ],
-)
-def test_a_damaged_document_is_noticed_and_can_be_set_aside(path: Path, statement: str, row: str) -> None:
-    with SessionStore(path) as store:
-        store.put_snapshot(b"whole")
-        store.add_change(b"zero", "ann")
-        store.add_change(b"one", "ann")
-    alter(path, statement)
-    with SessionStore(path) as store:
-        with pytest.raises(StorageError, match="damaged") as info:
-            store.load_document()
-        assert info.value.row == row
-        assert store.set_document_aside() == 3
-        assert store.load_document() == (None, [])
 
 
 def test_a_reply_is_remembered_by_client_and_request(path: Path) -> None:
@@ -215,11 +141,15 @@ def test_executions_of_the_first_schema_are_read_and_others_are_added_to_them(pa
         store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("ALTER TABLE executions DROP COLUMN user_expressions")
+        for table in ("cells", "metadata", "pending"):
+            database.execute(f"DROP TABLE {table}")
+        database.execute("DELETE FROM counters WHERE name = 'cells'")
         database.execute("PRAGMA user_version=1")
     with SessionStore(path) as store:
         assert store.execution("e1") == row(1, source="1")
         store.add_execution("e2", "c", "ann", "1", queued_at=5.0, user_expressions='{"a": "1"}')
         assert store.execution("e2") == row(2, source="1", user_expressions='{"a": "1"}')
+        assert not store.notebook.is_ready
 
 
 def test_an_execution_is_added_once(store: SessionStore) -> None:
@@ -252,7 +182,7 @@ def test_a_damaged_execution_is_named_and_never_begun(path: Path) -> None:
 
 
 def write_everywhere_and_fail(store: SessionStore) -> None:
-    store.add_change(b"one", "ann")
+    store.notebook.apply(EntrySet("k", "v"), ClientId("ann"))
     store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
     store.remember_request("ann", 1, b"yes")
     assert store.append_event(b"lost", execution_id="e1", cell_id="c2") == 2
@@ -263,7 +193,7 @@ def test_a_transaction_spans_all_tables_and_rolls_them_back_together(store: Sess
     store.append_event(b"before", execution_id="e0", cell_id="c")
     with pytest.raises(KeyError), store.transaction():
         write_everywhere_and_fail(store)
-    assert store.load_document() == (None, [])
+    assert store.notebook.is_empty
     assert store.execution("e1") is None
     assert store.find_request("ann", 1) is None
     assert store.append_event(b"after", execution_id="e1", cell_id="c2") == 2
@@ -274,9 +204,11 @@ def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
     """Every answer is the right one, an older state of a counter, or a StorageError; no other exception."""
     blob = bytes(range(256)) * 40
     with SessionStore(path) as store:
-        store.put_snapshot(blob)
+        store.notebook.put_snapshot(blob, 0)
         for i in range(20):
-            store.add_change(b"change %d" % i * 20, "ann")
+            store.notebook.add_changes([(ClientId("ann"), b"change %d" % i * 20)], 0)
+            store.notebook.apply(CellAdded(_cell(i)), ClientId("ann"))
+            store.notebook.apply(EntrySet(f"k{i}", f"value {i}" * 20), ClientId("ann"))
             store.add_execution(f"e{i}", f"c{i % 3}", "ann", f"print({i})" * 20, queued_at=float(i))
             store.append_event(
                 b"event %d" % i * 60,
@@ -306,6 +238,18 @@ def test_whatever_bit_flips_nothing_wrong_is_returned(path: Path) -> None:
     assert noticed > 40
 
 
+def _cell(i: int) -> CellRecord:
+    return CellRecord(
+        id=CellId(str(i)),
+        cell_type="code",
+        source=f"source {i}" * 20,
+        position=f"a{i % 10}",
+        execution_count=None,
+        execution_id=None,
+        metadata={},
+    )
+
+
 def _noted(i: int) -> AuditRow:
     actor = Actor(ClientId("ann"), label="Ann", uid=1000, pid=17)
     return AuditRow(at=float(i), until=float(i), action="cell_added", actor=actor, cell_id=CellId(f"noted {i}"))
@@ -314,9 +258,12 @@ def _noted(i: int) -> AuditRow:
 def _look(store: SessionStore, blob: bytes) -> bool:
     noticed = False
     try:
-        snapshot, changes = store.load_document()
-        assert snapshot in (blob, None)
-        assert set(changes) <= {b"change %d" % i * 20 for i in range(20)}
+        rows = store.notebook.rows()
+        intact = {row.data for row in rows if checksum(row.data) == row.checksum}
+        assert intact <= {blob, *(b"change %d" % i * 20 for i in range(20))}
+        noticed = len(intact) < 21
+        assert all(cell == _cell(int(cell.id)) for cell in store.notebook.cells())
+        assert store.notebook.all_metadata().items() <= {f"k{i}": f"value {i}" * 20 for i in range(20)}.items()
     except StorageError:
         noticed = True
     for i in range(20):

@@ -1,41 +1,24 @@
-"""The notebook in plain Python, kept in step with its document: reading a cell costs no call into automerge.
+"""A document's notebook in plain Python, kept in step with it: reading a cell costs no call into automerge.
 
 Documents come from elsewhere too: whatever a document holds, reading it gives cells, never an error of ours.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
+from runtimed.document.cells import CellRecord, Place
 from runtimed.document.engine import ROOT, Engine, Node
 from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import CellType
 
-__all__ = ["CellNodes", "CellRecord", "Mirror"]
+__all__ = ["CellNodes", "Mirror"]
 
 _CELL_TYPES: Final = frozenset(get_args(CellType))
 _ROOT_FIELDS: Final = frozenset(("schema", "notebook_id", "metadata", "cells"))
 _CELL_FIELDS: Final = frozenset(("cell_type", "source", "position", "execution_count", "execution_id", "metadata"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellRecord:
-    """A cell as the document holds it.
-
-    Attributes:
-        position: Its place among the cells: compare as text, ties by id.
-    """
-
-    id: CellId
-    cell_type: CellType
-    source: str
-    position: str
-    execution_count: int | None
-    execution_id: ExecutionId | None
-    metadata: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -64,7 +47,7 @@ class Mirror:
     def __init__(self, engine: Engine) -> None:
         self.records: dict[CellId, CellRecord] = {}
         self.nodes: dict[CellId, CellNodes] = {}
-        self.order: list[tuple[str, CellId]] = []
+        self.order: list[Place] = []
         root = engine.items(ROOT)
         self.schema = root.get("schema")
         notebook_id = root.get("notebook_id")
@@ -83,10 +66,6 @@ class Mirror:
                 self.shows_all = False
         self.order.sort()
 
-    def ids(self) -> list[CellId]:
-        """Return the ids of all cells in their order."""
-        return [cell_id for _, cell_id in self.order]
-
     def put(self, record: CellRecord) -> None:
         """Add a cell, or replace what is known of it."""
         former = self.records.get(record.id)
@@ -101,9 +80,10 @@ class Mirror:
         self._leave_order(self.records.pop(cell_id))
         del self.nodes[cell_id]
 
-    def index(self, cell_id: CellId) -> int:
-        """Return how many cells come before this one."""
-        return bisect_left(self.order, (self.records[cell_id].position, cell_id))
+    def behind(self, place: Place) -> Place | None:
+        """Return the place of the first cell behind this place."""
+        index = bisect_right(self.order, place)
+        return self.order[index] if index < len(self.order) else None
 
     def _leave_order(self, record: CellRecord) -> None:
         del self.order[bisect_left(self.order, (record.position, record.id))]

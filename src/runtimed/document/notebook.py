@@ -1,4 +1,4 @@
-"""The notebook as an Automerge document: edits that merge, reads that cost nothing. Nothing here waits or stores.
+"""The notebook as an Automerge document, with the history of its edits. Nothing here waits or stores.
 
 Root: `schema` Int · `notebook_id` Str · `metadata` map · `cells` map by cell id →
 `{cell_type Str, source Text, position Str, execution_count Int|null, execution_id Str|null, metadata map}`.
@@ -7,47 +7,33 @@ Root: `schema` Int · `notebook_id` Str · `metadata` map · `cells` map by cell
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
-from runtimed.document import positions, sources
+from msgspec.structs import replace
+
+from runtimed.document import sources
+from runtimed.document.cells import CellRecord, Place
 from runtimed.document.changes import last_of, read_changes
-from runtimed.document.checks import (
-    check_cell_id,
-    check_cell_metadata,
-    check_cell_type,
-    check_execution,
-    check_index,
-    check_metadata,
-    check_source,
-    check_whole_metadata,
+from runtimed.document.deltas import (
+    CellAdded,
+    CellDeleted,
+    CellEntrySet,
+    CellMoved,
+    Delta,
+    EntrySet,
+    ExecutionSet,
+    SourceEdited,
+    TypeSet,
 )
 from runtimed.document.engine import GENESIS, ROOT, Engine, Writer
-from runtimed.document.mirror import CellNodes, CellRecord, Mirror
-from runtimed.document.text_edit import TextEdit, apply_edits
-from runtimed.errors import CellNotFound, StorageError
-from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
-from runtimed.models import CellType
+from runtimed.document.mirror import CellNodes, Mirror
+from runtimed.errors import StorageError
+from runtimed.ids import CellId, ClientId, SessionId
 
-__all__ = ["SCHEMA", "CellRecord", "Edit", "NotebookDocument"]
+__all__ = ["SCHEMA", "NotebookDocument"]
 
 SCHEMA: Final = 1
 """Version of the layout that this module writes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edit:
-    """What an edit did.
-
-    Attributes:
-        change: The new Automerge change, to be stored; empty if the edit changed nothing.
-        cell_id: The cell that was edited, None for the document's metadata.
-        heads: The document's heads after it.
-    """
-
-    change: bytes
-    cell_id: CellId | None
-    heads: tuple[bytes, ...]
 
 
 class NotebookDocument:
@@ -61,7 +47,7 @@ class NotebookDocument:
         self._mirror = Mirror(engine)
 
     @classmethod
-    def create(cls, notebook_id: SessionId) -> NotebookDocument:
+    def create(cls, notebook_id: SessionId) -> Self:
         """Return a new empty notebook; for one id it is always the same, byte for byte."""
         engine = Engine(GENESIS)
         with engine.write(f"notebook_id:{notebook_id}") as writer:
@@ -69,7 +55,7 @@ class NotebookDocument:
         return cls(engine)
 
     @classmethod
-    def load(cls, snapshot: bytes | None, changes: Sequence[bytes]) -> NotebookDocument:
+    def load(cls, snapshot: bytes | None, changes: Sequence[bytes]) -> Self:
         """Read a notebook from what `save` gave and the changes of the edits since.
 
         Raises:
@@ -87,7 +73,9 @@ class NotebookDocument:
         document = cls(engine)
         schema = document._mirror.schema
         if isinstance(schema, int) and schema > SCHEMA:
-            raise StorageError(f"this document has schema {schema}, newer than {SCHEMA}: update runtimed to open it")
+            raise StorageError(
+                f"this document has schema {schema}, newer than {SCHEMA}: update runtimed to open it", schema=schema
+            )
         return document
 
     def save(self) -> bytes:
@@ -112,7 +100,7 @@ class NotebookDocument:
 
     def cell_ids(self) -> list[CellId]:
         """Return the ids of all cells in their order."""
-        return self._mirror.ids()
+        return [cell_id for _, cell_id in self._mirror.order]
 
     def cells(self) -> list[CellRecord]:
         """Return all cells in their order."""
@@ -120,8 +108,25 @@ class NotebookDocument:
         return [records[cell_id] for _, cell_id in self._mirror.order]
 
     def cell(self, cell_id: CellId) -> CellRecord | None:
-        """Return a cell, None if there is none of this id."""
+        """See `Cells`."""
         return self._mirror.records.get(cell_id)
+
+    def count(self) -> int:
+        """See `Cells`."""
+        return len(self._mirror.order)
+
+    def place_at(self, index: int) -> Place | None:
+        """See `Cells`."""
+        order = self._mirror.order
+        return order[index] if -len(order) <= index < len(order) else None
+
+    def place_behind(self, place: Place) -> Place | None:
+        """See `Cells`."""
+        return self._mirror.behind(place)
+
+    def places(self) -> Sequence[Place]:
+        """See `Cells`."""
+        return self._mirror.order
 
     def metadata(self, key: str) -> str | None:
         """Return an entry of the document's metadata."""
@@ -139,136 +144,32 @@ class NotebookDocument:
         """
         return self._mirror.shows_all
 
-    # Cells
+    # Editing
 
-    def add_cell(
-        self, cell_id: CellId, source: str, cell_type: CellType, index: int | None = None, *, author: ClientId
-    ) -> Edit:
-        """Add a cell in front of the one at `index`, or behind all; nothing happens if the id is there already.
+    def apply(self, delta: Delta, *, author: ClientId) -> bytes:
+        """Make an edit that was decided for the notebook as this document has it; return its change.
 
         Raises:
-            InvalidCell: If a value cannot be accepted.
+            StorageError: If a cell that it needs is not there.
         """
-        check_cell_id(cell_id)
-        check_source(source)
-        check_cell_type(cell_type)
-        if cell_id in self._mirror.records:
-            return self._unchanged(cell_id)
-        order = self.cell_ids()
-        position, moved = self._place(order, check_index(index, len(order)))
-        record = CellRecord(
-            id=cell_id,
-            cell_type=cell_type,
-            source=source,
-            position=position,
-            execution_count=None,
-            execution_id=None,
-            metadata={},
-        )
-        return self._add(record, moved, author)
+        match delta:
+            case CellAdded(cell=cell, moved=moved):
+                return self._add(cell, moved, author)
+            case CellDeleted(cell_id=cell_id):
+                return self._delete(cell_id, author)
+            case CellMoved(positions=places):
+                before = self._engine.heads()
+                with self._engine.write(author) as writer:
+                    self._put_positions(writer, places)
+                self._take_positions(places)
+                return self._change_since(before)
+            case EntrySet(key=key, value=value):
+                return self.set_metadata(key, value, author=author)
+            case _:
+                return self._set(delta, author)
 
-    def delete_cell(self, cell_id: CellId, *, author: ClientId) -> Edit:
-        """Delete a cell.
-
-        Raises:
-            CellNotFound: If there is none of this id.
-        """
-        self._require(cell_id)
-        before = self._engine.heads()
-        with self._engine.write(author) as writer:
-            if self._mirror.cells_node is not None:
-                writer.delete(self._mirror.cells_node, cell_id)
-        self._mirror.remove(cell_id)
-        return self._edit(before, cell_id)
-
-    def move_cell(self, cell_id: CellId, after: CellId | None, *, author: ClientId) -> Edit:
-        """Move a cell behind another one, or in front of all.
-
-        Raises:
-            CellNotFound: If either cell does not exist.
-        """
-        record = self._require(cell_id)
-        if after is not None:
-            self._require(after)
-        index = self._mirror.index(cell_id)
-        order = self.cell_ids()
-        if after == cell_id or (order[index - 1] if index else None) == after:
-            return self._unchanged(cell_id)
-        del order[index]
-        position, moved = self._place(order, 0 if after is None else order.index(after) + 1)
-        record = replace(record, position=position)
-        before = self._engine.heads()
-        with self._engine.write(author) as writer:
-            self._put_positions(writer, [record, *moved])
-        return self._changed(before, record, *moved)
-
-    def set_cell_type(self, cell_id: CellId, cell_type: CellType, *, author: ClientId) -> Edit:
-        """Make a cell code, markdown or raw.
-
-        Raises:
-            CellNotFound: If there is none of this id.
-            InvalidCell: If there is no such type.
-        """
-        record = self._require(cell_id)
-        if check_cell_type(cell_type) == record.cell_type:
-            return self._unchanged(cell_id)
-        before = self._engine.heads()
-        with self._engine.write(author) as writer:
-            writer.put(self._mirror.nodes[cell_id].cell, "cell_type", cell_type)
-        return self._changed(before, replace(record, cell_type=cell_type))
-
-    def set_execution(
-        self, cell_id: CellId, execution_id: ExecutionId | None, execution_count: int | None, *, author: ClientId
-    ) -> Edit:
-        """Note a cell's latest execution and its `In[n]`.
-
-        Raises:
-            CellNotFound: If there is no such cell.
-            InvalidCell: If a value cannot be accepted.
-        """
-        record = self._require(cell_id)
-        check_execution(execution_id, execution_count)
-        changed = replace(record, execution_id=execution_id, execution_count=execution_count)
-        if changed == record:
-            return self._unchanged(cell_id)
-        cell = self._mirror.nodes[cell_id].cell
-        before = self._engine.heads()
-        with self._engine.write(author) as writer:
-            if execution_id != record.execution_id:
-                writer.put(cell, "execution_id", execution_id)
-            if execution_count != record.execution_count:
-                writer.put(cell, "execution_count", execution_count)
-        return self._changed(before, changed)
-
-    def set_cell_metadata(self, cell_id: CellId, key: str, value: str, *, author: ClientId) -> Edit:
-        """Set an entry of a cell's metadata.
-
-        Raises:
-            CellNotFound: If there is no such cell.
-            InvalidCell: If key or value cannot be accepted.
-        """
-        record = self._require(cell_id)
-        check_cell_metadata(key, value)
-        if record.metadata.get(key) == value:
-            return self._unchanged(cell_id)
-        check_whole_metadata({**record.metadata, key: value})
-        nodes = self._mirror.nodes[cell_id]
-        before = self._engine.heads()
-        with self._engine.write(author) as writer:
-            metadata = nodes.metadata if nodes.metadata is not None else writer.put_map(nodes.cell, "metadata")
-            writer.put(metadata, key, value)
-        nodes.metadata = metadata
-        return self._changed(before, replace(record, metadata={**record.metadata, key: value}))
-
-    def set_metadata(self, key: str, value: str, *, author: ClientId) -> Edit:
-        """Set an entry of the document's metadata.
-
-        Raises:
-            SessionError: If key or value cannot be accepted.
-        """
-        check_metadata(key, value)
-        if self._mirror.metadata.get(key) == value:
-            return self._unchanged(None)
+    def set_metadata(self, key: str, value: str, *, author: ClientId) -> bytes:
+        """Set an entry of the document's metadata; return the change. The value is not checked."""
         before = self._engine.heads()
         metadata = self._mirror.metadata_node
         with self._engine.write(author) as writer:
@@ -277,21 +178,19 @@ class NotebookDocument:
             writer.put(metadata, key, value)
         self._mirror.metadata_node = metadata
         self._mirror.metadata[key] = value
-        return self._edit(before, None)
+        return self._change_since(before)
 
-    def put_cell(self, record: CellRecord, *, author: ClientId) -> Edit:
-        """Make a cell exactly what another document holds of it, adding it if it is not there.
+    def put_cell(self, record: CellRecord, *, author: ClientId) -> bytes:
+        """Make a cell exactly what another document holds of it, adding it if it is not there; return the change.
 
         Its values are not checked: they are in a document already.
         """
         former = self._mirror.records.get(record.id)
         if former is None:
-            return self._add(record, (), author)
-        nodes = self._mirror.nodes[record.id]
+            return self._add(record, {}, author)
         before = self._engine.heads()
-        if record.source != former.source:
-            edits = sources.edits_since(former.source, record.source, None)
-            sources.write(self._engine, nodes, former.source, record.source, edits, author)
+        self._write_source(former, record.source, author)
+        nodes = self._mirror.nodes[record.id]
         with self._engine.write(author) as writer:
             for field in ("cell_type", "position", "execution_count", "execution_id"):
                 if getattr(record, field) != getattr(former, field):
@@ -299,71 +198,10 @@ class NotebookDocument:
             if nodes.metadata is None:
                 nodes.metadata = writer.put_map(nodes.cell, "metadata")
             _put_entries(writer, nodes.metadata, former.metadata, record.metadata)
-        return self._changed(before, record)
+        self._mirror.put(record)
+        return self._change_since(before)
 
-    # Sources
-
-    def set_source(self, cell_id: CellId, source: str, *, base: str | None, author: ClientId) -> Edit:
-        """Give a cell a new source, keeping what others changed since `base`.
-
-        Args:
-            base: The text that the author knew when it wrote this one; None: it has seen all.
-
-        Raises:
-            CellNotFound: If there is no such cell.
-            InvalidCell: If the source, or what it merges to, cannot be accepted.
-        """
-        record = self._require(cell_id)
-        check_source(source)
-        if source == record.source:
-            return self._unchanged(cell_id)
-        edits = sources.edits_since(record.source, source, base)
-        return self._write_source(record, check_source(apply_edits(record.source, edits)), edits, author)
-
-    def append_source(self, cell_id: CellId, text: str, *, author: ClientId) -> Edit:
-        """Append to a cell's source; meant for streams of small pieces.
-
-        Raises:
-            CellNotFound: If there is no such cell.
-            InvalidCell: If the text, or the source with it, cannot be accepted.
-        """
-        record = self._require(cell_id)
-        source = check_source(record.source + check_source(text))
-        return self._write_source(record, source, [TextEdit(len(record.source), 0, text)], author)
-
-    def _write_source(self, record: CellRecord, source: str, edits: Sequence[TextEdit], author: ClientId) -> Edit:
-        if source == record.source:
-            return self._unchanged(record.id)
-        before = self._engine.heads()
-        sources.write(self._engine, self._mirror.nodes[record.id], record.source, source, edits, author)
-        return self._changed(before, replace(record, source=source))
-
-    # Order
-
-    def _place(self, order: Sequence[CellId], index: int) -> tuple[str, list[CellRecord]]:
-        """Return a position at `index` among these cells, and the cells that need another one to make it possible."""
-        records = self._mirror.records
-        low = records[order[index - 1]].position if index > 0 else None
-        high = records[order[index]].position if index < len(order) else None
-        try:
-            return positions.between(low, high), []
-        except ValueError:
-            # Two neighbours at one position (made at the same time in two copies), or a foreign order.
-            fresh = positions.spread(None, None, len(order) + 1)
-            position = fresh.pop(index)
-            return position, [
-                replace(records[cell_id], position=other)
-                for cell_id, other in zip(order, fresh, strict=True)
-                if records[cell_id].position != other
-            ]
-
-    def _put_positions(self, writer: Writer, records: Sequence[CellRecord]) -> None:
-        for record in records:
-            writer.put(self._mirror.nodes[record.id].cell, "position", record.position)
-
-    # Results
-
-    def _add(self, record: CellRecord, moved: Sequence[CellRecord], author: ClientId) -> Edit:
+    def _add(self, record: CellRecord, moved: Mapping[CellId, str], author: ClientId) -> bytes:
         cells = self._mirror.cells_node
         before = self._engine.heads()
         with self._engine.write(author) as writer:
@@ -380,26 +218,64 @@ class NotebookDocument:
             self._put_positions(writer, moved)
         self._mirror.cells_node = cells
         self._mirror.nodes[record.id] = CellNodes(cell, text, metadata, is_plain=True)
-        return self._changed(before, record, *moved)
+        self._mirror.put(record)
+        self._take_positions(moved)
+        return self._change_since(before)
+
+    def _delete(self, cell_id: CellId, author: ClientId) -> bytes:
+        self._require(cell_id)
+        before = self._engine.heads()
+        with self._engine.write(author) as writer:
+            if self._mirror.cells_node is not None:
+                writer.delete(self._mirror.cells_node, cell_id)
+        self._mirror.remove(cell_id)
+        return self._change_since(before)
+
+    def _set(self, delta: TypeSet | ExecutionSet | CellEntrySet | SourceEdited, author: ClientId) -> bytes:
+        record = self._require(delta.cell_id)
+        nodes = self._mirror.nodes[record.id]
+        changed = delta.apply(record)
+        before = self._engine.heads()
+        if isinstance(delta, SourceEdited):
+            self._write_source(record, changed.source, author)
+        else:
+            with self._engine.write(author) as writer:
+                match delta:
+                    case TypeSet():
+                        writer.put(nodes.cell, "cell_type", delta.cell_type)
+                    case ExecutionSet():
+                        if delta.execution_id != record.execution_id:
+                            writer.put(nodes.cell, "execution_id", delta.execution_id)
+                        if delta.execution_count != record.execution_count:
+                            writer.put(nodes.cell, "execution_count", delta.execution_count)
+                    case CellEntrySet():
+                        if nodes.metadata is None:
+                            nodes.metadata = writer.put_map(nodes.cell, "metadata")
+                        writer.put(nodes.metadata, delta.key, delta.value)
+        self._mirror.put(changed)
+        return self._change_since(before)
+
+    def _write_source(self, record: CellRecord, source: str, author: ClientId) -> None:
+        if source != record.source:
+            sources.write(self._engine, self._mirror.nodes[record.id], record.source, source, author)
+
+    def _put_positions(self, writer: Writer, places: Mapping[CellId, str]) -> None:
+        for cell_id, position in places.items():
+            self._require(cell_id)
+            writer.put(self._mirror.nodes[cell_id].cell, "position", position)
+
+    def _take_positions(self, places: Mapping[CellId, str]) -> None:
+        for cell_id, position in places.items():
+            self._mirror.put(replace(self._mirror.records[cell_id], position=position))
 
     def _require(self, cell_id: CellId) -> CellRecord:
         record = self._mirror.records.get(cell_id)
         if record is None:
-            raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
+            raise StorageError(f"the history does not have cell {cell_id!r}, which was edited")
         return record
 
-    def _unchanged(self, cell_id: CellId | None) -> Edit:
-        return Edit(change=b"", cell_id=cell_id, heads=self.heads)
-
-    def _changed(self, before: Sequence[bytes], record: CellRecord, *moved: CellRecord) -> Edit:
-        """Take an edit of a cell into the mirror."""
-        for changed in (*moved, record):
-            self._mirror.put(changed)
-        return self._edit(before, record.id)
-
-    def _edit(self, before: Sequence[bytes], cell_id: CellId | None) -> Edit:
-        change = b"".join(self._engine.changes_since(before))
-        return Edit(change=change, cell_id=cell_id, heads=self.heads)
+    def _change_since(self, before: Sequence[bytes]) -> bytes:
+        return b"".join(self._engine.changes_since(before))
 
 
 def _put_entries(writer: Writer, node: bytes, former: Mapping[str, str], entries: Mapping[str, str]) -> None:

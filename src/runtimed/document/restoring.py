@@ -8,70 +8,28 @@ entry of the notebook's metadata stays as it was written since.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from runtimed.document import positions
-from runtimed.document.notebook import CellRecord, NotebookDocument
-from runtimed.document.stored import StoredRow, load_stored
+from runtimed.document.cells import CellRecord
+from runtimed.document.notebook import NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
 
-__all__ = ["AUTHOR", "Restored", "decode_pair", "decode_restored", "encode_pair", "encode_restored", "merged"]
+__all__ = ["AUTHOR", "merge_since"]
 
 AUTHOR: Final = ClientId("runtimed-restore")
 """Whose changes put what was written since behind what is restored."""
 
 
-class Restored(msgspec.Struct, frozen=True, array_like=True):
-    """What restoring gave.
-
-    Attributes:
-        snapshot: The document with everything, verified.
-        cells: The restored cells in their order, each with the execution that it shows.
-    """
-
-    snapshot: bytes
-    cells: list[tuple[str, str | None]]
-
-
-_PAIR: Final = msgspec.msgpack.Decoder(tuple[list[StoredRow], list[StoredRow]])
-_RESTORED: Final = msgspec.msgpack.Decoder(Restored)
-
-
-def encode_pair(aside: Sequence[StoredRow], present: Sequence[StoredRow]) -> bytes:
-    """Return the bytes that another process decodes with `decode_pair`."""
-    return msgspec.msgpack.encode((aside, present))
-
-
-def decode_pair(data: bytes) -> tuple[list[StoredRow], list[StoredRow]]:
-    """Return what `encode_pair` was given."""
-    return _PAIR.decode(data)
-
-
-def encode_restored(snapshot: bytes, cells: Sequence[CellRecord]) -> bytes:
-    """Return the bytes that `decode_restored` decodes."""
-    return msgspec.msgpack.encode(Restored(snapshot, [(record.id, record.execution_id) for record in cells]))
-
-
-def decode_restored(data: bytes) -> Restored:
-    """Return what `encode_restored` was given."""
-    return _RESTORED.decode(data)
-
-
-def merged(aside: Sequence[StoredRow], present: Sequence[StoredRow]) -> tuple[NotebookDocument, list[CellRecord]]:
-    """Return the document with all that both hold, and the cells that come from the one that was set aside.
+def merge_since(document: NotebookDocument, since: NotebookDocument) -> list[CellRecord]:
+    """Put what was written since into a document that was set aside; return the cells that come from the latter.
 
     Raises:
-        StorageError: If one of the two cannot be loaded, or the present one holds more than a notebook.
+        StorageError: If `since` holds more than a notebook, which would be lost.
     """
-    document = load_stored(aside)
-    if not present:
-        return document, document.cells()
-    since = load_stored(present)
     if not since.shows_all:
         raise StorageError("the present document holds something that this version does not know; nothing is restored")
     taken = {record.id for record in since.cells()} | set(document.cell_ids())
@@ -92,11 +50,11 @@ def merged(aside: Sequence[StoredRow], present: Sequence[StoredRow]) -> tuple[No
         if document.metadata(key) != value:
             document.set_metadata(key, value, author=AUTHOR)
     written_since = set(since.cell_ids())
-    return document, [record for record in document.cells() if record.id not in written_since]
+    return [record for record in document.cells() if record.id not in written_since]
 
 
 def _content(record: CellRecord) -> tuple[object, ...]:
-    return record.cell_type, record.source, dict(record.metadata)
+    return record.cell_type, record.source, record.metadata
 
 
 def _right_behind(document: NotebookDocument, record: CellRecord) -> str:

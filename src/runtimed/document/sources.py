@@ -7,16 +7,15 @@ the caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from runtimed.document.checks import MAX_TEXT
 from runtimed.document.engine import Engine, Writer
 from runtimed.document.mirror import CellNodes
-from runtimed.document.text_edit import TextEdit, carry_over, find_edits
+from runtimed.document.text_edit import TextEdit, find_edits
 from runtimed.ids import ClientId
 
-__all__ = ["edits_since", "is_written_anew", "put", "write"]
+__all__ = ["put", "write"]
 
 _DELETION: Final = 14
 """Deleting a code point takes as long as inserting so many."""
@@ -25,23 +24,14 @@ _FEW: Final = 200
 """So many code points, deleted in 2 ms, are always deleted: the text stays the same one."""
 
 
-def edits_since(present: str, source: str, base: str | None) -> list[TextEdit]:
-    """Return the edits of the present text that one means who knew the text `base` and made it `source`.
-
-    Without a base, or where a text is too long to merge, they turn the present text into `source`.
-    """
-    if base is None or base == present or max(len(base), len(present), len(source)) > MAX_TEXT:
-        return find_edits(present, source)
-    return carry_over(find_edits(base, source), base, present)
-
-
-def write(
-    engine: Engine, nodes: CellNodes, present: str, source: str, edits: Sequence[TextEdit], author: ClientId
-) -> None:
+def write(engine: Engine, nodes: CellNodes, present: str, source: str, author: ClientId) -> None:
     """Write a new source in one change: by edits of the present text where that is faster, else as a whole."""
+    edits: list[TextEdit] = []
     text = nodes.source if len(source) <= MAX_TEXT and _is_plain(engine, nodes, present) else None
-    if is_written_anew(sum(edit.deleted for edit in edits), source):
-        text = None
+    if text is not None:
+        edits = find_edits(present, source)
+        if _is_written_anew(sum(edit.deleted for edit in edits), source):
+            text = None
     with engine.write(author) as writer:
         if text is None:
             text = put(writer, nodes.cell, source)
@@ -50,7 +40,7 @@ def write(
     nodes.source, nodes.is_plain = text, True
 
 
-def is_written_anew(deleted: int, source: str) -> bool:
+def _is_written_anew(deleted: int, source: str) -> bool:
     """Whether a new text takes less time than deleting so many code points of the present one."""
     return deleted > _FEW and deleted * _DELETION > len(source)
 

@@ -57,10 +57,9 @@ SCHEMA: Final = (
 _NEWEST_FIRST: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, e.name, a.detail, a.checksum
     FROM audit a LEFT JOIN names c ON c.id = a.cell LEFT JOIN names e ON e.id = a.execution ORDER BY a.id DESC"""
 
-# `max` makes the other columns those of the same row.
-_LAST_EDITS: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
-    FROM audit a JOIN names c ON c.id = a.cell WHERE a.action <> 'cell_deleted' AND a.id IN (
-        SELECT max(id) FROM audit WHERE cell IS NOT NULL AND execution IS NULL GROUP BY cell)"""
+_LAST_EDIT: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
+    FROM audit a JOIN names c ON c.id = a.cell
+    WHERE c.name = ? AND a.cell IS NOT NULL AND a.execution IS NULL ORDER BY a.id DESC LIMIT 1"""
 
 _PRUNE: Final = """DELETE FROM audit WHERE until < ? AND id NOT IN (
     SELECT id FROM (
@@ -115,13 +114,13 @@ class AuditTable:
         self._names = names
         self._numbers: dict[Actor, int] = {}
         self._open: dict[str | None, tuple[int, AuditRow]] = {}
-        self._last_edits: dict[str, tuple[Actor, float]] | None = None
+        self._known: dict[int, Actor] = {}
 
     def forget(self) -> None:
         """Clear the caches, which a rollback may have invalidated."""
         self._numbers.clear()
         self._open.clear()
-        self._last_edits = None
+        self._known.clear()
 
     def note(self, row: AuditRow) -> None:
         """See `SessionStore.note`."""
@@ -138,8 +137,6 @@ class AuditTable:
             if len(self._open) >= _MAX_OPEN:
                 self._open.clear()
             self._open[row.cell_id] = number, row
-            if self._last_edits is not None:
-                _put_last_edit(self._last_edits, row)
 
     def _insert(self, row: AuditRow) -> int:
         cursor = self._db.execute(
@@ -170,14 +167,15 @@ class AuditTable:
 
     def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
         """See `SessionStore.last_edit`."""
-        if self._last_edits is None:
-            actors = self._actors()
-            self._last_edits = {}
-            for values in self._db.rows(_LAST_EDITS):
-                row = self._row(values, actors)
-                if row is not None:
-                    _put_last_edit(self._last_edits, row)
-        return self._last_edits.get(cell_id)
+        values = self._db.row(_LAST_EDIT, (cell_id,))
+        if values is None:
+            return None
+        if values[5] not in self._known:
+            self._known = self._actors()
+        row = self._row(values, self._known)
+        if row is None or row.actor is None or row.action == "cell_deleted":
+            return None
+        return row.actor, row.until
 
     def actor(self, client_id: str) -> Actor | None:
         """See `SessionStore.actor`."""
@@ -243,15 +241,6 @@ def _checksum(row: AuditRow) -> int:
     client_id = None if row.actor is None else row.actor.client_id
     times = [float(row.at), float(row.until)]
     return checksum(pack([*times, row.action, row.count, client_id, row.cell_id, row.execution_id, row.detail]))
-
-
-def _put_last_edit(edits: dict[str, tuple[Actor, float]], row: AuditRow) -> None:
-    if row.cell_id is None:
-        return
-    if row.actor is None or row.action == "cell_deleted":
-        edits.pop(row.cell_id, None)
-    else:
-        edits[row.cell_id] = row.actor, row.until
 
 
 def _goes_on(written: AuditRow, row: AuditRow) -> bool:

@@ -389,6 +389,20 @@ class Database:
         except (sqlite3.Error, OverflowError, UnicodeEncodeError, MemoryError) as exc:
             raise self._failed(exc) from exc
 
+    def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one statement for each of these rows, inside an open transaction.
+
+        Raises:
+            StorageError: As `execute`.
+        """
+        if self._lost:
+            raise self._refusal("rolled this transaction back after an earlier error; nothing of it was stored")
+        try:
+            with self._free:
+                self._connection.executemany(sql, rows)
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError, MemoryError) as exc:
+            raise self._failed(exc) from exc
+
     @property
     def is_in_place(self) -> bool:
         """Whether the file still exists under its path: writes to a removed file are lost."""

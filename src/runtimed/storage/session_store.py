@@ -1,4 +1,4 @@
-"""One session's database: its document, executions, events, and the requests it has answered.
+"""One session's database: its notebook, executions, events, and the requests it has answered.
 
 Every method commits before it returns, except inside `transaction()`; what was committed survives the death of any
 process (see `database` for what that means). Nothing here waits for anybody or opens a socket.
@@ -7,32 +7,27 @@ process (see `database` for what that means). Nothing here waits for anybody or 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Unpack
+from typing import Final, Unpack
 
-from runtimed.errors import StorageError
 from runtimed.ids import ClientId, ExecutionId, HostEpoch
-from runtimed.storage import audit, event_log, executions, names
+from runtimed.storage import audit, event_log, executions, names, notebook
 from runtimed.storage.audit import Actor, AuditRow, AuditTable
 from runtimed.storage.database import AUTOMATIC, Database
-from runtimed.storage.disk import has_room
 from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.names import NameTable
-from runtimed.storage.rows import checksum, damaged_row, is_intact
+from runtimed.storage.notebook import NotebookTables
+from runtimed.storage.rows import checksum, damaged_row
 from runtimed.storage.unused_names import UnusedNames
 
-__all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "DocumentRow", "SessionStore"]
-
-DocumentRow = tuple[Literal["snapshot", "change"], str, int, bytes]
-"""One row of a document: its kind, what to call it, the checksum that it should have, and the data."""
+__all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
 
 SCHEMA_VERSION: Final = 2
-"""Of a session's database; a file with a higher one is refused."""
+"""Of a session's database; a file with a higher one is refused, one with a lower one is brought to it."""
 
 KEPT_OF_CLIENT: Final = 20
 """So many of the newest replies to each client are remembered longer: it may have been stopped for a while."""
@@ -50,16 +45,10 @@ _PRUNE: Final = """DELETE FROM requests WHERE id <= (SELECT max(id) FROM request
         SELECT id, row_number() OVER (PARTITION BY client_id ORDER BY id DESC) AS place FROM requests)
         WHERE place <= ?3))"""
 _APPLICATION_ID: Final = 0x52545353  # "RTSS"
-_LOADS: Final = "loads"
 
 _SCHEMA: Final = (
     "CREATE TABLE counters(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE snapshot(id INTEGER PRIMARY KEY CHECK (id = 1), checksum INTEGER NOT NULL, data BLOB NOT NULL)",
-    """CREATE TABLE changes(
-        id INTEGER PRIMARY KEY AUTOINCREMENT, author TEXT NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL)""",
-    """CREATE TABLE set_aside(
-        id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, author TEXT, checksum INTEGER NOT NULL,
-        data BLOB NOT NULL)""",
+    *notebook.SCHEMA,
     """CREATE TABLE requests(
         id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL, request_id INTEGER NOT NULL,
         checksum INTEGER NOT NULL, reply BLOB NOT NULL, UNIQUE (client_id, request_id))""",
@@ -68,7 +57,10 @@ _SCHEMA: Final = (
     *event_log.SCHEMA,
     *audit.SCHEMA,
 )
-_UPGRADES: Final = (executions.UPGRADE,)
+_UPGRADES: Final = (
+    # No client of the release that wrote it can send a request again: its protocol is another one.
+    (*executions.UPGRADE, *notebook.UPGRADE, "DELETE FROM requests"),
+)
 
 
 class SessionStore:
@@ -77,6 +69,9 @@ class SessionStore:
     Args:
         path: Made if it does not exist, mode 0600.
         read_only: Just look into it, in any thread: no lock is taken, nothing is made, checked, mended or set aside.
+
+    Attributes:
+        notebook: Its cells, its document, and the edits on their way into it.
 
     Raises:
         StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
@@ -94,6 +89,7 @@ class SessionStore:
             read_only=read_only,
             on_rollback=self._forget,
         )
+        self.notebook = NotebookTables(self._db)
         self._executions = ExecutionTable(self._db)
         self._names = NameTable(self._db)
         self._events = EventLog(self._db, self._names)
@@ -143,12 +139,7 @@ class SessionStore:
     @property
     def is_empty(self) -> bool:
         """Whether the session has no stored data at all."""
-        return self.last_seq == 0 and not any(self.document_sizes) and not self.set_aside_at()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether there is room for new data; see `disk`."""
-        return has_room(self._db.path)
+        return self.last_seq == 0 and self.notebook.is_empty and not self.notebook.set_aside_at()
 
     @property
     def log_is_long(self) -> bool:
@@ -166,110 +157,6 @@ class SessionStore:
         """
         return self._db.transaction()
 
-    # The document
-
-    def add_change(self, change: bytes, author: str) -> None:
-        """Append one change of the document."""
-        query = "INSERT INTO changes(author, checksum, data) VALUES (?, ?, ?)"
-        self._db.execute(query, (author, checksum(change), change))
-
-    def put_snapshot(self, snapshot: bytes) -> None:
-        """Store a snapshot of the document; it replaces the previous snapshot and all changes."""
-        with self._db.transaction():
-            self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (checksum(snapshot), snapshot))
-            self._db.execute("DELETE FROM changes")
-
-    def load_document(self) -> tuple[bytes | None, list[bytes]]:
-        """Return the snapshot, if there is one, and the changes since, in order.
-
-        Raises:
-            StorageError: If a row is damaged; attribute `row` names it. See `set_document_aside`.
-        """
-        snapshot = None
-        for check, data in self._db.rows("SELECT checksum, data FROM snapshot"):
-            if not is_intact(data, check):
-                raise damaged_row(self._db.path, "the snapshot of the document", row="snapshot")
-            snapshot = data
-        changes: list[bytes] = []
-        for number, check, data in self._db.rows("SELECT id, checksum, data FROM changes ORDER BY id"):
-            if not is_intact(data, check):
-                raise damaged_row(self._db.path, f"change {number} of the document", row=f"change {number}")
-            changes.append(data)
-        return snapshot, changes
-
-    def document_rows(self) -> list[DocumentRow]:
-        """Return the snapshot, if there is one, and the changes since, in order, whatever their checksums say."""
-        return [
-            *_document_rows(self._db.rows("SELECT 'snapshot', NULL, checksum, data FROM snapshot")),
-            *_document_rows(self._db.rows("SELECT 'change', id, checksum, data FROM changes ORDER BY id")),
-        ]
-
-    def begin_load(self) -> None:
-        """Commit a mark that the document is about to be loaded.
-
-        Raises:
-            StorageError: If a transaction is open, since the mark would not be committed in time.
-        """
-        if self._db.in_transaction:
-            raise StorageError("begin_load() inside a transaction marks nothing in time", path=str(self._db.path))
-        query = "INSERT INTO counters VALUES (?, 1) ON CONFLICT(name) DO UPDATE SET value = value + 1"
-        self._db.execute(query, (_LOADS,))
-
-    def end_load(self) -> None:
-        """Remove the marks: loading the document has ended."""
-        self._db.execute("DELETE FROM counters WHERE name = ?", (_LOADS,))
-
-    @property
-    def unfinished_loads(self) -> int:
-        """Number of loads that began and never ended; after `begin_load` it includes the present one."""
-        row = self._db.row("SELECT value FROM counters WHERE name = ?", (_LOADS,))
-        return 0 if row is None else int(row[0])
-
-    @property
-    def document_sizes(self) -> tuple[int, int]:
-        """The sizes of the stored snapshot and of all changes since, in bytes."""
-        snapshot, changes = self._db.row(
-            "SELECT coalesce((SELECT sum(length(data)) FROM snapshot), 0),"
-            " coalesce((SELECT sum(length(data)) FROM changes), 0)"
-        )
-        return int(snapshot), int(changes)
-
-    def set_document_aside(self) -> int:
-        """Move the snapshot and the changes to the table `set_aside`, as they are, and remove the mark of a load.
-
-        Returns:
-            How many rows were moved; the document is empty now.
-        """
-        now = time.time()
-        with self._db.transaction():
-            snapshots = self._db.execute(
-                """INSERT INTO set_aside(at, kind, author, checksum, data)
-                SELECT ?, 'snapshot', NULL, checksum, data FROM snapshot""",
-                (now,),
-            )
-            changes = self._db.execute(
-                """INSERT INTO set_aside(at, kind, author, checksum, data)
-                SELECT ?, 'change', author, checksum, data FROM changes ORDER BY id""",
-                (now,),
-            )
-            self._db.execute("DELETE FROM snapshot")
-            self._db.execute("DELETE FROM changes")
-            self.end_load()
-        return snapshots.rowcount + changes.rowcount
-
-    def set_aside_at(self) -> list[float]:
-        """Return when documents were set aside that are still there, the earliest first, in Unix time."""
-        return [at for (at,) in self._db.rows("SELECT DISTINCT at FROM set_aside ORDER BY at")]
-
-    def document_set_aside(self, at: float) -> list[DocumentRow]:
-        """Return the rows of the document that was set aside at that time, as `document_rows` does."""
-        query = "SELECT kind, id, checksum, data FROM set_aside WHERE at = ? ORDER BY id"
-        return _document_rows(self._db.rows(query, (at,)))
-
-    def forget_set_aside(self, at: float) -> None:
-        """Delete the document that was set aside at that time, in the transaction that restores it."""
-        self._db.execute("DELETE FROM set_aside WHERE at = ?", (at,))
-
     # Requests
 
     def remember_request(self, client_id: str, request_id: int, reply: bytes) -> None:
@@ -277,7 +164,7 @@ class SessionStore:
         self._db.execute(
             """INSERT INTO requests(client_id, request_id, checksum, reply) VALUES (?, ?, ?, ?)
             ON CONFLICT(client_id, request_id) DO NOTHING""",
-            (client_id, request_id, checksum(reply), reply),
+            (client_id, request_id, _checksum_of(client_id, request_id, reply), reply),
         )
         self._remembered += 1
         if self._remembered >= _PRUNE_EVERY:
@@ -295,7 +182,7 @@ class SessionStore:
         if row is None:
             return None
         check, reply = row
-        if not is_intact(reply, check):
+        if not isinstance(reply, bytes) or check != _checksum_of(client_id, request_id, reply):
             raise damaged_row(self._db.path, f"the reply to request {request_id} of client {client_id}")
         return bytes(reply)
 
@@ -554,10 +441,6 @@ class SessionStore:
         return UnusedNames(self._db, self._forget)
 
 
-def _document_rows(rows: Sequence[Any]) -> list[DocumentRow]:
-    found: list[DocumentRow] = []
-    for kind, number, check, data in rows:
-        name = kind if kind == "snapshot" else f"{kind} {number}"
-        # What is no bytes is damage; no checksum is negative.
-        found.append((kind, name, check, data) if isinstance(data, bytes) else (kind, name, -1, b""))
-    return found
+def _checksum_of(client_id: str, request_id: int, reply: bytes) -> int:
+    """Return the checksum of a reply with its request, so that it is taken for that of no other one."""
+    return checksum(f"{client_id} {request_id} ".encode("utf-8", "surrogatepass") + reply)

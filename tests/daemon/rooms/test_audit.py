@@ -19,6 +19,7 @@ from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.audit import log_page
 from runtimed.daemon.rooms.room import Room
+from runtimed.document import editing
 from runtimed.environments.maker import Environments
 from runtimed.environments.trust import Trust
 from runtimed.ids import CellId, ClientId, SessionId, stored_name
@@ -179,10 +180,10 @@ def test_an_edit_that_cannot_be_stored_is_not_told(path, registry, environments)
     )
     room.begin(ANN)
     request = Enqueue(notebook_id="s", execution_id="e", cell_id="c", source="1")
-    room.document.edit("added", ANN, lambda d: d.add_cell(CellId("c"), "1", "code", author=ANN.client_id))
+    room.document.edit("added", ANN, lambda cells: editing.add_cell(cells, CellId("c"), "1", "code"))
 
     def edit_and_fail() -> None:
-        room.document.edit("deleted", ANN, lambda d: d.delete_cell(CellId("c"), author=ANN.client_id))
+        room.document.edit("deleted", ANN, lambda cells: editing.delete_cell(cells, CellId("c")))
         room.kernel.executions.enqueue(request, "1", ANN)
         raise KeyError
 

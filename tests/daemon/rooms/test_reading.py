@@ -51,6 +51,8 @@ def display(size: int, display_id: str | None = None, kind: str = "display_data"
 class Recorded:
     """A log on disk whose committed entries are kept, as a live stream would get them."""
 
+    comms = False
+
     def __init__(self, folder: Path, limit: int | None = LIMIT) -> None:
         self.store = SessionStore(folder / "s.db")
         self.log = EventLog(self.store, Flow(Demand(), "read"), limit, time.time)

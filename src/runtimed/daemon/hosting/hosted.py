@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, NoReturn, Protocol
 
@@ -165,13 +165,6 @@ class Hosted(abc.ABC):
     def _facts(self) -> dict[str, Any]:
         """Return the facts for the registry about one that was found again."""
         return {}
-
-    def _before_events(self, events: Sequence[Event]) -> None:  # noqa: B027  # a browser's need nothing
-        """Prepare for events that are about to be stored.
-
-        Raises:
-            StorageError: If they cannot be stored.
-        """
 
     def _will_end(self) -> None:  # noqa: B027  # a browser has nothing that waits
         """Prepare for its end; the host is told next."""
@@ -369,7 +362,6 @@ class Hosted(abc.ABC):
     def host_events(self, epoch: HostEpoch, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
         decoded = [decode_event(body) for _, body in events]
-        self._before_events(decoded)
         status = self.status
         try:
             with self._events.transaction():

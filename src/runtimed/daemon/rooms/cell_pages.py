@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from runtimed.document.notebook import CellRecord
+from runtimed.document.cells import CellRecord
 from runtimed.protocol.codec import pack
 from runtimed.protocol.document_operations import GetContentReply
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from runtimed.daemon.hosting.kernel_start import KernelRequest
-from runtimed.document.notebook import NotebookDocument
 from runtimed.environments import dependencies
 from runtimed.environments.decision import Decision
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
@@ -25,6 +24,7 @@ from runtimed.ids import CellId
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol.operation import Operation
+from runtimed.storage.notebook import NotebookTables
 
 __all__ = ["check_consent", "note_written"]
 
@@ -49,7 +49,7 @@ def check_consent(trust: Trust, decision: Decision, request: KernelRequest) -> N
         raise _refusal(decision, decision.recipe, request)
 
 
-def note_written(trust: Trust, document: NotebookDocument, operation: Operation[Any] | KernelRequest) -> None:
+def note_written(trust: Trust, document: NotebookTables, operation: Operation[Any] | KernelRequest) -> None:
     """Take what a client is about to write for its consent to the dependencies that the text names.
 
     Dependencies that are there already are not the client's: it writes them back with the line that it has changed.
@@ -66,7 +66,7 @@ def note_written(trust: Trust, document: NotebookDocument, operation: Operation[
 
 
 def _texts(
-    trust: Trust, document: NotebookDocument, operation: Operation[Any] | KernelRequest
+    trust: Trust, document: NotebookTables, operation: Operation[Any] | KernelRequest
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
     """Yield a text that says what a notebook needs, as it is and as it will be."""
     match operation:
@@ -91,7 +91,7 @@ def _texts(
         case document_ops.AppendSource(cell_id=cell_id, text=text) if "/" in text:
             present = _source(document, cell_id)
             yield {"source": present}, {"source": present + text}
-        case KernelRequest(source=str(source)) if not any(cell.source == source for cell in document.cells()):
+        case KernelRequest(source=str(source)) if not document.has_source(source):
             # It will be a cell.
             yield {}, {"source": source}
         case _:
@@ -104,7 +104,7 @@ def _is_trusted(trust: Trust, metadata: str | None) -> bool:
     return there is None or trust.has(dependency_set(there))
 
 
-def _source(document: NotebookDocument, cell_id: str) -> str:
+def _source(document: NotebookTables, cell_id: str) -> str:
     cell = document.cell(CellId(cell_id))
     return "" if cell is None else cell.source
 

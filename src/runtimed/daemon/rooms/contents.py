@@ -10,7 +10,7 @@ from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_s
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.reading import read_page
-from runtimed.document.notebook import CellRecord
+from runtimed.document.cells import CellRecord
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.programs import is_program
 from runtimed.ids import ExecutionId, SessionId
@@ -73,9 +73,7 @@ class RoomContents:
         """Return cells from an index on until a page is full."""
         page: list[StoredCell] = []
         left = REPLY_BUDGET
-        records = self._document.content.cells()
-        for index in range(start, len(records)):
-            record = records[index]
+        for index, record in enumerate(self._document.content.cells(start), start):
             size = content_size(record) if content else 0
             # What is larger than a page is not in it.
             left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)

@@ -21,6 +21,7 @@ from runtimed.environments.detection import decide
 from runtimed.environments.facts import gather
 from runtimed.environments.maker import Environments, Prepared, with_settings
 from runtimed.environments.recipes import Progress
+from runtimed.environments.script_block import SCRIPT
 from runtimed.errors import StorageError
 from runtimed.ids import SessionId
 from runtimed.protocol.events import EnvProgress
@@ -79,7 +80,7 @@ class KernelEnvironment:
             note_written(self._environments.trust, content, request)
             metadata = content.metadata(NOTEBOOK_METADATA)
             # What is about to run comes first: it must find what it names itself.
-            sources += [cell.source for cell in content.cells() if cell.cell_type == "code"]
+            sources += content.codes(SCRIPT)
 
         def look() -> Decision:
             facts = gather(

@@ -251,7 +251,6 @@ class EventLog:
         self._streams: dict[Stream, None] = {}
         self._depth = 0
         self._committing: list[Entry] = []
-        self._undo: list[Callable[[], None]] = []
         self.on_comms: Callable[[], None] = lambda: None
 
     @contextlib.contextmanager
@@ -267,14 +266,9 @@ class EventLog:
         except BaseException:
             if self._depth == 1:
                 self._committing.clear()
-                undo, self._undo = self._undo, []
-                for each in undo:
-                    each()
             raise
         finally:
             self._depth -= 1
-        if self._depth == 0:
-            self._undo.clear()
         if self._depth == 0 and self._committing:
             self._publish()
         if self._depth == 0:
@@ -293,10 +287,6 @@ class EventLog:
             else:
                 # A crowd of watchers: the rest get theirs in turns of their own.
                 stream.fall_behind()
-
-    def if_rolled_back(self, undo: Callable[[], None]) -> None:
-        """Have this called, inside a `transaction`, if the outermost one is not committed, whoever fails in it."""
-        self._undo.append(undo)
 
     def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
         """Add an event, inside a `transaction`.

@@ -15,6 +15,7 @@ import msgspec
 from runtimed.daemon.rooms.displays import Displays
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
+from runtimed.document import editing
 from runtimed.document.checks import check_cell_id, check_execution, check_source
 from runtimed.errors import CellNotFound, InvalidCell, StorageError
 from runtimed.execution import programs
@@ -153,9 +154,11 @@ class Executions:
         cell_id, source, author = CellId(request.cell_id), request.source, actor.client_id
         if source is not None:
             if self._document.content.cell(cell_id) is None:
-                self._document.edit("added", actor, lambda d: d.add_cell(cell_id, source, "code", author=author))
+                self._document.edit("added", actor, lambda cells: editing.add_cell(cells, cell_id, source, "code"))
             else:
-                self._document.edit("source", actor, lambda d: d.set_source(cell_id, source, base=None, author=author))
+                self._document.edit(
+                    "source", actor, lambda cells: editing.set_source(cells, cell_id, source, base=None)
+                )
         self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
 
     def interrupting(self) -> None:
@@ -303,7 +306,7 @@ class Executions:
 
     def _find_missing_cells(self) -> None:
         # A cell that shows its execution was written with it, unless the document was set aside since.
-        shown = {} if self._store.set_aside_at() else self._store.shown_by_cells()
+        shown = {} if self._store.notebook.set_aside_at() else self._store.shown_by_cells()
         for row in self._store.unfinished_executions():
             if row.execution_id in self._unwritten or shown.get(row.cell_id) == row.execution_id:
                 continue
@@ -323,7 +326,6 @@ class Executions:
         if self._misses_cells:
             self._find_missing_cells()
         for execution_id, (request, actor) in list(self._unwritten.items()):
-            self._document.load()
             try:
                 with self._log.transaction():
                     self._write_cell(request, actor)

@@ -33,7 +33,7 @@ from runtimed.ids import SessionId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
 from runtimed.protocol.codec import unpack
 from runtimed.protocol.comms import CommBody
-from runtimed.protocol.events import Event, Finished, KernelState, Started
+from runtimed.protocol.events import Event, Finished, KernelState
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.host_operations import (
     AttachReply,
@@ -422,11 +422,6 @@ class RoomKernel(Hosted):
         if self.status in ("idle", "busy") and not self._host.stopping:
             self.status = "busy" if reply.executions else "idle"
             self.executions.resume(reply.executions)
-
-    def _before_events(self, events: Sequence[Event]) -> None:
-        # A cell's `In[n]` is all that events write into the document: what a kernel prints needs none.
-        if any(isinstance(event, Started) for event in events):
-            self._document.load()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, KernelState):

@@ -20,7 +20,7 @@ from runtimed.daemon.rooms.browser import RoomBrowser
 from runtimed.daemon.rooms.consent import note_written
 from runtimed.daemon.rooms.contents import RoomContents
 from runtimed.daemon.rooms.document import SharedDocument
-from runtimed.daemon.rooms.document_check import DocumentCheck
+from runtimed.daemon.rooms.document_work import DocumentWork
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.kernel import RoomKernel
 from runtimed.daemon.rooms.pruning import delete_old
@@ -75,15 +75,16 @@ class Room:
             )
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self.store, self.flow, settings.limits.max_output_bytes, clock)
-        self._check = DocumentCheck(notebook_id, self._path, self.store, self.flow, report)
-        self.document = SharedDocument(
+        self.document = SharedDocument(notebook_id, self.store, self.log, clock, on_doubt=self._doubted)
+        self._work = DocumentWork(
             notebook_id,
+            self._path,
             self.store,
-            self.log,
-            clock,
+            self.document,
+            self.flow,
+            report,
             settings.compact_after,
             settings.compact_after_memory,
-            on_doubt=self._doubted,
         )
         self.contents = RoomContents(notebook_id, self.store, self.log, self.document, settings.limits.keep_days)
         self._trust = environments.trust
@@ -141,16 +142,24 @@ class Room:
     # --- the document ---
 
     def _doubted(self) -> None:
-        self._check.begin(self.document)
+        self._work.begin_reading()
 
     @property
-    def is_checked(self) -> bool:
-        """Whether a process of its own loads the document just now."""
-        return self._check.is_running
+    def is_reading(self) -> bool:
+        """Whether the notebook is just being read from its document."""
+        return self._work.is_reading
+
+    def writes_document(self, now: float) -> bool:
+        """Whether edits are to be written into the document; see `DocumentWork.is_due`."""
+        return self._work.is_due(now)
+
+    async def write_document(self, now: float) -> None:
+        """Write them; see `DocumentWork.write`."""
+        await self._work.write(now)
 
     async def restore(self, actor: Actor) -> RestoreNotebookReply:
-        """Bring back what of the document was set aside; see `DocumentCheck.restore`."""
-        cells = await self._check.restore(self.document)
+        """Bring back what of the document was set aside; see `DocumentWork.restore`."""
+        cells = await self._work.restore()
         now = self._clock()
         self.store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
         return RestoreNotebookReply(cells=cells)
@@ -325,7 +334,6 @@ class Room:
             StorageError: If something cannot be stored yet; it is done the next time.
         """
         self._interrupt_unanswered()
-        self.document.tidy()
         self.hosted.tidy()
 
     def _interrupt_unanswered(self) -> None:
@@ -424,13 +432,12 @@ class Room:
     @property
     def in_use(self) -> bool:
         """Whether closing it would be noticed."""
-        return bool(self._peers) or self.log.watchers > 0 or self.hosted.in_use or self._check.is_busy
+        return bool(self._peers) or self.log.watchers > 0 or self.hosted.in_use or self._work.is_busy
 
     def close(self) -> None:
         """Let go of what is hosted and of the files. Idempotent."""
         self.hosted.close()
-        self._check.close()
-        self.document.forget()
+        self._work.close()
         empty = False
         try:
             empty = self.store.is_empty and self._registry.find(self.notebook_id) is None

@@ -28,9 +28,7 @@ from runtimed.daemon.rooms.room import Room, database_path
 from runtimed.daemon.serving.listener import Connected, Listener
 from runtimed.daemon.serving.peer import Peer
 from runtimed.daemon.trouble import Trouble
-from runtimed.daemon.upkeep.compaction import compact
 from runtimed.daemon.upkeep.deletion import delete_session, finish_deletions
-from runtimed.daemon.upkeep.heap import Heap
 from runtimed.daemon.upkeep.retention import Retention
 from runtimed.environments.maker import Environments
 from runtimed.environments.prune import Keep, prune
@@ -122,7 +120,7 @@ class Daemon:
         self._alone_since = clock() + max(0.0, FIRST_CLIENT - settings.idle_exit)
         self._end = asyncio.Event()
         self._ending: set[asyncio.Task[None]] = set()
-        self._compacting: asyncio.Task[bool] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self.problems: deque[str] = deque(maxlen=MAX_PROBLEMS)
         """Sentences that name damage and what is out of reach, the newest last."""
         self.registry_store = self._open_registry()
@@ -139,7 +137,6 @@ class Daemon:
             logger.warning("this system cannot limit memory; RUNTIMED_MAX_KERNEL_MEMORY has no effect")
         self.demand = Demand()
         self._trouble = Trouble(self.report)
-        self._heap = Heap()
 
     # --- life ---
 
@@ -174,8 +171,8 @@ class Daemon:
         finally:
             self._listener.close()
         self.retention.close()
-        if self._compacting is not None:
-            self._compacting.cancel()
+        if self._writing is not None:
+            self._writing.cancel()
         # Each on its own: a step that fails must not keep the others from ending.
         ends = (*(room.detach() for room in self.rooms.values()), self.pool.flush())
         _log_errors(
@@ -300,14 +297,13 @@ class Daemon:
                 room.tidy()
             with self._trouble.contained(f"the time limit of session {notebook_id!r}"):
                 delay = min(delay, self._look_at(room, now))
-        self._compact_next()
+        self._write_next(now)
         with self._trouble.contained("the list of sessions"):
             self.registry.flush()
         with self._trouble.contained("the look for what is too old"):
             self.retention.tick(now)
         with self._trouble.contained("the pool of spares"):
             self.pool.tick()
-        self._heap.tick(time.monotonic())
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
             # A daemon thread: the next process deletes what this one leaves half deleted.
@@ -349,16 +345,19 @@ class Daemon:
             logger.error("the data folder %s was removed or moved; this daemon ends", self.settings.data_dir)
             self.request_end()
 
-    def _compact_next(self) -> None:
-        """Compact one document that is due, never two at a time: compaction takes processor time from every session."""
+    def _write_next(self, now: float) -> None:
+        """Write the edits of a session into its document; one session at a time, as it takes a processor."""
+        if self._writing is not None and not self._writing.done():
+            return
         for notebook_id, room in self.rooms.items():
-            if self._compacting is not None and not self._compacting.done():
-                return
-            with self._trouble.contained(f"the compaction of session {notebook_id!r}"):
-                if room.document.compaction_due:
-                    task = compact(notebook_id, room.document)
-                    self._compacting = asyncio.get_running_loop().create_task(task)
-                    self._compacting.add_done_callback(lambda _task: self._heap.freed())
+            with self._trouble.contained(f"the document of session {notebook_id!r}"):
+                if room.writes_document(now):
+                    self._writing = asyncio.get_running_loop().create_task(self._write_document(room, now))
+                    return
+
+    async def _write_document(self, room: Room, now: float) -> None:
+        with self._trouble.contained(f"the document of session {room.notebook_id!r}"):
+            await room.write_document(now)
 
     # --- peers ---
 
@@ -468,7 +467,6 @@ class Daemon:
     def _close_room(self, notebook_id: SessionId) -> None:
         self._unused_since.pop(notebook_id, None)
         self.rooms.pop(notebook_id).close()
-        self._heap.freed()
 
     # --- what lies set aside ---
 

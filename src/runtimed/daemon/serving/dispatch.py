@@ -15,12 +15,12 @@ from runtimed.daemon.rooms.room import Room
 from runtimed.daemon.serving.daemon import Daemon
 from runtimed.daemon.serving.overview import daemon_status, list_sessions, session_status
 from runtimed.daemon.serving.peer import Answer, Peer
-from runtimed.document.notebook import Edit as Change
-from runtimed.document.notebook import NotebookDocument
+from runtimed.document import editing
+from runtimed.document.deltas import Delta
 from runtimed.environments import dependencies
 from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
-from runtimed.ids import CellId, ClientId, check_session_id
+from runtimed.ids import CellId, check_session_id
 from runtimed.lifecycle import SessionEvent
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
@@ -33,6 +33,7 @@ from runtimed.protocol.events import EnvProgress
 from runtimed.protocol.operation import Edit, InRoom, ReplyBody, ReplyT
 from runtimed.protocol.replies import Done, EventPage, GetBlobReply
 from runtimed.storage.audit import Actor
+from runtimed.storage.notebook import NotebookTables
 
 __all__ = ["dispatch"]
 
@@ -89,7 +90,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
                 return session_ops.FoundIds(ids=[])
             room = daemon.room(notebook_id)
             room.check_kind("kernel")
-            return _fitting(cell for cell in room.document.content.cell_ids() if cell.startswith(prefix))
+            return _fitting(room.document.content.cell_ids(prefix))
         case execution_ops.FindExecutions(prefix=prefix):
             room = daemon.room(daemon.registry.get(operation.notebook_id).session_id)
             room.check_kind("kernel")
@@ -233,55 +234,51 @@ def _edit(room: Room, actor: Actor, request_id: int, operation: document_ops.Edi
     if reply is None:
         room.check_room()
         room.begin(actor)
-        room.document.load()
         room.note_written(operation)
         with room.log.transaction():
             edit = _make_edit(room, actor, operation)
             removes = isinstance(operation, document_ops.RemoveDependency)
-            reply = document_ops.RemoveDependencyReply(removed=bool(edit.change)) if removes else Done()
+            reply = document_ops.RemoveDependencyReply(removed=edit is not None) if removes else Done()
             room.remember(actor.client_id, request_id, reply)
     return reply
 
 
-def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation) -> Change:
-    edit: Callable[..., Change] = room.document.edit
-    author = actor.client_id
+def _make_edit(room: Room, actor: Actor, operation: document_ops.EditOperation) -> Delta | None:
+    edit: Callable[..., Delta | None] = room.document.edit
     match operation:
         case document_ops.AddCell(cell_id=cell_id, source=source, cell_type=cell_type, index=index):
-            return edit("added", actor, lambda d: d.add_cell(cell_id, source, cell_type, index, author=author))
+            return edit("added", actor, lambda d: editing.add_cell(d, cell_id, source, cell_type, index))
         case document_ops.SetSource(cell_id=cell_id, source=source, base=base):
-            return edit("source", actor, lambda d: d.set_source(cell_id, source, base=base, author=author))
+            return edit("source", actor, lambda d: editing.set_source(d, cell_id, source, base=base))
         case document_ops.AppendSource(cell_id=cell_id, text=text):
-            return edit("source", actor, lambda d: d.append_source(cell_id, text, author=author))
+            return edit("source", actor, lambda d: editing.append_source(d, cell_id, text))
         case document_ops.DeleteCell(cell_id=cell_id):
-            return edit("deleted", actor, lambda d: d.delete_cell(cell_id, author=author))
+            return edit("deleted", actor, lambda d: editing.delete_cell(d, cell_id))
         case document_ops.MoveCell(cell_id=cell_id, after_cell_id=after):
-            return edit("moved", actor, lambda d: d.move_cell(cell_id, after, author=author))
+            return edit("moved", actor, lambda d: editing.move_cell(d, cell_id, after))
         case document_ops.SetCellMetadata(cell_id=cell_id, key=key, value=value):
-            return edit("metadata", actor, lambda d: d.set_cell_metadata(cell_id, key, value, author=author))
+            return edit("metadata", actor, lambda d: editing.set_cell_metadata(d, cell_id, key, value))
         case document_ops.SetCellType(cell_id=cell_id, cell_type=cell_type):
-            return edit("type", actor, lambda d: d.set_cell_type(cell_id, cell_type, author=author), detail=cell_type)
+            return edit("type", actor, lambda d: editing.set_cell_type(d, cell_id, cell_type), detail=cell_type)
         case document_ops.ClearOutputs(cell_id=cell_id):
-            return edit("cleared", actor, lambda d: d.set_execution(cell_id, None, None, author=author))
+            return edit("cleared", actor, lambda d: editing.set_execution(d, cell_id, None, None))
         case document_ops.SetMetadata(key=key, value=value):
-            return edit("metadata", actor, lambda d: d.set_metadata(key, value, author=author))
+            return edit("metadata", actor, lambda d: editing.set_metadata(d, key, value))
         case document_ops.SetKernelspec(name=name, display_name=display_name, language=language):
             spec = (name, display_name, language)
-            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.with_kernelspec, *spec))
+            return edit("metadata", actor, lambda d: _rewrite(d, dependencies.with_kernelspec, *spec))
         case document_ops.AddDependencies(manager=manager, packages=packages):
-            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.add, manager, packages))
+            return edit("metadata", actor, lambda d: _rewrite(d, dependencies.add, manager, packages))
         case document_ops.RemoveDependency(manager=manager, package=package):
-            return edit("metadata", actor, lambda d: _rewrite(d, author, dependencies.remove, manager, package))
+            return edit("metadata", actor, lambda d: _rewrite(d, dependencies.remove, manager, package))
         case _:
             assert_never(operation)
 
 
-def _rewrite(document: NotebookDocument, author: ClientId, change: Callable[..., str | None], *what: Any) -> Change:
+def _rewrite(notebook: NotebookTables, change: Callable[..., str | None], *what: Any) -> Delta | None:
     """Change a part of the notebook's metadata, reading the present value in the same transaction."""
-    metadata = change(document.metadata(NOTEBOOK_METADATA), *what)
-    if metadata is None:
-        return Change(change=b"", cell_id=None, heads=document.heads)
-    return document.set_metadata(NOTEBOOK_METADATA, metadata, author=author)
+    metadata = change(notebook.metadata(NOTEBOOK_METADATA), *what)
+    return None if metadata is None else editing.set_metadata(notebook, NOTEBOOK_METADATA, metadata)
 
 
 def _watch(

@@ -143,7 +143,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
     def _waits_for_check(self, asked: Asked[ClientOperation, Work]) -> bool:
         """Retry a failed request once its session's document is checked, if the document has just come into doubt."""
         room = self._daemon.open_room(getattr(asked.operation, "notebook_id", SessionId("")))
-        if room is None or not room.is_checked:
+        if room is None or not room.is_reading:
             return False
         self._hold()
         room.flow.when_released(lambda: self._go_on(self._begin, asked))

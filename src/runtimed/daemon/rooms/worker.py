@@ -1,4 +1,4 @@
-"""Has a document loaded by a process of its own, and judges by that process's end whether the document is damaged.
+"""Has a process of its own work on a document, and judges by that process's end whether the document is damaged.
 
 That a process was ended from outside, or had too little memory or time, says nothing of what it loaded. Damage is what
 the process says in a sentence, or what makes it crash; and it does the same once more.
@@ -13,21 +13,23 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+import msgspec
 import psutil
 
 from runtimed.display import readable_size
-from runtimed.document.verifier import READY, Verdict
+from runtimed.document.tasks import Task
+from runtimed.document.worker import READY, Verdict
 from runtimed.texts import signal_name
 
-__all__ = ["DEADLINE", "VERIFIER", "Ended", "Finding", "Judgement", "judge", "run", "verify"]
+__all__ = ["DEADLINE", "WORKER", "Ended", "Finding", "Judgement", "judge", "run", "work_on"]
 
-VERIFIER: Final = (sys.executable, "-P", "-m", "runtimed.document.verifier")
-"""The command that loads a document; it is given the seconds that it may take, and its task."""
+WORKER: Final = (sys.executable, "-P", "-m", "runtimed.document.worker")
+"""The command that works on a document; it is given the seconds that it may take."""
 
 DEADLINE: Final = 300
-"""Seconds that a verification may take; 10,000 cells of 130 code points take 5 where nothing else runs."""
+"""Seconds that a task may take; to read 10,000 cells of 130 code points takes 5 where nothing else runs."""
 
 _SAMPLE: Final = 0.05
 """Seconds between two looks at how much memory the process has."""
@@ -114,24 +116,12 @@ def judge(ended: Ended) -> Finding:
     )
 
 
-async def verify(
-    task: Literal["load", "restore"],
-    data: bytes,
-    *,
-    ballast: int = 0,
-    verifier: Sequence[str] = VERIFIER,
-    deadline: int = DEADLINE,
-) -> Finding:
-    """Have a process of its own do something with a document; damage has to be found twice, in the same way.
-
-    Args:
-        task: What to do.
-        data: What to do it with.
-        ballast: Bytes of memory that are to be free beside what it takes.
-    """
+async def work_on(task: Task, *, worker: Sequence[str] = WORKER, deadline: int = DEADLINE) -> Finding:
+    """Have a process of its own perform a task; damage has to be found twice, in the same way."""
+    data = await asyncio.to_thread(msgspec.msgpack.encode, task)
     findings = []
     for _ in range(2):
-        finding = judge(await run([*verifier, str(deadline), task, str(ballast)], data, deadline))
+        finding = judge(await run([*worker, str(deadline)], data, deadline))
         if finding.judgement is not Judgement.DAMAGED:
             return finding
         findings.append(finding)

@@ -1,0 +1,214 @@
+"""Decides what an edit does to a notebook as it is now. Nothing here changes anything.
+
+Each function returns None where the notebook says already what it is asked to say.
+"""
+
+from __future__ import annotations
+
+from runtimed.document import positions
+from runtimed.document.cells import CellRecord, Cells, Place
+from runtimed.document.checks import (
+    MAX_TEXT,
+    check_cell_id,
+    check_cell_metadata,
+    check_cell_type,
+    check_execution,
+    check_index,
+    check_metadata,
+    check_source,
+    check_whole_metadata,
+)
+from runtimed.document.deltas import (
+    CellAdded,
+    CellDeleted,
+    CellEntrySet,
+    CellMoved,
+    EntrySet,
+    ExecutionSet,
+    SourceEdited,
+    TypeSet,
+)
+from runtimed.document.text_edit import apply_edits, carry_over, find_edit, find_edits
+from runtimed.errors import CellNotFound
+from runtimed.ids import CellId, ExecutionId
+from runtimed.models import CellType
+
+__all__ = [
+    "add_cell",
+    "append_source",
+    "delete_cell",
+    "move_cell",
+    "set_cell_metadata",
+    "set_cell_type",
+    "set_execution",
+    "set_metadata",
+    "set_source",
+]
+
+
+def add_cell(
+    cells: Cells, cell_id: str, source: str, cell_type: CellType, index: int | None = None
+) -> CellAdded | None:
+    """Add a cell in front of the one at `index`, or behind all; not if the id is there already.
+
+    Raises:
+        InvalidCell: If a value cannot be accepted.
+    """
+    new = check_cell_id(cell_id)
+    check_source(source)
+    check_cell_type(cell_type)
+    if cells.cell(new) is not None:
+        return None
+    if index is None:
+        low, high = cells.place_at(-1), None
+    else:
+        check_index(index, cells.count())
+        low, high = cells.place_at(index - 1) if index else None, cells.place_at(index)
+    position, moved = _between(cells, low, high, new)
+    record = CellRecord(
+        id=new,
+        cell_type=cell_type,
+        source=source,
+        position=position,
+        execution_count=None,
+        execution_id=None,
+        metadata={},
+    )
+    return CellAdded(record, moved)
+
+
+def delete_cell(cells: Cells, cell_id: str) -> CellDeleted:
+    """Delete a cell.
+
+    Raises:
+        CellNotFound: If there is none of this id.
+    """
+    return CellDeleted(_require(cells, cell_id).id)
+
+
+def move_cell(cells: Cells, cell_id: str, after: str | None) -> CellMoved | None:
+    """Move a cell behind another one, or in front of all.
+
+    Raises:
+        CellNotFound: If either cell does not exist.
+    """
+    record = _require(cells, cell_id)
+    low = None if after is None else _place(_require(cells, after))
+    high = cells.place_at(0) if low is None else cells.place_behind(low)
+    if after == cell_id or high == _place(record):
+        return None
+    position, moved = _between(cells, low, high, record.id)
+    return CellMoved(record.id, {record.id: position, **moved})
+
+
+def set_cell_type(cells: Cells, cell_id: str, cell_type: CellType) -> TypeSet | None:
+    """Make a cell code, markdown or raw.
+
+    Raises:
+        CellNotFound: If there is none of this id.
+        InvalidCell: If there is no such type.
+    """
+    record = _require(cells, cell_id)
+    return None if check_cell_type(cell_type) == record.cell_type else TypeSet(record.id, cell_type)
+
+
+def set_execution(
+    cells: Cells, cell_id: str, execution_id: ExecutionId | None, execution_count: int | None
+) -> ExecutionSet | None:
+    """Note a cell's latest execution and its `In[n]`.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If a value cannot be accepted.
+    """
+    record = _require(cells, cell_id)
+    check_execution(execution_id, execution_count)
+    if (record.execution_id, record.execution_count) == (execution_id, execution_count):
+        return None
+    return ExecutionSet(record.id, execution_id, execution_count)
+
+
+def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str) -> CellEntrySet | None:
+    """Set an entry of a cell's metadata.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If key or value cannot be accepted.
+    """
+    record = _require(cells, cell_id)
+    check_cell_metadata(key, value)
+    if record.metadata.get(key) == value:
+        return None
+    check_whole_metadata({**record.metadata, key: value})
+    return CellEntrySet(record.id, key, value)
+
+
+def set_metadata(cells: Cells, key: str, value: str) -> EntrySet | None:
+    """Set an entry of the notebook's metadata.
+
+    Raises:
+        SessionError: If key or value cannot be accepted.
+    """
+    check_metadata(key, value)
+    return None if cells.metadata(key) == value else EntrySet(key, value)
+
+
+def set_source(cells: Cells, cell_id: str, source: str, *, base: str | None) -> SourceEdited | None:
+    """Give a cell a new source, keeping what others changed since `base`.
+
+    Args:
+        cells: The notebook.
+        cell_id: The cell.
+        source: The new text.
+        base: The text that the author knew when it wrote this one; None: it has seen all.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If the source, or what it merges to, cannot be accepted.
+    """
+    record = _require(cells, cell_id)
+    present, wanted = record.source, check_source(source)
+    # Of a text that is too long to merge the last writer wins.
+    if base not in (None, present) and max(len(base or ""), len(present), len(source)) <= MAX_TEXT:
+        wanted = check_source(apply_edits(present, carry_over(find_edits(base or "", source), base or "", present)))
+    return _edited(record, wanted)
+
+
+def append_source(cells: Cells, cell_id: str, text: str) -> SourceEdited | None:
+    """Append to a cell's source; meant for streams of small pieces.
+
+    Raises:
+        CellNotFound: If there is no such cell.
+        InvalidCell: If the text, or the source with it, cannot be accepted.
+    """
+    record = _require(cells, cell_id)
+    check_source(record.source + check_source(text))
+    return SourceEdited(record.id, len(record.source), 0, text) if text else None
+
+
+def _edited(record: CellRecord, source: str) -> SourceEdited | None:
+    return None if source == record.source else SourceEdited(record.id, *find_edit(record.source, source))
+
+
+def _between(cells: Cells, low: Place | None, high: Place | None, cell_id: CellId) -> tuple[str, dict[CellId, str]]:
+    """Return a position between two places for a cell, and the others that need another one to make it possible."""
+    try:
+        return positions.between(low and low[0], high and high[0]), {}
+    except ValueError:
+        # Two neighbours at one position (made at the same time in two copies), or a foreign order.
+        others = [place for place in cells.places() if place[1] != cell_id]
+        index = 0 if low is None else others.index(low) + 1
+        fresh = positions.spread(None, None, len(others) + 1)
+        position = fresh.pop(index)
+        return position, {other: new for (former, other), new in zip(others, fresh, strict=True) if former != new}
+
+
+def _place(record: CellRecord) -> Place:
+    return record.position, record.id
+
+
+def _require(cells: Cells, cell_id: str) -> CellRecord:
+    record = cells.cell(CellId(cell_id))
+    if record is None:
+        raise CellNotFound(f"Cell not found: {cell_id}", cell_id=cell_id)
+    return record
