@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 ExecutionStatus = Literal["queued", "running", "ok", "error", "cancelled", "died"]
 
+# All that waits up to a sequence, of one author or of all, but for one that the kernel has, never begins.
+_DROPPED: Final = """CREATE TABLE dropped(
+    id INTEGER PRIMARY KEY, upto INTEGER NOT NULL, author TEXT, spared TEXT, reason TEXT NOT NULL)"""
+
 SCHEMA: Final = (
     """CREATE TABLE executions(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT NOT NULL UNIQUE, cell_id TEXT NOT NULL,
@@ -29,9 +33,10 @@ SCHEMA: Final = (
     # What the cells of the document show, kept in step with it: to load a document just to know this would take long.
     """CREATE TABLE shown(
         cell_id TEXT PRIMARY KEY, execution_id TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID""",
+    _DROPPED,
 )
 
-UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT NULL DEFAULT '{}'",)
+UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT NULL DEFAULT '{}'", _DROPPED)
 """From version 1 of the schema to version 2."""
 
 
@@ -69,6 +74,13 @@ class ExecutionUpdate(TypedDict, total=False):
     ended_at: float | None
     execution_count: int | None
 
+
+_UNFINISHED: Final = """SELECT * FROM executions e WHERE status IN ('queued', 'running') AND NOT EXISTS (
+    SELECT 1 FROM dropped d WHERE e.sequence <= d.upto AND (d.author IS NULL OR d.author = e.author)
+    AND e.execution_id IS NOT d.spared) ORDER BY sequence"""
+_OF_DROP: Final = """SELECT e.* FROM executions e JOIN dropped d ON e.sequence <= d.upto
+    AND (d.author IS NULL OR d.author = e.author) AND e.execution_id IS NOT d.spared
+    WHERE d.id = ? AND e.status IN ('queued', 'running') ORDER BY e.sequence LIMIT ?"""
 
 # One text per field: no statement is put together at run time.
 _UPDATES: Final = {
@@ -129,7 +141,23 @@ class ExecutionTable:
 
     def unfinished(self) -> list[ExecutionRow]:
         """See `SessionStore.unfinished_executions`."""
-        return self._intact("SELECT * FROM executions WHERE status IN ('queued', 'running') ORDER BY sequence")
+        return self._intact(_UNFINISHED)
+
+    def drop(self, upto: str, author: str | None, spared: str | None, reason: str) -> None:
+        """See `SessionStore.drop_executions`."""
+        query = """INSERT INTO dropped(upto, author, spared, reason)
+            SELECT sequence, ?, ?, ? FROM executions WHERE execution_id = ?"""
+        self._db.execute(query, (author, spared, reason, upto))
+
+    def next_dropped(self, max_rows: int) -> list[tuple[ExecutionRow, str]]:
+        """See `SessionStore.next_dropped`."""
+        while (first := self._db.row("SELECT id, reason FROM dropped ORDER BY id LIMIT 1")) is not None:
+            number, reason = first
+            rows = self._intact(_OF_DROP, (number, max_rows))
+            if rows:
+                return [(row, reason) for row in rows]
+            self._db.execute("DELETE FROM dropped WHERE id = ?", (number,))
+        return []
 
     def _intact(self, query: str, parameters: Sequence[Any] = ()) -> list[ExecutionRow]:
         found = []

@@ -227,6 +227,21 @@ class SessionStore:
         """
         return self._executions.unfinished()
 
+    def drop_executions(self, upto: str, author: str | None, spared: str | None, reason: str) -> None:
+        """Cancel what waits, however much it is: it is not unfinished any more, and `next_dropped` has it.
+
+        Args:
+            upto: The last one; what was queued behind it stays.
+            author: Whose executions; None for everybody's.
+            spared: One that stays, as the kernel has it.
+            reason: Why, for those who wait for them.
+        """
+        self._executions.drop(upto, author, spared, reason)
+
+    def next_dropped(self, max_rows: int) -> list[tuple[ExecutionRow, str]]:
+        """Return some of what `drop_executions` has cancelled and is not ended yet, each with the reason."""
+        return self._executions.next_dropped(max_rows)
+
     def find_executions(self, prefix: str, max_rows: int) -> list[ExecutionRow]:
         """Return the latest executions whose ids begin with a text, the newest first; damaged ones are left out."""
         return self._executions.find(prefix, max_rows)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 
 MAX_FIRST_LINE: Final = 100
 """Longest first line of a source that the queue tells, in characters."""
+
+
+SLICE: Final = 100
+"""Executions that are cancelled at once; of more, as many in each turn of the session."""
 
 
 class TellHost(Protocol):
@@ -68,6 +72,8 @@ class Executions:
         self._displays: Displays | None = None
         self._unwritten: dict[ExecutionId, tuple[Enqueue, Actor]] = {}
         self._misses_cells = False
+        self._has_dropped = True  # perhaps, by an earlier daemon
+        self._ends_dropped = False
         self.asking: Ticket | None = None
 
     @property
@@ -405,6 +411,8 @@ class Executions:
             StorageError: As `write_cells`.
         """
         self.write_cells()
+        if self._has_dropped:
+            self._end_dropped_soon()
         if self._document.reshown and not self._log.flow.is_held:
             self._forget_unshown(self._document.reshown)
             self._document.reshown.clear()
@@ -417,7 +425,11 @@ class Executions:
 
     # --- instructions of the queue ---
 
-    def _follow(self, instructions: Iterable[Instruction]) -> None:
+    def _follow(self, instructions: Sequence[Instruction]) -> None:
+        drops = [instruction for instruction in instructions if isinstance(instruction, Drop)]
+        if len(drops) > SLICE:
+            self._drop_all(drops)
+            instructions = [instruction for instruction in instructions if not isinstance(instruction, Drop)]
         for instruction in instructions:
             match instruction:
                 case Begin(execution_id):
@@ -437,6 +449,37 @@ class Executions:
                     self._finish(execution_id, "cancelled", f"Cancelled: {reason}")
                 case Interrupt():
                     self._tell_host(HostInterrupt())
+
+    def _drop_all(self, drops: Sequence[Drop]) -> None:
+        """Commit that all of these are cancelled; each is told to those who wait for it in a later turn."""
+        last = self._store.execution(drops[-1].execution_id)
+        if last is not None:
+            # The queue drops all that waits, or all of one client up to some place.
+            author = last.author if self._queue.waiting else None
+            self._store.drop_executions(last.execution_id, author, self._queue.running, drops[-1].reason)
+            self._has_dropped = True
+            self._end_dropped_soon()
+
+    def _end_dropped_soon(self) -> None:
+        if not self._ends_dropped:
+            self._ends_dropped = True
+            self._log.flow.later(self._end_dropped)
+
+    def _end_dropped(self) -> None:
+        self._ends_dropped = False
+        if self._store.is_closed:
+            return
+        try:
+            with self._log.transaction():
+                dropped = self._store.next_dropped(SLICE)
+                for row, reason in dropped:
+                    self._finish(row.execution_id, "cancelled", f"Cancelled: {reason}")
+        except StorageError as exc:
+            logger.warning("executions that were cancelled are ended later: %s", exc)
+            return
+        self._has_dropped = bool(dropped)
+        if dropped:
+            self._end_dropped_soon()
 
     def _finish(self, execution_id: ExecutionId, status: Literal["cancelled", "died"], message: str) -> None:
         """End an execution about which the host will say nothing."""
