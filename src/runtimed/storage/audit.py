@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -28,6 +27,9 @@ MERGED_WITHIN: Final = 60.0
 
 _MAX_OPEN: Final = 1000
 """Capacity of the caches of entries and of clients. A full cache is cleared, which costs an entry more or a query."""
+
+_PAGE: Final = 500
+"""Entries that are read at once."""
 
 _EDITS: Final[frozenset[AuditAction]] = frozenset(
     {
@@ -55,7 +57,8 @@ SCHEMA: Final = (
 )
 
 _NEWEST_FIRST: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, e.name, a.detail, a.checksum
-    FROM audit a LEFT JOIN names c ON c.id = a.cell LEFT JOIN names e ON e.id = a.execution ORDER BY a.id DESC"""
+    FROM audit a LEFT JOIN names c ON c.id = a.cell LEFT JOIN names e ON e.id = a.execution
+    WHERE a.id < ? ORDER BY a.id DESC LIMIT ?"""
 
 _LAST_EDIT: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
     FROM audit a JOIN names c ON c.id = a.cell
@@ -158,12 +161,14 @@ class AuditTable:
 
     def rows(self) -> Generator[AuditRow, None, None]:
         """See `SessionStore.audit`."""
-        actors = self._actors()
-        with closing(self._db.each(_NEWEST_FIRST)) as rows:
-            for row in rows:
+        actors, before = self._actors(), 2**63 - 1
+        # No statement stays half-read while others write.
+        while page := self._db.rows(_NEWEST_FIRST, (before, _PAGE)):
+            for row in page:
                 found = self._row(row, actors)
                 if found is not None:
                     yield found
+            before = page[-1][0]
 
     def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
         """See `SessionStore.last_edit`."""

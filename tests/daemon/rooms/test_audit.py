@@ -1,5 +1,6 @@
 """The log of who did what, through deaths of the daemon, damage, and clocks that are set back."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from runtimed.daemon.flow import Demand
 from runtimed.daemon.hosting.local import LocalLauncher
 from runtimed.daemon.hosting.pool import Pool
 from runtimed.daemon.registry import Registry
-from runtimed.daemon.rooms.audit import log_page
+from runtimed.daemon.rooms.audit import SLICE, log_page
 from runtimed.daemon.rooms.room import Room
 from runtimed.document import editing
 from runtimed.environments.maker import Environments
@@ -209,19 +210,36 @@ def given_one_by_one(rows: list[AuditRow]) -> Generator[AuditRow, None, None]:
 @given(halves(), st.integers(1, 5))
 def test_pages_fit_together_and_each_half_keeps_its_order_even_if_the_clock_was_set_back(both, page_size):
     steps, work = both
-    pages = [log_page(steps, given_one_by_one(work), page, page_size) for page in range(1, 20)]
+    pages = [asyncio.run(log_page(steps, given_one_by_one(work), page, page_size)) for page in range(1, 20)]
     found = [entry for page in pages for entry in page]
 
     assert [e.count for e in found if e.action == "session_started"] == [row.count for row in steps]
     assert [e.count for e in found if e.action == "kernel_interrupt"] == [row.count for row in work]
-    assert found == log_page(steps, given_one_by_one(work), 1, 100)
+    assert found == asyncio.run(log_page(steps, given_one_by_one(work), 1, 100))
+
+
+def test_others_have_their_turns_while_many_pages_are_passed_over():
+    work = [AuditRow(at=float(-n), until=float(-n), action="kernel_interrupt", count=n) for n in range(5 * SLICE)]
+    turns = 0
+
+    async def scenario() -> None:
+        nonlocal turns
+        reading = asyncio.create_task(log_page([], given_one_by_one(work), 4 * SLICE, 1))
+        while not reading.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert [entry.count for entry in reading.result()] == [4 * SLICE - 1]
+
+    asyncio.run(scenario())
+    assert turns >= 4
 
 
 def test_the_two_halves_are_one_story_by_their_times():
     steps = [AuditRow(at=at, until=at, action="session_started") for at in (4.0, 1.0)]
     work = [AuditRow(at=at, until=at, action="kernel_interrupt") for at in (5.0, 4.0, 2.0, 1.0)]
 
-    found = [(entry.at.timestamp(), entry.action) for entry in log_page(steps, given_one_by_one(work), 1, 100)]
+    page = asyncio.run(log_page(steps, given_one_by_one(work), 1, 100))
+    found = [(entry.at.timestamp(), entry.action) for entry in page]
 
     assert found == [
         (5.0, "kernel_interrupt"),

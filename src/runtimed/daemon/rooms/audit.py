@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import heapq
 import itertools
 from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from runtimed.models import AuditEntry
 from runtimed.storage.audit import AuditRow
 
 __all__ = ["log_page"]
 
+SLICE: Final = 500
+"""Entries of earlier pages that are passed over before others have their turn."""
 
-def log_page(
+
+async def log_page(
     steps: Sequence[AuditRow], work: Generator[AuditRow, None, None], page: int, page_size: int
 ) -> list[AuditEntry]:
     """Return one page of the log, newest first.
@@ -31,7 +36,12 @@ def log_page(
     with contextlib.closing(work):
         # Of two at one time the step is older: a session starts before any work in it.
         merged = heapq.merge(work, steps, key=lambda row: row.at, reverse=True)
-        return [_entry(row) for row in itertools.islice(merged, (page - 1) * page_size, page * page_size)]
+        left = (page - 1) * page_size
+        while left > 0:
+            skipped = sum(1 for _ in itertools.islice(merged, min(left, SLICE)))
+            left = left - skipped if skipped else 0
+            await asyncio.sleep(0)
+        return [_entry(row) for row in itertools.islice(merged, page_size)]
 
 
 def _entry(row: AuditRow) -> AuditEntry:

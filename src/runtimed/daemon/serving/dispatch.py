@@ -22,6 +22,7 @@ from runtimed.environments.dependencies import NOTEBOOK_METADATA
 from runtimed.errors import ProtocolError
 from runtimed.ids import CellId, check_session_id
 from runtimed.lifecycle import SessionEvent
+from runtimed.models import AuditEntry
 from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol import kernel_operations as kernel_ops
@@ -80,7 +81,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
             row = daemon.registry.get(operation.notebook_id)
             work = daemon.room(row.session_id).contents.audit()
             steps = daemon.registry.history(row.session_id)
-            return session_ops.GetLogReply(entries=log_page(steps, work, operation.page, operation.page_size))
+            return _log(log_page(steps, work, operation.page, operation.page_size))
         case session_ops.ListSessions():
             return list_sessions(daemon, operation)
         case session_ops.FindSessions(prefix=prefix, status=status, kind=kind):
@@ -378,6 +379,10 @@ async def _stop(daemon: Daemon, peer: Peer, operation: session_ops.StopSession) 
         event = SessionEvent.STOPPED if operation.reason == "stopped" else SessionEvent.BLOCK_FAILED
         waits = await daemon.end_session(row, event, peer.actor)
     return session_ops.StopSessionReply(started_here=started_here, waits=waits)
+
+
+async def _log(page: Awaitable[list[AuditEntry]]) -> session_ops.GetLogReply:
+    return session_ops.GetLogReply(entries=await page)
 
 
 async def _answered(work: Awaitable[ReplyT]) -> ReplyT:
