@@ -141,7 +141,7 @@ def test_executions_of_the_first_schema_are_read_and_others_are_added_to_them(pa
         store.add_execution("e1", "c", "ann", "1", queued_at=5.0)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("ALTER TABLE executions DROP COLUMN user_expressions")
-        for table in ("cells", "metadata", "pending"):
+        for table in ("cells", "metadata", "pending", "dropped", "displays"):
             database.execute(f"DROP TABLE {table}")
         database.execute("DELETE FROM counters WHERE name = 'cells'")
         database.execute("PRAGMA user_version=1")

@@ -23,6 +23,11 @@ ExecutionStatus = Literal["queued", "running", "ok", "error", "cancelled", "died
 _DROPPED: Final = """CREATE TABLE dropped(
     id INTEGER PRIMARY KEY, upto INTEGER NOT NULL, author TEXT, spared TEXT, reason TEXT NOT NULL)"""
 
+# Where updates of a display go: to read the outputs just to know this would take long.
+_DISPLAYS: Final = """CREATE TABLE displays(
+    id INTEGER PRIMARY KEY, execution_id TEXT NOT NULL, display_id TEXT NOT NULL, cell_id TEXT NOT NULL,
+    checksum INTEGER NOT NULL, UNIQUE (execution_id, display_id))"""
+
 SCHEMA: Final = (
     """CREATE TABLE executions(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, execution_id TEXT NOT NULL UNIQUE, cell_id TEXT NOT NULL,
@@ -34,9 +39,10 @@ SCHEMA: Final = (
     """CREATE TABLE shown(
         cell_id TEXT PRIMARY KEY, execution_id TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID""",
     _DROPPED,
+    _DISPLAYS,
 )
 
-UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT NULL DEFAULT '{}'", _DROPPED)
+UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT NULL DEFAULT '{}'", _DROPPED, _DISPLAYS)
 """From version 1 of the schema to version 2."""
 
 
@@ -209,6 +215,28 @@ class ExecutionTable:
             for cell_id, execution_id, check in rows
             if check == _checksum((cell_id, execution_id))
         }
+
+    def show_display(self, display_id: str, execution_id: str, cell_id: str) -> None:
+        """See `SessionStore.show_display`."""
+        values = (execution_id, display_id, cell_id)
+        query = "INSERT OR IGNORE INTO displays(execution_id, display_id, cell_id, checksum) VALUES (?, ?, ?, ?)"
+        self._db.execute(query, (*values, _checksum(values)))
+
+    def displays(self) -> list[tuple[str, str, str]]:
+        """See `SessionStore.displays`."""
+        rows = self._db.rows("SELECT display_id, execution_id, cell_id, checksum FROM displays ORDER BY id")
+        return [
+            (display_id, execution_id, cell_id)
+            for display_id, execution_id, cell_id, check in rows
+            if check == _checksum((execution_id, display_id, cell_id))
+        ]
+
+    def forget_displays(self, execution_id: str | None) -> None:
+        """See `SessionStore.forget_displays`."""
+        if execution_id is None:
+            self._db.execute("DELETE FROM displays")
+        else:
+            self._db.execute("DELETE FROM displays WHERE execution_id = ?", (execution_id,))
 
     def ended_before(self, before: float, after: int, max_rows: int) -> list[tuple[int, ExecutionId]]:
         """See `SessionStore.executions_ended_before`."""

@@ -250,6 +250,18 @@ class SessionStore:
         """Record which execution a cell of the document shows, in the transaction that changes it; None for none."""
         self._executions.show(cell_id, execution_id)
 
+    def show_display(self, display_id: str, execution_id: str, cell_id: str) -> None:
+        """Record that an execution shows a display of the running kernel, whose updates are for it, too. Idempotent."""
+        self._executions.show_display(display_id, execution_id, cell_id)
+
+    def displays(self) -> list[tuple[str, str, str]]:
+        """Return what `show_display` was given, in that order; damaged rows are left out."""
+        return self._executions.displays()
+
+    def forget_displays(self, execution_id: str | None = None) -> None:
+        """Forget the displays of an execution, or all of them: their kernel is gone."""
+        self._executions.forget_displays(execution_id)
+
     def shown_execution(self, cell_id: str) -> str | None:
         """Return the execution that a cell shows, None for none.
 

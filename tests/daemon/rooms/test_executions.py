@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,7 +14,7 @@ from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.executions import SLICE, Executions
 from runtimed.ids import ClientId, ExecutionId, SessionId
 from runtimed.protocol.codec import decode_event
-from runtimed.protocol.events import Finished
+from runtimed.protocol.events import Display, Finished
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.host_operations import Execute, HostInterrupt
 from runtimed.storage.audit import Actor
@@ -153,3 +154,39 @@ def test_a_few_are_told_at_once(store: SessionStore):
         assert len(room.ends()) == SLICE - 1
 
     asyncio.run(scenario())
+
+
+def test_displays_of_the_running_kernel_are_known_to_the_next_daemon_whatever_they_weigh(store: SessionStore):
+    async def scenario() -> None:
+        room = Room(store)
+        with room.log.transaction():
+            for name in ("first", "second"):
+                shown = display("display_data", name, value="x" * 1000)
+                room.log.append(shown)
+                room.executions.take(shown)
+        room.executions.forget("second")
+
+        again = Room(store)
+        with again.log.transaction():
+            update = display("update_display_data", "third", value="y")
+            again.log.append(update)
+            again.executions.take(update)
+        events = [decode_event(body) for _, body in store.read_events(0, execution_id="first")]
+        assert [event.kind for event in events if isinstance(event, Display)] == ["display_data", "update_display_data"]
+        assert store.read_events(0, execution_id="second", max_rows=10)[1:] == []
+
+        again.executions.kernel_gone("it died")
+        assert store.displays() == []
+
+    asyncio.run(scenario())
+
+
+def display(kind: Literal["display_data", "update_display_data"], execution_id: str, *, value: str) -> Display:
+    return Display(
+        at=1.0,
+        execution_id=execution_id,
+        cell_id=f"cell-{execution_id}",
+        kind=kind,
+        data={"text/plain": value},
+        display_id="d",
+    )

@@ -22,6 +22,9 @@ from runtimed.storage.session_store import SessionStore
 
 __all__ = ["RoomContents"]
 
+PAGE_CELLS: Final = 1000
+"""Most cells in one reply: to read so many takes 16 ms, and others wait."""
+
 FOUND: Final = 100
 """Most executions in one reply."""
 
@@ -77,7 +80,7 @@ class RoomContents:
             size = content_size(record) if content else 0
             # What is larger than a page is not in it.
             left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
-            if left <= 0 and page:
+            if page and (left <= 0 or len(page) == PAGE_CELLS):
                 return GetCellsReply(cells=page, next=index)
             cell = self.stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
             left -= sum(map(len, cell.events))

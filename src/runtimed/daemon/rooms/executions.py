@@ -22,7 +22,6 @@ from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
 from runtimed.models import AuditAction, QueuedExecution
-from runtimed.protocol.codec import decode_event
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.execution_operations import MAX_QUEUE, Enqueue, GetQueueReply, WatchReply
 from runtimed.protocol.host_operations import Execute, HostInterrupt
@@ -241,6 +240,7 @@ class Executions:
 
     def forget(self, execution_id: str) -> None:
         """An old execution was deleted: updates of what it once showed are no longer for it."""
+        self._store.forget_displays(execution_id)
         if self._displays is not None:
             self._displays.forget(execution_id)
         self._log.forget_sizes(execution_id)
@@ -253,7 +253,7 @@ class Executions:
 
     def kernel_started(self) -> None:
         """A new kernel has shown nothing yet."""
-        self._displays = Displays()
+        self._forget_displays()
 
     def kernel_ending(self, reason: str) -> None:
         """Cancel what waits for this kernel; its host says how the running one ends."""
@@ -290,9 +290,8 @@ class Executions:
             if running is not None and self.outcome(running) is None:
                 self._finish(running, "died", reason)
             self._follow(self._queue.kernel_gone(waiting))
+            self._forget_displays()
         self._queue = ExecutionQueue()
-        # Nobody is left who could update anything.
-        self._displays = Displays()
         self._log.forget_sizes()
 
     def resume(self, accepted: Iterable[str]) -> None:
@@ -384,25 +383,23 @@ class Executions:
                 if execution_id != event.execution_id:
                     self._log.append(msgspec.structs.replace(event, execution_id=execution_id, cell_id=cell_id))
         elif event.execution_id is not None and event.cell_id is not None:
+            self._store.show_display(display_id, event.execution_id, event.cell_id)
             self._displays.show(display_id, event.execution_id, event.cell_id)
             if event.execution_id != self._queue.running:
                 # A thread of it, long after its end.
                 self._document.reshown.add(CellId(event.cell_id))
 
     def _stored_displays(self) -> Displays:
-        """Find the displays that the document's cells show, after a daemon took over a running kernel."""
+        """Find the displays of the running kernel, after a daemon took it over."""
         displays = Displays()
-        for cell_id, execution_id in self._store.shown_by_cells().items():
-            after = 0
-            while page := self._log.read(after, execution_id=ExecutionId(execution_id), max_bytes=2**20):
-                after = page[-1][0]
-                for _seq, body in page:
-                    # The key of the field: to decode the text of every stream would take long.
-                    if b"display_id" in body:
-                        event = decode_event(body)
-                        if isinstance(event, Display) and event.display_id:
-                            displays.show(event.display_id, execution_id, cell_id)
+        for display_id, execution_id, cell_id in self._store.displays():
+            displays.show(display_id, execution_id, cell_id)
         return displays
+
+    def _forget_displays(self) -> None:
+        """Nobody is left who could update what was shown."""
+        self._store.forget_displays()
+        self._displays = Displays()
 
     def tidy(self) -> None:
         """Do what became due, or possible again.
