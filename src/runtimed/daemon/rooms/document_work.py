@@ -32,8 +32,8 @@ __all__ = ["DocumentWork"]
 
 logger = logging.getLogger(__name__)
 
-REST: Final = 10.0
-"""Seconds without an edit after which the document is written."""
+REST: Final = 30.0
+"""Seconds without an edit after which the document is written: each time takes a process, and nothing waits for it."""
 
 MANY: Final = 1000
 """Pending edits that are written although more are made; more than so many are written in several runs."""
@@ -122,6 +122,8 @@ class DocumentWork:
                     self._set_aside(finding.reason)
         except (StorageError, OSError) as exc:
             self._document.not_found(str(exc))
+            if self._store.is_closed:
+                return
             logger.error("the notebook of session %r is not read: %s", self._notebook_id, exc)  # noqa: TRY400
         finally:
             self._read_at = time.monotonic()
