@@ -117,7 +117,7 @@ def test_slow_is_what_is_marked_has_processes_of_its_own_or_asks_for_more_time(t
             *("-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "test_it.py"),
         ],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
