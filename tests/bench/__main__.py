@@ -188,7 +188,7 @@ def join() -> Iterator[Row]:
         with Session("large") as session:
             loaded.append(seconds(lambda: _all_cells(session)))
     yield "Joining a closed session of 1,000 cells, and reading them", f"{statistics.median(closed) * 1e3:.0f} ms"
-    yield "Joining one that is loaded, and reading them", f"{statistics.median(loaded) * 1e3:.0f} ms"
+    yield "Joining one that is open, and reading them", f"{statistics.median(loaded) * 1e3:.0f} ms"
 
 
 def _all_cells(session: Session) -> None:

@@ -12,6 +12,7 @@ import pytest
 from runtimed.ids import CellId, ClientId, ExecutionId
 from runtimed.storage.audit import MERGED_WITHIN, Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
+from tests.storage.edits import last_edit
 
 ANN = Actor(ClientId("ann"), label="Ann 🎈", uid=1000, pid=17)
 BOB = Actor(ClientId("bob"), label=None, uid=1000, pid=None)
@@ -125,7 +126,7 @@ def test_what_is_done_to_a_kernel_or_an_execution_is_never_merged(store: Session
 
 def test_the_last_edit_of_a_cell_is_known_at_once_and_after_reopening(path: Path) -> None:
     def check(store: SessionStore) -> None:
-        assert [store.last_edit(cell) for cell in ("a", "b", "gone", "again", "run", "unknown")] == [
+        assert [last_edit(store, cell) for cell in ("a", "b", "gone", "again", "run", "unknown")] == [
             (BOB, 5.0),
             (ANN, 2.0),
             None,
@@ -135,7 +136,7 @@ def test_the_last_edit_of_a_cell_is_known_at_once_and_after_reopening(path: Path
         ]
 
     with SessionStore(path) as store:
-        assert store.last_edit("a") is None
+        assert last_edit(store, "a") is None
         note(
             store,
             row("cell_added", 1, ANN, "a"),
@@ -157,20 +158,20 @@ def test_the_last_edit_of_a_cell_is_known_at_once_and_after_reopening(path: Path
 
 def test_a_transaction_that_fails_takes_its_notes_along(store: SessionStore) -> None:
     note(store, row("cell_added", 1, ANN, "c"), row("cell_edited", 2, ANN, "c"))
-    assert store.last_edit("c") == (ANN, 2.0)
+    assert last_edit(store, "c") == (ANN, 2.0)
 
     def write_and_fail() -> None:
         note(store, row("cell_edited", 3, ANN, "c"), row("cell_edited", 4, BOB, "c"), row("cell_added", 4, BOB, "new"))
-        assert store.last_edit("c") == (BOB, 4.0)
+        assert last_edit(store, "c") == (BOB, 4.0)
         raise KeyError
 
     with pytest.raises(KeyError), store.transaction():
         write_and_fail()
 
     assert list(store.audit()) == [row("cell_edited", 2, ANN, "c"), row("cell_added", 1, ANN, "c")]
-    assert (store.last_edit("c"), store.last_edit("new"), store.actor("bob")) == ((ANN, 2.0), None, unknown("bob"))
+    assert (last_edit(store, "c"), last_edit(store, "new"), store.actor("bob")) == ((ANN, 2.0), None, unknown("bob"))
     note(store, row("cell_edited", 5, BOB, "c"))
-    assert store.last_edit("c") == (BOB, 5.0)
+    assert last_edit(store, "c") == (BOB, 5.0)
 
 
 def test_a_client_is_stored_once_and_found_by_its_id(path: Path) -> None:
@@ -198,7 +199,11 @@ def test_pruning_keeps_the_last_edit_of_each_cell_there_is_and_the_clients_that_
         assert store.prune_audit(10.0) == 4
         kept = [row("cell_added", 11, ANN, "b"), row("cell_edited", 2, ANN, "a")]
         assert list(store.audit()) == kept
-        assert (store.last_edit("a"), store.last_edit("gone"), store.actor("bob")) == ((ANN, 2.0), None, unknown("bob"))
+        assert (last_edit(store, "a"), last_edit(store, "gone"), store.actor("bob")) == (
+            (ANN, 2.0),
+            None,
+            unknown("bob"),
+        )
         assert store.prune_audit(10.0) == 0
         note(store, row("cell_edited", 12, BOB, "a"))
         assert list(store.audit()) == [row("cell_edited", 12, BOB, "a"), *kept]
@@ -224,7 +229,7 @@ def test_a_damaged_row_tells_nothing_and_is_named_in_the_log(
     sql(path, damage)
     with SessionStore(path) as store:
         assert list(store.audit()) == [good]
-        assert [store.last_edit(cell) for cell in ("a", "b", "c")] == [None, (ANN, 1.0), None]
+        assert [last_edit(store, cell) for cell in ("a", "b", "c")] == [None, (ANN, 1.0), None]
     assert caplog.records
     assert all("damaged and left out" in record.getMessage() for record in caplog.records)
 
@@ -245,3 +250,12 @@ def test_the_index_of_edits_finds_the_last_ones(path: Path) -> None:
     plan = [line[-1] for line in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
     connection.close()
     assert plan == ["SEARCH audit USING INDEX audit_edits (cell>?)"]
+
+
+def test_last_edits_of_many_cells_are_found_at_once_whatever_their_ids_are(path: Path) -> None:
+    ids = ["a", "b'", 'c"', "nul \0", "😀é", "x" * 1000, "[1]"]
+    with SessionStore(path) as store:
+        for n, cell_id in enumerate(ids):
+            store.note(AuditRow(at=n, until=n, action="cell_added", actor=ANN, cell_id=CellId(cell_id)))
+        assert store.last_edits([*ids, "unknown"]) == {cell_id: (ANN, float(n)) for n, cell_id in enumerate(ids)}
+        assert store.last_edits([]) == {}

@@ -15,6 +15,7 @@ from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.executions import ExecutionRow
 from runtimed.storage.rows import checksum
 from runtimed.storage.session_store import KEPT_OF_CLIENT, KEPT_REQUESTS, SessionStore
+from tests.storage.edits import last_edit
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def _look(store: SessionStore, blob: bytes) -> bool:
     noted = [_noted(i) for i in range(20)]
     found = list(store.audit())
     assert all(row in noted for row in found)
-    assert all(store.last_edit(row.cell_id or "") in ((row.actor, row.at), None) for row in noted)
+    assert all(last_edit(store, row.cell_id or "") in ((row.actor, row.at), None) for row in noted)
     noticed = noticed or len(found) < len(noted)
     try:
         others = {body for _, body in store.read_events(0)} - {b"event %d" % i * 60 for i in range(20)}

@@ -7,6 +7,7 @@ from runtimed.ids import CellId, ClientId, ExecutionId, HostEpoch
 from runtimed.models import AuditAction
 from runtimed.storage.audit import Actor, AuditRow
 from runtimed.storage.session_store import SessionStore
+from tests.storage.edits import last_edit
 
 ANN = Actor(ClientId("ann"), "Ann", 1000, 7)
 
@@ -87,7 +88,7 @@ def test_a_cell_that_was_edited_keeps_its_name_and_who_edited_it(tmp_path: Path)
             store.note(AuditRow(at=1.0, until=1.0, action=action, actor=ANN, cell_id=CellId(cell)))
         store.prune_audit(2.0)
         sweep(store)
-        assert store.last_edit("there") == (ANN, 1.0)
+        assert last_edit(store, "there") == (ANN, 1.0)
     assert names_in(path) == {"there"}
 
 

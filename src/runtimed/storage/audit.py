@@ -60,9 +60,17 @@ _NEWEST_FIRST: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.clien
     FROM audit a LEFT JOIN names c ON c.id = a.cell LEFT JOIN names e ON e.id = a.execution
     WHERE a.id < ? ORDER BY a.id DESC LIMIT ?"""
 
-_LAST_EDIT: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
-    FROM audit a JOIN names c ON c.id = a.cell
-    WHERE c.name = ? AND a.cell IS NOT NULL AND a.execution IS NULL ORDER BY a.id DESC LIMIT 1"""
+_CHUNK: Final = 100
+"""Cells whose last edits are looked up at once."""
+
+_LAST_EDITS: Final = (
+    """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
+    FROM names c JOIN audit a ON a.id = (
+        SELECT max(id) FROM audit WHERE cell = c.id AND cell IS NOT NULL AND execution IS NULL)
+    WHERE c.name IN ("""  # noqa: S608  # of constants
+    + ", ".join(_CHUNK * "?")
+    + ")"
+)
 
 _PRUNE: Final = """DELETE FROM audit WHERE until < ? AND id NOT IN (
     SELECT id FROM (
@@ -170,17 +178,19 @@ class AuditTable:
                     yield found
             before = page[-1][0]
 
-    def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
-        """See `SessionStore.last_edit`."""
-        values = self._db.row(_LAST_EDIT, (cell_id,))
-        if values is None:
-            return None
-        if values[5] not in self._known:
-            self._known = self._actors()
-        row = self._row(values, self._known)
-        if row is None or row.actor is None or row.action == "cell_deleted":
-            return None
-        return row.actor, row.until
+    def last_edits(self, cell_ids: Sequence[str]) -> dict[str, tuple[Actor, float]]:
+        """See `SessionStore.last_edits`."""
+        found: dict[str, tuple[Actor, float]] = {}
+        for start in range(0, len(cell_ids), _CHUNK):
+            chunk = cell_ids[start : start + _CHUNK]
+            for values in self._db.rows(_LAST_EDITS, [*chunk, *(_CHUNK - len(chunk)) * [None]]):
+                if values[5] not in self._known:
+                    self._known = self._actors()
+                row = self._row(values, self._known)
+                if row is None or row.actor is None or row.cell_id is None or row.action == "cell_deleted":
+                    continue
+                found[row.cell_id] = row.actor, row.until
+        return found
 
     def actor(self, client_id: str) -> Actor | None:
         """See `SessionStore.actor`."""

@@ -7,7 +7,7 @@ process (see `database` for what that means). Nothing here waits for anybody or 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -437,9 +437,9 @@ class SessionStore:
         """
         return self._audit.rows()
 
-    def last_edit(self, cell_id: str) -> tuple[Actor, float] | None:
-        """Return the last editor of a cell and the time; None if there is no entry, or the cell was deleted."""
-        return self._audit.last_edit(cell_id)
+    def last_edits(self, cell_ids: Sequence[str]) -> dict[str, tuple[Actor, float]]:
+        """Return the last editor of each of these cells and the time; none for a cell that was deleted."""
+        return self._audit.last_edits(cell_ids)
 
     def actor(self, client_id: str) -> Actor:
         """Return a client as recorded; for an unknown or damaged record only the user."""

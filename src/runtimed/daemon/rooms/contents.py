@@ -6,6 +6,8 @@ from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Final
 
+import msgspec
+
 from runtimed.daemon.rooms.cell_pages import REPLY_BUDGET, content_size, fixed_size
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
@@ -46,7 +48,34 @@ class RoomContents:
         self._document = document
         self._keep_days = keep_days
 
-    def stored_cell(
+    def stored_cell(self, record: CellRecord, *, outputs: bool) -> StoredCell:
+        """Return a cell, with at most REPLY_BUDGET bytes of events, one at least."""
+        (cell,) = self._with_last_edits([self._stored_cell(record, outputs=outputs)])
+        return cell
+
+    def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
+        """Return cells from an index on until a page is full."""
+        page: list[StoredCell] = []
+        left = REPLY_BUDGET
+        for index, record in enumerate(self._document.content.cells(start), start):
+            size = content_size(record) if content else 0
+            # What is larger than a page is not in it.
+            left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
+            if page and (left <= 0 or len(page) == PAGE_CELLS):
+                return GetCellsReply(cells=self._with_last_edits(page) if content else page, next=index)
+            cell = self._stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
+            left -= sum(map(len, cell.events))
+            page.append(cell)
+        return GetCellsReply(cells=self._with_last_edits(page) if content else page)
+
+    def _with_last_edits(self, cells: list[StoredCell]) -> list[StoredCell]:
+        edits = self._store.last_edits([cell.id for cell in cells])
+        return [
+            msgspec.structs.replace(cell, last_edit=_attribution(*edits[cell.id])) if cell.id in edits else cell
+            for cell in cells
+        ]
+
+    def _stored_cell(
         self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
     ) -> StoredCell:
         """Return a cell, with at most `budget` bytes of events, one at least."""
@@ -58,7 +87,6 @@ class RoomContents:
             events = [body for _seq, body in page]
             more = None if is_all else reader.cursor
         fits = content and content_size(record) <= REPLY_BUDGET
-        edited = self._store.last_edit(record.id) if content else None
         return StoredCell(
             id=record.id,
             cell_type=record.cell_type,
@@ -67,25 +95,10 @@ class RoomContents:
             execution_id=record.execution_id,
             metadata=dict(record.metadata) if fits else None,
             position=record.position,
-            last_edit=None if edited is None else _attribution(*edited),
+            last_edit=None,
             events=events,
             more=more,
         )
-
-    def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
-        """Return cells from an index on until a page is full."""
-        page: list[StoredCell] = []
-        left = REPLY_BUDGET
-        for index, record in enumerate(self._document.content.cells(start), start):
-            size = content_size(record) if content else 0
-            # What is larger than a page is not in it.
-            left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
-            if page and (left <= 0 or len(page) == PAGE_CELLS):
-                return GetCellsReply(cells=page, next=index)
-            cell = self.stored_cell(record, outputs=outputs, content=content, budget=max(left, 1))
-            left -= sum(map(len, cell.events))
-            page.append(cell)
-        return GetCellsReply(cells=page)
 
     def check_execution(self, execution_id: str) -> None:
         """See that this session has an execution.
