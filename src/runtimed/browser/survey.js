@@ -46,10 +46,10 @@
     return numbers;
   };
 
-  // Playwright keeps it there.
+  // Playwright keeps it there. That of another document may read like a number: `f1e2` is 100.
   const theirs = element => {
     const ref = element._ariaRef?.ref;
-    return ref?.startsWith(prefix) ? Number(ref.slice(prefix.length + 1)) : 0;
+    return ref?.startsWith(`${prefix}e`) ? Number(ref.slice(prefix.length + 1)) : 0;
   };
 
   const number = element => {
