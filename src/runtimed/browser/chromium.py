@@ -57,7 +57,7 @@ _QUIET: Final = (
     "PaintHolding,"
     # A page of the site that is shown already needs no new frame: again `goto` in 0.8 of the time (measured).
     "RenderDocument,"
-    # Two pages for an address bar that nobody uses: 0.4 of a start's processor time and 60 MiB (measured).
+    # Two pages for an address bar that nobody uses: half of a start's processor time and 50 MiB (measured).
     "WebUIOmniboxPopup,WebUIOmniboxAimPopup",
 )
 
