@@ -24,8 +24,7 @@ from runtimed.environments.uv_program import find_uv
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-TESTS: Final = ("tests/document", "tests/client", "tests/e2e/test_reference.py", "-m", "not slow")
-"""Slow are those of what daemons, hosts and kernels do, which is the same on every version."""
+TESTS: Final = ("tests/document", "tests/client", "tests/e2e/test_reference.py")
 
 NEEDED: Final = frozenset(
     {
