@@ -1,12 +1,21 @@
 """The handle of one execution: submitted, found again, followed, answered and interrupted, on both faces."""
 
+import asyncio
 import json
 import sys
 import uuid
 
 import pytest
 
-from runtimed import CellNotFound, ExecutionCancelled, ExecutionTimeout, InvalidCell, NotConnected, RuntimedError
+from runtimed import (
+    AsyncSession,
+    CellNotFound,
+    ExecutionCancelled,
+    ExecutionTimeout,
+    InvalidCell,
+    NotConnected,
+    RuntimedError,
+)
 from runtimed.protocol.events import Display, Finished, InputRequested, Stream
 from tests.conftest import wait_until
 
@@ -164,6 +173,19 @@ def test_the_same_code_of_a_cell_is_queued_once_where_that_is_asked_for(with_ker
     assert again.id != first.id
     open_gate()
     assert again.wait().success
+
+
+def test_asking_again_while_the_kernel_starts_queues_it_once(data_dir):
+    async def scenario() -> None:
+        async with AsyncSession("s") as session:
+            cell_id = await session.create_cell("runs = globals().get('runs', 0) + 1")
+            asked = await asyncio.gather(*(session.submit(cell_id, unless_queued=True) for _ in range(4)))
+            assert len({execution.id for execution in asked}) == 1
+            for execution in asked:
+                assert (await execution.wait()).success
+            assert await session.get("runs") == 1
+
+    asyncio.run(scenario())
 
 
 def test_submitting_again_under_the_same_id_runs_nothing_twice(with_kernel):

@@ -121,6 +121,20 @@ def test_rows_and_document_say_the_same_however_far_the_document_is(edits: list[
         assert document.cells() == list(notebook.cells())
 
 
+def test_what_is_no_text_names_nothing(path: Path):
+    with SessionStore(path) as store:
+        assert store.notebook.cell(CellId("\ud800")) is None
+        assert store.notebook.metadata("\ud800") is None
+
+
+def test_a_counter_that_is_no_number_lets_the_rows_be_read_again(path: Path):
+    with SessionStore(path) as store:
+        store.notebook.apply(CellAdded(cell("a")), ANN)
+    alter(path, "UPDATE counters SET value = 'abc' WHERE name = 'cells'")
+    with SessionStore(path) as store:
+        assert not store.notebook.is_ready
+
+
 def test_a_new_notebook_is_ready_and_empty_until_it_is_edited(path: Path):
     with SessionStore(path) as store:
         assert (store.notebook.is_ready, store.notebook.is_empty, store.notebook.last_edit) == (True, True, 0)

@@ -81,6 +81,8 @@ class NotebookTables:
         Raises:
             StorageError: If its row is damaged.
         """
+        if not _is_text(cell_id):
+            return None
         row = self._db.row("SELECT cell_id, checksum, data FROM cells WHERE cell_id = ?", (cell_id,))
         return None if row is None else self._record(row)
 
@@ -132,6 +134,8 @@ class NotebookTables:
         Raises:
             StorageError: If its row is damaged.
         """
+        if not _is_text(key):
+            return None
         row = self._db.row("SELECT key, checksum, value FROM metadata WHERE key = ?", (key,))
         return None if row is None else self._entry(row)[1]
 
@@ -282,7 +286,7 @@ class NotebookTables:
         """Return the oldest edits that the document does not have yet, whatever their checksums say."""
         query = "SELECT id, author, checksum, delta FROM pending ORDER BY id LIMIT ?"
         return [
-            PendingEdit(number, ClientId(author), *((check, delta) if isinstance(delta, bytes) else (-1, b"")))
+            PendingEdit(number, ClientId(author if isinstance(author, str) else ""), *_checked(check, delta))
             for number, author, check, delta in self._db.rows(query, (max_rows,))
         ]
 
@@ -373,10 +377,20 @@ class NotebookTables:
 
     def _counter(self, name: str) -> int:
         row = self._db.row("SELECT value FROM counters WHERE name = ?", (name,))
-        return 0 if row is None else int(row[0])
+        # What is no number is damage: the rows are read again, then.
+        return row[0] if row is not None and isinstance(row[0], int) else 0
 
     def _set_counter(self, name: str, value: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, value))
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text is valid Unicode: nothing is stored under another one."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_whole(read: Callable[[Any], object], row: Any) -> bool:
@@ -392,10 +406,14 @@ def _checksum_of(key: str, value: bytes) -> int:
     return checksum(key.encode("utf-8", "surrogatepass") + b"\0" + value)
 
 
+def _checked(check: object, data: object) -> tuple[int, bytes]:
+    """Return a checksum with its data: what is no number or no bytes is damage, and no checksum is negative."""
+    return (check, data) if isinstance(check, int) and isinstance(data, bytes) else (-1, b"")
+
+
 def _document_rows(rows: Sequence[Any]) -> list[StoredRow]:
     found: list[StoredRow] = []
     for kind, number, check, data in rows:
         name = kind if kind == "snapshot" else f"{kind} {number}"
-        # What is no bytes is damage; no checksum is negative.
-        found.append(StoredRow(kind, name, *((check, data) if isinstance(data, bytes) else (-1, b""))))
+        found.append(StoredRow(kind, name, *_checked(check, data)))
     return found

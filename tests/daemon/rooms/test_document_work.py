@@ -104,6 +104,25 @@ sys.exit({int(Verdict.DAMAGED)})
     assert "in two ways" in found.reason
 
 
+def test_a_process_that_somebody_has_ended_is_started_once_more(tmp_path):
+    def ending(times: int) -> list[str]:
+        tries = tmp_path / str(times)
+        code = f"""
+import os, sys
+tries = {str(tries)!r}
+open(tries, "a").write("x")
+sys.stderr.write("ready\\n")
+sys.stderr.flush()
+if os.path.getsize(tries) <= {times}:
+    os.kill(os.getpid(), 9)
+sys.stdout.write("answer")
+"""
+        return [sys.executable, "-c", code]
+
+    assert asyncio.run(work_on(reading(b""), worker=ending(1))) == Finding(Judgement.HEALTHY, answer=b"answer")
+    assert asyncio.run(work_on(reading(b""), worker=ending(2))).judgement is Judgement.UNKNOWN
+
+
 # --- what is written into a document, and when ---
 
 
@@ -316,6 +335,31 @@ def test_an_edit_that_was_damaged_on_its_way_does_not_stop_those_behind_it(noteb
     assert (notebook.source_in_document(), notebook.store.notebook.pending_count) == ("12", 0)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE snapshot SET checksum = 'zz'",
+        "UPDATE pending SET author = x'00FF'",
+        "UPDATE pending SET checksum = x'00'",
+    ],
+)
+def test_a_value_of_another_type_is_damage_like_any_other(notebook: Notebook, statement: str):
+    notebook.write()
+    notebook.append("1")
+    notebook.store.database.execute(statement)
+    notebook.write()
+    assert (notebook.source_in_document(), notebook.store.notebook.pending_count) == ("1", 0)
+
+
+def test_a_long_backlog_is_written_before_the_rest_is_read(notebook: Notebook, monkeypatch):
+    monkeypatch.setattr(document_work, "MANY", 10)
+    for n in range(35):
+        notebook.append(f"<{n}>")
+    notebook.store.database.execute("UPDATE cells SET checksum = checksum + 1")
+    assert read_again(notebook) == tokens(35)
+    assert notebook.store.notebook.pending_count <= 10
+
+
 def read_again(notebook: Notebook) -> str:
     async def scenario() -> str:
         with pytest.raises(StorageError, match="damaged"):
@@ -349,7 +393,7 @@ def test_of_a_damaged_row_and_a_damaged_document_the_other_rows_stay(notebook: N
 
     asyncio.run(scenario())
     assert [cell.source for cell in notebook.document.content.cells()] == ["kept"]
-    assert [f"lost cell {A}" in report for report in notebook.reports] == [True]
+    assert [f"lost what was damaged, cell {A}" in report for report in notebook.reports] == [True]
     notebook.write()
     tables = notebook.store.notebook
     document = StoredNotebook(ID, tables.rows(), tables.pending(-1)).load()

@@ -109,6 +109,8 @@ class DocumentWork:
                 if notebook.is_to_be_written_anew:
                     self._keep_intact("nothing else says what was in them")
                     return
+                if notebook.is_ready:
+                    await self._write_backlog()
                 logger.info("the notebook of session %r is read from its document", self._notebook_id)
                 finding = await self._work_on(ReadAll(self._stored()))
                 if finding.judgement is Judgement.HEALTHY:
@@ -160,10 +162,9 @@ class DocumentWork:
         notebook = self._store.notebook
         # The note comes first: dying in between leaves one too many, which the next opening of it removes.
         note_document(self._path, self._notebook_id, reason, time.time())
-        had_rows = notebook.is_ready
         notebook.set_aside()
         logger.error("the document of session %r was set aside: %s", self._notebook_id, reason)
-        if not had_rows:
+        if not notebook.is_ready and not notebook.count():
             notebook.rows_are_complete({})
             self._document.lost(reason)
         elif self._document.is_in_doubt:
@@ -173,7 +174,7 @@ class DocumentWork:
         lost = self._store.notebook.keep_intact()
         self._document.found()
         if lost:
-            self._report(f"Session {self._notebook_id!r} has lost {', '.join(lost)}, which were damaged: {reason}")
+            self._report(f"Session {self._notebook_id!r} has lost what was damaged, {', '.join(lost)}: {reason}")
 
     def _clear_notes(self) -> None:
         """Let the note beside the database say what is in it."""
@@ -245,6 +246,12 @@ class DocumentWork:
                 time.monotonic() - began,
             )
 
+    async def _write_backlog(self) -> None:
+        """Write so many pending edits that reading those that are left takes no time."""
+        notebook = self._store.notebook
+        while notebook.is_to_be_written_anew or notebook.pending_count > MANY:
+            await self._write_pending()
+
     async def _write_anew(self) -> None:
         """Put a document that says what the rows say in the place of one that was set aside.
 
@@ -301,8 +308,7 @@ class DocumentWork:
     async def _restore_one(self, at: float) -> int:
         notebook = self._store.notebook
         for _ in range(ATTEMPTS):
-            if notebook.is_to_be_written_anew:
-                await self._write_anew()
+            await self._write_backlog()
             edited = notebook.last_edit
             finding = await self._work_on(Restore(notebook.rows_set_aside(at), self._stored()))
             if finding.judgement is not Judgement.HEALTHY:

@@ -29,7 +29,7 @@ from runtimed.errors import (
     RuntimedError,
     StorageError,
 )
-from runtimed.ids import SessionId
+from runtimed.ids import ExecutionId, SessionId
 from runtimed.models import AuditAction, KernelStatus, SyncEnvironmentResult
 from runtimed.protocol.codec import unpack
 from runtimed.protocol.comms import CommBody
@@ -88,6 +88,7 @@ class RoomKernel(Hosted):
         self.executions = Executions(store, log, document, self._tell_host, clock)
         self._restarting: asyncio.Task[None] | None = None
         self._held: dict[str, tuple[Enqueue, Actor]] = {}
+        self._joined: dict[str, ExecutionId] = {}
         self._trouble = Trouble()
         log.on_comms = self._follow_comms
         self.kernel_type: str | None = None
@@ -142,11 +143,17 @@ class RoomKernel(Hosted):
             await self._await_start()
         finally:
             self._held.pop(execution.execution_id, None)
-        self.enqueue(execution, actor)
+        if execution.execution_id not in self._joined:
+            self.enqueue(execution, actor)
         return started
+
+    def joined(self, execution: Enqueue) -> ExecutionId | None:
+        """Return, once, the execution in whose favour this one was not queued; see `Enqueue.unless_queued`."""
+        return self._joined.pop(execution.execution_id, None)
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
         super()._start_ended(task)
+        self._joined.clear()
         if self.exists:
             self._queue_held()
         self._held.clear()
@@ -393,6 +400,11 @@ class RoomKernel(Hosted):
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
         self._held.pop(request.execution_id, None)
         self._queue_held()
+        # What came before it may have been queued just now.
+        queued = self.executions.queued_already(request)
+        if queued is not None:
+            self._joined[request.execution_id] = queued
+            return
         self.executions.enqueue(request, source, actor)
 
     def tidy(self) -> None:

@@ -39,6 +39,9 @@ _LAST_WORDS: Final = 2000
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 """Signals that a process sends to itself by what it does. SIGBUS may be a disk's fault, the others are from outside."""
 
+_FROM_OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
+"""Ends that somebody else has brought about: a person, a shutdown, or the system for want of memory."""
+
 _NO_MEMORY: Final = b"memory allocation of"
 """What Rust says before it aborts because it got no memory."""
 
@@ -117,11 +120,19 @@ def judge(ended: Ended) -> Finding:
 
 
 async def work_on(task: Task, *, worker: Sequence[str] = WORKER, deadline: int = DEADLINE) -> Finding:
-    """Have a process of its own perform a task; damage has to be found twice, in the same way."""
+    """Have a process of its own perform a task.
+
+    Damage has to be found twice, in the same way; a process that was ended from outside is started once more.
+    """
     data = await asyncio.to_thread(msgspec.msgpack.encode, task)
-    findings = []
-    for _ in range(2):
-        finding = judge(await run([*worker, str(deadline)], data, deadline))
+    findings: list[Finding] = []
+    was_ended = False
+    while len(findings) < 2:
+        ended = await run([*worker, str(deadline)], data, deadline)
+        if ended.code in _FROM_OUTSIDE and not was_ended:
+            was_ended = True  # it is started once more
+            continue
+        finding = judge(ended)
         if finding.judgement is not Judgement.DAMAGED:
             return finding
         findings.append(finding)

@@ -154,7 +154,7 @@ def _in_room(
                 request = None if choice is None else _request(peer, operation.notebook_id, choice, source)
                 return _start_for(peer, asked, room, operation, request)
             room.kernel.enqueue(operation, peer.actor)
-            return _watch(peer, asked, room, operation) if operation.watch else execution_ops.EnqueueReply()
+            return _queued(peer, asked, room, operation)
         case execution_ops.Watch():
             room.contents.check_execution(operation.execution_id)
             return _watch(peer, asked, room, operation)
@@ -364,11 +364,21 @@ async def _start_for(
         with _progress(peer, asked, room, operation.after or None):
             reply = await room.start_kernel(request, peer.actor, operation)
         explained = reply.explained if reply.started else None
-    return (
-        _watch(peer, asked, room, operation, explained)
-        if operation.watch
-        else execution_ops.EnqueueReply(explained=explained)
-    )
+    return _queued(peer, asked, room, operation, explained)
+
+
+def _queued(
+    peer: Peer,
+    asked: Asked[ClientOperation, Any],
+    room: Room,
+    operation: execution_ops.Enqueue,
+    explained: str | None = None,
+) -> execution_ops.EnqueueReply | Stream:
+    """Answer a request for an execution, which is queued now, or was not in favour of another."""
+    queued = room.kernel.joined(operation)
+    if queued is not None or not operation.watch:
+        return execution_ops.EnqueueReply(queued=queued, explained=explained)
+    return _watch(peer, asked, room, operation, explained)
 
 
 async def _stop(daemon: Daemon, peer: Peer, operation: session_ops.StopSession) -> session_ops.StopSessionReply:
