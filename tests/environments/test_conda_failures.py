@@ -256,14 +256,27 @@ def test_builds_killed_at_any_instant_spoil_nothing_for_the_next_one(
     chance = random.Random(7)
     steps = []
 
-    async def build_and_kill(delay: float) -> None:
-        task = asyncio.create_task(conda.build(SMALL, tmp_path / "e", lambda one: steps.append(one.step)))
+    async def build_and_kill(delay: float, *, installing: bool) -> None:
+        begun = asyncio.Event()
+
+        def tell(one: Progress) -> None:
+            steps.append(one.step)
+            if one.step == "install":
+                begun.set()
+
+        task = asyncio.create_task(conda.build(SMALL, tmp_path / "e", tell))
+        if installing:
+            # However long the steps before take here.
+            waiting = asyncio.create_task(begun.wait())
+            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            delay /= 5
         await asyncio.wait([task], timeout=delay)
         task.cancel()
         await asyncio.wait([task])
 
-    for _ in range(8):
-        asyncio.run(build_and_kill(chance.uniform(0.2, 1.5)))
+    for number in range(8):
+        asyncio.run(build_and_kill(chance.uniform(0.2, 1.5), installing=number % 2 == 1))
         shutil.rmtree(tmp_path / "e", ignore_errors=True)
     assert "install" in steps
     asyncio.run(conda.build(SMALL, tmp_path / "e", lambda _: None))
