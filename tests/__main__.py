@@ -20,7 +20,7 @@ from tests.newest import run_on_newest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-IN_PARALLEL = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+IN_PARALLEL = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 """More than cores, as most tests wait for processes. Files of tests share nothing: each has its daemon, data folder and
 sockets. The tests of one file share a daemon. The files come in the order of `tests/conftest.py`."""
 
