@@ -17,7 +17,7 @@ from runtimed.document.restoring import merge_since
 from runtimed.document.stored import StoredNotebook, StoredRow, load_stored
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import StorageError
-from runtimed.ids import CellId, ExecutionId, SessionId
+from runtimed.ids import CellId, SessionId
 
 __all__ = ["ReadAll", "Restore", "Restored", "Task", "WriteAnew", "WritePending", "Written", "decode_task", "perform"]
 
@@ -92,12 +92,12 @@ class Restored(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         snapshot: The document with everything.
         contents: What it says.
-        cells: The restored cells in their order, each with the execution that it shows.
+        cells: The restored cells in their order.
     """
 
     snapshot: bytes
     contents: Contents
-    cells: list[tuple[CellId, ExecutionId | None]]
+    cells: list[CellId]
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(Task)
@@ -129,7 +129,7 @@ def perform(task: Task) -> Contents | Written | bytes | Restored:
             since = present.load()
             present.write_pending(since)
             document = load_stored(aside)
-            restored = [(record.id, record.execution_id) for record in merge_since(document, since)]
+            restored = [record.id for record in merge_since(document, since)]
             return Restored(_snapshot_of(document), contents_of(document), restored)
 
 

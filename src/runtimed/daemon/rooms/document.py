@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeVar
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.document import editing
 from runtimed.document.cells import CellRecord
+from runtimed.document.contents import CellRow, decode_cell
 from runtimed.document.deltas import Delta
 from runtimed.document.restoring import AUTHOR as RESTORER
 from runtimed.document.tasks import Restored
@@ -218,14 +219,24 @@ class SharedDocument:
             notebook.drop_rows()
             notebook.forget_set_aside(at)
 
-    def tell_restored(self, cells: Sequence[tuple[CellId, ExecutionId | None]]) -> None:
-        """Tell of restored cells, each with the execution that it shows.
+    def put_rows(self, rows: Sequence[CellRow]) -> None:
+        """Store some of the cells of a notebook that is not ready, and what they show: old outputs stay for that.
+
+        Raises:
+            StorageError: If it cannot be stored.
+        """
+        with self._log.transaction():
+            self._store.notebook.add_rows(rows)
+            for row in rows:
+                self._store.show_execution(row.cell_id, decode_cell(row.data).execution_id)
+
+    def tell_restored(self, cells: Sequence[CellId]) -> None:
+        """Tell of restored cells.
 
         Raises:
             StorageError: If it cannot be stored.
         """
         now = self._clock()
         with self._log.transaction():
-            for cell_id, execution_id in cells:
-                self._store.show_execution(cell_id, execution_id)
+            for cell_id in cells:
                 self._log.append(CellChanged(at=now, cell_id=cell_id, change="added", author=RESTORER))

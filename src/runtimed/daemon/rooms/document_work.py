@@ -137,7 +137,7 @@ class DocumentWork:
         notebook = self._store.notebook
         notebook.drop_rows()
         for start in range(0, len(contents.cells), SLICE):
-            notebook.add_rows(contents.cells[start : start + SLICE])
+            self._document.put_rows(contents.cells[start : start + SLICE])
             await asyncio.sleep(0)
         notebook.rows_are_complete(contents.metadata)
 
