@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from runtimed.document import editing
+from runtimed.document.cells import Place
 from runtimed.document.deltas import Delta, decode_delta, encode_delta
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import CellId, ClientId, ExecutionId
@@ -21,7 +22,20 @@ class Edit:
 
 
 class EditedDocument(NotebookDocument):
-    """A document with a method for each edit."""
+    """A document with a method for each edit; implements `Cells`, so that they are decided upon it."""
+
+    def count(self) -> int:
+        return len(self.cells())
+
+    def places(self) -> list[Place]:
+        return [(cell.position, cell.id) for cell in self.cells()]
+
+    def place_at(self, index: int) -> Place | None:
+        places = self.places()
+        return places[index] if -len(places) <= index < len(places) else None
+
+    def place_behind(self, place: Place) -> Place | None:
+        return next((other for other in self.places() if other > place), None)
 
     def add_cell(
         self, cell_id: CellId, source: str, cell_type: CellType, index: int | None = None, *, author: ClientId

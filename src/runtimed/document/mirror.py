@@ -5,7 +5,7 @@ Documents come from elsewhere too: whatever a document holds, reading it gives c
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
@@ -79,11 +79,6 @@ class Mirror:
         """Forget a cell."""
         self._leave_order(self.records.pop(cell_id))
         del self.nodes[cell_id]
-
-    def behind(self, place: Place) -> Place | None:
-        """Return the place of the first cell behind this place."""
-        index = bisect_right(self.order, place)
-        return self.order[index] if index < len(self.order) else None
 
     def _leave_order(self, record: CellRecord) -> None:
         del self.order[bisect_left(self.order, (record.position, record.id))]

@@ -12,7 +12,7 @@ from typing import Final, Self
 from msgspec.structs import replace
 
 from runtimed.document import sources
-from runtimed.document.cells import CellRecord, Place
+from runtimed.document.cells import CellRecord
 from runtimed.document.changes import last_of, read_changes
 from runtimed.document.deltas import (
     CellAdded,
@@ -108,25 +108,8 @@ class NotebookDocument:
         return [records[cell_id] for _, cell_id in self._mirror.order]
 
     def cell(self, cell_id: CellId) -> CellRecord | None:
-        """See `Cells`."""
+        """Return a cell, None if there is none of this id."""
         return self._mirror.records.get(cell_id)
-
-    def count(self) -> int:
-        """See `Cells`."""
-        return len(self._mirror.order)
-
-    def place_at(self, index: int) -> Place | None:
-        """See `Cells`."""
-        order = self._mirror.order
-        return order[index] if -len(order) <= index < len(order) else None
-
-    def place_behind(self, place: Place) -> Place | None:
-        """See `Cells`."""
-        return self._mirror.behind(place)
-
-    def places(self) -> Sequence[Place]:
-        """See `Cells`."""
-        return self._mirror.order
 
     def metadata(self, key: str) -> str | None:
         """Return an entry of the document's metadata."""

@@ -27,7 +27,7 @@ from runtimed.document.stored import PendingEdit, StoredRow
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
 from runtimed.storage.database import Database
-from runtimed.storage.rows import checksum, damaged_row, is_intact
+from runtimed.storage.rows import checksum, checksum_of, damaged_row, is_intact
 
 __all__ = ["SCHEMA", "UPGRADE", "NotebookTables"]
 
@@ -184,7 +184,7 @@ class NotebookTables:
 
     def _entry(self, row: Any) -> tuple[str, str]:
         key, check, value = row
-        if not isinstance(value, bytes) or check != _checksum_of(key, value):
+        if not isinstance(value, bytes) or check != checksum_of(key, value):
             raise self._damaged(f"entry {key!r} of the notebook's metadata")
         return key, value.decode()
 
@@ -237,7 +237,7 @@ class NotebookTables:
 
     def _put_entry(self, key: str, value: str) -> None:
         data = value.encode()
-        self._db.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (key, _checksum_of(key, data), data))
+        self._db.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (key, checksum_of(key, data), data))
 
     def drop_rows(self) -> None:
         """Delete all rows: the notebook is not ready until `rows_are_complete`."""
@@ -399,11 +399,6 @@ def _is_whole(read: Callable[[Any], object], row: Any) -> bool:
     except StorageError:
         return False
     return True
-
-
-def _checksum_of(key: str, value: bytes) -> int:
-    """Return the checksum of an entry of the metadata: its value is taken for that of no other key."""
-    return checksum(key.encode("utf-8", "surrogatepass") + b"\0" + value)
 
 
 def _checked(check: object, data: object) -> tuple[int, bytes]:

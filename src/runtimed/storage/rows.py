@@ -8,12 +8,17 @@ from typing import Any
 
 from runtimed.errors import StorageError
 
-__all__ = ["checksum", "damaged_row", "from_text", "is_intact", "to_text"]
+__all__ = ["checksum", "checksum_of", "damaged_row", "from_text", "is_intact", "to_text"]
 
 
 def checksum(payload: bytes | memoryview) -> int:
     """Return the checksum of a payload's bytes (CRC-32): SQLite itself does not notice flipped bits in them."""
     return zlib.crc32(payload)
+
+
+def checksum_of(name: str, payload: bytes) -> int:
+    """Return the checksum of a payload with what it belongs to: it is taken for that of nothing else."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass") + b"\0" + payload)
 
 
 def is_intact(payload: object, expected: object) -> bool:

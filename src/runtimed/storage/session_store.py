@@ -21,7 +21,7 @@ from runtimed.storage.event_log import EventLog
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.names import NameTable
 from runtimed.storage.notebook import NotebookTables
-from runtimed.storage.rows import checksum, damaged_row
+from runtimed.storage.rows import checksum_of, damaged_row
 from runtimed.storage.unused_names import UnusedNames
 
 __all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
@@ -164,7 +164,7 @@ class SessionStore:
         self._db.execute(
             """INSERT INTO requests(client_id, request_id, checksum, reply) VALUES (?, ?, ?, ?)
             ON CONFLICT(client_id, request_id) DO NOTHING""",
-            (client_id, request_id, _checksum_of(client_id, request_id, reply), reply),
+            (client_id, request_id, checksum_of(f"{client_id} {request_id}", reply), reply),
         )
         self._remembered += 1
         if self._remembered >= _PRUNE_EVERY:
@@ -182,7 +182,7 @@ class SessionStore:
         if row is None:
             return None
         check, reply = row
-        if not isinstance(reply, bytes) or check != _checksum_of(client_id, request_id, reply):
+        if not isinstance(reply, bytes) or check != checksum_of(f"{client_id} {request_id}", reply):
             raise damaged_row(self._db.path, f"the reply to request {request_id} of client {client_id}")
         return bytes(reply)
 
@@ -466,8 +466,3 @@ class SessionStore:
     def unused_names(self) -> UnusedNames:
         """Begin a walk that deletes unreferenced ids, each step inside a transaction."""
         return UnusedNames(self._db, self._forget)
-
-
-def _checksum_of(client_id: str, request_id: int, reply: bytes) -> int:
-    """Return the checksum of a reply with its request, so that it is taken for that of no other one."""
-    return checksum(f"{client_id} {request_id} ".encode("utf-8", "surrogatepass") + reply)
