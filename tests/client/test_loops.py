@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from runtimed import AsyncBrowserSession, AsyncClient, AsyncSession, NotConnected, RuntimedError, Session
+from runtimed.client.aio import AsyncConnection
 from tests.conftest import wait_until
 
 LINES = "for n in range(3): print(n, flush=True)"
@@ -156,6 +157,64 @@ def test_closing_in_one_loop_ends_what_waits_in_another_thread_s(work):
     thread.join(60)
     work.interrupt()
     assert [str(exc) for exc in ended] == ["The connection to the daemon is closed"]
+
+
+def test_closing_the_handle_ends_its_streams_in_every_loop(work):
+    session = AsyncSession("loops")
+    past = work.run(LINES).execution_id
+    ended: list[str] = []
+    waits = threading.Event()
+
+    async def consume(events: Any) -> None:
+        try:
+            async for event in events:
+                assert event.event_type != "output"
+        except NotConnected as exc:
+            ended.append(str(exc))
+        assert [event async for event in events] == []
+
+    async def wait() -> None:
+        await session.connect()
+        execution = await session.submit(code="import time; time.sleep(60)")
+        streams = [session.subscribe(cell_ids=["none"]), execution.events(), (await session.execution(past)).events()]
+        assert (await anext(streams[2])).event_type == "execution_started"  # the others have arrived
+        consumers = [asyncio.create_task(consume(await events)) for events in streams[:2]]
+        await asyncio.sleep(0)
+        waits.set()
+        await asyncio.wait(consumers)
+        await session.connect()
+        await consume(streams[2])  # although the handle is connected again
+
+    thread = threading.Thread(target=asyncio.run, args=(wait(),))
+    thread.start()
+    wait_until(waits.is_set, "nobody waits")
+    run(session.close())
+    thread.join(60)
+    work.interrupt()
+    run(session.close())
+    assert ended == 3 * ["Not connected: the session's handle was closed"]
+
+
+@pytest.mark.parametrize("whose", ["stream", "session"])
+def test_a_stream_that_is_closed_while_it_begins_has_ended(work, whose):
+    async def main() -> Any:
+        async with AsyncSession("loops") as session:
+            events = session.subscribe()
+            first = asyncio.create_task(anext(events, None))
+            opening = AsyncConnection._connect
+
+            async def close_meanwhile(connection: AsyncConnection, *args: Any) -> None:
+                await opening(connection, *args)
+                patch.undo()
+                await (events.aclose() if whose == "stream" else session.close())
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(AsyncConnection, "_connect", close_meanwhile)
+                await asyncio.wait([first], timeout=30)
+            assert not events._connection.is_open
+            return first.exception() or first.result()
+
+    assert type(run(main())) is {"stream": type(None), "session": NotConnected}[whose]
 
 
 def test_a_client_and_a_browser_s_handle_have_no_favourite_loop_either(work):

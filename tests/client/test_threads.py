@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from runtimed import BrowserSession, Client, ConnectionLost, RuntimedError, Session
+from runtimed import BrowserSession, Client, ConnectionLost, NotConnected, RuntimedError, Session
+from runtimed.client.blocking import Connection
 from runtimed.client.connections import MAX_CONNECTIONS, MAX_IDLE
 from tests.conftest import wait_until
 
@@ -118,6 +119,44 @@ def test_closing_the_handle_ends_what_waits_in_other_threads(shared_daemon, work
     gate.open()
     assert session.run("print('again')").stdout == "again\n"
     session.close()
+
+
+def test_closing_the_handle_ends_its_iterators_in_other_threads_and_in_its_own(work, gate):
+    past = work.run("for n in range(3): print(n, flush=True)").execution_id
+    with Session("threads") as session:
+        execution = session.submit(code=gate.code)
+        iterators = [session.subscribe(cell_ids=["none"]), execution.events(), session.execution(past).events()]
+        assert next(iterators[2]).event_type == "execution_started"  # the others have arrived
+        waiting = [in_thread(list, events) for events in iterators[:2]]
+        wait_until(lambda: all(events._turn.locked() for events in iterators[:2]), "they do not wait")
+        wait_until(lambda: work.status().kernel_status == "busy", "it does not run")
+    for thread, results in waiting:
+        thread.join(30)
+        assert [(type(result), str(result)) for result in results] == [
+            (NotConnected, "Not connected: the session's handle was closed")
+        ]
+        assert results[0].notebook_id == "threads"
+    session.connect()
+    with pytest.raises(NotConnected):
+        next(iterators[2])  # although the handle is connected again
+    assert [list(events) for events in iterators] == [[], [], []]
+    gate.open()
+    assert session.wait(execution.id).success
+    session.close()
+
+
+def test_an_iterator_ends_whose_handle_was_closed_while_it_was_made(work, monkeypatch):
+    session = Session("threads")
+    session.connect()
+    opened = Connection.open
+
+    def close_meanwhile(connection: Connection, *args: Any) -> None:
+        opened(connection, *args)
+        session.close()
+
+    monkeypatch.setattr(Connection, "open", close_meanwhile)
+    with pytest.raises(NotConnected):
+        session.subscribe()
 
 
 def test_a_signal_handler_calls_in_the_middle_of_a_call(work, gate):

@@ -47,8 +47,9 @@ class AsyncHandle(Handle):
         return await apart(self._identity, flow, start_daemon=start_daemon)
 
     def _stream(self, plan: calls.Stream) -> EventStream:
-        self._check_connected()
         stream = EventStream(self, plan)
+        self._streams[id(stream)] = stream
+        self._check_connected()  # another thread may have closed the handle before it knew this stream
         if plan.counts_from_now:
             stream.pin()
         return stream
@@ -58,7 +59,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
     """The events of a session or of one execution, on a connection of their own, for one task of one event loop.
 
     Iterate with `async for`; leaving the loop closes it. Awaiting it (`events = await session.subscribe()`) ensures
-    that it has begun. `aclose` ends it early.
+    that it has begun. `aclose` ends it early. Closing the session's handle ends it with NotConnected.
     """
 
     def __init__(self, session: AsyncHandle, plan: calls.Stream) -> None:
@@ -71,6 +72,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         self._next: Event | None = None
         self._is_taken = False
         self._is_over = False
+        self._is_left = False
 
     def __del__(self) -> None:
         self._close()
@@ -88,9 +90,12 @@ class EventStream(AsyncIterator[ExecutionEvent]):
             except asyncio.CancelledError:
                 raise  # nothing is lost: it continues where it was
             except BaseException as exc:
-                if self._is_over and isinstance(exc, RuntimedError):  # closed during the wait
-                    raise StopAsyncIteration from None
+                was_over = self._is_over
                 self._close()
+                if isinstance(exc, RuntimedError) and self._is_left:
+                    raise self._session._stream_ended() from None
+                if isinstance(exc, RuntimedError) and was_over:  # closed during the wait
+                    raise StopAsyncIteration from None
                 raise
         raise StopAsyncIteration
 
@@ -109,6 +114,18 @@ class EventStream(AsyncIterator[ExecutionEvent]):
         if self._events is not None:
             self._events.close()
         self._connection.close()
+
+    def leave(self) -> None:
+        """See `HandleStream`."""
+        if not self._is_over:
+            self._is_left = True
+            self._connection.close()
+
+    def _check_open(self) -> None:
+        if self._is_left:
+            raise self._session._stream_ended()
+        if self._is_over:
+            raise ConnectionLost("The stream of events is closed")
 
     def pin(self) -> None:
         """Let the events count from now on."""
@@ -149,6 +166,7 @@ class EventStream(AsyncIterator[ExecutionEvent]):
 
     async def _begin(self) -> AsyncEvents:
         """Begin. After a cancellation it begins again with the same ids."""
+        self._check_open()
         if self._events is None:
             plan, session = self._plan, self._session
             await session._perform(plan.prepare())
@@ -159,6 +177,11 @@ class EventStream(AsyncIterator[ExecutionEvent]):
                 except ConnectionLost:
                     after = None  # the daemon has died: it continues where the next one begins
             await self._connection.open()
+            try:
+                self._check_open()
+            except RuntimedError:
+                self._connection.close()  # as another task did meanwhile
+                raise
             if after is None:
                 after = self._connection.joined["last"]
             self._events = self._connection.stream(plan.begin(after))
@@ -167,8 +190,8 @@ class EventStream(AsyncIterator[ExecutionEvent]):
     async def _step(self) -> ExecutionEvent | None:
         """Take one event, and return its public form."""
         plan, session = self._plan, self._session
+        events = await self._begin()
         if self._next is None:
-            events = await self._begin()
             with plan.translated_errors():
                 self._next = await anext(events, None)
         event = self._next

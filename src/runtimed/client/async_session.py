@@ -87,8 +87,12 @@ class AsyncSession(AsyncHandle):
         self._was_connected = True
 
     async def close(self) -> None:
-        """Leave the session; it lives on. Idempotent."""
+        """Leave the session; it lives on. Idempotent.
+
+        Calls that wait in other threads or tasks end with ConnectionLost, iterators of events with NotConnected.
+        """
         self._connection.close()
+        self._leave_streams()
 
     async def stop(self) -> None:
         """See `calls.stop`."""

@@ -100,9 +100,9 @@ class Connection:
         channel = self._channel
         if channel is None:
             return
-        if self._is_in_use and self._pid == self._identity.pid:
-            channel.hang_up()
-        else:
+        if self._pid == self._identity.pid:
+            channel.hang_up()  # a thread may begin to wait just now
+        if not self._is_in_use or self._pid != self._identity.pid:
             channel.close()
 
     @contextlib.contextmanager

@@ -57,14 +57,18 @@ class BlockingHandle(Handle):
         self._perform(plan.prepare())
         connection = Connection(self._identity, self._join)
         connection.open()
-        return EventIterator(self, connection, plan)
+        stream = EventIterator(self, connection, plan)
+        self._streams[id(stream)] = stream
+        self._check_connected()  # another thread may have closed the handle before it knew this stream
+        return stream
 
 
 class EventIterator(Iterator[ExecutionEvent]):
     """The events of a session or of one execution, on a connection of their own, for one thread at a time.
 
     A slow consumer delays nothing else. `close` ends the iterator early, from any thread; so does dropping it, as
-    `break` does. In a forked child it continues as a stream of its own.
+    `break` does. Closing the session's handle ends it with NotConnected. In a forked child it continues as a stream of
+    its own.
     """
 
     def __init__(self, session: BlockingHandle, connection: Connection, plan: calls.Stream) -> None:
@@ -74,6 +78,7 @@ class EventIterator(Iterator[ExecutionEvent]):
         self._events = connection.stream(plan.begin(connection.joined["last"]))
         self._turn = threading.Lock()
         self._is_over = False
+        self._is_left = False
 
     def __del__(self) -> None:
         self.close()
@@ -87,15 +92,20 @@ class EventIterator(Iterator[ExecutionEvent]):
                 if public is not None:
                     return public
         except BaseException as exc:
-            if self._is_over and isinstance(exc, RuntimedError):  # closed during the wait
-                raise StopIteration from None
+            was_over = self._is_over
             self.close()
+            if isinstance(exc, RuntimedError) and self._is_left:
+                raise self._session._stream_ended() from None
+            if isinstance(exc, RuntimedError) and was_over:  # closed during the wait
+                raise StopIteration from None
             raise
         finally:
             self._turn.release()
         raise StopIteration
 
     def _step(self) -> ExecutionEvent | None:
+        if self._is_left:
+            raise self._session._stream_ended()
         with self._plan.translated_errors():
             event = next(self._events)
         blobs = self._session._perform(calls.fetch_blobs(self._session._notebook, blobs_in(event)))
@@ -109,6 +119,12 @@ class EventIterator(Iterator[ExecutionEvent]):
         with contextlib.suppress(ValueError):  # another thread waits in it, and the end of the connection wakes that
             self._events.close()
         self._connection.close()
+
+    def leave(self) -> None:
+        """See `HandleStream`."""
+        if not self._is_over:
+            self._is_left = True
+            self._connection.close()
 
     def __enter__(self) -> EventIterator:
         return self

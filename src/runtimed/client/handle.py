@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TypeVar
+from typing import Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from runtimed.client import calls
 from runtimed.client.calls import Notebook
@@ -16,6 +17,13 @@ from runtimed.protocol.session_operations import Join
 __all__ = ["Handle", "documented", "session_duration"]
 
 T = TypeVar("T", bound=type)
+
+
+class HandleStream(Protocol):
+    """A stream of a handle, which ends with it."""
+
+    def leave(self) -> None:
+        """End the stream with NotConnected, from any thread. Idempotent."""
 
 
 class Handle:
@@ -54,6 +62,7 @@ class Handle:
             max_duration_minutes=session_duration("max_duration_minutes", max_duration_minutes, unit=60),
         )
         self._was_connected = False
+        self._streams: WeakValueDictionary[int, HandleStream] = WeakValueDictionary()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -69,6 +78,17 @@ class Handle:
     def client_id(self) -> ClientId:
         """The id of this client, generated with the handle: the author of its edits for other clients."""
         return self._identity.client_id
+
+    def _leave_streams(self) -> None:
+        """End the streams of this handle."""
+        # Other threads may begin streams meanwhile: this copy is one step, which an iteration is not.
+        for reference in self._streams.valuerefs():
+            stream = reference()
+            if stream is not None:
+                stream.leave()
+
+    def _stream_ended(self) -> NotConnected:
+        return NotConnected("Not connected: the session's handle was closed", notebook_id=self.notebook_id)
 
     def _check_was_connected(self) -> None:
         if not self._was_connected:
