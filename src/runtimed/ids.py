@@ -16,6 +16,7 @@ __all__ = [
     "ExecutionId",
     "HostEpoch",
     "SessionId",
+    "cell_id_of",
     "check_client_id",
     "check_label",
     "check_session_id",
@@ -63,6 +64,12 @@ def new_browser_session_id() -> SessionId:
 def new_cell_id() -> CellId:
     """Return a fresh cell id."""
     return CellId(f"cell-{uuid.uuid4()}")
+
+
+def cell_id_of(execution_id: str) -> CellId:
+    """Return the id of the cell that is new with an execution, the same whenever its client asks for it again."""
+    digest = hashlib.sha256(execution_id.encode("utf-8", "surrogatepass")).digest()
+    return CellId(f"cell-{uuid.UUID(bytes=digest[:16])}")
 
 
 def new_execution_id() -> ExecutionId:

@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from runtimed import (
+    AsyncExecution,
     AsyncSession,
     CellNotFound,
     ExecutionCancelled,
@@ -191,9 +192,39 @@ def test_asking_again_while_the_kernel_starts_queues_it_once(data_dir):
 def test_submitting_again_under_the_same_id_runs_nothing_twice(with_kernel):
     with_kernel.run("ran = 0")
     execution_id = str(uuid.uuid4())
-    for _ in range(2):
-        with_kernel.submit(code="ran += 1", execution_id=execution_id)
+    handles = [with_kernel.submit(code="ran += 1", execution_id=execution_id) for _ in range(2)]
     assert with_kernel.run("print(ran)").stdout == "1\n"
+    assert {(handle.id, handle.cell_id) for handle in handles} == {(execution_id, handles[0].wait().cell_id)}
+    assert with_kernel.submit(handles[0].cell_id, execution_id=execution_id).cell_id == handles[0].cell_id
+
+
+def test_an_id_is_refused_for_another_cell_and_for_other_code(with_kernel):
+    first = with_kernel.submit(with_kernel.create_cell("1"), execution_id=str(uuid.uuid4()))
+    other = with_kernel.create_cell("2")
+    cells = len(with_kernel.get_cell_ids())
+    for call in ({"code": "1"}, {"cell_id": other}, {"cell_id": other, "unless_queued": True}):
+        with pytest.raises(RuntimedError, match=f"The execution '{first.id}' was queued for the cell") as caught:
+            with_kernel.submit(execution_id=first.id, **call)
+        assert caught.value.cell_id == first.cell_id
+    with pytest.raises(RuntimedError, match="was queued with other code; give this one an id of its own"):
+        with_kernel.submit(first.cell_id, code="2", execution_id=first.id)
+    assert with_kernel.get_cell_source(first.cell_id) == "1"
+    assert len(with_kernel.get_cell_ids()) == cells
+    assert first.wait().value == 1
+
+
+def test_an_id_is_refused_for_other_code_while_the_kernel_starts_for_it(data_dir):
+    async def scenario() -> None:
+        async with AsyncSession("s") as session:
+            asked = [session.submit("cell", code=code, execution_id="once") for code in ("1", "2", "1")]
+            first, other, again = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(first, AsyncExecution)
+            assert (await first.wait()).value == 1
+            assert "was queued with other code" in str(other)
+            assert isinstance(again, AsyncExecution)
+            assert (again.id, again.cell_id) == ("once", "cell")
+
+    asyncio.run(scenario())
 
 
 def test_what_follows_the_past_comes_once(with_kernel, gate):

@@ -86,7 +86,8 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
     before that has started has queued nothing. If `kernel` is None, NoKernel is raised instead.
 
     With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
-    which says what `whole` means; else the reply comes at once. An id that is known already is not queued again.
+    which says what `whole` means; else the reply comes at once. An id that is known already is not queued again; it is
+    refused for another cell, or other code.
     With `program`, a Python kernel runs the source as a program; the document holds the source alone.
     With `user_expressions`, the kernel evaluates these behind the code, each by a name; `Finished` has their values.
     With `unless_queued`, nothing is queued while the latest execution of the cell is one of exactly this code and has

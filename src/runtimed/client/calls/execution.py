@@ -18,7 +18,7 @@ from runtimed.client.flows import Flow, OnEvent, ask, follow_events
 from runtimed.durations import DEFAULT_TIMEOUT, check_duration
 from runtimed.errors import RuntimedError
 from runtimed.execution.outputs import OutputFold, blobs_in, to_public
-from runtimed.ids import CellId, ExecutionId, new_cell_id, new_execution_id
+from runtimed.ids import CellId, ExecutionId, cell_id_of, new_execution_id
 from runtimed.models import ExecutionEvent, ExecutionResult, Output
 from runtimed.progress import Progress
 from runtimed.protocol import execution_operations as execution_ops
@@ -85,7 +85,8 @@ def submit(
         cell_id: The cell to execute; None for a new one at the end of the document.
         code: The cell's new source, set in the same step; None executes the cell unchanged. A cell that does not exist
             is added.
-        execution_id: The id of the execution, which makes a repeated call idempotent; None for a generated one.
+        execution_id: The id of the execution, which makes a repeated call idempotent: of the same cell and code it
+            returns the same handle. None for a generated one.
         stdin: Whether its code may ask for input (`input()`, `getpass`), because a client will `answer`; else asking
             raises.
         unless_queued: Whether to queue nothing while the latest execution of this cell has exactly this code and has
@@ -103,6 +104,7 @@ def submit(
         TypeError: If neither a cell nor code is given.
         CellNotFound: If there is no such cell, and no code.
         InvalidCell: If it is no code cell, or the code is no valid source of a cell.
+        RuntimedError: If `execution_id` is that of an execution of another cell, or of other code.
         ExecutionTimeout: If the kernel takes too long to start. The execution is queued, and begins when it is there.
         KernelStartFailed: If a kernel was needed and did not start.
 
@@ -118,10 +120,11 @@ def submit(
     if code is not None:
         check_text("code", code)
     timeout_secs = check_duration("timeout_secs", timeout_secs)
+    execution_id = execution_id or new_execution_id()
     operation = execution_ops.Enqueue(
         notebook_id=notebook.id,
-        execution_id=execution_id or new_execution_id(),
-        cell_id=cell_id or new_cell_id(),
+        execution_id=execution_id,
+        cell_id=cell_id or cell_id_of(execution_id),
         source=code,
         watch=False,
         stdin=stdin,

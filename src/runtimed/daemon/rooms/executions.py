@@ -17,7 +17,7 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.document import editing
 from runtimed.document.checks import check_cell_id, check_execution, check_source
-from runtimed.errors import CellNotFound, InvalidCell, StorageError
+from runtimed.errors import CellNotFound, InvalidCell, RuntimedError, StorageError
 from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId
@@ -115,9 +115,28 @@ class Executions:
             # It is queued all the same, so nobody may be told that it is not.
             logger.warning("cell %s is written later: %s", request.cell_id, exc)
 
-    def is_known(self, execution_id: str) -> bool:
-        """Whether this execution was queued already, however it ended."""
-        return self._store.execution(ExecutionId(execution_id)) is not None
+    def is_known(self, request: Enqueue) -> bool:
+        """Whether this execution was queued already, however it ended.
+
+        Raises:
+            RuntimedError: If its id is that of an execution of another cell, or of other code. A request without code
+                asks for whatever code it has.
+        """
+        row = self._store.execution(ExecutionId(request.execution_id))
+        if row is None:
+            return False
+        what = None
+        if request.cell_id != row.cell_id:
+            what = f"for the cell {row.cell_id!r}"
+        elif request.source is not None and programs.join(request.source, request.program) != row.source:
+            what = "with other code"
+        if what is not None:
+            raise RuntimedError(
+                f"The execution {request.execution_id!r} was queued {what}; give this one an id of its own",
+                execution_id=request.execution_id,
+                cell_id=row.cell_id,
+            )
+        return True
 
     def queued_already(self, request: Enqueue) -> ExecutionId | None:
         """Return the execution that a request with `unless_queued` asks for once more; None if it is to be queued.
@@ -125,7 +144,7 @@ class Executions:
         Raises:
             CellNotFound, InvalidCell: If the cell cannot be executed.
         """
-        if not request.unless_queued or self.is_known(request.execution_id):
+        if not request.unless_queued or self.is_known(request):
             return None
         rows = self._store.unfinished_executions()
         latest = next((row for row in reversed(rows) if row.cell_id == request.cell_id), None)

@@ -106,10 +106,11 @@ class RoomKernel(Hosted):
         """Whether an execution has nothing to do with the start of a kernel; else see `start`.
 
         Raises:
+            RuntimedError: If its id is another execution's.
             CellNotFound, InvalidCell: If the cell cannot be executed: nobody should start a kernel for it.
             StorageError: If the execution cannot be stored.
         """
-        if self.executions.is_known(execution.execution_id):
+        if self.executions.is_known(execution):
             return True
         self._host.check_room()
         self.executions.source_of(execution)
@@ -388,19 +389,21 @@ class RoomKernel(Hosted):
         """Queue an execution, once for each id; see `Executions.enqueue`.
 
         Raises:
+            RuntimedError: If its id is another execution's.
             CellNotFound, InvalidCell: If the cell cannot be executed.
             NoKernel: If there is no kernel.
             StorageError: If it cannot be stored; then it is not queued.
         """
-        if self.executions.is_known(request.execution_id):
+        if self.executions.is_known(request):
             return
         self._host.check_room()
         source = self.executions.source_of(request)
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
-        self._held.pop(request.execution_id, None)
         self._queue_held()
-        # What came before it may have been queued just now.
+        # What came before it may have been queued just now, or it was held itself.
+        if self.executions.is_known(request):
+            return
         queued = self.executions.queued_already(request)
         if queued is not None:
             self._joined[request.execution_id] = queued
