@@ -4,6 +4,7 @@
   as a `with` block; callers check their values before they enter it.
 * A Rust panic arrives as a BaseException. One in a write leaves a poisoned Document, and dropping that crashes too,
   even at the interpreter's exit: it is made immortal, and everything asked of it afterwards raises StorageError.
+* Too little memory to unpack a chunk is a parse error by its type, and damage in no way: it comes from a MemoryError.
 * A panic in a read (a Counter) does no harm: that value is not there for us.
 * Heads that the document does not know read as an empty document, without a word: ask `knows` first.
 * A snapshot followed by changes of which one is missing loads without those that depend on it: ask `knows`, too.
@@ -36,6 +37,9 @@ GENESIS: Final = bytes.fromhex(
 )
 """The first change of every document: `schema` 1, and empty maps `metadata` and `cells`. Its bytes never change: two
 documents that made these maps each by itself would lose the cells of one when they merge."""
+
+_NO_MEMORY: Final = "out of memory"
+"""How an error of automerge ends that unpacked a chunk and got no memory for it; elsewhere it aborts the process."""
 
 _KINDS: Final[tuple[tuple[Any, Literal["map", "list", "text"]], ...]] = (
     (core.ObjType.Map, "map"),
@@ -188,7 +192,8 @@ class Engine:
             if self._document is not None and not self._answers():
                 self._broken = f"automerge cannot {doing}: {exc}"
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._document))
-            raise StorageError(f"automerge cannot {doing}: {exc}") from exc
+            cause = MemoryError(str(exc)) if str(exc).endswith(_NO_MEMORY) else exc
+            raise StorageError(f"automerge cannot {doing}: {exc}") from cause
 
     def _is_harmless(self, exc: StorageError) -> bool:
         """Whether a read failed at a value that automerge cannot show, with the document as good as before."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,7 @@ from runtimed.daemon.rooms import document_work
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_work import PATIENCE, REST, DocumentWork
 from runtimed.daemon.rooms.events import EventLog
-from runtimed.daemon.rooms.worker import WORKER, Ended, Finding, Judgement, judge, work_on
+from runtimed.daemon.rooms.worker import WORKER, Ended, Finding, Judgement, judge, run, work_on
 from runtimed.document import editing
 from runtimed.document.contents import Contents
 from runtimed.document.stored import StoredNotebook, StoredRow
@@ -36,6 +37,7 @@ from runtimed.storage.rows import checksum
 from runtimed.storage.session_store import SessionStore
 from tests.conftest import command_of, processes_of, wait_until
 from tests.daemon.conftest import until
+from tests.document.edited import EditedDocument
 from tests.large import database_of, large_document, source_of, write_large_notebook
 
 MIB = 2**20
@@ -90,6 +92,34 @@ def test_damage_is_found_by_a_real_process():
     found = asyncio.run(work_on(reading(large_document(3, ID))))
     assert found.judgement is Judgement.HEALTHY
     assert len(msgspec.msgpack.decode(found.answer, type=Contents).cells) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [(60, b"bad document chunk: out of memory"), (110, b"memory allocation of")],
+    ids=["while it is unpacked", "while it is loaded"],
+)
+def test_too_little_memory_is_no_damage_wherever_it_ends(limit: int, said: bytes):
+    code = f"""
+import os, resource
+resource.setrlimit(resource.RLIMIT_DATA, ({limit * MIB}, {limit * MIB}))
+os.execv({WORKER[0]!r}, [*{WORKER!r}, "60"])
+"""
+    data = msgspec.msgpack.encode(reading(bulky_document()))
+    ended = asyncio.run(run([sys.executable, "-c", code], data, 60))
+    assert said in ended.said
+    assert judge(ended).judgement is Judgement.UNKNOWN
+    assert "too little memory to load it" in judge(ended).reason
+
+
+@cache
+def bulky_document() -> bytes:
+    """The snapshot of a notebook that needs some 120 MiB; each of its code points takes more memory than a byte."""
+    document = EditedDocument.create(ID)
+    for n in range(30):
+        document.add_cell(CellId(f"large-{n}"), str(n % 10) * 2_000_000, "code", author=ME)
+    return document.save()
 
 
 def test_what_is_found_once_and_not_again_is_no_damage(tmp_path):
