@@ -33,10 +33,15 @@ def database_of(data_dir: Path, name: str) -> Path:
 
 def write_large_notebook(data_dir: Path, name: str, cells: int, *, set_aside: bool = False) -> Path:
     """Write a notebook as an earlier release left it, whose cells are in its document alone; return the path."""
+    # One document serves all sessions: to write it takes seconds.
+    return write_document(data_dir, name, large_document(cells, SessionId("large")), set_aside=set_aside)
+
+
+def write_document(data_dir: Path, name: str, document: bytes, *, set_aside: bool = False) -> Path:
+    """Write a notebook as an earlier release left it, with this snapshot; return the path."""
     path = database_of(data_dir, name)
     with SessionStore(path) as store:
-        # One document serves all sessions: to write it takes seconds.
-        store.notebook.put_snapshot(large_document(cells, SessionId("large")), 0)
+        store.notebook.put_snapshot(document, 0)
         if set_aside:
             store.notebook.set_aside()
     if not set_aside:

@@ -1,5 +1,6 @@
 """A document that is edited as a daemon and its worker do it: decided upon what it says, then applied."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from runtimed.document import editing
@@ -25,17 +26,19 @@ class EditedDocument(NotebookDocument):
     """A document with a method for each edit; implements `Cells`, so that they are decided upon it."""
 
     def count(self) -> int:
-        return len(self.cells())
+        return len(self._mirror.order)
 
     def places(self) -> list[Place]:
-        return [(cell.position, cell.id) for cell in self.cells()]
+        return self._mirror.order
 
     def place_at(self, index: int) -> Place | None:
-        places = self.places()
-        return places[index] if -len(places) <= index < len(places) else None
+        order = self._mirror.order
+        return order[index] if -len(order) <= index < len(order) else None
 
     def place_behind(self, place: Place) -> Place | None:
-        return next((other for other in self.places() if other > place), None)
+        order = self._mirror.order
+        found = bisect_right(order, place)
+        return order[found] if found < len(order) else None
 
     def add_cell(
         self, cell_id: CellId, source: str, cell_type: CellType, index: int | None = None, *, author: ClientId
