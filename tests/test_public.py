@@ -132,6 +132,7 @@ ERRORS = {
     "SessionNotFound": runtimed.SessionError,
     "SessionClosed": runtimed.SessionError,
     "CellNotFound": runtimed.RuntimedError,
+    "InvalidArgument": runtimed.RuntimedError,
     "InvalidCell": runtimed.RuntimedError,
     "ExecutionTimeout": runtimed.RuntimedError,
     "ExecutionCancelled": runtimed.RuntimedError,

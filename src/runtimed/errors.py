@@ -19,6 +19,7 @@ __all__ = [
     "ExecutionFailed",
     "ExecutionTimeout",
     "InvalidAction",
+    "InvalidArgument",
     "InvalidCell",
     "InvalidCookieFile",
     "KernelDied",
@@ -78,6 +79,10 @@ class DaemonUnavailable(RuntimedError):
 
 class ProtocolError(RuntimedError):
     """The other side violated the protocol, or speaks another version of it."""
+
+
+class InvalidArgument(RuntimedError, ValueError, TypeError):
+    """An argument of a call has a wrong type, is out of bounds or no valid Unicode (attribute `argument`: its name)."""
 
 
 class SessionError(RuntimedError):

@@ -68,7 +68,7 @@ def new_cell_id() -> CellId:
 
 def cell_id_of(execution_id: str) -> CellId:
     """Return the id of the cell that is new with an execution, the same whenever its client asks for it again."""
-    digest = hashlib.sha256(execution_id.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(ascii(execution_id).encode()).digest()  # of whatever is given: it is checked later
     return CellId(f"cell-{uuid.UUID(bytes=digest[:16])}")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from runtimed.protocol.arguments import check_operation
 from runtimed.protocol.events import Event
 from runtimed.protocol.operation import Operation, ReplyT, Streamed, read_reply
 
@@ -22,9 +23,16 @@ OnEvent = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Send a request; the reply's map comes back."""
+    """Send a request; the reply's map comes back.
+
+    Raises:
+        InvalidArgument: If the operation is none; so does `Follow`.
+    """
 
     operation: Operation[Any]
+
+    def __post_init__(self) -> None:
+        check_operation(self.operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,9 @@ class Follow:
     operation: Streamed[Any]
     on_event: OnEvent
     timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        check_operation(self.operation)
 
 
 Step = Ask | Follow

@@ -14,7 +14,7 @@ from runtimed.errors import NotConnected, SessionError
 from runtimed.ids import ClientId, SessionId, check_session_id, new_notebook_id
 from runtimed.protocol.session_operations import Join
 
-__all__ = ["Handle", "documented", "session_duration"]
+__all__ = ["Handle", "HandleStream", "documented", "session_duration"]
 
 T = TypeVar("T", bound=type)
 

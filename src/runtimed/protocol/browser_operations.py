@@ -66,6 +66,7 @@ class StartBrowser(InRoom[StartBrowserReply], frozen=True, tag="start_browser"):
 
     kind = "browser"
     is_free_form = True
+    raw_texts = frozenset({"environment"})
 
     config: dict[str, Any]
     environment: Environment = msgspec.field(default_factory=dict)
@@ -144,6 +145,7 @@ class SetCookies(OnBrowser[Done], frozen=True, tag="set_cookies"):
     """
 
     is_free_form = True
+    raw_texts = frozenset({"cookie_file"})
 
     cookies: list[dict[str, Any]]
     cookie_file: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -59,6 +59,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cwd: The folder in which it works.
         path: The absolute path of its file; None for standard input.
     """
+
+    raw_texts: ClassVar[frozenset[str]] = frozenset({"argv", "cwd", "path"})
 
     argv: Texts
     cwd: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from runtimed.models import SyncEnvironmentResult
@@ -56,6 +58,8 @@ class KernelChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         folder: Where the kernel works, and where the search for project files begins; None for the client's folder.
     """
 
+    raw_texts: ClassVar[frozenset[str]] = frozenset({"env_source", "folder"})
+
     kernel_type: str = "python"
     env_source: str = "auto"
     folder: str | None = None
@@ -73,6 +77,8 @@ class DescribeProcess(Operation[Done], frozen=True, tag="describe_process"):
         uv: The uv that it has found; None if it has none.
         inherited: What a child of it would have beside these; None leaves it to the daemon.
     """
+
+    raw_texts = frozenset({"environment", "cwd", "interpreter", "uv"})
 
     environment: Environment = msgspec.field(default_factory=dict)
     cwd: str | None = None

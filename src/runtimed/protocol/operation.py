@@ -39,11 +39,13 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
     """A request of one side of a connection to the other. The parameter is the reply's content.
 
     Attributes:
+        raw_texts: Fields whose texts may hold lone surrogates, as paths do, or are checked elsewhere.
         is_free_form: Whether a field may have any shape; the decoder counts the operation's values first.
         is_quick: Whether it takes no time, or ends what does: an overloaded host still accepts it.
         needs_process: Whether a kernel may start for it: the client describes its process first (`DescribeProcess`).
     """
 
+    raw_texts: ClassVar[frozenset[str]] = frozenset()
     is_free_form: ClassVar[bool] = False
     is_quick: ClassVar[bool] = False
     needs_process: ClassVar[bool] = False
@@ -51,6 +53,8 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
 
 class OnSession(Operation[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
     """An operation of the daemon on one session. By itself it does not count as use: idle time goes on."""
+
+    raw_texts = frozenset({"notebook_id"})  # `check_session_id` has a sentence of its own
 
     notebook_id: str
 

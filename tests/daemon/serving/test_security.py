@@ -537,7 +537,7 @@ def test_an_absurd_id_is_refused_in_a_sentence_and_the_connection_goes_on(shared
         channel.close()
 
         assert isinstance(refused, Failure)
-        assert refused.error in ("SessionError", "CellNotFound", "InvalidCell")
+        assert refused.error in ("SessionError", "CellNotFound", "InvalidCell", "InvalidArgument")
         assert len(refused.message) < 2000
         assert isinstance(answered, Reply)
         assert session.get_cells() == []

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import get_args
+
+import msgspec
 
 from runtimed.client.calls.executions import enqueue, queued, timed_out
 from runtimed.client.calls.notebook import Notebook
@@ -49,7 +52,16 @@ class Stream:
         self._enqueue = enqueue
         self._execution_id = execution_id if enqueue is None else enqueue.execution_id
         self._timeout_secs = timeout_secs
-        self._cell_ids = None if cell_ids is None else list(cell_ids)
+        operation: execution_ops.Watch | execution_ops.Subscribe
+        if self._execution_id is not None:
+            operation = execution_ops.Watch(notebook_id=notebook.id, execution_id=self._execution_id, whole=True)
+        else:
+            operation = execution_ops.Subscribe(
+                notebook_id=notebook.id,
+                cell_ids=None if cell_ids is None else list(cell_ids),
+                comms=event_types is not None and "comm" in event_types,
+            )
+        self._follow = Follow(operation, lambda _event: None, timeout_secs)
         self._event_types = None if event_types is None else frozenset(event_types)
 
     @property
@@ -66,17 +78,11 @@ class Stream:
         """Return the step to follow.
 
         Args:
-            after: Number of the last event before those that count.
+            after: Number of the last event before those that count. All events of an execution count.
         """
-        operation: execution_ops.Watch | execution_ops.Subscribe
-        if self._execution_id is not None:
-            operation = execution_ops.Watch(notebook_id=self._notebook.id, execution_id=self._execution_id, whole=True)
-        else:
-            comms = self._event_types is not None and "comm" in self._event_types
-            operation = execution_ops.Subscribe(
-                notebook_id=self._notebook.id, cell_ids=self._cell_ids, after=after, comms=comms
-            )
-        return Follow(operation, lambda _event: None, self._timeout_secs)
+        if not self.counts_from_now:
+            return self._follow
+        return replace(self._follow, operation=msgspec.structs.replace(self._follow.operation, after=after))
 
     def public(self, event: Event, blob_values: BlobValues) -> ExecutionEvent | None:
         """Return the event for the consumer; None for one that it does not get."""

@@ -27,6 +27,7 @@ from runtimed.protocol import document_operations as document_ops
 from runtimed.protocol import execution_operations as execution_ops
 from runtimed.protocol import kernel_operations as kernel_ops
 from runtimed.protocol import session_operations as session_ops
+from runtimed.protocol.arguments import check_values
 from runtimed.protocol.browser_operations import DeleteProfile, ListProfiles, OnBrowser, ReadActions, StartBrowser
 from runtimed.protocol.client_operations import ClientOperation, DaemonOperation, RoomOperation
 from runtimed.protocol.connection import Asked
@@ -55,6 +56,7 @@ def dispatch(daemon: Daemon, peer: Peer, asked: Asked[ClientOperation, Any]) -> 
         RuntimedError: If it fails; the client gets the same error.
     """
     operation = asked.operation
+    check_values(operation)
     if not isinstance(operation, InRoom):
         return _in_daemon(daemon, peer, operation)
     if isinstance(operation, session_ops.Join):

@@ -1,0 +1,128 @@
+"""Refuses operations that the other side would refuse, with a sentence about the argument. Nothing here sends one.
+
+What a caller gives to a call travels in the fields of its operation, so that all calls are checked in one place.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import reprlib
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any, Final, Literal, get_args, get_origin
+
+import msgspec
+
+from runtimed.errors import InvalidArgument
+from runtimed.protocol.operation import Operation
+
+__all__ = ["check_operation", "check_values"]
+
+_EXPECTED: Final = re.compile(r"Expected (?P<what>.*?)(?:, got (?P<got>.*))?")
+_PYTHON: Final = {"null": "None", "array": "list", "object": "dict"}
+
+
+def check_operation(operation: Operation[Any]) -> None:
+    """Check all fields of an operation.
+
+    Raises:
+        InvalidArgument: If one is of a wrong type, out of bounds, not valid Unicode, or cannot be sent at all.
+    """
+    plain: dict[str, Any] = {}
+    for name in operation.__struct_fields__:
+        value = getattr(operation, name)
+        try:
+            plain[name] = msgspec.to_builtins(value, builtin_types=(bytes,))
+        except (TypeError, RecursionError) as exc:
+            raise InvalidArgument(
+                f"{name} cannot be sent ({exc}): give texts, numbers, bytes, None, and lists and dicts of them",
+                argument=name,
+            ) from exc
+    try:
+        msgspec.convert(plain, type(operation), builtin_types=(bytes,))
+    except msgspec.ValidationError as exc:
+        raise _refused(operation, str(exc)) from exc
+    except UnicodeEncodeError:
+        _walk(operation, "", every_text=True)  # msgspec reads a text also where none is expected
+    check_values(operation)
+
+
+def check_values(operation: Operation[Any]) -> None:
+    """Check the texts and numbers of an operation whose fields have the right types.
+
+    Raises:
+        InvalidArgument: If a text that is not one of `raw_texts` holds a lone surrogate, or if a number is not finite,
+            or has more than 64 bits.
+    """
+    try:
+        msgspec.msgpack.encode(operation)
+    except (UnicodeEncodeError, OverflowError):
+        _walk(operation, "")
+    else:
+        if operation.is_free_form:  # it may hold a number that is not finite
+            _walk(operation, "")
+
+
+def _walk(value: object, path: str, *, every_text: bool = False) -> None:
+    match value:
+        case str() if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as exc:
+                raise InvalidArgument(
+                    f"{path} must be valid Unicode; there is a lone surrogate at {exc.start}: remove it, or replace it "
+                    'with text.encode(errors="replace").decode()',
+                    argument=path,
+                ) from exc
+        case msgspec.Struct():
+            for name in value.__struct_fields__:
+                if every_text or name not in _raw_texts(type(value)):
+                    _walk(getattr(value, name), name, every_text=every_text)
+        case Mapping():
+            for key, each in value.items():
+                _walk(key, f"a key of {path}")
+                _walk(each, f"{path}.{key}")
+        case list() | tuple():
+            for at, each in enumerate(value):
+                _walk(each, f"{path}[{at}]")
+        case float() if not math.isfinite(value):
+            raise InvalidArgument(f"{path} is {value}: give a finite number", argument=path)
+        case int() if not -(2**63) <= value < 2**64:
+            raise InvalidArgument(f"{path} is {reprlib.repr(value)}: give an int of at most 64 bits", argument=path)
+        case _:
+            pass
+
+
+@functools.cache
+def _raw_texts(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset[str]().union(*(vars(base).get("raw_texts", ()) for base in kind.__mro__))
+
+
+def _refused(operation: Operation[Any], reason: str) -> InvalidArgument:
+    """Say what msgspec says in the words of Python."""
+    problem, _, place = reason.rpartition(" - at ")
+    in_key, _, path = place.strip("`").rpartition("$.")
+    parent, _, name = path.rpartition(".")
+    expected = _EXPECTED.fullmatch(problem)
+    if expected is not None and expected["got"] is not None:
+        given = _python(expected["got"])
+        given, wanted = given if given == "None" else f"of the type {given}", _python(expected["what"])
+    else:
+        owner = attrgetter(parent)(operation) if parent else operation
+        value = getattr(owner, name)
+        given = f"of the length {len(value)}" if isinstance(value, list | tuple | dict) else reprlib.repr(value)
+        wanted = " or ".join(map(repr, _choices(owner, name))) if expected is None else _python(expected["what"])
+    return InvalidArgument(f"{'a key of ' if in_key else ''}{name} is {given}: give {wanted}", argument=name)
+
+
+def _python(words: str) -> str:
+    return re.sub(r"\w+", lambda word: _PYTHON.get(word[0], word[0]), words.replace("`", "")).replace(" | ", " or ")
+
+
+def _choices(owner: msgspec.Struct, name: str) -> list[Any]:
+    """Return the values of a field that is a Literal, or one of None."""
+    hint = next(field.type for field in msgspec.structs.fields(owner) if field.name == name)
+    parts = [hint] if get_origin(hint) is Literal else get_args(hint)
+    return [choice for part in parts for choice in (get_args(part) or [None])]
