@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from runtimed import Client, Output, RuntimedError, Session
-from tests.client.faces import AsyncFace, SyncFace
 from tests.conftest import own_daemon, wait_until
 
 pytestmark = pytest.mark.slow
@@ -43,14 +42,11 @@ def limited_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module", params=[SyncFace, AsyncFace], ids=["sync", "async"])
-def session(request: pytest.FixtureRequest, limited_daemon: Path) -> Iterator[Any]:
-    face = request.param()
-    session = face.session(face.name)
-    session.start_kernel()
-    yield session
-    session.close()
-    face.close()
+@pytest.fixture(scope="module")
+def session(limited_daemon: Path) -> Iterator[Session]:
+    with Session("limited") as session:
+        session.start_kernel()
+        yield session
 
 
 def pages(session: Any, execution_id: str, after: int | None = 0) -> tuple[list[Output], int]:
@@ -76,18 +72,18 @@ def test_a_result_within_the_limit_is_whole(session):
 
 
 def test_a_result_beyond_the_limit_is_marked_and_its_pages_have_everything(session):
-    result = session.run(LINES.format(5_000), timeout_secs=110)
+    result = session.run(LINES.format(2_500), timeout_secs=110)
 
     assert (result.success, result.truncated) == (True, True)
     assert LIMIT / 4 < len(result.stdout) <= LIMIT
-    assert lines(5_000).startswith(result.stdout)
-    assert result.omitted_bytes > 5_000 * 400 - LIMIT
+    assert lines(2_500).startswith(result.stdout)
+    assert result.omitted_bytes > 2_500 * 400 - LIMIT
     assert repr(result).endswith(f"status=ok, outputs=1, omitted={result.omitted_bytes / 2**20:.4g} MiB)")
     everything, count = pages(session, result.execution_id)
-    assert text_of(everything) == lines(5_000)
+    assert text_of(everything) == lines(2_500)
     assert 1 <= count < 10
     rest, _count = pages(session, result.execution_id, result.omitted_after)
-    assert result.stdout + text_of(rest) == lines(5_000)
+    assert result.stdout + text_of(rest) == lines(2_500)
 
     cell = session.get_cell(result.cell_id)
     assert (cell.outputs, cell.omitted_bytes, cell.omitted_after, cell.execution_id) == (
@@ -190,22 +186,21 @@ def test_an_execution_that_is_not_there_is_named(session):
         session.read_outputs("nothing")
 
 
-def test_a_client_that_waits_gets_the_same_result_though_the_daemon_dies(limited_daemon):
-    with Session("killed") as session:
-        session.start_kernel()
-        results: list[Any] = []
-        code = LINES.format(750) + "import time; time.sleep(2)\nprint('late', flush=True)\n1 / 0"
-        thread = threading.Thread(target=lambda: results.append(session.run(code, timeout_secs=100)))
-        thread.start()
-        with Session("killed") as other:
-            wait_until(lambda: any(cell.truncated for cell in other.get_cells()), "the limit is not reached")
-            status = Client().status()
-            assert status is not None
-            os.kill(status.pid, signal.SIGKILL)
-            wait_until(lambda: not psutil.pid_exists(status.pid), "the daemon lives on")
-            thread.join()
-            (result,) = results
-            assert other.wait(result.execution_id).outputs == result.outputs
+def test_a_client_that_waits_gets_the_same_result_though_the_daemon_dies(session):
+    results: list[Any] = []
+    code = LINES.format(750) + "import time; time.sleep(2)\nprint('late', flush=True)\n1 / 0"
+    cell_id = session.create_cell(code)
+    thread = threading.Thread(target=lambda: results.append(session.execute_cell(cell_id, timeout_secs=100)))
+    thread.start()
+    with Session(session.notebook_id) as other:
+        wait_until(lambda: (cell := other.get_cell(cell_id)) and cell.truncated, "the limit is not reached")
+        status = Client().status()
+        assert status is not None
+        os.kill(status.pid, signal.SIGKILL)
+        wait_until(lambda: not psutil.pid_exists(status.pid), "the daemon lives on")
+        thread.join()
+        (result,) = results
+        assert other.wait(result.execution_id).outputs == result.outputs
     assert result.truncated
     assert [output.output_type for output in result.outputs] == ["stream", "error"]
     assert lines(750).startswith(result.stdout)
