@@ -17,6 +17,7 @@ HUGE = "x" * (20 * 2**20)
 """More than a message may have."""
 
 
+@on_one_face
 def test_a_source_of_the_largest_size_is_written_in_every_way_and_read_in_every_way(session):
     cell_id = session.create_cell(LARGEST)
     assert session.get_cell_source(cell_id) == LARGEST
@@ -112,7 +113,8 @@ def test_the_largest_metadata_of_a_document_are_read_back(session):
     assert session.get_kernelspec() == {"name": "n" * 10_000, "display_name": "d" * 2**20, "language": "l"}
 
 
-def test_who_reads_a_large_cell_while_it_is_edited_gets_one_or_the_other(session, face):
+@on_one_face
+def test_who_reads_a_large_cell_while_it_is_edited_gets_one_or_the_other(session):
     texts = [letter * (4 * 2**20) for letter in "ab"]
     cell_id = session.create_cell(texts[0])
     done = threading.Event()
@@ -134,6 +136,7 @@ def test_who_reads_a_large_cell_while_it_is_edited_gets_one_or_the_other(session
         editor.join()
 
 
+@on_one_face
 def test_the_largest_source_runs(with_kernel):
     head, tail = "print(len('", "'))"
     size = MAX_SOURCE - len(head + tail)

@@ -179,6 +179,7 @@ def test_a_daemon_killed_while_a_host_starts_leaves_one_host(data_dir, tmp_path,
 
         assert session.run("print('runs')").stdout == "runs\n"
         assert session.status().host_pid == host.pid
+        assert session.env_source == f"python:{python}"
         assert host_processes(data_dir) == [host]
         session.stop()
     wait_until(lambda: not host_processes(data_dir), "the host lives on")
