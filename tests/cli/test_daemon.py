@@ -120,7 +120,9 @@ def test_what_the_list_of_sessions_lost_is_said_by_every_later_daemon_until_it_i
     for _ in range(2):
         assert runtimed("start").returncode == 0
         (problem,) = json.loads(runtimed("status", "--json").stdout)["problems"]
-        assert problem.startswith("What the list of sessions knew of 'lost' was found damaged and set aside, last on ")
+        assert problem.startswith(
+            "The rows of 'lost' in the list of sessions were found damaged and set aside, last on "
+        )
         checks = {check["name"]: check for check in json.loads(runtimed("doctor", "--json").stdout)}
         assert f"{checks['damaged']['found']}; {checks['damaged']['advice']}" == problem
         assert runtimed("stop").returncode == 0
@@ -164,8 +166,8 @@ def test_restore_says_where_a_whole_database_is_kept_and_how_to_read_what_is_lef
     assert runtimed("start").returncode == 0
     (problem,) = json.loads(runtimed("status", "--json").stdout)["problems"]
     assert problem == (
-        f"{kept} was found damaged and set aside; remove it if you need it no more; `sqlite3 {kept} 'SELECT source "
-        "FROM executions ORDER BY sequence'` shows the code that was executed, as far as it can be read"
+        f"{kept} was found damaged and set aside; remove it when you no longer need it; `sqlite3 {kept} 'SELECT source "
+        "FROM executions ORDER BY sequence'` prints the executed code, as far as it is readable"
     )
 
 

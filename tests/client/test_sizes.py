@@ -44,7 +44,8 @@ def test_a_source_that_is_too_large_is_refused_with_a_sentence_in_every_way(sess
         lambda: session.append_source(cell_id, source),
         lambda: session.set_cell_metadata(cell_id, "k", source),
     ):
-        with pytest.raises(InvalidCell, match=f"may have at most {MAX_SOURCE} bytes of UTF-8, this has {len(source)}"):
+        sentence = f"may have at most {MAX_SOURCE} bytes of UTF-8; this one has {len(source)}"
+        with pytest.raises(InvalidCell, match=sentence):
             write()
     with pytest.raises(InvalidCell, match="A cell's code may have at most"):
         session.run(source)
@@ -89,7 +90,7 @@ def test_a_cell_s_metadata_are_bounded_together_and_up_to_there_readable(session
     for key, value in expected.items():
         session.set_cell_metadata(cell_id, key, value)
 
-    with pytest.raises(InvalidCell, match="A cell's metadata may have at most 10485760 bytes of UTF-8 together"):
+    with pytest.raises(InvalidCell, match="A cell's metadata may have at most 10485760 bytes of UTF-8 in total"):
         session.set_cell_metadata(cell_id, "more", part)
 
     assert session.get_cell(cell_id).metadata == expected

@@ -265,7 +265,7 @@ def test_a_long_text_takes_time_and_a_long_string_none():
 
 
 def test_deleting_costs_several_times_as_much_as_inserting():
-    """11 µs for each code point. Hence `sources.is_written_anew`."""
+    """11 µs for each code point. Hence `sources.write`."""
     began = time.perf_counter()
     document, text = a_text("x" * 20_000)
     inserting = time.perf_counter() - began

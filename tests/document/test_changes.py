@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimed.document.changes import last_of, read_changes
+from runtimed.document.changes import heads_of, read_changes
 from runtimed.ids import CellId, ClientId, SessionId
 from tests.document.edited import EditedDocument
 
@@ -22,7 +22,7 @@ def test_the_hash_of_the_last_change_is_the_head_of_its_document():
     changes, heads = a_history()
     read = read_changes(changes)
     assert [change.data for change in read] == changes
-    assert tuple(change.hash for change in last_of(read)) == heads
+    assert tuple(change.hash for change in heads_of(read)) == heads
     assert [change.deps for change in read] == [(), *((change.hash,) for change in read[:-1])]
     assert {change.data[8] for change in read} == {1, 2}  # plain and compressed ones
 
@@ -54,5 +54,5 @@ def test_arbitrary_bytes_are_no_changes(data: bytes):
 
 
 def test_a_snapshot_is_no_change():
-    with pytest.raises(ValueError, match="no change"):
+    with pytest.raises(ValueError, match="not a change"):
         read_changes([EditedDocument.create(SessionId("n")).save()])

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from runtimed.document.cells import CellRecord
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.restoring import merge_since
+from runtimed.document.restoring import merge_present
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from tests.document.edited import EditedDocument
 
@@ -25,7 +25,7 @@ def document(*cells: tuple[str, str], **metadata: str) -> EditedDocument:
 
 def restore(aside: EditedDocument, present: EditedDocument) -> tuple[NotebookDocument, list[CellRecord]]:
     found = NotebookDocument.load(aside.save(), [])
-    return found, merge_since(found, NotebookDocument.load(present.save(), []))
+    return found, merge_present(found, NotebookDocument.load(present.save(), []))
 
 
 def contents(document: NotebookDocument) -> list[tuple[str, str]]:

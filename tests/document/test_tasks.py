@@ -17,7 +17,7 @@ from runtimed.document.deltas import CellAdded, CellDeleted, Delta, TypeSet, enc
 from runtimed.document.engine import ROOT, Engine
 from runtimed.document.notebook import SCHEMA, NotebookDocument
 from runtimed.document.stored import PendingEdit, StoredNotebook, StoredRow
-from runtimed.document.tasks import ReadAll, WriteAnew, WritePending, Written, decode_task, perform
+from runtimed.document.tasks import ReadAll, Rebuild, WritePending, Written, decode_task, perform
 from runtimed.document.worker import READY, Verdict
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, SessionId
@@ -84,7 +84,7 @@ def test_the_first_edits_become_a_document():
 @pytest.mark.parametrize(
     ("edits", "sentence"),
     [
-        (pending(TypeSet(CellId("gone"), "raw")), "does not have cell 'gone'"),
+        (pending(TypeSet(CellId("gone"), "raw")), "refers to cell 'gone'"),
         ([PendingEdit(7, ME, 1, b"x")], "edit 7 is damaged"),
         ([PendingEdit(7, ME, checksum(b"x"), b"x")], "edit 7 is unreadable"),
     ],
@@ -95,12 +95,12 @@ def test_edits_that_are_none_of_this_document_are_refused(edits: list[PendingEdi
 
 
 @pytest.mark.parametrize("source", ["", "1", "x" * MAX_TEXT, "x" * (MAX_TEXT + 1)])
-def test_a_document_that_is_written_anew_says_the_same_and_has_no_history(source: str):
+def test_a_rebuilt_document_has_the_same_content_and_no_history(source: str):
     before = a_document()
     for n in range(1000):
         before.set_source(A, "x" * (n % 7), base=None, author=ClientId(f"{n:032x}"))
     before.set_source(A, source, base=None, author=ME)
-    snapshot = perform(WriteAnew(ID, [row_of(cell) for cell in before.cells()], before.all_metadata()))
+    snapshot = perform(Rebuild(ID, [row_of(cell) for cell in before.cells()], before.all_metadata()))
     assert isinstance(snapshot, bytes)
     after = EditedDocument.load(snapshot, [])
     assert (after.cells(), after.all_metadata()) == (before.cells(), before.all_metadata())
@@ -113,7 +113,7 @@ def test_a_document_that_is_written_anew_says_the_same_and_has_no_history(source
 def test_a_damaged_row_is_not_written_into_a_new_document():
     row = row_of(a_document().cells()[0])
     with pytest.raises(StorageError, match="cell cell-a is damaged"):
-        perform(WriteAnew(ID, [row._replace(checksum=row.checksum + 1)], {}))
+        perform(Rebuild(ID, [row._replace(checksum=row.checksum + 1)], {}))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ FOREIGN: list[Callable[[Any, bytes, bytes], object]] = [
 
 @pytest.mark.parametrize("change", FOREIGN)
 def test_a_document_that_holds_what_we_do_not_know_says_so(change: Callable[[Any, bytes, bytes], object]):
-    """It is never written anew."""
+    """It is never compacted."""
     document = core.Document.load(a_document().save())
     document.set_actor(b"a newer version")
     with document.transaction() as transaction:
@@ -169,7 +169,7 @@ def test_a_document_that_holds_what_we_do_not_know_says_so(change: Callable[[Any
     assert not written(stored, 0, 0).is_compacted
     found = perform(ReadAll(stored))
     assert isinstance(found, Contents)
-    assert not found.shows_all
+    assert found.has_foreign_content
     for row in found.cells:
         assert decode_cell(row.data).id == row.cell_id
 

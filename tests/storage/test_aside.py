@@ -18,7 +18,7 @@ def test_a_note_that_cannot_be_read_is_named_and_replaced(tmp_path, content):
     aside.note_sessions(registry, ["one"], 0.0)
 
     (found,) = aside.list_aside(tmp_path)
-    assert "What the list of sessions knew of one was found damaged" in found.found
+    assert "The rows of one in the list of sessions were found damaged" in found.found
 
 
 @pytest.mark.parametrize("content", [b"", b'{"session_id": "\xff", "at": 1.0, "reason": ""}'])

@@ -128,7 +128,7 @@ def test_a_disk_that_fails_while_a_database_is_used_sets_nothing_aside_at_the_en
     filled(path)
     database = open_database(path)
     disk.fail(4 * PAGE, times)
-    with pytest.raises(StorageError, match="set aside only if a second look finds it damaged"):
+    with pytest.raises(StorageError, match="set aside only if a second check finds it damaged"):
         database.rows("SELECT * FROM t")
     assert database.close() is None
     disk.recover()
@@ -188,7 +188,7 @@ print(*said, sep="\\n")
 """
 
 
-@pytest.mark.parametrize(("what", "sentence"), [("memory", "too little memory"), ("files", "cannot be opened")])
+@pytest.mark.parametrize(("what", "sentence"), [("memory", "out of memory"), ("files", "cannot be opened")])
 def test_too_little_memory_and_too_many_files_set_nothing_aside(tmp_path: Path, what: str, sentence: str) -> None:
     path = tmp_path / "a.db"
     content = filled(path)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.errors import StorageError
-from runtimed.storage.database import LONG_LOG, WAL_LIMIT, Database
+from runtimed.storage.database import LONG_WAL, WAL_LIMIT, Database
 from runtimed.storage.registry_store import RegistryStore
 from runtimed.storage.session_store import SessionStore
 
@@ -132,7 +132,7 @@ def test_an_empty_database_with_a_log_is_damaged_not_new(tmp_path: Path) -> None
     path = tmp_path / "a.db"
     path.touch()
     (tmp_path / "a.db-wal").write_bytes(b"x" * 5000)
-    with pytest.raises(StorageError, match="is empty, though it has a log") as info:
+    with pytest.raises(StorageError, match="is empty, though it has a write-ahead log") as info:
         open_database(path)
     assert Path(info.value.set_aside + "-wal").read_bytes() == b"x" * 5000
 
@@ -201,7 +201,7 @@ def test_a_log_whose_writer_was_killed_in_a_transaction_is_no_damage(tmp_path: P
     path = tmp_path / "a.db"
     left_with_a_log(path)
     with open_database(path) as database:
-        assert database.damaged_log is None
+        assert database.damaged_wal is None
         assert database.rows("SELECT a FROM t") == [(i,) for i in range(20)]
 
 
@@ -216,9 +216,9 @@ def test_a_log_with_a_flipped_bit_gives_what_is_before_it_and_is_kept(tmp_path: 
         database.execute("INSERT INTO t VALUES (99, NULL)")
         assert rows == [(i,) for i in range(len(rows))]
         assert len(rows) < 20
-        assert database.damaged_log is not None
-        assert database.damaged_log.name.startswith("a.db-wal.damaged-")
-        assert database.damaged_log.read_bytes() == content
+        assert database.damaged_wal is not None
+        assert database.damaged_wal.name.startswith("a.db-wal.damaged-")
+        assert database.damaged_wal.read_bytes() == content
 
 
 def test_a_folder_in_a_file_s_place_is_set_aside(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_transaction_is_open_until_the_outermost_block_ends(tmp_path: Path) ->
 
 def test_a_part_that_failed_takes_the_whole_transaction_with_it(tmp_path: Path) -> None:
     with open_database(tmp_path / "a.db") as database:
-        with pytest.raises(StorageError, match="a part of it had failed"), database.transaction():
+        with pytest.raises(StorageError, match="a part of it failed"), database.transaction():
             catch_a_failed_part(database)
         with database.transaction():
             database.execute("INSERT INTO t VALUES (2, NULL)")
@@ -401,14 +401,14 @@ def test_a_checkpoint_in_a_thread_empties_the_log_and_leaves_no_wait_for_the_dis
     wal = tmp_path / "a.db-wal"
     with Database(tmp_path / "a.db", schema=SCHEMA, version=1, application_id=7, automatic=100_000) as database:
         count = 0
-        while not database.log_is_long:
+        while not database.wal_is_long:
             database.execute("INSERT INTO t VALUES (?, ?)", (count, bytes(2**18)))
             count += 1
-        assert wal.stat().st_size >= LONG_LOG
+        assert wal.stat().st_size >= LONG_WAL
         # A log begins with a number that each new beginning raises: `write` would wait for the disk when it does.
         beginnings = [wal.read_bytes()[12:16]]
         in_a_thread(database.begin_checkpoint())
-        assert (wal.stat().st_size, database.log_is_long) == (WAL_LIMIT, False)
+        assert (wal.stat().st_size, database.wal_is_long) == (WAL_LIMIT, False)
         beginnings.append(wal.read_bytes()[12:16])
         database.execute("INSERT INTO t VALUES (?, ?)", (count, bytes(2**18)))
         beginnings.append(wal.read_bytes()[12:16])
@@ -447,7 +447,7 @@ def test_there_is_no_checkpoint_in_the_midst_of_a_transaction(tmp_path: Path) ->
     with open_database(tmp_path / "a.db") as database:
         with database.transaction():
             database.execute("INSERT INTO t VALUES (1, NULL)")
-            with pytest.raises(StorageError, match="in the midst of a transaction"):
+            with pytest.raises(StorageError, match="inside a transaction"):
                 database.begin_checkpoint()
         database.begin_checkpoint()()
         assert database.rows("SELECT a FROM t") == [(1,)]
@@ -491,7 +491,7 @@ def test_nothing_is_stored_in_a_file_that_was_removed_or_moved(tmp_path: Path) -
         folder.rename(elsewhere)
         with pytest.raises(StorageError, match="was removed or moved while it was in use"):
             database.execute("INSERT INTO t VALUES (2, NULL)")
-        with pytest.raises(StorageError, match="is not there any more"), database.transaction():
+        with pytest.raises(StorageError, match="does not exist any more"), database.transaction():
             database.execute("INSERT INTO t VALUES (3, NULL)")
         assert database.rows("SELECT * FROM t") == [(1, None)]
         assert not database.is_in_place

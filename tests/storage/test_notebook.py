@@ -15,7 +15,7 @@ from runtimed.document.contents import Contents, row_of
 from runtimed.document.deltas import CellAdded, CellDeleted, CellMoved, Delta, EntrySet, SourceEdited, TypeSet
 from runtimed.document.notebook import NotebookDocument
 from runtimed.document.stored import StoredNotebook
-from runtimed.document.tasks import ReadAll, WriteAnew, WritePending, Written, perform
+from runtimed.document.tasks import ReadAll, Rebuild, WritePending, Written, perform
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId, SessionId
 from runtimed.storage.notebook import NotebookTables
@@ -86,7 +86,7 @@ def write_pending(notebook: NotebookTables, edits: int) -> None:
 
 def put(notebook: NotebookTables, contents: Contents) -> None:
     notebook.add_rows(contents.cells)
-    notebook.rows_are_complete(contents.metadata)
+    notebook.complete_rows(contents.metadata)
 
 
 def document_of(notebook: NotebookTables) -> NotebookDocument:
@@ -104,7 +104,7 @@ def test_rows_and_document_say_the_same_however_far_the_document_is(edits: list[
             model.apply(EditedTables(notebook), edit)  # type: ignore[arg-type]  # it has the same methods
             model.check(EditedTables(notebook))  # type: ignore[arg-type]  # the same
             if then == "anew":
-                snapshot = perform(WriteAnew(ID, notebook.cell_rows(), notebook.all_metadata()))
+                snapshot = perform(Rebuild(ID, notebook.cell_rows(), notebook.all_metadata()))
                 assert isinstance(snapshot, bytes)
                 notebook.put_snapshot(snapshot, notebook.last_edit)
             elif then is not None:
@@ -216,7 +216,7 @@ def test_a_damaged_cell_is_named_and_nothing_else_is_lost_with_it(path: Path, st
                 read()
         assert told == ["cell a is damaged: its bytes do not match their checksum"] * 2
         assert store.notebook.cell(CellId("b")) == cell("b", "a1")
-        assert store.notebook.keep_intact() == ["cell a"]
+        assert store.notebook.delete_damaged_rows() == ["cell a"]
         assert list(store.notebook.cells()) == [cell("b", "a1")]
 
 
@@ -229,7 +229,7 @@ def test_a_damaged_entry_of_the_metadata_is_named(path: Path):
         with pytest.raises(StorageError, match="entry 'k'"):
             store.notebook.metadata("k")
         assert store.notebook.metadata("l") == "w"
-        assert store.notebook.keep_intact() == ["metadata 'k'"]
+        assert store.notebook.delete_damaged_rows() == ["metadata 'k'"]
         assert store.notebook.all_metadata() == {"l": "w"}
 
 
@@ -240,7 +240,7 @@ def test_a_document_set_aside_is_kept_as_it_was(path: Path):
         notebook.add_changes([(ANN, b"one"), (ClientId("bob"), b"two")], 0)
         notebook.apply(CellAdded(cell("a")), ANN)
         assert notebook.set_aside() == 3
-        assert (notebook.rows(), notebook.is_to_be_written_anew) == ([], True)
+        assert (notebook.rows(), notebook.needs_rebuild) == ([], True)
         assert list(notebook.cells()) == [cell("a")]
         (then,) = notebook.set_aside_at()
         assert [(row.kind, row.name, row.data) for row in notebook.rows_set_aside(then)] == [
@@ -257,7 +257,7 @@ def test_a_document_set_aside_is_kept_as_it_was(path: Path):
     assert at > 1.6e9
     with SessionStore(path) as store:
         store.notebook.put_snapshot(b"new", 1)
-        assert (store.notebook.is_to_be_written_anew, store.notebook.pending_count) == (False, 0)
+        assert (store.notebook.needs_rebuild, store.notebook.pending_count) == (False, 0)
         store.notebook.forget_set_aside(at)
         assert store.notebook.set_aside_at() == []
 

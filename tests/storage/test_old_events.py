@@ -7,7 +7,7 @@ import pytest
 
 from runtimed.errors import StorageError
 from runtimed.ids import HostEpoch
-from runtimed.storage import event_log
+from runtimed.storage import events
 from runtimed.storage.session_store import SessionStore
 
 H = HostEpoch("h")
@@ -78,7 +78,7 @@ def test_a_rolled_back_output_does_not_count(path: Path) -> None:
 def test_what_is_no_output_is_found_by_an_index(path: Path) -> None:
     with SessionStore(path):
         pass
-    for query in (event_log._OF_EXECUTION_BUT_OUTPUTS, event_log._OF_NO_EXECUTION):  # noqa: SLF001  # the very queries
+    for query in (events._OF_EXECUTION_BUT_OUTPUTS, events._OF_NO_EXECUTION):  # noqa: SLF001  # the very queries
         plan = " ".join(str(row[3]) for row in sql(path, f"EXPLAIN QUERY PLAN {query.replace('?', '5')}"))
         assert "USING INDEX events_but_outputs (execution=? AND rowid" in plan
         assert "TEMP B-TREE" not in plan
@@ -247,7 +247,7 @@ def test_a_look_refuses_what_it_cannot_read_and_leaves_it_in_place(path: Path) -
     assert not path.exists()
     with SessionStore(path) as store:
         fill(store)
-        with pytest.raises(StorageError, match="has a log, which only its owner can read"):
+        with pytest.raises(StorageError, match="has a write-ahead log, which only its owner can read"):
             SessionStore(path, read_only=True)
     sql(path, "PRAGMA user_version = 77")
     with pytest.raises(StorageError, match="a newer version of runtimed"):

@@ -195,8 +195,10 @@ def test_damaged_sessions_are_set_aside_and_begin_anew(path: Path) -> None:
     assert kept[0][0] == "'bad'"
     assert kept[0][1].startswith("['bad', 'kernel', 'closed'")
     (aside,) = list_aside(path.parent)
-    assert aside.found.startswith("What the list of sessions knew of 'bad' was found damaged and set aside, last on ")
-    assert aside.advice.endswith(f"remove {aside.path} if you need this no more")
+    assert aside.found.startswith(
+        "The rows of 'bad' in the list of sessions were found damaged and set aside, last on "
+    )
+    assert aside.advice.endswith(f"remove {aside.path} when you no longer need it")
     assert stat.S_IMODE(aside.path.stat().st_mode) == 0o600
 
 
@@ -210,8 +212,8 @@ def test_the_note_of_damaged_sessions_names_those_of_earlier_times_too_and_count
             assert store.set_damaged_aside() == names
     (aside,) = list_aside(path.parent)
     assert aside.found.count("'more ") == 19
-    assert "knew of 'one', 'more 0', " in aside.found
-    assert "'more 18' and 11 more was found" in aside.found
+    assert aside.found.startswith("The rows of 'one', 'more 0', ")
+    assert "'more 18' and 11 more in the list of sessions were found" in aside.found
     aside.path.unlink()
     assert list_aside(path.parent) == []
 

@@ -1,4 +1,4 @@
-"""A notebook's cells as plain values, and what an edit must be able to ask of them. Nothing here knows a document."""
+"""A notebook's cells as plain values, and the read interface for deciding edits. Nothing here knows a document."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runtimed.models import CellType
 __all__ = ["CellRecord", "Cells", "Place"]
 
 Place = tuple[str, CellId]
-"""Where a cell is among the others: position, then id; places compare as the cells are ordered."""
+"""Sort key of a cell: its position, then its id."""
 
 
 class CellRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A cell as the notebook holds it.
+    """A cell of the notebook, without outputs.
 
     Attributes:
-        position: Its place among the cells: compare as text, ties by id.
+        position: Fractional index (see `positions`): cells are sorted by it as text, ties by id.
     """
 
     id: CellId
@@ -33,22 +33,22 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Cells(Protocol):
-    """The cells and metadata of a notebook, as they are now."""
+    """Read access to the current cells and metadata of a notebook."""
 
     def cell(self, cell_id: CellId) -> CellRecord | None:
         """Return a cell, None if there is none of this id."""
 
     def metadata(self, key: str) -> str | None:
-        """Return an entry of the notebook's metadata."""
+        """Return a value of the notebook's metadata, None if the key is not set."""
 
     def count(self) -> int:
-        """Return how many cells there are."""
+        """Return the number of cells."""
 
     def place_at(self, index: int) -> Place | None:
-        """Return the place of the cell at an index, counted from 0; -1 is the last one. None if there is none."""
+        """Return the place of the cell at an index, from 0; -1 is the last cell. None if there is no such cell."""
 
     def place_behind(self, place: Place) -> Place | None:
-        """Return the place of the first cell behind this place."""
+        """Return the place of the first cell behind a place, None if it is the last."""
 
     def places(self) -> Sequence[Place]:
-        """Return the places of all cells in their order."""
+        """Return the places of all cells, in order."""

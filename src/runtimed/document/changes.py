@@ -1,7 +1,7 @@
-"""Automerge's change chunks as bytes: where they end, their hashes, what they depend on. Nothing here keeps a document.
+"""Parses Automerge change chunks: their bounds, hashes and dependencies. Nothing here keeps a document.
 
-Automerge drops damaged or premature changes without a word (`load` behind a snapshot: automerge 0.2.0.dev4),
-so whoever hands it changes must be able to tell which ones it should know afterwards.
+Automerge 0.2.0.dev4 silently drops damaged changes, and changes whose dependencies are missing, when it loads them
+behind a snapshot. So the caller needs the hashes to check afterwards that every change was applied.
 
 Source: Automerge binary format, https://automerge.org/automerge-binary-format-spec/
 """
@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "last_of", "read_changes"]
+__all__ = ["HASH_SIZE", "MAX_CHANGE", "RawChange", "heads_of", "read_changes"]
 
 MAX_CHANGE: Final = 64 * 2**20
-"""Largest change accepted, in bytes after decompression."""
+"""Largest accepted change, in bytes after decompression."""
 
 HASH_SIZE: Final = 32
 """Length of a change's hash, in bytes."""
@@ -33,11 +33,11 @@ class RawChange:
     """One change.
 
     Attributes:
-        data: The whole chunk, as it came.
-        hash: The 32 bytes that name it, its `head` while nothing follows it.
-        deps: The hashes of the changes that must be known before it.
-        size: Its bytes, unpacked.
-        first_operation: The number of its first operation; operations are counted through the history.
+        data: The whole chunk, unchanged.
+        hash: SHA-256 that identifies the change; a head of the document until another change depends on it.
+        deps: Hashes of the changes it depends on.
+        size: Length of its content after decompression, in bytes.
+        first_operation: Number of its first operation, counted through the whole history.
     """
 
     data: bytes
@@ -48,10 +48,13 @@ class RawChange:
 
 
 def read_changes(pieces: Iterable[bytes]) -> list[RawChange]:
-    """Cut bytes into changes; each piece holds any number of whole ones.
+    """Split bytes into changes.
+
+    Args:
+        pieces: Each holds any number of whole change chunks.
 
     Raises:
-        ValueError: If anything in them is no undamaged change chunk.
+        ValueError: If a piece holds anything else, or a chunk is damaged.
     """
     changes = []
     for piece in pieces:
@@ -63,8 +66,8 @@ def read_changes(pieces: Iterable[bytes]) -> list[RawChange]:
     return changes
 
 
-def last_of(changes: Sequence[RawChange]) -> list[RawChange]:
-    """Return those that none of the others depends on: whoever knows them knows all."""
+def heads_of(changes: Sequence[RawChange]) -> list[RawChange]:
+    """Return the changes that no other one depends on: a document that has these has all of them."""
     needed = {dep for change in changes for dep in change.deps}
     return [change for change in changes if change.hash not in needed]
 
@@ -82,7 +85,7 @@ def _read_change(data: bytes, start: int) -> RawChange:
     if kind == _COMPRESSED:
         content = _inflate(content)
     elif kind != _CHANGE:
-        raise ValueError(f"the chunk at byte {start} is no change (type {kind})")
+        raise ValueError(f"the chunk at byte {start} is not a change (type {kind})")
     digest = hashlib.sha256(b"%c%b%b" % (_CHANGE, _leb128(len(content)), content)).digest()
     if digest[:4] != data[start + len(_MAGIC) : body_start]:
         raise ValueError(f"the chunk at byte {start} does not match its checksum")

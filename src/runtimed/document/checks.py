@@ -1,4 +1,4 @@
-"""What may go into a document. Values are checked here before a transaction opens; nothing here knows a document."""
+"""Checks the values of an edit before it is applied. Nothing here knows a document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_SOURCE: Final = 10 * 2**20
 """Largest source of a cell and largest metadata value, in bytes of UTF-8."""
 
 MAX_TEXT: Final = 100_000
-"""Longest source that merges, in code points; of a longer one the last writer wins."""
+"""Longest source that is merged, in code points. For a longer one the last writer wins."""
 
 MAX_KEY: Final = 1024
 """Longest cell id and metadata key, in bytes of UTF-8."""
@@ -42,7 +42,7 @@ def check_cell_id(value: object) -> CellId:
     """Return the id of a new cell.
 
     Raises:
-        InvalidCell: If it is no text, empty, or too long.
+        InvalidCell: If it is not a str, empty, not valid Unicode, or longer than MAX_KEY.
     """
     return CellId(_check_key(value, "A cell id", InvalidCell))
 
@@ -51,7 +51,7 @@ def check_source(value: object) -> str:
     """Return a cell's source.
 
     Raises:
-        InvalidCell: If it is no text, no valid Unicode, or larger than MAX_SOURCE.
+        InvalidCell: If it is not a str, not valid Unicode, or larger than MAX_SOURCE.
     """
     return check_text(value, "A cell's source", InvalidCell)
 
@@ -68,10 +68,10 @@ def check_cell_type(value: object) -> CellType:
 
 
 def check_index(value: object, count: int) -> int:
-    """Return the index at which a cell is inserted among `count` others; None means behind them.
+    """Return the index at which a cell is inserted among `count` others; None appends it.
 
     Raises:
-        InvalidCell: If it is no integer from 0 to `count`.
+        InvalidCell: If it is not an integer from 0 to `count`.
     """
     if value is None:
         return count
@@ -83,10 +83,10 @@ def check_index(value: object, count: int) -> int:
 
 
 def check_execution(execution_id: object, execution_count: object) -> None:
-    """Check what a cell keeps of its latest execution.
+    """Check the id and the count of a cell's latest execution; None for either means there is none.
 
     Raises:
-        InvalidCell: If the id is no text, or the count no integer that JavaScript can hold.
+        InvalidCell: If the id is not a valid key, or the count is not an integer that JavaScript holds exactly.
     """
     if execution_id is not None:
         _check_key(execution_id, "An execution id", InvalidCell)
@@ -99,17 +99,17 @@ def check_execution(execution_id: object, execution_count: object) -> None:
 
 
 def check_cell_metadata(key: object, value: object) -> None:
-    """Check an entry of a cell's metadata.
+    """Check one key and value of a cell's metadata.
 
     Raises:
-        InvalidCell: If key or value is no text, or too long.
+        InvalidCell: If key or value is not a str, not valid Unicode, or too long.
     """
     _check_key(key, "A key of a cell's metadata", InvalidCell)
     check_text(value, "A value of a cell's metadata", InvalidCell, hint="; turn it into text first, with json.dumps")
 
 
 def check_whole_metadata(metadata: Mapping[str, str]) -> None:
-    """Check all that a cell's metadata would be together: whoever reads the cell reads all of it.
+    """Check the total size of a cell's metadata, which is always read as a whole.
 
     Raises:
         InvalidCell: If it is larger than MAX_SOURCE.
@@ -117,16 +117,16 @@ def check_whole_metadata(metadata: Mapping[str, str]) -> None:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
     if size > MAX_SOURCE:
         raise InvalidCell(
-            f"A cell's metadata may have at most {MAX_SOURCE} bytes of UTF-8 together, this makes it {size}: keep "
+            f"A cell's metadata may have at most {MAX_SOURCE} bytes of UTF-8 in total; this edit makes it {size}: keep "
             "large data in a file, or set another value to an empty text first"
         )
 
 
 def check_metadata(key: object, value: object) -> None:
-    """Check an entry of the document's metadata.
+    """Check one key and value of the notebook's metadata.
 
     Raises:
-        SessionError: If key or value is no text, or too long.
+        SessionError: If key or value is not a str, not valid Unicode, or too long.
     """
     _check_key(key, "A metadata key", SessionError)
     check_text(value, "A metadata value", SessionError, hint="; turn it into text first, with json.dumps")
@@ -140,17 +140,17 @@ def _check_key(value: object, what: str, error: type[RuntimedError]) -> str:
 
 
 def check_text(value: object, what: str, error: type[RuntimedError], *, limit: int = MAX_SOURCE, hint: str = "") -> str:
-    """Return a text that may go into a document.
+    """Return a text that a document accepts.
 
     Args:
-        value: What is to be one.
-        what: What the sentence calls it.
-        error: What is raised.
-        limit: Most bytes of UTF-8.
-        hint: What a sentence about another type ends with.
+        value: The value to check.
+        what: Its name in the error message.
+        error: Class of the error.
+        limit: Largest size in bytes of UTF-8.
+        hint: Ends the error message about a value of another type.
 
     Raises:
-        RuntimedError: As `error`, if it is no text, no valid Unicode, or too large.
+        RuntimedError: As `error`, if it is not a str, not valid Unicode, or too large.
     """
     if not isinstance(value, str):
         raise error(f"{what} must be a str, not {type(value).__name__}{hint}")
@@ -162,5 +162,5 @@ def check_text(value: object, what: str, error: type[RuntimedError], *, limit: i
             'text.encode(errors="replace").decode()'
         ) from exc
     if size > limit:
-        raise error(f"{what} may have at most {limit} bytes of UTF-8, this has {size}: keep large data in a file")
+        raise error(f"{what} may have at most {limit} bytes of UTF-8; this one has {size}: keep large data in a file")
     return value

@@ -1,8 +1,8 @@
-"""Writes what a notebook says now into a fresh document, without its history. Nothing here waits or stores.
+"""Compacts a document: writes the current content into a fresh one without history. Nothing here waits or stores.
 
-A document keeps every code point that was ever typed or deleted in it. What takes its place holds the same cells under
-the same ids, at the same positions, with the same metadata. The two share no history, so changes made upon the one mean
-nothing to the other: clients send operations, and no copy of a document may be edited elsewhere.
+A document keeps every code point that was ever typed or deleted in it. The fresh one has the same cells with the same
+ids and positions, and the same metadata. The two share no history, so they can never merge: clients send operations,
+and no copy of a document may be edited elsewhere.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from runtimed.document.cells import CellRecord
 from runtimed.document.notebook import NotebookDocument
 from runtimed.ids import ClientId, SessionId
 
-__all__ = ["AUTHOR", "write_anew"]
+__all__ = ["AUTHOR", "rebuild"]
 
 AUTHOR: Final = ClientId("runtimed-compaction")
-"""Whose changes a fresh document begins with."""
+"""Author of the changes that make a fresh document."""
 
 
-def write_anew(notebook_id: SessionId, cells: Iterable[CellRecord], metadata: Mapping[str, str]) -> NotebookDocument:
-    """Return a new document that holds these cells and this metadata."""
+def rebuild(notebook_id: SessionId, cells: Iterable[CellRecord], metadata: Mapping[str, str]) -> NotebookDocument:
+    """Return a new document with these cells and this metadata."""
     document = NotebookDocument.create(notebook_id)
     for cell in cells:
         document.put_cell(cell, author=AUTHOR)

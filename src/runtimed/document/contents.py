@@ -1,4 +1,4 @@
-"""What a notebook says, as the rows in which it is stored for reading. Nothing here stores."""
+"""A notebook's content as database rows, which are read without loading its document. Nothing here stores."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["CellRow", "Contents", "contents_of", "decode_cell", "row_of"]
 
 
 class CellRow(NamedTuple):
-    """A cell as it is stored.
+    """A cell as a database row.
 
     Attributes:
         checksum: CRC-32 of `data`.
-        data: What `decode_cell` decodes.
+        data: The encoded cell; see `decode_cell`.
     """
 
     cell_id: CellId
@@ -29,16 +29,16 @@ class CellRow(NamedTuple):
 
 
 class Contents(msgspec.Struct, frozen=True, array_like=True):
-    """All of a notebook.
+    """The content of a notebook.
 
     Attributes:
-        cells: In their order.
-        shows_all: Whether the document holds nothing else; see `NotebookDocument.shows_all`.
+        cells: In order.
+        has_foreign_content: See `NotebookDocument.has_foreign_content`.
     """
 
     cells: list[CellRow]
     metadata: dict[str, str]
-    shows_all: bool = True
+    has_foreign_content: bool = False
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -46,20 +46,20 @@ _DECODER: Final = msgspec.msgpack.Decoder(CellRecord)
 
 
 def row_of(cell: CellRecord) -> CellRow:
-    """Return the row of a cell."""
+    """Encode a cell as a row."""
     data = _ENCODER.encode(cell)
     return CellRow(cell.id, cell.position, zlib.crc32(data), data)
 
 
 def decode_cell(data: bytes) -> CellRecord:
-    """Return the cell whose row holds these bytes.
+    """Decode the cell in a row's `data`.
 
     Raises:
-        msgspec.MsgspecError: If they are no bytes of a cell.
+        msgspec.MsgspecError: If the bytes are not an encoded cell.
     """
     return _DECODER.decode(data)
 
 
 def contents_of(document: NotebookDocument) -> Contents:
-    """Return what a document says."""
-    return Contents([row_of(cell) for cell in document.cells()], document.all_metadata(), document.shows_all)
+    """Return the content of a document."""
+    return Contents([row_of(cell) for cell in document.cells()], document.all_metadata(), document.has_foreign_content)

@@ -1,6 +1,6 @@
-"""Edits of a notebook that have been decided: they are stored, and applied to rows and to documents alike.
+"""Deltas: decided edits of a notebook, which are stored, then applied to the rows and to the document.
 
-What a delta says holds for the notebook as it was when it was decided: deltas are applied in their order, each once.
+A delta is valid for the state of the notebook that it was decided on: deltas are applied in order, each exactly once.
 """
 
 from __future__ import annotations
@@ -35,67 +35,75 @@ class _Delta(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class CellAdded(_Delta, frozen=True):
-    """A new cell, and the cells that got another position to make place for it."""
+    """A cell was added.
+
+    Attributes:
+        moved: New positions of other cells, where there was no position between its neighbours.
+    """
 
     cell: CellRecord
     moved: dict[CellId, str] = {}
 
     @property
     def cell_id(self) -> CellId:
-        """The new cell."""
+        """Id of the new cell."""
         return self.cell.id
 
 
 class CellDeleted(_Delta, frozen=True):
-    """A cell is gone."""
+    """A cell was deleted."""
 
     cell_id: CellId
 
 
 class CellMoved(_Delta, frozen=True):
-    """A cell has another position, and so have others to make place for it."""
+    """A cell was moved.
+
+    Attributes:
+        positions: New positions of this cell, and of others where there was no position between its neighbours.
+    """
 
     cell_id: CellId
     positions: dict[CellId, str]
 
 
 class TypeSet(_Delta, frozen=True):
-    """A cell is of another type."""
+    """A cell's type was changed."""
 
     cell_id: CellId
     cell_type: CellType
 
     def apply(self, cell: CellRecord) -> CellRecord:
-        """Return the cell as it is afterwards."""
+        """Return the changed cell."""
         return msgspec.structs.replace(cell, cell_type=self.cell_type)
 
 
 class ExecutionSet(_Delta, frozen=True):
-    """A cell shows another execution, or none."""
+    """A cell's latest execution was set; None for none."""
 
     cell_id: CellId
     execution_id: ExecutionId | None
     execution_count: int | None
 
     def apply(self, cell: CellRecord) -> CellRecord:
-        """Return the cell as it is afterwards."""
+        """Return the changed cell."""
         return msgspec.structs.replace(cell, execution_id=self.execution_id, execution_count=self.execution_count)
 
 
 class CellEntrySet(_Delta, frozen=True):
-    """A cell's metadata has another value under a key."""
+    """A value of a cell's metadata was set."""
 
     cell_id: CellId
     key: str
     value: str
 
     def apply(self, cell: CellRecord) -> CellRecord:
-        """Return the cell as it is afterwards."""
+        """Return the changed cell."""
         return msgspec.structs.replace(cell, metadata={**cell.metadata, self.key: self.value})
 
 
 class SourceEdited(_Delta, frozen=True):
-    """In a cell's source, `deleted` code points from `start` on were replaced."""
+    """A cell's source was edited: `deleted` code points from `start` on were replaced by `inserted`."""
 
     cell_id: CellId
     start: int
@@ -103,25 +111,25 @@ class SourceEdited(_Delta, frozen=True):
     inserted: str
 
     def apply(self, cell: CellRecord) -> CellRecord:
-        """Return the cell as it is afterwards."""
+        """Return the changed cell."""
         edit = TextEdit(self.start, self.deleted, self.inserted)
         return msgspec.structs.replace(cell, source=apply_edits(cell.source, [edit]))
 
 
 class EntrySet(_Delta, frozen=True):
-    """The notebook's metadata has another value under a key."""
+    """A value of the notebook's metadata was set."""
 
     key: str
     value: str
 
     @property
     def cell_id(self) -> None:
-        """No cell."""
+        """None: this edit belongs to no cell."""
         return
 
 
 CellFieldSet = TypeSet | ExecutionSet | CellEntrySet | SourceEdited
-"""What leaves a cell where it is."""
+"""Edits of one cell that leave its position as it is."""
 
 Delta = CellAdded | CellDeleted | CellMoved | CellFieldSet | EntrySet
 
@@ -130,14 +138,14 @@ _DECODER: Final = msgspec.msgpack.Decoder(Delta)
 
 
 def encode_delta(delta: Delta) -> bytes:
-    """Return the bytes that `decode_delta` decodes."""
+    """Encode a delta for storage."""
     return _ENCODER.encode(delta)
 
 
 def decode_delta(data: bytes) -> Delta:
-    """Return what `encode_delta` was given.
+    """Decode a stored delta.
 
     Raises:
-        msgspec.DecodeError: If these are no bytes of a delta.
+        msgspec.DecodeError: If the bytes are not an encoded delta.
     """
     return _DECODER.decode(data)

@@ -1,6 +1,6 @@
-"""Decides what an edit does to a notebook as it is now. Nothing here changes anything.
+"""Turns requested edits into deltas, given the notebook's current state. Nothing here changes anything.
 
-Each function returns None where the notebook says already what it is asked to say.
+Each function returns None where the notebook is already as requested, so resent edits are idempotent.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = [
 def add_cell(
     cells: Cells, cell_id: str, source: str, cell_type: CellType, index: int | None = None
 ) -> CellAdded | None:
-    """Add a cell in front of the one at `index`, or behind all; not if the id is there already.
+    """Add a cell in front of the one at `index`, or append it; None if its id exists already.
 
     Raises:
-        InvalidCell: If a value cannot be accepted.
+        InvalidCell: If a value is invalid.
     """
     new = check_cell_id(cell_id)
     check_source(source)
@@ -81,13 +81,13 @@ def delete_cell(cells: Cells, cell_id: str) -> CellDeleted:
     """Delete a cell.
 
     Raises:
-        CellNotFound: If there is none of this id.
+        CellNotFound: If there is no such cell.
     """
     return CellDeleted(_require(cells, cell_id).id)
 
 
 def move_cell(cells: Cells, cell_id: str, after: str | None) -> CellMoved | None:
-    """Move a cell behind another one, or in front of all.
+    """Move a cell behind another one, or to the front if `after` is None.
 
     Raises:
         CellNotFound: If either cell does not exist.
@@ -102,10 +102,10 @@ def move_cell(cells: Cells, cell_id: str, after: str | None) -> CellMoved | None
 
 
 def set_cell_type(cells: Cells, cell_id: str, cell_type: CellType) -> TypeSet | None:
-    """Make a cell code, markdown or raw.
+    """Change a cell's type to code, markdown or raw.
 
     Raises:
-        CellNotFound: If there is none of this id.
+        CellNotFound: If there is no such cell.
         InvalidCell: If there is no such type.
     """
     record = _require(cells, cell_id)
@@ -115,11 +115,11 @@ def set_cell_type(cells: Cells, cell_id: str, cell_type: CellType) -> TypeSet | 
 def set_execution(
     cells: Cells, cell_id: str, execution_id: ExecutionId | None, execution_count: int | None
 ) -> ExecutionSet | None:
-    """Note a cell's latest execution and its `In[n]`.
+    """Set a cell's latest execution and its count, the `In[n]`.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If a value cannot be accepted.
+        InvalidCell: If a value is invalid.
     """
     record = _require(cells, cell_id)
     check_execution(execution_id, execution_count)
@@ -129,11 +129,11 @@ def set_execution(
 
 
 def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str) -> CellEntrySet | None:
-    """Set an entry of a cell's metadata.
+    """Set a value of a cell's metadata.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If key or value cannot be accepted.
+        InvalidCell: If key or value is invalid, or all of the cell's metadata becomes too large.
     """
     record = _require(cells, cell_id)
     check_cell_metadata(key, value)
@@ -144,42 +144,42 @@ def set_cell_metadata(cells: Cells, cell_id: str, key: str, value: str) -> CellE
 
 
 def set_metadata(cells: Cells, key: str, value: str) -> EntrySet | None:
-    """Set an entry of the notebook's metadata.
+    """Set a value of the notebook's metadata.
 
     Raises:
-        SessionError: If key or value cannot be accepted.
+        SessionError: If key or value is invalid.
     """
     check_metadata(key, value)
     return None if cells.metadata(key) == value else EntrySet(key, value)
 
 
 def set_source(cells: Cells, cell_id: str, source: str, *, base: str | None) -> SourceEdited | None:
-    """Give a cell a new source, keeping what others changed since `base`.
+    """Replace a cell's source: a three-way merge of `base`, the new source and the present one.
 
     Args:
         cells: The notebook.
         cell_id: The cell.
-        source: The new text.
-        base: The text that the author knew when it wrote this one; None: it has seen all.
+        source: The new source.
+        base: The source that the author started from; None replaces the present one without a merge.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If the source, or what it merges to, cannot be accepted.
+        InvalidCell: If the source, or the result of the merge, is invalid.
     """
     record = _require(cells, cell_id)
     present, wanted = record.source, check_source(source)
-    # Of a text that is too long to merge the last writer wins.
+    # For a text that is too long to merge, the last writer wins.
     if base not in (None, present) and max(len(base or ""), len(present), len(source)) <= MAX_TEXT:
         wanted = check_source(apply_edits(present, carry_over(find_edits(base or "", source), base or "", present)))
     return _edited(record, wanted)
 
 
 def append_source(cells: Cells, cell_id: str, text: str) -> SourceEdited | None:
-    """Append to a cell's source; meant for streams of small pieces.
+    """Append text to a cell's source; None if the text is empty.
 
     Raises:
         CellNotFound: If there is no such cell.
-        InvalidCell: If the text, or the source with it, cannot be accepted.
+        InvalidCell: If the text, or the source with it, is invalid.
     """
     record = _require(cells, cell_id)
     check_source(record.source + check_source(text))
@@ -191,11 +191,11 @@ def _edited(record: CellRecord, source: str) -> SourceEdited | None:
 
 
 def _between(cells: Cells, low: Place | None, high: Place | None, cell_id: CellId) -> tuple[str, dict[CellId, str]]:
-    """Return a position between two places for a cell, and the others that need another one to make it possible."""
+    """Return a position for a cell between two places, and new positions of other cells where there is none."""
     try:
         return positions.between(low and low[0], high and high[0]), {}
     except ValueError:
-        # Two neighbours at one position (made at the same time in two copies), or a foreign order.
+        # Two neighbours have one position (from concurrent edits in two copies), or another program wrote them.
         others = [place for place in cells.places() if place[1] != cell_id]
         index = 0 if low is None else others.index(low) + 1
         fresh = positions.spread(None, None, len(others) + 1)

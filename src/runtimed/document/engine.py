@@ -1,15 +1,15 @@
-"""The only importer of automerge: every hazard of automerge 0.2.0.dev4 stays in this module. Nothing here waits.
+"""The only importer of automerge: it contains every hazard of automerge 0.2.0.dev4. Nothing here waits.
 
-* Dropping a Document while its transaction is open crashes the process: `write` is the only way to open one, and only
-  as a `with` block; callers check their values before they enter it.
-* A Rust panic arrives as a BaseException. One in a write leaves a poisoned Document, and dropping that crashes too,
-  even at the interpreter's exit: it is made immortal, and everything asked of it afterwards raises StorageError.
-* Too little memory to unpack a chunk is a parse error by its type, and damage in no way: it comes from a MemoryError.
-* A panic in a read (a Counter) does no harm: that value is not there for us.
-* Heads that the document does not know read as an empty document, without a word: ask `knows` first.
-* A snapshot followed by changes of which one is missing loads without those that depend on it: ask `knows`, too.
+* Dropping a Document with an open transaction crashes the process. So a transaction is only opened by `write`, a `with`
+  block, and callers check their values before they enter it.
+* A Rust panic arrives as a BaseException. A panic in a write poisons the Document; dropping that crashes the process
+  too, even at the interpreter's exit. So it is made immortal, and every later call on it raises StorageError.
+* A lack of memory while a chunk is decompressed is reported as a parse error; here its cause is a MemoryError.
+* A panic in a read (a Counter) is harmless: that value is treated as missing.
+* Reading at unknown heads silently gives an empty document: check them with `knows` first.
+* Loading a snapshot with changes silently drops a change whose dependency is missing: check with `knows` afterwards.
 
-`tests/document/test_automerge.py` shows each of them.
+`tests/document/test_automerge.py` demonstrates each of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ GENESIS: Final = bytes.fromhex(
     "68656d61086d657461646174610563656c6c73037f0102007f140200010300"
 )
 """The first change of every document: `schema` 1, and empty maps `metadata` and `cells`. Its bytes never change: two
-documents that made these maps each by itself would lose the cells of one when they merge."""
+documents that created these maps independently would lose the cells of one of them when they merge."""
 
 _NO_MEMORY: Final = "out of memory"
-"""How an error of automerge ends that unpacked a chunk and got no memory for it; elsewhere it aborts the process."""
+"""Ends automerge's error for a lack of memory while decompressing a chunk; any other one aborts the process."""
 
 _KINDS: Final[tuple[tuple[Any, Literal["map", "list", "text"]], ...]] = (
     (core.ObjType.Map, "map"),
@@ -56,13 +56,13 @@ class Node(NamedTuple):
 
 
 class Writer:
-    """What may be done inside a transaction; values have been checked before."""
+    """An open transaction. Values must have been checked before."""
 
     def __init__(self, transaction: Any) -> None:
         self._transaction = transaction
 
     def put(self, node: bytes, key: str, value: str | int | None) -> None:
-        """Set one value of a map."""
+        """Set a value of a map."""
         match value:
             case None:
                 scalar = core.ScalarType.Null
@@ -94,10 +94,10 @@ class Writer:
 
 
 class Engine:
-    """One Automerge document, whatever it holds."""
+    """One Automerge document of any content."""
 
     def __init__(self, data: bytes) -> None:
-        """Read a document from its bytes.
+        """Load a document.
 
         Raises:
             StorageError: If automerge cannot read them.
@@ -109,32 +109,32 @@ class Engine:
 
     @property
     def usable(self) -> bool:
-        """False once automerge has broken this document."""
+        """False once a panic in automerge has poisoned this document."""
         return self._broken is None
 
     def save(self) -> bytes:
-        """Return the whole document with its history, packed."""
+        """Return the whole document with its history, compressed."""
         with self._guard("save a document"):
             return bytes(self._document.save())
 
     def heads(self) -> list[bytes]:
-        """Return the hashes of the changes that nothing follows."""
+        """Return the hashes of the changes that no other one depends on."""
         with self._guard("read the heads"):
             return list(self._document.get_heads())
 
     def knows(self, heads: Iterable[bytes]) -> bool:
         """Whether all of these changes are in this document."""
         with self._guard("look up a change"):
-            # A root without keys is what automerge shows for an unknown change; every known one follows the genesis.
+            # At an unknown change automerge shows a root without keys; GENESIS, which all known ones follow, has some.
             return all(len(head) == HASH_SIZE and bool(self._document.keys(ROOT, [head])) for head in heads)
 
     def changes_since(self, heads: Sequence[bytes]) -> list[bytes]:
-        """Return the changes that these heads do not include, each after those it depends on."""
+        """Return the changes since these heads, each after those it depends on."""
         with self._guard("read changes"):
             return [bytes(change.bytes) for change in self._document.get_changes(list(heads))]
 
     def get(self, node: bytes, key: str) -> object:
-        """Return one value of a map as a Node, str, int, … or None."""
+        """Return a value of a map: a Node, str, int, …; None if the key is not set."""
         try:
             with self._guard("read a value"):
                 found = self._document.get(node, key)
@@ -163,16 +163,16 @@ class Engine:
             return str(self._document.text(node))
 
     def elements(self, node: bytes) -> list[str]:
-        """Return an id for each element of a text, normally for each code point."""
+        """Return the ids of a text's elements, normally one for each code point."""
         with self._guard("read a text"):
             return list(self._document.keys(node))
 
     @contextmanager
     def write(self, author: str) -> Iterator[Writer]:
-        """Open a transaction; its end makes one change by `author`, or none if nothing was written.
+        """Open a transaction, committed at the end of the block as one change by `author`; none if nothing was written.
 
         Raises:
-            StorageError: If automerge fails, which it does not for checked values.
+            StorageError: If automerge fails, which checked values never cause.
         """
         with self._guard("change a document"):
             self._document.set_actor(_actor(author))
@@ -181,7 +181,7 @@ class Engine:
 
     @contextmanager
     def _guard(self, doing: str) -> Iterator[None]:
-        """Turn every failure of automerge into a StorageError, and note if it cannot go on."""
+        """Translate every failure of automerge into a StorageError, and detect a poisoned document."""
         if self._broken is not None:
             raise StorageError(f"this document broke earlier ({self._broken}); load it again from storage")
         try:
@@ -196,7 +196,7 @@ class Engine:
             raise StorageError(f"automerge cannot {doing}: {exc}") from cause
 
     def _is_harmless(self, exc: StorageError) -> bool:
-        """Whether a read failed at a value that automerge cannot show, with the document as good as before."""
+        """Whether a read failed only because automerge cannot represent the value; the document is intact."""
         return self.usable and exc.__cause__ is not None and _is_panic(exc.__cause__)
 
     def _answers(self) -> bool:
@@ -219,7 +219,7 @@ def _value(found: Any) -> object:
 
 @lru_cache(maxsize=1024)
 def _actor(author: str) -> bytes:
-    """Return the actor id of an author: a uuid4's 16 bytes as they are, anything else hashed."""
+    """Return the actor id of an author: the 16 bytes of a uuid4 in hexadecimal, a hash of anything else."""
     if len(author) == 32 and author.isalnum() and author.isascii():
         with suppress(ValueError):
             return bytes.fromhex(author)

@@ -1,6 +1,6 @@
-"""A document's notebook in plain Python, kept in step with it: reading a cell costs no call into automerge.
+"""A document's cells and metadata in plain Python, updated with each edit: reading needs no call into automerge.
 
-Documents come from elsewhere too: whatever a document holds, reading it gives cells, never an error of ours.
+Another program may have written the document. Any content is readable: what is not a cell or metadata is skipped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CELL_FIELDS: Final = frozenset(("cell_type", "source", "position", "execution_c
 
 @dataclass(slots=True)
 class CellNodes:
-    """Where a cell is in its document; None for what is not there as a map or a text.
+    """Automerge's object ids of a cell; None for a source that is not a text, or metadata that are not a map.
 
     Attributes:
         is_plain: Whether the source is known to have one element for each code point.
@@ -36,12 +36,12 @@ class CellNodes:
 
 
 class Mirror:
-    """What a document holds, read once and then changed along with it.
+    """The content of a document, read once; the owner updates it with each edit.
 
     Attributes:
-        cells_node: The map of cells, None in a foreign document that has none.
-        metadata_node: The map of the document's metadata, the same.
-        shows_all: Whether there was nothing else in the document when it was read.
+        cells_node: The map of cells; None in a foreign document without one.
+        metadata_node: The map of the notebook's metadata, likewise.
+        has_foreign_content: Whether the document held anything else when it was read.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -52,22 +52,22 @@ class Mirror:
         self.schema = root.get("schema")
         notebook_id = root.get("notebook_id")
         self.notebook_id = SessionId(notebook_id) if isinstance(notebook_id, str) else None
-        self.shows_all = root.keys() == _ROOT_FIELDS and self.notebook_id is not None
+        self.has_foreign_content = root.keys() != _ROOT_FIELDS or self.notebook_id is None
         self.metadata_node = _map_id(root.get("metadata"))
         self.metadata = self._texts(engine, self.metadata_node)
         self.cells_node = _map_id(root.get("cells"))
         if self.cells_node is None:
-            self.shows_all = False
+            self.has_foreign_content = True
         for key, value in engine.items(self.cells_node).items() if self.cells_node is not None else ():
             cell = _map_id(value)
             if cell is not None:
                 self._read_cell(engine, CellId(key), cell)
             else:
-                self.shows_all = False
+                self.has_foreign_content = True
         self.order.sort()
 
     def put(self, record: CellRecord) -> None:
-        """Add a cell, or replace what is known of it."""
+        """Add or replace a cell."""
         former = self.records.get(record.id)
         if former is None or former.position != record.position:
             if former is not None:
@@ -76,7 +76,7 @@ class Mirror:
         self.records[record.id] = record
 
     def remove(self, cell_id: CellId) -> None:
-        """Forget a cell."""
+        """Remove a cell."""
         self._leave_order(self.records.pop(cell_id))
         del self.nodes[cell_id]
 
@@ -97,7 +97,7 @@ class Mirror:
         self.nodes[cell_id] = CellNodes(cell, source_node, metadata_node, is_plain=False)
         record = CellRecord(
             id=cell_id,
-            # A type that we do not know is shown as it is and never executed.
+            # A cell of an unknown type is shown as it is and never executed.
             cell_type=cast("CellType", cell_type) if isinstance(cell_type, str) and cell_type in _CELL_TYPES else "raw",
             source=content,
             position=position if isinstance(position, str) else "",
@@ -113,10 +113,10 @@ class Mirror:
             or shown != (cell_type, position, count, execution_id)
             or (source_node is None and not isinstance(source, str))
         ):
-            self.shows_all = False
+            self.has_foreign_content = True
 
     def _texts(self, engine: Engine, node: bytes | None) -> dict[str, str]:
-        """Return a map's values as texts, without those that are something else."""
+        """Return the texts in a map; other values are skipped."""
         texts = {}
         values = engine.items(node) if node is not None else {}
         for key, value in values.items():
@@ -126,7 +126,7 @@ class Mirror:
                 case Node(kind="text", id=text):  # a plain string in JavaScript
                     texts[key] = engine.text(text)
         if node is None or len(texts) < len(values):
-            self.shows_all = False
+            self.has_foreign_content = True
         return texts
 
 

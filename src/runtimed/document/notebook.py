@@ -1,4 +1,4 @@
-"""The notebook as an Automerge document, with the history of its edits. Nothing here waits or stores.
+"""A notebook as an Automerge document with its history. Nothing here waits or stores.
 
 Root: `schema` Int · `notebook_id` Str · `metadata` map · `cells` map by cell id →
 `{cell_type Str, source Text, position Str, execution_count Int|null, execution_id Str|null, metadata map}`.
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from runtimed.document import sources
 from runtimed.document.cells import CellRecord
-from runtimed.document.changes import last_of, read_changes
+from runtimed.document.changes import heads_of, read_changes
 from runtimed.document.deltas import (
     CellAdded,
     CellDeleted,
@@ -33,13 +33,13 @@ from runtimed.ids import CellId, ClientId, SessionId
 __all__ = ["SCHEMA", "NotebookDocument"]
 
 SCHEMA: Final = 1
-"""Version of the layout that this module writes."""
+"""Version of the document layout above."""
 
 
 class NotebookDocument:
     """One notebook: cells and metadata with their history.
 
-    Every edit is one change by its author's actor. After a StorageError in an edit the document must be loaded again.
+    Every edit is one Automerge change by its author's actor. After a StorageError in an edit, load the document again.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -48,7 +48,7 @@ class NotebookDocument:
 
     @classmethod
     def create(cls, notebook_id: SessionId) -> Self:
-        """Return a new empty notebook; for one id it is always the same, byte for byte."""
+        """Return a new empty notebook, byte for byte the same for the same id."""
         engine = Engine(GENESIS)
         with engine.write(f"notebook_id:{notebook_id}") as writer:
             writer.put(ROOT, "notebook_id", notebook_id)
@@ -56,20 +56,24 @@ class NotebookDocument:
 
     @classmethod
     def load(cls, snapshot: bytes | None, changes: Sequence[bytes]) -> Self:
-        """Read a notebook from what `save` gave and the changes of the edits since.
+        """Load a notebook.
+
+        Args:
+            snapshot: The bytes of `save`; None if there are only changes.
+            changes: The changes since, as `apply` returned them.
 
         Raises:
             StorageError: If anything is damaged or missing, or was written by a newer version.
         """
         if not snapshot and not any(changes):
-            raise StorageError("nothing is stored of this document; create it anew")
+            raise StorageError("nothing of this document is stored; create a new one")
         try:
             later = read_changes(changes)
         except ValueError as exc:
             raise StorageError(f"a stored change is unreadable: {exc}") from exc
         engine = Engine((snapshot or b"") + b"".join(change.data for change in later))
-        if not engine.knows(change.hash for change in last_of(later)):
-            raise StorageError("stored changes cannot be applied: some that they build upon are missing")
+        if not engine.knows(change.hash for change in heads_of(later)):
+            raise StorageError("stored changes cannot be applied: changes that they depend on are missing")
         document = cls(engine)
         schema = document._mirror.schema
         if isinstance(schema, int) and schema > SCHEMA:
@@ -79,31 +83,31 @@ class NotebookDocument:
         return document
 
     def save(self) -> bytes:
-        """Return the whole document with its history, packed: 20 ms for 1,000 cells."""
+        """Return the whole document with its history, compressed. Takes 20 ms for 1,000 cells."""
         return self._engine.save()
 
     @property
     def heads(self) -> tuple[bytes, ...]:
-        """The hashes of the latest changes, sorted."""
+        """The hashes of the changes that no other one depends on, sorted."""
         return tuple(sorted(self._engine.heads()))
 
     def history(self) -> list[bytes]:
-        """Return all changes, each after those it depends on."""
+        """Return all changes ever made, each after those it depends on."""
         return self._engine.changes_since([])
 
     # Reading
 
     @property
     def notebook_id(self) -> SessionId | None:
-        """The id that the document carries, None in a foreign one without."""
+        """The id stored in the document; None in a foreign document without one."""
         return self._mirror.notebook_id
 
     def cell_ids(self) -> list[CellId]:
-        """Return the ids of all cells in their order."""
+        """Return the ids of all cells, in order."""
         return [cell_id for _, cell_id in self._mirror.order]
 
     def cells(self) -> list[CellRecord]:
-        """Return all cells in their order."""
+        """Return all cells, in order."""
         records = self._mirror.records
         return [records[cell_id] for _, cell_id in self._mirror.order]
 
@@ -112,28 +116,28 @@ class NotebookDocument:
         return self._mirror.records.get(cell_id)
 
     def metadata(self, key: str) -> str | None:
-        """Return an entry of the document's metadata."""
+        """Return a value of the notebook's metadata, None if the key is not set."""
         return self._mirror.metadata.get(key)
 
     def all_metadata(self) -> dict[str, str]:
-        """Return a copy of the document's metadata."""
+        """Return a copy of the notebook's metadata."""
         return dict(self._mirror.metadata)
 
     @property
-    def shows_all(self) -> bool:
-        """Whether cells, metadata and id are all that was in the document when it was loaded.
+    def has_foreign_content(self) -> bool:
+        """Whether the document held anything beside cells, metadata and id when it was loaded.
 
-        One that another program or a newer version wrote may hold more.
+        Another program or a newer version may have written that. A compaction would lose it.
         """
-        return self._mirror.shows_all
+        return self._mirror.has_foreign_content
 
     # Editing
 
     def apply(self, delta: Delta, *, author: ClientId) -> bytes:
-        """Make an edit that was decided for the notebook as this document has it; return its change.
+        """Apply a delta that was decided on this state of the notebook; return its change.
 
         Raises:
-            StorageError: If a cell that it needs is not there.
+            StorageError: If a cell that it refers to does not exist.
         """
         match delta:
             case CellAdded(cell=cell, moved=moved):
@@ -152,7 +156,7 @@ class NotebookDocument:
                 return self._set(delta, author)
 
     def set_metadata(self, key: str, value: str, *, author: ClientId) -> bytes:
-        """Set an entry of the document's metadata; return the change. The value is not checked."""
+        """Set a value of the notebook's metadata, unchecked; return the change."""
         before = self._engine.heads()
         metadata = self._mirror.metadata_node
         with self._engine.write(author) as writer:
@@ -164,9 +168,9 @@ class NotebookDocument:
         return self._change_since(before)
 
     def put_cell(self, record: CellRecord, *, author: ClientId) -> bytes:
-        """Make a cell exactly what another document holds of it, adding it if it is not there; return the change.
+        """Add a cell of another document, or replace the cell of this id; return the change.
 
-        Its values are not checked: they are in a document already.
+        Its values are not checked: they were when they entered the other document.
         """
         former = self._mirror.records.get(record.id)
         if former is None:
@@ -254,7 +258,7 @@ class NotebookDocument:
     def _require(self, cell_id: CellId) -> CellRecord:
         record = self._mirror.records.get(cell_id)
         if record is None:
-            raise StorageError(f"the history does not have cell {cell_id!r}, which was edited")
+            raise StorageError(f"a stored edit refers to cell {cell_id!r}, which the document does not have")
         return record
 
     def _change_since(self, before: Sequence[bytes]) -> bytes:

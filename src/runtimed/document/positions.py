@@ -1,8 +1,8 @@
-"""Fractional index keys: texts whose order is the order of the cells. Nothing here knows a document.
+"""Positions of cells: fractional index keys, whose text order is that of the cells. Nothing here knows a document.
 
-A key is an integer part, whose first letter says how long it is, and a fraction in base 62. Appending and prepending
-count the integer part up and down (`a0`, `a1`, …), so that keys stay short; inserting between two neighbours lengthens
-the fraction by one digit every five or six times. No two keys are ever so close that nothing fits between them.
+A key is an integer part, whose first letter encodes its length, and a fraction in base 62. Appending and prepending
+increment and decrement the integer part (`a0`, `a1`, …), so keys stay short. Inserting at one place again and again
+adds a digit to the fraction every five or six times. There is always a key between two keys.
 
 Source: David Greenspan, "Implementing Fractional Indexing" (2020).
 """
@@ -19,14 +19,14 @@ _VALUE: Final = {digit: value for value, digit in enumerate(_DIGITS)}
 _BASE: Final = len(_DIGITS)
 _ZERO: Final = "a0"
 _SMALLEST: Final = "A" + "0" * 26
-"""The least integer part; it is no key by itself, because nothing could be put before it."""
+"""The smallest integer part. Not a key by itself, because there is no key before it."""
 
 
 def between(low: str | None, high: str | None) -> str:
-    """Return a key strictly between two keys; None stands for the open end.
+    """Return a key strictly between two keys; None is the open end.
 
     Raises:
-        ValueError: If a bound is no key, or `low` is not below `high`.
+        ValueError: If a bound is not a key, or `low` is not below `high`.
     """
     for bound in (low, high):
         if bound is not None and not is_position(bound):
@@ -47,7 +47,7 @@ def between(low: str | None, high: str | None) -> str:
 
 
 def spread(low: str | None, high: str | None, count: int) -> list[str]:
-    """Return `count` ascending keys, all strictly between two keys; None stands for the open end.
+    """Return `count` ascending keys, all strictly between two keys; None is the open end.
 
     Raises:
         ValueError: As `between` does.
@@ -72,7 +72,7 @@ def spread(low: str | None, high: str | None, count: int) -> list[str]:
 
 
 def is_position(text: str) -> bool:
-    """Whether a text is a key; foreign documents may hold anything."""
+    """Whether a text is a valid key; a foreign document may hold anything."""
     if not text or not text.isascii() or not text.isalnum() or text[0].isdigit():
         return False
     size = _integer_size(text[0])
@@ -102,7 +102,7 @@ def _integer(key: str) -> str:
 
 
 def _count_up(head: str) -> str | None:
-    """Return the integer part that follows, None after the greatest one."""
+    """Return the next integer part, None after the largest one."""
     digits = head[1:].rstrip("z")
     zeros = len(head) - 1 - len(digits)
     if digits:
@@ -116,7 +116,7 @@ def _count_up(head: str) -> str | None:
 
 
 def _count_down(head: str) -> str:
-    """Return the integer part before one that is not the smallest."""
+    """Return the previous integer part; the smallest one has none."""
     digits = head[1:].rstrip("0")
     nines = len(head) - 1 - len(digits)
     if digits:
@@ -126,7 +126,7 @@ def _count_down(head: str) -> str:
 
 
 def _middle(low: str, high: str | None) -> str:
-    """Return a fraction between two fractions, none of which ends in 0; a loop, as fractions may grow very long."""
+    """Return a fraction between two fractions, none of which ends in 0. A loop, since fractions may grow very long."""
     digits: list[str] = []
     place = 0
     while True:

@@ -1,8 +1,8 @@
-"""Puts a document that was set aside back into the place of what was written since. Nothing here waits or stores.
+"""Restores a document that was set aside, merging the present one into it. Nothing here waits or stores.
 
-The restored cells come first, as they were, with their history; the cells written since follow them, in their order.
-A cell that is in both and differs is kept twice: as written since under its id, as it was under a new one before it. An
-entry of the notebook's metadata stays as it was written since.
+The restored cells come first, with their history; the cells written since follow, in order. A cell that both documents
+have with different content is kept twice: the present version under its id, the restored one under a new id before it.
+For the notebook's metadata the present value wins.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from runtimed.document.notebook import NotebookDocument
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, ClientId
 
-__all__ = ["AUTHOR", "merge_since"]
+__all__ = ["AUTHOR", "merge_present"]
 
 AUTHOR: Final = ClientId("runtimed-restore")
-"""Whose changes put what was written since behind what is restored."""
+"""Author of the changes that merge the present document into the restored one."""
 
 
-def merge_since(document: NotebookDocument, since: NotebookDocument) -> list[CellRecord]:
-    """Put what was written since into a document that was set aside; return the cells that come from the latter.
+def merge_present(document: NotebookDocument, present: NotebookDocument) -> list[CellRecord]:
+    """Merge the present document into one that was set aside; return the restored cells.
 
     Raises:
-        StorageError: If `since` holds more than a notebook, which would be lost.
+        StorageError: If the present document has foreign content, which would be lost.
     """
-    if not since.shows_all:
-        raise StorageError("the present document holds something that this version does not know; nothing is restored")
-    taken = {record.id for record in since.cells()} | set(document.cell_ids())
+    if present.has_foreign_content:
+        raise StorageError("the present document has content that this version does not know; nothing was restored")
+    taken = {record.id for record in present.cells()} | set(document.cell_ids())
     last = max((record.position for record in document.cells() if positions.is_position(record.position)), default=None)
-    for record in since.cells():
+    for record in present.cells():
         former = document.cell(record.id)
         if former is None:
             position = last = positions.between(last, None)
@@ -46,11 +46,11 @@ def merge_since(document: NotebookDocument, since: NotebookDocument) -> list[Cel
             taken.add(twin)
             document.put_cell(replace(former, id=twin), author=AUTHOR)
         document.put_cell(replace(record, position=position), author=AUTHOR)
-    for key, value in since.all_metadata().items():
+    for key, value in present.all_metadata().items():
         if document.metadata(key) != value:
             document.set_metadata(key, value, author=AUTHOR)
-    written_since = set(since.cell_ids())
-    return [record for record in document.cells() if record.id not in written_since]
+    present_ids = set(present.cell_ids())
+    return [record for record in document.cells() if record.id not in present_ids]
 
 
 def _content(record: CellRecord) -> tuple[object, ...]:
@@ -58,7 +58,7 @@ def _content(record: CellRecord) -> tuple[object, ...]:
 
 
 def _right_behind(document: NotebookDocument, record: CellRecord) -> str:
-    """Return a position between a cell and the next one; several cells may have one position."""
+    """Return a position between a cell and the next higher one; several cells may share a position."""
     higher = (other.position for other in document.cells() if other.position > record.position)
     try:
         return positions.between(record.position, next(higher, None))
@@ -67,7 +67,7 @@ def _right_behind(document: NotebookDocument, record: CellRecord) -> str:
 
 
 def _new_id(cell_id: CellId, taken: set[CellId]) -> CellId:
-    """Return an id for the former cell of this id, the same one however often this is done."""
+    """Return an unused id for the restored version of a cell; deterministic, so restoring again gives the same one."""
     number, found = 0, cell_id
     while found in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""A document as it is stored, and the edits that are not written into it yet. Nothing here stores."""
+"""A document as it is stored: snapshot, changes, and the edits that are not in it yet. Nothing here stores."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["PendingEdit", "StoredNotebook", "StoredRow", "load_stored"]
 
 
 class StoredRow(NamedTuple):
-    """One row of a document, exactly as it was read: its checksum may be of something else.
+    """One row of a stored document, unverified: its checksum may not match.
 
     Attributes:
         kind: A document has at most one snapshot, which comes first.
-        name: What to call it.
+        name: Its name in error messages.
     """
 
     kind: Literal["snapshot", "change"]
@@ -31,11 +31,11 @@ class StoredRow(NamedTuple):
 
 
 class PendingEdit(NamedTuple):
-    """An edit that a document does not have yet, exactly as it was read.
+    """An acknowledged edit that is not in the document yet, unverified: its checksum may not match.
 
     Attributes:
-        number: Its number among the edits of the notebook; they are written in this order.
-        delta: What `encode_delta` gave.
+        number: Number of the edit in the notebook; edits are applied in this order.
+        delta: The encoded delta; see `decode_delta`.
     """
 
     number: int
@@ -45,10 +45,10 @@ class PendingEdit(NamedTuple):
 
 
 class StoredNotebook(msgspec.Struct, frozen=True, array_like=True):
-    """A document with its pending edits.
+    """A stored document with its pending edits.
 
     Attributes:
-        rows: Nothing for a notebook whose first edits are pending.
+        rows: Empty for a notebook whose very first edits are pending.
     """
 
     notebook_id: SessionId
@@ -56,7 +56,7 @@ class StoredNotebook(msgspec.Struct, frozen=True, array_like=True):
     pending: list[PendingEdit]
 
     def load(self) -> NotebookDocument:
-        """Load the document as it is stored, without the pending edits.
+        """Load the document without the pending edits.
 
         Raises:
             StorageError: As `load_stored`.
@@ -64,10 +64,10 @@ class StoredNotebook(msgspec.Struct, frozen=True, array_like=True):
         return load_stored(self.rows) if self.rows else NotebookDocument.create(self.notebook_id)
 
     def write_pending(self, document: NotebookDocument) -> list[bytes]:
-        """Write the pending edits into the document; return the change of each.
+        """Apply the pending edits to the document; return the change of each.
 
         Raises:
-            StorageError: If one is damaged, or is none of this document.
+            StorageError: If an edit is damaged, or refers to a cell that the document does not have.
         """
         changes = []
         for edit in self.pending:

@@ -1,6 +1,6 @@
-"""What is done with documents: each task takes what is stored and returns what is to be stored. Nothing here stores.
+"""Tasks on whole documents: each takes stored rows and returns the rows to store. Nothing here stores.
 
-Tasks run in a process of their own (`worker`): loading a document takes long, holds the GIL, and may crash.
+A task runs in a process of its own (`worker`), because loading a document is slow, holds the GIL, and may crash.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ from typing import Final
 
 import msgspec
 
-from runtimed.document.compaction import write_anew
+from runtimed.document.compaction import rebuild
 from runtimed.document.contents import CellRow, Contents, contents_of, decode_cell
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.restoring import merge_since
+from runtimed.document.restoring import merge_present
 from runtimed.document.stored import StoredNotebook, StoredRow, load_stored
 from runtimed.document.weight import HistoryWeight, weight_of
 from runtimed.errors import StorageError
 from runtimed.ids import CellId, SessionId
 
-__all__ = ["ReadAll", "Restore", "Restored", "Task", "WriteAnew", "WritePending", "Written", "decode_task", "perform"]
+__all__ = ["ReadAll", "Rebuild", "Restore", "Restored", "Task", "WritePending", "Written", "decode_task", "perform"]
 
 
 MIN_GAIN: Final = 2
-"""How many times the memory of what the document says its history takes before it is compacted for that: compacting
-costs as much as writing all of it anew."""
+"""Least ratio of the history's memory to the content's for a compaction that saves memory: below it, rebuilding the
+content costs more than it gains."""
 
 
 class _Task(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One thing to do."""
+    """One task."""
 
 
 class ReadAll(_Task, frozen=True):
-    """Read what a notebook says, pending edits included; gives `Contents`."""
+    """Read a notebook's content, pending edits included. Returns `Contents`."""
 
     stored: StoredNotebook
 
 
 class WritePending(_Task, frozen=True):
-    """Write the pending edits into the document, and compact it if that pays; gives `Written`.
+    """Apply the pending edits to the document, and compact it if that pays. Returns `Written`.
 
     Attributes:
-        compact_after: Changes beside the snapshot after which it pays.
-        compact_after_memory: Bytes of memory, taken by the history, after which it pays; None for never.
+        compact_after: Number of changes since the snapshot from which compaction pays.
+        compact_after_memory: Memory of the history from which compaction pays, in bytes; None for never.
     """
 
     stored: StoredNotebook
@@ -50,11 +50,11 @@ class WritePending(_Task, frozen=True):
     compact_after_memory: int | None
 
 
-class WriteAnew(_Task, frozen=True):
-    """Write a document that says what rows say, without history; gives its snapshot.
+class Rebuild(_Task, frozen=True):
+    """Make a document without history from the notebook's rows. Returns its snapshot.
 
     Attributes:
-        cells: In their order.
+        cells: In order.
     """
 
     notebook_id: SessionId
@@ -63,22 +63,22 @@ class WriteAnew(_Task, frozen=True):
 
 
 class Restore(_Task, frozen=True):
-    """Put a document that was set aside back, merged with the present one; gives `Restored`."""
+    """Restore a document that was set aside, merged with the present one. Returns `Restored`."""
 
     aside: list[StoredRow]
     present: StoredNotebook
 
 
-Task = ReadAll | WritePending | WriteAnew | Restore
+Task = ReadAll | WritePending | Rebuild | Restore
 
 
 class Written(msgspec.Struct, frozen=True, array_like=True):
-    """What takes the place of the pending edits.
+    """Result of `WritePending`: the rows that replace the pending edits.
 
     Attributes:
-        snapshot: The whole document, if nothing of it was stored, or it is without its history now.
-        changes: Else a change for each edit, in their order.
-        is_compacted: Whether the history is gone.
+        snapshot: The whole document, if it is new or was compacted; else None.
+        changes: Without a snapshot, the change of each edit, in order.
+        is_compacted: Whether the history was dropped.
     """
 
     snapshot: bytes | None
@@ -87,12 +87,12 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Restored(msgspec.Struct, frozen=True, array_like=True):
-    """What restoring gave.
+    """Result of `Restore`.
 
     Attributes:
-        snapshot: The document with everything.
-        contents: What it says.
-        cells: The restored cells in their order.
+        snapshot: The merged document.
+        contents: Its content.
+        cells: Ids of the restored cells, in order.
     """
 
     snapshot: bytes
@@ -104,15 +104,15 @@ _DECODER: Final = msgspec.msgpack.Decoder(Task)
 
 
 def decode_task(data: bytes) -> Task:
-    """Return the task that `msgspec.msgpack.encode` was given."""
+    """Decode a task that `msgspec.msgpack.encode` encoded."""
     return _DECODER.decode(data)
 
 
 def perform(task: Task) -> Contents | Written | bytes | Restored:
-    """Do it.
+    """Perform a task.
 
     Raises:
-        StorageError: If something that is stored is damaged, or says something else when it is loaded again.
+        StorageError: If a stored row is damaged, or the resulting document differs when it is loaded again.
     """
     match task:
         case ReadAll(stored=stored):
@@ -121,15 +121,15 @@ def perform(task: Task) -> Contents | Written | bytes | Restored:
             return contents_of(document)
         case WritePending():
             return _write_pending(task)
-        case WriteAnew():
+        case Rebuild():
             cells = [decode_cell(row.data) for row in task.cells if _is_intact(row)]
-            document = write_anew(task.notebook_id, cells, task.metadata)
+            document = rebuild(task.notebook_id, cells, task.metadata)
             return _snapshot_of(document)
         case Restore(aside=aside, present=present):
             since = present.load()
             present.write_pending(since)
             document = load_stored(aside)
-            restored = [record.id for record in merge_since(document, since)]
+            restored = [record.id for record in merge_present(document, since)]
             return Restored(_snapshot_of(document), contents_of(document), restored)
 
 
@@ -144,14 +144,14 @@ def _write_pending(task: WritePending) -> Written:
     document = stored.load()
     changes = stored.write_pending(document)
     if _compaction_pays(task, document, len(changes)):
-        fresh = write_anew(stored.notebook_id, document.cells(), document.all_metadata())
+        fresh = rebuild(stored.notebook_id, document.cells(), document.all_metadata())
         return Written(_snapshot_of(fresh), is_compacted=True)
     return Written(None, changes) if stored.rows else Written(_snapshot_of(document))
 
 
 def _compaction_pays(task: WritePending, document: NotebookDocument, new: int) -> bool:
     changes = sum(row.kind == "change" for row in task.stored.rows) + new
-    if not document.shows_all:
+    if document.has_foreign_content:
         return False
     if changes >= task.compact_after or task.compact_after_memory is None:
         return changes >= task.compact_after
@@ -160,10 +160,10 @@ def _compaction_pays(task: WritePending, document: NotebookDocument, new: int) -
 
 
 def _snapshot_of(document: NotebookDocument) -> bytes:
-    """Return the bytes of a document, which were loaded again and said the same."""
+    """Return the bytes of a document, after verifying that they load to the same content."""
     snapshot = document.save()
     again = NotebookDocument.load(snapshot, [])
     same = again.heads == document.heads and again.notebook_id == document.notebook_id
     if not same or again.cells() != document.cells() or again.all_metadata() != document.all_metadata():
-        raise StorageError("the document that was written says something else when it is loaded again")
+        raise StorageError("the document that was written has other content when it is loaded again")
     return snapshot

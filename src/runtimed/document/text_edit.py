@@ -1,7 +1,7 @@
-"""What changed between two texts, as few and as small edits as a bounded search finds. Nothing here knows a document.
+"""Text diff and three-way merge. Nothing here knows a document.
 
-The search costs O(n log n), whatever the texts: common ends are set aside, then lines (and, within a line, words) that
-occur exactly once on both sides hold the rest in place ("patience diff").
+The diff is a patience diff in O(n log n): it strips the common prefix and suffix, then anchors on lines (and, within a
+line, on words) that occur exactly once on both sides.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 __all__ = ["TextEdit", "apply_edits", "carry_over", "find_edit", "find_edits"]
 
 _MAX_DEPTH: Final = 8
-"""How often a stretch between two anchors is searched for anchors of its own."""
+"""Recursion limit: how often a stretch between two anchors is searched for anchors of its own."""
 _WORDS: Final = re.compile(r"\w+|\s+|[^\w\s]")
 
 
 class TextEdit(NamedTuple):
-    """At `start`, remove `deleted` code points and put `inserted` in their place."""
+    """Replaces `deleted` code points from `start` on by `inserted`."""
 
     start: int
     deleted: int
@@ -29,7 +29,7 @@ class TextEdit(NamedTuple):
 
 
 def find_edit(old: str, new: str) -> TextEdit:
-    """Return the one edit that turns `old` into `new`: what lies between their common beginning and common end."""
+    """Return one edit that turns `old` into `new`: what is between their common prefix and suffix."""
     prefix = _common_prefix(old, new)
     shorter = min(len(old), len(new)) - prefix
     suffix = min(_common_prefix(old[::-1], new[::-1]), shorter)
@@ -37,7 +37,7 @@ def find_edit(old: str, new: str) -> TextEdit:
 
 
 def find_edits(old: str, new: str) -> list[TextEdit]:
-    """Return the edits that turn `old` into `new`: ascending, with text between them, places counted in `old`."""
+    """Return the edits that turn `old` into `new`: ascending, not adjacent, with offsets in `old`."""
     found: list[TextEdit] = []
     _collect(old, new, 0, 0, found)
     edits: list[TextEdit] = []
@@ -62,14 +62,14 @@ def apply_edits(text: str, edits: Sequence[TextEdit]) -> str:
 
 
 def carry_over(edits: Sequence[TextEdit], base: str, present: str) -> list[TextEdit]:
-    """Translate edits of one text into edits of another that was made of it.
+    """Rebase edits of a base text onto the present text: a three-way merge.
 
-    What others put in between stays, and what they deleted stays deleted. An edit that the present text
-    already shows is left out, so that sending it twice is harmless.
+    Text that others inserted stays, and text that they deleted stays deleted. An edit that the present text already
+    has is skipped, so a resent edit is idempotent.
 
     Args:
         edits: Ascending edits of `base`.
-        base: The older text.
+        base: The common ancestor.
         present: The text to edit.
     """
     places = _places_in(base, present)
@@ -84,7 +84,7 @@ def carry_over(edits: Sequence[TextEdit], base: str, present: str) -> list[TextE
         if survivors:
             carried += _replace(survivors, inserted)
         elif not _is_there(present[before + 1 : after], deleted, inserted):
-            # Beside the neighbour that is still there; behind what others inserted if both are.
+            # Beside the neighbour that survived; if both did, behind what others inserted between them.
             left_stands = start == 0 or places[start - 1] >= 0
             right_stands = end == len(base) or places[end] >= 0
             place = after if right_stands or not left_stands else before + 1
@@ -94,13 +94,13 @@ def carry_over(edits: Sequence[TextEdit], base: str, present: str) -> list[TextE
 
 
 def _is_there(present: str, deleted: int, inserted: str) -> bool:
-    """Whether an edit was made already, of which `present` is all that stands in its place now."""
-    # Where others replaced the same text by more than this edit did, they kept what it put there.
+    """Whether an edit is applied already; `present` is all the text that is in its place now."""
+    # Others who replaced the same text may have inserted more than this edit.
     return inserted in present if deleted else present == inserted
 
 
 def _places_in(base: str, present: str) -> list[int]:
-    """Return where each code point of `base` is in `present`, -1 for those that are not there any more."""
+    """Return the offset in `present` of each code point of `base`, -1 for deleted ones."""
     places: list[int] = []
     shift = 0
     for start, deleted, inserted in find_edits(base, present):
@@ -112,7 +112,7 @@ def _places_in(base: str, present: str) -> list[int]:
 
 
 def _replace(survivors: Sequence[int], inserted: str) -> list[TextEdit]:
-    """Delete the code points at these ascending places, and put `inserted` in place of the first."""
+    """Return edits that delete the code points at these ascending offsets and insert `inserted` at the first."""
     edits: list[TextEdit] = []
     first = previous = survivors[0]
     for place in [*survivors[1:], -1]:
@@ -124,9 +124,9 @@ def _replace(survivors: Sequence[int], inserted: str) -> list[TextEdit]:
 
 
 def _common_prefix(one: str, other: str) -> int:
-    """Return how many code points two texts have in common at their beginning."""
+    """Return the length of the common prefix of two texts, in code points."""
     low, high = 0, min(len(one), len(other))
-    while low < high:  # comparing slices is much faster than looking at each code point
+    while low < high:  # comparing slices is much faster than comparing code points
         half = (low + high + 1) // 2
         if one[low:half] == other[low:half]:
             low = half
@@ -173,7 +173,7 @@ def _between_anchors(
     *,
     otherwise: Callable[[Sequence[str], Sequence[str], int, int, list[TextEdit]], None],
 ) -> None:
-    """Collect the edits of each stretch between pieces that stay; without any, leave it to `otherwise`."""
+    """Collect the edits of each stretch between two anchors; without an anchor, call `otherwise`."""
     anchors = _anchors(old, new)
     if not anchors:
         otherwise(old, new, offset, depth, edits)
@@ -187,11 +187,11 @@ def _between_anchors(
 
 
 def _anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the longest ascending row of pieces that occur exactly once in both."""
+    """Return the longest increasing sequence of pieces that occur exactly once on both sides, as pairs of indices."""
     old_count, new_count = Counter(old), Counter(new)
     place_in_new = {piece: place for place, piece in enumerate(new) if new_count[piece] == 1 == old_count[piece]}
     pairs = [(place, place_in_new[piece]) for place, piece in enumerate(old) if piece in place_in_new]
-    tails: list[int] = []  # places in `new` at the end of the best row of each length
+    tails: list[int] = []  # the least index in `new` that ends a sequence of each length
     tail_pairs: list[int] = []
     previous: list[int] = []
     for index, (_, place) in enumerate(pairs):

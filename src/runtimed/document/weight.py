@@ -1,9 +1,8 @@
-"""About how much memory loading a document and its history takes, from what is stored. Nothing here keeps a document.
+"""Estimates the memory that loading a document with its history takes. Nothing here keeps a document.
 
-Loading needs most. Measured with automerge 0.2.0.dev4: 100 bytes in a snapshot and 510 in changes for each code point
-that was typed into a text, which is an operation of its own, and 3 to 5 once it is loaded; 2 to 3 for each byte of a
-value that is written as a whole, such as a source that is too long for a text. The stored changes say nothing of that:
-they are packed, the more alike their values the smaller.
+Memory peaks while loading. Measured with automerge 0.2.0.dev4: each code point typed into a text, an operation of its
+own, takes 100 bytes from a snapshot or 510 from changes, and 3 to 5 once loaded; each byte of a value written as a
+whole (a source too long for a text) takes 2 to 3. The size of the stored changes tells little, as they are compressed.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from runtimed.document.notebook import NotebookDocument
 __all__ = ["HistoryWeight", "weight_of"]
 
 _OPERATION: Final = 400
-"""Bytes of memory for each operation."""
+"""Memory per operation, in bytes."""
 
 _BYTE: Final = 3
-"""Bytes of memory for each byte of a change, unpacked."""
+"""Memory per byte of a decompressed change, in bytes."""
 
 
 class HistoryWeight:
-    """Adds up changes of one history, in which each change follows the one before.
+    """Sums up the memory of one linear history.
 
     Attributes:
-        bytes: About how much memory they take. What the latest one's operations take counts with the next one.
+        bytes: Estimated memory. The operations of the latest change are counted with the next one.
     """
 
     def __init__(self, changes: Iterable[bytes] = ()) -> None:
@@ -38,7 +37,7 @@ class HistoryWeight:
             self.add(change)
 
     def add(self, data: bytes) -> None:
-        """Add changes, joined in their order.
+        """Add concatenated changes.
 
         Raises:
             ValueError: If they are damaged.
@@ -50,6 +49,6 @@ class HistoryWeight:
 
 
 def weight_of(document: NotebookDocument) -> int:
-    """Return about how many bytes of memory the sources of a document would take without its history."""
+    """Return the estimated memory of a document's sources without history, in bytes."""
     lengths = (len(record.source) for record in document.cells())
     return sum(length * (_OPERATION if length <= MAX_TEXT else _BYTE) for length in lengths)

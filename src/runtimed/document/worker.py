@@ -1,10 +1,10 @@
-"""Works on documents in a process of its own, where automerge may crash or hang without taking a daemon along.
+"""The worker process that performs one task on a document, so that a crash or hang in automerge spares the daemon.
 
-`python -P -m runtimed.document.worker SECONDS` reads a task from standard input (see `tasks`) and writes what it gives
-to standard output, both as msgpack.
+`python -P -m runtimed.document.worker SECONDS` reads a task (see `tasks`) from standard input and writes its result to
+standard output, both as MessagePack.
 
-The exit code is the verdict (see `Verdict`); a sentence on standard error says more. `READY` on standard error comes
-first, when a healthy document was loaded: what ends this process before that is not the fault of what it was given.
+The exit code is the verdict (see `Verdict`), with details on standard error. `READY` is written to standard error once
+a healthy document was loaded: if the process ends before that, its input is not to blame.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from typing import Final
 import msgspec
 
 from runtimed.document.notebook import NotebookDocument
-from runtimed.document.tasks import WriteAnew, WritePending, decode_task, perform
+from runtimed.document.tasks import Rebuild, WritePending, decode_task, perform
 from runtimed.errors import StorageError
 from runtimed.ids import SessionId
 
 __all__ = ["READY", "Verdict", "main"]
 
 READY: Final = b"ready\n"
-"""Written to standard error before the given bytes are looked at."""
+"""Written to standard error before the task is decoded."""
 
 
 class Verdict(enum.IntEnum):
-    """The exit codes. They are none that an interpreter ends with when its own files are broken."""
+    """The exit codes, distinct from those of an interpreter that cannot start."""
 
     HEALTHY = 0
     DAMAGED = 65
     NEWER = 66
-    """A newer version of runtimed wrote it."""
+    """A newer version of runtimed wrote the document."""
     NO_MEMORY = 71
 
 
 def main(seconds: int) -> int:
-    """Do what standard input holds.
+    """Perform the task on standard input.
 
     Args:
-        seconds: The time that it may take.
+        seconds: Time limit; SIGALRM ends the process then.
 
     Returns:
         The exit code.
     """
-    # The system ends a process that hangs inside automerge, also when the daemon that waited for it is gone.
+    # An alarm ends a process that hangs inside automerge, even if the daemon that started it is gone.
     signal.alarm(seconds)
-    # When memory runs out the system ends this process first, neither a kernel nor the daemon.
+    # Out of memory, the OOM killer takes this process, not a kernel or the daemon.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
     try:
@@ -59,8 +59,8 @@ def main(seconds: int) -> int:
         sys.stderr.buffer.write(READY)
         sys.stderr.buffer.flush()
         task = decode_task(sys.stdin.buffer.read())
-        if isinstance(task, WritePending | WriteAnew):
-            # Nobody waits for the result; the kernels are somebody's work.
+        if isinstance(task, WritePending | Rebuild):
+            # Nobody waits for the result, so kernels go first.
             os.nice(10)
         answer = msgspec.msgpack.encode(perform(task))
     except StorageError as exc:

@@ -1,7 +1,7 @@
-"""SQLite databases, blobs and the host's spool: the durable side of every acknowledgement.
+"""SQLite databases, blobs and the host's spool: everything that must survive a process is stored here.
 
-Calls are synchronous and short enough for an event loop's thread. Only SQLite's checkpoint waits for a disk to sync
-(`database`). Nothing here opens a socket.
+Calls are synchronous and short enough for the thread of an event loop. Only a checkpoint waits for the disk to sync
+(see `database`). Nothing here opens a socket.
 """
 
 from runtimed.storage.audit import Actor, AuditRow

@@ -1,8 +1,8 @@
-"""The damaged parts of a data folder that were set aside, as recorded in the folder itself: they outlive every daemon.
+"""Lists the damaged parts of a data folder that were set aside. The record is in the folder, so it outlives the daemon.
 
-A damaged file is renamed (`database.name_aside`). The document of a session stays in its database, in the table
-`set_aside`; a file beside the database, `NAME.db.aside`, says so without opening it. The same holds for rows of the
-registry.
+A damaged file is renamed (`database.name_aside`). A damaged document stays in its session's database, in the table
+`set_aside`; a note beside the database, `NAME.db.aside`, records that without opening it. Damaged rows of the registry
+are kept in the same way.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _SUFFIX: Final = ".aside"
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 _CODE: Final = "SELECT source FROM executions ORDER BY sequence"
 _NAMED: Final = 20
-"""Number of sessions that a sentence names; the rest are counted."""
+"""Number of sessions named in a message; the rest are counted."""
 
 
 class Aside(NamedTuple):
-    """One thing that was set aside.
+    """One damaged part that was set aside.
 
     Attributes:
-        path: The file that says so; of a document or of rows of the registry, the note.
-        found: What happened, a sentence without its full stop.
-        advice: What to do about it, the same.
+        path: The renamed file; for a document, or rows of the registry, the note.
+        found: What happened: a sentence without its full stop.
+        advice: What the user can do, likewise.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class _Sessions(msgspec.Struct, frozen=True):
 
 
 def note_document(database: Path, session_id: str, reason: str, at: float) -> None:
-    """Record that the document of a session was set aside; replaces an older note.
+    """Record that a session's document was set aside; replaces an older note.
 
     Raises:
         StorageError: If it cannot be written.
@@ -73,12 +73,12 @@ def note_document(database: Path, session_id: str, reason: str, at: float) -> No
 
 
 def note_sessions(registry: Path, session_ids: Sequence[str], at: float) -> None:
-    """Add sessions to the note about registry rows that were set aside.
+    """Record that rows of the registry were set aside; adds to an existing note.
 
     Args:
         registry: The database.
-        session_ids: What can be read of their ids, as Python writes a text.
-        at: When that was, in Unix time.
+        session_ids: The sessions' ids as they were read, in the form of `ascii()`.
+        at: Unix time in seconds.
 
     Raises:
         StorageError: If it cannot be written.
@@ -106,18 +106,18 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def forget_document(database: Path) -> None:
-    """Remove the note about the document of a session. Idempotent."""
+    """Remove the note about a session's document. Idempotent."""
     with contextlib.suppress(FileNotFoundError):
         _note_of(database).unlink()
 
 
 def document_aside(database: Path) -> Aside | None:
-    """Return the note about the document of a session, None if there is none."""
+    """Return the record of a session's document that was set aside, None if there is none."""
     return _read(_note_of(database))
 
 
 def databases_aside(database: Path) -> list[Path]:
-    """Return the paths of a session's databases that were set aside as a whole, oldest first."""
+    """Return the paths of a session's whole databases that were set aside, oldest first."""
     found = database.parent.glob(f"{glob.escape(database.name)}.damaged-*")
     return sorted(path for path in found if not path.name.endswith(_COMPANIONS))
 
@@ -136,19 +136,21 @@ def list_aside(data_dir: Path) -> list[Aside]:
                 Aside(
                     path,
                     f"{path} was found damaged and set aside",
-                    "remove it if you need it no more" + (f"; {shown_code(path)}" if path.parent == sessions else ""),
+                    "remove it when you no longer need it"
+                    + (f"; {shown_code(path)}" if path.parent == sessions else ""),
                 )
             )
     return found
 
 
 def shown_code(path: Path) -> str:
-    """Describe how to read the executed code of a session whose database was set aside as a whole.
+    """Return advice on how to read the executed code in a session's database that was set aside as a whole.
 
-    Not by `.recover`: SQLite 3.40.1 of Debian 12 ends it with "SQL logic error", on a whole database too (measured).
+    It does not use `.recover`, which fails with "SQL logic error" in SQLite 3.40.1 (Debian 12), even on an intact
+    database.
     """
     command = shlex.join(["sqlite3", str(path), _CODE])
-    return f"`{command}` shows the code that was executed, as far as it can be read"
+    return f"`{command}` prints the executed code, as far as it is readable"
 
 
 def _note_of(database: Path) -> Path:
@@ -161,15 +163,16 @@ def _read_sessions(path: Path) -> Aside | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        return Aside(path, f"{path} says that rows of sessions were set aside, and cannot be read ({exc})", "remove it")
+        found = f"{path}, the note about rows of sessions that were set aside, cannot be read ({exc})"
+        return Aside(path, found, "remove it")
     names = ", ".join(note.session_ids[:_NAMED])
     more = f" and {len(note.session_ids) - _NAMED:,} more" if len(note.session_ids) > _NAMED else ""
     when = datetime.fromtimestamp(note.at, UTC)
     return Aside(
         path,
-        f"What the list of sessions knew of {names}{more} was found damaged and set aside, last on "
-        f"{when:%Y-%m-%d %H:%M} UTC; cells and outputs are there",
-        f"open a session by its id to go on with it; remove {path} if you need this no more",
+        f"The rows of {names}{more} in the list of sessions were found damaged and set aside, last on "
+        f"{when:%Y-%m-%d %H:%M} UTC; cells and outputs are still there",
+        f"open a session by its id to continue it; remove {path} when you no longer need it",
     )
 
 
@@ -179,7 +182,8 @@ def _read(path: Path) -> Aside | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        return Aside(path, f"{path} says that a notebook was set aside, and cannot be read ({exc})", "open its session")
+        found = f"{path}, the note about a notebook that was set aside, cannot be read ({exc})"
+        return Aside(path, found, "open its session")
     when = datetime.fromtimestamp(note.at, UTC)
     return Aside(
         path,

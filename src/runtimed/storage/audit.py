@@ -1,7 +1,7 @@
-"""The audit log: who did what to a session, and when. Ids and kinds, never a source, an output or a value.
+"""The audit log of a session: who did what, and when. It holds ids and kinds, never a source, an output or a value.
 
-An entry is written in the transaction of the change that it describes. A request to a kernel changes nothing here, so
-its entry is committed just before the request is sent.
+An entry is committed with the change that it describes. A request to a kernel changes no row, so its entry is committed
+just before the request is sent.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["MERGED_WITHIN", "SCHEMA", "Actor", "AuditRow", "AuditTable"]
 logger = logging.getLogger(__name__)
 
 MERGED_WITHIN: Final = 60.0
-"""Seconds, counted from the first, in which edits of one kind by one client to one cell make one entry."""
+"""Seconds from the first edit within which a client's edits of one kind to one cell are merged into one entry."""
 
 _MAX_OPEN: Final = 1000
-"""Capacity of the caches of entries and of clients. A full cache is cleared, which costs an entry more or a query."""
+"""Capacity of the caches of entries and of clients. A full cache is cleared, which costs another entry or a query."""
 
 _PAGE: Final = 500
-"""Entries that are read at once."""
+"""Number of entries in one query."""
 
 _EDITS: Final[frozenset[AuditAction]] = frozenset(
     {
@@ -52,7 +52,7 @@ SCHEMA: Final = (
     """CREATE TABLE audit(
         id INTEGER PRIMARY KEY, at REAL NOT NULL, until REAL NOT NULL, action TEXT NOT NULL, count INTEGER NOT NULL,
         client INTEGER, cell INTEGER, execution INTEGER, detail TEXT, checksum INTEGER NOT NULL)""",
-    # What concerns a cell and no execution is an edit of the cell. The index ends in the row's own number.
+    # An entry with a cell and without an execution is an edit of the cell. The index implicitly ends in the row's id.
     "CREATE INDEX audit_edits ON audit(cell) WHERE cell IS NOT NULL AND execution IS NULL",
 )
 
@@ -61,7 +61,7 @@ _NEWEST_FIRST: Final = """SELECT a.id, a.at, a.until, a.action, a.count, a.clien
     WHERE a.id < ? ORDER BY a.id DESC LIMIT ?"""
 
 _CHUNK: Final = 100
-"""Cells whose last edits are looked up at once."""
+"""Number of cells in one query for last edits."""
 
 _LAST_EDITS: Final = (
     """SELECT a.id, a.at, a.until, a.action, a.count, a.client, c.name, NULL, a.detail, a.checksum
@@ -80,13 +80,13 @@ _PRUNE: Final = """DELETE FROM audit WHERE until < ? AND id NOT IN (
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A client, as the operating system and its greeting name it.
+    """A client: its id and label from its greeting, its user and process from the operating system.
 
     Attributes:
-        client_id: What it called itself, the same after it reconnects.
-        label: What people call it, None if nobody named it.
-        uid: Its user, as the operating system says.
-        pid: Its process, as the operating system says; None if that is out of sight.
+        client_id: Its own id, the same after it reconnects.
+        label: Its name for people; None if it has none.
+        uid: Its user id.
+        pid: Its process id; None if the daemon cannot see the process.
     """
 
     client_id: ClientId
@@ -100,11 +100,11 @@ class AuditRow:
     """One entry. Times are Unix times in seconds.
 
     Attributes:
-        at: When, the first time.
-        until: The last time.
-        actor: Who; None for the daemon itself.
-        count: How often.
-        detail: A word more.
+        at: Time of the first of the merged actions.
+        until: Time of the last one.
+        actor: Who did it; None for the daemon itself.
+        count: Number of merged actions.
+        detail: See `AuditEntry.detail`.
     """
 
     at: float
@@ -118,7 +118,7 @@ class AuditRow:
 
 
 class AuditTable:
-    """The table; `SessionStore` has its methods."""
+    """The audit table; `SessionStore` documents its methods."""
 
     def __init__(self, database: Database, names: NameTable) -> None:
         self._db = database
@@ -170,7 +170,7 @@ class AuditTable:
     def rows(self) -> Generator[AuditRow, None, None]:
         """See `SessionStore.audit`."""
         actors, before = self._actors(), 2**63 - 1
-        # No statement stays half-read while others write.
+        # By pages, since an unfinished statement would keep the WAL from being reset.
         while page := self._db.rows(_NEWEST_FIRST, (before, _PAGE)):
             for row in page:
                 found = self._row(row, actors)
@@ -252,13 +252,13 @@ class AuditTable:
 
 
 def _checksum(row: AuditRow) -> int:
-    # Of the names themselves, not of their numbers: so a damaged name, or client, is noticed too.
+    # Over the names themselves, not their numbers, to detect a damaged name or client as well.
     client_id = None if row.actor is None else row.actor.client_id
     times = [float(row.at), float(row.until)]
     return checksum(pack([*times, row.action, row.count, client_id, row.cell_id, row.execution_id, row.detail]))
 
 
 def _goes_on(written: AuditRow, row: AuditRow) -> bool:
-    """Whether an edit continues the latest entry of its cell."""
+    """Whether an edit is merged into the latest entry of its cell."""
     same = written.action == row.action and written.actor == row.actor and written.detail == row.detail
     return same and 0 <= row.at - written.at < MERGED_WITHIN

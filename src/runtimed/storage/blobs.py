@@ -1,4 +1,4 @@
-"""Large values as files, named by their SHA-256. Any number of processes may share a folder."""
+"""A content-addressed store of large values: files named by their SHA-256, in a folder that processes may share."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _CHUNK: Final = 2**20
 class BlobStore:
     """A folder of blobs, files `aa/bb/<sha256>` with mode 0600.
 
-    A blob appears whole or not at all, whenever its writer dies. Like a database's commit (see `database`) this does
-    not wait for the disk: after a power cut the newest blobs may be damaged, which `verify` detects and `put` repairs.
+    Writes are atomic: a blob appears whole or not at all, even if its writer dies. Like a commit (see `database`), a
+    write is not synced: a power cut may damage the newest blobs, which `verify` detects and `put` repairs.
 
     Args:
         folder: Made if it does not exist, mode 0700.
@@ -48,9 +48,9 @@ class BlobStore:
             raise StorageError(f"the blob folder {folder} cannot be used: {exc}", path=str(folder)) from exc
 
     def put(self, data: bytes) -> str:
-        """Store a value, unless it is there already, and return its SHA-256 in hexadecimal.
+        """Store a value and return its SHA-256 in hexadecimal. Idempotent.
 
-        An existing blob's time becomes now, too: see `remove_unused`.
+        Sets the modification time of an existing blob to now, too: see `remove_unused`.
 
         Raises:
             StorageError: If it could not be written; nothing is left behind.
@@ -81,10 +81,10 @@ class BlobStore:
         return sha256
 
     def renew(self, sha256: str) -> bool:
-        """Make now the time of a blob, as if it were put again; return whether it is here.
+        """Set a blob's modification time to now, as `put` would; return whether the blob exists.
 
         Raises:
-            StorageError: If that is not possible.
+            StorageError: If the time cannot be set.
         """
         try:
             with self._lock(fcntl.LOCK_SH):
@@ -96,7 +96,7 @@ class BlobStore:
         return True
 
     def read(self, sha256: str, offset: int, size: int) -> bytes:
-        """Return at most `size` bytes of a blob from `offset` on; fewer, or none, at its end.
+        """Return at most `size` bytes of a blob from `offset` on; fewer at its end, none behind it.
 
         Raises:
             StorageError: If there is no such blob (attribute `sha256`), or it cannot be read.
@@ -122,7 +122,7 @@ class BlobStore:
             raise self._unreadable(sha256, exc) from exc
 
     def verify(self, sha256: str) -> bool:
-        """Read a whole blob and return whether its bytes are still those it is named after.
+        """Read a whole blob and return whether its bytes match its name.
 
         Raises:
             StorageError: If there is no such blob (attribute `sha256`), or it cannot be read.
@@ -137,9 +137,9 @@ class BlobStore:
         return digest.hexdigest() == sha256
 
     def older_than(self, moment: float) -> Iterator[str]:
-        """Yield the names of the blobs last stored before a moment (Unix time), in no order.
+        """Yield the names of the blobs last stored before a moment (Unix time in seconds), in no particular order.
 
-        Blobs that appear or vanish meanwhile may be missing or included.
+        Blobs that are added or removed meanwhile may or may not be included.
 
         Raises:
             StorageError: If the folder cannot be read.
@@ -155,10 +155,10 @@ class BlobStore:
             raise StorageError(f"the blob folder {self.folder} cannot be read: {exc}", path=str(self.folder)) from exc
 
     def remove_unused(self, sha256: str, moment: float) -> bool:
-        """Remove an unreferenced blob, unless it was stored again since a moment (Unix time).
+        """Remove an unreferenced blob, unless it was stored again since a moment (Unix time in seconds).
 
-        The caller of `put` records the reference after storing the value. So a blob may only be removed once the last
-        `put` can no longer gain a reference, and never while somebody is storing one.
+        The caller of `put` records the reference after storing the value. So a blob may only be removed once the caller
+        of the last `put` must have recorded it, and never while another process is storing one.
 
         Returns:
             Whether it was removed.
@@ -180,7 +180,7 @@ class BlobStore:
 
     @contextmanager
     def _lock(self, how: int) -> Iterator[None]:
-        """Hold the lock that all processes of this folder share; the system releases it when its holder dies."""
+        """Hold the folder's lock, which all processes share; the system releases it when its holder dies."""
         fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, how)
@@ -189,7 +189,7 @@ class BlobStore:
             os.close(fd)
 
     def _path(self, sha256: str) -> Path:
-        # A name comes from a peer: nothing but 64 digits may become a path.
+        # The name may come from a peer: only 64 hexadecimal digits may become a path.
         if not _NAME.fullmatch(sha256):
             raise StorageError(f"{sha256[:80]!r} is not the name of a blob", sha256=sha256)
         return self.folder / sha256[:2] / sha256[2:4] / sha256
@@ -199,14 +199,14 @@ class BlobStore:
         return StorageError(f"blob {sha256} {reason}", sha256=sha256, path=str(self.folder))
 
     def _sweep(self) -> None:
-        """Remove the leftovers of dead writers, unless somebody is writing; then the next opener does it."""
+        """Remove the temporary files of dead writers, unless a process is writing; then the next opener does it."""
         with suppress(BlockingIOError), self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
             for path in self._temporary.iterdir():
                 path.unlink(missing_ok=True)
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the folders that hold blobs, or folders of them: those whose names are two digits."""
+    """Return the subfolders of one level, whose names are two hexadecimal digits."""
     return [Path(entry.path) for entry in _entries(folder) if len(entry.name) == 2 and entry.is_dir()]
 
 

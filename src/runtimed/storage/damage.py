@@ -1,7 +1,7 @@
-"""Distinguishes a damaged database from one that cannot be read at the moment. Nothing here moves or changes a file.
+"""Distinguishes a damaged database from one that is temporarily unreadable. Nothing here moves or changes a file.
 
-SQLite reports SQLITE_CORRUPT for a page that the disk failed to deliver (EIO; measured with 3.40), and `quick_check`
-reports pages for which memory was missing. So damage counts only if SQLite finds it twice and every file is readable.
+SQLite 3.40 reports SQLITE_CORRUPT for a page that the disk failed to deliver (EIO), and `quick_check` reports pages for
+which memory ran out. So damage counts as proved only if SQLite finds it twice and every byte of the files is readable.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["finds_damage", "is_damage", "primary_code", "read_throughout"]
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _UNREAD: Final = re.compile(r"failed to get page|error code=(\d+)")
-"""What `quick_check` says of a page that it did not get, with the reason where it has one."""
+"""The message of `quick_check` about a page that it could not read, with the error code if there is one."""
 
 _PIECE: Final = 2**20
 
 
 def primary_code(exc: BaseException) -> int:
-    """Return SQLite's primary result code; 0 if the error is not SQLite's."""
+    """Return SQLite's primary result code; 0 for an error that is not SQLite's."""
     return int(getattr(exc, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -32,19 +32,19 @@ def is_damage(exc: BaseException) -> bool:
 
 
 def finds_damage(connection: sqlite3.Connection) -> bool:
-    """Check a database again; True if SQLite finds damage rather than pages that it could not read."""
+    """Check a database again; True if SQLite finds damage, not just pages that it cannot read."""
     try:
-        # What is in memory would not be read again.
+        # Cached pages would not be read again.
         connection.execute("PRAGMA shrink_memory").fetchall()
         return any(_names_damage(line) for (text,) in connection.execute("PRAGMA quick_check") for line in _lines(text))
-    except UnicodeDecodeError:  # the quotation of a damaged schema
+    except UnicodeDecodeError:  # the message quotes a damaged schema
         return True
     except (sqlite3.Error, MemoryError) as exc:
         return is_damage(exc)
 
 
 def read_throughout(descriptors: Iterable[int]) -> None:
-    """Read every byte of some files.
+    """Read every byte of these files.
 
     Raises:
         OSError: If one cannot be read.
@@ -56,7 +56,7 @@ def read_throughout(descriptors: Iterable[int]) -> None:
 
 
 def _lines(text: str) -> list[str]:
-    # "*** in database main ***", then a line for each problem; "ok" if there is none.
+    # The header "*** in database main ***", then a line for each problem; "ok" if there is none.
     return [line for line in text.splitlines() if line != "ok" and not line.startswith("***")]
 
 

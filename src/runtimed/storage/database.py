@@ -1,11 +1,11 @@
-"""Opens an SQLite file for one owner, sets damaged files aside, and turns SQLite's errors into sentences.
+"""An SQLite file with one owner: sets a damaged file aside, and translates SQLite's errors into StorageError.
 
-Durability: WAL with `synchronous=NORMAL`, so a commit is a `write` into the page cache, without a sync. What was
-committed survives the death of any process at any instruction, this one's included. A power cut or a kernel panic may
-take the last moments with it, but the file stays consistent: SQLite syncs at each checkpoint, and that is the only call
-here that can wait for the disk (measured: 20 to 100 ms for 8 MiB of log).
+Durability: a write-ahead log (WAL) with `synchronous=NORMAL`, so a commit is a `write` into the page cache without a
+sync. A committed transaction survives the death of any process at any instruction. A power cut or a kernel panic may
+lose the latest transactions, but the file stays consistent: SQLite syncs at each checkpoint, the only call here that
+waits for the disk (measured: 20 to 100 ms for 8 MiB of WAL).
 
-A database belongs to the thread that opened it; a checkpoint alone may run in another one (`begin_checkpoint`).
+A database belongs to the thread that opened it; only a checkpoint may run in another one (`begin_checkpoint`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
     "AUTOMATIC",
     "CACHE",
     "CHECK_LIMIT",
-    "LONG_LOG",
+    "LONG_WAL",
     "WAL_LIMIT",
     "Database",
     "name_aside",
@@ -40,32 +40,32 @@ __all__ = [
     "set_aside",
 ]
 
-LONG_LOG: Final = 8 * 2**20
-"""Length of a write-ahead log that is worth a checkpoint, in bytes."""
+LONG_WAL: Final = 8 * 2**20
+"""Size of the WAL at which a checkpoint is due, in bytes."""
 
 WAL_LIMIT: Final = 4 * 2**20
-"""After a checkpoint the file of the log is cut back to this size, in bytes; what is longer has something in it."""
+"""Size to which the WAL is truncated after a checkpoint, in bytes; a longer one has content."""
 
 AUTOMATIC: Final = 1000
-"""Pages (of 4 KiB) in the log after which SQLite makes a checkpoint by itself, in the midst of a commit."""
+"""Pages (of 4 KiB) in the WAL at which SQLite runs a checkpoint by itself, as part of a commit."""
 
 CACHE: Final = 2**19
-"""Pages that an open database keeps in memory, in bytes. SQLite's 2 MiB made a daemon of ten sessions larger by 16 MiB
-and not faster (measured): events are written and read in their order."""
+"""Page cache of an open database, in bytes. SQLite's default of 2 MiB made a daemon of ten sessions 16 MiB larger and
+no faster (measured), since events are written and read in order."""
 
 CHECK_LIMIT: Final = 32 * 2**20
-"""A file of at most this size is looked through for damage when it is opened (4 ms per MiB), in bytes."""
+"""Largest file that is checked for damage when it is opened (4 ms per MiB), in bytes."""
 
 logger = logging.getLogger(__name__)
 
 _READS: Final = ("SELECT", "PRAGMA", "BEGIN", "COMMIT")
-"""How statements begin that store nothing by themselves."""
+"""Beginnings of statements that store nothing."""
 
 _FOLDER: Final = "a folder is in its place"
-_EMPTY: Final = "it is empty, though it has a log"
+_EMPTY: Final = "it is empty, though it has a write-ahead log"
 _MAYBE_FULL: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR})
 _DAMAGED: Final = (
-    "it is damaged, or the disk does not give all of it; it is set aside only if a second look finds it damaged"
+    "it is damaged, or the disk cannot read all of it; it is set aside only if a second check finds it damaged"
 )
 _SENTENCES: Final = {
     sqlite3.SQLITE_BUSY: "it is in use by another process; one daemon at a time may use a data folder",
@@ -80,19 +80,19 @@ _SENTENCES: Final = {
 
 
 def name_aside(path: Path) -> Path:
-    """Return the path under which something damaged is kept: `NAME.damaged-<UTC timestamp>`."""
+    """Return the path under which a damaged file is kept: `NAME.damaged-<UTC timestamp>`."""
     return path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and its write-ahead log (see `name_aside`), and return the new path.
+    """Rename a damaged database and its WAL (see `name_aside`), and return the new path.
 
     Raises:
         StorageError: If it cannot be renamed; nothing was overwritten.
     """
     target = name_aside(path)
     try:
-        # The database comes last: dying in between leaves it damaged in its place, to be found again.
+        # The database comes last: after a death in between it is still in place, and found damaged again.
         for suffix in ("-wal", "-shm", "-journal", ""):
             source = path.with_name(path.name + suffix)
             if source.exists():
@@ -110,26 +110,26 @@ def remove_database(path: Path) -> None:
 
 
 class Database:
-    """One open SQLite file, which nobody else can open meanwhile; `close()` it, or use it as a context manager.
+    """One open SQLite file, locked exclusively; `close()` it, or use it as a context manager.
 
     Args:
-        path: Made with mode 0600 if it does not exist, its folder with 0700.
-        schema: The statements that make an empty database.
-        version: Of the schema; a file with a higher one is refused and left as it is.
-        upgrades: For each lower version from 1 on, the statements that make of it the next one.
-        application_id: Tells this kind of database from others.
-        automatic: Pages in the log after which SQLite makes a checkpoint by itself. An owner who looks at `log_is_long`
-            after each commit gives more, for a single large transaction.
-        read_only: Just look into a file that nobody has open, in any thread: no lock is taken, and nothing is made,
-            checked, mended or set aside. Who opens it meanwhile may make all that is read wrong.
-        on_rollback: Called after each rollback, so that caches can be cleared.
+        path: Created with mode 0600 if it does not exist, its folder with 0700.
+        schema: Statements that create the tables of an empty database.
+        version: Version of the schema; a file with a higher one is refused and left as it is.
+        upgrades: For each version from 1 on, the statements that upgrade it to the next one.
+        application_id: Identifies this kind of database.
+        automatic: Pages in the WAL at which SQLite runs a checkpoint by itself. An owner that checks `wal_is_long`
+            after each commit gives more, which then counts only for a single large transaction.
+        read_only: Read a file that no process has open, in any thread: no lock is taken, and nothing is created,
+            checked, repaired or set aside. If a process opens the file meanwhile, all that is read may be wrong.
+        on_rollback: Called after each rollback, to clear caches.
 
     Attributes:
-        is_new: Whether there was nothing in it.
-        damaged_log: The copy of a write-ahead log of which committed changes could not be read; None without damage.
+        is_new: Whether the database was empty.
+        damaged_wal: The copy of a WAL with committed transactions that could not be read; None without damage.
 
     Raises:
-        StorageError: Attributes `path` and `set_aside`: where a damaged file is now, None if it stayed in place.
+        StorageError: Attributes `path` and `set_aside`: the new path of a damaged file, None if it stayed in place.
     """
 
     def __init__(
@@ -152,24 +152,24 @@ class Database:
         self._lost = False
         self.is_closed = False
         self._ready = False
-        self._log_path = path.with_name(path.name + "-wal")
+        self._wal_path = path.with_name(path.name + "-wal")
         self._free = threading.Lock()  # held by a checkpoint, and for each call
         self._damage: str | None = None
         self._file: tuple[int, int] | None = None
-        self.damaged_log: Path | None = None
+        self.damaged_wal: Path | None = None
         self._transaction = _Transaction(self)
         if read_only:
             self.is_new = False
             self._look_into(version, application_id)
             return
         try:
-            if path.is_dir() or self._log_path.is_dir():
+            if path.is_dir() or self._wal_path.is_dir():
                 raise _set_aside_error(path, _FOLDER, _set_aside(path, _FOLDER))
             self.is_new = _create(path) or path.stat().st_size <= 1
-            if self.is_new and _size(self._log_path):
-                # SQLite takes files of 0 and 1 bytes for new databases, and would delete the log.
+            if self.is_new and _size(self._wal_path):
+                # SQLite takes files of 0 and 1 bytes for new databases, and would delete the WAL.
                 raise _set_aside_error(path, _EMPTY, _set_aside(path, _EMPTY))
-            committed = committed_frames(self._log_path)
+            committed = committed_frames(self._wal_path)
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
             self._file = _file_at(path)
         except OSError as exc:
@@ -182,7 +182,8 @@ class Database:
             self._open(schema, version, application_id, upgrades, automatic, committed)
             self._ready = True
         except OSError as exc:
-            raise StorageError(f"{path}: its log cannot be kept: {exc}", path=str(path), set_aside=None) from exc
+            message = f"{path}: its damaged write-ahead log cannot be copied: {exc}"
+            raise StorageError(message, path=str(path), set_aside=None) from exc
         except (sqlite3.Error, MemoryError) as exc:
             raise (self._damaged(str(exc)) if is_damage(exc) else _translated(exc, path)) from exc
         except UnicodeDecodeError as exc:
@@ -193,8 +194,8 @@ class Database:
                 self._connection.close()
 
     def _look_into(self, version: int, application_id: int) -> None:
-        if _size(self._log_path):
-            raise self._refusal("has a log, which only its owner can read")
+        if _size(self._wal_path):
+            raise self._refusal("has a write-ahead log, which only its owner can read")
         try:
             uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
@@ -215,16 +216,16 @@ class Database:
         automatic: int,
         committed: int,
     ) -> None:
-        # Damaged text must reach the comparison with its checksum, which then names the row.
+        # Damaged text must not raise here: its checksum detects it, and names the row.
         self._connection.text_factory = _decode
         run = self._connection.execute
-        # Before anything is read: the first access then takes the lock, and WAL needs no -shm file.
+        # Before the first read, which then takes the lock, and the WAL needs no -shm file.
         run("PRAGMA locking_mode=EXCLUSIVE")
         (found,) = run("PRAGMA user_version").fetchone()
         (owner,) = run("PRAGMA application_id").fetchone()
         if owner != application_id and (found or owner):
             raise self._refusal("is another kind of database than expected; move it away")
-        # Before the schema is read: an older SQLite may not understand it, and would call it damaged.
+        # Before the schema is read: an older SQLite may report a newer one as damaged.
         if found > version:
             raise self._refusal(
                 f"was written by a newer runtimed (its schema is {found}, this one knows {version}); upgrade runtimed"
@@ -233,20 +234,20 @@ class Database:
         if tables and not found:
             raise self._refusal("is another kind of database than expected; move it away")
         if committed:
-            self._check_log(committed)
+            self._check_wal(committed)
         if not found:
-            # Only an empty database can be told to; see `give_back`.
+            # Only possible in an empty database; see `give_back`.
             run("PRAGMA auto_vacuum=INCREMENTAL")
-        # Debian's SQLite overwrites what is deleted with zeros: 8 ms for a row of 1 MiB instead of 0.1 (measured).
+        # Debian's SQLite overwrites deleted rows with zeros: 8 ms for a row of 1 MiB instead of 0.1 ms (measured).
         run("PRAGMA secure_delete=FAST").fetchone()
         if self.path.stat().st_size <= CHECK_LIMIT:
             problems = [text for (text,) in run("PRAGMA quick_check") if text != "ok"]
             if problems:
-                # "*** in database main ***", then a line for each.
+                # The header "*** in database main ***", then a line for each problem.
                 raise self._damaged(problems[0].splitlines()[-1])
         (mode,) = run("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
-            raise self._refusal("cannot have a write-ahead log here; put the data folder on a local disk")
+            raise self._refusal("cannot use a write-ahead log here; put the data folder on a local disk")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA cache_size=-{CACHE // 1024}")
         run(f"PRAGMA journal_size_limit={WAL_LIMIT}")
@@ -262,8 +263,8 @@ class Database:
             run(f"PRAGMA user_version={version}")
             run("COMMIT")
 
-    def _check_log(self, committed: int) -> None:
-        """Copy a write-ahead log that SQLite could not read completely, before it is written to again.
+    def _check_wal(self, committed: int) -> None:
+        """Copy a WAL that SQLite cannot read completely, before it is overwritten.
 
         Raises:
             OSError: If it cannot be copied.
@@ -271,41 +272,41 @@ class Database:
         try:
             _busy, read, _moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.OperationalError as exc:
-            # On a full disk what is stored can be read all the same.
-            logger.warning("%s is not looked through for damage: %s", self._log_path, exc)
+            # A database on a full disk is still readable.
+            logger.warning("%s is not checked for damage: %s", self._wal_path, exc)
             return
         if read < committed:
-            self.damaged_log = name_aside(self._log_path)
-            shutil.copy(self._log_path, self.damaged_log)
+            self.damaged_wal = name_aside(self._wal_path)
+            shutil.copy(self._wal_path, self.damaged_wal)
             logger.error(
-                "%s is damaged; its latest changes are lost, and it is kept as %s", self._log_path, self.damaged_log
+                "%s is damaged; its latest changes are lost, and it is kept as %s", self._wal_path, self.damaged_wal
             )
 
     def _damaged(self, reason: str) -> StorageError:
-        """Set the file aside if its damage is proved, and return the error that reports it."""
+        """Set the file aside if the damage is proved; return the error to raise."""
         target = self._set_aside_if_proved(reason)
         if target is not None:
             return _set_aside_error(self.path, reason, target)
         return self._refusal(
-            f"cannot be read without errors just now ({reason}): the disk or too little memory may be the reason. "
-            "Nothing of it was set aside; check the disk, and try again"
+            f"cannot be read without errors at the moment ({reason}); the disk or a lack of memory may be the cause. "
+            "Nothing was set aside; check the disk, and try again"
         )
 
     def _set_aside_if_proved(self, reason: str) -> Path | None:
-        """Set the file aside if all of it is readable and a second check finds damage, too; see `damage`."""
+        """Set the file aside if every byte is readable and a second check finds damage again; see `damage`."""
         if not self.is_in_place:
             return None
         with contextlib.ExitStack() as stack:
             files: list[int] = []
             try:
-                for path in (self.path, self._log_path):
+                for path in (self.path, self._wal_path):
                     with contextlib.suppress(FileNotFoundError):
                         files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                        # Closing it drops this process's locks on the database: only when that has its new name.
+                        # Closing it drops this process's locks on the database (POSIX), so not before the rename.
                         stack.callback(os.close, files[-1])
                 read_throughout(files)
             except OSError as exc:
-                logger.warning("%s is not set aside (%s), as it cannot be read: %s", self.path, reason, exc)
+                logger.warning("%s is not set aside (%s), since it cannot be read: %s", self.path, reason, exc)
                 return None
             return _set_aside(self.path, reason) if finds_damage(self._connection) else None
 
@@ -322,10 +323,10 @@ class Database:
         """Close the file; an open transaction is rolled back. Idempotent.
 
         Returns:
-            Where the file is now, if it turned out to be damaged while it was used; None if it is in its place.
+            The new path of the file, if it proved damaged while it was open; None if it stayed in place.
 
         Raises:
-            StorageError: If SQLite could not tidy up; the file is closed all the same.
+            StorageError: If SQLite failed to close it cleanly; the file is closed nevertheless.
         """
         self.is_closed = True
         damage, self._damage = self._damage, None
@@ -343,28 +344,28 @@ class Database:
         return target
 
     @property
-    def log_is_long(self) -> bool:
+    def wal_is_long(self) -> bool:
         """Whether a checkpoint is due."""
         try:
-            return self._log_path.stat().st_size >= LONG_LOG
-        except OSError:  # what cannot be told is asked again after the next commit
+            return self._wal_path.stat().st_size >= LONG_WAL
+        except OSError:  # unknown: the owner asks again after the next commit
             return False
 
     def begin_checkpoint(self) -> Callable[[], None]:
-        """Return a function that moves the log's content into the database: call it in any thread, once.
+        """Lock the database for a checkpoint, and return the function that runs it: call it once, in any thread.
 
-        Until it returns, every other use of this database waits. It raises StorageError if that could not be done; the
-        log then stays as it is.
+        Until it returns, every other call on this database blocks. It raises StorageError if the checkpoint fails; the
+        WAL then stays as it is.
         """
         if self._depth:
-            raise self._refusal("cannot have a checkpoint in the midst of a transaction")
+            raise self._refusal("cannot run a checkpoint inside a transaction")
         self._free.acquire()
         return self._checkpoint
 
     def _checkpoint(self) -> None:
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            # The first write after a checkpoint begins the log anew, and waits for the disk once more: let it be here.
+            # The first write after a checkpoint resets the WAL and waits for a sync: better here than in a commit.
             self._connection.execute(f"PRAGMA user_version={self._version}")
         except (sqlite3.Error, MemoryError) as exc:
             raise _translated(exc, self.path) from exc
@@ -372,9 +373,9 @@ class Database:
             self._free.release()
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement, in the open transaction or as one of its own.
+        """Run one statement, in the open transaction or in its own.
 
-        Fetch all of a query's rows at once, or use `each`: a statement left half-read keeps the log from shrinking.
+        Fetch all rows of a query at once, or use `each`: an unfinished statement keeps the WAL from being reset.
 
         Raises:
             StorageError: If it failed; the statement changed nothing.
@@ -390,7 +391,7 @@ class Database:
             raise self._failed(exc) from exc
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for each of these rows, inside an open transaction.
+        """Run one statement for each of these rows, inside a transaction.
 
         Raises:
             StorageError: As `execute`.
@@ -411,8 +412,8 @@ class Database:
     def _check_in_place(self) -> None:
         if not self.is_in_place:
             raise self._refusal(
-                "is not there any more: it, or its folder, was removed or moved while it was in use. Nothing more is "
-                "stored in it; the next daemon begins anew"
+                "does not exist any more: it, or its folder, was removed or moved while it was in use. Nothing more is "
+                "stored in it; the next daemon starts with an empty one"
             )
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
@@ -437,30 +438,30 @@ class Database:
     def transaction(self) -> _Transaction:
         """Return a context manager that commits what its block wrote, or rolls it back if the block raises.
 
-        Inside another one it joins that: the outermost decides. One that failed inside takes the outer one with
-        it, even if the exception was caught in between, so that nothing half-done is ever stored.
+        A nested transaction joins the outer one, which commits or rolls back everything. If the inner one failed, the
+        outer one rolls back, even if the exception was caught in between: nothing is ever stored by halves.
 
         Raises:
-            StorageError: On leaving, if it could not be committed; then it is rolled back.
+            StorageError: On leaving, if the commit failed; it is rolled back then.
         """
         return self._transaction
 
     @property
     def free_pages(self) -> int:
-        """Number of free pages in the file, left by deletions."""
+        """Number of free pages in the file, which deletions leave."""
         (count,) = self.row("PRAGMA freelist_count")
         return int(count)
 
     def give_back(self, pages: int) -> None:
-        """Remove this many free pages from the file, outside of a transaction; a checkpoint then shortens it.
+        """Release this many free pages, outside a transaction; the next checkpoint truncates the file.
 
-        Measured: 2.5 µs a page if they lie at the end of the file, 20 where others have to move into their place.
+        Measured: 2.5 µs per page at the end of the file, 20 µs where used pages have to move into its place.
 
         Raises:
-            StorageError: If that failed; the file is as it was.
+            StorageError: If it failed; the file is unchanged.
         """
         try:
-            # `execute` would stop after the first page, since the pragma gives no rows.
+            # `execute` would stop after the first page, since the pragma returns no rows.
             with self._free:
                 self._connection.executescript(f"PRAGMA incremental_vacuum({pages:d})")
         except (sqlite3.Error, MemoryError) as exc:
@@ -493,12 +494,12 @@ class Database:
             return
         self._roll_back()
         if not failed:
-            raise self._refusal("rolled this transaction back, because a part of it had failed; nothing was stored")
+            raise self._refusal("rolled this transaction back, because a part of it failed; nothing was stored")
 
     def _roll_back(self) -> None:
         self._lost = False
         try:
-            # SQLite may have rolled back by itself: on a full disk, for example.
+            # SQLite may have rolled back by itself, on a full disk for example.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
@@ -516,7 +517,7 @@ class Database:
 
 
 class _Transaction:
-    """The block of `Database.transaction`; it holds no state of its own, so one object serves every block."""
+    """The context manager of `Database.transaction`. It has no state of its own, so one object serves every block."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -533,7 +534,7 @@ def _decode(data: bytes) -> str:
 
 
 def _create(path: Path) -> bool:
-    """Ensure that the file exists and is private; return whether it is new.
+    """Ensure that the file exists with mode 0600; return whether it is new.
 
     An existing file is never opened here: closing it would drop the locks of this process on it (POSIX).
     """
@@ -563,11 +564,11 @@ def _size(path: Path) -> int:
 
 
 def _translated(exc: BaseException, path: Path) -> StorageError:
-    # A full disk has many faces: its log cannot be made, or not be read back.
+    # SQLite reports a full disk with other codes, too: the WAL cannot be created, or not read back.
     if primary_code(exc) == sqlite3.SQLITE_FULL or (primary_code(exc) in _MAYBE_FULL and not has_room(path)):
         return no_room(path, exc)
     if isinstance(exc, MemoryError):
-        return StorageError(f"{path}: there is too little memory", path=str(path), set_aside=None)
+        return StorageError(f"{path}: out of memory", path=str(path), set_aside=None)
     sentence = _SENTENCES.get(primary_code(exc))
     text = f"{sentence} ({exc})" if sentence else str(exc)
     return StorageError(f"{path}: {text}", path=str(path), set_aside=None)
@@ -580,5 +581,7 @@ def _set_aside(path: Path, reason: str) -> Path:
 
 
 def _set_aside_error(path: Path, reason: str, target: Path) -> StorageError:
-    message = f"{path} is damaged ({reason}); it was set aside as {target.name}, open it again to start anew"
+    message = (
+        f"{path} is damaged ({reason}); it was set aside as {target.name}. Open it again to start with an empty one"
+    )
     return StorageError(message, path=str(path), set_aside=str(target))

@@ -1,4 +1,4 @@
-"""The error for a full disk, and the reserve that is kept free on it. Nothing here writes anything."""
+"""Checks for free disk space, and the error for a full disk. Nothing here writes anything."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from runtimed.errors import StorageError
 __all__ = ["RESERVE", "check_room", "has_room", "is_no_room", "no_room"]
 
 RESERVE: Final = 4 * 2**20
-"""Free bytes below which nothing new is begun and no output is stored: what goes on may need them to end well.
+"""Free bytes below which nothing new is started and no output is stored, so that what runs can finish cleanly.
 
-A host and the daemon look at the same moment, and each may then write a piece of output, the daemon twice.
+A host and the daemon may check at the same moment, and each then write a piece of output, the daemon twice.
 """
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def check_room(folder: Path) -> None:
-    """Check that there is room for new data.
+    """Check that there is enough free space for new data.
 
     Raises:
         StorageError: If less than RESERVE is free there; see `no_room`.
@@ -38,19 +38,19 @@ def has_room(path: Path) -> bool:
 
 
 def is_no_room(exc: BaseException) -> bool:
-    """Whether an error of the operating system means that the disk is full."""
+    """Whether an exception reports a full disk, an exceeded quota or the largest file size."""
     return isinstance(exc, OSError) and exc.errno in _NO_ROOM
 
 
 def no_room(path: Path, reason: object = None) -> StorageError:
-    """Return the error for a full disk: it names the path, how much is free, and what to do.
+    """Return the error for a full disk: it names the path, the free space, and what to do.
 
     Args:
-        path: What should have been written, or its folder.
-        reason: What the system said.
+        path: The file to be written, or its folder.
+        reason: The system's error.
 
     Returns:
-        An error with the attributes `path` and `free` (bytes; None if nobody can tell).
+        An error with the attributes `path` and `free` (bytes; None if unknown).
     """
     free, total = _free_and_total(path)
     figures = f"{readable_size(free)} of {readable_size(total)} are free there" if total else "the system says so"
@@ -64,9 +64,9 @@ def no_room(path: Path, reason: object = None) -> StorageError:
 
 
 def _free_and_total(path: Path) -> tuple[int, int]:
-    """Return the free and the total bytes of a file system, two zeros if unknown.
+    """Return the free and the total bytes of a path's file system, two zeros if unknown.
 
-    A path that does not exist yet counts for its nearest folder.
+    For a path that does not exist yet its nearest existing folder counts.
     """
     try:
         found = os.statvfs(path)

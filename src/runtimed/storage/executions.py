@@ -1,4 +1,4 @@
-"""The executions of one session as a table: what was queued, by whom, and how it ended."""
+"""The executions of one session: what was queued, by whom, and how it ended; and what cells and displays show."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 ExecutionStatus = Literal["queued", "running", "ok", "error", "cancelled", "died"]
 
-# All that waits up to a sequence, of one author or of all, but for one that the kernel has, never begins.
+# One row cancels any number of queued executions: those up to a sequence, of one author or all, but for a spared one.
 _DROPPED: Final = """CREATE TABLE dropped(
     id INTEGER PRIMARY KEY, upto INTEGER NOT NULL, author TEXT, spared TEXT, reason TEXT NOT NULL)"""
 
-# Where updates of a display go: to read the outputs just to know this would take long.
+# The executions and cells to which updates of a display go; reading all outputs to find them would be slow.
 _DISPLAYS: Final = """CREATE TABLE displays(
     id INTEGER PRIMARY KEY, execution_id TEXT NOT NULL, display_id TEXT NOT NULL, cell_id TEXT NOT NULL,
     checksum INTEGER NOT NULL, UNIQUE (execution_id, display_id))"""
@@ -35,7 +35,7 @@ SCHEMA: Final = (
         ended_at REAL, execution_count INTEGER, stdin INTEGER NOT NULL, checksum INTEGER NOT NULL,
         user_expressions TEXT NOT NULL DEFAULT '{}')""",
     "CREATE INDEX executions_unfinished ON executions(sequence) WHERE status IN ('queued', 'running')",
-    # What the cells of the document show, kept in step with it: to load a document just to know this would take long.
+    # The execution that each cell shows, updated with the document; loading a document to find it would be slow.
     """CREATE TABLE shown(
         cell_id TEXT PRIMARY KEY, execution_id TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID""",
     _DROPPED,
@@ -43,7 +43,7 @@ SCHEMA: Final = (
 )
 
 UPGRADE: Final = ("ALTER TABLE executions ADD COLUMN user_expressions TEXT NOT NULL DEFAULT '{}'", _DROPPED, _DISPLAYS)
-"""From version 1 of the schema to version 2."""
+"""Upgrades schema version 1 to version 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +51,11 @@ class ExecutionRow:
     """One execution.
 
     Attributes:
-        author: Who asked for it.
+        author: Id of the client that requested it.
         queued_at: Unix time in seconds, like the other times.
-        stdin: Whether its author answers questions of the code.
-        user_expressions: What the kernel evaluates behind the source: a JSON object of expressions by name.
-        sequence: Number of the execution in the session, strictly growing: the order of the queue.
+        stdin: Whether the author answers requests for input.
+        user_expressions: Expressions that the kernel evaluates after the source: a JSON object by name.
+        sequence: Number of the execution in the session, strictly increasing in the order of the queue.
     """
 
     execution_id: ExecutionId
@@ -73,7 +73,7 @@ class ExecutionRow:
 
 
 class ExecutionUpdate(TypedDict, total=False):
-    """What may change in an execution; a field left out stays as it is."""
+    """The mutable fields of an execution; an omitted one stays unchanged."""
 
     status: ExecutionStatus
     started_at: float | None
@@ -88,7 +88,7 @@ _OF_DROP: Final = """SELECT e.* FROM executions e JOIN dropped d ON e.sequence <
     AND (d.author IS NULL OR d.author = e.author) AND e.execution_id IS NOT d.spared
     WHERE d.id = ? AND e.status IN ('queued', 'running') ORDER BY e.sequence LIMIT ?"""
 
-# One text per field: no statement is put together at run time.
+# One statement per field, so that none is composed at run time.
 _UPDATES: Final = {
     "status": "UPDATE executions SET status = ? WHERE execution_id = ?",
     "started_at": "UPDATE executions SET started_at = ? WHERE execution_id = ?",
@@ -98,7 +98,7 @@ _UPDATES: Final = {
 
 
 class ExecutionTable:
-    """The table; `SessionStore` has its methods."""
+    """The tables of executions; `SessionStore` documents its methods."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -276,10 +276,10 @@ class ExecutionTable:
 
 
 def _row_checksum(fixed: tuple[Any, ...], user_expressions: str) -> int:
-    # Without expressions as in version 1 of the schema.
+    # Without expressions it is the checksum of version 1 of the schema.
     return _checksum(fixed if user_expressions == "{}" else (*fixed, user_expressions))
 
 
 def _checksum(fixed: Sequence[Any]) -> int:
-    """Return the checksum of what never changes in an execution."""
+    """Return the checksum of a row's immutable values."""
     return checksum(pack(list(fixed)))

@@ -1,4 +1,4 @@
-"""Interns the ids of one session as small numbers: an id of 40 bytes would dominate a small row and its indexes."""
+"""Interns the ids of one session as integers, since an id of 40 bytes would dominate a small row and its indexes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_NAMES: Final = 10_000
 
 
 class NameTable:
-    """The table, shared by those that store ids in it."""
+    """The table of interned ids, shared by the tables that refer to them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -26,7 +26,7 @@ class NameTable:
         self._numbers.clear()
 
     def known(self, name: str) -> int:
-        """Return the number of an id, -1 if it has none yet."""
+        """Return the number of an id, -1 if it is not interned."""
         number = self._numbers.get(name)
         if number is None:
             row = self._db.row("SELECT id FROM names WHERE name = ?", (name,))
@@ -39,7 +39,7 @@ class NameTable:
         return number
 
     def number(self, name: str) -> int:
-        """Return the number of an id, assigning one to a new id."""
+        """Return the number of an id, interning a new one."""
         number = self._numbers.get(name)
         if number is None:
             self._db.execute("INSERT INTO names(name) VALUES (?) ON CONFLICT(name) DO NOTHING", (name,))

@@ -1,7 +1,7 @@
-"""A session's notebook as tables: its cells as rows for reading, its document, and the edits on their way into it.
+"""A session's notebook as tables: rows for reading, the document, and the pending edits between them.
 
-An edit changes the rows and is queued as a delta, in one transaction: that is its acknowledgement. A process of its own
-writes what is queued into the document later. The rows say what the notebook says; the document has its history, too.
+One transaction applies an edit to the rows and queues it as a pending delta; then it is acknowledged. A worker process
+writes pending deltas into the document later. The rows hold the current content, the document its history as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from runtimed.storage.rows import checksum, checksum_of, damaged_row, is_intact
 __all__ = ["SCHEMA", "UPGRADE", "NotebookTables"]
 
 _READY: Final = "cells"
-_ANEW: Final = "anew"
+_REBUILD: Final = "anew"
 
 UPGRADE: Final = (
     "CREATE TABLE cells(cell_id TEXT NOT NULL UNIQUE, position TEXT NOT NULL, checksum INTEGER NOT NULL,"
@@ -42,7 +42,7 @@ UPGRADE: Final = (
     "CREATE TABLE pending(id INTEGER PRIMARY KEY AUTOINCREMENT, author TEXT NOT NULL, checksum INTEGER NOT NULL,"
     " delta BLOB NOT NULL)",
 )
-"""What schema 2 has beside schema 1. Its cells are yet to be read from the document."""
+"""Upgrades schema version 1 to version 2. The rows of an old notebook are filled from its document later."""
 
 SCHEMA: Final = (
     "CREATE TABLE snapshot(id INTEGER PRIMARY KEY CHECK (id = 1), checksum INTEGER NOT NULL, data BLOB NOT NULL)",
@@ -52,27 +52,27 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, author TEXT, checksum INTEGER NOT NULL,
         data BLOB NOT NULL)""",
     *UPGRADE,
-    # A new notebook has no cells.
+    # The rows of a new notebook are complete: it has no cells.
     "INSERT INTO counters VALUES ('cells', 1)",
 )
 
 
 class NotebookTables:
-    """The tables; implements `Cells`, so that edits are decided upon the rows.
+    """The tables of a notebook. Implements `Cells`, so edits are decided on the rows.
 
     Attributes:
-        on_damage: Called with a sentence when a row turns out to be damaged, before the error is raised.
+        on_damage: Called with the reason when a row is found damaged, before the error is raised.
     """
 
     def __init__(self, database: Database) -> None:
         self._db = database
         self.on_damage: Callable[[str], None] = lambda _reason: None
 
-    # What it says
+    # Content
 
     @property
     def is_ready(self) -> bool:
-        """Whether the rows say what the notebook says; else they are to be read from the document."""
+        """Whether the rows hold the notebook's content; otherwise they must be read from the document."""
         return self._counter(_READY) > 0
 
     def cell(self, cell_id: CellId) -> CellRecord | None:
@@ -87,7 +87,7 @@ class NotebookTables:
         return None if row is None else self._record(row)
 
     def cells(self, start: int = 0) -> Iterator[CellRecord]:
-        """Yield the cells in their order, from an index on, a page at a time.
+        """Yield the cells from an index on, in order; each query reads a page.
 
         Raises:
             StorageError: As `cell`.
@@ -100,12 +100,12 @@ class NotebookTables:
             size = min(2 * size, 512)
 
     def cell_rows(self) -> list[CellRow]:
-        """Return all cells in their order, whatever their checksums say."""
+        """Return the rows of all cells, in order, unverified."""
         query = "SELECT cell_id, position, checksum, data FROM cells ORDER BY position, cell_id"
         return [CellRow(*row) for row in self._db.rows(query)]
 
     def codes(self, containing: str) -> list[str]:
-        """Return the sources of the code cells whose rows contain a text, in their order.
+        """Return the sources of the code cells whose rows contain a text, in order.
 
         Raises:
             StorageError: As `cell`.
@@ -115,7 +115,7 @@ class NotebookTables:
         return [cell.source for cell in found if cell.cell_type == "code"]
 
     def has_source(self, source: str) -> bool:
-        """Whether a cell has just this source.
+        """Whether a cell has exactly this source.
 
         Raises:
             StorageError: As `cell`.
@@ -125,11 +125,11 @@ class NotebookTables:
             return any(self._record(row).source == source for row in rows)
 
     def cell_ids(self, prefix: str = "") -> list[CellId]:
-        """Return the ids of all cells that begin with a text, in their order."""
+        """Return the ids of all cells that begin with a prefix, in order."""
         return [cell_id for _, cell_id in self.places() if cell_id.startswith(prefix)]
 
     def metadata(self, key: str) -> str | None:
-        """Return an entry of the notebook's metadata.
+        """Return a value of the notebook's metadata, None if the key is not set.
 
         Raises:
             StorageError: If its row is damaged.
@@ -176,7 +176,7 @@ class NotebookTables:
     def _record(self, row: Any) -> CellRecord:
         cell_id, check, data = row
         if is_intact(data, check):
-            with contextlib.suppress(msgspec.MsgspecError):  # its checksum was damaged with it
+            with contextlib.suppress(msgspec.MsgspecError):  # data and checksum may be damaged alike
                 record = decode_cell(data)
                 if record.id == cell_id:
                     return record
@@ -195,10 +195,10 @@ class NotebookTables:
     # Edits
 
     def apply(self, delta: Delta, author: ClientId) -> None:
-        """Change the rows and queue the edit for the document.
+        """Apply an edit to the rows and queue it for the document.
 
         Raises:
-            StorageError: If it cannot be stored; nothing has changed.
+            StorageError: If it cannot be stored; nothing was changed.
         """
         with self._db.transaction():
             match delta:
@@ -220,7 +220,7 @@ class NotebookTables:
     def _present(self, cell_id: CellId) -> CellRecord:
         record = self.cell(cell_id)
         if record is None:
-            raise StorageError(f"{self._db.path} does not have cell {cell_id!r}, which was edited")
+            raise StorageError(f"{self._db.path} does not have cell {cell_id!r}, which is to be edited")
         return record
 
     def _move(self, positions: dict[CellId, str]) -> None:
@@ -240,26 +240,26 @@ class NotebookTables:
         self._db.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?)", (key, checksum_of(key, data), data))
 
     def drop_rows(self) -> None:
-        """Delete all rows: the notebook is not ready until `rows_are_complete`."""
+        """Delete all rows; the notebook is not ready until `complete_rows`."""
         with self._db.transaction():
             self._db.execute("DELETE FROM counters WHERE name = ?", (_READY,))
             self._db.execute("DELETE FROM cells")
             self._db.execute("DELETE FROM metadata")
 
     def add_rows(self, cells: Sequence[CellRow]) -> None:
-        """Store some of the cells of a notebook that is not ready."""
+        """Store some of the rows of a notebook that is not ready."""
         with self._db.transaction():
             self._db.execute_many("INSERT INTO cells(cell_id, position, checksum, data) VALUES (?, ?, ?, ?)", cells)
 
-    def rows_are_complete(self, metadata: Mapping[str, str]) -> None:
-        """Store the metadata: with the cells that were added this is all, and the notebook is ready."""
+    def complete_rows(self, metadata: Mapping[str, str]) -> None:
+        """Store the metadata after the last `add_rows`; the notebook is ready then."""
         with self._db.transaction():
             for key, value in metadata.items():
                 self._put_entry(key, value)
             self._set_counter(_READY, 1)
 
-    def keep_intact(self) -> list[str]:
-        """Delete the damaged rows if nothing else says what was in them; return what they were of."""
+    def delete_damaged_rows(self) -> list[str]:
+        """Delete the damaged rows of a notebook whose document cannot replace them; return their names."""
         lost = []
         with self._db.transaction():
             for row in self._db.rows("SELECT cell_id, checksum, data FROM cells"):
@@ -276,14 +276,14 @@ class NotebookTables:
     # The document
 
     def rows(self) -> list[StoredRow]:
-        """Return the snapshot, if there is one, and the changes since, in order, whatever their checksums say."""
+        """Return the snapshot, if there is one, and the changes since, in order, unverified."""
         return [
             *_document_rows(self._db.rows("SELECT 'snapshot', NULL, checksum, data FROM snapshot")),
             *_document_rows(self._db.rows("SELECT 'change', id, checksum, data FROM changes ORDER BY id")),
         ]
 
     def pending(self, max_rows: int) -> list[PendingEdit]:
-        """Return the oldest edits that the document does not have yet, whatever their checksums say."""
+        """Return the oldest edits that the document does not have yet, unverified."""
         query = "SELECT id, author, checksum, delta FROM pending ORDER BY id LIMIT ?"
         return [
             PendingEdit(number, ClientId(author if isinstance(author, str) else ""), *_checked(check, delta))
@@ -292,23 +292,23 @@ class NotebookTables:
 
     @property
     def pending_count(self) -> int:
-        """How many edits the document does not have yet."""
+        """Number of edits that the document does not have yet."""
         return int(self._db.row("SELECT count(*) FROM pending")[0])
 
     @property
     def last_edit(self) -> int:
-        """The number of the latest edit there ever was, 0 without any."""
+        """Number of the latest edit ever made, 0 if there was none."""
         row = self._db.row("SELECT seq FROM sqlite_sequence WHERE name = 'pending'")
         return 0 if row is None else int(row[0])
 
     @property
     def change_count(self) -> int:
-        """How many changes are stored beside the snapshot."""
+        """Number of changes stored since the snapshot."""
         return int(self._db.row("SELECT count(*) FROM changes")[0])
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no document, and no edit of one."""
+        """Whether there is neither a document, nor a row, nor a pending edit."""
         row = self._db.row(
             "SELECT EXISTS (SELECT 1 FROM snapshot) OR EXISTS (SELECT 1 FROM changes) OR EXISTS (SELECT 1 FROM pending)"
             " OR EXISTS (SELECT 1 FROM cells) OR EXISTS (SELECT 1 FROM metadata)"
@@ -316,15 +316,15 @@ class NotebookTables:
         return not row[0]
 
     def put_snapshot(self, snapshot: bytes, upto: int) -> None:
-        """Store a snapshot; it replaces the previous one, all changes, and the edits up to this number."""
+        """Store a snapshot in place of the previous one, all changes, and the pending edits up to this number."""
         with self._db.transaction():
             self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (checksum(snapshot), snapshot))
             self._db.execute("DELETE FROM changes")
             self._db.execute("DELETE FROM pending WHERE id <= ?", (upto,))
-            self._db.execute("DELETE FROM counters WHERE name = ?", (_ANEW,))
+            self._db.execute("DELETE FROM counters WHERE name = ?", (_REBUILD,))
 
     def add_changes(self, changes: Iterable[tuple[ClientId, bytes]], upto: int) -> None:
-        """Append changes of the document, each with its author, in the place of the edits up to this number."""
+        """Append changes of the document, each with its author, in place of the pending edits up to this number."""
         with self._db.transaction():
             self._db.execute_many(
                 "INSERT INTO changes(author, checksum, data) VALUES (?, ?, ?)",
@@ -335,15 +335,15 @@ class NotebookTables:
     # Damage
 
     @property
-    def is_to_be_written_anew(self) -> bool:
-        """Whether the document was set aside while the rows went on: a new one must say what they say."""
-        return self._counter(_ANEW) > 0
+    def needs_rebuild(self) -> bool:
+        """Whether the document was set aside, and a new one must be built from the rows."""
+        return self._counter(_REBUILD) > 0
 
     def set_aside(self) -> int:
-        """Move the snapshot and the changes to the table `set_aside`, as they are; see `is_to_be_written_anew`.
+        """Move the snapshot and the changes to the table `set_aside`, unchanged; see `needs_rebuild`.
 
         Returns:
-            How many rows were moved; there is no document now.
+            Number of rows that were moved.
         """
         now = time.time()
         with self._db.transaction():
@@ -359,7 +359,7 @@ class NotebookTables:
             )
             self._db.execute("DELETE FROM snapshot")
             self._db.execute("DELETE FROM changes")
-            self._set_counter(_ANEW, 1)
+            self._set_counter(_REBUILD, 1)
         return snapshots.rowcount + changes.rowcount
 
     def set_aside_at(self) -> list[float]:
@@ -377,7 +377,7 @@ class NotebookTables:
 
     def _counter(self, name: str) -> int:
         row = self._db.row("SELECT value FROM counters WHERE name = ?", (name,))
-        # What is no number is damage: the rows are read again, then.
+        # A value that is not a number is damaged and counts as 0: the rows are read from the document again.
         return row[0] if row is not None and isinstance(row[0], int) else 0
 
     def _set_counter(self, name: str, value: int) -> None:
@@ -385,7 +385,7 @@ class NotebookTables:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a text is valid Unicode: nothing is stored under another one."""
+    """Whether a text is valid Unicode; no other id or key is ever stored."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -402,7 +402,7 @@ def _is_whole(read: Callable[[Any], object], row: Any) -> bool:
 
 
 def _checked(check: object, data: object) -> tuple[int, bytes]:
-    """Return a checksum with its data: what is no number or no bytes is damage, and no checksum is negative."""
+    """Return a checksum and its data; damaged types become a pair that never matches, as no checksum is negative."""
     return (check, data) if isinstance(check, int) and isinstance(data, bytes) else (-1, b"")
 
 

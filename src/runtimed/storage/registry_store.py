@@ -1,4 +1,4 @@
-"""The database of all sessions: their states, and the steps of their lives with who took them."""
+"""The registry: the database of all sessions, with their states and the history of their life cycles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from runtimed.storage.rows import checksum, damaged_row, from_text, to_text
 __all__ = ["SCHEMA_VERSION", "RegistryStore", "SessionRow"]
 
 SCHEMA_VERSION: Final = 1
-"""Of the registry; a file with a higher one is refused."""
+"""Version of the registry's schema; a file with a higher one is refused."""
 
 _APPLICATION_ID: Final = 0x52545247  # "RTRG"
 
@@ -54,7 +54,7 @@ class SessionRow:
         keep_alive: Seconds that an ephemeral session outlives its last peer.
         creator: Id of the client that started it.
         error: For status `error`: exit code or signal, and the last lines of standard error.
-        host_epoch: Id of the host process, with its folder and process id.
+        host_epoch: Id of the host process; `host_dir` is its folder, `host_pid` its process id.
     """
 
     session_id: str
@@ -95,14 +95,14 @@ _REAL: Final = frozenset(
 
 
 class RegistryStore:
-    """The open registry; nobody else can open it meanwhile.
+    """The open registry, locked exclusively.
 
     Args:
-        path: Made if it does not exist, mode 0600.
+        path: Created with mode 0600 if it does not exist.
 
     Raises:
-        StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
-            attribute `set_aside` says where it was moved, and opening the path again starts anew.
+        StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged. A damaged file
+            is moved to the path in the attribute `set_aside`; opening the path again starts with an empty registry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,25 +129,25 @@ class RegistryStore:
         return self._db.is_in_place
 
     @property
-    def damaged_log(self) -> Path | None:
-        """Where a log is kept of which the latest changes could not be read; see `Database`."""
-        return self._db.damaged_log
+    def damaged_wal(self) -> Path | None:
+        """The copy of a WAL whose latest transactions could not be read; see `Database`."""
+        return self._db.damaged_wal
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Return a context manager that commits everything its block writes at once, or nothing if it raises."""
+        """Return a context manager that commits all that its block writes, or nothing if it raises."""
         return self._db.transaction()
 
     def put(self, row: SessionRow) -> None:
-        """Store a session, in the place of an older row of the same id."""
+        """Insert or replace a session's row."""
         values = _values(row)
         query = "INSERT OR REPLACE INTO sessions VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
         self._db.execute(query, (*values, _checksum(values)))
 
     def get(self, session_id: str) -> SessionRow | None:
-        """Return a session, or None.
+        """Return a session, None if there is none of this id.
 
         Raises:
-            StorageError: If its row is damaged; attribute `session_id` names it.
+            StorageError: If its row is damaged (attribute `session_id`).
         """
         row = self._db.row("SELECT * FROM sessions WHERE session_id = ?", (session_id,))
         if row is None:
@@ -159,7 +159,7 @@ class RegistryStore:
     def list(
         self, status: str | None = None, kind: str | None = None, start: int = 0, count: int = 100
     ) -> builtins.list[SessionRow]:
-        """Return a page of sessions from an index on, most recently accessed first.
+        """Return `count` sessions from an index on, most recently accessed first.
 
         Damaged rows are left out and logged; see `set_damaged_aside`.
         """
@@ -170,7 +170,7 @@ class RegistryStore:
         )
 
     def find_ids(self, prefix: str, status: str | None = None, kind: str | None = None) -> builtins.list[str]:
-        """Return the ids of the sessions that begin with a text, most recently accessed first."""
+        """Return the session ids that begin with a prefix, most recently accessed first."""
         query = """SELECT session_id FROM sessions WHERE substr(session_id, 1, length(?1)) = ?1
             AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR kind = ?3) ORDER BY last_accessed_at DESC, session_id"""
         return [session_id for (session_id,) in self._db.rows(query, (prefix, status, kind))]
@@ -180,22 +180,22 @@ class RegistryStore:
         return [session_id for (session_id,) in self._db.rows("SELECT session_id FROM sessions")]
 
     def count(self, status: str | None = None, kind: str | None = None) -> int:
-        """Return the number of sessions on all pages of `list`, damaged ones included."""
+        """Return the number of sessions, damaged ones included."""
         query = "SELECT count(*) FROM sessions WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR kind = ?2)"
         (count,) = self._db.row(query, (status, kind))
         return int(count)
 
     def active(self) -> builtins.list[SessionRow]:
-        """Return the active sessions, by id. Damaged rows are left out and logged; see `set_damaged_aside`."""
+        """Return the active sessions, sorted by id. Damaged rows are left out and logged; see `set_damaged_aside`."""
         return self._sessions("SELECT * FROM sessions WHERE status = 'active' ORDER BY session_id")
 
     def set_damaged_aside(self) -> builtins.list[str]:
-        """Move the sessions whose rows do not match their checksums to the table `set_aside`, written out as text.
+        """Move the rows that do not match their checksums to the table `set_aside`, as text, and record that in a note.
 
-        A note says so for as long as it lies there; see `aside`.
+        See `aside` for the note.
 
         Returns:
-            Their ids, as far as those are intact themselves.
+            The sessions' ids, which may be damaged themselves.
         """
         damaged = [
             row for row in self._db.rows("SELECT *, rowid FROM sessions ORDER BY rowid") if not _intact(row[:-1])
@@ -206,15 +206,15 @@ class RegistryStore:
                 self._db.execute(query, (time.time(), ascii(values[0]), ascii(values)))
                 self._db.execute("DELETE FROM sessions WHERE rowid = ?", (number,))
             if damaged:
-                # Before the commit: dying in between leaves a note of rows that are found damaged again.
+                # Before the commit: after a death in between, the rows are still in place and found damaged again.
                 note_sessions(self._db.path, [ascii(row[0]) for row in damaged], time.time())
         return [str(row[0]) for row in damaged]
 
     def touch(self, session_id: str, at: float) -> None:
-        """Set the last access of a session; does nothing for an unknown session.
+        """Set the time of a session's last access; does nothing for an unknown session.
 
         Raises:
-            StorageError: If its row is damaged; it stays so.
+            StorageError: If its row is damaged; it is left as it is.
         """
         with self._db.transaction():
             row = self.get(session_id)
@@ -222,7 +222,7 @@ class RegistryStore:
                 self.put(replace(row, last_accessed_at=at))
 
     def add_history(self, session_id: str, row: AuditRow) -> None:
-        """Record one step in a session's life, in the transaction that takes it."""
+        """Record a step in a session's life cycle; call it in the transaction of the step."""
         actor = (None, None, None, None) if row.actor is None else astuple(row.actor)
         values = (session_id, float(row.at), row.action, row.detail, *actor)
         query = """INSERT INTO history(session_id, at, action, detail, client_id, label, uid, pid, checksum)
@@ -230,7 +230,7 @@ class RegistryStore:
         self._db.execute(query, (*values, _checksum(values)))
 
     def history(self, session_id: str) -> builtins.list[AuditRow]:
-        """Return the steps in a session's life, newest first. Damaged ones are skipped and logged."""
+        """Return the steps of a session's life cycle, newest first. Damaged ones are left out and logged."""
         found = []
         query = """SELECT session_id, at, action, detail, client_id, label, uid, pid, checksum FROM history
             WHERE session_id = ? ORDER BY id DESC"""
@@ -246,24 +246,24 @@ class RegistryStore:
         return found
 
     def delete(self, session_id: str, note: AuditRow) -> None:
-        """Delete a session and its history, and record the deletion in their place."""
+        """Delete a session and its history; only the record of the deletion remains."""
         with self._db.transaction():
             self._db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
             self._db.execute("DELETE FROM history WHERE session_id = ?", (session_id,))
             self.add_history(session_id, note)
 
     def deleted(self) -> builtins.list[str]:
-        """Return the ids of the sessions whose latest step is that they were deleted."""
+        """Return the ids of the deleted sessions that were not started again."""
         query = """SELECT session_id FROM history AS step WHERE action = 'session_deleted'
             AND NOT EXISTS (SELECT 1 FROM history WHERE session_id = step.session_id AND id > step.id)
             AND NOT EXISTS (SELECT 1 FROM sessions WHERE session_id = step.session_id)"""
         return [str(session_id) for (session_id,) in self._db.rows(query)]
 
     def prune_history(self, before: float) -> int:
-        """Delete the steps that were taken before a moment (Unix time), but for the last one of each session.
+        """Delete the steps before a moment (Unix time in seconds), except the last one of each session.
 
         Returns:
-            How many are gone.
+            Number of deleted steps.
         """
         query = "DELETE FROM history WHERE at < ? AND id NOT IN (SELECT max(id) FROM history GROUP BY session_id)"
         return self._db.execute(query, (before,)).rowcount
@@ -279,7 +279,7 @@ class RegistryStore:
 
 
 def _values(session: SessionRow) -> list[Any]:
-    """Return a session's fields exactly as SQLite will give them back."""
+    """Return a session's fields exactly as SQLite will return them, so that the checksum matches."""
     values: list[Any] = []
     for name in _FIELDS:
         value = getattr(session, name)

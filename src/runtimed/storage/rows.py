@@ -1,4 +1,4 @@
-"""Encodes the values of a row: checksums, and text with lone surrogates."""
+"""Values of database rows: checksums, and text with lone surrogates."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["checksum", "checksum_of", "damaged_row", "from_text", "is_intact", "
 
 
 def checksum(payload: bytes | memoryview) -> int:
-    """Return the checksum of a payload's bytes (CRC-32): SQLite itself does not notice flipped bits in them."""
+    """Return the CRC-32 of a payload. SQLite itself does not detect flipped bits."""
     return zlib.crc32(payload)
 
 
 def checksum_of(name: str, payload: bytes) -> int:
-    """Return the checksum of a payload with what it belongs to: it is taken for that of nothing else."""
+    """Return the CRC-32 of a payload with its owner's name, so that it does not match another row's payload."""
     return zlib.crc32(name.encode("utf-8", "surrogatepass") + b"\0" + payload)
 
 
@@ -27,13 +27,19 @@ def is_intact(payload: object, expected: object) -> bool:
 
 
 def damaged_row(path: Path, what: str, **data: Any) -> StorageError:
-    """Return the error that names a row whose payload does not match its checksum."""
+    """Return the error for a row whose payload does not match its checksum.
+
+    Args:
+        path: The database.
+        what: The row's name, the subject of the message.
+        data: Further attributes of the error.
+    """
     message = f"{what} in {path} is damaged: its bytes do not match their checksum"
     return StorageError(message, path=str(path), set_aside=None, **data)
 
 
 def to_text(value: str | None) -> str | bytes | None:
-    """Return a text as SQLite can hold it: one with lone surrogates (a file name, a kernel's words) as bytes."""
+    """Return a text as SQLite accepts it: bytes if it has lone surrogates (from a file name or a kernel's message)."""
     if value is None or value.isascii():
         return value
     try:
@@ -44,5 +50,5 @@ def to_text(value: str | None) -> str | bytes | None:
 
 
 def from_text(value: str | bytes | None) -> str | None:
-    """Return the text that was given to `to_text`."""
+    """Return the text of a value from `to_text`."""
     return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value

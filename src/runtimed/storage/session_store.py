@@ -1,7 +1,7 @@
-"""One session's database: its notebook, executions, events, and the requests it has answered.
+"""One session's database: its notebook, executions, events, audit log, and the replies to its clients' requests.
 
-Every method commits before it returns, except inside `transaction()`; what was committed survives the death of any
-process (see `database` for what that means). Nothing here waits for anybody or opens a socket.
+Every method commits before it returns, except inside `transaction()`. See `database` for the durability of a commit.
+Nothing here waits or opens a socket.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from types import TracebackType
 from typing import Final, Unpack
 
 from runtimed.ids import ClientId, ExecutionId, HostEpoch
-from runtimed.storage import audit, event_log, executions, names, notebook
+from runtimed.storage import audit, events, executions, names, notebook
 from runtimed.storage.audit import Actor, AuditRow, AuditTable
 from runtimed.storage.database import AUTOMATIC, Database
-from runtimed.storage.event_log import EventLog
+from runtimed.storage.events import EventTable
 from runtimed.storage.executions import ExecutionRow, ExecutionStatus, ExecutionTable, ExecutionUpdate
 from runtimed.storage.names import NameTable
 from runtimed.storage.notebook import NotebookTables
@@ -27,16 +27,16 @@ from runtimed.storage.unused_names import UnusedNames
 __all__ = ["KEPT_OF_CLIENT", "KEPT_REQUESTS", "SCHEMA_VERSION", "SessionStore"]
 
 SCHEMA_VERSION: Final = 2
-"""Of a session's database; a file with a higher one is refused, one with a lower one is brought to it."""
+"""Version of the session database's schema; a file with a higher one is refused, one with a lower one is upgraded."""
 
 KEPT_OF_CLIENT: Final = 20
-"""So many of the newest replies to each client are remembered longer: it may have been stopped for a while."""
+"""Number of each client's newest replies that are kept longer: a suspended client resends its requests late."""
 
 KEPT_FOR_CLIENTS: Final = 10_000
-"""A client is forgotten so many requests after its last one."""
+"""Number of later requests, by all clients, after which a client's replies are deleted."""
 
 KEPT_REQUESTS: Final = 1000
-"""So many of the newest replies are remembered at least, for clients that send a request again."""
+"""Number of the newest replies that are always kept, to deduplicate resent requests."""
 
 _PRUNE_EVERY: Final = 128
 _PRUNE: Final = """DELETE FROM requests WHERE id <= (SELECT max(id) FROM requests) - ?1 AND (
@@ -54,28 +54,28 @@ _SCHEMA: Final = (
         checksum INTEGER NOT NULL, reply BLOB NOT NULL, UNIQUE (client_id, request_id))""",
     *names.SCHEMA,
     *executions.SCHEMA,
-    *event_log.SCHEMA,
+    *events.SCHEMA,
     *audit.SCHEMA,
 )
 _UPGRADES: Final = (
-    # No client of the release that wrote it can send a request again: its protocol is another one.
+    # No client can resend a request to the release that wrote version 1: it speaks another protocol.
     (*executions.UPGRADE, *notebook.UPGRADE, "DELETE FROM requests"),
 )
 
 
 class SessionStore:
-    """One open session database; nobody else can open it meanwhile.
+    """One open session database, locked exclusively.
 
     Args:
-        path: Made if it does not exist, mode 0600.
-        read_only: Just look into it, in any thread: no lock is taken, nothing is made, checked, mended or set aside.
+        path: Created with mode 0600 if it does not exist.
+        read_only: See `Database`.
 
     Attributes:
-        notebook: Its cells, its document, and the edits on their way into it.
+        notebook: The notebook's rows, document and pending edits.
 
     Raises:
-        StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged; then
-            attribute `set_aside` says where it was moved, and opening the path again starts anew.
+        StorageError: If it is in use, cannot be opened, was written by a newer runtimed, or is damaged. A damaged file
+            is moved to the path in the attribute `set_aside`; opening the path again starts with an empty one.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -92,7 +92,7 @@ class SessionStore:
         self.notebook = NotebookTables(self._db)
         self._executions = ExecutionTable(self._db)
         self._names = NameTable(self._db)
-        self._events = EventLog(self._db, self._names)
+        self._events = EventTable(self._db, self._names)
         self._audit = AuditTable(self._db, self._names)
         self._remembered = 0
 
@@ -117,7 +117,7 @@ class SessionStore:
         """Close the database; an open transaction is rolled back. Idempotent.
 
         Returns:
-            Where it was set aside, if it turned out to be damaged while it was used.
+            The new path of the file, if it proved damaged while it was open; None if it stayed in place.
         """
         return self._db.close()
 
@@ -127,9 +127,9 @@ class SessionStore:
         return self._db.is_new
 
     @property
-    def damaged_log(self) -> Path | None:
-        """Where a log is kept of which the latest changes could not be read; see `Database`."""
-        return self._db.damaged_log
+    def damaged_wal(self) -> Path | None:
+        """The copy of a WAL whose latest transactions could not be read; see `Database`."""
+        return self._db.damaged_wal
 
     @property
     def is_closed(self) -> bool:
@@ -142,25 +142,25 @@ class SessionStore:
         return self.last_seq == 0 and self.notebook.is_empty and not self.notebook.set_aside_at()
 
     @property
-    def log_is_long(self) -> bool:
+    def wal_is_long(self) -> bool:
         """Whether a checkpoint is due."""
-        return self._db.log_is_long
+        return self._db.wal_is_long
 
     def begin_checkpoint(self) -> Callable[[], None]:
         """See `Database.begin_checkpoint`."""
         return self._db.begin_checkpoint()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Return a context manager that commits everything its block writes at once, or nothing if it raises.
+        """Return a context manager that commits all that its block writes, or nothing if it raises.
 
-        Inside another one it joins that: the outermost decides, and rolls back if any part has failed.
+        A nested transaction joins the outer one, which rolls back if any part failed.
         """
         return self._db.transaction()
 
     # Requests
 
     def remember_request(self, client_id: str, request_id: int, reply: bytes) -> None:
-        """Remember the reply to a request, so that a resent request is idempotent; the first reply stays."""
+        """Store the reply to a request, so that a resent request is deduplicated; a stored reply is not replaced."""
         self._db.execute(
             """INSERT INTO requests(client_id, request_id, checksum, reply) VALUES (?, ?, ?, ?)
             ON CONFLICT(client_id, request_id) DO NOTHING""",
@@ -172,7 +172,7 @@ class SessionStore:
             self._db.execute(_PRUNE, (KEPT_REQUESTS, KEPT_FOR_CLIENTS, KEPT_OF_CLIENT))
 
     def find_request(self, client_id: str, request_id: int) -> bytes | None:
-        """Return the remembered reply to a request, None if it is unknown or too old.
+        """Return the stored reply to a request, None if it is unknown or too old.
 
         Raises:
             StorageError: If it is damaged.
@@ -200,7 +200,7 @@ class SessionStore:
         user_expressions: str = "{}",
         status: ExecutionStatus = "queued",
     ) -> bool:
-        """Append a new execution; return False, changing nothing, if the id exists."""
+        """Append a new execution; return False, and change nothing, if the id exists."""
         return self._executions.add(
             execution_id,
             cell_id,
@@ -217,49 +217,53 @@ class SessionStore:
         return self._executions.update(execution_id, fields)
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
-        """Return an execution, or None; raises StorageError (attribute `execution_id`) if it is damaged."""
+        """Return an execution, None if there is none of this id.
+
+        Raises:
+            StorageError: If its row is damaged (attribute `execution_id`).
+        """
         return self._executions.get(execution_id)
 
     def unfinished_executions(self) -> list[ExecutionRow]:
         """Return the queued and running executions, in the order of the queue.
 
-        Damaged ones are skipped and logged, since their code is unknown.
+        Damaged ones are left out and logged, since their code is unknown.
         """
         return self._executions.unfinished()
 
     def drop_executions(self, upto: str, author: str | None, spared: str | None, reason: str) -> None:
-        """Cancel what waits, however much it is: it is not unfinished any more, and `next_dropped` has it.
+        """Cancel any number of queued executions in constant time; `next_dropped` returns them to be ended.
 
         Args:
-            upto: The last one; what was queued behind it stays.
-            author: Whose executions; None for everybody's.
-            spared: One that stays, as the kernel has it.
-            reason: Why, for those who wait for them.
+            upto: Id of the last one; later ones stay queued.
+            author: Only those of this client; None for all.
+            spared: Id of the execution that the kernel runs, which is not cancelled.
+            reason: Why, for the clients that wait for them.
         """
         self._executions.drop(upto, author, spared, reason)
 
     def next_dropped(self, max_rows: int) -> list[tuple[ExecutionRow, str]]:
-        """Return some of what `drop_executions` has cancelled and is not ended yet, each with the reason."""
+        """Return some executions that `drop_executions` cancelled and that have not ended, each with the reason."""
         return self._executions.next_dropped(max_rows)
 
     def find_executions(self, prefix: str, max_rows: int) -> list[ExecutionRow]:
-        """Return the latest executions whose ids begin with a text, the newest first; damaged ones are left out."""
+        """Return the executions whose ids begin with a prefix, newest first. Damaged ones are left out and logged."""
         return self._executions.find(prefix, max_rows)
 
     def show_execution(self, cell_id: str, execution_id: str | None) -> None:
-        """Record which execution a cell of the document shows, in the transaction that changes it; None for none."""
+        """Record which execution a cell shows, None for none; call it in the transaction that edits the cell."""
         self._executions.show(cell_id, execution_id)
 
     def show_display(self, display_id: str, execution_id: str, cell_id: str) -> None:
-        """Record that an execution shows a display of the running kernel, whose updates are for it, too. Idempotent."""
+        """Record that an execution's outputs contain a display, and so get its updates. Idempotent."""
         self._executions.show_display(display_id, execution_id, cell_id)
 
     def displays(self) -> list[tuple[str, str, str]]:
-        """Return what `show_display` was given, in that order; damaged rows are left out."""
+        """Return the recorded displays, oldest first: display, execution and cell id. Damaged rows are left out."""
         return self._executions.displays()
 
     def forget_displays(self, execution_id: str | None = None) -> None:
-        """Forget the displays of an execution, or all of them: their kernel is gone."""
+        """Delete the displays of an execution, or all of them after their kernel has ended."""
         self._executions.forget_displays(execution_id)
 
     def shown_execution(self, cell_id: str) -> str | None:
@@ -286,19 +290,22 @@ class SessionStore:
         """Store one event.
 
         Args:
-            host: The host that made it and its number there, counted from 1.
-            output: For an output: the bytes that it adds to the outputs of its execution.
-            clears: Whether it clears all outputs of its execution.
+            body: The encoded event.
+            execution_id: The execution that it belongs to.
+            cell_id: The cell that it belongs to.
+            host: For an event of a host, the host and the event's number there, from 1.
+            output: For an output, the bytes that it adds to the outputs of its execution.
+            clears: Whether it clears the outputs of its execution.
             blobs: SHA-256 of the blobs that it refers to; see `blobs`.
 
         Returns:
-            Its number in this session: from 1, strictly growing, and never given again once committed, not even
-            after deletions. None if this event of the host is stored already.
+            Its number in this session: from 1, strictly increasing, and never reused once committed, not even after
+            deletions. None if this event of the host is stored already.
         """
         return self._events.append(body, execution_id, cell_id, host, output, blobs, clears=clears)
 
     def last_event_of_host(self, epoch: str) -> int:
-        """Return the highest number stored of a host's events, 0 if there is none."""
+        """Return the highest number of a host's stored events, 0 if there is none."""
         return self._events.last_of_host(epoch)
 
     def read_events(
@@ -312,20 +319,19 @@ class SessionStore:
         max_output: int | None = None,
         outputs: bool = True,
     ) -> list[tuple[int, bytes]]:
-        """Return events in order, as pairs of number and body: one page, at least one event if there is any.
+        """Return one page of events in order, as pairs of number and body; at least one if there is any.
 
         A damaged event is replaced by a `Failed` event named StorageError.
 
         Args:
-            after: The number behind which to begin.
-            execution_id: Only events of this execution.
-            upto: The last number wanted.
-            max_bytes: Bytes of bodies after which a page ends.
-            max_rows: Events after which a page ends.
-            max_output: A page ends before an output with which the outputs of its execution, since they were last
-                cleared, are larger than this; it may be empty therefore.
-            outputs: Whether the outputs of the execution are wanted, too; without them, a page is found at once
-                however many there are.
+            after: Return events with higher numbers than this.
+            execution_id: Only events of this execution; None for all.
+            upto: The highest number to return.
+            max_bytes: Largest size of a page's bodies, in bytes.
+            max_rows: Most events of a page.
+            max_output: The page ends, even if it is empty, before an output that makes the outputs of its execution
+                since they were last cleared larger than this.
+            outputs: Whether to return the execution's outputs; without them the number of outputs costs no time.
         """
         return self._events.read(after, execution_id, upto, max_bytes, max_rows, max_output, outputs=outputs)
 
@@ -334,7 +340,7 @@ class SessionStore:
 
         Args:
             execution_id: The execution.
-            upto: As they were with the event of this number; as they are now if None.
+            upto: Up to the event of this number; None for all.
         """
         return self._events.output_size(execution_id, upto)
 
@@ -344,36 +350,36 @@ class SessionStore:
 
     @property
     def last_seq(self) -> int:
-        """The highest number given to an event of this session, 0 if there was none."""
+        """The highest number ever assigned to an event of this session, 0 if there was none."""
         return self._events.last_seq
 
     @property
     def last_deleted_event(self) -> int:
-        """The highest number of a deleted event, 0 if none was: a reader that has read up to it missed nothing."""
+        """The highest number of a deleted event, 0 if there is none: a reader that got to it has missed nothing."""
         return self._events.last_deleted
 
-    # What is too old
+    # Retention
 
     def executions_ended_before(self, before: float, after: int, max_rows: int) -> list[tuple[int, ExecutionId]]:
-        """Return old executions in the order in which they were added, as pairs of sequence and id.
+        """Return old executions in the order of the queue, as pairs of sequence and id.
 
         Args:
-            before: Unix time; those behind one that ended later, or has not ended, are not looked at.
-            after: The sequence behind which to begin.
-            max_rows: So many at most.
+            before: Unix time in seconds; the result ends at the first execution that ended later, or has not ended.
+            after: Return executions with higher sequences than this.
+            max_rows: Most executions to return.
         """
         return self._executions.ended_before(before, after, max_rows)
 
     def shown_executions(self) -> frozenset[str]:
-        """Return the executions that cells of the document show.
+        """Return the executions that cells show.
 
         Raises:
-            StorageError: If that is damaged.
+            StorageError: If a row is damaged.
         """
         return self._executions.shown()
 
     def shown_by_cells(self) -> dict[str, str]:
-        """Return the cells that show an execution, each with that execution; damaged rows are left out."""
+        """Return the execution that each cell shows, by cell id. Damaged rows are left out."""
         return self._executions.shown_by_cells()
 
     def delete_execution(self, execution_id: str) -> None:
@@ -384,19 +390,19 @@ class SessionStore:
 
     @property
     def is_deleting_events(self) -> bool:
-        """Whether events of deleted executions are still there."""
+        """Whether events of deleted executions are still to be deleted."""
         return self._events.is_deleting
 
     def delete_some_events(self, max_bytes: int, max_rows: int) -> bool:
-        """Delete about this many events of deleted executions; return whether any were left."""
+        """Delete about this many events of deleted executions; return whether there was anything to delete."""
         return self._events.delete_some(max_bytes, max_rows)
 
     def events_of_no_execution(self, upto: int, max_rows: int) -> list[tuple[int, bytes]]:
-        """Return the oldest events that belong to no execution, as pairs of number and body, unchecked.
+        """Return the oldest events that belong to no execution, as pairs of number and body, unverified.
 
         Args:
-            upto: The last number wanted.
-            max_rows: So many at most.
+            upto: The highest number to return.
+            max_rows: Most events to return.
         """
         return self._events.of_no_execution(upto, max_rows)
 
@@ -408,7 +414,7 @@ class SessionStore:
         """Return the SHA-256 of every blob that an event refers to.
 
         Raises:
-            StorageError: If that is damaged.
+            StorageError: If a reference is damaged.
         """
         return self._events.blobs()
 
@@ -421,48 +427,48 @@ class SessionStore:
         """See `Database.give_back`."""
         self._db.give_back(pages)
 
-    # Who did what
+    # Audit
 
     def note(self, row: AuditRow) -> None:
-        """Add an entry to the audit log, in the transaction of the change that it describes.
+        """Add an entry to the audit log; call it in the transaction of the change that it describes.
 
-        Edits of one kind that one client makes to one cell within MERGED_WITHIN seconds become one row.
+        Edits of one kind by one client to one cell within MERGED_WITHIN seconds are merged into one entry.
         """
         self._audit.note(row)
 
     def audit(self) -> Generator[AuditRow, None, None]:
-        """Yield the audit log, newest first; damaged rows are skipped and logged. `close()` it if you stop early.
+        """Yield the entries of the audit log, newest first. Damaged ones are left out and logged.
 
-        Rows are in the order in which they began, whatever the clock did.
+        They are in the order of insertion, even if the clock was set back. `close()` the iterator if you stop early.
         """
         return self._audit.rows()
 
     def last_edits(self, cell_ids: Sequence[str]) -> dict[str, tuple[Actor, float]]:
-        """Return the last editor of each of these cells and the time; none for a cell that was deleted."""
+        """Return the last editor of each of these cells and the time, by cell id; deleted cells are left out."""
         return self._audit.last_edits(cell_ids)
 
     def actor(self, client_id: str) -> Actor:
-        """Return a client as recorded; for an unknown or damaged record only the user."""
-        # Everybody who may connect is of this user.
+        """Return the record of a client; an unknown or damaged one has only the user."""
+        # Only this user may connect.
         return self._audit.actor(client_id) or Actor(ClientId(client_id), label=None, uid=os.getuid(), pid=None)
 
     def prune_audit(self, before: float) -> int:
-        """Delete the entries that ended before a moment (Unix time), except the last edit of each existing cell.
+        """Delete the entries that ended before a moment (Unix time in seconds), except each existing cell's last edit.
 
         Returns:
-            How many rows are gone.
+            Number of deleted entries.
         """
         return self._audit.prune(before)
 
     def forgettable_hosts(self) -> list[str]:
-        """Return the hosts whose events are all deleted, and of which only the last number is kept."""
+        """Return the hosts whose events are all deleted, and of which only the highest number is kept."""
         return self._events.forgettable_hosts()
 
     def forget_host(self, epoch: str) -> None:
-        """Forget the last number of a host that can never come back and whose events are deleted."""
+        """Delete the highest number of a host that cannot come back and whose events are all deleted."""
         with self._db.transaction():
             self._events.forget_host(epoch)
 
     def unused_names(self) -> UnusedNames:
-        """Begin a walk that deletes unreferenced ids, each step inside a transaction."""
+        """Begin the garbage collection of interned ids; each of its steps needs a transaction."""
         return UnusedNames(self._db, self._forget)

@@ -1,7 +1,7 @@
-"""The spool: a host's events that the daemon has not acknowledged, on disk, readable by others once the host is dead.
+"""The spool: a host's unacknowledged events on disk, which the daemon reads if the host is dead.
 
-Once `append` returns, the event is in the page cache: it survives the death of the host at any instruction. Nothing is
-synced to the disk, since a host does not outlive its machine.
+Once `append` returns, the event is in the page cache, so it survives the death of the host. Nothing is synced, since a
+host does not outlive its machine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from runtimed.storage.spool_files import encode_head, read_records, segment_path
 __all__ = ["SEGMENT_SIZE", "Spool"]
 
 SEGMENT_SIZE: Final = 8 * 2**20
-"""A segment that has become this long is followed by a new one, in bytes."""
+"""Size at which a segment is full, in bytes."""
 
 _EMPTY_ABOVE: Final = 2**20
-"""The segment being written is emptied when all is acknowledged and it is longer than this, in bytes."""
+"""Size above which the current segment is truncated once everything is acknowledged, in bytes."""
 
 _MARK_EVERY: Final = 64 * 2**10
 _LOCK_PATIENCE: Final = 1.0
@@ -34,7 +34,12 @@ _LOCK_PATIENCE: Final = 1.0
 
 @dataclass(slots=True)
 class _Segment:
-    """One file of records; `marks` are some of its records' numbers and offsets, the first one included."""
+    """One file of records.
+
+    Attributes:
+        last: The highest number in it.
+        marks: A sparse index, the first record included: pairs of number and offset.
+    """
 
     path: Path
     last: int
@@ -43,16 +48,16 @@ class _Segment:
 
 
 class Spool:
-    """The spool of this process's own host; `close()` it, or use it as a context manager.
+    """The spool of the host in this process; `close()` it, or use it as a context manager.
 
-    It grows without bound while nothing is acknowledged: watch `size`.
+    It grows without bound while nothing is acknowledged: the host checks `size` and slows its kernel down.
 
     Args:
-        folder: Made if it does not exist, mode 0700; belongs to one host process, for good.
-        lock: What `lock` gave to the process that started this one; without it, the lock is taken here.
+        folder: Created with mode 0700 if it does not exist; it never belongs to another host process.
+        lock: Inherited descriptor from `Spool.lock` in the parent process; None takes the lock here.
 
     Raises:
-        StorageError: If another process holds it, or has written to it, or it cannot be made.
+        StorageError: If another process holds the lock or has written events, or the folder cannot be created.
     """
 
     def __init__(self, folder: Path, lock: int | None = None) -> None:
@@ -108,15 +113,15 @@ class Spool:
         self.append_many(((n, body),))
 
     def append_many(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Store events, with one call of the system for a batch of up to 1 MiB.
+        """Store a batch of events, with one system call for up to 1 MiB.
 
         Args:
-            records: Numbers, each higher than all before, and bodies of at most 4 GiB.
+            records: Pairs of number and body; numbers strictly increase, bodies have at most 4 GiB.
 
         Raises:
-            ValueError: If the numbers do not grow; nothing is stored.
-            StorageError: If they cannot be written, on a full disk for example. Nothing of this batch is stored, and
-                the same call can be made again later.
+            ValueError: If the numbers do not increase; nothing is stored.
+            StorageError: If they cannot be written, on a full disk for example. Nothing of the batch is stored, and the
+                call can be retried.
         """
         if not records:
             return
@@ -145,10 +150,10 @@ class Spool:
     def acknowledge(self, n: int) -> None:
         """Discard all events up to number `n`, the high-water mark of what the daemon has stored.
 
-        Costs a call of the system only when a segment can be deleted, or a long one emptied.
+        Makes a system call only to delete a segment or to truncate a long one.
 
         Raises:
-            StorageError: If a file cannot be deleted or emptied.
+            StorageError: If a file cannot be deleted or truncated.
         """
         if n <= self._acknowledged or not self._segments:
             return
@@ -166,17 +171,17 @@ class Spool:
             raise _error(self.folder, "cannot be emptied", exc) from exc
 
     def read_after(self, n: int, max_bytes: int = 4 * 2**20) -> list[tuple[int, bytes]]:
-        """Return events numbered above `n`, in order: one page, at least one event if there is any.
+        """Return one page of events numbered above `n`, in order; at least one if there is any.
 
-        Events that were acknowledged may be gone.
+        Acknowledged events may be missing.
 
         Args:
-            n: The number behind which to begin.
-            max_bytes: A page ends before its bodies would be larger than this.
+            n: Return events with higher numbers than this.
+            max_bytes: Largest size of a page's bodies, in bytes; a single larger event is a page of its own.
 
         Raises:
-            StorageError: If the first event of the page is damaged or cannot be read: attribute `n` is its number,
-                if known, and reading after it goes on behind it. A page ends before such an event.
+            StorageError: If the first event of the page is damaged or cannot be read. Attribute `n` is its number, if
+                known: reading after it skips the event. A page ends before such an event.
         """
         found: list[tuple[int, bytes]] = []
         room = max_bytes
@@ -201,11 +206,11 @@ class Spool:
     def read_dead(folder: Path, after: int) -> Iterator[tuple[int, bytes]]:
         """Yield the events numbered above `after` from the spool of a dead host; see `is_alive`.
 
-        An unfinished last record is ignored: its `append` never returned. A folder that does not exist is empty.
+        An incomplete last record is ignored, since its `append` never returned. A missing folder counts as empty.
 
         Raises:
-            StorageError: When it comes to a damaged record, after giving all those before it; attribute `n` as in
-                `read_after`. Or if a file cannot be read, which proves no damage; attribute `errno` says why.
+            StorageError: At a damaged record, after the ones before it were yielded; attribute `n` as in `read_after`.
+                Or if a file cannot be read, which does not prove damage; attribute `errno` is the reason.
         """
         segments = segments_of(folder)
         for i, (_, path) in enumerate(segments):
@@ -217,16 +222,16 @@ class Spool:
     def lock(folder: Path) -> int:
         """Take the lock of a folder and return its descriptor, for this process or for one that inherits it.
 
-        A host inherits the lock from the process that starts it, so it never appears dead.
+        A host inherits the lock from its parent process, so it never appears dead while it starts.
 
         Raises:
-            StorageError: If a living host has it.
+            StorageError: If a living host holds it.
         """
         try:
             file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise _error(folder, "cannot be locked", exc) from exc
-        # `is_alive`, asked by somebody else, holds the lock for some microseconds.
+        # `is_alive` in another process holds the lock for some microseconds.
         deadline = time.monotonic() + _LOCK_PATIENCE
         while True:
             try:
@@ -244,12 +249,12 @@ class Spool:
 
     @staticmethod
     def is_alive(folder: Path) -> bool:
-        """Return whether a process holds the lock of this folder; the system releases it when that process dies.
+        """Return whether a process holds the lock of a folder; the system releases it when that process dies.
 
         A child that a host forks without `exec` holds it too.
 
         Raises:
-            StorageError: If that cannot be told; attribute `errno` says why.
+            StorageError: If it is unknown; attribute `errno` is the reason.
         """
         try:
             file = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -268,7 +273,7 @@ class Spool:
         return False
 
     def _segment(self, first: int) -> _Segment:
-        """Return the segment to write to, a new one if there is none or the last one is full."""
+        """Return the current segment, a new one if there is none or the last one is full."""
         if self._lock < 0:
             raise StorageError(f"the spool {self.folder} is closed", path=str(self.folder))
         if self._segments and self._segments[-1].size < SEGMENT_SIZE:
@@ -285,11 +290,11 @@ class Spool:
         return self._segments[-1]
 
     def _write(self, parts: list[bytes], start: int, size: int) -> None:
-        """Append the parts to the file, of which `start` bytes are valid, or leave it as it was."""
+        """Append the parts to the current file, whose first `start` bytes are valid, or leave it unchanged."""
         try:
             if self._torn:
                 os.ftruncate(self._file, start)
-            # Whatever ends this call early, the next one begins by cutting off what it left.
+            # Whatever interrupts this call, the next one truncates what it left.
             self._torn = True
             write_all(self._file, parts, size)
         except OSError as exc:
@@ -299,7 +304,7 @@ class Spool:
 
 
 def _not_told(folder: Path, exc: OSError) -> StorageError:
-    return StorageError(f"cannot tell whether the host of {folder} lives: {exc}", path=str(folder), errno=exc.errno)
+    return StorageError(f"cannot tell whether the host of {folder} is alive: {exc}", path=str(folder), errno=exc.errno)
 
 
 def _error(folder: Path, what: str, exc: OSError) -> StorageError:

@@ -1,8 +1,8 @@
-"""The files of a spool: how a record looks, and how a folder of them is read and written.
+"""The file format of a spool, and how its files are read and written.
 
-A folder holds `lock`, and segments of records named after their first number. A record is a head of 20 bytes (length
-of the body, number, CRC-32 of the body; then CRC-32 of these three, all big-endian) and the body. The head has a
-checksum of its own, so that a damaged length is not taken for an unfinished record.
+A folder holds the file `lock`, and segments of records named after their first number. A record is a head of 20 bytes
+(length of the body, number, CRC-32 of the body, then CRC-32 of these three, all big-endian) and the body. The head has
+its own checksum, so that a damaged length is not taken for an incomplete record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD: Final = struct.Struct(">IQI")
 _CHECK: Final = struct.Struct(">I")
 
 HEAD_SIZE: Final = _HEAD.size + _CHECK.size
-"""Bytes of a record before its body."""
+"""Size of a record's head, in bytes."""
 
 _JOIN_BELOW: Final = 2**20
 _MAX_PARTS: Final = 1000  # IOV_MAX is 1024 on Linux and macOS
@@ -35,10 +35,10 @@ def encode_head(n: int, body: bytes) -> bytes:
 
 
 def write_all(file: int, parts: Sequence[bytes], size: int) -> None:
-    """Write `size` bytes in parts, with one call up to 1 MiB, continuing after short writes.
+    """Write all parts, `size` bytes together: up to 1 MiB in one system call, continuing after short writes.
 
     Raises:
-        OSError: If the system refuses; some bytes may have been written.
+        OSError: If a write fails; some bytes may have been written.
     """
     if size <= _JOIN_BELOW:
         _write_rest(file, memoryview(b"".join(parts)))
@@ -61,13 +61,13 @@ def segment_path(folder: Path, first: int) -> Path:
 
 
 def segments_of(folder: Path) -> list[tuple[int, Path]]:
-    """Return the segments of a folder with the numbers in their names, in order; none if it is no folder, or not there.
+    """Return the segments of a folder, each with its first number, in order; none if there is no such folder.
 
     Raises:
-        StorageError: If the folder cannot be read; attribute `errno` says why.
+        StorageError: If the folder cannot be read; attribute `errno` is the reason.
     """
     try:
-        paths = list(folder.iterdir())  # `glob` takes a folder that fails for an empty one
+        paths = list(folder.iterdir())  # `glob` treats an unreadable folder as an empty one
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as exc:
@@ -81,14 +81,16 @@ def read_records(
     """Yield the records of a segment numbered above `after`.
 
     Args:
+        path: The segment.
+        after: Yield records with higher numbers than this.
         start: Offset of a record's head.
-        end: Offset at which to stop; the end of the file if left out.
-        may_be_torn: Whether an unfinished last record is ignored.
+        end: Offset at which to stop; None for the end of the file.
+        may_be_torn: Whether an incomplete last record is ignored.
 
     Raises:
-        StorageError: When it comes to a damaged record. Attribute `n` is the number of the event whose body is damaged:
-            reading after it works. It is None if the head is. If the file cannot be read, which proves no damage,
-            there is an attribute `errno`.
+        StorageError: At a damaged record. Attribute `n` is the record's number if only its body is damaged, and reading
+            after it is possible; it is None if the head is damaged. If the file cannot be read, which does not prove
+            damage, attribute `errno` is the reason.
     """
     offset = start
     try:

@@ -1,4 +1,4 @@
-"""Deletes the unreferenced ids in the table of names, a little at a time."""
+"""Garbage collection of the interned ids (see `names`) that no row refers to, in small steps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from runtimed.storage.database import Database
 __all__ = ["UnusedNames"]
 
 _PAGE: Final = 1000
-"""Rows that are read at a time to see which names they use."""
+"""Number of referring rows read in one step."""
 
 _NAMES: Final = 100
-"""Names that are looked at at a time."""
+"""Number of names checked in one step."""
 
 _IS_USED: Final = """SELECT EXISTS (SELECT 1 FROM events WHERE execution = ?1)
     OR EXISTS (SELECT 1 FROM events WHERE host = ?1)
@@ -22,32 +22,32 @@ _IS_USED: Final = """SELECT EXISTS (SELECT 1 FROM events WHERE execution = ?1)
 
 
 class UnusedNames:
-    """One walk through all names; the database may be used between two steps of it.
+    """One pass through all names; the database may be used between its steps.
 
-    An event's cell is that of its execution, or was edited when the log of edits says so; so no index of the events by
-    their cells is needed to tell whether a cell's name is used.
+    Every cell that an event names is also named by an execution or by an entry of the audit log. So no index of the
+    events by cell is needed to tell whether a cell's name is in use.
     """
 
     def __init__(self, database: Database, forget: Callable[[], None]) -> None:
-        """Begin a walk.
+        """Begin a pass.
 
         Args:
-            database: The session's.
-            forget: Called after names were deleted, to clear caches keyed by their numbers.
+            database: The session's database.
+            forget: Called after names were deleted, to clear the caches of their numbers.
         """
         self._db = database
         self._forget = forget
         self._numbers: set[int] = set()
         self._cells: set[str] = set()
         self._audit = self._execution = self._name = 0
-        # Of what is new meanwhile there may always be more.
+        # Names that are added meanwhile are left to the next pass, so that this one ends.
         (self._last,) = database.row("SELECT coalesce(max(id), 0) FROM names")
 
     def step(self) -> bool:
-        """Walk on for about a millisecond, inside a transaction.
+        """Do one step of about a millisecond, inside a transaction.
 
         Returns:
-            Whether the walk goes on.
+            Whether there are steps left.
         """
         if self._read_audit() or self._read_executions():
             return True
@@ -68,9 +68,9 @@ class UnusedNames:
         return bool(page)
 
     def _read_audit(self) -> bool:
-        """Read which names the next entries of the log of edits use; return whether there may be more of them.
+        """Collect the names in the next entries of the audit log; return whether there may be more entries.
 
-        Called in each step, as the names that are kept must be those of this moment.
+        Called in each step, because entries that were added meanwhile refer to names, too.
         """
         query = "SELECT id, cell, execution FROM audit WHERE id > ? ORDER BY id LIMIT ?"
         rows = self._db.rows(query, (self._audit, _PAGE))

@@ -1,4 +1,4 @@
-"""Inspects an SQLite write-ahead log (WAL) before SQLite does, because SQLite takes a damaged one for a shorter one.
+"""Counts the committed frames of an SQLite write-ahead log (WAL), because SQLite silently ignores a damaged rest of it.
 
 Nothing here writes. Source: SQLite file format, section 4, "The Write-Ahead Log".
 """
@@ -17,17 +17,17 @@ _FRAME: Final = struct.Struct(">II8s8s")
 _LITTLE_ENDIAN_SUMS: Final = 0x377F0682
 
 
-def committed_frames(log: Path) -> int:
-    """Return how many frames of a log belong to committed transactions, whether or not SQLite can still read them.
+def committed_frames(wal: Path) -> int:
+    """Return the number of frames that belong to committed transactions, whether or not SQLite can still read them.
 
-    Frames behind the last commit do not count. A log with a damaged header counts as one frame, if it has any: more
-    cannot be known.
+    Frames behind the last commit do not count. A WAL with a damaged header and any content counts as one frame, since
+    the real number is unknown.
 
     Raises:
         OSError: If it cannot be read.
     """
     try:
-        file = log.open("rb")
+        file = wal.open("rb")
     except FileNotFoundError:
         return 0
     with file:
@@ -41,7 +41,7 @@ def committed_frames(log: Path) -> int:
         frames = (os.fstat(file.fileno()).st_size - _HEADER.size) // (_FRAME.size + page_size)
         for number in range(1, frames + 1):
             _page, size_after_commit, frame_salts, _checksum = _FRAME.unpack(file.read(_FRAME.size))
-            # Others are left from before the log was last begun anew.
+            # Frames with other salts are left over from before the last reset of the WAL.
             if size_after_commit and frame_salts == salts:
                 last = number
             file.seek(page_size, os.SEEK_CUR)

@@ -10,7 +10,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.errors import StorageError
 from runtimed.protocol.events import Stream
-from runtimed.storage.database import LONG_LOG
+from runtimed.storage.database import LONG_WAL
 from runtimed.storage.session_store import SessionStore
 
 
@@ -38,7 +38,7 @@ class SlowDisk(SessionStore):
 
 def fill(log: EventLog, store: SessionStore) -> int:
     count = 0
-    while not store.log_is_long:
+    while not store.wal_is_long:
         with log.transaction():
             log.append(Stream(at=0.0, name="stdout", text="x" * 2**18))
         count += 1
@@ -68,7 +68,7 @@ def test_a_long_log_is_emptied_in_a_thread_while_this_session_s_bulk_waits(tmp_p
             store.disk.set()
             await until(lambda: went_on)
             assert went_on == [count]
-            assert not store.log_is_long
+            assert not store.wal_is_long
             # The next one begins when it is time again.
             fill(log, store)
             await until(lambda: len(store.threads) == 2)
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_fails_holds_nobody_up_and_is_not_tried_at_once(tmp_pa
             fill(log, store)
             await until(lambda: store.threads)
             await until(lambda: not flow.is_held)
-            for _ in range(2 * LONG_LOG // 2**18):
+            for _ in range(2 * LONG_WAL // 2**18):
                 with log.transaction():
                     log.append(Stream(at=0.0, name="stdout", text="x" * 2**18))
             for _ in range(50):

@@ -351,7 +351,7 @@ def test_a_damaged_document_is_set_aside_and_written_anew_from_what_is_read(note
     notebook.write()
     assert notebook.source == notebook.source_in_document() == "12"
     assert len(notebook.store.notebook.set_aside_at()) == 1
-    assert (notebook.store.notebook.pending_count, notebook.store.notebook.is_to_be_written_anew) == (0, False)
+    assert (notebook.store.notebook.pending_count, notebook.store.notebook.needs_rebuild) == (0, False)
     notebook.append("3")
     notebook.write()
     assert notebook.source_in_document() == "123"

@@ -34,7 +34,7 @@ class Checkpoints:
 
     def look(self) -> None:
         """Begin a checkpoint soon if it is time for one; call this after a commit."""
-        if not self._busy and self._store.log_is_long:
+        if not self._busy and self._store.wal_is_long:
             self._busy = True
             self._flow.hold()
             # Whoever has just committed may want to read or write a little more.

@@ -21,7 +21,7 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.worker import Finding, Judgement, work_on
 from runtimed.document.contents import Contents
 from runtimed.document.stored import StoredNotebook
-from runtimed.document.tasks import ReadAll, Restore, Restored, Task, WriteAnew, WritePending, Written
+from runtimed.document.tasks import ReadAll, Rebuild, Restore, Restored, Task, WritePending, Written
 from runtimed.errors import SessionError, StorageError
 from runtimed.ids import SessionId
 from runtimed.settings import COMPACT_AFTER, COMPACT_AFTER_MEMORY
@@ -106,7 +106,7 @@ class DocumentWork:
         notebook = self._store.notebook
         try:
             async with self._lock:
-                if notebook.is_to_be_written_anew:
+                if notebook.needs_rebuild:
                     self._keep_intact("nothing else says what was in them")
                     return
                 if notebook.is_ready:
@@ -139,7 +139,7 @@ class DocumentWork:
         for start in range(0, len(contents.cells), SLICE):
             self._document.put_rows(contents.cells[start : start + SLICE])
             await asyncio.sleep(0)
-        notebook.rows_are_complete(contents.metadata)
+        notebook.complete_rows(contents.metadata)
 
     def _stored(self, max_pending: int = -1) -> StoredNotebook:
         notebook = self._store.notebook
@@ -165,13 +165,13 @@ class DocumentWork:
         notebook.set_aside()
         logger.error("the document of session %r was set aside: %s", self._notebook_id, reason)
         if not notebook.is_ready and not notebook.count():
-            notebook.rows_are_complete({})
+            notebook.complete_rows({})
             self._document.lost(reason)
         elif self._document.is_in_doubt:
             self._keep_intact(reason)
 
     def _keep_intact(self, reason: str) -> None:
-        lost = self._store.notebook.keep_intact()
+        lost = self._store.notebook.delete_damaged_rows()
         self._document.found()
         if lost:
             self._report(f"Session {self._notebook_id!r} has lost what was damaged, {', '.join(lost)}: {reason}")
@@ -220,7 +220,7 @@ class DocumentWork:
 
     async def _write_pending(self) -> None:
         notebook, began = self._store.notebook, time.monotonic()
-        if notebook.is_to_be_written_anew:
+        if notebook.needs_rebuild:
             await self._write_anew()
             return
         stored, changes = self._stored(MANY), notebook.change_count
@@ -249,7 +249,7 @@ class DocumentWork:
     async def _write_backlog(self) -> None:
         """Write so many pending edits that reading those that are left takes no time."""
         notebook = self._store.notebook
-        while notebook.is_to_be_written_anew or notebook.pending_count > MANY:
+        while notebook.needs_rebuild or notebook.pending_count > MANY:
             await self._write_pending()
 
     async def _write_anew(self) -> None:
@@ -260,7 +260,7 @@ class DocumentWork:
         """
         notebook = self._store.notebook
         upto = notebook.last_edit
-        finding = await self._work_on(WriteAnew(self._notebook_id, notebook.cell_rows(), notebook.all_metadata()))
+        finding = await self._work_on(Rebuild(self._notebook_id, notebook.cell_rows(), notebook.all_metadata()))
         if finding.judgement is not Judgement.HEALTHY:
             raise StorageError(f"a new document cannot be written: {finding.reason}")
         notebook.put_snapshot(msgspec.msgpack.decode(finding.answer, type=bytes), upto)

@@ -69,9 +69,10 @@ class Room:
         self.store = SessionStore(self._path)
         if self.store.is_new and registry.find(notebook_id) is not None:
             report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
-        if self.store.damaged_log is not None:
+        if self.store.damaged_wal is not None:
             report(
-                f"Session {notebook_id!r} has lost its latest changes; their log is kept as {self.store.damaged_log}"
+                f"Session {notebook_id!r} has lost its latest changes; their write-ahead log is kept as "
+                f"{self.store.damaged_wal}"
             )
         self.flow = Flow(demand, notebook_id)
         self.log = EventLog(self.store, self.flow, settings.limits.max_output_bytes, clock)

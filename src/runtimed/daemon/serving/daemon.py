@@ -273,9 +273,10 @@ class Daemon:
                 raise
             self.report(f"The list of sessions begins anew: {exc.message}")
             store = RegistryStore(path)
-        if store.damaged_log is not None:
+        if store.damaged_wal is not None:
             self.report(
-                f"The latest changes of the list of sessions are lost; their log is kept as {store.damaged_log}"
+                "The latest changes of the list of sessions are lost; their write-ahead log is kept as "
+                f"{store.damaged_wal}"
             )
         store.set_damaged_aside()
         return store

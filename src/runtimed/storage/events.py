@@ -1,4 +1,4 @@
-"""The events of one session as one log: numbered for good, with the hosts' events deduplicated."""
+"""The events of one session: numbered in one sequence, with those of hosts deduplicated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runtimed.storage.database import Database
 from runtimed.storage.names import NameTable
 from runtimed.storage.rows import checksum, damaged_row, is_intact
 
-__all__ = ["SCHEMA", "EventLog"]
+__all__ = ["SCHEMA", "EventTable"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +24,22 @@ _MAX_SIZES: Final = 10_000
 """Capacity of the cache of output sizes, in executions. A full cache is cleared."""
 
 SCHEMA: Final = (
-    # For an output of an execution, `output` is the size of the execution's outputs up to and with this one, since they
-    # were last cleared; 0 for what clears them; NULL for all else.
+    # For an output of an execution, `output` is the cumulative size of the execution's outputs, this one included,
+    # since they were last cleared. It is 0 for an event that clears them, NULL for every other event.
     """CREATE TABLE events(
         seq INTEGER PRIMARY KEY, execution INTEGER, cell INTEGER, host INTEGER, n INTEGER, output INTEGER,
         checksum INTEGER NOT NULL, body BLOB NOT NULL)""",
-    # An index on the execution ends in seq: the row's own number.
+    # An index implicitly ends in seq, the row's id.
     "CREATE INDEX events_by_execution ON events(execution) WHERE execution IS NOT NULL",
-    # What is no output is found without reading through millions of outputs.
+    # Finds the other events without a scan of millions of outputs.
     "CREATE INDEX events_but_outputs ON events(execution) WHERE coalesce(output, 0) = 0",
     "CREATE UNIQUE INDEX events_by_host ON events(host, n) WHERE host IS NOT NULL",
     """CREATE TABLE event_blobs(
         seq INTEGER, sha256 BLOB, checksum INTEGER NOT NULL, PRIMARY KEY(seq, sha256)) WITHOUT ROWID""",
     "CREATE TRIGGER drop_blobs AFTER DELETE ON events BEGIN DELETE FROM event_blobs WHERE seq = OLD.seq; END",
-    # Executions that are gone, whose events are still to be deleted, in steps.
+    # Deleted executions whose events are still to be deleted, in steps.
     "CREATE TABLE deleted_executions(execution INTEGER PRIMARY KEY, upto INTEGER NOT NULL)",
-    # A deletion keeps the highest numbers, so that none is given or accepted twice.
+    # The highest numbers of deleted events, so that no number is assigned or accepted twice.
     "CREATE TABLE deleted_events(host INTEGER PRIMARY KEY, n INTEGER NOT NULL, seq INTEGER NOT NULL)",
     """CREATE TRIGGER keep_numbers BEFORE DELETE ON events BEGIN
         INSERT INTO deleted_events VALUES (coalesce(OLD.host, 0), coalesce(OLD.n, 0), OLD.seq)
@@ -56,8 +56,8 @@ _OF_NO_EXECUTION: Final = """SELECT seq, body FROM events
     WHERE execution IS NULL AND coalesce(output, 0) = 0 AND seq <= ? ORDER BY seq LIMIT ?"""
 
 
-class EventLog:
-    """The log; `SessionStore` has its methods."""
+class EventTable:
+    """The tables of events; `SessionStore` documents its methods."""
 
     def __init__(self, database: Database, names: NameTable) -> None:
         self._db = database
@@ -123,7 +123,7 @@ class EventLog:
         return seq
 
     def _size_with(self, execution: int, output: int | None, *, clears: bool) -> int | None:
-        """Return the size of an execution's outputs with one more; None if it is no output."""
+        """Return the cumulative size of an execution's outputs with one more of this size; None if it is no output."""
         if output is None:
             return None
         size = 0 if clears else max(1, self._size_of_outputs(execution) + output)
@@ -185,15 +185,15 @@ class EventLog:
             for seq, output, check, body in rows:
                 if max_output is not None and (output or 0) > max_output:
                     break
-                event = body if is_intact(body, check) else self._say_damaged(seq, execution_id)
+                event = body if is_intact(body, check) else self._replacement(seq, execution_id)
                 size += len(event)
                 if found and size > max_bytes:
                     break
                 found.append((seq, event))
         return found
 
-    def _say_damaged(self, seq: int, execution_id: str | None) -> bytes:
-        """Return an event to show in place of a damaged one, so that the others stay readable."""
+    def _replacement(self, seq: int, execution_id: str | None) -> bytes:
+        """Return an event that reports the damage in place of a damaged event, so that the others stay readable."""
         error = damaged_row(self._db.path, f"event {seq}")
         logger.error("%s", error.message)
         event = Failed(
@@ -217,7 +217,7 @@ class EventLog:
         """See `SessionStore.forget_host`."""
         self._hosts.pop(epoch, None)
         host = self._names.known(epoch)
-        # The number of the session is still never given again.
+        # The highest number in the session is kept, under no host, so that it is never assigned again.
         self._db.execute(
             """INSERT INTO deleted_events SELECT 0, 0, seq FROM deleted_events WHERE host = ?
             ON CONFLICT(host) DO UPDATE SET seq = max(seq, excluded.seq)""",
@@ -238,7 +238,7 @@ class EventLog:
         return int(seq)
 
     def delete_of_execution(self, execution_id: str) -> None:
-        """Let `delete_some` delete the events that an execution has now."""
+        """Mark the present events of an execution for deletion by `delete_some`."""
         execution = self._names.known(execution_id)
         self._outputs.pop(execution, None)
         query = "INSERT OR REPLACE INTO deleted_executions VALUES (?, ?)"
