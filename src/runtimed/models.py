@@ -1,4 +1,4 @@
-"""The public values of runtimed, all frozen. Nothing here does I/O."""
+"""The public values of runtimed, all immutable. Nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ AuditAction = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One output of an execution, as nbformat 4 defines it, with values as Python has them.
+    """One output of an execution, as nbformat 4 defines it, with decoded values.
 
     Attributes:
-        output_type: Decides which of the other fields are set.
-        name: `stdout` or `stderr`, for a stream.
-        text: The text of a stream; `\\r`, backspace applied as on a terminal line, colours kept.
-        data: By MIME type: text as str, binary types as bytes, JSON types parsed.
-        metadata: By MIME type or key, as the kernel sent it.
-        ename: Name of the exception, for an error.
-        evalue: Its text.
-        traceback: Its lines as the kernel rendered them, with ANSI colours.
+        output_type: Determines which of the other fields are set.
+        name: For a stream, `stdout` or `stderr`.
+        text: For a stream, its text; `\\r` and backspace are applied as on a terminal line, ANSI colours are kept.
+        data: Values by MIME type: text as str, binary types as bytes, JSON types parsed.
+        metadata: Metadata as the kernel sent them.
+        ename: For an error, the exception's class name.
+        evalue: For an error, the exception's text.
+        traceback: For an error, the lines that the kernel rendered, with ANSI colours.
         execution_count: The `Out[n]` of an execute_result.
-        display_id: The id under which the kernel may update this output later.
+        display_id: The id by which the kernel may update this output later.
     """
 
     output_type: OutputType
@@ -124,14 +124,14 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """Who made the last edit of a cell, and when. Running a cell is no edit of it.
+    """Who made the last edit of a cell, and when. Running a cell is not an edit.
 
     Attributes:
-        at: When, by the daemon's clock, in UTC.
-        client_id: The client, as `Session.client_id` names it.
-        label: What the client calls itself; None if nobody named it.
-        uid: The user that the operating system says it belongs to.
-        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+        at: Time of the edit, by the daemon's clock, in UTC.
+        client_id: The client; see `Session.client_id`.
+        label: The client's name for people; None if it has none.
+        uid: The client's user id, from the operating system.
+        pid: The client's process id, from the operating system; None if it is not visible, in another container.
     """
 
     at: datetime
@@ -146,11 +146,11 @@ class Cell:
     """A cell of a notebook with the outputs of its latest execution.
 
     Attributes:
-        position: Its place among the cells: compare as text, ties by id.
+        position: Sort key among the cells: compare as text, ties by id.
         execution_id: Its latest execution; None if it never ran, or its outputs were cleared.
-        omitted_bytes: As those of an `ExecutionResult`.
-        omitted_after: As those of an `ExecutionResult`.
-        last_edit: Who added, edited, moved or cleared it last; None where that is not recorded.
+        omitted_bytes: See `ExecutionResult`.
+        omitted_after: See `ExecutionResult`.
+        last_edit: Who added, edited, moved or cleared it last; None if that is not recorded.
     """
 
     id: CellId
@@ -167,7 +167,7 @@ class Cell:
 
     @property
     def truncated(self) -> bool:
-        """Whether there are more outputs than these; see `Session.read_outputs`."""
+        """Whether outputs are omitted here; `Session.read_outputs` reads them."""
         return self.omitted_after is not None
 
 
@@ -179,14 +179,15 @@ class ExecutionResult:
 
     Attributes:
         success: True if the code ended without an error and was not cancelled.
-        payload: The payload of Jupyter's execute_reply, requests to a frontend: `set_next_input` (`%load`, `%recall`),
-            `ask_exit`, `edit_magic`, each a dict with its `source`. Pages are among the outputs.
+        payload: The payload of Jupyter's execute_reply, which are requests to a frontend: `set_next_input` (`%load`,
+            `%recall`), `ask_exit`, `edit_magic`, each a dict with its `source`. Pages are among the outputs instead.
         started_at: When the kernel started it, in UTC; None if it never did.
         ended_at: When it ended, in UTC.
-        omitted_bytes: Bytes of outputs that are left out, because the execution gave more than the daemon's limit
-            `max_output_bytes`: about what they take on its disk.
-        omitted_after: The `after` with which `Session.read_outputs` reads the rest; None if nothing is left out.
-        pickled: The pickle behind `value`; None where that is a text.
+        omitted_bytes: Approximate size of the outputs that are omitted, because the execution has more of them than the
+            daemon's limit `max_output_bytes`.
+        omitted_after: The argument `after` with which `Session.read_outputs` reads the omitted outputs; None if there
+            are none.
+        pickled: The pickle of `value`; None if that is text.
     """
 
     cell_id: CellId
@@ -205,22 +206,21 @@ class ExecutionResult:
     def value(self) -> Any:
         """The value of the last expression as a fresh copy; None if there is none.
 
-        Plain data come as they are: built-in types, dates, decimals, paths, numpy's and pandas' types, up to 256 KiB,
-        if the result is one of the kernel's last 32. Of everything else, and where the package is missing here, this is
-        the text that a notebook shows. Nothing of the user's own code is called for it, in neither process; `get` of
-        the session gives any variable.
+        Plain data are copied: built-in types, dates, decimals, paths, and the types of numpy and pandas, up to 256 KiB,
+        for the kernel's last 32 results. For everything else, or if the package is not installed here, this is the text
+        that a notebook shows. No user code runs for it, in either process; `Session.get` copies any variable.
         """
         shown = [output for output in self.outputs if output.output_type == "execute_result"]
         if not shown:
             return None
         if self.pickled is not None:
-            with contextlib.suppress(Exception):  # whatever is missing here, the value has its text
+            with contextlib.suppress(Exception):  # for example a missing package: the text is returned
                 return load_plain(self.pickled)
         return (shown[-1].data or {}).get("text/plain")
 
     @property
     def truncated(self) -> bool:
-        """Whether the execution gave more outputs than these; see `Session.read_outputs`."""
+        """Whether outputs are omitted here; `Session.read_outputs` reads them."""
         return self.omitted_after is not None
 
     @property
@@ -240,11 +240,11 @@ class ExecutionResult:
 
     @property
     def error(self) -> Output | None:
-        """The first error output, or None."""
+        """The first error output, None if there is none."""
         return next((o for o in self.outputs if o.output_type == "error"), None)
 
     def raise_for_error(self) -> Self:
-        """Raise the code's error as an exception of this process; return this result if it succeeded.
+        """Raise the execution's error as an exception; return this result if it succeeded.
 
         Raises:
             KernelDied: If the kernel died.
@@ -295,17 +295,17 @@ class ExecutionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedExecution:
-    """An execution that runs or waits.
+    """A running or queued execution.
 
     Attributes:
-        source: The first line of its code that is not blank, cut at 100 characters; ` …` follows where there is more.
-        sha256: The SHA-256 of the code in UTF-8, in hexadecimal.
-        status: Whether it runs or waits for its turn.
+        source: The first line of its code that is not blank, cut at 100 characters; ` …` marks that there is more.
+        sha256: SHA-256 of the code in UTF-8, in hexadecimal.
+        status: Whether it runs or is queued.
         is_asking: Whether its code waits for a line of input.
         queued_at: When it was queued, in UTC.
-        started_at: When the kernel started it, in UTC; None if it waits.
-        client_id: Who asked for it, as `Session.client_id` names them.
-        label: What that client calls itself; None if nobody named it.
+        started_at: When the kernel started it, in UTC; None while it is queued.
+        client_id: The client that requested it; see `Session.client_id`.
+        label: That client's name for people; None if it has none.
     """
 
     execution_id: ExecutionId
@@ -322,13 +322,12 @@ class QueuedExecution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputPage:
-    """A part of the outputs of one execution, as the kernel sent them.
+    """A page of the outputs of one execution, as the kernel sent them.
 
     Attributes:
-        outputs: In their order. Texts of one stream that follow one another are one output; `\\r`, backspace,
-            `clear_output` and updates of displays are not applied: an update is one more display_data output with the
-            display's id.
-        next: The value of `after` for the next page; None if this is the last.
+        outputs: The outputs in order. Consecutive texts of one stream are joined; `\\r`, backspace, `clear_output` and
+            updates of displays are not applied: an update is another display_data output with the same display id.
+        next: The argument `after` for the next page; None if this is the last one.
     """
 
     outputs: tuple[Output, ...]
@@ -337,13 +336,13 @@ class OutputPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommMessage:
-    """A message between the two ends of a comm, one in the kernel and one in a frontend. Widgets speak like this.
+    """A message of a comm, the channel between a kernel and a frontend that widgets use.
 
     Attributes:
         msg_type: `comm_open`, `comm_msg` or `comm_close`.
-        content: The content of the message: `comm_id`, `data`, and for `comm_open` the `target_name`.
-        metadata: The metadata of the message.
-        buffers: Its binary buffers.
+        content: The message's content: `comm_id`, `data`, and for `comm_open` the `target_name`.
+        metadata: The message's metadata.
+        buffers: The message's binary buffers.
 
     Source: Jupyter messaging 5.4, "Custom Messages".
     """
@@ -356,20 +355,20 @@ class CommMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionEvent:
-    """Something that happened in a session, as `Execution.events`, `stream_execute` and `subscribe` give it.
+    """An event in a session, as `Execution.events`, `stream_execute` and `subscribe` yield it.
 
     Attributes:
-        output: The output, when event_type is `output`. A stream's text is the piece that just arrived;
-            an update of an earlier display is a display_data output with that display_id.
-        error_message: What went wrong, when event_type is `error`.
-        status: The kernel's status, the step of an environment (`resolve`, `download`, `install`, `start`), or what was
-            changed in a cell, for those events.
-        author: For `cell_changed`, the client that did it, as `Session.client_id` names it.
-        message: The step of an environment in words, or the question of an `input_requested`.
-        password: Whether the answer to an `input_requested` is one that nobody should see (`getpass`).
-        bytes_done: Bytes of its downloads so far, where that is known.
-        bytes_total: Bytes of its downloads that have begun, where that is known.
-        comm: What the kernel sent, when event_type is `comm`.
+        output: For `output`, the output. A stream's text is the piece that just arrived; an update of an earlier
+            display is a display_data output with that display_id.
+        error_message: For `error`, what went wrong.
+        status: For `kernel_status`, the status; for `env_progress`, the step (`resolve`, `download`, `install`,
+            `start`); for `cell_changed`, what was changed.
+        author: For `cell_changed`, the client that changed it; see `Session.client_id`.
+        message: For `env_progress`, the step for people; for `input_requested`, the prompt.
+        password: For `input_requested`, whether the answer must not be shown (`getpass`).
+        bytes_done: For `env_progress`, bytes downloaded so far, if known.
+        bytes_total: For `env_progress`, total size of the downloads that have started, in bytes, if known.
+        comm: For `comm`, the kernel's message.
     """
 
     event_type: EventType
@@ -394,9 +393,10 @@ class ExecutionSummary:
     Attributes:
         status: `queued`, `running`, or how it ended: `ok`, `error`, `cancelled`, `died`.
         program: Whether it ran as a program (`runtimed run FILE`).
-        label: What people call the client that asked for it.
-        uid: The user who did, as the operating system says.
-        pid: The process of that client, as the operating system says.
+        client_id: The client that requested it; see `Session.client_id`.
+        label: That client's name for people; None if it has none.
+        uid: That client's user id, from the operating system.
+        pid: That client's process id, from the operating system.
     """
 
     execution_id: ExecutionId
@@ -414,18 +414,18 @@ class ExecutionSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatus:
-    """The state of one session. Times are in UTC.
+    """The status of one session. Times are in UTC.
 
     Attributes:
-        status: `not_started` is said only by the handle of a browser session that never was: its id is empty if it has
-            none, and its times are those of the handle.
+        status: `not_started` only comes from the handle of a browser session that was never started: the id is empty if
+            the handle has none, and the times are those of the handle.
         close_reason: Why it ended: `stopped`, `error`, `abandoned`, `idle_timeout`, `max_duration`,
             `died` or `host_lost`; None while it is active.
-        last_accessed_at: When a peer last used it; reading its status is no use.
+        last_accessed_at: When a peer last used it; reading its status does not count.
         timeout_minutes: Idle minutes after which it times out; None for never.
         max_duration_minutes: Minutes after its start when it times out; None for never.
         duration: From its start to its end, or to now.
-        peers: How many clients are connected to it.
+        peers: Number of connected clients.
         error: For status `error`: exit code or signal, and the last lines of standard error.
     """
 
@@ -451,22 +451,22 @@ class SessionStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A picture, PNG. As the last expression of a notebook cell it displays itself.
+    """A PNG picture. As the last expression of a notebook cell it displays itself.
 
     Attributes:
-        data: The file's bytes.
+        data: Content of the PNG file.
     """
 
     data: bytes
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file."""
+        """Write the picture to a file."""
         Path(path).write_bytes(self.data)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Its width and height in pixels."""
-        # Source: PNG, third edition, 11.2.1: the first chunk begins with both.
+        """Width and height in pixels."""
+        # Source: PNG, third edition, 11.2.1: the first chunk begins with them.
         return int.from_bytes(self.data[16:20], "big"), int.from_bytes(self.data[20:24], "big")
 
     def __repr__(self) -> str:
@@ -479,13 +479,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncEnvironmentResult:
-    """What `sync_environment` did.
+    """The result of `sync_environment`.
 
     Attributes:
-        success: Whether the kernel now has everything that the notebook names.
-        synced_packages: The packages added to the running kernel, as `name==version`.
-        error: Why it needs a restart; None after a success.
-        needs_restart: Whether `restart_kernel` would give the kernel what it lacks; the environment is ready.
+        success: Whether the running kernel now has all dependencies of the notebook.
+        synced_packages: The packages that were installed, as `name==version`.
+        error: Why it failed; None after a success.
+        needs_restart: Whether the dependencies are available after `restart_kernel`.
     """
 
     success: bool
@@ -496,16 +496,16 @@ class SyncEnvironmentResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStatus:
-    """The state of the daemon.
+    """The status of the daemon.
 
     Attributes:
         sessions: Number of active sessions.
-        peers: Number of connected clients, the asking one included.
-        pool: Spares, by name: `uv_available`, `uv_warming` (being made), the same of `conda` and `current`, and of
-            `browser`.
-        limits: The limits in force, by name: that of `max_sessions` is set with RUNTIMED_MAX_SESSIONS, and so on. Sizes
-            are in bytes, `max_request_rate` is a second's, None is no limit.
-        problems: What it found damaged or unreachable, in sentences, newest last.
+        peers: Number of connected clients, this one included.
+        pool: Numbers of spares, by name: `uv_available`, `uv_warming` (being made), and the same for `conda`, `current`
+            and `browser`.
+        limits: The limits in force, by name; RUNTIMED_MAX_SESSIONS sets `max_sessions`, and so on. Sizes are in bytes,
+            `max_request_rate` is per second, None means unlimited.
+        problems: What the daemon found damaged or unreachable, in sentences, newest last.
     """
 
     pid: int
@@ -525,18 +525,17 @@ class AuditEntry:
     """An entry of the audit log: one action in a session, and who did it. No sources, outputs or values.
 
     Attributes:
-        at: When, by the daemon's clock, in UTC; the first time where `count` is above 1.
-        until: The last time; the same as `at` where `count` is 1.
-        action: What was done. `kernel_…` is a request to a kernel; later entries and outputs tell its result.
-        count: How often: the same client's edits of one kind to one cell within a minute are one entry.
-        client_id: Who, as `Session.client_id` names it; None for what the daemon did by itself: a timeout, a death.
-        label: What that client calls itself; None if nobody named it.
-        uid: The user that the operating system says it belongs to.
-        pid: The process that the operating system says it is; None if that is out of sight, in another container.
+        at: Time of the action, by the daemon's clock, in UTC; if `count` is above 1, of the first one.
+        until: Time of the last one; equal to `at` if `count` is 1.
+        action: What was done. `kernel_…` is a request to a kernel; its result is in later entries and outputs.
+        count: Number of merged actions: a client's edits of one kind to one cell within a minute are one entry.
+        client_id: The client, see `Session.client_id`; None for the daemon's own actions, such as a timeout.
+        label: The client's name for people; None if it has none.
+        uid: The client's user id, from the operating system.
+        pid: The client's process id, from the operating system; None if it is not visible, in another container.
         cell_id: The cell that it concerns.
         execution_id: The execution that it concerns.
-        detail: More of it, in a word: why a session ended (its `close_reason`), the environment of a kernel that is
-            to start, a cell's new type.
+        detail: The session's `close_reason`, the environment of a kernel to start, or a cell's new type.
     """
 
     at: datetime

@@ -135,7 +135,7 @@ def test_a_number_in_use_names_no_second_request_and_streams_end_with_their_conn
             flood = codec.encode_message(Hello(PROTOCOL_VERSION, "0", "flood", None, 1))
             flood += codec.encode_message(request) * 2 * MAX_UNANSWERED
             found = await asyncio.to_thread(lambda: answers(raw(flood)))
-            assert found[-1] == Refusal("Request 7 is not answered yet: give each request a number of its own")
+            assert found[-1] == Refusal("Request 7 is still in flight: give each request a number of its own")
             assert [type(message) for message in found[:-1]] in ([Welcome], [Welcome, EventFrame])
             await until(lambda: log.watchers == 0, "streams outlive their connection")
 

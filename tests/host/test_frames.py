@@ -77,6 +77,6 @@ async def test_a_number_in_use_names_no_second_request_of_a_host(shared_host: Ho
     frame = codec.encode_message(Request(77, completion("x")))
     said = await asyncio.to_thread(send, shared_host, hello + attach + frame + frame)
 
-    assert said[-1] == Refusal("Request 77 is not answered yet: give each request a number of its own")
+    assert said[-1] == Refusal("Request 77 is still in flight: give each request a number of its own")
     other = await join(shared_host)
     assert (await other.ask(completion("x"))).content["status"] == "ok"

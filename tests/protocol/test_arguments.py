@@ -22,7 +22,7 @@ from runtimed.protocol.execution_operations import Enqueue, Program, Subscribe
 from runtimed.protocol.kernel_operations import DescribeProcess, KernelChoice, SendComm, StartKernel
 from runtimed.protocol.messages import Request
 from runtimed.protocol.operation import Operation
-from runtimed.protocol.session_operations import GetLog, Join, ListSessions
+from runtimed.protocol.session_operations import GetAudit, Join, ListSessions
 from tests.fuzzing import every_operation
 
 SURROGATE = "a\ud800"
@@ -99,7 +99,7 @@ SENTENCES: list[tuple[Operation[Any], str]] = [
         "status is 'dead': give 'active' or 'closed' or 'error' or 'timed_out' or None",
     ),
     (ListSessions(status="\ud800"), "status must be valid Unicode"),  # type: ignore[arg-type]  # as asked
-    (GetLog(notebook_id="n", page=0), "page is 0: give int >= 1"),
+    (GetAudit(notebook_id="n", page=0), "page is 0: give int >= 1"),
     (Join(notebook_id="n", keep_alive=math.nan), "keep_alive is nan: give float >= 0.0"),
     (Subscribe(notebook_id="n", cell_ids=["c", 5]), "cell_ids[1] is of the type int: give str"),  # type: ignore[list-item]  # as asked
     (Subscribe(notebook_id="n", cell_ids=["c", SURROGATE]), f"cell_ids[1] {ADVICE}"),

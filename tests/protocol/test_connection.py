@@ -336,11 +336,11 @@ def test_a_number_in_use_names_no_second_request():
     pair = greeted()
     request = asked(pair, request_id=7)
 
-    with pytest.raises(ProtocolError, match="request 7 is under way"):
+    with pytest.raises(ProtocolError, match="request 7 is in flight"):
         pair.asking.ask(GetStatus(), "again", 7)
     assert said(pair.asking) == b""
     assert list(pair.serving.receive_data(frames(Request(7, GetStatus())))) == []
-    assert refusal_of(pair.serving) == "Request 7 is not answered yet: give each request a number of its own"
+    assert refusal_of(pair.serving) == "Request 7 is still in flight: give each request a number of its own"
     assert list(pair.serving.under_way) == [request]
 
 
@@ -350,7 +350,7 @@ def test_a_number_of_a_cancelled_request_names_no_other_one_whose_reply_its_own_
     pair.asking.cancel(7)
     pair.serve()
 
-    with pytest.raises(ProtocolError, match="request 7 was cancelled: its reply may be on its way"):
+    with pytest.raises(ProtocolError, match="request 7 was cancelled, but its reply may still arrive"):
         pair.asking.ask(GetStatus(), "again", 7)
     assert pair.serve() == []
 

@@ -30,7 +30,7 @@ def test_an_operation_that_names_no_reply_is_a_mistake_that_says_so() -> None:
     class Nameless(Operation, frozen=True):  # type: ignore[type-arg]  # which is the mistake
         pass
 
-    with pytest.raises(TypeError, match="Nameless does not say what its reply is"):
+    with pytest.raises(TypeError, match="Nameless has no type of its reply"):
         reply_type(Nameless)
 
 

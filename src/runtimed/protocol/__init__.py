@@ -1,1 +1,1 @@
-"""What travels between client, daemon and host: bytes to messages and back. Nothing here waits or opens a socket."""
+"""The wire protocol between client, daemon and host, sans I/O: nothing here waits or opens a socket."""

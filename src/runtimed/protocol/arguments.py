@@ -1,6 +1,6 @@
-"""Refuses operations that the other side would refuse, with a sentence about the argument. Nothing here sends one.
+"""Checks the fields of an operation before it is sent, with errors about the arguments. Nothing here sends one.
 
-What a caller gives to a call travels in the fields of its operation, so that all calls are checked in one place.
+A caller's arguments are the fields of an operation, so one check serves all calls.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def check_operation(operation: Operation[Any]) -> None:
     """Check all fields of an operation.
 
     Raises:
-        InvalidArgument: If one is of a wrong type, out of bounds, not valid Unicode, or cannot be sent at all.
+        InvalidArgument: If a field has a wrong type, is out of bounds, is not valid Unicode, or cannot be encoded.
     """
     plain: dict[str, Any] = {}
     for name in operation.__struct_fields__:
@@ -45,7 +45,7 @@ def check_operation(operation: Operation[Any]) -> None:
     except msgspec.ValidationError as exc:
         raise _refused(operation, str(exc)) from exc
     except UnicodeEncodeError:
-        _walk(operation, "", every_text=True)  # msgspec reads a text also where none is expected
+        _walk(operation, "", every_text=True)  # msgspec encodes a text even where its type is wrong
     check_values(operation)
 
 
@@ -53,15 +53,15 @@ def check_values(operation: Operation[Any]) -> None:
     """Check the texts and numbers of an operation whose fields have the right types.
 
     Raises:
-        InvalidArgument: If a text that is not one of `raw_texts` holds a lone surrogate, or if a number is not finite,
-            or has more than 64 bits.
+        InvalidArgument: If a text outside `raw_texts` contains a lone surrogate, or a number is not finite or has more
+            than 64 bits.
     """
     try:
         msgspec.msgpack.encode(operation)
     except (UnicodeEncodeError, OverflowError):
         _walk(operation, "")
     else:
-        if operation.is_free_form:  # it may hold a number that is not finite
+        if operation.is_free_form:  # no type excludes a number that is not finite
             _walk(operation, "")
 
 
@@ -101,7 +101,7 @@ def _raw_texts(kind: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _refused(operation: Operation[Any], reason: str) -> InvalidArgument:
-    """Say what msgspec says in the words of Python."""
+    """Rewrite an error message of msgspec with the argument's name and Python's types."""
     problem, _, place = reason.rpartition(" - at ")
     in_key, _, path = place.strip("`").rpartition("$.")
     parent, _, name = path.rpartition(".")
@@ -122,7 +122,7 @@ def _python(words: str) -> str:
 
 
 def _choices(owner: msgspec.Struct, name: str) -> list[Any]:
-    """Return the values of a field that is a Literal, or one of None."""
+    """Return the allowed values of a field that is a Literal, or an optional one."""
     hint = next(field.type for field in msgspec.structs.fields(owner) if field.name == name)
     parts = [hint] if get_origin(hint) is Literal else get_args(hint)
     return [choice for part in parts for choice in (get_args(part) or [None])]

@@ -1,6 +1,6 @@
-"""How much a message from outside may hold: types of fields that a decoder enforces. Nothing here decodes one.
+"""Bounded types for the fields of operations, which the decoder enforces. Nothing here decodes a message.
 
-Every number, list and map of an operation has one of these types, so that none is NaN, infinite or without an end.
+Every number, list and map of an operation has one of these types, so none is NaN, infinite or unbounded.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 MAX_NUMBER: Final = 2**53 - 1
-"""Largest whole number: JavaScript and SQLite hold it exactly, and it may be counted on."""
+"""Largest integer: exact in JavaScript and SQLite, with room to increment it."""
 
 MAX_ITEMS: Final = 2**15
-"""Most items of one list or map in an operation."""
+"""Largest number of items in a list or map of an operation."""
 
 Index = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 Page = Annotated[int, Meta(ge=1, le=2**31)]

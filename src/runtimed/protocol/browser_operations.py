@@ -1,4 +1,4 @@
-"""What clients ask about browser sessions. The daemon passes most of it on to the session's host."""
+"""Operations on browser sessions, each with its reply. The daemon forwards most of them to the session's host."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ __all__ = [
 
 
 class OnBrowser(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Asked of the daemon, which passes it on to the session's host, with the key by which it is known there."""
+    """An operation that the daemon forwards to the session's host.
+
+    Attributes:
+        key: Idempotency key, which the daemon sets for the host.
+    """
 
     kind = "browser"
 
@@ -43,11 +47,11 @@ class OnBrowser(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True
 
 
 class StartBrowserReply(ReplyBody, frozen=True):
-    """What was begun.
+    """The browser can be used.
 
     Attributes:
-        created: Whether this client did it.
-        new: Whether nobody has used the session's id before.
+        created: Whether this request started it.
+        new: Whether the session's id was never used before.
     """
 
     created: bool
@@ -59,9 +63,9 @@ class StartBrowser(InRoom[StartBrowserReply], frozen=True, tag="start_browser"):
 
     Attributes:
         config: The fields of `BrowserConfig`.
-        environment: The environment variables of the client.
-        timeout_minutes: Idle minutes after which a session that this starts times out; None for never.
-        max_duration_minutes: Minutes after which it times out in any case; None for never.
+        environment: The client's environment variables.
+        timeout_minutes: Idle minutes after which the started session times out; None for never.
+        max_duration_minutes: Minutes after its start when it times out in any case; None for never.
     """
 
     kind = "browser"
@@ -79,7 +83,7 @@ class StartBrowser(InRoom[StartBrowserReply], frozen=True, tag="start_browser"):
 
 
 class Observe(OnBrowser[InPieces[Observation]], frozen=True, tag="observe"):
-    """Look at the active tab, as `Browser.observe` does."""
+    """Observe the active tab; see `Browser.observe`."""
 
     scope: str | None = None
     depth: Number | None = None
@@ -90,11 +94,11 @@ class Observe(OnBrowser[InPieces[Observation]], frozen=True, tag="observe"):
 
 
 class Act(OnBrowser[InPieces[ActionResult]], frozen=True, tag="act"):
-    """Perform an action, once for each key.
+    """Perform an action; `key` makes it idempotent.
 
     Attributes:
-        client_id: Who asks for it; the daemon says so to the host.
-        label: What that client calls itself; likewise.
+        client_id: The requesting client, which the daemon sets for the host.
+        label: That client's label, likewise.
     """
 
     is_free_form = True
@@ -109,7 +113,7 @@ class Act(OnBrowser[InPieces[ActionResult]], frozen=True, tag="act"):
 
 
 class Scrape(OnBrowser[InPieces[Any]], frozen=True, tag="scrape"):
-    """Read the active tab as Markdown, or as what a schema says."""
+    """Read the active tab as Markdown, or as data in the form of `schema`."""
 
     is_free_form = True
 
@@ -121,10 +125,10 @@ class Scrape(OnBrowser[InPieces[Any]], frozen=True, tag="scrape"):
 
 
 class Screenshot(OnBrowser[InPieces[bytes]], frozen=True, tag="screenshot"):
-    """Take a picture of the active tab, as PNG.
+    """Take a screenshot of the active tab, as PNG.
 
     Attributes:
-        target: The fields of a `Target`: only that element; None for the page.
+        target: The fields of a `Target` for a picture of that element; None for the page.
     """
 
     is_free_form = True
@@ -134,14 +138,14 @@ class Screenshot(OnBrowser[InPieces[bytes]], frozen=True, tag="screenshot"):
 
 
 class GetCookies(OnBrowser[InPieces[list[dict[str, Any]]]], frozen=True, tag="get_cookies"):
-    """Read all cookies, as Playwright has them."""
+    """Read all cookies, in Playwright's format."""
 
 
 class SetCookies(OnBrowser[Done], frozen=True, tag="set_cookies"):
-    """Set cookies beside those that there are.
+    """Add cookies to the present ones.
 
     Attributes:
-        cookie_file: Absolute path of a file that holds them; None for `cookies`.
+        cookie_file: Absolute path of a file with cookies; None to use `cookies`.
     """
 
     is_free_form = True
@@ -152,7 +156,7 @@ class SetCookies(OnBrowser[Done], frozen=True, tag="set_cookies"):
 
 
 class SaveProfile(OnBrowser[Done], frozen=True, tag="save_profile"):
-    """Keep a copy of the profile under a name, while it is used."""
+    """Save a copy of the running browser's profile under a name."""
 
     name: str
 
@@ -168,19 +172,19 @@ class ListProfiles(Operation[ListProfilesReply], frozen=True, tag="list_profiles
 
 
 class DeleteProfile(Operation[Done], frozen=True, tag="delete_profile"):
-    """Delete a named profile; raises BrowserError where there is none, or a session stores it again at its end."""
+    """Delete a named profile. Raises BrowserError if there is none, or an active session will save it at its end."""
 
     name: str
 
 
 class GetBrowserAddressReply(ReplyBody, frozen=True):
-    """The addresses of a browser's relay, on loopback, which hold its tokens, and what its tabs wait for.
+    """The addresses of a browser's relay on loopback, and the state of its tabs. The addresses contain tokens.
 
     Attributes:
-        viewer_page: Path of a file that leads to the viewer and that only this user can read.
-        target: Chromium's id of the active tab.
-        dialogs: The tabs that wait in a dialog, each by that id with a sentence that says so.
-        silent: A sentence for each tab that does not answer, asked where somebody is about to attach.
+        viewer_page: Path of a file that opens the viewer, readable only by this user.
+        target: Chromium's target id of the active tab.
+        dialogs: A sentence for each tab that shows a dialog, by target id.
+        silent: A sentence for each tab that does not respond; only with `attaching`.
     """
 
     cdp_url: str
@@ -192,28 +196,32 @@ class GetBrowserAddressReply(ReplyBody, frozen=True):
 
 
 class GetBrowserAddress(OnBrowser[GetBrowserAddressReply], frozen=True, tag="browser_address"):
-    """Find out how the browser can be reached."""
+    """Read the addresses of the browser's relay.
+
+    Attributes:
+        attaching: Whether the client is about to attach, so that unresponsive tabs are looked for.
+    """
 
     attaching: bool = False
 
 
 class Piece(ReplyBody, frozen=True):
-    """At most 1 MiB of a reply."""
+    """A piece of a reply, at most 1 MiB."""
 
     piece: bytes
 
 
 class ReadReply(OnBrowser[Piece], frozen=True, tag="read_reply"):
-    """Read on, from `offset`, in a reply of more than a page."""
+    """Read the next piece of a large reply, from `offset`; see `InPieces`."""
 
     reply_id: Number
     offset: Number
 
 
 class ReadActions(InRoom[EventPage], frozen=True, tag="read_actions"):
-    """Read the action log, whatever the session's state. No use of the session.
+    """Read a browser's action log, in any state of the session. Does not count as use.
 
-    A page has all of the session's events; those that are `BrowserLogged` count.
+    A page holds all events of the session; the `BrowserLogged` ones are the entries of the action log.
     """
 
     kind = "browser"
@@ -225,4 +233,4 @@ class ReadActions(InRoom[EventPage], frozen=True, tag="read_actions"):
 BrowserOperation = (
     Observe | Act | Scrape | Screenshot | GetCookies | SetCookies | SaveProfile | GetBrowserAddress | ReadReply
 )
-"""What the daemon passes on to the host of a browser."""
+"""Operations that the daemon forwards to a browser's host."""

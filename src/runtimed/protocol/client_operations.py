@@ -1,4 +1,4 @@
-"""What clients can ask of the daemon: all operations, by where they are performed."""
+"""All operations that clients request from the daemon, grouped by where they are performed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DaemonOperation = (
     | ListProfiles
     | DeleteProfile
 )
-"""What the daemon performs itself: no room is opened for it."""
+"""Operations that the daemon performs itself, without opening a room."""
 
 RoomOperation = (
     SessionRoomOperation
@@ -39,9 +39,9 @@ RoomOperation = (
     | ReadActions
     | BrowserOperation
 )
-"""What is performed in a session's room, edits excepted."""
+"""Operations that are performed in a session's room, except edits."""
 
 ClientOperation = DaemonOperation | RoomOperation | EditOperation
-"""What a client can ask of the daemon."""
+"""All operations that a client can request from the daemon."""
 
 prepare(*map(reply_type, get_args(ClientOperation)))

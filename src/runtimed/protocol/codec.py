@@ -1,7 +1,7 @@
-"""Messages to bytes and back: a frame is a length in four bytes (big-endian), then one MessagePack value.
+"""Encodes and decodes messages: a frame is its length in four bytes (big-endian), then one MessagePack value.
 
-Bytes from outside are decoded by type: no object is made of bytes that have no place in a message. Lone surrogates,
-which a kernel may print, pass (`surrogatepass`). Nothing here waits or opens a socket.
+Bytes from a peer are decoded into typed structs: bytes that do not belong to a message never become objects. Lone
+surrogates, which a kernel may print, are passed (`surrogatepass`). Nothing here waits or opens a socket.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ __all__ = [
 ]
 
 MAX_FRAME: Final = 16 * 2**20
-"""Largest frame accepted from a peer, in bytes, its length prefix not counted."""
+"""Largest frame accepted from a peer, in bytes, without its length prefix."""
 
 MAX_GREETING: Final = 2**16
-"""Largest frame before the greeting, in bytes. A frame of this size is harmless."""
+"""Largest frame accepted before the greeting, in bytes. Decoding a frame of this size is harmless."""
 
 _LENGTH: Final = struct.Struct(">I")
 _pack = msgpack.Packer(use_bin_type=True, unicode_errors="surrogatepass", autoreset=True).pack
@@ -57,7 +57,7 @@ class _Decoder(Generic[T]):
     """Decodes values of one type."""
 
     def __init__(self, kind: Any, what: str) -> None:
-        # msgspec inspects the types here, once: threads may decode at the same time.
+        # msgspec inspects the types here, once, since threads may decode concurrently.
         self._decoder = msgspec.msgpack.Decoder(kind)
         self._box = msgspec.defstruct("_Box", [("value", kind)])
         msgspec.json.Decoder(self._box)
@@ -68,18 +68,17 @@ class _Decoder(Generic[T]):
 
         Args:
             data: MessagePack.
-            trusted: Whether an honest side has encoded it.
+            trusted: Whether the daemon or a host encoded it, so that its size needs no check.
 
         Raises:
-            ProtocolError: If the bytes are no such value.
+            ProtocolError: If the bytes are not such a value.
         """
         try:
             value: T = self._decoder.decode(data)
         except (msgspec.ValidationError, TypeError, RecursionError) as exc:
             raise ProtocolError(f"not {self._what}: {exc}") from exc
         except (msgspec.DecodeError, ValueError):
-            # msgspec refuses a lone surrogate. The fallback makes objects of everything, so the values are counted
-            # first.
+            # msgspec rejects lone surrogates. The fallback makes objects of everything, so values are counted first.
             if not trusted:
                 check_values(bytes(data))
             return self._convert(unpack(data))
@@ -110,7 +109,7 @@ _tags: Final[_Decoder[_RequestTag]] = _Decoder(_RequestTag, "a message")
 
 
 class _AskedDecoder(Generic[T]):
-    """Decodes messages of a side that connected, which may contain anything."""
+    """Decodes the messages of an asking side, which may contain anything."""
 
     def __init__(self, kind: Any, operations: Any, whom: str) -> None:
         self._decoder: _Decoder[T] = _Decoder(kind, "a message")
@@ -137,7 +136,7 @@ def pack(value: Any) -> bytes:
     """Encode plain values (None, bool, int, float, str, bytes, list, dict) as MessagePack.
 
     Raises:
-        ProtocolError: If the value contains something else, or an integer of more than 64 bits.
+        ProtocolError: If the value contains any other type, or an integer of more than 64 bits.
     """
     try:
         packed: bytes = _pack(value)
@@ -162,7 +161,7 @@ def encode_message(message: Message) -> bytes:
     """Return the frame of a message, length prefix included.
 
     Raises:
-        ProtocolError: If it does not fit into MAX_FRAME, or contains something else than plain values.
+        ProtocolError: If it is larger than MAX_FRAME, or contains anything but plain values.
     """
     try:
         plain = msgspec.to_builtins(message, builtin_types=(bytes,))
@@ -175,7 +174,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def encode_event(event: Event) -> bytes:
-    """Return an event's encoded bytes, the same for storage and for every subscriber."""
+    """Encode an event, once for storage and for every subscriber."""
     return pack(msgspec.to_builtins(event, builtin_types=(bytes,)))
 
 
@@ -184,7 +183,7 @@ _CLEAR: Final = pack("t") + pack("clear")
 
 
 def is_clear(event: bytes) -> bool:
-    """Whether an event's encoded bytes are those of a `Clear`; decoding them takes longer."""
+    """Whether an encoded event is a `Clear`, without decoding it."""
     return event.startswith(_CLEAR, 1)
 
 
@@ -196,62 +195,66 @@ _EVENT_BODY: Final = pack("event") + b"\xc6"
 
 
 def encode_event_frame(request_id: int, seq: int, event: bytes) -> tuple[bytes, bytes]:
-    """Return an event frame in two parts, to be sent one after the other: its prefix, and `event` unchanged."""
+    """Return an event frame in two parts to be sent in order: its prefix, and `event`, which is not copied."""
     head = b"".join((_EVENT_HEAD, _pack(request_id), _EVENT_SEQ, _pack(seq), _EVENT_BODY, _LENGTH.pack(len(event))))
     return _LENGTH.pack(len(head) + len(event)) + head, event
 
 
 def decode_greeting(body: bytes) -> Hello:
-    """Return the greeting in a frame's body.
+    """Decode a frame's body as a greeting.
 
     Raises:
-        ProtocolError: If it contains none.
+        ProtocolError: If it is not a greeting.
     """
     return _greetings.decode(body, trusted=False)
 
 
 def decode_asked_of_daemon(body: bytes) -> AskedOfDaemon:
-    """Return the message of a client in a frame's body, which may contain anything.
+    """Decode a frame's body as a message of a client, which may contain anything.
 
     Raises:
-        ProtocolError: If it is no MessagePack, no such message, an operation unknown to a daemon, a field has a wrong
-            type or is out of bounds, or it has too many values.
+        ProtocolError: If it is not MessagePack, not such a message, names an unknown operation, has a field of a wrong
+            type or out of bounds, or too many values.
     """
     return _asked_of_daemon.decode(body)
 
 
 def decode_asked_of_host(body: bytes) -> AskedOfHost:
-    """Return the message of a daemon in a frame's body; see `decode_asked_of_daemon`.
+    """Decode a frame's body as a message of a daemon to a host.
 
     Raises:
-        ProtocolError: Likewise.
+        ProtocolError: As `decode_asked_of_daemon`.
     """
     return _asked_of_host.decode(body)
 
 
 def decode_answer(body: bytes) -> Answer:
-    """Return the message of the listening side in a frame's body.
+    """Decode a frame's body as a message of the serving side.
 
     Raises:
-        ProtocolError: If it is no MessagePack, no such message, or a field has a wrong type.
+        ProtocolError: If it is not MessagePack, not such a message, or has a field of a wrong type.
     """
     return _answers.decode(body)
 
 
 def decode_event(data: bytes | memoryview) -> Event:
-    """Return an event from its encoded bytes.
+    """Decode an event.
 
     Raises:
-        ProtocolError: If the bytes are no event.
+        ProtocolError: If the bytes are not an event.
     """
     return _events.decode(data)
 
 
 def read_pieces(operation: Operation[InPieces[T]], data: bytes) -> T:
-    """Return the value of a reply in pieces, from all of its bytes.
+    """Decode the value of a reply in pieces.
+
+    Args:
+        operation: The operation that was requested.
+        data: All pieces, joined.
 
     Raises:
-        ProtocolError: If they are no such value.
+        ProtocolError: If the bytes are not a reply to the operation.
     """
     (kind,) = get_args(reply_type(type(operation)))
     try:
@@ -262,7 +265,7 @@ def read_pieces(operation: Operation[InPieces[T]], data: bytes) -> T:
 
 
 class FrameReader:
-    """Splits a stream of bytes into frame bodies.
+    """Splits a stream of bytes into the bodies of frames.
 
     Attributes:
         max_frame: Largest accepted frame, in bytes.
@@ -273,9 +276,9 @@ class FrameReader:
         self._buffer = bytearray()
 
     def receive_data(self, data: bytes | memoryview) -> Generator[bytes]:
-        """Take bytes from the socket, and yield the bodies of the frames that are now complete.
+        """Take bytes from the stream, and yield the bodies of the frames that they complete.
 
-        Consume or close the iterator before the next call, which begins with what was not consumed.
+        Consume or close the iterator before the next call; frames that were not consumed come first then.
 
         Raises:
             ProtocolError: If a frame announces more than `max_frame` bytes.
@@ -301,12 +304,12 @@ class FrameReader:
 
     @property
     def pending(self) -> int:
-        """Bytes of the incomplete frame."""
+        """Bytes received of an incomplete frame, length prefix included."""
         return len(self._buffer)
 
     @property
     def announced(self) -> int:
-        """Size of the incomplete frame, in bytes; 0 if there is none, or its size is not yet known."""
+        """Size of the incomplete frame in bytes; 0 if there is none, or its length prefix is incomplete."""
         if len(self._buffer) < _LENGTH.size:
             return 0
         length: int = _LENGTH.unpack_from(self._buffer)[0]

@@ -1,4 +1,4 @@
-"""The messages of comms as they travel, in either direction. Nothing here knows what one means."""
+"""The wire form of a comm message, in either direction. Nothing here interprets one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["CommBody"]
 
 
 class CommBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message of a comm.
+    """One comm message.
 
     Attributes:
         content: JSON text of an object with a `comm_id`.
         metadata: JSON text of an object.
-        buffers: The binary buffers.
+        buffers: Binary buffers.
 
     Source: Jupyter messaging 5.4, "Custom Messages".
     """

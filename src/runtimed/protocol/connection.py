@@ -1,8 +1,8 @@
-"""The conversation on one connection, as its two sides: bytes in, typed events out, and bytes to be sent.
+"""The protocol on one connection, sans I/O: bytes in, typed events out, and bytes to send.
 
-The asking side greets and sends requests; the serving side checks the greeting and answers. Both own the rules: which
-message may come when, which requests are in flight, and that each of them is settled once. Nothing here waits or opens
-a socket.
+The asking side greets and sends requests; the serving side checks the greeting and answers. They enforce the rules:
+which message may come when, which requests are in flight, and that each request is settled exactly once. Nothing here
+waits or opens a socket.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ __all__ = [
 ]
 
 MAX_SENTENCE: Final = 1000
-"""Characters that are left of a sentence that does not fit into a frame."""
+"""Characters to which an error message is cut that does not fit into a frame."""
 
 MAX_CANCELLED: Final = 1000
-"""Number of the latest cancelled requests whose numbers are not used again: their replies may be in flight."""
+"""Number of the latest cancelled requests whose numbers are not reused, since their replies may be in flight."""
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -74,11 +74,11 @@ OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 
 class Greeted(msgspec.Struct, frozen=True):
-    """The serving side has accepted the greeting.
+    """The serving side accepted the greeting.
 
     Attributes:
         version: Its version of runtimed.
-        pid: Its process id, by its own account.
+        pid: Its process id, as it reports itself.
     """
 
     version: str
@@ -91,7 +91,7 @@ class Replied(msgspec.Struct, Generic[T], frozen=True):
     Attributes:
         id: The request's number.
         waiter: The waiter given to `AskingSide.ask`.
-        result: The reply's map.
+        result: The reply as a map; see `read_reply`.
     """
 
     id: int
@@ -100,7 +100,7 @@ class Replied(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Failed(msgspec.Struct, Generic[T], frozen=True):
-    """A request failed, or the connection ended before its reply; the other attributes are those of `Replied`."""
+    """A request failed, or the connection ended before its reply. `id` and `waiter` are as in `Replied`."""
 
     id: int
     waiter: T
@@ -108,13 +108,13 @@ class Failed(msgspec.Struct, Generic[T], frozen=True):
 
 
 class EventReceived(msgspec.Struct, Generic[T], frozen=True):
-    """A part of the answer to a request.
+    """An event in answer to a request.
 
     Attributes:
         id: The request's number.
         waiter: The waiter given to `AskingSide.ask`.
         seq: The event's number.
-        event: Its encoded bytes; `codec.decode_event` decodes them.
+        event: The encoded event; see `codec.decode_event`.
     """
 
     id: int
@@ -124,14 +124,14 @@ class EventReceived(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Numbered(msgspec.Struct, frozen=True):
-    """An event of a host's stream, which answers no request; the attributes are those of `EventReceived`."""
+    """An event of a host's stream, which answers no request. The attributes are as in `EventReceived`."""
 
     seq: int
     event: bytes
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The connection has ended. Always the last event, and only once."""
+    """The connection ended. Always the last event, exactly once."""
 
     error: RuntimedError
 
@@ -143,19 +143,19 @@ AskingEvent = Greeted | Replied[T] | Failed[T] | EventReceived[T] | Numbered | E
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """The asking side has greeted, in a supported version: `welcome` it, or `refuse` it."""
+    """The asking side greeted with a supported version; answer with `welcome` or `refuse`."""
 
     hello: Hello
 
 
 @dataclass(slots=True, eq=False)
 class Asked(Generic[OperationT, T]):
-    """A request to be answered; pass it to `reply`, `fail` and `send_event`.
+    """A request to answer; pass it to `reply`, `fail` and `send_event`.
 
     Attributes:
         id: The request's number.
         operation: The operation.
-        work: The owner's work on it; the owner keeps it here.
+        work: Reserved for the caller.
     """
 
     id: int
@@ -164,13 +164,13 @@ class Asked(Generic[OperationT, T]):
 
 
 class Cancelled(msgspec.Struct, Generic[OperationT, T], frozen=True):
-    """The request is cancelled; whatever is sent for it is dropped."""
+    """A request was cancelled; what is sent for it from now on is dropped."""
 
     asked: Asked[OperationT, T]
 
 
 class Abandoned(msgspec.Struct, Generic[OperationT, T], frozen=True):
-    """The connection ended before this request was answered."""
+    """The connection ended before a request was answered."""
 
     asked: Asked[OperationT, T]
 
@@ -184,7 +184,7 @@ class Acknowledged(msgspec.Struct, frozen=True):
 ServingEvent = Greeting | Asked[OperationT, T] | Cancelled[OperationT, T] | Abandoned[OperationT, T] | Acknowledged
 
 HelloCheck = Callable[[Hello, str], str | None]
-"""Given a greeting and this side's version, returns why it is refused; None if it is accepted (see `handshake`)."""
+"""Takes a greeting and this side's version; returns the reason to refuse it, None to accept it (see `handshake`)."""
 
 
 # --- both sides -------------------------------------------------------------------------------------------------------
@@ -194,8 +194,8 @@ class Side(Generic[E]):
     """The common part of both sides: frames, the refusal, and the end.
 
     Attributes:
-        error: Why the connection cannot go on: the peer's violation, or its own refusal. Handle the events that came
-            before, then call `refuse` with it, and close.
+        error: The error that ends the connection: a protocol violation of the peer, or the peer's refusal. Handle the
+            earlier events, then call `refuse` with it and close.
         is_greeted: Whether the greeting was accepted.
         is_over: Whether nothing more can be sent.
     """
@@ -209,10 +209,10 @@ class Side(Generic[E]):
         self._reads = True
 
     def receive_data(self, data: bytes = b"") -> Generator[E]:
-        """Take bytes, and yield the events that they complete.
+        """Take bytes from the peer, and yield the events that they complete.
 
-        Messages are decoded one by one, as the events are taken; after an `error` there are none. Consume or close the
-        iterator before the next call, which begins with what was not consumed.
+        Messages are decoded lazily, one per event; after an `error` there are none. Consume or close the iterator
+        before the next call; messages that were not consumed come first then.
         """
         if self.error is not None or self.is_over:
             data = b""
@@ -227,35 +227,35 @@ class Side(Generic[E]):
                 if not self._reads:
                     return
         except ProtocolError as exc:
-            # Not the error itself: its traceback refers to the frame.
+            # A new error, since the traceback of this one keeps the frame in memory.
             self.error = ProtocolError(exc.message)
             self._reads = False
         finally:
             bodies.close()
 
     def receive_eof(self, reason: str = "") -> list[E]:
-        """Note that the connection has ended, by whichever side; return the resulting events. Idempotent.
+        """End the conversation after the connection ended, and return the resulting events. Idempotent.
 
         Args:
-            reason: Why, if it broke.
+            reason: Why it broke; empty if a side closed it.
         """
         self.is_over = True
         self._reads = False
-        self._reader = FrameReader()  # its buffer may be large, and its owner may live on for a while
+        self._reader = FrameReader()  # frees the buffer, which may be large
         self._unsent.clear()
         return self._settle_all(reason)
 
     def data_to_send(self) -> list[bytes]:
-        """Return the bytes to be sent now, in this order."""
+        """Return the bytes to send now, in order."""
         unsent, self._unsent = self._unsent, []
         return unsent
 
     def refuse(self, reason: str, error: str = "ProtocolError") -> None:
-        """Send the reason for the end of the connection as the last message; close once it is sent. Idempotent.
+        """Send a refusal as the last message; close once it is sent. Idempotent.
 
         Args:
-            reason: A sentence.
-            error: Name of the error's class.
+            reason: Why the connection ends, a sentence.
+            error: Name of a class of `runtimed.errors`.
         """
         self._say(Refusal(_shortened(reason), error))
         self.is_over = True
@@ -263,7 +263,7 @@ class Side(Generic[E]):
 
     @property
     def unfinished(self) -> tuple[int, int]:
-        """Size of the incomplete frame, and how much of it has arrived, in bytes; both 0 if there is none."""
+        """Size of the incomplete frame and the part received, in bytes; both 0 if there is none."""
         return self._reader.announced, self._reader.pending
 
     def _take(self, body: bytes) -> E | None:
@@ -283,13 +283,13 @@ class Side(Generic[E]):
 
 
 class AskingSide(Side[AskingEvent[T]]):
-    """The side that connects: a client of the daemon, or the daemon of a host."""
+    """The side that connects and sends requests: a client to the daemon, or the daemon to a host."""
 
     def __init__(self, other: str) -> None:
-        """Begin a conversation.
+        """Start before the greeting.
 
         Args:
-            other: Name of the serving side in errors: "the daemon".
+            other: Name of the serving side in error messages, such as "the daemon".
         """
         super().__init__(MAX_FRAME)
         self._other = other
@@ -309,15 +309,15 @@ class AskingSide(Side[AskingEvent[T]]):
 
         Args:
             operation: The operation.
-            waiter: Returned with everything that answers it.
-            request_id: Its number, for a request that was numbered elsewhere; None for the next one.
+            waiter: Returned in every event that answers the request.
+            request_id: Number of a request that the caller numbers; None for the next free number.
 
         Returns:
-            Its number, until it is settled.
+            The request's number.
 
         Raises:
-            ProtocolError: If it does not fit into a frame, or a request of this number is in flight or was cancelled:
-                its reply would be taken for the new one's.
+            ProtocolError: If it does not fit into a frame, or a request of this number is in flight or was cancelled,
+                so that replies could be confused.
             RuntimedError: If the connection has ended.
         """
         if self.is_over:
@@ -325,15 +325,15 @@ class AskingSide(Side[AskingEvent[T]]):
         if request_id is None:
             request_id = self._last_id = self._last_id + 1
         if request_id in self._waiters:
-            raise ProtocolError(f"request {request_id} is under way")
+            raise ProtocolError(f"request {request_id} is in flight")
         if request_id in self._cancelled:
-            raise ProtocolError(f"request {request_id} was cancelled: its reply may be on its way")
+            raise ProtocolError(f"request {request_id} was cancelled, but its reply may still arrive")
         self._say(Request(request_id, operation))
         self._waiters[request_id] = waiter
         return request_id
 
     def cancel(self, request_id: int) -> bool:
-        """Cancel a request: nothing more comes of it. Return whether it was in flight."""
+        """Cancel a request, which gets no more events and no reply; return whether it was in flight."""
         if request_id not in self._waiters:
             return False
         del self._waiters[request_id]
@@ -344,7 +344,7 @@ class AskingSide(Side[AskingEvent[T]]):
         return True
 
     def acknowledge(self, seq: int) -> None:
-        """Acknowledge all numbered events up to and including this one: they are stored."""
+        """Acknowledge that all numbered events up to and including this one are stored."""
         self._say(Ack(seq))
 
     def _take(self, body: bytes) -> AskingEvent[T] | None:
@@ -354,7 +354,7 @@ class AskingSide(Side[AskingEvent[T]]):
                 if message.id == 0:
                     return Numbered(message.seq, message.event)
                 if message.id not in self._waiters:
-                    return None  # cancelled meanwhile, as replies without a waiter
+                    return None  # the request was cancelled, as for replies without a waiter
                 return EventReceived(message.id, self._waiters[message.id], message.seq, message.event)
             case Reply() if self.is_greeted:
                 if message.id not in self._waiters:
@@ -387,7 +387,7 @@ class AskingSide(Side[AskingEvent[T]]):
 
 
 class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
-    """The side that listens: the daemon for its clients, a host for the daemon."""
+    """The side that listens and answers requests: the daemon to its clients, or a host to the daemon."""
 
     def __init__(
         self,
@@ -398,14 +398,14 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         *,
         has_stream: bool = False,
     ) -> None:
-        """Wait for a greeting.
+        """Start before the greeting.
 
         Args:
             decode: Decodes the messages that this side accepts; see `codec`.
             check: Decides which greetings are refused.
             version: This side's version of runtimed.
             pid: This side's process id.
-            has_stream: Whether it sends numbered events that answer no request, and accepts their acknowledgements.
+            has_stream: Whether it sends a stream of numbered events and accepts acknowledgements.
         """
         super().__init__(MAX_GREETING)
         self._decode = decode
@@ -417,18 +417,18 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
 
     @property
     def under_way(self) -> ValuesView[Asked[OperationT, T]]:
-        """The requests that are neither answered nor cancelled."""
+        """The requests in flight: neither answered nor cancelled."""
         return self._under_way.values()
 
     def welcome(self) -> None:
-        """Accept the greeting: from now on the peer may send requests, in frames of any size."""
+        """Accept the greeting: from now on the peer may send requests, in frames of up to MAX_FRAME bytes."""
         self._say(Welcome(self._version, self._pid))
         self.is_greeted = True
         self._reads = not self.is_over
         self._reader.max_frame = MAX_FRAME
 
     def reply(self, asked: Asked[OperationT, T], result: ReplyBody | dict[str, Any]) -> None:
-        """Answer a request; a reply that cannot be sent becomes a failure that says so."""
+        """Answer a request; a reply that cannot be encoded becomes a failure."""
         if self.is_under_way(asked):
             try:
                 self._say(Reply(asked.id, result))
@@ -438,28 +438,28 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
                 del self._under_way[asked.id]
 
     def fail(self, asked: Asked[OperationT, T], error: RuntimedError) -> None:
-        """Answer a request with an error; a sentence that fits into no frame is cut."""
+        """Answer a request with an error; a message that does not fit into a frame is cut."""
         if self.is_under_way(asked):
             del self._under_way[asked.id]
             name, sentence = wire_name(error), error.message
             try:
                 self._say(Failure(asked.id, name, sentence, error.data))
             except ProtocolError:
-                # It repeats the request, and an id of 10 MB does not fit twice; or its data are no plain values.
+                # The error quotes the request twice, perhaps an id of 10 MB; or its data are not plain values.
                 self._say(Failure(asked.id, name, _shortened(sentence), {}))
 
     def send_event(self, asked: Asked[OperationT, T], seq: int, event: bytes) -> None:
-        """Send a part of the answer to a request: the event's encoded bytes, which are not copied."""
+        """Send an encoded event in answer to a request; the bytes are not copied."""
         if not self.is_over and self.is_under_way(asked):
             self._unsent += encode_event_frame(asked.id, seq, event)
 
     def send_numbered(self, seq: int, event: bytes) -> None:
-        """Send an event of the stream that answers no request."""
+        """Send an encoded event of the stream."""
         if not self.is_over:
             self._unsent += encode_event_frame(0, seq, event)
 
     def is_under_way(self, asked: Asked[OperationT, T]) -> bool:
-        """Whether a request is neither answered nor cancelled."""
+        """Whether a request is in flight: neither answered nor cancelled."""
         return self._under_way.get(asked.id) is asked
 
     def _take(self, body: bytes) -> ServingEvent[OperationT, T] | None:
@@ -469,14 +469,14 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         match message:
             case Request(id=request_id):
                 if request_id in self._under_way:
-                    # The peer could not tell whose the answers are, and only one of them could be cancelled.
+                    # The peer could not tell the answers apart, nor cancel each of the two.
                     raise ProtocolError(
-                        f"Request {request_id} is not answered yet: give each request a number of its own"
+                        f"Request {request_id} is still in flight: give each request a number of its own"
                     )
                 asked = self._under_way[request_id] = Asked(request_id, message.operation)
                 return asked
             case Cancel(id=request_id):
-                # It may have crossed the reply.
+                # The cancellation may have crossed the reply.
                 given_up = self._under_way.pop(request_id, None)
                 return None if given_up is None else Cancelled(given_up)
             case Ack() if self._has_stream:
@@ -491,7 +491,7 @@ class ServingSide(Side[ServingEvent[OperationT, T]], Generic[OperationT, T]):
         refusal = self._check(hello, self._version)
         if refusal is not None:
             raise ProtocolError(refusal)
-        self._reads = False  # messages behind a greeting are decoded by other rules
+        self._reads = False  # until `welcome`: messages after the greeting have another decoder
         return Greeting(hello)
 
     def _settle_all(self, _reason: str) -> list[ServingEvent[OperationT, T]]:

@@ -1,4 +1,4 @@
-"""Counts the values in MessagePack before anything makes objects of them. Nothing here decodes."""
+"""Bounds the number of values in untrusted MessagePack before it is decoded. Nothing here decodes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from runtimed.errors import ProtocolError
 __all__ = ["MAX_VALUES", "check_values"]
 
 MAX_VALUES: Final = 2**17
-"""Most values in one message: an empty list takes one byte here, and 64 in memory."""
+"""Most values in one message: an empty list takes one byte on the wire, but 64 in memory."""
 
 
 def _fixed_sizes() -> list[int]:
-    """Return the length of a value by its first byte; 0 where more has to be read."""
+    """Return the size of a value by its first byte; 0 where the size depends on more bytes."""
     sizes = [0] * 256
     sizes[0x00:0x80] = [1] * 128  # small integers
     sizes[0xE0:0x100] = [1] * 32
@@ -25,17 +25,18 @@ def _fixed_sizes() -> list[int]:
 
 
 _FIXED: Final = _fixed_sizes()
-_LENGTHS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}  # bytes and texts
-_COUNTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}  # lists, and maps of pairs
+_LENGTHS: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}  # bin and str: width of the length
+_COUNTS: Final = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}  # array and map: width of the count, factor
 
 
 def check_values(data: bytes, most: int = MAX_VALUES) -> None:
-    """Check that a MessagePack value has a bounded number of parts, and that its numbers are finite.
+    """Check that a MessagePack value consists of a bounded number of values, and that its numbers are finite.
 
-    It takes 0.2 µs per part. An accepted value may still be no message.
+    Takes 0.2 µs per value. An accepted value need not be a valid message.
 
     Raises:
-        ProtocolError: If there are more than `most`, an extension type, a number that is not finite, or no end.
+        ProtocolError: If there are more than `most` values, an extension type, a number that is not finite, or if the
+            data are incomplete.
 
     Source: https://github.com/msgpack/msgpack/blob/master/spec.md
     """
@@ -64,19 +65,19 @@ def check_values(data: bytes, most: int = MAX_VALUES) -> None:
                 at += 5 if code == 0xCA else 9
                 continue
             else:
-                raise ProtocolError("unreadable message: it holds a value of a type of its own")
+                raise ProtocolError("unreadable message: it contains a value of an extension type")
             to_come += count
             left -= count
             if left < 0:
-                raise ProtocolError(f"unreadable message: it is made of more than {most} values")
+                raise ProtocolError(f"unreadable message: it contains more than {most} values")
     except IndexError:
         at = len(data) + 1
     if at > len(data):
-        raise ProtocolError("unreadable message: its end is missing")
+        raise ProtocolError("unreadable message: it is incomplete")
 
 
 def _check_finite(data: bytes, at: int) -> None:
-    """Refuse a float whose exponent is all ones (IEEE 754)."""
+    """Reject a float whose exponent is all ones (IEEE 754: infinity or NaN)."""
     last = 0x80 if data[at] == 0xCA else 0xF0
     if data[at + 1] & 0x7F == 0x7F and data[at + 2] & last == last:
-        raise ProtocolError("unreadable message: it holds a number that is not finite")
+        raise ProtocolError("unreadable message: it contains a number that is not finite")

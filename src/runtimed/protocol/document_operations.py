@@ -1,4 +1,4 @@
-"""What clients ask of the daemon about a notebook's cells and metadata, each with its reply."""
+"""Operations on a notebook's cells and metadata, each with its reply."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ __all__ = [
 
 
 class FindCells(OnSession[FoundIds], frozen=True, tag="find_cells"):
-    """Find the ids of cells that begin with a text, for somebody who types one, in the order of the cells.
+    """Find the cell ids that begin with a prefix, in the order of the cells, for completion.
 
-    A session that never started has none. No use of the session.
+    A session that never started has none. Does not count as use.
     """
 
     prefix: str = ""
 
 
 class AddCell(Edit[Done], frozen=True, tag="add_cell"):
-    """Add a cell under an id that the client made."""
+    """Add a cell with an id that the client made; appended if `index` is None. Idempotent."""
 
     cell_id: str
     source: str = ""
@@ -63,10 +63,10 @@ class AddCell(Edit[Done], frozen=True, tag="add_cell"):
 
 
 class SetSource(Edit[Done], frozen=True, tag="set_source"):
-    """Give a cell a new source.
+    """Replace a cell's source.
 
-    With `base`, the text that the client knew, the difference from it to `source` is applied to the present text. It is
-    left out where one of the two is too long to merge.
+    With `base`, the source that the client started from, the edits from `base` to `source` are merged into the present
+    one. Clients omit it if one of the two is too long to merge.
     """
 
     cell_id: str
@@ -88,14 +88,14 @@ class DeleteCell(Edit[Done], frozen=True, tag="delete_cell"):
 
 
 class MoveCell(Edit[Done], frozen=True, tag="move_cell"):
-    """Move a cell behind another one, or to the front."""
+    """Move a cell behind another one, or to the front if `after_cell_id` is None."""
 
     cell_id: str
     after_cell_id: str | None = None
 
 
 class SetCellMetadata(Edit[Done], frozen=True, tag="set_cell_metadata"):
-    """Set one value of a cell's metadata; `value` is a text, typically JSON."""
+    """Set a value of a cell's metadata; `value` is text, typically JSON."""
 
     cell_id: str
     key: str
@@ -103,27 +103,27 @@ class SetCellMetadata(Edit[Done], frozen=True, tag="set_cell_metadata"):
 
 
 class SetCellType(Edit[Done], frozen=True, tag="set_cell_type"):
-    """Make a cell one of another type."""
+    """Change a cell's type."""
 
     cell_id: str
     cell_type: CellType
 
 
 class ClearOutputs(Edit[Done], frozen=True, tag="clear_outputs"):
-    """Detach a cell from its latest execution, whose events stay readable by id."""
+    """Detach a cell from its latest execution. The execution's events stay readable by its id."""
 
     cell_id: str
 
 
 class StoredCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A cell, and the beginning of what its latest execution gave.
+    """A cell, with the first events of its latest execution.
 
     Attributes:
-        source: None if source and metadata are more than a page, or were not asked for; `GetContent` gives them.
+        source: None if source and metadata are larger than a page, or not requested; see `GetContent`.
         metadata: Likewise.
-        last_edit: Who made it; None where that is not recorded, or was not asked for.
-        events: Those of its latest execution, each as its own bytes, up to the daemon's limit.
-        more: The seq after which `ReadEvents` continues, or None.
+        last_edit: Who made the last edit; None if that is not recorded, or not requested.
+        events: Encoded events of its latest execution, up to the daemon's limit.
+        more: The number after which `ReadEvents` continues; None if there are no more events.
     """
 
     id: str
@@ -139,7 +139,7 @@ class StoredCell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GetCellReply(ReplyBody, frozen=True):
-    """None if there is no such cell."""
+    """The cell; None if there is none of this id."""
 
     cell: StoredCell | None = None
 
@@ -152,16 +152,16 @@ class GetCell(InRoom[GetCellReply], frozen=True, tag="get_cell"):
 
 
 class GetCellsReply(ReplyBody, frozen=True):
-    """A page of cells. `next` is the index of the first one behind it, None at the end."""
+    """A page of cells. `next` is the index of the next page's first cell, None at the end."""
 
     cells: list[StoredCell]
     next: int | None = None
 
 
 class GetCells(InRoom[GetCellsReply], frozen=True, tag="get_cells"):
-    """Read cells from index `start`, until a page is full.
+    """Read a page of cells from index `start`.
 
-    Without `content` no cell has its source, its metadata or its latest edit.
+    Without `content`, the cells have neither source, metadata nor last edit.
     """
 
     start: Index = 0
@@ -174,8 +174,8 @@ class GetContentReply(ReplyBody, frozen=True):
 
     Attributes:
         piece: At most 1 MiB of the MessagePack of `{source, metadata}`.
-        size: Bytes of all of it.
-        sha256: That of all of it. Who edits the cell meanwhile changes it.
+        size: Size of all of it, in bytes.
+        sha256: SHA-256 of all of it, which an edit between two pieces changes.
     """
 
     piece: bytes
@@ -184,21 +184,21 @@ class GetContentReply(ReplyBody, frozen=True):
 
 
 class GetContent(InRoom[GetContentReply], frozen=True, tag="get_content"):
-    """Read a piece of a cell's source and metadata, from `offset`. Raises CellNotFound."""
+    """Read a piece of a cell's source and metadata from `offset`. Raises CellNotFound."""
 
     cell_id: str
     offset: Index = 0
 
 
 class SetMetadata(Edit[Done], frozen=True, tag="set_metadata"):
-    """Set a value of the document's metadata; `value` is a text, typically JSON."""
+    """Set a value of the notebook's metadata; `value` is text, typically JSON."""
 
     key: str
     value: str
 
 
 class SetKernelspec(Edit[Done], frozen=True, tag="set_kernelspec"):
-    """Say in the notebook's metadata which kernel it is meant for."""
+    """Set the kernelspec in the notebook's metadata."""
 
     name: str
     display_name: str
@@ -206,54 +206,54 @@ class SetKernelspec(Edit[Done], frozen=True, tag="set_kernelspec"):
 
 
 class GetMetadataReply(ReplyBody, frozen=True):
-    """None if the value is not set."""
+    """The value; None if the key is not set."""
 
     value: str | None = None
 
 
 class GetMetadata(InRoom[GetMetadataReply], frozen=True, tag="get_metadata"):
-    """Read a value of the document's metadata."""
+    """Read a value of the notebook's metadata."""
 
     key: str
 
 
 class GetDependenciesReply(ReplyBody, frozen=True):
-    """Those that the notebook names in its metadata."""
+    """The dependencies in the notebook's metadata."""
 
     dependencies: list[str]
 
 
 class GetDependencies(InRoom[GetDependenciesReply], frozen=True, tag="get_dependencies"):
-    """Read which dependencies the notebook names in its metadata."""
+    """Read the dependencies in the notebook's metadata."""
 
     manager: Literal["uv", "conda"]
 
 
 class AddDependencies(Edit[Done], frozen=True, tag="add_dependencies"):
-    """Write dependencies into the notebook's metadata, in place of those of the same packages."""
+    """Add dependencies to the notebook's metadata, replacing those on the same packages."""
 
     manager: Literal["uv", "conda"]
     packages: Texts
 
 
 class RemoveDependencyReply(ReplyBody, frozen=True):
-    """`removed` is whether it was there."""
+    """`removed` is whether there was such a dependency."""
 
     removed: bool
 
 
 class RemoveDependency(Edit[RemoveDependencyReply], frozen=True, tag="remove_dependency"):
-    """Take a package's dependency out of the notebook's metadata."""
+    """Remove the dependency on a package from the notebook's metadata."""
 
     manager: Literal["uv", "conda"]
     package: str
 
 
 DocumentDaemonOperation = FindCells
-"""Those which the daemon performs itself: no room is opened for them."""
+"""Operations that the daemon performs itself, without opening a room."""
 
 DocumentRoomOperation = GetCell | GetCells | GetContent | GetMetadata | GetDependencies
-"""Those which are performed in a session's room."""
+"""Operations that are performed in a session's room."""
 
 EditOperation = (
     AddCell
@@ -269,4 +269,4 @@ EditOperation = (
     | AddDependencies
     | RemoveDependency
 )
-"""Edits of the document."""
+"""Edits of the notebook."""

@@ -1,7 +1,7 @@
-"""What happens in a session, as frozen tagged values: the host makes them, storage keeps them, clients fold them.
+"""The events of a session, as frozen tagged values: hosts and rooms make them, storage keeps them, clients fold them.
 
-Text of JSON MIME types stays JSON text, and large values are replaced by a `Blob` that names them, so that an event
-always fits into one frame.
+Values of JSON MIME types stay JSON text, and large values are replaced by a `Blob` reference, so that an event always
+fits into one frame.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = [
 ]
 
 MAX_INLINE: Final = 2**20
-"""Largest text or bytes value inside an event, in UTF-8 bytes; longer streams are split, other values become blobs."""
+"""Largest text or bytes value in an event, in bytes of UTF-8. Longer streams are split, other values become blobs."""
 
 
 class Blob(msgspec.Struct, frozen=True, tag="blob", tag_field="t"):
-    """A large value, kept in the blob folder.
+    """A reference to a large value in the blob store.
 
     Attributes:
-        sha256: The value's SHA-256 in hexadecimal; its name.
-        size: Its length in bytes.
-        text: True if the value is text (UTF-8, with surrogates passed), False for bytes.
+        sha256: SHA-256 of the value in hexadecimal, which is the blob's name.
+        size: Size of the value in bytes.
+        text: True for text (UTF-8, surrogates passed), False for bytes.
     """
 
     sha256: str
@@ -53,7 +53,13 @@ class Blob(msgspec.Struct, frozen=True, tag="blob", tag_field="t"):
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t"):
-    """Common to all: when it happened (Unix time in seconds), and to which execution of which cell."""
+    """The fields of all events.
+
+    Attributes:
+        at: Unix time in seconds.
+        execution_id: The execution that it belongs to.
+        cell_id: The cell that it belongs to.
+    """
 
     at: float
     execution_id: str | None = None
@@ -61,22 +67,22 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 class Queued(_Event, frozen=True, tag="queued"):
-    """An execution was accepted. Made by the room."""
+    """An execution was queued. Made by the room."""
 
     author: str
 
 
 class Started(_Event, frozen=True, tag="started"):
-    """The kernel began with an execution.
+    """The kernel started an execution.
 
-    `execution_count` is that of the kernel's execute_input message, None for a kernel that sends none.
+    `execution_count` comes from the kernel's execute_input message, None for a kernel that sends none.
     """
 
     execution_count: int | None = None
 
 
 class Stream(_Event, frozen=True, tag="stream"):
-    """Text written to `stdout` or `stderr`, at most MAX_INLINE bytes."""
+    """Text written to `stdout` or `stderr`, at most MAX_INLINE bytes of UTF-8."""
 
     name: str
     text: str
@@ -85,8 +91,8 @@ class Stream(_Event, frozen=True, tag="stream"):
 class Display(_Event, frozen=True, tag="display"):
     """A display_data, execute_result or update_display_data message.
 
-    `data` maps a MIME type to text, to bytes for binary types (already decoded from base64), or to the map form of a
-    `Blob`; the value of a JSON MIME type is its JSON text. `metadata` is JSON text as well.
+    `data` maps a MIME type to text, to bytes for binary types (decoded from base64), or to a `Blob` in map form. Values
+    of JSON MIME types, and `metadata`, are JSON text.
     """
 
     kind: Literal["display_data", "execute_result", "update_display_data"]
@@ -97,7 +103,7 @@ class Display(_Event, frozen=True, tag="display"):
 
 
 class Failed(_Event, frozen=True, tag="failed"):
-    """An error message of the kernel: the user's code raised."""
+    """An error message of the kernel: the user's code raised an exception."""
 
     ename: str
     evalue: str
@@ -111,19 +117,23 @@ class Clear(_Event, frozen=True, tag="clear"):
 
 
 class InputRequested(_Event, frozen=True, tag="input"):
-    """The kernel waits for a line from the client that started the execution."""
+    """The kernel waits for a line of input from the client that requested the execution."""
 
     prompt: str
     password: bool = False
 
 
 class Finished(_Event, frozen=True, tag="finished"):
-    """The last event of an execution, but for late outputs.
+    """The end of an execution. Only late outputs may follow.
 
-    `cancelled` executions never began. `died` says that the kernel ended under it; a `Failed` event before says how.
-    `payload` is JSON text: the list of what the kernel asks of the frontend that ran the cell, without what it shows.
-    `user_expressions` is JSON text: what came of each of those that were asked for, as execute_reply has it.
-    `exit_code` or `signal` says how the kernel's process ended where the execution itself may have ended it.
+    Attributes:
+        status: `cancelled` for an execution that never started; `died` if the kernel ended during it, with the details
+            in the `Failed` event before.
+        message: Why it did not succeed, a sentence.
+        payload: JSON text: the payload of execute_reply, without pages, which become outputs.
+        user_expressions: JSON text: the values of the requested user expressions, as in execute_reply.
+        exit_code: Exit code of the kernel's process, if the execution may have ended it.
+        signal: The signal that ended the process, likewise.
     """
 
     status: Literal["ok", "error", "cancelled", "died"]
@@ -140,14 +150,14 @@ class KernelState(_Event, frozen=True, tag="kernel"):
 
     Attributes:
         pid: The kernel's process id while it lives.
-        generation: 0 for the first kernel of a host, one more after each restart.
-        exit_code: Of the ended process, for `dead`; None when a signal ended it.
+        generation: 0 for the first kernel of a host, incremented with each restart.
+        exit_code: For `dead`, the exit code of the process; None if a signal ended it.
         signal: The signal that ended it.
-        stderr: The last lines it wrote to its standard error before it ended.
-        expected: True if somebody asked for the end.
-        reason: What went wrong, in a sentence; None for an end that was asked for.
+        stderr: The last lines of its standard error.
+        expected: Whether the end was requested.
+        reason: What went wrong, a sentence; None for a requested end.
         language: The kernel's language, once known.
-        keeps_queue: For `restarting`: what waits is for the next kernel, since the code itself ended this one.
+        keeps_queue: For `restarting`: whether the queue waits for the next kernel, since the code ended this one.
     """
 
     status: Literal["starting", "idle", "busy", "restarting", "dead"]
@@ -167,11 +177,11 @@ class BrowserState(_Event, frozen=True, tag="browser"):
 
     Attributes:
         pid: Chromium's process id while it lives.
-        expected: True if somebody asked for the end.
+        expected: Whether the end was requested.
         reason: How it ended, or why it did not start, in sentences.
-        error: The name of the error for which it did not start; None for one of no other kind.
+        error: Class name of the error that prevented the start; None for the general one.
         data: That error's attributes.
-        config: What it starts with, while it does; see `runtimed.browser.recorded`.
+        config: For `starting`, the configuration; see `runtimed.browser.recorded`.
     """
 
     status: Literal["starting", "ready", "dead"]
@@ -187,8 +197,8 @@ class BrowserLogged(_Event, frozen=True, tag="logged"):
     """One entry of a browser session's action log.
 
     Attributes:
-        entry: The fields of `LogEntry`, but for `image`.
-        image: The entry's picture, JPEG.
+        entry: The fields of `LogEntry`, except `image`.
+        image: The entry's screenshot, JPEG.
     """
 
     entry: dict[str, Any]
@@ -196,16 +206,16 @@ class BrowserLogged(_Event, frozen=True, tag="logged"):
 
 
 class BrowserUsed(_Event, frozen=True, tag="used"):
-    """A browser was used by way of its host's relay. Never stored: it comes as an event of number 0."""
+    """A browser was used through its host's relay. Never stored: its number is 0."""
 
 
 class EnvProgress(_Event, frozen=True, tag="env"):
-    """One step in the making of a kernel's environment. Made by the room.
+    """Progress in making a kernel's environment. Made by the room.
 
     Attributes:
         message: The step for people, one line.
-        done: Bytes of the downloads so far, where that is known.
-        total: Bytes of the downloads that have begun, where that is known.
+        done: Bytes downloaded so far, if known.
+        total: Total size of the downloads that have started, in bytes, if known.
     """
 
     step: Literal["resolve", "download", "install", "start"]
@@ -215,9 +225,9 @@ class EnvProgress(_Event, frozen=True, tag="env"):
 
 
 class Comm(_Event, frozen=True, tag="comm"):
-    """The kernel has sent a message of a comm. Never stored: it is sent at most once, to those who follow the session.
+    """The kernel sent a comm message. Never stored: it is delivered at most once, to the present subscribers.
 
-    Its execution is the one whose code has caused it, if any did.
+    Its execution is the one whose code caused it, if any.
     """
 
     message: CommBody
@@ -231,14 +241,14 @@ class CellChanged(_Event, frozen=True, tag="cell"):
 
 
 class Omitted(_Event, frozen=True, tag="omitted"):
-    """From here on, outputs are not for whoever reads: the execution gave more of them than the daemon's limit.
+    """Further outputs are omitted, since the execution has more of them than the daemon's limit.
 
-    Made for one reader, and never stored. It counts until a `Clear`; before that, or at the end, it comes again with
-    the final size.
+    Made for one reader, never stored. It applies until a `Clear`. Before that, or at the end, it is sent again with the
+    final size.
 
     Attributes:
-        after: Number of the last event before the first of those outputs.
-        size: Their bytes, as far as they are stored now.
+        after: Number of the last event before the first omitted output.
+        size: Size of the omitted outputs so far, in bytes.
     """
 
     after: int

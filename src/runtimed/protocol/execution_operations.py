@@ -1,4 +1,4 @@
-"""What clients ask of the daemon about executions and their events, each with its reply."""
+"""Operations on executions and their events, each with its reply."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ MAX_QUEUE: Final = 1000
 
 
 class FindExecutionsReply(ReplyBody, frozen=True):
-    """Without a prefix in the order of the queue, else the newest first."""
+    """Executions: without a prefix in the order of the queue, with one the newest first."""
 
     executions: list[ExecutionSummary]
 
 
 class FindExecutions(OnSession[FindExecutionsReply], frozen=True, tag="find_executions"):
-    """Find what a session runs, or ran. No use of the session. Raises SessionNotFound.
+    """Find executions of a session. Does not count as use. Raises SessionNotFound.
 
-    Without a prefix those that run or wait; with one the latest whose ids begin so, at most 100.
+    Without a prefix, finds the running and queued ones; with one, at most 100 of the latest whose ids begin with it.
     """
 
     prefix: str | None = None
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a source is run as `python FILE.py ARG…` runs it.
+    """The call of a source that runs as a program, as `python FILE.py ARG…` runs it.
 
     Attributes:
-        argv: What `sys.argv` is.
-        cwd: The folder in which it works.
-        path: The absolute path of its file; None for standard input.
+        argv: Its `sys.argv`.
+        cwd: Its working directory.
+        path: Absolute path of its file; None for standard input.
     """
 
     raw_texts: ClassVar[frozenset[str]] = frozenset({"argv", "cwd", "path"})
@@ -68,12 +68,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class EnqueueReply(ReplyBody, frozen=True):
-    """What became of the request.
+    """The result of `Enqueue`.
 
     Attributes:
-        ended: How the execution has ended, with `watch`.
-        queued: With `unless_queued`, the execution in whose favour nothing was queued.
-        explained: Which environment the kernel has and why, for people; None unless this request has started it.
+        ended: With `watch`, how the execution ended.
+        queued: With `unless_queued`, the execution that is in the queue already; None if the new one was queued.
+        explained: The kernel's environment and why it was chosen, for people; None unless this request started it.
     """
 
     ended: WatchReply | None = None
@@ -82,18 +82,22 @@ class EnqueueReply(ReplyBody, frozen=True):
 
 
 class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
-    """Queue the execution of a cell under an execution id that the client made.
+    """Queue an execution of a cell, with an execution id that the client made.
 
-    Without a kernel, the one of `kernel` is started first, and its `EnvProgress` events come. Who gives the request up
-    before that has started has queued nothing. If `kernel` is None, NoKernel is raised instead.
+    A known id is not queued again; it is refused for another cell, or other code.
 
-    With `source`, the cell is added first (`run`), or gets this source. With `watch`, the answer is that of `Watch`,
-    which says what `whole` means; else the reply comes at once. An id that is known already is not queued again; it is
-    refused for another cell, or other code.
-    With `program`, a Python kernel runs the source as a program; the document holds the source alone.
-    With `user_expressions`, the kernel evaluates these behind the code, each by a name; `Finished` has their values.
-    With `unless_queued`, nothing is queued while the latest execution of the cell is one of exactly this code and has
-    not ended: the reply says so at once.
+    Attributes:
+        source: If given, the cell is added first, or gets this source.
+        kernel: If no kernel runs, this one is started first, with `EnvProgress` events; a request that is cancelled
+            before it has started queues nothing. None raises NoKernel instead.
+        watch: Whether to answer as `Watch` does; otherwise the reply comes at once.
+        after: See `Watch`.
+        whole: See `Watch`.
+        stdin: Whether the client answers requests for input.
+        program: If given, a Python kernel runs the source as a program; the notebook contains the source alone.
+        user_expressions: Expressions by name that the kernel evaluates after the code; `Finished` has their values.
+        unless_queued: Queue nothing, and reply at once, if the cell's latest execution has the same code and has not
+            ended.
     """
 
     needs_process = True
@@ -112,17 +116,17 @@ class Enqueue(Streamed[EnqueueReply], frozen=True, tag="enqueue"):
 
 
 class WatchReply(ReplyBody, frozen=True):
-    """How an execution has ended."""
+    """How an execution ended."""
 
     status: str
     cell_id: str
 
 
 class Watch(Streamed[WatchReply], frozen=True, tag="watch"):
-    """Stream the events of an execution with seq above `after`; the reply comes when it has ended.
+    """Stream the events of an execution with numbers above `after`; the reply comes when it has ended.
 
-    Where its outputs are larger than the daemon's limit comes an `Omitted`, and they are left out from there on until
-    they are cleared; with `whole`, for who keeps none, they come all the same.
+    Where the outputs exceed the daemon's limit, an `Omitted` is sent, and further outputs are left out until they are
+    cleared. With `whole`, for a client that keeps none, all outputs are sent.
     """
 
     execution_id: str
@@ -131,17 +135,17 @@ class Watch(Streamed[WatchReply], frozen=True, tag="watch"):
 
 
 class GetQueueReply(ReplyBody, frozen=True):
-    """What runs, and behind it what waits, the first MAX_QUEUE in their order."""
+    """The running execution, then the queued ones in order; at most MAX_QUEUE."""
 
     executions: list[QueuedExecution] = msgspec.field(default_factory=list)
 
 
 class GetQueue(OnSession[GetQueueReply], frozen=True, tag="queue"):
-    """Read what runs and what waits behind it. No use of the session."""
+    """Read the running and the queued executions. Does not count as use."""
 
 
 class ReadEvents(InRoom[EventPage], frozen=True, tag="read_events"):
-    """Read stored events of an execution, the same that a `Watch` would stream, a page at a time."""
+    """Read a page of an execution's stored events, the same that `Watch` streams."""
 
     execution_id: str
     after: Number = 0
@@ -149,10 +153,13 @@ class ReadEvents(InRoom[EventPage], frozen=True, tag="read_events"):
 
 
 class Subscribe(Streamed[Done], frozen=True, tag="subscribe"):
-    """Stream the events of the session with seq above `after` (None: from now on), until cancelled.
+    """Stream the events of a session with numbers above `after`, until cancelled.
 
-    With `comms`, the kernel's `Comm` events come, too, as long as the client keeps up; their seq is that of an event
-    before them.
+    Attributes:
+        cell_ids: Only events of these cells; None for all.
+        after: None for events from now on.
+        comms: Whether to send the kernel's `Comm` events, too, as long as the client keeps up. Their number is that of
+            an earlier event.
     """
 
     cell_ids: Texts | None = None
@@ -161,7 +168,7 @@ class Subscribe(Streamed[Done], frozen=True, tag="subscribe"):
 
 
 class CancelExecution(InRoom[Done], frozen=True, tag="cancel_execution"):
-    """Take an execution from the queue, or interrupt it if it runs; one that ended stays as it is."""
+    """Remove an execution from the queue, or interrupt it if it runs. Does nothing if it has ended."""
 
     execution_id: str
 
@@ -174,7 +181,7 @@ class Input(InRoom[Done], frozen=True, tag="input"):
 
 
 class GetBlob(InRoom[GetBlobReply], frozen=True, tag="get_blob"):
-    """Read part of a blob, from `offset`."""
+    """Read a piece of a blob from `offset`."""
 
     kind = None
 
@@ -183,7 +190,7 @@ class GetBlob(InRoom[GetBlobReply], frozen=True, tag="get_blob"):
 
 
 ExecutionDaemonOperation = FindExecutions | GetQueue
-"""Those which the daemon performs itself: no room is opened for them."""
+"""Operations that the daemon performs itself, without opening a room."""
 
 ExecutionRoomOperation = Enqueue | Watch | ReadEvents | Subscribe | CancelExecution | Input | GetBlob
-"""Those which are performed in a session's room."""
+"""Operations that are performed in a session's room."""

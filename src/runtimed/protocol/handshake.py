@@ -1,4 +1,4 @@
-"""Decides which greetings are refused: other versions, with the side to upgrade, and invalid names."""
+"""Version negotiation: decides which greetings are refused, and names the side to upgrade."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["check_client", "check_daemon"]
 
 
 def check_client(hello: Hello, version: str) -> str | None:
-    """Return which side to upgrade, or what is wrong with a client's name; None if the daemon can serve it.
+    """Return why the daemon refuses a client, by its protocol version, id or label; None if it is accepted.
 
     Args:
         hello: The client's greeting.
@@ -33,7 +33,7 @@ def check_client(hello: Hello, version: str) -> str | None:
 
 
 def check_daemon(hello: Hello, version: str) -> str | None:
-    """Return a sentence if a daemon speaks another version than this host; None if the host can serve it.
+    """Return why a host refuses a daemon, by its protocol version; None if it is accepted.
 
     Args:
         hello: The daemon's greeting.

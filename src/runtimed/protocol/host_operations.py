@@ -1,4 +1,4 @@
-"""What the daemon asks of hosts, beside what it passes on of its clients' wishes (`BrowserOperation`)."""
+"""Operations that the daemon requests from hosts, each with its reply; `BrowserOperation`s of clients are forwarded."""
 
 from __future__ import annotations
 
@@ -44,16 +44,18 @@ __all__ = [
 
 
 class AttachReply(ReplyBody, frozen=True):
-    """Which host it is, the number of its latest event, and what it owns.
+    """The state of the host.
 
     Attributes:
-        kernel_pid: Of a kernel.
-        env_source: Of a kernel.
-        executions: Ids of those that the kernel has accepted and not finished.
-        status: Of a browser.
-        pid: Of a browser.
-        used_at: When the browser was used last by way of its relay, in Unix seconds; 0 for never.
-        profile: The named profile that is stored again at the browser's end; None for none.
+        epoch: Id of the host process.
+        last: Number of its latest event.
+        kernel_pid: Process id of a kernel.
+        env_source: Environment of a kernel.
+        executions: Ids of the executions that the kernel accepted and has not finished.
+        status: Status of a browser.
+        pid: Process id of a browser.
+        used_at: Last use of the browser through its relay, in Unix time; 0 for never.
+        profile: The named profile that is saved at the browser's end; None for none.
     """
 
     epoch: str
@@ -68,7 +70,7 @@ class AttachReply(ReplyBody, frozen=True):
 
 
 class Attach(Operation[AttachReply], frozen=True, tag="attach"):
-    """Take the host's stream of events with numbers above `after`. Sent first; a newer daemon replaces an older one."""
+    """Stream the host's events with numbers above `after`. The first request; a newer daemon replaces an older one."""
 
     is_quick = True
 
@@ -76,10 +78,10 @@ class Attach(Operation[AttachReply], frozen=True, tag="attach"):
 
 
 class Execute(Operation[Done], frozen=True, tag="execute"):
-    """Execute code. The reply comes once the host has taken it; an id that it has seen is not executed again.
+    """Execute code. The reply comes once the host has accepted it; a known id is not executed again.
 
     Attributes:
-        user_expressions: What the kernel is to evaluate behind the code, each by a name; see `Finished`.
+        user_expressions: Expressions by name that the kernel evaluates after the code; see `Finished`.
     """
 
     is_quick = True
@@ -99,22 +101,23 @@ class HostInterrupt(Operation[Done], frozen=True, tag="host_interrupt"):
 
 
 class HostRequestReply(ReplyBody, frozen=True):
-    """How the kernel was asked for, and the marker of its environment."""
+    """The request that started the kernel, and the marker of its environment."""
 
     request: bytes
     marker: str
 
 
 class HostRequest(Operation[HostRequestReply], frozen=True, tag="host_request"):
-    """Ask how the kernel was asked for."""
+    """Read the request that started the kernel."""
 
     is_quick = True
 
 
 class HostRestart(Operation[Done], frozen=True, tag="host_restart"):
-    """Replace the kernel's process. The reply comes when the new one is ready; KernelStartFailed if it is not.
+    """Replace the kernel's process. The reply comes when the new one is ready. Raises KernelStartFailed.
 
-    With an `env_source`, in this environment; the fields are those of `Bootstrap`. Else in the one that it has.
+    The new one gets the environment of `env_source`, whose fields are those of `Bootstrap`; if it is empty, the present
+    environment.
     """
 
     marker: str = ""
@@ -130,28 +133,28 @@ class HostShutdown(Operation[Done], frozen=True, tag="host_shutdown"):
 
 
 class HostDetach(Operation[Done], frozen=True, tag="host_detach"):
-    """Live on without a daemon, and start none: this one ends on purpose."""
+    """Run on without a daemon, and do not start one, since the daemon ends on purpose."""
 
     is_quick = True
 
 
 class OfSpare(Operation[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Asked of a host that is no session's yet, by the connection that keeps it."""
+    """An operation on a spare host, which has no session yet, over the connection that keeps it alive."""
 
 
 class HostWarm(OfSpare[Done], frozen=True, tag="host_warm"):
-    """Keep this spare host: from here on it lives as long as this connection, until it is a session's.
+    """Keep a spare host alive as long as this connection, until a session takes it.
 
-    The reply comes once its kernel has imported all that it needs, or its browser can be driven; NoKernel or
-    BrowserError if it ended, or is no spare.
+    The reply comes once its kernel has finished its imports, or its browser can be used. Raises NoKernel or
+    BrowserError if it ended, or is not a spare.
     """
 
 
 class HostBecome(OfSpare[Done], frozen=True, tag="host_become"):
-    """Give a spare kernel to a session, over the connection that keeps it; then it is a host as any other.
+    """Give a spare kernel to a session; afterwards its host is an ordinary one, waiting for `Attach`.
 
-    The reply comes once the kernel has taken it; it waits for an `Attach` then. NoKernel or KernelStartFailed if the
-    spare cannot be used; then it was nobody's. The fields are those of `Bootstrap`, and what else that holds stays.
+    Raises NoKernel or KernelStartFailed if the spare cannot be used; it is then unchanged. The fields are those of
+    `Bootstrap`; its other fields stay as they are.
     """
 
     kernel_type: str
@@ -168,15 +171,15 @@ class HostBecome(OfSpare[Done], frozen=True, tag="host_become"):
 
 
 class HostBecomeBrowser(OfSpare[Done], frozen=True, tag="host_become_browser"):
-    """Give a spare browser to a session, over the connection that keeps it; then it is a host as any other.
+    """Give a spare browser to a session; afterwards its host is an ordinary one, waiting for `Attach`.
 
-    The reply comes once it is what the session asks for; it waits for an `Attach` then. BrowserError if the spare
-    cannot be used; then it was nobody's.
+    The reply comes once the browser has the session's configuration. Raises BrowserError if the spare cannot be used;
+    it is then unchanged.
 
     Attributes:
         config: The fields of `BrowserConfig`.
-        environment: The environment variables of the client.
-        session_dir: Becomes a link to the folder of the spare; there must be nothing there.
+        environment: The client's environment variables.
+        session_dir: Path that must not exist; it becomes a link to the spare's folder.
         notebook_label: See `HostBecome`.
         timeout_minutes: See `StartBrowser`.
         max_duration_minutes: See `StartBrowser`.
@@ -197,18 +200,18 @@ class HostBecomeBrowser(OfSpare[Done], frozen=True, tag="host_become_browser"):
 
 
 class HostBrowserUsed(Operation[Done], frozen=True, tag="host_browser_used"):
-    """The session is used, in a way that asks nothing of the browser: somebody joins it."""
+    """Count as use of the browser, without an operation on it: a client joined the session."""
 
 
 Question = Literal["complete_request", "inspect_request", "is_complete_request", "history_request", "comm_info_request"]
-"""A question to a kernel that is no execution: its name as a message of the Jupyter protocol."""
+"""Requests to a kernel that execute nothing, by their Jupyter message type."""
 
 
 class KernelAsk(Operation[KernelAnswer], frozen=True, tag="kernel_ask"):
-    """Ask the kernel something; a Python kernel answers while a cell runs.
+    """Send the kernel a request that executes nothing. A Python kernel answers even while a cell runs.
 
     Attributes:
-        content: Of the message.
+        content: The message's content.
 
     Source: Jupyter messaging 5.4, "Messages on the shell ROUTER/DEALER channel".
     """
@@ -247,7 +250,7 @@ class HostSendComm(Operation[Done], frozen=True, tag="host_send_comm"):
 
 
 class HostFollowComms(Operation[Done], frozen=True, tag="host_follow_comms"):
-    """Say whether anybody wants the kernel's `Comm` events. The host sends none until it is told so."""
+    """Turn the kernel's `Comm` events on or off. Initially they are off."""
 
     is_quick = True
 
@@ -264,7 +267,7 @@ class HostInput(Operation[Done], frozen=True, tag="host_input"):
 
 
 class HostReadBlob(Operation[GetBlobReply], frozen=True, tag="host_read_blob"):
-    """Read part of a blob to which an event refers, from `offset`."""
+    """Read a piece of a blob that an event refers to, from `offset`."""
 
     is_quick = True
 
@@ -273,7 +276,7 @@ class HostReadBlob(Operation[GetBlobReply], frozen=True, tag="host_read_blob"):
 
 
 class HostDropBlob(Operation[Done], frozen=True, tag="host_drop_blob"):
-    """The daemon has this blob now: a host that keeps blobs of its own lets go of it."""
+    """Release a blob that the daemon has stored: a host with its own blob store deletes it."""
 
     is_quick = True
 
@@ -303,6 +306,6 @@ HostOperation = (
     | HostDropBlob
     | BrowserOperation
 )
-"""What a daemon can ask of a host."""
+"""All operations that a daemon can request from a host."""
 
 prepare(*map(reply_type, get_args(HostOperation)))

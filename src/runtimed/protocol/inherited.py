@@ -1,4 +1,4 @@
-"""What a process inherits from its parent, beside variables and folder. Nothing here asks for it or sets it."""
+"""Process attributes that a child inherits, beside environment and working directory. Nothing here sets them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Cpu = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
 
 
 class Inherited(msgspec.Struct, frozen=True):
-    """What a kernel is to have as if its client had started it itself.
+    """The attributes that a kernel gets as if it were a child of its client.
 
     Attributes:
-        umask: Bits that the files which it makes do not get.
-        limits: The soft and the hard limit by name (`RLIMIT_NOFILE`), as `resource.getrlimit` gives them.
-        niceness: As `os.nice` counts it.
-        cpus: Numbers of the processors on which it may run; None where the system does not say.
+        umask: File mode creation mask.
+        limits: Soft and hard resource limits by name (`RLIMIT_NOFILE`), as `resource.getrlimit` returns them.
+        niceness: Nice value, as `os.nice` returns it.
+        cpus: CPU affinity: the processors on which it may run; None if unknown.
     """
 
     umask: Annotated[int, Meta(ge=0, le=0o777)]

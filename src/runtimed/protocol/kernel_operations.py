@@ -1,4 +1,4 @@
-"""What clients ask of the daemon about kernels, each with its reply."""
+"""Operations on kernels and their environments, each with its reply."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ __all__ = [
 
 
 class StartKernelReply(ReplyBody, frozen=True):
-    """Which kernel there is.
+    """The running kernel.
 
     Attributes:
-        started: Whether this request did it.
-        explained: Which environment it is and why, for people; None where an earlier daemon has started the kernel.
+        started: Whether this request started it.
+        explained: Its environment and why it was chosen, for people; None if an earlier daemon started the kernel.
     """
 
     kernel_type: str
@@ -52,10 +52,10 @@ class StartKernelReply(ReplyBody, frozen=True):
 
 
 class KernelChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Which kernel a client asks for. What the kernel takes over from the client, `DescribeProcess` says.
+    """The kernel that a client requests. `DescribeProcess` has what the kernel inherits from the client.
 
     Attributes:
-        folder: Where the kernel works, and where the search for project files begins; None for the client's folder.
+        folder: The kernel's working directory, where the search for project files starts, too; None for the client's.
     """
 
     raw_texts: ClassVar[frozenset[str]] = frozenset({"env_source", "folder"})
@@ -66,16 +66,16 @@ class KernelChoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class DescribeProcess(Operation[Done], frozen=True, tag="describe_process"):
-    """Describe the process of the client, for the kernels that this connection starts. The latest description counts.
+    """Describe the client's process, for the kernels that this connection starts. The latest description counts.
 
-    The daemon keeps it in memory, as long as the connection lasts.
+    The daemon keeps it in memory only, as long as the connection lasts.
 
     Attributes:
         environment: Its environment variables.
-        cwd: The folder in which it works; None if that was deleted.
-        interpreter: Its Python, for `env_source="current"`.
-        uv: The uv that it has found; None if it has none.
-        inherited: What a child of it would have beside these; None leaves it to the daemon.
+        cwd: Its working directory; None if that was deleted.
+        interpreter: Path of its Python, for `env_source="current"`.
+        uv: Path of the uv that it found; None if there is none.
+        inherited: Other attributes that its children inherit; None for the daemon's own.
     """
 
     raw_texts = frozenset({"environment", "cwd", "interpreter", "uv"})
@@ -92,12 +92,12 @@ class DescribeProcess(Operation[Done], frozen=True, tag="describe_process"):
 
 
 class StartKernel(Streamed[StartKernelReply], frozen=True, tag="start_kernel"):
-    """Start a kernel unless one runs. Its reply comes after `EnvProgress` events.
+    """Start a kernel unless one runs. Streams `EnvProgress` events before the reply.
 
     Attributes:
-        kernel: Which one.
-        source: The code for which the kernel is needed, which may say what it needs; None if the document has it.
-        after: Only events with a seq above this one; None for those from now on.
+        kernel: The kernel to start.
+        source: The code to run, which may declare dependencies; None if the notebook contains it.
+        after: Only events with numbers above this one; None for events from now on.
     """
 
     needs_process = True
@@ -108,14 +108,14 @@ class StartKernel(Streamed[StartKernelReply], frozen=True, tag="start_kernel"):
 
 
 class TrustEnvironmentReply(ReplyBody, frozen=True):
-    """What was consented to, for people."""
+    """The environment that was consented to, for people."""
 
     env_source: str
     explained: str
 
 
 class TrustEnvironment(InRoom[TrustEnvironmentReply], frozen=True, tag="trust_environment"):
-    """Consent to installing what this kernel would need; nothing is started."""
+    """Consent to installing the environment that this kernel needs, without starting the kernel."""
 
     needs_process = True
 
@@ -123,7 +123,7 @@ class TrustEnvironment(InRoom[TrustEnvironmentReply], frozen=True, tag="trust_en
 
 
 class RestartKernelReply(ReplyBody, frozen=True):
-    """Which environment the new kernel has and why, for people."""
+    """The new kernel's environment and why it was chosen, for people."""
 
     explained: str | None = None
 
@@ -131,38 +131,37 @@ class RestartKernelReply(ReplyBody, frozen=True):
 class RestartKernel(InRoom[RestartKernelReply], frozen=True, tag="restart_kernel"):
     """Replace the kernel's process; the session stays active. The reply comes when the new one is ready.
 
-    The environment is chosen anew, by what was asked for when the kernel was started; if it cannot be had, the kernel
-    runs on.
+    The environment is resolved again from the original request. If that fails, the present kernel runs on.
     """
 
 
 class SyncEnvironmentReply(ReplyBody, frozen=True):
-    """What was done."""
+    """The result of `SyncEnvironment`."""
 
     result: SyncEnvironmentResult
 
 
 class SyncEnvironment(InRoom[SyncEnvironmentReply], frozen=True, tag="sync_environment"):
-    """Add to the running environment what the notebook names by now."""
+    """Install the notebook's present dependencies into the running environment."""
 
 
 class ShutdownKernel(InRoom[Done], frozen=True, tag="shutdown_kernel"):
-    """End the kernel and leave the session active, without one."""
+    """End the kernel; the session stays active without one."""
 
 
 class Interrupt(InRoom[Done], frozen=True, tag="interrupt"):
-    """Interrupt what runs. Raises NoKernel."""
+    """Interrupt the running execution. Raises NoKernel."""
 
 
 class Complete(InRoom[KernelAnswer], frozen=True, tag="complete"):
-    """Ask the kernel for completions: Jupyter's complete_request."""
+    """Complete code: Jupyter's complete_request."""
 
     code: str
     cursor_pos: Number
 
 
 class Inspect(InRoom[KernelAnswer], frozen=True, tag="inspect"):
-    """Ask the kernel about an object: Jupyter's inspect_request. A `detail_level` of 1 asks for its source, too."""
+    """Inspect an object: Jupyter's inspect_request. With a `detail_level` of 1 the answer includes its source."""
 
     code: str
     cursor_pos: Number
@@ -170,16 +169,16 @@ class Inspect(InRoom[KernelAnswer], frozen=True, tag="inspect"):
 
 
 class SendComm(InRoom[Done], frozen=True, tag="send_comm"):
-    """Send the kernel a message of a comm. It takes it when no cell runs; what it answers comes as `Comm` events.
+    """Send the kernel a comm message. Raises NoKernel.
 
-    Raises NoKernel.
+    The kernel handles it when no cell runs, and answers with `Comm` events.
     """
 
     message: CommBody
 
 
 class GetVariable(InRoom[GetVariableReply], frozen=True, tag="get_variable"):
-    """Pickle a variable of the kernel. Raises VariableNotFound, ValueRefused."""
+    """Read a variable of the kernel as a pickle. Raises VariableNotFound, ValueRefused."""
 
     name: str
 
@@ -192,13 +191,13 @@ class PutVariable(InRoom[Done], frozen=True, tag="put_variable"):
 
 
 class GetResultValue(InRoom[GetResultValueReply], frozen=True, tag="get_result_value"):
-    """Return the value of an execution's last expression, as long as the kernel's host has it. It is never stored."""
+    """Read the value of an execution's last expression, while the kernel's host has it. It is never stored."""
 
     execution_id: str
 
 
 KernelDaemonOperation = DescribeProcess
-"""Those which the daemon performs itself: no room is opened for them."""
+"""Operations that the daemon performs itself, without opening a room."""
 
 KernelRoomOperation = (
     StartKernel
@@ -214,4 +213,4 @@ KernelRoomOperation = (
     | PutVariable
     | GetResultValue
 )
-"""Those which are performed in a session's room."""
+"""Operations that are performed in a session's room."""

@@ -1,7 +1,7 @@
-"""The messages on a connection, as frozen tagged values: clients ask daemons, and daemons ask hosts, in the same words.
+"""The messages on a connection, as frozen tagged values: the same between client and daemon, and daemon and host.
 
 A connection opens with `Hello`, answered by `Welcome` or `Refusal`. Then the asking side sends `Request`s, any number
-of them in flight; each gets any number of `EventFrame`s and then exactly one `Reply` or `Failure` of the same id.
+of them in flight. Each is answered by any number of `EventFrame`s, then exactly one `Reply` or `Failure` of its id.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 PROTOCOL_VERSION: Final = 2
-"""Raised by one with every change that an older side would misread."""
+"""Version of the protocol, incremented with every change that an older side would misread."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
@@ -42,10 +42,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
 
     Attributes:
         protocol: Its PROTOCOL_VERSION.
-        version: Its version of runtimed, for the sentence that says which side to upgrade.
-        client_id: Made by the client, the same after it reconnects: it owns its edits and its queue.
-        label: What people call the client; None if nobody named it.
-        pid: Its process id, as it says. What is written down of a client comes from the operating system.
+        version: Its version of runtimed, for the message that names the side to upgrade.
+        client_id: Made by the client, the same after it reconnects: its edits and executions belong to it.
+        label: The client's name for people; None if it has none.
+        pid: Its process id, as it reports itself. The audit log has the one from the operating system.
     """
 
     protocol: Number
@@ -56,16 +56,16 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="t"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome", tag_field="t"):
-    """The handshake succeeded."""
+    """The greeting was accepted."""
 
     version: str
     pid: Number
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal", tag_field="t"):
-    """The handshake failed, or the connection ends for this reason. The last message.
+    """The last message: the greeting was refused, or the connection ends for this reason.
 
-    `error` names the class of `runtimed.errors` that says so to the user.
+    `error` is the name of the class of `runtimed.errors` to raise.
     """
 
     message: str
@@ -76,10 +76,10 @@ OperationT_co = TypeVar("OperationT_co", bound=Operation[Any], covariant=True)
 
 
 class Request(msgspec.Struct, Generic[OperationT_co], frozen=True, tag="request", tag_field="t"):
-    """Something to do.
+    """Requests an operation.
 
     Attributes:
-        id: Chosen by the client, unique within its client_id, so that a resent request is recognised.
+        id: Chosen by the client, unique within its client_id, so that a resent request is deduplicated.
     """
 
     id: Number
@@ -87,7 +87,7 @@ class Request(msgspec.Struct, Generic[OperationT_co], frozen=True, tag="request"
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", tag_field="t"):
-    """The client has lost interest in a request; it gets no more events and no reply. Executions go on."""
+    """Cancels a request, which gets no more events and no reply. Its execution goes on."""
 
     id: Number
 
@@ -96,7 +96,7 @@ class Reply(msgspec.Struct, frozen=True, tag="reply", tag_field="t"):
     """A request succeeded.
 
     Attributes:
-        result: The `ReplyBody` that the operation names; its map on the side that gets it, for `read_reply`.
+        result: The operation's `ReplyBody`; a map on the receiving side, see `read_reply`.
     """
 
     id: Number
@@ -104,7 +104,7 @@ class Reply(msgspec.Struct, frozen=True, tag="reply", tag_field="t"):
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure", tag_field="t"):
-    """A request failed. `error` names a class of `runtimed.errors`, `data` holds its attributes."""
+    """A request failed. `error` is the name of a class of `runtimed.errors`, `data` has its attributes."""
 
     id: Number
     error: str
@@ -113,12 +113,12 @@ class Failure(msgspec.Struct, frozen=True, tag="failure", tag_field="t"):
 
 
 class EventFrame(msgspec.Struct, frozen=True, tag="event", tag_field="t"):
-    """An event for one request. Sent as a fixed prefix and the shared bytes of the event (`encode_event_frame`).
+    """An event in answer to a request. Sent as a fixed prefix and the shared bytes of the event (`encode_event_frame`).
 
     Attributes:
-        id: The request whose answer it is part of; 0 on the connection from a host, which has one stream.
-        seq: The event's number: in the session's log, or the host's own.
-        event: The event's own bytes; `codec.decode_event` reads them.
+        id: The request that it answers; 0 for the stream of a host.
+        seq: The event's number in the session, or in the host's stream.
+        event: The encoded event; see `codec.decode_event`.
     """
 
     id: Number
@@ -127,21 +127,21 @@ class EventFrame(msgspec.Struct, frozen=True, tag="event", tag_field="t"):
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack", tag_field="t"):
-    """To a host: all events up to and including this number are stored."""
+    """Tells a host that all events up to and including this number are stored."""
 
     seq: Number
 
 
 AskedOfDaemon = Hello | Request[ClientOperation] | Cancel | Ack | Refusal
-"""What a daemon may get from a client."""
+"""Messages from a client to a daemon."""
 
 AskedOfHost = Hello | Request[HostOperation] | Cancel | Ack | Refusal
-"""What a host may get from a daemon."""
+"""Messages from a daemon to a host."""
 
 Asked = Hello | Request[Operation[Any]] | Cancel | Ack | Refusal
-"""What the side that listens may get."""
+"""Messages from the asking side to the serving side."""
 
 Answer = Welcome | Refusal | Reply | Failure | EventFrame
-"""What the side that connected may get."""
+"""Messages from the serving side to the asking side."""
 
 Message = Asked | Answer

@@ -1,7 +1,4 @@
-"""The common part of all operations: what their classes say of them, and the reply of each.
-
-There are no lists of operations of one kind, and no reply is taken apart by hand.
-"""
+"""The base classes of operations and replies: an operation's class states its properties and the type of its reply."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ __all__ = [
 
 
 class ReplyBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The content of a reply. Each kind of operation names its own."""
+    """The content of a reply; each operation has its own class."""
 
 
 ReplyT_co = TypeVar("ReplyT_co", bound=ReplyBody, covariant=True)
@@ -36,13 +33,14 @@ ReplyT = TypeVar("ReplyT", bound=ReplyBody)
 
 
 class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, omit_defaults=True, tag_field="op"):
-    """A request of one side of a connection to the other. The parameter is the reply's content.
+    """What a request asks for. The type parameter is the content of the reply.
 
     Attributes:
-        raw_texts: Fields whose texts may hold lone surrogates, as paths do, or are checked elsewhere.
-        is_free_form: Whether a field may have any shape; the decoder counts the operation's values first.
-        is_quick: Whether it takes no time, or ends what does: an overloaded host still accepts it.
-        needs_process: Whether a kernel may start for it: the client describes its process first (`DescribeProcess`).
+        raw_texts: Fields whose texts may contain lone surrogates, as paths do, or are checked elsewhere.
+        is_free_form: Whether a field may have any shape, so that the decoder bounds the number of values first.
+        is_quick: Whether it is fast, or ends something slow, so that an overloaded host still accepts it.
+        needs_process: Whether it may start a kernel, so that the client describes its process first
+            (`DescribeProcess`).
     """
 
     raw_texts: ClassVar[frozenset[str]] = frozenset()
@@ -52,19 +50,19 @@ class Operation(msgspec.Struct, Generic[ReplyT_co], frozen=True, kw_only=True, o
 
 
 class OnSession(Operation[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """An operation of the daemon on one session. By itself it does not count as use: idle time goes on."""
+    """An operation on one session. It does not count as use of the session, unless a subclass says so."""
 
-    raw_texts = frozenset({"notebook_id"})  # `check_session_id` has a sentence of its own
+    raw_texts = frozenset({"notebook_id"})  # `check_session_id` checks it
 
     notebook_id: str
 
 
 class InRoom(OnSession[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Performed in the session's room, which is opened for it.
+    """An operation that is performed in the session's room, which is opened for it.
 
     Attributes:
-        kind: Kind of sessions that have it; None for both.
-        is_use: Whether it counts as use of the session.
+        kind: The kind of session that supports it; None for both.
+        is_use: Whether it counts as use of the session, which resets its idle time.
     """
 
     kind: ClassVar[Literal["kernel", "browser"] | None] = "kernel"
@@ -72,23 +70,23 @@ class InRoom(OnSession[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True
 
 
 class Streamed(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Answered by events, and then by a reply. Its field `after` names the event behind which they begin."""
+    """An operation that is answered by events, those numbered above its field `after`, and then a reply."""
 
 
 class Edit(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
-    """Changes the document. A request that is sent again is deduplicated."""
+    """An operation that edits the notebook. A resent request is deduplicated."""
 
 
 @functools.cache
 def reply_type(kind: type[Operation[ReplyT]]) -> type[ReplyT]:
-    """Return the reply's type of a kind of operation."""
+    """Return the type of an operation's reply."""
     for base in kind.__mro__:
         for shape in base.__dict__.get("__orig_bases__", ()):
             for argument in get_args(shape):
                 if not isinstance(argument, TypeVar):
                     found: type[ReplyT] = argument
                     return found
-    raise TypeError(f"{kind.__name__} does not say what its reply is")
+    raise TypeError(f"{kind.__name__} has no type of its reply")
 
 
 def read_reply(operation: Operation[ReplyT], result: Mapping[str, Any]) -> ReplyT:
@@ -96,10 +94,10 @@ def read_reply(operation: Operation[ReplyT], result: Mapping[str, Any]) -> Reply
 
     Args:
         operation: The operation.
-        result: The map that arrived.
+        result: The received map.
 
     Raises:
-        ProtocolError: If it is no reply to the operation.
+        ProtocolError: If it is not a reply to the operation.
     """
     try:
         reply: ReplyT = msgspec.convert(result, reply_type(type(operation)))

@@ -6,17 +6,17 @@ from typing import Final
 
 __all__ = ["TokenBucket"]
 
-_ENOUGH: Final = 1 - 1e-6  # after the requested time, rounding must not request a little more
+_ENOUGH: Final = 1 - 1e-6  # a rounding error must not ask for another wait after the returned one
 
 
 class TokenBucket:
-    """Lets through `rate` things per second, and a burst of one second's after a pause."""
+    """A token bucket: `rate` tokens per second, with a burst of at most `rate` after a pause."""
 
     def __init__(self, rate: float) -> None:
         """Make a full bucket.
 
         Args:
-            rate: Things per second, at least 1.
+            rate: Tokens per second, at least 1.
         """
         self._rate = rate
         self._tokens = rate
@@ -26,10 +26,10 @@ class TokenBucket:
         """Take a token, or return how long to wait for one.
 
         Args:
-            now: Seconds on a clock of which only differences count. A clock that goes back counts as standing still.
+            now: Seconds on any clock. A clock that is set back counts as stopped.
 
         Returns:
-            0.0 if a token was taken; else the seconds until there is one.
+            0.0 if a token was taken; otherwise the seconds until there is one.
         """
         before = now if self._at is None else self._at
         self._at = max(now, before)

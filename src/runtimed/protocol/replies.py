@@ -1,4 +1,4 @@
-"""Replies that several operations share; those of one operation stand beside it."""
+"""Replies that several operations share. A reply of one operation is defined beside it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 class Done(ReplyBody, frozen=True):
-    """It was done, and there is nothing to say."""
+    """The operation succeeded, with no further content."""
 
 
 class EventPage(ReplyBody, frozen=True):
     """A page of stored events.
 
     Attributes:
-        events: The number of each, and its own bytes.
-        last: After which reading goes on.
-        more: Whether there is something to read on for.
+        events: Pairs of number and encoded event.
+        last: The number after which the next page starts.
+        more: Whether there is a next page.
     """
 
     events: list[tuple[int, bytes]]
@@ -30,12 +30,12 @@ class EventPage(ReplyBody, frozen=True):
 
 
 class InPieces(ReplyBody, Generic[T], frozen=True):
-    """The beginning of a value that may be large and concerns the client alone; `ReadReply` gives the rest of it.
+    """The first piece of a value that may be large; `ReadReply` reads the others.
 
     Attributes:
-        piece: The first of the value's MessagePack, at most 1 MiB.
-        size: Bytes of all of it.
-        reply_id: By which the rest is asked for; None if there is none.
+        piece: At most 1 MiB of the value's MessagePack.
+        size: Size of all of it, in bytes.
+        reply_id: Id for `ReadReply`; None if this is the only piece.
     """
 
     piece: bytes
@@ -44,13 +44,13 @@ class InPieces(ReplyBody, Generic[T], frozen=True):
 
 
 class KernelAnswer(ReplyBody, frozen=True):
-    """The content of the kernel's reply, as the Jupyter messaging protocol has it, cut to what fits into a frame."""
+    """The content of the kernel's reply, as in the Jupyter messaging protocol, truncated to fit into a frame."""
 
     content: dict[str, Any]
 
 
 class GetBlobReply(ReplyBody, frozen=True):
-    """At most 1 MiB of a blob; empty behind its end."""
+    """A piece of a blob, at most 1 MiB; empty behind its end."""
 
     data: bytes
 
@@ -62,6 +62,6 @@ class GetVariableReply(ReplyBody, frozen=True):
 
 
 class GetResultValueReply(ReplyBody, frozen=True):
-    """A pickled value of plain data; None where its text has to do."""
+    """A pickled value of plain data; None if only its text is available."""
 
     value: bytes | None = None

@@ -1,4 +1,4 @@
-"""The JSON schema of the whole protocol, made from the definitions: messages, operations with their replies, events."""
+"""Generates the JSON schema of the protocol from its definitions: messages, operations with their replies, events."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _MESSAGES: Final[dict[str, tuple[Any, ...]]] = {
 def schema() -> dict[str, Any]:
     """Return the schema as plain JSON values.
 
-    Its `messages`, `operations` and `events` refer to `$defs`. What is bytes on the wire, which is MessagePack, is a
-    text in base64 here.
+    Its `messages`, `operations` and `events` refer to `$defs`. The wire format is MessagePack; bytes are described as
+    base64 text.
 
     Source: JSON Schema 2020-12.
     """
@@ -69,7 +69,7 @@ def schema() -> dict[str, Any]:
         "events": {str(kind.__struct_config__.tag): place[kind] for kind in events},
         "$defs": dict(sorted(components.items())),
     }
-    # msgspec names a request by all operations that it may hold.
+    # msgspec composes a request's name from those of all its operations.
     text = json.dumps(found)
     for name, kind in _REQUESTS.items():
         text = text.replace(place[kind]["$ref"].removeprefix("#/$defs/"), name)

@@ -1,4 +1,4 @@
-"""What clients ask of the daemon about sessions as a whole, and about the daemon itself, each with its reply."""
+"""Operations on whole sessions and on the daemon itself, each with its reply."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from runtimed.protocol.operation import InRoom, OnSession, Operation, ReplyBody
 from runtimed.protocol.replies import Done
 
 __all__ = [
-    "MAX_LOG_PAGE",
+    "MAX_AUDIT_PAGE",
     "DeleteSession",
     "DeleteSessionReply",
     "FindSessions",
     "FlushPool",
     "FoundIds",
-    "GetLog",
-    "GetLogReply",
+    "GetAudit",
+    "GetAuditReply",
     "GetSession",
     "GetSessionReply",
     "GetStatus",
@@ -38,18 +38,18 @@ __all__ = [
     "StopSessionReply",
 ]
 
-MAX_LOG_PAGE: Final = 1000
-"""Most entries of a session's log in one reply."""
+MAX_AUDIT_PAGE: Final = 1000
+"""Most entries of a session's audit log in one reply."""
 
 
 class JoinReply(ReplyBody, frozen=True):
-    """`last` is the number of the latest event in the session's log."""
+    """`last` is the number of the session's latest event."""
 
     last: int
 
 
 class Join(InRoom[JoinReply], frozen=True, tag="join"):
-    """Join a session, as long as this connection lasts. Changes nothing for a session that never started."""
+    """Join a session as a peer, until the connection ends. Joining alone does not start a session."""
 
     kind = None
     is_use = False
@@ -70,28 +70,28 @@ class GetSession(OnSession[GetSessionReply], frozen=True, tag="session"):
     """Read a session's status. Raises SessionNotFound."""
 
 
-class GetLogReply(ReplyBody, frozen=True):
-    """A page of a session's log, the newest first."""
+class GetAuditReply(ReplyBody, frozen=True):
+    """A page of a session's audit log, newest first."""
 
     entries: list[AuditEntry]
 
 
-class GetLog(OnSession[GetLogReply], frozen=True, tag="log"):
-    """Read who did what in a session, whatever its state. No use of the session. Raises SessionNotFound."""
+class GetAudit(OnSession[GetAuditReply], frozen=True, tag="audit"):
+    """Read a page of a session's audit log, in any state. Does not count as use. Raises SessionNotFound."""
 
     page: Page = 1
-    page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_LOG_PAGE)] = 100
+    page_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_AUDIT_PAGE)] = 100
 
 
 class ListSessionsReply(ReplyBody, frozen=True):
-    """Sessions, newest access first. `next` is where the list goes on; None after `count` sessions, or at the end."""
+    """A page of sessions, most recently accessed first. `next` is the next page's index; None after the last page."""
 
     sessions: list[SessionStatus]
     next: int | None = None
 
 
 class ListSessions(Operation[ListSessionsReply], frozen=True, tag="sessions"):
-    """List sessions from index `start`, until a page is full."""
+    """List at most `count` sessions from index `start`, a page at a time."""
 
     status: Literal["active", "closed", "error", "timed_out"] | None = None
     kind: Literal["kernel", "browser"] | None = None
@@ -100,15 +100,15 @@ class ListSessions(Operation[ListSessionsReply], frozen=True, tag="sessions"):
 
 
 class FoundIds(ReplyBody, frozen=True):
-    """Ids that begin with a text, as many as one reply takes."""
+    """The ids that begin with a prefix, as many as fit into a reply."""
 
     ids: list[str]
 
 
 class FindSessions(Operation[FoundIds], frozen=True, tag="find_sessions"):
-    """Find the ids of sessions that begin with a text, for somebody who types one: newest access first.
+    """Find the session ids that begin with a prefix, most recently accessed first, for completion.
 
-    No use of any session.
+    Does not count as use.
     """
 
     prefix: str = ""
@@ -117,14 +117,19 @@ class FindSessions(Operation[FoundIds], frozen=True, tag="find_sessions"):
 
 
 class StopSessionReply(ReplyBody, frozen=True):
-    """`waits` says what a dead host has left that cannot be read now, and is taken when it can be."""
+    """The session is stopped.
+
+    Attributes:
+        started_here: Whether this client started the session.
+        waits: A sentence if a dead host left events that are unreadable at the moment; they are read later.
+    """
 
     started_here: bool
     waits: str | None = None
 
 
 class StopSession(OnSession[StopSessionReply], frozen=True, tag="stop"):
-    """End a session for everybody; one that ended already stays as it is.
+    """Stop a session for all clients. Does nothing if it has ended already.
 
     With `only_if_started_by_me`, a session that another client started is only left.
     """
@@ -134,33 +139,33 @@ class StopSession(OnSession[StopSessionReply], frozen=True, tag="stop"):
 
 
 class DeleteSessionReply(ReplyBody, frozen=True):
-    """`deleted` is whether there was such a session."""
+    """`deleted` is whether the session existed."""
 
     deleted: bool
 
 
 class DeleteSession(OnSession[DeleteSessionReply], frozen=True, tag="delete_session"):
-    """Delete an ended session with its data; raises SessionError if it is active. Its clients are disconnected.
+    """Delete an ended session with its data, and disconnect its clients. Raises SessionError if it is active.
 
-    Where there is no such session nothing happens, so that sending again is harmless.
+    Idempotent: an unknown session is ignored.
     """
 
 
 class RestoreNotebookReply(ReplyBody, frozen=True):
-    """`cells` is how many cells came back."""
+    """`cells` is the number of restored cells."""
 
     cells: int
 
 
 class RestoreNotebook(InRoom[RestoreNotebookReply], frozen=True, tag="restore"):
-    """Bring back what of the notebook was found damaged and set aside, if it is whole after all.
+    """Restore the notebook's document that was found damaged and set aside, if it is readable after all.
 
     Raises SessionNotFound, SessionError, StorageError.
     """
 
 
 class RoomStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """An open room."""
+    """The status of an open room."""
 
     notebook_id: str
     active_peers: int
@@ -171,7 +176,7 @@ class RoomStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetStatusReply(ReplyBody, frozen=True):
-    """The daemon's state, and a page of its rooms. `next_room` is where they go on, None at the end."""
+    """The daemon's status and a page of its rooms. `next_room` is the next page's index, None after the last page."""
 
     status: DaemonStatus
     rooms: list[RoomStatus]
@@ -179,19 +184,19 @@ class GetStatusReply(ReplyBody, frozen=True):
 
 
 class GetStatus(Operation[GetStatusReply], frozen=True, tag="status"):
-    """Read the daemon's state, and its rooms from index `first_room` until a page is full. A ping, too."""
+    """Read the daemon's status and a page of its rooms from index `first_room`. Also serves as a ping."""
 
     first_room: Index = 0
 
 
 class ShutdownDaemon(Operation[Done], frozen=True, tag="shutdown_daemon"):
-    """End the daemon, and every session with it unless `keep_kernels`. The connection ends behind the reply."""
+    """Shut the daemon down, with every session unless `keep_kernels`. The connection ends after the reply."""
 
     keep_kernels: bool = False
 
 
 class FlushPool(Operation[Done], frozen=True, tag="flush_pool"):
-    """End the spares, which the reply waits for; more are made after the next start of a kernel or browser."""
+    """End the spare hosts, and reply when they have ended. The next start of a kernel or browser makes new ones."""
 
 
 SessionDaemonOperation = (
@@ -201,11 +206,11 @@ SessionDaemonOperation = (
     | ShutdownDaemon
     | FlushPool
     | GetSession
-    | GetLog
+    | GetAudit
     | StopSession
     | DeleteSession
 )
-"""Those which the daemon performs itself: no room is opened for them."""
+"""Operations that the daemon performs itself, without opening a room."""
 
 SessionRoomOperation = Join | RestoreNotebook
-"""Those which are performed in a session's room."""
+"""Operations that are performed in a session's room."""

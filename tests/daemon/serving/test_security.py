@@ -29,7 +29,7 @@ from runtimed.protocol.document_operations import DeleteCell
 from runtimed.protocol.execution_operations import Enqueue
 from runtimed.protocol.kernel_operations import DescribeProcess
 from runtimed.protocol.messages import PROTOCOL_VERSION, Failure, Hello, Message, Refusal, Reply, Request, Welcome
-from runtimed.protocol.session_operations import GetLog, GetSession, GetStatus, Join, StopSession
+from runtimed.protocol.session_operations import GetAudit, GetSession, GetStatus, Join, StopSession
 from runtimed.settings import read_settings
 from tests.conftest import own_daemon, processes_of, wait_until
 from tests.wire import Wire
@@ -514,7 +514,7 @@ def test_a_greeting_with_an_absurd_name_is_refused_in_a_sentence(shared_daemon, 
     "operation",
     [
         GetSession(notebook_id="x" * 10**7),
-        GetLog(notebook_id="x" * 10**7),
+        GetAudit(notebook_id="x" * 10**7),
         StopSession(notebook_id="x" * 10**7),
         Join(notebook_id="x" * 10**7),
         GetSession(notebook_id="\ud800"),

@@ -42,9 +42,9 @@ def get_log(notebook: Notebook, page: int = 1, page_size: int = 100) -> Flow[lis
     Raises:
         SessionNotFound: If it never started.
     """
-    if page < 1 or not 1 <= page_size <= session_ops.MAX_LOG_PAGE:
-        raise ValueError(f"page counts from 1, and page_size from 1 to {session_ops.MAX_LOG_PAGE}")
-    reply = yield from ask(session_ops.GetLog(notebook_id=notebook.id, page=page, page_size=page_size))
+    if page < 1 or not 1 <= page_size <= session_ops.MAX_AUDIT_PAGE:
+        raise ValueError(f"page counts from 1, and page_size from 1 to {session_ops.MAX_AUDIT_PAGE}")
+    reply = yield from ask(session_ops.GetAudit(notebook_id=notebook.id, page=page, page_size=page_size))
     return reply.entries
 
 

@@ -79,7 +79,7 @@ def _in_daemon(daemon: Daemon, peer: Peer, operation: DaemonOperation) -> Answer
             return session_ops.GetSessionReply(
                 session=session_status(daemon, daemon.registry.get(operation.notebook_id))
             )
-        case session_ops.GetLog():
+        case session_ops.GetAudit():
             row = daemon.registry.get(operation.notebook_id)
             work = daemon.room(row.session_id).contents.audit()
             steps = daemon.registry.history(row.session_id)
@@ -393,8 +393,8 @@ async def _stop(daemon: Daemon, peer: Peer, operation: session_ops.StopSession) 
     return session_ops.StopSessionReply(started_here=started_here, waits=waits)
 
 
-async def _log(page: Awaitable[list[AuditEntry]]) -> session_ops.GetLogReply:
-    return session_ops.GetLogReply(entries=await page)
+async def _log(page: Awaitable[list[AuditEntry]]) -> session_ops.GetAuditReply:
+    return session_ops.GetAuditReply(entries=await page)
 
 
 async def _answered(work: Awaitable[ReplyT]) -> ReplyT:
