@@ -237,8 +237,8 @@ def test_user_expressions_that_are_too_large_or_no_objects_say_so() -> None:
 
     assert found["good"] == good
     assert (found["large"]["ename"], found["odd"]["ename"]) == ("LeftOut", "LeftOut")
-    assert f"of {MAX_INLINE} that pass" in found["large"]["evalue"]
-    assert found["odd"]["evalue"] == "it is no JSON object"
+    assert f"the limit is {MAX_INLINE}" in found["large"]["evalue"]
+    assert found["odd"]["evalue"] == "it is not a JSON object"
 
 
 @pytest.mark.parametrize("content", [{}, {"user_expressions": None}, {"user_expressions": [1]}])

@@ -61,7 +61,7 @@ def test_an_update_that_cannot_be_stored_comes_again() -> None:
     found = following(opened("o", "OutputModel"))
     shown(found, "o")
     found.follow(changed("o", msg_id="e"), "e")
-    found.take(printed("x" * 2_000_000), 0.0, "e")
+    found.capture(printed("x" * 2_000_000), 0.0, "e")
     with pytest.raises(StorageError):
         found.updates(lambda execution_id: Origin(0.0, execution_id), full)
     assert len(texts(found)) == 1
@@ -72,16 +72,16 @@ def test_an_output_widget_holds_so_much_and_says_what_it_left_out() -> None:
     found = following(opened("o", "OutputModel", msg_id="e"))
     shown(found, "o")
     for _ in range(3):
-        found.take(printed("x" * (MAX_CONTENT // 2)), 0.0, "e")
+        found.capture(printed("x" * (MAX_CONTENT // 2)), 0.0, "e")
     (text,) = texts(found)
     assert text["size"] < MAX_CONTENT  # a blob
-    found.take(cleared(wait=True), 0.0, "e")
-    found.take(printed("fresh"), 0.0, "e")
+    found.capture(cleared(wait=True), 0.0, "e")
+    found.capture(printed("fresh"), 0.0, "e")
     assert texts(found) == ["fresh"]
-    found.take(printed("x" * MAX_CONTENT), 0.0, "e")
+    found.capture(printed("x" * MAX_CONTENT), 0.0, "e")
     assert texts(found)[0].startswith("fresh\n[")
     assert texts(found) == []
-    found.take(cleared(wait=False), 0.0, "e")
+    found.capture(cleared(wait=False), 0.0, "e")
     assert texts(found) == [""]
 
 
@@ -89,8 +89,8 @@ def test_clearing_again_and_again_fills_nothing() -> None:
     found = following(opened("o", "OutputModel", msg_id="e"))
     shown(found, "o")
     for number in range(50):
-        found.take(cleared(wait=True), 0.0, "e")
-        found.take(printed(f"{number}" + "x" * (MAX_CONTENT // 10)), 0.0, "e")
+        found.capture(cleared(wait=True), 0.0, "e")
+        found.capture(printed(f"{number}" + "x" * (MAX_CONTENT // 10)), 0.0, "e")
     assert found.due_in == widgets.INTERVAL
     texts(found)
     assert [message["comm_id"] for message in found.news_for_kernel()] == ["o"]
@@ -107,7 +107,7 @@ def test_the_widgets_that_stood_still_for_longest_are_forgotten(monkeypatch: pyt
     found.follow(changed("a", value="new"), "e")
     found.follow(changed("d", value="new"), "e")
     assert texts(found) == ["new"]
-    assert found.takes("e")  # one that takes output is needed as long as it does
+    assert found.captures("e")  # one that takes output is needed as long as it does
 
 
 def test_what_all_hold_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

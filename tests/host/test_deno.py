@@ -91,7 +91,7 @@ def test_an_exception_is_an_output_with_its_place(deno: Session) -> None:
     [
         ("throw 'too hot'", "too hot"),
         ("await Promise.reject(new RangeError('too cold'))", "too cold"),
-        ("let x = = 3", "Execution failed. Deno says no more; look for a syntax error, or an import of a package"),
+        ("let x = = 3", "Execution failed. Deno gives no reason; look for a syntax error, or an import of a package"),
     ],
 )
 def test_whatever_fails_says_why_in_the_lines_that_are_shown(deno: Session, code: str, said: str) -> None:

@@ -1,1 +1,1 @@
-"""Executions: the queue, and events folded into outputs. Nothing here waits."""
+"""Executions, sans I/O: the queue, the translation of Jupyter messages, and the folding of events into outputs."""

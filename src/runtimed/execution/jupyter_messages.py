@@ -1,7 +1,7 @@
 """Translates Jupyter messages into the events of `runtimed.protocol.events`.
 
-Any kernel may send anything, so no message is trusted to have its documented shape. Unreadable content is skipped and
-logged, never raised. Nothing here waits, and time is an argument.
+A kernel may send anything, so no message is trusted to have its documented shape. Unreadable content is skipped and
+logged; it never raises. Nothing here waits, and time is an argument.
 
 Source: Messaging in Jupyter 5.5, https://jupyter-client.readthedocs.io/en/stable/messaging.html
 """
@@ -48,12 +48,12 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Store = Callable[[bytes], str]
-"""Keeps a large value and gives its SHA-256 in hexadecimal. What it raises passes through."""
+"""Stores a large value and returns its SHA-256 in hexadecimal. Its errors propagate."""
 
 OUTPUT_TYPES: Final = frozenset(
     {"stream", "display_data", "execute_result", "update_display_data", "error", "clear_output"}
 )
-"""The message types that are output of an execution."""
+"""The message types that carry outputs of an execution."""
 
 _DISPLAY_KINDS: Final[dict[str, Literal["display_data", "execute_result", "update_display_data"]]] = {
     "display_data": "display_data",
@@ -61,14 +61,14 @@ _DISPLAY_KINDS: Final[dict[str, Literal["display_data", "execute_result", "updat
     "update_display_data": "update_display_data",
 }
 _MAX_BUNDLE: Final = 4 * MAX_INLINE
-"""Bytes of all inline values of one display together; those beyond become blobs, so that the event fits a frame."""
+"""Total size of a display's inline values, in bytes; others become blobs, so that the event fits into a frame."""
 _MAX_COMM: Final = 8 * MAX_INLINE
-"""Bytes of a message of a comm, so that it fits a frame."""
+"""Largest comm message in bytes, so that it fits into a frame."""
 _MAX_MIME_TYPES: Final = 1000
 _MAX_NAME: Final = 1000
-"""Characters of a MIME type, a display id or the name of an exception."""
+"""Longest MIME type, display id or exception name, in characters."""
 _MAX_SUMMARY: Final = 2000
-"""Characters of the sentence that says how an execution ended."""
+"""Longest message about the end of an execution, in characters."""
 _BINARY_APPLICATION: Final = frozenset(
     {
         "application/gzip",
@@ -82,13 +82,13 @@ _BINARY_APPLICATION: Final = frozenset(
 
 
 _DENO_REFUSED: Final = "Execution failed"
-"""All that Deno says, on any channel and on standard error, of code that it cannot begin to run (2.9.8, measured)."""
-_DENO_HINT: Final = "Deno says no more; look for a syntax error, or an import of a package that cannot be had"
+"""Deno's whole report, on all channels and standard error, about code that it cannot start to run (2.9.8, measured)."""
+_DENO_HINT: Final = "Deno gives no reason; look for a syntax error, or an import of a package that is not available"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """When something happened, and to which execution of which cell."""
+    """The common fields of an execution's events; see `runtimed.protocol.events`."""
 
     at: float
     execution_id: str | None = None
@@ -99,12 +99,12 @@ def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[
     """Translate one message of the iopub or stdin channel.
 
     Args:
-        message: Parsed, with `msg_type` and `content`; the rest is ignored, buffers included.
+        message: The parsed message; only `msg_type` and `content` are read.
         origin: Time, execution and cell of the events.
         store: Stores values that are too large for an event.
 
     Returns:
-        The events, in order: several for a long stream, none for what is no output (status, comm, unreadable content).
+        The events, in order: several for a long stream, none for other messages (status, comm) or unreadable content.
     """
     content = message.get("content")
     msg_type = message.get("msg_type")
@@ -130,14 +130,14 @@ def events_of(message: Mapping[str, Any], origin: Origin, store: Store) -> list[
 
 
 def failure_of_reply(content: Mapping[str, Any], origin: Origin) -> Failed:
-    """Return the error that an execute_reply reports, for a kernel that published no error message."""
+    """Return the error of an execute_reply, for a kernel that published no error message."""
     if content.get("evalue") == _DENO_REFUSED and not content.get("traceback"):
         return _failed({**content, "evalue": f"{_DENO_REFUSED}. {_DENO_HINT}"}, origin)
     return _failed(content, origin)
 
 
 def summary_of_reply(content: Mapping[str, Any]) -> str | None:
-    """Return a sentence that says how an execution failed; None if it succeeded."""
+    """Return how an execution failed, in one sentence; None if it succeeded."""
     match content.get("status"):
         case "ok":
             return None
@@ -149,15 +149,15 @@ def summary_of_reply(content: Mapping[str, Any]) -> str | None:
 
 
 def pager_of_reply(content: Mapping[str, Any], origin: Origin, store: Store) -> list[Display]:
-    """Return the pager payload of an execute_reply (`print?`) as displays."""
+    """Return the pages in an execute_reply's payload (`print?`) as displays."""
     return [_display("display_data", page, origin, store) for page in _payload(content) if _is_page(page)]
 
 
 def payload_of_reply(content: Mapping[str, Any], origin: Origin) -> tuple[str, list[Stream]]:
-    """Return what an execute_reply asks of the frontend (`%load` asks for a next input), but for its pages.
+    """Return the payload of an execute_reply without its pages: requests to the frontend, such as `set_next_input`.
 
     Returns:
-        JSON text of a list of objects, each with its `source`; and notes that say which are left out as too large.
+        JSON text of a list of objects, each with a `source`; and a note for each entry that is too large.
     """
     kept: list[str] = []
     notes: list[Stream] = []
@@ -173,15 +173,15 @@ def payload_of_reply(content: Mapping[str, Any], origin: Origin) -> tuple[str, l
             left -= len(text)
             kept.append(text)
         else:
-            note = f"[{entry['source']} was left out: it has {len(text)} bytes, of {MAX_INLINE} that pass]\n"
+            note = f"[{entry['source']} was left out: it has {len(text)} bytes, the limit is {MAX_INLINE}]\n"
             notes.append(Stream(name="stderr", text=_shorten(note, _MAX_SUMMARY), **_fields(origin)))
     return f"[{','.join(kept)}]", notes
 
 
 def user_expressions_of_reply(content: Mapping[str, Any]) -> str:
-    """Return what came of the user expressions of an execution, as JSON text.
+    """Return the values of an execution's user expressions, as JSON text.
 
-    Of each its content as execute_reply has it; one that is too large, or no object, says so as an error does.
+    Each has the form of execute_reply. One that is too large, or not an object, is replaced by an error.
 
     Source: Jupyter messaging 5.4, "Execution results".
     """
@@ -194,25 +194,25 @@ def user_expressions_of_reply(content: Mapping[str, Any]) -> str:
             left -= len(text)
             kept[str(name)] = value
         else:
-            why = "it is no JSON object" if text is None else f"it has {len(text)} bytes, of {MAX_INLINE} that pass"
+            why = "it is not a JSON object" if text is None else f"it has {len(text)} bytes, the limit is {MAX_INLINE}"
             kept[str(name)] = {"status": "error", "ename": "LeftOut", "evalue": why, "traceback": []}
     return json.dumps(kept)
 
 
 def comm_body(message: Mapping[str, Any]) -> CommBody | None:
-    """Return a comm_open, comm_msg or comm_close message as it travels; None if it is unreadable, or too large.
+    """Return the wire form of a comm_open, comm_msg or comm_close message; None if it is unreadable or too large.
 
     Args:
-        message: Parsed, with `msg_type`, `content`, `metadata` and `buffers`.
+        message: The parsed message, with `msg_type`, `content`, `metadata` and `buffers`.
     """
     buffers = tuple(message["buffers"])
     content, metadata = _json_of(message["content"]), _json_of(message["metadata"])
     if content is None or metadata is None or not isinstance(message["content"], Mapping):
-        logger.warning("skipped a %s message that is no JSON object", message["msg_type"])
+        logger.warning("skipped a %s message that is not a JSON object", message["msg_type"])
         return None
     size = len(content) + len(metadata) + sum(map(len, buffers))
     if size > _MAX_COMM:
-        logger.warning("skipped a %s message of %d bytes, of %d that pass", message["msg_type"], size, _MAX_COMM)
+        logger.warning("skipped a %s message of %d bytes, the limit is %d", message["msg_type"], size, _MAX_COMM)
         return None
     return CommBody(msg_type=message["msg_type"], content=content, metadata=metadata, buffers=buffers)
 
@@ -225,7 +225,7 @@ def _json_of(value: Any) -> str | None:
 
 
 def asks_exit(content: Mapping[str, Any]) -> bool:
-    """Whether an execution asked its kernel to end, as `exit()` does."""
+    """Whether an execution requested the end of its kernel, as `exit()` does."""
     return any(entry["source"] == "ask_exit" and not entry.get("keepkernel") for entry in _payload(content))
 
 
@@ -272,14 +272,14 @@ def _failed(content: Mapping[str, Any], origin: Origin) -> Failed:
     return Failed(
         ename=_shorten(_text(content.get("ename")) or "Error", _MAX_NAME),
         evalue=_shorten(_text(content.get("evalue")) or "", MAX_INLINE // 4),
-        # Deno sends one empty line where something else than an Error was thrown, behind which the value would vanish.
+        # For a thrown value that is not an Error, Deno sends one empty line, which would be shown instead of the value.
         traceback=tuple(_shorten_lines(lines)) if any(lines) else (),
         **_fields(origin),
     )
 
 
 def _shorten_lines(lines: list[str]) -> Iterator[str]:
-    """Keep a traceback within a frame: an exception may quote a value of any size, in several of its lines."""
+    """Truncate a traceback to fit into a frame: an exception may quote a value of any size, in several lines."""
     left = MAX_INLINE // 2
     for index, line in enumerate(lines):
         if left <= 0:
@@ -290,12 +290,12 @@ def _shorten_lines(lines: list[str]) -> Iterator[str]:
 
 
 def _shorten(text: str, limit: int) -> str:
-    """Truncate a text to about `limit` code points, and say so in it."""
+    """Truncate a text to `limit` code points, with a note about the rest."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} characters left out)"
 
 
 def _text(value: object) -> str | None:
-    """Read a text that some kernels send as a list of lines, as it would stand in a notebook file."""
+    """Return a text; some kernels send it as a list of lines, the form of notebook files."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(isinstance(line, str) for line in value):
@@ -304,7 +304,7 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    # A larger number would not fit into MessagePack.
+    # MessagePack has no larger integer.
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 else None
 
 
@@ -337,7 +337,7 @@ def _bundle(data: object, store: Store) -> dict[str, Any]:
     left = _MAX_BUNDLE
     for mime_type, raw in data.items():
         if not isinstance(mime_type, str) or len(mime_type) > _MAX_NAME or len(bundle) == _MAX_MIME_TYPES:
-            logger.warning("skipped a value of a display: its MIME type is no short text, or one of too many")
+            logger.warning("skipped a value of a display: its MIME type is not a short text, or there are too many")
             continue
         value = _value(mime_type.lower(), raw)
         if value is None:
@@ -383,7 +383,7 @@ def _is_binary(mime_type: str) -> bool:
 
 def _json(value: object) -> str | None:
     try:
-        # Non-finite numbers and lone surrogates must come out as they came in; msgspec, which is faster, refuses them.
+        # Non-finite numbers and lone surrogates must stay as they are; msgspec is faster, but rejects them.
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
         return None

@@ -1,7 +1,7 @@
-"""Measures the size of an execution's outputs for a reader that holds them all. Nothing here waits or stores anything.
+"""Measures the size of an execution's outputs as a reader keeps them. Nothing here waits or stores anything.
 
-Only what a reader keeps counts: an update of a display replaces what it updates, and cleared outputs weigh nothing.
-Sizes are those of the events' own bytes, and of the blobs that they refer to.
+An update of a display replaces the earlier value, and cleared outputs count nothing. A size is that of the encoded
+event plus the blobs that it refers to.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from runtimed.protocol.events import BrowserLogged, Clear, Display, Event, Faile
 __all__ = ["ERRORS_FREE", "Measure", "OutputSizes"]
 
 ERRORS_FREE: Final = 16 * 2**20
-"""Bytes of errors of one execution that count as no output: how an execution failed must always arrive."""
+"""Bytes of one execution's errors that do not count as output, so that its failure always reaches the reader."""
 
 _MAX_EXECUTIONS: Final = 1000
-"""Capacity of the cache, in executions. A full cache is cleared, and the next updates count as new."""
+"""Capacity of the cache, in executions. A full cache is cleared, and the next updates count in full."""
 
 
 class Measure(NamedTuple):
     """The effect of one event on the size of its execution's outputs.
 
     Attributes:
-        output: Bytes that it adds; None if it is no output.
-        clears: Whether it clears them all.
+        output: Bytes that it adds; None if it is not an output.
+        clears: Whether it clears all outputs.
         blobs: SHA-256 of the blobs that it refers to.
     """
 
@@ -35,7 +35,7 @@ class Measure(NamedTuple):
 
 
 class OutputSizes:
-    """Measures the events of a session in the order in which they are stored."""
+    """Measures the events of a session, given in the order of storage."""
 
     def __init__(self) -> None:
         self._displays: dict[str, dict[str, int]] = {}
@@ -44,7 +44,7 @@ class OutputSizes:
 
     @property
     def remembered(self) -> int:
-        """How many sizes are remembered: those of displays, of updates of other executions' displays, and of errors."""
+        """Number of remembered sizes: of displays, of updates of other executions' displays, and of errors."""
         of_displays = (*self._displays.values(), *self._updates.values())
         return sum(map(len, of_displays)) + len(self._errors)
 
@@ -53,7 +53,7 @@ class OutputSizes:
 
         Args:
             event: The event.
-            size: Length of its own bytes.
+            size: Length of the encoded event, in bytes.
         """
         match event:
             case Stream():
@@ -77,7 +77,7 @@ class OutputSizes:
                 return Measure()
 
     def forget(self, execution_id: str | None = None) -> None:
-        """Forget an execution, or all; later events of it count as new."""
+        """Forget an execution, or all; its later updates count in full."""
         if execution_id is None:
             for remembered in (self._displays, self._updates, self._errors):
                 remembered.clear()
@@ -90,7 +90,7 @@ class OutputSizes:
             return size
         execution_id = event.execution_id or ""
         is_update = event.kind == "update_display_data"
-        # What another execution shows is remembered as long as this one runs.
+        # Updates of another execution's display are remembered while this execution runs.
         of_others = is_update and event.display_id not in self._displays.get(execution_id, ())
         remembered = self._updates if of_others else self._displays
         displays = remembered.get(execution_id)
@@ -99,7 +99,7 @@ class OutputSizes:
                 remembered.clear()
             displays = remembered[execution_id] = {}
         before = displays.get(event.display_id, 0)
-        # The largest one counts, so that the sum never gets smaller: whoever is past the limit stays there.
+        # The largest value counts, so that the sum never decreases and a reader beyond the limit stays there.
         displays[event.display_id] = max(before, size)
         return max(size - before, 0) if is_update else size
 

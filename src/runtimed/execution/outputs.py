@@ -1,4 +1,4 @@
-"""Folds the raw events of an execution into its outputs; nothing else does. Nothing here waits or fetches."""
+"""Folds the events of an execution into its outputs; the only module that does. Nothing here waits or fetches."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ __all__ = ["BlobValues", "Outcome", "OutputFold", "blobs_in", "plain_outputs", "
 Outcome = Literal["ok", "error", "cancelled", "died"]
 
 BlobValues = Mapping[str, bytes | str | StorageError]
-"""Contents of blobs by SHA-256; a text may be given as its UTF-8 bytes. An error stands for a content that is lost."""
+"""Contents of blobs by SHA-256; text may be given as UTF-8 bytes. An error stands for a lost content."""
 
 
 class OutputFold:
-    """The outputs of one execution, brought up to date event by event.
+    """The outputs of one execution, updated event by event.
 
-    Large values stay `Blob` references in `Output.data` until their contents are given: a caller folds all events,
-    fetches `missing_blobs`, and builds the result with them. Values that an update or a `clear_output` removed are
-    never fetched.
+    Large values stay `Blob` references in `Output.data` until their contents are given: a caller adds all events,
+    fetches `missing_blobs`, and builds the result with their contents. So values that an update or a `clear_output`
+    removed are never fetched.
 
-    Adding is linear in the size of the events. Reading costs the size of the outputs that changed since the last time.
+    Adding is linear in the size of the events; reading is linear in the outputs that changed since the last read.
     """
 
     def __init__(self, blobs: Callable[[Blob], bytes | str] | None = None) -> None:
         """Start without outputs.
 
         Args:
-            blobs: Reads a blob at once, for callers that can; each final blob is read once, when outputs are read.
+            blobs: Reads a blob, for callers that can do so at once; called once per blob when outputs are read.
         """
         self._blobs = blobs
         self._parts: list[TerminalText | _DisplayPart | Output] = []
@@ -65,20 +65,20 @@ class OutputFold:
         self._clear_at_next = False
         self._omitted: Omitted | None = None
         self.started_at: datetime | None = None
-        """When the kernel began with it, in UTC; None if it has not."""
+        """When the kernel started it, in UTC; None if it has not."""
         self.ended_at: datetime | None = None
         """When it ended, in UTC."""
         self.execution_count: int | None = None
         self.payload: tuple[dict[str, Any], ...] = ()
-        """What the kernel asks of the frontend, as `ExecutionResult.payload`."""
+        """See `ExecutionResult.payload`."""
         self.status: Outcome | None = None
-        """How it ended; None while it waits or runs."""
+        """How it ended; None while it is queued or running."""
 
     def add(self, event: Event) -> None:
-        """Fold the next event of this execution; late outputs, after `Finished`, count like any other.
+        """Add the next event of this execution. Late outputs, after `Finished`, are added, too.
 
-        An update of a display that is not here changes nothing: see `apply_update`. Outputs behind an `Omitted` are
-        left out until something clears the outputs.
+        An update of an unknown display changes nothing: see `apply_update`. Outputs behind an `Omitted` are left out
+        until the outputs are cleared.
         """
         match event:
             case Stream() | Display() if self._omitted is not None and not self._clear_at_next:
@@ -98,7 +98,7 @@ class OutputFold:
                 self._begin_output()
                 self._parts.append(_error_output(event))
             case Clear():
-                # A later clear without wait does at once what an earlier one put off.
+                # A clear without `wait` also performs an earlier one that waits for the next output.
                 self._clear_at_next = event.wait
                 if not event.wait:
                     self._clear()
@@ -112,12 +112,12 @@ class OutputFold:
                 if event.execution_count is not None:
                     self.execution_count = event.execution_count
             case Omitted():
-                # The first of what is left out does what an earlier clear put off.
+                # The first omitted output performs an earlier clear that waits for the next output.
                 self._begin_output()
                 known = self._omitted
                 if known is None or known.after == event.after:
                     self._omitted = event
-                else:  # after a broken connection, it counts from there on
+                else:  # after a reconnect, `after` counts from there on
                     self._omitted = msgspec.structs.replace(known, size=max(known.size, event.size))
             case Queued() | InputRequested() | KernelState() | CellChanged() | EnvProgress() | Comm():
                 pass
@@ -127,12 +127,12 @@ class OutputFold:
                 assert_never(event)
 
     def apply_update(self, event: Display) -> bool:
-        """Give every output of the event's display id the event's data and metadata.
+        """Replace the data and metadata of every output with the event's display id.
 
         The update may come from another execution: Jupyter's display ids belong to the kernel, not to a cell.
 
         Returns:
-            True if there was such an output.
+            Whether there is such an output.
         """
         parts = self._displays.get(event.display_id, []) if event.display_id is not None else []
         for part in parts:
@@ -146,23 +146,23 @@ class OutputFold:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The outputs so far. Without a reader of blobs, large values are `Blob` references."""
+        """The outputs so far. Without a `blobs` argument, large values are `Blob` references."""
         return tuple(self._output(part) for part in self._parts)
 
     @property
     def missing_blobs(self) -> list[Blob]:
-        """The blobs that the present outputs refer to and nobody has read, each once, in their order."""
+        """The unread blobs that the present outputs refer to, in order, without duplicates."""
         found = (value for output in self.outputs for value in (output.data or {}).values() if isinstance(value, Blob))
         return list({blob.sha256: blob for blob in found}.values())
 
     def outputs_with(self, blob_values: BlobValues) -> tuple[Output, ...]:
-        """Return the outputs with the contents of blobs in place; a blob that is not given stays a reference."""
+        """Return the outputs with the contents of blobs; a blob that is not given stays a reference."""
         return tuple(_resolve(output, blob_values) for output in self.outputs)
 
     def result(
         self, cell_id: CellId, execution_id: ExecutionId, blob_values: BlobValues | None = None
     ) -> ExecutionResult:
-        """Return the public result; `success` is False while it runs.
+        """Return the public result; `success` is False while the execution runs.
 
         Args:
             cell_id: The cell that was executed.
@@ -211,7 +211,7 @@ class OutputFold:
 
 
 def blobs_in(event: Event) -> list[Blob]:
-    """Return the blobs that one event refers to, in its order."""
+    """Return the blobs that an event refers to, in order."""
     if isinstance(event, BrowserLogged) and event.image is not None:
         return [event.image]
     if not isinstance(event, Display):
@@ -221,10 +221,10 @@ def blobs_in(event: Event) -> list[Blob]:
 
 
 def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionEvent | None:
-    """Return the public view of one raw event, or None where there is none.
+    """Return the public form of an event, None for one that is internal.
 
     Args:
-        event: The raw event.
+        event: The event.
         blob_values: Contents of `blobs_in(event)`; a blob that is not given stays a reference.
     """
     event_type: EventType
@@ -295,10 +295,10 @@ def to_public(event: Event, blob_values: BlobValues | None = None) -> ExecutionE
 
 
 def plain_outputs(events: Iterable[Event], blob_values: BlobValues) -> tuple[Output, ...]:
-    """Return the outputs in some events as the kernel sent them; consecutive texts of one stream are joined.
+    """Return the outputs in some events as the kernel sent them, with consecutive texts of one stream joined.
 
     Args:
-        events: Raw events of one execution, in order.
+        events: Events of one execution, in order.
         blob_values: Contents of the blobs that they refer to.
     """
     found: list[Output] = []
@@ -339,7 +339,7 @@ _OUTCOMES: Final[Mapping[Outcome, str]] = {
 
 
 class _DisplayPart:
-    """A display_data or execute_result output; its values are parsed when somebody reads them, not at each update."""
+    """A display_data or execute_result output. Its values are parsed lazily, not at each update."""
 
     __slots__ = ("_event", "_output")
 
@@ -373,10 +373,10 @@ def _error_output(event: Failed) -> Output:
 
 
 def _value(mime: str, raw: Any) -> Any:
-    """Return a value of a Display event as users see it; a blob's map as `Blob`.
+    """Return the public form of a value in a Display event; a blob in map form becomes a `Blob`.
 
     Raises:
-        ProtocolError: If it is another map.
+        ProtocolError: If it is any other map.
     """
     if isinstance(raw, dict):
         try:
@@ -387,7 +387,7 @@ def _value(mime: str, raw: Any) -> Any:
         try:
             return json.loads(raw)
         except (ValueError, RecursionError):
-            return raw  # what the kernel sent is better than nothing
+            return raw  # invalid JSON stays the text that the kernel sent
     return raw
 
 
@@ -413,9 +413,9 @@ def _payload(text: str) -> tuple[dict[str, Any], ...]:
 
 
 def _resolve(output: Output, values: BlobValues) -> Output:
-    """Return the output with those of its blobs that are in `values` replaced by their contents.
+    """Replace an output's blobs that are in `values` by their contents.
 
-    One of which a content is lost is replaced by an error that says so.
+    An output with a lost content is replaced by an error output.
     """
     data = output.data or {}
     found = [values[value.sha256] for value in data.values() if isinstance(value, Blob) and value.sha256 in values]

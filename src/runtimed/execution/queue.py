@@ -1,4 +1,4 @@
-"""The queue of a session's executions: events in, instructions out. Nothing here waits or does I/O."""
+"""The queue of a session's executions, sans I/O: events in, instructions out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Begin", "Drop", "ExecutionQueue", "Instruction", "Interrupt", "Ticke
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """An execution in the queue, and the client that put it there."""
+    """An execution in the queue, and the client that requested it."""
 
     execution_id: ExecutionId
     client_id: ClientId
@@ -22,14 +22,14 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Hand this execution to the kernel."""
+    """Send this execution to the kernel."""
 
     execution_id: ExecutionId
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """This execution is cancelled; it never began."""
+    """This execution was cancelled before it started."""
 
     execution_id: ExecutionId
     reason: str
@@ -37,7 +37,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Interrupt the kernel, which runs this execution."""
+    """Interrupt the kernel during this execution."""
 
     execution_id: ExecutionId
 
@@ -46,7 +46,7 @@ Instruction = Begin | Drop | Interrupt
 
 
 class ExecutionQueue:
-    """First in, first out; one runs at a time, and only while the kernel is ready."""
+    """A FIFO queue: one execution runs at a time, and only while the kernel is ready."""
 
     def __init__(self) -> None:
         self._waiting: deque[Ticket] = deque()
@@ -62,45 +62,45 @@ class ExecutionQueue:
 
     @property
     def running(self) -> ExecutionId | None:
-        """The execution that the kernel has."""
+        """The execution that the kernel runs."""
         return self._running.execution_id if self._running else None
 
     @property
     def waiting(self) -> list[ExecutionId]:
-        """The waiting executions, in order."""
+        """The queued executions, in order."""
         return [ticket.execution_id for ticket in self._waiting]
 
     @property
     def busy(self) -> bool:
-        """Whether anything runs or waits."""
+        """Whether an execution is running or queued."""
         return self._running is not None or bool(self._waiting)
 
     def add(self, ticket: Ticket) -> list[Instruction]:
-        """Append an execution."""
+        """Append an execution to the queue."""
         self._waiting.append(ticket)
         return self._next()
 
     def restore(self, running: Ticket | None, waiting: Iterable[Ticket]) -> list[Instruction]:
-        """Replace the content: the kernel, which takes executions, was out of sight meanwhile.
+        """Replace the content after reconnecting to a running kernel.
 
         Args:
-            running: What the kernel has.
-            waiting: What is behind it, in order. The kernel may have ended the first of these already: when that is
-                told, `finished` takes it away.
+            running: The execution that the kernel runs.
+            waiting: The queued ones, in order. The kernel may have finished some of them already; `finished` removes
+                them when their ends are reported.
         """
         self._running, self._waiting, self._ready = running, deque(waiting), True
         return self._next()
 
     def kernel_ready(self) -> list[Instruction]:
-        """The kernel is ready for executions."""
+        """Handle that the kernel is ready for executions."""
         self._ready = True
         return self._next()
 
     def kernel_gone(self, reason: str) -> list[Instruction]:
-        """The kernel ended or is being replaced: executions that waited for it never begin.
+        """Handle that the kernel ended or is being replaced: the queued executions are dropped.
 
-        The running one is not mentioned: whoever saw the kernel end says how it ended. What is queued from now on is
-        for the next kernel, however that was.
+        The end of the running one is reported separately, with `finished`; whether it failed does not affect what is
+        queued from now on, which is for the next kernel.
         """
         self._ready = False
         dropped = self._drop(lambda _ticket: True, reason)
@@ -108,13 +108,13 @@ class ExecutionQueue:
         return dropped
 
     def kernel_replaced(self) -> None:
-        """The kernel makes room for another by itself: what waits, waits for that."""
+        """Handle that the kernel's own code ends it for the next kernel: the queue waits for that one."""
         self._ready = False
 
     def finished(self, execution_id: ExecutionId, *, success: bool) -> list[Instruction]:
-        """The running execution ended. A failure drops what the same client queued behind it, and no other client's.
+        """Handle the end of an execution. A failure drops the later executions of the same client only.
 
-        Executions queued after an interrupt was requested stay: their client expected the failure.
+        Executions that were queued after the request for an interrupt stay, since their client expected the failure.
         """
         if self._running is None or self._running.execution_id != execution_id:
             self._waiting = deque(ticket for ticket in self._waiting if ticket.execution_id != execution_id)
@@ -130,12 +130,12 @@ class ExecutionQueue:
         return [*dropped, *self._next()]
 
     def interrupting(self) -> None:
-        """An interrupt of the running execution was requested."""
+        """Handle the request for an interrupt of the running execution."""
         if self._running is not None and self._behind_interrupt is None:
             self._behind_interrupt = frozenset(self.waiting)
 
     def cancel(self, execution_id: ExecutionId, reason: str) -> list[Instruction]:
-        """Cancel an execution, for this reason; an unknown one is ignored."""
+        """Cancel an execution, for this reason. An unknown one is ignored."""
         if self.running == execution_id:
             self.interrupting()
             return [Interrupt(execution_id)]

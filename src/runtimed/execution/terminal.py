@@ -1,4 +1,4 @@
-"""The text of a stream as a terminal shows it: carriage returns, backspaces and colours. Nothing here waits."""
+"""Renders the text of a stream as a terminal does: carriage returns, backspaces and colours. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["TerminalText"]
 class TerminalText:
     """The text of one stream output, with `\\r` and backspace applied.
 
-    Text without them is kept in the pieces in which it came, and joined when it is read. A line is taken apart
-    (`_Line`) once the first of them comes on it, until its end.
+    Text without them is kept in the pieces that arrived, and joined when it is read. A line with one of them becomes a
+    `_Line` until its end.
     """
 
     __slots__ = ("_done", "_escapes", "_line", "_output", "_pen", "_return", "_scanned", "_tail", "name")
@@ -26,8 +26,8 @@ class TerminalText:
         self.name = name
         self._done: list[str] = []  # whole lines, each piece ending with a newline
         self._tail: list[str] = []  # the current line, while it is plain
-        self._line: _Line | None = None  # the current line, once it is not; `_tail` is empty then
-        self._return = False  # the text so far ended with `\r`; what that means depends on what follows
+        self._line: _Line | None = None  # the current line, once it is not plain; `_tail` is empty then
+        self._return = False  # the text so far ended with `\r`, which may be the first half of `\r\n`
         self._escapes = False
         self._pen: _Pen = ()  # the colours in force after the first `_scanned` pieces of `_done`
         self._scanned = 0
@@ -40,10 +40,10 @@ class TerminalText:
         if self._return:
             text, self._return = "\r" + text, False
         if "\r" in text:
-            text = text.replace("\r\n", "\n")  # the end of a line, wherever the cursor is
+            text = text.replace("\r\n", "\n")  # ends the line, wherever the cursor is
             if text[-1] == "\r":
                 text, self._return = text[:-1], True
-        if self._line is None and "\r" not in text and "\b" not in text:  # nearly all text
+        if self._line is None and "\r" not in text and "\b" not in text:  # the common case
             self._add_plain(text)
             return
         position, end = 0, len(text)
@@ -69,7 +69,7 @@ class TerminalText:
             position = stop + 1
 
     def output(self) -> Output:
-        """Return the text so far, the same object until more is added."""
+        """Return the text so far; the same object until more is added."""
         if self._output is None:
             self._pen_here()
             self._done, self._scanned = ["".join(self._done)], 1
@@ -87,7 +87,7 @@ class TerminalText:
             self._tail.append(text[cut:])
 
     def _pen_here(self) -> _Pen:
-        """Return the colours in force where the current line begins; each piece is looked at once."""
+        """Return the colours in force where the current line begins; each piece is scanned once."""
         if self._escapes:
             fresh = "".join(self._done[self._scanned :])
             for match in _COLOUR.finditer(fresh):
@@ -100,10 +100,10 @@ class TerminalText:
 class _Line:
     """One line of a terminal, with a cursor.
 
-    What lies left of the cursor is a list of runs, what lies right of it a stack of them; moving to the start of the
-    line moves runs, not characters, so that a line of any length and any number of updates stay cheap.
-    Colours are properties of characters, as on a terminal: text written over other text has the colours in force then.
-    Other escape sequences have no width; they stay where they were written until text is written over that place.
+    A gap buffer: a list of runs left of the cursor, and a stack of runs right of it. Moving the cursor moves runs, not
+    characters, so that long lines and many updates are cheap.
+    Colours are properties of characters, as on a terminal: text that overwrites other text has the colours then in
+    force. Other escape sequences have no width; they stay in place until text is written over them.
     """
 
     __slots__ = ("_gap", "_held", "_left", "_pen", "_right", "_start_pen")
@@ -111,8 +111,8 @@ class _Line:
     def __init__(self, pen: _Pen) -> None:
         self._left: list[_Run] = []
         self._right: list[_Run] = []
-        self._gap = 0  # columns left of the cursor that an erasure left empty
-        self._held = ""  # the beginning of an escape sequence
+        self._gap = 0  # empty columns left of the cursor, after an erasure
+        self._held = ""  # an incomplete escape sequence
         self._start_pen = self._pen = pen
 
     def add(self, text: str) -> None:
@@ -152,7 +152,7 @@ class _Line:
         return self.text()
 
     def text(self) -> str:
-        """Return what the line shows, its colours written out; those in force now are in force at its end."""
+        """Return the line's text with colours as escape sequences; at its end, the present colours are in force."""
         pieces: list[str] = []
         pen = self._start_pen
         held = [_Run.of(self._held, self._pen, visible=False)] if self._held else []
@@ -214,7 +214,7 @@ class _Line:
 
 
 class _Run(NamedTuple):
-    """A piece of a line, all in one colour: `text[start:end]`. Moving its ends copies no text."""
+    """A piece of a line in one colour, `text[start:end]`. Moving its ends copies no text."""
 
     text: str
     start: int
@@ -237,8 +237,8 @@ _Pen = tuple[tuple[str, str], ...]
 _CONTROL: Final = re.compile(r"[\r\b]")
 _PLAIN: Final = re.compile(r"[^\r\b\x1b]+")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;:]{0,128}m")
-# ECMA-48 §5.4 (CSI), §5.6 (OSC: titles and links), two-character and charset escapes. Bounded, because the beginning
-# of a sequence is kept until its end comes.
+# ECMA-48 §5.4 (CSI), §5.6 (OSC: titles and links), two-character and charset escapes. Bounded, since an incomplete
+# sequence is buffered until its end arrives.
 _ESCAPE: Final = re.compile(
     r"\x1b(?:\[[0-?]{0,128}[ -/]{0,4}[@-~]|\][^\x07\x1b\r\b]{0,4096}(?:\x07|\x1b\\)|[ -/]{0,4}[0-Z\\^-~])"
 )
@@ -246,7 +246,7 @@ _BEGUN_ESCAPE: Final = re.compile(r"\x1b(?:\[[0-?]{0,128}[ -/]{0,4}|\][^\x07\x1b
 _ERASE_TO_END: Final = ("\x1b[K", "\x1b[0K")
 _ERASE_LINE: Final = "\x1b[2K"
 
-# SGR codes that end what others began (ECMA-48 §8.3.117): 22 ends 1 and 2, and so on; 39, 49 and 59 end a colour.
+# SGR codes that reset others (ECMA-48 §8.3.117): 22 resets 1 and 2, and so on; 39, 49 and 59 reset a colour.
 _ENDS: Final[Mapping[str, tuple[str, ...]]] = {
     "22": ("1", "2"),
     "23": ("3",),
@@ -293,7 +293,7 @@ def _pen_after(pen: _Pen, sequence: str) -> _Pen:
 
 
 def _transition(old: _Pen, new: _Pen) -> str:
-    """Return the shortest escape sequence that leads from one pen to another."""
+    """Return the shortest escape sequence that changes one pen into another."""
     if old == new:
         return ""
     if not new:

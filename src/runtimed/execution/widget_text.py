@@ -1,4 +1,4 @@
-"""Renders a Jupyter widget as text, and as HTML where only HTML can show it. Nothing here waits or keeps state.
+"""Renders a Jupyter widget as text, and as HTML if its content is HTML. Nothing here waits or keeps state.
 
 Source: the models of ipywidgets 8, https://github.com/jupyter-widgets/ipywidgets/blob/main/packages/schema
 """
@@ -17,12 +17,12 @@ from runtimed.models import Output
 __all__ = ["BOXES", "KINDS", "Rendered", "join", "render_output", "render_value"]
 
 BAR_WIDTH: Final = 20
-"""Characters between the two ends of a progress bar."""
+"""Width of a progress bar, in characters."""
 
 BOXES: Final = frozenset(
     {"AccordionModel", "BoxModel", "GridBoxModel", "HBoxModel", "StackModel", "TabModel", "VBoxModel"}
 )
-"""Models whose children stand in the state's `children`."""
+"""Model names of the container widgets, whose state has `children`."""
 
 _BLOCKS: Final = " ▏▎▍▌▋▊▉█"
 _IMAGES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -33,12 +33,12 @@ _SPACES: Final = str.maketrans({"\u2007": " ", "\xa0": " ", "\u200b": None})
 
 
 class Rendered(NamedTuple):
-    """The replacement of a widget.
+    """The rendering of a widget.
 
     Attributes:
-        text: For every client.
-        html: For those that show HTML; None where the text says all.
-        bar: Whether it is a progress bar, which shares a line with what stands beside it.
+        text: As text, for every client.
+        html: As HTML, for clients that show it; None if it adds nothing to the text.
+        bar: Whether it is a progress bar, which a row joins to the percentage before it.
     """
 
     text: str
@@ -47,22 +47,22 @@ class Rendered(NamedTuple):
 
 
 def render_value(kind: str, state: Mapping[str, Any]) -> Rendered:
-    """Return what a widget without children shows.
+    """Render a widget without children.
 
     Args:
-        kind: One of `KINDS`.
-        state: Its state; a key that is missing, or that holds anything else than it should, shows as nothing.
+        kind: Its model name, one of `KINDS`.
+        state: Its state; a missing or invalid value is shown as empty.
     """
     return KINDS[kind](state)
 
 
 def join(kind: str, state: Mapping[str, Any], children: Sequence[Rendered | None]) -> Rendered:
-    """Return what a box shows.
+    """Render a container widget.
 
     Args:
-        kind: One of `BOXES`.
+        kind: Its model name, one of `BOXES`.
         state: Its state.
-        children: What they show, in order; None for one that shows nothing.
+        children: Its rendered children, in order; None for a hidden or unknown one.
     """
     if kind in ("AccordionModel", "StackModel", "TabModel"):
         return _one_of(kind, state, children)
@@ -76,11 +76,11 @@ def join(kind: str, state: Mapping[str, Any], children: Sequence[Rendered | None
 
 
 def render_output(outputs: Sequence[Output], nested: Callable[[Output], Rendered | None]) -> Rendered:
-    """Return what an Output widget shows.
+    """Render an Output widget.
 
     Args:
         outputs: Its content.
-        nested: Returns what a widget shows that is displayed in one of them; None where it is none that is known.
+        nested: Renders the widget that an output displays; returns None if it displays no known widget.
     """
     pieces = [nested(output) or _render(output) for output in outputs]
     lines = [piece.text if piece.text.endswith("\n") else f"{piece.text}\n" for piece in pieces if piece.text]
@@ -112,7 +112,7 @@ def _as_html(rendered: Rendered) -> str:
 def _row(shown: Sequence[Rendered]) -> str:
     line, left = "", None
     for child in shown:
-        # As tqdm writes it in a terminal: `73%|███   | 73/100`. A bar that stands alone says its numbers itself.
+        # As tqdm does in a terminal: `73%|███   | 73/100`. Only a bar of its own keeps its numbers.
         text = child.text[: child.text.rindex("|") + 1] if child.bar and len(shown) > 1 else child.text.strip()
         glue = "" if left is None or (child.bar and left.endswith("%")) else " "
         line += glue + text
@@ -234,11 +234,11 @@ KINDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Rendered]]] = {
         _field,
     ),
 }
-"""What each kind of widget without children shows, by the name of its model."""
+"""The renderers of widgets without children, by model name."""
 
 
 def _plain(markup: object) -> str:
-    """Return a description or the value of an HTML widget as one would read it."""
+    """Return the plain text of a description or of an HTML widget's value."""
     if not isinstance(markup, str):
         return ""
     return html.unescape(_TAG.sub("", _LINE_ENDS.sub("\n", markup))).translate(_SPACES).strip()

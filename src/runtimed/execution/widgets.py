@@ -1,10 +1,10 @@
-"""The Jupyter widgets of one kernel: which output they capture, and the text of the displayed ones.
+"""The Jupyter widgets of one kernel, in place of a frontend: captures the content of Output widgets, renders others.
 
-A client of a session has no widgets. So an Output widget captures what a frontend would give it, and a change of a
-displayed widget becomes an update of the display that stands in its place. Nothing here waits.
+Clients of a session do not implement widgets. So the host does a frontend's part for Output widgets, and each change
+of a displayed widget becomes an update of a display with its rendering. Nothing here waits.
 
-Source: Jupyter widgets messaging protocol 2.1.0; the Output widget of @jupyter-widgets/jupyterlab-manager 5, and
-nbclient 0.11, for what goes to it and when.
+Source: Jupyter widgets messaging protocol 2.1.0. The behaviour of Output widgets follows
+@jupyter-widgets/jupyterlab-manager 5 and nbclient 0.11.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from runtimed.protocol.events import Blob, Clear, Display, Event, Omitted
 __all__ = ["COMM_TYPES", "INTERVAL", "KEPT", "MAX_CONTENT", "MAX_MODELS", "MAX_STATE", "Widgets"]
 
 COMM_TYPES: Final = frozenset({"comm_close", "comm_msg", "comm_open"})
-"""The message types that tell of widgets."""
+"""The message types that create, change and close widgets."""
 
 INTERVAL: Final = 0.2
-"""Seconds between two updates of what stands in the place of widgets; more for what is large."""
+"""Least seconds between two updates of the displays; more after large updates."""
 
 MAX_CONTENT: Final = 4 * 2**20
-"""Characters that one Output widget holds; what comes behind them is left out, which its text says."""
+"""Largest content of an Output widget, in characters; further outputs are left out with a note."""
 
 MAX_MODELS: Final = 10_000
-"""Widgets that are known; then those that did not change for longest are forgotten, and stand still."""
+"""Most tracked widgets. Above that, the least recently changed ones are evicted, and their displays are frozen."""
 
 MAX_STATE: Final = 64 * 2**20
-"""Characters that all widgets together hold; then the same happens."""
+"""Largest state of all widgets together, in characters. Above that, widgets are evicted likewise."""
 
 _BYTES_PER_SECOND: Final = 200_000
 _MAX_TEXT: Final = 10_000
@@ -67,12 +67,12 @@ KEPT: Final = frozenset(
         "visibility",
     }
 )
-"""The part of a widget's state that its text is made of."""
+"""The keys of a widget's state that its rendering uses."""
 
 
 @dataclass(slots=True, eq=False)
 class _Content:
-    """What an Output widget holds."""
+    """The content of an Output widget."""
 
     fold: OutputFold = field(default_factory=OutputFold)
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class _Content:
     clears_at_next: bool = False
 
     def add(self, message: Mapping[str, Any], at: float) -> None:
-        """Take an output message; beyond MAX_CONTENT it only counts."""
+        """Add an output message; beyond MAX_CONTENT only its size is counted."""
         if message["msg_type"] == "clear_output":
             for event in events_of(message, Origin(at), self._keep):
                 self.fold.add(event)
@@ -102,7 +102,7 @@ class _Content:
         self.size += size
 
     def update(self, event: Display, content: object) -> bool:
-        """Apply an update of a display; return whether that is here."""
+        """Apply an update of a display; return whether the content has that display."""
         if not self.fold.apply_update(event):
             return False
         size, known = _weight(content), self.displays.get(event.display_id or "", 0)
@@ -121,7 +121,7 @@ class _Content:
         """The outputs, with the contents of large values."""
         outputs = list(self.fold.outputs_with(self.blobs))
         if self.fold.omitted is not None:
-            note = f"[{self.left_out} characters more were left out here]\n"
+            note = f"[{self.left_out} more characters were left out]\n"
             outputs.append(Output(output_type="stream", name="stdout", text=note))
         return outputs
 
@@ -136,11 +136,11 @@ class _Model:
     """One widget.
 
     Attributes:
-        state: What of its state is kept.
-        size: How much that is.
-        parents: The widgets that show it, or whose content shows it.
-        content: Of an Output widget.
-        msg_id: Of an Output widget: the request whose output it takes.
+        state: The part of its state in `KEPT`.
+        size: Size of state and content, in characters.
+        parents: The widgets that contain it, as a child or in an Output widget's content.
+        content: For an Output widget, its content.
+        msg_id: For an Output widget, the request whose output it captures; empty if it captures none.
     """
 
     kind: str
@@ -156,11 +156,11 @@ class _View:
     """The displays of one widget.
 
     Attributes:
-        display_ids: Under which it is displayed.
-        value: What the displays have for the widget's MIME type.
-        execution_id: Which displayed it last.
+        display_ids: Ids of the displays.
+        value: The displays' value of the widget's MIME type.
+        execution_id: The execution that displayed it last.
         cause: The execution that changed it last.
-        last: What was sent last.
+        last: The rendering that was sent last.
     """
 
     display_ids: dict[str, None]
@@ -174,23 +174,25 @@ class Widgets:
     """All widgets of one kernel process."""
 
     def __init__(self) -> None:
-        self._models: dict[str, _Model] = {}  # those that changed last are last
+        self._models: dict[str, _Model] = {}  # the least recently changed first
         self._outputs: dict[str, _Content] = {}
-        self._unsynced: dict[str, None] = {}  # Output widgets of whose content the kernel does not know
+        self._unsynced: dict[str, None] = {}  # Output widgets whose content the kernel does not know yet
         self._size = 0
         self._views: dict[str, _View] = {}
         self._shown_as: dict[str, str] = {}  # display id: model
-        self._taking: dict[str, list[str]] = {}  # request: the Output widgets that want its output, the last one has it
+        self._capturing: dict[
+            str, list[str]
+        ] = {}  # request: the Output widgets that capture its output; the last one gets it
         self._changed: dict[str, None] = {}
         self._weight = 0
 
-    # --- what the kernel says ---
+    # --- messages from the kernel ---
 
     def follow(self, message: Mapping[str, Any], owner: str | None) -> None:
-        """Take a message of `COMM_TYPES`.
+        """Handle a message of `COMM_TYPES`.
 
         Args:
-            message: Parsed, from the iopub channel.
+            message: The parsed message from the iopub channel.
             owner: The execution that it belongs to, if any.
         """
         content = message.get("content")
@@ -207,17 +209,17 @@ class Widgets:
             if content.get("target_name") == "jupyter.widget":
                 self._open(comm_id, state, owner)
         elif isinstance(data, Mapping) and data.get("method") in ("echo_update", "update"):
-            # What a frontend said of a content comes back as an echo when it may be older than what is here.
+            # An echo of a frontend's own update may be older than the present content.
             is_echo = data["method"] == "echo_update"
             self._update(comm_id, {key: state[key] for key in state if not (is_echo and key == "outputs")}, owner)
 
-    def takes(self, request_id: str | None) -> bool:
-        """Whether an Output widget captures the output of a request at the moment."""
-        return bool(self._taking.get(request_id or ""))
+    def captures(self, request_id: str | None) -> bool:
+        """Whether an Output widget captures the output of a request."""
+        return bool(self._capturing.get(request_id or ""))
 
-    def take(self, message: Mapping[str, Any], at: float, owner: str | None) -> None:
-        """Give an output message to the Output widget that takes its request's output."""
-        comm_id = self._taking[message["parent_id"]][-1]
+    def capture(self, message: Mapping[str, Any], at: float, owner: str | None) -> None:
+        """Add an output message to the Output widget that captures its request's output."""
+        comm_id = self._capturing[message["parent_id"]][-1]
         if not isinstance(message.get("content"), Mapping):
             return
         self._outputs[comm_id].add(message, at)
@@ -226,7 +228,7 @@ class Widgets:
         self._touch(comm_id, owner)
 
     def show(self, event: Display) -> Display:
-        """Note a display of a cell, and return it with the id under which it can be updated."""
+        """Track a display of a cell, and return it with a display id, so that it can be updated."""
         value = _widget_in(event.data)
         model_id = _model_of(value)
         if event.display_id is not None:
@@ -243,31 +245,31 @@ class Widgets:
         view.display_ids[display_id] = None
         self._shown_as[display_id] = model_id
         if view.last is not None or self._holds_content(model_id, _MAX_DEPTH):
-            # This display begins with the kernel's words, which say nothing of what it holds.
+            # The kernel's own text of this display does not include the present content.
             view.last, view.cause = None, event.execution_id
             self._changed[model_id] = None
         return msgspec.structs.replace(event, display_id=display_id)
 
     def update_displays(self, event: Display, content: object, owner: str | None) -> None:
-        """Apply an update of a display to what Output widgets hold."""
+        """Apply an update of a display to the contents of Output widgets."""
         for comm_id, held in self._outputs.items():
             if held.update(event, content):
                 self._unsynced[comm_id] = None
                 self._touch(comm_id, owner)
 
-    # --- what follows from it ---
+    # --- updates ---
 
     @property
     def due_in(self) -> float | None:
-        """Seconds after which `updates` should be asked for; None if nothing has changed."""
+        """Seconds after which to call `updates`; None if nothing has changed."""
         return max(INTERVAL, self._weight / _BYTES_PER_SECOND) if self._changed else None
 
     def updates(self, origin: Callable[[str], Origin], store: Store) -> list[Event]:
-        """Return the events that update the displays; none for an unchanged text.
+        """Return the events that update the displays of changed widgets; none for an unchanged rendering.
 
         Args:
-            origin: Returns what the events of an execution say of it.
-            store: Takes large values. What it raises passes through, and nothing has changed then.
+            origin: Returns the common fields of an execution's events.
+            store: Stores large values. Its errors propagate and leave the state unchanged.
         """
         events: list[Event] = []
         done: list[tuple[_View, Rendered]] = []
@@ -296,7 +298,7 @@ class Widgets:
         return events
 
     def news_for_kernel(self) -> list[dict[str, Any]]:
-        """Return the contents of comm messages that tell the kernel what its Output widgets hold by now."""
+        """Return the contents of the comm messages that synchronize the kernel's Output widgets with their contents."""
         found = []
         for comm_id in self._unsynced:
             outputs = [_nbformat(output) for output in self._outputs[comm_id].outputs]
@@ -327,7 +329,7 @@ class Widgets:
             if isinstance(state.get("outputs"), list):
                 self._replace_content(comm_id, model, state["outputs"])
             if isinstance(state.get("msg_id"), str):
-                self._take_from(comm_id, model, state["msg_id"])
+                self._capture_from(comm_id, model, state["msg_id"])
         for key in KEPT & state.keys():
             model.state[key] = _bounded(state[key])
             for child in _references(model.state[key]):
@@ -344,15 +346,15 @@ class Widgets:
                 content.add(message, 0.0)
                 self._link_content(comm_id, message)
 
-    def _take_from(self, comm_id: str, model: _Model, request_id: str) -> None:
-        takers = self._taking.get(model.msg_id, [])
-        if comm_id in takers:
-            takers.remove(comm_id)
-        if not takers:
-            self._taking.pop(model.msg_id, None)
+    def _capture_from(self, comm_id: str, model: _Model, request_id: str) -> None:
+        capturing = self._capturing.get(model.msg_id, [])
+        if comm_id in capturing:
+            capturing.remove(comm_id)
+        if not capturing:
+            self._capturing.pop(model.msg_id, None)
         model.msg_id = request_id
         if request_id:
-            self._taking.setdefault(request_id, []).append(comm_id)
+            self._capturing.setdefault(request_id, []).append(comm_id)
 
     def _close(self, comm_id: str, owner: str | None) -> None:
         if comm_id in self._models:
@@ -363,7 +365,7 @@ class Widgets:
         model = self._models.pop(comm_id, None)
         if model is not None:
             self._size -= model.size
-            self._take_from(comm_id, model, "")
+            self._capture_from(comm_id, model, "")
             self._outputs.pop(comm_id, None)
             self._unsynced.pop(comm_id, None)
 
@@ -392,7 +394,7 @@ class Widgets:
         self._link(child, comm_id)
 
     def _touch(self, comm_id: str, owner: str | None) -> None:
-        """A widget has changed, and so have those that show it."""
+        """Mark a widget, and those that contain it, as changed."""
         model = self._models.pop(comm_id)
         self._models[comm_id] = model
         size = _weight(model.state) + (0 if model.content is None else model.content.size)
@@ -418,7 +420,7 @@ class Widgets:
             seen.update(fresh)
             waiting += fresh
 
-    # --- how they read ---
+    # --- rendering ---
 
     def _holds_content(self, model_id: str, depth: int) -> bool:
         model = self._models.get(model_id)
@@ -454,7 +456,7 @@ class Widgets:
 
 
 def _widget_in(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the value of a widget's MIME type, which is JSON text in an event."""
+    """Return the value of the widget MIME type, which is JSON text in an event."""
     value = data.get(WIDGET_MIME_TYPE)
     if isinstance(value, str):
         try:
@@ -487,7 +489,7 @@ def _bounded(value: Any) -> Any:
 
 
 def _weight(value: object) -> int:
-    """Return about how many characters a JSON value has."""
+    """Return the approximate size of a JSON value, in characters."""
     match value:
         case str():
             return len(value) + 8
@@ -500,7 +502,7 @@ def _weight(value: object) -> int:
 
 
 def _nbformat(output: Output) -> dict[str, Any]:
-    """Return an output as a notebook file holds it, which is what an Output widget's state consists of."""
+    """Return an output in nbformat's form, as in the state of an Output widget."""
     match output.output_type:
         case "stream":
             return {"output_type": "stream", "name": output.name, "text": output.text}

@@ -142,8 +142,8 @@ class Executions:
             return []
         if msg_type == "execute_result":
             self.results.take(owner, message["content"])
-        if msg_type != "update_display_data" and self.widgets.takes(parent_id):
-            self.widgets.take(message, at, owner)
+        if msg_type != "update_display_data" and self.widgets.captures(parent_id):
+            self.widgets.capture(message, at, owner)
             return [] if execution is None else self._start(execution, at)
         if owner is None or parent_id in self.start_requests:
             logger.debug("dropped a %s message that belongs to no execution", msg_type)
