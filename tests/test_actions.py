@@ -17,8 +17,8 @@ from runtimed.actions import (
     Secret,
     Target,
     Wait,
-    left_out,
     masked,
+    masked_secrets,
     parse_action,
     recorded,
 )
@@ -48,7 +48,7 @@ def test_an_action_is_an_object_a_dict_or_a_type_with_fields(given):
         ({"type": "search"}, "There is no action 'search'. There are: ", None),
         (
             {"type": "screenshot"},
-            "'screenshot' is no action: session.screenshot() is a method of its own",
+            "'screenshot' is not an action: call the method session.screenshot() instead",
             None,
         ),
         ({"type": "navigate"}, "There is no action 'navigate'; did you mean 'goto'?", "goto"),
@@ -88,13 +88,13 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
         ({"type": "goto"}, "goto: the field 'url' is missing"),
         ({"type": "goto", "fields": {"url": 5}}, "goto: expected `str`, got `int` - at `$.url`"),
         ({"action": Goto(5)}, "goto: expected `str`, got `int` - at `$.url`"),  # type: ignore[arg-type]  # that is it
-        ({"type": "click"}, "click: which element? Give ref, selector, or role with name"),
+        ({"type": "click"}, "click: the element is missing: give ref, selector, or role with name"),
         (
             {"type": "click", "fields": {"ref": "a", "selector": "b"}},
             "click: an element is named in one way; ref and selector were given",
         ),
         ({"type": "click", "fields": {"ref": "a", "id": "b"}}, "id and ref mean the same; give one of them"),
-        ({"type": "click", "fields": {"name": "b"}}, "click: name goes with role, such as role='button', name='Save'"),
+        ({"type": "click", "fields": {"name": "b"}}, "click: name needs role, such as role='button', name='Save'"),
         (
             {"type": "click", "fields": {"ref": "a", "count": 0}},
             "click: count is a number of clicks from 1 to 10, not 0",
@@ -107,16 +107,22 @@ def test_an_unknown_action_or_field_is_a_type_error_that_names_the_nearest_one(g
             {"type": "click", "fields": {"ref": "a", "timeout": 5000}},
             "click: timeout is in seconds, not milliseconds: above 0 and at most 600, not 5000",
         ),
-        ({"type": "click", "fields": {"x": 5}}, "click: a point has both x and y, in CSS pixels"),
-        ({"type": "drag", "fields": {"x": 5, "y": 5, "to": {"y": 1}}}, "drag: a point has both x and y, in CSS pixels"),
+        ({"type": "click", "fields": {"x": 5}}, "click: a point needs both x and y, in CSS pixels"),
+        (
+            {"type": "drag", "fields": {"x": 5, "y": 5, "to": {"y": 1}}},
+            "drag: a point needs both x and y, in CSS pixels",
+        ),
         ({"type": "fill", "fields": {"selector": "a", "value": "", "x": 5}}, "There is no field of fill 'x'"),
-        ({"type": "click", "fields": {"role": "a", "exact": True}}, "click: exact goes with role and name"),
-        ({"type": "type", "fields": {"value": "a", "clear": True}}, "type: clear goes with an element: give ref,"),
+        ({"type": "click", "fields": {"role": "a", "exact": True}}, "click: exact needs role and name"),
+        ({"type": "type", "fields": {"value": "a", "clear": True}}, "type: clear needs an element: give ref,"),
         ({"type": "type", "fields": {"value": "", "delay": 9}}, "type: delay is a number of seconds from 0 to 1"),
         ({"type": "wait"}, "wait: wait needs exactly one of seconds, text, selector, gone, url and load_state"),
-        ({"type": "wait", "fields": {"seconds": 2, "timeout": 1}}, "wait: seconds is 2, and timeout less than that: 1"),
+        (
+            {"type": "wait", "fields": {"seconds": 2, "timeout": 1}},
+            "wait: timeout must be at least seconds: 1 is less than 2",
+        ),
         ({"type": "drag", "fields": {"ref": "a"}}, "drag: the field 'to' is missing"),
-        ({"type": "drag", "fields": {"ref": "a", "to": {}}}, "drag: which element? Give ref, selector, or role with"),
+        ({"type": "drag", "fields": {"ref": "a", "to": {}}}, "drag: the element is missing: give ref, selector, or"),
         ({"type": "drag", "fields": {"ref": "a", "to": 5}}, "An element is named by a ref, a selector, a Target, or"),
         ({"action": Goto("x"), "fields": {"url": "y"}}, "execute takes an action or its fields, not both: Goto("),
         ({"action": 5}, "An action is an object of runtimed.actions, a dict, or type= with fields; not int"),
@@ -201,18 +207,22 @@ def test_what_a_log_holds_can_be_done_again():
         selector="#card", role="listitem", name="Card", to=Target(selector="#bin", role="button", name="")
     )  # what is found must be what was meant
     assert recorded(logged, {"password": "hunter2"}) == Fill(Secret("hunter2", "password"), selector="#p")
-    with pytest.raises(InvalidAction, match="needs the secret 'password', which no log holds"):
+    with pytest.raises(InvalidAction, match="needs the secret 'password', which the action log does not keep"):
         recorded(logged)
     answered = {"action": masked(HandleDialog(text=Secret("hunter2", "the code")))}
     assert answered == {"action": {"type": "handle_dialog", "text": {"secret": "***", "name": "the code"}}}
-    assert left_out(answered["action"]) == {"text": "the code"}
+    assert masked_secrets(answered["action"]) == {"text": "the code"}
     assert recorded(answered, {"the code": "hunter2"}) == HandleDialog(text=Secret("hunter2", "the code"))
-    with pytest.raises(InvalidAction, match="This handle_dialog needs the secret 'the code', which no log holds"):
+    with pytest.raises(
+        InvalidAction, match="This handle_dialog needs the secret 'the code', which the action log does not keep"
+    ):
         recorded(answered)
     with pytest.raises(InvalidAction, match="no selector for the element of this click"):
         recorded({"action": {"type": "click", "ref": "d7e5"}})
 
 
 def test_an_address_whose_password_was_masked_is_not_opened_again():
-    with pytest.raises(InvalidAction, match="This goto needs a password in its address, which no log holds"):
+    with pytest.raises(
+        InvalidAction, match="This goto needs a password in its address, which the action log does not keep"
+    ):
         recorded({"action": {"type": "goto", "url": "http://ann:***@host/"}})

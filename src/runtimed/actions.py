@@ -6,11 +6,11 @@
     session.execute({"type": "click", "ref": "d2e5"})
     session.execute(type="fill", selector="#name", value="Ada")
 
-An action on an element names it in one of three ways: `ref` (as an observation shows it; the key `id` means the same),
-`selector` (CSS, or any that Playwright knows), or `role` with `name` (as a screen reader announces it). A name is a
-part of the element's in any case, unless `exact` says otherwise; where several elements match, one that matches exactly
-is meant. Actions of the pointer take a point, too: `x` and `y` in CSS pixels from the element's upper left corner, or
-without an element from the view's.
+An action names its element in one of three ways: by `ref` (from an observation; the key `id` means the same), by
+`selector` (CSS, or any syntax of Playwright), or by `role` with `name` (as a screen reader says it). A name matches
+any part of the element's, ignoring case, unless `exact` is set; among several elements, an exact match wins. Pointer
+actions also take a point, `x` and `y` in CSS pixels from the upper left corner of the element, or of the viewport
+without an element.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ __all__ = [
     "UploadFile",
     "Wait",
     "WaitUntil",
-    "left_out",
     "masked",
+    "masked_secrets",
     "parse_action",
     "parse_target",
     "recorded",
@@ -67,23 +67,23 @@ __all__ = [
 
 if TYPE_CHECKING:
     _Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-else:  # what travels: paths of other kinds become texts where an action is taken
+else:  # the wire form: `parse_action` turns other paths into texts
     _Paths = str | tuple[str, ...]
 
 _REF: Final = re.compile(r"d\d+e\d+")
 _LONGEST: Final = 600.0
-"""Most seconds that an action may be given."""
+"""Longest timeout of an action, in seconds."""
 
 WaitUntil = Literal["commit", "domcontentloaded", "load", "networkidle"]
 Modifier = Literal["Alt", "Control", "ControlOrMeta", "Meta", "Shift"]
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A text that is typed into the page and masked everywhere else: in logs, replays, observations and `repr`.
+    """A text that is typed into the page and masked everywhere else: in the action log, observations and `repr`.
 
     Attributes:
-        secret: The text itself.
-        name: The name under which a replay asks for it.
+        secret: The text.
+        name: The name by which a replay asks for it.
     """
 
     secret: str
@@ -102,7 +102,7 @@ class _Action(
 
     Attributes:
         timeout: Longest duration in seconds, up to 600; None for 30 (navigation, waiting, downloads) or 10 (others).
-            Without one an action fails after a second on an element that is disabled, inert or covered.
+            With None, an action on a disabled, inert or covered element fails after one second.
     """
 
     timeout: float | None = None
@@ -115,12 +115,13 @@ class _Action(
 
 
 class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The place of an element among those of its role and name, for the action log.
+    """Distinguishes an element from others of its role and name, for the action log.
 
     Attributes:
-        count: Number of elements with the same values below, itself included.
-        near: The name or the heading of the part of the page in which it is; None if it has no twin.
-        text: That of the largest part of the page in which it is alone; None where `near` tells it apart.
+        count: Number of elements with the same `near` and `text`, this one included.
+        near: Name or heading of the section of the page that contains it; None if no other element has its role and
+            name.
+        text: Text of the largest part of the page that contains it but no other such element; None if `near` is enough.
     """
 
     count: int
@@ -131,7 +132,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Names an element or a point: by `ref`, by `selector`, by `role` with `name`, or by `x` and `y`.
 
-    With a selector, `role`, `name` and `place` are conditions: the action fails on any other element.
+    Together with a selector, `role`, `name` and `place` are conditions: the action fails on any other element.
     """
 
     ref: str | None = None
@@ -149,7 +150,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 if TYPE_CHECKING:
     _Goal = Target | str
-else:  # what travels: texts become targets where an action is taken
+else:  # the wire form: `parse_action` turns texts into targets
     _Goal = Target
 
 
@@ -234,13 +235,13 @@ class Click(_OnPoint, frozen=True, tag="click"):
 class Fill(_OnElement, frozen=True, tag="fill"):
     """Write into a field, and verify what it holds.
 
-    The text comes at once, as from the clipboard, but for its last character, which is typed, so that suggestions open
-    and masks apply. A field that does not take it so gets it key by key.
+    The text is inserted at once, as by a paste, except its last character, which is typed, so that suggestions open and
+    input masks apply. If the field does not accept that, the text is typed key by key.
 
     Attributes:
-        value: The text, or a `Secret`. Dates and times are as HTML has them: `2026-11-29`, `12:30`, `#ff0000`.
+        value: The text, or a `Secret`. Dates, times and colours are in HTML's format: `2026-11-29`, `12:30`, `#ff0000`.
         clear: Whether it replaces the content of the field; otherwise it is appended.
-        press_enter: Whether Enter follows.
+        press_enter: Whether to press Enter afterwards.
     """
 
     value: str | Secret
@@ -253,8 +254,8 @@ class Type(_OnElementOrPage, frozen=True, tag="type"):
 
     Attributes:
         value: The text, or a `Secret`; a line break presses Enter.
-        clear: Whether the field is emptied before.
-        press_enter: Whether Enter follows.
+        clear: Whether to empty the field before.
+        press_enter: Whether to press Enter afterwards.
         delay: Seconds between two keys, at most 1.
     """
 
@@ -268,7 +269,7 @@ class Type(_OnElementOrPage, frozen=True, tag="type"):
         if not 0 <= self.delay <= 1:
             raise ValueError(f"delay is a number of seconds from 0 to 1, not {self.delay:g}")
         if self.clear and self.ref is None and self.selector is None and self.role is None:
-            raise ValueError("clear goes with an element: give ref, selector, or role with name")
+            raise ValueError("clear needs an element: give ref, selector, or role with name")
 
 
 class Clear(_OnElement, frozen=True, tag="clear"):
@@ -279,7 +280,7 @@ class PressKey(_OnElementOrPage, frozen=True, tag="press_key"):
     """Press a key or a combination such as `Control+A`, in an element or in the focused one.
 
     Attributes:
-        key: The name in KeyboardEvent.key, or a common one (`Esc`, `Return`, `ctrl+k`); case does not matter.
+        key: A name of KeyboardEvent.key, or a common one (`Esc`, `Return`, `ctrl+k`); case-insensitive.
     """
 
     key: str
@@ -322,10 +323,10 @@ class _WithFiles(_OnElement, frozen=True, kw_only=True):
 
 
 class UploadFile(_WithFiles, frozen=True, tag="upload_file"):
-    """Give files of this machine, or a folder, to a file input or to what opens a file chooser.
+    """Upload files or a folder of this machine through a file input, or an element that opens a file chooser.
 
     Attributes:
-        path: One or several, as text or `Path`; an empty list clears the input.
+        path: One path or several, as text or `Path`; an empty list clears the input.
     """
 
 
@@ -333,7 +334,7 @@ class DropFiles(_WithFiles, frozen=True, tag="drop_files"):
     """Drop files and folders of this machine on an element, as a file manager does.
 
     Attributes:
-        path: One or several, as text or `Path`.
+        path: One path or several, as text or `Path`.
     """
 
 
@@ -373,13 +374,13 @@ class Wait(_Action, frozen=True, tag="wait"):
         if self.seconds is not None and not 0 <= self.seconds <= 3600:
             raise ValueError(f"seconds is from 0 to 3600, not {self.seconds!r}")
         if self.seconds is not None and self.timeout is not None and self.timeout < self.seconds:
-            raise ValueError(f"seconds is {self.seconds:g}, and timeout less than that: {self.timeout:g}")
+            raise ValueError(f"timeout must be at least seconds: {self.timeout:g} is less than {self.seconds:g}")
 
 
 class EvaluateJs(_Action, frozen=True, tag="evaluate_js"):
     """Run code in the page: an expression, a function to call, or statements, with `return` and `await` where needed.
 
-    `data` is the value, awaited, as JSON has it; elements, functions and symbols are text.
+    `data` is the awaited value as JSON; elements, functions and symbols become text.
     """
 
     code: str
@@ -443,7 +444,7 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
         fields: Its fields; `id` means `ref`.
 
     Raises:
-        InvalidAction: If there is no such action, or a field is unknown, missing or wrong.
+        InvalidAction: If there is no such action, or a field is unknown, missing or invalid.
     """
     given = dict(fields or {})
     if isinstance(action, _Action):
@@ -452,7 +453,7 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
                 f"execute takes an action or its fields, not both: {action!r} came with "
                 f"{', '.join([*(['type'] if type is not None else []), *given])}"
             )
-        # Constructors take any value; what travels is checked here, where the caller sees it.
+        # Constructors accept any value; converting checks them here, in the caller's process.
         plain: dict[str, Any] = msgspec.to_builtins(action, enc_hook=os.fspath)
         plain.pop("type")
         return _convert(action.__class__, plain)
@@ -472,7 +473,7 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
     if kind is None:
         if isinstance(name, str) and (method := METHODS.get(name)) is not None:
             raise InvalidAction(
-                f"{name!r} is no action: session.{method.format(name)}() is a method of its own",
+                f"{name!r} is not an action: call the method session.{method.format(name)}() instead",
                 nearest=None,
                 name=name,
             )
@@ -481,14 +482,14 @@ def parse_action(action: object = None, type: str | None = None, fields: Mapping
 
 
 def parse_target(target: object, of: str = "Target") -> Target:
-    """Return the target that an argument names.
+    """Return the target in an argument.
 
     Args:
         target: A `Target`, a dict with its fields, or a text: a ref, else a selector.
-        of: What takes it.
+        of: Name of the operation, for errors.
 
     Raises:
-        InvalidAction: If it names none, or a field is unknown or wrong.
+        InvalidAction: If it is not a target, or a field is unknown or invalid.
     """
     match target:
         case Target():
@@ -512,7 +513,7 @@ def parse_target(target: object, of: str = "Target") -> Target:
 
 
 def masked(action: Action) -> dict[str, Any]:
-    """Return an action as plain values for a log, without the texts of secrets."""
+    """Return an action as plain values for the action log, with its secrets masked."""
     plain: dict[str, Any] = msgspec.to_builtins(action)
     for field, value in secrets_of(action).items():
         plain[field] = {"secret": "***", **({} if value.name is None else {"name": value.name})}
@@ -520,16 +521,16 @@ def masked(action: Action) -> dict[str, Any]:
 
 
 def secrets_of(action: Action) -> dict[str, Secret]:
-    """Return the secrets of an action by the names of their fields."""
+    """Return the secrets in an action, by field."""
     values = {field: getattr(action, field) for field in action.__struct_fields__}
     return {field: value for field, value in values.items() if isinstance(value, Secret)}
 
 
-def left_out(data: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the fields whose secrets a log leaves out, with the secrets' names.
+def masked_secrets(data: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the names of the masked secrets in a logged action, by field; None for a secret without a name.
 
     Args:
-        data: An action as plain values; see `masked`.
+        data: The action as plain values; see `masked`.
     """
     return {
         field: value.get("name") for field, value in data.items() if isinstance(value, Mapping) and "secret" in value
@@ -537,21 +538,21 @@ def left_out(data: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the action of an entry of the action log, as plain values without refs: those were of pages that are gone.
+    """Return a logged action in a form that can be repeated on another page, as plain values; secrets stay masked.
 
-    What is found instead must have the role and the name that the element had, whatever named it, and be where it was
-    among others like it; secrets are left out.
+    A ref is only valid on the page of its time. So it is replaced by the recorded selector, role, name and place of the
+    element, all of which must match.
 
     Args:
-        data: The entry's `data`.
+        data: The `data` of an entry of the action log.
 
     Raises:
-        InvalidAction: If the log holds nothing by which the element could be found.
+        InvalidAction: If the entry has nothing by which the element can be found.
     """
     given = dict(data["action"])
-    given.pop("timeout", None)  # that was meant for the page of that day
+    given.pop("timeout", None)  # it was meant for the page of its time
     if ":***@" in str(given.get("url")):
-        raise InvalidAction(f"This {given['type']} needs a password in its address, which no log holds")
+        raise InvalidAction(f"This {given['type']} needs a password in its address, which the action log does not keep")
     _find_again(given["type"], given, data.get("selector"), data.get("element"))
     if isinstance(given.get("to"), Mapping):
         given["to"] = dict(given["to"])
@@ -560,9 +561,9 @@ def repeatable(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _find_again(kind: str, given: dict[str, Any], selector: str | None, element: Mapping[str, Any] | None) -> None:
-    """Make a target name exactly the element that was found."""
+    """Make a target name exactly the recorded element."""
     if given.get("ref") is not None and selector is None:
-        raise InvalidAction(f"The log holds no selector for the element of this {kind}")
+        raise InvalidAction(f"The action log has no selector for the element of this {kind}")
     if given.get("ref") is not None or given.get("selector") is not None:
         given.pop("ref", None)
         given.update({"selector": selector or given["selector"], **(element or {})})
@@ -571,21 +572,21 @@ def _find_again(kind: str, given: dict[str, Any], selector: str | None, element:
 
 
 def recorded(data: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Action:
-    """Return the action of an entry of the action log, to be performed again in another session.
+    """Return a logged action, to perform it again in another session.
 
     Args:
-        data: The entry's `data`.
-        secrets: The texts that the log leaves out, by the name that their `Secret` had.
+        data: The `data` of an entry of the action log.
+        secrets: The texts of the masked secrets, by the name of their `Secret`.
 
     Raises:
-        InvalidAction: If the log holds nothing by which the element could be found, or a secret is not given
-            (attribute `secret`, its name).
+        InvalidAction: If the entry has nothing by which the element can be found, or a secret is missing (attribute
+            `secret`, its name).
     """
     given = repeatable(data)
-    for field, name in left_out(given).items():
+    for field, name in masked_secrets(given).items():
         if name is None or name not in (secrets or {}):
             called = "a secret without a name" if name is None else f"the secret {name!r}"
-            raise InvalidAction(f"This {given['type']} needs {called}, which no log holds", secret=name)
+            raise InvalidAction(f"This {given['type']} needs {called}, which the action log does not keep", secret=name)
         given[field] = Secret((secrets or {})[name], name)
     return parse_action(given)
 
@@ -605,7 +606,7 @@ def _convert(kind: type[Any], given: dict[str, Any]) -> Action:
     if kind is Drag and "to" in given:
         given["to"] = parse_target(given["to"], "drag")
     try:
-        # A Secret or Target that came as an object is one already.
+        # A Secret or Target may be an object already.
         action: Action = msgspec.convert({**given, "type": tag}, kind, from_attributes=True)
     except msgspec.ValidationError as exc:
         raise InvalidAction(f"{tag}: {_in_words(str(exc))}", action=tag) from exc
@@ -634,7 +635,7 @@ def _unknown(what: str, name: object, valid: Mapping[str, Any] | tuple[str, ...]
 
 
 def _in_words(message: str) -> str:
-    """Translate an error of msgspec into the caller's terms."""
+    """Rewrite an error message of msgspec for the caller."""
     missing = re.fullmatch(r"Object missing required field `(\w+)`(.*)", message)
     if missing:
         return f"the field {missing[1]!r} is missing{missing[2]}"
@@ -644,18 +645,18 @@ def _in_words(message: str) -> str:
 def _check_target(target: Any, *, required: bool) -> None:
     given = [name for name in ("ref", "selector", "role") if getattr(target, name) is not None]
     if target.name is not None and target.role is None:
-        raise ValueError("name goes with role, such as role='button', name='Save'")
+        raise ValueError("name needs role, such as role='button', name='Save'")
     if target.exact and target.name is None:
-        raise ValueError("exact goes with role and name")
+        raise ValueError("exact needs role and name")
     if target.place is not None and (target.selector is None or target.role is None):
-        raise ValueError("place goes with selector and role, as the action log has them")
+        raise ValueError("place needs selector and role, as in the action log")
     if len(given) > 1 and given != ["selector", "role"]:
         raise ValueError(f"an element is named in one way; {' and '.join(given)} were given")
     if required and not given:
-        raise ValueError("which element? Give ref, selector, or role with name")
+        raise ValueError("the element is missing: give ref, selector, or role with name")
 
 
 def _names_point(target: Any) -> bool:
     if (target.x is None) != (target.y is None):
-        raise ValueError("a point has both x and y, in CSS pixels")
+        raise ValueError("a point needs both x and y, in CSS pixels")
     return target.x is not None

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runtimed.actions import left_out, repeatable
+from runtimed.actions import masked_secrets, repeatable
 from runtimed.browser.recorded import restore
 from runtimed.cli.as_json import print_json
 from runtimed.cli.console import complain, print_table, say
@@ -107,7 +107,7 @@ def _show(entries: Iterable[LogEntry], *, as_json: bool) -> None:
 def _with_secrets(action: dict[str, Any]) -> dict[str, Any]:
     """Return an action with its secrets, which are in no log: the user is asked for them."""
     asked = dict(action)
-    for field, name in left_out(action).items():
+    for field, name in masked_secrets(action).items():
         place = action.get("selector") or action.get("name") or f"this {action['type']}"
         asked[field] = {**action[field], "secret": _ask(name or f"the secret for {place}")}
     return asked
