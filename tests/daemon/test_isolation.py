@@ -103,27 +103,32 @@ def test_a_session_that_cannot_be_closed_keeps_no_other_from_its_end(own_folder,
     assert closed == ["bad", "s"]
 
 
-@pytest.mark.parametrize("name", ["timeout_minutes", "max_duration_minutes", "keep_alive"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308])
-def test_a_join_with_a_time_that_is_none_is_refused_and_the_daemon_lives(data_dir, name, value):
+@pytest.fixture(scope="module")
+def bystander(shared_daemon):
     with Session("bystander") as session:
         session.create_cell("x")
-        status = Client().status()
-        channel = greeted()
-        body = msgpack.packb(
-            {"t": "request", "id": 1, "operation": {"op": "join", "notebook_id": "n", "ephemeral": True, name: value}}
-        )
-        channel.sock.sendall(struct.pack(">I", len(body)) + body)
-        answer = channel.receive(deadline())
-        channel.close()
+        yield session
 
-        assert isinstance(answer, Refusal)
-        assert answer.message.startswith("not a message: Expected `float` ")
-        assert session.create_cell("y")
-        after = Client().status()
-        assert status is not None
-        assert after is not None
-        assert after.pid == status.pid
+
+@pytest.mark.parametrize("name", ["timeout_minutes", "max_duration_minutes", "keep_alive"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308])
+def test_a_join_with_a_time_that_is_none_is_refused_and_the_daemon_lives(bystander, name, value):
+    status = Client().status()
+    channel = greeted()
+    body = msgpack.packb(
+        {"t": "request", "id": 1, "operation": {"op": "join", "notebook_id": "n", "ephemeral": True, name: value}}
+    )
+    channel.sock.sendall(struct.pack(">I", len(body)) + body)
+    answer = channel.receive(deadline())
+    channel.close()
+
+    assert isinstance(answer, Refusal)
+    assert answer.message.startswith("not a message: Expected `float` ")
+    assert bystander.create_cell("y")
+    after = Client().status()
+    assert status is not None
+    assert after is not None
+    assert after.pid == status.pid
 
 
 def test_a_number_in_use_names_no_second_request_and_streams_end_with_their_connection(own_folder):

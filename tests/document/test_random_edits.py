@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 ACTORS = [ClientId(letter * 32) for letter in "abc"]
 PIECES = ["", "x", "a = 1\n", "é", "e\u0301", "😀🏽", "\0", "\r\n", "\u2028", "中文", "def f():\n    return 1\n"]
 EDITS = 100_000
-TEXTS = 20
+TEXTS = 50
 IN_ONE_CHANGE = 20
 MERGES = 1_000
 

@@ -140,7 +140,7 @@ def _worker_begins(target: Target) -> bool:
         if _workers(target.folder):
             target.struck_workers += 1
             return True
-        time.sleep(0.002)
+        time.sleep(0.005)
     return False
 
 

@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import IO, Any
 from runtimed import AsyncSession, ExecutionEvent, ExecutionResult, NoKernel, Session
 
 LINES = 25
+
+PACE = 0.005
+"""Seconds between two edits of one client: it is to be at work when something strikes, not to do as much as it can."""
 
 CODE = """
 import time
@@ -38,15 +42,16 @@ _ = display({{"text/plain": "updated", "text/x-large": {shown!r} * 100_000 + "!"
 """
 
 CLIENT = """
-import sys, runtimed
+import itertools, sys, time, runtimed
 session = runtimed.Session(sys.argv[1])
 session.connect()
 for name in sys.argv[3:]:
     cell_id = session.create_cell(sys.stdin.readline().encode().decode("unicode_escape"))
     print("queued", name, cell_id, session.queue_cell(cell_id), flush=True)
-for n in range(1000):
-    session.append_source(sys.argv[2], f"<{n}>")
+for n in itertools.count():
+    session.append_source(sys.argv[2], f"<{{n}}>")
     print("appended", n, flush=True)
+    time.sleep({pace})
 """
 
 
@@ -153,10 +158,11 @@ class Workload:
             cell_id = session.create_cell(self.code(name))
             with contextlib.suppress(NoKernel):
                 self.queued[name] = cell_id, session.queue_cell(cell_id)
-            for edit in range(numbers.randint(50, 150)):
+            for edit in range(numbers.randint(20, 60)):
                 note = session.create_cell(f"note {n} {edit}", "raw")
                 session.append_source(note, " kept")
                 self.notes.append(note)
+                time.sleep(2 * PACE)
 
     def end(self, session: Session) -> None:
         """Wait until everybody has got all they wait for."""
@@ -243,7 +249,7 @@ class Workload:
     def _begin_client(self) -> None:
         names = [f"theirs{self.seed}x{n}" for n in range(2)]
         self.client = subprocess.Popen(
-            [sys.executable, "-c", CLIENT, self.name, self.target, *names],
+            [sys.executable, "-c", CLIENT.format(pace=PACE), self.name, self.target, *names],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

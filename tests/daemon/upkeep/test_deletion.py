@@ -29,7 +29,7 @@ def files_of(folder: Path, session_id: str) -> list[Path]:
 
 async def make(name: str) -> None:
     async with AsyncSession(name) as session:
-        await session.run("print('output')")
+        await session.create_cell("its cell")
         await session.stop()
 
 
@@ -63,12 +63,10 @@ sys.exit(main())
     ids=["before it counts", "before the files", "before the folders"],
 )
 def test_a_daemon_that_is_killed_leaves_all_of_it_or_nothing(place: tuple[str, str], stays: bool, data_dir: Path):
-    with Session("gone") as session:
-        session.run("print('output')")
-        session.stop()
-    with Session("kept") as session:
-        session.run("print('other')")
-        session.stop()
+    for name in ("gone", "kept"):
+        with Session(name) as session:
+            session.create_cell(f"a cell of what is {name}")
+            session.stop()
     Client().shutdown()
     code = DYING.format(place=place)
     with subprocess.Popen(
@@ -81,10 +79,10 @@ def test_a_daemon_that_is_killed_leaves_all_of_it_or_nothing(place: tuple[str, s
     assert not Client().is_running()
     if stays:
         with Session("gone") as session:
-            assert session.get_cells()[0].outputs[0].text == "output\n"
+            assert [cell.source for cell in session.get_cells()] == ["a cell of what is gone"]
         Client().sessions.delete("gone")
     with Session("kept") as session:
-        assert session.get_cells()[0].outputs[0].text == "other\n"
+        assert [cell.source for cell in session.get_cells()] == ["a cell of what is kept"]
         with pytest.raises(SessionNotFound):
             Client().sessions.get("gone")
     assert files_of(data_dir, "gone") == []
@@ -118,7 +116,7 @@ async def test_an_id_that_was_begun_anew_keeps_its_files_at_the_next_start(data_
         await AsyncClient().sessions.delete("again")
         await make("again")
     async with daemon_with_a_clock(), AsyncSession("again") as session:
-        assert [cell.outputs[0].text for cell in await session.get_cells()] == ["output\n"]
+        assert [cell.source for cell in await session.get_cells()] == ["its cell"]
     # Not even if its row is lost.
     with RegistryStore(data_dir / "registry.db") as store:
         assert store.deleted() == []
@@ -126,7 +124,7 @@ async def test_an_id_that_was_begun_anew_keeps_its_files_at_the_next_start(data_
         raw.execute("DELETE FROM sessions")
     raw.close()
     async with daemon_with_a_clock(), AsyncSession("again") as session:
-        assert [cell.outputs[0].text for cell in await session.get_cells()] == ["output\n"]
+        assert [cell.source for cell in await session.get_cells()] == ["its cell"]
 
 
 @in_a_loop
@@ -175,7 +173,8 @@ def test_a_browser_session_goes_with_its_profile(data_dir: Path):
     with pytest.raises(SessionNotFound):
         Client().sessions.get("shop")
     with Session("shop") as session:  # of the other kind, as if the id had never been used
-        assert session.run("1").success
+        session.create_cell("1")
+    assert Client().sessions.get("shop").kind == "kernel"
 
 
 @in_a_loop
