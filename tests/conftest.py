@@ -102,9 +102,9 @@ def processes_of(folder: Path) -> list[psutil.Process]:
         if process.pid == os.getpid():
             continue
         try:
-            if str(folder) in " ".join(process.cmdline()) or (
-                process.environ().get("RUNTIMED_DATA_DIR") == str(folder)
-                and any("runtimed" in part for part in process.cmdline())
+            command = " ".join(process.cmdline())
+            if str(folder) in command or (
+                "runtimed" in command and process.environ().get("RUNTIMED_DATA_DIR") == str(folder)
             ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -149,7 +149,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for long runs."""
     parser.addoption("--faults", type=int, help="rounds of tests/faults (one of each fault)")
     parser.addoption("--first-fault", type=int, default=0, help="the first seed of tests/faults (0)")
-    parser.addoption("--frames", type=int, default=30_000, help="frames of tests/daemon/serving/test_fuzz.py (30,000)")
+    parser.addoption("--frames", type=int, default=15_000, help="frames of tests/daemon/serving/test_fuzz.py (15,000)")
     parser.addoption("--steps", type=int, default=3_000, help="steps of tests/daemon/serving/test_model.py (3,000)")
     parser.addoption("--soak", type=float, default=0.5, help="minutes of tests/faults/test_soak.py (0.5)")
 

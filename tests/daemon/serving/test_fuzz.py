@@ -20,13 +20,13 @@ from runtimed.protocol.session_operations import ShutdownDaemon
 from tests.conftest import wait_until
 from tests.fuzzing import Batch, batches
 
-WARM_UP = 20_000
+WARM_UP = 8_000
 """Frames after which the daemon has all that it keeps of them."""
 
 PATIENCE = 5.0
 """Longest time that another client may wait for an answer meanwhile, in seconds."""
 
-GROWTH = 16 * 2**20
+GROWTH = 8 * 2**20
 """Bytes by which the daemon may grow: the document that valid edits make has a history."""
 
 NOTEBOOKS = 20
@@ -77,7 +77,7 @@ class Bystander(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self.done.wait(0.005):
+            while not self.done.wait(0.02):
                 began = time.monotonic()
                 if self.calls % 20 == 0:
                     self._session.append_source(self._cell_id, ".")
