@@ -9,6 +9,7 @@ from pathlib import Path
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.errors import StorageError
+from runtimed.ids import SessionId
 from runtimed.protocol.events import Stream
 from runtimed.storage.database import LONG_WAL
 from runtimed.storage.session_store import SessionStore
@@ -55,7 +56,7 @@ def test_a_long_log_is_emptied_in_a_thread_while_this_session_s_bulk_waits(tmp_p
     async def main() -> None:
         with closing(SlowDisk(tmp_path / "s.db")) as store:
             flow = Flow(Demand(), "s")
-            log = EventLog(store, flow, None)
+            log = EventLog(SessionId("s"), store, flow, None)
             count = fill(log, store)
             await until(lambda: store.threads)
             assert store.threads[0] is not threading.current_thread()
@@ -83,7 +84,7 @@ def test_a_checkpoint_that_fails_holds_nobody_up_and_is_not_tried_at_once(tmp_pa
             store.fails = True
             store.disk.set()
             flow = Flow(Demand(), "s")
-            log = EventLog(store, flow, None)
+            log = EventLog(SessionId("s"), store, flow, None)
             fill(log, store)
             await until(lambda: store.threads)
             await until(lambda: not flow.is_held)
@@ -96,14 +97,14 @@ def test_a_checkpoint_that_fails_holds_nobody_up_and_is_not_tried_at_once(tmp_pa
 
     asyncio.run(main())
     assert [record.message for record in caplog.records] == [
-        "the log of the database grows until it can be emptied: no room"
+        "session 's': the WAL grows until a checkpoint succeeds: no room"
     ]
 
 
 def test_a_store_that_is_closed_in_time_has_no_checkpoint(tmp_path):
     async def main() -> None:
         store = SlowDisk(tmp_path / "s.db")
-        log = EventLog(store, Flow(Demand(), "s"), None)
+        log = EventLog(SessionId("s"), store, Flow(Demand(), "s"), None)
         fill(log, store)
         store.close()
         for _ in range(50):

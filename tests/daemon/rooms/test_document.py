@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Iterator[SessionStore]:
 
 
 def open_document(store: SessionStore) -> tuple[SharedDocument, EventLog]:
-    log = EventLog(store, Flow(Demand(), "shared"), None)
+    log = EventLog(SessionId("n"), store, Flow(Demand(), "shared"), None)
     return SharedDocument(SessionId("n"), store, log, time.time), log
 
 

@@ -31,9 +31,9 @@ class Room:
     def __init__(self, store: SessionStore) -> None:
         self.store = store
         self.begun: list[str] = []
-        self.log = EventLog(store, Flow(Demand(), "s"), None, time.time)
+        self.log = EventLog(SessionId("s"), store, Flow(Demand(), "s"), None, time.time)
         document = SharedDocument(SessionId("s"), store, self.log, time.time)
-        self.executions = Executions(store, self.log, document, self.tell, time.time)
+        self.executions = Executions(SessionId("s"), store, self.log, document, self.tell, time.time)
 
     def tell(self, operation: Execute | HostInterrupt, /) -> None:
         if isinstance(operation, Execute):

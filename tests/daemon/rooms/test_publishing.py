@@ -8,6 +8,7 @@ import pytest
 from runtimed import AsyncSession, StorageError
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import MISTAKE, EventLog, Stream
+from runtimed.ids import SessionId
 from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import FrameReader, decode_answer, decode_asked_of_daemon, encode_message
 from runtimed.protocol.connection import Asked, ServingSide
@@ -97,7 +98,7 @@ class Outcome:
 def test_whatever_a_watcher_fails_with_the_others_get_all_and_the_writer_hears_nothing(tmp_path, error, failure, place):
     async def scenario() -> None:
         with SessionStore(tmp_path / "s.db") as store:
-            log = EventLog(store, Flow(Demand(), "s"), None)
+            log = EventLog(SessionId("s"), store, Flow(Demand(), "s"), None)
             peers = [Peer() for _ in range(3)]
             ended: list[int] = []
             for number, peer in enumerate(peers):

@@ -17,7 +17,7 @@ from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.reading import Entry, ExecutionReader, read_page
 from runtimed.execution.outputs import OutputFold
-from runtimed.ids import CellId, ExecutionId
+from runtimed.ids import CellId, ExecutionId, SessionId
 from runtimed.models import ExecutionResult
 from runtimed.protocol.codec import decode_event, encode_event, is_clear
 from runtimed.protocol.events import (
@@ -55,7 +55,7 @@ class Recorded:
 
     def __init__(self, folder: Path, limit: int | None = LIMIT) -> None:
         self.store = SessionStore(folder / "s.db")
-        self.log = EventLog(self.store, Flow(Demand(), "read"), limit, time.time)
+        self.log = EventLog(SessionId("read"), self.store, Flow(Demand(), "read"), limit, time.time)
         self.entries: list[Entry] = []
         self.log.attach(self)  # type: ignore[arg-type]  # it is offered what a Stream is
 

@@ -1,1 +1,1 @@
-"""The sessions as the daemon serves them: documents, events, executions, and what is asked of kernels and browsers."""
+"""Live sessions: their documents, events, executions, and the requests to their kernels and browsers."""

@@ -1,4 +1,4 @@
-"""The audit log of one session: the steps of its life, from the registry, merged with the work in it."""
+"""Pages of a session's audit log: lifecycle steps from the registry, merged with the work in the session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runtimed.storage.audit import AuditRow
 __all__ = ["log_page"]
 
 SLICE: Final = 500
-"""Entries of earlier pages that are passed over before others have their turn."""
+"""Entries of earlier pages that are skipped in one slice. Then everything else on the event loop has its turn."""
 
 
 async def log_page(
@@ -24,17 +24,17 @@ async def log_page(
 ) -> list[AuditEntry]:
     """Return one page of the log, newest first.
 
-    Each half keeps its own order, and their times decide between the two. So the pages fit together even if the clock
-    was set back.
+    Both halves keep their own order; times only interleave them. So pages are consistent even if the clock was set
+    back.
 
     Args:
-        steps: The steps of the session's life, newest first.
-        work: The work in it, newest first; it is read as far as the page needs, and closed.
+        steps: Lifecycle steps, newest first.
+        work: Entries about the work in the session, newest first. It is read as far as the page needs, and closed.
         page: Number of the page, from 1.
-        page_size: Entries of a page.
+        page_size: Entries on a page.
     """
     with contextlib.closing(work):
-        # Of two at one time the step is older: a session starts before any work in it.
+        # At equal times the step is older: a session starts before any work in it.
         merged = heapq.merge(work, steps, key=lambda row: row.at, reverse=True)
         left = (page - 1) * page_size
         while left > 0:

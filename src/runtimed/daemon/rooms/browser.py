@@ -1,4 +1,4 @@
-"""The browser of a room: its part of the life of what has a host, and its clients' requests."""
+"""The browser of a room: what `Hosted` leaves to a browser, and its clients' requests."""
 
 from __future__ import annotations
 
@@ -67,41 +67,41 @@ class RoomBrowser(Hosted):
 
     @property
     def works(self) -> bool:
-        """See `Hosted`: whether anything that a client asked of it is in progress."""
+        """See `Hosted`: whether a client's request is in progress."""
         return self._asked > 0
 
     @property
     def kept_profile(self) -> str | None:
-        """The name under which the browser will store its profile at its end; None for none."""
+        """Name under which the browser will store its profile at its end; None for none."""
         return self._profile if self.in_use else None
 
     # --- life ---
 
     async def await_adopted(self) -> None:
-        """Wait until the fate of an earlier daemon's host is known; without one, do nothing.
+        """Wait until an earlier daemon's host has answered or is known to be dead; without one, do nothing.
 
         Raises:
-            BrowserUnavailable: If it is not known in time.
+            BrowserUnavailable: If neither happens in time.
         """
         if self.exists and self._starting is None:
             with contextlib.suppress(SessionClosed):
                 await self._open_link()
 
     async def start(self, request: StartBrowser) -> None:
-        """Start a browser unless there is one; return when it can be used.
+        """Start a browser unless there is one; return when it can be driven.
 
         Raises:
             BrowserUnavailable: If it does not start; the message says why.
             BrowserError: If its configuration is invalid.
-            SessionClosed: If a client ended it before.
-            StorageError: If there is no space for it.
+            SessionClosed: If a client ended it before it was ready.
+            StorageError: If the disk is full.
         """
         link = self._host.link
         if self._starting is None and self.status == "ready" and link is not None and link.is_attached:
             link.tell(HostBrowserUsed())
         self._begin(lambda: self._want(request))
         await self._await_start()
-        # One that an earlier daemon began to start may not be ready.
+        # A browser that was adopted during its start may not be ready.
         await self._open_link()
 
     async def _want(self, request: StartBrowser) -> BrowserWanted:
@@ -112,25 +112,25 @@ class RoomBrowser(Hosted):
         if self.status == "starting":
             self._say_dead(error.message)
 
-    def _adopted(self, owner: Owner) -> None:  # noqa: ARG002  # nothing but its host is known of a browser
+    def _adopted(self, owner: Owner) -> None:  # noqa: ARG002  # it names only the browser's host
         self.status = "ready"
 
-    # --- what clients ask ---
+    # --- requests ---
 
     async def ask(self, operation: BrowserOperation, actor: Actor, request_id: int) -> ReplyBody:
-        """Have the host perform an operation, once, even if the connection to it breaks meanwhile.
+        """Have the host perform an operation exactly once, even if the request is resent on a new connection.
 
         Args:
             operation: The operation.
-            actor: The client that asks.
-            request_id: Identifies this request among those of the client.
+            actor: The client.
+            request_id: Number of the request. The host deduplicates by it and the client's id.
 
         Returns:
             The host's reply, unchanged.
 
         Raises:
-            SessionClosed: If there is no browser, or it ends before the answer.
-            RuntimedError: As the host reports it.
+            SessionClosed: If there is no browser, or it ends before the reply.
+            RuntimedError: If the host reports one.
         """
         operation = msgspec.structs.replace(operation, key=f"{actor.client_id}/{request_id}")
         if isinstance(operation, Act):
@@ -142,7 +142,7 @@ class RoomBrowser(Hosted):
                 try:
                     return await link.ask(operation)
                 except ConnectionLost:
-                    # Whether the host is dead or will be found again is about to be known.
+                    # `_open_link` waits until the host is connected again or known to be dead.
                     continue
                 except RuntimedError:
                     if self.exists:
@@ -153,11 +153,11 @@ class RoomBrowser(Hosted):
             self._listener.hosted_used()
 
     async def _open_link(self) -> HostLink:
-        """Return the connection to the host as soon as there is one.
+        """Return the connection to the host once the daemon is attached.
 
         Raises:
             SessionClosed: If there is no browser any more.
-            BrowserUnavailable: If its host does not answer.
+            BrowserUnavailable: If its host does not answer in time.
         """
         try:
             async with asyncio.timeout(PATIENCE):
@@ -182,7 +182,7 @@ class RoomBrowser(Hosted):
             notebook_id=self._notebook_id,
         )
 
-    # --- what the host tells ---
+    # --- reports of the host ---
 
     def _described(self, reply: AttachReply) -> None:
         self.status, self._pid, self._profile = reply.status, reply.pid, reply.profile

@@ -1,4 +1,4 @@
-"""How much of a cell goes into one reply: what is larger is read in pieces. Nothing here knows a connection."""
+"""Sizes of cells in replies, and pieces of a cell that is too large for one. Nothing here knows a connection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runtimed.protocol.document_operations import GetContentReply
 __all__ = ["PIECE", "REPLY_BUDGET", "content_page", "content_size", "fixed_size"]
 
 REPLY_BUDGET: Final = 2**20
-"""Bytes of sources, metadata and events after which a reply about cells ends; the rest is asked for again."""
+"""Bytes of sources, metadata and events at which a reply about cells ends. The client requests the rest."""
 
 PIECE: Final = 2**20
 """Bytes of a cell's content in one reply."""
 
 _FRAME: Final = 256
-"""Bytes that a cell takes beside its texts, at most."""
+"""Largest overhead of a cell in a reply beside its texts, in bytes."""
 
 
 def content_size(record: CellRecord) -> int:
@@ -27,12 +27,12 @@ def content_size(record: CellRecord) -> int:
 
 
 def fixed_size(record: CellRecord) -> int:
-    """Return the bytes of all that a reply always has of a cell, at most."""
+    """Return an upper bound for the bytes that a cell takes in a reply without source and metadata."""
     return _FRAME + _size(record.id) + _size(record.position) + _size(record.execution_id or "")
 
 
 def content_page(record: CellRecord, offset: int) -> GetContentReply:
-    """Return a piece of a cell's source and metadata."""
+    """Return the piece of a cell's packed source and metadata that begins at a byte offset."""
     whole = pack({"source": record.source, "metadata": dict(record.metadata)})
     sha256 = hashlib.sha256(whole).hexdigest()
     return GetContentReply(piece=whole[offset : offset + PIECE], size=len(whole), sha256=sha256)

@@ -1,7 +1,7 @@
-"""Moves what a session has stored from the write-ahead log into its database, in a thread.
+"""Checkpoints of a session's database: moves the WAL into the database file, in a thread.
 
 A checkpoint waits for the disk: 20 to 100 ms, several times a second while a kernel floods. On the event loop it would
-hold up everybody; so it is this session's bulk alone that waits, and requests for this session.
+hold up every session. In a thread it holds up only this session's bulk and requests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from runtimed.daemon.flow import Flow
 from runtimed.errors import StorageError
+from runtimed.ids import SessionId
 from runtimed.storage.session_store import SessionStore
 
 __all__ = ["Checkpoints"]
@@ -21,23 +22,24 @@ __all__ = ["Checkpoints"]
 logger = logging.getLogger(__name__)
 
 RETRY: Final = 5.0
-"""Seconds after a checkpoint that failed, on a full disk for example, before the next attempt."""
+"""Seconds from a failed checkpoint, on a full disk for example, to the next attempt."""
 
 
 class Checkpoints:
     """The checkpoints of one session's database, one at a time."""
 
-    def __init__(self, store: SessionStore, flow: Flow) -> None:
+    def __init__(self, notebook_id: SessionId, store: SessionStore, flow: Flow) -> None:
+        self._notebook_id = notebook_id
         self._store = store
         self._flow = flow
         self._busy = False
 
     def look(self) -> None:
-        """Begin a checkpoint soon if it is time for one; call this after a commit."""
+        """Begin a checkpoint soon if the WAL is long; called after each commit."""
         if not self._busy and self._store.wal_is_long:
             self._busy = True
             self._flow.hold()
-            # Whoever has just committed may want to read or write a little more.
+            # In a later turn: the caller has just committed, and may read or write a little more.
             asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
@@ -55,10 +57,10 @@ class Checkpoints:
                 loop.call_soon_threadsafe(self._end, error)
 
         try:
-            # No pool: were all its threads taken, whoever needs the database would wait for them.
+            # Not in a pool: while all its threads are taken, requests for the session would wait for one.
             threading.Thread(target=run, name="checkpoint").start()
         except RuntimeError as exc:
-            logger.warning("no thread for a checkpoint: %s", exc)
+            logger.warning("session %r: no thread for a checkpoint, which blocks now: %s", self._notebook_id, exc)
             run()
 
     def _end(self, error: StorageError | None) -> None:
@@ -66,7 +68,7 @@ class Checkpoints:
         if error is None:
             self._busy = False
         else:
-            logger.error("the log of the database grows until it can be emptied: %s", error)
+            logger.error("session %r: the WAL grows until a checkpoint succeeds: %s", self._notebook_id, error)
             asyncio.get_running_loop().call_later(RETRY, self._allow)
 
     def _allow(self) -> None:

@@ -1,7 +1,7 @@
-"""Decides whether a session may install what its document or project asks for, and notes who asked for it.
+"""Consent to dependencies: refuses to install what came with a document or project until the user agrees.
 
-Every client that the socket admits is this user: what a client writes, the user has asked for. What came with
-somebody else's document or project needs a word. Nothing here installs anything.
+The socket admits only this user's clients, so what a client writes has the user's consent. What came with somebody
+else's document or project needs it. Nothing here installs anything.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FROM_THE_DOCUMENT: Final = frozenset({"uv:inline", "uv:pep723", "conda:inline"}
 
 
 def check_consent(trust: Trust, decision: Decision, request: KernelRequest) -> None:
-    """Refuse what nobody here has asked for; who asks for it by name consents to it for the future, too.
+    """Refuse dependencies without consent. A request that names the environment gives consent, also for later ones.
 
     Raises:
-        EnvironmentFailed: If it needs consent. The sentence says what would be installed from where, and how to
+        EnvironmentFailed: If consent is missing. The message says what would be installed, from where, and how to
             consent; attributes are `notebook_id`, `env_source`, `packages`, `origins`.
         StorageError: If a consent cannot be stored.
     """
@@ -50,12 +50,17 @@ def check_consent(trust: Trust, decision: Decision, request: KernelRequest) -> N
 
 
 def note_written(trust: Trust, document: NotebookTables, operation: Operation[Any] | KernelRequest) -> None:
-    """Take what a client is about to write for its consent to the dependencies that the text names.
+    """Store the consent to dependencies that a client gives by writing them.
 
-    Dependencies that are there already are not the client's: it writes them back with the line that it has changed.
+    Dependencies that the text had before get no consent: a client writes them back with the line that it has changed.
+
+    Args:
+        trust: The consents.
+        document: The notebook before the operation.
+        operation: What is about to be performed.
 
     Raises:
-        StorageError: If the consent cannot be stored; then the text must not be written either.
+        StorageError: If the consent cannot be stored; then the operation must not be performed.
     """
     for before, after in _texts(trust, document, operation):
         written = asked_in(**after)
@@ -68,7 +73,7 @@ def note_written(trust: Trust, document: NotebookTables, operation: Operation[An
 def _texts(
     trust: Trust, document: NotebookTables, operation: Operation[Any] | KernelRequest
 ) -> Iterator[tuple[dict[str, str | None], dict[str, str | None]]]:
-    """Yield a text that says what a notebook needs, as it is and as it will be."""
+    """Yield the texts that may name dependencies, each as it is and as it will be."""
     match operation:
         case document_ops.SetMetadata(key="notebook_metadata", value=value):
             yield {"metadata": document.metadata(NOTEBOOK_METADATA)}, {"metadata": value}
@@ -92,14 +97,14 @@ def _texts(
             present = _source(document, cell_id)
             yield {"source": present}, {"source": present + text}
         case KernelRequest(source=str(source)) if not document.has_source(source):
-            # It will be a cell.
+            # The code becomes a cell.
             yield {}, {"source": source}
         case _:
             return
 
 
 def _is_trusted(trust: Trust, metadata: str | None) -> bool:
-    """Whether there is consent to all that a notebook names: who adds a package to it does not ask for the others."""
+    """Whether there is consent to all dependencies of a notebook; adding a package gives none to the others."""
     there = asked_in(metadata=metadata)
     return there is None or trust.has(dependency_set(there))
 

@@ -1,4 +1,4 @@
-"""What clients read of a session: its cells, its executions, its actions and who did what. Nothing here writes."""
+"""Reads a session for its clients: cells, executions, action log and audit log. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from runtimed.storage.session_store import SessionStore
 __all__ = ["RoomContents"]
 
 PAGE_CELLS: Final = 1000
-"""Most cells in one reply: to read so many takes 16 ms, and others wait."""
+"""Largest number of cells in one reply. Reading them takes 16 ms, for which everybody else waits."""
 
 FOUND: Final = 100
-"""Most executions in one reply."""
+"""Largest number of executions in one reply."""
 
 
 class RoomContents:
@@ -49,17 +49,17 @@ class RoomContents:
         self._keep_days = keep_days
 
     def stored_cell(self, record: CellRecord, *, outputs: bool) -> StoredCell:
-        """Return a cell, with at most REPLY_BUDGET bytes of events, one at least."""
+        """Return a cell with at most REPLY_BUDGET bytes of events, but at least one event."""
         (cell,) = self._with_last_edits([self._stored_cell(record, outputs=outputs)])
         return cell
 
     def stored_cells(self, start: int, *, outputs: bool, content: bool = True) -> GetCellsReply:
-        """Return cells from an index on until a page is full."""
+        """Return cells from an index on, until the page is full."""
         page: list[StoredCell] = []
         left = REPLY_BUDGET
         for index, record in enumerate(self._document.content.cells(start), start):
             size = content_size(record) if content else 0
-            # What is larger than a page is not in it.
+            # Content larger than a page is left out; see `content_page`.
             left -= fixed_size(record) + (size if size <= REPLY_BUDGET else 0)
             if page and (left <= 0 or len(page) == PAGE_CELLS):
                 return GetCellsReply(cells=self._with_last_edits(page) if content else page, next=index)
@@ -78,7 +78,7 @@ class RoomContents:
     def _stored_cell(
         self, record: CellRecord, *, outputs: bool, content: bool = True, budget: int = REPLY_BUDGET
     ) -> StoredCell:
-        """Return a cell, with at most `budget` bytes of events, one at least."""
+        """Return a cell with at most `budget` bytes of events, but at least one event."""
         events: list[bytes] = []
         more: int | None = None
         if outputs and record.execution_id is not None:
@@ -101,10 +101,10 @@ class RoomContents:
         )
 
     def check_execution(self, execution_id: str) -> None:
-        """See that this session has an execution.
+        """Check that this session has an execution.
 
         Raises:
-            RuntimedError: If this session has none of this id.
+            RuntimedError: If it has none with this id.
         """
         row = self._store.execution(ExecutionId(execution_id))
         if row is None:
@@ -115,7 +115,7 @@ class RoomContents:
             )
 
     def find_executions(self, prefix: str | None) -> list[ExecutionSummary]:
-        """Return executions; see `FindExecutions`."""
+        """Return the executions whose ids have a prefix, or the unfinished ones for None; see `FindExecutions`."""
         rows = self._store.unfinished_executions() if prefix is None else self._store.find_executions(prefix, FOUND)
         found = []
         for row in rows:
@@ -144,19 +144,22 @@ class RoomContents:
         return EventPage(events=page, last=last, more=last < self._log.last)
 
     def audit(self) -> Generator[AuditRow, None, None]:
-        """Give what was done in this session, the newest first; see `SessionStore.audit`."""
+        """Yield the audit entries about the work in this session, newest first; see `SessionStore.audit`."""
         return self._store.audit()
 
     def check_complete_after(self, seq: int) -> None:
-        """Make sure that no event behind this one was deleted: whoever goes on from there would miss it.
+        """Check that no event after this one was deleted: a client that continues from here would miss it.
+
+        Args:
+            seq: Number of the event; 0 stands for all that exist, and always passes.
 
         Raises:
-            StorageError: If one was; 0 means all there are, and is always right.
+            StorageError: If one was deleted.
         """
         if 0 < seq < self._store.last_deleted_event:
             raise StorageError(
-                f"Session {self._notebook_id!r} has deleted old events that came after number {seq}, which this client "
-                "saw last: what it has is not complete. Read the cells, and subscribe anew",
+                f"Session {self._notebook_id!r} has deleted old events after number {seq}, the last one that this "
+                "client saw, so the client has missed some. Read the cells, and subscribe again",
                 notebook_id=self._notebook_id,
                 after=seq,
             )

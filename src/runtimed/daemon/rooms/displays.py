@@ -1,4 +1,4 @@
-"""Which executions show which displays of the running kernel. Nothing here waits or stores anything.
+"""The displays of the running kernel, by id and by execution. Nothing here waits or stores anything.
 
 A loop may create hundreds of thousands of displays, so each costs little more than its id.
 """
@@ -17,8 +17,8 @@ class _Execution:
 
     Attributes:
         cell_id: Its cell.
-        alone: The executions that show what only this one shows: the same object for all its displays.
-        display_ids: Each once.
+        alone: A tuple of its id: one object, shared by all displays that no other execution shows.
+        display_ids: Ids of its displays, each once.
     """
 
     cell_id: str
@@ -48,15 +48,15 @@ class Displays:
             execution.display_ids.append(display_id)
 
     def where(self, display_id: str) -> list[tuple[str, str]]:
-        """Return the executions that show a display, each with its cell, in the order in which they first did."""
+        """Return the executions that show a display, each with its cell, in the order of their first display of it."""
         return [(one, self._executions[one].cell_id) for one in self._shown_by.get(display_id, ())]
 
     def of_cells(self, cell_ids: Collection[str]) -> list[tuple[str, str]]:
-        """Return the executions of some cells that show anything, each with its cell."""
+        """Return the executions of these cells that show any display, each with its cell."""
         return [(one, of.cell_id) for one, of in self._executions.items() if of.cell_id in cell_ids]
 
     def forget(self, execution_id: str) -> None:
-        """Forget the displays of an execution: updates are no longer for it. Idempotent."""
+        """Forget the displays of an execution, which gets no more updates. Idempotent."""
         execution = self._executions.pop(execution_id, None)
         if execution is None:
             return

@@ -1,6 +1,6 @@
-"""The notebook of a room: read and edited as rows, every edit committed with the event and note that tell of it.
+"""The notebook of a room, read and edited as rows; an edit is committed together with its event and audit entry.
 
-No document is loaded here: what was edited is written into it by a process of its own; see `document_work`.
+No Automerge document is loaded here: a worker process writes the edits into it; see `document_work`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ACTIONS: Final[dict[EditKind, AuditAction]] = {
     "type": "cell_type_set",
     "cleared": "outputs_cleared",
 }
-"""What the audit log calls an edit of a cell."""
+"""Name of an edit of a cell in the audit log."""
 
 _DeltaT = TypeVar("_DeltaT", bound=Delta | None)
 
@@ -45,9 +45,8 @@ class SharedDocument:
     """A notebook that several peers edit.
 
     Attributes:
-        edited_at: When it was edited last, in Unix time; when it was opened if it was not edited since.
-        reshown: Cells that were given another execution, or none, or deleted; whoever has looked at them takes them
-            out.
+        edited_at: Unix time of the last edit, or of the opening if there was none since.
+        reshown: Cells that show another execution or none, or were deleted, since the consumer last cleared this set.
     """
 
     def __init__(
@@ -58,11 +57,11 @@ class SharedDocument:
         clock: Callable[[], float],
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
-        """Make it; nothing is read yet.
+        """Create it; nothing is read yet.
 
         Args:
-            on_doubt: Called when somebody asks for the notebook and its rows do not say what is in it: they are to be
-                read from the document; `found` and `not_found` tell how that ended.
+            on_doubt: Called when the rows are needed and must be read from the document first. `found`, `not_found` or
+                `lost` reports the outcome.
         """
         self._notebook_id = notebook_id
         self._store = store
@@ -80,8 +79,8 @@ class SharedDocument:
         """The notebook itself, for reading.
 
         Raises:
-            StorageError: If its rows are to be read from the document first; or, once, that the document was found
-                damaged and set aside with what it said.
+            StorageError: If its rows must be read from the document first; or, once, because the document was damaged
+                and set aside.
         """
         untold, self._untold = self._untold, None
         if untold is not None:
@@ -99,7 +98,7 @@ class SharedDocument:
         """Return a cell.
 
         Raises:
-            CellNotFound: If the notebook has none of this id.
+            CellNotFound: If the notebook has none with this id.
         """
         record = self.content.cell(CellId(cell_id))
         if record is None:
@@ -114,16 +113,16 @@ class SharedDocument:
         *,
         detail: str | None = None,
     ) -> _DeltaT:
-        """Make one edit; when this returns it is committed and on its way to every subscriber.
+        """Make one edit. On return it is committed and published to every subscriber.
 
         Args:
-            kind: What the event will say.
-            actor: The client whose edit it is.
-            decide: Decides what it does; it may refuse (CellNotFound, InvalidCell), then nothing has changed.
-            detail: A word for the audit log.
+            kind: Kind of the edit, for its event and audit entry.
+            actor: The client.
+            decide: Returns the change, or None for no change. It may refuse (CellNotFound, InvalidCell).
+            detail: Detail of the audit entry.
 
         Returns:
-            What was done, None if the notebook said it already.
+            What `decide` returned.
 
         Raises:
             StorageError: If the edit cannot be stored; nothing has changed.
@@ -133,10 +132,10 @@ class SharedDocument:
     def set_execution(
         self, cell_id: CellId, execution_id: ExecutionId, execution_count: int | None, *, author: ClientId
     ) -> None:
-        """Let a cell show an execution: an edit in all but that the audit log calls it none.
+        """Let a cell show an execution. Unlike `edit` it leaves no audit entry.
 
         Raises:
-            StorageError: As `edit`.
+            StorageError: If the edit cannot be stored; nothing has changed.
         """
         self._commit("executed", author, editing.set_execution(self.content, cell_id, execution_id, execution_count))
 
@@ -167,28 +166,28 @@ class SharedDocument:
         self.edited_at = now
         return delta
 
-    # Doubt
+    # --- rows that are missing or damaged ---
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether its rows are to be read from the document."""
+        """Whether the rows must be read from the document before they can be used."""
         return self._doubt is not None
 
     def doubt(self, reason: str) -> None:
-        """Its rows do not say what is in it, or not any more."""
+        """Note that the rows are missing or damaged, and have them read from the document."""
         self._doubt = reason
         self._on_doubt()
 
     def found(self) -> None:
-        """The rows say what is in it."""
+        """Note that the rows are complete."""
         self._doubt = None
 
     def not_found(self, reason: str) -> None:
-        """Nobody can say what is in it: everything stays where it is."""
+        """Note that the document cannot be read now. Nothing is changed or removed."""
         self._doubt = reason
 
     def lost(self, reason: str) -> None:
-        """The document was set aside, and no row says what was in it: whoever asks for the notebook next is told."""
+        """Note that the document was set aside and left no rows. The next reader gets an error that says so."""
         self._doubt = None
         self._untold = StorageError(
             f"The notebook of session {self._notebook_id!r} was set aside, because {reason}. Outputs are still there "
@@ -198,20 +197,20 @@ class SharedDocument:
         )
 
     def acknowledge(self) -> None:
-        """Tell nobody any more that it was set aside."""
+        """Drop the error that `lost` keeps for the next reader."""
         self._untold = None
 
     def restore(self, at: float, restored: Restored) -> None:
-        """Put the document that was set aside back, merged with the present one as `document.restoring` describes it.
+        """Put back a document that was set aside, merged with the present one; see `document.restoring`.
 
-        Its rows are to be stored next; whoever opens the session before that reads them from the document.
+        The caller stores the rows next. If this process dies before that, the next daemon reads them from the document.
 
         Args:
-            at: When it was set aside.
-            restored: What came of both.
+            at: Unix time at which it was set aside.
+            restored: The merged document.
 
         Raises:
-            StorageError: If it cannot be stored; then nothing has changed.
+            StorageError: If it cannot be stored; nothing has changed.
         """
         notebook = self._store.notebook
         with self._log.transaction():
@@ -220,10 +219,10 @@ class SharedDocument:
             notebook.forget_set_aside(at)
 
     def put_rows(self, rows: Sequence[CellRow]) -> None:
-        """Store some of the cells of a notebook that is not ready, and what they show: old outputs stay for that.
+        """Store some cells of a notebook that is not ready, and which executions they show: retention keeps those.
 
         Raises:
-            StorageError: If it cannot be stored.
+            StorageError: If they cannot be stored.
         """
         with self._log.transaction():
             self._store.notebook.add_rows(rows)
@@ -231,10 +230,10 @@ class SharedDocument:
                 self._store.show_execution(row.cell_id, decode_cell(row.data).execution_id)
 
     def tell_restored(self, cells: Sequence[CellId]) -> None:
-        """Tell of restored cells.
+        """Publish an `added` event for each restored cell.
 
         Raises:
-            StorageError: If it cannot be stored.
+            StorageError: If the events cannot be stored.
         """
         now = self._clock()
         with self._log.transaction():

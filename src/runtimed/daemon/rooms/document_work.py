@@ -1,8 +1,7 @@
-"""Keeps a room's document: writes into it what was edited, reads from it what the rows do not say, compacts, restores.
+"""The work on a session's Automerge document: writes edits into it, reads lost rows from it, compacts and restores it.
 
-Each task runs in a process of its own (`worker`), one at a time. Edits wait for none: they are stored when they are
-acknowledged, and a process that dies is started again with the same. Nothing is set aside but what such a process has
-found damaged.
+Each task runs in a worker process (`worker`), one at a time. Edits never wait for one: they are stored before they are
+acknowledged, and the task of a dead worker is repeated. Only a document that a worker found damaged is set aside.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ __all__ = ["DocumentWork"]
 logger = logging.getLogger(__name__)
 
 REST: Final = 30.0
-"""Seconds without an edit after which the document is written: each time takes a process, and nothing waits for it."""
+"""Seconds without an edit after which pending edits are written. A write starts a process, and nothing waits for it."""
 
 MANY: Final = 1000
-"""Pending edits that are written although more are made; more than so many are written in several runs."""
+"""Number of pending edits from which they are written at once, and largest number of edits in one run of a worker."""
 
 RETRY: Final = 5.0
-"""Seconds after which a document that could not be read is tried again, when somebody asks for it."""
+"""Seconds from a failed read of the document to the earliest next one, which a request triggers."""
 
 PATIENCE: Final = 60.0
-"""Seconds after which a document that could not be written is tried again."""
+"""Seconds from a failed write of the document to the next attempt."""
 
 ATTEMPTS: Final = 3
-"""How often restoring begins anew because the notebook was edited meanwhile."""
+"""Largest number of attempts to restore a document. An edit of the notebook during one invalidates it."""
 
 SLICE: Final = 200
-"""Cells that are stored or told of before others have their turn."""
+"""Cells that are stored or published in one slice. Then everything else on the event loop has its turn."""
 
 
 class DocumentWork:
-    """The work on one session's document."""
+    """The background work on one session's document."""
 
     def __init__(
         self,
@@ -81,23 +80,23 @@ class DocumentWork:
 
     @property
     def is_reading(self) -> bool:
-        """Whether requests for the session wait until its notebook is read."""
+        """Whether the notebook is being read from its document; requests for the session wait meanwhile."""
         return self._reading is not None
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything goes on here that needs the database."""
+        """Whether work that needs the database is in progress."""
         return self._lock.locked() or self._reading is not None
 
     def close(self) -> None:
-        """Read nothing any more. Closing twice is harmless."""
+        """Stop reading. Idempotent."""
         if self._reading is not None:
             self._reading.cancel()
 
     # --- reading ---
 
     def begin_reading(self) -> None:
-        """Read the notebook from its document, unless that goes on or has just failed."""
+        """Read the notebook from its document, unless a read is in progress or has just failed."""
         if self._reading is None and time.monotonic() - self._read_at >= RETRY:
             self._flow.hold()
             self._reading = asyncio.get_running_loop().create_task(self._read())
@@ -107,11 +106,11 @@ class DocumentWork:
         try:
             async with self._lock:
                 if notebook.needs_rebuild:
-                    self._keep_intact("nothing else says what was in them")
+                    self._keep_intact("there is no other copy")
                     return
                 if notebook.is_ready:
                     await self._write_backlog()
-                logger.info("the notebook of session %r is read from its document", self._notebook_id)
+                logger.info("reading the notebook of session %r from its document", self._notebook_id)
                 finding = await self._work_on(ReadAll(self._stored()))
                 if finding.judgement is Judgement.HEALTHY:
                     await self._put_contents(msgspec.msgpack.decode(finding.answer, type=Contents))
@@ -126,14 +125,14 @@ class DocumentWork:
             self._document.not_found(str(exc))
             if self._store.is_closed:
                 return
-            logger.error("the notebook of session %r is not read: %s", self._notebook_id, exc)  # noqa: TRY400
+            logger.error("cannot read the notebook of session %r: %s", self._notebook_id, exc)  # noqa: TRY400
         finally:
             self._read_at = time.monotonic()
             self._reading = None
             self._flow.release()
 
     async def _put_contents(self, contents: Contents) -> None:
-        """Store what the document says as rows, others between. Dying meanwhile, the next daemon reads it again."""
+        """Store the document's content as rows, in slices. After a crash the next daemon reads the document again."""
         notebook = self._store.notebook
         notebook.drop_rows()
         for start in range(0, len(contents.cells), SLICE):
@@ -154,13 +153,13 @@ class DocumentWork:
     # --- damage ---
 
     def _set_aside(self, reason: str) -> None:
-        """Set the document aside; the notebook goes on with what its rows say.
+        """Set the document aside; the notebook keeps the content of its rows.
 
         Raises:
-            StorageError: If it cannot be set aside; it is as it was.
+            StorageError: If it cannot be set aside; nothing has changed.
         """
         notebook = self._store.notebook
-        # The note comes first: dying in between leaves one too many, which the next opening of it removes.
+        # The note comes first: if this process dies in between, the next opening removes the needless note.
         note_document(self._path, self._notebook_id, reason, time.time())
         notebook.set_aside()
         logger.error("the document of session %r was set aside: %s", self._notebook_id, reason)
@@ -177,20 +176,20 @@ class DocumentWork:
             self._report(f"Session {self._notebook_id!r} has lost what was damaged, {', '.join(lost)}: {reason}")
 
     def _clear_notes(self) -> None:
-        """Let the note beside the database say what is in it."""
+        """Make the note beside the database agree with the documents that are set aside in it."""
         there = self._store.notebook.set_aside_at()
         try:
             if not there:
                 forget_document(self._path)
             elif document_aside(self._path) is None:
-                note_document(self._path, self._notebook_id, "an earlier daemon did so, and left no reason", there[-1])
+                note_document(self._path, self._notebook_id, "an earlier daemon left no reason", there[-1])
         except (StorageError, OSError) as exc:
-            logger.warning("session %r: %s", self._notebook_id, exc)
+            logger.warning("session %r: the note about its document is out of date: %s", self._notebook_id, exc)
 
     # --- writing ---
 
     def is_due(self, now: float) -> bool:
-        """Whether edits are to be written into the document.
+        """Whether pending edits are to be written into the document now.
 
         Args:
             now: The Unix time.
@@ -201,10 +200,12 @@ class DocumentWork:
         return pending >= min(MANY, self._compact_after) or (pending > 0 and now - self._document.edited_at >= REST)
 
     async def write(self, now: float) -> None:
-        """Write what was edited into the document, and compact it if its history has become too large.
+        """Write pending edits into the document, and compact it if its history has become too large.
+
+        A failure is logged; nothing is due for PATIENCE seconds then.
 
         Args:
-            now: The Unix time. After a failure, which the log tells, nothing is due for a while.
+            now: The Unix time.
         """
         try:
             async with self._lock:
@@ -215,7 +216,7 @@ class DocumentWork:
                 return
             self._not_before = now + PATIENCE
             logger.error(  # noqa: TRY400  # a sentence
-                "the edits of session %r are written into its document later: %s", self._notebook_id, exc
+                "cannot write the edits of session %r into its document yet: %s", self._notebook_id, exc
             )
 
     async def _write_pending(self) -> None:
@@ -240,23 +241,23 @@ class DocumentWork:
             notebook.put_snapshot(written.snapshot, upto)
         if written.is_compacted:
             logger.info(
-                "compacted the document of session %r: %d changes less in %.1f s",
+                "compacted the document of session %r: dropped %d changes in %.1f s",
                 self._notebook_id,
                 changes + len(stored.pending),
                 time.monotonic() - began,
             )
 
     async def _write_backlog(self) -> None:
-        """Write so many pending edits that reading those that are left takes no time."""
+        """Write pending edits until so few are left that reading them with the document takes no time."""
         notebook = self._store.notebook
         while notebook.needs_rebuild or notebook.pending_count > MANY:
             await self._write_pending()
 
     async def _write_anew(self) -> None:
-        """Put a document that says what the rows say in the place of one that was set aside.
+        """Replace a document that was set aside by a new one with the content of the rows.
 
         Raises:
-            StorageError: If that fails; it is tried again.
+            StorageError: If that fails; the next write tries again.
         """
         notebook = self._store.notebook
         upto = notebook.last_edit
@@ -268,11 +269,11 @@ class DocumentWork:
     # --- restoring ---
 
     async def restore(self) -> int:
-        """Bring back every document that was set aside and is whole, and return how many cells that gave.
+        """Restore every document that was set aside and is whole; return the number of restored cells.
 
         Raises:
-            SessionError: If there is none.
-            StorageError: If one cannot be brought back; it is kept as it is, and the present document, too.
+            SessionError: If none was set aside.
+            StorageError: If one cannot be restored; it stays set aside, and the present document is unchanged.
         """
         notebook = self._store.notebook
         if not notebook.set_aside_at():
@@ -284,7 +285,7 @@ class DocumentWork:
         self._flow.hold()
         try:
             async with self._lock:
-                # The latest first: each puts its cells before those that are there.
+                # The latest first: each restored document's cells come before the present ones.
                 for at in reversed(notebook.set_aside_at()):
                     cells += await self._restore_one(at)
         finally:
@@ -326,7 +327,7 @@ class DocumentWork:
                 for start in range(0, len(restored.cells), SLICE):
                     self._document.tell_restored(restored.cells[start : start + SLICE])
                     await asyncio.sleep(0)
-                logger.info("%d cells of session %r were brought back", len(restored.cells), self._notebook_id)
+                logger.info("restored %d cells of session %r", len(restored.cells), self._notebook_id)
                 return len(restored.cells)
         raise StorageError(
             f"The notebook of session {self._notebook_id!r} is edited all the time; nothing was brought back",

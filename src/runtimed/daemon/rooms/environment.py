@@ -1,4 +1,4 @@
-"""The environment of a session's kernel: how it is chosen, consented to, made and extended. It starts no process."""
+"""Chooses, makes and extends the environment of a session's kernel, with the user's consent. It starts no kernel."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ __all__ = ["KernelEnvironment"]
 logger = logging.getLogger(__name__)
 
 _NAMED: Final = ("current", "python:", "kernelspec:", "uv:prewarmed", "conda:prewarmed")
-"""What environments begin with about which no document has a say."""
+"""Prefixes of environments that do not depend on the document."""
 
 
 class KernelEnvironment:
-    """Decides for one session; what is made is shared with all others.
+    """The environment of one session's kernel. Environments that are made are shared by all sessions.
 
     Args:
         notebook_id: The session.
-        document: May say what the kernel needs.
-        log: Takes the progress.
-        environments: Makes them.
+        document: May name dependencies.
+        log: Gets the progress.
+        environments: Makes environments.
         clock: Returns the Unix time.
     """
 
@@ -68,10 +68,10 @@ class KernelEnvironment:
         return bool(named(metadata, "uv") or named(metadata, "conda"))
 
     async def choose(self, request: KernelRequest) -> Decision:
-        """Choose the environment: what is asked for, what the document says, what lies about.
+        """Choose the environment by the request, the document and the project files.
 
         Raises:
-            EnvironmentFailed: If what describes it cannot be understood.
+            EnvironmentFailed: If a description of it cannot be parsed.
         """
         metadata: str | None = None
         sources = [] if request.source is None else [request.source]
@@ -79,7 +79,7 @@ class KernelEnvironment:
             content = self._document.content
             note_written(self._environments.trust, content, request)
             metadata = content.metadata(NOTEBOOK_METADATA)
-            # What is about to run comes first: it must find what it names itself.
+            # The code about to run comes first: it must get the dependencies that it names.
             sources += content.codes(SCRIPT)
 
         def look() -> Decision:
@@ -95,14 +95,14 @@ class KernelEnvironment:
             )
             return decide(facts)
 
-        # Files of others may take long to understand.
+        # Project files may take long to parse.
         return await asyncio.to_thread(look)
 
     async def choose_again(self, request: KernelRequest) -> Decision:
-        """Choose the environment for a kernel that runs: a plain one, with what the notebook names. Asks for consent.
+        """Choose the environment of a running kernel anew: dependencies that the notebook names now extend a plain one.
 
         Raises:
-            EnvironmentFailed: If what describes it cannot be understood, or nobody has consented to it.
+            EnvironmentFailed: If a description of it cannot be parsed, or consent is missing.
         """
         named_now = request
         managers: tuple[Manager, ...] = ("uv", "conda")
@@ -112,24 +112,24 @@ class KernelEnvironment:
             ):
                 named_now = msgspec.structs.replace(request, env_source=f"{manager}:inline")
         decision = await self.choose(named_now)
-        # By what was asked for at the start: asking for a plain one is no consent to what the notebook names.
+        # By the original request: asking for a plain environment is no consent to what the notebook names.
         await self.check_consent(decision, request)
         return decision
 
     async def check_consent(self, decision: Decision, request: KernelRequest) -> None:
-        """Refuse what nobody here has asked for; see `consent.check_consent`.
+        """Refuse dependencies without consent; see `consent.check_consent`.
 
         Raises:
-            EnvironmentFailed: If it needs consent.
+            EnvironmentFailed: If consent is missing.
             StorageError: If a consent cannot be stored.
         """
         await asyncio.to_thread(check_consent, self._environments.trust, decision, request)
 
     async def trust(self, request: KernelRequest) -> TrustEnvironmentReply:
-        """Consent to what a kernel would get that is asked for like this. Nothing is started.
+        """Consent to the dependencies that a kernel of this request would get. Nothing is started.
 
         Raises:
-            EnvironmentFailed: If what describes it cannot be understood.
+            EnvironmentFailed: If a description of them cannot be parsed.
             StorageError: If the consent cannot be stored.
         """
         decision = await self.choose(request)
@@ -139,11 +139,11 @@ class KernelEnvironment:
         return TrustEnvironmentReply(env_source=decision.source, explained=explain(settled))
 
     async def prepare(self, decision: Decision, request: KernelRequest) -> Prepared | None:
-        """Have the environment made; None for one that is there without us.
+        """Make the environment and return it; None for one that runtimed does not make.
 
         Raises:
-            EnvironmentFailed: If it cannot be had.
-            CancelledError: If the kernel was unwanted before it was made; see `cancel`.
+            EnvironmentFailed: If it cannot be made.
+            CancelledError: If `cancel` was called meanwhile.
         """
         told = False
 
@@ -164,21 +164,21 @@ class KernelEnvironment:
         return prepared
 
     def cancel(self) -> None:
-        """Stop waiting for the environment that `prepare` has made. Harmless if it waits for none."""
+        """Stop the wait for an environment in `prepare`. Idempotent."""
         if self._preparing is not None:
             self._preparing.cancel()
 
     async def extend(self, decision: Decision, marker: str, folder: Path, request: KernelRequest) -> Addition:
-        """Add to a running kernel what it lacks of this environment; else have the whole environment made.
+        """Add to a running kernel what it lacks of this environment; if that is impossible, make the environment.
 
         Args:
-            decision: The environment that it should have.
-            marker: The file that belongs to the environment that it has.
-            folder: Where packages for this kernel alone go.
-            request: How it was asked for.
+            decision: The environment that the kernel should have.
+            marker: Marker of the environment that it has.
+            folder: Where packages for this kernel alone are installed.
+            request: The request that started it.
 
         Raises:
-            EnvironmentFailed: If it cannot be had.
+            EnvironmentFailed: If it cannot be made.
         """
         variables, interpreter = request.environment, request.interpreter
         addition = await self._environments.extend(decision, marker, folder, variables, interpreter, self.tell)
@@ -187,7 +187,7 @@ class KernelEnvironment:
         return addition
 
     def tell(self, progress: Progress) -> None:
-        """Tell everybody in the session how far the environment is."""
+        """Publish the progress of the environment to everybody in the session."""
         event = EnvProgress(
             at=self._clock(),
             step=progress.step,
@@ -199,5 +199,5 @@ class KernelEnvironment:
             with self._log.transaction():
                 self._log.append(event)
         except StorageError as exc:
-            # Others may wait for the same environment; it is made though this session cannot tell of it.
-            logger.warning("session %r cannot store its progress: %s", self._notebook_id, exc)
+            # The environment is made nevertheless: other sessions may wait for it, too.
+            logger.warning("session %r: the progress of its environment is not stored: %s", self._notebook_id, exc)

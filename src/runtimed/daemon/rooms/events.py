@@ -1,8 +1,8 @@
-"""The log of one session: every event gets a number, is committed, and only then goes to those who watch.
+"""The event log of one session: each event is numbered and committed before any client gets it.
 
-A `Stream` is a cursor over the log. While its client keeps up it is live and shares the event's bytes with all others;
-when the client reads slowly the stream falls behind, and goes on from storage as fast as the client takes it. So a slow
-reader costs no memory and loses nothing.
+A `Stream` is a cursor over the log. While its client keeps up, the stream is live and sends new events from memory,
+their bytes shared with all other streams. When the client reads slowly, the stream falls behind and reads from storage
+at the client's pace. So a slow reader costs no memory and loses nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runtimed.daemon.rooms.checkpoints import Checkpoints
 from runtimed.daemon.rooms.reading import Entry, ExecutionReader
 from runtimed.errors import RuntimedError, StorageError
 from runtimed.execution.output_sizes import OutputSizes
-from runtimed.ids import HostEpoch
+from runtimed.ids import HostEpoch, SessionId
 from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.codec import decode_event, encode_event
 from runtimed.protocol.connection import Asked, ServingSide
@@ -39,16 +39,16 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MISTAKE: Final = "The daemon made a mistake; its log has the details"
-"""What a client is told of an error that nobody foresaw."""
+"""Message of the error that a client gets for an unforeseen exception."""
 
 _PAGE: Final = 2**18
-"""Bytes of stored events that a stream reads at a time when it is behind; then others have their turn."""
+"""Bytes of stored events that a stream which is behind reads in one turn."""
 
 _READ_REST: Final = 3600.0
-"""Seconds for which an execution counts as read after somebody has read of it: who reads in pages comes again."""
+"""Seconds for which an execution counts as being read after a page of it was: the reader may want the next page."""
 
 _READ_LATELY: Final = 1000
-"""So many executions are remembered as read."""
+"""Number of executions that are remembered as being read; the oldest is evicted."""
 
 PeerChannel = Channel[ServingSide[ClientOperation, Any]]
 """The connection to a client."""
@@ -59,7 +59,7 @@ class Stream:
 
     Attributes:
         cursor: Number of the last event that was sent.
-        comms: Whether it takes `Comm` events.
+        comms: Whether it sends `Comm` events, too.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class Stream:
         comms: bool = False,
         outcome: Callable[[], ReplyBody | None] = lambda: None,
     ) -> None:
-        """Make a stream that is behind; `advance` brings it up.
+        """Create a stream that is behind; `advance` lets it catch up.
 
         Args:
-            channel: The client's.
-            asked: What it answers.
-            log: The session's.
+            channel: The client's channel.
+            asked: The request that it answers.
+            log: The session's event log.
             after: Number of the last event that the client has.
-            reader: Only the events of one execution, those that this reader gets.
-            cell_ids: Only events of these cells, and those that concern no cell.
-            only: Only events of this type.
-            comms: Whether `Comm` events come as well.
-            outcome: Asked when all events were sent: the final reply, or None if more may come.
+            reader: Send only the events of one execution that this reader returns; None for the whole session.
+            cell_ids: Send only events of these cells, and those of no cell.
+            only: Send only events of this type.
+            comms: Whether to send `Comm` events, too.
+            outcome: Called when all events are sent. Returns the final reply; None if more events may come.
         """
         self._channel = channel
         self._asked = asked
@@ -105,16 +105,16 @@ class Stream:
 
     @property
     def execution_id(self) -> str | None:
-        """The execution that it follows; None if it follows the session."""
+        """The execution whose events it sends; None if it sends those of the session."""
         return None if self._reader is None else self._reader.execution_id
 
     @property
     def seen(self) -> int:
-        """Number of the last event that was sent, or was not for it."""
+        """Number of the last event that was sent or filtered out."""
         return self._log.last if self._live else self.cursor
 
     def close(self) -> None:
-        """Send nothing more. Closing twice is harmless."""
+        """Send nothing more. Idempotent."""
         self._open = False
         self._log.detach(self)
         on_end, self._on_end = self._on_end, None
@@ -122,7 +122,7 @@ class Stream:
             on_end()
 
     def offer(self, entries: list[Entry]) -> None:
-        """Take events that were just committed, if the stream is up to date."""
+        """Send events that were just committed, if the stream is live and the client keeps up."""
         if not self._live:
             return
         if not self._channel.writable:
@@ -137,13 +137,13 @@ class Stream:
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
-        """End this stream, and nothing else, with the error that happens in the block."""
+        """End this stream, and nothing else, with an error of the block."""
         try:
             yield
         except StorageError as exc:
             self._fail(exc)
         except Exception:
-            logger.exception("a stream of %s failed", self.execution_id or "a session")
+            logger.exception("session %r: a stream failed (execution %s)", self._log.notebook_id, self.execution_id)
             self._fail(RuntimedError(MISTAKE))
 
     def _fail(self, error: RuntimedError) -> None:
@@ -157,15 +157,15 @@ class Stream:
             self._send(iter([(self.cursor, body)]))
 
     def fall_behind(self) -> None:
-        """Take what was just committed later, from storage."""
+        """Send what was just committed later, from storage."""
         self._live = False
         self.advance()
 
     def begin(self, on_end: Callable[[], None]) -> None:
-        """Send the first page of what storage holds, at once if nothing stands against it.
+        """Send the first page from storage, at once if the session's flow allows.
 
         Args:
-            on_end: Called when no more will be sent.
+            on_end: Called when the stream is closed.
         """
         self._on_end = on_end
         if self._log.flow.is_open:
@@ -174,7 +174,7 @@ class Stream:
             self.advance()
 
     def advance(self) -> None:
-        """Send what storage holds, as far as the client takes it, page by page in turns of its own."""
+        """Send pages from storage, each in a turn of its own, until the stream is live or the client lags behind."""
         if self._is_behind and not self._has_turn:
             self._has_turn = True
             self._log.flow.later(self._take_turn)
@@ -231,18 +231,25 @@ class Stream:
 
 
 class EventLog:
-    """Appends to a session's stored events and hands the committed ones to the streams.
+    """Appends to a session's stored events, and gives the committed ones to the streams.
 
     Attributes:
-        flow: Says when streams that are behind may go on.
+        notebook_id: The session.
+        flow: Decides when streams that are behind may go on.
         on_comms: Called when `wants_comms` may have changed.
     """
 
     def __init__(
-        self, store: SessionStore, flow: Flow, max_output: int | None, clock: Callable[[], float] = time.time
+        self,
+        notebook_id: SessionId,
+        store: SessionStore,
+        flow: Flow,
+        max_output: int | None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self.notebook_id = notebook_id
         self._store = store
-        self._checkpoints = Checkpoints(store, flow)
+        self._checkpoints = Checkpoints(notebook_id, store, flow)
         self._max_output = max_output
         self._clock = clock
         self._read_at: FIFOCache[str, float] = FIFOCache(_READ_LATELY)
@@ -255,9 +262,9 @@ class EventLog:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit everything written inside as one, then publish the events. Inner ones join the outermost.
+        """Commit everything written in the block as one transaction, then publish its events. Inner blocks join.
 
-        An error that leaves it says that nothing was committed: whoever watches fails for itself.
+        An error that leaves the outermost block means that nothing was committed: an error of a stream ends only that.
         """
         self._depth += 1
         try:
@@ -275,7 +282,7 @@ class EventLog:
             self.committed()
 
     def committed(self) -> None:
-        """Something was stored, here or without a `transaction`."""
+        """Note that something was stored, in a `transaction` or without one."""
         self._checkpoints.look()
 
     def _publish(self) -> None:
@@ -285,18 +292,19 @@ class EventLog:
             if place == 0 or time.monotonic() < end:
                 stream.offer(entries)
             else:
-                # A crowd of watchers: the rest get theirs in turns of their own.
+                # There are too many for one turn: the rest get the events in turns of their own.
                 stream.fall_behind()
 
     def append(self, event: Event, *, body: bytes | None = None, host: tuple[HostEpoch, int] | None = None) -> bool:
-        """Add an event, inside a `transaction`.
+        """Add an event, in a `transaction`.
 
         Args:
-            body: The event's own bytes, where they are known.
+            event: The event.
+            body: Its encoding, if known.
             host: Epoch and number that a host gave it.
 
         Returns:
-            False if an event of that epoch and number is there already.
+            False if an event of that epoch and number is stored already.
         """
         body = encode_event(event) if body is None else body
         measure = self._sizes.measure(event, len(body))
@@ -313,21 +321,21 @@ class EventLog:
 
     @property
     def remembered_sizes(self) -> int:
-        """How many sizes are remembered; see `OutputSizes.remembered`."""
+        """Number of remembered sizes; see `OutputSizes.remembered`."""
         return self._sizes.remembered
 
     @property
     def wants_comms(self) -> bool:
-        """Whether any stream takes `Comm` events."""
+        """Whether any stream sends `Comm` events."""
         return any(stream.comms for stream in self._streams)
 
     def tell(self, body: bytes) -> None:
-        """Send an event that is not stored to those who want such and keep up."""
+        """Send a `Comm`, which is not stored, to the streams that want it and keep up."""
         for stream in list(self._streams):
             stream.tell(body)
 
     def forget_sizes(self, execution_id: str | None = None) -> None:
-        """Forget what the displays of an execution weigh, or of all: no update of them will come any more."""
+        """Forget the sizes of an execution's displays, or of all displays: they get no more updates."""
         self._sizes.forget(execution_id)
 
     def reader(self, execution_id: str, *, after: int, whole: bool = False) -> ExecutionReader:
@@ -336,7 +344,7 @@ class EventLog:
         return ExecutionReader(self._store, execution_id, after=after, limit=self._max_output, whole=whole)
 
     def read(self, after: int, *, execution_id: str | None = None, max_bytes: int) -> list[tuple[int, bytes]]:
-        """Read committed events in order, at least one if there is any; see `SessionStore.read_events`."""
+        """Return committed events in order, at least one if there is any; see `SessionStore.read_events`."""
         return self._store.read_events(after, execution_id=execution_id, max_bytes=max_bytes)
 
     @property
@@ -346,11 +354,11 @@ class EventLog:
 
     @property
     def watchers(self) -> int:
-        """How many streams are open."""
+        """Number of open streams."""
         return len(self._streams)
 
     def is_read(self, execution_id: str) -> bool:
-        """Whether somebody reads an execution's events, has just read some, or has yet to see them in the session's."""
+        """Whether a client reads an execution's events, read some lately, or is behind them in the session's stream."""
         if self._clock() - self._read_at.get(execution_id, -_READ_REST) < _READ_REST:
             return True
         if any(stream.execution_id == execution_id for stream in self._streams):
@@ -359,17 +367,17 @@ class EventLog:
 
     @property
     def slowest_cursor(self) -> int:
-        """Number of the last event that everybody who follows the session has seen."""
+        """Number of the last event that all streams of the session have sent."""
         return min((stream.seen for stream in self._streams if stream.execution_id is None), default=self.last)
 
     def attach(self, stream: Stream) -> None:
-        """Let a stream have what will be committed."""
+        """Offer the events of later commits to a stream."""
         self._streams[stream] = None
         if stream.comms:
             self.on_comms()
 
     def detach(self, stream: Stream) -> None:
-        """Forget a stream."""
+        """Forget a stream. Idempotent."""
         self._streams.pop(stream, None)
         if stream.comms:
             self.on_comms()

@@ -1,4 +1,4 @@
-"""The executions of a room: queued, handed to the kernel, ended, each step committed; and the displays they made."""
+"""The executions of a session and their displays: queued, sent to the host, ended; each step is committed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runtimed.document.checks import check_cell_id, check_execution, check_sourc
 from runtimed.errors import CellNotFound, InvalidCell, RuntimedError, StorageError
 from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
-from runtimed.ids import CellId, ClientId, ExecutionId
+from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
 from runtimed.models import AuditAction, QueuedExecution
 from runtimed.protocol.events import Display, Event, Failed, Finished, InputRequested, Queued, Started
 from runtimed.protocol.execution_operations import MAX_QUEUE, Enqueue, GetQueueReply, WatchReply
@@ -33,35 +33,36 @@ __all__ = ["Executions", "TellHost"]
 logger = logging.getLogger(__name__)
 
 MAX_FIRST_LINE: Final = 100
-"""Longest first line of a source that the queue tells, in characters."""
-
+"""Largest part of a source's first line in a `GetQueue` reply, in characters."""
 
 SLICE: Final = 100
-"""Executions that are cancelled at once; of more, as many in each turn of the session."""
+"""Largest number of executions that are cancelled in one turn of the session."""
 
 
 class TellHost(Protocol):
-    """Sends an operation to the host; without one it goes nowhere."""
+    """Sends an operation to the host, or drops it if the host is not connected."""
 
     def __call__(self, operation: Execute | HostInterrupt, /) -> None:
         """Send it."""
 
 
 class Executions:
-    """What is queued and what runs.
+    """The running execution and the queue behind it.
 
     Attributes:
-        asking: The execution that waits for a line of input, and the client that should give it.
+        asking: The execution that waits for input, and the client that should answer; None if none waits.
     """
 
     def __init__(
         self,
+        notebook_id: SessionId,
         store: SessionStore,
         log: EventLog,
         document: SharedDocument,
         tell_host: TellHost,
         clock: Callable[[], float],
     ) -> None:
+        self._notebook_id = notebook_id
         self._store = store
         self._log = log
         self._document = document
@@ -86,12 +87,12 @@ class Executions:
         return bool(self._queue.waiting)
 
     def enqueue(self, request: Enqueue, source: str, actor: Actor) -> None:
-        """Queue an execution; when this returns it is committed, and the kernel may have begun already.
+        """Queue an execution. On return it is committed, and the kernel may have begun it.
 
         Args:
-            request: What was asked for.
-            source: What `source_of` said of it.
-            actor: Who asked.
+            request: The client's request.
+            source: The code, as `source_of` returned it.
+            actor: The client.
         """
         client_id, execution_id, now = actor.client_id, ExecutionId(request.execution_id), self._clock()
         with self._log.transaction():
@@ -106,14 +107,16 @@ class Executions:
             )
             self._note("execution_queued", actor, execution_id, CellId(request.cell_id))
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
-        # The kernel works while the document is written.
+        # The kernel works while the cell is written.
         self._follow(self._queue.add(Ticket(execution_id, client_id)))
         self._unwritten[execution_id] = request, actor
         try:
             self.write_cells()
         except StorageError as exc:
-            # It is queued all the same, so nobody may be told that it is not.
-            logger.warning("cell %s is written later: %s", request.cell_id, exc)
+            # The execution is queued nevertheless, so the request must not fail.
+            logger.warning(
+                "session %r: the cell of execution %s is written later: %s", self._notebook_id, execution_id, exc
+            )
 
     def is_known(self, request: Enqueue) -> bool:
         """Whether this execution was queued already, however it ended.
@@ -139,7 +142,7 @@ class Executions:
         return True
 
     def queued_already(self, request: Enqueue) -> ExecutionId | None:
-        """Return the execution that a request with `unless_queued` asks for once more; None if it is to be queued.
+        """Return the unfinished execution that a request with `unless_queued` duplicates; None if it is to be queued.
 
         Raises:
             CellNotFound, InvalidCell: If the cell cannot be executed.
@@ -186,12 +189,12 @@ class Executions:
         self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
 
     def interrupting(self) -> None:
-        """The kernel is being interrupted."""
+        """Note that the kernel is being interrupted."""
         self._queue.interrupting()
 
     @contextlib.contextmanager
     def _queue_as_stored(self) -> Iterator[None]:
-        """Commit what follows from a change of the queue as one, or leave both as they were."""
+        """Commit the consequences of a change of the queue as one transaction. On failure restore the queue."""
         before = self._queue.copy()
         try:
             with self._log.transaction():
@@ -201,14 +204,14 @@ class Executions:
             raise
 
     def cancel(self, execution_id: str, actor: Actor | None = None) -> None:
-        """Take an execution from the queue, or interrupt it.
+        """Remove an execution from the queue, or interrupt it if it runs. Harmless if it has ended or is unknown.
 
         Args:
-            execution_id: One that ended, or that nobody queued, stays as it is.
-            actor: Who wants it; None for the daemon itself.
+            execution_id: The execution.
+            actor: The client that cancels; None for the daemon itself.
 
         Raises:
-            StorageError: If its end cannot be stored; then it is still there.
+            StorageError: If its end cannot be stored; then it stays in the queue.
         """
         row = self._store.execution(ExecutionId(execution_id))
         if row is not None:
@@ -225,14 +228,14 @@ class Executions:
         )
 
     def outcome(self, execution_id: str) -> WatchReply | None:
-        """Return the final reply about an execution, None while it is not final."""
+        """Return the final reply about an execution; None before its end."""
         row = self._store.execution(ExecutionId(execution_id))
         if row is None or row.status in ("queued", "running"):
             return None
         return WatchReply(status=row.status, cell_id=row.cell_id)
 
     def queue(self) -> GetQueueReply:
-        """Return what runs and what waits."""
+        """Return the running and the waiting executions, in order."""
         found = []
         for row in self._store.unfinished_executions()[:MAX_QUEUE]:
             runs = row.execution_id == self._queue.running
@@ -254,55 +257,55 @@ class Executions:
 
     @property
     def displays(self) -> int:
-        """How many displays are remembered because the running kernel can update them."""
+        """Number of remembered displays: those that the running kernel can update."""
         return 0 if self._displays is None else len(self._displays)
 
     def forget(self, execution_id: str) -> None:
-        """An old execution was deleted: updates of what it once showed are no longer for it."""
+        """Forget the displays of an execution that was deleted: it gets no more updates."""
         self._store.forget_displays(execution_id)
         if self._displays is not None:
             self._displays.forget(execution_id)
         self._log.forget_sizes(execution_id)
 
-    # --- the kernel comes and goes ---
+    # --- the kernel's life ---
 
     def kernel_ready(self) -> None:
-        """The kernel takes executions from now on."""
+        """Send executions to the kernel from now on."""
         self._follow(self._queue.kernel_ready())
 
     def kernel_started(self) -> None:
-        """A new kernel has shown nothing yet."""
+        """Forget the displays of the previous kernel."""
         self._forget_displays()
 
     def kernel_ending(self, reason: str) -> None:
-        """Cancel what waits for this kernel; its host says how the running one ends."""
+        """Cancel the executions that wait for this kernel; its host reports the end of the running one."""
         with self._queue_as_stored():
             self._follow(self._queue.kernel_gone(reason))
 
     def kernel_replaced(self) -> None:
-        """The kernel's own code has ended it; what waits is for the one that takes its place."""
+        """Keep the waiting executions for the kernel that replaces this one, which exits by its own code."""
         self._queue.kernel_replaced()
 
     def restore(self) -> None:
-        """Queue what an earlier daemon has left, before its host is asked what became of it.
+        """Queue the unfinished executions of an earlier daemon, before the host has answered.
 
-        The first may have begun: it counts as running until the host says otherwise. If a daemon died between queueing
-        an execution and writing its cell, the cell is written now, or as soon as the document can be loaded.
+        The first one counts as running until the host says otherwise. If the daemon died between queueing an execution
+        and writing its cell, the cell is written now, or once the notebook can be read.
         """
         self._misses_cells = True
         try:
             self.write_cells()
         except StorageError as exc:
-            logger.warning("cells of executions of an earlier daemon are written later: %s", exc)
+            logger.warning("session %r: cells of queued executions are written later: %s", self._notebook_id, exc)
         tickets = self._unfinished()
         self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
     def kernel_gone(self, reason: str, waiting: str = "the kernel ended") -> None:
-        """End everything that the kernel had or was to have.
+        """End all executions: the kernel is gone.
 
         Args:
-            reason: Why what it ran has ended.
-            waiting: Why what waited for it never begins.
+            reason: Why the running one ended.
+            waiting: Why the waiting ones never begin.
         """
         with self._queue_as_stored():
             running = self._queue.running
@@ -314,14 +317,14 @@ class Executions:
         self._log.forget_sizes()
 
     def resume(self, accepted: Iterable[str]) -> None:
-        """Bring the queue in step with a host, after a connection to it was made.
+        """Synchronise the queue with a host that was just connected.
 
         Args:
-            accepted: The executions that the host has and did not finish.
+            accepted: The executions that the host has accepted and not finished.
         """
         tickets = self._unfinished()
-        # One that the host does not have was on its way when the connection broke, or has ended, which the host's next
-        # events tell. It is begun again: a host runs an id once.
+        # An execution that the host lacks was in flight when the connection broke, or has ended, as the host's next
+        # events will say. Sending it again is idempotent: a host runs an id once.
         running = next((ticket for ticket in tickets if ticket.execution_id in accepted), None)
         self._follow(self._queue.restore(running, [ticket for ticket in tickets if ticket is not running]))
 
@@ -329,7 +332,7 @@ class Executions:
         return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
 
     def _find_missing_cells(self) -> None:
-        # A cell that shows its execution was written with it, unless the document was set aside since.
+        # A cell that shows its execution was written for it, unless the document was set aside since.
         shown = {} if self._store.notebook.set_aside_at() else self._store.shown_by_cells()
         for row in self._store.unfinished_executions():
             if row.execution_id in self._unwritten or shown.get(row.cell_id) == row.execution_id:
@@ -341,11 +344,10 @@ class Executions:
         self._misses_cells = False
 
     def write_cells(self) -> None:
-        """Write the cells of what was queued into the document.
+        """Write the cells of queued executions into the notebook.
 
         Raises:
-            StorageError: If there is no room for one, or the document cannot be loaded; it is kept in memory until this
-                is called again.
+            StorageError: If one cannot be stored, or the notebook cannot be read; the next call tries again.
         """
         if self._misses_cells:
             self._find_missing_cells()
@@ -354,13 +356,13 @@ class Executions:
                 with self._log.transaction():
                     self._write_cell(request, actor)
             except CellNotFound:
-                logger.info("cell %s was deleted before its execution was written into it", request.cell_id)
+                logger.info("session %r: the cell of execution %s was deleted", self._notebook_id, execution_id)
             del self._unwritten[execution_id]
 
-    # --- what the host tells ---
+    # --- reports of the host ---
 
     def take(self, event: Event) -> None:
-        """Note what an event of the host, which was just appended, means."""
+        """Apply an event of the host that was just stored."""
         if self.asking is not None and event.execution_id == self.asking.execution_id:
             self.asking = None
         match event:
@@ -377,7 +379,7 @@ class Executions:
                 )
                 self._write_count(CellId(cell_id), ExecutionId(execution_id), event.execution_count)
             case Finished(execution_id=str() as execution_id):
-                # Its cell may have been given another execution, or deleted, while it ran.
+                # While it ran, its cell may have got another execution, or been deleted.
                 self._document.reshown.add(CellId(event.cell_id or ""))
                 self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
                 self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
@@ -394,7 +396,7 @@ class Executions:
         self._document.set_execution(cell_id, execution_id, count, author=ClientId(row.author))
 
     def _note_display(self, event: Display, display_id: str) -> None:
-        """Give an update of a display to every execution that showed it; the event names just the one that runs."""
+        """Copy an update of a display to every execution that shows it; the event names only the running one."""
         if self._displays is None:
             self._displays = self._stored_displays()
         if event.kind == "update_display_data":
@@ -405,26 +407,26 @@ class Executions:
             self._store.show_display(display_id, event.execution_id, event.cell_id)
             self._displays.show(display_id, event.execution_id, event.cell_id)
             if event.execution_id != self._queue.running:
-                # A thread of it, long after its end.
+                # From one of its threads, after its end.
                 self._document.reshown.add(CellId(event.cell_id))
 
     def _stored_displays(self) -> Displays:
-        """Find the displays of the running kernel, after a daemon took it over."""
+        """Return the displays of a kernel that an earlier daemon started."""
         displays = Displays()
         for display_id, execution_id, cell_id in self._store.displays():
             displays.show(display_id, execution_id, cell_id)
         return displays
 
     def _forget_displays(self) -> None:
-        """Nobody is left who could update what was shown."""
+        """Forget all displays: the kernel that could update them is gone."""
         self._store.forget_displays()
         self._displays = Displays()
 
     def tidy(self) -> None:
-        """Do what became due, or possible again.
+        """Do what is due, or possible again.
 
         Raises:
-            StorageError: As `write_cells`.
+            StorageError: See `write_cells`.
         """
         self.write_cells()
         if self._has_dropped:
@@ -467,10 +469,10 @@ class Executions:
                     self._tell_host(HostInterrupt())
 
     def _drop_all(self, drops: Sequence[Drop]) -> None:
-        """Commit that all of these are cancelled; each is told to those who wait for it in a later turn."""
+        """Commit the cancellation of all of these; later turns publish their events."""
         last = self._store.execution(drops[-1].execution_id)
         if last is not None:
-            # The queue drops all that waits, or all of one client up to some place.
+            # The queue drops all waiting executions, or those of one client up to a place.
             author = last.author if self._queue.waiting else None
             self._store.drop_executions(last.execution_id, author, self._queue.running, drops[-1].reason)
             self._has_dropped = True
@@ -491,14 +493,14 @@ class Executions:
                 for row, reason in dropped:
                     self._finish(row.execution_id, "cancelled", f"Cancelled: {reason}")
         except StorageError as exc:
-            logger.warning("executions that were cancelled are ended later: %s", exc)
+            logger.warning("session %r: cancelled executions are ended later: %s", self._notebook_id, exc)
             return
         self._has_dropped = bool(dropped)
         if dropped:
             self._end_dropped_soon()
 
     def _finish(self, execution_id: ExecutionId, status: Literal["cancelled", "died"], message: str) -> None:
-        """End an execution about which the host will say nothing."""
+        """End an execution whose end the host will not report."""
         row = self._store.execution(execution_id)
         if row is None:
             return

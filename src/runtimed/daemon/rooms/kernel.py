@@ -1,4 +1,4 @@
-"""The kernel of a room: what is its own in the life of what has a host, and what is asked of it."""
+"""The kernel of a room: what `Hosted` leaves to a kernel, and its clients' requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 
 class RoomKernel(Hosted):
-    """At most one kernel, and the executions that are meant for it."""
+    """At most one kernel, and the executions for it."""
 
     what = "kernel"
     start_error = KernelStartFailed
@@ -85,7 +85,7 @@ class RoomKernel(Hosted):
         self._log = log
         self._document = document
         self.environment = KernelEnvironment(notebook_id, document, log, environments, clock)
-        self.executions = Executions(store, log, document, self._tell_host, clock)
+        self.executions = Executions(notebook_id, store, log, document, self._tell_host, clock)
         self._restarting: asyncio.Task[None] | None = None
         self._held: dict[str, tuple[Enqueue, Actor]] = {}
         self._joined: dict[str, ExecutionId] = {}
@@ -103,12 +103,12 @@ class RoomKernel(Hosted):
     # --- life ---
 
     def takes_at_once(self, execution: Enqueue) -> bool:
-        """Whether an execution has nothing to do with the start of a kernel; else see `start`.
+        """Whether `enqueue` serves an execution, which starts no kernel and awaits no start; else `start` does.
 
         Raises:
             RuntimedError: If its id is another execution's.
-            CellNotFound, InvalidCell: If the cell cannot be executed: nobody should start a kernel for it.
-            StorageError: If the execution cannot be stored.
+            CellNotFound, InvalidCell: If the cell cannot be executed, so that no kernel is started for it.
+            StorageError: If the disk is full.
         """
         if self.executions.is_known(execution):
             return True
@@ -117,23 +117,23 @@ class RoomKernel(Hosted):
         return self._starting is None and (self.exists or execution.kernel is None)
 
     async def start(self, request: KernelRequest, actor: Actor, execution: Enqueue | None = None) -> bool:
-        """Start a kernel unless there is one, and return when it is ready.
+        """Start a kernel unless there is one; return when it is ready.
 
         Args:
-            request: How it is asked for.
-            actor: Who asks.
-            execution: What it is started for. It is queued when the kernel is ready, in the order of the calls. A start
-                that fails, and a call that is cancelled, leave nothing of it.
+            request: The kernel that is requested.
+            actor: The client.
+            execution: The execution that needs the kernel. It is queued once the kernel is ready, in the order of the
+                calls. A start that fails or a call that is cancelled drops it.
 
         Returns:
-            Whether this call started it.
+            Whether this call started the kernel.
 
         Raises:
-            CellNotFound, InvalidCell, NoKernel: If the cell, or the kernel, is gone by then.
+            CellNotFound, InvalidCell, NoKernel: If the cell or the kernel is gone by then.
             KernelStartFailed: If it does not become ready; with the last lines of its standard error.
-            SessionClosed: If somebody ended it before it was ready.
-            EnvironmentFailed: If this environment cannot be had.
-            StorageError: If there is no room for it.
+            SessionClosed: If a client ended it before it was ready.
+            EnvironmentFailed: If its environment cannot be made, or needs consent.
+            StorageError: If the disk is full.
         """
         started = self._begin(lambda: self._want(request, actor))
         if execution is None:
@@ -149,7 +149,7 @@ class RoomKernel(Hosted):
         return started
 
     def joined(self, execution: Enqueue) -> ExecutionId | None:
-        """Return, once, the execution in whose favour this one was not queued; see `Enqueue.unless_queued`."""
+        """Return, once, the execution that an unqueued one duplicates; see `Enqueue.unless_queued`."""
         return self._joined.pop(execution.execution_id, None)
 
     def _start_ended(self, task: asyncio.Task[None]) -> None:
@@ -160,10 +160,10 @@ class RoomKernel(Hosted):
         self._held.clear()
 
     def _queue_held(self) -> None:
-        """Queue what was held until now, before anything that came later."""
+        """Queue the executions that were held during the start, before any later one."""
         held, self._held = self._held, {}
         for execution, actor in held.values():
-            # Whoever waits for the start queues it again, and hears of the error.
+            # The call that waits for the start queues it again, and gets the error.
             with contextlib.suppress(RuntimedError):
                 self.enqueue(execution, actor)
 
@@ -174,7 +174,7 @@ class RoomKernel(Hosted):
             prepared = await self._prepare(decision, request)
             self._check_still_wanted()
             self._note("kernel_start", actor, decision.source)
-        except Exception as exc:  # one that nobody foresaw, too: else this session would be starting for ever
+        except Exception as exc:  # an unforeseen one, too: otherwise the kernel would be starting for ever
             self.status = "not_started"
             with self._trouble.noted(f"what session {self._notebook_id!r} had queued"):
                 self._kernel_is_gone(str(exc), _no_kernel(exc))
@@ -204,11 +204,11 @@ class RoomKernel(Hosted):
         return decision
 
     async def _prepare(self, decision: Decision, request: KernelRequest) -> Prepared | None:
-        """Have the environment made; see `KernelEnvironment.prepare`.
+        """Make the environment; see `KernelEnvironment.prepare`.
 
         Raises:
-            EnvironmentFailed: If it cannot be had.
-            SessionClosed: If the kernel was unwanted before it was made.
+            EnvironmentFailed: If it cannot be made.
+            SessionClosed: If a client ended the kernel meanwhile.
         """
         self._check_still_wanted()
         try:
@@ -235,15 +235,15 @@ class RoomKernel(Hosted):
                 self.executions.kernel_ending("the kernel was shut down")
 
     async def restart(self, actor: Actor) -> None:
-        """Replace the kernel's process, and return when the new one is ready. Joins one that goes on.
+        """Replace the kernel's process; return when the new one is ready. Joins a restart in progress.
 
-        Its environment is what was asked for at the start means by now.
+        The environment is chosen anew by the original request: document and project files may have changed.
 
         Raises:
             NoKernel: If there is none.
             KernelStartFailed: If the new one does not become ready.
-            EnvironmentFailed: If the environment cannot be had; the kernel runs on.
-            StorageError: If the disk is full; then it stays.
+            EnvironmentFailed: If the environment cannot be made, or needs consent; the kernel runs on.
+            StorageError: If the disk is full; the kernel runs on.
         """
         if self._restarting is None:
             self._running_link()
@@ -275,17 +275,17 @@ class RoomKernel(Hosted):
     def _restart_ended(self, task: asyncio.Task[None]) -> None:
         self._restarting = None
         if not task.cancelled():
-            task.exception()  # it is raised to those who wait, who may be gone
+            task.exception()  # raised to the waiting clients, who may be gone
 
     async def sync_environment(self, actor: Actor | None) -> SyncEnvironmentReply:
-        """Add to the running kernel what the notebook names by now; else make the environment that a restart takes.
+        """Add to the running kernel what the notebook names now; if impossible, make the environment for a restart.
 
         Args:
-            actor: Who asks for this; None if that was noted.
+            actor: The client; None if the audit log has its request.
 
         Raises:
             NoKernel: If there is no kernel.
-            EnvironmentFailed: If it cannot be had.
+            EnvironmentFailed: If the environment cannot be made, or needs consent.
         """
         link = self._running_link()
         request, marker = await self._asked_for(link)
@@ -293,7 +293,7 @@ class RoomKernel(Hosted):
         if request is not None and self.kernel_type != "deno":
             decision = await self.environment.choose_again(request)
         if decision is not None and decision.recipe is None and (marker or not self.environment.is_named):
-            # Nothing is asked for any more, or nothing ever was.
+            # The notebook names nothing, or nothing any more.
             return _synced(f"{decision.source} would take the place of {self.env_source}" if marker else None)
         if request is None or decision is None or decision.recipe is None:
             why = "" if decision is None else f" ({decision.reason})"
@@ -315,13 +315,13 @@ class RoomKernel(Hosted):
 
     @staticmethod
     async def _asked_for(link: HostLink) -> tuple[KernelRequest | None, str]:
-        """Return how the running kernel was asked for, if its host knows, and the marker of its environment."""
+        """Return the request that started the kernel, if its host knows it, and the marker of its environment."""
         reply = await link.ask(HostRequest())
         request = msgspec.convert(unpack(reply.request), KernelRequest) if reply.request else None
         return request, reply.marker
 
     def interrupt(self, actor: Actor) -> asyncio.Future[Done]:
-        """Interrupt what runs.
+        """Interrupt the running execution.
 
         Raises:
             NoKernel: If there is no kernel.
@@ -332,20 +332,20 @@ class RoomKernel(Hosted):
         return link.ask(HostInterrupt())
 
     def ask(self, question: Question, **content: Any) -> asyncio.Future[KernelAnswer]:
-        """Ask the kernel something that is no execution; see `KernelAsk`."""
+        """Send the kernel a question beside its executions; see `KernelAsk`."""
         return self._running_link().ask(KernelAsk(msg_type=question, content=content))
 
     def send_comm(self, message: CommBody) -> asyncio.Future[Done]:
-        """Send the kernel a message of a comm."""
+        """Send the kernel a comm message."""
         return self._running_link().ask(HostSendComm(message=message))
 
     def _follow_comms(self) -> None:
-        """Tell the host whether anybody wants the messages of comms."""
+        """Tell the host whether any client wants comm messages."""
         if self._host.link is not None and self._host.link.is_attached:
             self._host.link.tell(HostFollowComms(wanted=self._log.wants_comms))
 
     def get_variable(self, name: str) -> asyncio.Future[GetVariableReply]:
-        """Ask the kernel for a variable; it answers while a cell runs, if it can."""
+        """Request a variable from the kernel, which answers while a cell runs if it can."""
         return self._running_link().ask(HostGetVariable(name=name))
 
     def put_variable(self, name: str, pickled: bytes) -> asyncio.Future[Done]:
@@ -353,11 +353,11 @@ class RoomKernel(Hosted):
         return self._running_link().ask(HostPutVariable(name=name, pickled=pickled))
 
     def result_value(self, execution_id: str) -> asyncio.Future[GetResultValueReply]:
-        """Ask the kernel's host for the value of a result."""
+        """Request the value of a result from the kernel's host."""
         return self._running_link().ask(HostGetResultValue(execution_id=execution_id))
 
     def answer_input(self, execution_id: str, text: str, actor: Actor) -> asyncio.Future[Done]:
-        """Give the kernel the line that it waits for."""
+        """Answer the input request of an execution."""
         link = self._running_link()
         row = self._store.execution(execution_id)
         if row is not None:
@@ -370,10 +370,10 @@ class RoomKernel(Hosted):
         try:
             self._store.note(row)
         except StorageError as exc:
-            # A kernel that has filled the disk can be interrupted.
+            # A full disk must not prevent the interrupt of the kernel that filled it.
             if "free" not in exc.data:
                 raise
-            logger.error("session %r: %s was not noted: %s", self._notebook_id, row, exc)  # noqa: TRY400
+            logger.error("session %r: an audit entry is lost, %s: %s", self._notebook_id, row, exc)  # noqa: TRY400
 
     def _running_link(self) -> HostLink:
         if self._host.link is None or not self.exists:
@@ -381,12 +381,12 @@ class RoomKernel(Hosted):
         return self._host.link
 
     def _tell_host(self, operation: Execute | HostInterrupt) -> None:
-        # Without a connection to it, the host is told when there is one again.
+        # Without a connection it is dropped: `Executions.resume` sends it after the reconnection.
         if self._host.link is not None and self._host.link.is_open:
             self._host.link.tell(operation)
 
     def enqueue(self, request: Enqueue, actor: Actor) -> None:
-        """Queue an execution, once for each id; see `Executions.enqueue`.
+        """Queue an execution. Idempotent by its id; see `Executions.enqueue`.
 
         Raises:
             RuntimedError: If its id is another execution's.
@@ -401,7 +401,7 @@ class RoomKernel(Hosted):
         if not self.exists:
             raise NoKernel("No kernel running", notebook_id=self._notebook_id)
         self._queue_held()
-        # What came before it may have been queued just now, or it was held itself.
+        # It was held itself, or the one that it duplicates was queued just now.
         if self.executions.is_known(request):
             return
         queued = self.executions.queued_already(request)
@@ -418,10 +418,10 @@ class RoomKernel(Hosted):
         """See `Hosted`."""
         self.executions.forget(execution_id)
 
-    # --- what the host tells ---
+    # --- reports of the host ---
 
     def host_news(self, event: bytes) -> None:
-        """See `HostOwner`: that of a kernel is a `Comm`."""
+        """See `HostOwner`: a kernel's host sends `Comm` events."""
         self._log.tell(event)
 
     def _described(self, reply: AttachReply) -> None:
@@ -433,7 +433,7 @@ class RoomKernel(Hosted):
         return {"kernel_pid": self._pid, "env_source": self.env_source}
 
     def host_goes_on(self, reply: AttachReply) -> None:
-        """See `HostOwner`: the queue is brought in step with what the host says it has."""
+        """See `HostOwner`: synchronises the queue with the host's executions."""
         if self.status in ("idle", "busy") and not self._host.stopping:
             self.status = "busy" if reply.executions else "idle"
             self.executions.resume(reply.executions)
@@ -465,7 +465,7 @@ class RoomKernel(Hosted):
             case "dead":
                 reason = _describe_end(event)
                 self._forget_process()
-                # How what it ran has ended, its host tells next.
+                # The host reports the end of the running execution next.
                 if self._ready is not None and self._is_starting:
                     error = KernelStartFailed(
                         f"The kernel did not start: {reason}",
@@ -509,11 +509,11 @@ def _synced(obstacle: str | None, packages: Sequence[str] = ()) -> SyncEnvironme
 
 
 def _no_kernel(exc: Exception) -> str:
-    """Say why what was queued during a start that failed never begins."""
+    """Return why an execution that waited for a failed start never begins."""
     return f"there is no kernel for it. {exc}"
 
 
 def _describe_end(event: KernelState) -> str:
-    """Say in words how a kernel ended, and its last ones."""
+    """Return how a kernel ended, with the last lines of its standard error."""
     sentence = event.reason or "The kernel ended"
     return f"{sentence}. Its last words:\n{event.stderr.rstrip()}" if event.stderr.strip() else sentence

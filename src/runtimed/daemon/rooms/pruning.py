@@ -1,8 +1,8 @@
-"""Deletes what is too old from one session, step by step. Nothing here waits, or decides when.
+"""Deletes old data of one session, in small steps. Nothing here waits, or decides when.
 
-Too old is an execution that ended before a moment, and gave no output since, if no cell of the document shows it and
-nobody reads it; an event of no execution (an edited cell, a kernel's status) of that age; and the audit log of that
-age, except the last edit of each cell.
+Data older than a moment are deleted: an execution that ended before it and has printed nothing since, unless a cell
+shows it or a client reads it; events of no execution (an edit of a cell, a kernel's status); and audit entries, except
+the last edit of each cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROWS: Final = 20
 _EVENTS: Final = 100
 _EVENT_BYTES: Final = 4 * 2**20
 _FREE_PAGES: Final = 256
-"""Free pages that stay in a file that is written to again, and would grow again."""
+"""Number of free pages that the file keeps: it is written to again, and would grow again."""
 _GIVE_BACK: Final = 64
 _LOOK: Final = 2000
 
@@ -34,17 +34,17 @@ def delete_old(
     living_hosts: Callable[[], set[str] | None],
     before: float,
 ) -> Generator[None, None, None]:
-    """Delete what is too old from one session's database, in steps of about a millisecond.
+    """Delete old data from one session's database, in steps of about a millisecond.
 
-    It may be abandoned after any step, and the database may be used between two. If the process dies in between, the
-    next one deletes the rest.
+    The caller may stop after any step, and use the database between two. If this process dies, the next daemon deletes
+    the rest.
 
     Args:
         store: The database.
-        log: Knows who reads what.
+        log: Knows which executions are being read.
         forget: Called with the id of each deleted execution.
-        living_hosts: Returns the hosts that may still send events; None if they are unknown.
-        before: Unix time; older data are too old.
+        living_hosts: Returns the epochs of the hosts that may still send events; None if they are unknown.
+        before: Unix time; older data are deleted.
     """
     yield from _delete_executions(store, log, forget, before)
     yield from _delete_other_events(store, log, before)
@@ -100,7 +100,7 @@ def _delete_other_events(store: SessionStore, log: EventLog, before: float) -> G
 
 
 def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[], set[str] | None]) -> None:
-    """Forget the hosts that are gone, with all their events."""
+    """Forget the hosts that are gone and whose events were all deleted."""
     epochs = store.forgettable_hosts()
     living = living_hosts() if epochs else None
     if living is not None:
@@ -110,14 +110,14 @@ def _forget_hosts(store: SessionStore, log: EventLog, living_hosts: Callable[[],
 
 
 def _last_at(store: SessionStore, execution_id: str) -> float:
-    """Return the time of an execution's last event: its threads may print long after its end."""
+    """Return the Unix time of an execution's last event: its threads may print long after its end."""
     last = store.last_event_of_execution(execution_id)
     rows = store.read_events(last - 1, execution_id=execution_id, upto=last)
     return _at(rows[0][1]) if rows else 0.0
 
 
 def _at(body: bytes) -> float:
-    """Return the time of an event; 0 for an unreadable one, which is deleted with its neighbours."""
+    """Return the Unix time of an event; 0 for an unreadable one, which is deleted with its neighbours."""
     try:
         return float(unpack(body)["at"])
     except (ProtocolError, LookupError, TypeError, ValueError):
@@ -125,7 +125,7 @@ def _at(body: bytes) -> float:
 
 
 def has_old(store: SessionStore, before: float) -> bool:
-    """Whether `delete_old` may have something to do; changes nothing."""
+    """Whether `delete_old` may have something to delete. Only reads."""
     shown = store.shown_executions()
     rows = store.executions_ended_before(before, 0, _LOOK)
     others = store.events_of_no_execution(store.last_seq, 1)

@@ -12,7 +12,7 @@ from runtimed.storage.session_store import SessionStore
 __all__ = ["Entry", "ExecutionReader", "read_page"]
 
 Entry = tuple[int, Event, bytes, int]
-"""A committed event: number, event, encoded bytes, and the size of its execution's outputs up to and with it."""
+"""A committed event: number, event, encoded bytes, and the size of its execution's outputs up to and including it."""
 
 _MAX_PAGE: Final = 2**20
 
@@ -37,8 +37,8 @@ class ExecutionReader:
             store: The store of the events.
             execution_id: The execution.
             after: Number of the last event that the reader has.
-            limit: Bytes of outputs above which an `Omitted` comes; None for no limit.
-            whole: Whether the outputs behind it come, too.
+            limit: Bytes of outputs above which an `Omitted` event stands for the rest; None for no limit.
+            whole: Whether the outputs beyond the limit come behind it.
         """
         self._store = store
         self.execution_id = execution_id
@@ -49,7 +49,7 @@ class ExecutionReader:
         self.cursor = after
 
     def page(self, max_bytes: int = _MAX_PAGE) -> list[tuple[int, bytes]]:
-        """Return the next stored events, as pairs of number and body; nothing at the end.
+        """Return the next stored events, as pairs of number and body; empty at the end.
 
         Raises:
             StorageError: If the next event is damaged.
@@ -69,7 +69,7 @@ class ExecutionReader:
         return [first, *self._page_beyond(max_bytes)]
 
     def live(self, entries: Iterable[Entry]) -> Iterator[tuple[int, bytes]]:
-        """Return the reader's part of the events that were just committed; it must have read all earlier ones."""
+        """Yield the reader's part of events that were just committed. It must have read all earlier ones."""
         for seq, event, body, output in entries:
             if event.execution_id != self.execution_id or seq <= self.cursor:
                 continue
@@ -87,12 +87,12 @@ class ExecutionReader:
             yield seq, body
 
     def omission(self, upto: int | None = None) -> bytes:
-        """Return the event that says what is omitted.
+        """Return the event that reports the omitted outputs.
 
-        It has the number of the event before it, so that a reader which has it continues from there.
+        It has the number of the event before it: a reader that has it continues from there.
 
         Args:
-            upto: Count the omissions up to this number; None for all.
+            upto: Count the outputs up to this number; None for all.
         """
         before = self._store.output_size(self.execution_id, self._omitted_after)
         size = self._store.output_size(self.execution_id, upto) - before
@@ -110,7 +110,7 @@ class ExecutionReader:
         self._omitted_after = self.cursor
 
     def _page_beyond(self, max_bytes: int) -> list[tuple[int, bytes]]:
-        """Return the next page behind the limit, up to what clears the outputs; the omission comes first."""
+        """Return the next page beyond the limit, up to the event that clears the outputs; an omission precedes that."""
         page = self._store.read_events(
             self.cursor, execution_id=self.execution_id, max_bytes=max_bytes, outputs=self._whole
         )
@@ -125,9 +125,9 @@ class ExecutionReader:
 
 
 def read_page(reader: ExecutionReader, max_bytes: int) -> tuple[list[tuple[int, bytes]], bool]:
-    """Read about this many bytes of events for a reply; return them, and whether they are all.
+    """Read about `max_bytes` bytes of events for a reply; return them, and whether they are all.
 
-    Another reader that begins at this one's cursor continues where this one ends.
+    A reader that begins at this one's cursor continues where this one ends.
     """
     found: list[tuple[int, bytes]] = []
     while max_bytes > 0 and (page := reader.page(max_bytes)):

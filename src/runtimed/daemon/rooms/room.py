@@ -1,4 +1,4 @@
-"""A room: one session as this daemon serves it, with its document, its log, what it hosts and the peers in it."""
+"""A room: one live session with its notebook, event log, kernel or browser, and peers."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from runtimed.storage.session_store import SessionStore
 __all__ = ["Room", "database_path"]
 
 INPUT_PATIENCE: Final = 30.0
-"""Seconds that a cell which asks for input waits for its client to come back."""
+"""Seconds for which a cell's input request waits for its client to come back."""
 
 
 class Room:
-    """One session. Sync methods decide and commit; the few that wait for a kernel are coroutines."""
+    """One live session. Plain methods decide and commit; coroutines wait for a kernel, browser or worker process."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Room:
                 f"{self.store.damaged_wal}"
             )
         self.flow = Flow(demand, notebook_id)
-        self.log = EventLog(self.store, self.flow, settings.limits.max_output_bytes, clock)
+        self.log = EventLog(notebook_id, self.store, self.flow, settings.limits.max_output_bytes, clock)
         self.document = SharedDocument(notebook_id, self.store, self.log, clock, on_doubt=self._doubted)
         self._work = DocumentWork(
             notebook_id,
@@ -93,7 +93,7 @@ class Room:
         self._environments = environments
         self._pool = pool
         row = registry.find(notebook_id)
-        # What has not begun is a notebook, until a browser is started there.
+        # A session that has not begun is a kernel session, until a browser is started in it.
         self.hosted = self._browser() if row is not None and row.kind == "browser" else self._kernel()
         self._kind: Literal["kernel", "browser"] | None = None
         self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
@@ -101,10 +101,10 @@ class Room:
         self._awaited: psutil.Process | None = None
         self._unanswered_since: float | None = None
         if self.document.is_in_doubt:
-            # At once: whoever asks for something of this session then waits for what is found.
+            # At once: requests for this session wait until the notebook is read.
             self._doubted()
 
-    # --- what it hosts ---
+    # --- the kernel or browser ---
 
     def _kernel(self) -> RoomKernel:
         return RoomKernel(
@@ -124,17 +124,17 @@ class Room:
 
     @property
     def kernel(self) -> RoomKernel:
-        """The kernel of a kernel's session, and of one that has not begun.
+        """The kernel of a kernel session, or of one that has not begun.
 
         Raises:
-            SessionError: If this is a browser's session.
+            SessionError: If this is a browser session.
         """
         if isinstance(self.hosted, RoomKernel):
             return self.hosted
         raise SessionError(f"Session {self.notebook_id!r} is a browser session", session_id=self.notebook_id)
 
     def _host_browser(self) -> RoomBrowser:
-        """Return the browser of a browser's session, which may have begun just now."""
+        """Return the browser; a session that has just begun as a browser session gets one instead of its kernel."""
         if not isinstance(self.hosted, RoomBrowser):
             self.hosted.close()
             self.hosted = self._browser()
@@ -147,19 +147,19 @@ class Room:
 
     @property
     def is_reading(self) -> bool:
-        """Whether the notebook is just being read from its document."""
+        """Whether the notebook is being read from its document."""
         return self._work.is_reading
 
     def writes_document(self, now: float) -> bool:
-        """Whether edits are to be written into the document; see `DocumentWork.is_due`."""
+        """Whether pending edits are to be written into the document; see `DocumentWork.is_due`."""
         return self._work.is_due(now)
 
     async def write_document(self, now: float) -> None:
-        """Write them; see `DocumentWork.write`."""
+        """Write pending edits into the document; see `DocumentWork.write`."""
         await self._work.write(now)
 
     async def restore(self, actor: Actor) -> RestoreNotebookReply:
-        """Bring back what of the document was set aside; see `DocumentWork.restore`."""
+        """Restore the documents that were set aside; see `DocumentWork.restore`."""
         cells = await self._work.restore()
         now = self._clock()
         self.store.note(AuditRow(at=now, until=now, action="notebook_restored", actor=actor, detail=f"{cells} cells"))
@@ -169,24 +169,24 @@ class Room:
 
     @property
     def peers(self) -> int:
-        """How many clients are here; one with several connections counts once."""
+        """Number of clients here. A client with several connections counts once."""
         return len({client_id for client_id, _join in self._peers.values()})
 
     def join(self, connection: Hashable, client_id: ClientId, request: Join) -> None:
-        """A client is here as long as this connection lasts."""
+        """Register a client for as long as this connection lasts."""
         self._peers[connection] = client_id, request
         if request.ephemeral:
             self._awaited = None
 
     def leave(self, connection: Hashable) -> None:
-        """A connection is gone; one that was never here changes nothing."""
+        """Forget a connection that has ended. Harmless if it never joined."""
         if self._peers.pop(connection, None) is not None:
             self._left_at = self._clock()
 
     # --- life ---
 
     def activate(self, actor: Actor) -> None:
-        """Make the session active, as the client asked for it when it joined."""
+        """Make the session active, with the limits that the client gave when it joined."""
         join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
         if join is None:
             join = Join(notebook_id=self.notebook_id)
@@ -202,28 +202,28 @@ class Room:
         )
 
     def check_kind(self, kind: Literal["kernel", "browser"]) -> None:
-        """Refuse what is asked of sessions of one kind if this is one of another; it is neither before it is started.
+        """Refuse an operation for sessions of another kind. A session that never started is of no kind.
 
         Raises:
-            SessionError: If it is of another kind.
+            SessionError: If the session is of another kind.
         """
         if self._kind == kind:
             return
         row = self._registry.find(self.notebook_id)
         if row is not None:
             check_kind(row, kind)
-            # It never changes, and is asked for with nearly every request.
+            # It never changes, and nearly every request needs it.
             self._kind = kind
 
     def begin(self, actor: Actor) -> None:
-        """A document that is written to for the first time makes a session; an ended session stays ended."""
+        """Make the session active if it never was: its first edit begins it. An ended session stays ended."""
         if self._registry.find(self.notebook_id) is None:
             self.activate(actor)
 
     async def start_kernel(
         self, request: KernelRequest, actor: Actor, execution: Enqueue | None = None
     ) -> StartKernelReply:
-        """Start a kernel unless one runs, and queue what it is started for; see `RoomKernel.start`."""
+        """Start a kernel unless one runs, and queue the execution that needs it; see `RoomKernel.start`."""
         if not self.kernel.exists:
             self.check_room()
         self.activate(actor)
@@ -239,10 +239,10 @@ class Room:
         """Start a browser unless one runs; see `RoomBrowser.start`.
 
         Raises:
-            SessionError: If this is a kernel's session.
+            SessionError: If this is a kernel session.
         """
         if isinstance(self.hosted, RoomBrowser):
-            # One that has just died is replaced, and is no failure of this start.
+            # A browser that has just died is replaced; its death must not fail this start.
             await self.hosted.await_adopted()
         if not self.hosted.exists:
             self.check_room()
@@ -251,15 +251,15 @@ class Room:
         )
         row = self._registry.start(self.notebook_id, actor, limits, "browser")
         await self._host_browser().start(request)
-        # Not whether this request did: it may be one that is sent again, after its first reply was lost.
+        # By the creator, not by what this request did: it may be resent, after its first reply was lost.
         created = row.creator == actor.client_id
         return StartBrowserReply(created=created, new=created and row.created_at == row.started_at)
 
     async def ask_browser(self, operation: BrowserOperation, actor: Actor, request_id: int) -> ReplyBody:
-        """Have the browser do something; see `RoomBrowser.ask`.
+        """Have the browser perform an operation; see `RoomBrowser.ask`.
 
         Raises:
-            SessionNotFound: If it was never started.
+            SessionNotFound: If the session was never started.
         """
         if self._registry.find(self.notebook_id) is None:
             raise SessionNotFound(
@@ -268,7 +268,7 @@ class Room:
         return await self._host_browser().ask(operation, actor, request_id)
 
     def check_room(self) -> None:
-        """See that something new can be begun.
+        """Check the disk's free space before something new begins.
 
         Raises:
             StorageError: If the disk is full, or nearly so.
@@ -276,14 +276,14 @@ class Room:
         check_room(self._path.parent)
 
     async def stop(self, event: SessionEvent, actor: Actor | None = None) -> str | None:
-        """End the session. The step is committed first, then what is hosted goes.
+        """End the session. The step is committed first; then the kernel or browser ends.
 
         Args:
             event: What ends it.
-            actor: Who ends it; None if it ends by itself.
+            actor: The client that ends it; None if it ends by itself.
 
         Returns:
-            What a dead host has left and cannot be read now; see `HostKeeper.waits`.
+            What a dead host has left that cannot be read yet; see `HostKeeper.waits`.
         """
         self._registry.end(self.notebook_id, event, actor)
         await self.await_host_end()
@@ -296,15 +296,15 @@ class Room:
 
     @property
     def has_host(self) -> bool:
-        """Whether a host is here, or on its way, one that ends included."""
+        """Whether there is a host, a starting or ending one included."""
         return self.hosted.in_use
 
     async def await_host_end(self) -> None:
-        """Return when what an ended session has hosted is gone."""
+        """End the kernel or browser of an ended session; return when it is gone. Idempotent."""
         await self.hosted.shutdown()
 
     async def detach(self) -> None:
-        """Leave what is hosted running for the next daemon."""
+        """Leave the kernel or browser running for the next daemon."""
         await self.hosted.detach()
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
@@ -322,25 +322,25 @@ class Room:
         return next_deadline(_limits(row), activity)
 
     def _may_come_back(self) -> bool:
-        """Whether the client of an earlier daemon still lives, which notices at its next call that there is another."""
+        """Whether a client of an earlier daemon is alive: its next call connects to this daemon."""
         if self._awaited is not None and not _lives(self._awaited):
             self._awaited = None
             self._left_at = self._clock()
         return self._awaited is not None
 
     def tidy(self) -> None:
-        """Do what became due, or possible again.
+        """Do what is due, or possible again.
 
         Raises:
-            StorageError: If something cannot be stored yet; it is done the next time.
+            StorageError: If something cannot be stored yet; the next call does it.
         """
         self._interrupt_unanswered()
         self.hosted.tidy()
 
     def _interrupt_unanswered(self) -> None:
-        """Interrupt a cell that has waited too long for input from a client that is gone, if that holds others up.
+        """Interrupt a cell that waits for input from a client that is gone, if executions wait behind it.
 
-        In a durable session somebody may come back, attach and answer.
+        With nothing behind it, it goes on in a durable session: somebody may come back, attach and answer.
         """
         if not isinstance(self.hosted, RoomKernel):
             return
@@ -375,7 +375,7 @@ class Room:
         self._registry.end(self.notebook_id, SessionEvent(why), error=error)
 
     def hosted_found(self) -> None:
-        """See `HostedListener`: a session that an earlier daemon had to give up goes on."""
+        """See `HostedListener`: reactivates a session that an earlier daemon gave up."""
         row = self._registry.find(self.notebook_id)
         if row is not None and row.status != "active":
             self._registry.start(self.notebook_id, self.store.actor(row.creator), _limits(row), row.kind)
@@ -398,17 +398,17 @@ class Room:
         self._report(sentence)
 
     def take_over(self, row: SessionRow) -> None:
-        """Go on with a session of an earlier daemon: the client that started it has not left, though it is not here."""
+        """Continue a session of an earlier daemon: while the process that started it lives, it counts as a peer."""
         pid = self.store.actor(row.creator).pid
         if row.ephemeral and pid is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
-                # A later process may have got the number.
+                # A later process may have the same pid.
                 if process.create_time() < row.started_at:
                     self._awaited = process
 
     def adopt(self, place: Place, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
-        """Take over a host from an earlier daemon; see `Hosted.adopt`."""
+        """Adopt the host of an earlier daemon; see `Hosted.adopt`."""
         row = self._registry.find(self.notebook_id)
         if row is None and owner.kind == "browser":
             self._registry.start(self.notebook_id, self.store.actor(""), Limits(timeout_minutes=3.0), "browser")
@@ -426,17 +426,17 @@ class Room:
 
     @property
     def hosts(self) -> Iterator[tuple[Place, int]]:
-        """Give the place of each host here, and the number of its last event that is stored."""
+        """Yield the place of each host here, and the number of its last stored event."""
         if self.hosted.stored_of_host is not None:
             yield self.hosted.stored_of_host
 
     @property
     def in_use(self) -> bool:
-        """Whether closing it would be noticed."""
+        """Whether it must stay open: it has peers, streams, a host, or work in progress."""
         return bool(self._peers) or self.log.watchers > 0 or self.hosted.in_use or self._work.is_busy
 
     def close(self) -> None:
-        """Let go of what is hosted and of the files. Idempotent."""
+        """Detach from the host and close the files. Idempotent."""
         self.hosted.close()
         self._work.close()
         empty = False
@@ -444,7 +444,7 @@ class Room:
             empty = self.store.is_empty and self._registry.find(self.notebook_id) is None
             kept = self.store.close()
         except StorageError as exc:
-            self._report(f"Session {self.notebook_id!r} cannot be put away: {exc.message}")
+            self._report(f"The database of session {self.notebook_id!r} cannot be closed: {exc.message}")
             return
         if kept is not None:
             self._report(f"Session {self.notebook_id!r} begins anew: its database is damaged, and is kept as {kept}")
@@ -452,13 +452,13 @@ class Room:
             remove_database(self._path)
 
     def note_written(self, operation: Operation[Any]) -> None:
-        """See `consent.note_written`; called before a client's text is written."""
+        """Store the consent that a client gives with an operation; see `consent.note_written`."""
         note_written(self._trust, self.document.content, operation)
 
-    # --- what is too old ---
+    # --- retention ---
 
     def delete_old(self, before: float) -> Generator[None, None, None]:
-        """Delete what is too old; see `pruning.delete_old`."""
+        """Delete old data, in small steps; see `pruning.delete_old`."""
         return delete_old(self.store, self.log, self.hosted.forget_execution, self._living_hosts, before)
 
     def _living_hosts(self) -> set[str] | None:
@@ -475,17 +475,17 @@ class Room:
     # --- resent requests ---
 
     def reply_to(self, client_id: ClientId, request_id: int, edit: Edit[ReplyBody]) -> ReplyBody | None:
-        """Return the reply to an edit that was made already and whose reply got lost, None if it was not made."""
+        """Return the stored reply to an edit that a client sends again; None if the edit was not made."""
         reply = self.store.find_request(client_id, request_id)
         return None if reply is None else read_reply(edit, unpack(reply))
 
     def remember(self, client_id: ClientId, request_id: int, reply: ReplyBody) -> None:
-        """Note the reply to an edit, in the transaction that makes it."""
+        """Store the reply to an edit, in the edit's transaction."""
         self.store.remember_request(client_id, request_id, pack(msgspec.to_builtins(reply, builtin_types=(bytes,))))
 
 
 def database_path(settings: Settings, notebook_id: SessionId) -> Path:
-    """Return where the database of a session is."""
+    """Return the path of a session's database."""
     return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
 
 

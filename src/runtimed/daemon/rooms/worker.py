@@ -1,7 +1,7 @@
-"""Has a process of its own work on a document, and judges by that process's end whether the document is damaged.
+"""Runs a task on a document in a worker process, and judges by the worker's end whether the document is damaged.
 
-That a process was ended from outside, or had too little memory or time, says nothing of what it loaded. Damage is what
-the process says in a sentence, or what makes it crash; and it does the same once more.
+A document is damaged if its worker reports damage or crashes, twice in the same way. A worker that was killed from
+outside, or had too little memory or time, proves nothing about the document.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from runtimed.texts import signal_name
 __all__ = ["DEADLINE", "WORKER", "Ended", "Finding", "Judgement", "judge", "run", "work_on"]
 
 WORKER: Final = (sys.executable, "-P", "-m", "runtimed.document.worker")
-"""The command that works on a document; it is given the seconds that it may take."""
+"""Command of a worker; the seconds that it may take are its last argument."""
 
 DEADLINE: Final = 300
-"""Seconds that a task may take; to read 10,000 cells of 130 code points takes 5 where nothing else runs."""
+"""Seconds within which a worker must end. Reading 10,000 cells of 130 code points takes 5 on an idle machine."""
 
 _SAMPLE: Final = 0.05
-"""Seconds between two looks at how much memory the process has."""
+"""Seconds between two samples of the worker's memory."""
 
 _LAST_WORDS: Final = 2000
 
 _CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""Signals that a process sends to itself by what it does. SIGBUS may be a disk's fault, the others are from outside."""
+"""Signals that a process brings upon itself. SIGBUS may be a disk's fault; all others come from outside."""
 
 _FROM_OUTSIDE: Final = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
-"""Ends that somebody else has brought about: a person, a shutdown, or the system for want of memory."""
+"""Exit codes of a worker that was killed: by a person, a shutdown, or the out-of-memory killer."""
 
 _NO_MEMORY: Final = b"memory allocation of"
-"""What Rust says before it aborts because it got no memory."""
+"""What Rust prints before it aborts because an allocation failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the process ended.
+    """How a worker ended.
 
     Attributes:
-        code: Its exit code; a signal's number, negative; None if it took too long and was killed therefore.
+        code: Its exit code; the negative number of a signal; None if it exceeded its deadline and was killed.
         answer: What it wrote to standard output.
         said: What it wrote to standard error.
-        memory: The most memory that it was seen to have, in bytes; 0 if it ended before anybody looked.
-        free: The machine's free memory right after its end, in bytes.
+        memory: Largest sampled resident memory, in bytes; 0 if it ended before the first sample.
+        free: The machine's available memory right after its end, in bytes.
     """
 
     code: int | None
@@ -66,13 +66,13 @@ class Ended:
 
     @property
     def words(self) -> str:
-        """What it said, as a sentence."""
+        """The last part of its standard error."""
         said = self.said.removeprefix(READY).decode(errors="replace").strip()
         return said[-_LAST_WORDS:] or "it said nothing"
 
 
 class Judgement(enum.Enum):
-    """What the end of the process says of the document."""
+    """What a worker's end says about the document."""
 
     HEALTHY = enum.auto()
     DAMAGED = enum.auto()
@@ -81,7 +81,7 @@ class Judgement(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and why: half a sentence that goes on behind "because"."""
+    """What was found about a document. The reason continues a sentence after "because"."""
 
     judgement: Judgement
     reason: str = ""
@@ -89,7 +89,7 @@ class Finding:
 
 
 def judge(ended: Ended) -> Finding:
-    """Say what one run of the process proves of what it was given."""
+    """Return what one run of a worker proves about its document."""
     memory = readable_size(ended.memory)
     needs = f": it needs more than {memory}" if ended.memory else ""
     if ended.code == Verdict.HEALTHY:
@@ -104,7 +104,7 @@ def judge(ended: Ended) -> Finding:
     if ended.code == Verdict.NEWER:
         return Finding(Judgement.UNKNOWN, ended.words)
     if not ended.said.startswith(READY):
-        # Whatever this is, it met a healthy document, too: an installation that is just being replaced, for example.
+        # It failed with a healthy document, before its task: the installation is just being replaced, for example.
         return Finding(
             Judgement.UNKNOWN, f"the process that loads documents does not work ({_end(ended.code)}: {ended.words})"
         )
@@ -120,9 +120,9 @@ def judge(ended: Ended) -> Finding:
 
 
 async def work_on(task: Task, *, worker: Sequence[str] = WORKER, deadline: int = DEADLINE) -> Finding:
-    """Have a process of its own perform a task.
+    """Perform a task in a worker process.
 
-    Damage has to be found twice, in the same way; a process that was ended from outside is started once more.
+    Damage must be found twice, in the same way. A worker that is killed from outside is started again, once.
     """
     data = await asyncio.to_thread(msgspec.msgpack.encode, task)
     findings: list[Finding] = []
@@ -130,7 +130,7 @@ async def work_on(task: Task, *, worker: Sequence[str] = WORKER, deadline: int =
     while len(findings) < 2:
         ended = await run([*worker, str(deadline)], data, deadline)
         if ended.code in _FROM_OUTSIDE and not was_ended:
-            was_ended = True  # it is started once more
+            was_ended = True
             continue
         finding = judge(ended)
         if finding.judgement is not Judgement.DAMAGED:
@@ -143,7 +143,7 @@ async def work_on(task: Task, *, worker: Sequence[str] = WORKER, deadline: int =
 
 
 async def run(command: Sequence[str], data: bytes, deadline: float) -> Ended:
-    """Run the process to its end; if the caller is cancelled, it is killed."""
+    """Run a worker to its end; kill it if the caller is cancelled."""
     process = subprocess.Popen(  # noqa: ASYNC220  # takes 1 ms; a thread waits for it
         command,
         stdin=subprocess.PIPE,
@@ -153,7 +153,7 @@ async def run(command: Sequence[str], data: bytes, deadline: float) -> Ended:
         start_new_session=True,
     )
     memory, observed = 0, psutil.Process(process.pid)
-    # `communicate` with a timeout of its own would forget what of the input is not written yet.
+    # `communicate` with a timeout of its own would lose the input that is not written yet.
     talk = asyncio.ensure_future(asyncio.to_thread(process.communicate, data))
     try:
         async with asyncio.timeout(deadline):
