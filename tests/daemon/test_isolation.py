@@ -77,7 +77,7 @@ def test_a_defect_that_strikes_one_session_at_every_look_leaves_the_others_alone
     assert sentences(caplog, what) == [what]
 
 
-def test_a_session_that_cannot_be_closed_keeps_no_other_from_its_end(own_folder, monkeypatch):
+def test_a_session_that_cannot_be_closed_keeps_no_other_from_its_end(own_folder, monkeypatch, caplog):
     closed: list[str] = []
 
     async def scenario() -> None:
@@ -101,6 +101,7 @@ def test_a_session_that_cannot_be_closed_keeps_no_other_from_its_end(own_folder,
 
     asyncio.run(scenario())
     assert closed == ["bad", "s"]
+    assert sentences(caplog, "leaving") == [f"leaving session '{name}' running failed" for name in ("bad", "s")]
 
 
 @pytest.fixture(scope="module")

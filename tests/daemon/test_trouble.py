@@ -33,6 +33,25 @@ def test_trouble_is_said_once_for_each_thing_and_its_end_as_well(caplog: pytest.
     ]
 
 
+def test_a_session_is_named_in_the_log_where_the_report_names_it_by_itself(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    told: list[str] = []
+    trouble = Trouble(told.append, "session 's': ")
+
+    def attempt(error: Exception | None = None) -> None:
+        if error is not None:
+            raise error
+
+    for error in (StorageError("no"), None):
+        with trouble.noted("a"):
+            attempt(error)
+    with trouble.contained("b"):
+        attempt(ZeroDivisionError())
+
+    assert caplog.messages == ["session 's': a waits: no", "session 's': a succeeded again", "session 's': b fails"]
+    assert told == ["A waits: no", "B fails with ZeroDivisionError, a mistake of the daemon; its log has the details"]
+
+
 def test_other_errors_pass() -> None:
     with pytest.raises(NoKernel), Trouble().noted("a"):
         raise NoKernel("none")

@@ -1,4 +1,4 @@
-"""The number of files that the daemon may open, and its limits under that number: it must never run out of them."""
+"""The daemon's limit of open files, and its other limits fitted under that one: it never runs out of descriptors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def provide_files(limits: DaemonLimits) -> DaemonLimits:
     if fitting != limits:
         logger.warning(
             "this process may open %d files, its limits need %d: it takes %d sessions and %d connections; "
-            "`ulimit -n` tells and raises the number of files",
+            "`ulimit -n` shows and raises the number of files",
             wanted,
             needed,
             fitting.max_sessions,

@@ -1,7 +1,4 @@
-"""Reports a repeated failure once, and its end once.
-
-Nothing here decides what is tried again, or when.
-"""
+"""Reports a repeated failure once, and its end once. Nothing here decides what is retried, or when."""
 
 from __future__ import annotations
 
@@ -21,11 +18,13 @@ class Trouble:
 
     Args:
         report: Reports a failure to the users, in a sentence; None if the log suffices.
+        about: Prefix of the log lines: the session, if `report` adds it by itself.
     """
 
-    def __init__(self, report: Callable[[str], None] | None = None) -> None:
+    def __init__(self, report: Callable[[str], None] | None = None, about: str = "") -> None:
         self._failing: set[str] = set()
         self._report = report
+        self._about = about
 
     @contextlib.contextmanager
     def noted(self, what: str) -> Iterator[None]:
@@ -61,7 +60,7 @@ class Trouble:
         except Exception as exc:
             if what not in self._failing:
                 self._failing.add(what)
-                logger.exception("%s fails", what)
+                logger.exception("%s%s fails", self._about, what)
                 self._tell(f"{what} fails with {type(exc).__name__}, a mistake of the daemon; its log has the details")
         else:
             self._works(what)
@@ -71,13 +70,13 @@ class Trouble:
         is_new = what not in self._failing
         if is_new:
             self._failing.add(what)
-            logger.error("%s waits: %s", what, error)
+            logger.error("%s%s waits: %s", self._about, what, error)
         return is_new
 
     def _works(self, what: str) -> None:
         if what in self._failing:
             self._failing.discard(what)
-            logger.info("%s succeeded again", what)
+            logger.info("%s%s succeeded again", self._about, what)
 
     def _tell(self, sentence: str) -> None:
         if self._report is not None:

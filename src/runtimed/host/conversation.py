@@ -42,20 +42,20 @@ _RECOVERY: Final = 0.25
 
 
 class ConversationListener(Protocol):
-    """What a conversation tells its owner."""
+    """The callbacks of a conversation's owner."""
 
     def kernel_answered(self) -> None:
-        """The kernel may be ready: see `Conversation.is_proven`."""
+        """Check whether the kernel is ready now; see `Conversation.is_proven`."""
 
     def kernel_works(self, *, busy: bool) -> None:
-        """The kernel has begun an execution, or has none left."""
+        """Note that the kernel has begun an execution, or has none left."""
 
     def kernel_exits(self) -> bool:
-        """The kernel's code has asked for its end; return whether another kernel takes its place."""
+        """Note that the kernel's code has requested its exit; return whether another kernel takes its place."""
 
 
 class Conversation:
-    """The conversation with the kernel through all its restarts: `open` starts it anew, `close` ends it.
+    """The conversation with the kernel through all its restarts, one `open` and `close` for each process.
 
     Args:
         outbox: Takes the events.
@@ -80,20 +80,20 @@ class Conversation:
         self.language: str | None = None
         """The kernel's language, once the kernel was ready."""
 
-    # --- its beginning and its end ---
+    # --- beginning and end of a process ---
 
     def open(self, wire: Wire, send_interrupt: Callable[[], None]) -> None:
         """Start the conversation with a new kernel process.
 
         Args:
-            wire: The channels to it. Their messages are to be given to `receive`.
+            wire: The channels to it. The owner passes their messages to `receive`.
             send_interrupt: Interrupts it.
         """
         self._wire = wire
         self._send_interrupt = send_interrupt
 
     def hang_up(self) -> None:
-        """Send nothing any more: the process is gone, and everything it left was read."""
+        """Send nothing more: the process is gone, and everything that it left was read."""
         self._wire = self._send_interrupt = None
 
     def close(
@@ -108,7 +108,7 @@ class Conversation:
         """End everything that depended on the kernel's process, which is gone.
 
         Args:
-            sentence: Says why.
+            sentence: Why the process ended.
             stderr: Its last lines on standard error.
             only_sent: Keep the executions that were not sent to the process, for the next one.
             exit_code: Its exit code, if it ended by itself.
@@ -183,7 +183,7 @@ class Conversation:
         for execution in self._executions.open.values():
             self._send(execution)
 
-    # --- what the daemon asks for ---
+    # --- requests of the daemon ---
 
     def execute(self, request: Execute, *, now: bool) -> None:
         """Accept an execution, and send it now or with `send_waiting`. Idempotent by the execution's id."""
@@ -211,11 +211,11 @@ class Conversation:
         )
 
     def follow_comms(self, *, wanted: bool) -> None:
-        """Tell of the messages of comms from now on, or no more."""
+        """Send the kernel's comm messages to the daemon from now on, or no longer."""
         self._follows_comms = wanted
 
     def send_comm(self, message: CommBody) -> None:
-        """Send a message of a comm.
+        """Send a comm message.
 
         Raises:
             ProtocolError: If its content or metadata is no JSON object.
@@ -225,7 +225,7 @@ class Conversation:
             self._wire.send("shell", message.msg_type, content, metadata=metadata, buffers=message.buffers)
 
     def interrupt(self) -> None:
-        """Interrupt what runs; without anything running, do nothing."""
+        """Interrupt the running execution; harmless without one."""
         execution = self._executions.running or next(iter(self._executions.open.values()), None)
         if execution is not None:
             execution.interrupt = True
@@ -276,7 +276,7 @@ class Conversation:
             raise NoKernel("The kernel cannot answer yet: it is starting; ask again when it is ready")
         return await self._questions.ask(msg_type, content)
 
-    # --- what the kernel says ---
+    # --- messages of the kernel ---
 
     def receive(self, messages: list[KernelMessage]) -> None:
         """Handle messages of the kernel."""
@@ -293,8 +293,8 @@ class Conversation:
                 self._outbox.get_stuck(exc)
                 break
             except Exception:
-                # An odd message must not end the host, and with it the kernel.
-                logger.exception("skipped a %s message", message["msg_type"])
+                # A malformed message must not end the host, and with it the kernel.
+                logger.exception("skipped a %s message of execution %s", message["msg_type"], message.get("parent_id"))
             self._inbox.popleft()
         self._outbox.flush()
 
@@ -354,7 +354,7 @@ class Conversation:
     def _tell_comm(self, message: KernelMessage) -> None:
         comm = self._executions.comm(message, time.time())
         if comm is not None:
-            # What came before it goes first.
+            # The events before it go first.
             self._outbox.flush()
             self._outbox.tell(comm)
 
@@ -434,12 +434,12 @@ class Conversation:
         self._enqueue_finish(execution)
 
     def _when_patience_ends(self, seconds: float, miss: Callable[[Execution], None], execution: Execution) -> None:
-        """Conclude after these seconds that a message is missing, if this process could have read it meanwhile."""
+        """Call `miss` after these seconds, unless this process was stopped or starved and could not read messages."""
         self._loop.call_later(seconds, self._patience_ends, self._loop.time() + seconds, miss, execution)
 
     def _patience_ends(self, due: float, miss: Callable[[Execution], None], execution: Execution) -> None:
         if self._loop.time() - due > _LATE:
-            # ZMQ reads in a thread of its own, which has just been resumed, too.
+            # The thread in which ZMQ reads has just been resumed, too.
             self._when_patience_ends(_RECOVERY, miss, execution)
             return
         if self._wire is not None:
@@ -455,7 +455,7 @@ def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise ProtocolError(f"a message of a comm is no JSON: {exc}") from exc
+        raise ProtocolError(f"a comm message is no JSON: {exc}") from exc
     if not isinstance(value, dict):
-        raise ProtocolError(f"a message of a comm holds JSON objects, not a {type(value).__name__}")
+        raise ProtocolError(f"a comm message contains JSON objects, not a {type(value).__name__}")
     return value

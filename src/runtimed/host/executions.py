@@ -126,7 +126,7 @@ class Executions:
             return [] if is_late else events
         if msg_type == "input_request":
             if execution is None:
-                logger.warning("skipped an input request of an unknown execution")
+                logger.warning("skipped an input request of the unknown execution %s", parent_id)
                 return []
             execution.input_parent = message["header"]
             return [*self._start(execution, at), *events_of(message, self._origin(execution.id, at), self._store)]
@@ -146,7 +146,7 @@ class Executions:
             self.widgets.capture(message, at, owner)
             return [] if execution is None else self._start(execution, at)
         if owner is None or parent_id in self.start_requests:
-            logger.debug("dropped a %s message that belongs to no execution", msg_type)
+            logger.debug("dropped a %s message of %s, which is no execution", msg_type, parent_id)
             return []
         events = [self._shown(event, message) for event in events_of(message, self._origin(owner, at), self._store)]
         if execution is not None:
@@ -155,7 +155,7 @@ class Executions:
         return events
 
     def comm(self, message: KernelMessage, at: float) -> Comm | None:
-        """Return the event of a message of a comm; None if it cannot travel."""
+        """Return the event of a comm message; None if the message is too large or malformed."""
         body = comm_body(message)
         parent_id = message["parent_id"]
         cell_id = self._cells.get(parent_id)
@@ -164,7 +164,7 @@ class Executions:
         return Comm(at=at, execution_id=None if cell_id is None else parent_id, cell_id=cell_id, message=body)
 
     def _shown(self, event: Event, message: KernelMessage) -> Event:
-        """Note what a display means to widgets."""
+        """Note a display for the widgets, and return the event to send."""
         if not isinstance(event, Display):
             return event
         if event.kind == "update_display_data":
@@ -242,7 +242,7 @@ class Executions:
         return Origin(at, execution_id, self._cells[execution_id])
 
     def _start(self, execution: Execution, at: float) -> list[Event]:
-        """Make up for the execute_input that a kernel does not send, or not for a silent execution."""
+        """Return the Started event of an execution without execute_input: a silent one, or any of some kernels."""
         if execution.started:
             return []
         execution.started = True

@@ -1,7 +1,7 @@
-"""The process group that a host owns, noted in its folder: who buries the host kills what is left of the group.
+"""The process group that a host owns, recorded in its folder: whoever removes a dead host kills the rest of the group.
 
-Host and guard may be killed together; then no other process knows the kernel's children. The number of a group is its
-own as long as one process of it lives, so the start time of its first process and the boot are compared.
+Host and guard may be killed together; then no other process knows the kernel's children. The system may reuse the
+number of a group once all its processes are gone, so the record has the leader's start time and the boot, too.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _RECORD: Final = "group"
 
 
 def note_group(folder: Path, group: int) -> None:
-    """Note the process group of the host in this folder. On a full disk only the guard knows it."""
+    """Record the process group of the host in this folder. On a full disk only the guard knows it."""
     record = folder / _RECORD
     try:
         record.touch(mode=0o600)
         record.write_text(f"{group} {_boot()} {_started(group)}")
     except OSError as exc:
-        logger.warning("the kernel's process group cannot be noted: %s", exc)
+        logger.warning("the kernel's process group cannot be recorded: %s", exc)
 
 
 def forget_group(folder: Path) -> None:
-    """Note that the group has ended. Idempotent."""
+    """Remove the record of a group that has ended. Idempotent."""
     with contextlib.suppress(OSError):
         (folder / _RECORD).unlink(missing_ok=True)
 
@@ -45,7 +45,7 @@ def end_group(folder: Path) -> None:
     """
     try:
         number, boot, started = (folder / _RECORD).read_text().split()
-    except (OSError, ValueError):  # not noted, or only in part
+    except (OSError, ValueError):  # there is no record, or only a part of one
         return
     group = int(number)
     if boot != _boot() or not _is_left(group, int(started)):
@@ -62,7 +62,7 @@ def _is_left(group: int, started: int) -> bool:
         return leader == started
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            # The host's child leads a session, too. A process with its number by chance is older or another user's.
+            # The host's child leads a session, too. An unrelated process with its number is older or another user's.
             if (
                 os.getpgid(process.pid) == os.getsid(process.pid) == group
                 and process.uids().real == os.getuid()

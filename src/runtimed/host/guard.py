@@ -1,4 +1,4 @@
-"""Kills what a host owns when the host dies, however it dies. Nothing here knows what that is."""
+"""Kills what a host owns when the host dies, however it dies. Nothing here knows whether that is a kernel."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Guard:
     host sees the end of its output, and starts another one.
 
     Args:
-        folder: Where the host notes what is guarded, for the case that host and guard are killed together.
+        folder: The host's folder, which records what is guarded: host and guard may be killed together.
 
     Raises:
         OSError: If the operating system refuses to start it.
@@ -107,7 +107,7 @@ class Guard:
         self._process.wait()
 
     def _ended(self) -> None:
-        """Start another guard; after one that ended soon, with a delay, so that a broken system is not kept busy."""
+        """Start another guard; if this one ended soon after its start, with a delay."""
         logger.warning("the guard was killed; starting another one")
         self._let_go()
         if self._loop.time() - self._started_at < _GUARD_PAUSE:

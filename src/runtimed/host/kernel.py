@@ -1,7 +1,4 @@
-"""The kernel of a host through its life: start, restart, end.
-
-The `Conversation` handles the messages in between.
-"""
+"""The life of a host's kernel: start, restart, end. The `Conversation` handles the messages in between."""
 
 from __future__ import annotations
 
@@ -135,7 +132,7 @@ class Kernel:
         self._die(ended)
 
     async def _wait_for_owner(self) -> bool:
-        """Keep a process ready for a session; return whether one took it. The end of a spare is not reported."""
+        """Keep a process ready for a session; return whether a session took it. The end of a spare is not reported."""
         try:
             self._spare = Spare(find_command(self._bootstrap), self._guard, self._build_fence())
         except (KernelStartFailed, OSError, ValueError) as exc:
@@ -282,7 +279,7 @@ class Kernel:
         self.dead.set()
 
     def _explain(self, ended: Ended | RuntimedError) -> tuple[str | None, str]:
-        """Return the reason, None for an end that was asked for, and a sentence in any case."""
+        """Return the reason, which is None for a requested end, and a sentence in any case."""
         if self._stopping:
             return self._stop_reason, self._stop_reason or "The kernel was shut down"
         if isinstance(ended, RuntimedError):
@@ -314,7 +311,7 @@ class Kernel:
         if generation != self._generation or self._phase is not Phase.STARTING or self._wire is None:
             return
         if asked > _PROBES:
-            logger.warning("the kernel publishes no status; going on without")
+            logger.warning("the kernel publishes no status; it is used without one")
             self._conversation.do_without_status()
             return
         if asked == 0 or self._conversation.has_info:
@@ -367,7 +364,7 @@ class Kernel:
         self._conversation.execute(request, now=self._phase is Phase.READY)
 
     def interrupt(self) -> None:
-        """Interrupt what runs; without anything running, do nothing."""
+        """Interrupt the running execution; harmless without one."""
         self._conversation.interrupt()
 
     def _send_interrupt(self) -> None:
@@ -394,11 +391,11 @@ class Kernel:
         return await self._conversation.ask(msg_type, content)
 
     def send_comm(self, message: CommBody) -> None:
-        """Send the kernel a message of a comm, behind what it executes.
+        """Send the kernel a comm message, which it handles after the running execution.
 
         Raises:
             NoKernel: If the kernel is not ready.
-            ProtocolError: If the message cannot be one.
+            ProtocolError: If the message is malformed.
         """
         self._check_ready()
         self._conversation.send_comm(message)
@@ -424,7 +421,7 @@ class Kernel:
         """Pause output while the outbox is full, if the kernel waits for its reader; others drop unread output."""
         if self._wire is None or self._command is None:
             return
-        # A kernel that is about to end says little, and must not have to be killed for it.
+        # A kernel that is ending prints little, and must not block on that until it is killed.
         ends = self._process is None or self._process.ended.done()
         waits = self._command.waits and self._phase in (Phase.STARTING, Phase.READY) and not ends
         if self._outbox.stuck or (self._outbox.crowded and waits):

@@ -1,4 +1,4 @@
-"""The end of a kernel's process: how it is brought about, what is read after it, and its reason in a sentence."""
+"""The end of a kernel's process: brings it about, reads the rest of the output, and names the reason."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def drain(wire: Wire, outbox: Outbox) -> None:
 
 
 def explain(ended: Ended, max_memory: int | None, starting: KernelCommand | None) -> str:
-    """Return a sentence that says why a kernel ended that nobody had ended.
+    """Return a sentence that says why a kernel ended without being asked to.
 
     Args:
         ended: How its process ended.

@@ -143,7 +143,7 @@ class _Host:
         logger.info("host %d starts %s", os.getpid(), self.server.epoch)
         try:
             await self.owned.run()
-            logger.info("what it owned has ended")
+            logger.info("the kernel or browser of host %s has ended", self.server.epoch)
             await self._wait_stored()
         finally:
             for helper in helpers:
@@ -207,7 +207,7 @@ class _Host:
         label_log(self.owned.label)
 
     async def _start_daemon(self) -> None:
-        logger.info("no daemon; making sure that one runs")
+        logger.info("no daemon is attached; starting one unless one answers")
         done: asyncio.Future[None] = self._loop.create_future()
 
         def tell(error: Exception | None) -> None:
@@ -233,7 +233,7 @@ class _Host:
 
     async def _obey_sigterm(self) -> None:
         await self._terminated.wait()
-        logger.info("told to end by a signal")
+        logger.info("SIGTERM came; the host ends")
         await self.owned.stop("The host was terminated", expected=False)
 
     async def _watch_folder(self) -> None:
@@ -242,7 +242,7 @@ class _Host:
         while _has_inode(self._folder, inode):  # nothing reports it
             await asyncio.sleep(FOLDER_CHECK)
             tidy_log()
-        logger.error("the folder of this host has vanished")
+        logger.error("the folder %s of this host is gone; the host ends", self._folder)
         self._folder_is_gone = True
         self.owned.kill()
         await self.owned.dead.wait()

@@ -1,4 +1,4 @@
-"""The memory of kernels: how much there is, the ways of this machine to limit it, and the fence around a kernel.
+"""Memory limits of kernels: how much memory is available, how this machine can limit it, and the fence of a kernel.
 
 A cgroup limits a kernel and all its children together. Where none can be made, RLIMIT_DATA limits each process by
 itself. `find_mechanisms` changes nothing, and only cgroups that were made here are touched.

@@ -1,4 +1,4 @@
-"""What a host owns, as the host sees it: it runs, it is ended, and it may be a spare."""
+"""The kernel or browser of a host, as the host sees it: it runs, ends, and may be a spare."""
 
 from __future__ import annotations
 

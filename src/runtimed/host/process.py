@@ -1,7 +1,4 @@
-"""The kernel as a process: its command, start and end, and what kills it when the host dies.
-
-Nothing here knows Jupyter's messages.
-"""
+"""A kernel's process: its command, start and end. Nothing here knows Jupyter's messages."""
 
 from __future__ import annotations
 

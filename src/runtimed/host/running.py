@@ -1,4 +1,4 @@
-"""A host as a process: reads its bootstrap frame, reports when it listens, and lives until what it owns has ended."""
+"""A host's process: reads its bootstrap frame, reports that it listens, and runs until what it owns has ended."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from runtimed.protocol.host_operations import (
     HostReadBlob,
     OfSpare,
 )
-from runtimed.protocol.operation import ReplyBody
+from runtimed.protocol.operation import ReplyBody, named
 from runtimed.protocol.replies import Done, GetBlobReply
 from runtimed.transport.channel import Channel, ChannelHandler
 from runtimed.transport.sockets import PeerCredentials
@@ -43,12 +43,12 @@ __all__ = ["Answer", "Connection", "HostServer"]
 logger = logging.getLogger(__name__)
 
 MAX_UNDER_WAY: Final = 4000
-"""Requests that may take time and are under way, of all connections together; one more is refused. A client of the
-daemon has 1000 at most, so that a single one does not keep the others from asking."""
+"""Largest number of slow requests in flight, of all connections together; one more is refused. A client of the daemon
+has at most 1000, so a single client does not block the others."""
 
 MAX_UNREAD: Final = 2**25
-"""Bytes that the other side has not taken above which no more of its requests are read. Far more than the events that
-are sent ahead: requests are served while the daemon is slow to store those."""
+"""Bytes in the write buffer above which no more requests are read. Far more than the events in flight: requests are
+served while the daemon is slow to store events."""
 
 HostChannel = Channel[ServingSide[HostOperation, asyncio.Task[None]]]
 """A connection to this host."""
@@ -61,15 +61,15 @@ Answer = ReplyBody | Coroutine[Any, Any, ReplyBody]
 
 
 class HostServer:
-    """Serves the connections to this host. A subclass performs the requests to what the host owns.
+    """Serves the connections to this host. A subclass performs the requests to its kernel or browser.
 
     Args:
         epoch: The host's id.
-        owned: What the requests are about.
-        outbox: What an attached daemon gets.
-        tasks: Runs requests that take time; they go on when the connection is gone.
+        owned: The kernel or browser.
+        outbox: The events for the attached daemon.
+        tasks: Runs slow requests; they go on when the connection is gone.
         daemon_changed: Called when a daemon attaches or is lost.
-        blobs: Has the large values to which events refer.
+        blobs: The large values to which events refer.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
     def closed(self, error: Exception | None) -> None:
         """See `ChannelHandler`."""
         if error is not None:
-            logger.info("a connection broke: %s", error)
+            logger.info("a daemon's connection broke: %s", error)
         self._server.lost(self, said_goodbye=self._said_goodbye)
 
     # --- the outbox's side ---
@@ -254,7 +254,7 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
         except RuntimedError as exc:
             self._fail(asked, exc)
         except Exception as exc:
-            logger.exception("request %d failed", asked.id)
+            logger.exception("%s failed", named(asked.operation))
             self._fail(asked, _unforeseen(exc))
         else:
             if result is not None:
@@ -296,7 +296,7 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
     def _attach(self, asked: HostAsked, after: int) -> None:
         server = self._server
         if server.owned.is_spare:
-            # Its session was named and then its daemon died, which it is about to notice.
+            # The daemon died after it had stored the spare's session; the spare is about to notice that.
             raise ConnectionLost("This spare ends, as the daemon that made it did")
         self._said_goodbye = False
         # The reply comes first: the daemon learns the epoch before it gets an event.
@@ -309,7 +309,7 @@ class Connection(ChannelHandler[ServingEvent[HostOperation, asyncio.Task[None]]]
         except RuntimedError as exc:
             self._fail(asked, exc)
         except Exception as exc:
-            logger.exception("request %d failed", asked.id)
+            logger.exception("%s failed", named(asked.operation))
             self._fail(asked, _unforeseen(exc))
         else:
             self._reply(asked, result)

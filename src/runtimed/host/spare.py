@@ -1,8 +1,8 @@
-"""A kernel's process that has imported everything and waits for its session. Nothing here decides whose it becomes.
+"""A kernel's process that has imported everything and waits for its session. Nothing here chooses the session.
 
 It waits before the kernel's application begins. So profiles, startup files, history and extensions are read with the
-client's own variables and in its folder, and no message has to be undone. The rest of a start takes 30 ms instead of
-300 (measured, processor time), and a process that waits for one read costs none.
+client's environment variables and in its folder. The rest of a start takes 30 ms of processor time instead of 300
+(measured), and a waiting process takes none.
 """
 
 from __future__ import annotations

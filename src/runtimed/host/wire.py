@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 ChannelName = Literal["shell", "control", "stdin", "iopub"]
 KernelMessage = dict[str, Any]
-"""A parsed message: channel, msg_type, parent_id, content, metadata, buffers; `foreign` if of another client's code."""
+"""A parsed message: channel, msg_type, parent_id, content, metadata, buffers; `foreign` if another client caused it."""
 
 RECEIVE_HIGH_WATER: Final = 16
-"""High-water mark: messages in memory of a kernel that waits for its reader. One that does not would drop them."""
+"""High-water mark of a kernel that waits for its reader, in messages. Kernels that drop messages instead have none."""
 
 _SLICE: Final = 0.005
 """Time slice of reading, in seconds. Then the rest of the event loop has its turn."""

@@ -19,6 +19,7 @@ __all__ = [
     "ReplyT",
     "ReplyT_co",
     "Streamed",
+    "named",
     "read_reply",
     "reply_type",
 ]
@@ -75,6 +76,16 @@ class Streamed(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True)
 
 class Edit(InRoom[ReplyT_co], Generic[ReplyT_co], frozen=True, kw_only=True):
     """An operation that edits the notebook. A resent request is deduplicated."""
+
+
+def named(operation: Operation[Any]) -> str:
+    """Return an operation's name for a log line, with the session and the execution that it is about."""
+    about = [
+        f"{word} {value!r}"
+        for word, field in (("session", "notebook_id"), ("execution", "execution_id"))
+        if (value := getattr(operation, field, None))
+    ]
+    return f"{type(operation).__name__} ({', '.join(about)})" if about else type(operation).__name__
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Finds the daemon, or starts it: one of the clients that try at once starts it, the others wait for that one."""
+"""Finds the daemon, or starts it. Of several clients that try at once, one starts it and the others wait."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Reception:
         self._waiting: dict[Receiving, None] = {}
         self._next_look: asyncio.TimerHandle | None = None
 
-    # --- who they are ---
+    # --- greetings ---
 
     @property
     def strangers(self) -> int:
@@ -121,7 +121,7 @@ class Reception:
         self.gone(stranger)
         stranger.refuse(reason)
 
-    # --- what has not come whole ---
+    # --- unfinished frames ---
 
     def unfinished(self, connection: Receiving, size: int, received: int) -> bool:
         """Note that a frame has arrived in part.

@@ -30,6 +30,7 @@ def shows(sha256: str, size: int) -> bytes:
 class Host:
     """A host that has one value, of which it gives 400 bytes at a time."""
 
+    name = "the host of session 's'"
     place = Place("there")
 
     def __init__(self, data: bytes | Exception) -> None:
@@ -62,10 +63,15 @@ def test_a_value_is_fetched_in_pieces_once_and_dropped_by_the_host(tmp_path: Pat
 
 
 @pytest.mark.parametrize("data", [DATA[:-1], DATA[:-1] + b"?", StorageError("it is gone")])
-def test_a_value_that_the_host_has_lost_stays_missing(tmp_path: Path, data: bytes | Exception) -> None:
+def test_a_value_that_the_host_has_lost_stays_missing(
+    tmp_path: Path, data: bytes | Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     host, store = Host(data), BlobStore(tmp_path)
     asyncio.run(fetch_blobs(host, store, EVENTS))
     assert list(store.older_than(float("inf"))) == []
+    (line,) = caplog.messages
+    assert line.startswith("the host of session 's' in there has ")
+    assert NAME in line
 
 
 def test_a_connection_that_breaks_is_no_loss(tmp_path: Path) -> None:

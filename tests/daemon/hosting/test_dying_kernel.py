@@ -1,6 +1,7 @@
 """A kernel that ends while it runs something: what whoever sees that end can rely on; real hosts and kernels."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -65,7 +66,9 @@ def test_what_is_queued_while_a_kernel_is_replaced_runs_in_the_next(own_folder):
     asyncio.run(scenario())
 
 
-def test_a_start_that_fails_as_nobody_foresaw_leaves_a_session_that_can_start_another_kernel(own_folder, monkeypatch):
+def test_a_start_that_fails_as_nobody_foresaw_leaves_a_session_that_can_start_another_kernel(
+    own_folder, monkeypatch, caplog
+):
     choose, mistakes = KernelEnvironment.choose, ["first"]
 
     async def choose_badly(environment: KernelEnvironment, request: KernelRequest) -> Decision:
@@ -83,3 +86,5 @@ def test_a_start_that_fails_as_nobody_foresaw_leaves_a_session_that_can_start_an
             assert (await session.run("print('again')")).stdout == "again\n"
 
     asyncio.run(scenario())
+    (line,) = (record.getMessage() for record in caplog.records if record.exc_info)
+    assert re.fullmatch(r"StartKernel \(session 's'\) of client \S+ failed", line)

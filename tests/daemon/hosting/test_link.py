@@ -11,11 +11,12 @@ import pytest
 
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.hosting.link import HostLink
-from runtimed.errors import StorageError
+from runtimed.errors import NoKernel, StorageError
 from runtimed.ids import HostEpoch
 from runtimed.protocol.codec import encode_event
-from runtimed.protocol.connection import Greeted, Numbered
+from runtimed.protocol.connection import Failed, Greeted, Numbered
 from runtimed.protocol.events import KernelState
+from runtimed.protocol.host_operations import Execute
 from runtimed.storage.blobs import BlobStore
 from tests.daemon.conftest import until
 
@@ -42,17 +43,23 @@ class Owner:
 
 
 class Channel:
-    """A connection that is open until it is closed, to a host that greets; it notes what is acknowledged."""
+    """A connection that is open until it is closed, to a host that greets; it notes what is acknowledged and asked."""
 
     def __init__(self, side: Any, handler: Any) -> None:
         self.side = side
         self.side.acknowledge = self.acknowledge
+        self.side.ask = self.ask
         self.acknowledged: list[int] = []
+        self.asked: list[Any] = []
         self.is_open = True
         handler.received([Greeted(version="0", pid=1)])
 
     def acknowledge(self, seq: int) -> None:
         self.acknowledged.append(seq)
+
+    def ask(self, _operation: Any, waiter: Any) -> int:
+        self.asked.append(waiter)
+        return len(self.asked)
 
     def flush(self) -> None:
         pass
@@ -78,7 +85,7 @@ async def linked(folder: Path) -> tuple[Any, Owner, Channel]:
     launcher: Any = Launcher(BlobStore(folder))
     place: Any = "elsewhere"
     of_tests: Any = owner
-    link = HostLink(launcher, place, HostEpoch("e"), Flow(Demand(), "s"), of_tests, None)
+    link = HostLink(launcher, "the host of session 's'", place, HostEpoch("e"), Flow(Demand(), "s"), of_tests, None)
     await link.greet()
     return link, owner, launcher.channels[0]
 
@@ -110,3 +117,16 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_what_follows_is_left_to_t
 
     assert asyncio.run(scene()) == ([], [], isinstance(error, StorageError))
     assert ("cannot be stored" in caplog.text) == isinstance(error, StorageError)
+    assert all("the host of session 's' in elsewhere" in record.getMessage() for record in caplog.records)
+
+
+def test_a_refused_request_is_logged_with_its_session_and_execution(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    async def scene() -> None:
+        link, _owner, channel = await linked(tmp_path)
+        link.tell(Execute(execution_id="e", cell_id="c", code="1"))
+        (waiter,) = channel.asked
+        link.received([Failed(1, waiter, NoKernel("It has ended"))])
+        await until(lambda: caplog.records, "nobody is told")
+
+    asyncio.run(scene())
+    assert caplog.messages == ["the host of session 's' in elsewhere refused Execute (execution 'e'): It has ended"]

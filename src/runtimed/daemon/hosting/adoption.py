@@ -106,7 +106,7 @@ def _adopt_known(daemon: Adopter, row: SessionRow) -> list[asyncio.Task[None]]:
     """
     # An open room watches the session's deadlines.
     if row.ephemeral or row.timeout_minutes is not None or row.max_duration_minutes is not None:
-        with _contained(daemon, f"Nobody looks at the time limits of session {row.session_id!r}"):
+        with _contained(daemon, f"The time limits of session {row.session_id!r} are not enforced"):
             _open(daemon, row.session_id).take_over(row)
     if row.kind == "browser" and row.host_dir is None:
         daemon.registry.end(

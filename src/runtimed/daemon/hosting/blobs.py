@@ -23,8 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 class BlobHost(Protocol):
-    """A host that answers requests."""
+    """A host that answers requests.
 
+    Attributes:
+        name: The host in log lines, with its session.
+        place: Where it is.
+    """
+
+    name: str
     place: Place
 
     def ask(self, operation: Operation[ReplyT]) -> Awaitable[ReplyT]:
@@ -63,9 +69,9 @@ async def _read(host: BlobHost, blob: Blob) -> bytes | None:
     except ConnectionLost:
         raise
     except RuntimedError as exc:
-        logger.warning("the host in %s has lost a value: %s", host.place, exc)
+        logger.warning("%s in %s has lost blob %s: %s", host.name, host.place, blob.sha256, exc)
         return None
     if hashlib.sha256(data).hexdigest() != blob.sha256:
-        logger.warning("blob %s of the host in %s is damaged", blob.sha256, host.place)
+        logger.warning("%s in %s has a damaged blob %s", host.name, host.place, blob.sha256)
         return None
     return bytes(data)

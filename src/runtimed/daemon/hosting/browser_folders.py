@@ -108,15 +108,16 @@ def clear_up_spares(browsers_dir: Path, launcher: Launcher) -> None:
 async def remove_old_folders(
     browsers_dir: Path, names: Mapping[str, SessionId], registry: Registry, before: float
 ) -> None:
-    """Delete the folders that no session has used for long.
+    """Delete the folders that no session has used lately.
 
     Args:
         browsers_dir: Where the folders are.
-        names: The sessions, by the names of their folders.
+        names: Name of a folder → its session.
         registry: Knows when each was last used.
         before: Unix time; folders used later stay.
     """
     for folder in await asyncio.to_thread(_folders, browsers_dir):
+        session_id = names.get(folder.name.removesuffix(_ASIDE))
         row = None if folder.name not in names else registry.find(names[folder.name])
         try:
             if row is None:
@@ -130,9 +131,9 @@ async def remove_old_folders(
                 # At once, so that a session that starts meanwhile gets a new folder.
                 aside = set_folder_aside(folder)
                 await asyncio.to_thread(_remove, aside)
-                logger.info("removed %s, unused for long", folder)
+                logger.info("removed %s of session %r: nobody used it for long", folder, session_id)
         except OSError as exc:
-            logger.warning("%s cannot be removed: %s", folder, exc)
+            logger.warning("%s of session %r cannot be removed: %s", folder, session_id, exc)
 
 
 def folders_of(browsers_dir: Path, name: str) -> list[Path]:

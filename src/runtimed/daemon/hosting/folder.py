@@ -114,7 +114,7 @@ def leftovers(folder: Path, after: int, data_dir: Path, problem: Callable[[str],
                 raise
             damaged, position = True, exc.data.get("n")
             lost = "all events from there on are" if position is None else "one event is"
-            problem(f"{lost} lost of those that the host had kept when it died: {exc.message}")
+            problem(f"the spool of the dead host is damaged, {lost} lost: {exc.message}")
         else:
             position = None
     if damaged:

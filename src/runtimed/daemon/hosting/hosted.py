@@ -1,4 +1,4 @@
-"""What a host owns for a session, a kernel or a browser: start, adoption, end and death, the same for both.
+"""The kernel or browser of a session: the start, adoption, end and death that both have in common.
 
 `rooms/kernel.py` and `rooms/browser.py` add what is particular to each. `HostKeeper` keeps the host.
 """
@@ -346,7 +346,7 @@ class Hosted(abc.ABC):
         """Detach from the host and leave it running. Idempotent."""
         self._host.close()
 
-    # --- what the host tells ---
+    # --- reports of the host ---
 
     def host_answers(self, link: HostLink, reply: AttachReply) -> None:
         """See `HostUser`."""

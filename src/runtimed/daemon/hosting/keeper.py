@@ -1,4 +1,4 @@
-"""The host of a session: its connection, reconnection, end and burial. Its user knows what it owns."""
+"""The host of a session: connects to it, reconnects, ends it, and stores the events that a dead one left."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class HostKeeper:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._gone: asyncio.Future[None] | None = None
         self._rejoining = False
-        self._trouble = Trouble(user.host_problem)
+        self._trouble = Trouble(user.host_problem, f"session {notebook_id!r}: ")
         self.link: HostLink | None = None
         self.stopping = False
         self.unread: StorageError | None = None
@@ -125,7 +125,8 @@ class HostKeeper:
 
     def attach_to(self, place: Place, epoch: HostEpoch, host_pid: int | None) -> HostLink:
         """Make this the room's host; return its connection, which is not open yet."""
-        link = HostLink(self._launcher, place, epoch, self._flow, self, host_pid)
+        name = f"the host of session {self._notebook_id!r}"
+        link = HostLink(self._launcher, name, place, epoch, self._flow, self, host_pid)
         self.link = link
         self.unread = None
         self._gone = asyncio.get_running_loop().create_future()
@@ -173,7 +174,7 @@ class HostKeeper:
         except TimeoutError:
             if link.host_pid is None or not self._has_room(link) or not link.is_alive():
                 return
-            logger.warning("the host in %s does not end; it is killed", link.place)
+            logger.warning("%s in %s does not end; it is killed", link.name, link.place)
             link.signal(signal.SIGKILL)
             await asyncio.wait({gone}, timeout=SHUTDOWN_DEADLINE)
 
@@ -199,7 +200,7 @@ class HostKeeper:
         if self.waits is not None:
             raise StorageError(f"There is no new {what} yet. {self.waits}", notebook_id=self._notebook_id)
         if self.link is not None:
-            raise no_room(self._settings.data_dir, f"the {what} before this one has said what is not stored yet")
+            raise no_room(self._settings.data_dir, f"events of the previous {what} are not stored yet")
 
     def _owned_runs(self, link: HostLink) -> bool:
         return self._user.pid is not None and self._launcher.runs(link.place, self._user.pid)
@@ -233,7 +234,7 @@ class HostKeeper:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    # --- what the host tells ---
+    # --- reports of the host ---
 
     def check_room(self) -> None:
         """See `HostOwner`."""
@@ -254,7 +255,7 @@ class HostKeeper:
     def host_events(self, events: list[tuple[int, bytes]]) -> None:
         """See `HostOwner`."""
         if self.link is None:
-            raise StorageError("The room has let go of this host")
+            raise StorageError("The room has detached from this host", notebook_id=self._notebook_id)
         self.check_room()
         self._user.host_events(self.link.epoch, events)
 
@@ -298,7 +299,7 @@ class HostKeeper:
         except ProtocolError as exc:
             await self._give_up(link, exc)
         except (OSError, ConnectionLost) as exc:
-            logger.info("the host of session %r does not answer yet: %s", self._notebook_id, exc)
+            logger.info("%s in %s does not answer yet: %s", link.name, link.place, exc)
         except StorageError as exc:
             self.unread = exc if "errno" in exc.data else None
             link.close()
@@ -345,7 +346,7 @@ class HostKeeper:
             contextlib.aclosing(self._launcher.leftovers(link.place, after, self._user.host_problem)) as events,
             contextlib.aclosing(in_pieces(events)) as pieces,
         ):
-            # They may be a gigabyte.
+            # In pieces: a spool may have a gigabyte.
             async for piece in pieces:
                 with self._flow.counted():
                     self.host_events(piece)

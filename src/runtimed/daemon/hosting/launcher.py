@@ -1,4 +1,4 @@
-"""The seam between the daemon and the machines that hosts run on: starts hosts, reaches them, buries them.
+"""The interface between the daemon and the machines that hosts run on: starts, connects to and cleans up after hosts.
 
 Only a launcher knows where a host is. Everything else holds a `Place`, which can be stored and given back to it.
 """

@@ -24,7 +24,7 @@ from runtimed.protocol.connection import (
 )
 from runtimed.protocol.host_operations import Attach, AttachReply
 from runtimed.protocol.messages import PROTOCOL_VERSION, Hello
-from runtimed.protocol.operation import Operation, ReplyT, read_reply
+from runtimed.protocol.operation import Operation, ReplyT, named, read_reply
 from runtimed.storage.blobs import BlobStore
 from runtimed.transport.channel import Channel, ChannelHandler
 from runtimed.version import __version__
@@ -78,11 +78,14 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
     """A connection to the host in a place, for requests.
 
     Attributes:
+        name: The host in log lines, with its session.
+        place: Where it is.
         host_pid: The host's process on its machine, if known: the greeting names it.
     """
 
-    def __init__(self, launcher: Launcher, place: Place, host_pid: int | None) -> None:
+    def __init__(self, launcher: Launcher, name: str, place: Place, host_pid: int | None) -> None:
         self._launcher = launcher
+        self.name = name
         self.place = place
         self.host_pid = host_pid
         self._channel: Channel[AskingSide[Waiter]] | None = None
@@ -121,7 +124,12 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
     def _tell(self, operation: Operation[Any]) -> int | None:
         """See `tell`; return the request's number, None if it could not be sent."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_log_failure)
+
+        def log_failure(asked: asyncio.Future[Any]) -> None:
+            if not asked.cancelled() and (error := asked.exception()) is not None:
+                logger.warning("%s in %s refused %s: %s", self.name, self.place, named(operation), error)
+
+        future.add_done_callback(log_failure)
         return self._send(operation, future)
 
     def _send(self, operation: Operation[Any], future: asyncio.Future[Any]) -> int | None:
@@ -179,21 +187,28 @@ class HostConnection(ChannelHandler[AskingEvent[Waiter]]):
                 if self._welcome is not None and not self._welcome.done():
                     self._welcome.set_exception(error)
             case Numbered() | EventReceived():
-                logger.warning("the host in %s sent an unsolicited event", self.place)
+                logger.warning("%s in %s sent an unsolicited event", self.name, self.place)
 
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
         if error is not None:
-            logger.warning("lost the host in %s: %s", self.place, error)
+            logger.warning("lost %s in %s: %s", self.name, self.place, error)
 
 
 class HostLink(HostConnection):
     """A connection that also takes the host's events. `flow` decides when they may come."""
 
     def __init__(
-        self, launcher: Launcher, place: Place, epoch: HostEpoch, flow: Flow, owner: HostOwner, host_pid: int | None
+        self,
+        launcher: Launcher,
+        name: str,
+        place: Place,
+        epoch: HostEpoch,
+        flow: Flow,
+        owner: HostOwner,
+        host_pid: int | None,
     ) -> None:
-        super().__init__(launcher, place, host_pid)
+        super().__init__(launcher, name, place, host_pid)
         self.epoch = epoch
         self._flow = flow
         self._owner = owner
@@ -270,7 +285,7 @@ class HostLink(HostConnection):
                 self._channel.flush()
                 if self._has_refused:
                     self._has_refused = False
-                    logger.info("the events of the host in %s are stored again", self.place)
+                    logger.info("the events of %s in %s are stored again", self.name, self.place)
 
     async def _fetch(self, store: BlobStore) -> None:
         """Store the events that have arrived, each once its large values are here."""
@@ -285,7 +300,7 @@ class HostLink(HostConnection):
         except StorageError as exc:
             self._refuse(exc)
         except Exception:
-            logger.exception("the events of the host in %s cannot be taken", self.place)
+            logger.exception("cannot take the events of %s in %s", self.name, self.place)
             self.close()
         finally:
             if self._fetching is asyncio.current_task():
@@ -301,7 +316,7 @@ class HostLink(HostConnection):
         self._refuses = True
         if not self._has_refused:
             self._has_refused = True
-            logger.error("the host in %s keeps its events, as they cannot be stored: %s", self.place, reason)
+            logger.error("%s in %s keeps its events, as they cannot be stored: %s", self.name, self.place, reason)
         asyncio.get_running_loop().call_later(RETRY, self._try_again)
 
     def _try_again(self) -> None:
@@ -328,8 +343,3 @@ class HostLink(HostConnection):
             self._fetching.cancel()
             self._fetching = None
         self._owner.host_gone(self)
-
-
-def _log_failure(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        logger.warning("a host refused a request: %s", error)

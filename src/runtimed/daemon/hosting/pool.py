@@ -117,7 +117,7 @@ class SpareHost:
         self.is_warm = False
         self.is_unwanted = False
         self.making: asyncio.Task[None] | None = None
-        self._connection = HostConnection(launcher, place, None)
+        self._connection = HostConnection(launcher, f"the spare of {kind.name}", place, None)
 
     @property
     def pid(self) -> int | None:
@@ -167,7 +167,7 @@ class SpareHost:
             await asyncio.wait({self.making})
             self._connection.close()
         if not await self._wait_gone():
-            logger.warning("the spare in %s does not end; it is killed", self.place)
+            logger.warning("%s in %s does not end; it is killed", self._connection.name, self.place)
             self._connection.signal(signal.SIGKILL)
             await self._wait_gone()
         await asyncio.to_thread(self.kind.clear_up, self.place, self._settings)
@@ -231,7 +231,7 @@ class Pool:
             try:
                 await spare.become(owner)
             except (RuntimedError, TimeoutError) as exc:
-                logger.warning("a spare of %s cannot be used for %r: %s", kind.name, owner.notebook_label, exc)
+                logger.warning("a spare of %s cannot be used for session %r: %s", kind.name, owner.notebook_label, exc)
                 self.drop(spare)
             else:
                 return NewHost(place=spare.place, epoch=spare.epoch, pid=spare.pid, kind=kind)

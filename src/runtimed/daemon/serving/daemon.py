@@ -12,8 +12,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Final
 
 from runtimed.browser.profiles import check_profile_name, list_profiles, remove_profile
 from runtimed.daemon.files import MAX_STRANGERS, SPARE_CONNECTIONS, max_rooms
@@ -147,7 +147,7 @@ class Daemon:
             connected: Makes the handler of a new connection.
             on_ready: Called once the daemon answers clients.
         """
-        with self._trouble.contained("the removal of what deleted sessions have left"):
+        with self._trouble.contained("the removal of files of deleted sessions"):
             try:
                 finish_deletions(self.settings, self.launcher, self.registry)
             except OSError as exc:
@@ -163,7 +163,7 @@ class Daemon:
             on_ready()
             while not self._end.is_set():
                 delay = TICK
-                with self._trouble.contained("the look at what is due"):
+                with self._trouble.contained("the daemon's periodic check"):
                     delay = self.tick()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
@@ -174,10 +174,8 @@ class Daemon:
         if self._writing is not None:
             self._writing.cancel()
         # Each on its own: a step that fails must not keep the others from ending.
-        ends = (*(room.detach() for room in self.rooms.values()), self.pool.flush())
-        _log_errors(
-            await asyncio.gather(*ends, return_exceptions=True), "a session could not be left for the next daemon"
-        )
+        detaching = {f"leaving session {id_!r} running": room.detach() for id_, room in self.rooms.items()}
+        await _finish_all({**detaching, "ending the spares": self.pool.flush()})
         await self._environments.close()
         self._listener.disconnect()
         # In one turn of the loop the channels report that they are closed, before the rooms close.
@@ -189,7 +187,7 @@ class Daemon:
             self.registry.flush()
             self.registry_store.close()
         except StorageError as exc:
-            logger.error("the list of sessions keeps older times of their last use: %s", exc)  # noqa: TRY400
+            logger.error("the times of the sessions' last use are not stored: %s", exc)  # noqa: TRY400
 
     def request_end(self) -> None:
         """Request a graceful shutdown; kernels live on for the next daemon. Idempotent."""
@@ -203,8 +201,11 @@ class Daemon:
             keep_kernels: Whether to leave the sessions to the next daemon.
         """
         if not keep_kernels:
-            ends = (self.end_session(row, SessionEvent.STOPPED, actor) for row in self.registry.active())
-            _log_errors(await asyncio.gather(*ends, return_exceptions=True), "a session could not be ended")
+            ends = {
+                f"ending session {row.session_id!r}": self.end_session(row, SessionEvent.STOPPED, actor)
+                for row in self.registry.active()
+            }
+            await _finish_all(ends)
         # Before the reply: a client that has it may connect again at once, and must find no daemon that ends.
         self._listener.close()
         asyncio.get_running_loop().call_soon(self.request_end)
@@ -301,7 +302,7 @@ class Daemon:
         self._write_next(now)
         with self._trouble.contained("the list of sessions"):
             self.registry.flush()
-        with self._trouble.contained("the look for what is too old"):
+        with self._trouble.contained("the retention of old data"):
             self.retention.tick(now)
         with self._trouble.contained("the pool of spares"):
             self.pool.tick()
@@ -340,7 +341,7 @@ class Daemon:
     def _check_in_place(self) -> None:
         """End if the socket or the data folder is gone: clients start another daemon there."""
         if not self._listener.is_in_place:
-            logger.error("the socket %s is gone, no client can reach this daemon; it ends", self.settings.socket_path)
+            logger.error("the socket %s is gone; this daemon ends: no client reaches it", self.settings.socket_path)
             self.request_end()
         elif not self.registry_store.is_in_place:
             logger.error("the data folder %s was removed or moved; this daemon ends", self.settings.data_dir)
@@ -469,7 +470,7 @@ class Daemon:
         self._unused_since.pop(notebook_id, None)
         self.rooms.pop(notebook_id).close()
 
-    # --- what lies set aside ---
+    # --- damaged files ---
 
     def set_aside(self) -> list[str]:
         """Return a sentence for each damaged file that was set aside, without those already reported."""
@@ -480,7 +481,13 @@ class Daemon:
         ]
 
 
-def _log_errors(results: Iterable[object], what: str) -> None:
-    for result in results:
+async def _finish_all(works: Mapping[str, Coroutine[Any, Any, object]]) -> None:
+    """Run all of these at once, and log those that fail.
+
+    Args:
+        works: Name of a work in the log → the work.
+    """
+    results = await asyncio.gather(*works.values(), return_exceptions=True)
+    for what, result in zip(works, results, strict=True):
         if isinstance(result, BaseException):
-            logger.error("%s", what, exc_info=result)
+            logger.error("%s failed", what, exc_info=result)

@@ -17,7 +17,7 @@ from runtimed.protocol.client_operations import ClientOperation
 from runtimed.protocol.connection import Abandoned, Acknowledged, Asked, Cancelled, Greeting, ServingEvent
 from runtimed.protocol.kernel_operations import DescribeProcess
 from runtimed.protocol.messages import Hello
-from runtimed.protocol.operation import ReplyBody
+from runtimed.protocol.operation import ReplyBody, named
 from runtimed.protocol.pacing import TokenBucket
 from runtimed.settings import DaemonLimits
 from runtimed.storage.audit import Actor
@@ -175,7 +175,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
                 self._fail(asked, exc)
             return
         except Exception:
-            logger.exception("request %s of client %s failed", type(asked.operation).__name__, self.client_id)
+            logger.exception("%s of client %s failed", named(asked.operation), self.client_id)
             self._fail(asked, RuntimedError(MISTAKE))
             return
         if isinstance(answer, ReplyBody):
@@ -203,7 +203,7 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
         except RuntimedError as exc:
             self._fail(asked, exc)
         except Exception:
-            logger.exception("a request of client %s failed", self.client_id)
+            logger.exception("%s of client %s failed", named(asked.operation), self.client_id)
             self._fail(asked, RuntimedError(MISTAKE))
         finally:
             self._set_reading()
@@ -231,7 +231,8 @@ class Peer(ChannelHandler[ServingEvent[ClientOperation, Work]]):
     def closed(self, error: Exception | None) -> None:
         """Called by the channel."""
         if error is not None:
-            logger.info("lost client %s: %s", self.client_id, error)
+            sessions = ", ".join(sorted(repr(room.notebook_id) for room in self.rooms)) or "none"
+            logger.info("lost client %s (sessions: %s): %s", self.client_id, sessions, error)
         for room in self.rooms:
             room.leave(self)
         self._daemon.peer_gone(self)

@@ -1,1 +1,1 @@
-"""Background work: deletes old data, compacts documents, returns memory to the system."""
+"""Background work: deletes old data, unreferenced blobs, and sessions."""

@@ -1,7 +1,7 @@
-"""Deletes what is too old, and the blobs to which nothing refers any more, in small slices.
+"""Deletes old data and unreferenced blobs, in small slices.
 
-`rooms/pruning.py` decides what is too old in a session. In the history that is all but each session's last step.
-Documents, cells and sessions are never deleted here.
+`rooms/pruning.py` decides what is too old in a session. Old lifecycle steps are deleted, too, but for the last one of
+each session. Documents, cells and sessions are never deleted here.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Retention:
         self._next = self._clock()
 
     async def looked(self) -> None:
-        """Wait for the end of the look that is under way, if one is."""
+        """Wait for the end of the pass in progress, if there is one."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
@@ -161,14 +161,14 @@ class Retention:
         try:
             return await look
         except (StorageError, SessionError) as exc:
-            self._say(f"no blob is removed, as not all that refers to them can be read: {exc}")
+            self._say(f"no blob is removed, as not all references can be read: {exc}")
             return set(unused)
 
     def _prune_history(self, before: float) -> None:
         try:
             self._daemon.registry.prune_history(before)
         except StorageError as exc:
-            logger.info("the history of the sessions keeps what is too old for now: %s", exc)
+            logger.info("old lifecycle steps stay until the next pass: %s", exc)
 
     def _say(self, sentence: str) -> None:
         """Log a sentence once, or rarely if there are many."""
@@ -210,7 +210,7 @@ class Retention:
             try:
                 await self._delete_old(session_id, before)
             except (SessionError, StorageError) as exc:
-                logger.info("session %r keeps what is too old for now: %s", session_id, exc)
+                logger.info("session %r keeps old data until the next pass: %s", session_id, exc)
         return referred
 
     async def _delete_old(self, session_id: SessionId, before: float) -> None:
