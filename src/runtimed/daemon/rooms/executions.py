@@ -1,4 +1,4 @@
-"""The executions of a session and their displays: queued, sent to the host, ended; each step is committed."""
+"""The executions of a session: queued, sent to the host, ended; each step is committed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
-import msgspec
-
-from runtimed.daemon.rooms.displays import Displays
+from runtimed.daemon.rooms.display_updates import DisplayUpdates
 from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.events import EventLog
-from runtimed.document import editing
+from runtimed.daemon.rooms.queued_cells import QueuedCells
 from runtimed.document.checks import check_cell_id, check_execution, check_source
-from runtimed.errors import CellNotFound, InvalidCell, RuntimedError, StorageError
+from runtimed.errors import InvalidCell, RuntimedError, StorageError
 from runtimed.execution import programs
 from runtimed.execution.queue import Begin, Drop, ExecutionQueue, Instruction, Interrupt, Ticket
 from runtimed.ids import CellId, ClientId, ExecutionId, SessionId
@@ -69,9 +67,8 @@ class Executions:
         self._tell_host = tell_host
         self._clock = clock
         self._queue = ExecutionQueue()
-        self._displays: Displays | None = None
-        self._unwritten: dict[ExecutionId, tuple[Enqueue, Actor]] = {}
-        self._misses_cells = False
+        self._cells = QueuedCells(notebook_id, store, log, document)
+        self._displays = DisplayUpdates(store, log, document)
         self._has_dropped = True  # perhaps, by an earlier daemon
         self._ends_dropped = False
         self.asking: Ticket | None = None
@@ -109,14 +106,7 @@ class Executions:
             self._log.append(Queued(at=now, execution_id=execution_id, cell_id=request.cell_id, author=client_id))
         # The kernel works while the cell is written.
         self._follow(self._queue.add(Ticket(execution_id, client_id)))
-        self._unwritten[execution_id] = request, actor
-        try:
-            self.write_cells()
-        except StorageError as exc:
-            # The execution is queued nevertheless, so the request must not fail.
-            logger.warning(
-                "session %r: the cell of execution %s is written later: %s", self._notebook_id, execution_id, exc
-            )
+        self._cells.add(request, actor)
 
     def is_known(self, request: Enqueue) -> bool:
         """Whether this execution was queued already, however it ended.
@@ -176,17 +166,6 @@ class Executions:
                 cell_id=request.cell_id,
             )
         return record.source if request.source is None else request.source
-
-    def _write_cell(self, request: Enqueue, actor: Actor) -> None:
-        cell_id, source, author = CellId(request.cell_id), request.source, actor.client_id
-        if source is not None:
-            if self._document.content.cell(cell_id) is None:
-                self._document.edit("added", actor, lambda cells: editing.add_cell(cells, cell_id, source, "code"))
-            else:
-                self._document.edit(
-                    "source", actor, lambda cells: editing.set_source(cells, cell_id, source, base=None)
-                )
-        self._document.set_execution(cell_id, ExecutionId(request.execution_id), None, author=author)
 
     def interrupting(self) -> None:
         """Note that the kernel is being interrupted."""
@@ -258,14 +237,11 @@ class Executions:
     @property
     def displays(self) -> int:
         """Number of remembered displays: those that the running kernel can update."""
-        return 0 if self._displays is None else len(self._displays)
+        return self._displays.count
 
     def forget(self, execution_id: str) -> None:
         """Forget the displays of an execution that was deleted: it gets no more updates."""
-        self._store.forget_displays(execution_id)
-        if self._displays is not None:
-            self._displays.forget(execution_id)
-        self._log.forget_sizes(execution_id)
+        self._displays.forget(execution_id)
 
     # --- the kernel's life ---
 
@@ -275,7 +251,7 @@ class Executions:
 
     def kernel_started(self) -> None:
         """Forget the displays of the previous kernel."""
-        self._forget_displays()
+        self._displays.forget_all()
 
     def kernel_ending(self, reason: str) -> None:
         """Cancel the executions that wait for this kernel; its host reports the end of the running one."""
@@ -292,11 +268,7 @@ class Executions:
         The first one counts as running until the host says otherwise. If the daemon died between queueing an execution
         and writing its cell, the cell is written now, or once the notebook can be read.
         """
-        self._misses_cells = True
-        try:
-            self.write_cells()
-        except StorageError as exc:
-            logger.warning("session %r: cells of queued executions are written later: %s", self._notebook_id, exc)
+        self._cells.restore()
         tickets = self._unfinished()
         self._queue.restore(tickets[0] if tickets else None, tickets[1:])
 
@@ -312,7 +284,7 @@ class Executions:
             if running is not None and self.outcome(running) is None:
                 self._finish(running, "died", reason)
             self._follow(self._queue.kernel_gone(waiting))
-            self._forget_displays()
+            self._displays.forget_all()
         self._queue = ExecutionQueue()
         self._log.forget_sizes()
 
@@ -330,34 +302,6 @@ class Executions:
 
     def _unfinished(self) -> list[Ticket]:
         return [Ticket(row.execution_id, ClientId(row.author)) for row in self._store.unfinished_executions()]
-
-    def _find_missing_cells(self) -> None:
-        # A cell that shows its execution was written for it, unless the document was set aside since.
-        shown = {} if self._store.notebook.set_aside_at() else self._store.shown_by_cells()
-        for row in self._store.unfinished_executions():
-            if row.execution_id in self._unwritten or shown.get(row.cell_id) == row.execution_id:
-                continue
-            if self._document.content.cell(row.cell_id) is None:
-                source, _program = programs.split(row.source)
-                request = Enqueue(notebook_id="", execution_id=row.execution_id, cell_id=row.cell_id, source=source)
-                self._unwritten[row.execution_id] = request, self._store.actor(row.author)
-        self._misses_cells = False
-
-    def write_cells(self) -> None:
-        """Write the cells of queued executions into the notebook.
-
-        Raises:
-            StorageError: If one cannot be stored, or the notebook cannot be read; the next call tries again.
-        """
-        if self._misses_cells:
-            self._find_missing_cells()
-        for execution_id, (request, actor) in list(self._unwritten.items()):
-            try:
-                with self._log.transaction():
-                    self._write_cell(request, actor)
-            except CellNotFound:
-                logger.info("session %r: the cell of execution %s was deleted", self._notebook_id, execution_id)
-            del self._unwritten[execution_id]
 
     # --- reports of the host ---
 
@@ -384,7 +328,7 @@ class Executions:
                 self._store.update_execution(ExecutionId(execution_id), status=event.status, ended_at=event.at)
                 self._follow(self._queue.finished(ExecutionId(execution_id), success=event.status == "ok"))
             case Display(display_id=str() as display_id):
-                self._note_display(event, display_id)
+                self._displays.take(event, display_id, self._queue.running)
             case _:
                 pass
 
@@ -395,51 +339,18 @@ class Executions:
             return
         self._document.set_execution(cell_id, execution_id, count, author=ClientId(row.author))
 
-    def _note_display(self, event: Display, display_id: str) -> None:
-        """Copy an update of a display to every execution that shows it; the event names only the running one."""
-        if self._displays is None:
-            self._displays = self._stored_displays()
-        if event.kind == "update_display_data":
-            for execution_id, cell_id in self._displays.where(display_id):
-                if execution_id != event.execution_id:
-                    self._log.append(msgspec.structs.replace(event, execution_id=execution_id, cell_id=cell_id))
-        elif event.execution_id is not None and event.cell_id is not None:
-            self._store.show_display(display_id, event.execution_id, event.cell_id)
-            self._displays.show(display_id, event.execution_id, event.cell_id)
-            if event.execution_id != self._queue.running:
-                # From one of its threads, after its end.
-                self._document.reshown.add(CellId(event.cell_id))
-
-    def _stored_displays(self) -> Displays:
-        """Return the displays of a kernel that an earlier daemon started."""
-        displays = Displays()
-        for display_id, execution_id, cell_id in self._store.displays():
-            displays.show(display_id, execution_id, cell_id)
-        return displays
-
-    def _forget_displays(self) -> None:
-        """Forget all displays: the kernel that could update them is gone."""
-        self._store.forget_displays()
-        self._displays = Displays()
-
     def tidy(self) -> None:
         """Do what is due, or possible again.
 
         Raises:
-            StorageError: See `write_cells`.
+            StorageError: See `QueuedCells.write`.
         """
-        self.write_cells()
+        self._cells.write()
         if self._has_dropped:
             self._end_dropped_soon()
         if self._document.reshown and not self._log.flow.is_held:
-            self._forget_unshown(self._document.reshown)
+            self._displays.forget_unshown(self._document.reshown, self._queue.running)
             self._document.reshown.clear()
-
-    def _forget_unshown(self, cell_ids: Collection[CellId]) -> None:
-        """Forget the displays of executions that none of these cells shows any more: nobody sees their updates."""
-        for execution_id, cell_id in (self._displays or Displays()).of_cells(cell_ids):
-            if execution_id != self._queue.running and execution_id != self._store.shown_execution(cell_id):
-                self.forget(execution_id)
 
     # --- instructions of the queue ---
 
