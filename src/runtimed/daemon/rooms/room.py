@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Generator, Hashable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-import psutil
 
 from runtimed.daemon.flow import Demand, Flow
 from runtimed.daemon.hosting.kernel_start import KernelRequest
 from runtimed.daemon.hosting.launcher import Owner, Place, living_epochs
 from runtimed.daemon.hosting.pool import Pool
-from runtimed.daemon.registry import Registry, check_kind
+from runtimed.daemon.registry import Registry
 from runtimed.daemon.rooms.browser import RoomBrowser
 from runtimed.daemon.rooms.consent import note_written
 from runtimed.daemon.rooms.contents import RoomContents
@@ -23,7 +21,9 @@ from runtimed.daemon.rooms.document import SharedDocument
 from runtimed.daemon.rooms.document_work import DocumentWork
 from runtimed.daemon.rooms.events import EventLog
 from runtimed.daemon.rooms.kernel import RoomKernel
+from runtimed.daemon.rooms.presence import Presence
 from runtimed.daemon.rooms.pruning import delete_old
+from runtimed.daemon.rooms.registration import Registration, limits_of
 from runtimed.environments.maker import Environments
 from runtimed.errors import SessionError, SessionNotFound, StorageError
 from runtimed.ids import ClientId, SessionId, stored_name
@@ -63,10 +63,11 @@ class Room:
     ) -> None:
         self.notebook_id = notebook_id
         self._report = report
-        self._registry = registry
         self._clock = clock
         self._path = database_path(settings, notebook_id)
         self.store = SessionStore(self._path)
+        self._registration = Registration(notebook_id, registry, self.store, report)
+        self._presence = Presence(clock)
         if self.store.is_new and registry.find(notebook_id) is not None:
             report(f"Session {notebook_id!r} begins anew: there was nothing in {self._path}")
         if self.store.damaged_wal is not None:
@@ -92,13 +93,9 @@ class Room:
         self._settings = settings
         self._environments = environments
         self._pool = pool
-        row = registry.find(notebook_id)
+        row = self._registration.row
         # A session that has not begun is a kernel session, until a browser is started in it.
         self.hosted = self._browser() if row is not None and row.kind == "browser" else self._kernel()
-        self._kind: Literal["kernel", "browser"] | None = None
-        self._peers: dict[Hashable, tuple[ClientId, Join]] = {}
-        self._left_at = clock()
-        self._awaited: psutil.Process | None = None
         self._unanswered_since: float | None = None
         if self.document.is_in_doubt:
             # At once: requests for this session wait until the notebook is read.
@@ -115,12 +112,13 @@ class Room:
             self.document,
             self._environments,
             self._pool,
-            self,
+            self._registration,
             self._clock,
         )
 
     def _browser(self) -> RoomBrowser:
-        return RoomBrowser(self.notebook_id, self._settings, self.store, self.log, self._pool, self, self._clock)
+        listener = self._registration
+        return RoomBrowser(self.notebook_id, self._settings, self.store, self.log, self._pool, listener, self._clock)
 
     @property
     def kernel(self) -> RoomKernel:
@@ -170,54 +168,33 @@ class Room:
     @property
     def peers(self) -> int:
         """Number of clients here. A client with several connections counts once."""
-        return len({client_id for client_id, _join in self._peers.values()})
+        return self._presence.peers
 
     def join(self, connection: Hashable, client_id: ClientId, request: Join) -> None:
         """Register a client for as long as this connection lasts."""
-        self._peers[connection] = client_id, request
-        if request.ephemeral:
-            self._awaited = None
+        self._presence.join(connection, client_id, request)
 
     def leave(self, connection: Hashable) -> None:
         """Forget a connection that has ended. Harmless if it never joined."""
-        if self._peers.pop(connection, None) is not None:
-            self._left_at = self._clock()
+        self._presence.leave(connection)
 
     # --- life ---
 
     def activate(self, actor: Actor) -> None:
         """Make the session active, with the limits that the client gave when it joined."""
-        join = next((join for client, join in self._peers.values() if client == actor.client_id), None)
-        if join is None:
-            join = Join(notebook_id=self.notebook_id)
-        self._registry.start(
-            self.notebook_id,
-            actor,
-            Limits(
-                timeout_minutes=join.timeout_minutes,
-                max_duration_minutes=join.max_duration_minutes,
-                ephemeral=join.ephemeral,
-                keep_alive=join.keep_alive,
-            ),
-        )
+        self._registration.activate(actor, self._presence.join_of(actor.client_id))
 
     def check_kind(self, kind: Literal["kernel", "browser"]) -> None:
-        """Refuse an operation for sessions of another kind. A session that never started is of no kind.
+        """Refuse an operation for sessions of another kind; see `Registration.check_kind`.
 
         Raises:
             SessionError: If the session is of another kind.
         """
-        if self._kind == kind:
-            return
-        row = self._registry.find(self.notebook_id)
-        if row is not None:
-            check_kind(row, kind)
-            # It never changes, and nearly every request needs it.
-            self._kind = kind
+        self._registration.check_kind(kind)
 
     def begin(self, actor: Actor) -> None:
         """Make the session active if it never was: its first edit begins it. An ended session stays ended."""
-        if self._registry.find(self.notebook_id) is None:
+        if self._registration.row is None:
             self.activate(actor)
 
     async def start_kernel(
@@ -249,7 +226,7 @@ class Room:
         limits = Limits(
             timeout_minutes=request.timeout_minutes, max_duration_minutes=request.max_duration_minutes, ephemeral=False
         )
-        row = self._registry.start(self.notebook_id, actor, limits, "browser")
+        row = self._registration.activate_browser(actor, limits)
         await self._host_browser().start(request)
         # By the creator, not by what this request did: it may be resent, after its first reply was lost.
         created = row.creator == actor.client_id
@@ -261,7 +238,7 @@ class Room:
         Raises:
             SessionNotFound: If the session was never started.
         """
-        if self._registry.find(self.notebook_id) is None:
+        if self._registration.row is None:
             raise SessionNotFound(
                 f"Browser session {self.notebook_id!r} is not started; start() starts it", session_id=self.notebook_id
             )
@@ -285,7 +262,7 @@ class Room:
         Returns:
             What a dead host has left that cannot be read yet; see `HostKeeper.waits`.
         """
-        self._registry.end(self.notebook_id, event, actor)
+        self._registration.end(event, actor)
         await self.await_host_end()
         return self.waits
 
@@ -309,24 +286,17 @@ class Room:
 
     def deadline(self) -> tuple[float, SessionEvent] | None:
         """Return when the session ends by itself, and why; None for never."""
-        row = self._registry.find(self.notebook_id)
+        row = self._registration.row
         if row is None or row.status != "active":
             return None
         activity = Activity(
             started_at=row.started_at,
             used_at=row.last_accessed_at,
-            peers=self.peers or self._may_come_back(),
-            left_at=max(self._left_at, row.started_at),
+            peers=self.peers or self._presence.may_come_back(),
+            left_at=max(self._presence.left_at, row.started_at),
             busy=self.hosted.busy,
         )
-        return next_deadline(_limits(row), activity)
-
-    def _may_come_back(self) -> bool:
-        """Whether a client of an earlier daemon is alive: its next call connects to this daemon."""
-        if self._awaited is not None and not _lives(self._awaited):
-            self._awaited = None
-            self._left_at = self._clock()
-        return self._awaited is not None
+        return next_deadline(limits_of(row), activity)
 
     def tidy(self) -> None:
         """Do what is due, or possible again.
@@ -348,8 +318,8 @@ class Room:
         asking = executions.asking
         if (
             asking is None
-            or any(client_id == asking.client_id for client_id, _join in self._peers.values())
-            or (not executions.waiting and not self._is_ephemeral())
+            or self._presence.is_here(asking.client_id)
+            or (not executions.waiting and not self._registration.is_ephemeral)
         ):
             self._unanswered_since = None
         elif self._unanswered_since is None:
@@ -358,64 +328,21 @@ class Room:
             self._unanswered_since = None
             executions.cancel(asking.execution_id)
 
-    def _is_ephemeral(self) -> bool:
-        row = self._registry.find(self.notebook_id)
-        return row is not None and row.ephemeral
-
-    def hosted_facts(self, **fields: Any) -> None:
-        """See `HostedListener`."""
-        self._registry.update(self.notebook_id, **fields)
-
-    def hosted_used(self, at: float | None = None) -> None:
-        """See `HostedListener`."""
-        self._registry.touch(self.notebook_id, at)
-
-    def hosted_lost(self, why: Literal["died", "host_lost"], error: str) -> None:
-        """See `HostedListener`."""
-        self._registry.end(self.notebook_id, SessionEvent(why), error=error)
-
-    def hosted_found(self) -> None:
-        """See `HostedListener`: reactivates a session that an earlier daemon gave up."""
-        row = self._registry.find(self.notebook_id)
-        if row is not None and row.status != "active":
-            self._registry.start(self.notebook_id, self.store.actor(row.creator), _limits(row), row.kind)
-            self.hosted_facts(
-                host_epoch=row.host_epoch,
-                host_dir=row.host_dir,
-                kernel_type=row.kernel_type,
-                env_source=row.env_source,
-            )
-
-    def hosted_fate(self) -> str:
-        """See `HostedListener`."""
-        row = self._registry.find(self.notebook_id)
-        if row is None or row.status == "active":
-            return "it is not started"
-        return f"it is {row.status} ({row.close_reason})" + ("" if row.error is None else f": {row.error.rstrip('.')}")
-
-    def hosted_problem(self, sentence: str) -> None:
-        """See `HostedListener`."""
-        self._report(sentence)
-
     def take_over(self, row: SessionRow) -> None:
         """Continue a session of an earlier daemon: while the process that started it lives, it counts as a peer."""
         pid = self.store.actor(row.creator).pid
         if row.ephemeral and pid is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-                # A later process may have the same pid.
-                if process.create_time() < row.started_at:
-                    self._awaited = process
+            self._presence.await_process(pid, row.started_at)
 
     def adopt(self, place: Place, owner: Owner, *, wanted: bool) -> asyncio.Task[None]:
         """Adopt the host of an earlier daemon; see `Hosted.adopt`."""
-        row = self._registry.find(self.notebook_id)
+        row = self._registration.row
         if row is None and owner.kind == "browser":
-            self._registry.start(self.notebook_id, self.store.actor(""), Limits(timeout_minutes=3.0), "browser")
+            self._registration.activate_browser(self.store.actor(""), Limits(timeout_minutes=3.0))
         elif row is None:
             self.activate(self.store.actor(""))
         if wanted:
-            self.hosted_facts(
+            self._registration.hosted_facts(
                 host_epoch=owner.epoch,
                 host_dir=place,
                 kernel_type=owner.kernel_type or None,
@@ -433,7 +360,7 @@ class Room:
     @property
     def in_use(self) -> bool:
         """Whether it must stay open: it has peers, streams, a host, or work in progress."""
-        return bool(self._peers) or self.log.watchers > 0 or self.hosted.in_use or self._work.is_busy
+        return self.peers > 0 or self.log.watchers > 0 or self.hosted.in_use or self._work.is_busy
 
     def close(self) -> None:
         """Detach from the host and close the files. Idempotent."""
@@ -441,7 +368,7 @@ class Room:
         self._work.close()
         empty = False
         try:
-            empty = self.store.is_empty and self._registry.find(self.notebook_id) is None
+            empty = self.store.is_empty and self._registration.row is None
             kept = self.store.close()
         except StorageError as exc:
             self._report(f"The database of session {self.notebook_id!r} cannot be closed: {exc.message}")
@@ -463,7 +390,7 @@ class Room:
 
     def _living_hosts(self) -> set[str] | None:
         epochs = living_epochs(self._pool.launcher)
-        row = self._registry.find(self.notebook_id)
+        row = self._registration.row
         if epochs is not None and row is not None and row.host_epoch is not None:
             epochs.add(row.host_epoch)
         return epochs
@@ -487,19 +414,3 @@ class Room:
 def database_path(settings: Settings, notebook_id: SessionId) -> Path:
     """Return the path of a session's database."""
     return settings.data_dir / "sessions" / f"{stored_name(notebook_id)}.db"
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _limits(row: SessionRow) -> Limits:
-    return Limits(
-        timeout_minutes=row.timeout_minutes,
-        max_duration_minutes=row.max_duration_minutes,
-        ephemeral=row.ephemeral,
-        keep_alive=row.keep_alive,
-    )
