@@ -12,7 +12,7 @@ METHODS: Final[dict[str, str]] = {
     **dict.fromkeys(("scrape", "extract", "get_text", "get_content", "read"), "scrape"),
     **dict.fromkeys(("console", "requests", "downloads", "get_cookies", "set_cookies", "save_profile"), "{}"),
 }
-"""What is no action but a method of a session, and what that is called; `{}` is the same name."""
+"""Names that people use for actions → the session's method that does it; `{}` stands for the same name."""
 
 ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("navigate", "open", "open_url", "visit", "load", "go", "go_to", "go_to_url", "get"), ("goto",)),
@@ -54,4 +54,4 @@ ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     "clicks": ("count",),
     "tab_id": ("tab",),
 }
-"""What other tools call an action or a field, and what it is called here: the first one that there is."""
+"""Other tools' names of actions and fields → our names for them; the first one that is valid in the place counts."""

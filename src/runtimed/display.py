@@ -1,6 +1,6 @@
-"""Shows outputs where the code runs now: through IPython's display system, or as plain text without IPython.
+"""Shows outputs in the calling process: through IPython's display system, or as plain text without IPython.
 
-Nothing here imports IPython: where no shell runs, none is made.
+Nothing here imports IPython or creates a shell.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ WIDGET_MIME_TYPE: Final = "application/vnd.jupyter.widget-view+json"
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;:]{0,128}m")
 
 _FLUSH_INTERVAL: Final = 0.05
-"""Shortest time between two flushes of a stream that also flushes itself, in seconds."""
+"""Least time between two flushes of a stream that also flushes itself, in seconds."""
 
 
 class Shown(Protocol):
-    """What is shown of an output; see `models.Output`."""
+    """The fields of an output that are shown; see `models.Output`."""
 
     @property
     def output_type(self) -> Literal["stream", "display_data", "execute_result", "error"]:
-        """Which of the other fields hold something."""
+        """Determines which of the other fields are set."""
 
     @property
     def name(self) -> str | None:
@@ -76,24 +76,24 @@ class Shown(Protocol):
 
 
 class LastDisplay:
-    """The display that was printed last, over which a terminal can write its next version: a progress bar stays one."""
+    """The display that was printed last. A terminal can overwrite it with its next version, as for a progress bar."""
 
     def __init__(self) -> None:
-        """Nothing was printed yet."""
+        """Start before anything was printed."""
         self._printed: tuple[str | None, str] = (None, "")
 
     def printed(self, display_id: str | None, text: str) -> None:
-        """Note that a display was printed, and a line end; nothing else may be printed without `forget`."""
+        """Record that a display and a line break were printed; call `forget` before anything else is printed."""
         self._printed = display_id, text
 
     def forget(self) -> None:
-        """Something else was printed."""
+        """Record that something else was printed."""
         self._printed = None, ""
 
     def make_room(self, display_id: str | None) -> None:
-        """Before a new version of a display is printed: take away the old one if it was printed last, to a terminal.
+        """Erase the old version of a display before a new one is printed, if it was printed last, on a terminal.
 
-        What is longer than the terminal's window stays.
+        A version that is higher than the terminal's window stays.
         """
         (before, text), target = self._printed, sys.stdout
         if before is None or before != display_id or not _is_terminal(target):
@@ -105,18 +105,17 @@ class LastDisplay:
 
 
 class OutputStream:
-    """Shows the outputs of a remote execution live, as they arrive.
+    """Shows the outputs of a remote execution as they arrive.
 
-    Display ids get a prefix, so that a remote display never replaces a local one that happens to have the same id.
-    Give the same prefix to all executions of one session: an update made by a later cell then finds the output
-    that an earlier one made, wherever in the notebook that is.
+    Display ids get a prefix, so that a remote display never replaces a local one with the same id. Use the same prefix
+    for all executions of a session, so that an update from a later cell reaches the output of an earlier one.
     """
 
     def __init__(self, prefix: str) -> None:
         """Start without outputs.
 
         Args:
-            prefix: What the local display ids begin with; names the remote session.
+            prefix: Prefix of the local display ids, which identifies the remote session.
         """
         self._prefix = prefix
         self._target: TextIO | None = None
@@ -125,33 +124,33 @@ class OutputStream:
         self._last = LastDisplay()
 
     def show(self, output: Shown) -> None:
-        """Show one more output; the text of a stream is the piece that just arrived."""
+        """Show another output; the text of a stream is the piece that just arrived."""
         if output.output_type == "stream":
             self._shown(self.attempt(lambda: self._show_text(_target(output), output.text or "")))
         else:
             self._shown(self.attempt(lambda: self._show_display(output, self._local_id(output))))
 
     def update(self, output: Shown) -> None:
-        """Replace what is shown under the output's display id, in every place where it is shown.
+        """Replace every display with the output's display id.
 
-        A terminal can go back to what was printed last only: else the new version is printed below. An output without a
-        display id is ignored.
+        On a terminal only the display that was printed last can be replaced; for another one, the new version is
+        printed below. An output without a display id is ignored.
         """
         display_id = self._local_id(output)
         if display_id is not None:
             self._shown(self.attempt(lambda: self._show_display(output, display_id, update=True)))
 
     def clear(self, *, wait: bool = False) -> None:
-        """Take away what the running cell has shown so far; with `wait`, when its next output comes."""
+        """Clear the outputs of the running cell; with `wait`, when its next output arrives."""
         shell = running_shell()
         if shell is not None:
             self.attempt(lambda: shell.display_pub.clear_output(wait))
 
     def attempt(self, step: Callable[[], object]) -> bool:
-        """Do what is needed to show an output, or show a note: what cannot be shown here takes nothing else with it.
+        """Run a step of showing an output, and show a note if it fails, so that the other outputs are still shown.
 
         Args:
-            step: Any part of it. Outputs in a row that fail alike get one note.
+            step: The step. Consecutive outputs with the same failure get one note.
 
         Returns:
             Whether it succeeded.
@@ -167,7 +166,7 @@ class OutputStream:
             self._failure = ""
 
     def leave_line(self) -> None:
-        """Somebody else prints, or a person types, where the outputs are."""
+        """Record that other text is printed or typed among the outputs."""
         self._last.forget()
 
     def _show_display(self, output: Shown, display_id: str | None, *, update: bool = False) -> None:
@@ -186,7 +185,7 @@ class OutputStream:
     def _show_text(self, target: TextIO, text: str) -> None:
         self._last.forget()
         if self._target is not None and self._target is not target:
-            _flush(self._target)  # else the two streams of a kernel may change their order
+            _flush(self._target)  # keeps the order of the kernel's two streams
         self._target = target
         _write(target, text)
         # ipykernel's streams flush themselves every 0.2 s. Flushing each piece takes 420 µs instead of 16 and makes it
@@ -201,22 +200,22 @@ class OutputStream:
 
 
 def show_output(output: Shown) -> None:
-    """Show one output of the past, or a note in its place: notebook, terminal IPython or plain Python."""
+    """Show a stored output, or a note if that fails, in a notebook, a terminal or plain Python."""
     failure = _failure_of(lambda: _show(output, None))
     if failure:
         show_note(failure)
 
 
 def show_note(text: str) -> None:
-    """Show a line of our own among outputs. It goes to standard error if standard output refuses it, else nowhere."""
+    """Show a line of runtimed's own among the outputs: on standard output, else on standard error, else not at all."""
     if _failure_of(lambda: _write_all(sys.stdout, f"{text}\n")):
         _failure_of(lambda: _write_all(sys.stderr, f"{text}\n"))
 
 
 def _failure_of(show: Callable[[], object]) -> str:
-    """Show something; return what to say if that fails, else nothing.
+    """Run `show`; return a note if it fails, an empty text otherwise.
 
-    Streams, publishers and formatters may be replaced by anybody's, which may raise anything.
+    User code may have replaced streams, publishers and formatters, and these may raise anything.
     """
     try:
         show()
@@ -226,11 +225,10 @@ def _failure_of(show: Callable[[], object]) -> str:
 
 
 def bundle_for_display(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a MIME bundle in the form in which Jupyter's display messages carry it.
+    """Return a MIME bundle in the form of Jupyter's display messages.
 
-    Binary values become base64 text. A widget is left out where another representation exists: a widget
-    belongs to the kernel that made it, and cannot live in this one. Lone surrogates, which such a message cannot
-    carry, become `\\udcxx` escapes.
+    Binary values become base64 text. A widget is left out if there is another representation, because it needs the
+    kernel that created it. Lone surrogates, which a message cannot contain, become `\\udcxx` escapes.
     """
     bundle = {
         mime: base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else _encodable(value)
@@ -280,7 +278,7 @@ def _write_all(target: TextIO, text: str) -> None:
 
 
 def _encoding(target: TextIO) -> str:
-    """Return the encoding of a stream, which may be anything that has a `write`."""
+    """Return the encoding of a stream, which may be any object with a `write` method."""
     name = getattr(target, "encoding", None) or "utf-8"
     try:
         return codecs.lookup(name).name
@@ -289,7 +287,7 @@ def _encoding(target: TextIO) -> str:
 
 
 def _encodable(value: Any, encoding: str = "utf-8") -> Any:
-    """Return a JSON value in which every text can be encoded; ipykernel loses a message with one that cannot."""
+    """Return a JSON value with every text encodable, because ipykernel loses a message with one that is not."""
     match value:
         case str():
             if not value.isascii():

@@ -1,4 +1,4 @@
-"""Lengths of time that users give: what each may be, and the default. Nothing here waits."""
+"""Validates and parses durations that users give. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from typing import Final, cast
 __all__ = ["DEFAULT_TIMEOUT", "LONGEST", "check_duration", "read_duration"]
 
 DEFAULT_TIMEOUT: Final = 60.0
-"""Seconds for which scripts wait for an execution unless they say otherwise. The magics wait without a limit: a person
-can interrupt. In both, a timeout ends the waiting, never the execution."""
+"""Default of `timeout_secs` in scripts, in seconds. The magics have no limit, since a person can interrupt them. A
+timeout ends the waiting, never the execution."""
 
 LONGEST: Final = 100 * 365.25 * 86_400
-"""Seconds above which a length of time is without end; the clocks of operating systems take no larger ones."""
+"""Longest duration, in seconds; longer ones count as infinite, since the system's clocks do not accept them."""
 
 
 def check_duration(name: str, value: object, *, unit: float = 1.0) -> float | None:
-    """Return a length of time, in the unit in which it was given; None if it is without end: None, infinite, or longer
-    than LONGEST.
+    """Return a duration in its unit; None for no limit, which is None, infinity, or longer than LONGEST.
 
     Args:
-        name: What users call it.
-        value: What a user gave.
-        unit: Seconds in one unit: 60 for minutes.
+        name: Its name in the error.
+        value: The user's value.
+        unit: Seconds in its unit, such as 60 for minutes.
 
     Raises:
-        ValueError: If it is no number, not a number (NaN), or negative. The sentence names it.
+        ValueError: If it is not a number, NaN, or negative.
     """
     if value is None:
         return None
@@ -36,14 +35,14 @@ def check_duration(name: str, value: object, *, unit: float = 1.0) -> float | No
 
 
 def read_duration(text: str, unit: str = "seconds") -> float:
-    """Return a length of time from what a user typed, infinite if it is without end: `none`, `inf`, or far too long.
+    """Parse a duration; infinity for no limit, which is `none`, `inf`, or a number that is too large.
 
     Args:
-        text: What a user typed.
-        unit: What it counts.
+        text: The user's input.
+        unit: Name of its unit in the error.
 
     Raises:
-        ValueError: If it is nothing that `check_duration` takes. The sentence says what to write.
+        ValueError: If `check_duration` refuses it; the message says what to write.
     """
     try:
         value = check_duration(unit, None if text.lower() == "none" else float(text))

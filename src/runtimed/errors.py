@@ -1,4 +1,4 @@
-"""The errors of runtimed. Each says what happened, to which id, and what to do; its data are attributes."""
+"""The exceptions of runtimed. Each says what happened, to which id, and what to do, and has its data as attributes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ __all__ = [
 
 
 class RuntimedError(Exception):
-    """Base of every error that runtimed raises.
+    """Base class of all errors of runtimed.
 
-    Keyword arguments become attributes, and travel from the daemon to the client.
+    Keyword arguments become attributes, which are sent from the daemon to the client.
     """
 
     def __init__(self, message: str, **data: Any) -> None:
@@ -52,7 +52,7 @@ class RuntimedError(Exception):
         self.data = data
 
     def __str__(self) -> str:
-        # A traceback prints it as it is; sentences name ids and labels of others. `message` has them unchanged.
+        # Tracebacks print it unescaped, with ids and labels that other clients chose. `message` is unchanged.
         return printable(self.message, "\n\t")
 
     def __getattr__(self, name: str) -> Any:
@@ -70,7 +70,7 @@ class NotConnected(RuntimedError):
 
 
 class ConnectionLost(RuntimedError):
-    """The connection to the daemon broke and could not be restored in time."""
+    """The connection to the daemon broke, and could not be restored in time."""
 
 
 class DaemonUnavailable(RuntimedError):
@@ -82,11 +82,11 @@ class ProtocolError(RuntimedError):
 
 
 class InvalidArgument(RuntimedError, ValueError, TypeError):
-    """An argument of a call has a wrong type, is out of bounds or no valid Unicode (attribute `argument`: its name)."""
+    """An argument has a wrong type, is out of bounds or is not valid Unicode (attribute `argument`: its name)."""
 
 
 class SessionError(RuntimedError):
-    """A session, or the id that names it, is invalid for this operation."""
+    """A session or its id is invalid for this operation."""
 
 
 class SessionNotFound(SessionError):
@@ -102,7 +102,7 @@ class CellNotFound(RuntimedError):
 
 
 class InvalidCell(RuntimedError):
-    """A cell's source, type or index cannot be accepted."""
+    """A cell's id, source, type, index or metadata is invalid."""
 
 
 class ExecutionTimeout(RuntimedError, TimeoutError):
@@ -110,15 +110,15 @@ class ExecutionTimeout(RuntimedError, TimeoutError):
 
 
 class ExecutionCancelled(RuntimedError):
-    """The execution was taken from the queue before it began (attribute `execution_id`)."""
+    """The execution was cancelled before it started (attribute `execution_id`)."""
 
 
 class ExecutionFailed(RuntimedError):
-    """The code raised, and `raise_for_error` was called on its result (attributes `ename`, `evalue`, `traceback`)."""
+    """The executed code raised an exception; see `raise_for_error` (attributes `ename`, `evalue`, `traceback`)."""
 
 
 class NoKernel(RuntimedError):
-    """The operation needs a running kernel, and none runs."""
+    """The operation needs a kernel, but none is running."""
 
 
 class VariableNotFound(RuntimedError, NameError):
@@ -134,7 +134,7 @@ class KernelDied(RuntimedError):
 
 
 class KernelStartFailed(RuntimedError):
-    """A kernel could not be started (attributes `exit_code`, `signal`, `stderr` where known)."""
+    """A kernel could not be started (attributes `exit_code`, `signal`, `stderr`, where known)."""
 
 
 class EnvironmentFailed(RuntimedError):
@@ -142,30 +142,30 @@ class EnvironmentFailed(RuntimedError):
 
 
 class BrowserError(RuntimedError):
-    """A browser session, or a request to it, failed."""
+    """An operation on a browser session failed."""
 
 
 class BrowserUnavailable(BrowserError):
-    """No Chromium is available, or it ended before it could be used (attributes `exit_code`, `signal`, `stderr`)."""
+    """No Chromium was found, or it ended before it could be used (attributes `exit_code`, `signal`, `stderr`)."""
 
 
 class ActionFailed(BrowserError):
-    """The page refused an action (attributes `result`; `error`, the reason in a word)."""
+    """An action failed on the page (attributes `result`, and `error`: the reason in a word)."""
 
 
 class StaleElement(ActionFailed):
-    """The element that a ref names has gone, or has another role or name (attributes `ref`, and `nearest`).
+    """The element of a ref is gone, or has another role or name (attributes `ref`, `nearest`).
 
-    `nearest` is the element's present ref, or that of its replacement; None if that is in doubt.
+    `nearest` is the present ref of the element or of its replacement; None if that is uncertain.
     """
 
 
 class InvalidAction(BrowserError, TypeError):
-    """There is no such action, or a field of it is unknown, missing or wrong (attribute `nearest`: the valid name)."""
+    """An action or a field of it is unknown, missing or invalid (attribute `nearest`: a similar valid name)."""
 
 
 class InvalidCookieFile(BrowserError):
-    """A cookie file cannot be used, and is left as it is (attributes `path`; `cookie` or `line`, the place from 1)."""
+    """A cookie file is invalid, and was not changed (attributes `path`, and `cookie` or `line`: the number, from 1)."""
 
 
 class StorageError(RuntimedError):
@@ -182,10 +182,10 @@ def _rebuild(cls: type[RuntimedError], message: str, data: Mapping[str, Any]) ->
 
 
 def wire_name(error: RuntimedError) -> str:
-    """Return the name of an error on the wire: that of its class, or of a base that the other side knows."""
+    """Return an error's name on the wire: that of its class, or of the nearest base class in this module."""
     return next(cls.__name__ for cls in type(error).__mro__ if _BY_NAME.get(cls.__name__) is cls)
 
 
 def error_from_wire(name: str, message: str, data: Mapping[str, Any]) -> RuntimedError:
-    """Rebuild an error that the other side of a connection reported; an unknown name gives a RuntimedError."""
+    """Rebuild an error from the wire; an unknown name gives a RuntimedError."""
     return _BY_NAME.get(name, RuntimedError)(message, **data)

@@ -1,4 +1,4 @@
-"""The ids of runtimed as types, and the functions that make them. Nothing here does I/O."""
+"""The types of ids, and the functions that generate and validate them. Nothing here does I/O."""
 
 import hashlib
 import unicodedata
@@ -36,28 +36,28 @@ ClientId = NewType("ClientId", str)
 HostEpoch = NewType("HostEpoch", str)
 
 MAX_SESSION_ID: Final = 1024
-"""Longest session id, in UTF-8 bytes."""
+"""Longest session id, in bytes of UTF-8."""
 
 MAX_CLIENT_ID: Final = 128
-"""Longest client id, in characters, all of them ASCII."""
+"""Longest client id, in ASCII characters."""
 
 MAX_LABEL: Final = 256
 """Longest label of a client, in characters."""
 
 _DIRECTIONS: Final = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that turn the direction of writing: what stands in front of them is then shown behind.
+"""Bidirectional control characters, which can reorder the displayed text.
 
 Source: Unicode Standard Annex 9, "Bidirectional Algorithm", `Bidi_Control`.
 """
 
 
 def new_notebook_id() -> SessionId:
-    """Return a generated id for a session."""
+    """Return a fresh id for a kernel session."""
     return SessionId(f"agent-session-{uuid.uuid4()}")
 
 
 def new_browser_session_id() -> SessionId:
-    """Return a generated id for a browser session."""
+    """Return a fresh id for a browser session."""
     return SessionId(f"browser-session-{uuid.uuid4()}")
 
 
@@ -67,8 +67,8 @@ def new_cell_id() -> CellId:
 
 
 def cell_id_of(execution_id: str) -> CellId:
-    """Return the id of the cell that is new with an execution, the same whenever its client asks for it again."""
-    digest = hashlib.sha256(ascii(execution_id).encode()).digest()  # of whatever is given: it is checked later
+    """Return the id of the cell that is created with an execution; deterministic, so a resent request is idempotent."""
+    digest = hashlib.sha256(ascii(execution_id).encode()).digest()  # accepts any value: it is checked later
     return CellId(f"cell-{uuid.UUID(bytes=digest[:16])}")
 
 
@@ -78,23 +78,22 @@ def new_execution_id() -> ExecutionId:
 
 
 def new_client_id() -> ClientId:
-    """Return a fresh id for one client object; it authors that client's edits."""
+    """Return a fresh id for a client, the author of its edits."""
     return ClientId(uuid.uuid4().hex)
 
 
 def new_host_epoch() -> HostEpoch:
-    """Return a fresh id for one host process; its events are numbered within it."""
+    """Return a fresh id for a host process, whose events are numbered within it."""
     return HostEpoch(uuid.uuid4().hex)
 
 
 def check_session_id(value: object) -> SessionId:
     """Validate a session id that a user chose.
 
-    Any text may name a session, slashes and control characters included: ids are stored under a
-    hash (`stored_name`), never used as a path.
+    Any text is allowed, slashes and control characters included: files are named by a hash of the id (`stored_name`).
 
     Raises:
-        SessionError: If it is not a text, empty, longer than MAX_SESSION_ID bytes, or not valid Unicode.
+        SessionError: If it is not a str, empty, longer than MAX_SESSION_ID, or not valid Unicode.
     """
     if not isinstance(value, str):
         raise SessionError(f"A session id must be a str, not {type(value).__name__}")
@@ -110,10 +109,11 @@ def check_session_id(value: object) -> SessionId:
 
 
 def check_client_id(value: object) -> ClientId:
-    """Validate the id that a client gave itself.
+    """Validate the id that a client chose for itself.
 
     Raises:
-        SessionError: If it is empty, longer than MAX_CLIENT_ID, or holds more than printable ASCII without spaces.
+        SessionError: If it is empty, longer than MAX_CLIENT_ID, or has other characters than printable ASCII without
+            spaces.
     """
     if not isinstance(value, str) or not 0 < len(value) <= MAX_CLIENT_ID:
         raise SessionError(f"A client id is a text of 1 to {MAX_CLIENT_ID} characters")
@@ -126,8 +126,8 @@ def check_label(value: object) -> str | None:
     """Validate a client's label: one line of plain text, or None.
 
     Raises:
-        SessionError: If it is no text, longer than MAX_LABEL, or holds control characters, line breaks, marks that turn
-            the direction of writing, or lone surrogates.
+        SessionError: If it is not a str, longer than MAX_LABEL, or contains control characters, line breaks,
+            bidirectional control characters or lone surrogates.
     """
     if value is None:
         return None
@@ -145,5 +145,5 @@ def check_label(value: object) -> str | None:
 
 
 def stored_name(session_id: SessionId) -> str:
-    """Return the file name under which a session is stored: 32 hexadecimal digits, safe on any file system."""
+    """Return the name of a session's files: 32 hexadecimal digits, safe on any file system."""
     return hashlib.sha256(session_id.encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""The life of a session as a table: states, events, reasons and deadlines. Time enters as an argument."""
+"""The life cycle of a session as a state table: states, events, reasons and deadlines. Time is an argument."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SessionState(Enum):
 
 
 class SessionEvent(Enum):
-    """An event in a session's life; the value of an ending one is its `close_reason`."""
+    """An event in a session's life cycle. The value of one that ends the session is the `close_reason`."""
 
     STARTED = "started"
     STOPPED = "stopped"
@@ -51,7 +51,7 @@ STEPS: Final[Mapping[SessionState | None, Mapping[SessionEvent, SessionState]]] 
     _S.ERROR: _ENDED,
     _S.TIMED_OUT: _ENDED,
 }
-"""Where each event leads; one that is not listed changes nothing (stopping twice, a late death)."""
+"""State and event → next state; an event that is not listed changes nothing (a second stop, a late death)."""
 
 
 def step(state: SessionState | None, event: SessionEvent) -> SessionState | None:
@@ -89,7 +89,7 @@ class Activity:
         started_at: When it became active.
         used_at: When a peer last used it, or the last execution ended.
         peers: Number of clients.
-        left_at: When the last one left; for a session that had none, when it became active.
+        left_at: When the last peer left; for a session without any so far, when it became active.
         busy: Whether an execution runs or is queued.
     """
 
@@ -101,7 +101,7 @@ class Activity:
 
 
 def next_deadline(limits: Limits, activity: Activity) -> tuple[float, SessionEvent] | None:
-    """Return the time of a session's next timeout and the event that it brings; None for never."""
+    """Return the time of a session's next timeout and its event; None if there is none."""
     deadlines: list[tuple[float, SessionEvent]] = []
     if limits.max_duration_minutes is not None:
         deadlines.append((activity.started_at + 60 * limits.max_duration_minutes, _E.LASTED_TOO_LONG))

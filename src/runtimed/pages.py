@@ -1,6 +1,6 @@
-"""The values of a browser session, frozen: its configuration, observations, results and log entries.
+"""The public values of a browser session, all immutable: configuration, observations, results, action log entries.
 
-They travel as MessagePack. Nothing here does I/O.
+They are sent as MessagePack. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """The configuration of a browser.
 
     Attributes:
-        headless: Without a window. With False there is one where the machine has a display.
-        viewport_width: In CSS pixels.
-        viewport_height: In CSS pixels.
-        user_agent: What the browser calls itself; None for its own words.
+        headless: Whether it has no window. With False it has one, if the machine has a display.
+        viewport_width: Width of the viewport in CSS pixels.
+        viewport_height: Height of the viewport in CSS pixels.
+        user_agent: The user agent string; None for Chromium's own.
         cookie_file: Absolute path of a cookie file, read at the start and written during use and at the end.
-        profile: Name of the profile that it begins with; None for an empty one.
+        profile: Name of the profile to start with; None for an empty one.
         persist_profile: Whether the profile is saved: under that name, or for the next start of the same session.
-        profiles_dir: Absolute path of the folder of named profiles; needed where one is named.
-        chrome_args: More arguments for Chromium.
-        allowed_domains: The only hosts that may be reached, their subdomains included; None for all.
+        profiles_dir: Absolute path of the folder of named profiles; required with `profile`.
+        chrome_args: Further command-line arguments of Chromium.
+        allowed_domains: The only hosts that pages can reach, their subdomains included; None for all.
         allow_files: Whether `file:` addresses may be opened.
         downloads_dir: Absolute path of the folder for downloads; None for one in the session's own folder.
-        chromium: The program to start; None for the one that `find_chromium` finds.
+        chromium: Path of the program; None for the one that `find_chromium` finds.
         interactive_viewer: Whether viewers may also click and type.
         locale: Language and region, such as `de-DE`; None for Chromium's own.
-        timezone_id: Such as `Europe/Berlin`; None for the client's.
-        geolocation: Latitude and longitude in degrees, accuracy in metres; None for none.
-        permissions: What pages may do without a question, by Playwright's names.
-        proxy_server: Address of a proxy; None for what the environment says.
-        proxy_bypass: Hosts that are reached without it, separated by commas.
-        proxy_login: User and password for it.
-        http_credentials: User and password for sites that ask, and the only origin that gets them; None for any.
+        timezone_id: Time zone, such as `Europe/Berlin`; None for the client's.
+        geolocation: Latitude and longitude in degrees, and accuracy in metres; None for none.
+        permissions: Permissions that pages get without a prompt, by Playwright's names.
+        proxy_server: Address of a proxy; None for the one in the environment variables.
+        proxy_bypass: Hosts that are reached without the proxy, separated by commas.
+        proxy_login: User and password for the proxy.
+        http_credentials: User and password for HTTP authentication, and the only origin that gets them (None: any).
         ignore_https_errors: Whether invalid certificates are accepted.
-        extra_http_headers: Sent with each request.
+        extra_http_headers: Headers that are sent with each request.
         device_scale_factor: Device pixels per CSS pixel; None for 1.
         accept_downloads: Whether downloads are accepted.
     """
@@ -91,7 +91,7 @@ class BrowserConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Dialog(msgspec.Struct, frozen=True, kw_only=True):
-    """A dialog that a page shows. The page is blocked until it is answered (`handle_dialog`)."""
+    """A dialog of a page. It blocks the page until it is answered (`handle_dialog`)."""
 
     kind: Literal["alert", "confirm", "prompt", "beforeunload"]
     message: str
@@ -106,9 +106,9 @@ class Tab(msgspec.Struct, frozen=True, kw_only=True):
     """A tab.
 
     Attributes:
-        id: Stable, and never given to another tab of the session.
-        active: Whether actions and observations concern this one.
-        dialog: The dialog that blocks its page.
+        id: Stable id, never reused in the session.
+        active: Whether actions and observations apply to this tab.
+        dialog: The dialog that blocks its page, None if there is none.
     """
 
     id: str
@@ -123,7 +123,7 @@ class Tab(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scroll(msgspec.Struct, frozen=True, kw_only=True):
-    """The scroll position of a page, in CSS pixels: what is above, the view's height, the page's height."""
+    """The scroll position of a page, with the sizes of viewport and page, in CSS pixels."""
 
     x: int
     y: int
@@ -137,11 +137,11 @@ class Element(msgspec.Struct, frozen=True, gc=False):
     """An element of an observation.
 
     Attributes:
-        ref: Names it in actions as long as it is on the page with that role and name, for every client of the session.
-        role: As a screen reader announces it.
-        name: As a screen reader announces it; empty if it has none.
-        selector: Finds exactly this element on the page as it was observed, and on later visits of it; None if no
-            selector does.
+        ref: Its name in actions, for every client of the session, as long as the page has it with that role and name.
+        role: Its ARIA role, as a screen reader announces it.
+        name: Its accessible name; empty if it has none.
+        selector: A selector that matches only this element, on the observed page and on later visits; None if there is
+            none.
     """
 
     ref: str
@@ -151,17 +151,17 @@ class Element(msgspec.Struct, frozen=True, gc=False):
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page holds, as a screen reader would tell it. `str()` is its text, with a head that says where it is.
+    """The content of a page, as a screen reader presents it. `str()` is its text, with a head about the page.
 
     Attributes:
-        id: For `observe(since=…)`.
-        tree: The outline of the page with refs, iframes and shadow DOM included; or the difference to an earlier one.
-        since: The id of the observation that `tree` is the difference to; None if it is the whole.
-        omitted: How many characters of the outline `max_chars` left out; about how many where a page
-            of 3,000 elements or more was looked at in part.
+        id: Id for `observe(since=…)`.
+        tree: The outline of the page with refs, iframes and shadow DOM included; or the difference from an earlier one.
+        since: Id of the observation that `tree` is the difference from; None for a full outline.
+        omitted: Number of characters of the outline beyond `max_chars`; approximate for a page of 3,000 elements or
+            more that was read in part.
         next: The ref at which the outline continues, for `observe(start=…)`; None if nothing was left out.
-        dialog: A dialog that is open: the outline is then empty, as the page stands still.
-        elements: Those in `tree` that have a ref and a role.
+        dialog: The open dialog. It blocks the page, so the outline is empty.
+        elements: The elements in `tree` that have a ref and a role.
     """
 
     id: str
@@ -207,14 +207,14 @@ class ActionResult(msgspec.Struct, frozen=True, kw_only=True):
     """The result of an action.
 
     Attributes:
-        success: Whether the page did what was asked.
+        success: Whether the action succeeded.
         message: What happened, in a sentence.
         error: The reason of a failure: the name of an error of `runtimed`, `Timeout` or `Refused`; None on success.
-        data: What the action gives, of its own shape.
-        started_at: In UTC.
-        ended_at: In UTC.
-        page_changed: Whether the page was seen to change meanwhile: its content, its address, its tabs, a dialog.
-        detail: More about a failure, by name.
+        data: The value that the action returns; its docstring describes it.
+        started_at: Start of the action, in UTC.
+        ended_at: End of the action, in UTC.
+        page_changed: Whether a change was observed meanwhile: of content, address or tabs, or a dialog.
+        detail: Details of a failure, by name.
     """
 
     success: bool
@@ -228,22 +228,22 @@ class ActionResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that happened in a browser session.
+    """An entry of a browser session's action log.
 
     Attributes:
         n: Its number, from 1.
-        at: When, in UTC.
-        kind: What: something asked for (`action`), a picture of the page, what the page said (`console`, `network`) or
-            did (`tab`, `dialog`, `download`), or that entries were left out (`omitted`).
-        tab: Where.
-        client_id: Who asked for the action; None for what nobody asked for.
-        label: What that client calls itself; None if nobody named it.
-        text: It in a line.
-        data: It in full, secrets masked; for an action `action`, `selector`, `element` (role and name), `success`,
+        at: Time, in UTC.
+        kind: A client's request (`action`), a screenshot (`picture`), a message of the page (`console`, `network`), an
+            event of the page (`tab`, `dialog`, `download`), or a gap in the log (`omitted`).
+        tab: Id of the tab.
+        client_id: The client that requested the action; None for entries without one.
+        label: That client's name for people; None if it has none.
+        text: Summary in one line.
+        data: All details, secrets masked; for an action `action`, `selector`, `element` (role and name), `success`,
             `error`, `seconds`.
-        action: For a picture, the number of the action that it belongs to.
-        moment: For a picture, whether it was taken before or after that action.
-        image: JPEG.
+        action: For a picture, the number of its action.
+        moment: For a picture, whether it was taken before or after the action.
+        image: For a picture, the JPEG.
     """
 
     n: int
@@ -260,14 +260,14 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ConsoleMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of a page's console, or an uncaught error.
+    """A message in a page's console, or an uncaught error.
 
     Attributes:
-        at: When, in UTC.
-        tab: The id of the tab; None if that is not known.
-        level: `log`, `info`, `warning`, `error`, `debug` and so on; `uncaught` for an error that nothing caught.
-        text: What.
-        source: Address and line of the script; empty if that is not known.
+        at: Time, in UTC.
+        tab: Id of the tab; None if unknown.
+        level: `log`, `info`, `warning`, `error`, `debug` and so on; `uncaught` for an uncaught error.
+        text: The message.
+        source: Address and line of the script; empty if unknown.
     """
 
     at: datetime
@@ -282,15 +282,15 @@ class ConsoleMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request of a page, and its answer.
+    """A network request of a page, and its response.
 
     Attributes:
-        at: When the answer came, or the request failed, in UTC.
-        tab: The id of the tab; None if that is not known.
+        at: Time of the response or the failure, in UTC.
+        tab: Id of the tab; None if unknown.
         method: `GET`, `POST` and so on.
         url: Its address.
-        status: The answer's status; None if there was none.
-        error: Why there was none, as Chromium says it (`net::ERR_ABORTED`); None if there was one.
+        status: Status code of the response; None if there was none.
+        error: Chromium's error if there was no response (`net::ERR_ABORTED`), else None.
         resource_type: `document`, `script`, `fetch`, `image` and so on.
     """
 
@@ -304,7 +304,7 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool:
-        """Whether there was no answer, or one that reports an error (400 and above)."""
+        """Whether there was no response, or one with an error status (400 and above)."""
         return self.status is None or self.status >= 400
 
     def __str__(self) -> str:
@@ -317,9 +317,9 @@ class DownloadedFile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at: When it ended, in UTC.
         path: Absolute path of the file; None if the download failed or was cancelled.
-        suggested_filename: What the page calls it.
-        url: Where it came from.
-        size: In bytes.
+        suggested_filename: The file name that the page suggests.
+        url: Its address.
+        size: Size in bytes.
     """
 
     at: datetime

@@ -1,4 +1,4 @@
-"""Structs that several threads may decode. Nothing here knows one."""
+"""Makes msgspec structs safe to decode in several threads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ __all__ = ["prepare"]
 
 
 def prepare(*kinds: type[msgspec.Struct]) -> None:
-    """Let msgspec inspect the fields of structs now, while their module is imported, recursively.
+    """Let msgspec inspect the fields of structs recursively, at the import of their module.
 
-    Otherwise it does so at the first decoding. Two threads that decode first see each other's half-done work, and the
-    process crashes (msgspec 0.22).
+    Otherwise msgspec 0.22 does so lazily, and two threads that decode a struct for the first time crash the process.
     """
     for kind in kinds:
         msgspec.json.Decoder(kind)

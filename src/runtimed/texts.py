@@ -1,7 +1,7 @@
-"""Escapes untrusted texts: for terminals, and for logs in which each record is one line.
+"""Escapes untrusted texts for terminals and for the daemon's log, where each record is one line.
 
-Ids, labels and a kernel's last words may hold any Unicode: terminal escapes, line breaks, marks that turn the direction
-of writing. Everything that shows or logs them passes them through here. Nothing here does I/O.
+Ids, labels and a kernel's standard error may contain any Unicode: terminal escapes, line breaks, bidirectional control
+characters. Everything that shows or logs them escapes them here. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Final
 __all__ = ["MAX_LOG_LINE", "LineFormatter", "client_name", "printable", "signal_name", "without_colours"]
 
 MAX_LOG_LINE: Final = 16_384
-"""Longest line of a log, in characters; of a longer one the end is left out."""
+"""Longest line of the log, in characters; a longer one is cut."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return a text in which everything that is not printable is escaped.
+    r"""Return a text with all characters escaped that are not printable.
 
     Args:
-        text: From anywhere.
-        keep: Characters to leave alone, such as `\n`.
+        text: Any text.
+        keep: Characters that are not escaped, such as `\n`.
     """
     if text.isprintable():
         return text
@@ -30,12 +30,12 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def client_name(client_id: str, label: str | None) -> str:
-    """Return what to call a client: as it calls itself, else by the beginning of its id."""
+    """Return a client's name for people: its label, else the first characters of its id."""
     return label or f"client {client_id[:8]}"
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal: `SIGKILL`; `signal 40` for one without a name, as most real-time signals are."""
+    """Return the name of a signal, such as `SIGKILL`; `signal 40` for one without a name (most real-time signals)."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -48,7 +48,7 @@ def without_colours(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    r"""Makes one line of printable text of each record; the lines of a traceback are parted by `\n`."""
+    r"""Formats each record as one line of printable text; the line breaks of a traceback become `\n`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
