@@ -17,18 +17,27 @@ from tests.environments.test_prune import make
 SCRIPT = "# /// script\n# dependencies = ['six']\n# ///\nimport six\n"
 
 
+@pytest.fixture
+def runtimed(in_process: Command, data_dir: Path) -> Command:
+    """Run a command to its end, on the test's own daemon."""
+    return in_process
+
+
 @pytest.fixture(autouse=True)
 def undecided(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNTIMED_ENV")
 
 
-def test_explain_says_what_would_be_chosen_and_why_and_starts_nothing(runtimed: Command, data_dir: Path, tmp_path):
+def test_explain_says_what_would_be_chosen_and_why_and_starts_nothing(
+    runtimed: Command, data_dir: Path, tmp_path, monkeypatch: pytest.MonkeyPatch
+):
     project = tmp_path / "pyproject.toml"
     project.write_text('[project]\nname = "shop"\nversion = "1"\ndependencies = ["six"]\n')
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
 
-    done = runtimed("env", "explain", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = runtimed("env", "explain")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         f"uv:pyproject: {project} is the nearest project file\n"

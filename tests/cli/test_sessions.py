@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from tests.cli.conftest import Command
 
 
 @pytest.fixture
-def runtimed(in_process: Command, data_dir: Path) -> Command:
-    """Run a command to its end, on the test's own daemon."""
-    return in_process
+def runtimed(in_process: Command, shared_daemon: Path) -> Iterator[Command]:
+    """Run a command to its end, on a daemon that has no session before the test."""
+    yield in_process
+    for status in Client().sessions.list(page_size=100):
+        Client().sessions.stop(status.session_id)
+        Client().sessions.delete(status.session_id)
 
 
 HOSTILE = [
